@@ -1,0 +1,1 @@
+"""One module per file format: read_x(path), write_x(data, path)."""

@@ -1,0 +1,1 @@
+"""Corrections of projections: arrays in, arrays out."""

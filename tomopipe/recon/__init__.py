@@ -1,0 +1,1 @@
+"""The reconstruction engine: arrays in, arrays out."""

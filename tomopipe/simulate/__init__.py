@@ -1,0 +1,1 @@
+"""Simulated campaigns with exactly known truth."""
