@@ -1,0 +1,92 @@
+"""rows.h5: what is written comes back; what does not belong together is refused."""
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io.rows import Rows, failed_rows, read_rows, write_rows
+
+ARRAYS = ["sinograms", "row_index", "theta_rad", "pairs", "pair_theta_rad"]
+
+
+@pytest.fixture
+def rows() -> Rows:
+    rng = np.random.default_rng(0)
+    return Rows(
+        sinograms=rng.random((3, 7, 11), dtype=np.float32),
+        row_index=np.array([4, 0, 8]),
+        theta_rad=np.linspace(0, np.pi, 7),
+        pairs=rng.random((2, 2, 5, 11), dtype=np.float32),
+        pair_theta_rad=np.array([[0, np.pi], [0.1, 3.2]]),
+        n_rows=9,
+        theta_missing=True,
+        minus_log=False,
+        failed="",
+    )
+
+
+def test_round_trip_keeps_values_types_and_flags(rows, tmp_path):
+    write_rows(rows, tmp_path / "rows.h5")
+    back = read_rows(tmp_path / "rows.h5")
+    for name in ARRAYS:
+        assert getattr(back, name).dtype == getattr(rows, name).dtype
+        np.testing.assert_array_equal(getattr(back, name), getattr(rows, name))
+    assert (back.n_rows, back.theta_missing, back.minus_log, back.failed) == (9, True, False, "")
+
+
+def test_equal_rows_give_equal_bytes(rows, tmp_path):
+    write_rows(rows, tmp_path / "a.h5")
+    write_rows(rows, tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_no_pairs_and_one_row(rows, tmp_path):
+    few = replace(
+        rows,
+        sinograms=rows.sinograms[:1],
+        row_index=rows.row_index[:1],
+        pairs=np.zeros((0, 2, 0, 11), np.float32),
+        pair_theta_rad=np.zeros((0, 2)),
+    )
+    write_rows(few, tmp_path / "rows.h5")
+    assert read_rows(tmp_path / "rows.h5").pairs.shape == (0, 2, 0, 11)
+
+
+def test_a_failed_scan_keeps_its_reason_as_written(tmp_path):
+    reason = "größe\n\udcff: cannot read\0 raw data"
+    write_rows(failed_rows(reason), tmp_path / "rows.h5")
+    back = read_rows(tmp_path / "rows.h5")
+    assert back.failed == reason
+    assert back.sinograms.shape == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"theta_rad": np.zeros(6)},
+        {"row_index": np.zeros(2, int)},
+        {"pairs": np.zeros((2, 2, 5, 12), np.float32)},
+        {"pair_theta_rad": np.zeros((1, 2))},
+        {"sinograms": np.zeros((7, 11), np.float32)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_shapes_that_do_not_belong_together_are_refused(rows, tmp_path, change):
+    with pytest.raises(TomopipeError, match=r"rows\.h5.*expected"):
+        write_rows(replace(rows, **change), tmp_path / "rows.h5")
+    assert not (tmp_path / "rows.h5").exists()
+
+
+def test_a_foreign_or_missing_file_is_named(rows, tmp_path):
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["a"] = 1
+    write_rows(rows, tmp_path / "cut.h5")
+    with h5py.File(tmp_path / "cut.h5", "a") as file:
+        del file["pairs"]
+    for name in ["text.h5", "other.h5", "cut.h5", "missing.h5"]:
+        with pytest.raises(TomopipeError, match=name):
+            read_rows(tmp_path / name)
