@@ -198,7 +198,7 @@ class StackGeometry:
 
     @property
     def cols(self) -> int:
-        """Columns of the stack: even, since RELION stops at odd images (spec of RELION 4.0, 5.0)."""
+        """Columns of the stack: even, since RELION stops at images of odd width."""
         return self.volume_cols // 2 * 2
 
     @property
