@@ -1,5 +1,6 @@
 """Write a file whole or not at all: temporary name in the same folder, then rename."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -15,7 +16,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends without an error.
 
     The temporary file (or folder) lies in the folder of `path`, which is made if need be; on an
-    error it is removed and `path` is left as it was.
+    error it is removed and `path` is left as it was. What a killed process leaves behind is found
+    again by `remove_stale`.
 
     Parameters
     ----------
@@ -30,21 +32,43 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    # Long names leave no room for a prefix (255 bytes at most): the temporary name is short.
-    temporary = final.with_name(f".tmp-{secrets.token_hex(6)}{final.suffix[:16]}")
+    temporary = final.with_name(f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}")
     try:
         yield temporary
         if temporary.is_dir():
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
             _replace_folder(temporary, final)
         else:
             _sync(temporary)
             temporary.replace(final)
     except BaseException:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed writers of `path`, and of no other file, left beside it.
+
+    To be called only where nobody else writes `path` at the same time: at the start of the job
+    whose output it is.
+
+    Parameters
+    ----------
+    path : path-like
+        The final name that was given to `whole`.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
+    """
+    final = Path(path)
+    stale = sorted(final.parent.glob(f"{_prefix(final)}*"))
+    for leftover in stale:
+        _remove(leftover)
+    return stale
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
@@ -56,6 +80,21 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
 def write_json(data: Any, path: str | os.PathLike[str]) -> None:
     """Write `data` as sorted JSON, so that equal data give equal files."""
     write_text(json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
+
+
+def _prefix(final: Path) -> str:
+    """Return what the temporary names of `final`, and of nothing else, begin with.
+
+    A hash: long names leave no room for a prefix (255 bytes at most).
+    """
+    return f".tmp-{hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]}-"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
