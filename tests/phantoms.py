@@ -1,0 +1,111 @@
+"""Scans with known truth, for any test.
+
+truth = write_scan(tmp_path / "sample_001.h5", cor_px=61.3)
+truth.slice(2)          # true slice, (n_cols, n_cols), per pixel
+truth.projections()     # true line integrals, (n_angles, n_rows, n_cols)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tomopipe.simulate.objects import KINDS
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
+from tomopipe.simulate.scan import Beam, simulate_scan
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a written scan shows."""
+
+    path: Path
+    cor_px: float
+    theta_deg: NDArray[np.float64]  # of the frames in the file
+    n_rows: int
+    n_cols: int
+    phantom: Phantom
+
+    @property
+    def theta_rad(self) -> NDArray[np.float64]:
+        return np.deg2rad(self.theta_deg)
+
+    def projections(self) -> NDArray[np.float32]:
+        return project(self.phantom, self.theta_rad, self.cor_px, self.n_rows, self.n_cols)
+
+    def slice(self, row: float) -> NDArray[np.float32]:
+        return slice_truth(self.phantom, row, self.n_cols)
+
+    def volume(self) -> NDArray[np.float32]:
+        return volume_truth(self.phantom, range(self.n_rows), self.n_cols)
+
+
+def sphere(
+    x_px: float, y_px: float, row: float, radius_px: float, mu_per_px: float = 0.01
+) -> Ellipsoid:
+    """A bead at (x_px, y_px) from the axis, that is at voxel [y + n // 2 - 1, x + n // 2]."""
+    return Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, mu_per_px)
+
+
+def make_phantom(kind: str = "rock", n_cols: int = 128, n_rows: int = 4, seed: int = 0) -> Phantom:
+    """One of rock, foam, capillary; the same seed gives the same object."""
+    return KINDS[kind](n_cols, n_rows, seed)
+
+
+def write_scan(
+    path: str | Path,
+    *,
+    cor_px: float | None = None,
+    n_angles: int = 181,
+    n_rows: int = 4,
+    n_cols: int = 128,
+    theta_deg: ArrayLike | None = None,
+    counts: float | None = None,
+    seed: int = 0,
+    phantom: Phantom | Sequence[Ellipsoid] | str = "rock",
+    write_theta: bool = True,
+    n_frames: int | None = None,
+    beam: dict[str, Any] | None = None,
+    **options: Any,
+) -> Truth:
+    """Write a DXchange scan and return its truth.
+
+    Parameters
+    ----------
+    cor_px : default 1.7 px right of the middle, (n_cols - 1) / 2.
+    theta_deg : default linspace(0, 180, n_angles), ends included.
+    counts : photons per pixel of the open beam; None: no noise and float32 counts.
+    phantom : a kind, a Phantom, or its ellipsoids (`sphere`).
+    write_theta : False leaves /exchange/theta out.
+    n_frames : an aborted scan: only that many leading frames, theta complete.
+    beam : more options of `Beam`: n_flats, n_darks (0: no dataset), dust, stripes, dirt_px, ...
+    options : dtype, chunks (False: contiguous), compression, pixel_size_um, energy_kev, n_written
+        (frames really written; the rest of the dataset is never allocated).
+    """
+    if cor_px is None:
+        cor_px = (n_cols - 1) / 2 + 1.7
+    if theta_deg is None:
+        theta_deg = np.linspace(0, 180, n_angles)
+    angles_deg = np.asarray(theta_deg, dtype=np.float64)
+    if isinstance(phantom, str):
+        phantom = make_phantom(phantom, n_cols, n_rows, seed)
+    elif not isinstance(phantom, Phantom):
+        phantom = Phantom("test", tuple(phantom))
+    options.setdefault("dtype", np.float32 if counts is None else np.uint16)
+    simulate_scan(
+        path,
+        phantom,
+        angles_deg,
+        cor_px,
+        n_rows=n_rows,
+        n_cols=n_cols,
+        beam=Beam(**{"counts": counts, "n_flats": 3, "n_darks": 3, **(beam or {})}),
+        seed=seed,
+        write_theta=write_theta,
+        n_frames=n_frames,
+        **options,
+    )
+    return Truth(Path(path), cor_px, angles_deg[:n_frames], n_rows, n_cols, phantom)
