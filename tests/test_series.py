@@ -1,0 +1,101 @@
+"""Series and index of a name; the reference size of a series."""
+
+import pytest
+
+from tomopipe.errors import TomopipeError
+from tomopipe.series import encode_series, reference_size, series_key, split_name, undersized
+
+
+@pytest.mark.parametrize(
+    ("stem", "series", "index"),
+    [
+        ("sample_001", "sample", 1),
+        ("sample_1", "sample", 1),
+        ("sample-1", "sample", 1),
+        ("sample1", "sample", 1),
+        ("12345", "", 12345),
+        ("S_1.5", "S_1", 5),
+        ("scan_2024-05-01", "scan_2024-05", 1),
+        ("x_01_rec", "x_01_rec", 0),
+        ("Sample_2", "Sample", 2),
+        ("a._-007", "a", 7),
+        ("", "", 0),
+        ("tête à 3", "tête à ", 3),
+    ],
+)
+def test_split_name(stem, series, index):
+    assert split_name(stem) == (series, index)
+
+
+def test_split_name_with_a_pattern_of_the_user():
+    assert split_name("run7_sampleA", r"^run(?P<s>)?(\d+)_") == ("", 7)
+    assert split_name("sampleA_run7", r"(\w+)_run(\d+)$") == ("sampleA", 7)
+    assert split_name("sampleA", r"^(\w+?)(?:_run(\d+))?$") == ("sampleA", 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "what"),
+    [(r"^(.*$", "regular expression"), (r"^(.*)$", "1 groups"), (r"^(.*)_(.*)$", "digits")],
+)
+def test_split_name_names_a_useless_pattern(pattern, what):
+    with pytest.raises(TomopipeError, match=what) as caught:
+        split_name("sample_one", pattern)
+    assert "inventory.series_pattern" in str(caught.value)
+
+
+def test_series_key_begins_with_the_folder_if_there_are_several():
+    assert series_key("sample", None) == "sample"
+    assert series_key("sample", "raw/day1") == "raw/day1/sample"
+    assert series_key("", "raw") == "raw/"
+
+
+def test_encode_series_is_a_file_name_and_one_to_one():
+    keys = ["", "_", "%5F", "a", "a/b", "a%2Fb", "à b", ".", "..", ".a", "%2Ea", "\udcff"]
+    keys += ["x" * 300, "x" * 301, "é" * 100, "é" * 100 + "/"]
+    names = [encode_series(key) for key in keys]
+    assert len(set(names)) == len(keys)
+    for name in names:
+        assert "/" not in name
+        assert not name.startswith(".")
+        assert 0 < len(name.encode()) <= 200
+    assert names[:5] == ["_", "%5F", "%255F", "a", "a%2Fb"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reference"),
+    [
+        ([], 0),
+        ([0, 0], 0),
+        ([70], 70),
+        ([100, 40], 100),
+        ([100, 100, 100, 100], 100),
+        ([100, 100, 12, 30, 45, 7, 60], 100),
+        ([120, 1500, 300, 1497, 450, 70], 1500),
+        ([100, 12, 30, 45, 7], 100),
+        ([900, 100, 100, 100], 100),
+        ([900, 500, 100, 100, 20, 30, 40], 100),
+        ([100, 0, 0, 0], 100),
+    ],
+    ids=[
+        "none", "all empty", "single", "pair", "all complete", "majority aborted",
+        "a dropped frame", "one complete", "one oversized", "two oversized and aborted", "empty",
+    ],
+)  # fmt: skip
+def test_reference_size(sizes, reference):
+    assert reference_size(sizes) == reference
+
+
+@pytest.mark.parametrize(
+    ("sizes", "min_fraction", "expected"),
+    [
+        ([100, 50, 49], 0.5, [False, False, True]),
+        ([100, 40], 0.5, [False, True]),
+        ([100, 40], 0.4, [False, False]),
+        ([100, 100, 10, 20, 30, 45], 0.5, [False, False, True, True, True, True]),
+        ([900, 100, 100, 100], 0.5, [False] * 4),
+        ([3], 1.0, [False]),
+        ([], 0.5, []),
+    ],
+)
+def test_undersized(sizes, min_fraction, expected):
+    assert undersized(sizes, min_fraction) == expected

@@ -1,0 +1,155 @@
+"""File names to series and index; the size that the scans of a series are held against."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from urllib.parse import quote
+
+from tomopipe.errors import TomopipeError
+
+DEFAULT_PATTERN = r"^(.*?)[._-]*(\d+)$"
+
+# Complete scans of a series differ by a few dropped frames in thousands at most; two scans aborted
+# at random are hardly ever this close.
+SAME_SIZE = 0.005
+
+_LONGEST_NAME_BYTES = 200  # of the 255 of a file name, leaving room for suffixes
+
+
+def split_name(stem: str, pattern: str = DEFAULT_PATTERN) -> tuple[str, int]:
+    r"""Split the name of a scan into series and index.
+
+    Parameters
+    ----------
+    stem : str
+        File name without its last extension.
+    pattern : str
+        Regular expression with two groups, series and index (digits). By default a lazy prefix,
+        separators, greedy digits. Case sensitive.
+
+    Returns
+    -------
+    series : str
+        Group 1; the whole stem where the pattern does not match.
+    index : int
+        Group 2 as a number; 0 where the pattern does not match.
+
+    Raises
+    ------
+    TomopipeError
+        If the pattern is no regular expression with two groups, or group 2 is not a whole number.
+
+    References
+    ----------
+    .. [1] TomoGUI manual, "COR Management": how file names are grouped into series.
+    """
+    key = f"inventory.series_pattern: {pattern!r}"
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise TomopipeError(f"{key} is not a regular expression: {error}.") from error
+    if compiled.groups < 2:
+        raise TomopipeError(
+            f"{key} has {compiled.groups} groups; expected 2, the series and the index."
+        )
+    match = compiled.search(stem)
+    if match is None:
+        return stem, 0
+    try:
+        return match[1] or "", int(match[2] or 0)
+    except ValueError as error:
+        raise TomopipeError(
+            f"{key}: group 2 must be digits; got {match[2]!r} from the name {stem!r}."
+        ) from error
+
+
+def series_key(series: str, folder: str | None) -> str:
+    """Name a series within the campaign: `folder/series`, or `series` alone.
+
+    Parameters
+    ----------
+    series : str
+        Series from `split_name`.
+    folder : str or None
+        Folder of the scan as in the config; None where the config names a single folder.
+    """
+    return series if folder is None else f"{folder}/{series}"
+
+
+def encode_series(key: str) -> str:
+    """Turn the key of a series into a file name, one to one.
+
+    Parameters
+    ----------
+    key : str
+        Key from `series_key`; any text, bytes that are not UTF-8 included.
+
+    Returns
+    -------
+    str
+        Percent-encoded key of at most 200 bytes; `_` for the empty key (a series that is really
+        named `_` becomes `%5F`). Longer ones end in a hash, after an `@` that no other has.
+    """
+    if key in ("", "_"):
+        return "%5F" if key else "_"
+    name = quote(key, safe="", errors="surrogateescape")
+    if name.startswith("."):  # no hidden files, nor `.` and `..`
+        name = "%2E" + name[1:]
+    if len(name) <= _LONGEST_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{name[: _LONGEST_NAME_BYTES - 17]}@{digest}"
+
+
+def reference_size(sizes: Iterable[float]) -> float:
+    """Return the size of a complete scan of a series: the largest size that two scans share.
+
+    Complete scans of a series follow one protocol and have the same size (here: within 0.5 %);
+    aborted ones are smaller and end anywhere. Hence:
+
+    - the median is wrong as soon as half of the scans are aborted; a high quantile only moves
+      that limit;
+    - the largest is right however many are aborted, but a single oversized scan (another
+      protocol) would make every other scan look aborted;
+    - the second largest survives one oversized scan, not two of different sizes, and is wrong
+      when one scan only is complete.
+
+    The largest size with a second scan to confirm it needs two complete scans, whatever the
+    number of aborted and of single oversized ones. Where no two agree the largest is taken, as an
+    aborted scan is smaller, never larger: so in a pair, and with one complete scan among aborted
+    ones of different sizes. What it cannot tell from sizes alone is one complete scan among
+    several aborted at the same frame; the caller leaves out what it knows to be aborted.
+
+    Parameters
+    ----------
+    sizes : iterable of float
+        Size of each scan of one series, any one unit. Sizes that are not positive do not count.
+
+    Returns
+    -------
+    float
+        The reference; 0 if there is no positive size. A scan on its own is its own reference.
+    """
+    descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
+    if not descending:
+        return 0.0
+    for larger, smaller in pairwise(descending):
+        if smaller >= (1 - SAME_SIZE) * larger:
+            return larger
+    return descending[0]
+
+
+def undersized(sizes: Sequence[float], min_fraction: float) -> list[bool]:
+    """Tell which scans of a series are smaller than `min_fraction` of its reference size.
+
+    Parameters
+    ----------
+    sizes : sequence of float, shape (n_scans,)
+        Size of each scan of one series, any one unit.
+    min_fraction : float
+        Smallest size kept, as a fraction of `reference_size`; 0..1. A scan of exactly this size
+        is kept.
+    """
+    smallest = min_fraction * reference_size(sizes)
+    return [size < smallest for size in sizes]
