@@ -1,0 +1,350 @@
+"""Rules for centres of rotation (COR) of one series: what is valid, outlying, missing, resolved.
+
+Pure functions on values in unbinned, uncropped detector pixels, 0-based, pixel centres whole.
+
+A fix starts from the manual and predicted CORs, never from an earlier fix: running it twice gives
+the same rows. Values that were adopted by hand (exported and imported again) are manual and, while
+`protect_manual` holds, stay as they are.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
+MAD_FACTOR = 5.0
+NEIGHBOURS_AGREE_PX = 10.0
+# CORs are stored to 0.01 px; the last bit of a difference of floats must not decide.
+_ROUNDING_PX = 1e-6
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of one scan of a series before fixing."""
+
+    scan: str
+    index: int
+    n_cols: int
+    manual: str = ""  # the cell of the campaign table as it is
+    predicted_px: float = math.nan
+    predicted_source: str = "auto"  # or "ai"
+    is_in: bool = True  # False: `select: no`, donates in pass 2 and is left alone
+    note: str = ""  # what the caller has to report of this scan
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What fixing made of one scan; CORs are NaN where there is none."""
+
+    scan: str
+    index: int
+    before_px: float
+    after_px: float
+    source: str  # manual, ai, auto, outlier, neighbours, series-mean; "" without a COR
+    flagged: bool  # further from the median than the limit, replaced or not
+    reason: str
+    limit_px: float  # NaN where the series has fewer than two CORs
+    neighbours: tuple[str, ...] = field(default=())
+
+
+def is_valid(cor_px: float | None, n_cols: int) -> bool:
+    """Tell whether a COR is finite and on the detector, 0 <= cor_px <= n_cols - 1."""
+    return cor_px is not None and math.isfinite(cor_px) and 0 <= cor_px <= n_cols - 1
+
+
+def parse_cor(text: str) -> float | None:
+    """Read a COR typed by a person or written by a program.
+
+    Parameters
+    ----------
+    text : str
+        A decimal number with a point, such as "1024.50"; white space around it does not matter.
+
+    Returns
+    -------
+    float or None
+        None for an empty text and for junk: words, "1024,5", "nan", "inf".
+    """
+    text = text.strip().strip("\ufeff")
+    if not _NUMBER.fullmatch(text):
+        return None
+    cor_px = float(text)
+    return cor_px if math.isfinite(cor_px) else None
+
+
+def format_cor(cor_px: float | None) -> str:
+    """Write a COR with two decimals; an empty text for None and NaN."""
+    if cor_px is None or math.isnan(cor_px):
+        return ""
+    return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
+
+
+def outlier_limit(cor_px: ArrayLike, *, max_delta_px: float) -> tuple[float, float]:
+    """Return the median of a series and the largest distance from it that is not outlying.
+
+    The limit is min(max_delta_px, max(10, 5 * MAD)), with the unscaled MAD, median |v - median|.
+
+    Parameters
+    ----------
+    cor_px : array_like of float, shape (n_scans,)
+        COR of each scan of one series, in unbinned pixels; NaN and inf count as unknown.
+    max_delta_px : float
+        Largest distance from the median ever kept, in pixels; > 0.
+
+    Returns
+    -------
+    median_px, limit_px : float
+        NaN both if no COR is known.
+
+    Raises
+    ------
+    ValueError
+        If `cor_px` is not one-dimensional or `max_delta_px` is not above 0.
+
+    References
+    ----------
+    .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers", pass 1; MAD read as unscaled.
+    """
+    values_px = np.asarray(cor_px, dtype=float)
+    if values_px.ndim != 1:
+        raise ValueError(f"cor_px: expected shape (n_scans,), got {values_px.shape}")
+    if not max_delta_px > 0:
+        raise ValueError(f"max_delta_px: expected a number above 0, got {max_delta_px}")
+    values_px = values_px[np.isfinite(values_px)]
+    if not values_px.size:
+        return math.nan, math.nan
+    median_px = float(np.median(values_px))
+    mad_px = float(np.median(np.abs(values_px - median_px)))
+    return median_px, min(max_delta_px, max(MIN_LIMIT_PX, MAD_FACTOR * mad_px))
+
+
+def flag_outliers(cor_px: ArrayLike, *, max_delta_px: float) -> NDArray[np.bool_]:
+    """Flag CORs further than min(max_delta_px, max(10, 5 * MAD)) from their median.
+
+    Parameters
+    ----------
+    cor_px : array_like of float, shape (n_scans,)
+        COR of each scan of one series, in unbinned pixels; NaN and inf count as unknown.
+    max_delta_px : float
+        Largest distance from the median ever kept, in pixels; > 0.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_scans,)
+        True at outliers. Unknown means missing, not outlying, and is never flagged.
+
+    Raises
+    ------
+    ValueError
+        If `cor_px` is not one-dimensional or `max_delta_px` is not above 0.
+    """
+    median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
+    values_px = np.asarray(cor_px, dtype=float)
+    distance_px = np.abs(np.where(np.isfinite(values_px), values_px, np.nan) - median_px)
+    return np.asarray(distance_px > limit_px + _ROUNDING_PX)
+
+
+def fix_series(
+    members: Sequence[Member], *, max_delta_px: float, protect_manual: bool
+) -> list[Fixed]:
+    """Replace outlying CORs of one series and fill missing ones.
+
+    Pass 1 replaces each flagged COR by the mean of its nearest good neighbours, one on each side
+    (at an end the only one there is), and fills a gap whose two neighbours agree within 10 px.
+    Pass 2 fills what is still missing with the mean of the series. Neither a replaced nor a filled
+    value serves as a neighbour, nor a filled one as a donor, so the order of work does not matter.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        All scans of one series, in any order. Only those that are in are judged and changed.
+    max_delta_px : float
+        Largest distance from the median ever kept, in pixels; > 0.
+    protect_manual : bool
+        Whether manual CORs are kept, and trusted as neighbours, wherever they lie.
+
+    Returns
+    -------
+    list of Fixed
+        One row for each scan that is in, by index, then by name.
+
+    References
+    ----------
+    .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers".
+    """
+    inside = sorted((m for m in members if m.is_in), key=lambda m: (m.index, m.scan))
+    before = _judge([_start(member) for member in inside], max_delta_px)
+    kept_by_hand = [protect_manual and row.source == "manual" for row in before]
+    good = np.array(
+        [
+            at
+            for at, row in enumerate(before)
+            if not math.isnan(row.before_px) and (kept_by_hand[at] or not row.flagged)
+        ],
+        dtype=int,
+    )
+    after = []
+    for at, member in enumerate(inside):
+        if before[at].flagged and kept_by_hand[at]:
+            row = _noted(before[at], "manual, kept")
+        elif before[at].flagged:
+            row = _replaced(before, at, good, member.n_cols)
+        elif math.isnan(before[at].before_px):
+            row = _bridged(before, at, good, member.n_cols)
+        else:
+            row = before[at]
+        after.append(row)
+    # Fills are no donors: only what was there before, as it is after pass 1.
+    donors_px = [row.after_px for row in after if not math.isnan(row.before_px)]
+    for member in members:
+        if not member.is_in and not math.isnan(known_px := _start(member).before_px):
+            donors_px.append(known_px)
+    return [
+        _filled(row, donors_px, member.n_cols) for row, member in zip(after, inside, strict=True)
+    ]
+
+
+def resolve(
+    fixed_after_px: float | None, default_px: float | None, n_cols: int, *, source: str = "row"
+) -> tuple[float, str] | None:
+    """Decide the COR of a scan: its own after fixing, else the default of the campaign.
+
+    Parameters
+    ----------
+    fixed_after_px, default_px : float or None
+        In unbinned pixels; None, NaN and values off the detector count as absent.
+    n_cols : int
+        Width of the detector in pixels.
+    source : str
+        Where `fixed_after_px` comes from.
+
+    Returns
+    -------
+    (cor_px, source) or None
+        `source` is the one given or "default"; None if neither value is valid.
+    """
+    if fixed_after_px is not None and is_valid(fixed_after_px, n_cols):
+        return fixed_after_px, source
+    if default_px is not None and is_valid(default_px, n_cols):
+        return default_px, "default"
+    return None
+
+
+def off_detector(cor_px: float, n_cols: int) -> str:
+    """Say that a COR is not on the detector."""
+    return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
+
+
+def shown(text: str) -> str:
+    """Quote a piece of junk for a message, on one line and not too long."""
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def _start(member: Member) -> Fixed:
+    """Take the manual COR, else the predicted one; report what is neither."""
+    notes = [member.note] if member.note else []
+    manual_px = parse_cor(member.manual)
+    if manual_px is None and member.manual.strip():
+        notes.append(f"manual COR {shown(member.manual)} is not a number, ignored")
+    elif manual_px is not None and not is_valid(manual_px, member.n_cols):
+        notes.append(f"manual COR {off_detector(manual_px, member.n_cols)}, ignored")
+    cor_px, source = math.nan, ""
+    if manual_px is not None and is_valid(manual_px, member.n_cols):
+        cor_px, source = manual_px, "manual"
+    elif is_valid(member.predicted_px, member.n_cols):
+        cor_px, source = member.predicted_px, member.predicted_source
+    elif not math.isnan(member.predicted_px):
+        notes.append(f"predicted COR {off_detector(member.predicted_px, member.n_cols)}, ignored")
+    return Fixed(
+        scan=member.scan,
+        index=member.index,
+        before_px=cor_px,
+        after_px=cor_px,
+        source=source,
+        flagged=False,
+        reason="; ".join(notes),
+        limit_px=math.nan,
+    )
+
+
+def _judge(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
+    """Flag the outliers; a series with fewer than two CORs is left alone."""
+    cor_px = np.array([row.before_px for row in rows], dtype=float)
+    flagged = flag_outliers(cor_px, max_delta_px=max_delta_px)
+    if np.isfinite(cor_px).sum() < 2:
+        return rows
+    median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
+    judged = [replace(row, limit_px=limit_px) for row in rows]
+    for at in np.flatnonzero(flagged):
+        row = replace(judged[at], flagged=True)
+        distance_px = abs(row.before_px - median_px)
+        judged[at] = _noted(
+            row,
+            f"{distance_px:.2f} px from the median {median_px:.2f} of the series, "
+            f"limit {limit_px:.2f}",
+        )
+    return judged
+
+
+def _around(at: int, good: NDArray[np.int_]) -> tuple[int | None, int | None]:
+    """Return the good places next to place `at`, which is not good itself, on both sides."""
+    right = int(np.searchsorted(good, at))
+    return (
+        int(good[right - 1]) if right > 0 else None,
+        int(good[right]) if right < good.size else None,
+    )
+
+
+def _replaced(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) -> Fixed:
+    """Replace an outlier by the mean of its nearest good neighbours; report one without any."""
+    neighbours = [rows[place] for place in _around(at, good) if place is not None]
+    if not neighbours:
+        return _noted(rows[at], "no good neighbour, kept")
+    cor_px = _mean([row.before_px for row in neighbours])
+    if not is_valid(cor_px, n_cols):  # scans of different widths in one series
+        return _noted(rows[at], f"mean of neighbours {off_detector(cor_px, n_cols)}, kept")
+    names = tuple(row.scan for row in neighbours)
+    return replace(rows[at], after_px=cor_px, source="outlier", neighbours=names)
+
+
+def _bridged(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) -> Fixed:
+    """Fill a gap between two good neighbours that agree; else leave it to pass 2."""
+    left, right = _around(at, good)
+    if left is None or right is None:
+        return rows[at]
+    pair_px = [rows[left].before_px, rows[right].before_px]
+    cor_px = _mean(pair_px)
+    if abs(pair_px[1] - pair_px[0]) > NEIGHBOURS_AGREE_PX + _ROUNDING_PX:
+        return rows[at]
+    if not is_valid(cor_px, n_cols):
+        return rows[at]
+    names = (rows[left].scan, rows[right].scan)
+    row = replace(rows[at], after_px=cor_px, source="neighbours", neighbours=names)
+    return _noted(row, "no COR, neighbours agree")
+
+
+def _filled(row: Fixed, donors_px: list[float], n_cols: int) -> Fixed:
+    """Give a scan that still has no COR the mean of the donors; report one that cannot have it."""
+    if not math.isnan(row.after_px):
+        return row
+    if not donors_px:
+        return _noted(row, "no COR, and none in the series to fill it from")
+    cor_px = _mean(donors_px)
+    if not is_valid(cor_px, n_cols):
+        return _noted(row, f"no COR, mean of the series {off_detector(cor_px, n_cols)}")
+    row = replace(row, after_px=cor_px, source="series-mean")
+    return _noted(row, f"no COR, mean of {len(donors_px)} of the series")
+
+
+def _mean(values_px: list[float]) -> float:
+    """Return the mean, the same to the last bit in any order."""
+    return math.fsum(values_px) / len(values_px)
+
+
+def _noted(row: Fixed, note: str) -> Fixed:
+    return replace(row, reason=f"{row.reason}; {note}" if row.reason else note)
