@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.simulate.detector import Beam
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
-from tomopipe.simulate.scan import Beam, simulate_scan
+from tomopipe.simulate.scan import simulate_scan
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,11 @@ class Phantom:
         """Return the parts as an array of shape (n_ellipsoids, 8), columns as in `Ellipsoid`."""
         rows = [astuple(part) for part in self.ellipsoids]
         return np.array(rows, dtype=np.float64).reshape(len(rows), 8)
+
+    def scaled(self, factor: float) -> "Phantom":
+        """Return the same object with every density times `factor`."""
+        parts = (replace(part, mu_per_px=factor * part.mu_per_px) for part in self.ellipsoids)
+        return Phantom(self.kind, tuple(parts))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, for JSON."""
