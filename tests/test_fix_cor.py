@@ -1,0 +1,166 @@
+"""fix_cor from files to table: what is read, how it is written, and that it settles."""
+
+import json
+
+import pytest
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io.tables import read_tsv
+from tomopipe.steps.fix_cor import COLUMNS, compute, fix_cor
+
+OPTIONS = {"max_delta_px": 50.0, "protect_manual": True}
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """Return a function that writes predictions and gives what the step takes."""
+
+    def make(*cells, methods=()):
+        predicted, members = {}, []
+        for at, (text, manual) in enumerate(cells, start=1):
+            scan = f"größe {at:03d}"
+            members.append(
+                {"scan": scan, "index": at, "n_cols": 2048, "manual": manual, "select": "in"}
+            )
+            if text is None:
+                continue
+            folder = tmp_path / scan
+            folder.mkdir(exist_ok=True)
+            (folder / "center_of_rotation.txt").write_text(text, encoding="utf-8")
+            method = methods[at - 1] if methods else "pairs"
+            (folder / "prediction.json").write_text(json.dumps({"method": method}))
+            predicted[scan] = tuple(
+                str(folder / name) for name in ("center_of_rotation.txt", "prediction.json")
+            )
+        return predicted, members
+
+    return make
+
+
+def test_the_table_holds_every_rule_with_two_decimals(campaign, tmp_path):
+    predicted, members = campaign(
+        ("1000.00", ""),
+        ("", ""),
+        ("1006.02\n", ""),
+        ("1100", ""),
+        ("1003.25", "1004"),
+        ("", ""),
+        methods=["ai", None, "pairs", "pairs", "ai", None],
+    )
+    output = tmp_path / "größe.tsv"
+    fix_cor(predicted, output, members=members, **OPTIONS)
+    rows = read_tsv(output, COLUMNS)
+    assert output.read_text(encoding="utf-8").splitlines()[0] == "\t".join(COLUMNS)
+    assert [row["before_px"] for row in rows] == [
+        "1000.00",
+        "",
+        "1006.02",
+        "1100.00",
+        "1004.00",
+        "",
+    ]
+    # The means of 1000 and 1006.02; of 1006.02 and 1004; of 1000, 1006.02, 1005.01 and 1004.
+    assert [row["after_px"] for row in rows][1:] == [
+        "1003.01",
+        "1006.02",
+        "1005.01",
+        "1004.00",
+        "1003.76",
+    ]
+    assert [row["source"] for row in rows] == [
+        "ai",
+        "neighbours",
+        "auto",
+        "outlier",
+        "manual",
+        "series-mean",
+    ]
+    assert [row["flagged"] for row in rows] == ["false"] * 3 + ["true"] + ["false"] * 2
+    assert rows[3]["neighbours"] == "größe 003;größe 005"
+    # Of 1000, 1006.02, 1100, 1004 the median is 1005.01 and the MAD 3.01.
+    assert {row["limit_px"] for row in rows} == {"15.05"}
+
+
+def test_compute_equals_the_table_read_back(campaign, tmp_path):
+    predicted, members = campaign(("1000", ""), ("junk", "1024,5"), ("1100", ""), (None, ""))
+    fix_cor(predicted, tmp_path / "t.tsv", members=members, **OPTIONS)
+    assert read_tsv(tmp_path / "t.tsv", COLUMNS) == compute(predicted, members=members, **OPTIONS)
+
+
+def test_a_second_run_writes_the_same_bytes(campaign, tmp_path):
+    predicted, members = campaign(*[(f"{v}", "") for v in (1015, 1000, 1000, 1000, 1100, 1100)])
+    output = tmp_path / "t.tsv"
+    fix_cor(predicted, output, members=members, **OPTIONS)
+    first = output.read_bytes()
+    fix_cor(predicted, output, members=members[::-1], **OPTIONS)
+    assert output.read_bytes() == first
+    assert b"1015.00\t1015.00" in first
+
+
+@pytest.mark.parametrize("junk", ["1024,5", "nan", "inf", "1000.0\n1001.0", "½"])
+def test_junk_in_a_prediction_counts_as_absent_and_is_reported(campaign, junk):
+    predicted, members = campaign((junk, ""), ("1002.00", ""))
+    row = compute(predicted, members=members, **OPTIONS)[0]
+    assert (row["before_px"], row["after_px"], row["source"]) == ("", "1002.00", "series-mean")
+    assert row["reason"].startswith(f"center_of_rotation.txt holds {junk!r}, not a number, ignored")
+
+
+def test_bytes_that_are_no_text_are_junk(campaign, tmp_path):
+    predicted, members = campaign(("1000", ""), ("1002.00", ""))
+    (tmp_path / "größe 001" / "center_of_rotation.txt").write_bytes(b"\xff\xfe1\x000\x00")
+    row = compute(predicted, members=members, **OPTIONS)[0]
+    assert row["source"] == "series-mean"
+    assert "not a number, ignored" in row["reason"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": null}', "\x00"])
+def test_a_damaged_prediction_json_costs_only_the_word_ai(campaign, tmp_path, text):
+    predicted, members = campaign(("1000", ""), methods=["ai"])
+    (tmp_path / "größe 001" / "prediction.json").write_text(text)
+    row = compute(predicted, members=members, **OPTIONS)[0]
+    assert (row["after_px"], row["source"], row["reason"]) == ("1000.00", "auto", "")
+
+
+def test_a_failed_prediction_is_a_scan_without_cor(campaign):
+    predicted, members = campaign((None, ""), ("1002.00", ""), (None, "1004"))
+    rows = compute(predicted, members=members, **OPTIONS)
+    assert [row["source"] for row in rows] == ["series-mean", "auto", "manual"]
+    assert rows[0]["after_px"] == "1003.00"
+    assert rows[0]["reason"].startswith("the prediction failed; no COR")
+
+
+def test_a_prediction_that_cannot_be_read_names_the_file(campaign, tmp_path):
+    predicted, members = campaign(("1000", ""))
+    path = tmp_path / "größe 001" / "center_of_rotation.txt"
+    path.unlink()
+    with pytest.raises(
+        TomopipeError, match=r"center_of_rotation\.txt: cannot be read.*Run predict"
+    ):
+        compute(predicted, members=members, **OPTIONS)
+
+
+def test_donors_fill_and_have_no_row(campaign):
+    predicted, members = campaign(("", ""))
+    donors = [
+        {
+            "scan": "d1",
+            "index": 1,
+            "n_cols": 2048,
+            "manual": "",
+            "select": "donor",
+            "donor_px": 900,
+        },
+        {"scan": "d2", "index": 2, "n_cols": 2048, "manual": "910", "select": "donor"},
+        {"scan": "d3", "index": 3, "n_cols": 9, "manual": "", "select": "donor", "donor_px": None},
+    ]
+    (row,) = compute(predicted, members=members + donors, **OPTIONS)
+    assert (row["scan"], row["after_px"], row["source"]) == ("größe 001", "905.00", "series-mean")
+
+
+def test_options_reach_the_rules(campaign):
+    cells = [("1000", ""), ("1000", "1008"), ("1000", "")]
+    for protect, after in [(True, "1008.00"), (False, "1000.00")]:
+        predicted, members = campaign(*cells)
+        rows = compute(predicted, members=members, max_delta_px=5, protect_manual=protect)
+        assert rows[1]["after_px"] == after
+        assert rows[1]["limit_px"] == "5.00"

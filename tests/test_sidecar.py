@@ -1,0 +1,60 @@
+"""The sidecar says what is known of a scan's COR, and nothing that changes by itself."""
+
+import json
+
+from tomopipe.steps.sidecar import sidecar, sidecar_content
+
+ROW = {
+    "scan": "a_3",
+    "before_px": "1100.00",
+    "after_px": "1003.00",
+    "source": "outlier",
+    "flagged": "true",
+    "reason": "97.00 px from the median",
+    "limit_px": "10.00",
+    "neighbours": "a_2;a_4",
+}
+PREDICTION = {
+    "method": "pairs",
+    "confidence": 0.83,
+    "verdict": "resolved",
+    "best_cor_px": 1100.0,
+    "cor_px": 1100.0,
+    "methods": {"pairs": {"curve": {"cor_px": [1, 2], "score": [0, 1]}}},
+}
+COR = {"cor_px": 1003.0, "source": "outlier"}
+PARAMETERS = {"fix_cor": {"max_delta_px": 50.0}}
+
+
+def test_content_has_value_source_and_trace():
+    assert sidecar_content("a_3", COR, ROW, PREDICTION, PARAMETERS) == {
+        "scan": "a_3",
+        "cor_px": 1003.0,
+        "source": "outlier",
+        "method": "pairs",
+        "confidence": 0.83,
+        "verdict": "resolved",
+        "predicted_px": 1100.0,
+        "before_px": 1100.0,
+        "flagged": True,
+        "limit_px": 10.0,
+        "neighbours": ["a_2", "a_4"],
+        "reason": "97.00 px from the median",
+        "parameters": {"fix_cor": {"max_delta_px": 50.0}},
+    }
+
+
+def test_content_without_prediction_or_row_has_nulls():
+    content = sidecar_content("a_3", {"cor_px": 5.0, "source": "default"}, None, None, {})
+    assert (content["cor_px"], content["source"]) == (5.0, "default")
+    assert content["method"] is content["confidence"] is content["before_px"] is None
+    assert (content["flagged"], content["neighbours"]) == (False, [])
+
+
+def test_file_holds_the_content_and_only_depends_on_it(tmp_path):
+    content = sidecar_content("größe 1", COR, ROW, PREDICTION, PARAMETERS)
+    for name in ("first", "second"):
+        order = content if name == "first" else dict(reversed(content.items()))
+        sidecar(tmp_path / name, content=json.dumps(order))
+    assert json.loads((tmp_path / "first").read_text()) == content
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

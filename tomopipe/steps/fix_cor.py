@@ -1,0 +1,150 @@
+"""Replace outlying CORs and fill missing ones, one filename series at a time."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tomopipe.cor import Fixed, Member, fix_series, format_cor, parse_cor, shown
+from tomopipe.errors import TomopipeError
+from tomopipe.io.tables import write_tsv
+
+REVISION = 1  # bump when results change
+
+COLUMNS = (
+    "scan",
+    "index",
+    "before_px",
+    "after_px",
+    "source",
+    "flagged",
+    "reason",
+    "limit_px",
+    "neighbours",
+)
+
+log = logging.getLogger(__name__)
+
+
+def fix_cor(
+    predicted: Mapping[str, tuple[str, str]],
+    output: str | os.PathLike[str],
+    *,
+    members: Sequence[Mapping[str, Any]],
+    max_delta_px: float,
+    protect_manual: bool,
+) -> None:
+    """Write the table of fixed CORs of one series.
+
+    Parameters
+    ----------
+    predicted : mapping
+        Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed for
+        good is absent.
+    output : path-like
+        The table to write, with `COLUMNS`; CORs in unbinned pixels with two decimals.
+    members : sequence of mapping
+        The scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of the campaign table),
+        `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for
+        donors, `donor_px` (float or None).
+    max_delta_px : float
+        Largest distance from the median of the series ever kept, in pixels.
+    protect_manual : bool
+        Whether manual CORs are kept wherever they lie.
+    """
+    rows = compute(
+        predicted, members=members, max_delta_px=max_delta_px, protect_manual=protect_manual
+    )
+    for row in rows:
+        change = f"{row['before_px'] or 'none'} -> {row['after_px'] or 'none'}"
+        log.info("%s: %s %s; %s", row["scan"], change, row["source"], row["reason"] or "kept")
+    if noted := sum(bool(row["reason"]) for row in rows):
+        log.warning("%d of %d scans replaced, filled or reported: %s", noted, len(rows), output)
+    write_tsv(rows, COLUMNS, output)
+
+
+def compute(
+    predicted: Mapping[str, tuple[str, str]],
+    *,
+    members: Sequence[Mapping[str, Any]],
+    max_delta_px: float,
+    protect_manual: bool,
+) -> list[dict[str, str]]:
+    """Return the rows that `fix_cor` writes, as text, equal to what reading the table gives.
+
+    Parameters
+    ----------
+    predicted, members, max_delta_px, protect_manual
+        As for `fix_cor`.
+
+    Raises
+    ------
+    TomopipeError
+        If a file named in `predicted` cannot be read.
+    """
+    series = [_member(entry, predicted.get(entry["scan"])) for entry in members]
+    rows = fix_series(series, max_delta_px=max_delta_px, protect_manual=protect_manual)
+    return [_cells(row) for row in rows]
+
+
+def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
+    if entry["select"] == "donor":
+        donor_px = entry.get("donor_px")
+        predicted_px, source, note = math.nan if donor_px is None else donor_px, "auto", ""
+    elif files is None:
+        predicted_px, source, note = math.nan, "auto", "the prediction failed"
+    else:
+        predicted_px, source, note = _read_prediction(*files)
+    return Member(
+        scan=entry["scan"],
+        index=int(entry["index"]),
+        n_cols=int(entry["n_cols"]),
+        manual=str(entry.get("manual") or ""),
+        predicted_px=predicted_px,
+        predicted_source=source,
+        is_in=entry["select"] != "donor",
+        note=note,
+    )
+
+
+def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str, str]:
+    """Return the accepted COR (NaN if none), ai or auto, and what to report of the files."""
+    text = _read_text(center_path)
+    cor_px = parse_cor(text)
+    note = ""
+    if cor_px is None and text.strip():
+        note = f"{Path(center_path).name} holds {shown(text.strip())}, not a number, ignored"
+    try:
+        prediction = json.loads(_read_text(prediction_path))
+    except ValueError:
+        prediction = None
+    method = prediction.get("method") if isinstance(prediction, dict) else None
+    source = "ai" if method == "ai" else "auto"
+    return math.nan if cor_px is None else cor_px, source, note
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise TomopipeError(
+            f"{path}: cannot be read ({error.strerror}); expected a file of predict_cor. "
+            "Run predict_cor again."
+        ) from error
+
+
+def _cells(row: Fixed) -> dict[str, str]:
+    return {
+        "scan": row.scan,
+        "index": str(row.index),
+        "before_px": format_cor(row.before_px),
+        "after_px": format_cor(row.after_px),
+        "source": row.source,
+        "flagged": "true" if row.flagged else "false",
+        "reason": row.reason,
+        "limit_px": format_cor(row.limit_px),
+        "neighbours": ";".join(row.neighbours),
+    }

@@ -1,0 +1,123 @@
+"""Decide the COR of every scan: its own after fixing, else the default, else none."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tomopipe.cor import off_detector, parse_cor, resolve
+from tomopipe.errors import TomopipeError
+from tomopipe.io.atomic import write_json
+from tomopipe.io.tables import read_tsv
+from tomopipe.io.tomogui import write_rot_cen
+
+REVISION = 1  # bump when results change
+
+log = logging.getLogger(__name__)
+
+CorTable = dict[str, dict[str, Any]]
+
+
+def resolve_cor(
+    tables: Sequence[str],
+    cor_json: str | os.PathLike[str],
+    rot_cen_json: str | os.PathLike[str],
+    *,
+    scans: Mapping[str, Mapping[str, Any]],
+    default_px: float | None,
+    on_missing: str,
+) -> None:
+    """Write the COR of every scan, and TomoGUI's summary of them.
+
+    Parameters
+    ----------
+    tables : sequence of path
+        Tables of fix_cor, one per series.
+    cor_json : path-like
+        To write: scan to `cor_px` (unbinned pixels, rounded to 0.01) and `source`.
+    rot_cen_json : path-like
+        To write: absolute path of the scan to "1024.50".
+    scans : mapping
+        The scans that are in: name to `path` (as in the config) and `n_cols`.
+    default_px : float or None
+        COR of scans that have none of their own, in unbinned pixels.
+    on_missing : str
+        "block" or "skip": what to do where a scan has no COR.
+
+    Raises
+    ------
+    TomopipeError
+        With "block", if a scan has no COR; nothing is written then.
+    """
+    if on_missing not in ("block", "skip"):
+        raise TomopipeError(f"resolve_cor.on_missing: expected block or skip, got {on_missing!r}.")
+    rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
+    table, missing = compute(rows, scans=scans, default_px=default_px)
+    if missing and on_missing == "block":
+        raise TomopipeError(_what_to_do(missing))
+    for scan, reason in missing.items():
+        log.warning("%s: left out, %s", scan, reason)
+    log.info("%d scans with a COR, %d without", len(table), len(missing))
+    write_json(table, cor_json)
+    write_rot_cen(
+        {os.path.abspath(scans[scan]["path"]): entry["cor_px"] for scan, entry in table.items()},
+        rot_cen_json,
+    )
+
+
+def compute(
+    rows: Iterable[Mapping[str, str]],
+    *,
+    scans: Mapping[str, Mapping[str, Any]],
+    default_px: float | None,
+) -> tuple[CorTable, dict[str, str]]:
+    """Return what cor.json holds, and the scans that have no COR.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Rows of all tables of fix_cor, as text.
+    scans, default_px
+        As for `resolve_cor`.
+
+    Returns
+    -------
+    table : dict
+        Scan to {"cor_px": float, "source": str}, sorted by name.
+    missing : dict
+        Scan to the reason why it has no COR, sorted by name.
+    """
+    fixed = {row["scan"]: row for row in rows}
+    table: CorTable = {}
+    missing: dict[str, str] = {}
+    for scan in sorted(scans):
+        n_cols = int(scans[scan]["n_cols"])
+        row = fixed.get(scan, {})
+        own_px = parse_cor(row.get("after_px", ""))
+        found = resolve(own_px, default_px, n_cols, source=row.get("source", ""))
+        if found is None:
+            missing[scan] = _why(row, default_px, n_cols)
+        else:
+            table[scan] = {"cor_px": round(found[0], 2), "source": found[1]}
+    return table, missing
+
+
+def _why(row: Mapping[str, str], default_px: float | None, n_cols: int) -> str:
+    reason = row.get("reason") or "no COR"
+    if default_px is not None:
+        reason += f"; default_px {off_detector(default_px, n_cols)}"
+    return reason
+
+
+def _what_to_do(missing: Mapping[str, str]) -> str:
+    lines = [f"  {scan}: {reason}" for scan, reason in missing.items()]
+    count = "1 scan has" if len(missing) == 1 else f"{len(missing)} scans have"
+    return "\n".join(
+        [
+            f"resolve_cor: {count} no centre of rotation; nothing is reconstructed:",
+            *lines,
+            "For each, one of: set a COR (`tomopipe cor set SCAN VALUE`), give a default "
+            "(resolve_cor: default_px), leave the scan out (`select: no` in the campaign table); "
+            "or let the others go on (resolve_cor: on_missing: skip).",
+        ]
+    )
