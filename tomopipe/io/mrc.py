@@ -1,0 +1,83 @@
+"""MRC image stacks of float32: written piece by piece, checked by their headers."""
+
+import os
+from collections.abc import Sequence
+
+import mrcfile
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+
+HEADER_BYTES = 1024  # of an MRC file without extended header
+
+
+class StackFile:
+    """An MRC stack written piece by piece, with the statistics of its header.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write.
+    shape : sequence of int
+        Images, rows and columns.
+    pixel_angstrom : float
+        Size of a pixel of the stack.
+
+    Notes
+    -----
+    The package makes the file and its header; pixels go through ordinary writes, since a memory map
+    counts as memory of the job and a full disk ends it with a bus error.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], shape: Sequence[int], pixel_angstrom: float
+    ) -> None:
+        self.path, self.shape = path, tuple(shape)
+        with mrcfile.new_mmap(path, self.shape, mrc_mode=2) as mrc:
+            mrc.set_image_stack()
+            mrc.voxel_size = pixel_angstrom
+        self.low, self.high = np.inf, -np.inf
+        self.total = self.total_squares = 0.0
+
+    def write(self, images: NDArray[np.float32], image: int, row: int) -> None:
+        """Write rows of consecutive images, the first of them at `image` and `row`."""
+        _, n_rows, n_cols = self.shape
+        pieces = [images] if images.shape[1] == n_rows else list(images)
+        with open(self.path, "r+b") as stream:
+            for i, piece in enumerate(pieces):
+                stream.seek(HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row))
+                stream.write(np.ascontiguousarray(piece, "<f4").data)
+        self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
+        self.total += float(images.sum(dtype=np.float64))
+        self.total_squares += float(np.square(images, dtype=np.float64).sum())
+
+    def finish(self) -> None:
+        """Write the statistics; refuse values that are not finite."""
+        n_pixels = float(np.prod(self.shape, dtype=np.float64))
+        mean = self.total / n_pixels
+        if not np.isfinite([self.low, self.high, mean]).all():
+            raise TomopipeError(
+                f"{self.path}: the normalised projections are not finite. Check flats and darks."
+            )
+        with mrcfile.open(self.path, mode="r+", header_only=True) as mrc:
+            mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = self.low, self.high, mean
+            mrc.header.rms = max(self.total_squares / n_pixels - mean**2, 0.0) ** 0.5
+
+
+def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
+    """Raise a TomopipeError unless `path` is an MRC stack of float32 images of this shape."""
+    try:
+        with mrcfile.open(path, header_only=True, permissive=False) as mrc:
+            header = mrc.header
+            found = [int(header.nz), int(header.ny), int(header.nx)]
+            mode = int(header.mode)
+    except (OSError, ValueError) as error:
+        raise TomopipeError(f"{path}: not an MRC stack ({error}). Delete it, run again.") from error
+    n_bytes = os.path.getsize(path)
+    expected_bytes = HEADER_BYTES + 4 * int(np.prod(shape, dtype=np.int64))
+    if found != list(shape) or mode != 2 or n_bytes != expected_bytes:
+        raise TomopipeError(
+            f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "
+            f"bytes; found {found} in mode {mode} and {n_bytes} bytes. Delete it, run again."
+        )
