@@ -1,0 +1,33 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Python 3.11 or newer, no root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+CORES ?= $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())")
+
+.PHONY: demo test lint docs clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm,dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m tomopipe.demo $(DEMO) --cores $(CORES)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# the pages that are made from the code
+docs: $(VENV)/.installed
+	$(BIN)/python -m tomopipe.config
+
+clean:
+	rm -rf $(DEMO) $(VENV)

@@ -1,0 +1,42 @@
+from snakemake.utils import min_version
+
+min_version("9.1")
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/inventory.smk"
+include: "workflow/rules/try_recon.smk"
+include: "workflow/rules/predict_cor.smk"
+include: "workflow/rules/fix_cor.smk"
+include: "workflow/rules/resolve_cor.smk"
+include: "workflow/rules/sidecar.smk"
+include: "workflow/rules/full_recon.smk"
+include: "workflow/rules/export_stack.smk"
+include: "workflow/rules/export_star.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/end.smk"
+
+
+localrules:
+    all,
+    predictions,
+
+
+rule all:
+    """Everything: predictions, volumes and sidecars of all scans that are in, export, report."""
+    default_target: True
+    input:
+        INVENTORY,
+        predictions_of_all,
+        COR_TABLE,
+        ROT_CEN,
+        volumes,
+        sidecars,
+        star_set,
+        [REPORT] if CAMPAIGN.config.report.enabled else [],
+
+
+rule predictions:
+    """Stop after predict_cor: the CORs as predicted, nothing fixed and no volume made."""
+    input:
+        INVENTORY,
+        predictions_of_all,

@@ -1,0 +1,373 @@
+"""A campaign as the workflow and the command line see it: its scans, who is in, what is known.
+
+Everything a person may edit (config, campaign table) is read here, when the workflow is parsed,
+without opening a raw file. The functions that need the inventory take its rows.
+"""
+
+import glob
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from unicodedata import category
+
+from tomopipe.config import Config, ScanGlob, parse_config, read_config
+from tomopipe.cor import parse_cor
+from tomopipe.errors import TomopipeError
+from tomopipe.failures import Failure, read_failures
+from tomopipe.io.campaign_table import Row, read_table
+from tomopipe.io.tables import read_tsv
+from tomopipe.series import encode_series, series_key, split_name
+
+STILL_WRITTEN = "still written"
+# Snakemake compares the content of files up to this size, and only times above it.
+CHECKSUM_LIMIT_BYTES = 1_000_000
+# Room for the longest ending of ours (255 bytes is the limit of a file name).
+MAX_NAME_BYTES = 230
+
+InventoryRows = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class CampaignScan:
+    """One raw file of the campaign and what its owner said about it.
+
+    Attributes
+    ----------
+    name : str
+        File stem with the entry's prefix: `<scan>` in every path.
+    path : str
+        As in the config: relative to the campaign folder, or absolute.
+    abspath : str
+        Absolute, symbolic links kept.
+    series : str
+        Series key; begins with the folder if the config names several.
+    index : int
+        Number within the series.
+    select, manual, note : str
+        Cells of the campaign table: auto, yes or no; COR as typed; remark.
+    n_bytes, mtime_ns : int or None
+        Of the file; None where there is none.
+    refused : str
+        Why the name cannot be used at all, or empty.
+    """
+
+    name: str
+    path: str
+    abspath: str
+    series: str
+    index: int
+    select: str = "auto"
+    manual: str = ""
+    note: str = ""
+    n_bytes: int | None = None
+    mtime_ns: int | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The files, the table and the configuration of one campaign."""
+
+    directory: Path
+    config: Config
+    scans: dict[str, CampaignScan]
+    refused: tuple[CampaignScan, ...] = ()
+    table_rows: tuple[Row, ...] = ()
+    failures: dict[str, Failure] = field(default_factory=dict)
+    _groups: dict[int, tuple[InventoryRows, dict[str, list[str]]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @property
+    def name(self) -> str:
+        """Title of the campaign."""
+        return self.config.campaign.name or self.directory.name
+
+    @property
+    def results(self) -> Path:
+        """Absolute path of the results folder."""
+        return self.directory / self.config.campaign.results
+
+    @property
+    def table_path(self) -> Path:
+        """Absolute path of the campaign table, which may not exist."""
+        return self.directory / (self.config.campaign.table or "scans.tsv")
+
+    def result(self, *parts: str) -> str:
+        """Return the path of a result, relative to the campaign folder."""
+        return "/".join((self.config.campaign.results.rstrip("/"), *parts))
+
+    def raw_signature(self, scan: str) -> str:
+        """Describe the raw file's content as far as the file system tells.
+
+        Snakemake sees a newer file; this also sees an older one put in its place. Up to the
+        checksum limit Snakemake compares contents, and the time must not count.
+        """
+        item = self.scans[scan]
+        large = (item.n_bytes or 0) > CHECKSUM_LIMIT_BYTES
+        return json.dumps([item.n_bytes, item.mtime_ns if large else None])
+
+    def sidecar(self, scan: str) -> str:
+        """Return the path of the scan's sidecar, in a folder that can be written."""
+        name = f"{scan}.cor.json"
+        where = self.config.storage.sidecars
+        if where != "beside":
+            return f"{where.rstrip('/')}/{name}"
+        folder = os.path.dirname(self.scans[scan].path)
+        return (
+            f"{folder or '.'}/{name}" if self._writable(folder) else self.result("sidecars", name)
+        )
+
+    def _writable(self, folder: str) -> bool:
+        # A comma or a brace in a wildcard breaks spawned jobs and targets.
+        absolute = self.directory / folder
+        return not re.search(r"[,{}]", folder) and os.access(absolute, os.W_OK | os.X_OK)
+
+    # ---- inventory ---------------------------------------------------------------------------
+
+    def inventory_entries(self) -> list[dict[str, Any]]:
+        """Return what the inventory step needs to know of every file, refused ones included."""
+        everything = [*self.scans.values(), *self.refused]
+        return [
+            {
+                "scan": scan.name,
+                "path": scan.path,
+                "series": scan.series,
+                "index": scan.index,
+                "reason": scan.refused,
+            }
+            for scan in sorted(everything, key=lambda scan: (scan.name, scan.path))
+        ]
+
+    def files_signature(self) -> str:
+        """Return a text that changes when a file comes, goes or changes."""
+        everything = [*self.scans.values(), *self.refused]
+        return json.dumps(sorted([s.path, s.name, s.n_bytes, s.mtime_ns] for s in everything))
+
+    def donors(self, series: str, inventory: InventoryRows) -> dict[str, float]:
+        """Return the known CORs of sound scans of a series that are `select: no`."""
+        known = {}
+        for scan in self._sound(series, inventory):
+            if self.scans[scan].select != "no":
+                continue
+            cor_px = parse_cor(self.scans[scan].manual)
+            if cor_px is None:
+                path = self.directory / self.result("try_center", scan, "center_of_rotation.txt")
+                cor_px = parse_cor(path.read_text()) if path.is_file() else None
+            if cor_px is not None:
+                known[scan] = cor_px
+        return known
+
+    def _sound(self, series: str, inventory: InventoryRows) -> list[str]:
+        return [
+            scan
+            for scan, row in inventory.items()
+            if scan in self.scans and self.scans[scan].series == series and row["keep"] == "true"
+        ]
+
+    def is_in(self, scan: str, row: Mapping[str, str]) -> bool:
+        """Tell whether a scan takes part: the file's judgement, unless its owner overrides it."""
+        if scan not in self.scans:
+            return False
+        select = self.scans[scan].select
+        if select == "no":
+            return False
+        # A file whose shape could not be read is never in; nor is one that is still growing.
+        usable = row["n_cols"] != "" and not row["reason"].startswith(STILL_WRITTEN)
+        return row["keep"] == "true" or (select == "yes" and usable)
+
+    def scans_in(self, inventory: InventoryRows) -> list[str]:
+        """Return the names of the scans that take part, in the order of the inventory."""
+        return [scan for scan, row in inventory.items() if self.is_in(scan, row)]
+
+    def series_in(self, inventory: InventoryRows) -> dict[str, list[str]]:
+        """Return the scans that are in by encoded series name."""
+        kept = self._groups.get(id(inventory))
+        if kept is None or kept[0] is not inventory:
+            groups: dict[str, list[str]] = {}
+            for scan in self.scans_in(inventory):
+                groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
+            # asked for once per job: at 5000 scans grouping anew each time would be quadratic
+            self._groups[id(inventory)] = kept = (inventory, groups)
+        return kept[1]
+
+    def members(self, series: str, inventory: InventoryRows) -> list[dict[str, Any]]:
+        """Return what fix_cor needs of each scan of an (encoded) series, predictions aside."""
+        members: list[dict[str, Any]] = []
+        for scan in self.series_in(inventory)[series]:
+            cor_px = parse_cor(self.scans[scan].manual)
+            manual = self.scans[scan].manual.strip() if cor_px is None else f"{cor_px:.2f}"
+            members.append(self._member(scan, inventory) | {"manual": manual, "select": "in"})
+        key = self.scans[members[0]["scan"]].series
+        for scan, cor_px in self.donors(key, inventory).items():
+            members.append(
+                self._member(scan, inventory)
+                | {"manual": "", "select": "donor", "donor_px": round(cor_px, 2)}
+            )
+        return members
+
+    def _member(self, scan: str, inventory: InventoryRows) -> dict[str, Any]:
+        return {
+            "scan": scan,
+            "index": self.scans[scan].index,
+            "n_cols": int(inventory[scan]["n_cols"]),
+            "donor_px": None,
+        }
+
+
+def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
+    """Read the campaign in `directory`.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder.
+    config : Path, optional
+        The configuration file; by default config.yaml in that folder.
+    """
+    folder = Path(os.path.abspath(directory))
+    return make_campaign(read_config(config or folder / "config.yaml"), folder)
+
+
+def campaign_from_data(data: Mapping[str, Any], directory: Path) -> Campaign:
+    """Make a campaign of a configuration that Snakemake has read."""
+    return make_campaign(parse_config(data), Path(os.path.abspath(directory)))
+
+
+def make_campaign(config: Config, directory: Path) -> Campaign:
+    """Find the files and read the table of a campaign."""
+    found = find_scans(config, directory)
+    names = Counter(scan.name for scan in found)
+    found = [replace(scan, refused=scan.refused or _twice(scan, names, found)) for scan in found]
+    table = directory / (config.campaign.table or "scans.tsv")
+    rows = read_table(table) if table.exists() or config.campaign.table else []
+    repeated = [scan for scan, n in Counter(row.scan for row in rows).items() if n > 1]
+    if repeated:
+        raise TomopipeError(
+            f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
+        )
+    by_name = {row.scan: row for row in rows}
+    scans = {
+        scan.name: _with_row(scan, by_name.get(scan.name)) for scan in found if not scan.refused
+    }
+    failures = read_failures(
+        directory / config.campaign.results,
+        {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans.values()},
+    )
+    return Campaign(
+        directory=directory,
+        config=config,
+        scans=scans,
+        refused=tuple(scan for scan in found if scan.refused),
+        table_rows=tuple(rows),
+        failures=failures,
+    )
+
+
+def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
+    if row is None:
+        return scan
+    return replace(scan, select=row.select or "auto", manual=row.cor_px, note=row.note)
+
+
+def _twice(scan: CampaignScan, names: Counter[str], found: list[CampaignScan]) -> str:
+    if names[scan.name] < 2:
+        return ""
+    others = [other.path for other in found if other.name == scan.name and other is not scan]
+    return (
+        f"two files with one name: also {', '.join(others)}; rename one, or give the entry a prefix"
+    )
+
+
+def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
+    """Find the raw files of a campaign, with series and index from their names."""
+    entries = [
+        (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
+        for entry in config.campaign.scans
+    ]
+    folders = {os.path.dirname(pattern) for pattern, _ in entries}
+    several = len(folders) > 1 or any(glob.has_magic(folder) for folder in folders)
+    scans: dict[tuple[str, str], CampaignScan] = {}
+    for pattern, prefix in entries:
+        for path in _expand(os.path.expanduser(pattern), directory):
+            name = prefix + os.path.splitext(os.path.basename(path))[0]
+            if (path, name) not in scans:
+                folder = os.path.dirname(path) if several else None
+                scans[path, name] = _scan(path, name, folder, config, directory)
+    return list(scans.values())
+
+
+def _expand(pattern: str, directory: Path) -> list[str]:
+    """Return the paths that a pattern names; a plain path also where there is no file."""
+    if os.path.lexists(directory / pattern) or not glob.has_magic(pattern):
+        return [pattern]
+    return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
+
+
+def _scan(
+    path: str, name: str, folder: str | None, config: Config, directory: Path
+) -> CampaignScan:
+    series, index = split_name(name, config.inventory.series_pattern)
+    n_bytes, mtime_ns = None, None
+    try:
+        found = os.stat(directory / path)
+        n_bytes, mtime_ns = found.st_size, found.st_mtime_ns
+    except OSError:
+        pass  # the inventory says why
+    return CampaignScan(
+        name=name,
+        path=path,
+        abspath=os.path.abspath(directory / path),
+        series=series_key(series, folder),
+        index=index,
+        n_bytes=n_bytes,
+        mtime_ns=mtime_ns,
+        refused=_refusal(name, path),
+    )
+
+
+def _refusal(name: str, path: str) -> str:
+    """Say why no wildcard, file or text file could carry this name, or return nothing."""
+    try:
+        n_bytes = len(f"{name}{path}".encode()) and len(name.encode())
+    except UnicodeEncodeError:
+        return "the name is not valid UTF-8; rename the file"
+    if bad := sorted({c for c in name if c in ",{}" or category(c) in ("Cc", "Zl", "Zp")}):
+        shown = ", ".join(repr(c) for c in bad)
+        return f"the name contains {shown}, which no workflow can carry; rename the file"
+    if re.search(r"[{}\x00-\x1f\x7f]", path):
+        return "the folder's name contains a brace or a control character; rename the folder"
+    if n_bytes > MAX_NAME_BYTES:
+        return f"the name has {n_bytes} bytes; at most {MAX_NAME_BYTES} leave room for endings"
+    return ""
+
+
+def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
+    """Read results/inventory.tsv by scan; refused names, which may repeat, are left out.
+
+    Memoised by time and size: the workflow asks once per job.
+    """
+    found = os.stat(path)
+    return _read_inventory(os.fspath(path), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
+    columns = ("scan", "path", "n_cols", "keep", "reason")
+    return {row["scan"]: row for row in read_tsv(path, columns)}
+
+
+def as_json(data: Any) -> str:
+    """Return one sorted line of JSON: parameters are compared as texts without names."""
+    return json.dumps(data, sort_keys=True)
+
+
+def options(block: Any) -> str:
+    """Return a configuration block as one sorted JSON text."""
+    return as_json(block.model_dump() if hasattr(block, "model_dump") else asdict(block))

@@ -1,0 +1,94 @@
+"""`tomopipe plan` and `tomopipe retry`."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tomopipe.campaign import load_campaign
+from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.errors import TomopipeError
+from tomopipe.failures import forget
+from tomopipe.plan import Plan, as_records, make_plan
+
+
+def plan(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,
+) -> None:
+    """Say what the next run will redo, and why, scan by scan.
+
+    A job is certain, or runs only if its COR changes while a prediction is pending.
+    Exit status: 0 nothing to do, 2 there is work, 1 failures stand.
+
+    Example: `tomopipe plan mycampaign`, then
+    `snakemake -s TOMOPIPE/Snakefile --directory mycampaign --configfile mycampaign/config.yaml
+    --cores all`
+    """
+    campaign = load_campaign(directory, config)
+    found = make_plan(campaign, config_path(directory, config))
+    if as_json:
+        typer.echo(json.dumps(as_records(found), indent=1, ensure_ascii=False))
+        if found.blocked:
+            typer.echo(f"tomopipe: {found.blocked}", err=True)
+    else:
+        _show(found)
+    raise typer.Exit(found.exit_status)
+
+
+def _show(found: Plan) -> None:
+    console = Console()
+    if found.jobs:
+        table = Table("rule", "series", "scan", "certain", "reason")
+        for job in found.jobs:
+            table.add_row(
+                job.rule, job.series, job.scan, "yes" if job.certain else "if", job.reason
+            )
+        console.print(table)
+        counts = Counter(job.rule for job in found.jobs)
+        console.print(", ".join(f"{n} {rule}" for rule, n in counts.items()))
+        if found.seconds is not None:
+            console.print(f"about {found.seconds / 60:.1f} min of work, one job after the other")
+        if found.n_bytes:
+            console.print(f"about {found.n_bytes / 1e9:.2f} GB of new volumes and stacks")
+    elif not found.blocked:
+        console.print("Nothing to do.")
+    for line in found.failures:
+        console.print(f"failed: {line}", style="red", markup=False)
+    if found.failures:
+        console.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
+    if found.blocked:
+        console.print(found.blocked, style="red", markup=False)
+
+
+def retry(
+    scans: Annotated[
+        list[str] | None, typer.Argument(help="Names of scans.", metavar="SCAN...")
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option("--directory", "-d", help="The campaign folder.")
+    ] = Path("."),
+    config: ConfigFile = None,
+    every: Annotated[bool, typer.Option("--all", help="All scans that failed.")] = False,
+) -> None:
+    """Forget that scans failed, so that the next run tries them again.
+
+    Forgets the records in results/failed and predictions that say `failed`.
+
+    Example: `tomopipe retry sample_007 -d mycampaign`
+    """
+    campaign = load_campaign(directory, config)
+    if bool(scans) == every:
+        raise TomopipeError("name the scans to try again, or give --all.")
+    unknown = sorted(set(scans or []) - set(campaign.scans))
+    if unknown:
+        raise TomopipeError(f"no scan named {', '.join(unknown)} in {campaign.directory}.")
+    forgotten = forget(campaign.results, scans or campaign.scans)
+    typer.echo(
+        f"Will be tried again: {', '.join(forgotten)}" if forgotten else "Nothing had failed."
+    )

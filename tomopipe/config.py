@@ -1,0 +1,405 @@
+"""The configuration: one block per step, every key with its type, unit, range, default, meaning.
+
+The defaults live here and nowhere else. `config/config.yaml` and `config/README.md` are made from
+this module (``python -m tomopipe.config``) and a test holds the three together.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tomopipe.errors import TomopipeError
+
+METHODS = ("pairs", "wedge")
+FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
+Fraction = Annotated[float, Field(ge=0, le=1)]
+RowNumber = Annotated[int, Field(ge=0)]
+RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2)]
+
+
+class Block(BaseModel):
+    """A block of the configuration: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ScanGlob(Block):
+    """Scans of one folder, with a prefix that keeps equal file names of several folders apart."""
+
+    glob: str = Field(min_length=1, description="File name pattern, relative to the campaign.")
+    prefix: str = Field("", description="Put before the file stem to make the scan's name.")
+
+
+class CampaignBlock(Block):
+    """Which scans, and where things go."""
+
+    scans: list[str | ScanGlob] = Field(
+        min_length=1,
+        description="Files or patterns, or `{glob: day1/*.h5, prefix: day1_}`; relative to the "
+        "campaign folder. Required.",
+    )
+    table: str | None = Field(
+        None, description="The campaign table; null: scans.tsv if it is there."
+    )
+    results: str = Field("results", min_length=1, description="Folder of all results.")
+    name: str | None = Field(None, description="Title of the report; null: the folder's name.")
+
+    @field_validator("results")
+    @classmethod
+    def _a_subfolder(cls, value: str) -> str:
+        plain = value.rstrip("/")
+        if plain.startswith(("/", "~")) or set(plain.split("/")) & {"", ".", ".."}:
+            raise ValueError("must be a folder inside the campaign folder, such as results")
+        if re.search(r"[{},]", plain):
+            raise ValueError("must not contain { } or a comma")
+        return plain
+
+
+class StorageBlock(Block):
+    """Where side files and temporary files go."""
+
+    sidecars: str = Field(
+        "beside",
+        min_length=1,
+        description="Folder of the sidecars `<scan>.cor.json`; beside: next to each HDF5 file "
+        "(results/sidecars where that folder is read-only).",
+    )
+    scratch: str | None = Field(
+        None, description="Folder for large temporary files; null: the system's."
+    )
+
+
+class InventoryBlock(Block):
+    """Which scans are sound, and which belong together."""
+
+    series_pattern: str = Field(
+        r"^(.*?)[._-]*(\d+)$",
+        description="Regular expression on the scan's name: group 1 the series, group 2 the index.",
+    )
+    min_fraction: Fraction = Field(
+        0.5, description="A scan smaller than this share of its series' usual size is skipped."
+    )
+
+    @field_validator("series_pattern")
+    @classmethod
+    def _two_groups(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        if groups != 2:
+            raise ValueError(f"needs two groups, series and index; has {groups}")
+        return value
+
+
+class PreprocessBlock(Block):
+    """Corrections, the same for the try sweep and the volume."""
+
+    flats: str | None = Field(
+        None,
+        description="DXchange file with the flats; null: each scan's own; none: there are none.",
+    )
+    darks: str | None = Field(
+        None,
+        description="DXchange file with the darks; null: each scan's own; none: there are none.",
+    )
+    minus_log: bool = Field(
+        True, description="Take -log of the transmission; false for data that are line integrals."
+    )
+
+
+class TryReconBlock(Block):
+    """The sweep of trial reconstructions over candidate CORs."""
+
+    center_px: float | None = Field(
+        None, description="Middle of the sweep (pixels); null: (n_cols - 1)/2."
+    )
+    width_px: float = Field(50, ge=0, description="Sweep this far to each side (pixels).")
+    step_px: float = Field(0.5, gt=0, description="Distance of two candidates (pixels).")
+    row: Fraction | RowNumber | Annotated[list[Fraction | RowNumber], Field(min_length=1)] = Field(
+        0.5,
+        description="Detector row: a fraction of the height, a row number, or a list of them "
+        "(the first is the one shown).",
+    )
+    max_size_px: int = Field(
+        1024, ge=16, description="Slices wider than this are binned in try.tif (pixels)."
+    )
+    format: Literal["stack", "tiff"] = Field(
+        "stack",
+        description="stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names.",
+    )
+
+
+class PredictCorBlock(Block):
+    """The prediction of the COR."""
+
+    methods: list[Literal[METHODS]] = Field(  # type: ignore[valid-type]
+        list(METHODS), min_length=1, description="Finders in order: the first confident one wins."
+    )
+    min_confidence: Fraction = Field(
+        0.5, description="A prediction below this confidence is not accepted."
+    )
+
+
+class FixCorBlock(Block):
+    """Outliers and gaps of a series."""
+
+    max_delta_px: float = Field(
+        50, gt=0, description="Largest distance from the series' median ever kept (pixels)."
+    )
+    protect_manual: bool = Field(True, description="Never replace a COR set by hand.")
+
+
+class ResolveCorBlock(Block):
+    """The COR that each scan ends with."""
+
+    default_px: float | None = Field(
+        None, ge=0, description="COR of scans that have none (pixels); null: they have none."
+    )
+    on_missing: Literal["block", "skip"] = Field(
+        "block",
+        description="A scan without a COR: block stops before any volume, skip leaves it out.",
+    )
+
+
+class FullReconBlock(Block):
+    """The volumes."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU where there is one."
+    )
+    filter: Literal[FILTERS] = Field(  # type: ignore[valid-type]
+        "ramp", description="Filter of the back-projection."
+    )
+    rows: Literal["all"] | RowRange = Field(
+        "all", description="all, or [first, last], both included."
+    )
+    binning: int = Field(1, ge=1, description="Average blocks of n x n pixels first.")
+    output: Literal["h5", "tiff"] = Field("h5", description="HDF5 file or TIFF series.")
+    dtype: Literal["float32"] = Field("float32", description="Number type of the volume.")
+    unit: Literal["per_pixel", "per_cm"] = Field(
+        "per_pixel",
+        description="Attenuation per unbinned pixel, or per cm (needs the pixel size).",
+    )
+
+
+class ExportStarBlock(Block):
+    """The export for RELION."""
+
+    enabled: bool = Field(True, description="Write results/relion/.")
+    pixel_size_um: float | None = Field(
+        None, gt=0, description="Pixel size (micrometres); null: the file's, else 1 with a warning."
+    )
+    energy_kev: float | None = Field(
+        None, gt=0, description="Photon energy (keV); null: the file's, else 20 with a warning."
+    )
+    binning: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="auto: the smallest that keeps a stack under max_stack_gb."
+    )
+    max_stack_gb: float = Field(4, gt=0, description="Largest stack (10^9 bytes).")
+    rows: Literal["all"] | RowRange = Field(
+        "all", description="all, or [first, last], both included."
+    )
+    max_tilts: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        "all", description="Largest number of projections in a stack, evenly chosen."
+    )
+    hand: Literal[-1, 1] = Field(-1, description="rlnTomoHand.")
+
+
+class ReportBlock(Block):
+    """The report."""
+
+    enabled: bool = Field(True, description="Write results/report/index.html.")
+
+
+class Config(Block):
+    """The whole configuration; only `campaign.scans` is required."""
+
+    campaign: CampaignBlock
+    storage: StorageBlock = StorageBlock()
+    inventory: InventoryBlock = InventoryBlock()
+    preprocess: PreprocessBlock = PreprocessBlock()
+    try_recon: TryReconBlock = TryReconBlock()
+    predict_cor: PredictCorBlock = PredictCorBlock()
+    fix_cor: FixCorBlock = FixCorBlock()
+    resolve_cor: ResolveCorBlock = ResolveCorBlock()
+    full_recon: FullReconBlock = FullReconBlock()
+    export_star: ExportStarBlock = ExportStarBlock()
+    report: ReportBlock = ReportBlock()
+
+
+def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
+    """Check a configuration and fill in the defaults.
+
+    Parameters
+    ----------
+    data : mapping
+        The blocks, as read from YAML. A block left empty (None) has its defaults.
+    source : str
+        Named in the errors, normally the file.
+
+    Raises
+    ------
+    TomopipeError
+        One line per problem: key, value, what is allowed, nearest match.
+    """
+    if not isinstance(data, Mapping):
+        raise TomopipeError(f"{source}: expected blocks of keys such as campaign:, got {data!r}")
+    try:
+        return Config.model_validate({key: {} if v is None else v for key, v in data.items()})
+    except ValidationError as error:
+        lines = list(dict.fromkeys(f"{source}: {line}" for line in _problems(error)))
+        raise TomopipeError("\n".join(lines)) from None
+
+
+def read_config(path: Path) -> Config:
+    """Read and check a YAML configuration file."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TomopipeError(
+            f"{path}: no such file. Start a campaign with `tomopipe init`, or name the file."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
+    return parse_config(data if data is not None else {}, source=str(path))
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """One line per key: the branches of a union that all refused a value are one problem."""
+    refused: dict[str, tuple[list[str], Any, list[str]]] = {}
+    for problem in error.errors():
+        keys = _keys(problem["loc"])
+        key = ".".join(keys)
+        if problem["type"] == "extra_forbidden":
+            names = list(_fields_at(keys[:-1]))
+            hint = _nearest(str(problem["loc"][-1]), names)
+            yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
+        elif problem["type"] == "missing":
+            yield f"{key}: is required"
+        else:
+            refused.setdefault(key, (keys, problem["input"], []))[2].append(
+                problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            )
+    for key, (keys, value, messages) in refused.items():
+        message = ", or ".join(dict.fromkeys(messages))
+        hint = _nearest(str(value), re.findall(r"'([^']+)'", message))
+        yield f"{key}: got {value!r}; {message}; {hint}{_meaning(keys)}"
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    keys: list[str] = []
+    model: type[BaseModel] | None = Config
+    for part in location:
+        if model is None or not isinstance(part, str):
+            break
+        keys.append(part)
+        if part not in model.model_fields:
+            break
+        annotation = model.model_fields[part].annotation
+        model = (
+            annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            else None
+        )
+    return keys
+
+
+def _fields_at(keys: list[str]) -> dict[str, Any]:
+    model: type[BaseModel] = Config
+    for key in keys:
+        model = model.model_fields[key].annotation  # type: ignore[assignment]
+    return model.model_fields
+
+
+def _meaning(keys: list[str]) -> str:
+    field = _fields_at(keys[:-1]).get(keys[-1])
+    return f"it means: {field.description}" if field is not None and field.description else ""
+
+
+def documented_defaults() -> str:
+    """Return config/config.yaml: every key with its default, and its meaning as a comment."""
+    import yaml
+
+    lines = [
+        "# Every key with its default. A campaign's own config.yaml holds only what differs;",
+        "# `campaign: {scans: [raw/*.h5]}` is a complete one. What each key is for: README.md.",
+    ]
+    for block, field in Config.model_fields.items():
+        model: type[BaseModel] = field.annotation  # type: ignore[assignment]
+        lines += ["", f"# {model.__doc__}", f"{block}:"]
+        for key, option in model.model_fields.items():
+            default = [r"raw/*.h5"] if option.is_required() else option.default
+            text = yaml.safe_dump(default, default_flow_style=True, width=1000)
+            lines.append(f"  {key}: {text.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join(lines) + "\n"
+
+
+def documented_keys() -> str:
+    """Return config/README.md: a table per block with each key's type, default and meaning."""
+    lines = [
+        "# The configuration",
+        "",
+        "One block per step; a campaign's `config.yaml` names only what differs from the defaults",
+        "(`config.yaml` in this folder shows them all). Unknown keys and values out of range are",
+        "errors, and nothing is started. Pixels are unbinned detector pixels. This page is made by",
+        "`python -m tomopipe.config`.",
+    ]
+    for block, field in Config.model_fields.items():
+        model: type[BaseModel] = field.annotation  # type: ignore[assignment]
+        schema = model.model_json_schema()
+        lines += ["", f"## {block}", "", f"{model.__doc__}", ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        for key, option in model.model_fields.items():
+            kind = _type_text(schema["properties"][key], schema.get("$defs", {}))
+            default = "required" if option.is_required() else f"`{_yaml_text(option.default)}`"
+            meaning = (option.description or "").replace("|", "\\|")
+            lines.append(f"| {key} | {kind} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_text(value: Any) -> str:
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return text.removesuffix("...\n").strip()
+
+
+_RANGES = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
+
+
+def _type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_type_text(option, definitions) for option in schema["anyOf"])
+    if "$ref" in schema:
+        properties = definitions[schema["$ref"].rsplit("/", 1)[1]]["properties"]
+        return "{" + ", ".join(properties) + "}"
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of ({_type_text(schema['items'], definitions)})"
+    ranges = [f"{sign} {schema[key]:g}" for key, sign in _RANGES.items() if key in schema]
+    return " ".join([{"string": "text"}.get(schema["type"], schema["type"]), *ranges])
+
+
+def write_documentation(folder: Path) -> None:
+    """Write config.yaml and README.md into `folder`."""
+    (folder / "config.yaml").write_text(documented_defaults(), encoding="utf-8")
+    (folder / "README.md").write_text(documented_keys(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_documentation(Path(__file__).parents[1] / "config")

@@ -1,0 +1,84 @@
+"""What happens after the last job of a run: records of what died, the report, the exit status."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tomopipe.campaign import Campaign, read_inventory
+from tomopipe.campaign_report import report_campaign
+from tomopipe.failures import record_failures
+
+# Snakemake's own words in its log when a person ended the run: then nobody is to blame.
+_ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
+
+
+def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> None:
+    """Record the jobs that died for good and report what exists.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        As read when the run began.
+    logs : iterable of str
+        Snakemake's log files of this run.
+    since : float
+        Unix time at which the run began.
+    """
+    if ended_by_hand(logs):
+        return
+    files = {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in campaign.scans.values()}
+    for failure in record_failures(
+        campaign.results, campaign.directory / "logs", files, since=since
+    ):
+        _say(f"{failure.scan}: {failure.step} {failure.reason}")
+        _say(
+            f"{failure.scan} is left out from the next call on, which finishes all others; "
+            f"`tomopipe retry {failure.scan}` tries it again."
+        )
+    if campaign.config.report.enabled:
+        try:
+            report_campaign(campaign, campaign.results / "report" / "index.html")
+        except Exception as error:  # Snakemake drops what is raised here
+            _say(f"the report could not be written: {error}")
+
+
+def ended_by_hand(logs: Iterable[str]) -> bool:
+    """Tell from Snakemake's logs whether a person stopped the run."""
+    for log in logs:
+        try:
+            text = Path(log).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if _ENDED_BY_HAND.search(text):
+            return True
+    return False
+
+
+def scans_without_volume(campaign: Campaign, volume: str) -> list[str]:
+    """Name the scans that are in and have no volume although nothing left them out.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        As read when the run began.
+    volume : str
+        Path of a volume relative to the campaign folder, with `{scan}` in it.
+    """
+    try:
+        inventory = read_inventory(campaign.results / "inventory.tsv")
+        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    left_out = campaign.config.resolve_cor.on_missing == "skip"
+    return [
+        scan
+        for scan in campaign.scans_in(inventory)
+        if not (left_out and scan not in resolved)
+        and not (campaign.directory / volume.replace("{scan}", scan)).exists()
+    ]
+
+
+def _say(text: str) -> None:
+    print(f"tomopipe: {text}", file=sys.stderr)

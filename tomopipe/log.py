@@ -1,0 +1,99 @@
+"""What a job leaves behind: a log for people, and a status file for onerror and the report."""
+
+import json
+import logging
+import os
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Send the messages of this process to a file and to standard error.
+
+    Parameters
+    ----------
+    path : path-like
+        The log of the job; written anew.
+    """
+    log = Path(path)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [
+        logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace"),
+        logging.StreamHandler(sys.stderr),
+    ]
+    handlers[1].setLevel(logging.WARNING)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(FORMAT))
+        root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        root.exception("this job failed")
+        raise
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+
+
+def status_path(log: str | os.PathLike[str]) -> Path:
+    """Return logs/status/<step>/<key>.json for logs/<step>/<key>.log."""
+    path = Path(log)
+    # with_suffix would take a dot inside the scan's name for the suffix
+    key = path.name.removesuffix(".log")
+    return path.parents[1] / "status" / path.parent.name / f"{key}.json"
+
+
+@contextmanager
+def job(log: str | os.PathLike[str]) -> Iterator[None]:
+    """Run one job: log to `log`, and note its start and end beside it.
+
+    A job that is killed leaves a status with a start and no end; that is how `onerror` tells it
+    from its neighbours. `state` is running, done or failed; times are Unix seconds.
+    """
+    path = status_path(log)
+    status: dict[str, Any] = {
+        "step": path.parent.name,
+        "key": path.name.removesuffix(".json"),
+        "state": "running",
+        "start": time.time(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+    _write(status, path)
+    with log_to(log):
+        try:
+            yield
+        except Exception as error:
+            _write(
+                status | {"state": "failed", "end": time.time(), "error": _one_line(error)}, path
+            )
+            raise
+        _write(status | {"state": "done", "end": time.time()}, path)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _write(status: dict[str, Any], path: Path) -> None:
+    """Write whole, without the flush to disk of results: a status may be lost in a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
+    temporary.write_text(json.dumps(status, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.replace(path)

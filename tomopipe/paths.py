@@ -1,0 +1,14 @@
+"""Where the workflow lies: beside the package in a checkout, inside it when installed."""
+
+from pathlib import Path
+
+from tomopipe.errors import TomopipeError
+
+
+def workflow_folder() -> Path:
+    """Return the folder that holds Snakefile, workflow/ and profiles/."""
+    package = Path(__file__).parent
+    for folder in (package.parent, package / "_workflow"):
+        if (folder / "Snakefile").is_file() and (folder / "workflow").is_dir():
+            return folder
+    raise TomopipeError(f"{package}: no Snakefile beside or inside the package. Install it again.")

@@ -1,0 +1,320 @@
+"""What the next run will redo, and why, scan by scan.
+
+A dry run ends at a checkpoint, since nobody knows what its table will say. But the tables follow
+from files that are there: the inventory from the raw files, the CORs from the predictions and the
+campaign table. So `plan` computes them the way the steps do, into a folder of its own, and asks
+Snakemake for the jobs of a run in which the checkpoints have already written them.
+"""
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tomopipe.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.cor import parse_cor
+from tomopipe.dryrun import Job, dry_run
+from tomopipe.errors import TomopipeError
+from tomopipe.io.atomic import write_json
+from tomopipe.io.tables import write_tsv
+from tomopipe.steps import fix_cor, inventory, resolve_cor
+
+# targets, not work
+_NO_WORK = {"all", "predictions"}
+_AFTER_COR = ("full_recon", "sidecar")
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job that the next run executes, or may execute.
+
+    Attributes
+    ----------
+    rule, scan, series : str
+        What runs, and on what; empty where it does not apply.
+    reason : str
+        Why, in words.
+    certain : bool
+        False: only if the COR of the scan changes, which a pending prediction decides.
+    """
+
+    rule: str
+    scan: str
+    series: str
+    reason: str
+    certain: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of the next run, what stands in its way, and what it will take."""
+
+    jobs: tuple[PlannedJob, ...]
+    failures: tuple[str, ...]
+    blocked: str = ""
+    seconds: float | None = None
+    n_bytes: int = 0
+
+    @property
+    def exit_status(self) -> int:
+        """0 nothing to do, 2 work, 1 failures stand."""
+        if self.failures or self.blocked:
+            return 1
+        return 2 if self.jobs else 0
+
+
+def make_plan(campaign: Campaign, config: Path) -> Plan:
+    """Work out what the next run of the default target will do.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign as it is now.
+    config : Path
+        Its configuration file, for Snakemake.
+    """
+    with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
+        folder = Path(name)
+        rows = foresee_inventory(campaign, folder)
+        first = dry_run(campaign.directory, config, ["predictions"], foreseen=folder)
+        pending = {job.wildcards["scan"] for job in first if job.rule == "predict_cor"}
+        try:
+            guessed = foresee_cors(campaign, rows, folder, pending)
+        except TomopipeError as error:
+            jobs = _merge(first, _up_to_resolve(campaign, config, folder))
+            return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
+        jobs = dry_run(campaign.directory, config, [], foreseen=folder)
+        return _plan(campaign, jobs, rows, pending, guessed)
+
+
+def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
+    """Write the inventory of the raw files as they are now into `folder`, and return its rows."""
+    options = campaign.config.inventory.model_dump()
+    inventory.inventory(
+        campaign.inventory_entries(),
+        folder / "inventory.tsv",
+        flats=campaign.config.preprocess.flats,
+        darks=campaign.config.preprocess.darks,
+        **options,
+    )
+    return read_inventory(folder / "inventory.tsv")
+
+
+def foresee_cors(
+    campaign: Campaign, rows: InventoryRows, folder: Path, pending: set[str]
+) -> set[str]:
+    """Write the fix tables and cor.json that the next run will make into `folder`.
+
+    A pending prediction is taken to come out as it was.
+
+    Returns
+    -------
+    set of str
+        Scans for which nothing is known before their prediction; cor.json has a stand-in, so
+        that the jobs that will follow are seen.
+
+    Raises
+    ------
+    TomopipeError
+        If a scan will be without a COR and `on_missing` is block.
+    """
+    tables = []
+    for series, scans in campaign.series_in(rows).items():
+        files = {
+            scan: (
+                campaign.results / "try_center" / scan / "center_of_rotation.txt",
+                campaign.results / "try_center" / scan / "prediction.json",
+            )
+            for scan in scans
+            if scan not in campaign.failures
+        }
+        table = fix_cor.compute(
+            {s: (str(a), str(b)) for s, (a, b) in files.items() if a.exists() and b.exists()},
+            members=campaign.members(series, rows),
+            **campaign.config.fix_cor.model_dump(),
+        )
+        path = folder / "fix_cor" / f"{series}.tsv"
+        write_tsv(table, fix_cor.COLUMNS, path)
+        tables.append(str(path))
+    options = campaign.config.resolve_cor
+    known, missing = resolve_cor.compute(
+        tables,
+        scans={
+            scan: {"path": campaign.scans[scan].path, "n_cols": int(rows[scan]["n_cols"])}
+            for scan in campaign.scans_in(rows)
+        },
+        default_px=options.default_px,
+    )
+    guessed = set(missing) & pending
+    # a pending prediction of the series may yet fill the gap of a neighbour
+    waiting = {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
+    hopeless = [s for s in missing if campaign.scans[s].series not in waiting]
+    if hopeless and options.on_missing == "block":
+        raise TomopipeError(
+            f"no COR for {', '.join(hopeless)}: the run will stop before any volume is made. "
+            "Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, take the "
+            "scan out (select: no), or set resolve_cor.on_missing: skip."
+        )
+    stand_in = {scan: {"cor_px": -1.0, "source": "default"} for scan in guessed}
+    write_json(known | stand_in, folder / "cor.json")
+    return guessed
+
+
+def _up_to_resolve(campaign: Campaign, config: Path, folder: Path) -> list[Job]:
+    target = campaign.result("cor.json")
+    return dry_run(campaign.directory, config, [target], foreseen=folder)
+
+
+def _merge(*runs: Iterable[Job]) -> list[Job]:
+    jobs = {(job.rule, json.dumps(job.wildcards)): job for run in runs for job in run}
+    return list(jobs.values())
+
+
+def _plan(
+    campaign: Campaign,
+    jobs: list[Job],
+    rows: InventoryRows,
+    pending: set[str],
+    guessed: set[str],
+    *,
+    blocked: str = "",
+) -> Plan:
+    planned = [
+        _planned(campaign, job, certain=job.wildcards.get("scan") not in guessed)
+        for job in jobs
+        if job.rule not in _NO_WORK
+    ]
+    if not blocked:
+        planned += _perhaps(campaign, rows, pending, planned)
+    planned = sorted(set(planned), key=lambda job: (_ORDER.index(job.rule), job.series, job.scan))
+    return Plan(
+        jobs=tuple(planned),
+        failures=tuple(standing_failures(campaign, rows)),
+        blocked=blocked,
+        seconds=_seconds(campaign, planned),
+        n_bytes=_bytes(campaign, planned, rows),
+    )
+
+
+_ORDER = (
+    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
+    *("sidecar", "export_stack", "export_star", "report"),
+)
+
+
+def _planned(campaign: Campaign, job: Job, *, certain: bool) -> PlannedJob:
+    scan = job.wildcards.get("scan", "")
+    series = job.wildcards.get("series", "")
+    if scan in campaign.scans and not series:
+        series = campaign.scans[scan].series
+    reason = " ".join(job.reason.split())
+    return PlannedJob(job.rule, scan, series, reason, certain)
+
+
+def _perhaps(
+    campaign: Campaign, rows: InventoryRows, pending: set[str], planned: list[PlannedJob]
+) -> list[PlannedJob]:
+    """Jobs of all scans whose series has a pending prediction, unless they run anyway."""
+    waiting = {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
+    sure = {(job.rule, job.scan) for job in planned}
+    reason = "if its COR changes: a prediction of its series is pending"
+    found = [
+        PlannedJob(rule, scan, campaign.scans[scan].series, reason, certain=False)
+        for scan in campaign.scans_in(rows)
+        if campaign.scans[scan].series in waiting
+        for rule in _AFTER_COR
+        if (rule, scan) not in sure
+    ]
+    if pending and campaign.config.export_star.enabled and ("export_star", "") not in sure:
+        found.append(PlannedJob("export_star", "", "", "if a COR changes", certain=False))
+    return found
+
+
+def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Return one line for each failure of a scan that is in and that nobody has dealt with."""
+    lines = [
+        f"{failure.scan}: {failure.step}: {failure.reason}"
+        for failure in campaign.failures.values()
+    ]
+    for scan in campaign.scans_in(rows):
+        # a COR set by hand deals with a failed prediction
+        if scan in campaign.failures or parse_cor(campaign.scans[scan].manual) is not None:
+            continue
+        for path, state in (
+            (campaign.results / "try_center" / scan / "prediction.json", "verdict"),
+            (campaign.directory / "logs" / "status" / "full_recon" / f"{scan}.json", "state"),
+            (campaign.directory / "logs" / "status" / "export_stack" / f"{scan}.json", "state"),
+        ):
+            record = _read(path)
+            if record.get(state) == "failed":
+                step = record.get("step", "predict_cor")
+                lines.append(f"{scan}: {step}: {record.get('reason') or record.get('error')}")
+    return lines
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _seconds(campaign: Campaign, planned: list[PlannedJob]) -> float | None:
+    """Sum the usual run times of the jobs, one after the other; None while none is known."""
+    known = run_times(campaign.directory / "logs" / "status")
+    if not known:
+        return None
+    return sum(known.get(job.rule, 1.0) for job in planned)
+
+
+def run_times(status: Path) -> dict[str, float]:
+    """Return the median run time (seconds) of each step's finished jobs."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for path in status.glob("*/*.json"):
+        record = _read(path)
+        if record.get("state") == "done":
+            times[path.parent.name].append(float(record["end"]) - float(record["start"]))
+    return {step: median(values) for step, values in times.items()}
+
+
+def _bytes(campaign: Campaign, planned: list[PlannedJob], rows: InventoryRows) -> int:
+    """Estimate the disk that new volumes and stacks take (bytes)."""
+    total = 0
+    for job in planned:
+        if job.scan in rows and job.rule in ("full_recon", "export_stack"):
+            total += output_bytes(campaign, job.rule, rows[job.scan])
+    return total
+
+
+def output_bytes(campaign: Campaign, rule: str, row: Any) -> int:
+    """Estimate the size of a scan's volume or stack (bytes), float32.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        For the options.
+    rule : str
+        full_recon or export_stack.
+    row : mapping
+        The scan's row of the inventory.
+    """
+    n_angles, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
+    if rule == "full_recon":
+        full = campaign.config.full_recon
+        height = n_rows if full.rows == "all" else full.rows[1] - full.rows[0] + 1
+        return 4 * (height // full.binning) * (n_cols // full.binning) ** 2
+    star = campaign.config.export_star
+    height = n_rows if star.rows == "all" else star.rows[1] - star.rows[0] + 1
+    tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
+    plain = 4 * tilts * height * n_cols
+    return min(plain, int(star.max_stack_gb * 1e9)) if star.binning == "auto" else plain
+
+
+def as_records(plan: Plan) -> list[dict[str, Any]]:
+    """Return the jobs as `--json` prints them."""
+    return [asdict(job) for job in plan.jobs]

@@ -1,0 +1,194 @@
+"""Before the first run: a campaign folder, a SLURM profile, and a look at config, data and disk."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tomopipe.campaign import Campaign, InventoryRows
+from tomopipe.io.atomic import write_text
+from tomopipe.io.campaign_table import check_table
+from tomopipe.paths import workflow_folder
+from tomopipe.plan import foresee_inventory, output_bytes
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """What was found of one series."""
+
+    name: str
+    n_scans: int
+    n_in: int
+    n_skipped: int
+    shapes: tuple[str, ...]
+
+
+@dataclass
+class Findings:
+    """What `check` found; a run can start if there are no errors."""
+
+    series: list[SeriesSummary] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def write_campaign(directory: Path, scans: str) -> list[Path]:
+    """Write config.yaml and scans.tsv where they are not there yet; return what was written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {
+        "config.yaml": "# Only what differs from the defaults; all keys: config/README.md of "
+        "tomopipe\n" + yaml.safe_dump({"campaign": {"scans": [scans]}}, allow_unicode=True),
+        "scans.tsv": "scan\tselect\tcor_px\tnote\n",
+    }
+    written = []
+    for name, text in files.items():
+        if not (directory / name).exists():
+            write_text(text, directory / name)
+            written.append(directory / name)
+    return written
+
+
+def write_slurm_profile(
+    directory: Path, *, partition: str, account: str, gpu_partition: str | None, force: bool
+) -> list[tuple[Path, bool]]:
+    """Write the SLURM profile with the site's names filled in.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder; the profile goes to its folder slurm.
+    partition, account : str
+        Names of the site; empty: the cluster's defaults.
+    gpu_partition : str, optional
+        Where volumes are made, one GPU each.
+    force : bool
+        Replace profiles that exist.
+
+    Returns
+    -------
+    list of (Path, bool)
+        Each place, and whether the profile was written there. The second place is the user's
+        Snakemake configuration, where `--profile slurm` is looked for from any folder.
+    """
+    source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
+    text = slurm_profile(source.read_text(encoding="utf-8"), partition, account, gpu_partition)
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snakemake"
+    places = []
+    for folder in (directory / "slurm", user / "slurm"):
+        path = folder / "profile.yaml"
+        write = force or not (path.exists() or (folder / "config.yaml").exists())
+        if write:
+            write_text(text, path)
+        places.append((path, write))
+    return places
+
+
+def slurm_profile(template: str, partition: str, account: str, gpu_partition: str | None) -> str:
+    """Return the profile with partition, account and status command of this site."""
+    defaults = {"slurm_partition": partition, "slurm_account": account}
+    lines = [
+        f"  {key}: {yaml.safe_dump(value).splitlines()[0]}"
+        for key, value in defaults.items()
+        if value
+    ]
+    text = template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
+    if gpu_partition:
+        text += f"set-resources:\n  full_recon:\n    slurm_partition: {gpu_partition}\n    gpu: 1\n"
+    if not has_accounting():
+        # without it, waiting for sacct's answer never ends
+        text += "slurm-status-command: squeue\n"
+    return text
+
+
+def has_accounting() -> bool:
+    """Tell whether SLURM's accounting answers here."""
+    if shutil.which("sacct") is None:
+        return False
+    done = subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=30, check=False)
+    return done.returncode == 0 and b"disabled" not in done.stderr
+
+
+def examine(campaign: Campaign) -> Findings:
+    """Look at table, data and disk of a campaign, metadata only."""
+    findings = Findings()
+    if not campaign.scans and not campaign.refused:
+        findings.errors.append(
+            f"campaign.scans: no file matches {_patterns(campaign)} in {campaign.directory}"
+        )
+    findings.errors += check_table(list(campaign.table_rows), set(campaign.scans))
+    with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
+        rows = foresee_inventory(campaign, Path(folder))
+    _summarise(campaign, rows, findings)
+    for name in ("flats", "darks"):
+        shared = getattr(campaign.config.preprocess, name)
+        if shared not in (None, "none") and not (campaign.directory / shared).is_file():
+            findings.errors.append(f"preprocess.{name}: {shared}: no such file")
+    for scan in campaign.refused:
+        findings.warnings.append(f"{scan.path}: {scan.refused}")
+    _check_disk(campaign, rows, findings)
+    _check_folders(campaign, findings)
+    return findings
+
+
+def _patterns(campaign: Campaign) -> str:
+    entries = campaign.config.campaign.scans
+    return ", ".join(entry if isinstance(entry, str) else entry.glob for entry in entries)
+
+
+def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    groups: dict[str, list[str]] = {}
+    for scan in rows:
+        if scan in campaign.scans:
+            groups.setdefault(campaign.scans[scan].series, []).append(scan)
+    for name, scans in groups.items():
+        shapes = {
+            f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
+            for s in scans
+            if rows[s]["n_cols"]
+        }
+        n_in = sum(campaign.is_in(scan, rows[scan]) for scan in scans)
+        n_skipped = sum(rows[scan]["keep"] != "true" for scan in scans)
+        findings.series.append(
+            SeriesSummary(name, len(scans), n_in, n_skipped, tuple(sorted(shapes)))
+        )
+        for scan in scans:
+            if rows[scan]["reason"]:
+                findings.warnings.append(f"{scan}: skipped: {rows[scan]['reason']}")
+            if rows[scan].get("warnings"):
+                findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")
+
+
+def _check_disk(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    rules = ["full_recon"] + (["export_stack"] if campaign.config.export_star.enabled else [])
+    scans = campaign.scans_in(rows)
+    needed = sum(output_bytes(campaign, rule, rows[scan]) for scan in scans for rule in rules)
+    existing = campaign.results
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    findings.notes.append(
+        f"{len(scans)} scans in; volumes and stacks take about {needed / 1e9:.2f} GB, "
+        f"{free / 1e9:.2f} GB are free in {existing}"
+    )
+    made = sum(path.stat().st_size for path in campaign.results.glob("*_rec.h5"))
+    if needed - made > free:
+        findings.errors.append(
+            f"{existing}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free. Free some, or "
+            "set full_recon.binning, full_recon.rows or export_star.max_stack_gb"
+        )
+
+
+def _check_folders(campaign: Campaign, findings: Findings) -> None:
+    if campaign.config.storage.sidecars != "beside":
+        return
+    places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
+    if campaign.result("sidecars") in places:
+        findings.warnings.append(
+            f"a folder of the data cannot be written; its sidecars go to "
+            f"{campaign.result('sidecars')} (storage.sidecars sets it)"
+        )

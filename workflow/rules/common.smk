@@ -1,0 +1,147 @@
+import json
+import os
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from tomopipe.campaign import as_json, campaign_from_data, options, read_inventory
+from tomopipe.errors import TomopipeError
+from tomopipe.io.tables import read_tsv
+
+START_TIME = time.time()
+
+if not config and Path("config.yaml").exists():
+    config.update(yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8")) or {})
+
+try:
+    CAMPAIGN = campaign_from_data(config, Path.cwd())
+except TomopipeError as error:
+    sys.exit(f"tomopipe: {error}")
+
+
+wildcard_constraints:
+    scan=r"[^/]+",
+    series=r"[^/]+",
+    folder=r".+",
+
+
+# `tomopipe plan` asks for the jobs of the next run. A dry run cannot see past a checkpoint, so
+# plan works out the tables that the checkpoints will write, in this folder, beforehand.
+FORESEEN = os.environ.get("TOMOPIPE_FORESEEN", "")
+INVENTORY = CAMPAIGN.result("inventory.tsv")
+COR_TABLE = CAMPAIGN.result("cor.json")
+ROT_CEN = CAMPAIGN.result("rot_cen.json")
+REPORT = CAMPAIGN.result("report", "index.html")
+
+
+def inventory_rows():
+    """The rows of the inventory, once it is up to date."""
+    if not FORESEEN:
+        checkpoints.inventory.get()
+    return read_inventory(foreseen(INVENTORY))
+
+
+def cor_table(wildcards=None):
+    """The path of cor.json, once it is up to date."""
+    if not FORESEEN:
+        # in this order, else the second checkpoint is taken for finished before its inputs are known
+        checkpoints.inventory.get()
+        checkpoints.resolve_cor.get()
+    return COR_TABLE
+
+
+@lru_cache(maxsize=4)
+def read_json_at(path, mtime_ns):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_json(path):
+    """Read JSON, memoised by time: the workflow asks once per job."""
+    return read_json_at(str(path), os.stat(path).st_mtime_ns)
+
+
+def resolved():
+    """The content of cor.json: {scan: {cor_px, source}}."""
+    return read_json(foreseen(cor_table()))
+
+
+def foreseen(path):
+    """Where to read a table: in a foreseen run, what it will hold."""
+    if not FORESEEN:
+        return path
+    return os.path.join(FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results))
+
+
+def settled(path):
+    """A table below a checkpoint, as an input of what comes after it.
+
+    In a foreseen run the checkpoint does not stop the chain: a table that will come out equal must
+    not look changed.
+    """
+    if not FORESEEN:
+        return path
+    old, new = Path(path), Path(foreseen(path))
+    same = old.exists() and new.exists() and old.read_bytes() == new.read_bytes()
+    return ancient(path) if same else path
+
+
+def raw(wildcards):
+    return CAMPAIGN.scans[wildcards.scan].path
+
+
+def raw_signature(wildcards):
+    return CAMPAIGN.raw_signature(wildcards.scan)
+
+
+def try_center(scan, name):
+    return CAMPAIGN.result("try_center", scan, name)
+
+
+def predictions_of(scans):
+    """The files that predict_cor makes for scans whose job did not die for good."""
+    alive = [scan for scan in scans if scan not in CAMPAIGN.failures]
+    names = ("prediction.json", "center_of_rotation.txt")
+    return [try_center(scan, name) for scan in alive for name in names]
+
+
+def predictions_of_all(wildcards):
+    return predictions_of(CAMPAIGN.scans_in(inventory_rows()))
+
+
+def fix_tables(wildcards=None):
+    return [CAMPAIGN.result("fix_cor", f"{series}.tsv") for series in CAMPAIGN.series_in(inventory_rows())]
+
+
+@lru_cache(maxsize=4)
+def read_fix_tables(tables):
+    """All rows of the fix tables by scan; `tables` names each with its time."""
+    return {row["scan"]: row for path, _ in tables for row in read_tsv(path, ("scan",))}
+
+
+def fixed_rows():
+    cor_table()
+    paths = [foreseen(path) for path in fix_tables()]
+    return read_fix_tables(tuple((path, os.stat(path).st_mtime_ns) for path in paths))
+
+
+def prediction_of(scan):
+    """What prediction.json says, or None for a scan whose job died for good."""
+    path = try_center(scan, "prediction.json")
+    if scan in CAMPAIGN.failures or not os.path.exists(path):
+        return None
+    return read_json(path)
+
+
+def shape_of(wildcards):
+    """Angles, rows and columns of a scan as the inventory found them."""
+    row = inventory_rows()[wildcards.scan]
+    return tuple(int(row[name]) for name in ("n_angles", "n_rows", "n_cols"))
+
+
+def flats_and_darks(wildcards=None):
+    """Files with flats and darks that all scans share."""
+    named = {CAMPAIGN.config.preprocess.flats, CAMPAIGN.config.preprocess.darks}
+    return sorted(named - {None, "none"})

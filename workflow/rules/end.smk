@@ -1,0 +1,17 @@
+from tomopipe.ending import after_failure, scans_without_volume
+
+
+def default_target():
+    """Whether this call was for everything, not for a file or another rule."""
+    return set(workflow.dag_settings.targets or {"all"}) == {"all"}
+
+
+onsuccess:
+    missing = scans_without_volume(CAMPAIGN, VOLUME) if default_target() else []
+    if missing:
+        print(f"tomopipe: no volume of {', '.join(missing)}; see {REPORT}", file=sys.stderr)
+        raise SystemExit(3)
+
+
+onerror:
+    after_failure(CAMPAIGN, log, since=START_TIME)

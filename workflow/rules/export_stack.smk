@@ -1,0 +1,29 @@
+from tomopipe.steps import export_stack as export_stack_step
+
+STACK = CAMPAIGN.result("relion", "stacks", "{scan}.mrcs")
+STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")
+# what changes a stack; `hand` only changes the star file
+STACK_OPTIONS = CAMPAIGN.config.export_star.model_dump(exclude={"enabled", "hand"})
+
+
+rule export_stack:
+    """Write a scan's projections as the image stack that RELION reads."""
+    input:
+        raw=raw,
+        shared=flats_and_darks,
+    output:
+        stack=STACK,
+        meta=STACK_META,
+    log:
+        "logs/export_stack/{scan}.log",
+    params:
+        raw=raw_signature,
+        options=lambda wildcards: as_json(CAMPAIGN.config.preprocess.model_dump() | STACK_OPTIONS),
+        revision=export_stack_step.REVISION,
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    group:
+        "stack"
+    script:
+        "../scripts/export_stack.py"

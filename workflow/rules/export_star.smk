@@ -1,0 +1,30 @@
+from tomopipe.steps import export_star as export_star_step
+
+STAR = CAMPAIGN.result("relion", "tomograms.star")
+
+
+localrules:
+    export_star,
+
+
+def star_set(wildcards):
+    return [STAR] if CAMPAIGN.config.export_star.enabled else []
+
+
+rule export_star:
+    """Write the tomogram set that RELION 4 and 5 read: matrices and angles of every stack."""
+    input:
+        cor=lambda wildcards: settled(cor_table()),
+        stacks=lambda wildcards: [STACK.format(scan=scan) for scan in resolved()],
+        metas=lambda wildcards: [STACK_META.format(scan=scan) for scan in resolved()],
+    output:
+        star=STAR,
+        names=CAMPAIGN.result("relion", "names.tsv"),
+        tilt_series=directory(CAMPAIGN.result("relion", "tilt_series")),
+    log:
+        "logs/export_star/campaign.log",
+    params:
+        hand=lambda wildcards: CAMPAIGN.config.export_star.hand,
+        revision=export_star_step.REVISION,
+    script:
+        "../scripts/export_star.py"

@@ -1,0 +1,45 @@
+from tomopipe.steps import full_recon as full_recon_step
+
+FULL = CAMPAIGN.config.full_recon
+VOLUME = CAMPAIGN.result("{scan}_rec.h5" if FULL.output == "h5" else "{scan}_rec")
+
+
+def volumes(wildcards):
+    return [VOLUME.format(scan=scan) for scan in resolved()]
+
+
+def pixel_size_of_volumes():
+    """The pixel size is an option of the volume only where the volume's values depend on it."""
+    if FULL.unit == "per_pixel":
+        return {}
+    return {"pixel_size_um": CAMPAIGN.config.export_star.pixel_size_um}
+
+
+def memory_mb(wildcards, attempt):
+    n_angles, _, n_cols = shape_of(wildcards)
+    return attempt * full_recon_step.memory_mb(n_angles, n_cols, FULL.binning)
+
+
+rule full_recon:
+    """Reconstruct the whole volume at the resolved COR."""
+    input:
+        raw=raw,
+        shared=flats_and_darks,
+        cor=ancient(cor_table),
+    output:
+        VOLUME if FULL.output == "h5" else directory(VOLUME),
+    log:
+        "logs/full_recon/{scan}.log",
+    params:
+        raw=raw_signature,
+        cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
+        options=lambda wildcards: as_json(
+            CAMPAIGN.config.preprocess.model_dump() | FULL.model_dump() | pixel_size_of_volumes()
+        ),
+        revision=full_recon_step.REVISION,
+    threads: 16
+    resources:
+        mem_mb=memory_mb,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    script:
+        "../scripts/full_recon.py"

@@ -1,0 +1,34 @@
+from tomopipe.campaign import STILL_WRITTEN
+from tomopipe.steps import inventory as inventory_step
+
+
+localrules:
+    inventory,
+
+
+def look_again(wildcards):
+    """Differ at each call while a file is still being written."""
+    try:
+        rows = read_inventory(INVENTORY).values()
+    except (OSError, TomopipeError):
+        return ""
+    return str(START_TIME) if any(row["reason"].startswith(STILL_WRITTEN) for row in rows) else ""
+
+
+checkpoint inventory:
+    """Open every file once: series, index, shape, and whether the scan is sound."""
+    output:
+        INVENTORY,
+    log:
+        "logs/inventory/campaign.log",
+    params:
+        entries=lambda wildcards: as_json(CAMPAIGN.inventory_entries()),
+        files=lambda wildcards: CAMPAIGN.files_signature(),
+        options=lambda wildcards: as_json(
+            CAMPAIGN.config.inventory.model_dump()
+            | CAMPAIGN.config.preprocess.model_dump(include={"flats", "darks"})
+        ),
+        look_again=look_again,
+        revision=inventory_step.REVISION,
+    script:
+        "../scripts/inventory.py"

@@ -1,0 +1,28 @@
+from tomopipe.steps import report as report_step
+
+
+localrules:
+    report,
+
+
+def report_inputs(wildcards):
+    """Only what the report shows: results of scans that are in, and the tables."""
+    scans = CAMPAIGN.scans_in(inventory_rows())
+    predictions = [try_center(s, "prediction.json") for s in scans if s not in CAMPAIGN.failures]
+    tables = [settled(path) for path in (INVENTORY, cor_table(), *fix_tables())]
+    return [*tables, *predictions, *volumes(wildcards)]
+
+
+rule report:
+    """One page on the whole campaign."""
+    input:
+        report_inputs,
+    output:
+        REPORT,
+    log:
+        "logs/report/campaign.log",
+    params:
+        config=lambda wildcards: options(CAMPAIGN.config.report),
+        revision=report_step.REVISION,
+    script:
+        "../scripts/report.py"

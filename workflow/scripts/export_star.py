@@ -1,0 +1,13 @@
+from pathlib import Path
+
+from tomopipe.log import job
+from tomopipe.steps.export_star import export_star
+
+with job(snakemake.log[0]):
+    export_star(
+        {Path(meta).stem: meta for meta in snakemake.input.metas},
+        {Path(stack).stem: stack for stack in snakemake.input.stacks},
+        snakemake.input.cor,
+        Path(snakemake.output.star).parent,
+        hand=snakemake.params.hand,
+    )

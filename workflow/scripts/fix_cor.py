@@ -1,0 +1,16 @@
+import json
+from pathlib import Path
+
+from tomopipe.log import job
+from tomopipe.steps.fix_cor import fix_cor
+
+# inputs come in pairs, prediction.json and center_of_rotation.txt of one scan after the other
+predictions, centers = snakemake.input[0::2], snakemake.input[1::2]
+
+with job(snakemake.log[0]):
+    fix_cor(
+        {Path(text).parent.name: (text, record) for record, text in zip(predictions, centers)},
+        snakemake.output[0],
+        members=json.loads(snakemake.params.members),
+        **json.loads(snakemake.params.options),
+    )

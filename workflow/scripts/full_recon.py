@@ -1,0 +1,18 @@
+import json
+
+from tomopipe.log import job
+from tomopipe.steps.full_recon import full_recon
+
+with job(snakemake.log[0]):
+    full_recon(
+        snakemake.input.raw,
+        snakemake.output[0],
+        cor_px=snakemake.params.cor_px,
+        cor_json=snakemake.input.cor,
+        scan=snakemake.wildcards.scan,
+        # a scan taken in by hand may have fewer frames than it claims; others lose nothing
+        partial=True,
+        threads=snakemake.threads,
+        memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
+        **json.loads(snakemake.params.options),
+    )

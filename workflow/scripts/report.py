@@ -1,0 +1,8 @@
+from pathlib import Path
+
+from tomopipe.campaign import campaign_from_data
+from tomopipe.campaign_report import report_campaign
+from tomopipe.log import job
+
+with job(snakemake.log[0]):
+    report_campaign(campaign_from_data(snakemake.config, Path.cwd()), snakemake.output[0])

@@ -1,0 +1,15 @@
+import json
+
+from tomopipe.log import job
+from tomopipe.steps.try_recon import try_recon
+
+with job(snakemake.log[0]):
+    try_recon(
+        snakemake.input.raw,
+        snakemake.output.stack,
+        snakemake.output.sweep,
+        snakemake.output.rows,
+        # a scan taken in by hand may have fewer frames than it claims; others lose nothing
+        partial=True,
+        **json.loads(snakemake.params.options),
+    )
