@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.filters import FILTERS, filter_response
+from tomopipe.recon.plan import image_positions, make_plan
+from tomopipe.recon.portable import reconstruct_lanes
+from tomopipe.recon.sparse import spread_sparse
+
+# (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
+DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]
+
+
+def half_turn(n_angles, last=np.pi):
+    return np.linspace(0, last, n_angles, endpoint=False)
+
+
+def project(n_cols, theta_rad, cor_px, disks=DISKS):
+    """Project disks (in units of n_cols) exactly at pixel centres, pixel-averaged."""
+    fine = np.linspace(-0.5, 0.5, 9)
+    column = np.arange(n_cols)[None, :, None] + fine
+    sinogram = np.zeros((len(theta_rad), n_cols))
+    for x, y, radius, value in np.array(disks) * [n_cols, n_cols, n_cols, 1]:
+        centre = cor_px + x * np.cos(theta_rad) - y * np.sin(theta_rad)
+        distance = column - centre[:, None, None]
+        sinogram += value * 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None)).mean(-1)
+    return sinogram.astype(np.float32)
+
+
+def distance_px(n_cols, x, y):
+    columns, rows = image_positions(n_cols)
+    return np.hypot(columns[None, :] - x * n_cols, rows[:, None] - y * n_cols)
+
+
+def one(sinogram, theta_rad, cor_px, **options):
+    plan = make_plan(theta_rad, sinogram.shape[1], **options)
+    return reconstruct(sinogram[None], plan, cor_px)[0]
+
+
+def centroid_px(image, x, y, radius):
+    """Where a disk on a flat background lies, pixels from the axis voxel."""
+    n_cols = len(image)
+    distance = distance_px(n_cols, x, y)
+    ring = (distance > 1.6 * radius * n_cols) & (distance < 2.2 * radius * n_cols)
+    weight = np.where(distance < 1.6 * radius * n_cols, image - np.median(image[ring]), 0)
+    columns, rows = image_positions(n_cols)
+    return (weight.sum(0) @ columns) / weight.sum(), (weight.sum(1) @ rows) / weight.sum()
+
+
+GEOMETRIES = {
+    "even": (128, half_turn(192), 71.3),
+    "odd": (127, half_turn(191), 60.8),
+    "not 2^k": (150, half_turn(225), 74.62),
+    "descending": (128, half_turn(192)[::-1], 70.3),
+    "ends included": (128, np.linspace(0, np.pi, 193), 64.4),
+    "random order": (128, np.random.default_rng(1).permutation(half_turn(192)), 60.2),
+    "shifted start": (128, half_turn(192) - 12.3, 62.2),
+    "full turn": (128, half_turn(384, 2 * np.pi), 63.5),
+    "far off-centre": (128, half_turn(384, 2 * np.pi), 92.3),
+    "uneven": (128, np.cumsum(np.tile([0.6, 1.4], 120)) * np.pi / 240, 65.7),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_disks_lie_where_they_should_with_the_right_values(name):
+    n_cols, theta_rad, cor_px = GEOMETRIES[name]
+    image = one(project(n_cols, theta_rad, cor_px), theta_rad, cor_px)
+    for x, y, radius, _ in DISKS[1:]:
+        found = centroid_px(image, x, y, radius)
+        np.testing.assert_allclose(found, (x * n_cols, y * n_cols), atol=0.02)
+    flat = (distance_px(n_cols, 0, 0) < 0.8 * 0.36 * n_cols) & np.logical_and.reduce(
+        [distance_px(n_cols, x, y) > 1.8 * radius * n_cols for x, y, radius, _ in DISKS[1:]]
+    )
+    assert image[flat].mean() == pytest.approx(1, abs=0.005)
+    outside = distance_px(n_cols, 0, 0) > 0.4 * n_cols  # the corners too: nothing wraps around
+    assert abs(image[outside]).max() < 0.06
+
+
+def test_less_than_half_a_turn_keeps_position_and_mean():
+    n_cols, theta_rad, cor_px = 128, half_turn(192, np.deg2rad(150)), 66.4
+    disk = [(0.12, -0.16, 0.05, 1.0)]
+    image = one(project(n_cols, theta_rad, cor_px, disk), theta_rad, cor_px)
+    found = centroid_px(image, *disk[0][:3])
+    np.testing.assert_allclose(found, (0.12 * 128, -0.16 * 128), atol=0.1)
+
+
+@pytest.mark.parametrize("n_cols", [32, 33])
+def test_equals_direct_summation(n_cols):
+    theta_rad, cor_px = half_turn(41), 13.37
+    sinogram = np.random.default_rng(0).normal(size=(41, n_cols)).astype(np.float32)
+    plan = make_plan(theta_rad, n_cols, filter="hann")
+    n_padded = plan.n_padded
+    n_right = (n_padded - n_cols) // 2
+    padded = np.concatenate(
+        [
+            sinogram,
+            np.repeat(sinogram[:, -1:], n_right, 1),
+            np.repeat(sinogram[:, :1], n_padded - n_cols - n_right, 1),
+        ],
+        axis=1,
+        dtype=np.float64,
+    )
+    k = np.arange(n_padded // 2 + 1)
+    twice = np.where((k == 0) | (k == n_padded // 2), 1, 2)
+    spectra = np.fft.rfft(padded) * filter_response("hann", n_padded) * twice / n_padded
+    columns, rows = image_positions(n_cols)
+    expected = np.zeros((n_cols, n_cols))
+    for theta, spectrum in zip(theta_rad, spectra, strict=True):
+        at = cor_px + columns[None, :] * np.cos(theta) - rows[:, None] * np.sin(theta)
+        phase = np.exp(2j * np.pi * at[..., None] * k / n_padded)
+        expected += np.pi / 41 * (phase @ spectrum).real
+    found = reconstruct(sinogram[None], plan, cor_px)[0]
+    error = (found - expected) / np.ptp(expected)
+    # white noise is the hardest input there is, and the kernel is worst in the last row
+    assert np.sqrt((error**2).mean()) < 3e-4
+    assert abs(error).max() < 5e-3
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("radius", [0.2, 0.45])
+def test_every_filter_keeps_the_mean(name, radius):
+    n_cols, theta_rad, cor_px = 128, half_turn(192), 64.8
+    sinogram = project(n_cols, theta_rad, cor_px, [(0, 0, radius, 0.37)])
+    image = one(sinogram, theta_rad, cor_px, filter=name)
+    assert image[distance_px(n_cols, 0, 0) < 0.8 * radius * n_cols].mean() == pytest.approx(
+        0.37, rel=0.005
+    )
+
+
+def test_butterworth_order_sharpens_the_cut():
+    low, high = (filter_response("butterworth", 64, order) for order in (1, 8))
+    ramp = filter_response("ramp", 64)
+    assert low[16] / ramp[16] == pytest.approx(0.5)
+    assert high[16] / ramp[16] == pytest.approx(0.5)
+    assert high[8] / ramp[8] > 0.99 > low[8] / ramp[8]
+    assert high[24] / ramp[24] < 0.01 < low[24] / ramp[24]
+
+
+def test_linear_and_one_row_like_many():
+    theta_rad = half_turn(60)
+    rows = np.random.default_rng(2).normal(size=(19, 60, 48)).astype(np.float32)
+    plan = make_plan(theta_rad, 48)
+    images = reconstruct(rows, plan, 22.6)
+    combined = reconstruct((2 * rows[:1] - 3 * rows[18:]), plan, 22.6)[0]
+    np.testing.assert_allclose(combined, 2 * images[0] - 3 * images[18], atol=1e-4)
+    np.testing.assert_allclose(reconstruct(rows[7:8], plan, 22.6)[0], images[7], atol=1e-6)
+
+
+def test_each_row_has_its_own_cor():
+    theta_rad = half_turn(96)
+    cor_px = np.array([28.0, 31.5, 35.25])
+    rows = np.stack([project(64, theta_rad, cor) for cor in cor_px])
+    images = reconstruct(rows, make_plan(theta_rad, 64), cor_px)
+    for image, row, cor in zip(images, rows, cor_px, strict=True):
+        np.testing.assert_allclose(image, one(row, theta_rad, cor), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_pixels_stay_in_their_slice(bad):
+    theta_rad = half_turn(60)
+    rows = np.stack([project(48, theta_rad, 23.5)] * 3)
+    rows[1, 5, 7] = bad
+    images = reconstruct(rows, make_plan(theta_rad, 48), 23.5)
+    zeroed = rows[0].copy()
+    zeroed[5, 7] = 0
+    np.testing.assert_array_equal(images[0], images[2])
+    np.testing.assert_allclose(images[1], one(zeroed, theta_rad, 23.5), atol=1e-5)
+
+
+def test_same_numbers_every_time_and_whatever_the_threads():
+    theta_rad = half_turn(60)
+    rows = np.random.default_rng(3).normal(size=(5, 60, 48)).astype(np.float32)
+    plan = make_plan(theta_rad, 48)
+    once = reconstruct(rows, plan, 22.6, threads=1)
+    np.testing.assert_array_equal(once, reconstruct(rows, plan, 22.6, threads=1))
+    np.testing.assert_array_equal(once, reconstruct(rows, plan, 22.6, threads=3))
+
+
+def test_portable_stages_give_the_same_images():
+    theta_rad = half_turn(70)
+    rows = np.random.default_rng(4).normal(size=(3, 70, 51)).astype(np.float32)
+    plan = make_plan(theta_rad, 51)
+    cor_px = np.array([20.0, 26.3, 30.7])
+    expected = reconstruct_lanes(rows, plan, cor_px, spread_sparse, n_chunk=32)
+    np.testing.assert_allclose(
+        reconstruct(rows, plan, cor_px), expected, atol=1e-5 * np.ptp(expected)
+    )
+
+
+@pytest.mark.parametrize("n_angles", [1, 2])
+@pytest.mark.parametrize("n_cols", [1, 2, 7])
+def test_smallest_scans(n_angles, n_cols):
+    image = one(np.ones((n_angles, n_cols), np.float32), half_turn(n_angles), 0.0)
+    assert image.shape == (n_cols, n_cols)
+    assert np.isfinite(image).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_plan([], 8), "n_angles"),
+        (lambda: make_plan([0, np.nan], 8), "finite"),
+        (lambda: make_plan([0], 0), "n_cols"),
+        (lambda: make_plan([0], 8, lanes=3), "lanes"),
+        (lambda: make_plan([0], 8, filter="hanning"), "hann"),
+        (lambda: make_plan([0], 8, filter="butterworth", filter_order=0), "filter_order"),
+        (lambda: reconstruct(np.ones((1, 2, 8), "f4"), make_plan([0], 8), 4), "sinograms"),
+        (lambda: reconstruct(np.ones((1, 1, 8), "f4"), make_plan([0], 8), np.nan), "cor_px"),
+    ],
+)
+def test_errors_say_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,97 @@
+"""What the set of angles decides: quadrature weights, directions, overlap of a full turn."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return quadrature weights of angles modulo pi; they sum to pi.
+
+    Each weight is half the sum of the gaps to the two neighbours. Gaps are capped at twice the
+    usual one: uncapped, the two ends of a 140 degree scan would weigh 40 times the rest and draw
+    streaks. The usual gap is a median of weights, not of gaps, since a full turn comes as pairs
+    of angles that coincide modulo pi.
+
+    Parameters
+    ----------
+    theta_rad : ndarray, shape (n_angles,)
+        Any start, order and direction.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_angles,)
+        Radians.
+    """
+    folded = np.mod(theta_rad, np.pi)
+    order = np.argsort(folded, kind="stable")
+    gap = np.diff(folded[order], append=folded[order[0]] + np.pi)
+    usual = np.median((gap + np.roll(gap, 1)) / 2)
+    gap = np.minimum(gap, 2 * usual) if usual > 0 else gap
+    weight = np.empty(len(folded))
+    weight[order] = (gap + np.roll(gap, 1)) / 2
+    return weight * (np.pi / weight.sum())
+
+
+def is_full_turn(theta_rad: NDArray[np.float64]) -> bool:
+    """Tell whether the angles go all the way round, so that each ray is seen from both ends."""
+    folded = np.sort(np.mod(theta_rad, 2 * np.pi))
+    largest_gap = np.diff(folded, append=folded[0] + 2 * np.pi).max()
+    return bool(largest_gap < min(np.pi / 2, 6 * np.pi / len(folded)))
+
+
+def upper_directions(
+    theta_rad: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return each projection's direction in the image's spectrum, turned into the upper half.
+
+    Parameters
+    ----------
+    theta_rad : ndarray, shape (n_angles,)
+        Projection angles.
+
+    Returns
+    -------
+    direction : ndarray of float64, shape (n_angles, 2)
+        Unit vectors (x, y), y >= 0.
+    flipped : ndarray of bool, shape (n_angles,)
+        True where the vector was negated: the samples there are complex conjugates.
+    """
+    direction = np.stack([np.cos(theta_rad), -np.sin(theta_rad)], axis=1)
+    flipped = (direction[:, 1] < 0) | ((direction[:, 1] == 0) & (direction[:, 0] < 0))
+    direction[flipped] *= -1
+    return direction, flipped
+
+
+def overlap_weights(n_cols: int, cor_px: Any, xp: ModuleType = np) -> Any:
+    """Return column weights that blend the two views of each ray of an off-centre full turn.
+
+    A column and its mirror image about the axis weigh 2 together. Columns whose mirror image is
+    off the detector weigh 2; the step is smoothed inwards, by no more than the overlap.
+
+    Parameters
+    ----------
+    n_cols : int
+        Detector columns.
+    cor_px : array of float64, shape (n_slices,)
+        COR of each slice, pixels.
+    xp : module
+        Array module of `cor_px`.
+
+    Returns
+    -------
+    array of float32, shape (n_slices, n_cols)
+        1 everywhere when the axis is in the middle.
+    """
+    offset = xp.asarray(cor_px)[:, None] - (n_cols - 1) / 2
+    long_side = xp.where(offset > 0, -1.0, 1.0)
+    overlap = (n_cols - 1) / 2 - abs(offset)
+    blend = xp.maximum(xp.minimum(4 * abs(offset), overlap), 1e-3)
+    distance = (xp.arange(n_cols) - (n_cols - 1) / 2 - offset) * long_side
+    step = xp.clip((abs(distance) - (overlap - blend)) / blend, 0.0, 1.0)
+    step = xp.where(abs(offset) > 0, xp.sin(step * (np.pi / 2)) ** 2, 0.0)
+    return (1 + xp.sign(distance) * step).astype(xp.float32)

@@ -1,0 +1,71 @@
+"""The array module: NumPy, or CuPy where a CUDA device answers. The only import of CuPy."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def array_module(device: str = "auto") -> ModuleType:
+    """Choose the array module of a device, once per process.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        "auto" takes CuPy if it is installed and finds a device, else NumPy.
+
+    Returns
+    -------
+    module
+        `numpy` or `cupy`.
+
+    Raises
+    ------
+    TomopipeError
+        If "cuda" is asked for and there is none.
+    ValueError
+        If `device` is none of the three.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}")
+    if device == "cpu":
+        return np
+    try:
+        cupy = importlib.import_module("cupy")
+        n_devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own kinds when the driver is missing or too old
+        n_devices, reason = 0, f"{type(error).__name__}: {error}"
+    else:
+        reason = "CuPy found no device"
+    if n_devices:
+        return cupy
+    if device == "cuda":
+        raise TomopipeError(
+            f"device: cuda was asked for, but there is none ({reason}). "
+            "Install tomopipe[gpu-cuda12] on a machine with a GPU, or set device: cpu."
+        )
+    logger.info("no CUDA device (%s): NumPy", reason)
+    return np
+
+
+def to_numpy(array: Any) -> NDArray[Any]:
+    """Copy an array to host memory if it is not there already."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def fft_module(xp: ModuleType) -> ModuleType:
+    """Return the module with `rfft`, `ifft` and `irfft` that keep single precision."""
+    if xp is np:
+        return importlib.import_module("scipy.fft")
+    return importlib.import_module("cupyx.scipy.fft")

@@ -1,0 +1,65 @@
+"""Full reconstruction of slices, a few lanes at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tomopipe.recon.plan import Plan
+from tomopipe.recon.portable import reconstruct_lanes
+from tomopipe.recon.sparse import spread_sparse
+
+
+def reconstruct(
+    sinograms: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None
+) -> Any:
+    """Reconstruct the slices of a block of rows.
+
+    Parameters
+    ----------
+    sinograms : array of float32, shape (n_rows, n_angles, n_cols)
+        Corrected sinograms (after -log); values that are not finite count as 0.
+    plan : Plan
+        From `tomopipe.recon.plan.make_plan`.
+    cor_px : float or array_like of float, shape (n_rows,)
+        COR, unbinned detector pixels; one for all rows, or one each.
+    threads : int or None
+        CPU threads; None means the cores this process may use.
+
+    Returns
+    -------
+    array of float32, shape (n_rows, n_cols, n_cols)
+        Linear attenuation per pixel, [row, y, x]; on the device of the plan.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit the plan, or a COR is not finite.
+    """
+    if sinograms.ndim != 3 or sinograms.shape[1:] != (plan.n_angles, plan.n_cols):
+        raise ValueError(
+            f"sinograms: expected shape (n_rows, {plan.n_angles}, {plan.n_cols}), "
+            f"got {sinograms.shape}"
+        )
+    cor = checked_cor(cor_px, len(sinograms))
+    images = plan.xp.empty((len(cor), plan.n_cols, plan.n_cols), dtype=plan.xp.float32)
+    for first in range(0, len(cor), plan.lanes):
+        some = slice(first, first + plan.lanes)
+        images[some] = lanes_of(sinograms[some], plan, cor[some], threads)
+    return images
+
+
+def checked_cor(cor_px: ArrayLike, n_slices: int) -> NDArray[np.float64]:
+    """Return one finite COR per slice, or raise ValueError."""
+    cor = np.broadcast_to(np.asarray(cor_px, dtype=np.float64), (n_slices,))
+    if not np.isfinite(cor).all():
+        raise ValueError(f"cor_px: expected finite numbers, got {cor[~np.isfinite(cor)][0]}")
+    return cor
+
+
+def lanes_of(sinograms: Any, plan: Plan, cor_px: NDArray[np.float64], threads: int | None) -> Any:
+    """Reconstruct at most `plan.lanes` slices; one sinogram may serve many CORs."""
+    sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
+    return reconstruct_lanes(sinograms, plan, cor_px, spread_sparse)

@@ -1,0 +1,86 @@
+"""The ramp filter and its windows, in units that keep a disk of value mu at mu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Window = Callable[[NDArray[np.float64], int], NDArray[np.float64]]
+
+
+def _parzen(f: NDArray[np.float64], _: int) -> NDArray[np.float64]:
+    return np.where(f < 0.5, 1 - 6 * f**2 * (1 - f), 2 * (1 - f) ** 3)
+
+
+# Of the frequency as a fraction of Nyquist's, 0..1; all are 1 at 0, hence the mean is kept.
+_WINDOWS: dict[str, Window] = {
+    "ramp": lambda f, _: np.ones_like(f),
+    "shepp-logan": lambda f, _: np.sinc(f / 2),
+    "cosine": lambda f, _: np.cos(np.pi * f / 2),
+    "hann": lambda f, _: 0.5 + 0.5 * np.cos(np.pi * f),
+    "hamming": lambda f, _: 0.54 + 0.46 * np.cos(np.pi * f),
+    "parzen": _parzen,
+    "butterworth": lambda f, order: 1 / (1 + (f / 0.5) ** (2 * order)),
+}
+FILTERS: tuple[str, ...] = tuple(_WINDOWS)
+
+
+def ramp_response(n_padded: int) -> NDArray[np.float64]:
+    """Return the transform of the band-limited ramp kernel on a padded row.
+
+    Sampling ``abs(k)`` instead would put the mean of the image to zero: the kernel cut off at the
+    ends of the row has a small value at k = 0 that restores it.
+
+    Parameters
+    ----------
+    n_padded : int
+        Padded row length in pixels, even.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_padded // 2 + 1,)
+        Response at each bin, cycles per pixel.
+
+    References
+    ----------
+    .. [1] A. C. Kak and M. Slaney, Principles of Computerized Tomographic Imaging, eq. 61.
+    """
+    distance = np.arange(n_padded)
+    distance = np.minimum(distance, n_padded - distance)
+    odd = distance % 2 == 1
+    kernel = np.zeros(n_padded)
+    kernel[odd] = -1 / (np.pi * distance[odd]) ** 2
+    kernel[0] = 0.25
+    return np.asarray(np.fft.rfft(kernel).real)
+
+
+def filter_response(name: str, n_padded: int, order: int = 2) -> NDArray[np.float64]:
+    """Return ramp times window at the bins of a padded row.
+
+    Parameters
+    ----------
+    name : str
+        One of `FILTERS`.
+    n_padded : int
+        Padded row length in pixels, even.
+    order : int
+        Order of the Butterworth window, which is 1/2 at half of Nyquist's frequency; >= 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_padded // 2 + 1,)
+        Response at each bin, cycles per pixel.
+
+    Raises
+    ------
+    ValueError
+        If the filter is unknown or its order below 1.
+    """
+    if name not in _WINDOWS:
+        raise ValueError(f"filter: expected one of {', '.join(FILTERS)}, got {name!r}")
+    if order < 1:
+        raise ValueError(f"filter_order: expected at least 1, got {order}")
+    ramp = ramp_response(n_padded)
+    return ramp * _WINDOWS[name](np.linspace(0.0, 1.0, len(ramp)), order)

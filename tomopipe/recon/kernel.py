@@ -1,0 +1,60 @@
+"""The Kaiser-Bessel gridding kernel: values, transform, and a polynomial for each tap."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH = 5  # taps per axis: 89 dB with the grid 1.125 times the image
+DEGREE = 9  # of the taps' polynomials: their error is far below that of the kernel
+
+
+def beta_of(width: int, oversampling: float) -> float:
+    """Return the shape parameter that suits a width and an oversampling.
+
+    References
+    ----------
+    .. [1] P. J. Beatty, D. G. Nishimura, J. M. Pauly, IEEE Trans. Med. Imaging 24, 799 (2005).
+    """
+    return float(np.pi * np.sqrt((width / oversampling * (oversampling - 0.5)) ** 2 - 0.8))
+
+
+def kernel_values(distance: NDArray[np.float64], width: int, beta: float) -> NDArray[np.float64]:
+    """Return the kernel at distances in grid cells; zero beyond half its width."""
+    inside = np.clip(1 - (2 * distance / width) ** 2, 0, None)
+    values = np.i0(beta * np.sqrt(inside)) / np.i0(beta)
+    return np.where(np.abs(distance) <= width / 2, values, 0.0)
+
+
+def kernel_transform(
+    position_px: NDArray[np.float64], n_grid: int, width: int, beta: float
+) -> NDArray[np.float64]:
+    """Return the kernel's Fourier transform at image positions, pixels from the image's centre."""
+    root = np.sqrt(beta**2 - (np.pi * width * position_px / n_grid) ** 2)
+    return width * np.sinh(root) / (root * np.i0(beta))
+
+
+def tap_polynomials(width: int, beta: float) -> NDArray[np.float64]:
+    """Fit each tap of the kernel by a polynomial.
+
+    A sample at grid position p touches the cells i, ..., i + width - 1 with
+    i = ceil(p - width / 2); tap j weighs cell i + j. All depend only on
+    t = 2 (i - p + width / 2) - 1 in [-1, 1).
+
+    Parameters
+    ----------
+    width : int
+        Taps of the kernel.
+    beta : float
+        Its shape parameter.
+
+    Returns
+    -------
+    ndarray of float64, shape (DEGREE + 1, width)
+        Coefficients of t**0, t**1, ... for each tap.
+    """
+    nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
+    taps = np.arange(width)
+    distance = taps[None, :] - width / 2 + (nodes[:, None] + 1) / 2
+    series = np.polynomial.chebyshev.chebfit(nodes, kernel_values(distance, width, beta), DEGREE)
+    return np.stack([np.polynomial.chebyshev.cheb2poly(series[:, j]) for j in taps], axis=1)

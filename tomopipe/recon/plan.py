@@ -1,0 +1,158 @@
+"""Everything about a reconstruction that does not depend on the data or the COR.
+
+The sum behind the engine, with P the padded row length and D the transform of a row,
+
+    f(x, y) = sum_theta w(theta) sum_k H(k)/P D(theta, k) exp(2 pi i k (cor + s) / P),
+    s = (x - N//2) cos(theta) - (y - (N//2 - 1)) sin(theta),
+
+is a transform from samples on rays to a grid: the samples are spread on a grid of M x M cells,
+the grid is transformed, and the image is divided by the kernel's transform. The image is real,
+hence only rays in the upper half plane are spread and the rest follows by symmetry. All bins of
+the padded rows are spread: thinning them out far from the spectrum's centre would save a tenth of
+the time, but the image then repeats after N pixels and ghosts appear in its corners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tomopipe.recon import kernel
+from tomopipe.recon.angles import angle_weights, is_full_turn, upper_directions
+from tomopipe.recon.filters import filter_response
+
+OVERSAMPLING = 1.125  # grid cells per pixel of the image; see kernel.WIDTH
+MARGIN = kernel.WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Geometry, filter and grid of a scan; made by `make_plan`, used for all slices and CORs."""
+
+    n_cols: int
+    n_padded: int  # P
+    n_grid: int  # M
+    beta: float
+    gain: NDArray[np.float64]  # (P/2 + 1,) filter at each bin, per P
+    angle_order: NDArray[np.int64]  # (n_angles,) by direction in the spectrum
+    direction: NDArray[np.float64]  # (n_angles, 2) in that order
+    flipped: NDArray[np.bool_]  # (n_angles,) in that order
+    weight: NDArray[np.float64]  # (n_angles,) radians, in that order
+    full_turn: bool
+    correction: NDArray[np.float64]  # (2, n_cols) for x and y: 1 / kernel transform, with sign
+    lanes: int
+    xp: ModuleType
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def n_angles(self) -> int:
+        """Projections of the scan."""
+        return len(self.weight)
+
+    @property
+    def half_grid_shape(self) -> tuple[int, int]:
+        """Rows (0 and up, margins) and columns (margins) of the grid of the upper half plane."""
+        return self.n_grid // 2 + 1 + 2 * MARGIN, self.n_grid + 2 * MARGIN
+
+
+def make_plan(
+    theta_rad: ArrayLike,
+    n_cols: int,
+    *,
+    filter: str = "ramp",
+    filter_order: int = 2,
+    xp: ModuleType = np,
+    lanes: int = 16,
+) -> Plan:
+    """Plan the reconstruction of a scan.
+
+    Parameters
+    ----------
+    theta_rad : array_like of float, shape (n_angles,)
+        Projection angles, radians; any start, order and direction.
+    n_cols : int
+        Detector columns N.
+    filter : str
+        One of `tomopipe.recon.filters.FILTERS`.
+    filter_order : int
+        Order of the Butterworth filter.
+    xp : module
+        `numpy` or `cupy`: where the slices are computed.
+    lanes : {4, 8, 16}
+        Slices computed at a time; memory is proportional to it.
+
+    Returns
+    -------
+    Plan
+        For `reconstruct` and `sweep`, with any COR.
+
+    Raises
+    ------
+    ValueError
+        If there is no angle, an angle is not finite, or a number is out of range.
+    """
+    theta = np.asarray(theta_rad, dtype=np.float64)
+    if theta.ndim != 1 or not theta.size:
+        raise ValueError(f"theta_rad: expected shape (n_angles,), got {theta.shape}")
+    if not np.isfinite(theta).all():
+        raise ValueError("theta_rad: expected finite angles; correct /exchange/theta of the scan")
+    if not 1 <= n_cols < 32768:
+        raise ValueError(f"n_cols: expected 1 to 32767, got {n_cols}")
+    if lanes not in (4, 8, 16):
+        raise ValueError(f"lanes: expected 4, 8 or 16, got {lanes}")
+    n_padded = fast_even_size(2 * n_cols)
+    n_grid = fast_even_size(max(int(np.ceil(OVERSAMPLING * n_cols)), 8 * MARGIN))
+    beta = kernel.beta_of(kernel.WIDTH, n_grid / n_cols)
+    direction, flipped = upper_directions(theta)
+    order = np.argsort(np.arctan2(direction[:, 1], direction[:, 0]), kind="stable")
+    return Plan(
+        n_cols=n_cols,
+        n_padded=n_padded,
+        n_grid=n_grid,
+        beta=beta,
+        gain=_gain(filter_response(filter, n_padded, filter_order), n_padded),
+        angle_order=order,
+        direction=direction[order],
+        flipped=flipped[order],
+        weight=angle_weights(theta)[order],
+        full_turn=is_full_turn(theta),
+        correction=_correction(n_cols, n_grid, beta),
+        lanes=lanes,
+        xp=xp,
+    )
+
+
+def image_positions(n_cols: int) -> NDArray[np.int64]:
+    """Return the positions of columns and rows from the axis voxel, pixels, shape (2, n_cols)."""
+    index = np.arange(n_cols)
+    return np.stack([index - n_cols // 2, index - (n_cols // 2 - 1)])
+
+
+def fast_even_size(n_least: int) -> int:
+    """Return the smallest even length of factors 2, 3 and 5 that is at least `n_least`."""
+    size = max(n_least + n_least % 2, 2)
+    while True:
+        rest = size
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return size
+        size += 2
+
+
+def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:
+    position = image_positions(n_cols)
+    factor = 1 / kernel.kernel_transform(position.astype(float), n_grid, kernel.WIDTH, beta)
+    factor[0] *= np.where(position[0] % 2, -1, 1)  # the grid's columns begin at -M/2, rows at 0
+    return factor
+
+
+def _gain(response: NDArray[np.float64], n_padded: int) -> NDArray[np.float64]:
+    gain = response / n_padded
+    gain[[0, -1]] /= 2  # the conjugate half of the spectrum repeats these two
+    return gain

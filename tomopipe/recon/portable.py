@@ -1,0 +1,158 @@
+"""The stages of the reconstruction over any array module: the same lines for NumPy and CuPy.
+
+Arrays are (slices, ...). The compiled stages for the CPU (`tomopipe.recon.compiled`) do the same
+with the slices innermost; tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tomopipe.recon.angles import overlap_weights
+from tomopipe.recon.array import fft_module
+from tomopipe.recon.plan import MARGIN, Plan, image_positions
+
+Spread = Callable[[Any, Any, Plan, slice], None]
+
+
+def row_spectra(rows: Any, plan: Plan) -> Any:
+    """Pad rows with their edge values and transform them.
+
+    Parameters
+    ----------
+    rows : array of float32, shape (n_slices, n_angles, n_cols)
+        Sinograms; what is not finite counts as 0.
+    plan : Plan
+        The plan.
+
+    Returns
+    -------
+    array of complex64, shape (n_slices, n_angles, n_bins)
+        Filtered, not yet centred.
+    """
+    xp, n_cols = plan.xp, plan.n_cols
+    rows = xp.where(xp.isfinite(rows), rows, xp.float32(0))
+    n_right = (plan.n_padded - n_cols) // 2
+    padded = xp.empty((*rows.shape[:2], plan.n_padded), dtype=xp.float32)
+    padded[..., :n_cols] = rows
+    padded[..., n_cols : n_cols + n_right] = rows[..., -1:]
+    padded[..., n_cols + n_right :] = rows[..., :1]
+    spectra = fft_module(xp).rfft(padded, axis=-1)
+    return spectra * xp.asarray(plan.gain, dtype=xp.float32)
+
+
+def centre(spectra: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
+    """Move the axis of each slice to 0, weigh the angles and turn them to the upper half plane.
+
+    Parameters
+    ----------
+    spectra : array of complex64, shape (n_slices or 1, n_chunk, n_bins)
+        Spectra of some angles, in the plan's order.
+    plan : Plan
+        The plan.
+    cor_px : array of float64, shape (n_slices,)
+        COR of each slice.
+    angles : slice
+        Which angles of the plan's order.
+
+    Returns
+    -------
+    array of complex64, shape (n_slices, n_chunk, n_bins)
+        The samples to spread.
+    """
+    xp = plan.xp
+    turn = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
+    phase = xp.exp(2j * np.pi * (turn % 1)).astype(xp.complex64)
+    samples = spectra * phase[:, None, :]
+    flipped = xp.asarray(plan.flipped[angles])[None, :, None]
+    weight = xp.asarray(plan.weight[angles], dtype=xp.float32)[None, :, None]
+    return xp.where(flipped, samples.conj(), samples) * weight
+
+
+def fold(grid: Any) -> Any:
+    """Fold the margins of half grids in and complete the rows that are their own mirror image.
+
+    Parameters
+    ----------
+    grid : array of complex64, shape (n_slices, *Plan.half_grid_shape)
+        What the rays of the upper half plane have left; overwritten.
+
+    Returns
+    -------
+    array of complex64, shape (n_slices, M // 2 + 1, M)
+        A view: the upper half of a spectrum whose image is real.
+    """
+    n_grid = grid.shape[2] - 2 * MARGIN
+    grid[..., MARGIN : 2 * MARGIN] += grid[..., n_grid + MARGIN :]
+    grid[..., n_grid : n_grid + MARGIN] += grid[..., :MARGIN]
+    inner = grid[..., MARGIN : n_grid + MARGIN]
+    top = MARGIN + n_grid // 2
+    for row, mirror in [(MARGIN + j, MARGIN - j) for j in range(MARGIN + 1)] + [
+        (top - j, top + j) for j in range(MARGIN + 1)
+    ]:
+        reflected = inner[:, mirror, ::-1].conj().copy()
+        inner[:, row, 0] += reflected[:, -1]
+        inner[:, row, 1:] += reflected[:, :-1]
+    return inner[:, MARGIN : top + 1]
+
+
+def to_images(half_spectrum: Any, plan: Plan) -> Any:
+    """Transform folded half grids to images.
+
+    Parameters
+    ----------
+    half_spectrum : array of complex64, shape (n_slices, M // 2 + 1, M)
+        From `fold`.
+    plan : Plan
+        The plan.
+
+    Returns
+    -------
+    array of float32, shape (n_slices, n_cols, n_cols)
+        Slices [y, x].
+    """
+    xp, fft = plan.xp, fft_module(plan.xp)
+    columns, rows = xp.asarray(image_positions(plan.n_cols) % plan.n_grid)
+    correction = xp.asarray(plan.correction, dtype=xp.float32)
+    half = fft.ifft(half_spectrum, axis=2, norm="forward")[:, :, columns] * correction[0]
+    image = fft.irfft(half, n=plan.n_grid, axis=1, norm="forward")[:, rows]
+    return (image * correction[1][:, None]).astype(xp.float32)
+
+
+def reconstruct_lanes(
+    sinograms: Any, plan: Plan, cor_px: Any, spread: Spread, *, n_chunk: int = 128
+) -> Any:
+    """Reconstruct a few slices at once.
+
+    Parameters
+    ----------
+    sinograms : array of float32, shape (n_slices or 1, n_angles, n_cols)
+        On the device of the plan. One sinogram with many CORs is transformed once.
+    plan : Plan
+        The plan.
+    cor_px : array of float64, shape (n_slices,)
+        COR of each slice.
+    spread : callable
+        Adds samples to the half grids: spread(grid, samples, plan, angles).
+    n_chunk : int
+        Angles at a time: bounds the memory.
+
+    Returns
+    -------
+    array of float32, shape (n_slices, n_cols, n_cols)
+        The slices.
+    """
+    xp = plan.xp
+    cor_px = xp.asarray(cor_px, dtype=xp.float64)
+    grid = xp.zeros((len(cor_px), *plan.half_grid_shape), dtype=xp.complex64)
+    for first in range(0, plan.n_angles, n_chunk):
+        angles = slice(first, min(first + n_chunk, plan.n_angles))
+        rows = sinograms[:, xp.asarray(plan.angle_order[angles])]
+        if plan.full_turn:
+            rows = rows * overlap_weights(plan.n_cols, cor_px, xp)[:, None, :]
+        samples = centre(row_spectra(rows, plan), plan, cor_px, angles)
+        spread(grid, samples, plan, angles)
+    return to_images(fold(grid), plan)
