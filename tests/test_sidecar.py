@@ -27,7 +27,7 @@ PARAMETERS = {"fix_cor": {"max_delta_px": 50.0}}
 
 
 def test_content_has_value_source_and_trace():
-    assert sidecar_content("a_3", COR, ROW, PREDICTION, PARAMETERS) == {
+    assert sidecar_content("a_3", COR, ROW, PREDICTION) == {
         "scan": "a_3",
         "cor_px": 1003.0,
         "source": "outlier",
@@ -40,21 +40,25 @@ def test_content_has_value_source_and_trace():
         "limit_px": 10.0,
         "neighbours": ["a_2", "a_4"],
         "reason": "97.00 px from the median",
-        "parameters": {"fix_cor": {"max_delta_px": 50.0}},
     }
 
 
+def test_limit_of_the_series_is_told_only_where_it_was_applied():
+    kept = ROW | {"flagged": "false", "source": "auto", "after_px": "1100.00"}
+    assert sidecar_content("a_3", COR, kept, PREDICTION)["limit_px"] is None
+
+
 def test_content_without_prediction_or_row_has_nulls():
-    content = sidecar_content("a_3", {"cor_px": 5.0, "source": "default"}, None, None, {})
+    content = sidecar_content("a_3", {"cor_px": 5.0, "source": "default"}, None, None)
     assert (content["cor_px"], content["source"]) == (5.0, "default")
     assert content["method"] is content["confidence"] is content["before_px"] is None
     assert (content["flagged"], content["neighbours"]) == (False, [])
 
 
 def test_file_holds_the_content_and_only_depends_on_it(tmp_path):
-    content = sidecar_content("größe 1", COR, ROW, PREDICTION, PARAMETERS)
+    content = sidecar_content("größe 1", COR, ROW, PREDICTION)
     for name in ("first", "second"):
         order = content if name == "first" else dict(reversed(content.items()))
-        sidecar(tmp_path / name, content=json.dumps(order))
-    assert json.loads((tmp_path / "first").read_text()) == content
+        sidecar(tmp_path / name, content=json.dumps(order), parameters=PARAMETERS)
+    assert json.loads((tmp_path / "first").read_text()) == content | {"parameters": PARAMETERS}
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

@@ -122,7 +122,7 @@ def foresee_cors(
     TomopipeError
         If a scan will be without a COR and `on_missing` is block.
     """
-    tables = []
+    fixed = []
     for series, scans in campaign.series_in(rows).items():
         files = {
             scan: (
@@ -137,12 +137,11 @@ def foresee_cors(
             members=campaign.members(series, rows),
             **campaign.config.fix_cor.model_dump(),
         )
-        path = folder / "fix_cor" / f"{series}.tsv"
-        write_tsv(table, fix_cor.COLUMNS, path)
-        tables.append(str(path))
+        write_tsv(table, fix_cor.COLUMNS, folder / "fix_cor" / f"{series}.tsv")
+        fixed += table
     options = campaign.config.resolve_cor
     known, missing = resolve_cor.compute(
-        tables,
+        fixed,
         scans={
             scan: {"path": campaign.scans[scan].path, "n_cols": int(rows[scan]["n_cols"])}
             for scan in campaign.scans_in(rows)

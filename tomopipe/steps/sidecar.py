@@ -11,7 +11,7 @@ from tomopipe.io.atomic import write_json
 REVISION = 1  # bump when results change
 
 
-def sidecar(output: str | os.PathLike[str], *, content: str) -> None:
+def sidecar(output: str | os.PathLike[str], *, content: str, parameters: Mapping[str, Any]) -> None:
     """Write the sidecar of one scan.
 
     Parameters
@@ -19,10 +19,13 @@ def sidecar(output: str | os.PathLike[str], *, content: str) -> None:
     output : path-like
         The file to write.
     content : str
-        All it says, as JSON made from `sidecar_content`. As the only parameter of the step it
-        makes the file be written again when, and only when, it would say something else.
+        The facts it states, as JSON made from `sidecar_content`. As the only parameter of the
+        rule they make the file be written again when, and only when, they change.
+    parameters : mapping
+        The options in force when these facts were established. They are no parameter of the
+        rule: an option that changes no fact about this scan rewrites no sidecar.
     """
-    write_json(json.loads(content), output)
+    write_json(json.loads(content) | {"parameters": dict(parameters)}, output)
 
 
 def sidecar_content(
@@ -30,7 +33,6 @@ def sidecar_content(
     cor: Mapping[str, Any],
     fixed_row: Mapping[str, str] | None,
     prediction: Mapping[str, Any] | None,
-    parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Collect what the sidecar of a scan says; it holds no time stamp.
 
@@ -44,15 +46,13 @@ def sidecar_content(
         Its row in the table of fix_cor, as text.
     prediction : mapping or None
         Its prediction.json; None where the prediction failed for good.
-    parameters : mapping
-        The options of the steps that led to the COR.
 
     Returns
     -------
     dict
         `cor_px` and `source` as resolved; `method`, `confidence`, `verdict` and `predicted_px` of
         the prediction, whether it was used or not; `before_px` before fixing (None if there was
-        none), `flagged`, `limit_px`, `neighbours` and `reason` of fix_cor; `parameters`.
+        none), `flagged`, `limit_px` (of a flagged COR), `neighbours` and `reason` of fix_cor.
     """
     row = fixed_row or {}
     found = prediction or {}
@@ -67,8 +67,8 @@ def sidecar_content(
         "predicted_px": found.get("best_cor_px"),
         "before_px": parse_cor(row.get("before_px", "")),
         "flagged": row.get("flagged") == "true",
-        "limit_px": parse_cor(row.get("limit_px", "")),
+        # the limit of the series moves with every COR in it: only where it was applied is it a fact
+        "limit_px": parse_cor(row.get("limit_px", "")) if row.get("flagged") == "true" else None,
         "neighbours": neighbours.split(";") if neighbours else [],
         "reason": row.get("reason", ""),
-        "parameters": dict(parameters),
     }

@@ -10,14 +10,13 @@ def sidecars(wildcards):
 
 
 def sidecar_content(wildcards):
-    """All that the sidecar says, as one text: it is written again only when this changes."""
+    """The facts that the sidecar states, as one text: it is written again only when they change."""
     return as_json(
         sidecar_step.sidecar_content(
             wildcards.scan,
             resolved()[wildcards.scan],
             fixed_rows()[wildcards.scan],
             prediction_of(wildcards.scan),
-            CAMPAIGN.config.predict_cor.model_dump() | CAMPAIGN.config.fix_cor.model_dump(),
         )
     )
 

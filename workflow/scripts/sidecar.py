@@ -1,6 +1,13 @@
+from tomopipe.config import parse_config
 from tomopipe.log import job
 from tomopipe.steps.sidecar import sidecar
 
 # no `log:` in the rule: it would have to carry the folder of the data in its name
 with job(f"logs/sidecar/{snakemake.wildcards.scan}.log"):
-    sidecar(snakemake.output[0], content=snakemake.params.content)
+    config = parse_config(snakemake.config)
+    blocks = ("preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor")
+    sidecar(
+        snakemake.output[0],
+        content=snakemake.params.content,
+        parameters=config.model_dump(include=set(blocks)),
+    )
