@@ -1,0 +1,124 @@
+"""Open HDF5 files of others read-only; say in one line why one cannot be opened."""
+
+import errno
+import os
+import re
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from tomopipe.errors import ScanError
+
+if TYPE_CHECKING:
+    import h5py
+
+# File systems without locks: reading without one is all that can be done there.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+_RECENT_S = 60.0
+
+
+class StillWrittenError(ScanError):
+    """A file that another process is writing."""
+
+
+def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
+    """Open an HDF5 file read-only.
+
+    Parameters
+    ----------
+    path : path-like
+        Any path: what it leads to need not exist, nor be a file, nor be HDF5.
+
+    Returns
+    -------
+    h5py.File
+        To be closed by the caller.
+
+    Raises
+    ------
+    StillWrittenError
+        If another process has the file open for writing.
+    ScanError
+        If the file cannot be opened; the message is `path: reason`.
+    """
+    import h5py
+
+    check_file(path)
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "unable to lock file" in str(error) and error.errno in _NO_LOCKS:
+            return _open_unlocked(path)
+        raise _explain(path, error) from error
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raise a ScanError unless `path` leads to a readable, non-empty, regular file.
+
+    Anything else is never handed to the HDF5 library: it would wait forever at a pipe.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ScanError(f"{path}: a folder, not an HDF5 file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ScanError(f"{path}: not a regular file")
+        if status.st_size == 0:
+            raise ScanError(f"{path}: empty file (0 bytes)")
+        with open(path, "rb") as stream:
+            stream.read(8)
+    except FileNotFoundError as error:
+        if os.path.islink(path):
+            target = os.readlink(path)
+            raise ScanError(f"{path}: dangling symbolic link to {target}") from error
+        raise ScanError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise ScanError(f"{path}: no permission to read it") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise ScanError(f"{path}: cannot be read ({one_line(error)})") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the text of an error as one line that is the same for the same file.
+
+    HDF5 puts the time, file descriptors and addresses in memory into its messages; written to a
+    table they would make it differ from run to run.
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = re.sub(r"\b(time|file descriptor|buf) = [^,)]*(, )?", "", text)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _open_unlocked(path: str | os.PathLike[str]) -> "h5py.File":
+    import h5py
+
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise _explain(path, error) from error
+
+
+def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
+    """Turn what h5py says about a file that it cannot open into a reason."""
+    text = str(error)
+    if "unable to lock file" in text:
+        return StillWrittenError(f"{path}: still written (another process has it open for writing)")
+    if "already open for write" in text:
+        return _marked_open(path)
+    if "signature not found" in text:
+        with open(path, "rb") as stream:
+            return ScanError(f"{path}: not an HDF5 file (begins with {stream.read(8)!r})")
+    if sizes := re.search(r"truncated file: eof = (\d+),.*stored_eof = (\d+)", text):
+        return ScanError(
+            f"{path}: truncated HDF5 file, {sizes[1]} of {sizes[2]} bytes; copy it again"
+        )
+    return ScanError(f"{path}: broken HDF5 file ({one_line(error)})")
+
+
+def _marked_open(path: str | os.PathLike[str]) -> ScanError:
+    """Tell a living writer from one that died and left its mark in the file: by its last change."""
+    if time.time() - os.stat(path).st_mtime < _RECENT_S:
+        return StillWrittenError(f"{path}: still written (marked as open for writing)")
+    return ScanError(
+        f"{path}: its writer never closed it; repair a copy with h5clear -s, then use that"
+    )

@@ -1,0 +1,141 @@
+"""The pixels of an open DXchange scan."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.io.frames import written_frames
+from tomopipe.io.hdf5 import one_line
+
+if TYPE_CHECKING:
+    import h5py
+
+    from tomopipe.io.exchange import Metadata
+
+
+class Scan:
+    """The pixels of an open scan; made by `tomopipe.io.exchange.open_scan`, valid within its block.
+
+    Attributes
+    ----------
+    n_angles, n_rows, n_cols : int
+        Frames in use, rows, columns.
+    dtype : numpy.dtype
+        Type of raw pixels, in the byte order of this machine.
+    chunks : tuple of int or None
+        Chunk shape of /exchange/data.
+    theta_rad : ndarray of float64, shape (n_angles,)
+        Angles of the frames in use; from 0 to pi inclusive where the file has none.
+    theta_missing : bool
+        Whether the angles were assumed.
+    pixel_size_um, energy_kev : float or None
+        As in `Metadata`.
+    """
+
+    def __init__(
+        self,
+        metadata: "Metadata",
+        data: "h5py.Dataset",
+        references: "tuple[h5py.Dataset | None, h5py.Dataset | None]",
+        frames: NDArray[np.intp],
+    ) -> None:
+        self._data, self._references, self._frames = data, references, frames
+        self.n_angles, self.n_rows, self.n_cols = len(frames), metadata.n_rows, metadata.n_cols
+        self.dtype = np.dtype(metadata.dtype)
+        self.chunks = metadata.chunks
+        self.theta_missing = metadata.theta_deg is None
+        if metadata.theta_deg is None:
+            theta_deg = np.linspace(0, 180, metadata.n_angles)
+        else:
+            theta_deg = metadata.theta_deg
+        self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[frames])
+        self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
+
+    def read_rows(self, first: int, last: int) -> NDArray:
+        """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.
+
+        Parameters
+        ----------
+        first, last : int
+            0 <= first < last <= n_rows.
+
+        Returns
+        -------
+        ndarray, shape (n_angles, last - first, n_cols)
+            Raw values, in the type of the file.
+
+        Raises
+        ------
+        ValueError
+            If there are no such rows.
+        ScanError
+            If the file cannot be read there.
+        """
+        if not 0 <= first < last <= self.n_rows:
+            raise ValueError(f"rows {first} to {last}: expected 0 <= first < last <= {self.n_rows}")
+        n_read = int(self._frames[-1]) + 1
+        raw = np.empty((n_read, last - first, self.n_cols), self.dtype)
+        self._read(raw, np.s_[:n_read, first:last, :], f"rows {first} to {last}")
+        return raw if n_read == self.n_angles else raw[self._frames]
+
+    def read_frames(self, indices: Sequence[int]) -> NDArray:
+        """Read some frames, raw.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Which of the frames in use, in any order; 0-based.
+
+        Returns
+        -------
+        ndarray, shape (len(indices), n_rows, n_cols)
+            Raw values, in the type of the file.
+
+        Raises
+        ------
+        ScanError
+            If the file cannot be read there.
+        """
+        raw = np.empty((len(indices), self.n_rows, self.n_cols), self.dtype)
+        for out, frame in zip(raw, self._frames[np.asarray(indices, dtype=int)], strict=True):
+            self._read(out, np.s_[int(frame)], f"frame {frame}")
+        return raw
+
+    @cached_property
+    def flat(self) -> NDArray[np.float32]:
+        """Mean of the flats, shape (n_rows, n_cols); 1 if declared absent."""
+        return self._mean(self._references[0], 1)
+
+    @cached_property
+    def dark(self) -> NDArray[np.float32]:
+        """Mean of the darks, shape (n_rows, n_cols); 0 if declared absent."""
+        return self._mean(self._references[1], 0)
+
+    def _mean(self, dataset: "h5py.Dataset | None", default: float) -> NDArray[np.float32]:
+        """Average the frames that were written, one at a time: there may be many of them."""
+        if dataset is None:
+            return np.full((self.n_rows, self.n_cols), default, np.float32)
+        total = np.zeros((self.n_rows, self.n_cols))
+        try:
+            if dataset.ndim == 2:
+                return np.asarray(dataset[()], np.float32)
+            frames = np.flatnonzero(written_frames(dataset).frames)
+            for frame in frames:
+                total += dataset[int(frame)]
+        except OSError as error:
+            raise _unreadable(dataset, dataset.name, error) from error
+        return (total / max(len(frames), 1)).astype(np.float32)  # darks never written are 0
+
+    def _read(self, out: NDArray, source: object, what: str) -> None:
+        try:
+            self._data.read_direct(out, source)
+        except OSError as error:
+            raise _unreadable(self._data, what, error) from error
+
+
+def _unreadable(dataset: "h5py.Dataset", what: str, error: OSError) -> ScanError:
+    return ScanError(f"{dataset.file.filename}: {what} cannot be read ({one_line(error)})")
