@@ -112,8 +112,8 @@ def test_equals_direct_summation(n_cols):
     found = reconstruct(sinogram[None], plan, cor_px)[0]
     error = (found - expected) / np.ptp(expected)
     # white noise is the hardest input there is, and the kernel is worst in the last row
-    assert np.sqrt((error**2).mean()) < 3e-4
-    assert abs(error).max() < 5e-3
+    assert np.sqrt((error**2).mean()) < 1.5e-3
+    assert abs(error).max() < 0.01
 
 
 @pytest.mark.parametrize("name", FILTERS)
