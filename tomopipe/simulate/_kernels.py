@@ -45,7 +45,7 @@ def _add_chords(line: Floats, centre: float, radius: float, scale: float) -> Non
 
 
 @njit(cache=True, nogil=True)
-def add_projections(  # noqa: PLR0917 (numba: all arguments by position)
+def add_projections(
     projections: Floats,
     table: Floats,
     cos: Floats,
@@ -85,7 +85,7 @@ def _add_interval(line: Floats, start: float, stop: float, value: float) -> None
 
 
 @njit(cache=True, nogil=True)
-def add_slice(  # noqa: PLR0917
+def add_slice(
     image: Floats,
     table: Floats,
     slice_row: float,

@@ -97,7 +97,7 @@ def _body(
     """Return the part that holds the others: as high as the detector, a little off the axis."""
     semi_px = 0.5 * size * n_cols
     # It stays on the detector at all angles with a COR some 6 % off the middle.
-    off_px, direction = 0.03 * n_cols, rng.uniform(0, 2 * math.pi)
+    off_px, direction = 0.02 * n_cols, rng.uniform(0, 2 * math.pi)
     return Ellipsoid(
         off_px * math.cos(direction),
         off_px * math.sin(direction),

@@ -1,0 +1,231 @@
+"""A simulated campaign: its files, its special scans, and the truth beside them."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from tomopipe.cli.simulate import simulate
+from tomopipe.errors import TomopipeError
+from tomopipe.simulate.campaign import load_truth, plan_scans, simulate_campaign
+from tomopipe.simulate.phantom import project
+
+SMALL = {"n_cols": 96, "n_rows": 6, "n_angles": 61}
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("campaign")
+    simulate_campaign(folder, **SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scans(campaign):
+    return load_truth(campaign)["scans"]
+
+
+def attenuation(campaign, scan):
+    with h5py.File(campaign / scan["path"]) as file:
+        data, flats, darks = (
+            file[f"/exchange/{name}"][()].astype(float)
+            for name in ("data", "data_white", "data_dark")
+        )
+    dark = darks.mean(axis=0)
+    return -np.log((data - dark).clip(1) / (flats.mean(axis=0) - dark))
+
+
+def special(scans, what):
+    (found,) = [scan for scan in scans.values() if what in scan["special"]]
+    return found
+
+
+def test_files(campaign, scans):
+    assert sorted(path.name for path in campaign.iterdir()) == ["config.yaml", "raw", "truth.json"]
+    raw = sorted(f"raw/{path.name}" for path in (campaign / "raw").iterdir())
+    assert raw == sorted(scan["path"] for scan in scans.values())
+    assert len(raw) == 2 * 4 + 1
+    config = yaml.safe_load((campaign / "config.yaml").read_text())
+    assert config == {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"width_px": 20}}
+    for scan in scans.values():
+        assert abs(scan["cor_px"] - 47.5) < 20
+        assert abs((scan["beam"]["dirt_px"] or scan["cor_px"]) - 47.5) < 20
+
+
+def test_the_cor_in_the_files_is_the_true_one(campaign, scans):
+    """Of two opposed views, the centres of mass lie at equal distances from the axis."""
+    column = np.arange(SMALL["n_cols"])
+    for scan in scans.values():
+        if set(scan["special"]) <= {"no theta"}:
+            first, last = attenuation(campaign, scan)[[0, -1]].mean(axis=1)
+            centres = [(view * column).sum() / view.sum() for view in (first, last)]
+            assert np.mean(centres) == pytest.approx(scan["cor_px"], abs=0.1), scan["name"]
+
+
+def test_the_phantom_in_the_truth_is_the_one_seen(campaign, scans):
+    scan = scans["foam_002"]
+    expected = project(scan["phantom"], np.linspace(0, np.pi, 61), scan["cor_px"], 6, 96)
+    off = attenuation(campaign, scan) - expected
+    # 20000 photons, transmission above 0.25, 10 flats: at most 0.015 each.
+    assert off.std() < 0.015
+    assert abs(off.mean()) < 0.001
+
+
+def test_the_cor_drifts_along_each_series(scans):
+    for series in ("rock", "foam"):
+        cor_px = [scan["cor_px"] for scan in scans.values() if scan["series"] == series]
+        steps_px = np.diff(cor_px)
+        assert len(set(np.sign(steps_px))) == 1
+        assert np.abs(steps_px).min() > 0.4
+        assert np.abs(steps_px).max() < 1.4
+
+
+def test_a_long_series_drifts_little_enough_for_an_outlier_to_stand_out():
+    plans = plan_scans(
+        n_series=1, n_scans=60, n_cols=96, n_rows=1, n_angles=20, counts=None, seed=4
+    )
+    assert np.ptp([scan.cor_px for scan in plans]) < 7
+
+
+def test_the_aborted_scan_is_short(campaign, scans):
+    scan = special(scans, "aborted")
+    with h5py.File(campaign / scan["path"]) as file:
+        assert file["/exchange/data"].shape[0] == scan["n_frames"] == 10
+        assert file["/exchange/theta"].shape == (61,)
+    sizes = [(campaign / other["path"]).stat().st_size for other in scans.values()]
+    assert (campaign / scan["path"]).stat().st_size < 0.5 * np.median(sizes)
+    assert scan["index"] == 5
+
+
+def test_one_scan_has_no_theta(campaign, scans):
+    scan = special(scans, "no theta")
+    for other in scans.values():
+        with h5py.File(campaign / other["path"]) as file:
+            assert ("theta" in file["/exchange"]) == (other is not scan)
+            if other is not scan:
+                theta_deg = file["/exchange/theta"][()]
+                np.testing.assert_allclose(theta_deg, np.linspace(0, 180, 61))
+
+
+def likeness(view, opposed, cor_px):
+    """Correlation of two opposed views, one mirrored about a column."""
+    column = np.arange(view.shape[1])
+    mirrored = 2 * cor_px - column
+    both = (mirrored >= 0) & (mirrored <= column[-1])
+    rows = [np.interp(mirrored[both], column, row) for row in opposed]
+    return np.corrcoef(view[:, both].ravel(), np.ravel(rows))[0, 1]
+
+
+def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
+    for scan in scans.values():
+        if "aborted" in scan["special"]:
+            continue
+        first, last = attenuation(campaign, scan)[[0, -1]]
+        true = likeness(first, last, scan["cor_px"])
+        if "misleading" in scan["special"]:
+            wrong_px = scan["beam"]["dirt_px"]
+            assert abs(wrong_px - scan["cor_px"]) > 10
+            assert likeness(first, last, wrong_px) > true + 0.3
+            assert (scan["series"], scan["index"]) == ("rock", 3)
+        else:
+            assert true > 0.98
+
+
+def test_same_seed_same_files(tmp_path):
+    for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
+        simulate_campaign(tmp_path / name, n_scans=1, n_cols=64, n_rows=1, n_angles=20, seed=seed)
+
+    def contents(name):
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files}
+
+    assert contents("a") == contents("b")
+    assert all(
+        contents("a")[name] != contents("c")[name]
+        for name in contents("a")
+        if name != "config.yaml"
+    )
+
+
+@pytest.mark.parametrize(("n_series", "n_scans"), [(1, 1), (1, 2), (5, 1), (7, 2)])
+def test_every_shape_has_all_special_scans_and_names_that_tell_the_series(n_series, n_scans):
+    sizes = {"n_cols": 64, "n_rows": 1, "n_angles": 20}
+    plans = plan_scans(n_series=n_series, n_scans=n_scans, counts=1e4, seed=0, **sizes)
+    assert len({plan.name for plan in plans}) == len(plans) == n_series * n_scans + 1
+    for plan in plans:
+        series, index = re.fullmatch(r"(.*?)[._-]*(\d+)", plan.name).groups()
+        assert (series, int(index)) == (plan.series, plan.index)
+        assert (plan.n_frames < 20) == ("aborted" in plan.special)
+        assert (plan.beam.dirt_px is not None) == ("misleading" in plan.special)
+    kinds = [name for plan in plans for name in plan.special]
+    assert sorted(kinds) == ["aborted", "misleading", "no theta"]
+
+
+def test_progress(tmp_path):
+    calls = []
+    simulate_campaign(
+        tmp_path,
+        n_series=1,
+        n_scans=1,
+        n_cols=64,
+        n_rows=1,
+        n_angles=20,
+        progress=lambda *call: calls.append(call),
+    )
+    assert calls == [(0, 2, "rock_001"), (1, 2, "rock_002"), (2, 2, "")]
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(TomopipeError, match=r"new or empty folder, found notes\.txt"):
+        simulate_campaign(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(TomopipeError, match="expected a folder, found a file"):
+        simulate_campaign(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_cols": 63}, "n_cols of at least 64, got 63"),
+        ({"n_scans": 0}, "n_scans of at least 1"),
+        ({"counts": 0.0}, "counts of at least 1 photon"),
+        ({"counts": float("nan")}, "counts of at least 1 photon"),
+        ({"seed": -1}, "seed of 0 or more"),
+    ],
+)
+def test_impossible_numbers_are_refused(tmp_path, wrong, message):
+    with pytest.raises(TomopipeError, match=message):
+        simulate_campaign(tmp_path / "new", **wrong)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_campaign_that_was_not_simulated_has_no_truth(tmp_path):
+    with pytest.raises(TomopipeError, match="expected the truth of a simulated campaign"):
+        load_truth(tmp_path)
+
+
+def test_command(tmp_path):
+    app = typer.Typer()
+    app.command()(simulate)
+    sizes = ["--series", "1", "--scans", "2", "--cols", "64", "--rows", "2", "--angles", "20"]
+    done = CliRunner().invoke(app, [str(tmp_path / "demo"), *sizes, "--seed", "5"])
+    assert done.exit_code == 0, done.output
+    assert "3 scans" in done.stdout
+    truth = load_truth(tmp_path / "demo")
+    assert truth["seed"] == 5
+    assert truth["sizes"] == {
+        "n_series": 1,
+        "n_scans": 2,
+        "n_cols": 64,
+        "n_rows": 2,
+        "n_angles": 20,
+    }
+    again = CliRunner().invoke(app, [str(tmp_path / "demo")])
+    assert isinstance(again.exception, TomopipeError)
+    shown = CliRunner().invoke(app, ["--help"])
+    assert "tomopipe simulate demo" in shown.stdout

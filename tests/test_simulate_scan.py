@@ -1,0 +1,142 @@
+"""Counts and files of simulated scans against what was put in."""
+
+import hashlib
+
+import h5py
+import numpy as np
+import pytest
+from phantoms import sphere, write_scan
+
+import tomopipe.simulate.scan
+from tomopipe.simulate.detector import OPEN_BEAM_ADU, Beam, Detector
+
+
+def read(path):
+    with h5py.File(path) as file:
+        return [file[f"/exchange/{name}"][()] for name in ("data", "data_white", "data_dark")]
+
+
+def attenuation(path):
+    """What flats and darks make of the counts."""
+    data, flats, darks = (frames.astype(float) for frames in read(path))
+    dark = darks.mean(axis=0)
+    return -np.log((data - dark) / (flats.mean(axis=0) - dark))
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-5), ("uint16", 1e-3), ("uint8", 0.1)])
+def test_flats_and_darks_restore_the_line_integrals(tmp_path, dtype, off):
+    truth = write_scan(tmp_path / "a.h5", n_angles=9, dtype=dtype)
+    assert read(truth.path)[0].dtype == dtype
+    np.testing.assert_allclose(attenuation(truth.path), truth.projections(), atol=off)
+    # Something to restore: dust and vignetting in the flats.
+    assert np.ptp(read(truth.path)[1][0]) > 0.1 * read(truth.path)[1].max()
+
+
+def test_noise_is_that_of_the_photons():
+    counts, read_noise = 400.0, 6.0
+    beam = Beam(counts=counts, read_noise_adu=read_noise, n_darks=300)
+    detector = Detector(beam, 6, 50, seed=3)
+    gain = OPEN_BEAM_ADU / counts
+    frames = detector.frames(np.full((2000, 6, 50), 0.25)) - detector.offset_adu
+    expected = 0.25 * OPEN_BEAM_ADU * detector.open_beam
+    np.testing.assert_allclose(frames.mean(axis=0), expected, rtol=0.02)
+    variance = frames.var(axis=0, ddof=1).mean()
+    assert variance == pytest.approx(gain * expected.mean() + read_noise**2, rel=0.02)
+    # Neighbours in time and space know nothing of each other.
+    noise = (frames - expected) / np.sqrt(gain * expected)
+    assert abs((noise[1:] * noise[:-1]).mean()) < 0.01
+    assert abs((noise[..., 1:] * noise[..., :-1]).mean()) < 0.01
+    darks = detector.darks() - detector.offset_adu
+    assert darks.std() == pytest.approx(read_noise, rel=0.02)
+    assert abs(darks.mean()) < 0.1
+
+
+def test_dirt_lies_mirrored_and_does_not_turn(tmp_path):
+    vacuum = [sphere(0, 0, -50, 1)]
+    beam = {"dirt_px": 41.5, "dirt_depth": 0.2}
+    truth = write_scan(tmp_path / "a.h5", n_angles=5, n_cols=96, phantom=vacuum, beam=beam)
+    seen = attenuation(truth.path)
+    assert seen.max() > 0.05
+    np.testing.assert_allclose(seen, seen[:1].repeat(5, axis=0), atol=1e-5)
+    np.testing.assert_allclose(seen[..., :84], seen[..., 83::-1], atol=1e-5)
+    assert np.abs(seen - seen[..., ::-1]).max() > 0.05
+
+
+def test_stripes_are_columns_of_wrong_gain(tmp_path):
+    beam = {"stripes": 6, "stripe_gain": 0.05}
+    truth = write_scan(tmp_path / "a.h5", n_angles=7, seed=2, beam=beam)
+    wrong = attenuation(truth.path) - truth.projections()
+    columns = np.flatnonzero(np.abs(wrong).max(axis=(0, 1)) > 1e-3)
+    assert 3 <= columns.size <= 6
+    np.testing.assert_allclose(wrong, wrong[0, 0] * np.ones_like(wrong), atol=1e-4)
+
+
+def test_places_of_metadata(tmp_path):
+    truth = write_scan(
+        tmp_path / "a.h5", theta_deg=[0, 90.5, 13], pixel_size_um=0.65, energy_kev=25.1
+    )
+    with h5py.File(truth.path) as file:
+        assert file["/exchange/theta"][()].tolist() == [0, 90.5, 13]
+        assert file["/exchange/theta"].attrs["units"] == "degrees"
+        size = file["/measurement/instrument/detection_system/objective/resolution"]
+        energy = file["/measurement/instrument/monochromator/energy"]
+        assert (size[0], size.attrs["units"]) == (0.65, "microns")
+        assert (energy[0], energy.attrs["units"]) == (25.1, "keV")
+    np.testing.assert_allclose(attenuation(truth.path), truth.projections(), atol=1e-5)
+
+
+def test_what_is_not_asked_for_is_not_written(tmp_path):
+    beam = {"n_flats": 0, "n_darks": 0}
+    write_scan(tmp_path / "a.h5", n_angles=3, write_theta=False, beam=beam)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert list(file) == ["exchange"]
+        assert list(file["exchange"]) == ["data"]
+
+
+def test_layouts(tmp_path):
+    def dataset(**options):
+        write_scan(tmp_path / "a.h5", n_angles=10, n_rows=6, n_cols=40, **options)
+        return h5py.File(tmp_path / "a.h5")["/exchange/data"]
+
+    assert dataset().chunks == (1, 6, 40)
+    assert dataset(chunks=False).chunks is None
+    packed = dataset(chunks=(5, 3, 20), compression="gzip")
+    assert (packed.chunks, packed.compression) == ((5, 3, 20), "gzip")
+    partial = dataset(n_written=4)
+    assert partial.shape == (10, 6, 40)
+    assert partial.id.get_num_chunks() == 4
+    assert partial[3].any()
+    assert not partial[4:].any()
+
+
+def test_an_aborted_scan_has_fewer_frames_than_angles(tmp_path):
+    whole = write_scan(tmp_path / "whole.h5", n_angles=12)
+    aborted = write_scan(tmp_path / "aborted.h5", n_angles=12, n_frames=5)
+    with h5py.File(aborted.path) as file:
+        assert file["/exchange/data"].shape[0] == 5
+        assert file["/exchange/theta"].shape == (12,)
+    assert aborted.theta_deg.tolist() == whole.theta_deg[:5].tolist()
+    assert np.array_equal(read(aborted.path)[0], read(whole.path)[0][:5])
+
+
+def test_blocks_change_nothing(tmp_path, monkeypatch):
+    write_scan(tmp_path / "one.h5", n_angles=11, n_rows=4, n_cols=128)
+    monkeypatch.setattr(tomopipe.simulate.scan, "BLOCK_BYTES", 3 * 8 * 4 * 128)
+    write_scan(tmp_path / "many.h5", n_angles=11, n_rows=4, n_cols=128)
+    one, many = read(tmp_path / "one.h5")[0], read(tmp_path / "many.h5")[0]
+    assert np.array_equal(one, many)
+
+
+def test_same_seed_same_bytes(tmp_path):
+    def digest(seed):
+        write_scan(tmp_path / "a.h5", n_angles=5, counts=500, phantom="foam", seed=seed)
+        return hashlib.sha256((tmp_path / "a.h5").read_bytes()).hexdigest()
+
+    assert digest(1) == digest(1)
+    assert digest(1) != digest(2)
+
+
+@pytest.mark.parametrize("wrong", [{"counts": 0}, {"n_flats": -1}, {"vignetting": 1.0}])
+def test_impossible_beams_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        Beam(**wrong)
