@@ -65,7 +65,7 @@ def read_rot_cen(path: str | os.PathLike[str]) -> dict[str, float]:
         raise TomopipeError(f"{path}: expected JSON, path to COR; {error}.") from error
     if not isinstance(data, dict):
         raise TomopipeError(
-            f"{path}: expected a JSON object, path to COR; got a {type(data).__name__}."
+            f"{path}: expected a JSON object, path to COR; got {type(data).__name__}."
         )
     return _parsed(path, [(name, _as_text(value)) for name, value in data.items()])
 

@@ -1,0 +1,239 @@
+"""The campaign table: what is read, what `check` says, and edits that leave all else alone."""
+
+import hashlib
+import os
+import stat
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io import campaign_table
+from tomopipe.io.campaign_table import Row, check_table, edit_table, read_table, table_sha256
+
+MESSY = (
+    "\ufeff# made by hand\r\n"
+    "\r\n"
+    "who\tcor_px\tscan\tselect\tnote\tmore\r\n"
+    "Eva\t1024.5\tgröße 001\t\t \tx\r\n"
+    "  # größe 002 was bad\r\n"
+    '\t"1,024"\t"a ""b"""\tno\t"one, two"\r\n'
+    "\t\t\t\r\n"
+    "Uwe\t \tshort"
+)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Return a function that writes a table and gives its path."""
+
+    def make(text):
+        path = tmp_path / "scans.tsv"
+        path.write_bytes(text.encode())
+        return path
+
+    return make
+
+
+def test_reads_any_order_of_columns_comments_blank_lines_bom_and_crlf(table):
+    assert read_table(table(MESSY)) == [
+        Row("größe 001", "auto", "1024.5", "", 4),
+        Row('a "b"', "no", "1,024", "one, two", 6),
+        Row("short", "auto", "", "", 8),
+    ]
+
+
+def test_a_table_of_names_alone_and_an_empty_one_are_fine(table):
+    assert read_table(table("scan\na\n")) == [Row("a", line=2)]
+    assert read_table(table("")) == []
+    assert read_table(table("# nothing yet\n\n")) == []
+
+
+def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
+    path = tmp_path / "scans.tsv"
+    path.write_bytes(b"scan\tcor_px\ngr\xf6\xdfe\t5\n")
+    (row,) = read_table(path)
+    assert row.scan == os.fsdecode(b"gr\xf6\xdfe")
+    edit_table(path, {row.scan: {"cor_px": "6"}})
+    assert path.read_bytes() == b"scan\tcor_px\ngr\xf6\xdfe\t6\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"scna\tcor_px\na\t5\n", "expected a header line with the columns scan, .*'scna, cor_px'"),
+        (b"scan\tcor_px\tcor_px\n", "got cor_px twice"),
+        ("scan\tcor_px\n".encode("utf-16"), "expected UTF-8 text"),
+        (b"scan\0\n", "expected UTF-8 text"),
+    ],
+)
+def test_what_is_no_table_is_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "scans.tsv"
+    path.write_bytes(content)
+    for use in (read_table, lambda p: edit_table(p, {"a": {"cor_px": "1"}})):
+        with pytest.raises(TomopipeError, match=rf"(?s)scans\.tsv: .*{message}"):
+            use(path)
+    assert path.read_bytes() == content
+
+
+def test_a_table_that_cannot_be_read_is_an_error_for_people(tmp_path):
+    with pytest.raises(TomopipeError, match=r"none\.tsv: the campaign table cannot be read"):
+        read_table(tmp_path / "none.tsv")
+
+
+def test_check_names_line_and_remedy_of_each_problem():
+    rows = [
+        Row("tooth_001", line=2),
+        Row("tooth_01", cor_px="1024,5", line=3),
+        Row("tooth_001", select="maybe", line=4),
+        Row("", cor_px="5", line=5),
+        Row("other", cor_px="nan", line=6),
+    ]
+    problems = check_table(rows, ["tooth_001", "tooth_002"])
+    assert problems == [
+        "line 3: no scan tooth_01 in the campaign; did you mean tooth_001?",
+        "line 3: cor_px of tooth_01 is '1024,5'; expected a number with a decimal point, "
+        "such as 1024.50, or nothing",
+        "line 4: scan tooth_001 is already on line 2; keep one",
+        "line 4: select of tooth_001 is 'maybe'; expected auto, yes or no",
+        "line 5: no scan named; write its name or remove the row",
+        "line 6: no scan other in the campaign",
+        "line 6: cor_px of other is 'nan'; expected a number with a decimal point, "
+        "such as 1024.50, or nothing",
+    ]
+    assert check_table([Row("tooth_001", "yes", "1024.5", "fine", 2)], ["tooth_001"]) == []
+
+
+def test_edit_changes_the_touched_cells_and_no_other_byte(table):
+    path = table(MESSY)
+    edits = {"größe 001": {"cor_px": "1000.25"}, 'a "b"': {"cor_px": "", "select": "yes"}}
+    assert edit_table(path, edits)
+    expected = MESSY.replace("Eva\t1024.5\t", "Eva\t1000.25\t").replace('\t"1,024"\t', "\t\t")
+    assert path.read_bytes().decode() == expected.replace("\tno\t", "\tyes\t")
+
+
+def test_edit_pads_short_rows_and_adds_rows_and_columns(table):
+    path = table(MESSY)
+    edit_table(path, {"short": {"note": "look"}, "new": {"cor_px": "7"}})
+    expected = MESSY + "\t\tlook\r\n" + "\t7\tnew\tauto\t\t\r\n"
+    assert path.read_bytes().decode() == expected
+    path = table("scan\n# why\nb\na")
+    edit_table(path, {"a": {"cor_px": "5"}})
+    assert path.read_text() == "scan\tcor_px\n# why\nb\na\t5"
+    edit_table(path, {"c": {"cor_px": "6"}})
+    assert path.read_text() == "scan\tcor_px\n# why\nb\na\t5\nc\t6\n"
+
+
+def test_edit_makes_the_table(tmp_path):
+    path = tmp_path / "new" / "scans.tsv"
+    assert edit_table(path, {"a": {"cor_px": "5", "note": "by eye"}})
+    assert path.read_text() == "scan\tselect\tcor_px\tnote\na\tauto\t5\tby eye\n"
+    assert read_table(path) == [Row("a", "auto", "5", "by eye", 2)]
+
+
+def test_edit_after_comments_alone_adds_the_header(table):
+    path = table("# my campaign\n\n")
+    edit_table(path, {"a": {"select": "no"}})
+    assert path.read_text() == "# my campaign\n\nscan\tselect\tcor_px\tnote\na\tno\t\t\n"
+
+
+def test_names_that_look_like_something_else_are_quoted(tmp_path):
+    path = tmp_path / "scans.tsv"
+    for scan in ("#1", '"x"', " y "):
+        edit_table(path, {scan: {"cor_px": "5"}})
+    assert [row.scan for row in read_table(path)] == ["#1", '"x"', " y "]
+    assert path.read_text().splitlines()[1:] == [
+        '"#1"\tauto\t5\t',
+        '"""x"""\tauto\t5\t',
+        '" y "\tauto\t5\t',
+    ]
+
+
+def test_an_edit_that_changes_nothing_does_not_write(table):
+    path = table("scan\tnote\na\tx\n")
+    os.utime(path, ns=(1, 1))
+    assert not edit_table(path, {"a": {"note": "x", "cor_px": ""}, "b": {"cor_px": ""}})
+    assert path.stat().st_mtime_ns == 1
+
+
+def test_undoing_an_edit_gives_the_same_bytes(table):
+    path = table(MESSY)
+    edit_table(path, {"größe 001": {"cor_px": "1"}})
+    edit_table(path, {"größe 001": {"cor_px": "1024.5"}})
+    assert path.read_bytes() == MESSY.encode()
+
+
+def test_edit_refuses_a_table_that_changed_meanwhile(table, monkeypatch):
+    path = table("scan\tcor_px\na\t5\n")
+    seen = table_sha256(path)
+    assert seen == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert edit_table(path, {"a": {"cor_px": "6"}}, expected_sha256=seen)
+    with pytest.raises(TomopipeError, match=r"scans\.tsv: was changed by someone else meanwhile"):
+        edit_table(path, {"a": {"cor_px": "7"}}, expected_sha256=seen)
+    assert path.read_text() == "scan\tcor_px\na\t6\n"
+
+    copymode = campaign_table.shutil.copymode  # called between reading and replacing
+
+    def intrude(*names):
+        copymode(*names)
+        path.write_text("scan\tcor_px\na\t8\n")
+
+    monkeypatch.setattr(campaign_table.shutil, "copymode", intrude)
+    with pytest.raises(TomopipeError, match="just now"):
+        edit_table(path, {"a": {"cor_px": "7"}})
+    assert path.read_text() == "scan\tcor_px\na\t8\n"
+    assert os.listdir(path.parent) == ["scans.tsv"]
+
+
+def test_the_hash_of_no_table_is_that_of_nothing(tmp_path):
+    path = tmp_path / "scans.tsv"
+    seen = table_sha256(path)
+    path.write_text("scan\n")
+    with pytest.raises(TomopipeError, match="meanwhile"):
+        edit_table(path, {"a": {"cor_px": "5"}}, expected_sha256=seen)
+
+
+def test_edit_keeps_mode_and_link(table, tmp_path):
+    path = table("scan\tcor_px\na\t5\n")
+    path.chmod(0o664)
+    link = tmp_path / "link.tsv"
+    link.symlink_to(path)
+    edit_table(link, {"a": {"cor_px": "6"}})
+    assert link.is_symlink()
+    assert path.read_text() == "scan\tcor_px\na\t6\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
+
+
+def test_edit_refuses_what_a_cell_cannot_hold(table):
+    path = table("scan\tcor_px\na\t5\na\t6\n")
+    with pytest.raises(TomopipeError, match="a tab or a line break"):
+        edit_table(path, {"a": {"note": "one\ttwo"}})
+    with pytest.raises(TomopipeError, match="no column colour; expected select, cor_px, note"):
+        edit_table(path, {"a": {"colour": "red"}})
+    with pytest.raises(TomopipeError, match=r"scan a is on lines 2 and 3\. Keep one"):
+        edit_table(path, {"a": {"cor_px": "7"}})
+    assert path.read_text() == "scan\tcor_px\na\t5\na\t6\n"
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TomopipeError, match=r"scans\.tsv: cannot be written"):
+        edit_table(tmp_path / "file" / "scans.tsv", {"a": {"cor_px": "5"}})
+
+
+names = st.text(st.characters(blacklist_categories=["Cc", "Cs"]), min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(names, names, max_size=4), names)
+def test_what_is_edited_is_read_back_whatever_the_names(tmp_path, notes, last):
+    path = tmp_path / "scans.tsv"
+    path.unlink(missing_ok=True)
+    for scan, note in notes.items():
+        edit_table(path, {scan: {"note": note}})
+    edit_table(path, {last: {"cor_px": "5"}})
+    found = {row.scan: row for row in read_table(path)}
+    assert {scan: found[scan].note for scan in notes} == notes
+    assert found[last].cor_px == "5"
+    assert len(found) == len({*notes, last})

@@ -1,0 +1,314 @@
+"""The campaign table (scans.tsv): read it, check it, edit cells and leave everything else alone.
+
+Tab-separated UTF-8 text for people and spreadsheets: comment lines begin with #, blank lines, other
+columns and any order of columns are fine. A cell may stand in double quotes, as spreadsheets do
+for some (then "" inside means one); a scan whose name begins with # must.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopipe.cor import parse_cor, shown
+from tomopipe.errors import TomopipeError
+from tomopipe.io.atomic import whole
+
+COLUMNS = ("scan", "select", "cor_px", "note")
+SELECT = ("auto", "yes", "no")
+_BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one scan; cells as typed, without white space around them."""
+
+    scan: str
+    select: str = "auto"
+    cor_px: str = ""
+    note: str = ""
+    line: int = 0  # 1-based, in the file
+
+
+@dataclass
+class _Line:
+    """A line of the file: its text and line end, and the cells if it is a row or the header."""
+
+    text: str
+    end: str
+    cells: list[str] | None = None
+
+
+def read_table(path: str | os.PathLike[str]) -> list[Row]:
+    """Read the rows of the campaign table.
+
+    Parameters
+    ----------
+    path : path-like
+        The table; a column that is missing counts as empty, `scan` must be there.
+
+    Returns
+    -------
+    list of Row
+        In the order of the file, repeated scans included; an empty `select` is `auto`.
+
+    Raises
+    ------
+    TomopipeError
+        If the file cannot be read, is no UTF-8 text, or its header lacks `scan` or repeats a name.
+    """
+    lines = _split(_decoded(_read_bytes(path), path))
+    columns = _columns(lines, path)
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.cells is None or columns is None or line.cells is columns:
+            continue
+        cell = {name: _value(line.cells, columns, name) for name in COLUMNS}
+        cell["select"] = cell["select"] or "auto"
+        rows.append(Row(**cell, line=number))
+    return rows
+
+
+def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
+    """Say what is wrong with the rows, in the order of the file.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The table.
+    known_scans : collection of str
+        The scans of the campaign.
+
+    Returns
+    -------
+    list of str
+        One sentence for each problem; empty if all is well.
+    """
+    problems = []
+    first: dict[str, int] = {}
+    for row in rows:
+        where = f"line {row.line}"
+        if not row.scan:
+            problems.append(f"{where}: no scan named; write its name or remove the row")
+        elif row.scan in first:
+            problems.append(
+                f"{where}: scan {row.scan} is already on line {first[row.scan]}; keep one"
+            )
+        elif row.scan not in known_scans:
+            hint = did_you_mean(row.scan, known_scans)
+            problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
+        first.setdefault(row.scan, row.line)
+        if row.select not in SELECT:
+            problems.append(
+                f"{where}: select of {row.scan} is {shown(row.select)}; expected auto, yes or no"
+            )
+        if row.cor_px and parse_cor(row.cor_px) is None:
+            problems.append(
+                f"{where}: cor_px of {row.scan} is {shown(row.cor_px)}; expected a number with a "
+                "decimal point, such as 1024.50, or nothing"
+            )
+    return problems
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name most like the one given, as the end of a sentence."""
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
+
+
+def table_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the hash of the table's content, that of nothing where there is no file."""
+    return hashlib.sha256(_read_bytes(path) if os.path.exists(path) else b"").hexdigest()
+
+
+def edit_table(
+    path: str | os.PathLike[str],
+    edits: Mapping[str, Mapping[str, str]],
+    *,
+    expected_sha256: str | None = None,
+) -> bool:
+    """Change cells of the campaign table; every other byte stays as it is.
+
+    Parameters
+    ----------
+    path : path-like
+        The table; made if it does not exist. Missing rows and columns are added at the end.
+    edits : mapping
+        Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it.
+    expected_sha256 : str, optional
+        Of the content the edits were made for, from `table_sha256`.
+
+    Returns
+    -------
+    bool
+        Whether the file changed.
+
+    Raises
+    ------
+    TomopipeError
+        If the table cannot be read or is not what was expected, a scan has two rows, or a cell
+        holds a tab or a line break.
+    """
+    real = Path(os.path.realpath(path))  # a link stays a link
+    before = _read_bytes(real) if real.exists() else b""
+    if expected_sha256 not in (None, hashlib.sha256(before).hexdigest()):
+        raise TomopipeError(
+            f"{path}: was changed by someone else meanwhile. Look again, then edit."
+        )
+    text = _decoded(before, path)
+    for scan, cells in edits.items():
+        _check_edit(scan, cells)
+    lines = _split(text)
+    _apply(lines, edits, path)
+    bom = _BOM if text.startswith(_BOM) else ""
+    after = (bom + "".join(line.text + line.end for line in lines)).encode(
+        "utf-8", "surrogateescape"
+    )
+    if after == before:
+        return False
+    try:
+        _write(real, before, after)
+    except OSError as error:
+        raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error
+    return True
+
+
+def _write(path: Path, before: bytes, after: bytes) -> None:
+    with whole(path) as temporary:
+        temporary.write_bytes(after)
+        if path.exists():
+            shutil.copymode(path, temporary)
+        if (path.read_bytes() if path.exists() else b"") != before:
+            raise TomopipeError(f"{path}: was changed by someone else just now. Try again.")
+
+
+def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
+    if unknown := [name for name in cells if name not in COLUMNS[1:]]:
+        raise TomopipeError(
+            f"campaign table: no column {', '.join(unknown)}; expected {', '.join(COLUMNS[1:])}."
+        )
+    for cell in (scan, *cells.values()):
+        if re.search(r"[\t\r\n]", cell):
+            raise TomopipeError(
+                f"campaign table: {shown(cell)} for {shown(scan)} holds a tab or a line break; "
+                "a cell cannot."
+            )
+
+
+def _apply(
+    lines: list[_Line], edits: Mapping[str, Mapping[str, str]], path: str | os.PathLike[str]
+) -> None:
+    """Write the edits into the lines, adding header, columns and rows as needed."""
+    end = next((line.end for line in lines if line.end), "\n")
+    columns = _columns(lines, path)
+    if columns is None:
+        columns = list(COLUMNS)
+        _append(lines, columns, end)
+    where: dict[str, list[int]] = {}
+    for at, line in enumerate(lines):
+        if line.cells is not None and line.cells is not columns:
+            where.setdefault(_value(line.cells, columns, "scan"), []).append(at)
+    for scan, cells in edits.items():
+        places = where.get(scan, [])
+        if len(places) > 1:
+            numbers = " and ".join(str(at + 1) for at in places)
+            raise TomopipeError(f"{path}: scan {scan} is on lines {numbers}. Keep one.")
+        if not places and not any(cells.values()):
+            continue  # nothing to clear
+        for name, value in cells.items():
+            if value and name not in map(_unquoted, columns):
+                columns.append(name)
+        if places:
+            _set_cells(lines[places[0]], columns, cells)
+        else:
+            _append(lines, [""] * len(columns), end)
+            _set_cells(lines[-1], columns, {"scan": scan, "select": "auto", **cells})
+    header = next(line for line in lines if line.cells is columns)
+    header.text = "\t".join(columns)
+
+
+def _append(lines: list[_Line], cells: list[str], end: str) -> None:
+    if lines and not lines[-1].end:
+        if lines[-1].text:
+            lines[-1].end = end
+        else:
+            lines.pop()
+    lines.append(_Line("\t".join(cells), end, cells))
+
+
+def _set_cells(line: _Line, columns: list[str], cells: Mapping[str, str]) -> None:
+    assert line.cells is not None
+    names = [_unquoted(name) for name in columns]
+    for name, value in cells.items():
+        # A table without `select` needs no column for the auto of a new row.
+        if name not in names or _value(line.cells, columns, name) == value:
+            continue
+        at = names.index(name)
+        line.cells += [""] * (at + 1 - len(line.cells))
+        line.cells[at] = _quoted(value)
+    line.text = "\t".join(line.cells)
+
+
+def _split(text: str) -> list[_Line]:
+    """Return the lines of a table; those that are neither blank nor comments with their cells."""
+    parts = re.split(r"(\r\n|\n|\r)", text.removeprefix(_BOM))
+    lines = [_Line(text, end) for text, end in zip(parts[::2], [*parts[1::2], ""], strict=True)]
+    for line in lines:
+        if line.text.strip() and not line.text.lstrip().startswith("#"):
+            line.cells = line.text.split("\t")
+    return lines
+
+
+def _columns(lines: list[_Line], path: str | os.PathLike[str]) -> list[str] | None:
+    """Return the cells of the header, the first line that has any; None if there is none."""
+    columns = next((line.cells for line in lines if line.cells is not None), None)
+    if columns is None:
+        return None
+    names = [_unquoted(name) for name in columns]
+    repeated = sorted({name for name in names if name in COLUMNS and names.count(name) > 1})
+    if "scan" not in names or repeated:
+        found = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(names))
+        raise TomopipeError(
+            f"{path}: expected a header line with the columns {', '.join(COLUMNS)}, separated by "
+            f"tabs and each once; got {found}. Correct the first line."
+        )
+    return columns
+
+
+def _value(cells: list[str], columns: list[str], name: str) -> str:
+    names = [_unquoted(column) for column in columns]
+    at = names.index(name) if name in names else len(cells)
+    return _unquoted(cells[at]) if at < len(cells) else ""
+
+
+def _unquoted(cell: str) -> str:
+    cell = cell.strip()
+    if len(cell) >= 2 and cell[0] == cell[-1] == '"':
+        return cell[1:-1].replace('""', '"')
+    return cell
+
+
+def _quoted(cell: str) -> str:
+    """Quote a cell that would be read as something else."""
+    if cell != cell.strip() or cell.startswith(('"', "#")):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise TomopipeError(
+            f"{path}: the campaign table cannot be read ({error.strerror})."
+        ) from error
+
+
+def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
+        raise TomopipeError(f"{path}: expected UTF-8 text, got UTF-16 or binary. Save it as UTF-8.")
+    return content.decode("utf-8", "surrogateescape")
