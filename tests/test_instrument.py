@@ -1,0 +1,91 @@
+"""Pixel size and energy from DXchange files, in all units."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tomopipe.io.instrument import read_energy_kev, read_pixel_size_um
+
+OBJECTIVE = "measurement/instrument/detection_system/objective"
+RESOLUTION, MAGNIFICATION = f"{OBJECTIVE}/resolution", f"{OBJECTIVE}/magnification"
+PIXEL = "measurement/instrument/detector/pixel_size"
+ENERGY = "measurement/instrument/monochromator/energy"
+
+
+def read(tmp_path, read_it, *values):
+    """Write (name, value, units) and read."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, value, units in values:
+            file[name] = value
+            if units is not None:
+                file[name].attrs["units"] = units
+    with h5py.File(tmp_path / "a.h5") as file:
+        return read_it(file)
+
+
+@pytest.mark.parametrize(
+    ("value", "units", "expected_um"),
+    [
+        (0.69, "microns", 0.69),
+        ([0.69], "um", 0.69),
+        (0.69, "µm", 0.69),
+        (690.0, "nm", 0.69),
+        (0.00069, "mm", 0.69),
+        (6.9e-7, "m", 0.69),
+        (6.9e-7, b"Meters", 0.69),
+        (6.9e-7, ["m"], 0.69),
+        (6.9e-7, None, 0.69),
+        (0.69, None, 0.69),
+        (0.69, "", 0.69),
+        ("0.69", "um", 0.69),
+        (0.69, "pixels", None),
+        (0.0, "um", None),
+        (-1.0, "um", None),
+        (np.nan, "um", None),
+        (np.inf, None, None),
+        ("five", "um", None),
+        (np.zeros(0), "um", None),
+    ],
+)
+def test_pixel_size_in_its_units(tmp_path, value, units, expected_um):
+    found_um = read(tmp_path, read_pixel_size_um, (RESOLUTION, value, units))
+    assert found_um == (None if expected_um is None else pytest.approx(expected_um))
+
+
+def test_pixel_size_in_the_sample_comes_before_that_of_the_sensor(tmp_path):
+    sensor = [(PIXEL, 3.45, "um"), (MAGNIFICATION, 5.0, None)]
+    assert read(tmp_path, read_pixel_size_um, *sensor) == pytest.approx(0.69)
+    assert read(tmp_path, read_pixel_size_um, *sensor, (RESOLUTION, 0.7, "um")) == 0.7
+    assert read(tmp_path, read_pixel_size_um, *sensor, (RESOLUTION, 0.0, "um")) == pytest.approx(
+        0.69
+    )
+    assert read(tmp_path, read_pixel_size_um, (PIXEL, 3.45, "um")) == 3.45
+    nexus = ("measurement/instrument/detector/x_pixel_size", 3.45e-6, "m")
+    assert read(tmp_path, read_pixel_size_um, nexus) == pytest.approx(3.45)
+    assert read(tmp_path, read_pixel_size_um) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "units", "expected_kev"),
+    [
+        (25.5, "keV", 25.5),
+        (25500.0, "eV", 25.5),
+        (0.0255, "MeV", 25.5),
+        (25.5, None, 25.5),
+        (25500.0, None, 25.5),
+        (25.5, "A", None),
+        (0.0, "keV", None),
+    ],
+)
+def test_energy_in_its_units(tmp_path, value, units, expected_kev):
+    found_kev = read(tmp_path, read_energy_kev, (ENERGY, value, units))
+    assert found_kev == (None if expected_kev is None else pytest.approx(expected_kev))
+
+
+def test_a_group_or_a_dangling_link_is_no_number(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group(RESOLUTION)
+        file[ENERGY] = h5py.SoftLink("/gone")
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert read_pixel_size_um(file) is None
+        assert read_energy_kev(file) is None
