@@ -1,0 +1,121 @@
+"""Flat-field correction: exact values, and nothing but finite ones."""
+
+import numpy as np
+import pytest
+
+from tomopipe.prep import normalise as module
+from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
+
+SHAPE = (3, 5)
+
+
+def flat_and_dark(flat=1100, dark=100):
+    return np.full(SHAPE, flat, np.float32), np.full(SHAPE, dark, np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "u4", "f4", "f8", ">u2"])
+def test_exact_values(dtype):
+    flat, dark = flat_and_dark(210, 10)
+    raw = np.full((4, *SHAPE), 110).astype(dtype)
+    raw[1], raw[2], raw[3] = 210, 35, 250  # as bright as the flat; an eighth; above the flat
+    before = raw.copy()
+    transmission = normalise(raw, flat, dark, minus_log=False)
+    assert transmission.dtype == np.float32
+    assert np.allclose(transmission[:, 0, 0], [0.5, 1, 0.125, 1.2], rtol=1e-6)
+    line_integral = normalise(raw, flat, dark)
+    assert line_integral.dtype == np.float32
+    expected = [np.log(2), 0, np.log(8), -np.log(1.2)]
+    assert np.allclose(line_integral[:, 2, 4], expected, atol=1e-6)
+    assert np.array_equal(raw, before)
+
+
+def test_each_pixel_has_its_own_flat_and_dark():
+    random = np.random.default_rng(0)
+    flat = random.uniform(500, 1500, SHAPE).astype(np.float32)
+    dark = random.uniform(0, 100, SHAPE).astype(np.float32)
+    mu_t = random.uniform(0, 3, (6, *SHAPE))
+    raw = dark + (flat - dark) * np.exp(-mu_t)
+    assert np.allclose(normalise(raw, flat, dark), mu_t, atol=2e-5)
+
+
+def test_counts_above_24_bits_keep_their_digits():
+    flat, dark = flat_and_dark(2**31 - 1, 0)
+    raw = np.full((1, *SHAPE), 2**30, "i4")
+    assert np.allclose(normalise(raw, flat, dark, minus_log=False), 0.5, rtol=1e-6)
+
+
+def test_the_batches_do_not_show(monkeypatch):
+    raw = np.random.default_rng(1).integers(200, 900, (7, *SHAPE)).astype("u2")
+    at_once = normalise(raw, *flat_and_dark())
+    monkeypatch.setattr(module, "_BATCH_BYTES", 2 * 4 * 15)
+    assert np.array_equal(normalise(raw, *flat_and_dark()), at_once)
+    assert normalise(raw[:0], *flat_and_dark()).shape == (0, *SHAPE)
+
+
+def test_darker_than_the_dark_is_as_dark_as_can_be():
+    raw = np.array([0, 100, 101, 1100], "u2")[:, None, None] * np.ones(SHAPE, "u2")
+    found = normalise(raw, *flat_and_dark())[:, 0, 0]
+    floor = -np.log(MIN_TRANSMISSION)
+    assert np.allclose(found, [floor, floor, np.log(1000), 0], rtol=1e-5)
+    found = normalise(raw, *flat_and_dark(), minus_log=False)[:, 0, 0]
+    assert np.allclose(found, [-0.1, 0, 0.001, 1], atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [100, 50, 0, np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("which", ["flat", "dark"])
+def test_dead_pixels_take_the_nearest_column(value, which):
+    if which == "dark" and np.isfinite(value):
+        value = 1100 + value
+    flat, dark = flat_and_dark()
+    dead = {"flat": flat, "dark": dark}[which]
+    dead[0, 0] = dead[1, 2:5] = dead[2, 2] = value
+    raw = np.broadcast_to(np.array([200, 300, 400, 500, 600], "u2"), (2, *SHAPE))
+    found = normalise(raw, flat, dark, minus_log=False)
+    expected = [[0.2, 0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.2, 0.2, 0.2], [0.1, 0.2, 0.2, 0.4, 0.5]]
+    assert np.allclose(found, [expected] * 2, atol=1e-6)
+    assert np.allclose(normalise(raw, flat, dark), -np.log([expected] * 2), atol=1e-5)
+
+
+def test_a_row_without_a_sound_pixel_is_empty():
+    flat, dark = flat_and_dark()
+    flat[1] = 0
+    raw = np.full((2, *SHAPE), 600, "u2")
+    assert (normalise(raw, flat, dark)[:, 1] == 0).all()
+    assert (normalise(raw, flat, dark, minus_log=False)[:, 1] == 0).all()
+    assert np.allclose(normalise(raw, flat, dark, minus_log=False)[:, [0, 2]], 0.5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, -1e300], ids=str)
+@pytest.mark.parametrize("minus_log", [True, False])
+def test_values_that_are_not_finite_take_the_nearest_column(value, minus_log):
+    flat, dark = flat_and_dark()
+    flat[0, 1] = 0  # dead beside a bad value: both take the next sound one
+    raw = np.broadcast_to(np.array([200.0, 300, 400, 500, 600]), (3, *SHAPE)).copy()
+    raw[1, 0, 0] = raw[1, 2, 3] = value
+    raw[2, 1] = value
+    found = normalise(raw, flat, dark, minus_log=minus_log)
+    usual, empty = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), 1.0 if minus_log else 0.0
+    expected = np.broadcast_to(usual, (3, *SHAPE)).copy()
+    expected[:, 0, 1] = 0.1
+    expected[1, 0, :2] = 0.3
+    expected[1, 2, 3] = 0.3
+    expected[2, 1] = empty
+    assert np.allclose(found, -np.log(expected) if minus_log else expected, atol=1e-5)
+
+
+def test_nothing_but_finite_values_from_anything():
+    random = np.random.default_rng(2)
+    odd = np.array([0, -1, 1e-45, 1e-38, 1, 3e38, -3e38, np.nan, np.inf, -np.inf], np.float32)
+    for _ in range(200):
+        raw = random.choice(odd, (2, *SHAPE))
+        flat, dark = random.choice(odd, SHAPE), random.choice(odd, SHAPE)
+        for minus_log in (True, False):
+            assert np.isfinite(normalise(raw, flat, dark, minus_log=minus_log)).all()
+
+
+def test_shapes_that_do_not_fit():
+    flat, dark = flat_and_dark()
+    with pytest.raises(ValueError, match="expected raw"):
+        normalise(np.ones(SHAPE), flat, dark)
+    with pytest.raises(ValueError, match="expected raw"):
+        normalise(np.ones((2, 4, 5)), flat, dark)

@@ -1,0 +1,128 @@
+"""Flat-field correction and logarithm."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The least transmission told from none: half a count of 16 bits is 8e-6 of full scale. Anything
+# below, noise under the dark included, is as dark as that (11.5 in the logarithm).
+MIN_TRANSMISSION = 1e-5
+
+_BATCH_BYTES = 2**18  # of float32: stays in a core's cache while it is worked on
+
+
+def normalise(raw: Any, flat: Any, dark: Any, *, minus_log: bool = True) -> Any:
+    """Correct raw frames for flat and dark, then take the negative logarithm.
+
+    transmission = (raw - dark) / (flat - dark), in float32. NaN and infinity never come out:
+
+    - a dead pixel (flat not above dark, or either not finite) takes the transmission of the nearest
+      sound column of its row, the left one of two equally near;
+    - so does a single value that is not finite, or too large for float32, in its frame;
+    - a row without any sound pixel becomes empty: transmission 1, or 0 without the logarithm;
+    - with `minus_log` a transmission below 1e-5 counts as 1e-5. Above 1 it is kept: noise and edge
+      enhancement are real. Without `minus_log` it is not limited.
+
+    Parameters
+    ----------
+    raw : ndarray, shape (n, n_rows, n_cols)
+        Raw frames, any real type. numpy or cupy: the others and the result are of the same kind.
+    flat, dark : ndarray of float32, shape (n_rows, n_cols)
+        Mean flat and dark; ones and zeros for data that are corrected already.
+    minus_log : bool
+        Whether to return -log(transmission), else the transmission.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_rows, n_cols)
+        Line integrals of attenuation (per pixel, once reconstructed), or transmission; all finite.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    if raw.ndim != 3 or flat.shape != raw.shape[1:] or dark.shape != raw.shape[1:]:
+        raise ValueError(
+            f"expected raw (n, n_rows, n_cols), flat and dark (n_rows, n_cols); got "
+            f"{raw.shape}, {flat.shape}, {dark.shape}"
+        )
+    xp = sys.modules[type(raw).__module__.partition(".")[0]]  # the library raw comes from
+    empty = 1.0 if minus_log else 0.0
+    dark = xp.asarray(dark, dtype=xp.float32)
+    gain, dead = _gain(xp, flat, dark)
+    dark = xp.where(dead, xp.float32(0), dark)
+    repair = _nearest(_on_host(dead)) if bool(dead.any()) else None
+    out = xp.empty(raw.shape, xp.float32)
+    # A whole block at once on a GPU; batches that stay in the cache on a CPU.
+    step = len(raw) if xp is not np else max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
+    for first in range(0, len(raw), max(1, step)):
+        batch = out[first : first + step]
+        with np.errstate(over="ignore", invalid="ignore"):  # repaired just below
+            xp.subtract(raw[first : first + step], dark, out=batch, casting="unsafe")
+            xp.multiply(batch, gain, out=batch)
+        if repair is not None:
+            _apply(xp, batch, repair, empty)
+        _repair_values(xp, batch, _on_host(dead), empty)
+        if minus_log:
+            xp.maximum(batch, xp.float32(MIN_TRANSMISSION), out=batch)
+            xp.log(batch, out=batch)
+            xp.negative(batch, out=batch)
+    return out
+
+
+def _gain(xp: ModuleType, flat: Any, dark: Any) -> tuple[Any, Any]:
+    """Return 1 / (flat - dark), 0 at dead pixels, and where these are."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        span = xp.asarray(flat, dtype=xp.float32) - dark
+        gain = xp.float32(1) / span
+        dead = ~(xp.isfinite(gain) & xp.isfinite(span) & (span > 0))
+    return xp.where(dead, xp.float32(0), gain), dead
+
+
+def _repair_values(xp: ModuleType, batch: Any, dead: NDArray[np.bool_], empty: float) -> None:
+    """Replace single values that are not finite; almost always there are none, so look once."""
+    bad = ~xp.isfinite(batch)
+    if not bool(bad.any()):
+        return
+    for index in np.flatnonzero(_on_host(bad.any(axis=(1, 2)))):
+        # Sound neighbours only: a dead pixel was filled from one, which may be bad here.
+        _apply(xp, batch[index : index + 1], _nearest(_on_host(bad[index]) | dead), empty)
+
+
+_Repair = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]
+
+
+def _nearest(bad: NDArray[np.bool_]) -> _Repair:
+    """Find the nearest good column in the row of each bad pixel.
+
+    Returns
+    -------
+    rows, cols, sources : ndarray of int, shape (n_bad,)
+        Where the bad pixels are, and the columns to copy from.
+    lost : ndarray of bool, shape (n_rows,)
+        Rows without any good pixel.
+    """
+    n_cols = bad.shape[1]
+    columns = np.arange(n_cols)
+    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
+    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    to_left = np.where(left < 0, n_cols + 1, columns - left)
+    to_right = np.where(right == n_cols, n_cols + 1, right - columns)
+    sources = np.where(to_left <= to_right, left, right)
+    lost = np.asarray(bad.all(axis=1))
+    rows, cols = np.nonzero(bad & ~lost[:, None])
+    return rows, cols, sources[rows, cols], lost
+
+
+def _apply(xp: ModuleType, batch: Any, repair: _Repair, empty: float) -> None:
+    rows, cols, sources, lost = (xp.asarray(part) for part in repair)
+    batch[:, rows, cols] = batch[:, rows, sources]
+    batch[:, lost] = empty
+
+
+def _on_host(array: Any) -> NDArray:
+    return array if isinstance(array, np.ndarray) else array.get()
