@@ -35,8 +35,8 @@ def write_scan(path, attenuation, theta_deg=None, *, flat=60000.0, dark=100.0, *
     return path
 
 
-def centroid_px(image):
-    """Column and row of the centre of what is brighter than 0.3 of the peak."""
-    weight = np.where(image > 0.3 * image.max(), image, 0)
+def centroid_px(image, floor=0.3):
+    """Column and row of the centre of what is brighter than `floor` of the peak."""
+    weight = np.where(image > floor * image.max(), image, 0)
     rows, columns = np.indices(image.shape)
     return (weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum()

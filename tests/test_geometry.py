@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from algotom.rec import reconstruction as algotom
-from beads import centroid_px
 from scipy.ndimage import shift
 from skimage.transform import iradon
 
+from tests.beads import centroid_px
 from tomopipe import geometry
 
 THETA_RAD = np.linspace(0, np.pi, 180, endpoint=False)

@@ -34,7 +34,7 @@ class StackFile:
         self, path: str | os.PathLike[str], shape: Sequence[int], pixel_angstrom: float
     ) -> None:
         self.path, self.shape = path, tuple(shape)
-        with mrcfile.new_mmap(path, self.shape, mrc_mode=2) as mrc:
+        with mrcfile.new_mmap(path, self.shape, mrc_mode=2, overwrite=True) as mrc:
             mrc.set_image_stack()
             mrc.voxel_size = pixel_angstrom
         self.low, self.high = np.inf, -np.inf
@@ -52,17 +52,26 @@ class StackFile:
         self.total += float(images.sum(dtype=np.float64))
         self.total_squares += float(np.square(images, dtype=np.float64).sum())
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all that was written so far is finite."""
+        return bool(np.isfinite([self.low, self.high, self.total]).all())
+
     def finish(self) -> None:
-        """Write the statistics; refuse values that are not finite."""
+        """Write the statistics of all that was written into the header."""
         n_pixels = float(np.prod(self.shape, dtype=np.float64))
         mean = self.total / n_pixels
-        if not np.isfinite([self.low, self.high, mean]).all():
-            raise TomopipeError(
-                f"{self.path}: the normalised projections are not finite. Check flats and darks."
-            )
-        with mrcfile.open(self.path, mode="r+", header_only=True) as mrc:
-            mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = self.low, self.high, mean
-            mrc.header.rms = max(self.total_squares / n_pixels - mean**2, 0.0) ** 0.5
+        with mrcfile.open(self.path, header_only=True) as mrc:
+            header = mrc.header.copy()
+        header.dmin, header.dmax, header.dmean = self.low, self.high, mean
+        variance = self.total_squares / n_pixels - mean**2
+        # Constant images: what is left of the difference is rounding.
+        header.rms = variance**0.5 if variance > 1e-12 * mean**2 else 0.0
+        # The package's label is a time stamp; equal stacks are to be equal files.
+        header.label[:], header.label[0] = b"", b"tomopipe"
+        # The package would write the header back and cut off the data it has not read.
+        with open(self.path, "r+b") as stream:
+            stream.write(header.tobytes())
 
 
 def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:

@@ -1,0 +1,263 @@
+import json
+import tracemalloc
+
+import h5py
+import mrcfile
+import numpy as np
+import pytest
+
+from tests.beads import write_scan
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.geometry import StackGeometry
+from tomopipe.io import mrc
+from tomopipe.steps import export_stack as step
+
+N_ANGLES, N_ROWS, N_COLS = 7, 11, 21
+THETA_DEG = np.linspace(0, 180, N_ANGLES)
+
+
+def attenuation():
+    """Attenuation that differs from pixel to pixel, 0.2 to 1.2."""
+    shape = (N_ANGLES, N_ROWS, N_COLS)
+    return 0.2 + np.random.default_rng(1).random(shape)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    return write_scan(tmp_path / "scan_1.h5", attenuation(), THETA_DEG)
+
+
+def export(scan, **options):
+    """Export a scan without binning unless told otherwise; return the images and the JSON."""
+    stack, meta = scan.with_suffix(".mrcs"), scan.with_suffix(".json")
+    returned = step.export_stack(scan, stack, meta, **{"binning": 1, **options})
+    assert json.loads(meta.read_text()) == returned
+    assert mrcfile.validate(stack)
+    return mrcfile.read(stack), returned
+
+
+def test_values_are_minus_log_of_the_transmission(scan):
+    images, meta = export(scan)
+    # Odd width: the last column is gone, nothing else moves. Counts are rounded to 1 in 18000.
+    assert images == pytest.approx(attenuation()[:, :, :20], abs=1e-4)
+    assert meta["stack_shape"] == [N_ANGLES, N_ROWS, 20]
+    assert meta["theta_deg"] == pytest.approx(THETA_DEG.tolist())
+    assert (meta["n_cols"], meta["n_rows"], meta["first_row"]) == (N_COLS, N_ROWS, 0)
+
+
+def test_the_header_is_that_of_an_image_stack(scan):
+    images, _ = export(scan, binning=2, pixel_size_um=0.65)
+    with mrcfile.open(scan.with_suffix(".mrcs")) as file:
+        assert file.is_image_stack()
+        assert int(file.header.mode) == 2
+        assert bytes(file.header.machst[:2]) == b"DD"  # little endian
+        assert file.voxel_size.x == file.voxel_size.y == pytest.approx(13000)
+        assert file.header.dmin == images.min()
+        assert file.header.dmax == images.max()
+        assert file.header.dmean == pytest.approx(images.mean(), rel=1e-5)
+        assert file.header.rms == pytest.approx(images.std(), rel=1e-4)
+        assert file.get_labels() == ["tomopipe"]  # no time stamp
+
+
+@pytest.mark.parametrize(
+    ("binning", "shape"), [(2, (5, 10)), (3, (3, 6)), (4, (2, 4)), (10, (1, 2))]
+)
+def test_binning_averages_blocks_from_the_first_pixel(scan, binning, shape):
+    images, meta = export(scan, binning=binning)
+    assert images.shape[1:] == shape
+    expected = [
+        [
+            attenuation()[:, i * binning :, j * binning :][:, :binning, :binning].mean(axis=(1, 2))
+            for j in range(shape[1])
+        ]
+        for i in range(shape[0])
+    ]
+    assert images == pytest.approx(np.moveaxis(np.array(expected), 2, 0), abs=1e-4)
+    assert meta["binning"] == binning
+
+
+def test_one_row_is_binned_in_width_alone(tmp_path):
+    path = write_scan(tmp_path / "row.h5", attenuation()[:, :1], THETA_DEG)
+    images, _ = export(path, binning=2)
+    expected = attenuation()[:, :1, :20].reshape(N_ANGLES, 1, 10, 2).mean(axis=3)
+    assert images == pytest.approx(expected, abs=1e-4)
+
+
+def test_rows_are_both_included(scan):
+    images, meta = export(scan, rows=[3, 6])
+    assert images == pytest.approx(attenuation()[:, 3:7, :20], abs=1e-4)
+    assert (meta["n_rows"], meta["first_row"]) == (4, 3)
+
+
+def test_rows_past_the_end_are_told(scan):
+    images, meta = export(scan, rows=[8, 500])
+    assert images.shape[1] == 3
+    assert "rows [8, 500] end at row 10, the last of the scan" in meta["warnings"]
+
+
+@pytest.mark.parametrize("rows", [[11, 12], [5, 4]])
+def test_rows_that_are_not_there_are_refused(scan, rows):
+    with pytest.raises(ScanError, match=r"scan_1.h5: rows .* the scan has rows 0 to 10"):
+        export(scan, rows=rows)
+    assert not scan.with_suffix(".mrcs").exists()
+
+
+def test_a_binning_that_leaves_nothing_is_refused(scan):
+    with pytest.raises(ScanError, match="binning 11 leaves 1 of 21 columns"):
+        export(scan, binning=11)
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "binning"),
+    # 1024 of header, and 7 x 11 x 20 x 4 = 6160 bytes, or 7 x 5 x 10 x 4 = 1400
+    [(7185, 1), (7184, 2), (2425, 2), (2424, 3), (1000, 11)],
+)
+def test_smallest_binning_at_its_limits(limit_bytes, binning):
+    assert step.smallest_binning(7, 11, 21, limit_bytes) == binning
+
+
+def test_auto_binning_keeps_the_file_small(scan):
+    images, meta = export(scan, binning="auto", max_stack_gb=2e-6)
+    assert (meta["binning"], images.shape) == (3, (7, 3, 6))
+    assert scan.with_suffix(".mrcs").stat().st_size < 2000
+    with pytest.raises(ScanError, match=r"larger export_star\.max_stack_gb"):
+        export(scan, binning="auto", max_stack_gb=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("theta", "max_tilts", "frames"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6], "all", [0, 1, 2, 3, 4, 5, 6]),
+        ([0, 1, 2], 5, [0, 1, 2]),
+        ([0, 1, 2, 3, 4, 5, 6], 3, [0, 3, 6]),
+        ([6, 5, 4, 3, 2, 1, 0], 3, [0, 3, 6]),
+        ([0, 4, 2, 6, 1, 3, 5], 3, [0, 3, 5]),  # interlaced: angles 0, 3 and 6
+        ([0, 1, 2, 3], 1, [0]),
+    ],
+)
+def test_tilts_are_chosen_evenly_in_angle(theta, max_tilts, frames):
+    assert step.choose_tilts(np.array(theta, float), max_tilts).tolist() == frames
+
+
+def test_max_tilts_keeps_images_and_angles_together(scan):
+    images, meta = export(scan, max_tilts=3)
+    assert meta["theta_deg"] == pytest.approx([0, 90, 180])
+    assert images == pytest.approx(attenuation()[[0, 3, 6], :, :20], abs=1e-4)
+
+
+def test_what_a_camera_gets_wrong_stays_finite(tmp_path):
+    path = write_scan(tmp_path / "bad.h5", attenuation(), THETA_DEG)
+    with h5py.File(path, "r+") as file:
+        counts = file["exchange/data"][()].astype(np.float32)
+        counts[1, 2, 3], counts[2, 4, 5], counts[3, :, 6] = np.nan, np.inf, 0
+        del file["exchange/data"]
+        file["exchange/data"] = counts
+        file["exchange/data_white"][:, :, 8] = 100  # equal to the dark: a dead column
+    images, _ = export(path)
+    assert np.isfinite(images).all()
+    assert images[:, :, 10:] == pytest.approx(attenuation()[:, :, 10:20], abs=1e-4)
+
+
+def test_pixel_size_and_energy_of_the_config_then_the_file_then_assumed(tmp_path, scan):
+    known = write_scan(
+        tmp_path / "known.h5",
+        attenuation(),
+        THETA_DEG,
+        **{
+            "measurement/instrument/detection_system/objective/resolution": (1.3, "um"),
+            "measurement/instrument/monochromator/energy": (31.0, "keV"),
+        },
+    )
+    _, meta = export(known, energy_kev=17.0)
+    assert meta["pixel_size_um"] == {"value": 1.3, "source": "file"}
+    assert meta["energy_kev"] == {"value": 17.0, "source": "config"}
+    assert meta["warnings"] == []
+    _, meta = export(scan)
+    assert meta["pixel_size_um"] == {"value": 1.0, "source": "assumed"}
+    assert meta["energy_kev"] == {"value": 20.0, "source": "assumed"}
+    assert meta["warnings"] == [
+        "pixel_size_um is unknown: 1 assumed. Set export_star.pixel_size_um.",
+        "energy_kev is unknown: 20 assumed. Set export_star.energy_kev.",
+    ]
+
+
+def test_a_scan_without_theta_turns_by_180_degrees(tmp_path):
+    path = write_scan(tmp_path / "still.h5", attenuation())
+    _, meta = export(path)
+    assert meta["theta_deg"] == pytest.approx(np.linspace(0, 180, N_ANGLES).tolist())
+    assert "theta is missing: 0 to 180 degrees assumed" in meta["warnings"]
+
+
+def test_an_aborted_scan_gives_the_frames_it_has(tmp_path):
+    path = write_scan(tmp_path / "aborted.h5", attenuation()[:4], THETA_DEG)
+    with pytest.raises(ScanError, match="aborted"):
+        export(path)
+    images, meta = export(path, partial=True)
+    assert len(images) == 4
+    assert meta["theta_deg"] == pytest.approx(THETA_DEG[:4].tolist())
+
+
+@pytest.mark.parametrize("chunks", [None, (1, N_ROWS, N_COLS), (N_ANGLES, 1, N_COLS), (3, 4, 5)])
+@pytest.mark.parametrize("options", [{}, {"binning": 2, "rows": [1, 9]}, {"max_tilts": 4}])
+@pytest.mark.parametrize("block_bytes", [1, 9000])
+def test_pieces_make_the_same_stack_as_the_whole(scan, monkeypatch, chunks, options, block_bytes):
+    expected, _ = export(scan, **options)
+    with h5py.File(scan, "r+") as file:
+        counts = file["exchange/data"][()]
+        del file["exchange/data"]
+        file.create_dataset("exchange/data", data=counts, chunks=chunks)
+    monkeypatch.setattr(step, "_BLOCK_BYTES", block_bytes)
+    calls = []
+    images, _ = export(scan, **options, progress=lambda done, of: calls.append((done, of)))
+    assert np.array_equal(images, expected)
+    assert len(calls) > 1
+    assert calls[-1][0] == calls[-1][1]
+
+
+@pytest.mark.parametrize("chunks", [None, (60, 2, 200)])
+def test_memory_does_not_grow_with_the_scan(tmp_path, monkeypatch, chunks):
+    path = tmp_path / "big.h5"
+    counts = np.full((60, 100, 200), 3000, np.uint16)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("exchange/data", data=counts, chunks=chunks)
+        file["exchange/data_white"] = np.full((1, 100, 200), 6000, np.uint16)
+        file["exchange/data_dark"] = np.zeros((1, 100, 200), np.uint16)
+        file["exchange/theta"] = np.linspace(0, 180, 60)
+    monkeypatch.setattr(step, "_BLOCK_BYTES", 2**20)
+    export(path)  # imports and caches are not counted
+    tracemalloc.start()
+    step.export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 2 * 2**20 < counts.nbytes
+
+
+def test_a_failure_on_the_way_leaves_the_old_stack(scan, monkeypatch):
+    before, _ = export(scan)
+    monkeypatch.setattr(step, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(
+        step, "block_average", lambda images, _: np.full_like(images[:, :, :20], np.nan)
+    )
+    with pytest.raises(ScanError, match=r"scan_1.h5: normalised values are not finite"):
+        export(scan)
+    assert np.array_equal(mrcfile.read(scan.with_suffix(".mrcs")), before)
+    names = {path.name for path in scan.parent.iterdir()}
+    assert names == {"scan_1.h5", "scan_1.mrcs", "scan_1.json"}
+
+
+def test_check_stack_sees_what_is_missing(tmp_path, scan):
+    export(scan)
+    path = scan.with_suffix(".mrcs")
+    mrc.check_stack(path, [N_ANGLES, N_ROWS, 20])
+    content = path.read_bytes()
+    path.write_bytes(content[:-4])
+    with pytest.raises(TomopipeError, match=r"7184 bytes; found .* 7180 bytes"):
+        mrc.check_stack(path, [N_ANGLES, N_ROWS, 20])
+    path.write_bytes(b"text" * 500)
+    with pytest.raises(TomopipeError, match="not an MRC stack"):
+        mrc.check_stack(path, [N_ANGLES, N_ROWS, 20])
+
+
+def test_block_average_of_an_odd_binned_width_drops_the_last_column():
+    images = np.arange(12, dtype=np.float32).reshape(1, 2, 6)
+    assert step.block_average(images, StackGeometry(6, 2, 2)).tolist() == [[[3.5, 5.5]]]

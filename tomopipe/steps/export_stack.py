@@ -1,0 +1,270 @@
+"""Write the projections of a scan as the MRC image stack that RELION reads. The COR is not needed.
+
+Rows are cut out, the projections normalised, blocks of `binning` by `binning` pixels averaged, and
+an odd last column is dropped: see `tomopipe.geometry.StackGeometry`.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.geometry import StackGeometry
+from tomopipe.io.atomic import whole, write_json
+from tomopipe.io.exchange import Scan, open_scan
+from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack
+from tomopipe.prep.normalise import normalise
+
+REVISION = 1  # bump when results change
+
+log = logging.getLogger(__name__)
+
+_BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 forms held at once
+_ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
+_ANGSTROM_PER_UM = 1e4
+
+Progress = Callable[[int, int], None]
+
+
+def export_stack(
+    raw: str | os.PathLike[str],
+    stack_path: str | os.PathLike[str],
+    meta_path: str | os.PathLike[str],
+    *,
+    flats: str | None = None,
+    darks: str | None = None,
+    minus_log: bool = True,
+    binning: int | Literal["auto"] = "auto",
+    max_stack_gb: float = 4.0,
+    rows: Literal["all"] | Sequence[int] = "all",
+    max_tilts: int | Literal["all"] = "all",
+    partial: bool = False,
+    pixel_size_um: float | None = None,
+    energy_kev: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the normalised projections of one scan as an MRC stack, and what export_star needs.
+
+    Parameters
+    ----------
+    raw : path-like
+        DXchange HDF5 file of the scan.
+    stack_path : path-like
+        `.mrcs` file to write: mode 2 (float32), image stack, (n_images, n_rows, n_cols), -ln(T).
+    meta_path : path-like
+        JSON file to write: angles, shapes, binning, pixel size, energy, warnings.
+    flats, darks : str, optional
+        As for `tomopipe.io.exchange.open_scan`.
+    minus_log : bool
+        Take -ln of the transmission; False leaves what the flats and darks make of the data.
+    binning : int or "auto"
+        Factor of block averaging; "auto" is the smallest that keeps the stack under `max_stack_gb`.
+    max_stack_gb : float
+        Largest size of the file for binning "auto", in 1e9 bytes.
+    rows : "all" or [first, last]
+        Detector rows to export, 0-based, both included.
+    max_tilts : int or "all"
+        Largest number of images, chosen evenly over the angles.
+    partial : bool
+        Use only the frames really written.
+    pixel_size_um, energy_kev : float, optional
+        Unbinned pixel size in micrometres and photon energy in keV; by default those of the file,
+        else 1 um and 20 keV with a warning.
+    progress : callable, optional
+        Called with pixels done and pixels to do.
+
+    Returns
+    -------
+    dict
+        What was written to `meta_path`.
+
+    Raises
+    ------
+    ScanError
+        If the scan cannot be read, has no such rows, or no binning makes the stack small enough.
+    """
+    raw = Path(raw)
+    with open_scan(raw, flats=flats, darks=darks, partial=partial) as scan:
+        warnings = ["theta is missing: 0 to 180 degrees assumed"] if scan.theta_missing else []
+        first, past = _row_range(raw, rows, scan.n_rows, warnings)
+        frames = choose_tilts(scan.theta_rad, max_tilts)
+        if binning == "auto":
+            limit_bytes = int(max_stack_gb * 1e9)
+            binning = smallest_binning(frames.size, past - first, scan.n_cols, limit_bytes)
+        geometry = StackGeometry(scan.n_cols, past - first, binning)
+        pixel_size = _known("pixel_size_um", pixel_size_um, scan.pixel_size_um, warnings)
+        shape = [int(frames.size), *_image_shape(raw, geometry)]
+        with whole(stack_path) as temporary:
+            writer = StackFile(temporary, shape, pixel_size["value"] * binning * _ANGSTROM_PER_UM)
+            _fill(writer, scan, geometry, frames, first, minus_log=minus_log, progress=progress)
+            if not writer.is_finite:
+                raise ScanError(f"{raw}: normalised values are not finite. Check flats and darks.")
+            writer.finish()
+            check_stack(temporary, shape)
+        meta = {
+            "binning": binning,
+            "energy_kev": _known("energy_kev", energy_kev, scan.energy_kev, warnings),
+            "first_row": first,
+            "n_cols": geometry.n_cols,
+            "n_rows": geometry.n_rows,
+            "pixel_size_um": pixel_size,
+            "stack_shape": shape,
+            "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
+            "warnings": warnings,
+        }
+    for warning in warnings:
+        log.warning("%s: %s", raw, warning)
+    write_json(meta, meta_path)
+    return meta
+
+
+def choose_tilts(theta_rad: NDArray[np.float64], max_tilts: int | str) -> NDArray[np.int64]:
+    """Choose at most `max_tilts` frames, evenly in order of angle; sorted as in the scan."""
+    n_angles = len(theta_rad)
+    if max_tilts == "all" or int(max_tilts) >= n_angles:
+        return np.arange(n_angles)
+    by_angle = np.argsort(theta_rad, kind="stable")
+    evenly = np.round(np.linspace(0, n_angles - 1, int(max_tilts))).astype(int)
+    return np.sort(by_angle[evenly])
+
+
+def smallest_binning(n_images: int, n_rows: int, n_cols: int, limit_bytes: int) -> int:
+    """Find the smallest binning that keeps the file under `limit_bytes`.
+
+    Where none does that leaves two columns, the one returned leaves fewer.
+    """
+    binning = 1
+    while binning <= n_cols // 2:
+        geometry = StackGeometry(n_cols, n_rows, binning)
+        if HEADER_BYTES + 4 * n_images * geometry.rows * geometry.cols < limit_bytes:
+            break
+        binning += 1
+    return binning
+
+
+def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArray[np.float32]:
+    """Average blocks of pixels and drop an odd last column.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n_images, n_rows * block, n_cols)
+        Unbinned projections; a block has `geometry.binning` rows, or all rows of the scan if they
+        are fewer.
+    geometry : StackGeometry
+        Shape before and after.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_images, n_rows, geometry.cols)
+    """
+    binning, cols = geometry.binning, geometry.cols
+    if binning == 1:
+        return images[:, :, :cols]
+    cut = images[:, :, : cols * binning]
+    blocks = cut.reshape(images.shape[0], -1, _block_rows(geometry), cols, binning)
+    return np.asarray(blocks.mean(axis=(2, 4)), np.float32)
+
+
+def _fill(
+    writer: StackFile,
+    scan: Scan,
+    geometry: StackGeometry,
+    frames: NDArray[np.int64],
+    first: int,
+    *,
+    minus_log: bool,
+    progress: Progress | None,
+) -> None:
+    """Read, normalise, bin and write the scan block by block."""
+    high = _block_rows(geometry)
+    done = 0
+    for raw, image, row in _read_blocks(scan, geometry, frames, first):
+        detector = slice(first + row * high, first + row * high + raw.shape[1])
+        values = normalise(raw, scan.flat[detector], scan.dark[detector], minus_log=minus_log)
+        binned = block_average(values, geometry)
+        writer.write(binned, image, row)
+        done += binned.shape[0] * binned.shape[1]
+        if progress:
+            progress(done, frames.size * geometry.rows)
+
+
+def _read_blocks(
+    scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int
+) -> Iterator[tuple[NDArray[Any], int, int]]:
+    """Read a scan in pieces of bounded memory.
+
+    Whole frames a few at a time; or some rows of all frames, where that is one reading, or where
+    the chunks of the file hold several frames, which would be decompressed again and again.
+
+    Yields
+    ------
+    raw : ndarray, shape (n_images, n_rows, n_cols)
+        Raw pixels of whole binned rows.
+    image, row : int
+        Where they begin in the stack.
+    """
+    high = _block_rows(geometry)
+    pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and what normalise holds
+    n_frames = max(1, _BLOCK_BYTES // (scan.n_rows * scan.n_cols * pixel_bytes))
+    n_rows = max(1, _BLOCK_BYTES // (scan.n_angles * scan.n_cols * pixel_bytes * high))
+    deep, tall = scan.chunks[:2] if scan.chunks else (1, 1)
+    whole_scan = frames.size == scan.n_angles
+    # How often a chunk is decompressed: frame by frame `deep` times, else once for each few rows.
+    if tall / (n_rows * high) < deep - 1 or (n_rows >= geometry.rows and whole_scan):
+        for row in range(0, geometry.rows, n_rows):
+            past = min(row + n_rows, geometry.rows)
+            raw = scan.read_rows(first + row * high, first + past * high)
+            yield raw if whole_scan else raw[frames], 0, row
+        return
+    for image in range(0, frames.size, n_frames):
+        raw = scan.read_frames(frames[image : image + n_frames].tolist())
+        yield raw[:, first : first + geometry.rows * high], image, 0
+
+
+def _block_rows(geometry: StackGeometry) -> int:
+    """Detector rows averaged into one: the binning, or all rows if there are fewer."""
+    return min(geometry.binning, geometry.n_rows)
+
+
+def _row_range(
+    raw: Path, rows: Literal["all"] | Sequence[int], n_rows: int, warnings: list[str]
+) -> tuple[int, int]:
+    """Resolve `rows` to the first row and the one past the last."""
+    if rows == "all":
+        return 0, n_rows
+    first, last = int(rows[0]), int(rows[1])
+    if not 0 <= first < n_rows or last < first:
+        raise ScanError(
+            f"{raw}: rows [{first}, {last}] were asked for, the scan has rows 0 to {n_rows - 1}. "
+            "Change export_star.rows."
+        )
+    if last >= n_rows:
+        warnings.append(f"rows [{first}, {last}] end at row {n_rows - 1}, the last of the scan")
+    return first, min(last + 1, n_rows)
+
+
+def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:
+    """Rows and columns of the stack, if there is anything left of the columns."""
+    if geometry.cols < 2:
+        raise ScanError(
+            f"{raw}: binning {geometry.binning} leaves {geometry.volume_cols} of {geometry.n_cols} "
+            "columns, at least 2 are needed. Set a smaller export_star.binning or a larger "
+            "export_star.max_stack_gb."
+        )
+    return geometry.rows, geometry.cols
+
+
+def _known(
+    name: str, given: float | None, found: float | None, warnings: list[str]
+) -> dict[str, Any]:
+    """Choose a positive number: the one given, the file's, else the assumed; say which."""
+    for source, value in (("config", given), ("file", found)):
+        if value is not None and np.isfinite(value) and value > 0:
+            return {"source": source, "value": float(value)}
+    warnings.append(f"{name} is unknown: {_ASSUMED[name]:g} assumed. Set export_star.{name}.")
+    return {"source": "assumed", "value": _ASSUMED[name]}
