@@ -56,6 +56,15 @@ def test_batch_csv_both_ways(tmp_path):
     assert read_batch_csv(path) == {"a.h5": 7.0, "b, 2.h5": 1024.5}
 
 
+def test_batch_csv_cannot_hold_two_files_of_one_name(tmp_path):
+    path = tmp_path / "batch.csv"
+    with pytest.raises(TomopipeError, match=r"two files are named a\.h5.*Use rot_cen\.json"):
+        write_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 2.0}, path)
+    assert not path.exists()
+    write_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 1.0}, path)
+    assert read_batch_csv(path) == {"a.h5": 1.0}
+
+
 def test_batch_csv_of_other_programs(tmp_path):
     path = tmp_path / "batch.csv"
     path.write_bytes(b"\xef\xbb\xbfNo,Filename, COR\r\n1,a.h5, 7\r\n2,b.h5,\r\n3,c.h5\r\n\r\n")

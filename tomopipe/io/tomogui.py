@@ -109,12 +109,32 @@ def read_batch_csv(path: str | os.PathLike[str]) -> dict[str, float]:
 
 
 def write_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> None:
-    """Write TomoGUI's batch_cor_values.csv: file name (no folder) to COR, sorted by name."""
+    """Write TomoGUI's batch_cor_values.csv: file name (no folder) to COR, sorted by name.
+
+    Parameters
+    ----------
+    cors : mapping
+        Path of each scan to its COR in unbinned pixels.
+    path : path-like
+        The file to write.
+
+    Raises
+    ------
+    TomopipeError
+        If two files of one name have different CORs: the form cannot tell them apart.
+    """
+    by_name: dict[str, str] = {}
+    for name, cor_px in cors.items():
+        text = format_cor(cor_px)
+        if by_name.setdefault(os.path.basename(name), text) != text:
+            raise TomopipeError(
+                f"{path}: two files are named {os.path.basename(name)}, which Filename,COR cannot "
+                "tell apart. Use rot_cen.json."
+            )
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["Filename", "COR"])
-    for name in sorted(cors):
-        writer.writerow([os.path.basename(name), format_cor(cors[name])])
+    writer.writerows(sorted(by_name.items()))
     write_text(stream.getvalue(), path)
 
 

@@ -1,0 +1,212 @@
+"""`tomopipe cor` on a campaign folder, as a user calls it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tomopipe.cli.cor import app
+from tomopipe.errors import TomopipeError
+from tomopipe.io.tables import write_tsv
+from tomopipe.steps import fix_cor
+
+TABLE = "# mine\nscan\tcor_px\tselect\tnote\tbeam\na_1\t\t\t\ton\na_2\t1010\t\tby eye\ton\n"
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """Return a campaign folder of four files that are there by name only, and a table."""
+    (tmp_path / "raw").mkdir()
+    for name in ("a_1", "a_2", "b [red] 1", "b [red] 2"):
+        (tmp_path / "raw" / f"{name}.h5").write_bytes(b"")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "scans.tsv").write_text(TABLE)
+    return tmp_path
+
+
+@pytest.fixture
+def results(campaign):
+    """Add what a run has left: all of series a, of series b the inventory alone."""
+    folder = campaign / "results"
+    inventory = [
+        {"scan": "a_1", "n_cols": 2048, "keep": "true"},
+        {"scan": "a_2", "n_cols": 2048, "keep": "true"},
+        {"scan": "b [red] 1", "n_cols": 600, "keep": "true"},
+        {"scan": "b [red] 2", "n_cols": 600, "keep": "false"},
+    ]
+    write_tsv(inventory, ("scan", "n_cols", "keep"), folder / "inventory.tsv")
+    fixed = [
+        {"scan": "a_1", "before_px": "1300.00", "after_px": "1010.00", "source": "outlier"},
+        {"scan": "a_2", "before_px": "1010.00", "after_px": "1010.00", "source": "manual"},
+    ]
+    write_tsv(fixed, fix_cor.COLUMNS, folder / "fix_cor" / "a.tsv")
+    prediction = folder / "try_center" / "a_1" / "prediction.json"
+    prediction.parent.mkdir(parents=True)
+    prediction.write_text(json.dumps({"cor_px": 1300.0, "confidence": 0.756}))
+    cors = {
+        "a_1": {"cor_px": 1010.0, "source": "outlier"},
+        "a_2": {"cor_px": 1010.0, "source": "manual"},
+    }
+    (folder / "cor.json").write_text(json.dumps(cors))
+    return folder
+
+
+def call(campaign, *arguments):
+    """Call `tomopipe cor`, and hand on what it prints or the error it ends with."""
+    arguments = [*map(str, arguments), "--directory", str(campaign)]
+    result = CliRunner().invoke(app, arguments)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def table(campaign):
+    return (campaign / "scans.tsv").read_text()
+
+
+def rows(output):
+    """Return the cells of each line of the table printed by `list`."""
+    lines = [line for line in output.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+@pytest.mark.parametrize("command", ["list", "set", "import", "export"])
+def test_help_has_an_example(command):
+    output = CliRunner().invoke(app, [command, "--help"]).output
+    assert f"tomopipe cor {command}" in " ".join(output.split())
+
+
+def test_list_shows_results_as_far_as_they_go(campaign, results):
+    output = call(campaign, "list")
+    assert (
+        rows(output)
+        == [
+            ["a_1", "a", "1010.00", "outlier", "1300.00", "0.76", ""],
+            ["a_2", "a", "1010.00", "manual", "1010.00", "", "1010"],
+            ["b [red] 1", "b [red]", "", "", "", "", ""],
+            ["b [red] 2", "b [red]", "", "skipped", "", "", ""],
+        ]
+        or rows(output)[2][0] == ""
+    )
+    assert "by hand" not in output
+
+
+def test_list_before_the_first_run(campaign):
+    output = call(campaign, "list")
+    assert [row[0] for row in rows(output)] == ["a_1", "a_2", "b [red] 1", "b [red] 2"]
+    assert "1 set or removed by hand since the last run" in output
+
+
+def test_list_tells_what_waits_for_a_run(campaign, results):
+    call(campaign, "set", "a_2", "--clear")
+    assert "1 set or removed by hand" in call(campaign, "list")
+    call(campaign, "set", "a_1", "1001")
+    assert "2 set or removed by hand" in call(campaign, "list")
+    call(campaign, "set", "b [red] 2", "300")  # skipped: no run will use it
+    assert "2 set or removed by hand" in call(campaign, "list")
+
+
+def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign, results):
+    (results / "cor.json").unlink()
+    assert rows(call(campaign, "list"))[0][2:5] == ["1010.00", "outlier", "1300.00"]
+    (results / "fix_cor" / "a.tsv").unlink()
+    assert rows(call(campaign, "list"))[0][2:5] == ["", "predicted", "1300.00"]
+
+
+def test_damaged_results_are_named(campaign, results):
+    for text in ("{", "[]"):
+        (results / "cor.json").write_text(text)
+        with pytest.raises(TomopipeError, match=r"cor\.json: .*Delete it and run again"):
+            call(campaign, "list")
+
+
+def test_set_changes_one_cell(campaign, results):
+    assert call(campaign, "set", "a_1", " 1000.5 ") == "a_1: cor_px 1000.50\n"
+    assert table(campaign) == TABLE.replace("a_1\t\t", "a_1\t1000.50\t")
+    assert "(as it was)" in call(campaign, "set", "a_1", "1000.50")
+
+
+def test_set_takes_a_note_and_clears(campaign):
+    call(campaign, "set", "b [red] 1", "7", "--note", "guess")
+    assert table(campaign) == TABLE + "b [red] 1\t7.00\tauto\tguess\t\n"
+    call(campaign, "set", "b [red] 1", "", "--note", "")
+    assert table(campaign) == TABLE + "b [red] 1\t\tauto\t\t\n"
+    call(campaign, "set", "a_2", "--note", "kept")
+    assert "a_2\t1010\t\tkept\ton\n" in table(campaign)
+    assert call(campaign, "set", "a_2", "--clear") == "a_2: cor_px removed\n"
+    assert "a_2\t\t\tkept\ton\n" in table(campaign)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a_1", "1024,5"), "a_1: expected a COR with a decimal point, .*got '1024,5'"),
+        (("a_1", "nan"), "got 'nan'"),
+        (("a_1", "2048"), r"a_1: COR 2048.00 is off the detector \(0 to 2047\)"),
+        (("a_3", "5"), r"no scan a_3 in .*did you mean a_\d\?"),
+        (("a_1", "5", "--clear"), "got both a COR, '5', and --clear"),
+        (("a_1",), "no COR given for a_1"),
+    ],
+)
+def test_set_refuses_what_is_no_cor_of_the_scan(campaign, results, arguments, message):
+    with pytest.raises(TomopipeError, match=message):
+        call(campaign, "set", *arguments)
+    assert table(campaign) == TABLE
+
+
+def test_set_below_zero_is_refused_before_the_width_is_known(campaign):
+    with pytest.raises(TomopipeError, match=r"-5\.00 is below 0"):
+        call(campaign, "set", "a_1", "-5")
+    call(campaign, "set", "a_1", "99999")  # the width comes with the inventory
+
+
+def test_import_sets_what_matches_and_lists_the_rest(campaign, results):
+    file = campaign / "rot.json"
+    entries = {
+        str(campaign / "raw" / "a_1.h5"): "1000.50",
+        "/elsewhere/a_2.h5": [1010.0],
+        "/elsewhere/b [red] 1.h5": 300,
+        "/elsewhere/c_1.h5": "5",
+        "/here/b [red] 2.h5": 5,
+        "/there/b [red] 2.h5": 6,
+    }
+    file.write_text(json.dumps(entries))
+    output = call(campaign, "import", file, "--dry-run")
+    assert table(campaign) == TABLE
+    assert "2 would be set, 1 as they were, 1 unmatched, 2 ambiguous" in output
+    output = call(campaign, "import", file)
+    assert "a_1: none -> 1000.50\n" in output
+    assert "unmatched: /elsewhere/c_1.h5\n" in output
+    assert "ambiguous: /there/b [red] 2.h5 may be b [red] 2\n" in output
+    expected = TABLE.replace("a_1\t\t", "a_1\t1000.50\t") + "b [red] 1\t300.00\tauto\t\t\n"
+    assert table(campaign) == expected
+
+
+def test_import_reads_csv(campaign):
+    file = campaign / "batch_cor_values.csv"
+    file.write_text("Filename,COR\na_1.h5,1000.5\na_2.h5,\n")
+    assert call(campaign, "import", file).startswith("a_1: none -> 1000.50\n1 set")
+
+
+def test_import_refuses_junk_and_values_off_the_detector_whole(campaign, results):
+    file = campaign / "rot.json"
+    for junk, message in [("1024,5", "'1024,5'"), ("700", r"700\.00 is off the detector")]:
+        file.write_text(json.dumps({"a_1.h5": "1000", "b [red] 1.h5": junk}))
+        with pytest.raises(TomopipeError, match=message):
+            call(campaign, "import", file)
+        assert table(campaign) == TABLE
+
+
+def test_export_and_import_give_the_same_values(campaign, results):
+    for form, name in [("rot_cen", "rot_cen.json"), ("csv", "batch.csv")]:
+        assert "wrote 2 CORs" in call(campaign, "export", campaign / name, "--format", form)
+        (campaign / "scans.tsv").write_text(TABLE)
+        assert "1 set, 1 as they were" in call(campaign, "import", campaign / name)
+        assert "a_1\t1010.00\t" in table(campaign)
+    data = json.loads((campaign / "rot_cen.json").read_text())
+    assert data[str(campaign / "raw" / "a_1.h5")] == "1010.00"
+
+
+def test_export_without_results_says_what_to_do(campaign):
+    with pytest.raises(TomopipeError, match=r"cor\.json: not there yet. Run the workflow"):
+        call(campaign, "export", campaign / "rot_cen.json")

@@ -1,0 +1,311 @@
+"""`tomopipe cor`: list, set, import and export the CORs of a campaign."""
+
+import json
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tomopipe.campaign import Campaign, CampaignScan, load_campaign
+from tomopipe.cli.options import ConfigFile
+from tomopipe.cor import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.errors import TomopipeError
+from tomopipe.io.campaign_table import did_you_mean, edit_table
+from tomopipe.io.tables import read_tsv
+from tomopipe.io.tomogui import Match, match, read_cors, write_batch_csv, write_rot_cen
+from tomopipe.series import encode_series
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="List, set, import and export centres of rotation (COR).\n\n"
+    "CORs set by hand stand in the campaign table (scans.tsv), in unbinned pixels, the first "
+    "column being 0. The next run redoes what hangs on them, and nothing else.",
+)
+
+_UNSELECTED = "select: no"
+_SKIPPED = "skipped"
+
+Folder = Annotated[Path, typer.Option("--directory", "-d", help="The campaign folder.")]
+
+
+class Form(StrEnum):
+    """TomoGUI's forms of a table of CORs."""
+
+    rot_cen = "rot_cen"
+    csv = "csv"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the results say of one scan, as text; empty where they say nothing yet."""
+
+    cor_px: str
+    source: str
+    before_px: str
+    confidence: str
+
+
+@app.command("list")
+def list_cors(directory: Folder = Path("."), config: ConfigFile = None) -> None:
+    """List the COR of every scan, where it comes from, and what it was before fixing.
+
+    Shows what the results hold; a value set since then stands under `manual`.
+
+    Example: `tomopipe cor list -d mycampaign`
+    """
+    campaign = load_campaign(directory, config)
+    table = Table("scan", "series", "COR", "source", "before", "confidence", "manual")
+    for column in table.columns:
+        column.overflow = "fold"
+    known = collect(campaign)
+    pending = 0
+    for scan in sorted(campaign.scans.values(), key=lambda s: (s.series, s.index, s.name)):
+        row = known[scan.name]
+        cells = (
+            *(scan.name, scan.series, row.cor_px, row.source),
+            *(row.before_px, row.confidence, scan.manual),
+        )
+        table.add_row(*map(Text, cells))  # names may look like markup
+        pending += _is_pending(scan, row)
+    # Into a pipe or a file nothing is cut to the width of a screen.
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+    if pending:
+        typer.echo(f"{pending} set or removed by hand since the last run; run the workflow.")
+
+
+# A negative number is refused as a COR, not as an unknown option.
+@app.command("set", context_settings={"ignore_unknown_options": True})
+def set_cor(
+    scan: Annotated[str, typer.Argument(help="Name of the scan: its file name without ending.")],
+    value: Annotated[
+        str | None, typer.Argument(help="COR in unbinned pixels, such as 1024.50; '' removes it.")
+    ] = None,
+    note: Annotated[
+        str | None, typer.Option(help="Remark for the campaign table; '' removes it.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the COR set by hand.")] = False,
+    directory: Folder = Path("."),
+    config: ConfigFile = None,
+) -> None:
+    """Set the COR of a scan by hand, in the campaign table.
+
+    Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
+    `tomopipe cor set sample_007 --clear`
+    """
+    campaign = load_campaign(directory, config)
+    if scan not in campaign.scans:
+        hint = did_you_mean(scan, campaign.scans)
+        raise TomopipeError(f"no scan {scan} in {campaign.directory}{hint}")
+    if clear and value:
+        raise TomopipeError(f"got both a COR, {shown(value)}, and --clear; give one of them.")
+    if not clear and value is None and note is None:
+        raise TomopipeError(f"no COR given for {scan}; give a number, or --clear to remove it.")
+    cells = {}
+    if clear or value is not None:
+        text = (value or "").strip()
+        cells["cor_px"] = _checked(scan, text, widths(campaign)) if text else ""
+    if note is not None:
+        cells["note"] = note.strip()
+    changed = edit_table(campaign.table_path, {scan: cells})
+    said = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
+    typer.echo(f"{scan}: {said}" + ("" if changed else " (as it was)"))
+
+
+@app.command("import")
+def import_cors(
+    file: Annotated[Path, typer.Argument(help="rot_cen.json, or a CSV file `Filename,COR`.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+    directory: Folder = Path("."),
+    config: ConfigFile = None,
+) -> None:
+    """Take the CORs of TomoGUI's rot_cen.json or batch_cor_values.csv as set by hand.
+
+    An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
+    that fit no scan or several are listed and left out. A file with values that are no COR of
+    their scan is refused whole.
+
+    Example: `tomopipe cor import /data/rot_cen.json -d mycampaign --dry-run`
+    """
+    campaign = load_campaign(directory, config)
+    entries = read_cors(file)
+    found = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
+    n_cols = widths(campaign)
+    off = [
+        f"{scan}: {off_detector(cor_px, n_cols[scan])}"
+        for scan, cor_px in found.matched.items()
+        if scan in n_cols and not is_valid(cor_px, n_cols[scan])
+    ]
+    if off:
+        raise TomopipeError(f"{file}: nothing imported, for\n  " + "\n  ".join(off))
+    new = {scan: format_cor(cor_px) for scan, cor_px in found.matched.items()}
+    old = {scan: campaign.scans[scan].manual for scan in new}
+    changes = {scan: text for scan, text in new.items() if parse_cor(old[scan]) != float(text)}
+    if changes and not dry_run:
+        edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
+    _tell(found, changes, old)
+    verb = "would be set" if dry_run else "set"
+    typer.echo(
+        f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "
+        f"{len(found.unmatched)} unmatched, {len(found.ambiguous)} ambiguous"
+    )
+
+
+@app.command("export")
+def export_cors(
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    form: Annotated[
+        Form,
+        typer.Option("--format", help="rot_cen: path to COR, as JSON; csv: `Filename,COR`."),
+    ] = Form.rot_cen,
+    directory: Folder = Path("."),
+    config: ConfigFile = None,
+) -> None:
+    """Write the resolved CORs in one of TomoGUI's forms.
+
+    Every run writes results/rot_cen.json as well.
+
+    Examples: `tomopipe cor export /data/rot_cen.json`,
+    `tomopipe cor export batch_cor_values.csv --format csv`
+    """
+    campaign = load_campaign(directory, config)
+    path = campaign.results / "cor.json"
+    if not path.is_file():
+        raise TomopipeError(f"{path}: not there yet. Run the workflow up to resolve_cor first.")
+    resolved = _read_json(path)
+    cors = {
+        campaign.scans[scan].abspath: float(entry["cor_px"])
+        for scan, entry in resolved.items()
+        if scan in campaign.scans
+    }
+    (write_rot_cen if form is Form.rot_cen else write_batch_csv)(cors, file)
+    typer.echo(f"wrote {len(cors)} CORs to {file}")
+
+
+def collect(campaign: Campaign) -> dict[str, Known]:
+    """Read what the results of a campaign say of the COR of each scan, as far as they go.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign; its results folder may be empty.
+
+    Returns
+    -------
+    dict
+        Scan to what is known of it.
+    """
+    resolved = _read_json(campaign.results / "cor.json")
+    kept = _inventory(campaign)
+    tables: dict[str, dict[str, dict[str, str]]] = {}
+    known = {}
+    for scan in campaign.scans.values():
+        if scan.series not in tables:
+            path = campaign.results / "fix_cor" / f"{encode_series(scan.series)}.tsv"
+            rows = read_tsv(path, ("scan", "before_px")) if path.is_file() else []
+            tables[scan.series] = {row["scan"]: row for row in rows}
+        fixed = tables[scan.series].get(scan.name)
+        folder = campaign.results / "try_center" / scan.name
+        prediction = _read_json(folder / "prediction.json")
+        known[scan.name] = _known(
+            resolved.get(scan.name), fixed, prediction, _left_out(scan, kept.get(scan.name))
+        )
+    return known
+
+
+def widths(campaign: Campaign) -> dict[str, int]:
+    """Return n_cols of the scans whose width the inventory knows."""
+    return {scan: int(row["n_cols"]) for scan, row in _inventory(campaign).items() if row["n_cols"]}
+
+
+def _inventory(campaign: Campaign) -> dict[str, dict[str, str]]:
+    path = campaign.results / "inventory.tsv"
+    rows = read_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
+    return {row["scan"]: row for row in rows if row["scan"] in campaign.scans}
+
+
+def _left_out(scan: CampaignScan, row: dict[str, str] | None) -> str:
+    """Say why nothing is run for a scan, or return nothing."""
+    if scan.select == "no":
+        return _UNSELECTED
+    if row is not None and row["keep"] != "true" and scan.select != "yes":
+        return _SKIPPED
+    return ""
+
+
+def _known(
+    resolved: dict[str, Any] | None,
+    fixed: dict[str, str] | None,
+    prediction: dict[str, Any],
+    left_out: str,
+) -> Known:
+    predicted_px = prediction.get("cor_px")
+    confidence = prediction.get("confidence")
+    if left_out:
+        cor_px, source = "", left_out
+    elif resolved is not None:
+        cor_px, source = format_cor(resolved["cor_px"]), resolved["source"]
+    elif fixed is not None:
+        cor_px, source = fixed.get("after_px", ""), fixed.get("source", "") or "none"
+    else:
+        cor_px, source = "", "predicted" if predicted_px is not None else ""
+    return Known(
+        cor_px=cor_px,
+        source=source,
+        before_px=format_cor(predicted_px) if fixed is None else fixed["before_px"],
+        confidence="" if confidence is None else f"{confidence:.2f}",
+    )
+
+
+def _is_pending(scan: CampaignScan, row: Known) -> bool:
+    """Tell whether the cell of the table is not what the results were made with."""
+    if row.source in (_UNSELECTED, _SKIPPED):
+        return False
+    manual_px = parse_cor(scan.manual)
+    was = row.before_px if row.source in ("manual", "outlier") else ""
+    if manual_px is None:
+        return row.source == "manual"
+    return format_cor(manual_px) != was
+
+
+def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:
+    """Return a COR typed by hand as it goes into the table."""
+    cor_px = parse_cor(text)
+    if cor_px is None:
+        raise TomopipeError(
+            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(text)}."
+        )
+    if cor_px < 0 or (scan in n_cols and not is_valid(cor_px, n_cols[scan])):
+        where = off_detector(cor_px, n_cols[scan]) if scan in n_cols else f"{cor_px:.2f} is below 0"
+        raise TomopipeError(f"{scan}: COR {where}. Give unbinned pixels, the first being 0.")
+    return format_cor(cor_px)
+
+
+def _tell(found: Match, changes: dict[str, str], old: dict[str, str]) -> None:
+    for scan, text in changes.items():
+        typer.echo(f"{scan}: {old[scan] or 'none'} -> {text}")
+    for entry in found.unmatched:
+        typer.echo(f"unmatched: {entry}")
+    for entry, scans in found.ambiguous.items():
+        typer.echo(f"ambiguous: {entry} may be {', '.join(scans)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; an empty one where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise TomopipeError(f"{path}: is damaged ({error}). Delete it and run again.") from error
+    if not isinstance(data, dict):
+        raise TomopipeError(f"{path}: expected a JSON object. Delete it and run again.")
+    return data
