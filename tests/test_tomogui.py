@@ -118,7 +118,7 @@ SCANS = {
         (r"D:\beam time\a_1.h5", "a_1"),
         ("scan_1.5", "scan_1.5"),
         ("scan_1.5.h5", "scan_1.5"),
-        ("/data/day2/x.h5", "day2_x"),
+        ("/data/day1/../day2/x.h5", "day2_x"),
         ("day1_x.h5", "day1_x"),
     ],
 )
