@@ -21,18 +21,25 @@ def project_beads(voxels, theta_rad, cor_px, shape, *, sigma_px=2.5):
 
 
 def write_scan(path, attenuation, theta_deg=None, *, flat=60000.0, dark=100.0, **attributes):
-    """Write a DXchange file of uint16 counts; `attributes` are datasets by their full path."""
+    """Write a DXchange file of uint16 counts; `attributes` are datasets by their full path.
+
+    `flat` and `dark` are whole numbers of counts, one for all pixels or one for each.
+    """
     counts = np.round(dark + (flat - dark) * np.exp(-attenuation)).astype(np.uint16)
     with h5py.File(path, "w") as file:
         file["exchange/data"] = counts
-        file["exchange/data_white"] = np.full((2, *counts.shape[1:]), flat, np.uint16)
-        file["exchange/data_dark"] = np.full((2, *counts.shape[1:]), dark, np.uint16)
+        file["exchange/data_white"] = _twice(flat, counts.shape[1:])
+        file["exchange/data_dark"] = _twice(dark, counts.shape[1:])
         if theta_deg is not None:
             file["exchange/theta"] = theta_deg
         for name, (value, units) in attributes.items():
             file[name] = value
             file[name].attrs["units"] = units
     return path
+
+
+def _twice(frame, shape):
+    return np.broadcast_to(frame, (2, *shape)).astype(np.uint16)
 
 
 def centroid_px(image, floor=0.3):

@@ -24,7 +24,10 @@ def attenuation():
 
 @pytest.fixture
 def scan(tmp_path):
-    return write_scan(tmp_path / "scan_1.h5", attenuation(), THETA_DEG)
+    rng = np.random.default_rng(2)
+    flat = rng.integers(50000, 60000, (N_ROWS, N_COLS))
+    dark = rng.integers(100, 2000, (N_ROWS, N_COLS))
+    return write_scan(tmp_path / "scan_1.h5", attenuation(), THETA_DEG, flat=flat, dark=dark)
 
 
 def export(scan, **options):
