@@ -1,0 +1,301 @@
+import errno
+import json
+import os
+import re
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from phantoms import sphere, write_scan
+
+from tomopipe.errors import ScanError
+from tomopipe.io import tiff
+from tomopipe.io.rows import read_rows
+from tomopipe.steps import try_recon as step
+from tomopipe.steps.try_recon import candidates, try_recon
+
+COR_PX = 62.25
+BEADS = [sphere(20, -13, 2, 8, 0.02), sphere(-15, 18, 2, 6, 0.02), sphere(5, 30, 2, 5, 0.02)]
+
+
+def _scan(tmp_path, **options):
+    options = {"n_cols": 128, "n_angles": 181, "cor_px": COR_PX, "phantom": BEADS} | options
+    return write_scan(tmp_path / "scan_001.h5", **options)
+
+
+def _try(tmp_path, raw=None, **options):
+    out = tmp_path / "try_center" / "scan_001"
+    paths = [out / name for name in ("try.tif", "try.json", "rows.h5")]
+    options = {"width_px": 2, "device": "cpu"} | options
+    result = try_recon(raw or tmp_path / "scan_001.h5", *paths, **options)
+    assert json.loads(paths[1].read_text()) == result
+    return result, *paths
+
+
+def _to_values(pages, window):
+    low, high = window
+    return pages.astype(float) / 65535 * (high - low) + low
+
+
+def _centre_of_bead(image, x, y, radius):
+    """Centre of mass of the bead at (x, y), without the rim of the others."""
+    rows, cols = np.indices(image.shape)
+    weight = np.where(np.hypot(cols - x, rows - y) < 1.6 * radius, image.clip(0), 0)
+    return (weight * cols).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
+
+
+def test_the_page_at_the_true_cor_is_the_true_slice(tmp_path):
+    truth = _scan(tmp_path)
+    result, try_tif, _, _ = _try(tmp_path, center_px=COR_PX, step_px=1)
+    images, cor_px = tiff.read_try_stack(try_tif)
+    assert cor_px.tolist() == result["cor_px"] == [COR_PX + d for d in (-2, -1, 0, 1, 2)]
+    values = _to_values(images, result["window"])
+    rms = np.sqrt(((values - truth.slice(result["row"])) ** 2).mean(axis=(1, 2)))
+    assert rms[2] < 0.001
+    assert (rms[[1, 3]] > 2 * rms[2]).all()
+    assert (rms[[0, 4]] > rms[[1, 3]]).all()
+    for bead in BEADS:
+        true_px = (bead.x_px + 64, bead.y_px + 63)
+        found_px = _centre_of_bead(values[2], *true_px, bead.semi_x_px)
+        np.testing.assert_allclose(found_px, true_px, atol=0.05)
+
+
+def test_one_grey_window_for_the_whole_sweep(tmp_path):
+    _scan(tmp_path)
+    narrow, try_tif, _, _ = _try(tmp_path, center_px=COR_PX, width_px=12, step_px=0.5)
+    images, cor_px = tiff.read_try_stack(try_tif)
+    values = _to_values(images, narrow["window"])
+    # The mean of a slice is that of the object, whatever the COR: one scale for all pages.
+    means = values[:, 16:112, 16:112].mean(axis=(1, 2))
+    assert len(cor_px) == 49
+    np.testing.assert_allclose(means, means[24], rtol=0.05)
+    assert images[24].max() > 60000
+
+
+def test_binned_pages_keep_position_and_value(tmp_path):
+    bead = sphere(31, -22, 1, 20, 0.01)
+    _scan(tmp_path, n_cols=129, phantom=[bead], n_rows=3)
+    result, try_tif, _, _ = _try(tmp_path, center_px=COR_PX, width_px=0, max_size_px=64)
+    assert result["binning"] == 3
+    assert result["geometry"]["size_px"] == 43
+    assert result["geometry"]["axis_voxel_xy"] == [21, 20]
+    values = _to_values(tiff.read_try_stack(try_tif)[0], result["window"])[0]
+    true_px = (21 + 31 / 3, 20 - 22 / 3)
+    np.testing.assert_allclose(_centre_of_bead(values, *true_px, 20 / 3), true_px, atol=0.05)
+    rows, cols = np.indices(values.shape)
+    inside = np.hypot(cols - true_px[0], rows - true_px[1]) < 4
+    assert values[inside].mean() == pytest.approx(0.01, rel=0.02)
+
+
+def test_rows_hold_the_try_row_first_and_the_truth(tmp_path):
+    truth = _scan(tmp_path, n_rows=9)
+    result, _, _, rows_h5 = _try(tmp_path, row=[2, 0.5])
+    rows = read_rows(rows_h5)
+    assert (result["row"], result["rows"]) == (2, [2, 4])
+    assert rows.row_index.tolist()[:2] == [2, 4]
+    true = truth.projections()
+    np.testing.assert_allclose(
+        rows.sinograms, true[:, rows.row_index].transpose(1, 0, 2), atol=1e-4
+    )
+    np.testing.assert_allclose(rows.pairs[0], true[[0, 180]], atol=1e-4)
+    assert (result["n_cols"], result["n_rows"], result["n_angles"]) == (128, 9, 181)
+
+
+def test_the_grid_by_default(tmp_path):
+    assert candidates(128, center_px=None, width_px=50, step_px=0.5).tolist() == [
+        63.5 + d / 2 for d in range(-100, 101)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("center_px", "width_px", "step_px", "expected"),
+    [
+        (10, 1, 0.5, [9, 9.5, 10, 10.5, 11]),
+        (10, 0, 0.5, [10]),
+        (10, 1, 0.8, [9, 9.5, 10, 10.5, 11]),
+        (1, 2, 1, [0, 1, 2, 3]),
+        (19.5, 1, 0.5, [18.5, 19]),
+    ],
+    ids=["ends", "one", "smaller steps", "left edge", "right edge"],
+)
+def test_the_grid(center_px, width_px, step_px, expected):
+    grid_px = candidates(20, center_px=center_px, width_px=width_px, step_px=step_px)
+    np.testing.assert_allclose(grid_px, expected, atol=1e-9)
+
+
+def test_a_grid_off_the_detector_is_an_error():
+    with pytest.raises(ScanError, match=r"no candidate in 25 \+- 5 px .* \(0 to 19\)"):
+        candidates(20, center_px=25, width_px=5, step_px=1)
+
+
+def test_full_size_slices_with_tomoguis_names(tmp_path):
+    truth = _scan(tmp_path, n_rows=4)
+    out = tmp_path / "try_center" / "scan_001"
+    out.mkdir(parents=True)
+    for stale in ("recon_slice0003_center07.00.tiff", "recon_slice0001_center999.50.tiff"):
+        (out / stale).touch()
+    _, try_tif, _, _ = _try(
+        tmp_path,
+        row=[2, 1],
+        center_px=COR_PX,
+        width_px=1,
+        step_px=0.5,
+        format="tiff",
+        max_size_px=64,
+    )
+    assert [path.name for path in tiff.try_slice_paths(out)] == [
+        f"recon_slice000{row}_center{cor_px}.tiff"
+        for row in (1, 2)
+        for cor_px in ("61.25", "61.75", "62.25", "62.75", "63.25")
+    ]
+    for row in (1, 2):
+        image = tifffile.imread(out / f"recon_slice000{row}_center62.25.tiff")
+        assert image.dtype == np.float32
+        assert np.sqrt(((image - truth.slice(row)) ** 2).mean()) < 0.001
+    assert tiff.read_try_stack(try_tif)[0].shape == (5, 64, 64)
+    _try(tmp_path, center_px=COR_PX)
+    assert tiff.try_slice_paths(out) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_rows": 1, "n_cols": 65, "cor_px": 30.5},
+        {"theta_deg": np.linspace(180, 0, 181)},
+        {"write_theta": False},
+        {"theta_deg": np.linspace(-30, 150, 181), "dtype": np.uint16, "counts": 20000},
+    ],
+    ids=["one row, odd", "descending", "no theta", "uint16, offset"],
+)
+def test_scans_of_all_kinds_show_the_truth_at_the_true_cor(tmp_path, options):
+    beads = [sphere(12, -9, 0, 7, 0.02), sphere(-8, 10, 0, 5, 0.02)]
+    truth = _scan(tmp_path, **{"phantom": beads, "n_rows": 2} | options)
+    result, try_tif, _, _ = _try(tmp_path, row=0, center_px=truth.cor_px, step_px=2)
+    values = _to_values(tiff.read_try_stack(try_tif)[0], result["window"])
+    rms = np.sqrt(((values - truth.slice(0)) ** 2).mean(axis=(1, 2)))
+    assert rms.argmin() == 1
+    for bead in beads:
+        axis = (truth.n_cols // 2, truth.n_cols // 2 - 1)
+        true_px = (bead.x_px + axis[0], bead.y_px + axis[1])
+        found_px = _centre_of_bead(values[1], *true_px, bead.semi_x_px)
+        np.testing.assert_allclose(found_px, true_px, atol=0.05)
+
+
+def _zeros(path):
+    with h5py.File(path, "r+") as file:
+        file["exchange/data"][:] = 0
+
+
+def _never_written(path):
+    with h5py.File(path, "r+") as file:
+        data = file["exchange/data"][:]
+        del file["exchange/data"]
+        data[100:] = 0
+        file["exchange/data"] = data
+
+
+def _cut(path):
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+def _text(path):
+    path.write_text("no HDF5")
+
+
+def _broken_chunk(path):
+    """Overwrite compressed data: the file opens, its frames do not."""
+    with h5py.File(path, "r+") as file:
+        info = file["exchange/data"].id.get_chunk_info(7)
+        offset, size = info.byte_offset, info.size
+    with open(path, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"\xff" * size)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "reason"),
+    [
+        (_zeros, {}, "constant frames: 181 of 181"),
+        (_never_written, {}, "constant frames: 81 of 181"),
+        (_cut, {}, "truncated HDF5 file"),
+        (_text, {}, "not an HDF5 file"),
+        (_broken_chunk, {}, "frame"),
+        (os.remove, {}, "no such file"),
+        (None, {"row": 99}, "99 is not a row of this scan"),
+        (None, {"center_px": 500}, "no candidate in 500"),
+    ],
+)
+def test_an_error_of_the_scan_is_a_result(tmp_path, caplog, spoil, options, reason):
+    truth = _scan(tmp_path, compression="gzip")
+    if spoil is not None:
+        spoil(truth.path)
+    result, try_tif, try_json, rows_h5 = _try(tmp_path, **options)
+    assert re.search(reason, result["failed"])
+    assert list(result) == ["failed"]
+    assert "\n" not in result["failed"]
+    assert read_rows(rows_h5).failed == result["failed"]
+    assert np.isnan(tiff.read_try_stack(try_tif)[1]).all()
+    with tifffile.TiffFile(try_tif) as file:
+        assert file.imagej_metadata["Labels"] == f"failed: {result['failed']}"
+    assert "Traceback" in caplog.text
+    assert sorted(os.listdir(try_json.parent)) == ["rows.h5", "try.json", "try.tif"]
+
+
+def test_an_error_of_the_sweep_is_a_result(tmp_path, monkeypatch):
+    _scan(tmp_path)
+    real = step.sweep
+    calls = []
+
+    def sweep(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:  # the first is for the window, the second the first half of the stack
+            raise RuntimeError("no such\nluck")
+        return real(*args, **options)
+
+    monkeypatch.setattr(step, "sweep", sweep)
+    result, _, try_json, rows_h5 = _try(tmp_path, width_px=8)
+    assert result == {"failed": "RuntimeError: no such luck"}
+    assert read_rows(rows_h5).failed == "RuntimeError: no such luck"
+    assert sorted(os.listdir(try_json.parent)) == ["rows.h5", "try.json", "try.tif"]
+
+
+@pytest.mark.parametrize("where", ["write_rows", "write_json", "tiff.write_try_stack"])
+def test_an_error_of_writing_is_raised(tmp_path, monkeypatch, where):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    _scan(tmp_path)
+    monkeypatch.setattr(f"tomopipe.steps.try_recon.{where}", full)
+    with pytest.raises(OSError, match="No space left"):
+        _try(tmp_path)
+
+
+def test_a_lack_of_memory_is_raised(tmp_path, monkeypatch):
+    def too_much(*args, **options):
+        raise MemoryError
+
+    _scan(tmp_path)
+    monkeypatch.setattr(step, "sweep", too_much)
+    with pytest.raises(MemoryError):
+        _try(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"format": "png"}, {"filter": "rampe"}, {"step_px": 0}, {"format": "tiff", "step_px": 0.001}],
+)
+def test_wrong_options_are_not_the_scans_fault(tmp_path, options):
+    _scan(tmp_path)
+    with pytest.raises(ValueError, match=r"format|filter|step_px"):
+        _try(tmp_path, **options)
+
+
+def test_little_memory_gives_the_same_stack(tmp_path):
+    _scan(tmp_path)
+    _, try_tif, _, _ = _try(tmp_path, width_px=5)
+    images, _ = tiff.read_try_stack(try_tif)
+    _try(tmp_path, width_px=5, memory_bytes=1)
+    again, _ = tiff.read_try_stack(try_tif)
+    # One grey level for rounding.
+    assert np.abs(images.astype(int) - again).max() <= 1

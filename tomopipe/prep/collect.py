@@ -1,0 +1,210 @@
+"""Pick out of a scan, in one pass, the rows and opposed projections that COR finding looks at."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import Scan
+from tomopipe.io.rows import Rows
+from tomopipe.prep.normalise import normalise
+
+N_KEPT = 5  # rows, those asked for included
+N_PAIRS = 3
+MAX_PAIR_ROWS = 256
+_READ_BYTES = 256 * 2**20
+
+logger = logging.getLogger(__name__)
+
+
+def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[int]:
+    """Turn fractions of the height (floats) and row numbers (ints) into rows, each once.
+
+    Parameters
+    ----------
+    row : float, int or sequence of them
+        0.5 is the middle row, 0 the first, 0.0 too, 1 the second, 1.0 the last.
+    n_rows : int
+        Detector rows.
+
+    Raises
+    ------
+    ScanError
+        If there is no such row.
+    """
+    rows = []
+    for value in row if isinstance(row, Sequence) else [row]:
+        number = (
+            int(value)
+            if isinstance(value, int | np.integer)
+            else math.floor(value * (n_rows - 1) + 0.5)
+        )
+        if not 0 <= number < n_rows:
+            raise ScanError(f"try_recon.row: {value} is not a row of this scan (0 to {n_rows - 1})")
+        rows.append(number)
+    return list(dict.fromkeys(rows))
+
+
+def collect_rows(scan: Scan, asked: Sequence[int], *, minus_log: bool) -> Rows:
+    """Read, in one pass, the rows and opposed projections of a scan, and correct them.
+
+    Parameters
+    ----------
+    scan : Scan
+        An open scan.
+    asked : sequence of int
+        Rows to keep, first of all; a few more are added (`spread_rows`).
+    minus_log : bool
+        Take -log of the transmission.
+
+    Raises
+    ------
+    ScanError
+        If the data were never written or hold no signal.
+    """
+    kept = spread_rows(asked, scan.n_rows)
+    pairs = opposed_pairs(scan.theta_rad)
+    logger.info("reading rows %s and %d opposed pairs", kept, len(pairs))
+    raw_rows, raw_frames = _read_once(scan, kept, sorted(set(pairs.ravel().tolist())))
+    _check_written(raw_rows)
+    sinograms = normalise(raw_rows, scan.flat[kept], scan.dark[kept], minus_log=minus_log)
+    if np.ptp(sinograms[:, 0]) == 0:
+        raise ScanError(f"no signal: row {kept[0]} is {sinograms[0, 0, 0]:g} everywhere")
+    averaged = {
+        frame: _average_rows(normalise(raw[None], scan.flat, scan.dark, minus_log=minus_log)[0])
+        for frame, raw in raw_frames.items()
+    }
+    n_pair_rows = -(-scan.n_rows // -(-scan.n_rows // MAX_PAIR_ROWS))
+    pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
+    return Rows(
+        sinograms=np.ascontiguousarray(sinograms.transpose(1, 0, 2)),
+        row_index=np.array(kept, dtype=np.int64),
+        theta_rad=np.asarray(scan.theta_rad, dtype=np.float64),
+        pairs=np.array(pair_images, dtype=np.float32).reshape(-1, 2, n_pair_rows, scan.n_cols),
+        pair_theta_rad=np.asarray(scan.theta_rad, dtype=np.float64)[pairs],
+        n_rows=scan.n_rows,
+        theta_missing=scan.theta_missing,
+        minus_log=minus_log,
+        failed="",
+    )
+
+
+def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list[int]:
+    """Add rows to those asked for until there are `n_kept`, each far from the others.
+
+    Parameters
+    ----------
+    asked : sequence of int
+        Rows kept in any case, in this order.
+    n_rows : int
+        Detector rows; all are taken if there are no more than `n_kept`.
+
+    Returns
+    -------
+    list of int
+        Without repetition; the added ones lie in the inner 80 % of the height while they can,
+        as beams fade towards the edges.
+    """
+    kept = list(dict.fromkeys(asked))
+    margin = n_rows // 10
+    inner = range(margin, n_rows - margin)
+    while len(kept) < min(n_kept, n_rows):
+        free = [r for r in inner if r not in kept] or [r for r in range(n_rows) if r not in kept]
+        kept.append(max(free, key=lambda r: min(abs(r - other) for other in kept)))
+    return kept
+
+
+def opposed_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDArray[np.intp]:
+    """Find projections that look at each other: half a turn apart to within half a step.
+
+    Parameters
+    ----------
+    theta_rad : ndarray of float, shape (n_angles,)
+        Angles, in any order.
+    n_pairs : int
+        At most so many, spread over the scan.
+
+    Returns
+    -------
+    ndarray of int, shape (n_found, 2)
+        Frames; the second is at the larger angle.
+    """
+    theta_rad = np.asarray(theta_rad, dtype=np.float64)
+    none = np.zeros((0, 2), dtype=np.intp)
+    if theta_rad.size < 2:
+        return none
+    half_step = np.median(np.diff(np.sort(theta_rad))) / 2
+    order = np.argsort(theta_rad % (2 * np.pi), kind="stable")
+    turned = (theta_rad % (2 * np.pi))[order]
+    # Once more on each side, so that the nearest angle is found across 0.
+    ring = np.concatenate([turned - 2 * np.pi, turned, turned + 2 * np.pi])
+    target = (theta_rad + np.pi) % (2 * np.pi)
+    right = np.searchsorted(ring, target).clip(1, ring.size - 1)
+    nearest = np.where(target - ring[right - 1] <= ring[right] - target, right - 1, right)
+    partner = order[nearest % theta_rad.size]
+    opposed = np.abs(ring[nearest] - target) <= half_step + 1e-9
+    first = np.flatnonzero(opposed & (theta_rad[partner] > theta_rad))
+    if first.size == 0:
+        return none
+    first = first[np.argsort(theta_rad[first], kind="stable")]
+    chosen = first[np.arange(min(n_pairs, first.size)) * first.size // min(n_pairs, first.size)]
+    return np.stack([chosen, partner[chosen]], axis=1)
+
+
+def _read_once(
+    scan: Scan, rows: Sequence[int], frames: Sequence[int]
+) -> tuple[NDArray[Any], dict[int, NDArray[Any]]]:
+    """Read rows (n_angles, n_kept, n_cols) and whole frames, inflating chunks as rarely as can be.
+
+    Chunks of few frames that hold several of the rows are read frame by frame.
+    """
+    chunk = scan.chunks
+    if chunk is None or chunk[0] >= _most_in_a_chunk(rows, chunk[1]):
+        sinograms = [scan.read_rows(row, row + 1) for row in rows]
+        images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
+        return np.concatenate(sinograms, axis=1), dict(zip(frames, images, strict=True))
+    raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
+    kept: dict[int, NDArray[Any]] = {}
+    frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
+    n_read = max(1, _READ_BYTES // (frame_bytes * chunk[0])) * chunk[0]
+    for first in range(0, scan.n_angles, n_read):
+        last = min(first + n_read, scan.n_angles)
+        block = scan.read_frames(range(first, last))
+        raw[first:last] = block[:, rows]
+        kept |= {frame: block[frame - first].copy() for frame in frames if first <= frame < last}
+        logger.info("read %d of %d frames", last, scan.n_angles)
+    return raw, kept
+
+
+def _most_in_a_chunk(rows: Sequence[int], chunk_rows: int) -> int:
+    """Count how often reading row by row would inflate one chunk."""
+    return int(np.bincount([row // chunk_rows for row in rows]).max())
+
+
+def _check_written(raw: NDArray[Any]) -> None:
+    """Refuse frames without any variation: space that was claimed and never written, or no beam.
+
+    A single such frame is left to the correction; half of all, or the last hundredth, is not.
+    """
+    flat = raw.reshape(len(raw), -1)
+    low, high = np.fmin.reduce(flat, axis=1), np.fmax.reduce(flat, axis=1)  # ignoring NaN
+    empty = ~(low < high)
+    n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
+    if flat.shape[1] > 1 and (empty.mean() >= 0.5 or n_trailing > max(1, len(empty) // 100)):
+        raise ScanError(
+            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
+            "value, as if they had never been written"
+        )
+
+
+def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average blocks of rows so that at most `MAX_PAIR_ROWS` remain; the last may be smaller."""
+    block = -(-len(image) // MAX_PAIR_ROWS)
+    starts = np.arange(0, len(image), block)
+    counts = np.diff([*starts, len(image)])
+    totals = np.add.reduceat(image, starts, axis=0)
+    return (totals / counts[:, None]).astype(np.float32)

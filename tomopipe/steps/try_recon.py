@@ -1,0 +1,343 @@
+"""Step try_recon: read a scan once; sweep one row over candidate CORs; keep rows for later."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.geometry import axis_voxel, bin_cor
+from tomopipe.io import tiff
+from tomopipe.io.atomic import remove_stale, write_json
+from tomopipe.io.exchange import open_scan
+from tomopipe.io.rows import Rows, failed_rows, write_rows
+from tomopipe.prep.collect import collect_rows, row_numbers
+from tomopipe.recon.array import array_module, to_numpy
+from tomopipe.recon.blocks import LANES, peak_bytes
+from tomopipe.recon.filters import FILTERS
+from tomopipe.recon.plan import make_plan
+from tomopipe.recon.sweep import sweep
+
+REVISION = 1
+
+FORMATS = ("stack", "tiff")
+_WINDOW_PERCENT = (0.1, 99.9)
+_N_WINDOW = 16  # CORs that the grey window is taken from
+_FAILED_SHAPE = (64, 64)
+_MEMORY_BYTES = 2 * 2**30
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the slices of a sweep are made; see `try_recon`."""
+
+    center_px: float | None
+    width_px: float
+    step_px: float
+    max_size_px: int
+    format: str
+    filter: str
+    device: str
+    threads: int | None
+    memory_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """One sinogram and what it is to be reconstructed with.
+
+    Attributes
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols // binning)
+        Averaged over `binning` columns.
+    theta_rad : ndarray of float64, shape (n_angles,)
+        Angles.
+    cor_px : ndarray of float64, shape (n_cor,)
+        Candidates, unbinned detector pixels, ascending.
+    binning : int
+        Columns averaged into one.
+    """
+
+    sinogram: NDArray[np.float32]
+    theta_rad: NDArray[np.float64]
+    cor_px: NDArray[np.float64]
+    binning: int
+
+
+def try_recon(
+    raw: str | os.PathLike[str],
+    try_tif: str | os.PathLike[str],
+    try_json: str | os.PathLike[str],
+    rows_h5: str | os.PathLike[str],
+    *,
+    center_px: float | None = None,
+    width_px: float = 50,
+    step_px: float = 0.5,
+    row: float | int | Sequence[float | int] = 0.5,
+    max_size_px: int = 1024,
+    format: str = "stack",
+    flats: str | None = None,
+    darks: str | None = None,
+    minus_log: bool = True,
+    partial: bool = False,
+    filter: str = "ramp",
+    device: str = "auto",
+    threads: int | None = None,
+    memory_bytes: int | None = None,
+) -> dict[str, Any]:
+    """Reconstruct one row for each candidate COR and keep what later steps look at.
+
+    An error of the scan (unreadable, constant, no candidate on the detector) is a result: the
+    three outputs say so. An error of writing is raised, and so is a lack of memory, as a second
+    attempt is given more.
+
+    Parameters
+    ----------
+    raw : path-like
+        DXchange HDF5 file; read once.
+    try_tif : path-like
+        Stack of slices in the order of COR: at most `max_size_px` wide, uint16, one grey window
+        for the whole sweep, each page labelled.
+    try_json : path-like
+        Grid, window and geometry of the sweep, or {"failed": reason}.
+    rows_h5 : path-like
+        Corrected sinograms of a few rows and opposed projections (`tomopipe.io.rows`).
+    center_px : float, optional
+        Middle of the sweep; None: (n_cols - 1) / 2.
+    width_px, step_px : float
+        The sweep reaches `width_px` to each side, ends included, in equal steps of at most
+        `step_px`; candidates off the detector (below 0, above n_cols - 1) are dropped.
+    row : float, int or sequence of them
+        Fraction of the height (float) or row number (int). The first of several is the one in
+        `try_tif`; all are kept in `rows_h5` and written with `format` "tiff".
+    max_size_px : int
+        Wider slices are reconstructed from a sinogram averaged over blocks of columns.
+    format : {"stack", "tiff"}
+        "tiff" writes full-size float32 slices with TomoGUI's names beside `try_json` as well.
+    flats, darks, partial
+        As for `tomopipe.io.exchange.open_scan`.
+    minus_log : bool
+        Take -log of the transmission.
+    filter, device
+        As for `tomopipe.recon`.
+    threads : int, optional
+        CPU threads; None: the cores this process may use.
+    memory_bytes : int, optional
+        Memory the job may take, 2 GiB by default: fewer slices are computed at a time.
+
+    Returns
+    -------
+    dict
+        The content of `try_json`.
+    """
+    options = Options(
+        center_px, width_px, step_px, max_size_px, format, filter, device, threads,
+        memory_bytes or _MEMORY_BYTES,
+    )  # fmt: skip
+    _check(options)
+    for path in (try_tif, try_json, rows_h5):
+        remove_stale(path)
+    tiff.remove_try_slices(Path(try_json).parent, foreign=format == "tiff")
+    try:
+        with open_scan(raw, flats=flats, darks=darks, partial=partial) as scan:
+            asked = row_numbers(row, scan.n_rows)
+            rows = collect_rows(scan, asked, minus_log=minus_log)
+            pixel_size_um = scan.pixel_size_um
+        cor_px = candidates(
+            rows.sinograms.shape[2], center_px=center_px, width_px=width_px, step_px=step_px
+        )
+        shown = _sweep_of(rows, 0, cor_px, max_size_px)
+        window = _window(shown, options)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return _fail(error, try_tif, try_json, rows_h5)
+    write_rows(rows, rows_h5)
+    try:
+        _write_slices(rows, len(asked), cor_px, options, Path(try_json).parent)
+        _write_stack(shown, window, options, try_tif)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        return _fail(error, try_tif, try_json, rows_h5)
+    record = _describe(rows, shown, window, options, asked=asked, pixel_size_um=pixel_size_um)
+    write_json(record, try_json)
+    return record
+
+
+def candidates(
+    n_cols: int, *, center_px: float | None, width_px: float, step_px: float
+) -> NDArray[np.float64]:
+    """List the candidate CORs: the middle, and equal steps up to `width_px` on each side.
+
+    Parameters
+    ----------
+    n_cols : int
+        Detector columns.
+    center_px, width_px, step_px : float
+        As for `try_recon`. Where the step does not divide the width it is made smaller.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_cor,)
+        Ascending, from 0 to n_cols - 1.
+
+    Raises
+    ------
+    ScanError
+        If none lies on the detector.
+    """
+    middle_px = (n_cols - 1) / 2 if center_px is None else center_px
+    n_steps = math.ceil(width_px / step_px - 1e-9)
+    grid_px = np.round(middle_px + np.linspace(-width_px, width_px, 2 * n_steps + 1), 6)
+    grid_px = grid_px[(grid_px >= 0) & (grid_px <= n_cols - 1)]
+    if grid_px.size == 0:
+        raise ScanError(
+            f"try_recon: no candidate in {middle_px:g} +- {width_px:g} px lies on the detector "
+            f"(0 to {n_cols - 1}). Set try_recon.center_px."
+        )
+    return grid_px
+
+
+def _check(options: Options) -> None:
+    """Raise for what is wrong with the options, not with the scan."""
+    array_module(options.device)
+    if options.format not in FORMATS:
+        raise ValueError(f"format: expected {' or '.join(FORMATS)}, got {options.format!r}")
+    if options.filter not in FILTERS:
+        raise ValueError(f"filter: expected one of {', '.join(FILTERS)}; got {options.filter!r}")
+    if not (options.step_px > 0 and options.width_px >= 0):
+        raise ValueError(
+            f"expected step_px > 0 and width_px >= 0; got {options.step_px}, {options.width_px}"
+        )
+    if options.format == "tiff" and options.step_px < 0.01:
+        raise ValueError(f"format tiff names slices to 0.01 px; got step_px {options.step_px}")
+
+
+def _sweep_of(
+    rows: Rows, index: int, cor_px: NDArray[np.float64], max_size_px: int | None
+) -> Sweep:
+    """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`."""
+    sinogram = rows.sinograms[index]
+    n_cols = sinogram.shape[1]
+    binning = 1 if max_size_px is None else -(-n_cols // max_size_px)
+    whole = sinogram[:, : n_cols // binning * binning]
+    binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
+    return Sweep(binned, rows.theta_rad, cor_px, binning)
+
+
+def _slices(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
+    """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
+    xp = array_module(options.device)
+    n_angles, n_cols = job.sinogram.shape
+    lanes = LANES
+    while lanes > 4 and peak_bytes(n_angles, n_cols, lanes, 4) > options.memory_bytes:
+        lanes //= 2
+    plan = make_plan(job.theta_rad, n_cols, filter=options.filter, xp=xp, lanes=lanes)
+    sinogram = xp.asarray(job.sinogram)
+    cor_px = bin_cor(job.cor_px, binning=job.binning)
+    for first in range(0, len(cor_px), lanes):
+        some = cor_px[first : first + lanes]
+        images = to_numpy(sweep(sinogram, plan, some, threads=options.threads))
+        logger.info("%d of %d slices", first + len(some), len(cor_px))
+        # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
+        yield from images / np.float32(job.binning)
+
+
+def _window(job: Sweep, options: Options) -> tuple[float, float]:
+    """Choose the grey window of the whole sweep from a few CORs spread over it."""
+    n_cor = len(job.cor_px)
+    chosen = np.unique(np.linspace(0, n_cor - 1, min(n_cor, _N_WINDOW)).round().astype(int))
+    few = Sweep(job.sinogram, job.theta_rad, job.cor_px[chosen], job.binning)
+    size = job.sinogram.shape[1]
+    y, x = np.ogrid[:size, :size]
+    circle = np.hypot(x - (size - 1) / 2, y - (size - 1) / 2) <= size / 2
+    values = np.concatenate([image[circle] for image in _slices(few, options)])
+    if not np.isfinite(values).all():
+        raise ScanError("the slices of the sweep are not finite")
+    low, high = (float(value) for value in np.percentile(values, _WINDOW_PERCENT))
+    if not low < high:
+        raise ScanError(f"no signal: the slices of the sweep are {low:g} everywhere")
+    return low, high
+
+
+def _write_stack(
+    job: Sweep, window: tuple[float, float], options: Options, path: str | os.PathLike[str]
+) -> None:
+    size = job.sinogram.shape[1]
+    scale = 65535 / (window[1] - window[0])
+    pages = (
+        np.clip((image - window[0]) * scale + 0.5, 0, 65535).astype(np.uint16)
+        for image in _slices(job, options)
+    )
+    tiff.write_try_stack(pages, job.cor_px, path, shape=(size, size))
+
+
+def _write_slices(
+    rows: Rows, n_asked: int, cor_px: NDArray[np.float64], options: Options, folder: Path
+) -> None:
+    """Write the full-size slices of the rows asked for, if they are wanted."""
+    if options.format != "tiff":
+        return
+    for index, row in enumerate(rows.row_index[:n_asked].tolist()):
+        job = _sweep_of(rows, index, cor_px, None)
+        for value_px, image in zip(cor_px.tolist(), _slices(job, options), strict=True):
+            tiff.write_slice(image, folder / tiff.try_slice_name(row, value_px))
+
+
+def _describe(
+    rows: Rows,
+    job: Sweep,
+    window: tuple[float, float],
+    options: Options,
+    *,
+    asked: list[int],
+    pixel_size_um: float | None,
+) -> dict[str, Any]:
+    """Return the content of try.json."""
+    n_angles, size = job.sinogram.shape
+    return {
+        "cor_px": job.cor_px.tolist(),
+        "row": asked[0],
+        "rows": asked,
+        "binning": job.binning,
+        "window": list(window),
+        "unit": "per_pixel",
+        "n_cols": rows.sinograms.shape[2],
+        "n_rows": rows.n_rows,
+        "n_angles": n_angles,
+        "geometry": {
+            "size_px": size,
+            "axis_voxel_xy": list(axis_voxel(size)),
+            "theta_deg": [float(np.rad2deg(value)) for value in rows.theta_rad[[0, -1]]],
+            "theta_missing": rows.theta_missing,
+            "pixel_size_um": pixel_size_um,
+        },
+        "filter": options.filter,
+        "format": options.format,
+    }
+
+
+def _fail(
+    error: Exception,
+    try_tif: str | os.PathLike[str],
+    try_json: str | os.PathLike[str],
+    rows_h5: str | os.PathLike[str],
+) -> dict[str, Any]:
+    """Write the outputs of a scan that cannot be looked at."""
+    text = " ".join(str(error).split())
+    reason = text if isinstance(error, ScanError) else f"{type(error).__name__}: {text}"
+    logger.error("failed: %s", reason, exc_info=error)
+    write_rows(failed_rows(reason), rows_h5)
+    page = np.zeros((1, *_FAILED_SHAPE), dtype=np.uint16)
+    tiff.write_try_stack(page, [0], try_tif, shape=_FAILED_SHAPE, labels=[f"failed: {reason}"])
+    write_json({"failed": reason}, try_json)
+    return {"failed": reason}
