@@ -17,7 +17,7 @@ from typing import Any
 from unicodedata import category
 
 from tomopipe.config import Config, ScanGlob, parse_config, read_config
-from tomopipe.cor import parse_cor
+from tomopipe.cor import is_valid, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.failures import Failure, read_failures
 from tomopipe.io.campaign_table import Row, read_table
@@ -156,12 +156,16 @@ class Campaign:
         for scan in self._sound(series, inventory):
             if self.scans[scan].select != "no":
                 continue
-            cor_px = parse_cor(self.scans[scan].manual)
-            if cor_px is None:
-                path = self.directory / self.result("try_center", scan, "center_of_rotation.txt")
-                cor_px = parse_cor(path.read_text()) if path.is_file() else None
-            if cor_px is not None:
-                known[scan] = cor_px
+            n_cols = int(inventory[scan]["n_cols"])
+            path = self.results / "try_center" / scan / "center_of_rotation.txt"
+            texts = [self.scans[scan].manual]
+            if path.is_file():
+                texts.append(path.read_bytes().decode("utf-8", "replace"))
+            valid = [
+                cor for cor in map(parse_cor, texts) if cor is not None and is_valid(cor, n_cols)
+            ]
+            if valid:
+                known[scan] = valid[0]
         return known
 
     def _sound(self, series: str, inventory: InventoryRows) -> list[str]:

@@ -1,0 +1,60 @@
+"""What every test may rely on: markers that say what a machine needs, and no silent skip in CI."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def _has_slurm() -> bool:
+    # only where somebody said that jobs may be submitted: a login node has sinfo too
+    if not os.environ.get("TOMOPIPE_TEST_SLURM") or shutil.which("sinfo") is None:
+        return False
+    return subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidiactl").exists()
+
+
+def _has_browser() -> bool:
+    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+
+
+NEEDS = {
+    "slurm": (_has_slurm, "needs a SLURM test cluster and TOMOPIPE_TEST_SLURM=1"),
+    "realdata": (
+        lambda: "TOMOPIPE_TEST_DATA" in os.environ,
+        "needs TOMOPIPE_TEST_DATA, the folder of tooth.h5",
+    ),
+    "browser": (_has_browser, "needs Chromium"),
+    "gpu": (_has_gpu, "needs a CUDA device"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run; CI has all but a GPU, so there a skip is a failure."""
+    present = {name: test() for name, (test, _) in NEEDS.items()}
+    for item in items:
+        for name, (_, reason) in NEEDS.items():
+            must_run = "CI" in os.environ and name != "gpu"
+            if item.get_closest_marker(name) and not present[name] and not must_run:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Turn any other skip into a failure in CI."""
+    outcome = yield
+    report = outcome.get_result()
+    if "CI" in os.environ and report.skipped and not item.get_closest_marker("gpu"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture
+def real_scan() -> Path:
+    """The two rows of a tooth that come with TomoPy: COR 295.8 +- 0.3."""
+    return Path(os.environ["TOMOPIPE_TEST_DATA"]) / "tooth.h5"

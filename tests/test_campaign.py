@@ -1,0 +1,219 @@
+"""A campaign as read from its files: names, series, who is in, donors, signatures."""
+
+import os
+
+import pytest
+
+from tomopipe.campaign import (
+    CHECKSUM_LIMIT_BYTES,
+    as_json,
+    campaign_from_data,
+    load_campaign,
+    read_inventory,
+)
+from tomopipe.errors import TomopipeError
+from tomopipe.io.tables import write_tsv
+
+COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
+
+
+def raw(folder, *names):
+    (folder / "raw").mkdir(exist_ok=True)
+    for name in names:
+        (folder / "raw" / name).write_bytes(b"x")
+
+
+def campaign(folder, scans=("raw/*.h5",), **campaign_options):
+    return campaign_from_data({"campaign": {"scans": list(scans), **campaign_options}}, folder)
+
+
+def inventory(folder, found, **reasons):
+    """Rows of scans that are kept unless they have a reason."""
+    rows = [
+        {
+            "scan": name,
+            "path": scan.path,
+            "n_cols": "" if "broken" in reasons.get(name, "") else 100,
+            "keep": name not in reasons,
+            "reason": reasons.get(name, ""),
+        }
+        for name, scan in found.scans.items()
+    ]
+    write_tsv(rows, COLUMNS, folder / "inventory.tsv")
+    return read_inventory(folder / "inventory.tsv")
+
+
+def test_scans_have_series_and_index_of_their_names(tmp_path):
+    raw(tmp_path, "s_2.h5", "s_10.h5", "lone.h5")
+    scans = campaign(tmp_path).scans
+    assert {name: (scan.series, scan.index) for name, scan in scans.items()} == {
+        "s_2": ("s", 2),
+        "s_10": ("s", 10),
+        "lone": ("lone", 0),
+    }
+
+
+def test_prefix_names_scan_and_series_and_folders_part_series(tmp_path):
+    for day in ("day1", "day2"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "s_1.h5").write_bytes(b"x")
+    entries = [{"glob": f"{day}/*.h5", "prefix": f"{day}_"} for day in ("day1", "day2")]
+    scans = campaign(tmp_path, entries).scans
+    assert sorted(scans) == ["day1_s_1", "day2_s_1"]
+    assert scans["day1_s_1"].series == "day1/day1_s"
+
+
+def test_folder_is_no_part_of_the_series_if_the_config_names_one(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    assert campaign(tmp_path).scans["s_1"].series == "s"
+    other = campaign(tmp_path, ["raw/*.h5", "elsewhere/*.h5"])
+    assert other.scans["s_1"].series == "raw/s"
+
+
+@pytest.mark.parametrize("name", ["a,b_1", "a{b}_1", "a}_1", "tab\t_1", "line\n_1"])
+def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name):
+    raw(tmp_path, f"{name}.h5", "good_1.h5")
+    found = campaign(tmp_path)
+    assert list(found.scans) == ["good_1"]
+    assert [scan.name for scan in found.refused] == [name]
+    entry = next(entry for entry in found.inventory_entries() if entry["scan"] == name)
+    assert "rename" in entry["reason"]
+
+
+@pytest.mark.parametrize(
+    "name", ["größe 1_1", "日本_2", "a;b$c`d'e\"f=g_3", "a.b.c_4", "x [1] *?_5", "nb\u00a0sp_6"]
+)
+def test_odd_names_are_scans(tmp_path, name):
+    raw(tmp_path, f"{name}.h5")
+    assert list(campaign(tmp_path).scans) == [name]
+
+
+def test_name_that_is_not_utf8_is_refused(tmp_path):
+    raw(tmp_path)
+    with open(os.fsencode(tmp_path / "raw") + b"/bad\xff_1.h5", "wb"):
+        pass
+    found = campaign(tmp_path)
+    assert not found.scans
+    assert "UTF-8" in found.refused[0].refused
+
+
+def test_two_files_of_one_name_are_both_refused(tmp_path):
+    raw(tmp_path, "s_1.h5", "s_2.h5")
+    (tmp_path / "s_1.h5").write_bytes(b"x")
+    found = campaign(tmp_path, ["raw/*.h5", "s_1.h5"])
+    assert list(found.scans) == ["s_2"]
+    assert all("two files" in scan.refused for scan in found.refused)
+    assert len(found.refused) == 2
+
+
+def test_file_matched_twice_is_one_scan(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    assert list(campaign(tmp_path, ["raw/*.h5", "raw/s_*.h5"]).scans) == ["s_1"]
+
+
+def test_plain_path_without_a_file_and_dangling_link_are_entries(tmp_path):
+    raw(tmp_path)
+    os.symlink("nowhere", tmp_path / "raw" / "dangling_1.h5")
+    found = campaign(tmp_path, ["raw/*.h5", "raw/absent_1.h5"])
+    assert sorted(found.scans) == ["absent_1", "dangling_1"]
+    assert found.scans["dangling_1"].n_bytes is None
+
+
+def test_who_is_in(tmp_path):
+    raw(tmp_path, *(f"s_{i}.h5" for i in range(6)))
+    (tmp_path / "scans.tsv").write_text(
+        "scan\tselect\tcor_px\tnote\ns_1\tno\t12\t\ns_2\tyes\t\t\ns_3\tyes\t\t\ns_5\tyes\t\t\n"
+    )
+    found = campaign(tmp_path)
+    rows = inventory(
+        tmp_path, found, s_2="undersized", s_3="broken file", s_4="undersized", s_5="still written"
+    )
+    assert found.scans_in(rows) == ["s_0", "s_2"]
+    assert found.series_in(rows) == {"s": ["s_0", "s_2"]}
+
+
+def test_members_have_manual_cors_and_donors(tmp_path):
+    raw(tmp_path, "s_1.h5", "s_2.h5", "s_3.h5", "s_4.h5", "t_1.h5")
+    (tmp_path / "scans.tsv").write_text(
+        "scan\tselect\tcor_px\tnote\ns_1\tauto\t12.5\t\ns_2\tno\t13\t\ns_3\tno\t\t\ns_4\tno\tx\t\n"
+    )
+    text = tmp_path / "results" / "try_center" / "s_3" / "center_of_rotation.txt"
+    text.parent.mkdir(parents=True)
+    text.write_text("14.25\n")
+    found = campaign(tmp_path)
+    members = found.members("s", inventory(tmp_path, found))
+    assert [(m["scan"], m["select"], m["manual"], m["donor_px"]) for m in members] == [
+        ("s_1", "in", "12.50", None),
+        ("s_2", "donor", "", 13.0),
+        ("s_3", "donor", "", 14.25),
+    ]
+
+
+def test_junk_in_the_cell_of_a_donor_does_not_hide_its_prediction(tmp_path):
+    raw(tmp_path, "s_1.h5", "s_2.h5")
+    (tmp_path / "scans.tsv").write_text("scan\tselect\tcor_px\ns_2\tno\t5000\n")
+    text = tmp_path / "results" / "try_center" / "s_2" / "center_of_rotation.txt"
+    text.parent.mkdir(parents=True)
+    text.write_bytes(b"14.25\n")
+    found = campaign(tmp_path)
+    assert found.donors("s", inventory(tmp_path, found)) == {"s_2": 14.25}
+    text.write_bytes(b"\xff")
+    assert found.donors("s", inventory(tmp_path, found)) == {}
+
+
+def test_skipped_scans_do_not_donate(tmp_path):
+    raw(tmp_path, "s_1.h5", "s_2.h5")
+    (tmp_path / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\ns_2\tno\t13\t\n")
+    found = campaign(tmp_path)
+    members = found.members("s", inventory(tmp_path, found, s_2="undersized"))
+    assert [member["scan"] for member in members] == ["s_1"]
+
+
+def test_one_number_typed_two_ways_is_one_parameter(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    texts = []
+    for cell in ("12.5", "12.500"):
+        (tmp_path / "scans.tsv").write_text(f"scan\tselect\tcor_px\tnote\ns_1\tauto\t{cell}\t\n")
+        found = campaign(tmp_path)
+        texts.append(as_json(found.members("s", inventory(tmp_path, found))))
+    assert texts[0] == texts[1]
+
+
+def test_repeated_row_is_an_error(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\ns_1\t1\ns_1\t2\n")
+    with pytest.raises(TomopipeError, match="more than once"):
+        campaign(tmp_path)
+
+
+def test_large_raw_file_put_back_with_an_older_time_is_seen(tmp_path):
+    raw(tmp_path, "small_1.h5", "large_1.h5")
+    (tmp_path / "raw" / "large_1.h5").write_bytes(b"x" * (CHECKSUM_LIMIT_BYTES + 1))
+    before = {name: campaign(tmp_path).raw_signature(name) for name in ("small_1", "large_1")}
+    for name in before:
+        os.utime(tmp_path / "raw" / f"{name}.h5", ns=(10**18, 10**18))
+    after = {name: campaign(tmp_path).raw_signature(name) for name in before}
+    assert after["large_1"] != before["large_1"]
+    assert after["small_1"] == before["small_1"]  # Snakemake compares its content
+
+
+def test_sidecars_go_beside_the_data_or_to_the_results(tmp_path, monkeypatch):
+    raw(tmp_path, "s_1.h5")
+    assert campaign(tmp_path).sidecar("s_1") == "raw/s_1.cor.json"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert campaign(tmp_path).sidecar("s_1") == "results/sidecars/s_1.cor.json"
+
+
+def test_sidecars_of_a_folder_no_wildcard_carries_go_to_the_results(tmp_path):
+    (tmp_path / "Smith, J").mkdir()
+    (tmp_path / "Smith, J" / "s_1.h5").write_bytes(b"x")
+    assert campaign(tmp_path, ["Smith, J/*.h5"]).sidecar("s_1") == "results/sidecars/s_1.cor.json"
+
+
+def test_load_campaign_reads_the_config_in_the_folder(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5], results: raw_rec}\n")
+    found = load_campaign(tmp_path)
+    assert found.results == tmp_path / "raw_rec"
+    assert found.result("cor.json") == "raw_rec/cor.json"
+    assert found.name == tmp_path.name

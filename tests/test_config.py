@@ -1,0 +1,124 @@
+"""The configuration: defaults, refusals that name the key, and the pages made from it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tomopipe.config import (
+    FILTERS,
+    Config,
+    documented_defaults,
+    documented_keys,
+    parse_config,
+    read_config,
+)
+from tomopipe.errors import TomopipeError
+
+LEAST = {"campaign": {"scans": ["raw/*.h5"]}}
+FOLDER = Path(__file__).parents[1] / "config"
+
+
+def test_least_config_has_all_defaults():
+    config = parse_config(LEAST)
+    assert config.fix_cor.max_delta_px == 50
+    assert config.resolve_cor.on_missing == "block"
+    assert config.try_recon.step_px == 0.5
+
+
+def test_block_left_empty_has_its_defaults():
+    assert parse_config(LEAST | {"fix_cor": None}) == parse_config(LEAST)
+
+
+def test_file_of_defaults_is_the_defaults():
+    assert read_config(FOLDER / "config.yaml") == parse_config(LEAST)
+
+
+def test_pages_are_those_made_from_the_code():
+    assert (FOLDER / "config.yaml").read_text() == documented_defaults()
+    assert (FOLDER / "README.md").read_text() == documented_keys()
+
+
+def test_every_key_has_a_meaning_and_stands_in_the_pages():
+    for block, field in Config.model_fields.items():
+        for key, option in field.annotation.model_fields.items():
+            assert option.description, f"{block}.{key}"
+            assert f"| {key} |" in documented_keys()
+            assert key in yaml.safe_load(documented_defaults())[block]
+
+
+@pytest.mark.parametrize(
+    ("block", "options", "words"),
+    [
+        ("fix_cor", {"max_delta": 3}, ["fix_cor.max_delta", "did you mean max_delta_px"]),
+        ("fix_cr", {}, ["fix_cr", "did you mean fix_cor"]),
+        ("fix_cor", {"max_delta_px": "far"}, ["fix_cor.max_delta_px", "'far'", "number"]),
+        ("fix_cor", {"max_delta_px": float("nan")}, ["fix_cor.max_delta_px", "nan"]),
+        ("fix_cor", {"max_delta_px": 0}, ["fix_cor.max_delta_px", "greater than 0"]),
+        ("fix_cor", {"protect_manual": "yes"}, ["fix_cor.protect_manual", "boolean"]),
+        ("try_recon", {"step_px": -1}, ["try_recon.step_px", "greater than 0"]),
+        ("try_recon", {"row": 1.5}, ["try_recon.row", "1.5"]),
+        ("full_recon", {"filter": "shepp"}, ["full_recon.filter", "did you mean shepp-logan"]),
+        ("full_recon", {"rows": [1]}, ["full_recon.rows", "[1]"]),
+        ("full_recon", {"binning": 1.5}, ["full_recon.binning", "integer"]),
+        ("predict_cor", {"methods": []}, ["predict_cor.methods", "at least 1"]),
+        ("predict_cor", {"min_confidence": 1.1}, ["predict_cor.min_confidence", "less than"]),
+        ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
+        ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
+        ("export_star", {"hand": 0}, ["export_star.hand", "-1"]),
+        ("report", [], ["report", "dictionary"]),
+    ],
+)
+def test_refusal_names_key_and_what_is_allowed(block, options, words):
+    with pytest.raises(TomopipeError) as error:
+        parse_config(LEAST | {block: options}, source="my.yaml")
+    assert "my.yaml: " in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("results", ["../elsewhere", "/abs", "~/x", "a,b", "a{b}", "."])
+def test_results_stay_in_the_campaign(results):
+    with pytest.raises(TomopipeError, match=r"campaign\.results"):
+        parse_config({"campaign": {"scans": ["a"], "results": results}})
+
+
+def test_all_problems_are_told_at_once():
+    with pytest.raises(TomopipeError) as error:
+        parse_config({"fix_cor": {"a": 1, "max_delta_px": -1}, "report": {"enabled": 3}})
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_row_may_be_fraction_number_or_list():
+    def row(value):
+        return parse_config(LEAST | {"try_recon": {"row": value}}).try_recon.row
+
+    assert row(7) == 7
+    assert isinstance(row(1), int)
+    assert isinstance(row(1.0), float)
+    assert row([0.25, 3]) == [0.25, 3]
+
+
+def test_unreadable_file_is_named(tmp_path):
+    with pytest.raises(TomopipeError, match="tomopipe init"):
+        read_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("campaign: [")
+    with pytest.raises(TomopipeError, match="YAML"):
+        read_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("just text")
+    with pytest.raises(TomopipeError, match="expected blocks"):
+        read_config(tmp_path / "config.yaml")
+
+
+def test_filters_are_those_of_the_engine():
+    from tomopipe.recon import filters
+
+    assert tuple(filters.FILTERS) == FILTERS
+
+
+def test_methods_are_those_of_the_finders():
+    from tomopipe.config import METHODS
+    from tomopipe.find import METHODS as FINDERS
+
+    assert tuple(FINDERS) == METHODS

@@ -1,0 +1,76 @@
+"""Records of jobs that died: who is blamed, how long it counts, how it is forgotten."""
+
+import json
+
+import pytest
+
+from tomopipe.failures import forget, read_failures, record_failures
+from tomopipe.io.atomic import write_json
+
+FILES = {"a": (10, 100), "b": (20, 200)}
+
+
+def status(folder, step, scan, state, start=50.0):
+    write_json(
+        {"state": state, "start": start, "host": "node1"}, folder / f"status/{step}/{scan}.json"
+    )
+
+
+def record(folder, since=0.0):
+    return record_failures(folder / "results", folder, FILES, since=since)
+
+
+def test_job_that_started_and_left_nothing_is_blamed(tmp_path):
+    status(tmp_path, "try_recon", "a", "running")
+    status(tmp_path, "try_recon", "b", "done")
+    assert [(f.step, f.scan) for f in record(tmp_path)] == [("try_recon", "a")]
+    failures = read_failures(tmp_path / "results", FILES)
+    assert list(failures) == ["a"]
+    assert "killed" in failures["a"].reason
+
+
+def test_job_that_failed_is_blamed_with_its_error(tmp_path):
+    write_json(
+        {"state": "failed", "start": 1, "error": "OSError: full"},
+        tmp_path / "status/predict_cor/a.json",
+    )
+    assert "OSError: full" in record(tmp_path)[0].reason
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "output"),
+    [("done", 50.0, False), ("running", 5.0, False), ("running", 50.0, True)],
+    ids=["ended", "of an earlier call", "left its output"],
+)
+def test_others_are_not(tmp_path, state, start, output):
+    status(tmp_path, "predict_cor", "a", state, start)
+    if output:
+        write_json({}, tmp_path / "results/try_center/a/prediction.json")
+    assert record(tmp_path, since=10.0) == []
+
+
+def test_unreadable_status_blames_nobody(tmp_path):
+    (tmp_path / "status" / "try_recon").mkdir(parents=True)
+    (tmp_path / "status" / "try_recon" / "a.json").write_text("{")
+    assert record(tmp_path) == []
+
+
+@pytest.mark.parametrize("now", [(11, 100), (10, 101), (None, None)])
+def test_record_counts_only_for_the_same_file(tmp_path, now):
+    status(tmp_path, "try_recon", "a", "running")
+    record(tmp_path)
+    assert read_failures(tmp_path / "results", {"a": now}) == {}
+
+
+def test_forget_takes_records_and_failed_predictions_only(tmp_path):
+    status(tmp_path, "try_recon", "a", "running")
+    record(tmp_path)
+    folder = tmp_path / "results" / "try_center"
+    for scan, verdict in {"b": "failed", "c": "resolved"}.items():
+        write_json({"verdict": verdict}, folder / scan / "prediction.json")
+        (folder / scan / "rows.h5").write_bytes(b"x")
+    assert forget(tmp_path / "results", ["a", "b", "c"]) == ["a", "b"]
+    assert read_failures(tmp_path / "results", FILES) == {}
+    assert not (folder / "b" / "rows.h5").exists()
+    assert json.loads((folder / "c" / "prediction.json").read_text()) == {"verdict": "resolved"}
+    assert forget(tmp_path / "results", ["a", "b", "c"]) == []

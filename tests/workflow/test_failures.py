@@ -1,0 +1,203 @@
+"""Failures by injection: one broken scan is reported, all others finish, nothing half is kept."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+from typer.testing import CliRunner
+
+from tests.workflow.conftest import (
+    CORS_PX,
+    HOME,
+    configure,
+    failing,
+    make_scan,
+    new_campaign,
+    plan,
+    snakemake,
+    table,
+)
+from tomopipe.cli import cli
+
+KILL = "os.kill(os.getpid(), 9)"
+RAISE = "raise RuntimeError('injected')"
+
+
+def volumes(campaign: Path) -> set[str]:
+    return {path.name.removesuffix("_rec.h5") for path in campaign.glob("results/*_rec.h5")}
+
+
+def resolved(campaign: Path) -> dict:
+    return json.loads((campaign / "results" / "cor.json").read_text())
+
+
+def test_scan_that_cannot_be_reconstructed_is_a_result(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign")
+    with h5py.File(campaign / "raw" / "a_2.h5", "r+") as file:
+        file["exchange/data"][...] = 0
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    prediction = json.loads((campaign / "results/try_center/a_2/prediction.json").read_text())
+    assert prediction["verdict"] == "failed"
+    assert "constant" in prediction["reason"]
+    assert (campaign / "results/try_center/a_2/center_of_rotation.txt").read_text() == ""
+    assert resolved(campaign)["a_2"]["source"] in ("neighbours", "series-mean")
+    # a volume of constant frames is refused by its check, so the run says so each time
+    assert "a_2" in (campaign / "results/report/index.html").read_text()
+
+
+@pytest.mark.parametrize("step", ["try_recon", "predict_cor"])
+def test_job_killed_for_good(tmp_path, step):
+    campaign = new_campaign(tmp_path / "campaign")
+    killing = failing(tmp_path, step, "a_2", KILL)
+    first = snakemake(campaign, environment=killing)
+    assert first.status == 1
+    record = json.loads((campaign / f"results/failed/{step}/a_2.json").read_text())
+    assert "killed" in record["reason"]
+    assert [path.name for path in campaign.glob("results/failed/*/*")] == ["a_2.json"]
+    assert "a_2" in (campaign / "results/report/index.html").read_text()
+    assert volumes(campaign) == set()
+
+    second = snakemake(campaign, environment=killing)
+    assert second.status == 0, second.text
+    assert f"{step}:a_2" not in second.jobs
+    assert volumes(campaign) == set(CORS_PX)
+    assert resolved(campaign)["a_2"]["source"] == "neighbours"
+    assert plan(campaign) == (1, frozenset())
+    assert snakemake(campaign).jobs == frozenset()
+
+    done = CliRunner().invoke(cli, ["retry", "a_2", "-d", str(campaign)])
+    assert done.exit_code == 0
+    third = snakemake(campaign)
+    assert third.status == 0, third.text
+    assert f"{step}:a_2" in third.jobs
+    assert resolved(campaign)["a_2"]["source"] == "auto"
+    assert plan(campaign) == (0, frozenset())
+
+
+def test_record_is_void_once_the_raw_file_is_replaced(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign")
+    assert snakemake(campaign, environment=failing(tmp_path, "try_recon", "a_2", KILL)).status == 1
+    make_scan(campaign, "a_2", CORS_PX["a_2"], seed=3)
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert "try_recon:a_2" in run.jobs
+
+
+@pytest.mark.parametrize(
+    ("step", "output"),
+    [("full_recon", "results/a_2_rec.h5"), ("export_stack", "results/relion/stacks/a_2.mrcs")],
+)
+@pytest.mark.parametrize("statement", [RAISE, KILL])
+def test_volume_or_stack_that_fails(tmp_path, step, output, statement):
+    campaign = new_campaign(tmp_path / "campaign")
+    first = snakemake(campaign, environment=failing(tmp_path, step, "a_2", statement))
+    assert first.status == 1
+    assert not (campaign / output).exists()
+    expected = set(CORS_PX) - ({"a_2"} if step == "full_recon" else set())
+    assert volumes(campaign) == expected
+    assert "a_2" in (campaign / "results/report/index.html").read_text()
+    status, jobs = plan(campaign)
+    assert f"{step}:a_2" in jobs
+    assert status == (1 if statement == RAISE else 2)
+    second = snakemake(campaign)
+    assert second.status == 0, second.text
+    assert second.jobs == jobs
+    assert plan(campaign) == (0, frozenset())
+
+
+def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "c_1": 47.0, "d_1": 47.0})
+    for name in ("c_1", "d_1"):
+        with h5py.File(campaign / "raw" / f"{name}.h5", "r+") as file:
+            file["exchange/data"][...] = 0
+    run = snakemake(campaign)
+    assert run.status == 1
+    assert volumes(campaign) == set()
+    log = (campaign / "logs/resolve_cor/campaign.log").read_text()
+    assert "c_1" in log
+    assert "d_1" in log
+    assert "tomopipe cor set" in log
+    assert (campaign / "results/inventory.tsv").exists()
+    assert (campaign / "results/report/index.html").exists()
+    assert len(list(campaign.glob("results/try_center/*/prediction.json"))) == 3
+    assert plan(campaign)[0] == 1
+
+    configure(campaign, "resolve_cor", on_missing="skip")
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert volumes(campaign) == {"a_1"}
+    assert "c_1" in (campaign / "results/report/index.html").read_text()
+
+
+def test_cor_by_hand_lets_a_blocked_run_go_on(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "c_1": 47.0})
+    with h5py.File(campaign / "raw" / "c_1.h5", "r+") as file:
+        file["exchange/data"][...] = file["exchange/data"][:1]  # the object does not turn
+    assert snakemake(campaign).status == 1
+    table(campaign, "c_1\tauto\t47.25\t")
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert volumes(campaign) == {"a_1", "c_1"}
+    assert resolved(campaign)["c_1"] == {"cor_px": 47.25, "source": "manual"}
+
+
+def test_run_stopped_by_hand_blames_nobody(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign")
+    environment = failing(tmp_path, "try_recon", "a_2", "time.sleep(60)")
+    process = start(campaign, environment)
+    wait_for(campaign / "logs/status/try_recon/a_2.json")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) != 0
+    assert list(campaign.glob("results/failed/*/*")) == []
+    run = snakemake(campaign, "--rerun-incomplete")
+    assert run.status == 0, run.text
+
+
+def test_kill_9_and_a_rerun_by_the_readme(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign")
+    environment = failing(tmp_path, "full_recon", "a_2", "time.sleep(4)")
+    process = start(campaign, environment)
+    wait_for(campaign / "logs/status/full_recon/a_2.json")
+    process.kill()
+    process.wait(60)
+    # on a workstation the profile has rerun-incomplete
+    assert snakemake(campaign, "--unlock").status == 0
+    profile = str(HOME / "profiles" / "workstation")
+    run = snakemake(campaign, "--profile", profile, "--cores", "2")
+    assert run.status == 0, run.text
+    assert volumes(campaign) == set(CORS_PX)
+    for path in campaign.glob("results/*_rec.h5"):
+        with h5py.File(path) as file:
+            assert file["exchange/data"].shape == (2, 96, 96)
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def start(campaign: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Start a run in a process group of its own."""
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml")),
+        *("--cores", "2"),
+    ]
+    return subprocess.Popen(
+        command,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.1)

@@ -1,0 +1,238 @@
+"""What runs after what, and nothing else: the table of the design, row by row, on real runs.
+
+After every change `tomopipe plan` must name the jobs that then run, and a second call must find
+nothing to do.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+
+from tests.workflow.conftest import (
+    CORS_PX,
+    configure,
+    make_scan,
+    package_with,
+    plan,
+    snakemake,
+    table,
+)
+
+TAIL = {"export_star", "report"}
+
+
+def jobs_of(rule: str, scans=CORS_PX) -> set[str]:
+    return {f"{rule}:{scan}" for scan in scans}
+
+
+def expect(campaign: Path, jobs: set[str], *, pending: bool = False) -> None:
+    """Check plan and run against the jobs, and that the next call finds nothing to do."""
+    planned = plan(campaign)
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert run.jobs == jobs
+    if not pending:
+        assert planned == (2 if jobs else 0, jobs)
+    again = snakemake(campaign)
+    assert (again.status, again.jobs) == (0, frozenset()), again.text
+    assert plan(campaign) == (0, frozenset())
+
+
+def changed(*scans: str) -> set[str]:
+    return jobs_of("full_recon", scans) | jobs_of("sidecar", scans)
+
+
+def test_nothing_changed(finished):
+    run = snakemake(finished)
+    assert (run.status, run.jobs) == (0, frozenset())
+    assert plan(finished) == (0, frozenset())
+
+
+def test_cor_edited_and_the_edit_undone(campaign):
+    jobs = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
+    table(campaign, "a_2\tauto\t50.25\t")
+    expect(campaign, jobs)
+    (campaign / "scans.tsv").unlink()
+    expect(campaign, jobs)
+
+
+def test_edit_that_changes_no_number_reruns_no_volume(campaign):
+    table(campaign, "a_2\tauto\t50.25\t")
+    snakemake(campaign)
+    table(campaign, "a_2\tauto\t50.250\ta remark")
+    expect(campaign, set())
+
+
+def test_file_added(campaign):
+    make_scan(campaign, "a_4", 50.0)
+    chain = {f"{rule}:a_4" for rule in ("try_recon", "predict_cor", "export_stack")}
+    expect(
+        campaign,
+        {"inventory", *chain, "fix_cor:a", "resolve_cor", *changed("a_4"), *TAIL},
+        pending=True,
+    )
+
+
+def test_file_removed(campaign):
+    (campaign / "raw" / "a_3.h5").unlink()
+    expect(campaign, {"inventory", "fix_cor:a", "resolve_cor", *TAIL})
+
+
+def test_file_renamed(campaign):
+    os.rename(campaign / "raw" / "b_2.h5", campaign / "raw" / "b_7.h5")
+    chain = {f"{rule}:b_7" for rule in ("try_recon", "predict_cor", "export_stack")}
+    expect(
+        campaign,
+        {"inventory", *chain, "fix_cor:b", "resolve_cor", *changed("b_7"), *TAIL},
+        pending=True,
+    )
+
+
+def test_undersized_or_broken_file_added(campaign):
+    make_scan(campaign, "a_4", 50.0, n_frames=9)
+    (campaign / "raw" / "b_3.h5").write_text("not HDF5")
+    expect(campaign, {"inventory", "report"})
+
+
+def test_select_no_and_back(campaign):
+    jobs = {"fix_cor:b", "resolve_cor", *TAIL}
+    table(campaign, "b_2\tno\t\t")
+    expect(campaign, jobs)
+    table(campaign, "b_2\tauto\t\t")
+    expect(campaign, jobs)
+
+
+def test_select_yes_on_a_kept_scan(campaign):
+    table(campaign, "b_2\tyes\t\t")
+    expect(campaign, set())
+
+
+def test_select_yes_on_a_skipped_scan(campaign):
+    make_scan(campaign, "a_4", 50.0, n_frames=60)
+    snakemake(campaign)
+    table(campaign, "a_4\tyes\t\t")
+    chain = {f"{rule}:a_4" for rule in ("try_recon", "predict_cor", "export_stack")}
+    expect(campaign, {*chain, "fix_cor:a", "resolve_cor", *changed("a_4"), *TAIL}, pending=True)
+
+
+def test_raw_file_replaced(campaign):
+    make_scan(campaign, "a_3", CORS_PX["a_3"] + 1.5, seed=99)
+    chain = ("try_recon", "predict_cor", "full_recon", "export_stack")
+    jobs = {f"{rule}:a_3" for rule in chain} | {"sidecar:a_3"}
+    expect(campaign, {"inventory", *jobs, "fix_cor:a", "resolve_cor", *TAIL}, pending=True)
+
+
+def test_try_grid(campaign):
+    configure(campaign, "try_recon", width_px=9)
+    run = snakemake(campaign)
+    all_scans = jobs_of("try_recon") | jobs_of("predict_cor")
+    assert run.status == 0
+    assert {*all_scans, "fix_cor:a", "fix_cor:b", "resolve_cor"} <= run.jobs
+    # the grid may move a prediction by a hundredth, and then what hangs on it runs too
+    others = {job.split(":")[0] for job in run.jobs - all_scans}
+    assert others <= {"fix_cor", "resolve_cor", "full_recon", "sidecar", *TAIL}
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_predict_cor_option(campaign):
+    configure(campaign, "predict_cor", min_confidence=0.45)
+    jobs = {*jobs_of("predict_cor"), "fix_cor:a", "fix_cor:b", "resolve_cor"}
+    expect(campaign, jobs, pending=True)
+
+
+def test_preprocess_option(campaign):
+    configure(campaign, "preprocess", darks="none")
+    run = snakemake(campaign)
+    every = ("try_recon", "predict_cor", "full_recon", "export_stack")
+    expected = set().union(*(jobs_of(rule) for rule in every))
+    # flats and darks are part of what the inventory looks for
+    assert {*expected, "fix_cor:a", "fix_cor:b", "resolve_cor", *TAIL} <= run.jobs
+    assert {job.split(":")[0] for job in run.jobs - expected} <= {
+        *("inventory", "fix_cor", "resolve_cor", "sidecar"),
+        *TAIL,
+    }
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_fix_cor_option_without_effect(campaign):
+    configure(campaign, "fix_cor", max_delta_px=40)
+    expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
+
+
+def test_resolve_cor_option_without_effect(campaign):
+    configure(campaign, "resolve_cor", default_px=40.0)
+    expect(campaign, {"resolve_cor"})
+
+
+def test_full_recon_option(campaign):
+    configure(campaign, "full_recon", filter="hann")
+    expect(campaign, {*jobs_of("full_recon"), "report"})
+
+
+def test_export_star_option_that_changes_the_stacks(campaign):
+    configure(campaign, "export_star", binning=2)
+    expect(campaign, {*jobs_of("export_stack"), "export_star"})
+
+
+def test_export_star_option_that_leaves_the_stacks(campaign):
+    configure(campaign, "export_star", hand=1)
+    expect(campaign, {"export_star"})
+
+
+def test_revision_bumped(campaign, tmp_path):
+    """The package of a new version, in which one step has a new revision."""
+    new = package_with(tmp_path, "steps/export_star.py", "REVISION = ", "REVISION = 10 + ")
+    run = snakemake(campaign, environment=new)
+    assert (run.status, run.jobs) == (0, {"export_star"}), run.text
+
+
+def test_comment_in_config_and_touched_code(campaign, tmp_path):
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write("# a comment\n")
+    home = Path(__file__).parents[2]
+    site = tmp_path / "site"
+    shutil.copytree(home / "tomopipe", site / "tomopipe")  # new times and one new line of code
+    with (site / "tomopipe" / "cor.py").open("a") as stream:
+        stream.write("\nNEW_NAME = 1\n")
+    for name in ("Snakefile", "workflow"):
+        copy = shutil.copytree if (home / name).is_dir() else shutil.copy
+        copy(home / name, site / name)
+    shutil.copytree(home / "profiles", site / "profiles")
+    run = snakemake(
+        campaign, "--snakefile", str(site / "Snakefile"), environment={"PYTHONPATH": str(site)}
+    )
+    assert (run.status, run.jobs) == (0, frozenset()), run.text
+
+
+@pytest.mark.parametrize(
+    ("path", "jobs"),
+    [
+        ("raw/a_1.cor.json", {"sidecar:a_1"}),
+        ("results/a_1_rec.h5", {"full_recon:a_1", "report"}),
+        ("results/relion/stacks/a_1.mrcs", {"export_stack:a_1", "export_star"}),
+        ("results/cor.json", {"resolve_cor"}),
+        (
+            "results/try_center/a_1/center_of_rotation.txt",
+            {"predict_cor:a_1", "fix_cor:a", "resolve_cor"},
+        ),
+        ("results/try_center/a_1/prediction.json", {"predict_cor:a_1", "fix_cor:a", "resolve_cor"}),
+    ],
+)
+def test_result_deleted(campaign, path, jobs):
+    (campaign / path).unlink()
+    expect(campaign, jobs, pending=any(job.startswith("predict") for job in jobs))
+    assert (campaign / path).exists()
+
+
+def test_cor_of_a_series_mean_moves_with_its_donor(campaign):
+    """A scan filled from the series hangs on the edit of another one."""
+    path = campaign / "raw" / "b_1.h5"
+    with h5py.File(path, "r+") as file:
+        file["exchange/data"][...] = 1000  # no COR can be found in it
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    table(campaign, "b_2\tauto\t44.5\t")
+    expect(campaign, {"fix_cor:b", "resolve_cor", *changed("b_1", "b_2"), *TAIL})

@@ -1,0 +1,146 @@
+"""A campaign through a real SLURM: first run, an edited COR, memory kills, groups."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import (
+    CORS_PX,
+    HOME,
+    Run,
+    failing,
+    job_names,
+    new_campaign,
+    plan,
+    table,
+)
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def cluster(tmp_path) -> dict[str, str]:
+    """An environment whose home has no profile of anybody."""
+    return {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / ".config")}
+
+
+def init(campaign: Path, environment: dict[str, str]) -> None:
+    """Let `tomopipe init` write the profile, and make its waits those of a test cluster."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tomopipe", "init", str(campaign)),
+            *("--partition", "cpu", "--account", ""),
+        ],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "profile.yaml" in done.stdout
+    for path in (
+        campaign / "slurm" / "profile.yaml",
+        Path(environment["XDG_CONFIG_HOME"], "snakemake", "slurm", "profile.yaml"),
+    ):
+        text = path.read_text()
+        assert "slurm_partition: cpu" in text
+        text = re.sub(r"(before-status-checks): 20", r"\1: 3", text)
+        path.write_text(text.replace("latency-wait: 60", "latency-wait: 5"))
+
+
+def run_slurm(campaign: Path, environment: dict[str, str], *arguments: str) -> Run:
+    """Run as the README says: `snakemake --profile slurm`, from any folder."""
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--profile", "slurm", "--directory", str(campaign)),
+        *("--configfile", str(campaign / "config.yaml"), *arguments),
+    ]
+    done = subprocess.run(
+        command,
+        env=os.environ | environment,
+        cwd=HOME,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    text = done.stdout + done.stderr
+    return Run(done.returncode, frozenset(job_names(text)), text)
+
+
+def submissions(text: str) -> int:
+    return len(set(re.findall(r"SLURM jobid (\d+)", text)))
+
+
+def test_campaign_and_an_edited_cor(tmp_path, cluster):
+    campaign = new_campaign(tmp_path / "my campaign")
+    init(campaign, cluster)
+    first = run_slurm(campaign, cluster)
+    assert first.status == 0, first.text
+    assert {path.name for path in campaign.glob("results/*_rec.h5")} == {
+        f"{scan}_rec.h5" for scan in CORS_PX
+    }
+    # 5 scans: try and predict of all in one group, the stacks in one, a volume each
+    assert submissions(first.text) == 1 + 1 + len(CORS_PX)
+
+    assert run_slurm(campaign, cluster).jobs == frozenset()
+    table(campaign, "a_2\tauto\t50.25\t")
+    planned = plan(campaign)
+    edited = run_slurm(campaign, cluster)
+    expected = {
+        *("fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar:a_2", "export_star", "report")
+    }
+    assert edited.status == 0, edited.text
+    assert edited.jobs == expected
+    assert planned == (2, expected)
+    assert submissions(edited.text) == 1
+    assert run_slurm(campaign, cluster).jobs == frozenset()
+
+
+def test_volume_killed_for_memory_comes_back_with_more(tmp_path, cluster):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
+    init(campaign, cluster)
+    # holds more than the first attempt asks for, and less than the second
+    hungry = failing(
+        tmp_path,
+        "full_recon",
+        "a_1",
+        "waste = bytearray(b'x') * int(os.environ['TOMOPIPE_TEST_WASTE']); time.sleep(4)",
+    )
+    asked_mb = asked_memory(campaign)
+    environment = cluster | hungry | {"TOMOPIPE_TEST_WASTE": str(int(1.3e6 * asked_mb))}
+    run = run_slurm(campaign, environment)
+    assert run.status == 0, run.text
+    assert (campaign / "results" / "a_1_rec.h5").exists()
+    asked = [int(found) for found in re.findall(r"mem_mb=(\d+)", full_recon_part(run.text))]
+    assert f"{2 * asked_mb}" in run.text
+    assert asked_mb in asked
+
+
+def asked_memory(campaign: Path) -> int:
+    from tomopipe.steps.full_recon import memory_mb
+
+    return memory_mb(91, 96, 1)
+
+
+def full_recon_part(text: str) -> str:
+    return text[text.index("rule full_recon:") :]
+
+
+def test_killed_job_in_a_group_is_blamed_alone(tmp_path, cluster):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5, "a_3": 49.0})
+    init(campaign, cluster)
+    killing = failing(tmp_path, "try_recon", "a_2", "os.kill(os.getpid(), 9)")
+    first = run_slurm(campaign, cluster | killing, "--retries", "0")
+    assert first.status == 1
+    records = [path.relative_to(campaign) for path in campaign.glob("results/failed/*/*.json")]
+    assert records == [Path("results/failed/try_recon/a_2.json")]
+    second = run_slurm(campaign, cluster | killing)
+    assert second.status == 0, second.text
+    resolved = json.loads((campaign / "results" / "cor.json").read_text())
+    assert resolved["a_2"]["source"] == "neighbours"
+    assert set(resolved) == {"a_1", "a_2", "a_3"}

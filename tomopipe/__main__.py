@@ -1,0 +1,5 @@
+"""``python -m tomopipe``."""
+
+from tomopipe.cli import app
+
+app()
