@@ -247,6 +247,24 @@ def test_data_as_a_group_and_exchange_as_a_dataset(tmp_path):
     assert "no /exchange/data" in reason_of(tmp_path / "dataset.h5")
 
 
+def test_a_shape_beyond_reason_is_not_believed(tmp_path):
+    def change(file):
+        del file[DATA]
+        file.create_dataset(DATA, (2**36, N_ROWS, N_COLS), "u1", chunks=(1, N_ROWS, N_COLS))
+
+    assert "has shape (68719476736, 3, 5)" in reason_of(write(tmp_path / "a.h5", change))
+
+
+def test_a_damaged_dataset_is_not_a_missing_one(tmp_path):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path) as file:
+        at = h5py.h5o.get_info(file[DATA].id).addr
+    content = bytearray(path.read_bytes())
+    content[at : at + 16] = b"\xff" * 16
+    path.write_bytes(content)
+    assert reason_of(path) == f"{path}: /exchange/data is damaged; copy the file again"
+
+
 def test_an_unknown_compression_is_named(tmp_path):
     path = write(tmp_path / "a.h5", chunks=(1, N_ROWS, N_COLS), compression="gzip")
     # The message of filter 1 (deflate) in the object header, made filter 31999 of nobody.

@@ -28,6 +28,7 @@ __all__ = ["Metadata", "Scan", "StillWrittenError", "incomplete", "open_scan", "
 NO_THETA = "no theta: linspace(0, 180) assumed"
 _DATA, _FLATS, _DARKS = "/exchange/data", "/exchange/data_white", "/exchange/data_dark"
 _THETA = "/exchange/theta"
+_LONGEST = 10_000_000  # along any axis; damaged files claim more than memory holds
 Path = str | os.PathLike[str]
 
 
@@ -231,17 +232,19 @@ def _dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
         link = _link(file, name)
         if link is None:
             return None
-        raise ScanError(f"{path}: {name} is a link to {link}, which cannot be opened") from error
+        raise ScanError(f"{path}: {name} {link}") from error
     if not isinstance(found, h5py.Dataset):
         raise ScanError(f"{path}: {name} is a group; expected a dataset")
     if found.shape is None or found.dtype.kind not in "uif":
         raise ScanError(f"{path}: {name} has type {found.dtype}; expected whole numbers or floats")
+    if max(found.shape, default=0) > _LONGEST:
+        raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
     _check_filters(found, path)
     return found
 
 
 def _link(file: "h5py.File", name: str) -> str | None:
-    """Say where a name that cannot be opened leads to; None if it is not there at all."""
+    """Say why a name cannot be opened; None if it is not there at all."""
     import h5py
 
     for part in (name.rpartition("/")[0], name):
@@ -250,10 +253,10 @@ def _link(file: "h5py.File", name: str) -> str | None:
         except (KeyError, OSError):
             return None
         if isinstance(link, h5py.ExternalLink):
-            return f"{link.filename}:{link.path}"
+            return f"is a link to {link.filename}:{link.path}, which cannot be opened"
         if isinstance(link, h5py.SoftLink):
-            return str(link.path)
-    return f"{name} (broken)" if link is not None else None
+            return f"is a link to {link.path}, which cannot be opened"
+    return "is damaged; copy the file again" if link is not None else None
 
 
 def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:

@@ -1,0 +1,303 @@
+"""The inventory: every file is a row, sound or with its first reason."""
+
+import logging
+import os
+import threading
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from tomopipe.io.tables import read_tsv
+from tomopipe.series import split_name
+from tomopipe.steps import inventory as module
+from tomopipe.steps.inventory import COLUMNS, inventory
+
+N_ROWS, N_COLS = 2, 8
+LONG_AGO = (1e9, 1e9)
+
+
+def write(path, n_angles=40, *, theta=None, span_deg=180.0, written=None, dtype="u2"):
+    """Write a scan; theta "none" leaves it out, `written` frames of the shape claimed."""
+    with h5py.File(path, "w") as file:
+        shape = (n_angles, N_ROWS, N_COLS)
+        data = file.create_dataset("exchange/data", shape, dtype, chunks=(1, N_ROWS, N_COLS))
+        data[:written] = 100
+        file["exchange/data_white"] = np.full((2, N_ROWS, N_COLS), 200, dtype)
+        file["exchange/data_dark"] = np.zeros((2, N_ROWS, N_COLS), dtype)
+        if not isinstance(theta, str):
+            angles = np.linspace(0, span_deg, n_angles) if theta is None else theta
+            file["exchange/theta"] = angles
+    os.utime(path, LONG_AGO)
+
+
+def entry(path, **changes):
+    series, index = split_name(path.stem)
+    found = {"scan": path.stem, "path": str(path), "series": series, "index": index, "reason": ""}
+    return found | changes
+
+
+def take(folder, entries=None, **options):
+    """Run the step on the files of a folder; return rows by name."""
+    entries = [entry(path) for path in sorted(folder.glob("*.h5"))] if entries is None else entries
+    options = {"series_pattern": "unused", "min_fraction": 0.5, **options}
+    rows = inventory(entries, folder / "results" / "inventory.tsv", **options)
+    return {row["scan"]: row for row in rows}
+
+
+def kept(rows):
+    return {name: row["keep"] for name, row in rows.items()}
+
+
+def test_rows_and_table(tmp_path):
+    write(tmp_path / "b_10.h5")
+    write(tmp_path / "b_9.h5", theta="none")
+    write(tmp_path / "a.h5", 20, dtype="f4")
+    refused = entry(tmp_path / "b_1,5.h5", reason="the name has a ,")
+    rows = take(tmp_path, [*(entry(p) for p in tmp_path.glob("*.h5")), refused])
+    assert list(rows) == ["a", "b_9", "b_10", "b_1,5"]  # b_1,5 is series "b_1,"
+    assert rows["b_10"] == {
+        "scan": "b_10", "path": str(tmp_path / "b_10.h5"), "series": "b", "index": 10,
+        "n_angles": 40, "n_rows": 2, "n_cols": 8, "bytes": 40 * 2 * 8 * 2,
+        "keep": True, "reason": "", "warnings": "",
+    }  # fmt: skip
+    assert rows["b_9"]["keep"]
+    assert rows["b_9"]["warnings"] == "no theta: linspace(0, 180) assumed"
+    assert rows["b_1,5"]["keep"] is False
+    assert rows["b_1,5"]["reason"] == "the name has a ,"
+    table = read_tsv(tmp_path / "results" / "inventory.tsv", COLUMNS)
+    assert tuple(table[0]) == COLUMNS
+    assert [(row["scan"], row["keep"], row["n_cols"]) for row in table] == [
+        ("a", "true", "8"), ("b_9", "true", "8"), ("b_10", "true", "8"), ("b_1,5", "false", ""),
+    ]  # fmt: skip
+
+
+def test_equal_indices_are_in_order_of_name_and_two_of_one_name_are_both_rows(tmp_path):
+    for name in ("s_01", "s-1", "s_2"):
+        write(tmp_path / f"{name}.h5")
+    twice = "two files have this name"
+    entries = [entry(path) for path in tmp_path.glob("*.h5")]
+    entries += [entry(tmp_path / folder / "s_3.h5", reason=twice) for folder in ("y", "x")]
+    output = tmp_path / "inventory.tsv"
+    rows = inventory(entries, output, series_pattern="", min_fraction=0.5)
+    assert [row["scan"] for row in rows] == ["s-1", "s_01", "s_2", "s_3", "s_3"]
+    assert [row["reason"] for row in rows][3:] == [twice, twice]
+    assert rows[3]["path"] < rows[4]["path"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: write(path, 20, theta=np.arange(90.0)), "aborted: 20 frames for 90 angles"),
+        (
+            lambda path: write(path, 40, theta=np.full(40, np.nan)),
+            "/exchange/theta: 40 of 40 angles not",
+        ),
+        (lambda path: write(path, 40, written=10), "aborted: the first 10 of 40 frames"),
+        (lambda path: write(path, 40, written=0), "aborted: the first 0 of 40 frames"),
+        (lambda path: write(path, 19), "undersized: 608 bytes, less than 0.5 of the 1280 of its"),
+    ],
+    ids=["2 longer theta", "2 angles", "3 part", "3 nothing", "4 undersized"],
+)
+def test_the_first_rule_that_fails_is_the_reason(tmp_path, make, reason):
+    for index in range(3):
+        write(tmp_path / f"s_{index}.h5")
+    make(tmp_path / "s_3.h5")
+    rows = take(tmp_path)
+    assert kept(rows) == {"s_0": True, "s_1": True, "s_2": True, "s_3": False}
+    assert rows["s_3"]["reason"].startswith(reason)
+    assert rows["s_3"]["n_cols"] == N_COLS  # `select: yes` can bring it back
+
+
+def test_half_the_size_is_kept(tmp_path):
+    for index, n_angles in enumerate((40, 40, 20, 19)):
+        write(tmp_path / f"s_{index}.h5", n_angles)
+    assert list(kept(take(tmp_path)).values()) == [True, True, True, False]
+    assert list(kept(take(tmp_path, min_fraction=0.4)).values()) == [True] * 4
+
+
+def sizes_kept(folder, *scans):
+    """Write one series of (n_angles, options of write); return which are kept."""
+    for index, (n_angles, options) in enumerate(scans):
+        write(folder / f"s_{index}.h5", n_angles, **options)
+    return [int(keep) for keep in kept(take(folder)).values()]
+
+
+@pytest.mark.parametrize(
+    ("scans", "expected"),
+    [
+        ([(40, {}), (40, {}), (9, {}), (13, {}), (5, {}), (17, {})], [1, 1, 0, 0, 0, 0]),
+        ([(40, {}), (9, {}), (13, {}), (5, {})], [1, 0, 0, 0]),
+        ([(200, {}), (40, {}), (40, {}), (40, {})], [1, 1, 1, 1]),
+        ([(40, {}), (15, {})], [1, 0]),
+        ([(15, {})], [1]),
+        ([(40, {}), *[(15, {"span_deg": 65})] * 4], [1, 0, 0, 0, 0]),
+        ([(720, {"span_deg": 360}), *[(181, {})] * 3], [1, 1, 1, 1]),
+        ([(40, {"span_deg": 120}), (40, {"span_deg": 120}), (8, {})], [1, 1, 0]),
+        ([*[(40, {"span_deg": 120})] * 2, *[(15, {"span_deg": 45})] * 3], [1, 1, 0, 0, 0]),
+        ([*[(9, {"theta": np.linspace(0, 180, 40)})] * 3, (12, {})], [0, 0, 0, 0]),
+        ([(40, {"written": 3}), (40, {"written": 5}), (12, {})], [0, 0, 0]),
+        ([(40, {"theta": "none"}), (40, {"theta": "none"}), (9, {"theta": "none"})], [1, 1, 0]),
+    ],
+    ids=[
+        "most aborted", "one complete", "one oversized", "pair", "single",
+        "aborted at one frame", "one whole turn", "limited angle", "limited and aborted",
+        "all aborted by theta", "never written", "no theta",
+    ],
+)  # fmt: skip
+def test_undersized_in_its_series(tmp_path, scans, expected):
+    assert sizes_kept(tmp_path, *scans) == expected
+
+
+def test_series_do_not_judge_each_other(tmp_path):
+    write(tmp_path / "a_1.h5", 400)
+    write(tmp_path / "b_1.h5", 20)
+    assert all(kept(take(tmp_path)).values())
+
+
+def test_refused_and_broken_files_do_not_judge_the_others(tmp_path):
+    write(tmp_path / "s_1.h5", 20)
+    write(tmp_path / "s_2.h5", 400)
+    (tmp_path / "s_3.h5").write_text("x" * 100_000)
+    entries = [entry(path) for path in sorted(tmp_path.glob("*.h5"))]
+    entries[1]["reason"] = "refused"
+    assert kept(take(tmp_path, entries)) == {"s_1": True, "s_2": False, "s_3": False}
+
+
+def test_any_file_is_a_row(tmp_path, caplog):
+    write(tmp_path / "good_1.h5")
+    (tmp_path / "text.h5").write_text("not HDF5")
+    (tmp_path / "empty.h5").touch()
+    (tmp_path / "folder.h5").mkdir()
+    (tmp_path / "dangling.h5").symlink_to("gone")
+    os.mkfifo(tmp_path / "pipe.h5")
+    whole = (tmp_path / "good_1.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["entry/data"] = 1
+    (tmp_path / os.fsdecode(b"n\xe9 \xff $x 'y'.h5")).write_text("name that is not UTF-8")
+    entries = [entry(path) for path in tmp_path.glob("*.h5")]
+    entries += [entry(tmp_path / "gone.h5"), entry(tmp_path / ("x" * 300 + ".h5"))]
+    for path in tmp_path.glob("*.h5"):
+        if path.is_file():
+            os.utime(path, LONG_AGO)
+    with caplog.at_level(logging.INFO):
+        rows = take(tmp_path, entries)
+    assert len(rows) == 11
+    assert [name for name, row in rows.items() if row["keep"]] == ["good_1"]
+    starts = {
+        "text": "not an HDF5 file", "empty": "empty file", "folder": "a folder",
+        "dangling": "dangling symbolic link to gone", "pipe": "not a regular file",
+        "cut": "truncated HDF5 file", "foreign": "no /exchange/data", "gone": "no such file",
+    }  # fmt: skip
+    for name, start in starts.items():
+        assert rows[name]["reason"].startswith(start)
+        assert rows[name]["n_cols"] is rows[name]["bytes"] is None
+        assert f"{name} ({tmp_path / name}.h5) is skipped: {start}" in caplog.text
+    assert "1 of 11 scans kept" in caplog.text
+    assert len(read_tsv(tmp_path / "results" / "inventory.tsv", COLUMNS)) == 11
+
+
+def test_an_unforeseen_error_is_a_reason(tmp_path, monkeypatch):
+    write(tmp_path / "a_1.h5")
+
+    def fail(*_args, **_options):
+        raise RecursionError("too deep\nby far")
+
+    monkeypatch.setattr(module, "read_metadata", fail)
+    assert take(tmp_path)["a_1"]["reason"] == "cannot be read (RecursionError: too deep by far)"
+
+
+def test_flats_elsewhere(tmp_path):
+    write(tmp_path / "s_1.h5")
+    with h5py.File(tmp_path / "s_1.h5", "r+") as file:
+        del file["exchange/data_white"]
+    os.utime(tmp_path / "s_1.h5", LONG_AGO)
+    assert "no /exchange/data_white" in take(tmp_path)["s_1"]["reason"]
+    assert take(tmp_path, flats="none")["s_1"]["keep"]
+    gone = str(tmp_path / "gone.h5")
+    assert take(tmp_path, flats=gone)["s_1"]["reason"] == f"{gone}: no such file"
+
+
+@pytest.mark.parametrize("how", ["grows", "in place"])
+def test_a_file_that_changes_is_still_written_and_there_is_one_pause(tmp_path, monkeypatch, how):
+    for index in range(4):
+        write(tmp_path / f"s_{index}.h5")
+        os.utime(tmp_path / f"s_{index}.h5")  # just now, but only the last one changes
+    path = tmp_path / "s_3.h5"
+    pauses = []
+
+    def change_while_asleep(pause_s):
+        pauses.append(pause_s)
+        if how == "grows":
+            with open(path, "ab") as stream:
+                stream.write(b"\0" * 100)
+            status = path.stat()
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        else:
+            os.utime(path, (time.time() + 2,) * 2)
+
+    monkeypatch.setattr(module.time, "sleep", change_while_asleep)
+    rows = take(tmp_path)
+    assert [row["reason"] for row in rows.values()] == ["", "", "", "still written"]
+    assert rows["s_3"]["n_cols"] is None
+    assert len(pauses) == 1
+    assert 0 < pauses[0] <= 1
+
+
+def test_a_real_writer_is_noticed_and_a_finished_one_is_not(tmp_path):
+    write(tmp_path / "done_1.h5")
+    write(tmp_path / "slow_1.h5")
+    os.utime(tmp_path / "done_1.h5")
+    stop = threading.Event()
+
+    def keep_writing():
+        while not stop.wait(0.1):
+            with open(tmp_path / "slow_1.h5", "ab") as stream:
+                stream.write(b"\0" * 100)
+
+    os.utime(tmp_path / "slow_1.h5")
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        rows = take(tmp_path)
+    finally:
+        stop.set()
+        writer.join()
+    assert {name: row["reason"] for name, row in rows.items()} == {
+        "done_1": "",
+        "slow_1": "still written",
+    }
+
+
+def test_no_pause_without_a_recent_file(tmp_path, monkeypatch):
+    write(tmp_path / "s_1.h5")
+    monkeypatch.setattr(module.time, "sleep", None)
+    assert take(tmp_path)["s_1"]["keep"]
+
+
+def test_a_thousand_files_in_seconds(tmp_path):
+    write(tmp_path / "s_0000.h5")
+    content = (tmp_path / "s_0000.h5").read_bytes()
+    for index in range(1, 1000):
+        path = tmp_path / f"s_{index:04d}.h5"
+        path.write_bytes(content)
+        os.utime(path, LONG_AGO)
+    start_s = time.process_time()
+    rows = take(tmp_path)
+    took_s = time.process_time() - start_s
+    assert sum(row["keep"] for row in rows.values()) == 1000
+    assert took_s < 8  # about 1.2 s of CPU time; a pause or a process per file would not fit
+
+
+def test_the_table_is_the_same_each_time(tmp_path):
+    write(tmp_path / "s_1.h5")
+    (tmp_path / "s_2.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\xff" * 100)
+    os.utime(tmp_path / "s_2.h5", LONG_AGO)
+    texts = []
+    for _ in range(2):
+        take(tmp_path)
+        texts.append((tmp_path / "results" / "inventory.tsv").read_bytes())
+    assert texts[0] == texts[1]
+    assert b"broken HDF5 file" in texts[0]

@@ -1,0 +1,214 @@
+"""Open every file of the campaign once and judge it; of pixels, nothing is read."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import Metadata, StillWrittenError, incomplete, read_metadata
+from tomopipe.io.hdf5 import one_line
+from tomopipe.io.tables import write_tsv
+from tomopipe.series import reference_size
+
+REVISION = 1  # bump when results change
+COLUMNS = (
+    "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
+    "warnings",
+)  # fmt: skip
+STILL_WRITTEN = "still written"
+
+_RECENT_S = 60.0
+_BETWEEN_LOOKS_S = 1.0
+_REPORT_EVERY_S = 5.0
+# HDF5 serves one thread at a time; meanwhile the others wait for a file server's answers to the
+# checks before it. On a local disk they make no difference.
+_THREADS = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of one file; `meant_bytes` and `span_deg` serve its series."""
+
+    reason: str = ""
+    shape: tuple[int, int, int] | None = None
+    data_bytes: int = 0
+    meant_bytes: int = 0
+    span_deg: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+def inventory(
+    entries: Sequence[dict[str, Any]],
+    output: str | os.PathLike[str],
+    *,
+    series_pattern: str,
+    min_fraction: float,
+    flats: str | None = None,
+    darks: str | None = None,
+) -> list[dict[str, Any]]:
+    """Write one row per file: series, index, shape, and whether the scan is sound.
+
+    A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
+    written, (4) is not undersized in its series; the first reason that fails is written down. Shape
+    and size are empty where (1) fails or the file is still written: such a scan cannot be used even
+    by hand.
+
+    Parameters
+    ----------
+    entries : sequence of dict
+        `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the name was
+        refused when the campaign was read, or "".
+    output : path-like
+        The table to write, columns `COLUMNS`, in order of series, index, name; `bytes` is frames x
+        rows x columns x item size.
+    series_pattern : str
+        Already applied in `entries`; here so that the options of the step are those of the config.
+    min_fraction : float
+        Smallest size kept, as a fraction of the reference size of the series.
+    flats, darks : str or None
+        As in `tomopipe.io.exchange.read_metadata`.
+
+    Returns
+    -------
+    list of dict
+        The rows; `keep` is a bool, shape and size are int or None.
+    """
+    paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
+    looks = _look_at_all(paths, flats, darks)
+    members: dict[str, list[_Look]] = {}
+    for entry in entries:
+        if not entry["reason"]:
+            members.setdefault(entry["series"], []).append(looks[entry["path"]])
+    references = {
+        series: _reference_bytes(series_looks) for series, series_looks in members.items()
+    }
+    rows = [
+        _row(entry, looks.get(entry["path"]), references.get(entry["series"], 0.0), min_fraction)
+        for entry in sorted(entries, key=lambda e: (e["series"], e["index"], e["scan"], e["path"]))
+    ]
+    for row in rows:
+        if not row["keep"]:
+            log.warning("%s (%s) is skipped: %s", row["scan"], row["path"], row["reason"])
+        elif row["warnings"]:
+            log.warning("%s (%s): %s", row["scan"], row["path"], row["warnings"])
+    log.info("%d of %d scans kept", sum(row["keep"] for row in rows), len(rows))
+    write_tsv(rows, COLUMNS, output)
+    return rows
+
+
+def _look_at_all(paths: Sequence[str], flats: str | None, darks: str | None) -> dict[str, _Look]:
+    """Look at each file; those that are changing meanwhile are still written, whatever is seen."""
+    first_s = time.monotonic()
+    before = {path: _state(path) for path in paths if _is_recent(path)}
+    looks: dict[str, _Look] = {}
+    reported_s = first_s
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda path: _look(path, flats, darks), paths)
+        for path, look in zip(paths, found, strict=True):
+            looks[path] = look
+            if time.monotonic() - reported_s > _REPORT_EVERY_S:
+                reported_s = time.monotonic()
+                log.info("%d of %d files looked at", len(looks), len(paths))
+    if before:
+        # One pause for all of them, and only what is left of it.
+        time.sleep(max(0.0, first_s + _BETWEEN_LOOKS_S - time.monotonic()))
+    for path, state in before.items():
+        if _state(path) != state:
+            looks[path] = _Look(STILL_WRITTEN)
+    return looks
+
+
+def _is_recent(path: str) -> bool:
+    """Tell whether a file was modified less than a minute ago, or in the future of this clock."""
+    state = _state(path)
+    return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    """Return size and time: data written in place into reserved space do not grow the file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _look(path: str, flats: str | None, darks: str | None) -> _Look:
+    """Judge a file on its own; whatever it does to the reader is its reason."""
+    try:
+        metadata = read_metadata(path, flats=flats, darks=darks)
+        return _Look(
+            reason=incomplete(metadata),
+            shape=(metadata.n_angles, metadata.n_rows, metadata.n_cols),
+            data_bytes=metadata.data_bytes,
+            meant_bytes=_meant_bytes(metadata),
+            span_deg=_span_deg(metadata.theta_deg),
+            warnings=metadata.warnings,
+        )
+    except StillWrittenError:
+        return _Look(STILL_WRITTEN)
+    except ScanError as error:
+        return _Look(str(error).removeprefix(f"{path}: "))
+    except Exception as error:
+        return _Look(f"cannot be read ({type(error).__name__}: {one_line(error)})")
+
+
+def _meant_bytes(metadata: Metadata) -> int:
+    """Return the size the scan was to have: an aborted one may still list all its angles."""
+    n_theta = 0 if metadata.theta_deg is None else len(metadata.theta_deg)
+    return metadata.data_bytes // metadata.n_angles * max(metadata.n_angles, n_theta)
+
+
+def _span_deg(theta_deg: NDArray[np.float64] | None) -> float:
+    """Return the range of angles, the last step included; 0 if unknown."""
+    finite = np.zeros(0) if theta_deg is None else theta_deg[np.isfinite(theta_deg)]
+    return float(np.ptp(finite)) * len(finite) / (len(finite) - 1) if len(finite) > 1 else 0.0
+
+
+def _reference_bytes(looks: Sequence[_Look]) -> float:
+    """Return the size of a complete scan of a series.
+
+    All files that open take part with the size they were meant to have, those skipped by rules 2
+    and 3 too: they are the best witnesses of it in a series of which most was aborted. Left out are
+    those whose angles show that they stop early (less than half a turn, and clearly less than the
+    largest of the series): aborted at one frame they would confirm each other.
+    """
+    opened = [look for look in looks if look.shape is not None]
+    largest = max(opened, key=lambda look: look.meant_bytes, default=_Look())
+    needed_deg = 0.9 * min(180.0, largest.span_deg)
+    return reference_size(look.meant_bytes for look in opened if look.span_deg >= needed_deg)
+
+
+def _row(
+    entry: dict[str, Any], look: _Look | None, reference_bytes: float, min_fraction: float
+) -> dict[str, Any]:
+    look = _Look(entry["reason"]) if entry["reason"] or look is None else look
+    reason = look.reason
+    if not reason and look.data_bytes < min_fraction * reference_bytes:
+        reason = (
+            f"undersized: {look.data_bytes} bytes, less than {min_fraction:g} of the "
+            f"{reference_bytes:.0f} of its series"
+        )
+    n_angles, n_rows, n_cols = look.shape or (None, None, None)
+    return {
+        "scan": entry["scan"],
+        "path": entry["path"],
+        "series": entry["series"],
+        "index": entry["index"],
+        "n_angles": n_angles,
+        "n_rows": n_rows,
+        "n_cols": n_cols,
+        "bytes": look.data_bytes if look.shape else None,
+        "keep": not reason,
+        "reason": reason,
+        "warnings": "; ".join(look.warnings),
+    }
