@@ -138,6 +138,14 @@ def test_virtual_leaves_nothing_unmapped(tmp_path):
     assert frames_of(path) == hdf5_says(path) == [1, 1, 1, 1, 0, 0]
 
 
+def test_virtual_with_an_absolute_source_in_another_folder(tmp_path):
+    source(tmp_path / "raw" / "s.h5")
+    layout = h5py.VirtualLayout(SHAPE, "u2")
+    layout[...] = h5py.VirtualSource(str(tmp_path / "raw" / "s.h5"), "d", SHAPE)
+    path = virtual(tmp_path / "v.h5", layout)
+    assert frames_of(path) == hdf5_says(path) == [1] * 6
+
+
 def test_virtual_finds_moved_sources_as_hdf5_does(tmp_path):
     source(tmp_path / "old" / "s.h5")
     layout = h5py.VirtualLayout(SHAPE, "u2")

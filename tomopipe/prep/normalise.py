@@ -55,7 +55,8 @@ def normalise(raw: Any, flat: Any, dark: Any, *, minus_log: bool = True) -> Any:
     dark = xp.asarray(dark, dtype=xp.float32)
     gain, dead = _gain(xp, flat, dark)
     dark = xp.where(dead, xp.float32(0), dark)
-    repair = _nearest(_on_host(dead)) if bool(dead.any()) else None
+    dead_here = _on_host(dead)
+    repair = _nearest(dead_here) if dead_here.any() else None
     out = xp.empty(raw.shape, xp.float32)
     # A whole block at once on a GPU; batches that stay in the cache on a CPU.
     step = len(raw) if xp is not np else max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
@@ -66,7 +67,7 @@ def normalise(raw: Any, flat: Any, dark: Any, *, minus_log: bool = True) -> Any:
             xp.multiply(batch, gain, out=batch)
         if repair is not None:
             _apply(xp, batch, repair, empty)
-        _repair_values(xp, batch, _on_host(dead), empty)
+        _repair_values(xp, batch, dead_here, empty)
         if minus_log:
             xp.maximum(batch, xp.float32(MIN_TRANSMISSION), out=batch)
             xp.log(batch, out=batch)
