@@ -1,0 +1,360 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from phantoms import sphere, write_scan
+
+from tomopipe.errors import ScanError
+from tomopipe.io import tiff
+from tomopipe.io.volume import read_mid_planes, read_provenance
+from tomopipe.simulate.phantom import Ellipsoid
+from tomopipe.steps import _stream, full_recon
+from tomopipe.steps.full_recon import memory_mb
+
+full_recon_step, full_recon = full_recon, full_recon.full_recon
+
+MU = 0.01
+COR_PX = 61.3
+BEADS = [sphere(20, -13, 2, 8, 0.02), sphere(-15, 18, 3, 6, 0.02), sphere(5, 30, 2.5, 5, 0.02)]
+# Tall: every row but the ends shows the same disk.
+DISK = Ellipsoid(11.0, -7.0, 2.5, 30.0, 30.0, 4000.0, 0.0, MU)
+
+
+def _scan(tmp_path, **options):
+    options = {"n_cols": 128, "n_rows": 6, "n_angles": 201, "cor_px": COR_PX} | options
+    return write_scan(tmp_path / "scan_001.h5", **({"phantom": BEADS} | options))
+
+
+def _volume(truth, name="scan_001_rec.h5", **options):
+    path = truth.path.with_name(name)
+    full_recon(truth.path, path, **({"cor_px": truth.cor_px, "device": "cpu"} | options))
+    with h5py.File(path) as file:
+        return file["exchange/data"][:]
+
+
+def _centre_of_bead(image, x, y, radius):
+    """Centre of mass of the bead at (x, y), without the rim of the others."""
+    rows, cols = np.indices(image.shape)
+    near = np.hypot(cols - x, rows - y) < 1.6 * radius
+    # From a quarter to three quarters of the value: streaks around and noise inside do not count.
+    level = np.percentile(image[near], 80)
+    weight = np.where(near, (2 * image / level - 0.5).clip(0, 1), 0)
+    return (weight * cols).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
+
+
+def _mean_of_disk(image, x, y, radius):
+    rows, cols = np.indices(image.shape)
+    return float(image[np.hypot(cols - x, rows - y) < 0.8 * radius].mean())
+
+
+SCANS = {
+    "plain": {},
+    "odd width": {"n_cols": 129},
+    "axis far off": {"cor_px": 75.75, "n_cols": 160},
+    "descending": {"theta_deg": np.linspace(180, 0, 201)},
+    "other start": {"theta_deg": np.linspace(33, 213, 201)},
+    "whole turn": {"theta_deg": np.linspace(0, 360, 400, endpoint=False)},
+    "no theta": {"write_theta": False},
+    "contiguous": {"chunks": False},
+    "noise, uint16": {"dtype": np.uint16, "counts": 50000},
+}
+
+
+@pytest.mark.parametrize("options", SCANS.values(), ids=SCANS)
+def test_beads_are_where_they_are(tmp_path, options):
+    truth = _scan(tmp_path, **options)
+    volume = _volume(truth)
+    assert volume.shape == (6, truth.n_cols, truth.n_cols)
+    assert volume.dtype == np.float32
+    for bead in BEADS:
+        image = volume[round(bead.row)]
+        true_px = (truth.n_cols // 2 + bead.x_px, truth.n_cols // 2 - 1 + bead.y_px)
+        found_px = _centre_of_bead(image, *true_px, bead.semi_x_px)
+        np.testing.assert_allclose(found_px, true_px, atol=0.05)
+    assert np.sqrt(((volume - truth.volume()) ** 2).mean()) < 0.0015
+
+
+@pytest.mark.parametrize("binning", [1, 2, 3])
+def test_a_disk_has_its_value_and_place_at_any_binning(tmp_path, binning):
+    truth = _scan(tmp_path, phantom=[DISK])
+    volume = _volume(truth, binning=binning)
+    n = 128 // binning
+    assert volume.shape == (6 // binning, n, n)
+    true_px = (n // 2 + 11 / binning, n // 2 - 1 - 7 / binning)
+    for image in volume:
+        assert _mean_of_disk(image, *true_px, 30 / binning) == pytest.approx(MU, rel=0.01)
+        found_px = _centre_of_bead(image, *true_px, 30 / binning)
+        np.testing.assert_allclose(found_px, true_px, atol=0.05)
+
+
+def test_binned_slices_are_averages_of_rows(tmp_path):
+    bead = sphere(5, -9, 3.0, 9, MU)
+    truth = _scan(tmp_path, phantom=[bead], n_rows=7)
+    volume = _volume(truth, binning=2)
+    assert len(volume) == 3
+    rows, cols = np.indices((64, 64))
+    near = np.hypot(cols - 34.5, rows - 26.5) < 8
+    true = truth.volume().sum(axis=(1, 2))[:6].reshape(3, 2).mean(axis=1) / 4
+    np.testing.assert_allclose(volume[:, near].sum(axis=1), true, rtol=0.01)
+
+
+@pytest.mark.parametrize(("n_rows", "binning", "n_slices"), [(1, 1, 1), (1, 2, 1), (3, 4, 1)])
+def test_few_rows(tmp_path, n_rows, binning, n_slices):
+    truth = _scan(tmp_path, phantom=[DISK], n_rows=n_rows)
+    volume = _volume(truth, binning=binning)
+    assert len(volume) == n_slices
+    n = 128 // binning
+    true_px = (n // 2 + 11 / binning, n // 2 - 1 - 7 / binning)
+    assert _mean_of_disk(volume[0], *true_px, 30 / binning) == pytest.approx(MU, rel=0.01)
+
+
+def test_rows_are_first_and_last_both_included(tmp_path):
+    truth = _scan(tmp_path)
+    whole = _volume(truth)
+    np.testing.assert_array_equal(_volume(truth, "part.h5", rows=[2, 5]), whole[2:6])
+    # Slices ride in pairs through the transforms: another partner, another last bit.
+    np.testing.assert_allclose(_volume(truth, "one.h5", rows=[3, 3]), whole[3:4], atol=1e-7)
+    assert read_provenance(tmp_path / "part.h5")["geometry"]["rows"] == [2, 5]
+
+
+def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
+    truth = _scan(tmp_path, n_rows=37, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
+    whole = _volume(truth)
+    reads = []
+    read_rows = _stream.Scan.read_rows
+    monkeypatch.setattr(
+        _stream.Scan,
+        "read_rows",
+        lambda self, first, last: [reads.append(last - first), read_rows(self, first, last)][1],
+    )
+    monkeypatch.setattr(full_recon_step, "choose_blocks", lambda *_: (16, 16))
+    np.testing.assert_array_equal(_volume(truth, "blocks.h5"), whole)
+    assert reads == [16, 16, 5]
+    monkeypatch.setattr(full_recon_step, "choose_blocks", lambda *_: (4, 4))
+    np.testing.assert_allclose(_volume(truth, "small.h5"), whole, atol=1e-7)
+
+
+class _Shape:
+    dtype = np.dtype(np.uint16)
+
+    def __init__(self, n_angles, n_rows, n_cols, chunks):
+        self.n_angles, self.n_rows, self.n_cols, self.chunks = n_angles, n_rows, n_cols, chunks
+
+
+@pytest.mark.parametrize(
+    ("chunks", "memory_gb", "expected"),
+    [
+        (None, 20, (16, 32)),
+        (None, 2.8, (8, 16)),
+        (None, 0.1, (4, 4)),
+        ((1, 2048, 2048), 60, (16, 2048)),
+        ((1, 24, 2048), 60, (16, 48)),
+        ((1, 48, 2048), 60, (16, 48)),
+        ((1, 96, 2048), 60, (16, 96)),
+        ((1, 2047, 2048), 60, (16, 2048)),
+        ((1, 96, 2048), 3.5, (8, 48)),
+    ],
+)
+def test_blocks_fit_the_memory(chunks, memory_gb, expected):
+    scan = _Shape(3072, 2048, 2048, chunks)
+    lanes, height = _stream.choose_blocks(scan, 1, int(memory_gb * 1e9))
+    assert (lanes, height) == expected
+    needed = _stream.job_bytes(3072, 2048, 2, 1, lanes, height)
+    assert needed <= memory_gb * 1e9 or lanes == 4
+
+
+def test_the_memory_asked_for_is_enough_for_full_blocks():
+    asked = int(memory_mb(3072, 2048) * 0.8e6)
+    assert _stream.choose_blocks(_Shape(3072, 2048, 2048, None), 1, asked) == (16, 32)
+    assert memory_mb(3072, 2048, 2) < 4 * memory_mb(3072, 2048)
+
+
+def test_values_per_cm(tmp_path):
+    truth = _scan(tmp_path, phantom=[DISK], pixel_size_um=2.5)
+    true_px = (32 + 5.5, 31 - 3.5)
+    for name, size_um, found_um in [("file.h5", None, 2.5), ("config.h5", 5.0, 5.0)]:
+        volume = _volume(truth, name, unit="per_cm", pixel_size_um=size_um, binning=2)
+        expected = MU / (found_um * 1e-4)
+        assert _mean_of_disk(volume[0], *true_px, 15) == pytest.approx(expected, rel=0.01)
+        with h5py.File(tmp_path / name) as file:
+            assert file["exchange/data"].attrs["units"] == "1/cm"
+            assert file["exchange/data"].attrs["voxel_size_um"] == 2 * found_um
+
+
+def test_per_cm_needs_the_pixel_size(tmp_path):
+    truth = _scan(tmp_path)
+    with pytest.raises(ScanError, match="per_cm needs the pixel size"):
+        _volume(truth, unit="per_cm")
+
+
+def test_line_integrals_are_taken_as_they_are(tmp_path):
+    truth = _scan(tmp_path, phantom=[DISK])
+    integrals = truth.projections()
+    with h5py.File(truth.path, "r+") as file:
+        file["exchange/data"][:] = integrals
+    volume = _volume(truth, minus_log=False, flats="none", darks="none")
+    assert _mean_of_disk(volume[3], 75, 56, 30) == pytest.approx(MU, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_bad_values_never_reach_the_volume(tmp_path, value):
+    truth = _scan(tmp_path)
+    with h5py.File(truth.path, "r+") as file:
+        file["exchange/data"][5, 2, 40:50] = value
+        file["exchange/data"][17] = value
+        file["exchange/data_white"][:, 3, 7] = 0
+        file["exchange/data_dark"][:, 4, 9] = 1e9
+    assert np.isfinite(_volume(truth)).all()
+
+
+@pytest.mark.parametrize("value", [0, 1000, np.nan])
+def test_data_never_written_are_refused(tmp_path, value):
+    truth = _scan(tmp_path)
+    with h5py.File(truth.path, "r+") as file:
+        file["exchange/data"][:] = value
+    with pytest.raises(ScanError, match="constant frames"):
+        _volume(truth)
+    assert os.listdir(tmp_path) == ["scan_001.h5"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cor_px": 128}, r"COR 128 px is off the detector \(0 to 127\)"),
+        ({"cor_px": np.nan}, "COR nan px is off the detector"),
+        ({"rows": [2, 6]}, r"\[2, 6\] are not rows of this scan \(0 to 5\)"),
+        ({"rows": [3, 2]}, r"\[3, 2\] are not rows"),
+        ({"binning": 200}, "binning 200 is more than the 128 columns"),
+    ],
+)
+def test_options_that_do_not_fit_the_scan(tmp_path, options, message):
+    truth = _scan(tmp_path, n_angles=11)
+    with pytest.raises(ScanError, match=message):
+        _volume(truth, **options)
+    assert os.listdir(tmp_path) == ["scan_001.h5"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"output": "zarr"},
+        {"dtype": "uint8"},
+        {"unit": "per_mm"},
+        {"filter": "rampe"},
+        {"binning": 0},
+        {"rows": "some"},
+    ],
+    ids=str,
+)
+def test_options_that_do_not_exist(tmp_path, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):
+        full_recon(tmp_path / "absent.h5", tmp_path / "out.h5", cor_px=1, **options)
+
+
+def test_provenance_says_it_all(tmp_path):
+    truth = _scan(tmp_path, pixel_size_um=2.5)
+    (tmp_path / "cor.json").write_text(
+        json.dumps({"scan_001": {"cor_px": COR_PX, "source": "manual"}})
+    )
+    steps = []
+    _volume(
+        truth,
+        cor_json=tmp_path / "cor.json",
+        filter="hann",
+        provenance={"campaign": "mine"},
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    found = read_provenance(tmp_path / "scan_001_rec.h5")
+    assert found["raw"] == str(truth.path)
+    assert found["cor"] == {"cor_px": COR_PX, "source": "manual"}
+    assert found["campaign"] == "mine"
+    assert found["parameters"]["filter"] == "hann"
+    assert found["parameters"]["rows"] == "all"
+    assert {"tomopipe", "numpy", "h5py", "python", "array_module"} <= set(found["versions"])
+    assert found["geometry"]["axis_voxel_xy"] == [64, 63]
+    assert steps == [(6, 6)]
+    with h5py.File(tmp_path / "scan_001_rec.h5") as file:
+        assert file["provenance/cor"].attrs["source"] == "manual"
+        assert file["exchange/data"].attrs["units"] == "1/pixel"
+        assert file["exchange/data"].attrs["voxel_size_um"] == 2.5
+
+
+def test_a_scan_that_cor_json_does_not_name_has_no_source(tmp_path):
+    truth = _scan(tmp_path, n_angles=11)
+    (tmp_path / "cor.json").write_text('{"day1_scan_001": {"cor_px": 1, "source": "auto"}}')
+    for name, source in [("scan_001", None), ("day1_scan_001", "auto")]:
+        _volume(truth, cor_json=tmp_path / "cor.json", scan=name)
+        assert read_provenance(tmp_path / "scan_001_rec.h5")["cor"]["source"] == source
+
+
+def test_mid_planes_are_those_of_the_volume(tmp_path):
+    volume = _volume(_scan(tmp_path))
+    planes = read_mid_planes(tmp_path / "scan_001_rec.h5")
+    np.testing.assert_array_equal(planes["mid_xy"], volume[3])
+    np.testing.assert_array_equal(planes["mid_xz"], volume[:, 64])
+    np.testing.assert_array_equal(planes["mid_yz"], volume[:, :, 64])
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [({}, range(6)), ({"rows": [2, 4]}, [2, 3, 4]), ({"binning": 3}, [0, 1])],
+)
+def test_a_tiff_series_has_the_slices_of_the_hdf5(tmp_path, options, numbers):
+    truth = _scan(tmp_path)
+    folder = tmp_path / "scan_001_rec"
+    full_recon(truth.path, folder, cor_px=COR_PX, device="cpu", output="tiff", **options)
+    paths = tiff.slice_paths(folder)
+    assert [path.name for path in paths] == [f"recon_{number:05d}.tiff" for number in numbers]
+    np.testing.assert_array_equal(tiff.read_slices(paths), _volume(truth, **options))
+    assert read_provenance(folder)["cor"]["cor_px"] == COR_PX
+
+
+def test_a_scan_cut_short_is_used_as_far_as_it_goes(tmp_path):
+    truth = _scan(tmp_path, n_angles=401, theta_deg=np.linspace(0, 360, 401), n_frames=201)
+    with pytest.raises(ScanError, match="aborted"):
+        _volume(truth)
+    volume = _volume(truth, partial=True)
+    assert np.sqrt(((volume - truth.volume()) ** 2).mean()) < 0.0015
+
+
+@pytest.mark.parametrize("output", ["h5", "tiff"])
+@pytest.mark.parametrize("where", ["read", "compute", "write"])
+def test_a_failure_leaves_no_volume(tmp_path, monkeypatch, output, where):
+    truth = _scan(tmp_path, n_angles=21)
+
+    def fail(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = {
+        "read": (_stream.Scan, "read_rows"),
+        "compute": (_stream, "reconstruct"),
+        "write": (tiff, "write_slice") if output == "tiff" else (h5py.Dataset, "__setitem__"),
+    }
+    monkeypatch.setattr(*place[where], fail)
+    with pytest.raises(OSError, match="No space left"):
+        full_recon(truth.path, tmp_path / "rec", cor_px=COR_PX, device="cpu", output=output)
+    assert os.listdir(tmp_path) == ["scan_001.h5"]
+
+
+def test_a_killed_job_leaves_no_volume_and_the_next_cleans_up(tmp_path):
+    truth = _scan(tmp_path, n_angles=21)
+    script = (
+        "import os, signal, sys\n"
+        "from tomopipe.steps.full_recon import full_recon\n"
+        "def kill(*_):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "full_recon(sys.argv[1], sys.argv[2], cor_px=61.3, device='cpu', progress=kill)\n"
+    )
+    args = [sys.executable, "-c", script, str(truth.path), str(tmp_path / "scan_001_rec.h5")]
+    assert subprocess.run(args, check=False).returncode == -signal.SIGKILL
+    left = sorted(os.listdir(tmp_path))
+    assert len(left) == 2
+    assert left[0].startswith(".tmp-")
+    _volume(truth)
+    assert sorted(os.listdir(tmp_path)) == ["scan_001.h5", "scan_001_rec.h5"]
