@@ -1,0 +1,286 @@
+"""A fabricated campaign for the tests of the report: small files of every kind, no raw data."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tomopipe.io.tables import write_tsv
+from tomopipe.series import encode_series
+
+INVENTORY = (
+    "scan path series index n_angles n_rows n_cols bytes keep reason warnings".split()  # noqa: SIM905
+)
+FIX = "scan index before_px after_px source flagged reason limit_px neighbours".split()  # noqa: SIM905
+NASTY = '"><script>alert(1)<img src=x onerror=alert(2)>'
+CONFIG = {
+    "campaign": {"scans": ["raw/*.h5"], "results": "results"},
+    "predict_cor": {"methods": ["pairs", "wedge"], "min_confidence": 0.5},
+    "fix_cor": {"max_delta_px": 50.0, "protect_manual": True},
+    "resolve_cor": {"default_px": None, "on_missing": "skip"},
+}
+
+
+def write_json(data, path):
+    """Without the flush to disk of the real one: there are hundreds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, sort_keys=True))
+
+
+@dataclass
+class Made:
+    """A campaign folder and what the report step gets told about it."""
+
+    folder: Path
+    scans: list[dict] = field(default_factory=list)
+    inventory: list[dict] = field(default_factory=list)
+    fixes: dict[str, list[dict]] = field(default_factory=dict)
+    cor: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def page(self) -> Path:
+        return self.results / "report" / "index.html"
+
+    def arguments(self) -> dict:
+        return {
+            "results": self.results,
+            "logs": self.folder / "logs",
+            "campaign_name": "Beamtime 2024-11, zircon & wood",
+            "scans": self.scans,
+            "config": CONFIG,
+            "version": "0.1.0",
+        }
+
+    def scan(self, name, series="bone", index=1, *, select="auto", manual="", keep=True, **row):
+        path = f"raw/{name}.h5"
+        self.scans.append(
+            {
+                "scan": name,
+                "path": path,
+                "series": series,
+                "index": index,
+                "select": select,
+                "manual": manual,
+            }
+        )
+        self.inventory.append(
+            {"scan": name, "path": path, "series": series, "index": index, "keep": keep}
+            | {"n_angles": 901, "n_rows": 512, "n_cols": 1024, "bytes": 945_815_552}
+            | row
+        )
+
+    def predict(
+        self, name, best_px, confidence=0.93, verdict="resolved", method="pairs", reason=""
+    ):
+        accepted = verdict == "resolved" and confidence >= 0.5
+        x = np.linspace(462, 562, 101)
+        rng = np.random.default_rng(len(name))
+        methods = {}
+        for label, width, off in (("pairs", 3.0, 0.0), ("wedge", 8.0, 0.5)):
+            peak = 512 if best_px is None else best_px
+            score = np.exp(-(((x - peak - off) / width) ** 2)) + 0.05 * rng.normal(size=x.size)
+            methods[label] = {
+                "best_cor_px": None if best_px is None else best_px + off,
+                "confidence": confidence,
+                "curve": {"cor_px": x.tolist(), "score": score.tolist()},
+            }
+        write_json(
+            {
+                "best_cor_px": best_px,
+                "cor_px": best_px if accepted else None,
+                "confidence": confidence,
+                "verdict": verdict,
+                "method": method,
+                "reason": reason,
+                "methods": methods if verdict != "failed" else {},
+            },
+            self.results / "try_center" / name / "prediction.json",
+        )
+
+    def fix(self, name, before, after, source, *, series="bone", flagged=False, reason="", near=""):
+        rows = self.fixes.setdefault(series, [])
+        index = next(s["index"] for s in self.scans if s["scan"] == name)
+        rows.append(
+            {"scan": name, "index": index, "before_px": before, "after_px": after}
+            | {"source": source, "flagged": flagged, "reason": reason, "limit_px": "10.00"}
+            | {"neighbours": near}
+        )
+
+    def resolve(self, name, cor_px, source):
+        self.cor[name] = {"cor_px": cor_px, "source": source}
+
+    def volume(self, name, seed=0, n=96):
+        """Write the mid planes alone: all that the report may read. None at n = 0."""
+        if not n:
+            (self.results / f"{name}_rec.h5").touch()
+            return
+        rng = np.random.default_rng(seed)
+        planes = {
+            "mid_xy": disks(n, n, rng),
+            "mid_xz": disks(n // 2, n, rng),
+            "mid_yz": disks(n // 2, n, rng),
+        }
+        with h5py.File(self.results / f"{name}_rec.h5", "w") as file:
+            for plane, values in planes.items():
+                file[f"exchange/{plane}"] = values
+
+    def status(self, step, name, seconds, state="done", start=1_732_000_000.0, **more):
+        status = {"step": step, "key": name, "state": state, "start": start, "host": "node7"}
+        if state != "running":
+            status["end"] = start + seconds
+        write_json(status | more, self.folder / "logs" / "status" / step / f"{name}.json")
+
+    def log(self, step, name, text):
+        path = self.folder / "logs" / step / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def write(self, *, inventory=True, fixes=True, cor=True):
+        if inventory:
+            write_tsv(self.inventory, INVENTORY, self.results / "inventory.tsv")
+        for series, rows in self.fixes.items() if fixes else ():
+            write_tsv(rows, FIX, self.results / "fix_cor" / f"{encode_series(series)}.tsv")
+        if cor:
+            write_json(self.cor, self.results / "cor.json")
+        return self
+
+
+def disks(n_y, n_x, rng):
+    """A few disks of different values, with noise."""
+    y, x = np.mgrid[:n_y, :n_x]
+    values = 0.02 * rng.normal(size=(n_y, n_x)).astype(np.float32)
+    for _ in range(9):
+        cy, cx, r = (
+            rng.uniform(0.2, 0.8) * n_y,
+            rng.uniform(0.2, 0.8) * n_x,
+            rng.uniform(3, n_y / 5),
+        )
+        values += rng.uniform(0.1, 0.5) * ((y - cy) ** 2 + (x - cx) ** 2 < r * r)
+    return np.float32(values * 1e-3)
+
+
+def every_state(folder, *, plane_px=96):
+    """Thirteen scans in every state a finished campaign has, two of them with ugly names."""
+    made = Made(folder)
+    made.results.mkdir(parents=True)
+    for index in range(1, 6):
+        name = f"bone_{index:03d}"
+        made.scan(name, index=index, warnings="no theta: 0 to 180 assumed" if index == 2 else "")
+        drift = 511.25 + 0.4 * index
+        made.predict(name, drift, 0.97 - 0.09 * index)
+        made.fix(name, f"{drift:.2f}", f"{drift:.2f}", "auto")
+        made.resolve(name, round(drift, 2), "auto")
+        made.volume(name, index, plane_px)
+    made.scan("bone_006", index=6)
+    made.predict("bone_006", 548.5, 0.71)
+    far = "35.65 px from the median 512.85 of the series, limit 10.00"
+    made.fix(
+        "bone_006",
+        "548.50",
+        "513.45",
+        "outlier",
+        flagged=True,
+        reason=far,
+        near="bone_005;bone_007",
+    )
+    made.resolve("bone_006", 513.45, "outlier")
+    made.volume("bone_006", 6, plane_px)
+    made.scan("bone_007", index=7, manual="513.65")
+    made.predict("bone_007", 530.0, 0.2, "ambiguous", reason="two peaks of one height")
+    made.fix("bone_007", "513.65", "513.65", "manual")
+    made.resolve("bone_007", 513.65, "manual")
+    made.volume("bone_007", 7, plane_px)
+    made.scan("bone_008", index=8)
+    made.predict("bone_008", None, 0.0, "flat", reason="no contrast in any row")
+    made.fix("bone_008", None, "512.81", "series-mean", reason="no COR, mean of 7 of the series")
+    made.resolve("bone_008", 512.81, "series-mean")
+    made.volume("bone_008", 8, plane_px)
+    made.scan(
+        "bone_009",
+        index=9,
+        keep=False,
+        n_angles=120,
+        reason="120 of 901 frames: the acquisition was aborted",
+    )
+    made.scan("bone_010", index=10, select="no")
+    made.scan(NASTY, series=NASTY, index=0)
+    made.predict(NASTY, 500.25, 0.55, reason=NASTY)
+    made.fix(NASTY, "500.25", "500.25", "auto", series=NASTY)
+    made.resolve(NASTY, 500.25, "auto")
+    made.status("full_recon", NASTY, 3, "failed", error="MemoryError: <b>out of memory</b>")
+    made.log("full_recon", NASTY, "reading rows\nMemoryError: <b>out of memory</b>\n")
+    made.scan("Knochen größe 三_1", series="Knochen größe 三", index=1)
+    made.predict("Knochen größe 三_1", None, 0.0, "failed", reason="constant frames")
+    made.fix(
+        "Knochen größe 三_1",
+        None,
+        None,
+        "",
+        series="Knochen größe 三",
+        reason="no COR, and none in the series to fill it from",
+    )
+    made.scan("wood_1", series="wood", index=1)
+    made.predict("wood_1", 400.0, 0.31, "edge", reason="best at the end of the grid")
+    made.fix(
+        "wood_1",
+        None,
+        None,
+        "",
+        series="wood",
+        reason="no COR, and none in the series to fill it from",
+    )
+    for at, scan in enumerate(made.cor):
+        made.status("try_recon", scan, 10.0 + at, start=1_732_000_000.0 + 60 * at)
+        made.status("predict_cor", scan, 1.5)
+        if scan != NASTY:
+            made.status("full_recon", scan, 125.0 + 10 * at)
+    return made
+
+
+def half_finished(folder):
+    """A campaign in the middle: predictions of some, nothing decided, one job running."""
+    made = every_state(folder)
+    for path in made.results.glob("*_rec.h5"):
+        path.unlink()
+    for name in ("bone_003", "bone_004", "bone_005"):
+        (made.results / "try_center" / name / "prediction.json").unlink()
+    made.status("predict_cor", "bone_003", 0, "running")
+    for path in (folder / "logs/status/full_recon").glob("*.json"):
+        path.unlink()
+    return made.write(fixes=False, cor=False)
+
+
+def large(folder, n_scans=1000, n_volumes=None):
+    """Many scans in ten series; volumes for the first of them."""
+    made = Made(folder)
+    made.results.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for at in range(n_scans):
+        series, index = f"run{at % 10}", at // 10 + 1
+        name = f"{series}_{index:04d}"
+        made.scan(name, series=series, index=index)
+        cor_px = round(512 + 0.02 * index + float(rng.normal(0, 0.3)), 2)
+        made.predict(name, cor_px, round(float(rng.uniform(0.4, 1)), 3))
+        made.fix(name, f"{cor_px:.2f}", f"{cor_px:.2f}", "auto", series=series)
+        made.resolve(name, cor_px, "auto")
+        if n_volumes is None or at < n_volumes:
+            made.volume(name, at, 64)
+        made.status("try_recon", name, float(rng.uniform(5, 20)))
+        made.status("full_recon", name, float(rng.uniform(100, 300)))
+    return made
+
+
+def break_files(folder):
+    """Put rubbish in the place of every file that the report reads; return how many."""
+    broken = [*folder.glob("results/**/*.json"), *folder.glob("results/**/*.tsv")]
+    broken += [*folder.glob("results/*.h5"), *folder.glob("logs/status/*/*.json")]
+    rubbish = [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", json.dumps("text").encode(), b"scan\tcor\n"]
+    for at, path in enumerate(sorted(broken)):
+        path.write_bytes(rubbish[at % len(rubbish)])
+    return len(broken)

@@ -1,0 +1,146 @@
+"""The report step on whole, broken, empty and large campaigns."""
+
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+import report_campaign
+from report_campaign import break_files, every_state, large
+
+from tomopipe.io.volume import new_volume
+from tomopipe.report import pictures
+from tomopipe.steps import report as step
+from tomopipe.steps.report import report
+
+MAX_BYTES_PER_SCAN = 25_000
+PAGE_BYTES = 60_000  # template, style, script, and what is there once
+
+
+def pages_pictures(made):
+    return made.page.read_text(encoding="utf-8").count("<img ")
+
+
+def test_size_of_a_campaign(tmp_path):
+    made = every_state(tmp_path, plane_px=400)
+    rng = np.random.default_rng(0)
+    with h5py.File(made.results / "bone_001_rec.h5", "a") as file:
+        for plane in file["exchange"].values():
+            plane[...] = rng.normal(size=plane.shape)  # pure noise compresses worst
+    made.write()
+    report(made.page, **made.arguments())
+    planes = json.loads((made.page.parent / "pictures.json").read_text())["bone_001"]["pictures"]
+    assert sum(len(p["src"]) for p in planes) < MAX_BYTES_PER_SCAN - 4_000
+    size = made.page.stat().st_size
+    assert 8 * 3 * 500 < size < PAGE_BYTES + MAX_BYTES_PER_SCAN * 8
+    assert not (made.page.parent / "pictures").exists()
+
+
+def test_a_broken_campaign_is_still_reported(tmp_path, caplog):
+    made = every_state(tmp_path).write()
+    n_broken = break_files(tmp_path)
+    report(made.page, **made.arguments())
+    html = made.page.read_text(encoding="utf-8")
+    assert "results/cor.json" in html
+    assert "not readable as JSON" in html
+    assert "bone_001_rec.h5" in html
+    assert html.count('<tr id="') == 13
+    assert pages_pictures(made) == 0
+    assert len(caplog.records) >= n_broken - 8  # each broken small file; volumes are in the page
+
+
+def test_nothing_at_all(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    report(made.page, **made.arguments())
+    html = made.page.read_text(encoding="utf-8")
+    assert "No scans." in html
+    assert "<b>0</b> of 0 predicted" in html
+
+
+def test_bytes_that_are_no_text_make_a_valid_page(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    name = os.fsdecode(b"gr\xfc\xdfe_1")
+    made.scan(name, series="x")
+    report(made.page, **made.arguments())
+    assert "gr��e_1" in made.page.read_bytes().decode("utf-8")
+
+
+@pytest.mark.parametrize("output_format", ["h5", "tiff"])
+def test_real_volumes_show_their_mid_planes(tmp_path, output_format):
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.resolve("a_1", 10.0, "auto")
+    made.write()
+    end = ".h5" if output_format == "h5" else ""
+    values = np.random.default_rng(0).normal(size=(4, 20, 20)).astype(np.float32)
+    path = made.results / f"a_1_rec{end}"
+    with new_volume(path, values.shape, output_format=output_format) as put:
+        put(0, values)
+    report(made.page, **made.arguments())
+    assert pages_pictures(made) == 3
+
+
+def test_raw_data_are_never_opened(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.write()
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
+    (tmp_path / "raw").mkdir()
+    os.symlink(tmp_path / "pipe", tmp_path / "raw" / "a_1.h5")
+    failed = made.results / "failed" / "try_recon" / "a_1.json"
+    report_campaign.write_json({"bytes": 0, "mtime_ns": 0, "reason": "killed"}, failed)
+    report(made.page, **made.arguments())
+    assert "a_1" in made.page.read_text(encoding="utf-8")
+
+
+def test_pictures_are_made_again_only_for_volumes_that_changed(tmp_path, monkeypatch):
+    made = every_state(tmp_path).write()
+    report(made.page, **made.arguments())
+    read = []
+    planes = step.read_mid_planes
+    monkeypatch.setattr(
+        step, "read_mid_planes", lambda path: read.append(path.name) or planes(path)
+    )
+    report(made.page, **made.arguments())
+    assert read == []
+    made.volume("bone_002", seed=99)
+    before = made.page.read_bytes()
+    report(made.page, **made.arguments())
+    assert read == ["bone_002_rec.h5"]
+    assert made.page.read_bytes() != before
+    cache = made.page.parent / "pictures.json"
+    for rubbish in ("{", "[]", json.dumps({"bone_001": 1, "bone_002": {"stamp": None}})):
+        cache.write_text(rubbish)
+        read.clear()
+        report(made.page, **made.arguments())
+        assert len(read) == 8
+
+
+def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "INLINE_SCANS", 20)
+    made = large(tmp_path, n_scans=25).write()
+    report(made.page, **made.arguments())
+    html = made.page.read_text(encoding="utf-8")
+    folder = made.page.parent / "pictures"
+    names = {path.name for path in folder.iterdir()}
+    assert len(names) == 75
+    assert all(f'src="pictures/{name}"' in html for name in names)
+    assert "data:image" not in html
+    (made.results / "run0_0001_rec.h5").unlink()
+    report(made.page, **made.arguments())
+    assert len(list(folder.iterdir())) == 72  # what is not shown does not stay
+    monkeypatch.setattr(pictures, "INLINE_SCANS", 200)
+    report(made.page, **made.arguments())
+    assert not folder.exists()
+    assert made.page.read_text(encoding="utf-8").count("data:image/webp") == 72
+
+
+def test_a_thousand_scans(tmp_path):
+    """Size per scan as promised; speed is told by the time this test takes."""
+    made = large(tmp_path, n_scans=1000, n_volumes=0).write()
+    report(made.page, **made.arguments())
+    assert made.page.stat().st_size < 1000 * 8_000
+    html = made.page.read_text(encoding="utf-8")
+    assert html.count('<tr id="') == 1000
+    assert "1000</b> of 1000 COR resolved" in html

@@ -1,0 +1,43 @@
+"""`tomopipe report` on a campaign folder."""
+
+import yaml
+from report_campaign import every_state
+from typer.testing import CliRunner
+
+from tomopipe.cli import cli
+
+
+def campaign_folder(folder):
+    made = every_state(folder, plane_px=48).write()
+    (folder / "config.yaml").write_text(yaml.safe_dump({"campaign": {"scans": ["raw/*.h5"]}}))
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\nbone_010\tno\t\t\n")
+    raw = folder / "raw"
+    raw.mkdir()
+    for scan in made.scans:
+        (raw / f"{scan['scan']}.h5").write_bytes(b"not HDF5: the report does not look")
+    return made
+
+
+def test_report_writes_the_page_and_says_where(tmp_path):
+    made = campaign_folder(tmp_path)
+    result = CliRunner().invoke(cli, ["report", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert result.output.replace("\n", "") == str(made.page)
+    html = made.page.read_text(encoding="utf-8")
+    assert html.count('<tr id="') == 13
+    assert '<span class="n" id="n-unchecked">1</span>' in html  # from the campaign table
+    assert f"<h1>{tmp_path.name}</h1>" in html
+
+
+def test_report_goes_where_it_is_told(tmp_path):
+    campaign_folder(tmp_path)
+    page = tmp_path / "elsewhere" / "page.html"
+    result = CliRunner().invoke(cli, ["report", str(tmp_path), "-o", str(page)])
+    assert result.exit_code == 0, result.output
+    assert page.read_text(encoding="utf-8").count("<img ") == 24
+
+
+def test_report_of_a_broken_config_is_an_error(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {}\n")
+    result = CliRunner().invoke(cli, ["report", str(tmp_path)])
+    assert result.exit_code != 0

@@ -1,0 +1,319 @@
+"""What the report reads of a campaign: states, failures, series, times, broken files."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+import report_campaign
+from report_campaign import CONFIG, NASTY, half_finished, write_json
+
+from tomopipe.report.collect import collect
+from tomopipe.report.records import STATES, Failure, Fix, Prediction
+from tomopipe.report.states import reason_of, state_of
+
+
+def every_state(folder):
+    return report_campaign.every_state(folder, plane_px=0)
+
+
+def by_name(made, **changed):
+    record = collect(**(made.arguments() | changed))
+    return {scan.name: scan for scan in record.scans}, record
+
+
+def groups(record):
+    return {g.title: {a.scan.name: a.text for a in g.alerts} for g in record.alerts}
+
+
+def test_every_scan_is_in_its_state(tmp_path):
+    scans, record = by_name(every_state(tmp_path).write())
+    ok = {f"bone_{i:03d}": "ok" for i in range(1, 6)}
+    assert {name: scan.state for name, scan in scans.items()} == ok | {
+        "bone_006": "fixed",
+        "bone_007": "manual",
+        "bone_008": "filled",
+        "bone_009": "skipped",
+        "bone_010": "unchecked",
+        NASTY: "failed",
+        "Knochen größe 三_1": "failed",
+        "wood_1": "unresolved",
+    }
+    assert record.counts == dict.fromkeys(STATES, 1) | {"ok": 5, "failed": 2, "pending": 0}
+    assert not record.notes
+
+
+def test_the_numbers_are_those_of_the_files(tmp_path):
+    made = every_state(tmp_path).write()
+    scans, _ = by_name(made)
+    cor = json.loads((made.results / "cor.json").read_text())
+    assert {n: (s.cor_px, s.source) for n, s in scans.items() if s.cor_px is not None} == {
+        name: (entry["cor_px"], entry["source"]) for name, entry in cor.items()
+    }
+    fixed = scans["bone_006"]
+    assert (fixed.fix.before_px, fixed.fix.after_px, fixed.fix.limit_px) == (548.5, 513.45, 10)
+    assert fixed.fix.neighbours == ("bone_005", "bone_007")
+    assert fixed.prediction.confidence == 0.71
+    assert fixed.prediction.method == "pairs"
+    assert "mean of bone_005 and bone_007" in fixed.reason
+    assert scans["bone_009"].reason == "120 of 901 frames: the acquisition was aborted"
+    assert scans["bone_003"].reached == "volume"
+    assert scans[NASTY].reached == "COR"
+
+
+def test_what_needs_attention(tmp_path):
+    made = every_state(tmp_path)
+    made.scan("metal_1", series="metal", manual="1024,5")
+    made.scan("metal_2", series="metal", index=2, manual="1024")  # one past the last column
+    made.scan("metal_3", series="metal", index=3, manual="1023")
+    _, record = by_name(made.write())
+    found = groups(record)
+    assert set(found["Failed"]) == {NASTY, "Knochen größe 三_1"}
+    assert "constant frames" in found["Failed"]["Knochen größe 三_1"]
+    assert set(found["Not used from the campaign table"]) == {"metal_1", "metal_2"}
+    assert set(found["Filled"]) == {"bone_008"}
+    assert set(found["Outliers"]) == {"bone_006"}
+    assert set(found["Doubtful predictions"]) == {"bone_005"}  # 0.52; 0.61 is far enough from 0.5
+    assert set(found["Warnings"]) == {"bone_002"}
+    assert next(iter(found)) == "Failed"
+
+
+@pytest.mark.parametrize(("apart_px", "listed"), [(1.9, False), (2.1, True)])
+def test_methods_that_disagree_are_listed(tmp_path, apart_px, listed):
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.predict("a_1", 500.0)
+    path = made.results / "try_center" / "a_1" / "prediction.json"
+    prediction = json.loads(path.read_text())
+    prediction["methods"]["wedge"]["best_cor_px"] = 500.0 + apart_px
+    write_json(prediction, path)
+    made.resolve("a_1", 500.0, "auto")
+    _, record = by_name(made.write())
+    assert ("Doubtful predictions" in groups(record)) is listed
+
+
+def test_a_half_finished_campaign_is_pending(tmp_path):
+    made = half_finished(tmp_path)
+    scans, record = by_name(made)
+    assert record.counts == dict.fromkeys(STATES, 0) | {
+        "pending": 11,
+        "skipped": 1,
+        "unchecked": 1,
+    }
+    assert scans["bone_003"].reached == "running predict_cor"
+    assert scans["bone_001"].reached == "prediction"
+    assert scans["bone_004"].reached == ""
+
+
+def test_a_campaign_that_never_ran(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1", series="a")
+    scans, record = by_name(made)
+    assert scans["a_1"].state == "pending"
+    assert record.times == ()
+    assert record.last_job_end is None
+    assert not record.notes
+
+
+def test_on_missing_block_leaves_fix_tables_alone(tmp_path):
+    """No cor.json, since resolve_cor stopped: the scan without a COR is told from the others."""
+    scans, _ = by_name(every_state(tmp_path).write(cor=False))
+    assert scans["wood_1"].state == "unresolved"
+    assert scans["bone_001"].state == "pending"
+    default = CONFIG | {"resolve_cor": {"default_px": 512.0}}
+    scans, _ = by_name(every_state(tmp_path / "b").write(cor=False), config=default)
+    assert scans["wood_1"].state == "pending"
+
+
+STATE = {
+    "select": "auto",
+    "keep": True,
+    "cor_source": None,
+    "decided": True,
+    "fix": None,
+    "prediction": None,
+    "failures": (),
+    "has_default": False,
+}
+DEAD_TRY = (Failure("try_recon", "a", "killed"),)
+DEAD_FULL = (Failure("full_recon", "a", "killed"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        ({}, "unresolved"),
+        ({"decided": False}, "pending"),
+        ({"keep": None, "decided": False}, "pending"),
+        ({"select": "no", "keep": False}, "unchecked"),
+        ({"keep": False, "cor_source": "auto"}, "skipped"),
+        *[({"cor_source": s}, "filled") for s in ("neighbours", "series-mean", "default")],
+        *[({"cor_source": s}, "ok") for s in ("ai", "auto")],
+        ({"cor_source": "outlier"}, "fixed"),
+        ({"cor_source": "manual"}, "manual"),
+        ({"failures": DEAD_TRY, "decided": False}, "failed"),
+        ({"failures": DEAD_TRY, "cor_source": "series-mean"}, "filled"),
+        ({"failures": DEAD_FULL, "cor_source": "auto"}, "failed"),
+    ],
+)
+def test_state_of(given, state):
+    assert state_of(**STATE | given) == state
+
+
+def test_the_reason_says_a_thing_once():
+    fix = Fix(None, None, "", False, "no COR", None, ())
+    prediction = Prediction(None, None, 0.0, "failed", "", "no COR")
+    reason = reason_of("failed", inventory_reason="", failures=(), fix=fix, prediction=prediction)
+    assert reason == "no COR; prediction failed: no COR"
+
+
+@pytest.mark.parametrize("same_file", [True, False])
+def test_a_record_of_failure_counts_while_the_raw_file_is_the_same(tmp_path, same_file):
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1", series="a")
+    raw = tmp_path / "raw" / "a_1.h5"
+    raw.parent.mkdir()
+    raw.write_bytes(b"never opened")
+    found = raw.stat()
+    record = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns - (not same_file)}
+    write_json(record | {"reason": "killed on node7"}, made.results / "failed/try_recon/a_1.json")
+    made.log("try_recon", "a_1", "first\n" + "x" * 20_000 + "\nlast line\n")
+    scans, record = by_name(made.write(cor=False))
+    assert scans["a_1"].state == ("failed" if same_file else "pending")
+    if same_file:
+        assert record.failures[0].reason == "killed on node7"
+        assert record.failures[0].log == os.path.join("logs", "try_recon", "a_1.log")
+        assert record.failures[0].log_tail.endswith("last line")
+        assert "first" not in record.failures[0].log_tail
+
+
+def test_a_later_success_makes_a_failure_void(tmp_path):
+    made = every_state(tmp_path)
+    made.status("full_recon", "bone_001", 5, "failed", error="OSError: disk full")
+    scans, record = by_name(made.write())
+    assert scans["bone_001"].state == "ok"
+    assert "bone_001" not in {f.scan for f in record.failures}
+
+
+def test_a_job_of_the_campaign_that_failed_is_told(tmp_path):
+    made = every_state(tmp_path)
+    made.status("resolve_cor", "resolve_cor", 1, "failed", error="TomopipeError: no COR: wood_1")
+    _, record = by_name(made.write())
+    assert ("resolve_cor", "TomopipeError: no COR: wood_1") in {
+        (f.step, f.reason) for f in record.failures
+    }
+
+
+def test_refused_names_are_skipped_with_their_reason(tmp_path):
+    made = every_state(tmp_path)
+    for folder in ("day1", "day2"):
+        made.inventory.append(
+            {"scan": "twice", "path": f"{folder}/twice.h5", "series": "", "index": 0}
+            | {"keep": False, "reason": "two files with one name"}
+        )
+    _, record = by_name(made.write())
+    twice = [s for s in record.scans if s.name == "twice"]
+    assert [(s.state, s.reason) for s in twice] == [("skipped", "two files with one name")] * 2
+
+
+@pytest.mark.parametrize(
+    ("row", "state"),
+    [
+        ({"reason": "120 of 901 frames"}, "ok"),
+        ({"reason": "still written"}, "skipped"),
+        ({"reason": "not HDF5", "n_angles": "", "n_rows": "", "n_cols": ""}, "skipped"),
+    ],
+)
+def test_select_yes_overrides_all_but_an_unusable_file(tmp_path, row, state):
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1", series="a", select="yes", keep=False, **row)
+    made.resolve("a_1", 500.0, "auto")
+    scans, _ = by_name(made.write())
+    assert scans["a_1"].state == state
+
+
+def test_series_are_in_order_with_median_and_limit(tmp_path):
+    _, record = by_name(every_state(tmp_path).write())
+    bone = next(s for s in record.series if s.key == "bone")
+    assert [s.index for s in bone.scans] == [1, 2, 3, 4, 5, 6, 7, 8, 10]  # 9 is skipped
+    assert bone.median_px == pytest.approx(512.85)  # of the values before fixing, hand-set one too
+    assert bone.limit_px == 10.0
+
+
+def test_a_table_of_a_series_that_is_gone_is_not_read(tmp_path):
+    made = every_state(tmp_path).write()
+    old = made.results / "fix_cor" / "zzz.tsv"
+    old.write_text((made.results / "fix_cor/bone.tsv").read_text().replace("548.50", "1.00"))
+    scans, _ = by_name(made)
+    assert scans["bone_006"].fix.before_px == 548.5
+
+
+def test_run_times(tmp_path):
+    made = every_state(tmp_path)
+    made.status("full_recon", "wood_1", 0, "running")
+    _, record = by_name(made.write())
+    times = {t.step: t for t in record.times}
+    assert list(times) == ["try_recon", "predict_cor", "full_recon"]
+    full = times["full_recon"]
+    assert (full.n_done, full.n_failed, full.n_running) == (8, 1, 1)
+    assert full.sum_s == pytest.approx(sum(125 + 10 * k for k in range(8)) + 3)
+    assert full.median_s == pytest.approx(155)  # of 3, 125, 135, ... 195
+    assert (full.longest_s, full.longest) == (pytest.approx(195), "bone_008")
+    assert record.last_job_end == pytest.approx(1_732_000_000 + 60 * 8 + 18)
+
+
+def test_a_failed_prediction_is_listed_though_filled(tmp_path):
+    made = every_state(tmp_path)
+    made.cor["Knochen größe 三_1"] = {"cor_px": 512.0, "source": "default"}
+    scans, record = by_name(made.write())
+    assert scans["Knochen größe 三_1"].state == "filled"
+    assert ("predict_cor", "constant frames") in {(f.step, f.reason) for f in record.failures}
+
+
+BROKEN = [b"", b"{", b"[1]", b'"text"', b"\xff\xfe\x00", b"[" * 100_000, b"scan\tindex\n"]
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
+@pytest.mark.parametrize(
+    "path",
+    [
+        "results/inventory.tsv",
+        "results/cor.json",
+        "results/fix_cor/bone.tsv",
+        "results/try_center/bone_001/prediction.json",
+        "logs/status/full_recon/bone_001.json",
+    ],
+)
+def test_a_broken_file_is_noted_and_left_out(tmp_path, path, content):
+    made = every_state(tmp_path).write()
+    (tmp_path / path).write_bytes(content)
+    _, record = by_name(made)
+    assert [note.path for note in record.notes] == [path]
+    assert len(record.scans) == 13
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        {},
+        {"best_cor_px": "NaN", "confidence": [], "methods": 3},
+        {"cor_px": float("inf"), "methods": {"pairs": None, "wedge": {"curve": []}}},
+        {"methods": {"pairs": {"curve": {"cor_px": [1, None, 3], "score": [1, 2, "x", 4]}}}},
+        {"confidence": True, "verdict": None, "methods": {"a": {"curve": {"cor_px": 1}}}},
+    ],
+)
+def test_a_prediction_with_odd_values_is_no_trouble(tmp_path, prediction):
+    made = every_state(tmp_path).write()
+    path = made.results / "try_center" / "bone_001" / "prediction.json"
+    path.write_text(json.dumps(prediction))
+    scans, _ = by_name(made)
+    found = scans["bone_001"].prediction
+    assert found.best_cor_px is None
+    assert found.confidence is None
+    assert all(len(c.cor_px) == len(c.score) for c in found.curves)
+
+
+def test_records_are_frozen(tmp_path):
+    _, record = by_name(every_state(tmp_path).write())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record.scans[0].state = "ok"

@@ -1,0 +1,254 @@
+"""The page: what it shows, that it is harmless, that it stands alone."""
+
+import itertools
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import pytest
+from report_campaign import NASTY, every_state, half_finished
+
+from tomopipe.report.records import STATES
+from tomopipe.report.render import duration
+from tomopipe.steps.report import report
+
+VOID = {"meta", "br", "img", "input", "link", "use", "hr"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """Elements with their attributes and text; complains about tags left open."""
+
+    html: str
+    tags: list = field(default_factory=list)
+    text: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__init__()
+        self.stack = []
+        self.feed(self.html)
+        assert not self.stack
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID and not self.get_starttag_text().endswith("/>"):
+            self.stack.append((tag, len(self.tags) - 1))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID and not self.get_starttag_text().endswith(f"{tag}/>"):
+            assert self.stack[-1][0] == tag, f"</{tag}> closes <{self.stack[-1][0]}>"
+            self.stack.pop()
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        for _, at in self.stack:
+            self.text[at] = self.text.get(at, "") + data
+
+    def all(self, tag, **wanted):
+        """Give (attributes, text) of the elements with these attributes."""
+        return [
+            (attrs, " ".join(self.text.get(at, "").split()))
+            for at, (name, attrs) in enumerate(self.tags)
+            if name == tag and all(attrs.get(k) == v for k, v in wanted.items())
+        ]
+
+
+def rows_of(page):
+    """Give the cells of each row of the table of scans, by name."""
+    body = page.html.split('id="table"')[1].split("</table>")[0]
+    found = {}
+    for row in re.findall(r"<tr id=.*?</tr>", body, re.S):
+        cells = [text for _, text in Page(row).all("td")]
+        found[Page(row).all("th")[0][1]] = cells
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    made = every_state(tmp_path_factory.mktemp("campaign")).write()
+    report(made.page, **made.arguments())
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(made):
+    return Page(made.page.read_text(encoding="utf-8"))
+
+
+def test_the_summary_counts_every_state(page):
+    counts = {state: page.all("span", id=f"n-{state}") for state in STATES if state != "pending"}
+    shown = {state: int(spans[0][1]) for state, spans in counts.items()}
+    assert shown == dict.fromkeys(counts, 1) | {"ok": 5, "failed": 2}
+
+
+def test_the_table_shows_the_numbers_of_the_files(page):
+    rows = rows_of(page)
+    assert len(rows) == 13
+    # state, COR, source, confidence, method, before, after, reached, reason
+    assert rows["bone_001"][:8] == [
+        *("ok", "511.65", "auto", "0.88", "pairs", "511.65", "511.65", "volume"),
+    ]
+    assert rows["bone_006"][:8] == [
+        *("fixed", "513.45", "replaced outlier", "0.71", "pairs", "548.50", "513.45", "volume"),
+    ]
+    assert rows["bone_006"][8].startswith("35.65 px from the median 512.85")
+    assert rows["bone_008"][:8] == [
+        *("filled", "512.81", "series mean", "0.00", "pairs", "", "512.81", "volume"),
+    ]
+    assert rows["bone_009"][0] == "skipped"
+    assert rows["bone_009"][8] == "120 of 901 frames: the acquisition was aborted"
+    assert rows["bone_002"][8] == "no theta: 0 to 180 assumed"
+    assert rows["bone_010"][0] == "unchecked"
+    assert rows["wood_1"][:3] == ["unresolved", "", ""]
+
+
+def test_plot_and_pictures_are_there_for_those_who_have_them(page):
+    marks = [attrs for attrs, _ in page.all("g") if attrs.get("class", "").startswith("m src-")]
+    assert len(marks) == 8  # bone: 8 of 9 have a COR; the other series have no two
+    assert sum("src-outlier" in attrs["class"] for attrs in marks) == 1
+    images = page.all("img")
+    assert len(images) == 3 * 8
+    assert all(attrs["alt"].startswith("Mid plane ") for attrs, _ in images)
+    assert all(attrs["src"].startswith("data:image/webp;base64,") for attrs, _ in images)
+
+
+def test_markers_are_drawn_at_their_values(page):
+    """The SVG itself: COR of a marker from its y between the labels of the axis."""
+    ticks = [
+        (float(attrs["y"]) - 4, float(text))
+        for attrs, text in page.all("text", **{"class": "tick", "text-anchor": "end"})
+    ]
+    (y0, v0), (y1, v1) = ticks[0], ticks[-1]
+    drawn = re.findall(
+        r"<title>(bone_\d+): ([\d.]+) px.*?<use href=\"#m-[\w-]+\" x=\"[\d.]+\" y=\"([\d.]+)\"",
+        page.html,
+    )
+    assert len(drawn) == 8
+    for _, cor_px, y in drawn:
+        assert v0 + (float(y) - y0) * (v1 - v0) / (y1 - y0) == pytest.approx(
+            float(cor_px), abs=0.02
+        )
+
+
+def test_failures_show_the_end_of_the_log(page):
+    failed = page.all("section", id="failed")[0][1]
+    assert NASTY in failed
+    assert "MemoryError: <b>out of memory</b>" in failed
+    assert "reading rows" in failed
+    assert f"logs/full_recon/{NASTY}.log" in failed
+    assert "constant frames" in failed
+
+
+def test_run_times_and_provenance(page):
+    table = Page(page.html.split('id="times"')[1].split("<tbody>")[1].split("</tbody>")[0])
+    assert [text for _, text in table.all("th")] == ["try_recon", "predict_cor", "full_recon"]
+    # done, failed, running, sum, median, longest, longest job
+    assert [text for _, text in table.all("td")][-7:] == [
+        *("8", "1", "0", "21 min 23 s", "2 min 35 s", "3 min 15 s", "bone_008"),
+    ]
+    provenance = page.all("section", id="provenance")[0][1]
+    assert re.search(r"tomopipe\s*0\.1\.0", provenance)
+    assert re.search(r"numpy\s*\d+\.\d+", provenance)
+    assert "min_confidence: 0.5" in provenance
+
+
+def test_names_are_harmless(page):
+    scripts = page.all("script")
+    assert len(scripts) == 1  # ours
+    assert not [attrs for attrs, _ in page.all("img") if attrs["src"] == "x"]
+    assert not [tag for tag, attrs in page.tags if any(k.startswith("on") for k in attrs)]
+    assert NASTY in rows_of(page)
+    assert "Knochen größe 三_1" in rows_of(page)
+
+
+def test_the_page_stands_alone(page):
+    for tag, attrs in page.tags:
+        for key in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+            value = attrs.get(key, "#")
+            assert value.startswith(("#", "data:image/")), f"<{tag} {key}={value}>"
+    style = page.all("style")[0][1]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not re.search(r"https?:", page.html)
+
+
+def test_links_inside_the_page_lead_somewhere(page):
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    wanted = {attrs["href"][1:] for _, attrs in page.tags if attrs.get("href", "").startswith("#")}
+    wanted |= {attrs["data-row"] for _, attrs in page.tags if "data-row" in attrs}
+    wanted |= {attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs}
+    assert wanted <= set(ids)
+
+
+def test_headings_go_down_by_one(page):
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+def luminance(colour):
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_have_contrast_in_light_and_dark(page):
+    """WCAG AA: text 4.5, graphics 3, against every background they stand on."""
+    style = page.all("style")[0][1]
+    blocks = re.findall(r":root \{(.*?)\}", style)[:2]
+    assert len(blocks) == 2
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w]+): (#\w{6})", block))
+        limits = dict.fromkeys(("ink", "soft", "link", "failed", "fixed", "filled"), 4.5)
+        limits |= {state: 3.0 for state in STATES if state in colours and state not in limits}
+        for name, limit in limits.items():
+            for ground in ("paper", "sheet", "faint"):
+                pair = sorted((luminance(colours[name]), luminance(colours[ground])))
+                assert (pair[1] + 0.05) / (pair[0] + 0.05) >= limit, f"{name} on {ground}"
+
+
+def test_the_script_is_the_only_one_allowed(page):
+    policy = next(a["content"] for a, _ in page.all("meta") if "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    assert "script-src 'sha256-" in policy
+
+
+def test_the_same_inputs_give_the_same_page(made):
+    first = made.page.read_bytes()
+    report(made.page, **made.arguments())
+    assert made.page.read_bytes() == first
+    (made.page.parent / "pictures.json").unlink()
+    report(made.page, **made.arguments())
+    assert made.page.read_bytes() == first
+
+
+def test_a_half_finished_campaign_says_so(tmp_path):
+    made = half_finished(tmp_path)
+    report(made.page, **made.arguments())
+    page = Page(made.page.read_text(encoding="utf-8"))
+    assert page.all("span", id="n-pending")[0][1] == "11"
+    progress = page.all("ul", **{"class": "progress"})[0][1]
+    assert progress == "8 of 11 predicted 0 of 11 COR resolved 0 of 11 reconstructed"
+    assert rows_of(page)["bone_003"][7] == "running predict_cor"
+    assert not page.all("img")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, ""),
+        (0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 00 min"),
+        (3599.9, "1 h 00 min"),
+        (9000, "2 h 30 min"),
+    ],
+)
+def test_duration(seconds, shown):
+    assert duration(seconds) == shown

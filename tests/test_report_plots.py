@@ -1,0 +1,128 @@
+"""Positions in the plots of the report correspond to the values they stand for."""
+
+import numpy as np
+import pytest
+
+from tomopipe.report.plots import curve_plot, make_axis, series_plot
+from tomopipe.report.records import Curve, Fix, Prediction, ScanRecord, SeriesRecord
+
+
+def scan(name, index, cor_px, *, before_px=None, source="auto", state="ok", **more):
+    fix = Fix(cor_px if before_px is None else before_px, cor_px, source, False, "", 10.0, ())
+    return ScanRecord(name, "", "s", index, state, "", "", cor_px=cor_px, source=source, fix=fix,
+                      **more)  # fmt: skip
+
+
+def values_of(plot, series):
+    """Read COR back from the drawing: the band's edges are median +- limit."""
+    top, height = plot.band
+    px_per_unit = 2 * series.limit_px / height
+    return lambda y: series.median_px + series.limit_px - (y - top) * px_per_unit
+
+
+SERIES = SeriesRecord(
+    "s",
+    (
+        scan("a", 1, 500.0),
+        scan("b", 2, 501.5, before_px=540.25, source="outlier", state="fixed"),
+        scan("c", 5, 503.0, source="manual", state="manual"),
+        scan("d", 9, None, state="unresolved"),
+        scan("e", 11, 498.75),
+    ),
+    median_px=501.0,
+    limit_px=10.0,
+)
+
+
+def test_marks_lie_at_their_values():
+    plot = series_plot(SERIES)
+    cor_px = values_of(plot, SERIES)
+    # 0.01 units of rounding are less than 0.01 px here
+    assert [cor_px(m.y) for m in plot.marks] == pytest.approx([500, 501.5, 503, 498.75], abs=0.01)
+    assert cor_px(plot.marks[1].before_y) == pytest.approx(540.25, abs=0.02)
+    assert [m.before_y for m in plot.marks if m.scan != "b"] == [None, None, None]
+    assert cor_px(plot.median_y) == pytest.approx(501.0, abs=0.01)
+    x = {m.scan: m.x for m in plot.marks} | {name: at for at, name in plot.missing}
+    steps = np.diff([x[name] for name in "abcde"]) / np.array([1, 3, 4, 2])
+    assert steps == pytest.approx(steps[0], rel=1e-3)
+    assert [m.source for m in plot.marks] == ["auto", "outlier", "manual", "auto"]
+
+
+def test_everything_lies_inside_the_frame():
+    plot = series_plot(SERIES)
+    ys = [m.y for m in plot.marks] + [m.before_y for m in plot.marks if m.before_y is not None]
+    ys += [plot.band[0], plot.band[0] + plot.band[1], *(y for y, _ in plot.y_ticks)]
+    assert all(plot.top <= y <= plot.bottom for y in ys)
+    xs = [m.x for m in plot.marks] + [x for x, _ in plot.x_ticks]
+    assert all(plot.left < x < plot.right for x in xs)
+
+
+def test_ticks_lie_at_their_labels():
+    plot = series_plot(SERIES)
+    cor_px = values_of(plot, SERIES)
+    assert [cor_px(y) for y, _ in plot.y_ticks] == pytest.approx(
+        [float(label) for _, label in plot.y_ticks], abs=0.02
+    )
+    x = {m.scan: m.x for m in plot.marks}
+    per_index = (x["e"] - x["a"]) / 10
+    assert [1 + (at - x["a"]) / per_index for at, _ in plot.x_ticks] == pytest.approx(
+        [int(label) for _, label in plot.x_ticks], abs=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (511.99, 512.01), (-3, 4000), (5, 5), (1e-7, 1.1e-7), (0, 1e9)]
+)
+def test_axis_ticks_are_round_and_few(low, high):
+    axis = make_axis(low, high, 0.0, 100.0, n_ticks=5, pad=0.05)
+    assert 1 <= len(axis.ticks) <= 7
+    for at, label in axis.ticks:
+        assert axis(float(label)) == pytest.approx(at, abs=0.011)
+        assert 0 <= at <= 100
+
+
+def test_a_series_without_two_values_has_no_plot():
+    one = SeriesRecord("s", (scan("a", 1, 500.0), scan("d", 2, None, state="unresolved")), 500, 10)
+    assert series_plot(one) is None
+
+
+def test_equal_values_and_equal_indices_can_be_drawn():
+    same = SeriesRecord("s", (scan("a", 0, 500.0), scan("b", 0, 500.0)), None, None)
+    plot = series_plot(same)
+    assert plot.band is None
+    assert plot.median_y is None
+    assert plot.marks[0].x == plot.marks[1].x == (plot.left + plot.right) / 2
+
+
+def test_before_fixing_the_prediction_is_shown():
+    def guess(name, index, cor_px, manual="", method="pairs"):
+        prediction = Prediction(cor_px, cor_px, 0.9, "resolved", method, "")
+        return ScanRecord(name, "", "s", index, "pending", "", "", manual=manual,
+                          prediction=prediction)  # fmt: skip
+
+    waiting = ScanRecord("d", "", "s", 4, "pending", "", "")
+    scans = (guess("a", 1, 500.0), guess("b", 2, 510.0, method="ai"), guess("c", 3, 1.0, "505"))
+    plot = series_plot(SeriesRecord("s", (*scans, waiting), None, None))
+    assert [m.source for m in plot.marks] == ["auto", "ai", "manual"]
+    a, b, c = (m.y for m in plot.marks)
+    assert (a + b) / 2 == pytest.approx(c, abs=0.01)  # 505 lies in the middle
+    assert plot.missing == ()  # d has not been looked at
+
+
+def test_curves_keep_their_peak_and_share_one_axis():
+    x = np.linspace(450, 550, 2001)
+    narrow = Curve("narrow", 487.35, 1.0, tuple(x), tuple(-np.abs(x - 487.35)))
+    other = Curve("other", None, None, (460.0, 540.0), (3.0, 3.0))
+    plot = curve_plot([narrow, other], 512.5)
+    lines = dict(plot.lines)
+    points = np.array([p.split(",") for p in lines["narrow"].split()], dtype=float)
+    ends = plot.ticks[0], plot.ticks[-1]
+    (x0, label0), (x1, label1) = ends
+    peak_px = np.interp(points[points[:, 1].argmin(), 0], [x0, x1], [float(label0), float(label1)])
+    assert peak_px == pytest.approx(487.35, abs=0.05)
+    assert np.interp(plot.chosen_x, [x0, x1], [float(label0), float(label1)]) == pytest.approx(
+        512.5, abs=0.01
+    )
+    assert len(points) <= plot.width / 2 + 1
+    assert curve_plot([narrow], 700.0).chosen_x is None
+    assert curve_plot([Curve("short", None, None, (1.0,), (1.0,))], None) is None

@@ -1,0 +1,162 @@
+"""Collect what exists of a campaign into one record: whole, half-finished or broken."""
+
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tomopipe.report.alerts import alert_groups
+from tomopipe.report.records import CampaignRecord, Failure, ScanRecord, SeriesRecord
+from tomopipe.report.scans import SCAN_STEPS, Sources, refused_records, scan_record
+from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
+from tomopipe.report.times import JobTime, read_jobs, step_times
+from tomopipe.report.versions import versions
+from tomopipe.series import encode_series
+
+_INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
+_FIX = (
+    "scan",
+    "index",
+    "before_px",
+    "after_px",
+    "source",
+    "flagged",
+    "reason",
+    "limit_px",
+    "neighbours",
+)
+
+
+def collect(
+    results: str | os.PathLike[str],
+    logs: str | os.PathLike[str],
+    *,
+    campaign_name: str,
+    scans: Iterable[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    version: str,
+) -> CampaignRecord:
+    """Read whatever exists of a campaign; a broken file is noted and left out.
+
+    Parameters
+    ----------
+    results, logs : path-like
+        The folders of results and of logs; the latter lies in the campaign folder.
+    campaign_name : str
+        The name shown.
+    scans : iterable of dict
+        The scans of the campaign: scan, path, series, index, select, manual.
+    config : mapping
+        The complete config, one block per step.
+    version : str
+        The version of tomopipe.
+
+    Returns
+    -------
+    CampaignRecord
+        Everything the page shows but the pictures.
+    """
+    results, logs = Path(results).absolute(), Path(logs).absolute()
+    reader = Reader(logs.parent)
+    jobs = read_jobs(reader, logs / "status")
+    entries = [dict(entry) for entry in scans]
+    source = _read_sources(reader, results, logs, jobs, config, entries)
+    records = [scan_record(reader, source, entry) for entry in entries]
+    records += refused_records(source, entries)
+    records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
+    floor = number(_block(config, "predict_cor").get("min_confidence"))
+    return CampaignRecord(
+        name=campaign_name,
+        scans=tuple(records),
+        series=_series_records(records),
+        alerts=alert_groups(records, min_confidence=0.5 if floor is None else floor),
+        failures=(
+            *(f for s in records for f in s.failures),
+            *_failed_predictions(reader, source, records),
+            *_campaign_failures(reader, logs, jobs),
+        ),
+        times=step_times(jobs),
+        last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
+        notes=tuple(reader.notes),
+        versions=versions(version),
+        config=config,
+    )
+
+
+def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    block = config.get(name)
+    return block if isinstance(block, Mapping) else {}
+
+
+def _read_sources(
+    reader: Reader,
+    results: Path,
+    logs: Path,
+    jobs: Sequence[JobTime],
+    config: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+) -> Sources:
+    rows = {(r["scan"], r["path"]): r for r in reader.tsv(results / "inventory.tsv", _INVENTORY)}
+    fixes = {}
+    # Only tables of series that there are: those of a series since renamed may still lie about.
+    for key in sorted({text(entry.get("series")) for entry in entries}):
+        for row in reader.tsv(results / "fix_cor" / f"{encode_series(key)}.tsv", _FIX):
+            fixes[row["scan"]] = parse_fix(row)
+    by_name: dict[str, dict[str, JobTime]] = defaultdict(dict)
+    for job in jobs:
+        by_name[job.name][job.step] = job
+    return Sources(
+        results=results,
+        logs=logs,
+        rows=rows,
+        cor=reader.json(results / "cor.json"),
+        fixes=fixes,
+        jobs=by_name,
+        has_default=number(_block(config, "resolve_cor").get("default_px")) is not None,
+        volume_form=text(_block(config, "full_recon").get("output")),
+    )
+
+
+def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
+    """Group the scans that take part in a series; skipped ones do not."""
+    members = defaultdict(list)
+    for scan in scans:
+        if scan.state != "skipped":
+            members[scan.series].append(scan)
+    found = []
+    for key, group in sorted(members.items()):
+        fixes = [s.fix for s in group if s.fix is not None and s.state != "unchecked"]
+        before = [f.before_px for f in fixes if f.before_px is not None]
+        limits = [f.limit_px for f in fixes if f.limit_px is not None]
+        found.append(
+            SeriesRecord(
+                key=key,
+                scans=tuple(group),
+                median_px=statistics.median(before) if before else None,
+                limit_px=limits[0] if limits else None,
+            )
+        )
+    return tuple(found)
+
+
+def _failed_predictions(
+    reader: Reader, source: Sources, scans: Iterable[ScanRecord]
+) -> Iterable[Failure]:
+    """Yield the errors that try_recon and predict_cor caught and wrote down as a result."""
+    for scan in scans:
+        if scan.state in ("manual", "skipped", "unchecked") or scan.prediction is None:
+            continue
+        if scan.prediction.verdict == "failed":
+            reason = scan.prediction.reason
+            yield parse_failure(reader, source.logs, "predict_cor", scan.name, reason)
+
+
+def _campaign_failures(reader: Reader, logs: Path, jobs: Iterable[JobTime]) -> tuple[Failure, ...]:
+    """Tell the failed jobs that belong to a series or to the whole campaign."""
+    return tuple(
+        parse_failure(reader, logs, job.step, job.name, job.reason)
+        for job in jobs
+        if job.state == "failed" and job.step not in SCAN_STEPS
+    )

@@ -1,0 +1,252 @@
+"""Geometry of the plots: values to positions in an SVG drawing; the template draws them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tomopipe.cor import parse_cor
+from tomopipe.report.records import Curve, ScanRecord, SeriesRecord
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear map from values to SVG units, with round ticks."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[tuple[float, str], ...]
+
+    def __call__(self, value: float) -> float:
+        """Map a value to its position, rounded to 0.01 units."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 2)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One scan in a series plot: a marker at its COR, and where it came from if it was changed."""
+
+    scan: str
+    x: float
+    y: float
+    source: str
+    title: str
+    before_y: float | None = None
+
+
+@dataclass(frozen=True)
+class SeriesPlot:
+    """A plot of COR against index; all positions in SVG units of a width x height drawing."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    median_y: float | None
+    band: tuple[float, float] | None  # y and height
+    marks: tuple[Mark, ...]
+    missing: tuple[tuple[float, str], ...]  # x and scan of those without a COR
+
+
+@dataclass(frozen=True)
+class CurvePlot:
+    """Score curves of all methods of a scan, each stretched to the full height."""
+
+    width: int
+    height: int
+    lines: tuple[tuple[str, str], ...]  # method, SVG points
+    chosen_x: float | None
+    ticks: tuple[tuple[float, str], ...]
+
+
+def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) -> SeriesPlot | None:
+    """Lay out the plot of one series.
+
+    Parameters
+    ----------
+    series : SeriesRecord
+        Its scans in order of index.
+    width, height : int
+        Size of the drawing in SVG units.
+
+    Returns
+    -------
+    SeriesPlot or None
+        None if fewer than two scans have a COR: there is nothing to compare.
+    """
+    shown = [(scan, cor_px) for scan in series.scans if (cor_px := shown_cor(scan)) is not None]
+    if len(shown) < 2:
+        return None
+    left, right, top, bottom = 64, width - 12, 12, height - 36
+    values = [cor_px for _, cor_px in shown]
+    values += [px for scan, _ in shown if (px := _replaced_px(scan)) is not None]
+    band_px = None
+    if series.median_px is not None and series.limit_px is not None:
+        band_px = (series.median_px - series.limit_px, series.median_px + series.limit_px)
+        values += band_px
+    index = [scan.index for scan in series.scans]
+    x = make_axis(min(index), max(index), left + 14, right - 14, n_ticks=10, whole=True, pad=0.0)
+    y = make_axis(min(values), max(values), bottom, top, n_ticks=7, pad=0.06)
+    return SeriesPlot(
+        width=width,
+        height=height,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        x_ticks=x.ticks,
+        y_ticks=y.ticks,
+        median_y=None if series.median_px is None else y(series.median_px),
+        band=None if band_px is None else (y(band_px[1]), round(y(band_px[0]) - y(band_px[1]), 2)),
+        marks=tuple(_mark(scan, cor_px, x, y) for scan, cor_px in shown),
+        missing=tuple(
+            (x(scan.index), scan.name)
+            for scan in series.scans
+            if shown_cor(scan) is None and _is_missing(scan)
+        ),
+    )
+
+
+def shown_cor(scan: ScanRecord) -> float | None:
+    """Give the COR of a scan as far as it is known: resolved, else fixed, set or predicted."""
+    if scan.cor_px is not None:
+        return scan.cor_px
+    if scan.fix is not None:
+        return scan.fix.after_px
+    if scan.state != "pending":
+        return None
+    return first_guess(scan)[0]
+
+
+def _is_missing(scan: ScanRecord) -> bool:
+    """Tell a scan without a COR from one that nobody looked at (yet)."""
+    if scan.state == "pending":
+        return scan.prediction is not None
+    return scan.state != "unchecked"
+
+
+def _shown_source(scan: ScanRecord) -> str:
+    if scan.source:
+        return scan.source
+    return scan.fix.source if scan.fix is not None else first_guess(scan)[1]
+
+
+def first_guess(scan: ScanRecord) -> tuple[float | None, str]:
+    """Give the COR a scan starts with, by hand or predicted, and which of the two it is."""
+    manual_px = parse_cor(scan.manual)
+    if manual_px is not None:
+        return manual_px, "manual"
+    if scan.prediction is None or scan.prediction.cor_px is None:
+        return None, ""
+    return scan.prediction.cor_px, "ai" if scan.prediction.method == "ai" else "auto"
+
+
+def _replaced_px(scan: ScanRecord) -> float | None:
+    """Give the COR that was replaced; None if it was kept or there was none."""
+    if scan.fix is None or scan.fix.before_px is None:
+        return None
+    cor_px = shown_cor(scan)
+    changed = cor_px is not None and abs(scan.fix.before_px - cor_px) > 0.005
+    return scan.fix.before_px if changed else None
+
+
+def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
+    source = _shown_source(scan)
+    before_px = _replaced_px(scan)
+    was = "" if before_px is None else f", was {before_px:.2f}"
+    return Mark(
+        scan=scan.name,
+        x=x(scan.index),
+        y=y(cor_px),
+        source=source,
+        title=f"{scan.name}: {cor_px:.2f} px{was} ({source or 'source unknown'})",
+        before_y=None if before_px is None else y(before_px),
+    )
+
+
+def make_axis(
+    low: float,
+    high: float,
+    start: float,
+    end: float,
+    *,
+    n_ticks: int,
+    pad: float,
+    whole: bool = False,
+) -> Axis:
+    """Make an axis that shows `low` to `high` with about `n_ticks` round ticks.
+
+    Parameters
+    ----------
+    low, high : float
+        Range of the values; widened by 1 on each side if it is empty.
+    start, end : float
+        Positions of the two ends in SVG units.
+    n_ticks : int
+        At most about so many ticks.
+    pad : float
+        Free room at each end, as a fraction of the range.
+    whole : bool, optional
+        Ticks at whole numbers only.
+    """
+    if high - low < 1e-9:
+        low, high = low - 1, high + 1
+    room = pad * (high - low)
+    low, high = low - room, high + room
+    step = _round_step((high - low) / n_ticks)
+    if whole:
+        step = max(1.0, step)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    axis = Axis(low, high, start, end, ())
+    values = [(first + k) * step for k in range(math.floor(high / step + 1e-9) - first + 1)]
+    ticks = tuple((axis(value), f"{value + 0.0:.{digits}f}") for value in values)
+    return Axis(low, high, start, end, ticks)
+
+
+def _round_step(step: float) -> float:
+    """Round a step up to 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step * (1 - 1e-9))
+
+
+def curve_plot(
+    curves: Sequence[Curve], cor_px: float | None, *, width: int = 320, height: int = 64
+) -> CurvePlot | None:
+    """Lay out the score curves of a scan on one axis of COR; None if there are none."""
+    curves = [c for c in curves if len(c.cor_px) > 1]
+    if not curves:
+        return None
+    low, high = min(c.cor_px[0] for c in curves), max(c.cor_px[-1] for c in curves)
+    if high <= low:
+        return None
+    x = make_axis(low, high, 4, width - 4, n_ticks=4, pad=0.0)
+    inside = cor_px is not None and low <= cor_px <= high
+    return CurvePlot(
+        width=width,
+        height=height,
+        lines=tuple((c.method, _points(c, x, height)) for c in curves),
+        chosen_x=x(cor_px) if inside and cor_px is not None else None,
+        ticks=x.ticks,
+    )
+
+
+def _points(curve: Curve, x: Axis, height: int) -> str:
+    """Join a curve's points, at most about one per two units: finer cannot be seen."""
+    low, high = min(curve.score), max(curve.score)
+    span = (high - low) or 1.0
+    # The highest point of each stretch is kept: a narrow peak must not vanish.
+    best: dict[int, tuple[float, float]] = {}
+    for cor_px, score in zip(curve.cor_px, curve.score, strict=True):
+        at = x(cor_px)
+        slot = int(at // 2)
+        y = height - 18 - (score - low) / span * (height - 24)
+        if slot not in best or y < best[slot][1]:
+            best[slot] = (at, y)
+    return " ".join(f"{at:.1f},{y:.1f}" for at, y in best.values())

@@ -1,0 +1,172 @@
+"""The records a report is made of: what was read of a campaign, one frozen dataclass per thing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Every state a scan can be in, the order of the page; `pending` is a campaign not yet finished.
+STATES: Mapping[str, str] = {
+    "ok": "predicted COR used as it is",
+    "manual": "COR set by hand",
+    "fixed": "outlying COR replaced from its neighbours",
+    "filled": "no COR of its own: neighbours, series mean or default",
+    "unresolved": "no COR at all",
+    "failed": "a step failed",
+    "pending": "not yet decided",
+    "skipped": "kept out by the inventory",
+    "unchecked": "select: no",
+}
+
+#: Where a COR comes from, in the words of cor.json, with the words of the page.
+SOURCES: Mapping[str, str] = {
+    "manual": "manual",
+    "ai": "AI",
+    "auto": "auto",
+    "outlier": "replaced outlier",
+    "neighbours": "neighbours",
+    "series-mean": "series mean",
+    "default": "default",
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """A file that could not be used, and why; the rest of the report goes on without it."""
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that died, or an error it wrote down, with the end of its log."""
+
+    step: str
+    scan: str
+    reason: str
+    log: str = ""
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Score of one finder against COR in unbinned pixels; higher is better."""
+
+    method: str
+    best_cor_px: float | None
+    confidence: float | None
+    cor_px: tuple[float, ...]
+    score: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What prediction.json says."""
+
+    best_cor_px: float | None
+    cor_px: float | None
+    confidence: float | None
+    verdict: str
+    method: str
+    reason: str
+    curves: tuple[Curve, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A row of a table of fix_cor."""
+
+    before_px: float | None
+    after_px: float | None
+    source: str
+    flagged: bool
+    reason: str
+    limit_px: float | None
+    neighbours: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """One scan with everything known about it."""
+
+    name: str
+    path: str
+    series: str
+    index: int
+    state: str
+    reached: str
+    reason: str
+    select: str = "auto"
+    manual: str = ""
+    shape: tuple[int, int, int] | None = None
+    warnings: tuple[str, ...] = ()
+    cor_px: float | None = None
+    source: str = ""
+    prediction: Prediction | None = None
+    fix: Fix | None = None
+    failures: tuple[Failure, ...] = ()
+    volume: Path | None = None
+
+
+@dataclass(frozen=True)
+class SeriesRecord:
+    """The scans of one series, in order of index, and the band outside which a COR is flagged."""
+
+    key: str
+    scans: tuple[ScanRecord, ...]
+    median_px: float | None
+    limit_px: float | None
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Run times of the jobs of one step, in seconds."""
+
+    step: str
+    n_done: int
+    n_failed: int
+    n_running: int
+    sum_s: float
+    median_s: float | None
+    longest_s: float | None
+    longest: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One line of what needs attention."""
+
+    scan: ScanRecord
+    text: str
+
+
+@dataclass(frozen=True)
+class AlertGroup:
+    """Lines of one kind of trouble; `level` is bad, look or info."""
+
+    title: str
+    level: str
+    advice: str
+    alerts: tuple[Alert, ...]
+
+
+@dataclass(frozen=True)
+class CampaignRecord:
+    """Everything the page shows but the pictures."""
+
+    name: str
+    scans: tuple[ScanRecord, ...]
+    series: tuple[SeriesRecord, ...]
+    alerts: tuple[AlertGroup, ...]
+    failures: tuple[Failure, ...]
+    times: tuple[StepTimes, ...]
+    last_job_end: float | None
+    notes: tuple[Note, ...]
+    versions: Mapping[str, str]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Count the scans in each state, every state listed."""
+        return {state: sum(s.state == state for s in self.scans) for state in STATES}

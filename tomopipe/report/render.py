@@ -1,0 +1,173 @@
+"""Write the page: records and pictures through the template into one HTML file."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tomopipe.io.atomic import write_text
+from tomopipe.report.pictures import PlaneReader, picture_all
+from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
+from tomopipe.report.records import SOURCES, STATES, CampaignRecord
+from tomopipe.report.thumbnails import Picture
+
+#: Lines of one group of alerts that are open at once.
+OPEN_ALERTS = 8
+
+
+def write_page(
+    campaign: CampaignRecord, output: str | os.PathLike[str], *, read_planes: PlaneReader
+) -> None:
+    """Write the report of a campaign.
+
+    Parameters
+    ----------
+    campaign : CampaignRecord
+        What was collected.
+    output : path-like
+        The page; above 200 scans the pictures lie in a folder `pictures` beside it.
+    read_planes : callable
+        Reads the mid planes of one volume, by name.
+    """
+    page = Path(output).absolute()
+    pictures, notes = picture_all(campaign.scans, page.parent, read_planes)
+    campaign = replace(campaign, notes=(*campaign.notes, *notes))
+    write_text(render(campaign, pictures), page)
+
+
+def render(campaign: CampaignRecord, pictures: Mapping[str, tuple[Picture, ...]]) -> str:
+    """Make the HTML of a report.
+
+    Parameters
+    ----------
+    campaign : CampaignRecord
+        What was collected.
+    pictures : mapping of str
+        Scan name -> its pictures.
+
+    Returns
+    -------
+    str
+        The page; loads nothing from elsewhere.
+    """
+    script = _file("page.js")
+    html = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            c=campaign,
+            states=STATES,
+            sources=SOURCES,
+            pictures=pictures,
+            plots=[(series, series_plot(series)) for series in campaign.series],
+            curves=_curves(campaign),
+            progress=_progress(campaign),
+            ids={id(scan): f"s{at}" for at, scan in enumerate(campaign.scans)},
+            names={scan.name: f"s{at}" for at, scan in enumerate(campaign.scans)},
+            worst={state: at for at, state in enumerate(reversed(_BY_HARM))},
+            open_alerts=OPEN_ALERTS,
+            config_text=_config_text(campaign.config),
+            style=_file("style.css"),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+    # A file name may hold bytes that are no UTF-8; the page must.
+    return html.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+_BY_HARM = (
+    "ok",
+    "manual",
+    "unchecked",
+    "skipped",
+    "pending",
+    "fixed",
+    "filled",
+    "unresolved",
+    "failed",
+)
+
+
+def _file(name: str) -> str:
+    return resources.files("tomopipe.report").joinpath("templates", name).read_text("utf-8")
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tomopipe.report"),
+        autoescape=True,  # names of scans are not ours
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "px": lambda value: "" if value is None else f"{value:.2f}",
+        "duration": duration,
+        "utc": _utc,
+        "key": id,
+        "plane": lambda name: name.removeprefix("mid_"),
+        "sortable": lambda value: -1 if value is None else value,
+        "known": lambda source: source if source in SOURCES else "other",
+    }
+    return environment
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration for people: 4.2 s, 3 min 05 s, 2 h 07 min."""
+    if seconds is None:
+        return ""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def _utc(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):
+        return "an impossible time"
+
+
+def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
+    found = {}
+    for scan in campaign.scans:
+        if scan.prediction is not None:
+            plot = curve_plot(scan.prediction.curves, shown_cor(scan))
+            if plot is not None:
+                found[scan.name] = plot
+    return found
+
+
+def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
+    """Count how many of the scans that take part have come how far."""
+    inside = [s for s in campaign.scans if s.state not in ("skipped", "unchecked")]
+
+    def count(title: str, values: list[object]) -> tuple[str, int, int]:
+        return title, sum(value is not None for value in values), len(inside)
+
+    return [
+        count("predicted", [s.prediction for s in inside]),
+        count("COR resolved", [s.cor_px for s in inside]),
+        count("reconstructed", [s.volume for s in inside]),
+    ]
+
+
+def _config_text(config: Mapping[str, Any]) -> str:
+    import json
+
+    import yaml
+
+    plain = json.loads(json.dumps(config, default=str))
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))

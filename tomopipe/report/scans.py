@@ -1,0 +1,188 @@
+"""One scan: everything that the files of a campaign say about it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomopipe.report.records import Failure, Fix, Prediction, ScanRecord
+from tomopipe.report.sources import Reader, number, parse_failure, parse_prediction, text
+from tomopipe.report.states import reason_of, state_of
+from tomopipe.report.times import JobTime
+
+#: Steps that work on one scan; elsewhere the name of a job is that of a series or of the campaign.
+SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything read of the campaign as a whole, before it is told scan by scan."""
+
+    results: Path
+    logs: Path
+    rows: Mapping[tuple[str, str], Mapping[str, str]]
+    cor: Mapping[str, Any] | None
+    fixes: Mapping[str, Fix]
+    jobs: Mapping[str, Mapping[str, JobTime]]  # by name, then by step
+    has_default: bool
+    volume_form: str  # h5, tiff or zarr, as configured
+
+
+def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> ScanRecord:
+    """Tell everything known about one scan of the campaign."""
+    name, path = text(entry.get("scan")), text(entry.get("path"))
+    select = text(entry.get("select")) or "auto"
+    row = source.rows.get((name, path))
+    shape = _shape(row)
+    keep = None if row is None else _is_kept(row, select)
+    prediction = _read_prediction(reader, source.results / "try_center" / name)
+    volume = _find_volume(source, name)
+    failures = _standing_failures(reader, source, name, path, prediction, volume)
+    fix = source.fixes.get(name)
+    cor = (source.cor or {}).get(name)
+    cor = cor if isinstance(cor, dict) else {}
+    cor_px = number(cor.get("cor_px"))
+    state = state_of(
+        select=select,
+        keep=keep,
+        cor_source=None if cor_px is None else text(cor.get("source")),
+        decided=source.cor is not None,
+        fix=fix,
+        prediction=prediction,
+        failures=failures,
+        has_default=source.has_default,
+    )
+    reason = reason_of(
+        state,
+        inventory_reason="" if row is None else row["reason"],
+        failures=failures,
+        fix=fix,
+        prediction=prediction,
+    )
+    return ScanRecord(
+        name=name,
+        path=path,
+        series=text(entry.get("series")),
+        index=int(number(entry.get("index")) or 0),
+        state=state,
+        reached=_reached(source, name, cor_px, prediction, volume, failures),
+        reason=reason,
+        select=select,
+        manual=text(entry.get("manual")),
+        shape=shape,
+        warnings=_split((row or {}).get("warnings", "")),
+        cor_px=cor_px,
+        source=text(cor.get("source")),
+        prediction=prediction,
+        fix=fix,
+        failures=failures,
+        volume=volume,
+    )
+
+
+def _is_kept(row: Mapping[str, str], select: str) -> bool:
+    """Heed `select: yes`, which overrides all but a file unreadable or still written."""
+    usable = row["n_cols"] != "" and not row["reason"].startswith("still written")
+    return row["keep"] == "true" or (select == "yes" and usable)
+
+
+def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
+    """Read (n_angles, n_rows, n_cols) of an inventory row; None if the file could not be read."""
+    sizes = [number((row or {}).get(key)) for key in ("n_angles", "n_rows", "n_cols")]
+    found = [int(size) for size in sizes if size]
+    return (found[0], found[1], found[2]) if len(found) == 3 else None
+
+
+def _split(cell: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+def _read_prediction(reader: Reader, folder: Path) -> Prediction | None:
+    data = reader.json(folder / "prediction.json")
+    return None if data is None else parse_prediction(data)
+
+
+def _find_volume(source: Sources, name: str) -> Path | None:
+    """Find the volume of a scan, in the configured form or in the one of an earlier run."""
+    names = {"h5": f"{name}_rec.h5", "tiff": f"{name}_rec", "zarr": f"{name}_rec.zarr"}
+    configured = names.get(source.volume_form, names["h5"])
+    for file in dict.fromkeys((configured, *names.values())):
+        if (source.results / file).exists():
+            return source.results / file
+    return None
+
+
+def _standing_failures(
+    reader: Reader,
+    source: Sources,
+    name: str,
+    path: str,
+    prediction: Prediction | None,
+    volume: Path | None,
+) -> tuple[Failure, ...]:
+    """Tell the failures of a scan that no later success has made void, in order of step."""
+    made = {
+        "try_recon": (source.results / "try_center" / name / "rows.h5").exists(),
+        "predict_cor": prediction is not None,
+        "full_recon": volume is not None,
+        "export_stack": (source.results / "relion" / "stacks" / f"{name}.mrcs").exists(),
+    }
+    found = []
+    for step in SCAN_STEPS:
+        record = reader.json(source.results / "failed" / step / f"{name}.json")
+        job = source.jobs.get(name, {}).get(step)
+        died = record is not None and _counts(record, reader.base / path)
+        died = died or (job is not None and job.state == "failed")
+        if died and not made.get(step, False):
+            reason = text((record or {}).get("reason")) or (job.reason if job else "")
+            found.append(parse_failure(reader, source.logs, step, name, reason))
+    return tuple(found)
+
+
+def _counts(record: Mapping[str, Any], raw: Path) -> bool:
+    """Tell whether the raw file still is the one the record was made for."""
+    try:
+        found = raw.stat()
+    except OSError:
+        return True
+    return (record.get("bytes"), record.get("mtime_ns")) == (found.st_size, found.st_mtime_ns)
+
+
+def _reached(
+    source: Sources,
+    name: str,
+    cor_px: float | None,
+    prediction: Prediction | None,
+    volume: Path | None,
+    failures: Iterable[Failure],
+) -> str:
+    """Say how far along its chain a scan is."""
+    dead = {failure.step for failure in failures}
+    for step, job in source.jobs.get(name, {}).items():
+        if job.is_running and step in SCAN_STEPS and step not in dead:
+            return f"running {step}"
+    if volume is not None:
+        return "volume"
+    if cor_px is not None:
+        return "COR"
+    if prediction is not None:
+        return "prediction"
+    return "try" if (source.results / "try_center" / name / "rows.h5").exists() else ""
+
+
+def refused_records(source: Sources, entries: Sequence[Mapping[str, Any]]) -> Iterable[ScanRecord]:
+    """Yield the inventory rows that are no scan of the campaign: bad names, doubled names."""
+    known = {(text(e.get("scan")), text(e.get("path"))) for e in entries}
+    for (name, path), row in source.rows.items():
+        if (name, path) not in known and row["keep"] != "true":
+            yield ScanRecord(
+                name=name,
+                path=path,
+                series=row["series"],
+                index=int(number(row["index"]) or 0),
+                state="skipped",
+                reached="",
+                reason=row["reason"],
+                shape=_shape(row),
+                warnings=_split(row.get("warnings", "")),
+            )

@@ -1,0 +1,154 @@
+"""Read the small files of a campaign; a broken one becomes a note and never an exception."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io.tables import read_tsv
+from tomopipe.report.records import Curve, Failure, Fix, Note, Prediction
+
+_TAIL_BYTES = 8192
+_TAIL_LINES = 25
+
+
+class Reader:
+    """Reads files below one folder and remembers which could not be used."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.notes: list[Note] = []
+
+    def note(self, path: Path, problem: str) -> None:
+        """Remember that `path` could not be used."""
+        self.notes.append(Note(self.relative(path), problem))
+
+    def relative(self, path: Path) -> str:
+        """Give `path` as seen from the campaign folder."""
+        return os.path.relpath(path, self.base)
+
+    def json(self, path: Path) -> dict[str, Any] | None:
+        """Read a JSON object; None if the file is absent or (noted) broken."""
+        try:
+            data = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            self.note(path, f"not readable as JSON: {error}")
+            return None
+        if not isinstance(data, dict):
+            self.note(path, f"expected a JSON object, found a {type(data).__name__}")
+            return None
+        return data
+
+    def tsv(self, path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+        """Read the rows of a table; none if it is absent or (noted) broken."""
+        try:
+            return read_tsv(path, columns)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except TomopipeError:
+            self.note(path, f"expected the columns {', '.join(columns)}")
+        except Exception as error:  # csv has errors of its own: whatever it is, it is noted
+            self.note(path, f"not readable as a table: {error}")
+        return []
+
+    def files(self, folder: Path, pattern: str) -> Iterator[Path]:
+        """Yield the files of a folder in order of name; temporary ones are left out."""
+        for path in sorted(folder.glob(pattern)):
+            if not path.name.startswith("."):
+                yield path
+
+    def log_tail(self, path: Path) -> str:
+        """Read the last lines of a log, without reading the rest of it."""
+        try:
+            with open(path, "rb") as stream:
+                stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+                text = stream.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-_TAIL_LINES:])
+
+
+def number(value: object) -> float | None:
+    """Read a finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def text(value: object) -> str:
+    """Read a text; "" for what is not there."""
+    return "" if value is None else str(value)
+
+
+def parse_prediction(data: Mapping[str, Any]) -> Prediction:
+    """Make a Prediction of what prediction.json holds."""
+    methods = data.get("methods")
+    curves = []
+    for name, method in methods.items() if isinstance(methods, dict) else ():
+        if isinstance(method, dict):
+            curves.append(_parse_curve(str(name), method))
+    return Prediction(
+        best_cor_px=number(data.get("best_cor_px")),
+        cor_px=number(data.get("cor_px")),
+        confidence=number(data.get("confidence")),
+        verdict=text(data.get("verdict")),
+        method=text(data.get("method")),
+        reason=text(data.get("reason")),
+        curves=tuple(curves),
+    )
+
+
+def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
+    curve = method.get("curve")
+    curve = curve if isinstance(curve, dict) else {}
+    cor_px, score = curve.get("cor_px"), curve.get("score")
+    pairs = []
+    if isinstance(cor_px, list) and isinstance(score, list):
+        for x, y in zip(map(number, cor_px), map(number, score), strict=False):
+            if x is not None and y is not None:
+                pairs.append((x, y))
+    pairs.sort()
+    return Curve(
+        method=name,
+        best_cor_px=number(method.get("best_cor_px")),
+        confidence=number(method.get("confidence")),
+        cor_px=tuple(x for x, _ in pairs),
+        score=tuple(y for _, y in pairs),
+    )
+
+
+def parse_fix(row: Mapping[str, str]) -> Fix:
+    """Make a Fix of one row of a table of fix_cor."""
+    return Fix(
+        before_px=number(row["before_px"]),
+        after_px=number(row["after_px"]),
+        source=row["source"],
+        flagged=row["flagged"].lower() == "true",
+        reason=row["reason"],
+        limit_px=number(row["limit_px"]),
+        neighbours=tuple(name for name in row["neighbours"].split(";") if name),
+    )
+
+
+def parse_failure(reader: Reader, logs: Path, step: str, scan: str, reason: str) -> Failure:
+    """Make a Failure, with the end of the log of its job."""
+    log = logs / step / f"{scan}.log"
+    tail = reader.log_tail(log)
+    last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
+    return Failure(
+        step=step,
+        scan=scan,
+        reason=reason or last or "the job ended without a result",
+        log=reader.relative(log),
+        log_tail=tail,
+    )

@@ -1,0 +1,69 @@
+"use strict";
+document.documentElement.classList.add("js");
+(() => {
+  const table = document.getElementById("table");
+  const body = table.tBodies[0];
+  const rows = Array.from(body.rows);
+  const find = document.getElementById("find");
+  const state = document.getElementById("state");
+  const shown = document.getElementById("shown");
+  const texts = rows.map((row) => row.textContent.toLowerCase());
+
+  const filter = () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let n = 0;
+    rows.forEach((row, i) => {
+      const fits = (!state.value || row.dataset.state === state.value) && words.every((w) => texts[i].includes(w));
+      row.hidden = !fits;
+      n += fits;
+    });
+    shown.textContent = n === rows.length ? "" : `${n} of ${rows.length} shown`;
+  };
+  find.addEventListener("input", filter);
+  state.addEventListener("change", filter);
+  find.form.addEventListener("submit", (event) => event.preventDefault());
+
+  // Numbers sort by data-v, texts by what is shown.
+  const value = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.v === undefined ? cell.textContent.trim().toLowerCase() : Number(cell.dataset.v);
+  };
+  Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    while (head.firstChild) button.append(head.firstChild);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const sorted = rows.map((row, rank) => [value(row, column), rank, row]);
+      sorted.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0) * (down ? -1 : 1) || a[1] - b[1]);
+      body.append(...sorted.map((entry) => entry[2]));
+    });
+  });
+
+  // A tile of the summary shows the scans in that state; no tile: all of them.
+  for (const tile of document.querySelectorAll("a.tile")) {
+    tile.addEventListener("click", () => {
+      const known = Array.from(state.options).some((option) => option.value === tile.dataset.state);
+      state.value = known ? tile.dataset.state : "";
+      find.value = "";
+      filter();
+    });
+  }
+  // A link to a row that the filter hides shows the row.
+  const reveal = () => {
+    const row = document.getElementById(location.hash.slice(1));
+    if (row && row.hidden) {
+      find.value = state.value = "";
+      filter();
+      row.scrollIntoView();
+    }
+  };
+  addEventListener("hashchange", reveal);
+  for (const mark of document.querySelectorAll("svg [data-row]")) {
+    mark.addEventListener("click", () => { location.hash = mark.dataset.row; });
+  }
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+})();

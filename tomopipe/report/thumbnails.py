@@ -1,0 +1,133 @@
+"""Small pictures of the three mid planes of a volume."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE_PX = 200
+#: Of one picture; three of them as base64 with the text of a scan stay under 25 KB.
+MAX_BYTES = 5000
+_PERCENT = (0.5, 99.5)
+_QUALITIES = (80, 65, 50, 35, 20)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One mid plane: `src` is a data URI or a path relative to the page."""
+
+    plane: str
+    src: str
+    width: int
+    height: int
+    shape: tuple[int, int]
+    low: float
+    high: float
+
+
+def grey_window(plane: NDArray[np.floating]) -> tuple[float, float]:
+    """Give the grey window of a plane: its 0.5 and 99.5 percentiles, finite values alone.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (n_y, n_x)
+        Values of one plane.
+
+    Returns
+    -------
+    low, high : float
+        Black and white; high > low also for a constant or empty plane.
+    """
+    finite = plane[np.isfinite(plane)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(finite, _PERCENT))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np.uint8]:
+    """Shrink a plane by averaging and map its grey window to 0..255.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (n_y, n_x)
+        Values of one plane; what is not finite becomes black.
+    max_px : int, optional
+        Longest side of the picture.
+    """
+    from PIL import Image
+
+    values = np.asarray(plane, dtype=np.float32)
+    low, _ = grey_window(values)
+    values = np.where(np.isfinite(values), values, np.float32(low))
+    scale = min(1.0, max_px / max(values.shape))
+    n_y, n_x = (max(1, round(n * scale)) for n in values.shape)
+    small = np.asarray(Image.fromarray(values).resize((n_x, n_y), Image.Resampling.BOX))
+    # The window is that of the small picture: averaging takes noise away, and contrast with it.
+    low, high = grey_window(small)
+    return (np.clip((small - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Encode a picture as WebP, as well as `max_bytes` allows.
+
+    Noise hardly compresses: where the lowest quality is not enough, the picture is halved.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(grey)
+    while True:
+        for quality in _QUALITIES:
+            stream = io.BytesIO()
+            image.save(stream, "WEBP", quality=quality, method=4)
+            if stream.tell() <= max_bytes or max(image.size) <= 32:
+                return stream.getvalue()
+        image = image.reduce((min(2, image.width), min(2, image.height)))
+
+
+def make_picture(name: str, plane: NDArray[np.floating], folder: Path | None, stem: str) -> Picture:
+    """Make the picture of one plane, inline or as a file in `folder`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the plane.
+    plane : ndarray, shape (n_y, n_x)
+        Its values.
+    folder : Path or None
+        Where to write the picture; None puts it into the page.
+    stem : str
+        Start of the file's name.
+    """
+    values = np.asarray(plane)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"plane {name}: expected 2 dimensions, got shape {values.shape}")
+    grey = to_grey(values)
+    low, high = grey_window(values)
+    data = encode(grey)
+    if folder is None:
+        src = "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+    else:
+        file = f"{stem}_{name}.webp"
+        (folder / file).write_bytes(data)
+        src = f"{folder.name}/{file}"
+    shape = (int(values.shape[0]), int(values.shape[1]))
+    return Picture(name, src, grey.shape[1], grey.shape[0], shape, low, high)
+
+
+def picture_stem(scan: str) -> str:
+    """Make a file name that any scan's name gives, whatever its letters and length."""
+    return hashlib.sha256(scan.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def make_pictures(
+    planes: Mapping[str, NDArray[np.floating]], scan: str, folder: Path | None
+) -> tuple[Picture, ...]:
+    """Make the pictures of all planes of a volume, in the order given."""
+    stem = picture_stem(scan)
+    return tuple(make_picture(name, plane, folder, stem) for name, plane in planes.items())

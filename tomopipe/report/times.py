@@ -1,0 +1,97 @@
+"""Run times of the jobs, from the files they leave in logs/status."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopipe.report.records import StepTimes
+from tomopipe.report.sources import Reader, number, text
+
+#: Order of the steps on the page.
+STEP_ORDER = (
+    "inventory",
+    "try_recon",
+    "predict_cor",
+    "fix_cor",
+    "resolve_cor",
+    "sidecar",
+    "full_recon",
+    "export_stack",
+    "export_star",
+)
+
+
+@dataclass(frozen=True)
+class JobTime:
+    """One job: its step, the scan (or series) it worked on, and when, in Unix seconds."""
+
+    step: str
+    name: str
+    state: str
+    start_s: float | None
+    end_s: float | None
+    host: str = ""
+    reason: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """True if the job has not written its end (it may have been killed since)."""
+        return self.state == "running"
+
+    @property
+    def wall_s(self) -> float | None:
+        """Seconds from start to end; None if it has not ended."""
+        if self.start_s is None or self.end_s is None:
+            return None
+        return max(0.0, self.end_s - self.start_s)
+
+
+def read_jobs(reader: Reader, folder: Path) -> list[JobTime]:
+    """Read every status file below `folder`, in order of step and name."""
+    order = {step: i for i, step in enumerate(STEP_ORDER)}
+    jobs = []
+    for path in reader.files(folder, "*/*.json"):
+        if path.parent.name == "report":
+            continue  # the job that is writing this page
+        data = reader.json(path)
+        if data is None:
+            continue
+        jobs.append(
+            JobTime(
+                step=path.parent.name,
+                name=path.name.removesuffix(".json"),
+                state=text(data.get("state")),
+                start_s=number(data.get("start")),
+                end_s=number(data.get("end")),
+                host=text(data.get("host")),
+                reason=text(data.get("error")),
+            )
+        )
+    return sorted(jobs, key=lambda j: (order.get(j.step, len(order)), j.step, j.name))
+
+
+def step_times(jobs: Iterable[JobTime]) -> tuple[StepTimes, ...]:
+    """Sum up the jobs step by step; jobs that have not ended count in no time."""
+    groups: dict[str, list[JobTime]] = defaultdict(list)
+    for job in jobs:
+        groups[job.step].append(job)
+    found = []
+    for step, group in groups.items():
+        ended = [(j.wall_s, j.name) for j in group if j.wall_s is not None and not j.is_running]
+        walls_s = [wall_s for wall_s, _ in ended]
+        longest_s, longest = max(ended, default=(None, ""))
+        found.append(
+            StepTimes(
+                step=step,
+                n_done=sum(j.state == "done" for j in group),
+                n_failed=sum(j.state == "failed" for j in group),
+                n_running=sum(j.is_running for j in group),
+                sum_s=sum(walls_s),
+                median_s=statistics.median(walls_s) if walls_s else None,
+                longest_s=longest_s,
+                longest=longest,
+            )
+        )
+    return tuple(found)

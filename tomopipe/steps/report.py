@@ -1,0 +1,54 @@
+"""Report: one self-contained page about whatever exists of a campaign."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tomopipe.io.volume import read_mid_planes
+from tomopipe.report.collect import collect
+from tomopipe.report.render import write_page
+
+REVISION = 1  # bump when results change
+
+_log = logging.getLogger(__name__)
+
+
+def report(
+    output: str | os.PathLike[str],
+    *,
+    results: str | os.PathLike[str],
+    logs: str | os.PathLike[str],
+    campaign_name: str,
+    scans: Iterable[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    version: str,
+) -> None:
+    """Build the page from whatever exists: a whole campaign, half of one, or a broken one.
+
+    Reads small files and the mid planes stored in the volumes; never raw data, never a volume.
+
+    Parameters
+    ----------
+    output : path-like
+        The page. Beside it lie pictures.json (what was made, to make it once) and, above
+        200 scans, the folder of pictures.
+    results, logs : path-like
+        The folders of results and of logs; the latter lies in the campaign folder.
+    campaign_name : str
+        The title.
+    scans : iterable of dict
+        The scans of the campaign: scan, path, series, index, select, manual.
+    config : mapping
+        The complete config, one block per step.
+    version : str
+        The version of tomopipe.
+    """
+    campaign = collect(
+        results, logs, campaign_name=campaign_name, scans=scans, config=config, version=version
+    )
+    for note in campaign.notes:
+        _log.warning("%s: left out of the report: %s", note.path, note.problem)
+    write_page(campaign, output, read_planes=read_mid_planes)
+    counts = ", ".join(f"{n} {state}" for state, n in campaign.counts.items() if n)
+    _log.info("%s: %d scans: %s", output, len(campaign.scans), counts or "none")
