@@ -16,7 +16,7 @@ def test_images_are_those_of_the_full_reconstruction(turn):
     images = sweep(sinogram, plan, cor_px)
     assert images.shape == (21, 64, 64)
     expected = reconstruct(np.stack([sinogram] * 21), plan, cor_px)
-    np.testing.assert_allclose(images, expected, atol=1e-5 * np.ptp(expected))
+    np.testing.assert_allclose(images, expected, atol=5e-5 * np.ptp(expected))
 
 
 def test_wrong_shape_is_refused():

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.recon import portable
 from tomopipe.recon.plan import Plan
-from tomopipe.recon.portable import reconstruct_lanes
 from tomopipe.recon.sparse import spread_sparse
 
 
@@ -47,7 +47,7 @@ def reconstruct(
     images = plan.xp.empty((len(cor), plan.n_cols, plan.n_cols), dtype=plan.xp.float32)
     for first in range(0, len(cor), plan.lanes):
         some = slice(first, first + plan.lanes)
-        images[some] = lanes_of(sinograms[some], plan, cor[some], threads)
+        fill_lanes(sinograms[some], plan, cor[some], images[some], threads)
     return images
 
 
@@ -59,7 +59,19 @@ def checked_cor(cor_px: ArrayLike, n_slices: int) -> NDArray[np.float64]:
     return cor
 
 
-def lanes_of(sinograms: Any, plan: Plan, cor_px: NDArray[np.float64], threads: int | None) -> Any:
+def fill_lanes(
+    sinograms: Any,
+    plan: Plan,
+    cor_px: NDArray[np.float64],
+    images: Any,
+    threads: int | None,
+) -> None:
     """Reconstruct at most `plan.lanes` slices; one sinogram may serve many CORs."""
+    if plan.xp is np:
+        # compiled kernels: not loaded where the GPU does the work
+        from tomopipe.recon import compiled
+
+        compiled.reconstruct_lanes(sinograms, plan, cor_px, images, threads)
+        return
     sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
-    return reconstruct_lanes(sinograms, plan, cor_px, spread_sparse)
+    images[...] = portable.reconstruct_lanes(sinograms, plan, cor_px, spread_sparse)

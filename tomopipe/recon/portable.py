@@ -18,34 +18,33 @@ from tomopipe.recon.plan import MARGIN, Plan, image_positions
 Spread = Callable[[Any, Any, Plan, slice], None]
 
 
-def row_spectra(rows: Any, plan: Plan) -> Any:
+def padded_spectra(rows: Any, plan: Plan) -> Any:
     """Pad rows with their edge values and transform them.
 
     Parameters
     ----------
-    rows : array of float32, shape (n_slices, n_angles, n_cols)
+    rows : array of float32, shape (..., n_cols)
         Sinograms; what is not finite counts as 0.
     plan : Plan
         The plan.
 
     Returns
     -------
-    array of complex64, shape (n_slices, n_angles, n_bins)
-        Filtered, not yet centred.
+    array of complex64, shape (..., P/2 + 1)
+        Neither filtered nor centred.
     """
     xp, n_cols = plan.xp, plan.n_cols
     rows = xp.where(xp.isfinite(rows), rows, xp.float32(0))
     n_right = (plan.n_padded - n_cols) // 2
-    padded = xp.empty((*rows.shape[:2], plan.n_padded), dtype=xp.float32)
+    padded = xp.empty((*rows.shape[:-1], plan.n_padded), dtype=xp.float32)
     padded[..., :n_cols] = rows
     padded[..., n_cols : n_cols + n_right] = rows[..., -1:]
     padded[..., n_cols + n_right :] = rows[..., :1]
-    spectra = fft_module(xp).rfft(padded, axis=-1)
-    return spectra * xp.asarray(plan.gain, dtype=xp.float32)
+    return fft_module(xp).rfft(padded, axis=-1)
 
 
 def centre(spectra: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
-    """Move the axis of each slice to 0, weigh the angles and turn them to the upper half plane.
+    """Filter, move the axis of each slice to 0, weigh angles, turn them to the upper half plane.
 
     Parameters
     ----------
@@ -65,8 +64,8 @@ def centre(spectra: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
     """
     xp = plan.xp
     turn = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
-    phase = xp.exp(2j * np.pi * (turn % 1)).astype(xp.complex64)
-    samples = spectra * phase[:, None, :]
+    factor = (xp.exp(2j * np.pi * (turn % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)
+    samples = spectra * factor[:, None, :]
     flipped = xp.asarray(plan.flipped[angles])[None, :, None]
     weight = xp.asarray(plan.weight[angles], dtype=xp.float32)[None, :, None]
     return xp.where(flipped, samples.conj(), samples) * weight
@@ -153,6 +152,6 @@ def reconstruct_lanes(
         rows = sinograms[:, xp.asarray(plan.angle_order[angles])]
         if plan.full_turn:
             rows = rows * overlap_weights(plan.n_cols, cor_px, xp)[:, None, :]
-        samples = centre(row_spectra(rows, plan), plan, cor_px, angles)
+        samples = centre(padded_spectra(rows, plan), plan, cor_px, angles)
         spread(grid, samples, plan, angles)
     return to_images(fold(grid), plan)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tomopipe.recon.fbp import checked_cor, lanes_of
+from tomopipe.recon.fbp import checked_cor, fill_lanes
 from tomopipe.recon.plan import Plan
 
 
@@ -46,5 +46,5 @@ def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None =
     images = plan.xp.empty((len(cor), plan.n_cols, plan.n_cols), dtype=plan.xp.float32)
     for first in range(0, len(cor), plan.lanes):
         some = slice(first, first + plan.lanes)
-        images[some] = lanes_of(sinogram[None], plan, cor[some], threads)
+        fill_lanes(sinogram[None], plan, cor[some], images[some], threads)
     return images

@@ -1,0 +1,175 @@
+"""The stages of the reconstruction compiled for the CPU: `portable.reconstruct_lanes`, fast.
+
+Sixteen slices lie innermost: coordinates, weights and addresses are paid once for all. The angles
+are taken in chunks, wedges of the spectrum, so that the samples of a chunk stay in cache between
+the transform of the rows and the spreading, and memory does not grow with the angles.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.recon import images as image_kernels
+from tomopipe.recon import lanefft, portable, rows
+from tomopipe.recon.angles import overlap_weights
+from tomopipe.recon.jit import Team, parts, thread_count
+from tomopipe.recon.plan import Plan
+from tomopipe.recon.spread import Chunk, chunks_of, spread, tap_table
+
+CHUNK_BYTES = 8 * 2**20  # samples of a chunk, per thread
+MIN_LANES = 4
+
+
+def reconstruct_lanes(
+    sinograms: NDArray[np.float32],
+    plan: Plan,
+    cor_px: NDArray[np.float64],
+    images: NDArray[np.float32],
+    threads: int | None = None,
+) -> None:
+    """Reconstruct a few slices at once.
+
+    Parameters
+    ----------
+    sinograms : ndarray of float32, shape (n_slices or 1, n_angles, n_cols)
+        One sinogram with many CORs is transformed once.
+    plan : Plan
+        The plan.
+    cor_px : ndarray of float64, shape (n_slices,)
+        COR of each slice; n_slices <= plan.lanes.
+    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
+        Output, contiguous.
+    threads : int or None
+        CPU threads; None means the cores this process may use.
+    """
+    lanes = (0,) * _width(len(cor_px), plan.lanes)
+    sinograms = np.ascontiguousarray(sinograms, dtype=np.float32)
+    shared = len(sinograms) < len(cor_px)
+    if plan.full_turn:
+        sinograms = sinograms * overlap_weights(plan.n_cols, cor_px)[:, None, :]
+        shared = False
+    with Team(thread_count(threads)) as team:
+        grid = _workspace(plan, len(lanes))
+        _clear(grid, team)
+        _fill(grid, sinograms, plan, cor_px, shared, lanes, team)
+        _finish(grid, plan, images, lanes, team)
+        plan.cache["grid", len(lanes)] = grid
+
+
+def _width(n_slices: int, most: int) -> int:
+    """Return the lanes for a number of slices: a power of two, not below what pays."""
+    width = MIN_LANES
+    while width < min(n_slices, most):
+        width *= 2
+    return width
+
+
+def _workspace(plan: Plan, width: int) -> NDArray[np.float32]:
+    """Take the half grids from the plan, or make them; a plan may be used by several threads."""
+    grid = plan.cache.pop(("grid", width), None)
+    n_rows, n_cols = plan.half_grid_shape
+    return np.empty(n_rows * n_cols * 2 * width, dtype=np.float32) if grid is None else grid
+
+
+def _clear(grid: NDArray[np.float32], team: Team) -> None:
+    team.run(lambda a, b: grid[a:b].fill(0), parts(len(grid), team.threads))
+
+
+def _fill(
+    grid: NDArray[np.float32],
+    sinograms: NDArray[np.float32],
+    plan: Plan,
+    cor_px: NDArray[np.float64],
+    shared: bool,
+    lanes: tuple[int, ...],
+    team: Team,
+) -> None:
+    """Transform the rows and spread them, chunk by chunk."""
+    one, n_bins = len(lanes), plan.n_padded // 2 + 1
+    n_chunk = max(team.threads * CHUNK_BYTES // (n_bins * 2 * one * 4), 1)
+    n_chunk = min(n_chunk, plan.n_angles, 65535)
+    samples = np.empty(n_chunk * n_bins * 2 * one, dtype=np.float32)
+    factor = _centring_factor(plan, cor_px, one)
+    taps = tap_table(plan.beta)
+    record = lanes + lanes
+    common = (grid, plan.n_grid, samples, n_bins)
+    for chunk in chunks_of(plan, n_chunk):
+        _samples(chunk, sinograms, plan, factor, samples, shared, lanes, team)
+        for pieces in (chunk.even, chunk.odd):
+            calls = [(*common, chunk.direction, chunk.order, *p, taps, record) for p in pieces]
+            team.run(spread, calls)
+
+
+def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+    """Return half the filter times exp(-2 pi i k cor / P) as records, one lane per slice."""
+    k = np.arange(plan.n_padded // 2 + 1)[:, None]
+    phase = np.exp(-2j * np.pi * ((k / plan.n_padded * cor_px) % 1)) * (plan.gain[:, None] / 2)
+    factor = np.zeros((len(k), 2, width), dtype=np.float32)
+    factor[:, 0, : len(cor_px)], factor[:, 1, : len(cor_px)] = phase.real, phase.imag
+    return factor.ravel()
+
+
+def _samples(
+    chunk: Chunk,
+    sinograms: NDArray[np.float32],
+    plan: Plan,
+    factor: NDArray[np.float32],
+    samples: NDArray[np.float32],
+    shared: bool,
+    lanes: tuple[int, ...],
+    team: Team,
+) -> None:
+    """Fill the samples of a chunk, its angles shared out to the threads."""
+    angles = plan.angle_order[chunk.angles]
+    weights = plan.weight[chunk.angles].astype(np.float32)
+    signs = np.where(plan.flipped[chunk.angles], 1, -1).astype(np.float32)
+    shares = parts(len(angles), team.threads)
+    if shared:
+        spectra = portable.padded_spectra(sinograms[0][angles], plan).conj() * np.float32(2)
+        common = (spectra, weights, signs, factor, samples)
+        team.run(rows.spectra_to_samples, [(*common, a, b, lanes) for a, b in shares])
+        return
+    transform = _transform(plan, plan.n_padded // 2)
+    turns = lanefft.half_turns(plan.n_padded)
+    given = (sinograms, angles, weights, signs, factor, plan.n_padded, *transform, turns, samples)
+    size = 2 * plan.n_padded * len(lanes)
+    calls = [(*given, a, b, np.empty(size, np.float32), lanes) for a, b in shares]
+    team.run(rows.rows_to_samples, calls)
+
+
+def _transform(plan: Plan, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    if ("transform", n) not in plan.cache:
+        plan.cache["transform", n] = lanefft.factors_of(n), lanefft.twiddles_of(n)
+    return plan.cache["transform", n]
+
+
+def _finish(
+    grid: NDArray[np.float32],
+    plan: Plan,
+    images: NDArray[np.float32],
+    lanes: tuple[int, ...],
+    team: Team,
+) -> None:
+    """Transform the grid to images."""
+    one, n_grid = len(lanes), plan.n_grid
+    across, down = plan.correction.astype(np.float32)
+    image_kernels.fold(grid, n_grid, lanes)
+    transform = _transform(plan, n_grid)
+    team.run(
+        image_kernels.transform_rows,
+        [
+            (grid, n_grid, across, *transform, a, b, np.empty(4 * n_grid * one, np.float32), lanes)
+            for a, b in parts(n_grid // 2 + 1, team.threads)
+        ],
+    )
+    size = (image_kernels.TOGETHER + 2) * n_grid * one + one * one * plan.n_cols
+    transform = _transform(plan, n_grid // 2)
+    turns = lanefft.half_turns(n_grid)
+    team.run(
+        image_kernels.transform_columns,
+        [
+            (grid, n_grid, down, *transform, turns, images, a, b, np.empty(size, np.float32), lanes)
+            for a, b in parts(-(-plan.n_cols // one), team.threads)
+        ],
+    )

@@ -1,0 +1,184 @@
+"""Half grids to images, compiled: fold, transform, crop, correct; slices innermost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tomopipe.recon.jit import kernel
+from tomopipe.recon.lanefft import fft
+from tomopipe.recon.plan import MARGIN
+from tomopipe.recon.simd import load, splat, store, transpose
+
+TOGETHER = 4  # columns gathered at once: neighbours in memory
+
+
+@kernel
+def fold(grid: Any, n_grid: int, lanes: Any) -> None:
+    """Fold the margins in; see `tomopipe.recon.portable.fold`."""
+    one = len(lanes)
+    record = 2 * one
+    pitch = (n_grid + 2 * MARGIN) * record
+    for row in range(n_grid // 2 + 1 + 2 * MARGIN):
+        for j in range(MARGIN * record):
+            low, high = row * pitch + j, row * pitch + n_grid * record + j
+            grid[high] += grid[low]
+            grid[low + MARGIN * record] += grid[high + MARGIN * record]
+    top = MARGIN + n_grid // 2
+    keep = np.empty(n_grid * record, dtype=np.float32)
+    for j in range(2 * (MARGIN + 1)):
+        row = MARGIN + j if j <= MARGIN else top - (j - MARGIN - 1)
+        mirror = MARGIN - j if j <= MARGIN else top + (j - MARGIN - 1)
+        start = mirror * pitch + MARGIN * record
+        keep[:] = grid[start : start + n_grid * record]  # a row may be its own mirror image
+        for c in range(n_grid):
+            at = row * pitch + (MARGIN + c) * record
+            other = ((n_grid - c) % n_grid) * record
+            for lane in range(one):
+                grid[at + lane] += keep[other + lane]
+                grid[at + one + lane] -= keep[other + one + lane]
+
+
+@kernel
+def transform_rows(
+    grid: Any,
+    n_grid: int,
+    correction: Any,
+    factors: Any,
+    table: Any,
+    first: int,
+    last: int,
+    work: Any,
+    lanes: Any,
+) -> None:
+    """Transform rows of the folded grid along x; keep the image's columns, in place.
+
+    Parameters
+    ----------
+    grid : ndarray of float32
+        Folded half grids; rows first ... last - 1 (0 is the spectrum's row 0) are overwritten.
+    n_grid : int
+        M.
+    correction : ndarray of float32, shape (n_cols,)
+        One over the kernel's transform, with sign, of each column.
+    factors, table
+        The transform of length M.
+    first, last : int
+        Rows.
+    work : ndarray of float32, shape (4 * M * L,)
+        Scratch.
+    lanes : tuple of length L
+        The width.
+    """
+    one = len(lanes)
+    record = 2 * one
+    pitch = (n_grid + 2 * MARGIN) * record
+    n_cols = len(correction)
+    for row in range(first, last):
+        start = (row + MARGIN) * pitch + MARGIN * record
+        at = fft(grid, start, work, n_grid, factors, table, lanes)
+        for c in range(n_cols):
+            source = at + ((c - n_cols // 2) % n_grid) * record
+            factor = splat(correction[c], lanes)
+            to = start + c * record
+            store(grid, to, load(work, source, lanes) * factor)
+            store(grid, to + one, load(work, source + one, lanes) * factor)
+
+
+@kernel
+def _gather(grid: Any, n_grid: int, column: int, n: int, turns: Any, out: Any, lanes: Any) -> None:
+    """Prepare half spectra of n columns for a complex transform of half the length."""
+    one = len(lanes)
+    record = 2 * one
+    pitch = (n_grid + 2 * MARGIN) * record
+    half = n_grid // 2
+    for k in range(half // 2 + 1):
+        cr, ci = splat(turns[2 * k], lanes), splat(turns[2 * k + 1], lanes)
+        low = (k + MARGIN) * pitch + (MARGIN + column) * record
+        high = (half - k + MARGIN) * pitch + (MARGIN + column) * record
+        for c in range(n):
+            i, j = low + c * record, high + c * record
+            sr, si = load(grid, i, lanes), load(grid, i + one, lanes)
+            tr, ti = load(grid, j, lanes), load(grid, j + one, lanes)
+            ur, ui, dr, di = sr + tr, si - ti, sr - tr, si + ti
+            vr, vi = dr * ci + di * cr, dr * cr - di * ci  # minus, plus: i turn (s - conj t)
+            to = (c * half + k) * record
+            store(out, to, ur - vr)
+            store(out, to + one, ui + vi)
+            if k > 0:
+                to = (c * half + half - k) * record
+                store(out, to, ur + vr)
+                store(out, to + one, vi - ui)
+
+
+@kernel
+def transform_columns(
+    grid: Any,
+    n_grid: int,
+    correction: Any,
+    factors: Any,
+    table: Any,
+    turns: Any,
+    images: Any,
+    first: int,
+    last: int,
+    work: Any,
+    lanes: Any,
+) -> None:
+    """Transform columns to images.
+
+    Parameters
+    ----------
+    grid : ndarray of float32
+        From `transform_rows`.
+    n_grid : int
+        M.
+    correction : ndarray of float32, shape (n_cols,)
+        One over the kernel's transform of each row.
+    factors, table, turns
+        The transform of length M / 2; exp(2 pi i k / M).
+    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
+        Output; n_slices is at most L.
+    first, last : int
+        Which blocks of L columns.
+    work : ndarray of float32, shape ((TOGETHER + 2) * M * L + L * L * n_cols,)
+        Scratch.
+    lanes : tuple of length L
+        The width.
+    """
+    one = len(lanes)
+    n_cols = images.shape[1]
+    half = n_grid // 2
+    spectra = work[: TOGETHER * n_grid * one]
+    scratch = work[len(spectra) : len(spectra) + 2 * n_grid * one]
+    block = work[len(spectra) + len(scratch) :]  # [y, x, slice]
+    for b in range(first, last):
+        width = min(one, n_cols - b * one)
+        for c in range(0, width, TOGETHER):
+            n = min(TOGETHER, width - c)
+            _gather(grid, n_grid, b * one + c, n, turns, spectra, lanes)
+            for i in range(n):
+                at = fft(spectra[i * n_grid * one :], 0, scratch, half, factors, table, lanes)
+                for y in range(n_cols):
+                    source = at + ((y - (n_cols // 2 - 1)) % n_grid) * one
+                    factor = splat(correction[y], lanes)
+                    to = (y * one + c + i) * one
+                    store(block, to, load(scratch, source, lanes) * factor)
+        _unpack(block, images, b * one, width, lanes)
+
+
+@kernel
+def _unpack(block: Any, images: Any, column: int, width: int, lanes: Any) -> None:
+    """Write a block of columns, slices innermost, to the images."""
+    one = len(lanes)
+    n_slices, n_rows, n_cols = images.shape
+    flat = images.reshape(-1)
+    for y in range(n_rows):
+        to = y * n_cols + column
+        if width == one and n_slices == one:
+            transpose(block, y * one * one, one, flat, to, n_rows * n_cols, lanes)
+        else:
+            for j in range(n_slices):
+                for c in range(width):
+                    flat[to + j * n_rows * n_cols + c] = block[(y * one + c) * one + j]

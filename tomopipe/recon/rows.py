@@ -1,0 +1,135 @@
+"""Sinogram rows to samples on rays, compiled: pad, transform, filter, centre; slices innermost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tomopipe.recon.jit import kernel
+from tomopipe.recon.lanefft import fft
+from tomopipe.recon.simd import finite_or_zero, load, splat, store, transpose
+
+
+@kernel
+def _pack(sinograms: Any, angle: int, out: Any, n_padded: int, lanes: Any) -> None:
+    """Gather one angle of all slices, the slices innermost; pad with the edge values."""
+    one = len(lanes)
+    n_slices, n_angles, n_cols = sinograms.shape
+    flat = sinograms.reshape(-1)
+    pitch = n_angles * n_cols
+    start = angle * n_cols
+    column = 0
+    if n_slices == one:
+        while column + one <= n_cols:
+            transpose(flat, start + column, pitch, out, column * one, one, lanes)
+            column += one
+    for c in range(column, n_cols):
+        for j in range(one):
+            out[c * one + j] = flat[start + c + j * pitch] if j < n_slices else 0.0
+    for c in range(n_cols):
+        store(out, c * one, finite_or_zero(load(out, c * one, lanes)))
+    n_right = (n_padded - n_cols) // 2
+    left, right = load(out, 0, lanes), load(out, (n_cols - 1) * one, lanes)
+    for c in range(n_cols, n_cols + n_right):
+        store(out, c * one, right)
+    for c in range(n_cols + n_right, n_padded):
+        store(out, c * one, left)
+
+
+@kernel
+def _centred(
+    re: Any, im: Any, factor: Any, k: int, wr: Any, wi: Any, out: Any, at: int, lanes: Any
+) -> None:
+    """Store the sample of bin k: spectrum times factor times weight (negative to conjugate)."""
+    one = len(lanes)
+    at += 2 * one * k
+    fr = load(factor, 2 * one * k, lanes)
+    fi = load(factor, 2 * one * k + one, lanes)
+    store(out, at, (re * fr - im * fi) * wr)
+    store(out, at + one, (re * fi + im * fr) * wi)
+
+
+@kernel
+def rows_to_samples(
+    sinograms: Any,
+    angles: Any,
+    weights: Any,
+    signs: Any,
+    factor: Any,
+    n_padded: int,
+    factors: Any,
+    table: Any,
+    turns: Any,
+    samples: Any,
+    first: int,
+    last: int,
+    work: Any,
+    lanes: Any,
+) -> None:
+    """Fill the samples of some angles.
+
+    Parameters
+    ----------
+    sinograms : ndarray of float32, shape (n_slices, n_angles, n_cols)
+        At most L slices, contiguous.
+    angles, weights, signs : ndarray, shape (n_chunk,)
+        Index, weight and sign (-1 to conjugate) of each projection of the chunk.
+    factor : ndarray of float32, shape ((P/2 + 1) * 2 * L,)
+        Half the filter times exp(-2 pi i k cor / P), for each bin and slice.
+    n_padded, factors, table, turns
+        P; the transform of length P/2; exp(2 pi i k / P).
+    samples : ndarray of float32, shape (n_chunk * (P/2 + 1) * 2 * L,)
+        Output.
+    first, last : int
+        Which angles of the chunk.
+    work : ndarray of float32, shape (2 * P * L,)
+        Scratch.
+    lanes : tuple of length L
+        The width.
+    """
+    one = len(lanes)
+    half = n_padded // 2
+    for a in range(first, last):
+        _pack(sinograms, angles[a], work, n_padded, lanes)
+        at = fft(work, 0, work, half, factors, table, lanes)
+        wr, wi = splat(weights[a], lanes), splat(weights[a] * signs[a], lanes)
+        out = a * (half + 1) * 2 * one
+        for k in range(half // 2 + 1):
+            # the spectra of the even and of the odd points, times 2, from one bin and its mirror
+            i, j = at + 2 * one * k, at + 2 * one * ((half - k) % half)
+            sr, si = load(work, i, lanes), load(work, i + one, lanes)
+            tr, ti = load(work, j, lanes), load(work, j + one, lanes)
+            er, ei, dr, di = sr + tr, si - ti, sr - tr, si + ti
+            cr, ci = splat(turns[2 * k], lanes), splat(turns[2 * k + 1], lanes)
+            vr, vi = dr * ci + di * cr, di * ci - dr * cr  # -i turn (s - conj t)
+            _centred(er + vr, ei + vi, factor, k, wr, wi, samples, out, lanes)
+            _centred(er - vr, vi - ei, factor, half - k, wr, wi, samples, out, lanes)
+
+
+@kernel
+def spectra_to_samples(
+    spectra: Any,
+    weights: Any,
+    signs: Any,
+    factor: Any,
+    samples: Any,
+    first: int,
+    last: int,
+    lanes: Any,
+) -> None:
+    """Fill the samples of some angles from the spectra of one slice, one COR per lane.
+
+    Parameters
+    ----------
+    spectra : ndarray of complex64, shape (n_chunk, P/2 + 1)
+        Conjugate transforms of the padded rows, times 2.
+    weights, signs, factor, samples, first, last, lanes
+        As in `rows_to_samples`.
+    """
+    one = len(lanes)
+    n_bins = spectra.shape[1]
+    for a in range(first, last):
+        wr, wi = splat(weights[a], lanes), splat(weights[a] * signs[a], lanes)
+        for k in range(n_bins):
+            value = spectra[a, k]
+            re, im = splat(value.real, lanes), splat(value.imag, lanes)
+            _centred(re, im, factor, k, wr, wi, samples, a * n_bins * 2 * one, lanes)
