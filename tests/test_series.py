@@ -85,6 +85,15 @@ def test_reference_size(sizes, reference):
     assert reference_size(sizes) == reference
 
 
+def test_two_long_scans_do_not_make_a_large_series_undersized():
+    assert reference_size([100.0] * 50 + [210.0] * 2) == 100.0
+    assert reference_size([30.0, 40.0, 55.0] * 13 + [100.0] * 6) == 100.0
+
+
+def test_few_complete_scans_among_many_aborted_at_random():
+    assert reference_size([*range(10, 60), 100, 100, 100]) == 100.0
+
+
 @pytest.mark.parametrize(
     ("sizes", "min_fraction", "expected"),
     [

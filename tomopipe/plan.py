@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import chdir
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -94,13 +95,14 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
 def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
     """Write the inventory of the raw files as they are now into `folder`, and return its rows."""
     options = campaign.config.inventory.model_dump()
-    inventory.inventory(
-        campaign.inventory_entries(),
-        folder / "inventory.tsv",
-        flats=campaign.config.preprocess.flats,
-        darks=campaign.config.preprocess.darks,
-        **options,
-    )
+    with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
+        inventory.inventory(
+            campaign.inventory_entries(),
+            folder / "inventory.tsv",
+            flats=campaign.config.preprocess.flats,
+            darks=campaign.config.preprocess.darks,
+            **options,
+        )
     return read_inventory(folder / "inventory.tsv")
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from urllib.parse import quote
 
 from tomopipe.errors import TomopipeError
@@ -103,7 +102,7 @@ def encode_series(key: str) -> str:
 
 
 def reference_size(sizes: Iterable[float]) -> float:
-    """Return the size of a complete scan of a series: the largest size that two scans share.
+    """Return the size of a complete scan of a series: the largest size that several scans share.
 
     Complete scans of a series follow one protocol and have the same size (here: within 0.5 %);
     aborted ones are smaller and end anywhere. Hence:
@@ -115,10 +114,10 @@ def reference_size(sizes: Iterable[float]) -> float:
     - the second largest survives one oversized scan, not two of different sizes, and is wrong
       when one scan only is complete.
 
-    The largest size with a second scan to confirm it needs two complete scans, whatever the
-    number of aborted and of single oversized ones. Where no two agree the largest is taken, as an
-    aborted scan is smaller, never larger: so in a pair, and with one complete scan among aborted
-    ones of different sizes. What it cannot tell from sizes alone is one complete scan among
+    The largest size that a tenth of the series, and at least two scans, share survives a majority
+    of aborted scans, and a few long scans of another protocol in a large series. Where no size has
+    as many, two will do; where no two agree the largest is taken, as an aborted scan is smaller,
+    never larger: so in a pair, and with one complete scan among aborted ones of different sizes. What it cannot tell from sizes alone is one complete scan among
     several aborted at the same frame; the caller leaves out what it knows to be aborted.
 
     Parameters
@@ -134,9 +133,10 @@ def reference_size(sizes: Iterable[float]) -> float:
     descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
     if not descending:
         return 0.0
-    for larger, smaller in pairwise(descending):
-        if smaller >= (1 - SAME_SIZE) * larger:
-            return larger
+    for others in (max(1, len(descending) // 10), 1):
+        for larger, smaller in zip(descending, descending[others:], strict=False):
+            if smaller >= (1 - SAME_SIZE) * larger:
+                return larger
     return descending[0]
 
 
