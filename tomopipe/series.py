@@ -117,8 +117,9 @@ def reference_size(sizes: Iterable[float]) -> float:
     The largest size that a tenth of the series, and at least two scans, share survives a majority
     of aborted scans, and a few long scans of another protocol in a large series. Where no size has
     as many, two will do; where no two agree the largest is taken, as an aborted scan is smaller,
-    never larger: so in a pair, and with one complete scan among aborted ones of different sizes. What it cannot tell from sizes alone is one complete scan among
-    several aborted at the same frame; the caller leaves out what it knows to be aborted.
+    never larger: so in a pair, and with one complete scan among aborted ones of different sizes.
+    What it cannot tell from sizes alone is one complete scan among several aborted at the same
+    frame; the caller leaves out what it knows to be aborted.
 
     Parameters
     ----------
