@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.geometry import StackGeometry
-from tomopipe.io.atomic import whole, write_json
+from tomopipe.io.atomic import remove_stale, whole, write_json
 from tomopipe.io.exchange import Scan, open_scan
 from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack
 from tomopipe.prep.normalise import normalise
@@ -89,9 +89,11 @@ def export_stack(
         If the scan cannot be read, has no such rows, or no binning makes the stack small enough.
     """
     raw = Path(raw)
+    for leftover in remove_stale(stack_path):
+        log.info("removed %s, left by a killed job", leftover.name)
     with open_scan(raw, flats=flats, darks=darks, partial=partial) as scan:
         warnings = ["theta is missing: 0 to 180 degrees assumed"] if scan.theta_missing else []
-        first, past = _row_range(raw, rows, scan.n_rows, warnings)
+        first, past = _row_range(raw, rows, scan.n_rows)
         frames = choose_tilts(scan.theta_rad, max_tilts)
         if binning == "auto":
             limit_bytes = int(max_stack_gb * 1e9)
@@ -117,6 +119,7 @@ def export_stack(
             "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
             "warnings": warnings,
         }
+    log.info("%s: %d images of %d x %d pixels, binning %d", stack_path, *shape, binning)
     for warning in warnings:
         log.warning("%s: %s", raw, warning)
     write_json(meta, meta_path)
@@ -231,21 +234,15 @@ def _block_rows(geometry: StackGeometry) -> int:
     return min(geometry.binning, geometry.n_rows)
 
 
-def _row_range(
-    raw: Path, rows: Literal["all"] | Sequence[int], n_rows: int, warnings: list[str]
-) -> tuple[int, int]:
+def _row_range(raw: Path, rows: Literal["all"] | Sequence[int], n_rows: int) -> tuple[int, int]:
     """Resolve `rows` to the first row and the one past the last."""
-    if rows == "all":
-        return 0, n_rows
-    first, last = int(rows[0]), int(rows[1])
-    if not 0 <= first < n_rows or last < first:
+    first, last = (0, n_rows - 1) if isinstance(rows, str) else map(int, rows)
+    if not 0 <= first <= last < n_rows:
         raise ScanError(
-            f"{raw}: rows [{first}, {last}] were asked for, the scan has rows 0 to {n_rows - 1}. "
-            "Change export_star.rows."
+            f"{raw}: export_star.rows: [{first}, {last}] are not rows of this scan "
+            f"(0 to {n_rows - 1})"
         )
-    if last >= n_rows:
-        warnings.append(f"rows [{first}, {last}] end at row {n_rows - 1}, the last of the scan")
-    return first, min(last + 1, n_rows)
+    return first, last + 1
 
 
 def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:
