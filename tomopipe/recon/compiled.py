@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, portable, rows
 from tomopipe.recon.angles import overlap_weights
-from tomopipe.recon.jit import Team, parts, thread_count
+from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.spread import Chunk, chunks_of, spread, tap_table
 
@@ -69,7 +69,7 @@ def _workspace(plan: Plan, width: int) -> NDArray[np.float32]:
     """Take the half grids from the plan, or make them; a plan may be used by several threads."""
     grid = plan.cache.pop(("grid", width), None)
     n_rows, n_cols = plan.half_grid_shape
-    return np.empty(n_rows * n_cols * 2 * width, dtype=np.float32) if grid is None else grid
+    return aligned_empty(n_rows * n_cols * 2 * width) if grid is None else grid
 
 
 def _clear(grid: NDArray[np.float32], team: Team) -> None:
@@ -89,7 +89,7 @@ def _fill(
     one, n_bins = len(lanes), plan.n_padded // 2 + 1
     n_chunk = max(team.threads * CHUNK_BYTES // (n_bins * 2 * one * 4), 1)
     n_chunk = min(n_chunk, plan.n_angles, 65535)
-    samples = np.empty(n_chunk * n_bins * 2 * one, dtype=np.float32)
+    samples = aligned_empty(n_chunk * n_bins * 2 * one)
     factor = _centring_factor(plan, cor_px, one)
     taps = tap_table(plan.beta)
     record = lanes + lanes
@@ -105,7 +105,8 @@ def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDA
     """Return half the filter times exp(-2 pi i k cor / P) as records, one lane per slice."""
     k = np.arange(plan.n_padded // 2 + 1)[:, None]
     phase = np.exp(-2j * np.pi * ((k / plan.n_padded * cor_px) % 1)) * (plan.gain[:, None] / 2)
-    factor = np.zeros((len(k), 2, width), dtype=np.float32)
+    factor = aligned_empty(len(k) * 2 * width).reshape(len(k), 2, width)
+    factor[...] = 0
     factor[:, 0, : len(cor_px)], factor[:, 1, : len(cor_px)] = phase.real, phase.imag
     return factor.ravel()
 
@@ -134,7 +135,7 @@ def _samples(
     turns = lanefft.half_turns(plan.n_padded)
     given = (sinograms, angles, weights, signs, factor, plan.n_padded, *transform, turns, samples)
     size = 2 * plan.n_padded * len(lanes)
-    calls = [(*given, a, b, np.empty(size, np.float32), lanes) for a, b in shares]
+    calls = [(*given, a, b, aligned_empty(size), lanes) for a, b in shares]
     team.run(rows.rows_to_samples, calls)
 
 
@@ -159,7 +160,7 @@ def _finish(
     team.run(
         image_kernels.transform_rows,
         [
-            (grid, n_grid, across, *transform, a, b, np.empty(4 * n_grid * one, np.float32), lanes)
+            (grid, n_grid, across, *transform, a, b, aligned_empty(4 * n_grid * one), lanes)
             for a, b in parts(n_grid // 2 + 1, team.threads)
         ],
     )
@@ -169,7 +170,7 @@ def _finish(
     team.run(
         image_kernels.transform_columns,
         [
-            (grid, n_grid, down, *transform, turns, images, a, b, np.empty(size, np.float32), lanes)
+            (grid, n_grid, down, *transform, turns, images, a, b, aligned_empty(size), lanes)
             for a, b in parts(-(-plan.n_cols // one), team.threads)
         ],
     )

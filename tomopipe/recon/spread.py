@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from tomopipe.recon import kernel as kaiser
 from tomopipe.recon.jit import kernel
 from tomopipe.recon.plan import MARGIN, Plan
-from tomopipe.recon.simd import halves, lane, load, prefetch, store
+from tomopipe.recon.simd import halves, load, prefetch, splat, store
 
 TILE = 8  # cells; a tile of 16 slices with its margin fits in the first-level cache
 BAND = 32  # cells; bands of one parity can be filled at the same time, being wider than the kernel
-AHEAD = 8  # samples
+BATCH = 64  # samples whose weights are evaluated ahead
 WIDE = (0,) * 16
 
 
@@ -57,36 +57,43 @@ def _chunk(plan: Plan, angles: slice) -> Chunk:
 
 
 @kernel
-def _tile(dx: float, dy: float, along: int, n_half: int, n_bands: int, n_tiles: int) -> Any:
-    """Return the rank of a sample's tile: parity of the band, band, place in the band."""
-    x, y = np.int64(np.floor(dx)) + n_half, np.int64(np.floor(dy))
-    a, b = (y, x) if along else (x, y)
-    band = a // BAND
-    rank = (band % 2) * n_bands + band // 2
-    return (rank * n_tiles + b // TILE) * (BAND // TILE) + (a % BAND) // TILE
+def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
+    """Sort samples by band, tile and first cell: by place in the tile, then by tile, counting."""
+    n_bands = n_grid // BAND // 2 + 2
+    n_tiles = n_grid // TILE + 3
+    in_band = n_tiles * (BAND // TILE)
+    n_samples = len(direction) * n_bins
+    code = np.empty(n_samples, dtype=np.uint32)
+    tile = np.empty(n_samples, dtype=np.int32)
+    place = np.empty(n_samples, dtype=np.int32)
+    for a in range(len(direction)):
+        for k in range(n_bins):
+            x = np.int64(np.ceil(direction[a, 0] * k - 2.5)) + n_grid // 2 + MARGIN
+            y = np.int64(np.ceil(direction[a, 1] * k - 2.5)) + MARGIN
+            u, v = (y, x) if along else (x, y)
+            band = u // BAND
+            rank = (band % 2) * n_bands + band // 2
+            i = a * n_bins + k
+            code[i] = (a << 16) | k
+            tile[i] = (rank * n_tiles + v // TILE) * (BAND // TILE) + u % BAND // TILE
+            place[i] = y % TILE * TILE + x % TILE
+    by_place, _ = _counted(place, np.arange(n_samples), TILE * TILE)
+    by_tile, starts = _counted(tile, by_place, 2 * n_bands * in_band)
+    return code[by_tile], starts[::in_band].copy()
 
 
 @kernel
-def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
-    """Sort samples by tile, counting."""
-    n_half = n_grid // 2 + 1
-    n_bands = n_grid // BAND // 2 + 2
-    n_tiles = n_grid // TILE + 2
-    in_band = n_tiles * (BAND // TILE)
-    count = np.zeros(2 * n_bands * in_band + 1, dtype=np.int64)
-    for a in range(len(direction)):
-        for k in range(n_bins):
-            dx, dy = direction[a, 0] * k, direction[a, 1] * k
-            count[_tile(dx, dy, along, n_half, n_bands, n_tiles) + 1] += 1
-    count = np.cumsum(count)
-    starts = count[::in_band].copy()
-    order = np.empty(len(direction) * n_bins, dtype=np.uint32)
-    for a in range(len(direction)):
-        for k in range(n_bins):
-            dx, dy = direction[a, 0] * k, direction[a, 1] * k
-            tile = _tile(dx, dy, along, n_half, n_bands, n_tiles)
-            order[count[tile]] = (a << 16) | k
-            count[tile] += 1
+def _counted(key: Any, before: Any, n_keys: int) -> Any:
+    """Sort indices by key, keeping the order of equals; return where each key starts, too."""
+    count = np.zeros(n_keys + 1, dtype=np.int64)
+    for value in key:
+        count[value + 1] += 1
+    starts = np.cumsum(count)
+    place = starts.copy()
+    order = np.empty_like(before)
+    for i in before:
+        order[place[key[i]]] = i
+        place[key[i]] += 1
     return order, starts
 
 
@@ -99,18 +106,60 @@ def tap_table(beta: float) -> NDArray[np.float32]:
 
 
 @kernel
-def _add(grid: Any, at: int, value: Any, w: Any, record: Any) -> None:
-    """Add a sample to five neighbouring cells of a row."""
+def _weigh(
+    n_grid: int,
+    n_bins: int,
+    direction: Any,
+    order: Any,
+    first: int,
+    last: int,
+    taps: Any,
+    weights: Any,
+    places: Any,
+    one: int,
+) -> None:
+    """Evaluate taps and addresses of some samples; apart, so that their latency is hidden."""
+    pitch = n_grid + 2 * MARGIN
+    n_taps = len(taps) // 16
+    for i in range(first, last):
+        a, k = np.int64(order[i]) >> 16, np.int64(order[i]) & 0xFFFF
+        x, y = direction[a, 0] * k, direction[a, 1] * k
+        cx, cy = np.ceil(x - 2.5), np.ceil(y - 2.5)
+        t = halves(np.float32(2 * (cx - x) + 4), np.float32(2 * (cy - y) + 4), WIDE)
+        w = load(taps, 0, WIDE)
+        for d in range(1, n_taps):
+            w = w * t + load(taps, 16 * d, WIDE)
+        store(weights, 16 * (i - first), w)
+        cell = (np.int64(cy) + MARGIN) * pitch + np.int64(cx) + n_grid // 2 + MARGIN
+        places[2 * (i - first)] = cell * one
+        places[2 * (i - first) + 1] = (a * n_bins + k) * one
+
+
+@kernel
+def _add_run(
+    grid: Any, pitch: int, samples: Any, weights: Any, places: Any, i: int, end: int, record: Any
+) -> None:
+    """Add samples of the same cells: five cells at a time stay in registers."""
     one = len(record)
-    store(grid, at, load(grid, at, record) + lane(w, 0, record) * value)
-    at += one
-    store(grid, at, load(grid, at, record) + lane(w, 1, record) * value)
-    at += one
-    store(grid, at, load(grid, at, record) + lane(w, 2, record) * value)
-    at += one
-    store(grid, at, load(grid, at, record) + lane(w, 3, record) * value)
-    at += one
-    store(grid, at, load(grid, at, record) + lane(w, 4, record) * value)
+    at = places[2 * i]
+    for row in range(5):
+        g0, g1 = load(grid, at, record), load(grid, at + one, record)
+        g2, g3 = load(grid, at + 2 * one, record), load(grid, at + 3 * one, record)
+        g4 = load(grid, at + 4 * one, record)
+        for j in range(i, end):
+            w = 16 * j
+            value = load(samples, places[2 * j + 1], record) * splat(weights[w + 8 + row], record)
+            g0 = g0 + splat(weights[w], record) * value
+            g1 = g1 + splat(weights[w + 1], record) * value
+            g2 = g2 + splat(weights[w + 2], record) * value
+            g3 = g3 + splat(weights[w + 3], record) * value
+            g4 = g4 + splat(weights[w + 4], record) * value
+        store(grid, at, g0)
+        store(grid, at + one, g1)
+        store(grid, at + 2 * one, g2)
+        store(grid, at + 3 * one, g3)
+        store(grid, at + 4 * one, g4)
+        at += pitch
 
 
 @kernel
@@ -147,25 +196,19 @@ def spread(
     """
     one = len(record)
     pitch = (n_grid + 2 * MARGIN) * one
-    n_taps = len(taps) // 16
-    end = len(order) - 1
-    for i in range(first, last):
-        code = np.int64(order[i])
-        a, k = code >> 16, code & 0xFFFF
-        soon = np.int64(order[min(i + AHEAD, end)])
-        ahead = ((soon >> 16) * n_bins + (soon & 0xFFFF)) * one
-        prefetch(samples, ahead)
-        prefetch(samples, ahead + one // 2)
-        x, y = direction[a, 0] * k, direction[a, 1] * k
-        cx, cy = np.ceil(x - 2.5), np.ceil(y - 2.5)
-        t = halves(np.float32(2 * (cx - x) + 4), np.float32(2 * (cy - y) + 4), WIDE)
-        w = load(taps, 0, WIDE)
-        for d in range(1, n_taps):
-            w = w * t + load(taps, 16 * d, WIDE)
-        value = load(samples, (a * n_bins + k) * one, record)
-        at = (np.int64(cy) + MARGIN) * pitch + (np.int64(cx) + n_grid // 2 + MARGIN) * one
-        _add(grid, at, lane(w, 8, record) * value, w, record)
-        _add(grid, at + pitch, lane(w, 9, record) * value, w, record)
-        _add(grid, at + 2 * pitch, lane(w, 10, record) * value, w, record)
-        _add(grid, at + 3 * pitch, lane(w, 11, record) * value, w, record)
-        _add(grid, at + 4 * pitch, lane(w, 12, record) * value, w, record)
+    weights = np.empty(16 * BATCH + 16, dtype=np.float32)
+    weights = weights[(-(weights.ctypes.data // 4)) % 16 :]
+    places = np.empty(2 * BATCH + 2, dtype=np.int64)
+    for start in range(first, last, BATCH):
+        n = min(BATCH, last - start)
+        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, one)
+        for j in range(n):
+            prefetch(samples, places[2 * j + 1])
+            prefetch(samples, places[2 * j + 1] + one // 2)
+        i = 0
+        while i < n:
+            end = i + 1
+            while end < n and places[2 * end] == places[2 * i]:
+                end += 1
+            _add_run(grid, pitch, samples, weights, places, i, end, record)
+            i = end
