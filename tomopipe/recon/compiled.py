@@ -164,13 +164,15 @@ def _finish(
             for a, b in parts(n_grid // 2 + 1, team.threads)
         ],
     )
-    size = (image_kernels.TOGETHER + 2) * n_grid * one + one * one * plan.n_cols
+    size = (image_kernels.TOGETHER + 2) * n_grid * one
     transform = _transform(plan, n_grid // 2)
     turns = lanefft.half_turns(n_grid)
     team.run(
         image_kernels.transform_columns,
         [
-            (grid, n_grid, down, *transform, turns, images, a, b, aligned_empty(size), lanes)
-            for a, b in parts(-(-plan.n_cols // one), team.threads)
+            (grid, n_grid, down, *transform, turns, a, b, aligned_empty(size), lanes)
+            for a, b in parts(plan.n_cols, team.threads)
         ],
     )
+    shares = parts(plan.n_cols, team.threads)
+    team.run(image_kernels.unpack, [(grid, n_grid, images, a, b, lanes) for a, b in shares])

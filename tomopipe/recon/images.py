@@ -120,13 +120,12 @@ def transform_columns(
     factors: Any,
     table: Any,
     turns: Any,
-    images: Any,
     first: int,
     last: int,
     work: Any,
     lanes: Any,
 ) -> None:
-    """Transform columns to images.
+    """Transform columns to image values, in place: row r then holds the image's rows 2r, 2r + 1.
 
     Parameters
     ----------
@@ -138,47 +137,61 @@ def transform_columns(
         One over the kernel's transform of each row.
     factors, table, turns
         The transform of length M / 2; exp(2 pi i k / M).
-    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
-        Output; n_slices is at most L.
     first, last : int
-        Which blocks of L columns.
-    work : ndarray of float32, shape ((TOGETHER + 2) * M * L + L * L * n_cols,)
+        Which columns.
+    work : ndarray of float32, shape ((TOGETHER + 2) * M * L,)
         Scratch.
     lanes : tuple of length L
         The width.
     """
     one = len(lanes)
-    n_cols = images.shape[1]
-    half = n_grid // 2
+    record = 2 * one
+    pitch = (n_grid + 2 * MARGIN) * record
+    n_rows = len(correction)
     spectra = work[: TOGETHER * n_grid * one]
-    scratch = work[len(spectra) : len(spectra) + 2 * n_grid * one]
-    block = work[len(spectra) + len(scratch) :]  # [y, x, slice]
-    for b in range(first, last):
-        width = min(one, n_cols - b * one)
-        for c in range(0, width, TOGETHER):
-            n = min(TOGETHER, width - c)
-            _gather(grid, n_grid, b * one + c, n, turns, spectra, lanes)
-            for i in range(n):
-                at = fft(spectra[i * n_grid * one :], 0, scratch, half, factors, table, lanes)
-                for y in range(n_cols):
-                    source = at + ((y - (n_cols // 2 - 1)) % n_grid) * one
-                    factor = splat(correction[y], lanes)
-                    to = (y * one + c + i) * one
-                    store(block, to, load(scratch, source, lanes) * factor)
-        _unpack(block, images, b * one, width, lanes)
+    scratch = work[len(spectra) :]
+    for column in range(first, last, TOGETHER):
+        n = min(TOGETHER, last - column)
+        _gather(grid, n_grid, column, n, turns, spectra, lanes)
+        for i in range(n):
+            at = fft(spectra[i * n_grid * one :], 0, scratch, n_grid // 2, factors, table, lanes)
+            start = MARGIN * pitch + (MARGIN + column + i) * record
+            for y in range(n_rows):
+                source = at + ((y - (n_rows // 2 - 1)) % n_grid) * one
+                to = start + y // 2 * pitch + y % 2 * one
+                store(grid, to, load(scratch, source, lanes) * splat(correction[y], lanes))
 
 
 @kernel
-def _unpack(block: Any, images: Any, column: int, width: int, lanes: Any) -> None:
-    """Write a block of columns, slices innermost, to the images."""
+def unpack(grid: Any, n_grid: int, images: Any, first: int, last: int, lanes: Any) -> None:
+    """Copy rows of all slices to the images.
+
+    Parameters
+    ----------
+    grid : ndarray of float32
+        From `transform_columns`.
+    n_grid : int
+        M.
+    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
+        Output; n_slices is at most L.
+    first, last : int
+        Which rows.
+    lanes : tuple of length L
+        The width.
+    """
     one = len(lanes)
+    record = 2 * one
     n_slices, n_rows, n_cols = images.shape
     flat = images.reshape(-1)
-    for y in range(n_rows):
-        to = y * n_cols + column
-        if width == one and n_slices == one:
-            transpose(block, y * one * one, one, flat, to, n_rows * n_cols, lanes)
-        else:
+    image = n_rows * n_cols
+    for y in range(first, last):
+        source = ((MARGIN + y // 2) * (n_grid + 2 * MARGIN) + MARGIN) * record + y % 2 * one
+        column = 0
+        if n_slices == one:
+            while column + one <= n_cols:
+                to = y * n_cols + column
+                transpose(grid, source + column * record, record, flat, to, image, lanes)
+                column += one
+        for c in range(column, n_cols):
             for j in range(n_slices):
-                for c in range(width):
-                    flat[to + j * n_rows * n_cols + c] = block[(y * one + c) * one + j]
+                flat[j * image + y * n_cols + c] = grid[source + c * record + j]
