@@ -1,5 +1,9 @@
+import errno
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -144,3 +148,37 @@ def test_what_does_not_read_back_is_refused(tmp_path, monkeypatch, output_format
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected one of h5, tiff; got 'zarr'"):
         _write(tmp_path / "x", output_format="zarr")
+
+
+def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
+    needed = 4 * DATA.size
+    for free in (needed - 1, needed):
+        usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        if free < needed:
+            with pytest.raises(OSError, match=r"the volume takes .* GB are free: .*x\.h5"):
+                _write(tmp_path / "x.h5")
+        else:
+            _write(tmp_path / "x.h5")
+
+
+def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(tmp_path):
+    script = (
+        "import gc, resource, signal, sys\n"
+        "import numpy as np\n"
+        "from tomopipe.io.volume import new_volume\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))\n"
+        "slices = np.random.default_rng(0).normal(size=(8, 128, 128)).astype('f4')\n"
+        "try:\n"
+        "    with new_volume(sys.argv[1], (40, 128, 128)) as put:\n"
+        "        for first in range(0, 40, 8):\n"
+        "            put(first, slices)\n"
+        "except OSError as error:\n"
+        "    print(error.errno)\n"
+        "gc.collect()\n"
+    )
+    args = [sys.executable, "-c", script, str(tmp_path / "x.h5")]
+    result = subprocess.run(args, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, f"{errno.EFBIG}\n"), result.stderr
+    assert os.listdir(tmp_path) == []

@@ -1,10 +1,12 @@
 """The volume: HDF5 or a TIFF series, written slice by slice, verified, then renamed."""
 
+import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +66,15 @@ def new_volume(
     TomopipeError
         If a slice was not stored, a value is not finite, all values are equal, or the written
         file does not read back.
+    OSError
+        If it cannot be written, or the disk has no room for it.
     """
     if output_format not in FORMATS:
         raise ValueError(f"output: expected one of {', '.join(FORMATS)}; got {output_format!r}")
     notes = (dict(attributes or {}), dict(provenance or {}))
     store = _hdf5 if output_format == "h5" else _tiff_series
     with whole(path) as temporary:
+        _check_space(temporary.parent, 4 * math.prod(shape), path)
         watch = _Watch(path, shape)
         with store(temporary, shape, watch, notes, first_number) as put:
 
@@ -158,14 +163,20 @@ class _Watch:
 _Notes = tuple[dict[str, Any], dict[str, Any]]
 
 
+def _check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> None:
+    """Raise before hours of work, not after, where the disk cannot take the volume."""
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        text = f"the volume takes {n_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are free"
+        raise OSError(errno.ENOSPC, text, os.fspath(path))
+
+
 @contextmanager
 def _hdf5(
     temporary: Path, shape: tuple[int, int, int], watch: _Watch, notes: _Notes, _first: int
 ) -> Iterator[PutSlices]:
-    import h5py
-
     chunk = (1, min(shape[1], _MAX_CHUNK), min(shape[2], _MAX_CHUNK))
-    with h5py.File(temporary, "w") as file:
+    with _created(temporary) as file:
         data = file.create_dataset("exchange/data", shape, np.float32, chunks=chunk)
 
         def put(first: int, slices: Slices) -> None:
@@ -177,11 +188,29 @@ def _hdf5(
 
 
 @contextmanager
+def _created(path: Path) -> "Iterator[h5py.File]":
+    """Yield a new HDF5 file; whatever cannot be written is an OSError, and no crash."""
+    import h5py
+
+    # Slices are whole chunks and need no cache. With one, HDF5 keeps what a full disk refused and
+    # crashes the process when it tries again.
+    file = h5py.File(path, "w", rdcc_nbytes=0)
+    try:
+        yield file
+    except BaseException:
+        with suppress(Exception):  # the first error says more than those of closing
+            file.close()
+        raise
+    try:
+        file.close()
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"cannot be written to its end ({error})", str(path)) from error
+
+
+@contextmanager
 def _tiff_series(
     temporary: Path, _shape: tuple[int, int, int], watch: _Watch, notes: _Notes, first_number: int
 ) -> Iterator[PutSlices]:
-    import h5py
-
     temporary.mkdir()
 
     def put(first: int, slices: Slices) -> None:
@@ -189,7 +218,7 @@ def _tiff_series(
             tiff.write_slice(image, tiff.slice_path(temporary, number))
 
     yield put
-    with h5py.File(temporary / _BESIDE, "w") as file:
+    with _created(temporary / _BESIDE) as file:
         _write_notes(file, watch, notes)
     write_json({"attributes": notes[0], "provenance": notes[1]}, temporary / "provenance.json")
 
