@@ -111,7 +111,7 @@ def test_before_fixing_the_prediction_is_shown():
 
 def test_curves_keep_their_peak_and_share_one_axis():
     x = np.linspace(450, 550, 2001)
-    narrow = Curve("narrow", 487.35, 1.0, tuple(x), tuple(-np.abs(x - 487.35)))
+    narrow = Curve("narrow", 487.35, 1.0, tuple(x), tuple(1.0 * (np.abs(x - 487.35) < 0.01)))
     other = Curve("other", None, None, (460.0, 540.0), (3.0, 3.0))
     plot = curve_plot([narrow, other], 512.5)
     lines = dict(plot.lines)

@@ -217,7 +217,7 @@ def _round_step(step: float) -> float:
 
 
 def curve_plot(
-    curves: Sequence[Curve], cor_px: float | None, *, width: int = 320, height: int = 64
+    curves: Sequence[Curve], cor_px: float | None, *, width: int = 480, height: int = 84
 ) -> CurvePlot | None:
     """Lay out the score curves of a scan on one axis of COR; None if there are none."""
     curves = [c for c in curves if len(c.cor_px) > 1]
@@ -226,7 +226,7 @@ def curve_plot(
     low, high = min(c.cor_px[0] for c in curves), max(c.cor_px[-1] for c in curves)
     if high <= low:
         return None
-    x = make_axis(low, high, 4, width - 4, n_ticks=4, pad=0.0)
+    x = make_axis(low, high, 4, width - 4, n_ticks=6, pad=0.0)
     inside = cor_px is not None and low <= cor_px <= high
     return CurvePlot(
         width=width,

@@ -114,7 +114,7 @@ def _environment() -> Any:
         "utc": _utc,
         "key": id,
         "plane": lambda name: name.removeprefix("mid_"),
-        "sortable": lambda value: -1 if value is None else value,
+        "sortable": lambda value: "" if value is None else value,
         "known": lambda source: source if source in SOURCES else "other",
     }
     return environment

@@ -23,10 +23,15 @@ document.documentElement.classList.add("js");
   state.addEventListener("change", filter);
   find.form.addEventListener("submit", (event) => event.preventDefault());
 
-  // Numbers sort by data-v, texts by what is shown.
+  // Numbers sort by data-v, texts by what is shown; empty cells come last either way.
   const value = (row, column) => {
     const cell = row.cells[column];
-    return cell.dataset.v === undefined ? cell.textContent.trim().toLowerCase() : Number(cell.dataset.v);
+    const text = cell.dataset.v ?? cell.textContent.trim().toLowerCase();
+    return text === "" ? null : cell.dataset.v === undefined ? text : Number(text);
+  };
+  const compare = (a, b, sign) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return (a < b ? -1 : a > b ? 1 : 0) * sign;
   };
   Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
     const button = document.createElement("button");
@@ -38,7 +43,7 @@ document.documentElement.classList.add("js");
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const sorted = rows.map((row, rank) => [value(row, column), rank, row]);
-      sorted.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0) * (down ? -1 : 1) || a[1] - b[1]);
+      sorted.sort((a, b) => compare(a[0], b[0], down ? -1 : 1) || a[1] - b[1]);
       body.append(...sorted.map((entry) => entry[2]));
     });
   });
