@@ -1,0 +1,160 @@
+"""Order of the angles, half turns on an even grid, and rows that face each other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """Angles of a scan in ascending order.
+
+    Attributes
+    ----------
+    order : ndarray of int, shape (n_angles,)
+        sinogram[order] has ascending angles.
+    theta_rad : ndarray of float, shape (n_angles,)
+        Ascending, first 0; folded to one turn if the scan has more.
+    step_rad : float
+        Median step, 0 with one angle.
+    """
+
+    order: NDArray[np.intp]
+    theta_rad: NDArray[np.float64]
+    step_rad: float
+
+    @property
+    def span_rad(self) -> float:
+        """Last angle minus first."""
+        return float(self.theta_rad[-1])
+
+    @property
+    def closes(self) -> bool:
+        """Some angles have another half a turn later, to a twentieth of a step."""
+        return self.span_rad >= np.pi - 0.05 * self.step_rad
+
+    @property
+    def gap_rad(self) -> float:
+        """What lacks from half a turn, in which the step after the last angle is not missing."""
+        return max(0.0, np.pi - self.span_rad - 1.01 * self.step_rad)
+
+
+def turn_of(theta_rad: NDArray[np.float64]) -> Turn:
+    """Sort angles of any start, order and direction.
+
+    Parameters
+    ----------
+    theta_rad : ndarray of float, shape (n_angles,)
+        At least one angle.
+
+    Returns
+    -------
+    Turn
+        Equal angles keep their order.
+    """
+    theta = np.asarray(theta_rad, dtype=float) - np.min(theta_rad)
+    ordered = np.sort(theta)
+    step = float(np.median(np.diff(ordered))) if len(theta) > 1 else 0.0
+    if ordered[-1] > 2 * np.pi + 1.5 * step:
+        theta = np.mod(theta, 2 * np.pi)
+    order = np.argsort(theta, kind="stable")
+    ordered = theta[order]
+    steps = np.diff(ordered)
+    steps = steps[steps > 1e-9]
+    return Turn(order, ordered, float(np.median(steps)) if steps.size else 0.0)
+
+
+def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
+    """Interpolate rows of a sinogram linearly at given angles; extrapolate at the ends.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Rows at `theta_rad`; at least 2.
+    theta_rad : ndarray of float, shape (n_angles,)
+        Ascending.
+    target_rad : ndarray of float, shape (n_targets,)
+        Extrapolation ends half a step beyond the last angle.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_targets, n_cols)
+        Interpolated rows.
+    """
+    right = np.clip(np.searchsorted(theta_rad, target_rad), 1, len(theta_rad) - 1)
+    left = right - 1
+    width = np.maximum(theta_rad[right] - theta_rad[left], 1e-9)
+    weight = np.clip((target_rad - theta_rad[left]) / width, -0.5, 1.5).astype(np.float32)[:, None]
+    return (1 - weight) * sinogram[left] + weight * sinogram[right]
+
+
+def half_turn(sinogram: Image, turn: Turn, start_rad: float = 0.0, n_max: int = 1024) -> Image:
+    """Resample half a turn of a sorted sinogram to an even grid without its end point.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Rows in the order of `turn.theta_rad`.
+    turn : Turn
+        The angles.
+    start_rad : float
+        First angle of the half turn.
+    n_max : int
+        Most rows of the result; a denser scan is averaged over neighbouring angles first.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_cols)
+        Row j at start_rad + pi * j / n, so that the mirrored copy continues it evenly.
+    """
+    theta = turn.theta_rad
+    inside = (theta >= start_rad - 1.5 * turn.step_rad) & (
+        theta <= start_rad + np.pi + 1.5 * turn.step_rad
+    )
+    sinogram, theta = sinogram[inside], theta[inside]
+    n = max(2, round(np.pi / max(turn.step_rad, 1e-6)))
+    group = -(-n // n_max)
+    if group > 1:
+        n_groups = len(theta) // group
+        sinogram = sinogram[: n_groups * group].reshape(n_groups, group, -1).mean(axis=1)
+        theta = theta[: n_groups * group].reshape(n_groups, group).mean(axis=1)
+        n = -(-n // group)
+    return rows_at(sinogram, theta, start_rad + np.pi * np.arange(n) / n)
+
+
+def opposed_rows(sinogram: Image, turn: Turn, n_max: int = 96) -> tuple[Image, Image]:
+    """Rows of a sorted sinogram and the rows half a turn later.
+
+    A scan that ends one step short of half a turn has no such rows; both ends are then
+    extrapolated to the middle of that step.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Rows in the order of `turn.theta_rad`.
+    turn : Turn
+        The angles.
+    n_max : int
+        Most rows to return, spread evenly.
+
+    Returns
+    -------
+    tuple of ndarray, each of shape (n_rows, n_cols)
+        Not flipped; no rows when the scan is shorter.
+    """
+    theta, step = turn.theta_rad, turn.step_rad
+    none = np.zeros((0, sinogram.shape[1]), np.float32)
+    if len(theta) < 2 or step == 0.0:
+        return none, none
+    if not turn.closes:
+        short = np.pi - turn.span_rad
+        if short > 1.05 * step:
+            return none, none
+        first = np.array([-short / 2])
+    else:
+        first = theta[theta + np.pi <= turn.span_rad + 0.05 * step]
+        first = first[np.unique(np.linspace(0, len(first) - 1, n_max).round().astype(int))]
+    return rows_at(sinogram, theta, first), rows_at(sinogram, theta, first + np.pi)

@@ -1,0 +1,285 @@
+"""Register projections half a turn apart: flipped left to right, one must cover the other.
+
+With p the projection at t and q the one at t + pi, p(u) = q(2 cor - u). The flipped q matches p
+after a shift by d = 2 cor - (n_cols - 1), found by normalised cross-correlation of band-passed
+rows over the overlap only [1]_. Fixed patterns of the detector do not turn with the sample: they
+are found unflipped, and removed.
+
+References
+----------
+.. [1] D. Padfield, "Masked object registration in the Fourier domain", IEEE Trans. Image Process.
+   21, 2706 (2012).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from tomopipe.find.angles import Turn, opposed_rows, turn_of
+from tomopipe.find.clean import band_pass, clean_sinogram, remove_zingers, shows_sample
+from tomopipe.find.evidence import (
+    Evidence,
+    find_peak,
+    judge,
+    nothing,
+    ramp,
+    refine_peak,
+    search_range,
+)
+from tomopipe.io.rows import Rows
+
+METHOD = "pairs"
+_MIN_OVERLAP = 0.08  # of the columns
+_TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
+_LAGS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Opposed:
+    """Lines and their counterparts half a turn later, flipped left to right.
+
+    Attributes
+    ----------
+    here, flipped : ndarray of float32, shape (n_lines, n_cols)
+        Line i of both shows the same matter, mirrored about the axis.
+    group : ndarray of int, shape (n_lines,)
+        Lines of one group vote together.
+    exact : bool
+        Their angles are half a turn apart to well under a pixel of motion.
+    """
+
+    here: NDArray[np.float32]
+    flipped: NDArray[np.float32]
+    group: NDArray[np.intp]
+    exact: bool
+
+
+def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+    """Find the COR from opposed projections, or from opposed rows of the sinograms.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px. All of the detector is looked at; a best match outside of the
+        grid and its margin is reported as "edge".
+
+    Returns
+    -------
+    Evidence
+        Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its
+        log-likelihood ratio per column.
+    """
+    turn = turn_of(rows.theta_rad)
+    sinograms = [clean_sinogram(sinogram[turn.order]) for sinogram in rows.sinograms]
+    if not shows_sample(sinograms):
+        reason = "the sinograms show only noise, drift or fixed patterns"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    opposed = _opposed(rows, sinograms, turn)
+    if opposed is None:
+        reason = "no two projections are half a turn apart"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    n_cols = opposed.here.shape[1]
+    long_px = max(4.0, n_cols / 16)
+    here, flipped = (band_pass(lines, 1.0, long_px) for lines in (opposed.here, opposed.flipped))
+    if not (_has_texture(here, opposed.here) and _has_texture(flipped, opposed.flipped)):
+        return nothing(METHOD, "flat", "the projections show nothing", candidates_px)
+    here, flipped = remove_fixed(here, flipped)
+    correlation, share = correlate(here, flipped, opposed.group)
+    score = likelihood(correlation, share)
+    cor_px = np.arange(len(score[-1])) / 2
+    usable = 1 - np.abs(2 * cor_px / (n_cols - 1) - 1) >= _MIN_OVERLAP
+    cor_px, score = cor_px[usable], score[:, usable]
+    inside = search_range(cor_px, candidates_px)
+    if not inside.any():
+        return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
+    peak = find_peak(score[-1], inside, apart=6)
+    best_px, spread_px = _refine(opposed, round(2 * cor_px[peak.best_index]) - (n_cols - 1))
+    own = cor_px[np.argmax(score[:-1], axis=1)]
+    votes = float(np.mean(np.abs(own - cor_px[peak.index]) <= 2.0))
+    doubts = {
+        # Chance matches of one row shrink with the root of its length; 128 columns of noise, dirt
+        # or drift reach 0.74.
+        "the match is weak": ramp(peak.height * np.sqrt(n_cols / 128), 0.6, 1.0)
+        * ramp(peak.height, 0.2, 0.4),
+        "another place matches nearly as well": ramp(peak.rivalry, 0.95, 0.65),
+        "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
+        "the angles are not quite half a turn apart": 1.0 if opposed.exact else 0.7,
+        "the scan has no angles": 0.8 if rows.theta_missing else 1.0,
+    }
+    curve = np.interp(candidates_px, cor_px, score[-1])
+    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
+
+
+def likelihood(correlation: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Signed root of the log-likelihood ratio of a correlation that a share of the data supports.
+
+    A square counts 0.95 times: a perfect match of one edge is hardly better than a good one.
+    """
+    square = 0.95 * np.minimum(correlation**2, 1.0)
+    return np.asarray(np.sign(correlation) * np.sqrt(-share * np.log1p(-square)))
+
+
+def correlate(
+    here: NDArray[np.float32], flipped: NDArray[np.float32], group: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Normalised cross-correlation of lines over their overlap at every shift.
+
+    Parameters
+    ----------
+    here, flipped : ndarray of float32, shape (n_lines, n_cols)
+        Band-passed lines, so that their local mean is 0.
+    group : ndarray of int, shape (n_lines,)
+        Groups 0 to n_groups - 1.
+
+    Returns
+    -------
+    correlation, share : ndarray of float, shape (n_groups + 1, 2 * n_cols - 1)
+        At shifts -(n_cols - 1) to n_cols - 1 of `flipped` to the right, that is at a COR of
+        0, 0.5, 1, ...; the last row is all groups together. The share is that of the texture
+        (the energy of the lines) that lies in the overlap.
+    """
+    n_cols = here.shape[1]
+    n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
+    cross = fft.rfft(here, n_fft) * np.conj(fft.rfft(flipped, n_fft))
+    n_groups = int(group.max()) + 1
+    product = np.zeros((n_groups + 1, 2 * n_cols - 1))
+    first, second = np.zeros((2, n_groups + 1, n_cols))
+    for g in range(n_groups):
+        some = group == g
+        around = fft.irfft(cross[some].sum(axis=0, dtype=np.complex128), n_fft)
+        product[g] = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
+        first[g] = np.sum(here[some].astype(float) ** 2, axis=0)
+        second[g] = np.sum(flipped[some].astype(float) ** 2, axis=0)
+    for sums in (product, first, second):
+        sums[-1] = sums[:-1].sum(axis=0)
+    share_first = _overlap_share(first)
+    share_second = _overlap_share(second[:, ::-1])[:, ::-1]
+    norm = np.sqrt(first.sum(axis=1) * second.sum(axis=1))[:, None]
+    share = np.sqrt(share_first * share_second)
+    # The floor of a tenth of the average texture keeps empty overlaps from matching by chance.
+    floor = 0.1 * (1 - np.abs(np.arange(1 - n_cols, n_cols)) / n_cols)
+    weight = norm * np.sqrt((share_first + floor) * (share_second + floor))
+    return product / np.maximum(weight, np.finfo(float).tiny), share
+
+
+def _overlap_share(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the energy in the columns that overlap at each shift."""
+    n_cols = energy.shape[1]
+    sums = np.concatenate([np.zeros((len(energy), 1)), np.cumsum(energy, axis=1)], axis=1)
+    lags = np.arange(-(n_cols - 1), n_cols)
+    inside = sums[:, np.minimum(n_cols, n_cols + lags)] - sums[:, np.maximum(0, lags)]
+    return inside / np.maximum(sums[:, -1:], np.finfo(float).tiny)
+
+
+def remove_fixed(
+    here: NDArray[np.float32], flipped: NDArray[np.float32], limit: float = 0.3
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Remove what lies at the same place in both projections before the flip.
+
+    Parameters
+    ----------
+    here, flipped : ndarray of float32, shape (n_lines, n_cols)
+        Band-passed lines.
+    limit : float
+        Correlation of the unflipped lines above which there is such a pattern.
+
+    Returns
+    -------
+    tuple of ndarray
+        Both lines less, at each place, the smaller of the two where they have one sign.
+    """
+    there = flipped[:, ::-1]
+    norm = np.sqrt(np.sum(here.astype(float) ** 2) * np.sum(there.astype(float) ** 2))
+    if norm == 0 or np.sum(here.astype(float) * there) / norm < limit:
+        return here, flipped
+    shared = np.where(
+        here * there > 0, np.sign(here) * np.minimum(np.abs(here), np.abs(there)), 0
+    ).astype(np.float32)
+    return here - shared, (there - shared)[:, ::-1]
+
+
+def _opposed(rows: Rows, sinograms: list[NDArray[np.float32]], turn: Turn) -> Opposed | None:
+    """Exact projection pairs if there are any, else rows of the sinograms, else what is near."""
+    delta_rad = np.zeros(0)
+    if len(rows.pairs) and rows.pairs.shape[2]:
+        excess_rad = np.diff(rows.pair_theta_rad, axis=1)[:, 0] - np.pi
+        delta_rad = np.abs((excess_rad + np.pi) % (2 * np.pi) - np.pi)
+        exact = delta_rad * rows.pairs.shape[3] / 2 <= 1.0
+        if exact.any():
+            return _from_pairs(rows.pairs[exact], True)
+    if opposed := _from_sinograms(sinograms, turn):
+        return opposed
+    return _from_pairs(rows.pairs, False) if delta_rad.size else None
+
+
+def _from_pairs(pairs: NDArray[np.float32], exact: bool) -> Opposed:
+    """Each pair votes in up to four bands of rows, fewer where a band would have under 8 rows."""
+    n_pairs, _, n_rows, n_cols = pairs.shape
+    n_bands = min(max(1, 8 // n_pairs), max(1, n_rows // 8))
+    band = np.arange(n_rows) * n_bands // n_rows
+    finite = np.nan_to_num(pairs, nan=0.0, posinf=0.0, neginf=0.0)
+    lines = np.array([[remove_zingers(image) for image in pair] for pair in finite])
+    return Opposed(
+        here=lines[:, 0].reshape(-1, n_cols),
+        flipped=lines[:, 1, :, ::-1].reshape(-1, n_cols),
+        group=(np.arange(n_pairs)[:, None] * n_bands + band).reshape(-1),
+        exact=exact,
+    )
+
+
+def _from_sinograms(sinograms: list[NDArray[np.float32]], turn: Turn) -> Opposed | None:
+    """Each sinogram votes, in several parts of the turn if it has many opposed rows."""
+    here: list[NDArray[np.float32]] = []
+    flipped: list[NDArray[np.float32]] = []
+    group: list[NDArray[np.intp]] = []
+    for sinogram in sinograms:
+        first, second = opposed_rows(sinogram, turn)
+        if not len(first):
+            return None
+        n_parts = max(1, min(len(first) // 8, 8 // len(sinograms)))
+        group.append(np.arange(len(first)) * n_parts // len(first) + n_parts * len(group))
+        here.append(first)
+        flipped.append(second[:, ::-1])
+    # An end that was extrapolated by half a step moves by up to step * n_cols / 4.
+    motion_px = 0.0 if turn.closes else turn.step_rad * here[0].shape[1] / 4
+    return Opposed(
+        np.concatenate(here), np.concatenate(flipped), np.concatenate(group), motion_px <= 1.0
+    )
+
+
+def _has_texture(filtered: NDArray[np.float32], lines: NDArray[np.float32]) -> bool:
+    """More than the rounding of float32 is left after the filter."""
+    return bool(np.std(filtered) > 1e-5 * max(float(np.max(np.abs(lines))), 1e-12))
+
+
+def _refine(opposed: Opposed, lag: int) -> tuple[float, float]:
+    """Sub-pixel COR near an integer shift, and how far half of the groups scatter about it.
+
+    Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector,
+    where the band-pass sees the repeated edge value.
+    """
+    n_cols = opposed.here.shape[1]
+    low, high = max(0, lag), min(n_cols, n_cols + lag)
+    trim = min(_TRIM_PX + _LAGS, max(_LAGS, (high - low) // 4))
+    here = band_pass(opposed.here, 1.0, 6.0)
+    flipped = band_pass(opposed.flipped, 1.0, 6.0)
+    here, flipped = remove_fixed(here, flipped)
+    window = here[:, low + trim : high - trim].astype(np.float64)
+    n_groups = int(opposed.group.max()) + 1
+    product = np.zeros((n_groups, 2 * _LAGS + 1))
+    energy = np.zeros_like(product)
+    for i, extra in enumerate(range(-_LAGS, _LAGS + 1)):
+        shift = lag + extra
+        other = flipped[:, low + trim - shift : high - trim - shift]
+        np.add.at(product[:, i], opposed.group, np.einsum("ij,ij->i", window, other))
+        np.add.at(energy[:, i], opposed.group, np.einsum("ij,ij->i", other, other))
+    match = product / np.sqrt(np.maximum(energy, 1e-30))
+    total = product.sum(axis=0) / np.sqrt(np.maximum(energy.sum(axis=0), 1e-30))
+    best = refine_peak(total, int(np.argmax(total)))
+    each = np.array([refine_peak(m, int(np.argmax(m))) for m in match])
+    spread_px = float(np.median(np.abs(each - best))) / 2
+    return (n_cols - 1 + lag - _LAGS + best) / 2, spread_px

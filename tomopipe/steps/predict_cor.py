@@ -1,0 +1,194 @@
+"""Step predict_cor: find the COR of one scan by several methods; accept it, or say why not."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor import format_cor
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.io.atomic import remove_stale, write_json, write_text
+from tomopipe.io.rows import Rows, read_rows
+
+if TYPE_CHECKING:
+    from tomopipe.find.evidence import Evidence
+
+REVISION = 1  # bump when results change
+
+logger = logging.getLogger(__name__)
+
+
+def predict_cor(
+    rows_h5: str | os.PathLike[str],
+    try_json: str | os.PathLike[str],
+    prediction_json: str | os.PathLike[str],
+    center_txt: str | os.PathLike[str],
+    *,
+    methods: Sequence[str],
+    min_confidence: float,
+) -> dict[str, Any]:
+    """Look for the COR in the rows that try_recon kept; write the prediction and the accepted COR.
+
+    An error of the scan or of a method is a result: the prediction says "failed" and why. An error
+    of writing is raised, and so is a lack of memory, as a second attempt is given more.
+
+    Parameters
+    ----------
+    rows_h5 : path-like
+        Rows of the scan (`tomopipe.io.rows`).
+    try_json : path-like
+        The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
+    prediction_json : path-like
+        Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`.
+    center_txt : path-like
+        Written: the accepted COR with two decimals; empty if none was accepted.
+    methods : sequence of str
+        Names in `tomopipe.find.METHODS`; the first confident one wins.
+    min_confidence : float
+        Least confidence, 0 to 1, of an accepted COR.
+
+    Returns
+    -------
+    dict
+        The content of `prediction_json`.
+
+    Raises
+    ------
+    TomopipeError
+        If a method is unknown or none is given.
+    """
+    from tomopipe.find import METHODS
+
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise TomopipeError(
+            f"predict_cor.methods: expected names among {', '.join(METHODS)}; "
+            f"got {', '.join(unknown) or 'none'}. Correct the config."
+        )
+    for path in (prediction_json, center_txt):
+        remove_stale(path)
+    try:
+        rows = read_rows(rows_h5)
+        candidates_px = _candidates(try_json)
+        if rows.failed:
+            raise ScanError(rows.failed)
+        prediction = _predict(rows, candidates_px, methods, min_confidence)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = _reason(error)
+        logger.error("failed: %s", reason, exc_info=error)
+        prediction = _record(None, None, 0.0, "failed", "", reason, {})
+    write_json(prediction, prediction_json)
+    text = format_cor(prediction["cor_px"])
+    write_text(f"{text}\n" if text else "", center_txt)
+    logger.info(
+        "%s: best %s, accepted %s, confidence %.2f %s",
+        prediction["verdict"], prediction["best_cor_px"], text or "none",
+        prediction["confidence"], prediction["reason"],
+    )  # fmt: skip
+    return prediction
+
+
+def _candidates(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    """Read the try grid."""
+    sweep = json.loads(Path(path).read_text("utf-8"))
+    if "failed" in sweep:
+        raise ScanError(str(sweep["failed"]))
+    candidates_px = np.asarray(sweep["cor_px"], dtype=np.float64)
+    if candidates_px.ndim != 1 or not candidates_px.size or not np.isfinite(candidates_px).all():
+        raise TomopipeError(
+            f"{path}: cor_px: expected a list of numbers, got {sweep['cor_px']!r:.80}. "
+            "Delete it and run try_recon again."
+        )
+    return np.sort(candidates_px)
+
+
+def _predict(
+    rows: Rows, candidates_px: NDArray[np.float64], methods: Sequence[str], min_confidence: float
+) -> dict[str, Any]:
+    from tomopipe.find import choose
+
+    evidence = [_ask(name, rows, candidates_px) for name in methods]
+    decision = choose(evidence, min_confidence)
+    return _record(
+        decision.best_cor_px,
+        decision.cor_px,
+        decision.confidence,
+        decision.verdict,
+        decision.method,
+        decision.reason,
+        {one.method: _method_record(one) for one in evidence},
+    )
+
+
+def _ask(name: str, rows: Rows, candidates_px: NDArray[np.float64]) -> "Evidence":
+    """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
+    from tomopipe.find import METHODS
+    from tomopipe.find.evidence import nothing
+
+    try:
+        evidence = METHODS[name](rows, candidates_px)
+    except MemoryError:
+        raise
+    except Exception as error:
+        logger.error("%s failed", name, exc_info=error)
+        return nothing(name, "failed", _reason(error), candidates_px)
+    best_px, confidence = evidence.best_cor_px, evidence.confidence
+    numbers = [*evidence.curve_score, confidence, 0.0 if best_px is None else best_px]
+    if not np.isfinite(numbers).all():
+        return nothing(name, "failed", "the result is not a finite number", candidates_px)
+    logger.info(
+        "%s: %s, best %s, confidence %.2f %s",
+        name, evidence.verdict, None if best_px is None else round(best_px, 3), confidence,
+        evidence.reason,
+    )  # fmt: skip
+    return evidence
+
+
+def _method_record(evidence: "Evidence") -> dict[str, Any]:
+    return {
+        "best_cor_px": _rounded(evidence.best_cor_px),
+        "confidence": round(evidence.confidence, 4),
+        "verdict": evidence.verdict,
+        "reason": evidence.reason,
+        "curve": {
+            "cor_px": [round(float(cor_px), 4) for cor_px in evidence.curve_cor_px],
+            "score": [float(f"{score:.6g}") for score in evidence.curve_score],
+        },
+    }
+
+
+def _record(
+    best_cor_px: float | None,
+    cor_px: float | None,
+    confidence: float,
+    verdict: str,
+    method: str,
+    reason: str,
+    methods: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the content of prediction.json."""
+    return {
+        "best_cor_px": _rounded(best_cor_px),
+        "cor_px": _rounded(cor_px),
+        "confidence": round(confidence, 4),
+        "verdict": verdict,
+        "method": method,
+        "reason": reason,
+        "methods": methods,
+    }
+
+
+def _rounded(cor_px: float | None) -> float | None:
+    return None if cor_px is None else round(float(cor_px), 4)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TomopipeError) else f"{type(error).__name__}: {text}"
