@@ -3,11 +3,15 @@ from snakemake.utils import min_version
 min_version("9.1")
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/inventory.smk"
-include: "workflow/rules/try_recon.smk"
-include: "workflow/rules/predict_cor.smk"
-include: "workflow/rules/fix_cor.smk"
-include: "workflow/rules/resolve_cor.smk"
+
+if not AFTER_COR:
+
+    include: "workflow/rules/inventory.smk"
+    include: "workflow/rules/try_recon.smk"
+    include: "workflow/rules/predict_cor.smk"
+    include: "workflow/rules/fix_cor.smk"
+    include: "workflow/rules/resolve_cor.smk"
+
 include: "workflow/rules/sidecar.smk"
 include: "workflow/rules/full_recon.smk"
 include: "workflow/rules/export_stack.smk"
@@ -25,10 +29,8 @@ rule all:
     """Everything: predictions, volumes and sidecars of all scans that are in, export, report."""
     default_target: True
     input:
-        INVENTORY,
+        [] if AFTER_COR else [INVENTORY, COR_TABLE, ROT_CEN],
         predictions_of_all,
-        COR_TABLE,
-        ROT_CEN,
         volumes,
         sidecars,
         star_set,

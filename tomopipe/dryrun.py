@@ -1,5 +1,7 @@
 """Ask Snakemake, in a process of its own, which jobs a run would execute and why."""
 
+import base64
+import hashlib
 import json
 import logging
 import os
@@ -23,7 +25,7 @@ class Job:
 
 
 def dry_run(
-    directory: Path, config: Path, targets: list[str], *, foreseen: Path | None = None
+    directory: Path, config: Path, targets: list[str], *, foreseen: Path, after_cor: bool = False
 ) -> list[Job]:
     """Return the jobs that a run would execute.
 
@@ -35,9 +37,10 @@ def dry_run(
         Its configuration file.
     targets : list of str
         Rules or files; empty for the default target.
-    foreseen : Path, optional
-        Folder of the tables that the checkpoints will write; without it the dry run ends at the
-        first checkpoint that has to run.
+    foreseen : Path
+        Folder of the tables that the checkpoints will write.
+    after_cor : bool
+        Ask for the jobs after cor.json, as if it were there, instead of those up to it.
 
     Raises
     ------
@@ -49,29 +52,55 @@ def dry_run(
         *("--directory", str(directory)),
         *("--configfile", str(config)),
         *("--cores", "1", "--dry-run", "--nolock"),
-        *targets,
     ]
-    environment = os.environ | {"TOMOPIPE_FORESEEN": str(foreseen or "")}
+    if after_cor:
+        # the foreseen tables are inputs of other names; what they hold is compared by is_recorded
+        arguments += ["--rerun-triggers", "mtime", "params", "software-env", "--"]
+    environment = os.environ | {
+        "TOMOPIPE_FORESEEN": str(foreseen),
+        "TOMOPIPE_AFTER_COR": "1" if after_cor else "",
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "tomopipe.dryrun", *arguments],
+        [sys.executable, "-m", "tomopipe.dryrun", *arguments, *targets],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        raise TomopipeError(f"Snakemake cannot plan the run:\n{done.stderr.strip()}")
+        # a dry run logs to standard output
+        raise TomopipeError(f"Snakemake cannot plan the run:\n{done.stdout}{done.stderr}")
     return [Job(**item) for item in json.loads(done.stdout.rsplit("\n", 2)[-2])]
 
 
-class _Collector(logging.Handler):
-    """Keep the jobs that Snakemake announces."""
+def is_recorded(output: str, path: str, content: str) -> bool:
+    """Tell whether `content` is what the job that made `output` read from `path`.
+
+    Parameters
+    ----------
+    output, path : str
+        Relative to the campaign folder, which is the working directory.
+    content : str
+        The file that holds what `path` will hold.
+    """
+    name = base64.b64encode(output.encode()).decode()
+    try:
+        record = json.loads(Path(".snakemake", "metadata", name).read_text(encoding="utf-8"))
+        recorded = record["input_checksums"][path]
+        new = hashlib.sha256(Path(content).read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(recorded == f"sha256:{new}")
+
+
+class _Collector(logging.Filter):
+    """Keep the jobs that Snakemake announces; a filter, as it clears the handlers of its logger."""
 
     def __init__(self) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self.jobs: list[dict[str, Any]] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
         if str(getattr(record, "event", "")) == "job_info":
             info = vars(record)
             self.jobs.append(
@@ -81,6 +110,7 @@ class _Collector(logging.Handler):
                     "reason": info["reason"],
                 }
             )
+        return True
 
 
 def _main(arguments: list[str]) -> int:
@@ -88,7 +118,7 @@ def _main(arguments: list[str]) -> int:
     from snakemake.logging import logger
 
     collector = _Collector()
-    logger.addHandler(collector)
+    logger.addFilter(collector)
     try:
         main(arguments)
     except SystemExit as end:

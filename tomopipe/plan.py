@@ -7,9 +7,9 @@ Snakemake for the jobs of a run in which the checkpoints have already written th
 """
 
 import json
+import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
 from contextlib import chdir
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,14 +81,14 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
     with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
         folder = Path(name)
         rows = foresee_inventory(campaign, folder)
-        first = dry_run(campaign.directory, config, ["predictions"], foreseen=folder)
-        pending = {job.wildcards["scan"] for job in first if job.rule == "predict_cor"}
+        targets = ["predictions", campaign.result("cor.json")]
+        jobs = dry_run(campaign.directory, config, targets, foreseen=folder)
+        pending = {job.wildcards["scan"] for job in jobs if job.rule == "predict_cor"}
         try:
             guessed = foresee_cors(campaign, rows, folder, pending)
         except TomopipeError as error:
-            jobs = _merge(first, _up_to_resolve(campaign, config, folder))
             return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
-        jobs = dry_run(campaign.directory, config, [], foreseen=folder)
+        jobs += dry_run(campaign.directory, config, [], foreseen=folder, after_cor=True)
         return _plan(campaign, jobs, rows, pending, guessed)
 
 
@@ -165,16 +165,6 @@ def foresee_cors(
     return guessed
 
 
-def _up_to_resolve(campaign: Campaign, config: Path, folder: Path) -> list[Job]:
-    target = campaign.result("cor.json")
-    return dry_run(campaign.directory, config, [target], foreseen=folder)
-
-
-def _merge(*runs: Iterable[Job]) -> list[Job]:
-    jobs = {(job.rule, json.dumps(job.wildcards)): job for run in runs for job in run}
-    return list(jobs.values())
-
-
 def _plan(
     campaign: Campaign,
     jobs: list[Job],
@@ -212,8 +202,14 @@ def _planned(campaign: Campaign, job: Job, *, certain: bool) -> PlannedJob:
     series = job.wildcards.get("series", "")
     if scan in campaign.scans and not series:
         series = campaign.scans[scan].series
-    reason = " ".join(job.reason.split())
-    return PlannedJob(job.rule, scan, series, reason, certain)
+    return PlannedJob(job.rule, scan, series, short_reason(job.reason), certain)
+
+
+def short_reason(reason: str) -> str:
+    """Shorten Snakemake's reason: parameters are whole tables here, and lists of files long."""
+    text = " ".join(reason.split())
+    text = re.sub(r"(Params have changed since last execution):.*", r"\1", text)
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _perhaps(
@@ -230,8 +226,13 @@ def _perhaps(
         for rule in _AFTER_COR
         if (rule, scan) not in sure
     ]
-    if pending and campaign.config.export_star.enabled and ("export_star", "") not in sure:
-        found.append(PlannedJob("export_star", "", "", "if a COR changes", certain=False))
+    tail = {
+        "export_star": campaign.config.export_star.enabled,
+        "report": campaign.config.report.enabled,
+    }
+    for rule, enabled in tail.items():
+        if pending and enabled and (rule, "") not in sure:
+            found.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
     return found
 
 

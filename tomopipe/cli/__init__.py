@@ -1,5 +1,6 @@
 """The command line: one module per group of commands."""
 
+import logging
 import sys
 
 import typer
@@ -47,6 +48,8 @@ def _options(
 
 def app() -> None:
     """Run the command line; an error meant for people is printed without a traceback."""
+    # what a job's log would say is shown by the commands themselves, as a table
+    logging.getLogger("tomopipe").setLevel(logging.ERROR)
     try:
         cli()
     except TomopipeError as error:

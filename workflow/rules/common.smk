@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign import as_json, campaign_from_data, options, read_inventory
+from tomopipe.dryrun import is_recorded
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import read_tsv
 
@@ -29,8 +30,10 @@ wildcard_constraints:
 
 
 # `tomopipe plan` asks for the jobs of the next run. A dry run cannot see past a checkpoint, so
-# plan works out the tables that the checkpoints will write, in this folder, beforehand.
+# plan works out the tables that the checkpoints will write, in the folder FORESEEN, and asks
+# twice: for the jobs up to cor.json, and, AFTER_COR, for those after it, as if it were there.
 FORESEEN = os.environ.get("TOMOPIPE_FORESEEN", "")
+AFTER_COR = os.environ.get("TOMOPIPE_AFTER_COR", "")
 INVENTORY = CAMPAIGN.result("inventory.tsv")
 COR_TABLE = CAMPAIGN.result("cor.json")
 ROT_CEN = CAMPAIGN.result("rot_cen.json")
@@ -50,7 +53,7 @@ def cor_table(wildcards=None):
         # in this order, else the second checkpoint is taken for finished before its inputs are known
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
-    return COR_TABLE
+    return foreseen(COR_TABLE)
 
 
 @lru_cache(maxsize=4)
@@ -65,7 +68,7 @@ def read_json(path):
 
 def resolved():
     """The content of cor.json: {scan: {cor_px, source}}."""
-    return read_json(foreseen(cor_table()))
+    return read_json(cor_table())
 
 
 def foreseen(path):
@@ -75,17 +78,18 @@ def foreseen(path):
     return os.path.join(FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results))
 
 
-def settled(path):
-    """A table below a checkpoint, as an input of what comes after it.
+def settled(paths, output):
+    """Tables below a checkpoint, as inputs of the rule that makes `output`.
 
-    In a foreseen run the checkpoint does not stop the chain: a table that will come out equal must
-    not look changed.
+    In a run Snakemake compares them with what the rule last read; in a foreseen run there is no
+    record of the foreseen tables, so that comparison is made here.
     """
     if not FORESEEN:
-        return path
-    old, new = Path(path), Path(foreseen(path))
-    same = old.exists() and new.exists() and old.read_bytes() == new.read_bytes()
-    return ancient(path) if same else path
+        return paths
+    return [
+        ancient(foreseen(path)) if is_recorded(output, path, foreseen(path)) else foreseen(path)
+        for path in paths
+    ]
 
 
 def raw(wildcards):
@@ -108,6 +112,8 @@ def predictions_of(scans):
 
 
 def predictions_of_all(wildcards):
+    if AFTER_COR:
+        return []
     return predictions_of(CAMPAIGN.scans_in(inventory_rows()))
 
 

@@ -11,10 +11,15 @@ def star_set(wildcards):
     return [STAR] if CAMPAIGN.config.export_star.enabled else []
 
 
+def star_cor(wildcards):
+    cor_table()
+    return settled([COR_TABLE], STAR)
+
+
 rule export_star:
     """Write the tomogram set that RELION 4 and 5 read: matrices and angles of every stack."""
     input:
-        cor=lambda wildcards: settled(cor_table()),
+        cor=star_cor,
         stacks=lambda wildcards: [STACK.format(scan=scan) for scan in resolved()],
         metas=lambda wildcards: [STACK_META.format(scan=scan) for scan in resolved()],
     output:
@@ -24,7 +29,7 @@ rule export_star:
     log:
         "logs/export_star/campaign.log",
     params:
-        hand=lambda wildcards: CAMPAIGN.config.export_star.hand,
+        options=lambda wildcards: as_json({"hand": CAMPAIGN.config.export_star.hand}),
         revision=export_star_step.REVISION,
     script:
         "../scripts/export_star.py"

@@ -9,7 +9,10 @@ def report_inputs(wildcards):
     """Only what the report shows: results of scans that are in, and the tables."""
     scans = CAMPAIGN.scans_in(inventory_rows())
     predictions = [try_center(s, "prediction.json") for s in scans if s not in CAMPAIGN.failures]
-    tables = [settled(path) for path in (INVENTORY, cor_table(), *fix_tables())]
+    if AFTER_COR:
+        predictions = [path for path in predictions if os.path.exists(path)]
+    cor_table()
+    tables = settled([INVENTORY, COR_TABLE, *fix_tables()], REPORT)
     return [*tables, *predictions, *volumes(wildcards)]
 
 

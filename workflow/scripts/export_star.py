@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from tomopipe.log import job
@@ -7,7 +8,7 @@ with job(snakemake.log[0]):
     export_star(
         {Path(meta).stem: meta for meta in snakemake.input.metas},
         {Path(stack).stem: stack for stack in snakemake.input.stacks},
-        snakemake.input.cor,
+        snakemake.input.cor[0],
         Path(snakemake.output.star).parent,
-        hand=snakemake.params.hand,
+        **json.loads(snakemake.params.options),
     )

@@ -11,5 +11,7 @@ with job(snakemake.log[0]):
         snakemake.output.rows,
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
+        threads=snakemake.threads,
+        memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
         **json.loads(snakemake.params.options),
     )
