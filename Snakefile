@@ -2,7 +2,9 @@ from snakemake.utils import min_version
 
 min_version("9.1")
 
+
 include: "workflow/rules/common.smk"
+
 
 if not AFTER_COR:
 
@@ -11,6 +13,7 @@ if not AFTER_COR:
     include: "workflow/rules/predict_cor.smk"
     include: "workflow/rules/fix_cor.smk"
     include: "workflow/rules/resolve_cor.smk"
+
 
 include: "workflow/rules/sidecar.smk"
 include: "workflow/rules/full_recon.smk"

@@ -75,7 +75,9 @@ def foreseen(path):
     """Where to read a table: in a foreseen run, what it will hold."""
     if not FORESEEN:
         return path
-    return os.path.join(FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results))
+    return os.path.join(
+        FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results)
+    )
 
 
 def settled(paths, output):
@@ -87,7 +89,11 @@ def settled(paths, output):
     if not FORESEEN:
         return paths
     return [
-        ancient(foreseen(path)) if is_recorded(output, path, foreseen(path)) else foreseen(path)
+        (
+            ancient(foreseen(path))
+            if is_recorded(output, path, foreseen(path))
+            else foreseen(path)
+        )
         for path in paths
     ]
 
@@ -118,7 +124,10 @@ def predictions_of_all(wildcards):
 
 
 def fix_tables(wildcards=None):
-    return [CAMPAIGN.result("fix_cor", f"{series}.tsv") for series in CAMPAIGN.series_in(inventory_rows())]
+    return [
+        CAMPAIGN.result("fix_cor", f"{series}.tsv")
+        for series in CAMPAIGN.series_in(inventory_rows())
+    ]
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,10 @@ def default_target():
 onsuccess:
     missing = scans_without_volume(CAMPAIGN, VOLUME) if default_target() else []
     if missing:
-        print(f"tomopipe: no volume of {', '.join(missing)}; see {REPORT}", file=sys.stderr)
+        print(
+            f"tomopipe: no volume of {', '.join(missing)}; see {REPORT}",
+            file=sys.stderr,
+        )
         raise SystemExit(3)
 
 

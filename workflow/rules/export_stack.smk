@@ -16,14 +16,16 @@ rule export_stack:
         meta=STACK_META,
     log:
         "logs/export_stack/{scan}.log",
-    params:
-        raw=raw_signature,
-        options=lambda wildcards: as_json(CAMPAIGN.config.preprocess.model_dump() | STACK_OPTIONS),
-        revision=export_stack_step.REVISION,
+    group:
+        "stack"
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    group:
-        "stack"
+    params:
+        raw=raw_signature,
+        options=lambda wildcards: as_json(
+            CAMPAIGN.config.preprocess.model_dump() | STACK_OPTIONS
+        ),
+        revision=export_stack_step.REVISION,
     script:
         "../scripts/export_stack.py"

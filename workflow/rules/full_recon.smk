@@ -30,16 +30,18 @@ rule full_recon:
         VOLUME if FULL.output == "h5" else directory(VOLUME),
     log:
         "logs/full_recon/{scan}.log",
-    params:
-        raw=raw_signature,
-        cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
-        options=lambda wildcards: as_json(
-            CAMPAIGN.config.preprocess.model_dump() | FULL.model_dump() | pixel_size_of_volumes()
-        ),
-        revision=full_recon_step.REVISION,
     threads: 16
     resources:
         mem_mb=memory_mb,
         runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        raw=raw_signature,
+        cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
+        options=lambda wildcards: as_json(
+            CAMPAIGN.config.preprocess.model_dump()
+            | FULL.model_dump()
+            | pixel_size_of_volumes()
+        ),
+        revision=full_recon_step.REVISION,
     script:
         "../scripts/full_recon.py"

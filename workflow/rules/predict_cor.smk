@@ -11,13 +11,15 @@ rule predict_cor:
         center=try_center("{scan}", "center_of_rotation.txt"),
     log:
         "logs/predict_cor/{scan}.log",
+    group:
+        "try"
+    resources:
+        mem_mb=lambda wildcards, input, attempt: int(
+            (1000 + 8 * input.size_mb) * attempt
+        ),
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         options=lambda wildcards: options(CAMPAIGN.config.predict_cor),
         revision=predict_cor_step.REVISION,
-    resources:
-        mem_mb=lambda wildcards, input, attempt: int((1000 + 8 * input.size_mb) * attempt),
-        runtime=lambda wildcards, attempt: 10 * attempt,
-    group:
-        "try"
     script:
         "../scripts/predict_cor.py"

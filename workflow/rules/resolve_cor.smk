@@ -9,7 +9,10 @@ def scans_to_resolve(wildcards):
     inventory = inventory_rows()
     return as_json(
         {
-            scan: {"path": CAMPAIGN.scans[scan].path, "n_cols": int(inventory[scan]["n_cols"])}
+            scan: {
+                "path": CAMPAIGN.scans[scan].path,
+                "n_cols": int(inventory[scan]["n_cols"]),
+            }
             for scan in CAMPAIGN.scans_in(inventory)
         }
     )

@@ -12,17 +12,20 @@ rule try_recon:
         rows=try_center("{scan}", "rows.h5"),
     log:
         "logs/try_recon/{scan}.log",
+    group:
+        "try"
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, input, attempt: int(
+            (1500 + 0.1 * input.size_mb) * attempt
+        ),
+        runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         raw=raw_signature,
         options=lambda wildcards: as_json(
-            CAMPAIGN.config.preprocess.model_dump() | CAMPAIGN.config.try_recon.model_dump()
+            CAMPAIGN.config.preprocess.model_dump()
+            | CAMPAIGN.config.try_recon.model_dump()
         ),
         revision=try_recon_step.REVISION,
-    threads: 2
-    resources:
-        mem_mb=lambda wildcards, input, attempt: int((1500 + 0.1 * input.size_mb) * attempt),
-        runtime=lambda wildcards, attempt: 20 * attempt,
-    group:
-        "try"
     script:
         "../scripts/try_recon.py"
