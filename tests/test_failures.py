@@ -29,12 +29,13 @@ def test_job_that_started_and_left_nothing_is_blamed(tmp_path):
     assert "killed" in failures["a"].reason
 
 
-def test_job_that_failed_is_blamed_with_its_error(tmp_path):
-    write_json(
-        {"state": "failed", "start": 1, "error": "OSError: full"},
-        tmp_path / "status/predict_cor/a.json",
-    )
-    assert "OSError: full" in record(tmp_path)[0].reason
+@pytest.mark.parametrize(
+    ("error", "blamed"), [("MemoryError", True), ("OSError: No space left on device", False)]
+)
+def test_of_errors_only_too_little_memory_is_the_scans_fault(tmp_path, error, blamed):
+    record_ = {"state": "failed", "start": 50, "error": error}
+    write_json(record_, tmp_path / "status/predict_cor/a.json")
+    assert [failure.reason for failure in record(tmp_path)] == [f"failed: {error}"] * blamed
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure
 def record_failures(
     results: Path, logs: Path, files: Mapping[str, Stat], *, since: float
 ) -> list[Failure]:
-    """Record every job that started after `since`, did not end well and left no output.
+    """Record every job that started after `since`, did not end and left no output.
 
     Parameters
     ----------
@@ -92,7 +92,10 @@ def _reason(status_path: Path, since: float) -> str:
     if started < since or status.get("state") == "done":
         return ""
     if status.get("state") == "failed":
-        return f"failed: {status.get('error', 'see the log')}"
+        # Whatever a scan can be blamed for is caught and is a result. What remains (a full disk, a
+        # wrong installation) would blame every scan of the campaign, but for too little memory.
+        error = str(status.get("error", ""))
+        return f"failed: {error}" if error.startswith("MemoryError") else ""
     return f"killed or timed out on {status.get('host', 'its node')}; see the log"
 
 
