@@ -7,17 +7,22 @@ the transform of the rows and the spreading, and memory does not grow with the a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, portable, rows
 from tomopipe.recon.angles import overlap_weights
+from tomopipe.recon.blocks import SAMPLES_BYTES
 from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.spread import Chunk, chunks_of, spread, tap_table
 
-CHUNK_BYTES = 8 * 2**20  # samples of a chunk, per thread
+CHUNK_BYTES = 8 * 2**20  # samples of a chunk, per thread, up to SAMPLES_BYTES
 MIN_LANES = 4
 
 
@@ -33,7 +38,7 @@ def reconstruct_lanes(
     Parameters
     ----------
     sinograms : ndarray of float32, shape (n_slices or 1, n_angles, n_cols)
-        One sinogram with many CORs is transformed once.
+        One for each slice, or one for all.
     plan : Plan
         The plan.
     cor_px : ndarray of float64, shape (n_slices,)
@@ -43,16 +48,56 @@ def reconstruct_lanes(
     threads : int or None
         CPU threads; None means the cores this process may use.
     """
-    lanes = (0,) * _width(len(cor_px), plan.lanes)
-    sinograms = np.ascontiguousarray(sinograms, dtype=np.float32)
-    shared = len(sinograms) < len(cor_px)
     if plan.full_turn:
         sinograms = sinograms * overlap_weights(plan.n_cols, cor_px)[:, None, :]
-        shared = False
+    elif len(sinograms) < len(cor_px):
+        sinograms = np.broadcast_to(sinograms, (len(cor_px), *sinograms.shape[1:]))
+    _reconstruct(
+        _from_rows, np.ascontiguousarray(sinograms, np.float32), plan, cor_px, images, threads
+    )
+
+
+def sweep_lanes(
+    spectra: NDArray[np.complex64],
+    plan: Plan,
+    cor_px: NDArray[np.float64],
+    images: NDArray[np.float32],
+    threads: int | None = None,
+) -> None:
+    """Reconstruct one slice with a few CORs; not for a full turn, whose rows depend on the COR.
+
+    Parameters
+    ----------
+    spectra : ndarray of complex64, shape (n_angles, P/2 + 1)
+        From `doubled_spectra`.
+    plan, cor_px, images, threads
+        As for `reconstruct_lanes`.
+    """
+    _reconstruct(_from_spectra, spectra, plan, cor_px, images, threads)
+
+
+def doubled_spectra(sinogram: NDArray[np.float32], plan: Plan) -> NDArray[np.complex64]:
+    """Return twice the conjugate transforms of a padded sinogram, in the plan's order."""
+    spectra = portable.padded_spectra(sinogram[plan.angle_order], plan)
+    np.conj(spectra, out=spectra)
+    spectra *= 2
+    return spectra
+
+
+def _reconstruct(
+    fill_samples: Callable[..., None],
+    source: NDArray[Any],
+    plan: Plan,
+    cor_px: NDArray[np.float64],
+    images: NDArray[np.float32],
+    threads: int | None,
+) -> None:
+    lanes = (0,) * _width(len(cor_px), plan.lanes)
+    factor = _centring_factor(plan, cor_px, len(lanes))
     with Team(thread_count(threads)) as team:
         grid = _workspace(plan, len(lanes))
         _clear(grid, team)
-        _fill(grid, sinograms, plan, cor_px, shared, lanes, team)
+        _fill(grid, partial(fill_samples, source, plan, factor, lanes, team), plan, lanes, team)
         _finish(grid, plan, images, lanes, team)
         plan.cache["grid", len(lanes)] = grid
 
@@ -78,24 +123,22 @@ def _clear(grid: NDArray[np.float32], team: Team) -> None:
 
 def _fill(
     grid: NDArray[np.float32],
-    sinograms: NDArray[np.float32],
+    fill_samples: Callable[[Chunk, NDArray[np.float32]], None],
     plan: Plan,
-    cor_px: NDArray[np.float64],
-    shared: bool,
     lanes: tuple[int, ...],
     team: Team,
 ) -> None:
-    """Transform the rows and spread them, chunk by chunk."""
+    """Make the samples and spread them, chunk by chunk."""
     one, n_bins = len(lanes), plan.n_padded // 2 + 1
-    n_chunk = max(team.threads * CHUNK_BYTES // (n_bins * 2 * one * 4), 1)
+    ray_bytes = n_bins * 2 * one * 4
+    n_chunk = max(min(team.threads * CHUNK_BYTES, SAMPLES_BYTES) // ray_bytes, 1)
     n_chunk = min(n_chunk, plan.n_angles, 65535)
     samples = aligned_empty(n_chunk * n_bins * 2 * one)
-    factor = _centring_factor(plan, cor_px, one)
     taps = tap_table(plan.beta)
     record = lanes + lanes
     common = (grid, plan.n_grid, samples, n_bins)
     for chunk in chunks_of(plan, n_chunk):
-        _samples(chunk, sinograms, plan, factor, samples, shared, lanes, team)
+        fill_samples(chunk, samples)
         for pieces in (chunk.even, chunk.odd):
             calls = [(*common, chunk.direction, chunk.order, *p, taps, record) for p in pieces]
             team.run(spread, calls)
@@ -111,32 +154,45 @@ def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDA
     return factor.ravel()
 
 
-def _samples(
+def _from_spectra(
+    spectra: NDArray[np.complex64],
+    plan: Plan,
+    factor: NDArray[np.float32],
+    lanes: tuple[int, ...],
+    team: Team,
     chunk: Chunk,
+    samples: NDArray[np.float32],
+) -> None:
+    """Fill the samples of a chunk from the spectra of one slice."""
+    common = (spectra[chunk.angles], *_weights(plan, chunk), factor, samples)
+    shares = parts(len(chunk.direction), team.threads)
+    team.run(rows.spectra_to_samples, [(*common, a, b, lanes) for a, b in shares])
+
+
+def _from_rows(
     sinograms: NDArray[np.float32],
     plan: Plan,
     factor: NDArray[np.float32],
-    samples: NDArray[np.float32],
-    shared: bool,
     lanes: tuple[int, ...],
     team: Team,
+    chunk: Chunk,
+    samples: NDArray[np.float32],
 ) -> None:
-    """Fill the samples of a chunk, its angles shared out to the threads."""
-    angles = plan.angle_order[chunk.angles]
-    weights = plan.weight[chunk.angles].astype(np.float32)
-    signs = np.where(plan.flipped[chunk.angles], 1, -1).astype(np.float32)
-    shares = parts(len(angles), team.threads)
-    if shared:
-        spectra = portable.padded_spectra(sinograms[0][angles], plan).conj() * np.float32(2)
-        common = (spectra, weights, signs, factor, samples)
-        team.run(rows.spectra_to_samples, [(*common, a, b, lanes) for a, b in shares])
-        return
+    """Fill the samples of a chunk from the sinograms, its angles shared out to the threads."""
     transform = _transform(plan, plan.n_padded // 2)
     turns = lanefft.half_turns(plan.n_padded)
-    given = (sinograms, angles, weights, signs, factor, plan.n_padded, *transform, turns, samples)
+    angles = plan.angle_order[chunk.angles]
+    common = (sinograms, angles, *_weights(plan, chunk), factor, plan.n_padded, *transform, turns)
     size = 2 * plan.n_padded * len(lanes)
-    calls = [(*given, a, b, aligned_empty(size), lanes) for a, b in shares]
+    shares = parts(len(angles), team.threads)
+    calls = [(*common, samples, a, b, aligned_empty(size), lanes) for a, b in shares]
     team.run(rows.rows_to_samples, calls)
+
+
+def _weights(plan: Plan, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weight and sign (-1 to conjugate) of each projection of a chunk."""
+    signs = np.where(plan.flipped[chunk.angles], 1, -1)
+    return plan.weight[chunk.angles].astype(np.float32), signs.astype(np.float32)
 
 
 def _transform(plan: Plan, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -33,6 +33,8 @@ MARGIN = kernel.WIDTH // 2 + 1  # cells around the half grid that catch the kern
 class Plan:
     """Geometry, filter and grid of a scan; made by `make_plan`, used for all slices and CORs."""
 
+    theta_rad: NDArray[np.float64]  # (n_angles,) as given
+    filter: tuple[str, int]  # name, order
     n_cols: int
     n_padded: int  # P
     n_grid: int  # M
@@ -110,6 +112,8 @@ def make_plan(
     direction, flipped = upper_directions(theta)
     order = np.argsort(np.arctan2(direction[:, 1], direction[:, 0]), kind="stable")
     return Plan(
+        theta_rad=theta,
+        filter=(filter, filter_order),
         n_cols=n_cols,
         n_padded=n_padded,
         n_grid=n_grid,

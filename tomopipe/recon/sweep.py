@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from tomopipe.recon.plan import Plan
 def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None) -> Any:
     """Reconstruct one sinogram with each of many CORs.
 
-    The images are those of `reconstruct`; the sinogram is padded, transformed and filtered once
-    for as many CORs as the plan has lanes.
+    The images are those of `reconstruct`; what does not depend on the COR (padding, transform,
+    order of the samples, kernel weights) is done once.
 
     Parameters
     ----------
@@ -38,13 +39,55 @@ def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None =
     ValueError
         If the shape does not fit the plan, or a COR is not finite.
     """
+    shape = (np.size(cor_px), plan.n_cols, plan.n_cols)
+    images = plan.xp.empty(shape, dtype=plan.xp.float32)
+    for _ in sweep_batches(sinogram, plan, cor_px, threads=threads, out=images):
+        pass
+    return images
+
+
+def sweep_batches(
+    sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None, out: Any = None
+) -> Iterator[tuple[slice, Any]]:
+    """Yield the slices of a sweep, as many at a time as the plan has lanes.
+
+    Parameters
+    ----------
+    sinogram, plan, cor_px, threads
+        As for `sweep`.
+    out : array of float32, shape (n_cor, n_cols, n_cols), optional
+        Where to put them; None: a buffer that each batch overwrites, so that memory does not grow
+        with the number of CORs.
+
+    Yields
+    ------
+    which : slice
+        Of the CORs.
+    images : array of float32, shape (n, n_cols, n_cols)
+        Their slices.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit the plan, or a COR is not finite.
+    """
     if sinogram.shape != (plan.n_angles, plan.n_cols):
         raise ValueError(
             f"sinogram: expected shape ({plan.n_angles}, {plan.n_cols}), got {sinogram.shape}"
         )
     cor = checked_cor(cor_px, np.size(cor_px))
-    images = plan.xp.empty((len(cor), plan.n_cols, plan.n_cols), dtype=plan.xp.float32)
+    xp, size = plan.xp, (min(plan.lanes, len(cor)), plan.n_cols, plan.n_cols)
+    buffer = xp.empty(size, dtype=xp.float32) if out is None else out
+    spectra = None
+    if xp is np and not plan.full_turn:
+        from tomopipe.recon import compiled
+
+        spectra = compiled.doubled_spectra(sinogram, plan)
     for first in range(0, len(cor), plan.lanes):
-        some = slice(first, first + plan.lanes)
-        fill_lanes(sinogram[None], plan, cor[some], images[some], threads)
-    return images
+        some = slice(first, min(first + plan.lanes, len(cor)))
+        images = buffer[: some.stop - first] if out is None else out[some]
+        if spectra is not None:
+            compiled.sweep_lanes(spectra, plan, cor[some], images, threads)
+        else:
+            fill_lanes(sinogram[None], plan, cor[some], images, threads)
+        yield some, images
