@@ -1,7 +1,8 @@
+import finufft
 import numpy as np
 import pytest
 
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.fbp import mask_circle, reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.plan import image_positions, make_plan
 from tomopipe.recon.portable import reconstruct_lanes
@@ -211,3 +212,35 @@ def test_smallest_scans(n_angles, n_cols):
 def test_errors_say_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_equals_finufft():
+    n_cols, theta_rad, cor_px = 96, half_turn(144), 50.3
+    sinogram = project(n_cols, theta_rad, cor_px).astype(np.float64)
+    n_padded = make_plan(theta_rad, n_cols).n_padded
+    padded = np.zeros((144, n_padded))  # the object is inside: its edge values are 0
+    padded[:, :n_cols] = sinogram
+    k = np.arange(-n_padded // 2 + 1, n_padded // 2)
+    response = filter_response("ramp", n_padded)[abs(k)] / n_padded
+    samples = np.fft.fft(padded)[:, k] * response * np.exp(2j * np.pi * k * cor_px / n_padded)
+    turn = 2 * np.pi * k / n_padded
+    image = finufft.nufft2d1(
+        (-np.sin(theta_rad)[:, None] * turn).ravel(),
+        (np.cos(theta_rad)[:, None] * turn).ravel(),
+        samples.ravel() * np.pi / 144,
+        (n_cols + 2, n_cols + 2),
+        eps=1e-9,
+        isign=1,
+    ).real  # positions -(n/2 + 1) ... n/2
+    expected = image[2 : n_cols + 2, 1 : n_cols + 1]
+    error = one(sinogram.astype(np.float32), theta_rad, cor_px) - expected
+    inside = distance_px(n_cols, 0, 0) < 0.45 * n_cols
+    assert np.sqrt((error[inside] ** 2).mean()) < 1e-3 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("n_cols", [40, 41])
+def test_circular_mask(n_cols):
+    images = np.ones((2, n_cols, n_cols), np.float32)
+    mask_circle(images, 0.8)
+    expected = distance_px(n_cols, 0, 0) <= 0.4 * n_cols
+    np.testing.assert_array_equal(images, np.stack([expected] * 2))

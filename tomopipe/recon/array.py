@@ -64,6 +64,19 @@ def to_numpy(array: Any) -> NDArray[Any]:
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error of either array module says that memory ran out."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def free_memory(xp: ModuleType) -> None:
+    """Give back what CuPy's pools and transform plans hold; NumPy holds nothing."""
+    if xp is not np:
+        xp.fft.config.get_plan_cache().clear()
+        xp.get_default_memory_pool().free_all_blocks()
+        xp.get_default_pinned_memory_pool().free_all_blocks()
+
+
 def fft_module(xp: ModuleType) -> ModuleType:
     """Return the module with `rfft`, `ifft` and `irfft` that keep single precision."""
     if xp is np:

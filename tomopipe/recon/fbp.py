@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.recon import portable
-from tomopipe.recon.plan import Plan
-from tomopipe.recon.sparse import spread_sparse
+from tomopipe.recon import cuda, portable
+from tomopipe.recon.array import free_memory, out_of_memory
+from tomopipe.recon.plan import Plan, image_positions
+
+logger = logging.getLogger(__name__)
 
 
 def reconstruct(
@@ -37,6 +40,10 @@ def reconstruct(
     ------
     ValueError
         If shapes do not fit the plan, or a COR is not finite.
+
+    Notes
+    -----
+    Where memory runs out, fewer slices are computed at a time.
     """
     if sinograms.ndim != 3 or sinograms.shape[1:] != (plan.n_angles, plan.n_cols):
         raise ValueError(
@@ -45,10 +52,37 @@ def reconstruct(
         )
     cor = checked_cor(cor_px, len(sinograms))
     images = plan.xp.empty((len(cor), plan.n_cols, plan.n_cols), dtype=plan.xp.float32)
-    for first in range(0, len(cor), plan.lanes):
-        some = slice(first, first + plan.lanes)
-        fill_lanes(sinograms[some], plan, cor[some], images[some], threads)
+    first, lanes = 0, plan.lanes
+    while first < len(cor):
+        some = slice(first, first + lanes)
+        try:
+            fill_lanes(sinograms[some], plan, cor[some], images[some], threads)
+        except Exception as error:
+            if not out_of_memory(error) or lanes == 1:
+                raise
+            lanes //= 2
+            logger.warning("out of memory: %d slices at a time", lanes)
+            free_memory(plan.xp)
+            plan.cache.clear()
+        else:
+            first += lanes
     return images
+
+
+def mask_circle(images: Any, fraction: float = 1.0) -> None:
+    """Set what lies outside a circle around the axis to 0, in place.
+
+    Parameters
+    ----------
+    images : array of float32, shape (n_rows, n_cols, n_cols)
+        Slices.
+    fraction : float
+        Diameter of the circle, as a fraction of n_cols.
+    """
+    x, y = image_positions(images.shape[2])
+    outside = x**2 + (y**2)[:, None] > (fraction * images.shape[2] / 2) ** 2
+    rows, columns = np.nonzero(outside)
+    images[:, rows, columns] = 0
 
 
 def checked_cor(cor_px: ArrayLike, n_slices: int) -> NDArray[np.float64]:
@@ -74,4 +108,4 @@ def fill_lanes(
         compiled.reconstruct_lanes(sinograms, plan, cor_px, images, threads)
         return
     sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
-    images[...] = portable.reconstruct_lanes(sinograms, plan, cor_px, spread_sparse)
+    images[...] = portable.reconstruct_lanes(sinograms, plan, cor_px, cuda.spread_cuda)

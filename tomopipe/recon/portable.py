@@ -15,7 +15,7 @@ from tomopipe.recon.angles import overlap_weights
 from tomopipe.recon.array import fft_module
 from tomopipe.recon.plan import MARGIN, Plan, image_positions
 
-Spread = Callable[[Any, Any, Plan, slice], None]
+Spread = Callable[[Callable[[slice], Any], Plan, int, int], Any]
 
 
 def padded_spectra(rows: Any, plan: Plan) -> Any:
@@ -135,7 +135,9 @@ def reconstruct_lanes(
     cor_px : array of float64, shape (n_slices,)
         COR of each slice.
     spread : callable
-        Adds samples to the half grids: spread(grid, samples, plan, angles).
+        Makes half grids (n_slices, *Plan.half_grid_shape) of samples:
+        spread(samples_of, plan, n_slices, n_chunk), with samples_of(angles) giving those of a
+        slice of the plan's order.
     n_chunk : int
         Angles at a time: bounds the memory.
 
@@ -146,12 +148,11 @@ def reconstruct_lanes(
     """
     xp = plan.xp
     cor_px = xp.asarray(cor_px, dtype=xp.float64)
-    grid = xp.zeros((len(cor_px), *plan.half_grid_shape), dtype=xp.complex64)
-    for first in range(0, plan.n_angles, n_chunk):
-        angles = slice(first, min(first + n_chunk, plan.n_angles))
+
+    def samples_of(angles: slice) -> Any:
         rows = sinograms[:, xp.asarray(plan.angle_order[angles])]
         if plan.full_turn:
             rows = rows * overlap_weights(plan.n_cols, cor_px, xp)[:, None, :]
-        samples = centre(padded_spectra(rows, plan), plan, cor_px, angles)
-        spread(grid, samples, plan, angles)
-    return to_images(fold(grid), plan)
+        return centre(padded_spectra(rows, plan), plan, cor_px, angles)
+
+    return to_images(fold(spread(samples_of, plan, len(cor_px), n_chunk)), plan)
