@@ -147,6 +147,17 @@ def test_linear_and_one_row_like_many():
     np.testing.assert_allclose(reconstruct(rows[7:8], plan, 22.6)[0], images[7], atol=1e-6)
 
 
+def test_slices_go_where_they_are_wanted():
+    rows = np.random.default_rng(9).normal(size=(3, 20, 24)).astype(np.float32)
+    plan = make_plan(half_turn(20), 24)
+    out = np.full((3, 24, 24), np.nan, np.float32)
+    assert reconstruct(rows, plan, 11.5, out=out) is out
+    np.testing.assert_array_equal(out, reconstruct(rows, plan, 11.5))
+    for wrong in (out[:2], out.astype(np.float64), out.transpose(0, 2, 1)):
+        with pytest.raises(ValueError, match="out"):
+            reconstruct(rows, plan, 11.5, out=wrong)
+
+
 def test_each_row_has_its_own_cor():
     theta_rad = half_turn(96)
     cor_px = np.array([28.0, 31.5, 35.25])

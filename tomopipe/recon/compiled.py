@@ -230,5 +230,11 @@ def _finish(
             for a, b in parts(plan.n_cols, team.threads)
         ],
     )
-    shares = parts(plan.n_cols, team.threads)
-    team.run(image_kernels.unpack, [(grid, n_grid, images, a, b, lanes) for a, b in shares])
+    size = one * (plan.n_cols + 2 * one)
+    team.run(
+        image_kernels.unpack,
+        [
+            (grid, n_grid, images, a, b, aligned_empty(size), lanes)
+            for a, b in parts(plan.n_cols, team.threads)
+        ],
+    )

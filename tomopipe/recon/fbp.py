@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def reconstruct(
-    sinograms: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None
+    sinograms: Any,
+    plan: Plan,
+    cor_px: ArrayLike,
+    *,
+    threads: int | None = None,
+    out: Any = None,
 ) -> Any:
     """Reconstruct the slices of a block of rows.
 
@@ -30,6 +35,8 @@ def reconstruct(
         COR, unbinned detector pixels; one for all rows, or one each.
     threads : int or None
         CPU threads; None means the cores this process may use.
+    out : array of float32, shape (n_rows, n_cols, n_cols), optional
+        Where to put the slices; fresh memory costs up to a fifth of the time.
 
     Returns
     -------
@@ -51,7 +58,10 @@ def reconstruct(
             f"got {sinograms.shape}"
         )
     cor = checked_cor(cor_px, len(sinograms))
-    images = plan.xp.empty((len(cor), plan.n_cols, plan.n_cols), dtype=plan.xp.float32)
+    shape = (len(cor), plan.n_cols, plan.n_cols)
+    images = plan.xp.empty(shape, dtype=plan.xp.float32) if out is None else out
+    if images.shape != shape or images.dtype != np.float32 or not images.flags.c_contiguous:
+        raise ValueError(f"out: expected contiguous float32 of shape {shape}, got {images.shape}")
     first, lanes = 0, plan.lanes
     while first < len(cor):
         some = slice(first, first + lanes)

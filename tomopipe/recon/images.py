@@ -163,7 +163,9 @@ def transform_columns(
 
 
 @kernel
-def unpack(grid: Any, n_grid: int, images: Any, first: int, last: int, lanes: Any) -> None:
+def unpack(
+    grid: Any, n_grid: int, images: Any, first: int, last: int, work: Any, lanes: Any
+) -> None:
     """Copy rows of all slices to the images.
 
     Parameters
@@ -176,22 +178,29 @@ def unpack(grid: Any, n_grid: int, images: Any, first: int, last: int, lanes: An
         Output; n_slices is at most L.
     first, last : int
         Which rows.
+    work : ndarray of float32, shape (L * (n_cols + 2 * L),)
+        Scratch: one row of each slice. Writing to the images directly would, where n_cols is a
+        power of two, put all slices in the same few lines of the cache.
     lanes : tuple of length L
         The width.
     """
     one = len(lanes)
     record = 2 * one
-    n_slices, n_rows, n_cols = images.shape
+    n_slices, _, n_cols = images.shape
     flat = images.reshape(-1)
-    image = n_rows * n_cols
+    pitch = n_cols + 2 * one
     for y in range(first, last):
         source = ((MARGIN + y // 2) * (n_grid + 2 * MARGIN) + MARGIN) * record + y % 2 * one
         column = 0
-        if n_slices == one:
-            while column + one <= n_cols:
-                to = y * n_cols + column
-                transpose(grid, source + column * record, record, flat, to, image, lanes)
-                column += one
+        while column + one <= n_cols:
+            transpose(grid, source + column * record, record, work, column, pitch, lanes)
+            column += one
         for c in range(column, n_cols):
-            for j in range(n_slices):
-                flat[j * image + y * n_cols + c] = grid[source + c * record + j]
+            for j in range(one):
+                work[j * pitch + c] = grid[source + c * record + j]
+        for j in range(n_slices):
+            to = (j * n_cols + y) * n_cols
+            for c in range(0, n_cols - one + 1, one):
+                store(flat, to + c, load(work, j * pitch + c, lanes))
+            for c in range(n_cols - n_cols % one, n_cols):
+                flat[to + c] = work[j * pitch + c]
