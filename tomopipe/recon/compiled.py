@@ -134,7 +134,7 @@ def _fill(
     n_chunk = max(min(team.threads * CHUNK_BYTES, SAMPLES_BYTES) // ray_bytes, 1)
     n_chunk = min(n_chunk, plan.n_angles, 65535)
     samples = aligned_empty(n_chunk * n_bins * 2 * one)
-    taps = tap_table(plan.beta)
+    taps = _taps(plan)
     record = lanes + lanes
     common = (grid, plan.n_grid, samples, n_bins)
     for chunk in chunks_of(plan, n_chunk):
@@ -193,6 +193,12 @@ def _weights(plan: Plan, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.
     """Return weight and sign (-1 to conjugate) of each projection of a chunk."""
     signs = np.where(plan.flipped[chunk.angles], 1, -1)
     return plan.weight[chunk.angles].astype(np.float32), signs.astype(np.float32)
+
+
+def _taps(plan: Plan) -> NDArray[np.float32]:
+    if "taps" not in plan.cache:
+        plan.cache["taps"] = tap_table(plan.beta)
+    return plan.cache["taps"]
 
 
 def _transform(plan: Plan, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
