@@ -1,15 +1,17 @@
-"""Ask Snakemake, in a process of its own, which jobs a run would execute and why."""
+"""Ask Snakemake, in processes of its own, which jobs a run would execute and why."""
 
 import base64
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
-import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
@@ -24,13 +26,35 @@ class Job:
     reason: str
 
 
+@contextmanager
+def planner() -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool in which each dry run has a fresh process that has Snakemake loaded already.
+
+    Importing Snakemake takes longer than most dry runs, and it cannot be called twice in one
+    process.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["snakemake.cli", "tomopipe.dryrun"])
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+        pool.submit(os.getpid)  # starts the loading now
+        yield pool
+
+
 def dry_run(
-    directory: Path, config: Path, targets: list[str], *, foreseen: Path, after_cor: bool = False
+    pool: ProcessPoolExecutor,
+    directory: Path,
+    config: Path,
+    targets: list[str],
+    *,
+    foreseen: Path,
+    after_cor: bool = False,
 ) -> list[Job]:
     """Return the jobs that a run would execute.
 
     Parameters
     ----------
+    pool : ProcessPoolExecutor
+        From `planner`.
     directory : Path
         The campaign folder.
     config : Path
@@ -55,22 +79,19 @@ def dry_run(
     ]
     if after_cor:
         # the foreseen tables are inputs of other names; what they hold is compared by is_recorded
-        arguments += ["--rerun-triggers", "mtime", "params", "software-env", "--"]
-    environment = os.environ | {
+        arguments += ["--rerun-triggers", "mtime", "params", "software-env"]
+    environment = {
         "TOMOPIPE_FORESEEN": str(foreseen),
         "TOMOPIPE_AFTER_COR": "1" if after_cor else "",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "tomopipe.dryrun", *arguments, *targets],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        # a dry run logs to standard output
-        raise TomopipeError(f"Snakemake cannot plan the run:\n{done.stdout}{done.stderr}")
-    return [Job(**item) for item in json.loads(done.stdout.rsplit("\n", 2)[-2])]
+    log = foreseen / "dry_run.log"
+    status, jobs = pool.submit(
+        _dry_run_here, [*arguments, "--", *targets], environment, log
+    ).result()
+    if status != 0:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        raise TomopipeError(f"Snakemake cannot plan the run:\n{text}")
+    return jobs
 
 
 def is_recorded(output: str, path: str, content: str) -> bool:
@@ -98,39 +119,36 @@ class _Collector(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.jobs: list[dict[str, Any]] = []
+        self.jobs: list[Job] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
         if str(getattr(record, "event", "")) == "job_info":
             info = vars(record)
-            self.jobs.append(
-                {
-                    "rule": info["rule_name"],
-                    "wildcards": dict(info["wildcards"] or {}),
-                    "reason": info["reason"],
-                }
-            )
+            wildcards = dict(info["wildcards"] or {})
+            self.jobs.append(Job(info["rule_name"], wildcards, info["reason"]))
         return True
 
 
-def _main(arguments: list[str]) -> int:
+def _dry_run_here(
+    arguments: list[str], environment: dict[str, str], log: Path
+) -> tuple[int, list[Job]]:
+    """Call Snakemake in this process, which is good for nothing else afterwards."""
+    os.environ.update(environment)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for standard in (1, 2):
+        os.dup2(stream, standard)
     from snakemake.cli import main
     from snakemake.logging import logger
 
     collector = _Collector()
     logger.addFilter(collector)
+    status = 0
     try:
         main(arguments)
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-        if code:
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
-            return code
-    print()
-    print(json.dumps(collector.jobs))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+        status = end.code if isinstance(end.code, int) else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status, collector.jobs

@@ -11,14 +11,14 @@ import re
 import tempfile
 from collections import defaultdict
 from contextlib import chdir
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tomopipe.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.cor import parse_cor
-from tomopipe.dryrun import Job, dry_run
+from tomopipe.dryrun import Job, dry_run, planner
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 from tomopipe.io.tables import write_tsv
@@ -78,17 +78,20 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
     config : Path
         Its configuration file, for Snakemake.
     """
-    with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
+    with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name, planner() as pool:
         folder = Path(name)
         rows = foresee_inventory(campaign, folder)
         targets = ["predictions", campaign.result("cor.json")]
-        jobs = dry_run(campaign.directory, config, targets, foreseen=folder)
+        jobs = dry_run(pool, campaign.directory, config, targets, foreseen=folder)
         pending = {job.wildcards["scan"] for job in jobs if job.rule == "predict_cor"}
         try:
             guessed = foresee_cors(campaign, rows, folder, pending)
         except TomopipeError as error:
             return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
-        jobs += dry_run(campaign.directory, config, [], foreseen=folder, after_cor=True)
+        after = dry_run(pool, campaign.directory, config, [], foreseen=folder, after_cor=True)
+        # a person knows the tables by the names that they will have
+        results = campaign.config.campaign.results
+        jobs += [replace(job, reason=job.reason.replace(name, results)) for job in after]
         return _plan(campaign, jobs, rows, pending, guessed)
 
 
