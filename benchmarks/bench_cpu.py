@@ -1,6 +1,6 @@
 """CPU time per slice of the engine against finufft, one thread each, and the images' quality.
 
-    python benchmarks/bench_cpu.py --n 512 1024 --rounds 15
+    python benchmarks/bench_cpu.py --n 512 1024 --rounds 15 --sweep
 
 finufft is called simply (eps 1e-3, upsampling 1.25, two real slices in one complex one) on rows
 padded to twice their length and transformed by SciPy. It gets the thinned-out samples of the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import deque
 
 import finufft
 import numpy as np
@@ -21,8 +22,11 @@ from tomopipe.recon.angles import angle_weights
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import filter_response
 from tomopipe.recon.plan import fast_even_size, image_positions, make_plan
+from tomopipe.recon.staged import least_variation, staged_sweep
+from tomopipe.recon.sweep import sweep_batches
 
 N_SLICES = 16
+N_CORS = 100
 # centre x, y and radii in units of n, value; sharp ellipses
 ELLIPSES = [
     (0.0, 0.0, 0.40, 0.44, 1.0),
@@ -123,49 +127,82 @@ def interval(values) -> tuple[float, float, float]:
     return float(np.median(values)), float(low), float(high)
 
 
+def rotate(candidates, n_rounds: int) -> dict[str, np.ndarray]:
+    """Return the CPU seconds of each candidate in each round; the order rotates."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(n_rounds):
+        names = list(candidates)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            started = time.process_time()
+            candidates[name]()
+            seconds[name].append(time.process_time() - started)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
 def compare(n: int, n_rounds: int) -> None:
-    """Print one row of the table."""
+    """Print one row of the table of full reconstruction."""
     theta_rad = np.linspace(0, np.pi, 3 * n // 2, endpoint=False)
     cor_px = n / 2 + 3.3
     rng = np.random.default_rng(0)
     sinogram, truth = sharp(n, theta_rad, cor_px)
     sinograms = np.stack([sinogram] * N_SLICES)
     sinograms[1:] += rng.normal(0, 0.01, (N_SLICES - 1, 1, n)).astype(np.float32)
+    images = np.zeros((N_SLICES, n, n), np.float32)
     started = time.process_time()
     plan = make_plan(theta_rad, n)
-    reconstruct(sinograms, plan, cor_px, threads=1)
+    reconstruct(sinograms, plan, cor_px, threads=1, out=images)
     first_s = time.process_time() - started
     rival = WithFinufft(theta_rad, n)
     candidates = {
-        "ours": lambda: reconstruct(sinograms, plan, cor_px, threads=1),
+        "ours": lambda: reconstruct(sinograms, plan, cor_px, threads=1, out=images),
         "finufft": lambda: rival(sinograms, cor_px),
     }
     quality = {name: psnr_db(run()[0], truth) for name, run in candidates.items()}
     blobs, blob_truth = smooth(n, theta_rad, cor_px)
     quality["smooth"] = psnr_db(reconstruct(blobs[None], plan, cor_px)[0], blob_truth)
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for turn in range(n_rounds):
-        names = list(candidates)
-        for name in names[turn % 2 :] + names[: turn % 2]:
-            started = time.process_time()
-            candidates[name]()
-            seconds[name].append((time.process_time() - started) / N_SLICES)
-    ratio = interval(np.array(seconds["ours"]) / np.array(seconds["finufft"]))
-    ours, theirs = (1e3 * np.median(seconds[name]) for name in candidates)
-    warm_s = np.median(seconds["ours"]) * N_SLICES
+    seconds = rotate(candidates, n_rounds)
+    ratio = interval(seconds["ours"] / seconds["finufft"])
+    ours, theirs = (1e3 * np.median(seconds[name]) / N_SLICES for name in candidates)
     print(
         f"{n:6d} {len(theta_rad):6d} {ours:8.2f} {theirs:8.2f} "
         f"{ratio[0]:7.3f} ({ratio[1]:.3f} to {ratio[2]:.3f}) "
         f"{quality['ours']:6.1f} {quality['finufft']:6.1f} {quality['smooth']:6.1f} "
-        f"{first_s - warm_s:8.2f}",
+        f"{first_s - np.median(seconds['ours']):8.2f}",
         flush=True,
     )
+
+
+def compare_sweep(n: int, n_rounds: int) -> None:
+    """Print one row of the table of sweeps: times of N_CORS slices by finufft."""
+    theta_rad = np.linspace(0, np.pi, 3 * n // 2, endpoint=False)
+    sinogram, _ = sharp(n, theta_rad, n / 2 + 3.3)
+    sinograms = np.stack([sinogram] * N_SLICES)
+    cor_px = n / 2 + np.linspace(-25, 24.5, N_CORS)
+    plan, rival = make_plan(theta_rad, n), WithFinufft(theta_rad, n)
+    candidates = {
+        "full": lambda: deque(sweep_batches(sinogram, plan, cor_px, threads=1), maxlen=0),
+        "staged": lambda: staged_sweep(sinogram, plan, cor_px, least_variation, threads=1),
+        "finufft": lambda: rival(sinograms, n / 2 + 3.3),
+    }
+    for run in candidates.values():
+        run()
+    seconds = rotate(candidates, n_rounds)
+    theirs = seconds["finufft"] * N_CORS / N_SLICES
+    for name in ("full", "staged"):
+        speed = interval(theirs / seconds[name])
+        print(
+            f"{n:6d} {name:>8} {np.median(seconds[name]):8.3f} "
+            f"{speed[0]:7.1f} ({speed[1]:.1f} to {speed[2]:.1f})",
+            flush=True,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, nargs="+", default=[512, 1024], help="detector columns")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--sweep", action="store_true", help=f"also {N_CORS} CORs of one sinogram")
     options = parser.parse_args()
     reconstruct(np.zeros((N_SLICES, 4, 64), np.float32), make_plan(np.arange(4), 64), 31.5)
     print(
@@ -174,6 +211,10 @@ def main() -> None:
     )
     for n in options.n:
         compare(n, options.rounds)
+    if options.sweep:
+        print(f"     n    sweep    CPU s   times faster than {N_CORS} slices by finufft")
+        for n in options.n:
+            compare_sweep(n, options.rounds)
 
 
 if __name__ == "__main__":

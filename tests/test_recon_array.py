@@ -50,3 +50,7 @@ def test_to_numpy_copies_from_the_device_only():
     here = np.arange(3)
     assert array.to_numpy(here) is here
     assert array.to_numpy(SimpleNamespace(get=lambda: here)) is here
+
+
+def test_array_of_finds_the_module():
+    assert array.array_of(np.arange(3)) is np

@@ -77,6 +77,11 @@ def free_memory(xp: ModuleType) -> None:
         xp.get_default_pinned_memory_pool().free_all_blocks()
 
 
+def array_of(array: Any) -> ModuleType:
+    """Return the array module that an array belongs to."""
+    return importlib.import_module(type(array).__module__.partition(".")[0])
+
+
 def fft_module(xp: ModuleType) -> ModuleType:
     """Return the module with `rfft`, `ifft` and `irfft` that keep single precision."""
     if xp is np:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.geometry import bin_cor
-from tomopipe.recon.array import to_numpy
+from tomopipe.recon.array import array_of, to_numpy
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 
@@ -175,12 +175,15 @@ def least_variation(images: Any) -> Any:
         rings of truncation and the corners do not count.
     """
     first, last = images.shape[1] // 4, images.shape[1] - images.shape[1] // 4
-    middle = images[:, first:last, first:last]
-    for _ in range(2):
-        middle = middle[:, 1:] + middle[:, :-1]
-        middle = middle[:, :, 1:] + middle[:, :, :-1]
-    across = abs(middle[:, :, 1:] - middle[:, :, :-1]).mean(axis=(1, 2))
-    return -(across + abs(middle[:, 1:] - middle[:, :-1]).mean(axis=(1, 2)))
+    scores = []
+    for image in images:  # one by one: what is in between stays in the cache
+        middle = image[first:last, first:last]
+        for _ in range(2):
+            middle = middle[1:] + middle[:-1]
+            middle = middle[:, 1:] + middle[:, :-1]
+        across = abs(middle[:, 1:] - middle[:, :-1]).mean()
+        scores.append(-(across + abs(middle[1:] - middle[:-1]).mean()))
+    return array_of(images).stack(scores)
 
 
 def _scores(
