@@ -6,9 +6,9 @@ import os
 import h5py
 import numpy as np
 import pytest
-import report_campaign
-from report_campaign import break_files, every_state, large
 
+from tests import report_campaign
+from tests.report_campaign import break_files, every_state, large
 from tomopipe.io.volume import new_volume
 from tomopipe.report import pictures
 from tomopipe.steps import report as step

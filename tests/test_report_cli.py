@@ -1,9 +1,9 @@
 """`tomopipe report` on a campaign folder."""
 
 import yaml
-from report_campaign import every_state
 from typer.testing import CliRunner
 
+from tests.report_campaign import every_state
 from tomopipe.cli import cli
 
 

@@ -5,9 +5,9 @@ import json
 import os
 
 import pytest
-import report_campaign
-from report_campaign import CONFIG, NASTY, half_finished, write_json
 
+from tests import report_campaign
+from tests.report_campaign import CONFIG, NASTY, half_finished, write_json
 from tomopipe.report.collect import collect
 from tomopipe.report.records import STATES, Failure, Fix, Prediction
 from tomopipe.report.states import reason_of, state_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 import pytest
-from report_campaign import NASTY, every_state, half_finished
 
+from tests.report_campaign import NASTY, every_state, half_finished
 from tomopipe.report.records import STATES
 from tomopipe.report.render import duration
 from tomopipe.steps.report import report

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from phantoms import sphere
 
+from tests.phantoms import sphere
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
 

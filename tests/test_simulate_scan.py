@@ -5,9 +5,9 @@ import hashlib
 import h5py
 import numpy as np
 import pytest
-from phantoms import sphere, write_scan
 
 import tomopipe.simulate.scan
+from tests.phantoms import sphere, write_scan
 from tomopipe.simulate.detector import OPEN_BEAM_ADU, Beam, Detector
 
 

@@ -1,1 +1,1 @@
-"""One module per step of the workflow; a function named like the step reads, computes and writes."""
+"""One module per step of the workflow; a function of the same name reads, computes, writes."""

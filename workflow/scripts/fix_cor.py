@@ -9,7 +9,10 @@ predictions, centers = snakemake.input[0::2], snakemake.input[1::2]
 
 with job(snakemake.log[0]):
     fix_cor(
-        {Path(text).parent.name: (text, record) for record, text in zip(predictions, centers)},
+        {
+            Path(text).parent.name: (text, record)
+            for record, text in zip(predictions, centers, strict=True)
+        },
         snakemake.output[0],
         members=json.loads(snakemake.params.members),
         **json.loads(snakemake.params.options),
