@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from tomopipe.io.rows import Rows
 
+NO_SAMPLE = "nothing turns: the sinograms show only noise, drift or fixed patterns"
+MIN_ANGLES = 8
 AMBIGUOUS_BELOW = 0.25  # confidence
 DOUBT_BELOW = 0.6  # confidence under which the evidence names its largest doubt
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")

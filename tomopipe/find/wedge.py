@@ -27,7 +27,10 @@ from scipy import fft
 from tomopipe.find.angles import Turn, half_turn, turn_of
 from tomopipe.find.clean import clean_sinogram, shows_sample
 from tomopipe.find.evidence import (
+    MIN_ANGLES,
+    NO_SAMPLE,
     Evidence,
+    Peak,
     find_peak,
     judge,
     nothing,
@@ -143,14 +146,18 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         Score: height of the (negative, relative) metric above its running median, in units of the
         mean absolute residual.
     """
+    n_angles = len(rows.theta_rad)
+    if n_angles < MIN_ANGLES:
+        return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
     turn = turn_of(rows.theta_rad)
-    if len(turn.theta_rad) < 8 or turn.step_rad == 0:
-        return nothing(METHOD, "flat", f"{len(turn.theta_rad)} angles are too few", candidates_px)
+    if turn.step_rad == 0:
+        return nothing(METHOD, "flat", "all angles are the same", candidates_px)
     sinograms = [clean_sinogram(sinogram[turn.order]) for sinogram in rows.sinograms]
     if not shows_sample(sinograms):
-        reason = "the sinograms show only noise, drift or fixed patterns"
-        return nothing(METHOD, "flat", reason, candidates_px)
-    halves = _halves(sinograms, turn)
+        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
+    # A beam that drifts would end at the seam in a step, the smaller the nearer to the middle.
+    level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
+    halves = _halves(level, turn)
     n_cols = halves[0].shape[1]
     binning = max(1, round(n_cols / 384))
     coarse_px, coarse = _coarse(halves, binning)
@@ -159,26 +166,39 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
     score = prominence(coarse.mean(axis=0), len(coarse_px) // 8)
     peak = find_peak(score, inside, apart=6)
-    fine_px, fine = _fine(halves, coarse_px[peak.best_index], 4 * binning)
+    near_px = float(coarse_px[peak.best_index])
+    fine_px, fine = _fine(halves, near_px, 4 * binning)
     best = [refine_peak(m, int(np.argmax(m)), reach=2) for m in (fine.mean(axis=0), *fine)]
-    best_px = fine_px[0] + np.array(best) / 2
+    best_px, *each_px = (fine_px[0] + place / 2 for place in best)
     own_px = coarse_px[np.argmax(np.where(inside, coarse, -np.inf), axis=1)]
-    votes = float(np.mean(np.abs(own_px - coarse_px[peak.best_index]) <= 2.0 * binning))
-    spread_px = float(np.median(np.abs(best_px[1:] - best_px[0])))
-    doubts = {
+    doubts = _doubts(
+        peak,
+        votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
+        spread_px=float(np.median(np.abs(np.array(each_px) - best_px))),
+        same=abs(best_px - near_px) < 3 * binning,
+        turn=turn,
+    )
+    doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
+    curve = np.interp(candidates_px, coarse_px, score)
+    return judge(METHOD, float(best_px), peak, doubts, candidates_px, curve)
+
+
+def _doubts(
+    peak: Peak, *, votes: float, spread_px: float, same: bool, turn: Turn
+) -> dict[str, float]:
+    """Factors for `judge`, set on simulated scans.
+
+    Of the right dips 95 % were deeper than 6.7 and had rivals under 0.55; the wrong ones had a
+    median depth of 3.9 and rivals of 0.8.
+    """
+    short = turn.gap_rad > 0.5 * turn.step_rad
+    return {
         "the dip is shallow": ramp(peak.height, 3.5, 9.5),
         "another place dips nearly as deep": ramp(peak.rivalry, 0.9, 0.55),
         "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
-        "coarse and fine search disagree": float(
-            abs(best_px[0] - coarse_px[peak.best_index]) < 3 * binning
-        ),
-        f"the angles lack {np.rad2deg(turn.gap_rad):.1f} degrees of half a turn": 0.4
-        if turn.gap_rad > 0.5 * turn.step_rad
-        else 1.0,
-        "the scan has no angles": 0.8 if rows.theta_missing else 1.0,
+        "the coarse and the fine search disagree": 1.0 if same else 0.0,
+        f"half a turn lacks {np.rad2deg(turn.gap_rad):.1f} degrees": 0.4 if short else 1.0,
     }
-    curve = np.interp(candidates_px, coarse_px, score)
-    return judge(METHOD, float(best_px[0]), peak, doubts, candidates_px, curve)
 
 
 def _halves(sinograms: list[NDArray[np.float32]], turn: Turn) -> list[NDArray[np.float32]]:

@@ -1,0 +1,59 @@
+"""Rows of scans with a known COR, made in memory, for the tests of the finders."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tests.phantoms import make_phantom
+from tomopipe.io.rows import Rows
+from tomopipe.simulate.phantom import Phantom, project
+
+HALF_TURN_DEG = np.linspace(0, 180, 181)
+
+
+def rows_of(
+    projections: NDArray, theta_deg: ArrayLike, *, n_kept: int = 3, pairs: bool = True
+) -> Rows:
+    """What try_recon would keep of projections (n_angles, n_rows, n_cols)."""
+    theta_rad = np.deg2rad(np.asarray(theta_deg, float))
+    n_rows, n_cols = projections.shape[1:]
+    kept = np.unique(np.linspace(0, n_rows - 1, n_kept).round().astype(int))
+    frames = np.zeros((0, 2), int)
+    if pairs:
+        turn = np.abs((theta_rad[0] + np.pi - theta_rad + np.pi) % (2 * np.pi) - np.pi)
+        frames = np.array([[0, int(np.argmin(turn))]])
+    return Rows(
+        sinograms=np.ascontiguousarray(projections[:, kept].swapaxes(0, 1)).astype(np.float32),
+        row_index=kept,
+        theta_rad=theta_rad,
+        pairs=projections[frames].astype(np.float32).reshape(-1, 2, n_rows, n_cols),
+        pair_theta_rad=theta_rad[frames],
+        n_rows=n_rows,
+        theta_missing=False,
+        minus_log=True,
+        failed="",
+    )
+
+
+def scan(
+    cor_px: float,
+    *,
+    n_cols: int = 160,
+    n_rows: int = 8,
+    theta_deg: ArrayLike = HALF_TURN_DEG,
+    phantom: Phantom | str = "rock",
+    counts: float | None = None,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Exact line integrals of a phantom, with the photon noise of a beam of `counts` per pixel."""
+    if isinstance(phantom, str):
+        phantom = make_phantom(phantom, n_cols, n_rows, seed)
+    integrals = project(phantom, np.deg2rad(theta_deg), cor_px, n_rows, n_cols)
+    if counts is None:
+        return integrals
+    beam = np.random.default_rng(seed).poisson(counts * np.exp(-integrals))
+    return (-np.log(np.maximum(beam, 0.5) / counts)).astype(np.float32)
+
+
+def grid(n_cols: int, width_px: float = 30.0) -> NDArray[np.float64]:
+    """Return a try grid about the middle, every 0.5 px."""
+    return (n_cols - 1) / 2 + np.arange(-width_px, width_px + 0.25, 0.5)

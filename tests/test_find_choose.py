@@ -1,0 +1,121 @@
+"""One decision of several methods; no answer where there is none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from find_rows import HALF_TURN_DEG, grid, rows_of
+
+from tomopipe.find import METHODS, Evidence, choose
+
+CANDIDATES = np.arange(40.0, 60.5, 0.5)
+
+
+def said(method, cor_px, confidence, verdict="resolved", reason=""):
+    return Evidence(
+        method, cor_px, confidence, verdict, reason, CANDIDATES, np.zeros(len(CANDIDATES))
+    )
+
+
+def test_the_first_confident_method_wins_not_the_most_confident():
+    decision = choose([said("a", 50.1, 0.3), said("b", 50.2, 0.6), said("c", 50.3, 0.9)], 0.5)
+    assert (decision.method, decision.cor_px, decision.best_cor_px) == ("b", 50.2, 50.2)
+    assert (decision.verdict, decision.confidence, decision.reason) == ("resolved", 0.6, "")
+
+
+@pytest.mark.parametrize(("confidence", "accepted"), [(0.5, 50.0), (0.4999, None)])
+def test_the_limit_itself_is_enough(confidence, accepted):
+    assert choose([said("a", 50.0, confidence)], 0.5).cor_px == accepted
+
+
+@pytest.mark.parametrize("verdict", ["edge", "ambiguous"])
+def test_only_resolved_is_accepted(verdict):
+    decision = choose([said("a", 50.0, 0.9, verdict, "why")], 0.5)
+    assert (decision.cor_px, decision.best_cor_px, decision.verdict) == (None, 50.0, verdict)
+    assert "why" in decision.reason
+
+
+@pytest.mark.parametrize(("apart_px", "verdict"), [(2.0, "resolved"), (2.1, "ambiguous")])
+def test_confident_methods_that_disagree_accept_nothing(apart_px, verdict):
+    decision = choose([said("a", 50.0, 0.9), said("b", 50.0 + apart_px, 0.8)], 0.5)
+    assert decision.verdict == verdict
+    assert decision.best_cor_px == 50.0
+    assert decision.cor_px == (50.0 if verdict == "resolved" else None)
+    if verdict == "ambiguous":
+        assert decision.confidence < 0.5
+        assert "50.00" in decision.reason
+        assert "52.10" in decision.reason
+
+
+def test_an_unsure_method_does_not_disagree():
+    assert choose([said("a", 50.0, 0.9), said("b", 70.0, 0.4)], 0.5).cor_px == 50.0
+
+
+def test_nobody_confident_keeps_the_best_estimate_and_its_doubt():
+    decision = choose([said("a", 50.0, 0.2, reason="weak"), said("b", 53.0, 0.4)], 0.5)
+    assert (decision.cor_px, decision.best_cor_px, decision.method) == (None, 53.0, "b")
+    assert decision.reason
+
+
+def test_an_estimate_is_better_than_none():
+    flat = said("a", None, 0.0, "flat", "nothing turns")
+    edge = said("b", 40.0, 0.0, "edge", "widen")
+    assert choose([flat, edge], 0.5).best_cor_px == 40.0
+    nothing = choose([flat, flat], 0.5)
+    assert (nothing.verdict, nothing.best_cor_px, nothing.cor_px) == ("flat", None, None)
+    assert "nothing turns" in nothing.reason
+
+
+def test_a_method_that_failed_is_not_replaced_by_another():
+    decision = choose([said("a", 50.0, 0.9), said("b", None, 0.0, "failed", "no torch")], 0.5)
+    assert (decision.verdict, decision.cor_px, decision.best_cor_px) == ("failed", None, None)
+    assert "no torch" in decision.reason
+
+
+def test_no_method_at_all_is_an_error():
+    with pytest.raises(ValueError, match="at least one"):
+        choose([], 0.5)
+
+
+def empty_scan(kind, rng, n_rows):
+    """A scan without an answer, (n_angles, n_rows, n_cols)."""
+    n_angles, n_cols = 91, 100
+    column, time = np.arange(n_cols), np.cumsum(rng.normal(size=n_angles))[:, None, None] / 10
+    noise = 0.02 * rng.normal(size=(n_angles, n_rows, n_cols))
+    dust = np.zeros((n_rows, n_cols))
+    for _ in range(8):
+        spot = np.exp(-(((column - rng.uniform(0, n_cols)) / rng.uniform(1, 4)) ** 2))
+        dust[rng.integers(n_rows)] += 0.3 * spot
+    return {
+        "noise": noise,
+        "constant": np.full_like(noise, rng.random()),
+        "drift": noise + time,
+        "tilting beam": noise + time * (column / n_cols - 0.5),
+        "stripes": noise + rng.normal(size=n_cols) * (rng.random(n_cols) < 0.2),
+        "dust": noise + dust + time,
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["noise", "constant", "drift", "tilting beam", "stripes", "dust"])
+def test_a_scan_without_answer_gets_none(kind):
+    accepted = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        projections = empty_scan(kind, rng, n_rows=1 if seed % 2 else 6).astype(np.float32)
+        rows = rows_of(projections, np.linspace(0, 180, 91))
+        decision = choose([find(rows, grid(100)) for find in METHODS.values()], 0.5)
+        accepted += [seed] * (decision.cor_px is not None)
+    assert not accepted
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_angles", [0, 1, 2])
+def test_next_to_no_angles_is_no_answer(method, n_angles):
+    rows = rows_of(np.ones((1, 2, 40), np.float32), [0.0], pairs=False)
+    rows = replace(
+        rows,
+        sinograms=np.ones((2, n_angles, 40), np.float32),
+        theta_rad=np.deg2rad(HALF_TURN_DEG[:n_angles]),
+    )
+    found = METHODS[method](rows, grid(40))
+    assert (found.verdict, found.best_cor_px, found.confidence) == ("flat", None, 0.0)

@@ -1,0 +1,97 @@
+"""Cleaning removes what is not the sample, and only that."""
+
+import numpy as np
+import pytest
+
+from tests.find_rows import scan
+from tomopipe.find.clean import (
+    band_pass,
+    clean_sinogram,
+    remove_stripes,
+    remove_zingers,
+    shows_sample,
+    turning_share,
+)
+
+RNG = np.random.default_rng
+
+
+@pytest.fixture(scope="module")
+def sinogram():
+    return scan(83.3, n_rows=1)[:, 0]
+
+
+def noisy(sinogram, sigma=0.01, seed=0):
+    return (sinogram + RNG(seed).normal(0, sigma, sinogram.shape)).astype(np.float32)
+
+
+def test_zingers_are_replaced_and_nothing_else(sinogram):
+    before = noisy(sinogram)
+    hit = before.copy()
+    spots = RNG(1).permutation(before.size)[:60]
+    hit.flat[spots] += np.where(np.arange(60) % 2, 1.0, -1.0).astype(np.float32)
+    after = remove_zingers(hit)
+    assert np.abs(after - before).flat[spots].max() < 0.3
+    untouched = np.ones(before.size, bool)
+    untouched[spots] = False
+    assert np.mean((after != hit).flat[untouched]) < 1e-3
+
+
+def test_an_edge_that_moves_between_angles_is_no_zinger():
+    # 3 px per angle, as at the rim of a wide detector: far off the median of three angles
+    edge = (np.arange(120) > 30 + 3 * np.arange(20)[:, None]).astype(np.float32)
+    np.testing.assert_array_equal(remove_zingers(noisy(edge, 1e-3)), noisy(edge, 1e-3))
+
+
+def test_two_angles_are_left_alone():
+    few = noisy(np.zeros((2, 20), np.float32))
+    np.testing.assert_array_equal(remove_zingers(few), few)
+
+
+def test_stripes_vanish_and_the_sample_stays(sinogram):
+    stripes = np.zeros(sinogram.shape[1], np.float32)
+    stripes[[20, 61, 62, 63, 120]] = [0.2, -0.1, -0.1, -0.1, 0.3]
+    empty = noisy(np.zeros_like(sinogram)) + stripes
+    assert np.abs(remove_stripes(empty).mean(axis=0)).max() < 0.01
+    assert np.corrcoef(remove_stripes(sinogram).ravel(), sinogram.ravel())[0, 1] > 0.99
+
+
+def test_band_pass_keeps_the_size_between_its_bounds():
+    u = np.arange(400)
+    waves = [np.sin(2 * np.pi * u / period).astype(np.float32) for period in (3, 20, 400)]
+    kept = [band_pass(w, 1.0, 10.0)[100:300].std() / w[100:300].std() for w in waves]
+    assert kept[0] < 0.15
+    assert kept[1] > 0.85
+    assert kept[2] < 0.15
+
+
+def test_values_that_are_no_numbers_become_finite(sinogram):
+    broken = sinogram.copy()
+    broken[3, 5], broken[7, 9] = np.nan, np.inf
+    assert np.isfinite(clean_sinogram(broken)).all()
+
+
+@pytest.mark.parametrize("kind", ["noise", "drift", "stripes", "fading beam", "constant", "zero"])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_does_not_turn_is_no_sample(kind, seed):
+    rng, shape = RNG(seed), (121, 160)
+    time = np.cumsum(rng.normal(size=shape[0]))[:, None] / 10
+    background = {
+        "noise": 0,
+        "drift": time,
+        "stripes": rng.normal(size=shape[1]),
+        "fading beam": time + time**2 * np.cos(np.arange(shape[1]) / 50),
+        "constant": 3.0,
+        "zero": 0,
+    }[kind]
+    image = np.zeros(shape) + background
+    if kind not in ("constant", "zero"):
+        image += rng.normal(0, 0.05, shape)
+    assert not shows_sample([image.astype(np.float32)])
+
+
+@pytest.mark.parametrize("kind", ["rock", "foam", "capillary"])
+def test_a_sample_turns_even_in_noise(kind):
+    image = scan(77.0, n_rows=1, phantom=kind, counts=300)[:, 0]
+    assert turning_share(image) > 0.3
+    assert shows_sample([image])

@@ -1,0 +1,196 @@
+"""predict_cor: from the files of try_recon to a prediction, or to the reason why there is none."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from find_rows import HALF_TURN_DEG, rows_of, scan
+from phantoms import write_scan
+
+from tomopipe import find
+from tomopipe.errors import TomopipeError
+from tomopipe.find.evidence import Evidence
+from tomopipe.io.atomic import write_json
+from tomopipe.io.rows import failed_rows, write_rows
+from tomopipe.steps.predict_cor import predict_cor
+from tomopipe.steps.try_recon import try_recon
+
+METHODS = ["pairs", "wedge"]
+COR_PX = 72.81
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that writes inputs, runs the step and reads its two outputs."""
+
+    def function(rows=None, sweep=None, methods=METHODS, min_confidence=0.5):
+        if rows is None:
+            rows = rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG)
+        if sweep is None:
+            sweep = {"cor_px": np.arange(55, 105, 0.5).tolist()}
+        write_rows(rows, tmp_path / "rows.h5")
+        write_json(sweep, tmp_path / "try.json")
+        returned = predict_cor(
+            tmp_path / "rows.h5",
+            tmp_path / "try.json",
+            tmp_path / "prediction.json",
+            tmp_path / "center_of_rotation.txt",
+            methods=methods,
+            min_confidence=min_confidence,
+        )
+        prediction = json.loads((tmp_path / "prediction.json").read_text("utf-8"))
+        assert returned == prediction
+        return prediction, (tmp_path / "center_of_rotation.txt").read_text("utf-8")
+
+    return function
+
+
+def test_an_accepted_cor_is_in_both_files(run):
+    prediction, text = run()
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+    assert prediction["best_cor_px"] == prediction["cor_px"]
+    assert (prediction["verdict"], prediction["method"]) == ("resolved", "pairs")
+    assert 0.5 <= prediction["confidence"] <= 1
+    assert prediction["reason"] == ""
+    assert text == f"{prediction['cor_px']:.2f}\n"
+
+
+def test_each_method_leaves_its_estimate_and_curve(run):
+    prediction, _ = run()
+    assert list(prediction["methods"]) == sorted(METHODS)
+    for method in prediction["methods"].values():
+        assert set(method) == {"best_cor_px", "confidence", "verdict", "reason", "curve"}
+        assert method["best_cor_px"] == pytest.approx(COR_PX, abs=0.5)
+        assert method["curve"]["cor_px"] == np.arange(55, 105, 0.5).tolist()
+        best = np.argmax(method["curve"]["score"])
+        assert method["curve"]["cor_px"][best] == pytest.approx(COR_PX, abs=1)
+
+
+def test_the_configured_order_decides(run):
+    assert run(methods=["wedge", "pairs"])[0]["method"] == "wedge"
+    only, _ = run(methods=["wedge"])
+    assert list(only["methods"]) == ["wedge"]
+
+
+def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run, monkeypatch):
+    curve = np.arange(3.0)
+    unsure = Evidence("pairs", 80.123456, 0.4, "resolved", "weak", curve, curve)
+    monkeypatch.setitem(find.METHODS, "pairs", lambda rows, candidates_px: unsure)
+    prediction, text = run(methods=["pairs"])
+    assert (prediction["best_cor_px"], prediction["cor_px"], text) == (80.1235, None, "")
+    assert "weak" in prediction["reason"]
+    accepted, text = run(methods=["pairs"], min_confidence=0.4)
+    assert (accepted["cor_px"], text) == (80.1235, "80.12\n")
+
+
+def test_a_grid_that_misses_the_answer_is_an_edge(run):
+    prediction, text = run(sweep={"cor_px": np.arange(90, 105, 0.5).tolist()})
+    assert (prediction["verdict"], prediction["cor_px"], text) == ("edge", None, "")
+    assert prediction["best_cor_px"] == pytest.approx(COR_PX, abs=0.5)
+
+
+def test_noise_is_flat_without_an_estimate(run):
+    noise = np.random.default_rng(0).normal(size=(181, 8, 160)).astype(np.float32)
+    prediction, text = run(rows_of(noise, HALF_TURN_DEG))
+    assert (prediction["verdict"], prediction["best_cor_px"], text) == ("flat", None, "")
+    assert "noise" in prediction["reason"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sweep"),
+    [(failed_rows("no beam"), None), (None, {"failed": "no beam"})],
+    ids=["rows", "sweep"],
+)
+def test_a_failure_of_try_recon_is_passed_on(run, rows, sweep):
+    prediction, text = run(rows, sweep)
+    assert (prediction["verdict"], prediction["reason"], text) == ("failed", "no beam", "")
+    assert prediction["best_cor_px"] is None
+    assert prediction["cor_px"] is None
+
+
+def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeypatch, caplog):
+    def broken(rows, candidates_px):
+        raise RuntimeError("singular\nmatrix")
+
+    monkeypatch.setitem(find.METHODS, "wedge", broken)
+    with caplog.at_level(logging.ERROR):
+        prediction, text = run()
+    assert (prediction["verdict"], prediction["cor_px"], text) == ("failed", None, "")
+    assert prediction["reason"] == "wedge: RuntimeError: singular matrix"
+    assert prediction["methods"]["pairs"]["verdict"] == "resolved"
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_result_that_is_no_number_is_a_failure(run, monkeypatch, bad):
+    curve = np.arange(3.0)
+    result = Evidence("pairs", bad, 0.9, "resolved", "", curve, curve)
+    monkeypatch.setitem(find.METHODS, "pairs", lambda rows, candidates_px: result)
+    assert run()[0]["verdict"] == "failed"
+
+
+def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
+    def greedy(rows, candidates_px):
+        raise MemoryError
+
+    monkeypatch.setitem(find.METHODS, "pairs", greedy)
+    with pytest.raises(MemoryError):
+        run()
+
+
+@pytest.mark.parametrize("methods", [["pairs", "guess"], []])
+def test_an_unknown_method_is_an_error_of_the_config(run, tmp_path, methods):
+    with pytest.raises(TomopipeError, match=r"predict_cor\.methods"):
+        run(methods=methods)
+    assert not (tmp_path / "prediction.json").exists()
+
+
+@pytest.mark.parametrize("sweep", [{"cor_px": []}, {"cor_px": [1.0, "x"]}, {"window": [0, 1]}, {}])
+def test_a_damaged_grid_fails_the_scan_not_the_run(run, sweep):
+    prediction, text = run(sweep=sweep)
+    assert (prediction["verdict"], text) == ("failed", "")
+    assert prediction["reason"]
+
+
+def test_a_file_that_is_no_rows_file_fails_the_scan(tmp_path):
+    (tmp_path / "rows.h5").write_text("foreign")
+    write_json({"cor_px": [1.0]}, tmp_path / "try.json")
+    paths = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
+    prediction = predict_cor(*paths, methods=METHODS, min_confidence=0.5)
+    assert prediction["verdict"] == "failed"
+    assert "rows.h5" in prediction["reason"]
+    assert (tmp_path / "c.txt").read_text() == ""
+
+
+def _predict(raw, tmp_path, **options):
+    paths = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
+    try_recon(raw, *paths, **options)
+    return predict_cor(
+        paths[2], paths[1], tmp_path / "p.json", tmp_path / "c.txt",
+        methods=METHODS, min_confidence=0.5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_rows": 1},
+        {"write_theta": False},
+        {"n_cols": 129, "theta_deg": np.linspace(200, 20, 181)},
+        {"beam": {"stripes": 6, "dust": 20}},
+    ],
+    ids=["one row", "no angles", "descending, odd width", "stripes and dust"],
+)
+def test_from_a_raw_scan_to_the_truth(tmp_path, options):
+    truth = write_scan(tmp_path / "a_1.h5", cor_px=66.4, counts=5000, **options)
+    prediction = _predict(truth.path, tmp_path, width_px=15, step_px=1)
+    assert prediction["cor_px"] == pytest.approx(66.4, abs=0.25)
+
+
+@pytest.mark.realdata
+def test_the_tooth(real_scan, tmp_path):
+    prediction = _predict(real_scan, tmp_path, step_px=2, max_size_px=160)
+    assert prediction["cor_px"] == pytest.approx(295.8, abs=0.3)
+    for method in prediction["methods"].values():
+        assert method["best_cor_px"] == pytest.approx(295.8, abs=0.5)
