@@ -21,23 +21,26 @@ def fold(grid: Any, n_grid: int, lanes: Any) -> None:
     record = 2 * one
     pitch = (n_grid + 2 * MARGIN) * record
     for row in range(n_grid // 2 + 1 + 2 * MARGIN):
-        for j in range(MARGIN * record):
-            low, high = row * pitch + j, row * pitch + n_grid * record + j
-            grid[high] += grid[low]
-            grid[low + MARGIN * record] += grid[high + MARGIN * record]
+        for c in range(2 * MARGIN):
+            low = row * pitch + c * one
+            high = low + n_grid * record
+            store(grid, high, load(grid, high, lanes) + load(grid, low, lanes))
+            low, high = low + MARGIN * record, high + MARGIN * record
+            store(grid, low, load(grid, low, lanes) + load(grid, high, lanes))
     top = MARGIN + n_grid // 2
     keep = np.empty(n_grid * record, dtype=np.float32)
     for j in range(2 * (MARGIN + 1)):
         row = MARGIN + j if j <= MARGIN else top - (j - MARGIN - 1)
         mirror = MARGIN - j if j <= MARGIN else top + (j - MARGIN - 1)
         start = mirror * pitch + MARGIN * record
-        keep[:] = grid[start : start + n_grid * record]  # a row may be its own mirror image
+        for c in range(2 * n_grid):  # a row may be its own mirror image
+            store(keep, c * one, load(grid, start + c * one, lanes))
         for c in range(n_grid):
             at = row * pitch + (MARGIN + c) * record
             other = ((n_grid - c) % n_grid) * record
-            for lane in range(one):
-                grid[at + lane] += keep[other + lane]
-                grid[at + one + lane] -= keep[other + one + lane]
+            store(grid, at, load(grid, at, lanes) + load(keep, other, lanes))
+            at, other = at + one, other + one
+            store(grid, at, load(grid, at, lanes) - load(keep, other, lanes))
 
 
 @kernel
@@ -154,7 +157,7 @@ def transform_columns(
         n = min(TOGETHER, last - column)
         _gather(grid, n_grid, column, n, turns, spectra, lanes)
         for i in range(n):
-            at = fft(spectra[i * n_grid * one :], 0, scratch, n_grid // 2, factors, table, lanes)
+            at = fft(spectra, i * n_grid * one, scratch, n_grid // 2, factors, table, lanes)
             start = MARGIN * pitch + (MARGIN + column + i) * record
             for y in range(n_rows):
                 source = at + ((y - (n_rows // 2 - 1)) % n_grid) * one

@@ -251,7 +251,7 @@ def fft(src: Any, at: int, work: Any, n: int, factors: Any, table: Any, lanes: A
     at : int
         Where the input begins.
     work : ndarray of float32, shape (2 * n * 2 * L,)
-        Scratch; `src` may be `work` with `at` = 0 (or n * 2 * L: then pass the second half).
+        Scratch; `src` may be `work` with `at` = 0.
     n : int
         Length of the transform.
     factors, table : ndarray
@@ -266,7 +266,7 @@ def fft(src: Any, at: int, work: Any, n: int, factors: Any, table: Any, lanes: A
     """
     size = n * 2 * len(lanes)
     target = size if at == 0 else 0
-    stride, length, t = 1, n, 0
+    stride, length, t = np.int64(1), n, np.int64(0)  # constants would be compiled as variants
     for radix in factors:
         m = length // radix
         if radix == 4:

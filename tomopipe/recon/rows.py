@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tomopipe.recon.jit import kernel
 from tomopipe.recon.lanefft import fft
 from tomopipe.recon.simd import finite_or_zero, load, splat, store, transpose
@@ -90,7 +92,7 @@ def rows_to_samples(
     half = n_padded // 2
     for a in range(first, last):
         _pack(sinograms, angles[a], work, n_padded, lanes)
-        at = fft(work, 0, work, half, factors, table, lanes)
+        at = fft(work, np.int64(0), work, half, factors, table, lanes)
         wr, wi = splat(weights[a], lanes), splat(weights[a] * signs[a], lanes)
         out = a * (half + 1) * 2 * one
         for k in range(half // 2 + 1):

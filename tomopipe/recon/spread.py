@@ -205,7 +205,7 @@ def spread(
         for j in range(n):
             prefetch(samples, places[2 * j + 1])
             prefetch(samples, places[2 * j + 1] + one // 2)
-        i = 0
+        i = np.int64(0)
         while i < n:
             end = i + 1
             while end < n and places[2 * end] == places[2 * i]:
