@@ -49,6 +49,7 @@ def snakemake(campaign: Path, *arguments: str, environment: dict | None = None) 
     done = subprocess.run(
         [*command, *arguments],
         env=os.environ | (environment or {}),
+        cwd=campaign,  # not the checkout, which `python -m` would put before PYTHONPATH
         capture_output=True,
         text=True,
         check=False,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ from tests.workflow.conftest import (
     failing,
     make_scan,
     new_campaign,
+    package_with,
     plan,
     snakemake,
     table,
@@ -37,19 +39,34 @@ def resolved(campaign: Path) -> dict:
     return json.loads((campaign / "results" / "cor.json").read_text())
 
 
-def test_scan_that_cannot_be_reconstructed_is_a_result(tmp_path):
+@pytest.mark.parametrize(
+    ("module", "old"),
+    [
+        ("steps/try_recon.py", "    rows = collect_rows("),
+        ("steps/predict_cor.py", "    candidates_px = _candidates("),
+    ],
+)
+def test_error_in_try_or_prediction_is_a_result(tmp_path, module, old):
     campaign = new_campaign(tmp_path / "campaign")
-    with h5py.File(campaign / "raw" / "a_2.h5", "r+") as file:
-        file["exchange/data"][...] = 0
-    run = snakemake(campaign)
+    indent = " " * (12 if "try_recon" in module else 8)
+    old = indent + old.strip()
+    where = "raw" if "try_recon" in module else "rows_h5"
+    raising = package_with(
+        tmp_path, module, old, f"{indent}if 'a_2' in str({where}):\n{indent}    {RAISE}\n{old}"
+    )
+    run = snakemake(campaign, environment=raising)
     assert run.status == 0, run.text
     prediction = json.loads((campaign / "results/try_center/a_2/prediction.json").read_text())
     assert prediction["verdict"] == "failed"
-    assert "constant" in prediction["reason"]
+    assert "injected" in prediction["reason"]
     assert (campaign / "results/try_center/a_2/center_of_rotation.txt").read_text() == ""
-    assert resolved(campaign)["a_2"]["source"] in ("neighbours", "series-mean")
-    # a volume of constant frames is refused by its check, so the run says so each time
-    assert "a_2" in (campaign / "results/report/index.html").read_text()
+    assert resolved(campaign)["a_2"]["source"] == "neighbours"
+    assert volumes(campaign) == set(CORS_PX)
+    assert plan(campaign) == (1, frozenset())
+    assert CliRunner().invoke(cli, ["retry", "a_2", "-d", str(campaign)]).exit_code == 0
+    assert snakemake(campaign).status == 0
+    assert resolved(campaign)["a_2"]["source"] == "auto"
+    assert plan(campaign) == (0, frozenset())
 
 
 @pytest.mark.parametrize("step", ["try_recon", "predict_cor"])
@@ -116,7 +133,7 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
     campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "c_1": 47.0, "d_1": 47.0})
     for name in ("c_1", "d_1"):
         with h5py.File(campaign / "raw" / f"{name}.h5", "r+") as file:
-            file["exchange/data"][...] = 0
+            file["exchange/data"][...] = 0  # as if never written
     run = snakemake(campaign)
     assert run.status == 1
     assert volumes(campaign) == set()
@@ -139,7 +156,8 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
 def test_cor_by_hand_lets_a_blocked_run_go_on(tmp_path):
     campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "c_1": 47.0})
     with h5py.File(campaign / "raw" / "c_1.h5", "r+") as file:
-        file["exchange/data"][...] = file["exchange/data"][:1]  # the object does not turn
+        data = file["exchange/data"]  # noise: no COR can be found in it
+        data[...] = np.random.default_rng(0).normal(20000, 200, data.shape).astype(data.dtype)
     assert snakemake(campaign).status == 1
     table(campaign, "c_1\tauto\t47.25\t")
     run = snakemake(campaign)
@@ -189,6 +207,7 @@ def start(campaign: Path, environment: dict[str, str]) -> subprocess.Popen:
     return subprocess.Popen(
         command,
         env=os.environ | environment,
+        cwd=campaign,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

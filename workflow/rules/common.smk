@@ -67,8 +67,16 @@ def read_json(path):
 
 
 def resolved():
-    """The content of cor.json: {scan: {cor_px, source}}."""
-    return read_json(cor_table())
+    """The content of cor.json, {scan: {cor_px, source}}, of the scans that are in.
+
+    While an inventory has just changed, Snakemake also asks before cor.json has followed.
+    """
+    table, rows = read_json(cor_table()), inventory_rows()
+    return {
+        scan: entry
+        for scan, entry in table.items()
+        if scan in rows and CAMPAIGN.is_in(scan, rows[scan])
+    }
 
 
 def foreseen(path):
@@ -138,7 +146,7 @@ def read_fix_tables(tables):
 
 def fixed_rows():
     cor_table()
-    paths = [foreseen(path) for path in fix_tables()]
+    paths = [path for path in map(foreseen, fix_tables()) if os.path.exists(path)]
     return read_fix_tables(tuple((path, os.stat(path).st_mtime_ns) for path in paths))
 
 

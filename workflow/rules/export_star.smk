@@ -8,7 +8,17 @@ localrules:
 
 
 def star_set(wildcards):
-    return [STAR] if CAMPAIGN.config.export_star.enabled else []
+    """The set and its stacks: a missing file that only an intermediate rule names goes unseen."""
+    if not CAMPAIGN.config.export_star.enabled:
+        return []
+    return [
+        STAR,
+        *(
+            path.format(scan=scan)
+            for scan in resolved()
+            for path in (STACK, STACK_META)
+        ),
+    ]
 
 
 def star_cor(wildcards):

@@ -15,7 +15,7 @@ def sidecar_content(wildcards):
         sidecar_step.sidecar_content(
             wildcards.scan,
             resolved()[wildcards.scan],
-            fixed_rows()[wildcards.scan],
+            fixed_rows().get(wildcards.scan),
             prediction_of(wildcards.scan),
         )
     )
