@@ -1,6 +1,7 @@
 """The configuration: defaults, refusals that name the key, and the pages made from it."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ import yaml
 from tomopipe.config import (
     FILTERS,
     Config,
+    FullReconBlock,
     documented_defaults,
     documented_keys,
     parse_config,
@@ -60,6 +62,17 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("try_recon", {"row": 1.5}, ["try_recon.row", "1.5"]),
         ("full_recon", {"filter": "shepp"}, ["full_recon.filter", "did you mean shepp-logan"]),
         ("full_recon", {"rows": [1]}, ["full_recon.rows", "[1]"]),
+        ("full_recon", {"rows": [5, 4]}, ["full_recon.rows", "first <= last"]),
+        ("full_recon", {"crop_x": [5, 4]}, ["full_recon.crop_x", "first <= last"]),
+        ("full_recon", {"crop_y": "some"}, ["full_recon.crop_y", "'some'"]),
+        ("full_recon", {"dtype": "uint32"}, ["full_recon.dtype", "did you mean uint"]),
+        ("full_recon", {"value_range": [1, 1]}, ["full_recon.value_range", "low < high"]),
+        ("full_recon", {"output": "zar"}, ["full_recon.output", "did you mean zarr"]),
+        (
+            "full_recon",
+            {"output": "tiff", "compression": "lz4"},
+            ["full_recon.compression", "none or gzip for output: tiff"],
+        ),
         ("full_recon", {"binning": 1.5}, ["full_recon.binning", "integer"]),
         ("predict_cor", {"methods": []}, ["predict_cor.methods", "at least 1"]),
         ("predict_cor", {"min_confidence": 1.1}, ["predict_cor.min_confidence", "less than"]),
@@ -109,6 +122,30 @@ def test_unreadable_file_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("just text")
     with pytest.raises(TomopipeError, match="expected blocks"):
         read_config(tmp_path / "config.yaml")
+
+
+def test_formats_and_types_are_those_of_the_volume():
+    from tomopipe.io.encoding import DTYPES
+    from tomopipe.io.volume import COMPRESSIONS
+
+    def choices(key):
+        return get_args(FullReconBlock.model_fields[key].annotation)
+
+    assert choices("output") == tuple(COMPRESSIONS)
+    assert choices("compression") == COMPRESSIONS["h5"] == COMPRESSIONS["zarr"]
+    assert choices("dtype") == DTYPES
+    for name in COMPRESSIONS["h5"]:
+        full_recon = {"output": "tiff", "compression": name}
+        if name in COMPRESSIONS["tiff"]:
+            parse_config(LEAST | {"full_recon": full_recon})
+        else:
+            with pytest.raises(TomopipeError, match="compression"):
+                parse_config(LEAST | {"full_recon": full_recon})
+
+
+def test_a_range_may_be_whole_numbers():
+    config = parse_config(LEAST | {"full_recon": {"value_range": [0, 1], "crop_x": [0, 0]}})
+    assert config.full_recon.value_range == [0.0, 1.0]
 
 
 def test_filters_are_those_of_the_engine():

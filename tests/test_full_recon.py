@@ -8,16 +8,18 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from phantoms import sphere, write_scan
+import tifffile
+import zarr
 
-from tomopipe.errors import ScanError
+from tests.phantoms import sphere, write_scan
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.io import tiff
 from tomopipe.io.volume import read_mid_planes, read_provenance
 from tomopipe.simulate.phantom import Ellipsoid
-from tomopipe.steps import _stream, full_recon
-from tomopipe.steps.full_recon import memory_mb
+from tomopipe.steps import _fit, _source, _stream, full_recon
+from tomopipe.steps._memory import Blocks
 
-full_recon_step, full_recon = full_recon, full_recon.full_recon
+full_recon = full_recon.full_recon
 
 MU = 0.01
 COR_PX = 61.3
@@ -124,7 +126,9 @@ def test_rows_are_first_and_last_both_included(tmp_path):
 
 
 def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
-    truth = _scan(tmp_path, n_rows=37, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
+    truth = _scan(
+        tmp_path, n_rows=37, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2, chunks=False
+    )
     whole = _volume(truth)
     reads = []
     read_rows = _stream.Scan.read_rows
@@ -133,46 +137,130 @@ def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
         "read_rows",
         lambda self, first, last: [reads.append(last - first), read_rows(self, first, last)][1],
     )
-    monkeypatch.setattr(full_recon_step, "choose_blocks", lambda *_: (16, 16))
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(16, 16))
     np.testing.assert_array_equal(_volume(truth, "blocks.h5"), whole)
     assert reads == [16, 16, 5]
-    monkeypatch.setattr(full_recon_step, "choose_blocks", lambda *_: (4, 4))
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4, ahead=0, behind=1))
     np.testing.assert_allclose(_volume(truth, "small.h5"), whole, atol=1e-7)
 
 
-class _Shape:
-    dtype = np.dtype(np.uint16)
+@pytest.mark.parametrize("chunks", [(1, 37, 64), (4, 20, 64)], ids=["projections", "odd blocks"])
+@pytest.mark.parametrize("options", [{}, {"rows": [3, 30]}, {"binning": 2}], ids=str)
+def test_a_scratch_file_does_not_change_a_bit(tmp_path, monkeypatch, chunks, options, caplog):
+    truth = _scan(
+        tmp_path, n_rows=37, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2,
+        chunks=chunks, compression="gzip", dtype=np.uint16, counts=20000,
+    )  # fmt: skip
+    whole = _volume(truth, **options)
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(16, 16))
+    monkeypatch.setattr(_source, "MAX_DECODES", 1)
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    with caplog.at_level("INFO"):
+        part = _volume(truth, "scratch.h5", scratch=str(folder), **options)
+    assert "all decoded" in caplog.text
+    np.testing.assert_array_equal(part, whole)
+    assert os.listdir(folder) == []
 
-    def __init__(self, n_angles, n_rows, n_cols, chunks):
-        self.n_angles, self.n_rows, self.n_cols, self.chunks = n_angles, n_rows, n_cols, chunks
+
+def test_a_scratch_folder_must_be_there(tmp_path):
+    with pytest.raises(TomopipeError, match=r"storage\.scratch: .*absent is no folder"):
+        full_recon(tmp_path / "a.h5", tmp_path / "b.h5", cor_px=1, scratch=str(tmp_path / "absent"))
 
 
+@pytest.mark.parametrize("output", ["h5", "tiff", "zarr"])
 @pytest.mark.parametrize(
-    ("chunks", "memory_gb", "expected"),
-    [
-        (None, 20, (16, 32)),
-        (None, 2.8, (8, 16)),
-        (None, 0.1, (4, 4)),
-        ((1, 2048, 2048), 60, (16, 2048)),
-        ((1, 24, 2048), 60, (16, 48)),
-        ((1, 48, 2048), 60, (16, 48)),
-        ((1, 96, 2048), 60, (16, 96)),
-        ((1, 2047, 2048), 60, (16, 2048)),
-        ((1, 96, 2048), 3.5, (8, 48)),
-    ],
+    ("dtype", "value_range"),
+    [("float16", "auto"), ("uint16", "auto"), ("uint8", "auto"), ("uint8", (-0.005, 0.02))],
 )
-def test_blocks_fit_the_memory(chunks, memory_gb, expected):
-    scan = _Shape(3072, 2048, 2048, chunks)
-    lanes, height = _stream.choose_blocks(scan, 1, int(memory_gb * 1e9))
-    assert (lanes, height) == expected
-    needed = _stream.job_bytes(3072, 2048, 2, 1, lanes, height)
-    assert needed <= memory_gb * 1e9 or lanes == 4
+def test_a_disk_has_its_value_in_every_type_and_format(tmp_path, output, dtype, value_range):
+    truth = _scan(tmp_path, phantom=[DISK])
+    path = tmp_path / "rec"
+    full_recon(
+        truth.path, path, cor_px=COR_PX, device="cpu",
+        output=output, dtype=dtype, value_range=value_range,
+    )  # fmt: skip
+    if output == "h5":
+        with h5py.File(path) as file:
+            data = file["exchange/data"]
+            stored, about = data[:], dict(data.attrs)
+    elif output == "tiff":
+        stored = tiff.read_slices(tiff.slice_paths(path))
+        about = json.loads((path / "provenance.json").read_text())["attributes"]
+    else:
+        group = zarr.open_group(path, mode="r")
+        stored, about = group["0"][:], group.attrs["tomopipe"]["attributes"]
+    assert stored.dtype == dtype
+    volume = about["offset"] + about["scale"] * stored.astype(float)
+    for image in volume:
+        assert _mean_of_disk(image, 75, 56, 30) == pytest.approx(MU, rel=0.01)
+    assert about["clipped"] < 0.01 * stored.size
+    plane = read_mid_planes(path)["mid_xy"]
+    np.testing.assert_allclose(volume[3], np.clip(plane, *_limits(about, dtype)), atol=1e-4)
 
 
-def test_the_memory_asked_for_is_enough_for_full_blocks():
-    asked = int(memory_mb(3072, 2048) * 0.8e6)
-    assert _stream.choose_blocks(_Shape(3072, 2048, 2048, None), 1, asked) == (16, 32)
-    assert memory_mb(3072, 2048, 2) < 4 * memory_mb(3072, 2048)
+def _limits(about, dtype):
+    if dtype == "float16":
+        return -np.inf, np.inf
+    return about["offset"], about["offset"] + about["scale"] * np.iinfo(dtype).max
+
+
+def test_the_range_is_that_of_the_disk_and_the_air(tmp_path):
+    """The same from any blocks, with a unit, and in whole numbers of few digits."""
+    truth = _scan(tmp_path, phantom=[DISK], pixel_size_um=10, n_rows=20)
+    found = set()
+    for name, memory in [("a.h5", 4 * 2**30), ("b.h5", 1)]:
+        _volume(truth, name, dtype="uint8", unit="per_cm", memory_bytes=memory)
+        with h5py.File(tmp_path / name) as file:
+            data = file["exchange/data"]
+            found.add((data.attrs["offset"], data.attrs["offset"] + 255 * data.attrs["scale"]))
+    assert len(found) == 1
+    low, high = found.pop()
+    assert -3 < low < 0
+    assert 10 < high < 14  # MU is 10 per cm
+
+
+def test_samples_are_spread_evenly_and_are_those_of_the_volume(tmp_path, monkeypatch):
+    truth = _scan(tmp_path, n_rows=40, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
+    whole = _volume(truth, rows=[5, 38], binning=2)
+    taken = []
+
+    def record(slices, dtype):
+        taken.extend(slices)
+        return 0.0, 1.0
+
+    monkeypatch.setattr(_fit, "robust_range", record)
+    _volume(truth, "b.h5", rows=[5, 38], binning=2, dtype="uint8")
+    expected = [(2 * i + 1) * 17 // 16 for i in range(8)]
+    np.testing.assert_allclose(taken, whole[expected], atol=1e-7)
+
+
+@pytest.mark.parametrize("binning", [1, 2])
+def test_a_crop_is_a_part_of_the_whole(tmp_path, binning):
+    truth = _scan(tmp_path)
+    whole = _volume(truth, binning=binning)
+    part = _volume(truth, "part.h5", binning=binning, crop_x=[20, 99], crop_y=[30, 50], rows=[0, 3])
+    x, y = (
+        slice(20 // binning, 20 // binning + 80 // binning),
+        slice(30 // binning, 30 // binning + 21 // binning),
+    )
+    np.testing.assert_array_equal(part, whole[: 4 // binning, y, x])
+    geometry = read_provenance(tmp_path / "part.h5")["geometry"]
+    assert geometry["first_voxel_xy"] == [x.start, y.start]
+    n = 128 // binning
+    assert geometry["axis_voxel_xy"] == [n // 2 - x.start, n // 2 - 1 - y.start]
+    np.testing.assert_array_equal(
+        read_mid_planes(tmp_path / "part.h5")["mid_xy"], part[len(part) // 2]
+    )
+
+
+@pytest.mark.parametrize("crop", [[127, 127], [0, 0], [126, 127]])
+def test_a_crop_at_the_edge_has_at_least_one_voxel(tmp_path, crop):
+    truth = _scan(tmp_path, n_angles=21)
+    whole = _volume(truth, binning=3)
+    part = _volume(truth, "part.h5", binning=3, crop_x=crop)
+    first = min(crop[0] // 3, 41)
+    np.testing.assert_array_equal(part, whole[:, :, first : first + 1])
 
 
 def test_values_per_cm(tmp_path):
@@ -230,6 +318,8 @@ def test_data_never_written_are_refused(tmp_path, value):
         ({"cor_px": np.nan}, "COR nan px is off the detector"),
         ({"rows": [2, 6]}, r"\[2, 6\] are not rows of this scan \(0 to 5\)"),
         ({"rows": [3, 2]}, r"\[3, 2\] are not rows"),
+        ({"crop_x": [0, 128]}, r"crop_x: \[0, 128\] are not within the slices .*\(0 to 127\)"),
+        ({"crop_y": [9, 8]}, r"crop_y: \[9, 8\] are not within"),
         ({"binning": 200}, "binning 200 is more than the 128 columns"),
     ],
 )
@@ -243,8 +333,13 @@ def test_options_that_do_not_fit_the_scan(tmp_path, options, message):
 @pytest.mark.parametrize(
     "options",
     [
-        {"output": "zarr"},
-        {"dtype": "uint8"},
+        {"output": "raw"},
+        {"compression": "lzw"},
+        {"compression": "zstd", "output": "tiff"},
+        {"dtype": "int8"},
+        {"value_range": "all"},
+        {"value_range": (1, 1), "dtype": "uint8"},
+        {"crop_x": "some"},
         {"unit": "per_mm"},
         {"filter": "rampe"},
         {"binning": 0},
@@ -334,7 +429,7 @@ def test_a_failure_leaves_no_volume(tmp_path, monkeypatch, output, where):
     place = {
         "read": (_stream.Scan, "read_rows"),
         "compute": (_stream, "reconstruct"),
-        "write": (tiff, "write_slice") if output == "tiff" else (h5py.Dataset, "__setitem__"),
+        "write": (tifffile, "imwrite") if output == "tiff" else (h5py.Dataset, "__setitem__"),
     }
     monkeypatch.setattr(*place[where], fail)
     with pytest.raises(OSError, match="No space left"):

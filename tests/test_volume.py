@@ -8,11 +8,13 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import tifffile
+import zarr
 
 from tomopipe.errors import TomopipeError
 from tomopipe.io import tiff
-from tomopipe.io import volume as volume_module
-from tomopipe.io.volume import new_volume, read_mid_planes, read_provenance
+from tomopipe.io.encoding import Encoding, encoding_of
+from tomopipe.io.volume import COMPRESSIONS, new_volume, read_mid_planes, read_provenance
 
 DATA = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 PROVENANCE = {
@@ -45,7 +47,7 @@ def test_hdf5_holds_slices_as_chunks_and_attributes(tmp_path):
     assert os.listdir(tmp_path) == ["x_rec.h5"]
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff"])
+@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
 def test_mid_planes_and_provenance_come_back(tmp_path, output_format):
     _write(tmp_path / "x", output_format=output_format, provenance=PROVENANCE)
     planes = read_mid_planes(tmp_path / "x")
@@ -86,7 +88,10 @@ def test_tiff_series_replaces_the_old_one_whole(tmp_path):
 def test_tiff_series_says_how_it_was_made_in_plain_text(tmp_path):
     _write(tmp_path / "x", output_format="tiff", attributes={"units": "1/cm"}, provenance={"a": 1})
     notes = json.loads((tmp_path / "x" / "provenance.json").read_text())
-    assert notes == {"attributes": {"units": "1/cm"}, "provenance": {"a": 1}}
+    limits = {"min": float(DATA.min()), "max": float(DATA.max())}
+    scaling = {"offset": 0.0, "scale": 1.0}
+    assert notes["attributes"] == {"units": "1/cm"} | scaling | limits
+    assert notes["provenance"] == {"a": 1}
 
 
 def _with(value, index=(1, 2, 3)):
@@ -95,7 +100,7 @@ def _with(value, index=(1, 2, 3)):
     return data
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff"])
+@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -124,61 +129,160 @@ def test_slices_that_do_not_fit_are_refused(tmp_path, slices):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff"])
+@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
 def test_what_does_not_read_back_is_refused(tmp_path, monkeypatch, output_format):
-    if output_format == "h5":
-        write, module, name = volume_module._write_notes, volume_module, "_write_notes"
+    place = {"h5": h5py.Dataset, "tiff": tifffile, "zarr": zarr.Array}[output_format]
+    name = "imwrite" if output_format == "tiff" else "__setitem__"
+    write = getattr(place, name)
 
-        def broken(file, *others):
-            write(file, *others)
-            if "exchange/data" in file:
-                file["exchange/data"][2, 0, 0] += 1
-    else:
-        write, module, name = tiff.write_slice, tiff, "write_slice"
+    def broken(target, *args, **options):
+        if output_format == "tiff":
+            return write(target, args[0] + 1, **options)
+        values = args[1] + 1 if len(target.shape) == 3 else args[1]
+        return write(target, args[0], values)
 
-        def broken(image, path):
-            write(image + 1, path)
-
-    monkeypatch.setattr(module, name, broken)
+    monkeypatch.setattr(place, name, broken)
     with pytest.raises(TomopipeError, match="reads back as it was written"):
         _write(tmp_path / "x", output_format=output_format)
     assert os.listdir(tmp_path) == []
 
 
-def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected one of h5, tiff; got 'zarr'"):
-        _write(tmp_path / "x", output_format="zarr")
+def _read(path, output_format):
+    """The stored numbers, and offset and scale as a stranger finds them."""
+    if output_format == "h5":
+        with h5py.File(path) as file:
+            data = file["exchange/data"]
+            return data[:], data.attrs["offset"], data.attrs["scale"]
+    if output_format == "tiff":
+        paths = tiff.slice_paths(path)
+        with tifffile.TiffFile(paths[0]) as file:
+            about = json.loads(file.pages.first.description)
+        return tiff.read_slices(paths), about["offset"], about["scale"]
+    group = zarr.open_group(path, mode="r")
+    about = group.attrs["tomopipe"]["attributes"]
+    return group["0"][:], about["offset"], about["scale"]
+
+
+@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float32", 0), ("float16", 2e-3), ("uint16", 4.01 / 65535), ("uint8", 4.01 / 255)],
+)
+def test_every_type_in_every_format_gives_the_values_back(
+    tmp_path, output_format, dtype, tolerance
+):
+    encoding = encoding_of(dtype, (-4, 4))
+    _write(tmp_path / "x", output_format=output_format, encoding=encoding)
+    stored, offset, scale = _read(tmp_path / "x", output_format)
+    assert stored.dtype == dtype
+    np.testing.assert_allclose(offset + scale * stored, DATA, atol=tolerance)
+    # the picture of the report does not suffer from the rounding
+    np.testing.assert_array_equal(read_mid_planes(tmp_path / "x")["mid_xz"], DATA[:, 3])
+
+
+@pytest.mark.parametrize(
+    ("output_format", "compression"),
+    [(form, name) for form, names in COMPRESSIONS.items() for name in names],
+)
+def test_compression_loses_nothing_and_makes_smooth_data_smaller(
+    tmp_path, output_format, compression
+):
+    z, y, x = np.indices((6, 128, 128))
+    data = (0.01 * (np.hypot(y - 60, x - 70) < 40) + 0.001 * (z > 2)).astype(np.float32)
+    encoding = encoding_of("uint16", (0, 0.02))
+    _write(
+        tmp_path / "x", data, [(0, 6)],
+        output_format=output_format, compression=compression, encoding=encoding,
+    )  # fmt: skip
+    stored, _, _ = _read(tmp_path / "x", output_format)
+    np.testing.assert_array_equal(stored, encoding.encode(data))
+    if output_format == "h5":
+        with h5py.File(tmp_path / "x") as file:
+            size = file["exchange/data"].id.get_storage_size()
+    elif output_format == "tiff":
+        size = sum(path.stat().st_size for path in tiff.slice_paths(tmp_path / "x"))
+    else:
+        size = sum(p.stat().st_size for p in (tmp_path / "x" / "0").rglob("*") if p.is_file())
+    assert (size < 0.3 * stored.nbytes) == (compression != "none")
+
+
+def test_values_beyond_the_range_are_clipped_and_counted(tmp_path):
+    _write(tmp_path / "x.h5", encoding=encoding_of("uint8", (-1, 1)))
+    with h5py.File(tmp_path / "x.h5") as file:
+        data = file["exchange/data"]
+        half = 1 / 255
+        assert data.attrs["clipped"] == np.count_nonzero(np.abs(DATA) > 1 + half)
+        assert data.attrs["max"] == DATA.max()
+        assert (data[:][DATA > 1] == 255).all()
+        assert (data[:][DATA < -1] == 0).all()
+
+
+@pytest.mark.parametrize("value_range", [(10, 20), (-20, -10), (-1e6, 1.1e6)])
+def test_a_range_that_leaves_one_value_is_refused(tmp_path, value_range):
+    with pytest.raises(TomopipeError, match=r"are stored as \d+ in uint8.*value_range"):
+        _write(tmp_path / "x.h5", encoding=encoding_of("uint8", value_range))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("output_format", ["h5", "zarr"])
+def test_memory_does_not_grow_with_the_height(tmp_path, output_format):
+    import tracemalloc
+
+    peaks = []
+    for n_rows in (64, 64, 512):  # the first one loads libraries
+        slices = np.random.default_rng(0).normal(size=(16, 128, 128)).astype(np.float32)
+        path = tmp_path / str(n_rows)
+        tracemalloc.start()
+        with new_volume(path, (n_rows, 128, 128), output_format=output_format) as put:
+            for first in range(0, n_rows, 16):
+                put(first, slices)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 448 rows more are 29 MB of slices; OME-Zarr has two levels more, of a few slices each
+    assert peaks[2] < peaks[1] + 2_000_000
+
+
+def test_an_unknown_format_or_compression_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected one of h5, tiff, zarr; got 'raw'"):
+        _write(tmp_path / "x", output_format="raw")
+    with pytest.raises(ValueError, match="expected one of none, gzip for tiff; got 'zstd'"):
+        _write(tmp_path / "x", output_format="tiff", compression="zstd")
 
 
 def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
-    needed = 4 * DATA.size
+    needed = 2 * DATA.size
     for free in (needed - 1, needed):
         usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
         if free < needed:
             with pytest.raises(OSError, match=r"the volume takes .* GB are free: .*x\.h5"):
-                _write(tmp_path / "x.h5")
+                _write(tmp_path / "x.h5", encoding=Encoding("float16"))
         else:
-            _write(tmp_path / "x.h5")
+            _write(tmp_path / "x.h5", encoding=Encoding("float16"))
 
 
-def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(tmp_path):
+@pytest.mark.parametrize(
+    ("output_format", "compression"),
+    [("h5", "none"), ("h5", "gzip"), ("h5", "bitshuffle"), ("tiff", "none"), ("zarr", "none")],
+)
+def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(tmp_path, output_format, compression):
     script = (
         "import gc, resource, signal, sys\n"
         "import numpy as np\n"
         "from tomopipe.io.volume import new_volume\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))\n"
-        "slices = np.random.default_rng(0).normal(size=(8, 128, 128)).astype('f4')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))\n"
+        "slices = np.random.default_rng(0).normal(size=(8, 400, 400)).astype('f4')\n"
+        "form = dict(output_format=sys.argv[2], compression=sys.argv[3])\n"
         "try:\n"
-        "    with new_volume(sys.argv[1], (40, 128, 128)) as put:\n"
+        "    with new_volume(sys.argv[1], (40, 400, 400), **form) as put:\n"
         "        for first in range(0, 40, 8):\n"
         "            put(first, slices)\n"
         "except OSError as error:\n"
         "    print(error.errno)\n"
         "gc.collect()\n"
     )
-    args = [sys.executable, "-c", script, str(tmp_path / "x.h5")]
+    args = [sys.executable, "-c", script, str(tmp_path / "x"), output_format, compression]
     result = subprocess.run(args, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, f"{errno.EFBIG}\n"), result.stderr
     assert os.listdir(tmp_path) == []

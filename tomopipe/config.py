@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from tomopipe.errors import TomopipeError
 
@@ -19,6 +26,7 @@ FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butter
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
 RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2)]
+ValueRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Block(BaseModel):
@@ -179,12 +187,56 @@ class FullReconBlock(Block):
         "all", description="all, or [first, last], both included."
     )
     binning: int = Field(1, ge=1, description="Average blocks of n x n pixels first.")
-    output: Literal["h5", "tiff"] = Field("h5", description="HDF5 file or TIFF series.")
-    dtype: Literal["float32"] = Field("float32", description="Number type of the volume.")
+    crop_x: Literal["all"] | RowRange = Field(
+        "all",
+        description="Columns of the slices: all, or [first, last], both included (voxels of the "
+        "unbinned slice).",
+    )
+    crop_y: Literal["all"] | RowRange = Field(
+        "all", description="Rows of the slices (not of the detector): like crop_x."
+    )
+    output: Literal["h5", "tiff", "zarr"] = Field(
+        "h5", description="HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
+    )
+    compression: Literal["none", "gzip", "lz4", "zstd", "bitshuffle"] = Field(
+        "none",
+        description="Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
+        "bitshuffle in HDF5 need hdf5plugin to be read.",
+    )
+    dtype: Literal["float32", "float16", "uint16", "uint8"] = Field(
+        "float32",
+        description="Number type of the volume; value = offset + scale * stored, both recorded.",
+    )
+    value_range: Literal["auto"] | ValueRange = Field(
+        "auto",
+        description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
+        "high], or auto: from 8 slices.",
+    )
     unit: Literal["per_pixel", "per_cm"] = Field(
         "per_pixel",
         description="Attenuation per unbinned pixel, or per cm (needs the pixel size).",
     )
+
+    @field_validator("compression")
+    @classmethod
+    def _of_the_format(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("output") == "tiff" and value not in ("none", "gzip"):
+            raise ValueError("must be none or gzip for output: tiff")
+        return value
+
+    @field_validator("value_range")
+    @classmethod
+    def _ascending(cls, value: str | list[float]) -> str | list[float]:
+        if not isinstance(value, str) and not value[0] < value[1]:
+            raise ValueError("must be [low, high] with low < high")
+        return value
+
+    @field_validator("rows", "crop_x", "crop_y")
+    @classmethod
+    def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
+        if not isinstance(value, str) and value[0] > value[1]:
+            raise ValueError("must be [first, last] with first <= last")
+        return value
 
 
 class ExportStarBlock(Block):

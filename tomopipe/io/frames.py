@@ -132,7 +132,7 @@ class _Sources:
     def _file(self, name: str) -> "h5py.File | None":
         if name not in self._files:
             self._files[name] = None
-            for path in _places(name, self._dataset.file.filename):
+            for path in source_paths(name, self._dataset.file.filename):
                 if os.path.exists(path):
                     self._files[name] = self._open(path)
                     break
@@ -147,7 +147,7 @@ class _Sources:
             return None
 
 
-def _places(name: str, virtual_path: str) -> Iterator[str]:
+def source_paths(name: str, virtual_path: str) -> Iterator[str]:
     """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
     for one in dict.fromkeys((name, name.replace("%%", "%"))):
         if os.path.isabs(one):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.io import chunks
 from tomopipe.io.frames import written_frames
 from tomopipe.io.hdf5 import one_line
 
@@ -27,7 +28,9 @@ class Scan:
     dtype : numpy.dtype
         Type of raw pixels, in the byte order of this machine.
     chunks : tuple of int or None
-        Chunk shape of /exchange/data.
+        Chunk shape of /exchange/data, or of the first source of a virtual one.
+    threads : int
+        Threads that decode chunks while `read_rows` or `read_block` reads; 1 unless it is set.
     theta_rad : ndarray of float64, shape (n_angles,)
         Angles of the frames in use; from 0 to pi inclusive where the file has none.
     theta_missing : bool
@@ -46,7 +49,8 @@ class Scan:
         self._data, self._references, self._frames = data, references, frames
         self.n_angles, self.n_rows, self.n_cols = len(frames), metadata.n_rows, metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
-        self.chunks = metadata.chunks
+        self.chunks = chunks.chunks_of(data)
+        self.threads = 1
         self.theta_missing = metadata.theta_deg is None
         if metadata.theta_deg is None:
             theta_deg = np.linspace(0, 180, metadata.n_angles)
@@ -75,12 +79,46 @@ class Scan:
         ScanError
             If the file cannot be read there.
         """
-        if not 0 <= first < last <= self.n_rows:
-            raise ValueError(f"rows {first} to {last}: expected 0 <= first < last <= {self.n_rows}")
-        n_read = int(self._frames[-1]) + 1
-        raw = np.empty((n_read, last - first, self.n_cols), self.dtype)
-        self._read(raw, np.s_[:n_read, first:last, :], f"rows {first} to {last}")
-        return raw if n_read == self.n_angles else raw[self._frames]
+        return self.read_block((0, self.n_angles), (first, last))
+
+    def read_block(self, frames: tuple[int, int], rows: tuple[int, int]) -> NDArray:
+        """Read some rows of neighbouring frames, raw.
+
+        Parameters
+        ----------
+        frames, rows : (int, int)
+            First and last, the last excluded; frames of those in use.
+
+        Returns
+        -------
+        ndarray, shape (n_frames, n_rows, n_cols)
+            Raw values, in the type of the file.
+
+        Raises
+        ------
+        ValueError
+            If there are no such rows or frames.
+        ScanError
+            If the file cannot be read there.
+        """
+        for what, (first, last), n in [
+            ("rows", rows, self.n_rows),
+            ("frames", frames, self.n_angles),
+        ]:
+            if not 0 <= first < last <= n:
+                raise ValueError(f"{what} {first} to {last}: expected 0 <= first < last <= {n}")
+        used = self._frames[slice(*frames)]
+        span = int(used[0]), int(used[-1]) + 1
+        raw = np.empty((span[1] - span[0], rows[1] - rows[0], self.n_cols), self.dtype)
+        what = f"rows {rows[0]} to {rows[1]}"
+        if self.threads > 1 and self._decodable:
+            try:
+                chunks.read_block(self._data, span, rows, raw, self.threads)
+            except OSError as error:
+                raise _unreadable(self._data, what, error) from error
+        else:
+            self._read(raw, np.s_[slice(*span), slice(*rows), :], what)
+        return raw if len(raw) == len(used) else raw[used - span[0]]
 
     def read_frames(self, indices: Sequence[int]) -> NDArray:
         """Read some frames, raw.
@@ -104,6 +142,10 @@ class Scan:
         for out, frame in zip(raw, self._frames[np.asarray(indices, dtype=int)], strict=True):
             self._read(out, np.s_[int(frame)], f"frame {frame}")
         return raw
+
+    @cached_property
+    def _decodable(self) -> bool:
+        return chunks.can_decode(self._data)
 
     @cached_property
     def flat(self) -> NDArray[np.float32]:

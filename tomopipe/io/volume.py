@@ -1,31 +1,39 @@
-"""The volume: HDF5 or a TIFF series, written slice by slice, verified, then renamed."""
+"""The volume: HDF5, TIFF series or OME-Zarr, written as it comes, verified, then renamed."""
 
 import errno
-import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io import tiff
-from tomopipe.io.atomic import whole, write_json
+from tomopipe.io import volume_h5, volume_tiff, volume_zarr
+from tomopipe.io.atomic import whole
+from tomopipe.io.encoding import Encoding
+from tomopipe.io.volume_store import COMPRESSIONS, FORMATS, MID_PLANES, Layout, Slices
 
-if TYPE_CHECKING:
-    import h5py
+__all__ = [
+    "COMPRESSIONS", "FORMATS", "MID_PLANES", "PutSlices", "Slices", "new_volume",
+    "read_mid_planes", "read_provenance",
+]  # fmt: skip
 
-FORMATS = ("h5", "tiff")
-MID_PLANES = ("mid_xy", "mid_xz", "mid_yz")
-_BESIDE = "mid_planes.h5"  # mid planes and provenance of a TIFF series, in its folder
-_MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
+_STORES = {
+    "h5": volume_h5.store_h5,
+    "tiff": volume_tiff.store_tiff,
+    "zarr": volume_zarr.store_zarr,
+}
+_READ_BACK = {
+    "h5": volume_h5.read_back_h5,
+    "tiff": volume_tiff.read_back_tiff,
+    "zarr": volume_zarr.read_back_zarr,
+}
+_LEVELS = {"h5": 1.0, "tiff": 1.0, "zarr": 8 / 7}  # all that is stored / full resolution
 
-Slices = NDArray[np.float32]
 PutSlices = Callable[[int, Slices], None]
 
 
@@ -35,6 +43,8 @@ def new_volume(
     shape: tuple[int, int, int],
     *,
     output_format: str = "h5",
+    encoding: Encoding | None = None,
+    compression: str = "none",
     attributes: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     first_number: int = 0,
@@ -44,13 +54,19 @@ def new_volume(
     Parameters
     ----------
     path : path-like
-        HDF5 file, or folder of the TIFF series. Nothing is there before the end.
+        HDF5 file, folder of the TIFF series, or OME-Zarr folder. Nothing is there before the end.
     shape : tuple of int
         (n_rows, n_y, n_x).
-    output_format : {"h5", "tiff"}
+    output_format : {"h5", "tiff", "zarr"}
         What to write.
+    encoding : Encoding
+        Number type and scaling; None: float32.
+    compression : str
+        One of `COMPRESSIONS` of the format.
     attributes : mapping
-        About the values (unit, voxel size); attributes of /exchange/data.
+        About the values (unit, voxel size): attributes of /exchange/data, the description of each
+        TIFF, attributes of the OME-Zarr group. With them go offset and scale (value = offset +
+        scale * stored), min and max of the values, and the number clipped.
     provenance : mapping
         How the volume was made: text, numbers, lists and mappings of these.
     first_number : int
@@ -71,68 +87,78 @@ def new_volume(
     """
     if output_format not in FORMATS:
         raise ValueError(f"output: expected one of {', '.join(FORMATS)}; got {output_format!r}")
-    notes = (dict(attributes or {}), dict(provenance or {}))
-    store = _hdf5 if output_format == "h5" else _tiff_series
+    if compression not in COMPRESSIONS[output_format]:
+        allowed = ", ".join(COMPRESSIONS[output_format])
+        raise ValueError(
+            f"compression: expected one of {allowed} for {output_format}; got {compression!r}"
+        )
+    layout = Layout(
+        Path(path).name, shape, encoding or Encoding(), compression,
+        dict(attributes or {}), dict(provenance or {}), first_number,
+    )  # fmt: skip
     with whole(path) as temporary:
-        _check_space(temporary.parent, 4 * math.prod(shape), path)
-        watch = _Watch(path, shape)
-        with store(temporary, shape, watch, notes, first_number) as put:
+        if compression == "none":
+            itemsize = np.dtype(layout.encoding.dtype).itemsize
+            n_bytes = int(itemsize * math.prod(shape) * _LEVELS[output_format])
+            _check_space(temporary.parent, n_bytes, path)
+        watch = _Watch(path, layout)
+        with _STORES[output_format](temporary, layout) as store:
 
-            def put_and_watch(first: int, slices: Slices) -> None:
-                watch.see(first, slices)
-                put(first, slices)
+            def put(first: int, slices: Slices) -> None:
+                watch.see(first, slices, store.planes)
+                store.put(first, slices)
 
-            yield put_and_watch
+            yield put
             watch.check()
-        _check_reads_back(temporary, path, shape, watch.planes["mid_xy"])
+            store.finish(watch.summary())
+        _check_reads_back(temporary, path, output_format, watch)
 
 
 def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
-    """Read the three planes through the middle of a volume.
+    """Read the three planes through the middle of a volume of any format.
 
     Returns
     -------
     dict of str to ndarray of float32
-        mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y), of the index n // 2.
+        mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y), of the index n // 2:
+        values before any rounding to whole numbers.
     """
-    with _open_notes(path) as file:
-        return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
+    if _is_zarr(path):
+        return volume_zarr.read_planes_zarr(Path(path))
+    return volume_h5.read_planes_h5(_notes_path(path))
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how a volume (HDF5 file or folder of TIFFs) was made."""
-    with _open_notes(path) as file:
-        return json.loads(file["provenance/json"][()])
+    """Read how a volume of any format was made."""
+    if _is_zarr(path):
+        return volume_zarr.read_provenance_zarr(Path(path))
+    return volume_h5.read_provenance_h5(_notes_path(path))
 
 
-@contextmanager
-def _open_notes(path: str | os.PathLike[str]) -> "Iterator[h5py.File]":
-    import h5py
+def _is_zarr(path: str | os.PathLike[str]) -> bool:
+    return (Path(path) / "zarr.json").exists()
 
-    with h5py.File(Path(path) / _BESIDE if Path(path).is_dir() else path, "r") as file:
-        yield file
+
+def _notes_path(path: str | os.PathLike[str]) -> Path:
+    return Path(path) / volume_tiff.MID_PLANES_FILE if Path(path).is_dir() else Path(path)
 
 
 class _Watch:
-    """What is collected while slices pass by, so that nothing is read again."""
+    """What is noted while slices pass by, so that nothing is read again."""
 
-    def __init__(self, path: str | os.PathLike[str], shape: tuple[int, int, int]) -> None:
-        n_rows, n_y, n_x = self.shape = shape
-        self.path = path
-        self.stored = np.zeros(n_rows, dtype=bool)
+    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+        self.path, self.layout = path, layout
+        self.stored = np.zeros(layout.shape[0], dtype=bool)
         self.low, self.high = math.inf, -math.inf
-        self.planes = {
-            "mid_xy": np.zeros((n_y, n_x), np.float32),
-            "mid_xz": np.zeros((n_rows, n_x), np.float32),
-            "mid_yz": np.zeros((n_rows, n_y), np.float32),
-        }
+        self.n_clipped = 0
+        self.middle: Slices | None = None
 
-    def see(self, first: int, slices: Slices) -> None:
-        n_rows, n_y, n_x = self.shape
+    def see(self, first: int, slices: Slices, planes: Mapping[str, Any]) -> None:
+        n_rows, n_y, n_x = self.layout.shape
         last = first + len(slices)
         if slices.shape[1:] != (n_y, n_x) or slices.dtype != np.float32 or last > n_rows:
             raise ValueError(
-                f"{self.path}: expected float32 slices of a volume {self.shape}; got "
+                f"{self.path}: expected float32 slices of a volume {self.layout.shape}; got "
                 f"{slices.dtype} {slices.shape} at row {first}"
             )
         low, high = float(slices.min()), float(slices.max())
@@ -143,10 +169,12 @@ class _Watch:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.stored[first:last] = True
-        self.planes["mid_xz"][first:last] = slices[:, n_y // 2]
-        self.planes["mid_yz"][first:last] = slices[:, :, n_x // 2]
+        self.n_clipped += sum(map(self.layout.encoding.count_clipped, slices))
+        planes["mid_xz"][first:last] = slices[:, n_y // 2]
+        planes["mid_yz"][first:last] = slices[:, :, n_x // 2]
         if first <= n_rows // 2 < last:
-            self.planes["mid_xy"][:] = slices[n_rows // 2 - first]
+            self.middle = slices[n_rows // 2 - first].copy()
+            planes["mid_xy"][:] = self.middle
 
     def check(self) -> None:
         if not self.stored.all():
@@ -158,9 +186,21 @@ class _Watch:
             raise TomopipeError(
                 f"{self.path}: every value of the volume is {self.low}. Look at the raw file."
             )
+        encoding = self.layout.encoding
+        lowest, highest = encoding.encode(np.array([self.low, self.high], np.float32))
+        if lowest == highest:
+            low, high = encoding.limits
+            raise TomopipeError(
+                f"{self.path}: all values, {self.low:g} to {self.high:g}, are stored as {lowest} "
+                f"in {encoding.dtype} of the range {low:g} to {high:g}. Set full_recon.value_range."
+            )
 
-
-_Notes = tuple[dict[str, Any], dict[str, Any]]
+    def summary(self) -> dict[str, Any]:
+        """Describe the values; `clipped` only where there was something to clip to."""
+        summary: dict[str, Any] = {"min": self.low, "max": self.high}
+        if self.layout.encoding.dtype != "float32":
+            summary["clipped"] = self.n_clipped
+        return summary
 
 
 def _check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> None:
@@ -171,94 +211,17 @@ def _check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> No
         raise OSError(errno.ENOSPC, text, os.fspath(path))
 
 
-@contextmanager
-def _hdf5(
-    temporary: Path, shape: tuple[int, int, int], watch: _Watch, notes: _Notes, _first: int
-) -> Iterator[PutSlices]:
-    chunk = (1, min(shape[1], _MAX_CHUNK), min(shape[2], _MAX_CHUNK))
-    with _created(temporary) as file:
-        data = file.create_dataset("exchange/data", shape, np.float32, chunks=chunk)
-
-        def put(first: int, slices: Slices) -> None:
-            data[first : first + len(slices)] = slices
-
-        yield put
-        _write_notes(file, watch, notes)
-        data.attrs.update(notes[0] | {"axes": "row, y, x", "min": watch.low, "max": watch.high})
-
-
-@contextmanager
-def _created(path: Path) -> "Iterator[h5py.File]":
-    """Yield a new HDF5 file; whatever cannot be written is an OSError, and no crash."""
-    import h5py
-
-    # Slices are whole chunks and need no cache. With one, HDF5 keeps what a full disk refused and
-    # crashes the process when it tries again.
-    file = h5py.File(path, "w", rdcc_nbytes=0)
-    try:
-        yield file
-    except BaseException:
-        with suppress(Exception):  # the first error says more than those of closing
-            file.close()
-        raise
-    try:
-        file.close()
-    except RuntimeError as error:
-        raise OSError(errno.EIO, f"cannot be written to its end ({error})", str(path)) from error
-
-
-@contextmanager
-def _tiff_series(
-    temporary: Path, _shape: tuple[int, int, int], watch: _Watch, notes: _Notes, first_number: int
-) -> Iterator[PutSlices]:
-    temporary.mkdir()
-
-    def put(first: int, slices: Slices) -> None:
-        for number, image in enumerate(slices, first_number + first):
-            tiff.write_slice(image, tiff.slice_path(temporary, number))
-
-    yield put
-    with _created(temporary / _BESIDE) as file:
-        _write_notes(file, watch, notes)
-    write_json({"attributes": notes[0], "provenance": notes[1]}, temporary / "provenance.json")
-
-
-def _write_notes(file: "h5py.File", watch: _Watch, notes: _Notes) -> None:
-    for name, plane in watch.planes.items():
-        file[f"exchange/{name}"] = plane
-        file[f"exchange/{name}"].attrs.update(notes[0])
-    group = file.create_group("provenance")
-    _write_attributes(group, notes[1])
-    group["json"] = json.dumps(notes[1], sort_keys=True)
-
-
-def _write_attributes(group: "h5py.Group", values: Mapping[str, Any]) -> None:
-    """Write each value where h5dump and HDFView show it; the exact record is the JSON text."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            _write_attributes(group.create_group(name), value)
-        elif isinstance(value, str | bool | int | float):
-            group.attrs[name] = value
-        else:
-            group.attrs[name] = json.dumps(value)
-
-
 def _check_reads_back(
-    temporary: Path, path: str | os.PathLike[str], shape: tuple[int, int, int], middle: Slices
+    temporary: Path, path: str | os.PathLike[str], output_format: str, watch: _Watch
 ) -> None:
     """Open what was written once more: shape, and the middle slice as it was stored."""
-    import h5py
-
-    if temporary.is_dir():
-        files = tiff.slice_paths(temporary)
-        found = tiff.read_slices([files[len(files) // 2]])[0]
-        found_shape: tuple[int, ...] = (len(files), *found.shape)
-    else:
-        with h5py.File(temporary, "r") as file:
-            found_shape = file["exchange/data"].shape
-            found = file["exchange/data"][shape[0] // 2]
-    if found_shape != shape or not np.array_equal(found, middle):
+    layout = watch.layout
+    found_shape, found = _READ_BACK[output_format](temporary, layout.shape[0] // 2)
+    assert watch.middle is not None  # all slices were stored
+    if found_shape != layout.shape or not np.array_equal(
+        found, layout.encoding.encode(watch.middle)
+    ):
         raise TomopipeError(
-            f"{path}: expected a volume {shape} that reads back as it was written; got "
+            f"{path}: expected a volume {layout.shape} that reads back as it was written; got "
             f"{found_shape} or other values. Check the disk and run again."
         )

@@ -1,55 +1,38 @@
 """Step full_recon: the volume of a scan at its COR, block by block."""
 
-import json
 import logging
 import math
 import os
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tomopipe.errors import ScanError
-from tomopipe.geometry import StackGeometry, axis_voxel, bin_cor
 from tomopipe.io.atomic import remove_stale
-from tomopipe.io.exchange import Scan, open_scan
-from tomopipe.io.volume import FORMATS, new_volume
-from tomopipe.recon.array import array_module
-from tomopipe.recon.blocks import LANES
-from tomopipe.recon.filters import FILTERS
-from tomopipe.recon.plan import make_plan
-from tomopipe.steps._stream import TALL, Progress, Work, choose_blocks, job_bytes, run
+from tomopipe.io.exchange import open_scan
+from tomopipe.io.volume import new_volume
+from tomopipe.steps._fit import (
+    Options,
+    check_options,
+    choose_encoding,
+    describe,
+    fit_blocks,
+    fit_work,
+    needs_range,
+    span_of,
+)
+from tomopipe.steps._memory import Job, job_bytes, standard_blocks
+from tomopipe.steps._provenance import cor_source, geometry, versions
+from tomopipe.steps._source import check_scratch, open_source
+from tomopipe.steps._stream import Progress, run
 
 REVISION = 1
 
-UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
 _MEMORY_BYTES = 4 * 2**30
-_PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile")
+_USED = 0.8  # of the memory asked for; the rest is for what no formula knows
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a volume is made; see `full_recon`."""
-
-    cor_px: float
-    filter: str
-    rows: str | tuple[int, int]
-    binning: int
-    output: str
-    dtype: str
-    unit: str
-    pixel_size_um: float | None
-    device: str
-    flats: str | None
-    darks: str | None
-    minus_log: bool
-    partial: bool
 
 
 def full_recon(
@@ -61,9 +44,13 @@ def full_recon(
     cor_json: str | os.PathLike[str] | None = None,
     filter: str = "ramp",
     rows: str | Sequence[int] = "all",
+    crop_x: str | Sequence[int] = "all",
+    crop_y: str | Sequence[int] = "all",
     binning: int = 1,
     output: str = "h5",
+    compression: str = "none",
     dtype: str = "float32",
+    value_range: str | Sequence[float] = "auto",
     unit: str = "per_pixel",
     pixel_size_um: float | None = None,
     device: str = "auto",
@@ -73,6 +60,7 @@ def full_recon(
     partial: bool = False,
     threads: int | None = None,
     memory_bytes: int | None = None,
+    scratch: str | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -85,8 +73,8 @@ def full_recon(
     raw : path-like
         DXchange HDF5 file.
     volume : path-like
-        HDF5 file, or folder of a TIFF series (recon_00000.tiff, numbered by detector row, with
-        binning by binned row).
+        HDF5 file, OME-Zarr folder, or folder of a TIFF series (recon_00000.tiff, numbered by
+        detector row, with binning by binned row).
     cor_px : float
         Column of the rotation axis, unbinned detector pixels.
     scan : str, optional
@@ -97,13 +85,20 @@ def full_recon(
         As for `tomopipe.recon`.
     rows : "all" or sequence of int
         First and last detector row, both included.
+    crop_x, crop_y : "all" or sequence of int
+        First and last column (row) of the slices, both included, in voxels of the unbinned slice.
     binning : int
         Blocks of `binning` x `binning` detector pixels are averaged first, an incomplete block at
         the edge being dropped; values stay per unbinned pixel.
-    output : {"h5", "tiff"}
-        One file or a series.
-    dtype : {"float32"}
-        Number type of the volume.
+    output : {"h5", "tiff", "zarr"}
+        One file, a series, or OME-Zarr with its smaller versions.
+    compression : str
+        none, gzip, lz4, zstd or bitshuffle; for TIFF none or gzip.
+    dtype : {"float32", "float16", "uint16", "uint8"}
+        Number type of the volume; value = offset + scale * stored.
+    value_range : "auto" or (float, float)
+        Values of the smallest and the largest whole number, in the unit of the volume; auto: from
+        slices spread over the volume (`tomopipe.io.encoding.robust_range`).
     unit : {"per_pixel", "per_cm"}
         Attenuation per unbinned pixel, or per cm.
     pixel_size_um : float, optional
@@ -115,7 +110,9 @@ def full_recon(
     threads : int, optional
         CPU threads; None: the cores this process may use.
     memory_bytes : int, optional
-        Memory the job may take; None: 4 GiB.
+        Memory the job may take; None: 4 GiB. Exceeded only if the smallest blocks need more.
+    scratch : str, optional
+        Folder for a large temporary file; None: the system's.
     provenance : mapping, optional
         More to write into the volume.
     progress : callable, optional
@@ -130,37 +127,55 @@ def full_recon(
     OSError
         If it cannot be written.
     """
-    span = rows if isinstance(rows, str) else (int(rows[0]), int(rows[1]))
+    from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
+
+    limits = value_range if isinstance(value_range, str) else (value_range[0], value_range[1])
     options = Options(
-        float(cor_px), filter, span, binning, output, dtype, unit, pixel_size_um, device,
-        flats, darks, minus_log, partial,
+        float(cor_px), filter, span_of(rows), span_of(crop_x), span_of(crop_y), binning, output,
+        compression, dtype, limits, unit, pixel_size_um, device, flats, darks, minus_log, partial,
     )  # fmt: skip
-    _check(options)
+    check_options(options)
+    check_scratch(scratch)
     for leftover in remove_stale(volume):
         logger.info("removed %s, left by a killed job", leftover.name)
     name = scan or Path(raw).stem
-    with open_scan(raw, flats=flats, darks=darks, partial=partial) as opened:
-        work = _prepare(opened, options, threads, memory_bytes or _MEMORY_BYTES)
-        notes = {
-            "raw": os.path.abspath(raw),
-            "scan": name,
-            "cor": {"cor_px": options.cor_px, "source": _source(cor_json, name)},
+    cor = {"cor_px": options.cor_px, "source": cor_source(cor_json, name)}
+    notes = {"raw": os.path.abspath(raw), "scan": name, "cor": cor}
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_scan(raw, flats=flats, darks=darks, partial=partial))
+        opened.threads = thread_count(threads)
+        blocks = fit_blocks(opened, options, memory_bytes or _MEMORY_BYTES)
+        work = fit_work(opened, options, threads, blocks.lanes)
+        used = (work.first_row, work.last_row)
+        source, blocks = stack.enter_context(
+            open_source(
+                opened, used, blocks,
+                binning=binning, samples=needs_range(options), scratch=scratch,
+            )
+        )  # fmt: skip
+        notes |= {
             "parameters": asdict(options) | {"revision": REVISION},
-            "geometry": _geometry(work),
-            "versions": _versions(work),
+            "geometry": geometry(work),
+            "versions": versions(work),
         }
-        with new_volume(
-            volume,
-            (work.n_slices, work.plan.n_cols, work.plan.n_cols),
-            output_format=output,
-            attributes=_attributes(work, options),
-            provenance=notes | dict(provenance or {}),
-            first_number=work.first_row // binning,
-        ) as put:
-            run(work, put, progress)
+        put = stack.enter_context(
+            new_volume(
+                volume,
+                work.shape,
+                output_format=output,
+                encoding=choose_encoding(work, source, options),
+                compression=compression,
+                attributes=describe(work, options),
+                provenance=notes | dict(provenance or {}),
+                first_number=work.first_row // binning,
+            )
+        )
+        run(work, source, blocks, put, progress)
 
 
-def memory_mb(n_angles: int, n_cols: int, binning: int = 1) -> int:
+def memory_mb(
+    n_angles: int, n_cols: int, binning: int = 1, *, n_rows: int | None = None, output: str = "h5"
+) -> int:
     """Return the megabytes (10^6 bytes) to ask for, of which the job uses four fifths.
 
     Parameters
@@ -169,110 +184,10 @@ def memory_mb(n_angles: int, n_cols: int, binning: int = 1) -> int:
         Projections and detector columns.
     binning : int
         Block-averaging factor.
+    n_rows : int, optional
+        Detector rows; None: as many as columns.
+    output : str
+        Format of the volume.
     """
-    return math.ceil(job_bytes(n_angles, n_cols, 4, binning, LANES, TALL * binning) / 0.8e6)
-
-
-def _check(options: Options) -> None:
-    """Raise for what is wrong with the options, not with the scan."""
-    allowed: dict[str, Sequence[str]] = {
-        "filter": FILTERS,
-        "unit": tuple(UNITS),
-        "output": FORMATS,
-        "dtype": ("float32",),
-    }
-    for name, values in allowed.items():
-        value = getattr(options, name)
-        if value not in values:
-            raise ValueError(f"{name}: expected one of {', '.join(values)}; got {value!r}")
-    if options.binning < 1:
-        raise ValueError(f"binning: expected 1 or more, got {options.binning}")
-    if isinstance(options.rows, str) and options.rows != "all":
-        raise ValueError(f"rows: expected all or [first, last], got {options.rows!r}")
-
-
-def _prepare(scan: Scan, options: Options, threads: int | None, memory_bytes: int) -> Work:
-    """Fit the options to the scan."""
-    if not 0 <= options.cor_px <= scan.n_cols - 1:
-        raise ScanError(
-            f"COR {options.cor_px:g} px is off the detector (0 to {scan.n_cols - 1}); set another"
-        )
-    if scan.n_cols < options.binning:
-        raise ScanError(f"binning {options.binning} is more than the {scan.n_cols} columns")
-    first, last = (0, scan.n_rows - 1) if isinstance(options.rows, str) else options.rows
-    if not 0 <= first <= last < scan.n_rows:
-        raise ScanError(
-            f"full_recon.rows: [{first}, {last}] are not rows of this scan (0 to {scan.n_rows - 1})"
-        )
-    binning, n_rows = options.binning, last + 1 - first
-    size = StackGeometry(scan.n_cols, n_rows, binning)
-    lanes, height = choose_blocks(scan, binning, memory_bytes)
-    return Work(
-        scan=scan,
-        plan=make_plan(
-            scan.theta_rad,
-            size.volume_cols,
-            filter=options.filter,
-            xp=array_module(options.device),
-            lanes=lanes,
-        ),
-        cor_px=float(bin_cor(options.cor_px, binning=binning)),
-        scale=_scale(scan, options),
-        first_row=first,
-        last_row=first + size.rows * min(binning, n_rows),
-        binning=binning,
-        binning_rows=min(binning, n_rows),
-        height=height,
-        minus_log=options.minus_log,
-        threads=threads,
-    )
-
-
-def _scale(scan: Scan, options: Options) -> float:
-    """Return the factor from attenuation per binned pixel to the unit asked for."""
-    if options.unit == "per_pixel":
-        return 1 / options.binning
-    size_um = options.pixel_size_um or scan.pixel_size_um
-    if not size_um:
-        raise ScanError("unit: per_cm needs the pixel size, which the file does not tell; set it")
-    return 1 / options.binning / (size_um * 1e-4)
-
-
-def _source(cor_json: str | os.PathLike[str] | None, scan: str) -> str | None:
-    """Look up where the COR comes from."""
-    if cor_json is None:
-        return None
-    return json.loads(Path(cor_json).read_text(encoding="utf-8")).get(scan, {}).get("source")
-
-
-def _attributes(work: Work, options: Options) -> dict[str, Any]:
-    """Describe the values and voxels of the volume."""
-    size_um = options.pixel_size_um or work.scan.pixel_size_um
-    voxel = {"voxel_size_um": size_um * work.binning} if size_um else {}
-    return {"units": UNITS[options.unit], "binning": work.binning, **voxel}
-
-
-def _geometry(work: Work) -> dict[str, Any]:
-    """Describe what was reconstructed, and where the axis is in the volume."""
-    theta_deg = np.rad2deg(work.scan.theta_rad)
-    return {
-        "n_angles": work.scan.n_angles,
-        "n_rows": work.scan.n_rows,
-        "n_cols": work.scan.n_cols,
-        "rows": [work.first_row, work.last_row - 1],
-        "cor_in_volume_px": work.cor_px,
-        "axis_voxel_xy": list(axis_voxel(work.plan.n_cols)),
-        "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
-        "theta_missing": work.scan.theta_missing,
-    }
-
-
-def _versions(work: Work) -> dict[str, str]:
-    """Name what computed the volume."""
-    versions = {"python": platform.python_version(), "array_module": work.plan.xp.__name__}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # run from a folder, not installed
-            versions[package] = "unknown"
-    return versions
+    job = Job(n_angles, n_rows or n_cols, n_cols, binning=binning, output=output)
+    return math.ceil(job_bytes(job, standard_blocks(binning)) / (_USED * 1e6))

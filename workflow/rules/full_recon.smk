@@ -1,7 +1,8 @@
 from tomopipe.steps import full_recon as full_recon_step
 
 FULL = CAMPAIGN.config.full_recon
-VOLUME = CAMPAIGN.result("{scan}_rec.h5" if FULL.output == "h5" else "{scan}_rec")
+SUFFIX = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
+VOLUME = CAMPAIGN.result("{scan}" + SUFFIX[FULL.output])
 
 
 def volumes(wildcards):
@@ -16,8 +17,10 @@ def pixel_size_of_volumes():
 
 
 def memory_mb(wildcards, attempt):
-    n_angles, _, n_cols = shape_of(wildcards)
-    return attempt * full_recon_step.memory_mb(n_angles, n_cols, FULL.binning)
+    n_angles, n_rows, n_cols = shape_of(wildcards)
+    return attempt * full_recon_step.memory_mb(
+        n_angles, n_cols, FULL.binning, n_rows=n_rows, output=FULL.output
+    )
 
 
 rule full_recon:

@@ -14,5 +14,7 @@ with job(snakemake.log[0]):
         partial=True,
         threads=snakemake.threads,
         memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
+        # not a param: where temporary files lie changes no volume
+        scratch=(snakemake.config.get("storage") or {}).get("scratch"),
         **json.loads(snakemake.params.options),
     )

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io.encoding import Encoding, encoding_of, robust_range
+
+VALUES = np.linspace(-0.002, 0.02, 5001, dtype=np.float32)
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("uint8", 255), ("uint16", 65535)])
+def test_whole_numbers_are_within_half_a_step(dtype, largest):
+    encoding = encoding_of(dtype, (-0.002, 0.02))
+    stored = encoding.encode(VALUES)
+    assert stored.dtype == dtype
+    assert (stored[0], stored[-1]) == (0, largest)
+    assert encoding.scale == pytest.approx(0.022 / largest)
+    back = encoding.offset + encoding.scale * stored
+    np.testing.assert_allclose(back, VALUES, atol=0.502 * 0.022 / largest)
+    np.testing.assert_allclose(encoding.decode(stored), VALUES, atol=0.502 * 0.022 / largest)
+    assert encoding.count_clipped(VALUES) == 0
+
+
+def test_half_precision_keeps_small_values_and_limits_large_ones():
+    encoding = encoding_of("float16")
+    stored = encoding.encode(VALUES)
+    assert stored.dtype == np.float16
+    np.testing.assert_allclose(stored.astype(float), VALUES, rtol=2**-11, atol=3e-8)
+    large = np.array([1e5, -1e5, 1], np.float32)
+    assert encoding.encode(large).tolist() == [65504, -65504, 1]
+    assert encoding.count_clipped(large) == 2
+
+
+def test_float32_is_not_touched():
+    assert Encoding().encode(VALUES) is VALUES
+    assert Encoding().count_clipped(VALUES) == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value_range", "message"),
+    [
+        ("int16", None, "dtype: expected one of float32, float16, uint16, uint8"),
+        ("uint8", None, "value_range: expected low < high"),
+        ("uint8", (1, 1), "value_range: expected low < high"),
+        ("uint16", (0, np.nan), "value_range: expected low < high"),
+        ("uint16", (0, np.inf), "value_range: expected low < high"),
+    ],
+)
+def test_what_is_no_encoding(dtype, value_range, message):
+    with pytest.raises(ValueError, match=message):
+        encoding_of(dtype, value_range)
+
+
+def _noisy_slices(n=4, size=200):
+    rng = np.random.default_rng(0)
+    y, x = np.indices((size, size)) - (size - 1) / 2
+    disk = 0.01 * (np.hypot(y, x) < 0.3 * size)
+    return [(disk + rng.normal(0, 0.0005, disk.shape)).astype(np.float32) for _ in range(n)]
+
+
+@pytest.mark.parametrize(("dtype", "margin"), [("uint16", 0.5), ("uint8", 0.05)])
+def test_the_range_holds_object_and_noise_and_not_much_more(dtype, margin):
+    slices = _noisy_slices()
+    # quantiles at 3.1 sigma of the air and the disk, each a known share of the circle
+    low, high = robust_range(slices, dtype)
+    span = 0.01 + 2 * 3.1 * 0.0005
+    assert low == pytest.approx(-3.1 * 0.0005 - margin * span, abs=0.03 * span)
+    assert high == pytest.approx(0.01 + 3.1 * 0.0005 + margin * span, abs=0.03 * span)
+    share = encoding_of(dtype, (low, high)).count_clipped(np.stack(slices)) / (4 * 200**2)
+    assert share < 1e-3
+
+
+def test_the_range_is_robust_and_looks_only_inside_the_circle():
+    slices = _noisy_slices()
+    expected = robust_range(slices, "uint8")
+    for image in slices:
+        image[0, :10] = 1e6  # a corner
+        image[100, 100:103] = -50.0  # three hot pixels
+    assert robust_range(slices, "uint8") == expected
+
+
+def test_the_range_does_not_change_with_the_last_bits():
+    slices = _noisy_slices()
+    nearly = [image * np.float32(1 + 3e-7) + np.float32(1e-9) for image in slices]
+    assert robust_range(slices, "uint8") == robust_range(nearly, "uint8")
+
+
+def test_a_range_with_few_digits():
+    low, high = robust_range(_noisy_slices(), "uint16")
+    assert float(f"{low:.4g}") == low
+    assert float(f"{high:.4g}") == high
+
+
+def test_large_slices_are_thinned_out():
+    rng = np.random.default_rng(1)
+    large = [rng.normal(0, 1, (1500, 1500)).astype(np.float32)]
+    low, high = robust_range(large, "uint8")
+    assert (low, high) == (pytest.approx(-3.29 * 1.1, abs=0.15), pytest.approx(3.62, abs=0.15))
+
+
+def test_rare_values_alone_still_make_a_range():
+    image = np.zeros((300, 300), np.float32)
+    image[150, 150] = 2
+    low, high = robust_range([image], "uint8")
+    assert low == pytest.approx(-0.1, abs=0.02)
+    assert high == pytest.approx(2.1, abs=0.02)
+
+
+def test_a_single_value_has_no_range():
+    with pytest.raises(TomopipeError, match="the single value 3"):
+        robust_range([np.full((9, 9), 3, np.float32)] * 2, "uint8")

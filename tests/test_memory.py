@@ -1,0 +1,150 @@
+"""The memory of full_recon is what its formula says, whatever the height of the volume."""
+
+import json
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
+from tomopipe.steps.full_recon import memory_mb
+
+SCAN = Job(3072, 2048, 2048, itemsize=2, full_turn=False, decode_bytes=0)
+LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("chunk_rows", "memory_gb", "expected"),
+    [
+        (1, 20, Blocks(16, 32)),
+        (1, 2.5, Blocks(8, 32)),
+        (1, 1.5, Blocks(4, 12)),
+        (1, 0.1, Blocks(4, 4, ahead=0, behind=1)),
+        (2048, 60, Blocks(16, 2048)),
+        (2048, 40, Blocks(16, 2048, ahead=0)),
+        (24, 60, Blocks(16, 48)),
+        (48, 60, Blocks(16, 48)),
+        (96, 60, Blocks(16, 96)),
+        (100, 60, Blocks(16, 400)),
+        (2047, 60, Blocks(16, 2048)),
+    ],
+)
+def test_blocks_fit_the_memory(chunk_rows, memory_gb, expected):
+    blocks = choose_blocks(SCAN, int(memory_gb * 1e9), chunk_rows=chunk_rows)
+    assert blocks == expected
+    assert job_bytes(SCAN, blocks) <= memory_gb * 1e9 or blocks.lanes == 4
+
+
+@pytest.mark.parametrize("memory_gb", [2, 3, 5, 8, 12, 20])
+def test_tall_chunks_get_the_tallest_blocks_that_fit(memory_gb):
+    memory = int(memory_gb * 1e9)
+    blocks = choose_blocks(SCAN, memory, chunk_rows=2048)
+    assert job_bytes(SCAN, blocks) <= memory
+    taller = Blocks(blocks.lanes, blocks.height + blocks.lanes, blocks.ahead, blocks.behind)
+    assert job_bytes(SCAN, taller) > memory
+    assert blocks.ahead == 0  # a second block would make both lower
+
+
+def test_few_rows_are_read_at_once():
+    assert choose_blocks(SCAN, int(4e9), chunk_rows=2048, n_rows=40).height == 48
+
+
+def test_large_slices_fit_in_four_gigabytes():
+    """4096 x 4096 from 6144 angles, the worst case of angles all the way round."""
+    asked = 4e9
+    assert job_bytes(LARGE, choose_blocks(LARGE, int(0.8 * asked))) < 0.8 * asked
+
+
+def test_the_memory_asked_for_is_enough_for_full_blocks():
+    asked = int(memory_mb(3072, 2048) * 0.8e6)
+    assert choose_blocks(SCAN, asked) == standard_blocks(1)
+    assert memory_mb(3072, 2048, 2) < 4 * memory_mb(3072, 2048)
+    assert memory_mb(3072, 2048, output="zarr") > memory_mb(3072, 2048)
+    # the detector's height costs two pictures of it, in MB, and nothing else
+    more = memory_mb(3072, 2048, n_rows=6048) - memory_mb(3072, 2048, n_rows=2048)
+    assert more == pytest.approx(8 * 4000 * 2048 / 0.8e6, abs=1)
+
+
+def _virtual_scan(folder, n_angles, n_rows, n_cols, n_frames=4, **options):
+    """A scan of any size on little disk: a few frames, repeated."""
+    rng = np.random.default_rng(0)
+    columns = 20000 + 5000 * np.cos(np.linspace(0, 7, n_cols))
+    frames = rng.normal(columns, 300, (n_frames, n_rows, n_cols)).astype(np.uint16)
+    with h5py.File(folder / "frames.h5", "w") as file:
+        file.create_dataset("d", data=frames, **options)
+    layout = h5py.VirtualLayout((n_angles, n_rows, n_cols), "u2")
+    source = h5py.VirtualSource("frames.h5", "d", frames.shape)
+    for first in range(0, n_angles, n_frames):
+        n = min(n_frames, n_angles - first)
+        layout[first : first + n] = source[:n]
+    with h5py.File(folder / "scan.h5", "w") as file:
+        file.create_virtual_dataset("exchange/data", layout)
+        file["exchange/data_white"] = np.full((1, n_rows, n_cols), 30000, np.uint16)
+        file["exchange/data_dark"] = np.zeros((1, n_rows, n_cols), np.uint16)
+        file["exchange/theta"] = np.linspace(0, 180, n_angles)
+    return folder / "scan.h5"
+
+
+_RUN = """
+import json, logging, resource, sys, warnings
+from tomopipe.steps import full_recon
+from tomopipe.steps._stream import logger
+from tomopipe.steps import _fit, _memory
+path, out, limit_bytes, options = sys.argv[1:]
+limit_bytes = int(limit_bytes)
+# what is allocated, not what address space is reserved
+resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+found = {}
+choose = _fit.choose_blocks
+def note(job, memory_bytes, **more):
+    blocks = choose(job, memory_bytes, **more)
+    found["formula_bytes"] = _memory.job_bytes(job, blocks)
+    found["lanes"], found["height"] = blocks.lanes, blocks.height
+    return blocks
+_fit.choose_blocks = note
+full_recon.full_recon(path, out, device="cpu", threads=2, **json.loads(options))
+found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps(found))
+"""
+
+
+def _run(path, out, limit_bytes, **options):
+    result = subprocess.run(
+        [sys.executable, "-c", _RUN, str(path), str(out), str(limit_bytes), json.dumps(options)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("output", ["h5", "zarr"])
+def test_a_job_stays_below_its_formula_and_below_a_hard_limit(tmp_path, output):
+    """6.3 GB of projections in 1.1 GB, 1.9 GB for OME-Zarr."""
+    path = _virtual_scan(tmp_path, 1500, 1024, 2048)
+    limit = 1_100_000_000 if output == "h5" else 1_900_000_000
+    found = _run(
+        path, tmp_path / "out", int(1.1 * limit), cor_px=1020.3, rows=[0, 15], memory_bytes=limit,
+        output=output, dtype="uint8",
+    )  # fmt: skip
+    assert found["formula_bytes"] <= limit
+    assert found["peak_bytes"] < found["formula_bytes"]
+    assert found["peak_bytes"] > 0.4 * found["formula_bytes"]  # nor is it promised for nothing
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path):
+    peaks = []
+    for n_rows in (64, 640):
+        folder = tmp_path / str(n_rows)
+        folder.mkdir()
+        path = _virtual_scan(folder, 200, n_rows, 256)
+        found = _run(path, folder / "out", 2**31, cor_px=127.3, memory_bytes=5 * 10**8)
+        peaks.append(found["peak_bytes"])
+    detector_bytes = 8 * 576 * 256 * 3  # averages of flats and darks, and their sum
+    # 576 rows more are 59 MB raw, 151 MB of slices
+    assert peaks[1] - peaks[0] < detector_bytes + 12e6

@@ -1,0 +1,172 @@
+"""Where full_recon takes its rows from: how often chunks are decoded, and what is said of it."""
+
+import errno
+import logging
+
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.errors import TomopipeError
+from tomopipe.io.exchange import open_scan
+from tomopipe.io.scratch import Scratch
+from tomopipe.steps import _source
+from tomopipe.steps._memory import Blocks
+from tomopipe.steps._source import count_decodes, open_source, read_ahead, read_spread
+
+N_ROWS = 64
+
+
+@pytest.fixture
+def scan(tmp_path):
+    truth = write_scan(
+        tmp_path / "s_1.h5", n_angles=12, n_rows=N_ROWS, n_cols=20,
+        compression="gzip", dtype=np.uint16, counts=9e3,
+    )  # fmt: skip
+    with open_scan(truth.path) as opened:
+        assert opened.chunks == (1, N_ROWS, 20)
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("chunks", "height", "expected"),
+    [
+        (None, 4, 1),
+        ((1, 1, 20), 4, 1),
+        ((1, 64, 20), 64, 1),
+        ((1, 64, 20), 63, 2),
+        ((1, 64, 20), 16, 4),
+        ((1, 64, 20), 13, 5),
+        ((1, 100, 20), 16, 4),  # more than there is
+        ((1, 32, 20), 32, 1),
+        ((1, 32, 20), 8, 4),
+    ],
+)
+def test_decodes_are_counted(chunks, height, expected):
+    assert count_decodes(chunks, 64, height) == expected
+
+
+def _all(source, height):
+    rows = range(0, N_ROWS, height)
+    return np.concatenate([source.read_rows(a, min(a + height, N_ROWS)) for a in rows], axis=1)
+
+
+def _decodes(monkeypatch, scan):
+    """Count the rows that reads decode: each read inflates its frames over their whole height."""
+    frames = []
+    read = type(scan).read_block
+
+    def counted(self, some, rows):
+        frames.append(some[1] - some[0])
+        return read(self, some, rows)
+
+    monkeypatch.setattr(type(scan), "read_block", counted)
+    return frames
+
+
+@pytest.mark.parametrize("height", [64, 16, 12, 4])
+@pytest.mark.parametrize("samples", [False, True])
+@pytest.mark.parametrize("fast_scratch", [False, True])
+def test_never_more_than_four_decodes_where_scratch_fits(
+    tmp_path, scan, monkeypatch, height, samples, fast_scratch
+):
+    monkeypatch.setattr(_source, "SCRATCH_BYTES_PER_S", 1e12 if fast_scratch else 1.0)
+    raw = scan.read_rows(0, N_ROWS)
+    frames = _decodes(monkeypatch, scan)
+    with open_source(
+        scan, (0, N_ROWS), Blocks(4, height), samples=samples, scratch=str(tmp_path)
+    ) as (source, blocks):
+        estimate = 0 if height == 64 else 2  # frames read to know how long one takes
+        if samples:
+            some = read_spread(source, scan, [3, 30, 60], 2)
+            np.testing.assert_array_equal(some, raw[:, [3, 4, 30, 31, 60, 61]])
+        np.testing.assert_array_equal(_all(source, blocks.height), raw)
+    n_decodes = (sum(frames) - estimate) / scan.n_angles
+    expected = 1 if height == 64 else 64 / height + samples
+    assert n_decodes == (1 if fast_scratch or expected > 4 else expected)
+
+
+def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, monkeypatch, caplog):
+    monkeypatch.setattr(_source, "free_bytes", lambda _: 1000)
+    with (
+        caplog.at_level(logging.INFO),
+        open_source(scan, (0, N_ROWS), Blocks(4, 4), scratch=str(tmp_path)) as (source, blocks),
+    ):
+        assert (source, blocks) == (scan, Blocks(4, 4))
+    assert "reading 16 times takes about" in caplog.text
+    assert "the former" in caplog.text
+    assert "every chunk is decoded 16 times" in caplog.text
+    assert "storage.scratch" in caplog.text
+
+
+def test_rows_and_blocks_of_a_scratch_file(tmp_path, scan):
+    raw = scan.read_rows(0, N_ROWS)
+    with open_source(scan, (7, 50), Blocks(4, 8), scratch=str(tmp_path)) as (source, blocks):
+        assert isinstance(source, Scratch)
+        np.testing.assert_array_equal(source.read_rows(7, 15), raw[:, 7:15])
+        np.testing.assert_array_equal(source.read_rows(40, 50), raw[:, 40:50])
+        assert blocks.height == 8
+
+
+def test_deep_chunks_are_transposed_in_spans_of_rows(tmp_path, monkeypatch):
+    """Many frames in one chunk: not even a layer of whole frames has to fit in memory."""
+    truth = write_scan(
+        tmp_path / "s_1.h5", n_angles=40, n_rows=96, n_cols=20, chunks=(16, 24, 20),
+        compression="gzip", dtype=np.uint16, counts=9e3,
+    )  # fmt: skip
+    with open_scan(truth.path) as scan:
+        raw = scan.read_rows(0, 96)
+        sizes = []
+        read = type(scan).read_block
+        monkeypatch.setattr(
+            type(scan),
+            "read_block",
+            lambda self, f, r: [sizes.append((f[1] - f[0]) * (r[1] - r[0])), read(self, f, r)][1],
+        )
+        with open_source(scan, (0, 96), Blocks(4, 4), scratch=str(tmp_path)) as (source, _):
+            np.testing.assert_array_equal(source.read_rows(0, 96), raw)
+        assert max(sizes[1:]) <= 16 * 24 * 2
+
+
+def test_a_full_scratch_folder_is_named(tmp_path, scan, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Scratch, "write_block", full)
+    with (
+        pytest.raises(OSError, match=r"No space left.*storage\.scratch") as error,
+        open_source(scan, (0, N_ROWS), Blocks(4, 4), scratch=str(tmp_path)),
+    ):
+        pass
+    assert error.value.errno == errno.ENOSPC
+
+
+def test_other_errors_are_left_as_they_are(tmp_path, scan):
+    with (
+        pytest.raises(OSError, match=r"^the volume$"),
+        open_source(scan, (0, N_ROWS), Blocks(4, 4), scratch=str(tmp_path)),
+    ):
+        raise OSError("the volume")
+
+
+def test_a_scratch_folder_that_was_named_must_be_there(tmp_path):
+    _source.check_scratch(None)
+    _source.check_scratch(str(tmp_path))
+    with pytest.raises(TomopipeError, match="no folder with free space"):
+        _source.check_scratch(str(tmp_path / "absent"))
+
+
+def test_reading_ahead_keeps_the_order_and_stops_at_an_error():
+    started = []
+
+    def slow(i):
+        started.append(i)
+        if i == 3:
+            raise ValueError("three")
+        return np.array(i)
+
+    found = []
+    with pytest.raises(ValueError, match="three"):
+        found.extend(map(int, read_ahead(slow, range(100), 1)))
+    assert found == [0, 1, 2]
+    assert max(started) <= 5

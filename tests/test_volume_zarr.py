@@ -1,0 +1,135 @@
+import builtins
+import json
+
+import numpy as np
+import pytest
+import yaozarrs
+import zarr
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io import volume_zarr
+from tomopipe.io.encoding import encoding_of
+from tomopipe.io.volume import new_volume, read_mid_planes, read_provenance
+
+SHAPE = (21, 150, 269)
+DATA = np.random.default_rng(0).normal(1, 0.2, SHAPE).astype(np.float32)
+
+
+def _write(path, data=DATA, order=None, **options):
+    pieces = [(first, min(first + 4, len(data))) for first in range(0, len(data), 4)]
+    with new_volume(path, data.shape, output_format="zarr", **options) as put:
+        for first, last in order(pieces) if order else pieces:
+            put(first, data[first:last])
+    return zarr.open_group(path, mode="r")
+
+
+def _averaged(data, factor):
+    """Means of blocks of what is there, in double."""
+    for axis in range(3):
+        if data.shape[axis] > 1:
+            starts = np.arange(0, data.shape[axis], factor)
+            sums = np.add.reduceat(data.astype(float), starts, axis=axis)
+            counts = np.diff([*starts, data.shape[axis]])
+            data = sums / counts.reshape([-1 if i == axis else 1 for i in range(3)])
+    return data
+
+
+def test_it_is_ome_zarr_by_an_independent_validator(tmp_path):
+    _write(tmp_path / "x_rec.zarr", attributes={"voxel_size_um": 1.5})
+    yaozarrs.validate_zarr_store(str(tmp_path / "x_rec.zarr"))
+    image = json.loads((tmp_path / "x_rec.zarr" / "zarr.json").read_text())["attributes"]["ome"]
+    assert image["version"] == "0.5"
+    multiscale = image["multiscales"][0]
+    assert multiscale["name"] == "x_rec.zarr"
+    assert [(a["name"], a["type"], a["unit"]) for a in multiscale["axes"]] == [
+        (name, "space", "micrometer") for name in "zyx"
+    ]
+
+
+@pytest.mark.parametrize("order", [None, lambda pieces: pieces[::-1]], ids=["in order", "reversed"])
+def test_levels_are_averages(tmp_path, order):
+    group = _write(tmp_path / "x", order=order)
+    shapes = [group[str(level)].shape for level in range(3)]
+    assert shapes == [SHAPE, (11, 75, 135), (6, 38, 68)]
+    np.testing.assert_array_equal(group["0"][:], DATA)
+    np.testing.assert_allclose(group["1"][:], _averaged(DATA, 2), rtol=1e-6)
+    # blocks of 4 that are whole; at the edges halves are averaged, not voxels
+    whole = _averaged(DATA[:20, :148, :268], 4)
+    np.testing.assert_allclose(group["2"][:5, :37, :67], whole, rtol=1e-6)
+
+
+def test_levels_lie_where_the_volume_lies(tmp_path):
+    """A ramp along each axis has, at every level, the value of the place it is said to be at."""
+    z, y, x = np.indices((20, 200, 300), dtype=np.float32)
+    path = tmp_path / "x"
+    for axis, ramp in enumerate((z, y, x)):
+        group = _write(path, ramp, attributes={"voxel_size_um": 0.5})
+        for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]:
+            scale, shift = (
+                transform[transform["type"]][axis]
+                for transform in dataset["coordinateTransformations"]
+            )
+            data = np.moveaxis(group[dataset["path"]][:], axis, 0)[:, 0, 0]
+            inner = slice(0, len(data) - 1)  # the last one may average fewer
+            expected_um = 0.5 * data[inner]
+            np.testing.assert_allclose(
+                shift + scale * np.arange(len(data))[inner], expected_um, atol=1e-4
+            )
+
+
+def test_a_thin_volume_is_averaged_along_the_long_sides_only(tmp_path):
+    group = _write(tmp_path / "x", DATA[:1])
+    assert [group[str(level)].shape for level in range(3)] == [
+        (1, 150, 269),
+        (1, 75, 135),
+        (1, 38, 68),
+    ]
+    transforms = group.attrs["ome"]["multiscales"][0]["datasets"][2]["coordinateTransformations"]
+    assert transforms[0]["scale"] == [1, 4, 4]
+    np.testing.assert_allclose(group["1"][0], _averaged(DATA[:1], 2)[0], rtol=1e-6)
+    yaozarrs.validate_zarr_store(str(tmp_path / "x"))
+
+
+def test_levels_of_whole_numbers_average_the_values_not_the_rounded(tmp_path):
+    encoding = encoding_of("uint8", (0, 2))
+    group = _write(tmp_path / "x", encoding=encoding)
+    level = group["2"]
+    assert level.dtype == np.uint8
+    values = encoding.offset + encoding.scale * level[:5, :37, :67]
+    np.testing.assert_allclose(values, _averaged(DATA[:20, :148, :268], 4), atol=0.51 * 2 / 255)
+
+
+def test_planes_and_provenance_come_back(tmp_path):
+    _write(tmp_path / "x", provenance={"raw": "ä.h5", "rows": [0, 20]})
+    planes = read_mid_planes(tmp_path / "x")
+    np.testing.assert_array_equal(planes["mid_xy"], DATA[10])
+    np.testing.assert_array_equal(planes["mid_xz"], DATA[:, 75])
+    np.testing.assert_array_equal(planes["mid_yz"], DATA[:, :, 134])
+    assert read_provenance(tmp_path / "x") == {"raw": "ä.h5", "rows": [0, 20]}
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [
+        ((2048, 2048, 2048), (16, 256, 256)),
+        ((4096, 4096, 4096), (4, 512, 512)),
+        ((3, 20, 30), (3, 20, 30)),
+    ],
+)
+def test_chunks_are_shallow_where_slices_are_large(shape, chunks):
+    assert volume_zarr.chunk_shape(shape) == chunks
+    assert 4 * chunks[0] * shape[1] * shape[2] <= volume_zarr.BUFFER_BYTES
+
+
+def test_the_package_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
+    found = builtins.__import__
+
+    def missing(name, *args, **options):
+        if name == "zarr":
+            raise ImportError("No module named 'zarr'")
+        return found(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(TomopipeError, match=r"install tomopipe\[zarr\]|Install tomopipe\[zarr\]"):
+        _write(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,129 @@
+"""A volume as one HDF5 file, and the small HDF5 file of mid planes beside other formats."""
+
+import errno
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.io.volume_store import MID_PLANES, Layout, Slices, Store
+
+if TYPE_CHECKING:
+    import h5py
+
+_MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
+
+
+@contextmanager
+def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
+    """Yield the store of an HDF5 file: /exchange/data in chunks of one slice."""
+    _, n_y, n_x = layout.shape
+    with _created(temporary) as file:
+        data = file.create_dataset(
+            "exchange/data",
+            layout.shape,
+            layout.encoding.dtype,
+            chunks=(1, min(n_y, _MAX_CHUNK), min(n_x, _MAX_CHUNK)),
+            **_filters(layout.compression),
+        )
+
+        def put(first: int, slices: Slices) -> None:
+            for row, image in enumerate(slices, first):
+                data[row] = layout.encoding.encode(image)
+
+        def finish(summary: dict[str, Any]) -> None:
+            data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)
+
+        yield Store(put, create_notes(file, layout), finish)
+
+
+@contextmanager
+def notes_file(path: Path, layout: Layout) -> "Iterator[dict[str, h5py.Dataset]]":
+    """Yield the mid planes of a new HDF5 file that holds them and the provenance."""
+    with _created(path) as file:
+        yield create_notes(file, layout)
+
+
+def create_notes(file: "h5py.File", layout: Layout) -> "dict[str, h5py.Dataset]":
+    """Create the mid planes, to be filled, and write the provenance."""
+    planes = {}
+    for name, shape in layout.plane_shapes.items():
+        planes[name] = file.create_dataset(f"exchange/{name}", shape, np.float32)
+        planes[name].attrs.update(layout.attributes)
+    group = file.create_group("provenance")
+    _write_attributes(group, layout.provenance)
+    group["json"] = json.dumps(layout.provenance, sort_keys=True)
+    return planes
+
+
+def read_planes_h5(path: Path) -> dict[str, Slices]:
+    """Read the mid planes of `create_notes`."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
+
+
+def read_provenance_h5(path: Path) -> dict[str, Any]:
+    """Read the provenance of `create_notes`."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return json.loads(file["provenance/json"][()])
+
+
+def read_back_h5(path: Path, row: int) -> tuple[tuple[int, ...], NDArray[Any]]:
+    """Read the shape of a volume, and one slice as it is stored."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        data = file["exchange/data"]
+        return data.shape, data[row]
+
+
+def _filters(compression: str) -> dict[str, Any]:
+    if compression == "none":
+        return {}
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    import hdf5plugin
+
+    if compression == "bitshuffle":
+        return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+    chosen = hdf5plugin.LZ4() if compression == "lz4" else hdf5plugin.Zstd(clevel=1)
+    return {"shuffle": True, **chosen}
+
+
+@contextmanager
+def _created(path: Path) -> "Iterator[h5py.File]":
+    """Yield a new HDF5 file; whatever cannot be written is an OSError, and no crash."""
+    import h5py
+
+    # Slices are whole chunks and need no cache. With one, HDF5 keeps what a full disk refused and
+    # crashes the process when it tries again.
+    file = h5py.File(path, "w", rdcc_nbytes=0)
+    try:
+        yield file
+    except BaseException:
+        with suppress(Exception):  # the first error says more than those of closing
+            file.close()
+        raise
+    try:
+        file.close()
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"cannot be written to its end ({error})", str(path)) from error
+
+
+def _write_attributes(group: "h5py.Group", values: Mapping[str, Any]) -> None:
+    """Write each value where h5dump and HDFView show it; the exact record is the JSON text."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            _write_attributes(group.create_group(name), value)
+        elif isinstance(value, str | bool | int | float):
+            group.attrs[name] = value
+        else:
+            group.attrs[name] = json.dumps(value)

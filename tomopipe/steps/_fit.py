@@ -1,0 +1,190 @@
+"""The options of full_recon: checked, and fitted to a scan."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tomopipe.errors import ScanError
+from tomopipe.geometry import StackGeometry, bin_cor
+from tomopipe.io.chunks import DECODE_BYTES
+from tomopipe.io.encoding import DTYPES, Encoding, encoding_of, robust_range
+from tomopipe.io.exchange import Scan
+from tomopipe.io.volume import COMPRESSIONS, FORMATS
+from tomopipe.io.volume_zarr import check_zarr
+from tomopipe.recon.angles import is_full_turn
+from tomopipe.recon.array import array_module
+from tomopipe.recon.filters import FILTERS
+from tomopipe.recon.plan import make_plan
+from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes
+from tomopipe.steps._source import Source
+from tomopipe.steps._stream import Work, sample_slices
+
+UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a volume is made; see `full_recon`."""
+
+    cor_px: float
+    filter: str
+    rows: str | tuple[int, int]
+    crop_x: str | tuple[int, int]
+    crop_y: str | tuple[int, int]
+    binning: int
+    output: str
+    compression: str
+    dtype: str
+    value_range: str | tuple[float, float]
+    unit: str
+    pixel_size_um: float | None
+    device: str
+    flats: str | None
+    darks: str | None
+    minus_log: bool
+    partial: bool
+
+
+def span_of(rows: str | Sequence[int]) -> str | tuple[int, int]:
+    """Return "all", or first and last as a tuple."""
+    return rows if isinstance(rows, str) else (int(rows[0]), int(rows[1]))
+
+
+def check_options(options: Options) -> None:
+    """Raise for what is wrong with the options, not with the scan."""
+    allowed: dict[str, Sequence[str]] = {
+        "filter": FILTERS,
+        "unit": tuple(UNITS),
+        "output": FORMATS,
+        "dtype": DTYPES,
+    }
+    allowed["compression"] = COMPRESSIONS.get(options.output, ())
+    for name, values in allowed.items():
+        value = getattr(options, name)
+        if value not in values:
+            raise ValueError(f"{name}: expected one of {', '.join(values)}; got {value!r}")
+    if options.binning < 1:
+        raise ValueError(f"binning: expected 1 or more, got {options.binning}")
+    for name in ("rows", "crop_x", "crop_y"):
+        value = getattr(options, name)
+        if isinstance(value, str) and value != "all":
+            raise ValueError(f"{name}: expected all or [first, last], got {value!r}")
+    if isinstance(options.value_range, str) and options.value_range != "auto":
+        raise ValueError(f"value_range: expected auto or [low, high], got {options.value_range!r}")
+    if options.output == "zarr":
+        check_zarr()
+    if not isinstance(options.value_range, str):
+        encoding_of(options.dtype, options.value_range)
+
+
+def fit_blocks(scan: Scan, options: Options, memory_bytes: int) -> Blocks:
+    """Choose the blocks for the memory of this machine."""
+    decode_bytes = 0
+    if scan.chunks and scan.threads > 1:
+        one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
+        decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
+    job = Job(
+        scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
+        options.output, is_full_turn(scan.theta_rad), decode_bytes,
+    )  # fmt: skip
+    first, last = _rows(scan, options)
+    chunk_rows = scan.chunks[1] if scan.chunks else 1
+    blocks = choose_blocks(job, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
+    logger.info("%s: %.3g GB of %.3g GB", blocks, job_bytes(job, blocks) / 1e9, memory_bytes / 1e9)
+    return blocks
+
+
+def _rows(scan: Scan, options: Options) -> tuple[int, int]:
+    """Return the first and the last row, both included."""
+    first, last = (0, scan.n_rows - 1) if isinstance(options.rows, str) else options.rows
+    if not 0 <= first <= last < scan.n_rows:
+        raise ScanError(
+            f"full_recon.rows: [{first}, {last}] are not rows of this scan (0 to {scan.n_rows - 1})"
+        )
+    return first, last
+
+
+def _crop(name: str, crop: str | tuple[int, int], n_cols: int, binning: int) -> slice:
+    """Turn a crop in unbinned voxels, ends included, into a slice of binned ones."""
+    if isinstance(crop, str):
+        return slice(0, n_cols // binning)
+    first, last = crop
+    if not 0 <= first <= last < n_cols:
+        raise ScanError(
+            f"full_recon.{name}: [{first}, {last}] are not within the slices of this scan "
+            f"(0 to {n_cols - 1})"
+        )
+    start = min(first // binning, n_cols // binning - 1)
+    return slice(start, min(start + max(1, (last + 1 - first) // binning), n_cols // binning))
+
+
+def fit_work(scan: Scan, options: Options, threads: int | None, lanes: int) -> Work:
+    """Fit the options to the scan."""
+    if not 0 <= options.cor_px <= scan.n_cols - 1:
+        raise ScanError(
+            f"COR {options.cor_px:g} px is off the detector (0 to {scan.n_cols - 1}); set another"
+        )
+    if scan.n_cols < options.binning:
+        raise ScanError(f"binning {options.binning} is more than the {scan.n_cols} columns")
+    first, last = _rows(scan, options)
+    binning, n_rows = options.binning, last + 1 - first
+    size = StackGeometry(scan.n_cols, n_rows, binning)
+    return Work(
+        scan=scan,
+        plan=make_plan(
+            scan.theta_rad,
+            size.volume_cols,
+            filter=options.filter,
+            xp=array_module(options.device),
+            lanes=lanes,
+        ),
+        cor_px=float(bin_cor(options.cor_px, binning=binning)),
+        scale=_scale(scan, options),
+        first_row=first,
+        last_row=first + size.rows * min(binning, n_rows),
+        crop=(
+            _crop("crop_y", options.crop_y, scan.n_cols, binning),
+            _crop("crop_x", options.crop_x, scan.n_cols, binning),
+        ),
+        binning=binning,
+        binning_rows=min(binning, n_rows),
+        minus_log=options.minus_log,
+        threads=threads,
+    )
+
+
+def needs_range(options: Options) -> bool:
+    return np.dtype(options.dtype).kind == "u" and isinstance(options.value_range, str)
+
+
+def choose_encoding(work: Work, source: Source, options: Options) -> Encoding:
+    """Return how values are stored; the range of whole numbers is taken from sample slices."""
+    if not needs_range(options):
+        fixed = None if isinstance(options.value_range, str) else options.value_range
+        return encoding_of(options.dtype, fixed)
+    low, high = robust_range(sample_slices(work, source), options.dtype)
+    logger.info("%s stands for %g to %g %s", options.dtype, low, high, UNITS[options.unit])
+    return encoding_of(options.dtype, (low, high))
+
+
+def _scale(scan: Scan, options: Options) -> float:
+    """Return the factor from attenuation per binned pixel to the unit asked for."""
+    if options.unit == "per_pixel":
+        return 1 / options.binning
+    size_um = options.pixel_size_um or scan.pixel_size_um
+    if not size_um:
+        raise ScanError("unit: per_cm needs the pixel size, which the file does not tell; set it")
+    return 1 / options.binning / (size_um * 1e-4)
+
+
+def describe(work: Work, options: Options) -> dict[str, Any]:
+    """Describe the values and voxels of the volume."""
+    size_um = options.pixel_size_um or work.scan.pixel_size_um
+    voxel = {"voxel_size_um": size_um * work.binning} if size_um else {}
+    return {"units": UNITS[options.unit], "binning": work.binning, **voxel}

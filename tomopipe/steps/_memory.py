@@ -1,0 +1,164 @@
+"""Memory of full_recon: what a job takes, as a formula, and the blocks that fit in what it has.
+
+With na angles, n columns (n' after binning), L lanes (slices computed at a time), blocks of h
+detector rows and s bytes per raw pixel, a job takes at most
+
+    400 MiB      the interpreter, libraries, compiled code
+    8 R n        averages of flats and darks of the R rows of the detector
+    2 h na n s   the block in work and the next one; one block if there is no next
+    4 L na n'    sinograms, twice where the scan goes all the way round
+    engine       see `tomopipe.recon.blocks`
+    12 L n'^2    slices: computed, waiting, being written
+    16 n'^2      one slice being encoded, the middle one
+    64 MiB       corrections, a batch of projections at a time
+    256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
+    768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
+
+None of it depends on the height of the volume. (R n is the detector, not the volume: 34 MB for
+2048 x 2048.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from tomopipe.io.chunks import DECODE_BYTES
+from tomopipe.io.volume_zarr import BUFFER_BYTES
+from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
+
+TALL = 32  # slices read at a time where memory allows
+CORRECT_BYTES = 64 * 2**20
+_LEAST_LANES = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the memory of a job depends on.
+
+    Attributes
+    ----------
+    n_angles, n_rows, n_cols : int
+        Projections, rows and columns of the detector.
+    itemsize : int
+        Bytes per raw pixel.
+    binning : int
+        Block-averaging factor.
+    output : str
+        Format of the volume.
+    full_turn : bool
+        Whether the angles go all the way round.
+    decode_bytes : int
+        For chunks decoded in threads.
+    """
+
+    n_angles: int
+    n_rows: int
+    n_cols: int
+    itemsize: int = 4
+    binning: int = 1
+    output: str = "h5"
+    full_turn: bool = True
+    decode_bytes: int = DECODE_BYTES
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a volume is cut up.
+
+    Attributes
+    ----------
+    lanes : int
+        Slices computed at a time.
+    height : int
+        Detector rows read at a time: a multiple of lanes * binning.
+    ahead : int
+        Blocks read while another one is worked on: 0 or 1.
+    behind : int
+        Pieces of `lanes` slices that wait to be written: 1 or 2.
+    """
+
+    lanes: int
+    height: int
+    ahead: int = 1
+    behind: int = 2
+
+
+def job_bytes(job: Job, blocks: Blocks) -> int:
+    """Return the peak memory of a job, by the formula of this module."""
+    n_cols = max(job.n_cols // job.binning, 1)
+    slice_bytes = 4 * n_cols**2
+    raw = blocks.height * job.n_angles * job.n_cols * job.itemsize
+    sinograms = 4 * blocks.lanes * job.n_angles * n_cols
+    waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
+    return (
+        BASE_BYTES
+        + 8 * job.n_rows * job.n_cols
+        + (1 + blocks.ahead) * raw
+        + (2 if job.full_turn else 1) * sinograms
+        + engine_bytes(job.n_angles, n_cols, blocks.lanes)
+        + (1 + blocks.behind) * blocks.lanes * slice_bytes
+        + 4 * slice_bytes
+        + CORRECT_BYTES
+        + job.decode_bytes
+        + waiting
+    )
+
+
+def standard_blocks(binning: int) -> Blocks:
+    """Return the blocks that a job is to have memory for."""
+    return Blocks(LANES, TALL * binning)
+
+
+def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0) -> Blocks:
+    """Choose the largest blocks that fit, up to what pays.
+
+    Where chunks span many rows each read decodes every chunk it touches, so that blocks are as
+    tall as the chunks if they can be, else as tall as memory allows, without reading ahead.
+
+    Parameters
+    ----------
+    job : Job
+        What is to be done.
+    memory_bytes : int
+        What the job may take; exceeded only if the smallest blocks need more.
+    chunk_rows : int
+        Detector rows that one chunk spans.
+    n_rows : int
+        Detector rows that are used; 0: all.
+    """
+    n_rows = n_rows or job.n_rows
+
+    def fits(blocks: Blocks) -> bool:
+        return job_bytes(job, blocks) <= memory_bytes
+
+    least = next(
+        (
+            blocks
+            for lanes in (LANES, LANES // 2, _LEAST_LANES)
+            if fits(blocks := Blocks(lanes, lanes * job.binning))
+        ),
+        None,
+    )
+    if least is None:
+        least = Blocks(_LEAST_LANES, _LEAST_LANES * job.binning, ahead=0, behind=1)
+    whole_chunks = math.lcm(least.height, chunk_rows)
+    if whole_chunks > n_rows:
+        whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
+    wanted = max(TALL * job.binning, whole_chunks)
+    aheads = (1, 0) if chunk_rows > TALL * job.binning else (least.ahead,)
+    tallest = [_tallest(job, least, ahead, wanted, memory_bytes) for ahead in aheads]
+    blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
+    if blocks.height > whole_chunks:
+        return replace(blocks, height=blocks.height - blocks.height % whole_chunks)
+    return blocks
+
+
+def _tallest(job: Job, least: Blocks, ahead: int, wanted: int, memory_bytes: int) -> Blocks:
+    """Return the tallest blocks that fit, as far as wanted."""
+    piece = least.height
+    ahead = min(ahead, least.ahead)
+    row_bytes = (1 + ahead) * job.n_angles * job.n_cols * job.itemsize
+    none = job_bytes(job, Blocks(least.lanes, 0, ahead, least.behind))
+    height = (memory_bytes - none) // row_bytes // piece * piece
+    return Blocks(least.lanes, max(piece, min(height, wanted)), ahead, least.behind)

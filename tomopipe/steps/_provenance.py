@@ -1,0 +1,51 @@
+"""What a volume says of itself: what it was made of, how, and by what."""
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopipe.geometry import axis_voxel
+from tomopipe.steps._stream import Work
+
+_PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
+
+
+def cor_source(cor_json: str | os.PathLike[str] | None, scan: str) -> str | None:
+    """Look up where the COR comes from."""
+    if cor_json is None:
+        return None
+    return json.loads(Path(cor_json).read_text(encoding="utf-8")).get(scan, {}).get("source")
+
+
+def geometry(work: Work) -> dict[str, Any]:
+    """Describe what was reconstructed, and where the axis is in the volume."""
+    theta_deg = np.rad2deg(work.scan.theta_rad)
+    y, x = work.crop
+    axis_x, axis_y = axis_voxel(work.plan.n_cols)
+    return {
+        "n_angles": work.scan.n_angles,
+        "n_rows": work.scan.n_rows,
+        "n_cols": work.scan.n_cols,
+        "rows": [work.first_row, work.last_row - 1],
+        "first_voxel_xy": [x.start, y.start],
+        "cor_in_volume_px": work.cor_px,
+        "axis_voxel_xy": [axis_x - x.start, axis_y - y.start],
+        "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
+        "theta_missing": work.scan.theta_missing,
+    }
+
+
+def versions(work: Work) -> dict[str, str]:
+    """Name what computed the volume."""
+    found = {"python": platform.python_version(), "array_module": work.plan.xp.__name__}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # an extra, or run from a folder
+            found[package] = "unknown"
+    return found
