@@ -7,7 +7,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom, sphere
 
-from tomopipe.find.pairs import find_pairs, remove_fixed
+from tomopipe.find.pairs import correlate, find_pairs, remove_fixed
 from tomopipe.simulate.phantom import Phantom
 
 
@@ -71,11 +71,12 @@ def test_pairs_that_are_a_degree_off_give_way_to_interpolated_rows():
     assert_found(find_pairs(rows, grid(160)), 72.8, 0.1)
 
 
-def test_a_missing_step_that_spans_pixels_is_not_confident_alone():
+@pytest.mark.parametrize("seed", range(4))
+def test_a_missing_step_that_spans_pixels_is_not_trusted_with_a_poor_match(seed):
     theta_deg = np.arange(0, 180, 4.0)
-    found = find(scan(72.8, theta_deg=theta_deg), theta_deg, pairs=False)
-    assert found.confidence < 0.5
-    assert found.best_cor_px == pytest.approx(72.8, abs=2)
+    wide = make_phantom("rock", 320, 8, seed)
+    truncated = scan(72.8, theta_deg=theta_deg, phantom=wide, counts=5000, seed=seed)
+    assert find(truncated, theta_deg, pairs=False).confidence < 0.5
 
 
 def test_one_row_is_enough():
@@ -93,13 +94,30 @@ def test_a_truncated_sample(seed):
     assert_found(find(scan(86.4, phantom=wide, counts=10000)), 86.4, 0.25)
 
 
-def test_dirt_that_stays_does_not_pull():
-    """Spots of the detector as strong as the sample: flipped, they match themselves elsewhere."""
-    rng = np.random.default_rng(3)
+@pytest.mark.parametrize("shift", [-60, -13, 0, 8, 71])
+def test_correlation_is_that_of_the_overlap(shift):
+    here, flipped = np.random.default_rng(0).normal(size=(2, 6, 80)).astype(np.float32)
+    low, high = max(0, shift), 80 + min(0, shift)
+    left, right = here[:, low:high], flipped[:, low - shift : high - shift]
+    expected = np.array([np.sum(left**2) / np.sum(here**2), np.sum(right**2) / np.sum(flipped**2)])
+    found, share = correlate(here, flipped, np.array([0, 0, 0, 1, 1, 1]))
+    assert share[-1, 79 + shift] == pytest.approx(np.sqrt(expected.prod()), rel=1e-5)
+    floor = 0.1 * (high - low) / 80
+    product = np.sum(left * right) / np.sqrt(np.sum(here**2) * np.sum(flipped**2))
+    assert found[-1, 79 + shift] == pytest.approx(
+        product / np.sqrt((expected + floor).prod()), abs=1e-5
+    )
+    assert np.abs(found).max() < 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dirt_that_stays_does_not_pull(seed):
+    """Spots of the detector as strong as the sample: flipped, they match each other elsewhere."""
+    rng = np.random.default_rng(seed)
     dirt = np.zeros((8, 160), np.float32)
-    for row, column in zip(rng.integers(0, 8, 40), rng.integers(0, 160, 40), strict=True):
-        dirt[row, column : column + 2] += 0.6
-    clean = scan(88.4, counts=20000)
+    for row, column in zip(rng.integers(0, 8, 12), rng.integers(0, 160, 12), strict=True):
+        dirt[row, column : column + 6] += 1.2
+    clean = scan(88.4, counts=20000, seed=seed)
     assert_found(find(clean + dirt), 88.4, 0.25)
 
 
