@@ -15,6 +15,7 @@ from tomopipe.steps._memory import Blocks
 from tomopipe.steps._source import count_decodes, open_source, read_ahead, read_spread
 
 N_ROWS = 64
+LOW = Blocks(4, 8)  # for a scratch file
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_never_more_than_four_decodes_where_scratch_fits(
     raw = scan.read_rows(0, N_ROWS)
     frames = _decodes(monkeypatch, scan)
     with open_source(
-        scan, (0, N_ROWS), Blocks(4, height), samples=samples, scratch=str(tmp_path)
+        scan, (0, N_ROWS), Blocks(4, height), Blocks(4, 4), samples=samples, scratch=str(tmp_path)
     ) as (source, blocks):
         estimate = 0 if height == 64 else 2  # frames read to know how long one takes
         if samples:
@@ -90,7 +91,10 @@ def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, monkeypatch, 
     monkeypatch.setattr(_source, "free_bytes", lambda _: 1000)
     with (
         caplog.at_level(logging.INFO),
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), scratch=str(tmp_path)) as (source, blocks),
+        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (
+            source,
+            blocks,
+        ),
     ):
         assert (source, blocks) == (scan, Blocks(4, 4))
     assert "reading 16 times takes about" in caplog.text
@@ -101,7 +105,7 @@ def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, monkeypatch, 
 
 def test_rows_and_blocks_of_a_scratch_file(tmp_path, scan):
     raw = scan.read_rows(0, N_ROWS)
-    with open_source(scan, (7, 50), Blocks(4, 8), scratch=str(tmp_path)) as (source, blocks):
+    with open_source(scan, (7, 50), Blocks(4, 8), LOW, scratch=str(tmp_path)) as (source, blocks):
         assert isinstance(source, Scratch)
         np.testing.assert_array_equal(source.read_rows(7, 15), raw[:, 7:15])
         np.testing.assert_array_equal(source.read_rows(40, 50), raw[:, 40:50])
@@ -123,7 +127,7 @@ def test_deep_chunks_are_transposed_in_spans_of_rows(tmp_path, monkeypatch):
             "read_block",
             lambda self, f, r: [sizes.append((f[1] - f[0]) * (r[1] - r[0])), read(self, f, r)][1],
         )
-        with open_source(scan, (0, 96), Blocks(4, 4), scratch=str(tmp_path)) as (source, _):
+        with open_source(scan, (0, 96), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (source, _):
             np.testing.assert_array_equal(source.read_rows(0, 96), raw)
         assert max(sizes[1:]) <= 16 * 24 * 2
 
@@ -135,7 +139,7 @@ def test_a_full_scratch_folder_is_named(tmp_path, scan, monkeypatch):
     monkeypatch.setattr(Scratch, "write_block", full)
     with (
         pytest.raises(OSError, match=r"No space left.*storage\.scratch") as error,
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), scratch=str(tmp_path)),
+        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)),
     ):
         pass
     assert error.value.errno == errno.ENOSPC
@@ -144,7 +148,7 @@ def test_a_full_scratch_folder_is_named(tmp_path, scan, monkeypatch):
 def test_other_errors_are_left_as_they_are(tmp_path, scan):
     with (
         pytest.raises(OSError, match=r"^the volume$"),
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), scratch=str(tmp_path)),
+        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)),
     ):
         raise OSError("the volume")
 

@@ -108,17 +108,24 @@ class Scan:
             if not 0 <= first < last <= n:
                 raise ValueError(f"{what} {first} to {last}: expected 0 <= first < last <= {n}")
         used = self._frames[slice(*frames)]
-        span = int(used[0]), int(used[-1]) + 1
-        raw = np.empty((span[1] - span[0], rows[1] - rows[0], self.n_cols), self.dtype)
+        raw = np.empty((len(used), rows[1] - rows[0], self.n_cols), self.dtype)
+        done = 0
+        for run in np.split(used, np.flatnonzero(np.diff(used) != 1) + 1):
+            span = int(run[0]), int(run[-1]) + 1
+            self._read_span(raw[done : done + len(run)], span, rows)
+            done += len(run)
+        return raw
+
+    def _read_span(self, out: NDArray, frames: tuple[int, int], rows: tuple[int, int]) -> None:
+        """Read rows of neighbouring frames of the file."""
         what = f"rows {rows[0]} to {rows[1]}"
-        if self.threads > 1 and self._decodable:
-            try:
-                chunks.read_block(self._data, span, rows, raw, self.threads)
-            except OSError as error:
-                raise _unreadable(self._data, what, error) from error
-        else:
-            self._read(raw, np.s_[slice(*span), slice(*rows), :], what)
-        return raw if len(raw) == len(used) else raw[used - span[0]]
+        if self.threads == 1 or not self._decodable:
+            self._read(out, np.s_[slice(*frames), slice(*rows), :], what)
+            return
+        try:
+            chunks.read_block(self._data, frames, rows, out, self.threads)
+        except OSError as error:
+            raise _unreadable(self._data, what, error) from error
 
     def read_frames(self, indices: Sequence[int]) -> NDArray:
         """Read some frames, raw.

@@ -167,12 +167,12 @@ def _halve(image: Slices, next_image: Slices | None) -> Slices:
 
 
 def _compressors(compression: str) -> Any:
-    from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+    from zarr.codecs import BloscCodec, GzipCodec
 
     return {
         "none": None,
         "gzip": GzipCodec(level=1),
-        "zstd": ZstdCodec(level=1),
+        "zstd": BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
         "lz4": BloscCodec(cname="lz4", shuffle="shuffle"),
         "bitshuffle": BloscCodec(cname="lz4", shuffle="bitshuffle"),
     }[compression]

@@ -83,8 +83,8 @@ def check_options(options: Options) -> None:
         encoding_of(options.dtype, options.value_range)
 
 
-def fit_blocks(scan: Scan, options: Options, memory_bytes: int) -> Blocks:
-    """Choose the blocks for the memory of this machine."""
+def fit_blocks(scan: Scan, options: Options, memory_bytes: int) -> tuple[Blocks, Blocks]:
+    """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
     decode_bytes = 0
     if scan.chunks and scan.threads > 1:
         one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
@@ -97,7 +97,7 @@ def fit_blocks(scan: Scan, options: Options, memory_bytes: int) -> Blocks:
     chunk_rows = scan.chunks[1] if scan.chunks else 1
     blocks = choose_blocks(job, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
     logger.info("%s: %.3g GB of %.3g GB", blocks, job_bytes(job, blocks) / 1e9, memory_bytes / 1e9)
-    return blocks
+    return blocks, choose_blocks(job, memory_bytes, n_rows=last + 1 - first)
 
 
 def _rows(scan: Scan, options: Options) -> tuple[int, int]:

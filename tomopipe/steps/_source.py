@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,8 +46,8 @@ def open_source(
     scan: Scan,
     rows: Span,
     blocks: Blocks,
+    low_blocks: Blocks,
     *,
-    binning: int = 1,
     samples: bool = False,
     scratch: str | None = None,
 ) -> Iterator[tuple[Source, Blocks]]:
@@ -60,10 +59,8 @@ def open_source(
         An open scan.
     rows : (int, int)
         First and last detector row used, the last one excluded.
-    blocks : Blocks
-        What fits in memory.
-    binning : int
-        Block-averaging factor.
+    blocks, low_blocks : Blocks
+        What fits in memory and pays where the scan itself is read, and where a scratch file is.
     samples : bool
         Whether rows spread over the scan will be read before all others.
     scratch : str or None
@@ -78,17 +75,16 @@ def open_source(
     if n_decodes == 1 or not _scratch_pays(scan, n_rows, n_decodes, n_bytes, scratch):
         yield scan, blocks
         return
-    low = replace(blocks, height=min(blocks.height, _standard_height(blocks.lanes, binning)))
     shape = (scan.n_angles, n_rows, scan.n_cols)
     with ExitStack() as stack:
         try:
-            made = new_scratch(scratch, shape, rows[0], low.height, scan.dtype)
+            made = new_scratch(scratch, shape, rows[0], low_blocks.height, scan.dtype)
             file = stack.enter_context(made)
             _transpose(scan, rows, blocks, file)
         except OSError as error:
             place = f"{scratch_folder(scratch)} (storage.scratch)"
             raise OSError(error.errno, error.strerror or str(error), place) from error
-        yield file, low
+        yield file, low_blocks
 
 
 def count_decodes(chunks: Sequence[int] | None, n_rows: int, height: int) -> int:
@@ -156,11 +152,6 @@ class _Held:
 
     def read_rows(self, first: int, last: int) -> NDArray[Any]:
         return self._raw[:, first - self._first : last - self._first]
-
-
-def _standard_height(lanes: int, binning: int) -> int:
-    piece = lanes * binning
-    return max(piece, TALL * binning // piece * piece)
 
 
 def _scratch_pays(

@@ -144,15 +144,15 @@ def full_recon(
     with ExitStack() as stack:
         opened = stack.enter_context(open_scan(raw, flats=flats, darks=darks, partial=partial))
         opened.threads = thread_count(threads)
-        blocks = fit_blocks(opened, options, memory_bytes or _MEMORY_BYTES)
+        _ = opened.flat, opened.dark  # averaged before the blocks take their memory
+        blocks, low_blocks = fit_blocks(opened, options, memory_bytes or _MEMORY_BYTES)
         work = fit_work(opened, options, threads, blocks.lanes)
         used = (work.first_row, work.last_row)
         source, blocks = stack.enter_context(
             open_source(
-                opened, used, blocks,
-                binning=binning, samples=needs_range(options), scratch=scratch,
+                opened, used, blocks, low_blocks, samples=needs_range(options), scratch=scratch
             )
-        )  # fmt: skip
+        )
         notes |= {
             "parameters": asdict(options) | {"revision": REVISION},
             "geometry": geometry(work),
