@@ -80,7 +80,7 @@ def plan(campaign: Path) -> tuple[int, frozenset[str]]:
         text=True,
         check=False,
     )
-    assert done.returncode in (0, 1, 2), done.stderr
+    assert done.returncode in (0, 1, 2) and done.stdout, done.stderr
     jobs = json.loads(done.stdout)
     return done.returncode, frozenset(
         job["rule"] + (f":{name}" if (name := job["scan"] or _series(job)) else "")
@@ -107,9 +107,10 @@ def package_with(folder: Path, module: str, old: str, new: str) -> dict[str, str
 
 def failing(folder: Path, step: str, scan: str, statement: str) -> dict[str, str]:
     """Return the environment in which one job runs `statement` once it has started."""
-    start = "    _write(status, path)\n"
-    inject = f"    if status['step'] == {step!r} and status['key'] == {scan!r}:\n        "
-    return package_with(folder, "log.py", start, f"{start}{inject}{statement}\n")
+    start = "        try:\n            yield\n        except Exception as error:"
+    test = f"            if status['step'] == {step!r} and status['key'] == {scan!r}:"
+    injected = f"        try:\n{test}\n                {statement}\n"
+    return package_with(folder, "log.py", start, start.replace("        try:\n", injected))
 
 
 def table(campaign: Path, *rows: str) -> None:
