@@ -2,7 +2,9 @@
 
 import errno
 import json
+import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.io.encoding import Encoding
 from tomopipe.io.volume_store import MID_PLANES, Layout, Slices, Store
 
 if TYPE_CHECKING:
     import h5py
 
 _MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
+_GZIP_LEVEL = 1
+DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time
+_THREADS = 8
 
 
 @contextmanager
@@ -32,6 +38,9 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
         )
 
         def put(first: int, slices: Slices) -> None:
+            if layout.compression == "gzip" and data.chunks == (1, n_y, n_x):
+                _put_deflated(data, first, slices, layout.encoding)
+                return
             for row, image in enumerate(slices, first):
                 data[row] = layout.encoding.encode(image)
 
@@ -39,6 +48,22 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
             data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)
 
         yield Store(put, create_notes(file, layout), finish)
+
+
+def _put_deflated(data: "h5py.Dataset", first: int, slices: Slices, encoding: Encoding) -> None:
+    """Compress slices in threads, outside the lock under which HDF5 would also hold up reading."""
+
+    def deflated(image: Slices) -> bytes:
+        stored = np.ascontiguousarray(encoding.encode(image))
+        planes = stored.reshape(-1).view(np.uint8).reshape(-1, stored.itemsize).T  # shuffle
+        return zlib.compress(np.ascontiguousarray(planes).data, _GZIP_LEVEL)
+
+    n = max(1, min(_THREADS, DEFLATE_BYTES // (3 * 4 * slices[0].size)))
+    with ThreadPoolExecutor(n) as pool:
+        for start in range(0, len(slices), n):
+            chunks = pool.map(deflated, slices[start : start + n])
+            for row, chunk in enumerate(chunks, first + start):
+                data.id.write_direct_chunk((row, 0, 0), chunk)
 
 
 @contextmanager
@@ -89,7 +114,7 @@ def _filters(compression: str) -> dict[str, Any]:
     if compression == "none":
         return {}
     if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        return {"compression": "gzip", "compression_opts": _GZIP_LEVEL, "shuffle": True}
     import hdf5plugin
 
     if compression == "bitshuffle":

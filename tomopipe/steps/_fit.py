@@ -91,7 +91,7 @@ def fit_blocks(scan: Scan, options: Options, memory_bytes: int) -> tuple[Blocks,
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
     job = Job(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
-        options.output, is_full_turn(scan.theta_rad), decode_bytes,
+        options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes,
     )  # fmt: skip
     first, last = _rows(scan, options)
     chunk_rows = scan.chunks[1] if scan.chunks else 1

@@ -13,6 +13,7 @@ detector rows and s bytes per raw pixel, a job takes at most
     64 MiB       corrections, a batch of projections at a time
     256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
     768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
+    256 MiB      slices being compressed in threads (HDF5 with gzip)
 
 None of it depends on the height of the volume. (R n is the detector, not the volume: 34 MB for
 2048 x 2048.)
@@ -24,6 +25,7 @@ import math
 from dataclasses import dataclass, replace
 
 from tomopipe.io.chunks import DECODE_BYTES
+from tomopipe.io.volume_h5 import DEFLATE_BYTES
 from tomopipe.io.volume_zarr import BUFFER_BYTES
 from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
 
@@ -44,7 +46,7 @@ class Job:
         Bytes per raw pixel.
     binning : int
         Block-averaging factor.
-    output : str
+    output, compression : str
         Format of the volume.
     full_turn : bool
         Whether the angles go all the way round.
@@ -58,6 +60,7 @@ class Job:
     itemsize: int = 4
     binning: int = 1
     output: str = "h5"
+    compression: str = "none"
     full_turn: bool = True
     decode_bytes: int = DECODE_BYTES
 
@@ -91,6 +94,7 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
     raw = blocks.height * job.n_angles * job.n_cols * job.itemsize
     sinograms = 4 * blocks.lanes * job.n_angles * n_cols
     waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
+    deflating = DEFLATE_BYTES if (job.output, job.compression) == ("h5", "gzip") else 0
     return (
         BASE_BYTES
         + 8 * job.n_rows * job.n_cols
@@ -102,6 +106,7 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + CORRECT_BYTES
         + job.decode_bytes
         + waiting
+        + deflating
     )
 
 

@@ -174,7 +174,13 @@ def full_recon(
 
 
 def memory_mb(
-    n_angles: int, n_cols: int, binning: int = 1, *, n_rows: int | None = None, output: str = "h5"
+    n_angles: int,
+    n_cols: int,
+    binning: int = 1,
+    *,
+    n_rows: int | None = None,
+    output: str = "h5",
+    compression: str = "none",
 ) -> int:
     """Return the megabytes (10^6 bytes) to ask for, of which the job uses four fifths.
 
@@ -186,8 +192,15 @@ def memory_mb(
         Block-averaging factor.
     n_rows : int, optional
         Detector rows; None: as many as columns.
-    output : str
+    output, compression : str
         Format of the volume.
     """
-    job = Job(n_angles, n_rows or n_cols, n_cols, binning=binning, output=output)
+    job = Job(
+        n_angles,
+        n_rows or n_cols,
+        n_cols,
+        binning=binning,
+        output=output,
+        compression=compression,
+    )
     return math.ceil(job_bytes(job, standard_blocks(binning)) / (_USED * 1e6))

@@ -19,7 +19,12 @@ def pixel_size_of_volumes():
 def memory_mb(wildcards, attempt):
     n_angles, n_rows, n_cols = shape_of(wildcards)
     return attempt * full_recon_step.memory_mb(
-        n_angles, n_cols, FULL.binning, n_rows=n_rows, output=FULL.output
+        n_angles,
+        n_cols,
+        FULL.binning,
+        n_rows=n_rows,
+        output=FULL.output,
+        compression=FULL.compression,
     )
 
 
