@@ -144,6 +144,15 @@ def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
     np.testing.assert_allclose(_volume(truth, "small.h5"), whole, atol=1e-7)
 
 
+@pytest.mark.parametrize("binning", [1, 2])
+def test_corrections_in_batches_do_not_change_a_bit(tmp_path, monkeypatch, binning):
+    truth = _scan(tmp_path, n_angles=61)
+    whole = _volume(truth, binning=binning)
+    for n_bytes in (1, 16 * 5 * 6 * 128):  # one projection at a time, five at a time
+        monkeypatch.setattr(_stream, "CORRECT_BYTES", n_bytes)
+        np.testing.assert_array_equal(_volume(truth, "batches.h5", binning=binning), whole)
+
+
 @pytest.mark.parametrize("chunks", [(1, 37, 64), (4, 20, 64)], ids=["projections", "odd blocks"])
 @pytest.mark.parametrize("options", [{}, {"rows": [3, 30]}, {"binning": 2}], ids=str)
 def test_a_scratch_file_does_not_change_a_bit(tmp_path, monkeypatch, chunks, options, caplog):
