@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# As in a job of the workflow: the workers of pytest-xdist share the cores already.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def _has_slurm() -> bool:
     # only where somebody said that jobs may be submitted: a login node has sinfo too

@@ -1,8 +1,8 @@
 import h5py
 import numpy as np
 import pytest
-from phantoms import write_scan
 
+from tests.phantoms import write_scan
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan, open_scan
 from tomopipe.prep.collect import collect_rows, opposed_pairs, row_numbers, spread_rows

@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from phantoms import sphere, write_scan
 
+from tests.phantoms import sphere, write_scan
 from tomopipe.errors import ScanError
 from tomopipe.io import tiff
 from tomopipe.io.rows import read_rows

@@ -18,8 +18,10 @@ rule export_stack:
         "logs/export_stack/{scan}.log",
     group:
         "stack"
+    threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        # blocks of 256 MiB, twice, and the interpreter
+        mem_mb=lambda wildcards, attempt: 900 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         raw=raw_signature,
