@@ -12,6 +12,8 @@ from tests.phantoms import sphere, write_scan
 from tomopipe.errors import ScanError
 from tomopipe.io import tiff
 from tomopipe.io.rows import read_rows
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
 from tomopipe.steps import try_recon as step
 from tomopipe.steps.try_recon import candidates, try_recon
 
@@ -244,16 +246,17 @@ def test_an_error_of_the_scan_is_a_result(tmp_path, caplog, spoil, options, reas
 
 def test_an_error_of_the_sweep_is_a_result(tmp_path, monkeypatch):
     _scan(tmp_path)
-    real = step.sweep
+    real = step.sweep_batches
     calls = []
 
-    def sweep(*args, **options):
-        calls.append(args)
-        if len(calls) == 3:  # the first is for the window, the second the first half of the stack
-            raise RuntimeError("no such\nluck")
-        return real(*args, **options)
+    def batches(*args, **options):
+        for batch in real(*args, **options):
+            calls.append(batch)
+            if len(calls) == 3:  # the first is for the window, the second begins the stack
+                raise RuntimeError("no such\nluck")
+            yield batch
 
-    monkeypatch.setattr(step, "sweep", sweep)
+    monkeypatch.setattr(step, "sweep_batches", batches)
     result, _, try_json, rows_h5 = _try(tmp_path, width_px=8)
     assert result == {"failed": "RuntimeError: no such luck"}
     assert read_rows(rows_h5).failed == "RuntimeError: no such luck"
@@ -276,7 +279,7 @@ def test_a_lack_of_memory_is_raised(tmp_path, monkeypatch):
         raise MemoryError
 
     _scan(tmp_path)
-    monkeypatch.setattr(step, "sweep", too_much)
+    monkeypatch.setattr(step, "sweep_batches", too_much)
     with pytest.raises(MemoryError):
         _try(tmp_path)
 
@@ -299,3 +302,17 @@ def test_little_memory_gives_the_same_stack(tmp_path):
     again, _ = tiff.read_try_stack(try_tif)
     # One grey level for rounding.
     assert np.abs(images.astype(int) - again).max() <= 1
+
+
+def test_pages_are_those_of_the_full_reconstruction(tmp_path):
+    _scan(tmp_path)
+    result, _, _, rows_h5 = _try(tmp_path, width_px=5, center_px=61, format="tiff")
+    rows = read_rows(rows_h5)
+    cor_px = np.array(result["cor_px"])
+    sinograms = np.repeat(rows.sinograms[:1], len(cor_px), axis=0)
+    expected = reconstruct(sinograms, make_plan(rows.theta_rad, 128), cor_px)
+    found = [tifffile.imread(path) for path in tiff.try_slice_paths(rows_h5.parent)]
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
+    pages = _to_values(tiff.read_try_stack(rows_h5.with_name("try.tif"))[0], result["window"])
+    low, high = result["window"]
+    np.testing.assert_allclose(pages, expected.clip(low, high), atol=(high - low) / 65535)

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from tomopipe.io.exchange import open_scan
 from tomopipe.io.rows import Rows, failed_rows, write_rows
 from tomopipe.prep.collect import collect_rows, row_numbers
 from tomopipe.recon.array import array_module, to_numpy
-from tomopipe.recon.blocks import LANES, peak_bytes
+from tomopipe.recon.blocks import LANES, sweep_bytes
 from tomopipe.recon.filters import FILTERS
-from tomopipe.recon.plan import make_plan
-from tomopipe.recon.sweep import sweep
+from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.recon.sweep import sweep_batches
 
 REVISION = 1
 
@@ -58,8 +58,8 @@ class Sweep:
     ----------
     sinogram : ndarray of float32, shape (n_angles, n_cols // binning)
         Averaged over `binning` columns.
-    theta_rad : ndarray of float64, shape (n_angles,)
-        Angles.
+    plan : Plan
+        For its angles and columns.
     cor_px : ndarray of float64, shape (n_cor,)
         Candidates, unbinned detector pixels, ascending.
     binning : int
@@ -67,7 +67,7 @@ class Sweep:
     """
 
     sinogram: NDArray[np.float32]
-    theta_rad: NDArray[np.float64]
+    plan: Plan
     cor_px: NDArray[np.float64]
     binning: int
 
@@ -154,7 +154,7 @@ def try_recon(
         cor_px = candidates(
             rows.sinograms.shape[2], center_px=center_px, width_px=width_px, step_px=step_px
         )
-        shown = _sweep_of(rows, 0, cor_px, max_size_px)
+        shown = _sweep_of(rows, 0, cor_px, max_size_px, options)
         window = _window(shown, options)
     except MemoryError:
         raise
@@ -223,7 +223,11 @@ def _check(options: Options) -> None:
 
 
 def _sweep_of(
-    rows: Rows, index: int, cor_px: NDArray[np.float64], max_size_px: int | None
+    rows: Rows,
+    index: int,
+    cor_px: NDArray[np.float64],
+    max_size_px: int | None,
+    options: Options,
 ) -> Sweep:
     """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`."""
     sinogram = rows.sinograms[index]
@@ -231,32 +235,29 @@ def _sweep_of(
     binning = 1 if max_size_px is None else -(-n_cols // max_size_px)
     whole = sinogram[:, : n_cols // binning * binning]
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
-    return Sweep(binned, rows.theta_rad, cor_px, binning)
+    lanes = LANES
+    while lanes > 4 and sweep_bytes(len(binned), binned.shape[1], lanes) > options.memory_bytes:
+        lanes //= 2
+    xp = array_module(options.device)
+    plan = make_plan(rows.theta_rad, binned.shape[1], filter=options.filter, xp=xp, lanes=lanes)
+    return Sweep(binned, plan, cor_px, binning)
 
 
 def _slices(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
     """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
-    xp = array_module(options.device)
-    n_angles, n_cols = job.sinogram.shape
-    lanes = LANES
-    while lanes > 4 and peak_bytes(n_angles, n_cols, lanes, 4) > options.memory_bytes:
-        lanes //= 2
-    plan = make_plan(job.theta_rad, n_cols, filter=options.filter, xp=xp, lanes=lanes)
-    sinogram = xp.asarray(job.sinogram)
+    sinogram = job.plan.xp.asarray(job.sinogram)
     cor_px = bin_cor(job.cor_px, binning=job.binning)
-    for first in range(0, len(cor_px), lanes):
-        some = cor_px[first : first + lanes]
-        images = to_numpy(sweep(sinogram, plan, some, threads=options.threads))
-        logger.info("%d of %d slices", first + len(some), len(cor_px))
+    for some, images in sweep_batches(sinogram, job.plan, cor_px, threads=options.threads):
+        logger.info("%d of %d slices", some.stop, len(cor_px))
         # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
-        yield from images / np.float32(job.binning)
+        yield from to_numpy(images) / np.float32(job.binning)
 
 
 def _window(job: Sweep, options: Options) -> tuple[float, float]:
     """Choose the grey window of the whole sweep from a few CORs spread over it."""
     n_cor = len(job.cor_px)
     chosen = np.unique(np.linspace(0, n_cor - 1, min(n_cor, _N_WINDOW)).round().astype(int))
-    few = Sweep(job.sinogram, job.theta_rad, job.cor_px[chosen], job.binning)
+    few = replace(job, cor_px=job.cor_px[chosen])
     size = job.sinogram.shape[1]
     y, x = np.ogrid[:size, :size]
     circle = np.hypot(x - (size - 1) / 2, y - (size - 1) / 2) <= size / 2
@@ -288,7 +289,7 @@ def _write_slices(
     if options.format != "tiff":
         return
     for index, row in enumerate(rows.row_index[:n_asked].tolist()):
-        job = _sweep_of(rows, index, cor_px, None)
+        job = _sweep_of(rows, index, cor_px, None, options)
         for value_px, image in zip(cor_px.tolist(), _slices(job, options), strict=True):
             tiff.write_slice(image, folder / tiff.try_slice_name(row, value_px))
 
