@@ -98,7 +98,7 @@ def test_less_than_half_a_turn_keeps_position(n_cols, cor_px, last_deg):
     for x, y, radius in [(0.12, -0.16, 0.05), (-0.2, 0.08, 0.03)]:
         image = one(project(n_cols, theta_rad, cor_px, [(x, y, radius, 1)]), theta_rad, cor_px)
         true_px = np.array([x, y]) * n_cols
-        found_px = peak_px(image, true_px + [1.3, -0.8], 0.7 * radius * n_cols)
+        found_px = peak_px(image, true_px + np.array([1.3, -0.8]), 0.7 * radius * n_cols)
         np.testing.assert_allclose(found_px, true_px, atol=0.02)
 
 
