@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.find.evidence import Evidence, Finder
+from tomopipe.find.mass import find_mass
 from tomopipe.find.pairs import find_pairs
 from tomopipe.find.wedge import find_wedge
 
@@ -17,6 +18,7 @@ __all__ = ["METHODS", "Decision", "Evidence", "Finder", "choose"]
 METHODS: dict[str, Finder] = {
     "pairs": find_pairs,
     "wedge": find_wedge,
+    "mass": find_mass,
 }
 """Finders by the name that the config uses."""
 

@@ -16,9 +16,9 @@ from tomopipe.io.atomic import remove_stale, write_json, write_text
 from tomopipe.io.rows import Rows, read_rows
 
 if TYPE_CHECKING:
-    from tomopipe.find.evidence import Evidence
+    from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 1  # bump when results change
+REVISION = 2  # bump when results change
 
 logger = logging.getLogger(__name__)
 
@@ -127,13 +127,19 @@ def _predict(
     )
 
 
+def finder(name: str) -> "Finder":
+    """Return the finder of a name in `tomopipe.find.METHODS`."""
+    from tomopipe.find import METHODS
+
+    return METHODS[name]
+
+
 def _ask(name: str, rows: Rows, candidates_px: NDArray[np.float64]) -> "Evidence":
     """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
-    from tomopipe.find import METHODS
     from tomopipe.find.evidence import nothing
 
     try:
-        evidence = METHODS[name](rows, candidates_px)
+        evidence = finder(name)(rows, candidates_px)
     except MemoryError:
         raise
     except Exception as error:

@@ -1,0 +1,123 @@
+"""The centre of mass: exact for whole objects at any angles, silent about all others."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from phantoms import make_phantom
+
+from tomopipe.find.mass import air_level, find_mass
+
+
+def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, n_kept=3):
+    rows = rows_of(projections, theta_deg, n_kept=n_kept, pairs=False)
+    return find_mass(rows, grid(projections.shape[2], width_px))
+
+
+def assert_found(evidence, cor_px, tolerance_px):
+    assert evidence.verdict == "resolved"
+    assert evidence.confidence >= 0.5
+    assert evidence.best_cor_px == pytest.approx(cor_px, abs=tolerance_px)
+
+
+@pytest.mark.parametrize(
+    "theta_deg",
+    [
+        HALF_TURN_DEG,
+        np.linspace(20, 160, 141),
+        np.linspace(0, 360, 361),
+        -37.0 - np.linspace(0, 100, 101),
+        np.random.default_rng(0).permutation(HALF_TURN_DEG) + 200,
+        np.linspace(0, 180, 19),
+    ],
+    ids=["180", "wedge of 140", "360", "wedge of 100, descending", "shuffled", "19 angles"],
+)
+@pytest.mark.parametrize("n_cols", [160, 161])
+def test_a_whole_object_at_any_angles_to_a_twentieth_of_a_pixel(theta_deg, n_cols):
+    cor_px = (n_cols - 1) / 2 + 7.3
+    assert_found(find(scan(cor_px, n_cols=n_cols, theta_deg=theta_deg), theta_deg), cor_px, 0.05)
+
+
+@pytest.mark.parametrize("phantom", ["rock", "foam", "capillary"])
+def test_with_photon_noise_to_a_quarter_pixel(phantom):
+    assert_found(find(scan(83.37, phantom=phantom, counts=5000, seed=1)), 83.37, 0.25)
+
+
+def test_zingers_do_not_move_it():
+    rng = np.random.default_rng(3)
+    noisy = scan(83.37, counts=20000)
+    hot = rng.random(noisy.shape) < 5e-4
+    noisy[hot] -= rng.uniform(0.5, 2, hot.sum()).astype(np.float32)
+    assert_found(find(noisy), 83.37, 0.25)
+
+
+def test_an_old_flat_field_does_not_move_it():
+    slope = np.linspace(0.02, -0.03, 160, dtype=np.float32)
+    assert_found(find(scan(83.37) + slope), 83.37, 0.1)
+
+
+@pytest.mark.parametrize("size", [1.05, 1.2, 1.4, 2.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_truncated_object_gives_no_answer(size, seed):
+    wide = make_phantom("rock", round(size * 160 / 0.8), 8, seed)
+    found = find(scan(80.4, phantom=wide, counts=20000, seed=seed))
+    assert (found.verdict, found.best_cor_px) == ("flat", None)
+    assert "field of view" in found.reason
+
+
+@pytest.mark.parametrize("off_px", [-40.0, 32.0])
+def test_an_object_that_leaves_the_field_for_some_angles_gives_no_answer(off_px):
+    assert find(scan(79.5 + off_px, counts=20000), width_px=60).verdict == "flat"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drifting_background_gives_no_answer(seed):
+    walk = np.cumsum(np.random.default_rng(seed).normal(size=181)) * 0.02
+    drift = walk[:, None, None] * np.linspace(0.2, 1, 160)
+    assert find((scan(83.3) + drift).astype(np.float32)).verdict == "flat"
+
+
+def test_half_acquisition_gives_no_answer():
+    theta_deg = np.linspace(0, 360, 181)
+    assert find(scan(130.0, theta_deg=theta_deg), theta_deg, width_px=79).verdict == "flat"
+
+
+def test_dirt_behind_the_sample_shows_beside_it():
+    """Dirt moves the centre of mass by a fixed amount; where there is air, it can be seen."""
+    rng = np.random.default_rng(0)
+    place, depth = rng.uniform(0, 160, 20)[:, None], 0.2 * rng.normal(size=20)[:, None]
+    dirt = np.sum(depth * np.exp(-(((np.arange(160) - place) / 3) ** 2)), axis=0)
+    small = make_phantom("rock", 80, 1, 0)
+    dirty = find((scan(83.3, n_rows=1, phantom=small) + dirt).astype(np.float32), n_kept=1)
+    assert dirty.confidence < 0.5
+
+
+def test_an_answer_outside_the_candidates_is_an_edge():
+    found = find(scan(87.0), width_px=4)
+    assert (found.verdict, found.confidence) == ("edge", 0.0)
+    assert found.best_cor_px == pytest.approx(87.0, abs=0.05)
+
+
+def test_too_few_angles_or_too_short_an_arc_gives_no_answer():
+    for theta_deg in (np.linspace(0, 180, 7), np.linspace(0, 60, 61)):
+        assert find(scan(80, theta_deg=theta_deg), theta_deg).verdict == "flat"
+
+
+def test_transmission_is_no_mass():
+    rows = replace(rows_of(np.exp(-scan(80)), HALF_TURN_DEG), minus_log=False)
+    assert find_mass(rows, grid(160)).verdict == "flat"
+
+
+def test_made_up_angles_cost_confidence():
+    rows = rows_of(scan(83.3), HALF_TURN_DEG)
+    sure = find_mass(rows, grid(160)).confidence
+    assert find_mass(replace(rows, theta_missing=True), grid(160)).confidence < sure
+
+
+def test_the_margins_are_air_or_they_are_not():
+    sinogram = np.zeros((60, 100), np.float32)
+    sinogram[:, 30:60] = 1
+    assert air_level(sinogram + 0.01) == pytest.approx((0.01, 0.01), abs=1e-6)
+    sinogram[20:40, 98] = 1
+    assert air_level(sinogram) is None

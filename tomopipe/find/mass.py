@@ -1,0 +1,187 @@
+"""Centre of mass: that of each projection swings about the rotation axis like a point.
+
+For an object that never leaves the field of view, m(t) = sum(u p) / sum(p) is exactly
+cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than half a turn. Whatever
+leaves the field, and a background that drifts, make it useless; the gates find them: both margins
+of the detector see air at all angles, and the row sums stay what they are.
+
+References
+----------
+.. [1] S. G. Azevedo et al., "Calculation of the rotational centers in computed tomography
+   sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tomopipe.find.angles import turn_of
+from tomopipe.find.clean import remove_stripes, remove_zingers, shows_sample
+from tomopipe.find.evidence import (
+    AMBIGUOUS_BELOW,
+    DOUBT_BELOW,
+    MIN_ANGLES,
+    NO_SAMPLE,
+    Evidence,
+    nothing,
+    ramp,
+)
+from tomopipe.io.rows import Rows
+
+METHOD = "mass"
+_MAX_SUM_SPREAD = 0.02  # std/mean of the row sums, over which something left the field
+_MAX_MARGIN = 0.05  # of the height of the object, over which a margin holds more than air
+_MIN_SPAN_RAD = np.deg2rad(90)
+
+
+def find_mass(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+    """Find the COR from the centres of mass of the rows, where both margins see only air.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px. The method needs none; an answer outside of it is "edge".
+
+    Returns
+    -------
+    Evidence
+        Score: minus the square of the distance from the estimate in units of its uncertainty.
+    """
+    n_angles = len(rows.theta_rad)
+    if n_angles < MIN_ANGLES:
+        return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
+    turn = turn_of(rows.theta_rad)
+    if turn.span_rad < _MIN_SPAN_RAD:
+        reason = f"{np.rad2deg(turn.span_rad):.0f} degrees are too little of a turn"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    if not rows.minus_log:
+        return nothing(METHOD, "flat", "the data are not line integrals", candidates_px)
+    sinograms = [
+        remove_zingers(np.nan_to_num(sinogram[turn.order], nan=0.0, posinf=0.0, neginf=0.0))
+        for sinogram in rows.sinograms
+    ]
+    if not shows_sample([remove_stripes(sinogram) for sinogram in sinograms]):
+        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
+    fits = [fit for s in sinograms if (fit := _fit(s, turn.theta_rad)) is not None]
+    if 2 * len(fits) <= len(sinograms):
+        reason = "the sample leaves the field of view, or the background drifts"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    place_px, error_px = np.array(fits).T
+    best_px = float(np.median(place_px))
+    # Rows share their systematic errors: they check each other, they do not average.
+    scatter_px = 1.4826 * float(np.median(np.abs(place_px - best_px)))
+    return _judge(best_px, float(np.hypot(np.median(error_px), scatter_px)), rows, candidates_px)
+
+
+def _judge(
+    best_px: float, sigma_px: float, rows: Rows, candidates_px: NDArray[np.float64]
+) -> Evidence:
+    """Turn an estimate and its uncertainty into evidence."""
+    score = -(((candidates_px - best_px) / max(sigma_px, 0.1)) ** 2)
+    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
+    if not low <= best_px <= high:
+        reason = (
+            f"the centre of mass, {best_px:.1f} px, is not inside the candidates "
+            f"{low:g} to {high:g}: widen try_recon.width_px or move center_px"
+        )
+        return Evidence(METHOD, best_px, 0.0, "edge", reason, candidates_px, score)
+    confidence = 0.85 * ramp(sigma_px, 0.8, 0.2) * (0.8 if rows.theta_missing else 1.0)
+    reason = "" if confidence >= DOUBT_BELOW else f"uncertain by {sigma_px:.2f} px"
+    verdict = "ambiguous" if confidence < AMBIGUOUS_BELOW else "resolved"
+    return Evidence(METHOD, best_px, confidence, verdict, reason, candidates_px, score)
+
+
+def air_level(sinogram: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Level of the air in the left and the right margin, if both see no object at any angle.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals, 0 in air; angles in order.
+
+    Returns
+    -------
+    tuple of float, or None
+        None where a margin, averaged over its width and some angles, ever holds more than 5 % of
+        the object's height.
+    """
+    n_cols = sinogram.shape[1]
+    width = max(4, round(0.02 * n_cols))
+    if n_cols < 4 * width:
+        return None
+    some = sinogram[:: max(1, len(sinogram) // 64)]
+    height = float(np.percentile(some, 98) - np.percentile(some, 2))
+    margins = np.stack([sinogram[:, :width].mean(axis=1), sinogram[:, -width:].mean(axis=1)])
+    smooth = ndimage.gaussian_filter1d(margins.astype(np.float64), 2.0, axis=1, mode="nearest")
+    if np.abs(smooth).max() > _MAX_MARGIN * height:
+        return None
+    return float(np.median(margins[0])), float(np.median(margins[1]))
+
+
+def _fit(
+    sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """COR and its uncertainty from one sinogram; None if it fails a gate."""
+    levels = air_level(sinogram)
+    if levels is None:
+        return None
+    n_cols = sinogram.shape[1]
+    column = np.arange(n_cols) - (n_cols - 1) / 2
+    # A level that stays, as of an old flat field; what drifts is for the gate of the sums.
+    level = sinogram.astype(np.float64) - np.linspace(*levels, n_cols)
+    mass = level.sum(axis=1)
+    spread = mass.std() / mass.mean() if mass.mean() > 0 else np.inf
+    if spread > _MAX_SUM_SPREAD:
+        return None
+    fitted = _fit_swing(level @ column / mass, theta_rad)
+    if fitted is None:
+        return None
+    off_px, error_px = fitted
+    # A background that makes the sums vary pulls towards the middle by as much.
+    pull_px = spread * abs(off_px)
+    stripe = level.mean(axis=0) - (remove_stripes(sinogram) - np.linspace(*levels, n_cols)).mean(0)
+    stripe_px = abs(float(stripe @ (column - off_px))) / mass.mean()
+    outside_px = _static_pull(level, off_px) / mass.mean()
+    error_px = float(np.sqrt(error_px**2 + pull_px**2 + stripe_px**2 + outside_px**2))
+    return off_px + (n_cols - 1) / 2, error_px
+
+
+def _static_pull(level: NDArray[np.float64], off_px: float) -> float:
+    """First moment, about the estimate, of what stays on the detector where the sample never is.
+
+    What the flat field left behind there is likely to be behind the sample as well; the moment is
+    scaled to all columns by the root of their number.
+    """
+    n_cols = level.shape[1]
+    column = np.arange(n_cols) - (n_cols - 1) / 2 - off_px
+    smooth = ndimage.uniform_filter(level, (min(5, len(level)), 5), mode="nearest")
+    height = float(np.percentile(smooth, 98))
+    air = smooth.max(axis=0) < 0.15 * height
+    if air.sum() < 4:
+        return 0.0
+    moment = np.median(level[:, air], axis=0) * column[air]
+    return float(np.sqrt(np.sum(moment**2) * n_cols / air.sum()))
+
+
+def _fit_swing(
+    centre_px: NDArray[np.float64], theta_rad: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """Constant of c + a cos t + b sin t and its uncertainty, robustly.
+
+    The uncertainty is that of residuals as correlated as neighbouring angles of a sinogram are: an
+    eighth of the angles count.
+    """
+    design = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
+    keep = np.ones(len(theta_rad), dtype=bool)
+    for _ in range(3):
+        solution = np.linalg.lstsq(design[keep], centre_px[keep])[0]
+        residual = centre_px - design @ solution
+        sigma = 1.4826 * np.median(np.abs(residual[keep]))
+        keep = np.abs(residual) <= max(4.0 * sigma, 1e-6)
+        if keep.sum() < MIN_ANGLES:
+            return None
+    covariance = np.linalg.pinv(design[keep].T @ design[keep])
+    rms_px = float(np.sqrt(np.mean(residual[keep] ** 2)))
+    return float(solution[0]), rms_px * float(np.sqrt(8.0 * covariance[0, 0]))
