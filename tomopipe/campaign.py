@@ -30,6 +30,8 @@ CHECKSUM_LIMIT_BYTES = 1_000_000
 # Room for the longest ending of ours (255 bytes is the limit of a file name).
 MAX_NAME_BYTES = 230
 
+VOLUME_ENDINGS = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
+
 InventoryRows = Mapping[str, Mapping[str, str]]
 
 
@@ -102,6 +104,14 @@ class Campaign:
     def result(self, *parts: str) -> str:
         """Return the path of a result, relative to the campaign folder."""
         return "/".join((self.config.campaign.results.rstrip("/"), *parts))
+
+    def volume(self, scan: str) -> str:
+        """Return the path of a scan's volume, relative to the campaign folder."""
+        return self.result(scan + VOLUME_ENDINGS[self.config.full_recon.output])
+
+    def stack(self, scan: str) -> str:
+        """Return the path of a scan's stack for RELION, relative to the campaign folder."""
+        return self.result("relion", "stacks", f"{scan}.mrcs")
 
     def raw_signature(self, scan: str) -> str:
         """Describe the raw file's content as far as the file system tells.

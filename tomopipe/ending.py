@@ -56,15 +56,13 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
     return False
 
 
-def scans_without_volume(campaign: Campaign, volume: str) -> list[str]:
+def scans_without_volume(campaign: Campaign) -> list[str]:
     """Name the scans that are in and have no volume although nothing left them out.
 
     Parameters
     ----------
     campaign : Campaign
         As read when the run began.
-    volume : str
-        Path of a volume relative to the campaign folder, with `{scan}` in it.
     """
     try:
         inventory = read_inventory(campaign.results / "inventory.tsv")
@@ -76,7 +74,7 @@ def scans_without_volume(campaign: Campaign, volume: str) -> list[str]:
         scan
         for scan in campaign.scans_in(inventory)
         if not (left_out and scan not in resolved)
-        and not (campaign.directory / volume.replace("{scan}", scan)).exists()
+        and not (campaign.directory / campaign.volume(scan)).exists()
     ]
 
 

@@ -7,9 +7,11 @@ Snakemake for the jobs of a run in which the checkpoints have already written th
 """
 
 import json
+import math
 import re
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -296,8 +298,8 @@ def _bytes(campaign: Campaign, planned: list[PlannedJob], rows: InventoryRows) -
     return total
 
 
-def output_bytes(campaign: Campaign, rule: str, row: Any) -> int:
-    """Estimate the size of a scan's volume or stack (bytes), float32.
+def output_bytes(campaign: Campaign, rule: str, row: Mapping[str, str]) -> int:
+    """Estimate the size of a scan's volume or stack (bytes), uncompressed.
 
     Parameters
     ----------
@@ -311,13 +313,25 @@ def output_bytes(campaign: Campaign, rule: str, row: Any) -> int:
     n_angles, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
     if rule == "full_recon":
         full = campaign.config.full_recon
-        height = n_rows if full.rows == "all" else full.rows[1] - full.rows[0] + 1
-        return 4 * (height // full.binning) * (n_cols // full.binning) ** 2
+        sizes = (
+            _extent(full.rows, n_rows),
+            _extent(full.crop_y, n_cols),
+            _extent(full.crop_x, n_cols),
+        )
+        return _ITEM_BYTES[full.dtype] * math.prod(max(1, n // full.binning) for n in sizes)
     star = campaign.config.export_star
-    height = n_rows if star.rows == "all" else star.rows[1] - star.rows[0] + 1
     tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
-    plain = 4 * tilts * height * n_cols
-    return min(plain, int(star.max_stack_gb * 1e9)) if star.binning == "auto" else plain
+    plain = 4 * tilts * _extent(star.rows, n_rows) * n_cols
+    if star.binning == "auto":
+        return min(plain, int(star.max_stack_gb * 1e9))
+    return plain // star.binning**2
+
+
+_ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "uint8": 1}
+
+
+def _extent(span: str | list[int], n: int) -> int:
+    return n if isinstance(span, str) else span[1] - span[0] + 1
 
 
 def as_records(plan: Plan) -> list[dict[str, Any]]:

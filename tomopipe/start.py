@@ -164,22 +164,28 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
 
 
 def _check_disk(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    rules = ["full_recon"] + (["export_stack"] if campaign.config.export_star.enabled else [])
     scans = campaign.scans_in(rows)
-    needed = sum(output_bytes(campaign, rule, rows[scan]) for scan in scans for rule in rules)
+    outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
+    if campaign.config.export_star.enabled:
+        outputs += [("export_stack", scan, campaign.stack(scan)) for scan in scans]
+    needed = sum(
+        output_bytes(campaign, rule, rows[scan])
+        for rule, scan, path in outputs
+        if not (campaign.directory / path).exists()
+    )
     existing = campaign.results
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     findings.notes.append(
-        f"{len(scans)} scans in; volumes and stacks take about {needed / 1e9:.2f} GB, "
-        f"{free / 1e9:.2f} GB are free in {existing}"
+        f"{len(scans)} scans in; volumes and stacks still to make take about {needed / 1e9:.2f} "
+        f"GB, {free / 1e9:.2f} GB are free in {existing}"
     )
-    made = sum(path.stat().st_size for path in campaign.results.glob("*_rec.h5"))
-    if needed - made > free:
+    if needed > free:
         findings.errors.append(
             f"{existing}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free. Free some, or "
-            "set full_recon.binning, full_recon.rows or export_star.max_stack_gb"
+            "set full_recon.binning, full_recon.dtype, full_recon.rows or "
+            "export_star.max_stack_gb"
         )
 
 

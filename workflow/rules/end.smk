@@ -7,7 +7,7 @@ def default_target():
 
 
 onsuccess:
-    missing = scans_without_volume(CAMPAIGN, VOLUME) if default_target() else []
+    missing = scans_without_volume(CAMPAIGN) if default_target() else []
     if missing:
         print(
             f"tomopipe: no volume of {', '.join(missing)}; see {REPORT}",

@@ -1,6 +1,6 @@
 from tomopipe.steps import export_stack as export_stack_step
 
-STACK = CAMPAIGN.result("relion", "stacks", "{scan}.mrcs")
+STACK = CAMPAIGN.stack("{scan}")
 STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")
 # what changes a stack; `hand` only changes the star file
 STACK_OPTIONS = CAMPAIGN.config.export_star.model_dump(exclude={"enabled", "hand"})

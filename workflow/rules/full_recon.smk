@@ -1,12 +1,11 @@
 from tomopipe.steps import full_recon as full_recon_step
 
 FULL = CAMPAIGN.config.full_recon
-SUFFIX = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
-VOLUME = CAMPAIGN.result("{scan}" + SUFFIX[FULL.output])
+VOLUME = CAMPAIGN.volume("{scan}")
 
 
 def volumes(wildcards):
-    return [VOLUME.format(scan=scan) for scan in resolved()]
+    return [CAMPAIGN.volume(scan) for scan in resolved()]
 
 
 def pixel_size_of_volumes():

@@ -1,0 +1,70 @@
+"""What happens after the last job: who ended the run, records, report, missing volumes."""
+
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign import load_campaign
+from tomopipe.ending import after_failure, ended_by_hand, scans_without_volume
+from tomopipe.io.atomic import write_json
+from tomopipe.plan import foresee_inventory
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    for name in ("a_1", "a_2"):
+        write_scan(tmp_path / "raw" / f"{name}.h5", n_rows=1, n_cols=64, n_angles=31)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "results").mkdir()
+    foresee_inventory(load_campaign(tmp_path), tmp_path / "results")
+    status = {"state": "running", "start": 100.0, "host": "node1"}
+    write_json(status, tmp_path / "logs" / "status" / "try_recon" / "a_1.json")
+    return tmp_path
+
+
+def log(folder, text):
+    path = folder / "snakemake.log"
+    path.write_text(text)
+    return [str(path)]
+
+
+def test_killed_job_is_recorded_and_reported(campaign, capsys):
+    after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
+    assert (campaign / "results" / "failed" / "try_recon" / "a_1.json").exists()
+    assert "a_1" in (campaign / "results" / "report" / "index.html").read_text()
+    assert "tomopipe retry a_1" in capsys.readouterr().err
+    assert list(load_campaign(campaign).failures) == ["a_1"]
+
+
+@pytest.mark.parametrize(
+    "words", ["Terminating processes on user request", "Will exit after finishing currently"]
+)
+def test_run_ended_by_hand_blames_nobody(campaign, words):
+    logs = log(campaign, f"...\n{words}, ...\n")
+    assert ended_by_hand(logs)
+    after_failure(load_campaign(campaign), logs, since=50.0)
+    assert not (campaign / "results" / "failed").exists()
+
+
+def test_log_that_cannot_be_read_is_no_hand(tmp_path):
+    assert not ended_by_hand([str(tmp_path / "absent.log")])
+
+
+def test_report_that_fails_does_not_hide_the_record(campaign, monkeypatch, capsys):
+    def broken(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("tomopipe.ending.report_campaign", broken)
+    after_failure(load_campaign(campaign), [], since=50.0)
+    assert (campaign / "results" / "failed" / "try_recon" / "a_1.json").exists()
+    assert "disk full" in capsys.readouterr().err
+
+
+def test_scans_without_volume(campaign):
+    write_json({"a_1": {"cor_px": 31.5, "source": "auto"}}, campaign / "results" / "cor.json")
+    (campaign / "results" / "a_1_rec.h5").write_bytes(b"x")
+    assert scans_without_volume(load_campaign(campaign)) == ["a_2"]
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write("resolve_cor: {on_missing: skip}\n")
+    assert scans_without_volume(load_campaign(campaign)) == []
+    (campaign / "results" / "a_1_rec.h5").unlink()
+    assert scans_without_volume(load_campaign(campaign)) == ["a_1"]

@@ -1,0 +1,130 @@
+"""What `plan` and `check` say without a run; that plan equals runs is tested on real ones."""
+
+import json
+
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign import load_campaign
+from tomopipe.plan import (
+    Plan,
+    PlannedJob,
+    foresee_inventory,
+    output_bytes,
+    run_times,
+    short_reason,
+    standing_failures,
+)
+from tomopipe.start import examine
+
+JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31)
+    write_scan(tmp_path / "raw" / "a_2.h5", n_rows=4, n_cols=64, n_angles=31, n_frames=9)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    return tmp_path
+
+
+def rows_of(folder):
+    return foresee_inventory(load_campaign(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "failures", "blocked", "status"),
+    [((), (), "", 0), ((JOB,), (), "", 2), ((JOB,), ("x",), "", 1), ((JOB,), (), "no COR", 1)],
+)
+def test_exit_status(jobs, failures, blocked, status):
+    assert Plan(jobs, failures, blocked).exit_status == status
+
+
+@pytest.mark.parametrize(
+    ("options", "n_bytes"),
+    [
+        ("", 4 * 4 * 64 * 64),
+        ("full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
+        ("full_recon: {binning: 2, dtype: float16}", 2 * 2 * 32 * 32),
+        ("full_recon: {crop_x: [0, 9], crop_y: [0, 19]}", 4 * 4 * 10 * 20),
+    ],
+)
+def test_size_of_a_volume(campaign, options, n_bytes):
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write(options + "\n")
+    assert output_bytes(load_campaign(campaign), "full_recon", rows_of(campaign)["a_1"]) == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "n_bytes"),
+    [
+        ("", 4 * 31 * 4 * 64),
+        ("export_star: {binning: 2, max_tilts: 10}", 10 * 4 * 64),
+        ("export_star: {max_stack_gb: 0.00001}", 10000),
+    ],
+)
+def test_size_of_a_stack(campaign, options, n_bytes):
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write(options + "\n")
+    found = load_campaign(campaign)
+    assert output_bytes(found, "export_stack", rows_of(campaign)["a_1"]) == n_bytes
+
+
+def test_median_of_the_jobs_that_ended(tmp_path):
+    for key, seconds, state in [("a", 2, "done"), ("b", 4, "done"), ("c", 90, "failed")]:
+        path = tmp_path / "try_recon" / f"{key}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"state": state, "start": 10.0, "end": 10.0 + seconds}))
+    assert run_times(tmp_path) == {"try_recon": 3.0}
+
+
+def test_reason_leaves_out_whole_tables():
+    reason = "Params have changed since last execution: before: '[...]' now: '[...]'"
+    assert short_reason(reason) == "Params have changed since last execution"
+    assert len(short_reason("x " * 500)) <= 160
+
+
+def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
+    path = campaign / "results" / "try_center" / "a_1" / "prediction.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"verdict": "failed", "reason": "zero frames"}))
+    rows = rows_of(campaign)
+    assert standing_failures(load_campaign(campaign), rows) == ["a_1: predict_cor: zero frames"]
+    (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t31.5\n")
+    assert standing_failures(load_campaign(campaign), rows) == []
+
+
+def test_check_counts_and_explains(campaign):
+    findings = examine(load_campaign(campaign))
+    assert [(s.name, s.n_scans, s.n_in, s.n_skipped) for s in findings.series] == [("a", 2, 1, 1)]
+    assert any("a_2: skipped" in line for line in findings.warnings)
+    assert findings.errors == []
+
+
+@pytest.mark.parametrize(
+    ("table", "config", "words"),
+    [
+        ("scan\tcor_px\na_1\t1024,5\n", "", "1024,5"),
+        ("scan\tcor_px\na_9\t12\n", "", "a_9"),
+        ("scan\tselect\na_1\tmaybe\n", "", "maybe"),
+        ("", "preprocess: {flats: nowhere.h5}\n", "nowhere.h5"),
+    ],
+)
+def test_check_finds_what_must_be_mended(campaign, table, config, words):
+    if table:
+        (campaign / "scans.tsv").write_text(table)
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write(config)
+    assert any(words in line for line in examine(load_campaign(campaign)).errors)
+
+
+def test_check_says_when_nothing_matches(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    assert "no file matches raw/*.h5" in examine(load_campaign(tmp_path)).errors[0]
+
+
+def test_check_of_a_full_disk(campaign, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
+    assert "GB free" in examine(load_campaign(campaign)).errors[0]

@@ -1,0 +1,63 @@
+"""`tomopipe init`: a campaign folder and a SLURM profile of this site."""
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tomopipe import start
+from tomopipe.cli import cli
+from tomopipe.config import read_config
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A cluster without accounting, and a home of its own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(start, "has_accounting", lambda: False)
+    return tmp_path
+
+
+def init(*arguments):
+    return CliRunner().invoke(cli, ["init", *map(str, arguments)])
+
+
+def test_campaign_folder_is_complete_and_kept(site):
+    folder = site / "campaign"
+    assert init(folder, "--scans", "/data/größe/*.h5", "--no-slurm").exit_code == 0
+    assert read_config(folder / "config.yaml").campaign.scans == ["/data/größe/*.h5"]
+    (folder / "scans.tsv").write_text("mine")
+    assert init(folder, "--no-slurm").exit_code == 0
+    assert (folder / "scans.tsv").read_text() == "mine"
+    assert not (folder / "slurm").exists()
+
+
+def test_profile_has_the_names_of_the_site_in_both_places(site):
+    folder = site / "campaign"
+    done = init(folder, "--partition", "short", "--account", "me", "--gpu-partition", "gpu")
+    assert done.exit_code == 0, done.output
+    for path in (folder / "slurm", site / "home" / "snakemake" / "slurm"):
+        profile = yaml.safe_load((path / "profile.yaml").read_text())
+        assert profile["default-resources"]["slurm_partition"] == "short"
+        assert profile["default-resources"]["slurm_account"] == "me"
+        assert profile["set-resources"]["full_recon"] == {"slurm_partition": "gpu", "gpu": 1}
+        assert profile["slurm-status-command"] == "squeue"
+        assert profile["retries"] == 2
+
+
+def test_names_are_asked_for(site):
+    done = CliRunner().invoke(cli, ["init", str(site / "c")], input="y\nlong\n\n")
+    assert done.exit_code == 0, done.output
+    profile = yaml.safe_load((site / "c" / "slurm" / "profile.yaml").read_text())
+    assert profile["default-resources"]["slurm_partition"] == "long"
+    assert "slurm_account" not in profile["default-resources"]
+
+
+def test_profile_that_exists_is_kept_unless_forced(site):
+    mine = site / "home" / "snakemake" / "slurm" / "config.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("jobs: 1\n")
+    done = init(site / "c", "--partition", "p", "--account", "")
+    assert "kept" in done.output
+    assert not (mine.parent / "profile.yaml").exists()
+    init(site / "c", "--partition", "p", "--account", "", "--force")
+    assert (mine.parent / "profile.yaml").exists()
