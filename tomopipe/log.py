@@ -5,13 +5,16 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+#: Seconds between two signs of life of a job.
+HEARTBEAT_S = 60.0
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -59,10 +62,11 @@ def status_path(log: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def job(log: str | os.PathLike[str]) -> Iterator[None]:
-    """Run one job: log to `log`, and note its start and end beside it.
+    """Run one job: log to `log`, and note its start, heartbeat and end beside it.
 
     A job that is killed leaves a status with a start and no end; that is how `onerror` tells it
-    from its neighbours. `state` is running, done or failed; times are Unix seconds.
+    from its neighbours. `state` is running, done or failed; times are Unix seconds. While the job
+    runs, `heartbeat` is at most `HEARTBEAT_S` old: where it is much older the job is lost.
     """
     path = status_path(log)
     status: dict[str, Any] = {
@@ -74,16 +78,37 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         "pid": os.getpid(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
-    _write(status, path)
+    _write(status | {"heartbeat": status["start"]}, path)
     with log_to(log):
         try:
-            yield
+            with _heartbeat(status, path):
+                yield
         except Exception as error:
             _write(
                 status | {"state": "failed", "end": time.time(), "error": _one_line(error)}, path
             )
             raise
         _write(status | {"state": "done", "end": time.time()}, path)
+
+
+@contextmanager
+def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
+    """Rewrite the status now and then, and no more once the block has ended."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            # A full disk or a file server away for a minute must not end the job.
+            with suppress(OSError):
+                _write(status | {"heartbeat": time.time()}, path)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _one_line(error: BaseException) -> str:

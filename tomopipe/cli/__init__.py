@@ -11,6 +11,7 @@ from tomopipe.cli.plan import plan, retry
 from tomopipe.cli.report import report
 from tomopipe.cli.simulate import simulate
 from tomopipe.cli.start import check, init
+from tomopipe.cli.status import status
 from tomopipe.errors import TomopipeError
 
 cli = typer.Typer(
@@ -26,7 +27,7 @@ cli = typer.Typer(
     epilog="A first try: `tomopipe simulate demo`, `tomopipe check demo`, then Snakemake as "
     "`tomopipe plan --help` shows.",
 )
-for command in (simulate, init, check, plan, retry, report):
+for command in (simulate, init, check, plan, retry, status, report):
     cli.command()(command)
 cli.add_typer(cor_app, name="cor")
 

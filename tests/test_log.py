@@ -1,0 +1,106 @@
+"""The log and the status file of a job: start, heartbeat, end."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tomopipe import log
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "logs" / "try_recon" / "scan.1.log"
+
+
+def status_of(path):
+    return json.loads(log.status_path(path).read_text())
+
+
+def wait_for(condition, seconds=10):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_dot_in_the_name_stays(path):
+    assert log.status_path(path) == path.parents[1] / "status" / "try_recon" / "scan.1.json"
+
+
+def test_a_job_leaves_start_and_end(path):
+    before = time.time()
+    with log.job(path):
+        inside = status_of(path)
+        logging.getLogger("tomopipe.test").info("half of it")
+    done = status_of(path)
+    assert (inside["state"], done["state"]) == ("running", "done")
+    assert "end" not in inside
+    assert before <= inside["start"] == inside["heartbeat"] <= done["end"] <= time.time()
+    assert (done["step"], done["key"], done["pid"]) == ("try_recon", "scan.1", os.getpid())
+    assert "half of it" in path.read_text()
+
+
+def test_a_failure_is_told_on_one_line(path):
+    with pytest.raises(ValueError, match="two"), log.job(path):
+        raise ValueError("two\nlines")
+    failed = status_of(path)
+    assert (failed["state"], failed["error"]) == ("failed", "ValueError: two lines")
+    assert failed["end"] >= failed["start"]
+    assert "ValueError: two" in path.read_text()
+
+
+def test_the_heart_beats_while_the_job_runs_and_never_after(path, monkeypatch):
+    monkeypatch.setattr(log, "HEARTBEAT_S", 0.02)
+    with log.job(path):
+        first = status_of(path)["heartbeat"]
+        assert wait_for(lambda: status_of(path)["heartbeat"] > first)
+        assert status_of(path)["state"] == "running"
+    done = log.status_path(path).read_bytes()
+    time.sleep(0.1)
+    assert log.status_path(path).read_bytes() == done
+    assert json.loads(done)["state"] == "done"
+
+
+def test_a_heartbeat_that_cannot_be_written_does_not_end_the_job(path, monkeypatch):
+    tries = []
+    write = log._write
+
+    def full_disk(status, where):
+        if status.get("heartbeat", status["start"]) != status["start"]:
+            tries.append(status)
+            raise OSError("No space left on device")
+        write(status, where)
+
+    monkeypatch.setattr(log, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(log, "_write", full_disk)
+    with log.job(path):
+        assert wait_for(lambda: len(tries) > 2)
+    assert status_of(path)["state"] == "done"
+
+
+def test_a_killed_job_leaves_a_start_and_a_last_heartbeat(path):
+    code = (
+        "import os, signal, sys; from tomopipe import log\n"
+        "with log.job(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode < 0
+    left = status_of(path)
+    assert left["state"] == "running"
+    assert left["heartbeat"] >= left["start"]
+    assert "end" not in left
+
+
+def test_an_interrupted_job_stops_its_heart(path, monkeypatch):
+    monkeypatch.setattr(log, "HEARTBEAT_S", 0.01)
+    with pytest.raises(KeyboardInterrupt), log.job(path):
+        raise KeyboardInterrupt
+    left = log.status_path(path).read_bytes()
+    time.sleep(0.05)
+    assert log.status_path(path).read_bytes() == left

@@ -1,0 +1,117 @@
+"""`tomopipe status`: jobs by step and state, from the files they leave."""
+
+import json
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.report_campaign import INVENTORY
+from tomopipe.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.io.tables import write_tsv
+from tomopipe.status import read_status
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six scans: two with volumes, one each running, lost and failed in full_recon, one new."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    rows = []
+    for at in range(1, 7):
+        (tmp_path / "raw" / f"bone_{at}.h5").touch()
+        row = {"scan": f"bone_{at}", "path": f"raw/bone_{at}.h5", "series": "bone", "index": at}
+        rows.append(row | {"n_angles": 9, "n_rows": 4, "n_cols": 8, "keep": at != 6})
+        if at != 5:
+            made = tmp_path / "results" / "try_center" / f"bone_{at}"
+            made.mkdir(parents=True)
+            (made / "rows.h5").touch()
+            (made / "prediction.json").write_text("{}")
+        if at <= 2:
+            (tmp_path / "results" / f"bone_{at}_rec.h5").touch()
+            status(tmp_path, f"bone_{at}", "done", start=NOW - 900, end=NOW - 900 + 100 * at)
+    write_tsv(rows, INVENTORY, tmp_path / "results" / "inventory.tsv")
+    return tmp_path
+
+
+def status(folder, key, state, step="full_recon", **times):
+    path = folder / "logs" / "status" / step / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"step": step, "key": key, "state": state, "host": "node7", "slurm_job": "42"}
+    path.write_text(json.dumps(record | times))
+
+
+def full_recon(folder):
+    found = read_status(load_campaign(folder), now_s=NOW)
+    return next(step for step in found.steps if step.step == "full_recon"), found
+
+
+def test_a_job_is_lost_three_minutes_after_its_last_heartbeat(folder):
+    status(folder, "bone_3", "running", start=NOW - 5000, heartbeat=NOW - 179)
+    status(folder, "bone_4", "running", start=NOW - 5000, heartbeat=NOW - 181)
+    step, found = full_recon(folder)
+    assert [job.key for job in found.with_state("running")] == ["bone_3"]
+    assert [job.key for job in found.with_state("lost")] == ["bone_4"]
+    assert (step.done, step.running, step.lost, step.failed) == (2, 1, 1, 0)
+
+
+def test_a_job_without_a_heartbeat_counts_from_its_start(folder):
+    status(folder, "bone_3", "running", start=NOW - 179)
+    status(folder, "bone_4", "running", start=NOW - 181)
+    _, found = full_recon(folder)
+    assert [job.key for job in found.with_state("lost")] == ["bone_4"]
+
+
+def test_queued_are_scans_that_are_in_and_not_begun(folder):
+    status(folder, "bone_3", "running", start=NOW - 10, heartbeat=NOW - 10)
+    step, found = full_recon(folder)
+    assert step.queued == 2  # bone_4 and bone_5; bone_6 is skipped
+    queued = {step.step: step.queued for step in found.steps}
+    assert queued == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
+    # 150 s is the usual time: two more after each other, and half of the one that runs
+    assert (step.median_s, step.eta_s) == (150.0, 150.0 * 2.5)
+
+
+def test_a_failed_job_shows_the_end_of_its_log(folder):
+    status(folder, "bone_4", "failed", start=NOW - 50, end=NOW - 20, error="OSError: [bold]disk")
+    log = folder / "logs" / "full_recon" / "bone_4.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(f"line {i}\n" for i in range(5000)))
+    step, found = full_recon(folder)
+    assert step.failed == 1
+    (failed,) = found.with_state("failed")
+    assert failed.error == "OSError: [bold]disk"
+    assert failed.log_tail.splitlines()[-1] == "line 4999"
+    assert len(failed.log_tail.splitlines()) == 12
+
+
+def test_a_status_file_that_cannot_be_read_is_left_out(folder):
+    path = folder / "logs" / "status" / "full_recon"
+    for at, text in enumerate(("", "{", "[]", '{"start": "soon"}', '{"start": null}')):
+        (path / f"broken_{at}.json").write_text(text)
+    step, _ = full_recon(folder)
+    assert (step.done, step.running, step.failed, step.lost) == (2, 0, 0, 0)
+
+
+def test_the_command_prints_a_table_and_json(folder):
+    now = time.time()
+    status(folder, "bone_3", "running", start=now - 30, heartbeat=now - 5)
+    status(folder, "bone_4", "failed", start=now - 50, end=now - 20, error="OSError: [bold]disk")
+    shown = CliRunner().invoke(cli, ["status", str(folder)])
+    assert shown.exit_code == 0, shown.output
+    assert "running full_recon bone_3 node7 job 42" in " ".join(shown.output.split())
+    assert "[bold]disk" in shown.output
+    told = json.loads(CliRunner().invoke(cli, ["status", str(folder), "--json"]).output)
+    states = {job["key"]: job["state"] for job in told["jobs"]}
+    assert states == {"bone_1": "done", "bone_2": "done", "bone_3": "running", "bone_4": "failed"}
+    assert {step["step"]: step["running"] for step in told["steps"]}["full_recon"] == 1
+
+
+def test_before_the_first_job(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    shown = CliRunner().invoke(cli, ["status", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert "No job has run yet." in shown.output

@@ -1,0 +1,87 @@
+"""`tomopipe status`: what runs now."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tomopipe.campaign import load_campaign
+from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.status import JobStatus, Status, StepStatus, as_record, read_status
+
+_STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
+
+
+def status(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show the jobs of a campaign: queued, running, done, failed, and lost.
+
+    A job is lost when its node has given no sign of life for three minutes. Reads the status files
+    alone, so it also works from a machine that is not part of the cluster.
+
+    Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
+    """
+    found = read_status(load_campaign(directory, config))
+    if as_json:
+        typer.echo(json.dumps(as_record(found), indent=1, ensure_ascii=False))
+        return
+    _show(found, Console())
+
+
+def _show(found: Status, console: Console) -> None:
+    if not found.steps:
+        console.print("No job has run yet.")
+        return
+    table = Table("step", "progress")
+    for column in ("queued", "running", "done", "failed", "lost", "usual time", "left, about"):
+        table.add_column(column, justify="right")
+    for step in found.steps:
+        table.add_row(
+            step.step,
+            _bar(step),
+            *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
+            Text(str(step.failed or ""), style=_STYLE["failed"]),
+            Text(str(step.lost or ""), style=_STYLE["lost"]),
+            duration(step.median_s),
+            duration(step.eta_s),
+        )
+    console.print(table)
+    for job in found.with_state("running", "lost", "failed"):
+        _tell(job, console)
+
+
+def _bar(step: StepStatus, width: int = 20) -> str:
+    total = step.queued + step.running + step.done + step.failed + step.lost
+    full = width * step.done // total if total else 0
+    return "━" * full + "╌" * (width - full)
+
+
+def _tell(job: JobStatus, console: Console) -> None:
+    line = Text(f"{job.state:8}", style=_STYLE[job.state])
+    where = f"{job.host} {f'job {job.slurm_job}' if job.slurm_job else ''}".strip()
+    line.append(f"{job.step} {job.key}  {where}", style="default")
+    if job.state == "running" and job.start_s is not None:
+        line.append(f"  for {duration(time.time() - job.start_s)}", style="default")
+    if job.error:
+        line.append(f"  {job.error}", style="default")
+    console.print(line)
+    # names, errors and logs may look like markup
+    for text in job.log_tail.splitlines():
+        console.print(Text(f"    {text}", style="dim"))
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration for people: 12 s, 3.5 min, 2.1 h."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
