@@ -71,10 +71,17 @@ def resolved():
 
     While an inventory has just changed, Snakemake also asks before cor.json has followed.
     """
-    table, rows = read_json(cor_table()), inventory_rows()
+    path, inventory = cor_table(), foreseen(INVENTORY)
+    times = (os.stat(path).st_mtime_ns, os.stat(inventory).st_mtime_ns)
+    return resolved_at(path, inventory, times)
+
+
+@lru_cache(maxsize=4)
+def resolved_at(path, inventory, times):
+    rows = read_inventory(inventory)
     return {
         scan: entry
-        for scan, entry in table.items()
+        for scan, entry in read_json(path).items()
         if scan in rows and CAMPAIGN.is_in(scan, rows[scan])
     }
 
@@ -83,9 +90,7 @@ def foreseen(path):
     """Where to read a table: in a foreseen run, what it will hold."""
     if not FORESEEN:
         return path
-    return os.path.join(
-        FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results)
-    )
+    return os.path.join(FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results))
 
 
 def settled(paths, output):
@@ -97,11 +102,7 @@ def settled(paths, output):
     if not FORESEEN:
         return paths
     return [
-        (
-            ancient(foreseen(path))
-            if is_recorded(output, path, foreseen(path))
-            else foreseen(path)
-        )
+        (ancient(foreseen(path)) if is_recorded(output, path, foreseen(path)) else foreseen(path))
         for path in paths
     ]
 

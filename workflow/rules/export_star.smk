@@ -13,11 +13,7 @@ def star_set(wildcards):
         return []
     return [
         STAR,
-        *(
-            path.format(scan=scan)
-            for scan in resolved()
-            for path in (STACK, STACK_META)
-        ),
+        *(path.format(scan=scan) for scan in resolved() for path in (STACK, STACK_META)),
     ]
 
 

@@ -12,11 +12,7 @@ def look_again(wildcards):
         rows = read_inventory(INVENTORY).values()
     except (OSError, TomopipeError):
         return ""
-    return (
-        str(START_TIME)
-        if any(row["reason"].startswith(STILL_WRITTEN) for row in rows)
-        else ""
-    )
+    return str(START_TIME) if any(row["reason"].startswith(STILL_WRITTEN) for row in rows) else ""
 
 
 checkpoint inventory:

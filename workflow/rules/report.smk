@@ -8,9 +8,7 @@ localrules:
 def report_inputs(wildcards):
     """Only what the report shows: results of scans that are in, and the tables."""
     scans = CAMPAIGN.scans_in(inventory_rows())
-    predictions = [
-        try_center(s, "prediction.json") for s in scans if s not in CAMPAIGN.failures
-    ]
+    predictions = [try_center(s, "prediction.json") for s in scans if s not in CAMPAIGN.failures]
     if AFTER_COR:
         predictions = [path for path in predictions if os.path.exists(path)]
     cor_table()

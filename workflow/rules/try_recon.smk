@@ -16,15 +16,12 @@ rule try_recon:
         "try"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, input, attempt: int(
-            (1500 + 0.1 * input.size_mb) * attempt
-        ),
+        mem_mb=lambda wildcards, input, attempt: int((1500 + 0.1 * input.size_mb) * attempt),
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         raw=raw_signature,
         options=lambda wildcards: as_json(
-            CAMPAIGN.config.preprocess.model_dump()
-            | CAMPAIGN.config.try_recon.model_dump()
+            CAMPAIGN.config.preprocess.model_dump() | CAMPAIGN.config.try_recon.model_dump()
         ),
         revision=try_recon_step.REVISION,
     script:
