@@ -17,6 +17,12 @@ START_TIME = time.time()
 if not config and Path("config.yaml").exists():
     config.update(yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8")) or {})
 
+if " " in sys.executable:
+    sys.exit(
+        f"tomopipe: Python is {sys.executable}, and Snakemake cannot start a Python whose path "
+        "has a blank. Install tomopipe in a folder without (campaigns may have blanks)."
+    )
+
 try:
     CAMPAIGN = campaign_from_data(config, Path.cwd())
 except TomopipeError as error:
