@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -66,11 +67,11 @@ def comparison(campaign: Campaign) -> Table:
         for table in sorted((campaign.results / "fix_cor").glob("*.tsv"))
         for row in read_tsv(table, ("scan", "before_px"))
     }
-    table = Table("scan", "true COR", "predicted", "final COR", "error (px)", "source", "remark")
+    table = Table("scan", "true px", "predicted", "final px", "error", "source", "remark", box=SIMPLE)
     for scan, row in rows.items():
         true_px = truth[scan]["cor_px"]
         found = resolved.get(scan)
-        remark = "; ".join(filter(None, [", ".join(truth[scan]["special"]), row["reason"]]))
+        remark = ", ".join(truth[scan]["special"]) or row["reason"]
         table.add_row(
             scan,
             f"{true_px:.2f}",
