@@ -67,7 +67,8 @@ def comparison(campaign: Campaign) -> Table:
         for table in sorted((campaign.results / "fix_cor").glob("*.tsv"))
         for row in read_tsv(table, ("scan", "before_px"))
     }
-    table = Table("scan", "true px", "predicted", "final px", "error", "source", "remark", box=SIMPLE)
+    heads = ("scan", "true px", "predicted", "final px", "error", "source", "remark")
+    table = Table(*heads, box=SIMPLE)
     for scan, row in rows.items():
         true_px = truth[scan]["cor_px"]
         found = resolved.get(scan)
