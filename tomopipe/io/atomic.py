@@ -72,9 +72,9 @@ def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Write UTF-8 text whole, with LF line ends; undecodable file names keep their bytes."""
+    """Write UTF-8 text whole, with LF line ends; bytes of undecodable file names are escaped."""
     with whole(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(data: Any, path: str | os.PathLike[str]) -> None:

@@ -96,10 +96,12 @@ def inventory(
         for entry in sorted(entries, key=lambda e: (e["series"], e["index"], e["scan"], e["path"]))
     ]
     for row in rows:
+        # a name that is not UTF-8 has no place in a log
+        name = f"{row['scan']} ({row['path']})".encode("utf-8", "backslashreplace").decode()
         if not row["keep"]:
-            log.warning("%s (%s) is skipped: %s", row["scan"], row["path"], row["reason"])
+            log.warning("%s is skipped: %s", name, row["reason"])
         elif row["warnings"]:
-            log.warning("%s (%s): %s", row["scan"], row["path"], row["warnings"])
+            log.warning("%s: %s", name, row["warnings"])
     log.info("%d of %d scans kept", sum(row["keep"] for row in rows), len(rows))
     write_tsv(rows, COLUMNS, output)
     return rows
