@@ -74,6 +74,12 @@ def job_names(text: str) -> list[str]:
 
 def plan(campaign: Path) -> tuple[int, frozenset[str]]:
     """Run `tomopipe plan --json`; return its status and the certain jobs, named as in a run."""
+    status, jobs = plan_all(campaign)
+    return status, frozenset(name for name, certain in jobs.items() if certain)
+
+
+def plan_all(campaign: Path) -> tuple[int, dict[str, bool]]:
+    """Run `tomopipe plan --json`; return its status and all jobs with their certainty."""
     done = subprocess.run(
         [sys.executable, "-m", "tomopipe", "plan", "--json", str(campaign)],
         capture_output=True,
@@ -82,11 +88,10 @@ def plan(campaign: Path) -> tuple[int, frozenset[str]]:
     )
     assert done.stdout, done.stderr
     jobs = json.loads(done.stdout)
-    return done.returncode, frozenset(
-        job["rule"] + (f":{name}" if (name := job["scan"] or _series(job)) else "")
+    return done.returncode, {
+        job["rule"] + (f":{name}" if (name := job["scan"] or _series(job)) else ""): job["certain"]
         for job in jobs
-        if job["certain"]
-    )
+    }
 
 
 def _series(job: dict) -> str:

@@ -11,7 +11,7 @@ import starfile
 import tifffile
 
 from tests.phantoms import sphere, write_scan
-from tests.workflow.conftest import snakemake
+from tests.workflow.conftest import configure, plan, snakemake, table
 from tomopipe.io.tables import read_tsv
 
 # name -> options of a sound scan; 40 px is far from the middle of 96 columns
@@ -169,9 +169,14 @@ def test_tooth(tmp_path, real_scan):
     with h5py.File(tmp_path / "results" / "tooth_rec.h5") as file:
         assert file["exchange/data"].shape == (2, 640, 640)
     assert snakemake(tmp_path).jobs == frozenset()
-    (tmp_path / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\ntooth\tauto\t296\t\n")
-    edited = snakemake(tmp_path)
-    assert edited.jobs == {
+    hanging = {
         *("fix_cor:tooth", "resolve_cor", "full_recon:tooth", "sidecar:tooth"),
         *("export_star", "report"),
     }
+    for edit in (lambda: table(tmp_path, "tooth\tauto\t296\t"), (tmp_path / "scans.tsv").unlink):
+        edit()
+        assert plan(tmp_path) == (2, hanging)
+        assert snakemake(tmp_path).jobs == hanging
+    configure(tmp_path, "full_recon", filter="hann")
+    assert plan(tmp_path) == (2, {"full_recon:tooth", "report"})
+    assert snakemake(tmp_path).jobs == {"full_recon:tooth", "report"}
