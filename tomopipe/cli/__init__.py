@@ -6,6 +6,7 @@ import sys
 import typer
 
 from tomopipe import __version__
+from tomopipe.cli.bench import app as bench_app
 from tomopipe.cli.cor import app as cor_app
 from tomopipe.cli.plan import plan, retry
 from tomopipe.cli.report import report
@@ -30,6 +31,7 @@ cli = typer.Typer(
 for command in (simulate, init, check, plan, retry, status, report):
     cli.command()(command)
 cli.add_typer(cor_app, name="cor")
+cli.add_typer(bench_app, name="bench")
 
 
 def _version(wanted: bool) -> None:

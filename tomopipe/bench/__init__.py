@@ -1,0 +1,4 @@
+"""Measurements of this package against others: `tomopipe bench`.
+
+Other packages are optional: what is not installed is listed as such.
+"""
