@@ -7,6 +7,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of
 
 from tomopipe.find import METHODS, Evidence, choose
+from tomopipe.steps.predict_cor import finder
 
 CANDIDATES = np.arange(40.0, 60.5, 0.5)
 
@@ -103,7 +104,7 @@ def test_a_scan_without_answer_gets_none(kind):
         rng = np.random.default_rng(seed)
         projections = empty_scan(kind, rng, n_rows=1 if seed % 2 else 6).astype(np.float32)
         rows = rows_of(projections, np.linspace(0, 180, 91))
-        decision = choose([find(rows, grid(100)) for find in METHODS.values()], 0.5)
+        decision = choose([finder(name)(rows, grid(100)) for name in METHODS], 0.5)
         accepted += [seed] * (decision.cor_px is not None)
     assert not accepted
 
@@ -117,5 +118,5 @@ def test_next_to_no_angles_is_no_answer(method, n_angles):
         sinograms=np.ones((2, n_angles, 40), np.float32),
         theta_rad=np.deg2rad(HALF_TURN_DEG[:n_angles]),
     )
-    found = METHODS[method](rows, grid(40))
+    found = finder(method)(rows, grid(40))
     assert (found.verdict, found.best_cor_px, found.confidence) == ("flat", None, 0.0)

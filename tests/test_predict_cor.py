@@ -67,6 +67,12 @@ def test_each_method_leaves_its_estimate_and_curve(run):
         assert method["curve"]["cor_px"][best] == pytest.approx(COR_PX, abs=1)
 
 
+def test_slices_are_made_by_the_engine(run):
+    prediction, _ = run(methods=["slices"])
+    assert prediction["method"] == "slices"
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+
+
 def test_the_configured_order_decides(run):
     assert run(methods=["wedge", "pairs"])[0]["method"] == "wedge"
     only, _ = run(methods=["wedge"])
@@ -76,7 +82,7 @@ def test_the_configured_order_decides(run):
 def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run, monkeypatch):
     curve = np.arange(3.0)
     unsure = Evidence("pairs", 80.123456, 0.4, "resolved", "weak", curve, curve)
-    monkeypatch.setitem(find.METHODS, "pairs", lambda rows, candidates_px: unsure)
+    monkeypatch.setitem(find.DIRECT, "pairs", lambda rows, candidates_px: unsure)
     prediction, text = run(methods=["pairs"])
     assert (prediction["best_cor_px"], prediction["cor_px"], text) == (80.1235, None, "")
     assert "weak" in prediction["reason"]
@@ -113,7 +119,7 @@ def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeyp
     def broken(rows, candidates_px):
         raise RuntimeError("singular\nmatrix")
 
-    monkeypatch.setitem(find.METHODS, "wedge", broken)
+    monkeypatch.setitem(find.DIRECT, "wedge", broken)
     with caplog.at_level(logging.ERROR):
         prediction, text = run()
     assert (prediction["verdict"], prediction["cor_px"], text) == ("failed", None, "")
@@ -126,7 +132,7 @@ def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeyp
 def test_a_result_that_is_no_number_is_a_failure(run, monkeypatch, bad):
     curve = np.arange(3.0)
     result = Evidence("pairs", bad, 0.9, "resolved", "", curve, curve)
-    monkeypatch.setitem(find.METHODS, "pairs", lambda rows, candidates_px: result)
+    monkeypatch.setitem(find.DIRECT, "pairs", lambda rows, candidates_px: result)
     assert run()[0]["verdict"] == "failed"
 
 
@@ -134,7 +140,7 @@ def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
     def greedy(rows, candidates_px):
         raise MemoryError
 
-    monkeypatch.setitem(find.METHODS, "pairs", greedy)
+    monkeypatch.setitem(find.DIRECT, "pairs", greedy)
     with pytest.raises(MemoryError):
         run()
 

@@ -21,7 +21,7 @@ from pydantic import (
 
 from tomopipe.errors import TomopipeError
 
-METHODS = ("pairs", "wedge", "mass")
+METHODS = ("pairs", "wedge", "mass", "slices")
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]

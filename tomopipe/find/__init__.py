@@ -2,7 +2,7 @@
 
 A finder takes the rows of one scan and the try grid and returns `Evidence`; `choose` makes one
 decision of several. A new kind of evidence is a module with such a function and a line in
-`METHODS`.
+`DIRECT`, or in `finders` if it looks at slices: this package reconstructs nothing itself.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from tomopipe.find.evidence import Evidence, Finder
 from tomopipe.find.mass import find_mass
 from tomopipe.find.pairs import find_pairs
+from tomopipe.find.slices import Reconstruct, slice_finder
 from tomopipe.find.wedge import find_wedge
 
-__all__ = ["METHODS", "Decision", "Evidence", "Finder", "choose"]
+__all__ = ["DIRECT", "METHODS", "Decision", "Evidence", "Finder", "choose", "finders"]
 
-METHODS: dict[str, Finder] = {
+DIRECT: dict[str, Finder] = {
     "pairs": find_pairs,
     "wedge": find_wedge,
     "mass": find_mass,
 }
-"""Finders by the name that the config uses."""
+"""Finders that need no slices, by name."""
+METHODS = (*DIRECT, "slices")
+"""Names of all finders, as the config uses them."""
 
 DISAGREE_PX = 2.0
 # Estimates of these verdicts are of use to a person, the first ones more.
@@ -49,6 +52,22 @@ class Decision:
     verdict: str
     method: str
     reason: str
+
+
+def finders(reconstruct: Reconstruct) -> dict[str, Finder]:
+    """Return all finders by name.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs (`tomopipe.find.slices.Reconstruct`).
+
+    Returns
+    -------
+    dict
+        A finder for each of `METHODS`.
+    """
+    return {**DIRECT, "slices": slice_finder(reconstruct)}
 
 
 def choose(evidence: Sequence[Evidence], min_confidence: float) -> Decision:

@@ -18,7 +18,7 @@ from tomopipe.io.rows import Rows, read_rows
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 2  # bump when results change
+REVISION = 3  # bump when results change
 
 logger = logging.getLogger(__name__)
 
@@ -128,10 +128,21 @@ def _predict(
 
 
 def finder(name: str) -> "Finder":
-    """Return the finder of a name in `tomopipe.find.METHODS`."""
-    from tomopipe.find import METHODS
+    """Return the finder of a name in `tomopipe.find.METHODS`, with the engine for its slices."""
+    from tomopipe.find import finders
 
-    return METHODS[name]
+    return finders(_slices)[name]
+
+
+def _slices(
+    sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64], cor_px: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Reconstruct one sinogram at several CORs."""
+    from tomopipe.recon.plan import make_plan
+    from tomopipe.recon.sweep import sweep
+
+    plan = make_plan(theta_rad, sinogram.shape[1])
+    return np.asarray(sweep(sinogram, plan, cor_px), dtype=np.float32)
 
 
 def _ask(name: str, rows: Rows, candidates_px: NDArray[np.float64]) -> "Evidence":
