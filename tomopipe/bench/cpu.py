@@ -45,8 +45,8 @@ class Result:
         Of our CPU time per slice to its, within rounds.
     sharp_db, smooth_db : float
         PSNR of the two phantoms.
-    peak_bytes : int
-        Memory of a call, slices included, its input not.
+    peak_bytes : int or None
+        Memory of a call, slices included, its input not; None: not measured.
     plan_s : float
         CPU seconds of the first call beyond those of a later one.
     """
@@ -57,7 +57,7 @@ class Result:
     ratio: Interval = NO_INTERVAL
     sharp_db: float = float("nan")
     smooth_db: float = float("nan")
-    peak_bytes: int = 0
+    peak_bytes: int | None = None
     plan_s: float = float("nan")
 
 
@@ -124,7 +124,7 @@ def compare(
         tell(f"{name}: memory, n = {n_cols}")
         each = values / slices[name]
         results[name] = _with_times(
-            results[name], each, ours, _memory(name, n_cols) if with_memory else 0
+            results[name], each, ours, _memory(name, n_cols) if with_memory else None
         )
     return list(results.values())
 
@@ -146,7 +146,7 @@ def _judged(engine: Engine, run: Run, n_cols: int) -> Result:
 
 
 def _with_times(
-    result: Result, each_s: NDArray[np.float64], ours_s: NDArray[np.float64], peak_bytes: int
+    result: Result, each_s: NDArray[np.float64], ours_s: NDArray[np.float64], peak_bytes: int | None
 ) -> Result:
     return Result(
         result.engine,

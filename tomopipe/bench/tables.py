@@ -59,7 +59,7 @@ def cpu_table(n_cols: int, n_rounds: int, results: Sequence[cpu.Result]) -> Tabl
             "1" if ours else f"{result.ratio:.3f}",
             f"{result.sharp_db:.1f}",
             f"{result.smooth_db:.1f}",
-            f"{result.peak_bytes / 1e6:.0f}" if result.peak_bytes else "-",
+            "-" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:.0f}",
             f"first call {result.plan_s:.2f} s more" if ours else engine.remark,
         )
     return table

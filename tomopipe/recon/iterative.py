@@ -1,0 +1,237 @@
+"""Iterative reconstruction from few angles: SIRT, CGLS, total variation.
+
+One slice at a time, tens of projections; where angles are plenty the filtered backprojection of
+`tomopipe.recon.fbp` is as good and a thousand times faster. Not part of the workflow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.recon.projector import Projector
+
+Array = NDArray[np.float32]
+_LEAST_SHARE = 0.05  # of the usual row or column sum, below which it is not divided by
+_N_PROX = 20  # inner iterations of the total variation step
+
+
+def sirt(
+    sinogram: Array, projector: Projector, *, n_iterations: int = 200, least: float = -np.inf
+) -> Array:
+    """Reconstruct by the simultaneous iterative reconstruction technique.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Corrected sinogram of an object that the detector sees as a whole.
+    projector : Projector
+        From `tomopipe.recon.projector.make_projector`.
+    n_iterations : int
+        More is sharper, and noisier.
+    least : float
+        Smallest value of a voxel; 0 where nothing attenuates less than air.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_cols, n_cols)
+        Linear attenuation per pixel.
+
+    Raises
+    ------
+    ValueError
+        If the sinogram does not fit the projector.
+
+    References
+    ----------
+    .. [1] A. H. Andersen, A. C. Kak, Ultrasonic Imaging 6, 81 (1984).
+    """
+    _check(sinogram, projector)
+    disk = seen(projector)
+    rows = _inverse(projector.project(disk))
+    columns = disk * _inverse(projector.back_project(np.ones_like(sinogram)))
+    image = np.zeros(projector.slice_shape, dtype=np.float32)
+    for _ in range(n_iterations):
+        missing = rows * (sinogram - projector.project(image))
+        image += columns * projector.back_project(missing)
+        np.maximum(image, np.float32(least), out=image)
+    return image
+
+
+def cgls(sinogram: Array, projector: Projector, *, n_iterations: int = 15) -> Array:
+    """Reconstruct by conjugate gradients for least squares; to stop early is what regularises.
+
+    Parameters
+    ----------
+    sinogram, projector
+        As for `sirt`.
+    n_iterations : int
+        10 to 30.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_cols, n_cols)
+        Linear attenuation per pixel.
+
+    Raises
+    ------
+    ValueError
+        If the sinogram does not fit the projector.
+
+    References
+    ----------
+    .. [1] M. R. Hestenes, E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952).
+    """
+    _check(sinogram, projector)
+    disk = seen(projector)
+    image = np.zeros(projector.slice_shape, dtype=np.float32)
+    residual = sinogram.astype(np.float32)
+    gradient = disk * projector.back_project(residual)
+    direction, power = gradient, _square(gradient)
+    for _ in range(n_iterations):
+        if power == 0:
+            break
+        step = disk * direction
+        change = projector.project(step)
+        length = np.float32(power / _square(change))
+        image += length * step
+        residual = residual - length * change
+        gradient = disk * projector.back_project(residual)
+        power, previous = _square(gradient), power
+        direction = gradient + np.float32(power / previous) * direction
+    return image
+
+
+def total_variation(
+    sinogram: Array,
+    projector: Projector,
+    *,
+    strength: float = 1e-3,
+    n_iterations: int = 100,
+    least: float = -np.inf,
+) -> Array:
+    """Reconstruct the slice of least total variation that still explains the sinogram (FISTA).
+
+    Parameters
+    ----------
+    sinogram, projector, least
+        As for `sirt`.
+    strength : float
+        Weight of the total variation against half the squared misfit, as a share of the largest
+        value in the backprojected sinogram: more for noisier data.
+    n_iterations : int
+        Steps.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_cols, n_cols)
+        Linear attenuation per pixel.
+
+    Raises
+    ------
+    ValueError
+        If the sinogram does not fit the projector.
+
+    References
+    ----------
+    .. [1] A. Beck, M. Teboulle, IEEE Trans. Image Process. 18, 2419 (2009).
+    """
+    _check(sinogram, projector)
+    disk = seen(projector)
+    weight = strength * float(abs(projector.back_project(sinogram)).max())
+    step = np.float32(1 / largest_gain(projector))
+    image = np.zeros(projector.slice_shape, dtype=np.float32)
+    ahead, momentum = image, 1.0
+    dual = np.zeros((2, *image.shape), dtype=np.float32)
+    for _ in range(n_iterations):
+        slope = disk * projector.back_project(projector.project(ahead) - sinogram)
+        smooth, dual = least_variation_near(ahead - step * slope, weight * float(step), dual)
+        found = disk * np.maximum(smooth, np.float32(least))
+        momentum, before = (1 + np.sqrt(1 + 4 * momentum**2)) / 2, momentum
+        ahead = found + np.float32((before - 1) / momentum) * (found - image)
+        image = found
+    return image
+
+
+def least_variation_near(image: Array, weight: float, dual: Array) -> tuple[Array, Array]:
+    """Minimise half the squared distance to an image plus `weight` times the total variation.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n_y, n_x)
+        Where to stay near.
+    weight : float
+        Of the variation.
+    dual : ndarray of float32, shape (2, n_y, n_x)
+        Where to begin: zeros, or what an earlier call returned.
+
+    Returns
+    -------
+    image : ndarray of float32, shape (n_y, n_x)
+        The minimum, nearly.
+    dual : ndarray of float32, shape (2, n_y, n_x)
+        For the next call.
+
+    References
+    ----------
+    .. [1] A. Chambolle, J. Math. Imaging Vis. 20, 89 (2004).
+    """
+    if weight == 0:
+        return image, dual
+    for _ in range(_N_PROX):
+        up = _differences(image - np.float32(weight) * _back_differences(dual))
+        dual = dual + up / np.float32(8 * weight)
+        dual = dual / np.maximum(np.sqrt((dual**2).sum(axis=0)), 1)
+    return image - np.float32(weight) * _back_differences(dual), dual
+
+
+def seen(projector: Projector) -> Array:
+    """Return 1 in the circle that the slice holds at every angle, 0 outside it."""
+    n_cols = projector.plan.n_cols
+    x, y = np.arange(n_cols) - n_cols // 2, np.arange(n_cols) - (n_cols // 2 - 1)
+    return (x**2 + (y**2)[:, None] < (n_cols / 2 - 1) ** 2).astype(np.float32)
+
+
+def largest_gain(projector: Projector, n_iterations: int = 20) -> float:
+    """Return the largest eigenvalue of projection followed by its adjoint, 5 % above."""
+    disk = seen(projector)
+    image, gain = disk, 1.0
+    for _ in range(n_iterations):
+        image = disk * projector.back_project(projector.project(image))
+        gain = float(np.sqrt(_square(image)))
+        image = image / np.float32(gain)
+    return 1.05 * gain
+
+
+def _differences(image: Array) -> Array:
+    """Return differences to the next pixel along y and x, 0 at the end."""
+    found = np.zeros((2, *image.shape), dtype=np.float32)
+    found[0, :-1], found[1, :, :-1] = np.diff(image, axis=0), np.diff(image, axis=1)
+    return found
+
+
+def _back_differences(field: Array) -> Array:
+    """Return the adjoint of `_differences`; its last row and column are 0."""
+    found = np.zeros(field.shape[1:], dtype=np.float32)
+    found[:-1] -= field[0, :-1]
+    found[1:] += field[0, :-1]
+    found[:, :-1] -= field[1, :, :-1]
+    found[:, 1:] += field[1, :, :-1]
+    return found
+
+
+def _inverse(sums: Array) -> Array:
+    """Return 1 / sums, and 0 where next to nothing is summed up."""
+    enough = sums > _LEAST_SHARE * np.median(sums)
+    return np.where(enough, 1 / np.where(enough, sums, 1), 0).astype(np.float32)
+
+
+def _square(values: Array) -> float:
+    return float(np.vdot(values, values))
+
+
+def _check(sinogram: Array, projector: Projector) -> None:
+    if sinogram.shape != projector.sinogram_shape:
+        raise ValueError(
+            f"sinogram: expected shape {projector.sinogram_shape}, got {sinogram.shape}"
+        )
