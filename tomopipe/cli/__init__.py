@@ -10,6 +10,7 @@ from tomopipe.cli.bench import app as bench_app
 from tomopipe.cli.cor import app as cor_app
 from tomopipe.cli.plan import plan, retry
 from tomopipe.cli.report import report
+from tomopipe.cli.review import review
 from tomopipe.cli.simulate import simulate
 from tomopipe.cli.start import check, init
 from tomopipe.cli.status import status
@@ -28,7 +29,7 @@ cli = typer.Typer(
     epilog="A first try: `tomopipe simulate demo`, `tomopipe check demo`, then Snakemake as "
     "`tomopipe plan --help` shows.",
 )
-for command in (simulate, init, check, plan, retry, status, report):
+for command in (simulate, init, check, plan, retry, status, report, review):
     cli.command()(command)
 cli.add_typer(cor_app, name="cor")
 cli.add_typer(bench_app, name="bench")

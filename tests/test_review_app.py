@@ -1,0 +1,182 @@
+"""What the page is told, and by way of which files."""
+
+import json
+import time
+
+import pytest
+
+from tests.report_campaign import NASTY
+from tests.review_campaign import GRID_PX, client_of, make_campaign
+from tomopipe.cor import Member, fix_series
+from tomopipe.review.app import Planner
+from tomopipe.review.store import Store
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_campaign(tmp_path)
+
+
+@pytest.fixture
+def client(folder):
+    return client_of(folder)
+
+
+def test_the_queue(client):
+    found = client.get("/api/queue").json()
+    assert found["campaign"] == "Beamtime"
+    assert [entry["state"] for entry in found["scans"]][:2] == ["needs eyes", "needs eyes"]
+    assert len(found["scans"]) == 13
+    assert found["fix_cor"] == {"max_delta_px": 50.0, "protect_manual": True}
+    assert found["csrf"] == client.headers["x-tomopipe-csrf"]
+
+
+def test_a_scan(client):
+    found = client.get("/api/scan", params={"scan": "bone_001"}).json()
+    assert found["grid"]["cor_px"] == GRID_PX
+    assert found["grid"]["rows"] == [256, 40]
+    assert found["grid"]["n_pairs"] == 1
+    assert found["cor_px"] == 511.65
+    assert [curve["method"] for curve in found["prediction"]["curves"]] == ["pairs", "wedge"]
+    assert all(len(c["cor_px"]) == len(c["score"]) == 101 for c in found["prediction"]["curves"])
+    near = [row["scan"] for row in found["neighbours"]]
+    assert near == ["bone_001", "bone_002", "bone_003", "bone_004"]
+
+
+def test_a_scan_without_pictures_says_why(client):
+    found = client.get("/api/scan", params={"scan": "bone_002"}).json()
+    assert found["grid"] is None
+    assert "Run try_recon" in found["problem"]
+    failed = client.get("/api/scan", params={"scan": NASTY}).json()
+    assert failed["failures"][0]["step"] == "full_recon"
+    assert "out of memory" in failed["failures"][0]["log"]
+
+
+def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
+    answer = client.get("/api/queue")
+    assert answer.headers["content-type"] == "application/json"
+    assert NASTY in [entry["scan"] for entry in answer.json()["scans"]]
+    wrong = client.get("/api/scan", params={"scan": "<script>alert(1)</script>"})
+    assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/json")
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    body = {"scan": NASTY, "cells": {"cor_px": "500"}, "seen": seen}
+    assert client.post("/api/decide", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("page?scan=bone_001&page=11", "from 0 to 10"),
+        ("page?scan=bone_001&page=-1", "whole number"),
+        ("page?scan=bone_001&page=1e9", "whole number"),
+        ("page?scan=bone_001&page=99999999999", "whole number"),
+        ("slice?scan=bone_001&cor=nan", "such as 1024.50"),
+        ("slice?scan=bone_001&cor=1024", "off the detector"),
+        ("slice?scan=bone_001&cor=512&row=7", "2 rows are kept"),
+        ("overlay?scan=bone_001&cor=512&pair=3", "1 opposed pairs"),
+        ("trial?series=bone&max_delta_px=wide", "expected a number"),
+        ("trial?series=bone&max_delta_px=0", "more than 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(client, path, message):
+    answer = client.get(f"/api/{path}")
+    assert answer.status_code == 422
+    assert message in answer.json()["error"]
+
+
+def test_pictures_are_png(client):
+    for path in ("page?page=3", "slice?cor=512.25&row=1", "overlay?cor=512.25"):
+        answer = client.get(f"/api/{path}&scan=bone_001")
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.content.startswith(b"\x89PNG")
+
+
+def set_predicted(folder, values_px):
+    for name, cor_px in values_px.items():
+        place = folder / "results/try_center" / name
+        (place / "center_of_rotation.txt").write_text(f"{cor_px:.2f}")
+
+
+def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
+    values_px = dict(zip((f"bone_00{i}" for i in range(1, 7)), (512, 512, 512, 513, 513, 535)))  # noqa: B905
+    set_predicted(folder, values_px)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    for limit_px, protect in ((50, True), (12, True), (12, False), (3, True)):
+        query = {"series": "bone", "max_delta_px": limit_px, "protect_manual": str(protect).lower()}
+        rows = client.get("/api/trial", params=query).json()["rows"]
+        members = [
+            Member(name, int(name[-1]), 1024, predicted_px=float(px))
+            for name, px in values_px.items()
+        ]
+        members += [Member("bone_007", 7, 1024, manual="513.65"), Member("bone_008", 8, 1024)]
+        expected = fix_series(members, max_delta_px=limit_px, protect_manual=protect)
+        assert [r["after_px"] for r in rows] == [round(f.after_px, 2) for f in expected]
+        assert [r["source"] for r in rows] == [f.source for f in expected]
+        assert [r["changes"] for r in rows] == [r["after_px"] != r["now_px"] for r in rows]
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_trial_heeds_a_decision_of_a_moment_ago(client, folder):
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    client.post("/api/decide", json={"scan": "bone_002", "cells": {"cor_px": "600"}, "seen": seen})
+    query = {"series": "bone", "max_delta_px": 10, "protect_manual": "true"}
+    rows = {row["scan"]: row for row in client.get("/api/trial", params=query).json()["rows"]}
+    assert (rows["bone_002"]["after_px"], rows["bone_002"]["source"]) == (600.0, "manual")
+
+
+def test_an_unknown_series_has_no_rows(client):
+    answer = client.get("/api/trial", params={"series": "../x", "max_delta_px": 5})
+    assert answer.json() == {"rows": []}
+    assert client.get("/api/series", params={"series": "../x"}).json() == {"scans": []}
+
+
+def test_the_page_learns_of_changes(client, folder):
+    first = client.get("/api/changes").json()
+    (folder / "scans.tsv").write_text("scan\tcor_px\nbone_001\t512\n")
+    second = client.get("/api/changes").json()
+    assert first["table_sha256"] != second["table_sha256"]
+    assert first["read"] == second["read"]
+
+
+def test_results_of_a_run_are_read_again(folder):
+    store = Store(folder, folder / "config.yaml")
+    assert store.scan("bone_001").source == "auto"
+    number = store.read_number
+    store.read()
+    assert store.read_number == number  # nothing new
+    cor = json.loads((folder / "results/cor.json").read_text())
+    cor["bone_001"] = {"cor_px": 512.0, "source": "manual"}
+    (folder / "results/cor.json").write_text(json.dumps(cor))
+    store.read()
+    assert store.scan("bone_001").source == "manual"
+    assert store.read_number == number + 1
+
+
+def test_a_broken_table_is_told_and_the_page_goes_on(folder):
+    store = Store(folder, folder / "config.yaml")
+    (folder / "scans.tsv").write_text("scan\nbone_001\nbone_001\n")
+    store.read()
+    assert "more than once" in store.problem
+    assert store.scan("bone_001").name == "bone_001"
+
+
+def test_jobs(client, folder):
+    path = folder / "logs/status/full_recon/wood_1.json"
+    path.write_text(json.dumps({"state": "running", "start": time.time() - 999, "host": "n"}))
+    found = client.get("/api/status").json()
+    assert [job["key"] for job in found["jobs"] if job["state"] == "lost"] == ["wood_1"]
+    assert not [job for job in found["jobs"] if job["state"] == "done"]
+
+
+def test_a_plan_that_cannot_be_made_says_why(folder, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no snakemake here")
+
+    monkeypatch.setattr("tomopipe.review.app.make_plan", broken)
+    planner = Planner(Store(folder, folder / "config.yaml"))
+    assert planner.state() == {"state": "none"}
+    planner.start()
+    until = time.monotonic() + 10
+    while planner.state()["state"] == "working" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert planner.state() == {"state": "failed", "error": "no snakemake here"}

@@ -1,0 +1,127 @@
+"""The queue: what state a scan is in for a person, and which comes first."""
+
+import dataclasses
+import time
+
+import pytest
+
+from tests.report_campaign import CONFIG, NASTY, every_state, large
+from tomopipe.report.collect import collect
+from tomopipe.review.queue import STATES, page_state, queue_entries, shown_cor
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    made = every_state(tmp_path_factory.mktemp("campaign"), plane_px=0).write()
+    return collect(**made.arguments())
+
+
+CELLS = {
+    "bone_007": {"select": "auto", "cor_px": "513.65", "note": ""},
+    "bone_010": {"select": "no", "cor_px": "", "note": ""},
+}
+
+
+def entries(record, cells=CELLS):
+    known = {scan.name for scan in record.scans}
+    return queue_entries(record, cells, known)
+
+
+def by_name(record, cells=CELLS):
+    return {entry["scan"]: entry for entry in entries(record, cells)}
+
+
+def test_every_scan_is_in_its_state(record):
+    found = {name: entry["state"] for name, entry in by_name(record).items()}
+    assert found == {
+        "bone_001": "ok",
+        "bone_002": "ok",
+        "bone_003": "ok",
+        "bone_004": "ok",
+        "bone_005": "needs eyes",  # accepted with 0.52 where 0.50 is the limit
+        "bone_006": "fixed",
+        "bone_007": "manual",
+        "bone_008": "filled",
+        "bone_009": "skipped",
+        "bone_010": "unselected",
+        NASTY: "failed",
+        "Knochen größe 三_1": "failed",
+        "wood_1": "needs eyes",
+    }
+    assert set(found.values()) | {"pending"} == set(STATES)
+
+
+def test_the_worst_come_first(record):
+    order = [entry["scan"] for entry in entries(record)]
+    assert order[:6] == [
+        "wood_1",  # the least confident
+        "bone_005",
+        "bone_006",
+        "bone_008",
+        "Knochen größe 三_1",  # has no COR at all
+        NASTY,
+    ]
+    # those that are well, the least sure first
+    assert order[6:10] == ["bone_004", "bone_003", "bone_002", "bone_001"]
+    assert order[-1] == "bone_010"
+
+
+def test_a_decision_shows_before_the_next_run(record):
+    cells = CELLS | {"wood_1": {"select": "auto", "cor_px": "401", "note": ""}}
+    wood = by_name(record, cells)["wood_1"]
+    assert (wood["state"], wood["cor_px"], wood["rerun"]) == ("manual", 401.0, True)
+    assert not by_name(record)["wood_1"]["rerun"]
+    assert not by_name(record)["bone_007"]["rerun"]  # the results were made with it
+    moved = CELLS | {"bone_007": {"select": "auto", "cor_px": "513.66", "note": ""}}
+    assert by_name(record, moved)["bone_007"]["rerun"]
+
+
+def test_a_cor_taken_away_needs_eyes_again(record):
+    entry = by_name(record, {})["bone_007"]
+    assert (entry["state"], entry["rerun"]) == ("needs eyes", True)
+
+
+@pytest.mark.parametrize(
+    ("scan", "cells", "state"),
+    [
+        ("bone_001", {"select": "no"}, "unselected"),
+        ("bone_009", {"select": "yes"}, "pending"),
+        ("bone_010", {"select": "auto"}, "pending"),
+        ("bone_001", {"cor_px": "1024"}, "ok"),  # off the detector of 1024 columns: not used
+        ("bone_001", {"cor_px": "1023"}, "manual"),
+        ("Knochen größe 三_1", {"cor_px": "500"}, "manual"),  # the prediction alone had failed
+        (NASTY, {"cor_px": "500"}, "failed"),  # the reconstruction had
+    ],
+)
+def test_the_table_decides(record, scan, cells, state):
+    found = next(s for s in record.scans if s.name == scan)
+    assert page_state(found, cells, doubtful=False) == state
+
+
+def test_the_cor_shown_first(record):
+    scan = next(s for s in record.scans if s.name == "bone_006")
+    assert shown_cor(scan, "500") == 500.0
+    assert shown_cor(scan, "") == 513.45
+    undecided = dataclasses.replace(scan, cor_px=None)
+    assert shown_cor(undecided, "junk") == 513.45
+    assert shown_cor(dataclasses.replace(undecided, fix=None), "") == 548.5
+    assert shown_cor(dataclasses.replace(undecided, fix=None, prediction=None), "") is None
+
+
+def test_a_refused_name_is_listed_and_cannot_be_decided(record):
+    found = queue_entries(record, CELLS, {"bone_001"})
+    assert {e["scan"] for e in found if not e["refused"]} == {"bone_001"}
+    assert len(found) == len(record.scans)
+
+
+def test_a_thousand_scans_are_sorted_quickly(tmp_path):
+    made = large(tmp_path, 1000, 0)
+    record = collect(**made.write().arguments())
+    assert CONFIG["predict_cor"]["min_confidence"] == 0.5
+    start = time.perf_counter()
+    found = entries(record)
+    assert time.perf_counter() - start < 0.5
+    assert len(found) == 1000
+    eyes = [e for e in found if e["state"] == "needs eyes"]
+    assert eyes == found[: len(eyes)]
+    assert [e["confidence"] for e in eyes] == sorted(e["confidence"] for e in eyes)

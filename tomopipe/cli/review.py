@@ -1,0 +1,49 @@
+"""`tomopipe review`: the page where a person decides."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomopipe.cli.options import ConfigFile, Directory, config_path
+
+
+def review(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    port: Annotated[
+        int, typer.Option(help="Port of localhost.", show_default="a free one", min=0, max=65535)
+    ] = 0,
+    socket: Annotated[
+        Path | None,
+        typer.Option(help="A Unix socket instead of a port: nobody else can open it."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a proxy that shows the page; localhost always may."),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Path at which a proxy shows the page, /user/me/proxy/8765.")
+    ] = "",
+) -> None:
+    """Look at the scans in a browser and decide: the ones that need eyes first.
+
+    Prints a link; every decision goes into the campaign table at once, and the next run redoes
+    exactly that. Nothing is started. Listens on this machine alone: from elsewhere use
+    `ssh -L 8765:localhost:8765 HOST`.
+
+    Examples: `tomopipe review mycampaign --port 8765`,
+    `tomopipe review mycampaign --socket ~/.review.sock`
+    """
+    from tomopipe.review.serve import serve
+    from tomopipe.review.store import Store
+
+    store = Store(directory, config_path(directory, config))
+    serve(
+        store,
+        port=port,
+        socket_path=socket.expanduser() if socket else None,
+        allow_hosts=allow_host or (),
+        prefix=prefix,
+        tell=typer.echo,
+    )

@@ -1,0 +1,282 @@
+"""The application: one page, its JSON, its pictures. Scans are named in queries, never in paths."""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tomopipe.cor import is_valid, off_detector, parse_cor
+from tomopipe.errors import TomopipeError
+from tomopipe.plan import as_records, make_plan
+from tomopipe.review.decisions import checked_cells, decide, stamp_now
+from tomopipe.review.queue import STATES, queue_entries
+from tomopipe.review.scan_view import scan_view
+from tomopipe.review.security import Guard, Keys
+from tomopipe.review.store import Store
+from tomopipe.status import as_record, read_status
+
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+_PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
+
+
+def make_app(
+    store: Store, keys: Keys, *, allow_hosts: Iterable[str] = (), prefix: str = ""
+) -> Starlette:
+    """Make the web application of a campaign.
+
+    Parameters
+    ----------
+    store : Store
+        The campaign.
+    keys : Keys
+        Who may come in.
+    allow_hosts : iterable of str
+        Names of proxies.
+    prefix : str
+        Path below which a proxy shows the page.
+    """
+    api = _Api(store, keys)
+    routes = [
+        Route("/api/queue", api.queue),
+        Route("/api/changes", api.changes),
+        Route("/api/scan", api.scan),
+        Route("/api/page", api.page),
+        Route("/api/slice", api.slice),
+        Route("/api/overlay", api.overlay),
+        Route("/api/series", api.series),
+        Route("/api/trial", api.trial),
+        Route("/api/status", api.status),
+        Route("/api/decide", api.decide, methods=["POST"]),
+        Route("/api/plan", api.plan),
+        Route("/api/plan", api.start_plan, methods=["POST"]),
+        *_static_routes(),
+    ]
+    guard = Middleware(Guard, keys=keys, allow_hosts=tuple(allow_hosts), prefix=prefix)
+    return Starlette(
+        routes=routes,
+        middleware=[guard],
+        exception_handlers={TomopipeError: _told, OSError: _told},
+    )
+
+
+class _Api:
+    """The answers; those that take a while are plain functions, which run in threads."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self.store = store
+        self.keys = keys
+        self.planner = Planner(store)
+
+    def queue(self, request: Request) -> Response:
+        """All scans, worst first, and what the page needs once."""
+        store, sha256 = self.store, self.store.table_sha256()
+        record = store.record()
+        session = request.cookies.get(self.keys.cookie, "")
+        return JSONResponse(
+            {
+                "campaign": record.name,
+                "csrf": self.keys.csrf_of(session),
+                "states": dict(STATES),
+                "scans": queue_entries(record, store.cells(), store.campaign.scans),
+                "fix_cor": store.campaign.config.fix_cor.model_dump(),
+                "min_confidence": store.campaign.config.predict_cor.min_confidence,
+                "notes": [f"{note.path}: {note.problem}" for note in record.notes],
+                "problem": store.problem,
+                "table_sha256": sha256,
+                "read": store.read_number,
+            }
+        )
+
+    def changes(self, _: Request) -> Response:
+        """Two marks that tell whether the queue must be loaded again."""
+        self.store.record()
+        return JSONResponse(
+            {"table_sha256": self.store.table_sha256(), "read": self.store.read_number}
+        )
+
+    def scan(self, request: Request) -> Response:
+        """Return everything about one scan."""
+        return JSONResponse(scan_view(self.store, _scan(request, self.store)))
+
+    def page(self, request: Request) -> Response:
+        """Return one page of the try stack."""
+        scan = _scan(request, self.store)
+        return _picture(self.store.pictures.page(scan, _whole(request, "page")))
+
+    def slice(self, request: Request) -> Response:
+        """Return a slice at any COR, full size."""
+        scan = _scan(request, self.store)
+        cor_px = _cor(request, self.store, scan)
+        return _picture(self.store.pictures.slice(scan, cor_px, _whole(request, "row")))
+
+    def overlay(self, request: Request) -> Response:
+        """Return opposed projections over each other."""
+        scan = _scan(request, self.store)
+        cor_px = _cor(request, self.store, scan)
+        return _picture(self.store.pictures.overlay(scan, cor_px, _whole(request, "pair")))
+
+    def series(self, request: Request) -> Response:
+        """Return the points of the series plot."""
+        return JSONResponse({"scans": self.store.series(request.query_params.get("series", ""))})
+
+    def trial(self, request: Request) -> Response:
+        """Return what fix_cor would make of a series with other options."""
+        text = request.query_params.get("max_delta_px", "")
+        max_delta_px = parse_cor(text)
+        if max_delta_px is None:
+            raise TomopipeError(f"max_delta_px: expected a number, got {text!r}.")
+        found = self.store.trial(
+            request.query_params.get("series", ""),
+            max_delta_px=max_delta_px,
+            protect_manual=request.query_params.get("protect_manual") == "true",
+        )
+        return JSONResponse(found)
+
+    def status(self, _: Request) -> Response:
+        """Return the jobs; of those done only their number."""
+        found = as_record(read_status(self.store.campaign))
+        found["jobs"] = [job for job in found["jobs"] if job["state"] != "done"]
+        return JSONResponse(found)
+
+    async def decide(self, request: Request) -> Response:
+        """Write a decision into the campaign table; 409 if somebody else was first."""
+        try:
+            data = json.loads(await request.body())
+            scan, cells, seen = data["scan"], data["cells"], data["seen"]
+            if not all(isinstance(part, dict) for part in (cells, seen)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            raise TomopipeError("expected JSON with scan, cells and seen.") from error
+        return await run_in_threadpool(
+            self._decide, str(scan), cells, seen, stamp=data.get("stamp") is True
+        )
+
+    def _decide(
+        self, scan: str, cells: dict[str, Any], seen: dict[str, Any], *, stamp: bool
+    ) -> Response:
+        record = self.store.scan(scan)
+        n_cols = record.shape[2] if record.shape else None
+        outcome = decide(
+            self.store.table,
+            scan,
+            checked_cells(scan, cells, n_cols),
+            seen,
+            stamp=stamp_now() if stamp else "",
+        )
+        body = {"saved": outcome.saved, "cells": outcome.cells, "table_sha256": outcome.sha256}
+        return JSONResponse(body, status_code=200 if outcome.saved else 409)
+
+    def plan(self, _: Request) -> Response:
+        """Return the plan as far as it is known."""
+        return JSONResponse(self.planner.state())
+
+    def start_plan(self, _: Request) -> Response:
+        """Begin to work the plan out."""
+        self.planner.start()
+        return JSONResponse(self.planner.state(), status_code=202)
+
+
+class Planner:
+    """Works out in a thread what the next run will redo; a dry run, nothing is started."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._state: dict[str, Any] = {"state": "none"}
+
+    def state(self) -> dict[str, Any]:
+        """Return the last plan, or that one is being made."""
+        with self._lock:
+            return dict(self._state)
+
+    def start(self) -> None:
+        """Make a plan, unless one is being made."""
+        with self._lock:
+            if self._state["state"] == "working":
+                return
+            self._state = {"state": "working"}
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        sha256 = self._store.table_sha256()
+        try:
+            self._store.read()
+            plan = make_plan(self._store.campaign, self._store.config)
+            found = {
+                "state": "done",
+                "jobs": as_records(plan),
+                "failures": list(plan.failures),
+                "blocked": plan.blocked,
+                "seconds": plan.seconds,
+                "bytes": plan.n_bytes,
+                "table_sha256": sha256,
+            }
+        except Exception as error:  # whatever it is, the person waits for an answer
+            found = {"state": "failed", "error": str(error) or type(error).__name__}
+        with self._lock:
+            self._state = found
+
+
+def _static_routes() -> list[Route]:
+    """Return a route for each file of the page: a fixed list, so that no path can climb."""
+    folder = resources.files("tomopipe.review") / "static"
+    routes = []
+    for file in folder.iterdir():
+        end = file.name[file.name.rfind(".") :]
+        if end in _TYPES:
+            place = "/" if file.name == "index.html" else f"/{file.name}"
+            routes.append(Route(place, _sender(file.read_bytes(), _TYPES[end])))
+    return routes
+
+
+def _sender(content: bytes, media_type: str) -> Callable[[Request], Response]:
+    # the browser asks again each time: after an update old code must not meet new answers
+    def send(_: Request) -> Response:
+        return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
+
+    return send
+
+
+def _told(_: Request, error: Exception) -> Response:
+    """Tell the page what is wrong; errors of the file system name files of the campaign alone."""
+    return JSONResponse({"error": str(error)}, status_code=422)
+
+
+def _picture(content: bytes) -> Response:
+    return Response(content, media_type="image/png", headers=_PICTURE_HEADERS)
+
+
+def _scan(request: Request, store: Store) -> str:
+    name = request.query_params.get("scan", "")
+    return store.scan(name).name
+
+
+def _whole(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "0")
+    if not (text.isascii() and text.isdecimal() and len(text) < 7):
+        raise TomopipeError(f"{name}: expected a whole number, got {text[:40]!r}.")
+    return int(text)
+
+
+def _cor(request: Request, store: Store, scan: str) -> float:
+    text = request.query_params.get("cor", "")
+    cor_px = parse_cor(text)
+    if cor_px is None:
+        raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {text[:40]!r}.")
+    shape = store.scan(scan).shape
+    if shape is None or not is_valid(cor_px, shape[2]):
+        raise TomopipeError(f"{scan}: COR {off_detector(cor_px, shape[2] if shape else 0)}.")
+    return cor_px

@@ -1,0 +1,220 @@
+"""Pictures: pages of the try stack, slices at any COR, opposed projections laid over each other."""
+
+import io
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io.rows import Rows, read_rows
+from tomopipe.recon.array import array_module, to_numpy
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import Plan, make_plan
+
+_LANES = 4  # a single slice is asked for: more lanes would only take memory
+_WINDOW_PERCENT = (0.1, 99.9)
+_KEPT_PICTURES = 64
+
+
+class Kept:
+    """The last few results of slow functions, by key; safe among threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._items: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what is kept for `key`, making it if need be."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+        made = make()
+        with self._lock:
+            self._items[key] = made
+            while len(self._items) > self._most:
+                self._items.popitem(last=False)
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """A scan held in memory: its rows, the plan of its angles, the grey window of its sweep."""
+
+    rows: Rows
+    plan: Plan
+    window: tuple[float, float] | None
+
+
+class Pictures:
+    """Makes the pictures of a campaign, with the rows and plans of the last scans kept.
+
+    Parameters
+    ----------
+    folder : Path
+        results/try_center; nothing outside it is read.
+    filter : str
+        Of the reconstruction.
+    device : str
+        auto, cpu or cuda.
+    """
+
+    def __init__(self, folder: Path, *, filter: str, device: str) -> None:
+        self.folder = folder
+        self._filter = filter
+        self._device = device
+        self._scans = Kept(3)
+        self._stacks = Kept(8)
+        self._png = Kept(_KEPT_PICTURES)
+        self._working = threading.Lock()  # the engine uses all cores: one slice at a time
+
+    def path(self, scan: str, name: str) -> Path:
+        """Return the path of a file of a scan; raise if it leads out of the campaign."""
+        path = self.folder / scan / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise TomopipeError(f"{scan}: {name} lies outside the campaign.")
+        if not path.is_file():
+            raise TomopipeError(f"{scan}: there is no {name} yet. Run try_recon.")
+        return path
+
+    def grid(self, scan: str) -> dict[str, Any]:
+        """Return try.json of a scan."""
+        data = json.loads(self.path(scan, "try.json").read_bytes())
+        return data if isinstance(data, dict) else {}
+
+    def page(self, scan: str, index: int) -> bytes:
+        """Return one page of the try stack as PNG, in the window of the sweep."""
+        path = self.path(scan, "try.tif")
+        key = (scan, _version(path))
+        pages = self._stacks.get(key, lambda: _open_stack(path))
+        if not 0 <= index < len(pages):
+            raise TomopipeError(f"{scan}: expected a page from 0 to {len(pages) - 1}; got {index}.")
+        return png((pages[index] >> 8).astype(np.uint8))
+
+    def slice(self, scan: str, cor_px: float, row: int) -> bytes:
+        """Return the slice of one kept row at any COR, full size, in the window of the sweep."""
+        version = _version(self.path(scan, "rows.h5"))
+        return self._png.get(
+            (scan, version, round(cor_px, 4), row), lambda: self._slice(scan, cor_px, row)
+        )
+
+    def _slice(self, scan: str, cor_px: float, row: int) -> bytes:
+        with self._working:
+            held = self._held(scan)
+            if not 0 <= row < len(held.rows.sinograms):
+                raise TomopipeError(
+                    f"{scan}: {len(held.rows.sinograms)} rows are kept; got number {row}."
+                )
+            sinogram = held.plan.xp.asarray(held.rows.sinograms[row : row + 1])
+            image = to_numpy(reconstruct(sinogram, held.plan, cor_px))[0]
+        low, high = held.window or tuple(np.percentile(image, _WINDOW_PERCENT))
+        return png(grey(image, float(low), float(high)))
+
+    def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
+        """Return opposed projections, the second mirrored at the COR: grey where they agree."""
+        with self._working:
+            rows = self._held(scan).rows
+        if not 0 <= pair < len(rows.pairs):
+            raise TomopipeError(f"{scan}: {len(rows.pairs)} opposed pairs are kept; got {pair}.")
+        first, second = rows.pairs[pair]
+        mirrored = mirror(second, cor_px)
+        low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
+        one, other = grey(first, low, high), grey(mirrored, low, high)
+        return png(np.stack([one, other, one], axis=-1))
+
+    def details(self, scan: str) -> dict[str, Any]:
+        """Return what can be asked for of a scan: detector rows, width, pairs."""
+        with self._working:
+            rows = self._held(scan).rows
+        return {
+            "rows": rows.row_index.tolist(),
+            "n_cols": int(rows.sinograms.shape[2]),
+            "n_rows": rows.n_rows,
+            "n_pairs": len(rows.pairs),
+            "pair_deg": np.rad2deg(rows.pair_theta_rad).round(2).tolist(),
+        }
+
+    def _held(self, scan: str) -> _Scan:
+        path = self.path(scan, "rows.h5")
+        held: _Scan = self._scans.get((scan, _version(path)), lambda: self._load(scan, path))
+        return held
+
+    def _load(self, scan: str, path: Path) -> _Scan:
+        rows = read_rows(path)
+        if rows.failed:
+            raise TomopipeError(f"{scan}: {rows.failed}")
+        plan = make_plan(
+            rows.theta_rad,
+            rows.sinograms.shape[2],
+            filter=self._filter,
+            xp=array_module(self._device),
+            lanes=_LANES,
+        )
+        window = self.grid(scan).get("window")
+        return _Scan(rows, plan, (float(window[0]), float(window[1])) if window else None)
+
+
+def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32]:
+    """Mirror a projection at a column.
+
+    Parameters
+    ----------
+    projection : ndarray of float32, shape (n_rows, n_cols)
+        Seen from the other side.
+    cor_px : float
+        COR, unbinned detector pixels: column c comes to 2 * cor_px - c.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_cols)
+        Interpolated between columns; the edge columns go on outside.
+    """
+    n_cols = projection.shape[1]
+    wanted = np.clip(2 * cor_px - np.arange(n_cols), 0, n_cols - 1)
+    left = np.minimum(wanted.astype(int), max(n_cols - 2, 0))
+    part = (wanted - left).astype(np.float32)
+    right = np.minimum(left + 1, n_cols - 1)
+    return projection[:, left] * (1 - part) + projection[:, right] * part
+
+
+def grey(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Scale an image to 8 bits, `low` to black and `high` to white."""
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.clip((image - low) * scale + 0.5, 0, 255).astype(np.uint8)
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Encode quickly: the way is short, the person waits."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _open_stack(path: Path) -> NDArray[np.uint16]:
+    """Map the pages of a stack, so that one page is read and not two hundred megabytes."""
+    import tifffile
+
+    pages: NDArray[np.uint16]
+    try:
+        pages = tifffile.memmap(path, mode="r")
+    except ValueError:  # compressed by another program
+        pages = tifffile.imread(path)
+    if pages.ndim < 2 or pages.dtype != np.uint16:
+        raise TomopipeError(f"{path}: expected a stack of 16-bit slices. Run try_recon again.")
+    return pages.reshape(-1, *pages.shape[-2:])

@@ -1,0 +1,117 @@
+"""What the page shows of one scan, pictures aside."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tomopipe.errors import TomopipeError
+from tomopipe.report.records import Prediction, ScanRecord
+from tomopipe.review.queue import shown_cor
+from tomopipe.review.store import Store
+
+_NEIGHBOURS = 3  # of the series, on each side
+_MOST_POINTS = 600
+
+
+def scan_view(store: Store, name: str) -> dict[str, Any]:
+    """Return everything about one scan as JSON.
+
+    Parameters
+    ----------
+    store : Store
+        The campaign.
+    name : str
+        The scan.
+    """
+    record = store.scan(name)
+    cells = store.cells().get(name, {})
+    grid, problem = _grid(store, name)
+    failures = [
+        {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
+        for failure in record.failures
+    ]
+    return {
+        "scan": name,
+        "series": record.series,
+        "index": record.index,
+        "shape": record.shape,
+        "warnings": record.warnings,
+        "reason": record.reason,
+        "cells": {
+            "select": cells.get("select", "auto"),
+            "cor_px": cells.get("cor_px", ""),
+            "note": cells.get("note", ""),
+        },
+        "cor_px": shown_cor(record, cells.get("cor_px", "")),
+        "resolved_px": record.cor_px,
+        "source": record.source,
+        "fix": _fix(record),
+        "prediction": _prediction(record.prediction),
+        "neighbours": _neighbours(store, record),
+        "failures": failures,
+        "grid": grid,
+        "problem": problem,
+    }
+
+
+def _grid(store: Store, name: str) -> tuple[dict[str, Any] | None, str]:
+    """Return what there is to look at: CORs of the pages, detector rows; or why there is not."""
+    try:
+        grid = store.pictures.grid(name)
+        if "failed" in grid:
+            return None, str(grid["failed"])
+        found = {key: grid[key] for key in ("cor_px", "row", "binning")}
+        return found | store.pictures.details(name), ""
+    except (TomopipeError, OSError, ValueError, KeyError) as error:
+        return None, str(error)
+
+
+def _fix(record: ScanRecord) -> dict[str, Any] | None:
+    fix = record.fix
+    if fix is None:
+        return None
+    return {
+        "before_px": fix.before_px,
+        "after_px": fix.after_px,
+        "source": fix.source,
+        "flagged": fix.flagged,
+        "reason": fix.reason,
+        "limit_px": fix.limit_px,
+        "neighbours": fix.neighbours,
+    }
+
+
+def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
+    if prediction is None:
+        return None
+    return {
+        "best_cor_px": prediction.best_cor_px,
+        "cor_px": prediction.cor_px,
+        "confidence": prediction.confidence,
+        "verdict": prediction.verdict,
+        "method": prediction.method,
+        "reason": prediction.reason,
+        "curves": [
+            {
+                "method": curve.method,
+                "best_cor_px": curve.best_cor_px,
+                "confidence": curve.confidence,
+                "cor_px": _thinned(curve.cor_px),
+                "score": _thinned(curve.score),
+            }
+            for curve in prediction.curves
+        ],
+    }
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    step = -(-len(values) // _MOST_POINTS)
+    return list(values[:: max(step, 1)])
+
+
+def _neighbours(store: Store, record: ScanRecord) -> list[dict[str, Any]]:
+    """Return the scans next to this one in its series, itself included."""
+    members = store.series(record.series)
+    at = next((i for i, point in enumerate(members) if point["scan"] == record.name), None)
+    if at is None:
+        return []
+    return members[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1]

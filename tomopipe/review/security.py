@@ -1,0 +1,205 @@
+"""Who may talk to the review page: the person who started it, from a page that it served.
+
+Every request passes `Guard`. It checks the Host (a foreign name that resolves to this machine is
+how DNS rebinding begins), the Origin, the session cookie, and on writes the CSRF header. A login
+node is shared: whoever can reach the port still needs the token of the printed link.
+"""
+
+import hmac
+import secrets
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CSRF_HEADER = "x-tomopipe-csrf"
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_SESSION_SECONDS = 7 * 24 * 3600
+_MAX_BODY_BYTES = 100_000
+
+
+class Keys:
+    """The secrets of one server: the token of the next link, and the sessions made from earlier."""
+
+    def __init__(self, on_exchange: Callable[[str], None] | None = None) -> None:
+        self.token = secrets.token_urlsafe(32)
+        self.cookie = f"tomopipe-{secrets.token_hex(4)}"  # cookies do not heed the port
+        self._csrf: dict[str, str] = {}
+        self._on_exchange = on_exchange
+
+    def exchange(self, token: str) -> str | None:
+        """Return a new session for the token of the link, which is spent then; else None."""
+        if not _equal(token, self.token):
+            return None
+        session = secrets.token_urlsafe(32)
+        self._csrf[session] = secrets.token_urlsafe(32)
+        self.token = secrets.token_urlsafe(32)
+        if self._on_exchange:
+            self._on_exchange(self.token)
+        return session
+
+    def csrf_of(self, session: str) -> str | None:
+        """Return the CSRF token of a session; None if there is no such session."""
+        return next((csrf for known, csrf in self._csrf.items() if _equal(session, known)), None)
+
+
+class Guard:
+    """ASGI middleware that lets nobody in but the person with the link.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is guarded.
+    keys : Keys
+        Secrets of this server.
+    allow_hosts : iterable of str
+        Names, beside those of this machine itself, under which a proxy shows the page.
+    prefix : str
+        Path below which a proxy shows the page, such as /user/me/proxy/8765; proxies that take it
+        off and those that leave it on are both fine.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, keys: Keys, allow_hosts: Iterable[str] = (), prefix: str = ""
+    ) -> None:
+        self.app = app
+        self.keys = keys
+        self.hosts = LOCAL_HOSTS | {host.lower() for host in allow_hosts}
+        self.prefix = clean_prefix(prefix)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # there are no web sockets here
+        bare = bool(self.prefix) and scope["path"] == self.prefix
+        scope = self._without_prefix(scope)
+        answer = self._refusal(scope) or (self._slash(scope) if bare else self._sign_in(scope))
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await (answer or self.app)(scope, receive, send_guarded)
+
+    def _without_prefix(self, scope: Scope) -> Scope:
+        path: str = scope["path"]
+        if self.prefix and (path == self.prefix or path.startswith(self.prefix + "/")):
+            path = path[len(self.prefix) :]
+        return {**scope, "path": path or "/", "raw_path": (path or "/").encode(), "root_path": ""}
+
+    def _slash(self, scope: Scope) -> Response:
+        """Add the slash at the end of the prefix: the page's addresses are relative to it."""
+        query = scope["query_string"].decode("latin-1")
+        place = self.prefix.rsplit("/", 1)[1]
+        return RedirectResponse(f"{place}/" + (f"?{query}" if query else ""))
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Refuse foreign names and pages, and writes that did not come from our own page."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if len(headers.getlist("host")) != 1 or _hostname(f"//{host}") not in self.hosts:
+            return _refuse("this name is not allowed: see --allow-host")
+        writes = scope["method"] not in _SAFE_METHODS
+        origin = headers.get("origin")
+        if (origin is None and writes) or (origin is not None and not self._is_own(origin, host)):
+            return _refuse("the request does not come from this page")
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and (
+            writes or headers.get("sec-fetch-mode") != "navigate"
+        ):
+            return _refuse("the request comes from another page")
+        if writes:
+            if not _short(headers.get("content-length")):
+                return PlainTextResponse("the request is too long", status_code=413)
+            csrf = self.keys.csrf_of(Request(scope).cookies.get(self.keys.cookie, ""))
+            if csrf is None or not _equal(headers.get(CSRF_HEADER, ""), csrf):
+                return _refuse("the request lacks the key of this page: load it again")
+        return None
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Tell whether a page of `origin` is ours; a proxy may have put its own port into Host."""
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https"):
+            return False
+        return parts.netloc == host or _hostname(origin) in self.hosts - LOCAL_HOSTS
+
+    def _sign_in(self, scope: Scope) -> Response | None:
+        """Exchange the token of a link for a cookie; refuse whoever has neither."""
+        request = Request(scope)
+        known = self.keys.csrf_of(request.cookies.get(self.keys.cookie, "")) is not None
+        token = request.query_params.get("token")
+        if token is None:
+            return None if known else _refuse("open the link that tomopipe review printed")
+        # to the same place without the token; relative, as only the browser knows the prefix
+        home = RedirectResponse("./", status_code=303)
+        if known:
+            return home
+        session = self.keys.exchange(token) if scope["method"] == "GET" else None
+        if session is None:
+            return _refuse("this link was used already: open the newest that was printed")
+        home.set_cookie(
+            self.keys.cookie,
+            session,
+            max_age=_SESSION_SECONDS,
+            path=self.prefix or "/",
+            httponly=True,
+            samesite="strict",
+            secure=request.headers.get("x-forwarded-proto") == "https",
+        )
+        return home
+
+
+def clean_prefix(prefix: str) -> str:
+    """Return a path prefix with a slash in front and none behind; "" for none."""
+    parts = [part for part in prefix.split("/") if part]
+    return "/" + "/".join(parts) if parts else ""
+
+
+def _refuse(reason: str) -> Response:
+    return PlainTextResponse(f"403: {reason}\n", status_code=403)
+
+
+def _equal(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode())
+
+
+def _short(length: str | None) -> bool:
+    """Tell whether a body has a stated, small length."""
+    return length is not None and length.isdecimal() and int(length) <= _MAX_BODY_BYTES
+
+
+def _hostname(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,114 @@
+"""Serve the page on this machine alone: a port of localhost, or a Unix socket."""
+
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from tomopipe.errors import TomopipeError
+from tomopipe.review.app import make_app
+from tomopipe.review.security import Keys, clean_prefix
+from tomopipe.review.store import Store
+
+
+def serve(
+    store: Store,
+    *,
+    port: int = 0,
+    socket_path: Path | None = None,
+    allow_hosts: Iterable[str] = (),
+    prefix: str = "",
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Serve until interrupted.
+
+    Parameters
+    ----------
+    store : Store
+        The campaign.
+    port : int
+        Of localhost; 0 takes a free one.
+    socket_path : Path, optional
+        A Unix socket instead, which nobody else may open.
+    allow_hosts : iterable of str
+        Names of proxies.
+    prefix : str
+        Path below which a proxy shows the page.
+    tell : callable
+        Gets the lines meant for the person; the only place where the token goes.
+
+    Raises
+    ------
+    TomopipeError
+        If the port or the socket cannot be had.
+    """
+    listening = _socket(socket_path) if socket_path else _port(port)
+    shown_port = port or 8765 if socket_path else listening.getsockname()[1]
+    place = f"http://localhost:{shown_port}{clean_prefix(prefix)}/"
+
+    def link(token: str) -> str:
+        return f"{place}?token={token}"
+
+    keys = Keys(lambda token: tell(f"\nFor another browser: {link(token)}"))
+    tell(f"Review of {store.directory}\n\n  {link(keys.token)}\n")
+    end = socket_path.absolute() if socket_path else f"localhost:{shown_port}"
+    tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
+    tell("The link works once. Stop with Ctrl-C.")
+    app = make_app(store, keys, allow_hosts=allow_hosts, prefix=prefix)
+    config = uvicorn.Config(
+        app,
+        # addresses of requests hold the token once: they are not logged
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=2,
+    )
+    # uvicorn raises the signal that ended it once more: then, too, there is something to clean up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+        if socket_path:
+            socket_path.unlink(missing_ok=True)
+
+
+def _port(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as error:
+        listening.close()
+        raise TomopipeError(
+            f"port {port} of localhost: {error.strerror}. Give another --port, or none."
+        ) from error
+    return listening
+
+
+def _socket(path: Path) -> socket.socket:
+    """Bind a Unix socket that only its owner may open, from its first moment on."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise TomopipeError(f"{path}: is there already, and is no socket. Give another path.")
+        path.unlink()  # of a review that was killed
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        raise TomopipeError(f"{path}: {error}. Give a short path in a folder of yours.") from error
+    finally:
+        os.umask(before)
+    return listening

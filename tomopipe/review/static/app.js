@@ -1,0 +1,200 @@
+// Start, keys, views, and the look now and then at what others changed.
+import * as api from "./api.js";
+import * as decide from "./decide.js";
+import { $, el, press, toast } from "./dom.js";
+import { setUp as setUpFacts } from "./facts.js";
+import * as panels from "./panels.js";
+import * as queue from "./queue.js";
+import * as scan from "./scan.js";
+import * as series from "./series.js";
+import { resetZoom, zoom } from "./stage.js";
+
+const LOOK_MS = 10000;
+const app = { view: "scan", fixCor: {}, marks: {} };
+
+async function load() {
+  const found = await api.get("queue");
+  api.setKey(found.csrf);
+  app.fixCor = found.fix_cor;
+  app.marks = { table_sha256: found.table_sha256, read: found.read };
+  $("campaign").textContent = found.campaign;
+  document.title = `${found.campaign} · review`;
+  queue.setScans(found.scans, found.states);
+  if (found.problem) toast(found.problem, true);
+}
+
+async function open(name) {
+  if (!name) return;
+  queue.select(name);
+  if (app.view !== "scan") view("scan");
+  try {
+    await scan.open(name);
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+function view(name) {
+  app.view = name;
+  document.body.dataset.view = name;
+  for (const node of document.querySelectorAll(".view")) node.hidden = node.id !== name && !(name === "scan" && node.id === "facts");
+  for (const button of document.querySelectorAll("#views button")) button.setAttribute("aria-pressed", button.dataset.view === name ? "true" : "false");
+  const here = queue.find(queue.selected());
+  if (name === "series") series.show(app.fixCor, here ? here.series : null, queue.selected());
+  if (name === "plan") panels.plan();
+  if (name === "jobs") panels.jobs();
+}
+
+async function accept() {
+  const data = scan.current();
+  const text = scan.chosen();
+  if (!data || !text) return;
+  const next = queue.step(1);
+  if (await decide.write(data.scan, { cor_px: text })) {
+    scan.forget();
+    toast(`${data.scan}: ${text} px, in the table`);
+    if (next && next !== data.scan) open(next);
+    else open(data.scan);
+  }
+}
+
+async function undo() {
+  const name = await decide.undo();
+  if (name) open(name);
+}
+
+const keys = [
+  ["Enter", "accept the COR, go to the next scan", accept],
+  ["0–9 .", "type a COR; Enter accepts it", null],
+  ["u", "undo the last decision", undo],
+  ["j / k", "next, previous scan of the queue", null],
+  ["← / →", "previous, next COR; with Shift ten at a time", null],
+  ["t", "slices of the sweep", () => scan.setMode("try")],
+  ["f", "any COR at full size", () => scan.setMode("full")],
+  ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],
+  ["b", "keep this COR as B", scan.pin],
+  ["Space", "flicker between A and B", () => scan.toggle("flicker")],
+  ["s", "A and B side by side", () => scan.toggle("side")],
+  ["+ / −", "zoom; also the wheel. Drag to move", null],
+  ["z", "whole picture", resetZoom],
+  ["n", "write a note", () => $("note") && $("note").focus()],
+  ["/", "search", () => $("search").focus()],
+  ["Esc", "forget what was typed, leave a field", null],
+  ["?", "these keys", () => $("help").showModal()],
+];
+const action = Object.fromEntries(keys.filter(([, , does]) => does).map(([key, , does]) => [key === "Space" ? " " : key, does]));
+Object.assign(action, {
+  j: () => open(queue.step(1)),
+  k: () => open(queue.step(-1)),
+  ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1),
+  ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1),
+  "+": () => zoom(1.25),
+  "=": () => zoom(1.25),
+  "-": () => zoom(0.8),
+  Escape: scan.forget,
+});
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const field = event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea");
+  if (field) {
+    if (event.key === "Escape") field.blur();
+    if (event.key === "Enter" && field.id === "cor") {
+      event.preventDefault();
+      field.blur();
+      accept();
+    } else if (event.key === "Enter" && field.id !== "note") field.blur();
+    return;
+  }
+  // a button in focus keeps Enter and space
+  if (event.target.closest("button, summary, [role=button]") && (event.key === "Enter" || event.key === " ")) return;
+  if (app.view === "scan" && /^[0-9.]$/.test(event.key)) {
+    event.preventDefault();
+    scan.type((scan.typed() ?? "") + event.key);
+  } else if (app.view === "scan" && event.key === "Backspace" && scan.typed() !== null) {
+    event.preventDefault();
+    scan.type(scan.typed().slice(0, -1));
+  } else if (action[event.key] && (app.view === "scan" || ["j", "k", "?", "/", "u"].includes(event.key))) {
+    event.preventDefault();
+    action[event.key](event);
+  }
+}
+
+function wire() {
+  document.addEventListener("keydown", onKey);
+  const click = { accept, undo, pin: scan.pin, "mode-try": action.t, "mode-full": action.f, "mode-overlay": action.o,
+    flicker: action[" "], side: action.s, "help-button": action["?"], "help-close": () => $("help").close(), theme };
+  for (const [id, does] of Object.entries(click)) {
+    $(id).addEventListener("click", (event) => {
+      does();
+      // the next Enter is for the scan, not for the button
+      if (event.detail && id !== "help-button") event.currentTarget.blur();
+    });
+  }
+  $("views").addEventListener("click", (event) => event.target.dataset.view && (view(event.target.dataset.view), event.target.blur()));
+  $("slider").addEventListener("input", (event) => {
+    scan.forget();
+    scan.go(scan.current().grid.cor_px[Number(event.target.value)]);
+  });
+  $("cor").addEventListener("input", (event) => scan.type(event.target.value));
+  $("row").addEventListener("change", (event) => (event.target.blur(), scan.redraw()));
+  $("facts").addEventListener("change", onFact);
+  $("facts").addEventListener("click", (event) => event.target.id === "clear" && decide.write(scan.current().scan, { cor_px: "" }));
+  $("keys").replaceChildren(...keys.flatMap(([key, words]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, words)]));
+}
+
+function onFact(event) {
+  const name = scan.current().scan;
+  if (event.target.id === "note") decide.write(name, { note: event.target.value });
+  if (event.target.id === "select") decide.write(name, { select: event.target.value });
+  if (event.target.id === "stamp") localStorage.setItem("stamp", event.target.checked ? "yes" : "no");
+}
+
+function theme() {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("theme", root.dataset.theme);
+}
+
+// After a decision, or when somebody else made one.
+async function changed(name, { reload = true } = {}) {
+  const before = scan.current();
+  if (reload) await load();
+  if (before && before.scan === name && app.view === "scan") await open(name);
+}
+
+async function look() {
+  try {
+    if (!document.hidden) {
+      const marks = await api.get("changes");
+      if (marks.table_sha256 !== app.marks.table_sha256 || marks.read !== app.marks.read) await load();
+      const found = app.view === "jobs" ? await panels.jobs() : await api.get("status");
+      const sum = (state) => (found ? found.steps.reduce((total, step) => total + step[state], 0) : 0);
+      const words = ["running", "failed", "lost"].filter(sum).map((state) => `${sum(state)} ${state}`);
+      $("live").textContent = words.join(", ");
+      $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
+    }
+  } catch (error) {
+    $("live").textContent = "no connection";
+    $("live").classList.add("bad");
+  }
+  setTimeout(look, LOOK_MS);
+}
+
+if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
+press("mode-try", true);
+queue.setUp(open);
+setUpFacts(open);
+series.setUp(open);
+decide.setUp(changed);
+wire();
+view("scan");
+try {
+  await load();
+  performance.mark("queue-shown");
+  await open(queue.step(1));
+} catch (error) {
+  toast(error.message, true);
+}
+look();

@@ -1,0 +1,36 @@
+// Small helpers. Text from the campaign only ever becomes text nodes, never markup.
+export const $ = (id) => document.getElementById(id);
+
+export function el(tag, props = {}, ...children) {
+  return fill(document.createElement(tag), props, children);
+}
+
+export function svg(tag, props = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
+}
+
+function fill(node, props, children) {
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+export const px = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+
+let timer = 0;
+export function toast(text, bad = false) {
+  const node = $("toast");
+  node.textContent = text;
+  node.classList.toggle("bad", bad);
+  node.hidden = false;
+  clearTimeout(timer);
+  timer = setTimeout(() => (node.hidden = true), bad ? 8000 : 2500);
+}
+
+export function press(id, on) {
+  $(id).setAttribute("aria-pressed", on ? "true" : "false");
+}

@@ -1,0 +1,88 @@
+// The column beside the picture: what is known of the scan.
+import { $, el, px } from "./dom.js";
+import { scorePlot } from "./plots.js";
+
+let drawn = null; // what the column shows, so that scrubbing only moves the line
+let openScan = () => {};
+
+export function setUp(onOpen) {
+  openScan = onOpen;
+}
+
+export function facts(data, go, cor = null) {
+  const node = $("facts");
+  if (drawn !== data) {
+    drawn = data;
+    node.replaceChildren(head(data), ...scores(data, go, cor), ...fixing(data), ...neighbours(data), ...failures(data), note(data));
+    return;
+  }
+  const old = node.querySelector(".plot");
+  const made = old && plot(data, go, cor);
+  if (made) old.replaceChildren(made);
+}
+
+function head(data) {
+  const shape = data.shape ? `${data.shape[0]} angles, ${data.shape[1]} × ${data.shape[2]} px` : "size unknown";
+  return el("div", {},
+    el("h2", {}, data.scan),
+    el("p", { class: "quiet" }, `${data.series || "(no series)"} · ${data.index} · ${shape}`),
+    data.cells.cor_px
+      ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
+      : el("p", { class: "big" }, data.resolved_px === null ? "no COR" : `${px(data.resolved_px)} px`, el("small", {}, ` ${data.source}`)),
+    data.reason ? el("p", { class: "why" }, data.reason) : null,
+    ...data.warnings.map((text) => el("p", { class: "why" }, text)));
+}
+
+function plot(data, go, cor) {
+  const p = data.prediction;
+  const marks = [
+    ...p.curves.map((curve) => ["rival", curve.best_cor_px]),
+    ["chosen", data.cells.cor_px ? Number(data.cells.cor_px) : data.resolved_px],
+    ["at", cor],
+  ];
+  return scorePlot(p.curves, marks, (value) => go(Math.round(value * 20) / 20));
+}
+
+function scores(data, go, cor) {
+  const p = data.prediction;
+  if (!p) return [];
+  const parts = [el("h3", {}, "Prediction"),
+    el("p", {}, `${p.verdict}, confidence ${p.confidence === null ? "–" : p.confidence.toFixed(2)}${p.reason ? `: ${p.reason}` : ""}`)];
+  const picture = plot(data, go, cor);
+  if (picture) parts.push(el("div", { class: "plot" }, picture));
+  const withCurve = p.curves.filter((curve) => curve.cor_px.length > 1);
+  parts.push(el("ul", { class: "methods" }, ...p.curves.map((curve) =>
+    el("li", {}, el("button", { onclick: () => curve.best_cor_px !== null && go(curve.best_cor_px), title: "Go to its best COR" },
+      el("i", { class: `key c${withCurve.indexOf(curve) % 5}` }), el("span", {}, curve.method), el("span", { class: "num" }, px(curve.best_cor_px)),
+      el("span", { class: "num quiet" }, curve.confidence === null ? "" : curve.confidence.toFixed(2)))))));
+  return parts;
+}
+
+function fixing(data) {
+  const fix = data.fix;
+  if (!fix || (!fix.reason && fix.before_px === fix.after_px)) return [];
+  return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${fix.source || "none"})`)];
+}
+
+function neighbours(data) {
+  if (data.neighbours.length < 2) return [];
+  return [el("h3", {}, "In its series"),
+    el("table", {}, ...data.neighbours.map((row) =>
+      el("tr", { class: row.scan === data.scan ? "here" : "", tabindex: row.scan === data.scan ? null : 0, onclick: () => openScan(row.scan),
+        onkeydown: (event) => event.key === "Enter" && (event.stopPropagation(), openScan(row.scan)) },
+        el("td", {}, row.scan), el("td", { class: "num" }, row.manual || px(row.after_px)), el("td", { class: "quiet" }, row.manual ? "manual" : row.source))))];
+}
+
+function failures(data) {
+  return data.failures.flatMap((failure) => [
+    el("h3", {}, `Failed: ${failure.step}`), el("p", { class: "why" }, failure.reason), failure.log ? el("pre", {}, failure.log) : null]).filter(Boolean);
+}
+
+function note(data) {
+  return el("div", {}, el("h3", {}, "Campaign table"),
+    el("label", { class: "field" }, "select", el("select", { id: "select" }, ...["auto", "yes", "no"].map((value) =>
+      el("option", { value, selected: value === data.cells.select }, value)))),
+    el("label", { class: "field" }, "note", el("input", { id: "note", value: data.cells.note, placeholder: "remark  n" })),
+    el("label", { class: "field" }, el("input", { id: "stamp", type: "checkbox", checked: localStorage.getItem("stamp") === "yes" }), "add source and time to the note"),
+    data.cells.cor_px ? el("button", { id: "clear" }, "Remove the COR set by hand") : null);
+}

@@ -1,0 +1,113 @@
+// Line plots as SVG: scores against COR, COR against index.
+import { px, svg } from "./dom.js";
+
+export function scale(from, to, low, high) {
+  const span = to - from || 1;
+  return (value) => low + ((value - from) / span) * (high - low);
+}
+
+export function ticks(low, high, about, whole = false) {
+  const span = high - low || 1;
+  const raw = whole ? Math.max(1, span / about) : span / about;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const found = [];
+  for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) found.push(v);
+  return { values: found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+}
+
+export function frame(width, height, x, y, box, names) {
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": names.label });
+  const across = ticks(x[0], x[1], width / 90, names.whole);
+  const atX = scale(x[0], x[1], box.left, width - box.right);
+  const atY = scale(y[0], y[1], height - box.bottom, box.top);
+  for (const value of across.values) {
+    root.append(
+      svg("line", { class: "grid", x1: atX(value), x2: atX(value), y1: box.top, y2: height - box.bottom }),
+      svg("text", { class: "tick", x: atX(value), y: height - box.bottom + 14, "text-anchor": "middle" },
+        value.toFixed(across.digits)),
+    );
+  }
+  if (names.y) {
+    const up = ticks(y[0], y[1], height / 60);
+    for (const value of up.values) {
+      root.append(
+        svg("line", { class: "grid", y1: atY(value), y2: atY(value), x1: box.left, x2: width - box.right }),
+        svg("text", { class: "tick", x: box.left - 6, y: atY(value) + 4, "text-anchor": "end" },
+          value.toFixed(up.digits)),
+      );
+    }
+    root.append(svg("text", { class: "axis", x: 4, y: 12 }, names.y));
+  }
+  root.append(svg("text", { class: "axis", x: width - box.right, y: height - 3, "text-anchor": "end" }, names.x));
+  return { root, atX, atY };
+}
+
+// Score curves of all methods, each scaled to its own best and worst.
+export function scorePlot(curves, marks, onPick) {
+  const drawn = curves.filter((curve) => curve.cor_px.length > 1);
+  if (!drawn.length) return null;
+  const [width, height] = [360, 170];
+  const box = { left: 8, right: 8, top: 8, bottom: 30 };
+  const every = drawn.flatMap((curve) => curve.cor_px);
+  const x = [Math.min(...every), Math.max(...every)];
+  const { root, atX, atY } = frame(width, height, x, [0, 1], box, { label: "Scores against COR", x: "COR (px)" });
+  drawn.forEach((curve, at) => {
+    const low = Math.min(...curve.score);
+    const high = Math.max(...curve.score);
+    const level = scale(low, high, 0.03, 0.97);
+    const points = curve.cor_px.map((v, i) => `${atX(v).toFixed(1)},${atY(level(curve.score[i])).toFixed(1)}`);
+    root.append(svg("polyline", { class: `curve c${at % 5}`, points: points.join(" ") }));
+  });
+  const lines = marks.filter(([, value]) => value !== null && value >= x[0] && value <= x[1]);
+  for (const [kind, value] of lines) {
+    root.append(svg("line", { class: kind, x1: atX(value), x2: atX(value), y1: box.top, y2: height - box.bottom }));
+  }
+  root.addEventListener("click", (event) => {
+    const spot = root.getBoundingClientRect();
+    const back = scale(box.left, width - box.right, x[0], x[1]);
+    onPick(back(((event.clientX - spot.left) / spot.width) * width));
+  });
+  return root;
+}
+
+// COR against index: before (hollow), after (full), median and limit band.
+export function seriesPlot(rows, { selected, onOpen, width }) {
+  const known = rows.filter((row) => row.after_px !== null || row.before_px !== null);
+  if (!known.length) return null;
+  const height = Math.round(Math.min(620, Math.max(340, width * 0.4)));
+  const box = { left: 64, right: 16, top: 20, bottom: 34 };
+  const values = known.flatMap((row) => [row.before_px, row.after_px]).filter((v) => v !== null);
+  const before = known.map((row) => row.before_px).filter((v) => v !== null).sort((a, b) => a - b);
+  const half = before.length >> 1;
+  const median = before.length ? (before.length % 2 ? before[half] : (before[half - 1] + before[half]) / 2) : null;
+  const limit = known.map((row) => row.limit_px).find((v) => v !== null && v !== undefined) ?? null;
+  if (median !== null && limit !== null) values.push(median - limit, median + limit);
+  const pad = 0.06 * (Math.max(...values) - Math.min(...values)) || 1;
+  const y = [Math.min(...values) - pad, Math.max(...values) + pad];
+  const index = known.map((row) => row.index);
+  const x = [Math.min(...index) - 0.5, Math.max(...index) + 0.5];
+  const { root, atX, atY } = frame(width, height, x, y, box, { label: "COR along the series", whole: true, x: "index", y: "COR (px)" });
+  if (median !== null && limit !== null) {
+    const top = atY(median + limit);
+    root.append(
+      svg("rect", { class: "band", x: box.left, y: top, width: width - box.left - box.right, height: atY(median - limit) - top }),
+      svg("line", { class: "median", x1: box.left, x2: width - box.right, y1: atY(median), y2: atY(median) }),
+    );
+  }
+  for (const row of known) {
+    const at = atX(row.index);
+    const group = svg("g", { class: `point s-${row.source || "none"}${row.scan === selected ? " here" : ""}`, tabindex: 0,
+      role: "button", "aria-label": `${row.scan}, COR ${px(row.after_px)}`, onclick: () => onOpen(row.scan),
+      onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
+    group.append(svg("title", {}, `${row.scan}\n${px(row.before_px)} → ${px(row.after_px)}  ${row.source}\n${row.reason || ""}`));
+    if (row.before_px !== null && row.after_px !== null && Math.abs(row.before_px - row.after_px) > 0.005) {
+      group.append(svg("line", { class: "moved", x1: at, x2: at, y1: atY(row.before_px), y2: atY(row.after_px) }),
+        svg("circle", { class: "before", cx: at, cy: atY(row.before_px), r: 4 }));
+    }
+    const value = row.after_px ?? row.before_px;
+    group.append(svg("circle", { class: "after", cx: at, cy: atY(value), r: row.scan === selected ? 6 : 4.5 }));
+    root.append(group);
+  }
+  return root;
+}

@@ -1,0 +1,113 @@
+// The queue: filters, search, grouping; only the rows in sight are in the page.
+import { $, el, px } from "./dom.js";
+
+const ROW = 46;
+const state = { scans: [], states: {}, shown: [], lines: [], hidden: new Set(), selected: null, onOpen: () => {} };
+
+export function setUp(onOpen) {
+  state.onOpen = onOpen;
+  $("search").addEventListener("input", refresh);
+  $("group").addEventListener("change", refresh);
+  $("list").addEventListener("scroll", paint, { passive: true });
+  new ResizeObserver(paint).observe($("list"));
+}
+
+export function setScans(scans, states) {
+  state.scans = scans;
+  state.states = states;
+  filters();
+  refresh();
+}
+
+export const all = () => state.scans;
+export const find = (name) => state.scans.find((scan) => scan.scan === name && !scan.refused);
+export const selected = () => state.selected;
+
+export function select(name) {
+  state.selected = name;
+  const at = state.lines.findIndex((line) => line.scan && line.scan.scan === name);
+  if (at >= 0) {
+    const list = $("list");
+    const top = at * ROW;
+    if (top < list.scrollTop + ROW) list.scrollTop = Math.max(0, top - ROW);
+    else if (top + 2 * ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + 2 * ROW - list.clientHeight;
+  }
+  paint();
+}
+
+// The next scan of the queue as it is shown; the first one from nowhere.
+export function step(by) {
+  const names = state.shown.filter((scan) => !scan.refused).map((scan) => scan.scan);
+  if (!names.length) return null;
+  const at = names.indexOf(state.selected);
+  if (at < 0) return names[0];
+  return names[Math.min(names.length - 1, Math.max(0, at + by))];
+}
+
+function filters() {
+  const counts = {};
+  for (const scan of state.scans) counts[scan.state] = (counts[scan.state] || 0) + 1;
+  const chips = Object.entries(state.states)
+    .filter(([name]) => counts[name])
+    .map(([name, meaning]) =>
+      el("button", { class: "chip", title: meaning, "aria-pressed": state.hidden.has(name) ? "false" : "true", "data-state": name,
+        onclick: () => {
+          if (!state.hidden.delete(name)) state.hidden.add(name);
+          filters();
+          refresh();
+        } },
+        el("i", { class: "dot", "data-state": name }), `${name} `, el("b", {}, String(counts[name]))));
+  $("filters").replaceChildren(...chips);
+}
+
+function refresh() {
+  const wanted = $("search").value.trim().toLowerCase();
+  state.shown = state.scans.filter(
+    (scan) => !state.hidden.has(scan.state) &&
+      (!wanted || `${scan.scan} ${scan.series} ${scan.why} ${scan.note}`.toLowerCase().includes(wanted)));
+  state.lines = [];
+  if ($("group").value === "series") {
+    const bySeries = new Map();
+    for (const scan of state.shown) bySeries.set(scan.series, [...(bySeries.get(scan.series) || []), scan]);
+    state.shown = [];
+    for (const [series, scans] of [...bySeries].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      scans.sort((a, b) => a.index - b.index || (a.scan < b.scan ? -1 : 1));
+      state.lines.push({ series, count: scans.length }, ...scans.map((scan) => ({ scan })));
+      state.shown.push(...scans);
+    }
+  } else {
+    state.lines = state.shown.map((scan) => ({ scan }));
+  }
+  paint();
+}
+
+function paint() {
+  const list = $("list");
+  const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
+  const last = Math.min(state.lines.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
+  const rows = [];
+  for (let at = first; at < last; at++) {
+    const node = line(state.lines[at]);
+    node.style.top = `${at * ROW}px`;
+    rows.push(node);
+  }
+  $("rows").style.height = `${state.lines.length * ROW}px`;
+  $("rows").replaceChildren(...rows);
+  if (!state.lines.length) $("rows").append(el("p", { class: "quiet" }, "No scan is like that."));
+}
+
+function line(entry) {
+  if (!entry.scan) {
+    return el("div", { class: "row head" }, el("span", { class: "name" }, entry.series || "(no series)"), el("span", { class: "count" }, String(entry.count)));
+  }
+  const scan = entry.scan;
+  const here = scan.scan === state.selected;
+  const mark = scan.rerun ? " ✎" : "";
+  return el("div", { class: "row", role: "option", "aria-selected": here ? "true" : "false", "data-scan": scan.scan,
+    title: scan.why, onclick: () => !scan.refused && state.onOpen(scan.scan) },
+    el("i", { class: "dot", "data-state": scan.state }),
+    el("span", { class: "name" }, scan.scan),
+    el("span", { class: "cor" }, px(scan.cor_px) + mark),
+    el("span", { class: "why" }, scan.why || scan.state),
+    el("span", { class: "sure" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
+}

@@ -1,0 +1,70 @@
+// COR along each series, and what other options of fix_cor would make of it.
+import { get } from "./api.js";
+import { $, el, px, toast } from "./dom.js";
+import { seriesPlot } from "./plots.js";
+import { all } from "./queue.js";
+
+let options = { max_delta_px: 50, protect_manual: true };
+let key = null;
+let openScan = () => {};
+let ticket = 0;
+
+export function setUp(onOpen) {
+  openScan = onOpen;
+}
+
+export async function show(config, series, selected) {
+  if (key === null) options = { ...config };
+  const names = [...new Set(all().filter((s) => !s.refused).map((s) => s.series))].sort();
+  if (series !== null && series !== undefined) key = series;
+  if (!names.includes(key)) key = names[0] ?? "";
+  const choice = el("select", { id: "series-name", onchange: (event) => {
+    key = event.target.value;
+    update(config, selected);
+  } }, ...names.map((name) => el("option", { value: name, selected: name === key }, name || "(no series)")));
+  const slider = el("input", { id: "max-delta", type: "range", min: 1, max: 100, step: 1, value: options.max_delta_px, oninput: (event) => {
+    options.max_delta_px = Number(event.target.value);
+    update(config, selected);
+  } });
+  const protect = el("input", { id: "protect", type: "checkbox", checked: options.protect_manual, onchange: (event) => {
+    options.protect_manual = event.target.checked;
+    update(config, selected);
+  } });
+  $("series").replaceChildren(
+    el("div", { class: "line" }, el("label", {}, "Series ", choice),
+      el("label", {}, "max_delta_px ", slider, el("output", { id: "max-delta-value" })),
+      el("label", {}, protect, " protect_manual"),
+      el("button", { onclick: () => { options = { ...config }; show(config, key, selected); } }, "As configured")),
+    el("div", { id: "series-plot", class: "plot" }),
+    el("p", { class: "legend" }, ...[["auto", "predicted"], ["manual", "by hand"], ["outlier", "replaced"], ["series-mean", "filled"]].flatMap(([source, words]) =>
+      [el("i", { class: `mark s-${source}` }), words]), el("i", { class: "mark hollow" }, ), "before fixing"),
+    el("div", { id: "series-changes" }));
+  await update(config, selected);
+}
+
+async function update(config, selected) {
+  const mine = ++ticket;
+  $("max-delta-value").textContent = `${options.max_delta_px} px`;
+  try {
+    const { rows } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
+    if (mine !== ticket) return;
+    const width = Math.max(480, Math.min(1800, $("series-plot").clientWidth || 960));
+    const plot = seriesPlot(rows, { selected, onOpen: openScan, width });
+    $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet."));
+    $("series-changes").replaceChildren(...changes(rows, config));
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+function changes(rows, config) {
+  const changed = rows.filter((row) => row.changes);
+  const same = options.max_delta_px === config.max_delta_px && options.protect_manual === config.protect_manual;
+  const yaml = `fix_cor: {max_delta_px: ${options.max_delta_px}, protect_manual: ${options.protect_manual}}`;
+  const head = el("h3", {}, changed.length ? `${changed.length} would change against the results` : "Nothing would change against the results");
+  const table = el("table", {},
+    el("tr", {}, ...["scan", "now", "would be", "from", "why"].map((text) => el("th", {}, text))),
+    ...changed.map((row) => el("tr", { tabindex: 0, onclick: () => openScan(row.scan), onkeydown: (e) => e.key === "Enter" && (e.stopPropagation(), openScan(row.scan)) },
+      el("td", {}, row.scan), el("td", { class: "num" }, px(row.now_px)), el("td", { class: "num" }, px(row.after_px)), el("td", {}, row.source), el("td", { class: "quiet" }, row.reason))));
+  return [head, changed.length ? table : null, same ? null : el("p", {}, "To keep this, put into the config: ", el("code", {}, yaml))].filter(Boolean);
+}

@@ -1,0 +1,201 @@
+"""What the page knows of the campaign: read in the background, looked at without waiting."""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tomopipe import __version__
+from tomopipe.campaign import Campaign, load_campaign, read_inventory
+from tomopipe.errors import TomopipeError
+from tomopipe.io.campaign_table import table_sha256
+from tomopipe.report.collect import collect
+from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.review.decisions import read_cells
+from tomopipe.review.images import Pictures
+from tomopipe.series import encode_series
+from tomopipe.steps import fix_cor
+
+#: Age from which the results are read again when somebody looks.
+FRESH_S = 10.0
+
+
+class Store:
+    """The files of one campaign, for the page.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder.
+    config : Path
+        Its configuration file.
+    """
+
+    def __init__(self, directory: Path, config: Path) -> None:
+        self.directory = directory.absolute()
+        self.config = config.absolute()
+        self.campaign: Campaign = load_campaign(self.directory, self.config)
+        full = self.campaign.config.full_recon
+        self.pictures = Pictures(
+            self.campaign.results / "try_center", filter=full.filter, device=full.device
+        )
+        self._record: CampaignRecord | None = None
+        self._by_name: dict[str, ScanRecord] = {}
+        self._began_at = self._read_at = 0.0
+        self._reading = threading.Lock()
+        self.read_number = 0
+        self.problem = ""
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self) -> None:
+        """Read the results anew, unless somebody else is at it (then wait for them)."""
+        asked = time.monotonic()
+        with self._reading:
+            if self._began_at > asked:
+                return  # somebody else began after we asked: that is new enough
+            self._began_at = time.monotonic()
+            try:
+                campaign = load_campaign(self.directory, self.config)
+                self.problem = ""
+            except TomopipeError as error:  # a table or config just being edited
+                self.problem, campaign = str(error), self.campaign
+            record = _collect(campaign)
+            # a mark for the page: unchanged results need not be sent again
+            self.read_number += record != self._record
+            self.campaign, self._record = campaign, record
+            self._by_name = {s.name: s for s in record.scans if s.name in campaign.scans}
+            self._read_at = time.monotonic()
+
+    def record(self) -> CampaignRecord:
+        """Return what the results say, at most a little stale."""
+        if self._record is None:
+            self.read()
+        elif time.monotonic() - self._read_at > FRESH_S and not self._reading.locked():
+            threading.Thread(target=self.read, daemon=True).start()
+        assert self._record is not None
+        return self._record
+
+    def scan(self, name: str) -> ScanRecord:
+        """Return what the results say of one scan."""
+        self.record()
+        if name not in self._by_name:
+            raise TomopipeError(f"no scan {name!r} in this campaign.")
+        return self._by_name[name]
+
+    @property
+    def table(self) -> Path:
+        """Absolute path of the campaign table."""
+        return self.campaign.table_path
+
+    def cells(self) -> dict[str, dict[str, str]]:
+        """Return the campaign table as it is at this moment."""
+        return read_cells(self.table)
+
+    def table_sha256(self) -> str:
+        """Return the hash of the campaign table at this moment."""
+        return table_sha256(self.table)
+
+    def series(self, key: str) -> list[dict[str, Any]]:
+        """List the scans of a series in order, with what the page's series plot shows."""
+        cells = self.cells()
+        return [
+            _point(scan, cells.get(scan.name, {}))
+            for scan in sorted(self.record().scans, key=lambda s: (s.index, s.name))
+            if scan.series == key and scan.name in self._by_name and scan.state != "skipped"
+        ]
+
+    def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
+        """Fix a series with other options, the way the step does, and write nothing.
+
+        Parameters
+        ----------
+        key : str
+            Series.
+        max_delta_px : float
+            Largest distance from the median ever kept, pixels; > 0.
+        protect_manual : bool
+            Whether manual CORs are kept wherever they lie.
+
+        Returns
+        -------
+        dict
+            `rows` as of fix_cor, and the values that the results hold now under `now_px`.
+        """
+        if not max_delta_px > 0:
+            raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
+        # with the table of this moment: a decision made a second ago counts
+        campaign = load_campaign(self.directory, self.config)
+        path = campaign.results / "inventory.tsv"
+        if not path.is_file():
+            return {"rows": []}
+        inventory = read_inventory(path)
+        code = encode_series(key)
+        if code not in campaign.series_in(inventory):
+            return {"rows": []}
+        predicted = {}
+        for scan in campaign.series_in(inventory)[code]:
+            folder = campaign.results / "try_center" / scan
+            files = (folder / "center_of_rotation.txt", folder / "prediction.json")
+            if scan not in campaign.failures and all(file.exists() for file in files):
+                predicted[scan] = (str(files[0]), str(files[1]))
+        rows = fix_cor.compute(
+            predicted,
+            members=campaign.members(code, inventory),
+            max_delta_px=max_delta_px,
+            protect_manual=protect_manual,
+        )
+        known = self._by_name
+        return {"rows": [_trial_row(row, known.get(row["scan"])) for row in rows]}
+
+
+def _collect(campaign: Campaign) -> CampaignRecord:
+    return collect(
+        campaign.results,
+        campaign.directory / "logs",
+        campaign_name=campaign.name,
+        scans=[
+            {
+                "scan": scan.name,
+                "path": scan.path,
+                "series": scan.series,
+                "index": scan.index,
+                "select": scan.select,
+                "manual": scan.manual,
+            }
+            for scan in campaign.scans.values()
+        ],
+        config=campaign.config.model_dump(),
+        version=__version__,
+    )
+
+
+def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
+    fix = scan.fix
+    return {
+        "scan": scan.name,
+        "index": scan.index,
+        "before_px": fix.before_px if fix else None,
+        "after_px": fix.after_px if fix else scan.cor_px,
+        "source": (fix.source if fix else "") or scan.source,
+        "flagged": bool(fix and fix.flagged),
+        "manual": cells.get("cor_px", ""),
+    }
+
+
+def _trial_row(row: Mapping[str, str], scan: ScanRecord | None) -> dict[str, Any]:
+    now_px = scan.fix.after_px if scan is not None and scan.fix is not None else None
+    numbers = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    return {
+        "scan": row["scan"],
+        "index": int(row["index"]),
+        **numbers,
+        "source": row["source"],
+        "flagged": row["flagged"] == "true",
+        "reason": row["reason"],
+        "now_px": now_px,
+        "changes": numbers["after_px"] != now_px,
+    }
+
+
+_NUMBERS = ("before_px", "after_px", "limit_px")
