@@ -162,6 +162,9 @@ def test_sweeps_are_compared_and_checked():
     assert full.seconds > 0
     assert full.speed["finufft"].median > 0
     assert "of range" in full.quality
+    # sixteen slices and half grids of 16 lanes, within what the allocator keeps
+    assert 0 <= staged.peak_bytes < 2**28
+    assert full.peak_bytes < 2**28
 
 
 def test_the_quality_of_sweeps_is_measured(monkeypatch):

@@ -37,7 +37,7 @@ def test_an_unknown_engine_is_named():
 
 
 def test_try_compares_sweeps():
-    result = _run("try", "--n", "64", "--rounds", "1")
+    result = _run("try", "--n", "64", "--rounds", "1", "--no-memory")
     assert result.exit_code == 0, result.output
     assert "100 CORs of one sinogram, n = 64" in result.output
     assert "one COR, all cores" in result.output

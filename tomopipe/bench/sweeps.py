@@ -6,13 +6,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.bench.cpu import cor_of, half_turn
 from tomopipe.bench.engines import ENGINES, Engine
-from tomopipe.bench.measure import NO_INTERVAL, Interval, median_interval, rotate
+from tomopipe.bench.measure import (
+    NO_INTERVAL,
+    Interval,
+    in_new_process,
+    median_interval,
+    peak_bytes_of,
+    rotate,
+)
 from tomopipe.bench.phantoms import sharp_sinogram
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
@@ -41,6 +49,8 @@ class Result:
         What was checked, and found.
     missing : str
         Why a rival has no numbers, or an empty string.
+    peak_bytes : int or None
+        Memory of a call, what it hands out included; None: not measured.
     """
 
     name: str
@@ -48,10 +58,15 @@ class Result:
     speed: dict[str, Interval] | None = None
     quality: str = ""
     missing: str = ""
+    peak_bytes: int | None = None
 
 
 def compare(
-    n_cols: int, n_rounds: int, *, progress: Callable[[str], None] | None = None
+    n_cols: int,
+    n_rounds: int,
+    *,
+    with_memory: bool = True,
+    progress: Callable[[str], None] | None = None,
 ) -> list[Result]:
     """Time sweeps of one sinogram at one size.
 
@@ -61,6 +76,8 @@ def compare(
         Detector columns; 1.5 times as many angles.
     n_rounds : int
         Rounds in which each candidate runs once, in rotating order.
+    with_memory : bool
+        Run our two in new processes as well, to measure their memory.
     progress : callable, optional
         Told what is done.
 
@@ -75,8 +92,7 @@ def compare(
     plan = make_plan(theta_rad, n_cols)
     candidates = candidates_of(n_cols)
     runs: dict[str, Callable[[], object]] = {
-        "all at full size": lambda: _drain(sinogram, plan, candidates),
-        "staged": lambda: staged_sweep(sinogram, plan, candidates, least_variation, threads=1),
+        name: partial(way, sinogram, plan, candidates) for name, way in WAYS.items()
     }
     ours, rivals = list(runs), []
     for engine in RIVALS:
@@ -94,7 +110,8 @@ def compare(
         ours[1]: "best COR off the full search's by "
         + ", ".join(f"{staged_error_px(n_cols, radius):g} px ({name})" for name, radius in OBJECTS),
     }
-    return _results(ours, rivals, seconds, quality)
+    peaks = {name: in_new_process(memory_of, name, n_cols) for name in ours if with_memory}
+    return _results(ours, rivals, seconds, quality, peaks)
 
 
 OBJECTS = (("whole", 0.36), ("truncated", 0.8))
@@ -169,6 +186,7 @@ def _results(
     rivals: list[Result],
     seconds: dict[str, NDArray[np.float64]],
     quality: dict[str, str],
+    peaks: dict[str, int],
 ) -> list[Result]:
     results = []
     for name in ours:
@@ -176,7 +194,15 @@ def _results(
             rival.name: NO_INTERVAL if rival.missing else _speed(seconds, rival.name, name)
             for rival in rivals
         }
-        results.append(Result(name, float(np.median(seconds[name])), speed, quality[name]))
+        results.append(
+            Result(
+                name,
+                float(np.median(seconds[name])),
+                speed,
+                quality[name],
+                peak_bytes=peaks.get(name),
+            )
+        )
     return results + [
         rival if rival.missing else Result(rival.name, float(np.median(seconds[rival.name])))
         for rival in rivals
@@ -185,6 +211,23 @@ def _results(
 
 def _drain(sinogram: NDArray[np.float32], plan: Plan, cor_px: NDArray[np.float64]) -> None:
     deque(sweep_batches(sinogram, plan, cor_px, threads=1), maxlen=0)
+
+
+def _staged(sinogram: NDArray[np.float32], plan: Plan, cor_px: NDArray[np.float64]) -> None:
+    staged_sweep(sinogram, plan, cor_px, least_variation, threads=1)
+
+
+WAYS = {"all at full size": _drain, "staged": _staged}
+
+
+def memory_of(name: str, n_cols: int) -> int:
+    """Return the bytes that one of our sweeps takes; to be called in a new process."""
+    for size in (64, n_cols):  # what is compiled and loaded is not charged
+        theta_rad = half_turn(size)
+        sinogram = sharp_sinogram(size, theta_rad, cor_of(size))
+        plan, candidates = make_plan(theta_rad, size), candidates_of(size)
+        peak = peak_bytes_of(partial(WAYS[name], sinogram, plan, candidates))
+    return peak
 
 
 def _rival(

@@ -59,7 +59,7 @@ def cpu_table(n_cols: int, n_rounds: int, results: Sequence[cpu.Result]) -> Tabl
             "1" if ours else f"{result.ratio:.3f}",
             f"{result.sharp_db:.1f}",
             f"{result.smooth_db:.1f}",
-            "-" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:.0f}",
+            _mega(result.peak_bytes),
             f"first call {result.plan_s:.2f} s more" if ours else engine.remark,
         )
     return table
@@ -72,7 +72,7 @@ def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> T
         title=f"{sweeps.N_CORS} CORs of one sinogram, n = {n_cols}, {3 * n_cols // 2} angles, "
         f"one thread, {n_rounds} rounds",
         caption=f"times faster than {sweeps.N_CORS} slices by the other engine, median and 95 % "
-        "interval",
+        "interval; memory of one call",
         title_justify="left",
         caption_justify="left",
     )
@@ -80,6 +80,7 @@ def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> T
     table.add_column("CPU s", justify="right")
     for rival in rivals:
         table.add_column(f"times {rival}", justify="right")
+    table.add_column("peak MB", justify="right")
     table.add_column("quality", overflow="fold")
     for result in results:
         speed = result.speed or {}
@@ -90,6 +91,7 @@ def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> T
                 f"{speed[rival]:.1f}" if rival in speed and speed[rival].median > 0 else "-"
                 for rival in rivals
             ),
+            _mega(result.peak_bytes),
             result.missing or result.quality,
         )
     return table
@@ -152,6 +154,10 @@ def gpu_table(
             "",
         )
     return table
+
+
+def _mega(n_bytes: int | None) -> str:
+    return "-" if n_bytes is None else f"{n_bytes / 1e6:.0f}"
 
 
 def _processor() -> str:

@@ -23,6 +23,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="A small size, three rounds
 Rounds = Annotated[
     int | None, typer.Option(min=1, help="Rounds, in each of which all run once, order rotated.")
 ]
+Memory = Annotated[bool, typer.Option(help="Measure peak memory, in new processes.")]
 Sizes = Annotated[
     list[int] | None, typer.Option("--n", min=32, help="Detector columns; repeat for more sizes.")
 ]
@@ -37,7 +38,7 @@ def cpu(
         list[str] | None,
         typer.Option(help="Only engines whose name contains this; repeat for more."),
     ] = None,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory, in new processes.")] = True,
+    memory: Memory = True,
     quick: Quick = False,
 ) -> None:
     """Compare full reconstructions: CPU time per slice, PSNR, peak memory.
@@ -65,7 +66,9 @@ def cpu(
 
 
 @app.command("try")
-def try_(*, n: Sizes = None, rounds: Rounds = None, quick: Quick = False) -> None:
+def try_(
+    *, n: Sizes = None, rounds: Rounds = None, memory: Memory = True, quick: Quick = False
+) -> None:
     """Compare try sweeps: 100 CORs of one sinogram, all at full size and staged.
 
     Against as many slices by finufft and gridrec, one thread each; and the
@@ -79,7 +82,8 @@ def try_(*, n: Sizes = None, rounds: Rounds = None, quick: Quick = False) -> Non
     n_rounds = rounds or (3 if quick else 15)
     with _status() as tell:
         for n_cols in n or ([256] if quick else [512]):
-            _show(try_table(n_cols, n_rounds, sweeps.compare(n_cols, n_rounds, progress=tell)))
+            results = sweeps.compare(n_cols, n_rounds, with_memory=memory, progress=tell)
+            _show(try_table(n_cols, n_rounds, results))
             tell(f"one COR, n = {n_cols}")
             typer.echo(f"one COR, all cores: {sweeps.one_cor_seconds(n_cols, n_rounds):.3f} s")
 
