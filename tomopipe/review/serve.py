@@ -49,6 +49,7 @@ def serve(
         If the port or the socket cannot be had.
     """
     listening = _socket(socket_path) if socket_path else _port(port)
+    listening.listen()  # before the link is shown: whoever follows it at once has to wait a moment
     shown_port = port or 8765 if socket_path else listening.getsockname()[1]
     place = f"http://localhost:{shown_port}{clean_prefix(prefix)}/"
 
