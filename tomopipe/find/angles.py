@@ -37,6 +37,11 @@ class Turn:
         return self.span_rad >= np.pi - 0.05 * self.step_rad
 
     @property
+    def full(self) -> bool:
+        """A whole turn, whose last step may be missing: every row has its opposite."""
+        return self.step_rad > 0 and self.span_rad >= 2 * np.pi - 1.5 * self.step_rad
+
+    @property
     def gap_rad(self) -> float:
         """What lacks from half a turn, in which the step after the last angle is not missing."""
         return max(0.0, np.pi - self.span_rad - 1.01 * self.step_rad)

@@ -204,7 +204,7 @@ def _doubts(
 def _halves(sinograms: list[NDArray[np.float32]], turn: Turn) -> list[NDArray[np.float32]]:
     """Half turns of all sinograms, two of each when the scan is a full turn."""
     starts = [0.0]
-    if turn.span_rad >= 2 * np.pi - 1.5 * turn.step_rad:
+    if turn.full:
         starts.append(np.pi)
     return [half_turn(sinogram, turn, start) for sinogram in sinograms for start in starts]
 
