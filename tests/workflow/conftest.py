@@ -112,10 +112,19 @@ def package_with(folder: Path, module: str, old: str, new: str) -> dict[str, str
 
 def failing(folder: Path, step: str, scan: str, statement: str) -> dict[str, str]:
     """Return the environment in which one job runs `statement` once it has started."""
-    start = "        try:\n            yield\n        except Exception as error:"
-    test = f"            if status['step'] == {step!r} and status['key'] == {scan!r}:"
-    injected = f"        try:\n{test}\n                {statement}\n"
-    return package_with(folder, "log.py", start, start.replace("        try:\n", injected))
+    wrapped = f"""
+_plain = _heartbeat
+
+
+@contextmanager
+def _heartbeat(status, path):
+    with _plain(status, path):
+        if status["step"] == {step!r} and status["key"] == {scan!r}:
+            {statement}
+        yield
+"""
+    end = "\n\ndef _one_line("
+    return package_with(folder, "log.py", end, wrapped + end)
 
 
 def table(campaign: Path, *rows: str) -> None:
