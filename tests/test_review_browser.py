@@ -171,6 +171,7 @@ def test_two_browsers(tmp_path, serve, visit):
     expect(bob.locator("#conflict")).to_be_visible()
     bob.get_by_role("button", name="Keep what is there").click()
     expect(row(bob, "wood_1")).to_contain_text("509.50")
+    expect(bob.locator("#facts .big")).to_contain_text("509.50 px by hand")
     assert read_cells(folder / "scans.tsv")["wood_1"]["cor_px"] == "509.50"
     row(bob, "bone_001").click()  # another row is merged without a word
     expect(bob.locator("#facts h2")).to_have_text("bone_001")

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Any
@@ -20,7 +21,7 @@ from tomopipe.review.decisions import checked_cells, decide, stamp_now
 from tomopipe.review.queue import STATES, queue_entries
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
-from tomopipe.review.store import Store
+from tomopipe.review.store import FRESH_S, Store
 from tomopipe.status import as_record, read_status
 
 _TYPES = {
@@ -79,6 +80,8 @@ class _Api:
         self.store = store
         self.keys = keys
         self.planner = Planner(store)
+        self._status: dict[str, Any] | None = None  # of a moment ago, for many browsers
+        self._status_at = 0.0
 
     def queue(self, request: Request) -> Response:
         """All scans, worst first, and what the page needs once."""
@@ -147,9 +150,12 @@ class _Api:
 
     def status(self, _: Request) -> Response:
         """Return the jobs; of those done only their number."""
-        found = as_record(read_status(self.store.campaign))
-        found["jobs"] = [job for job in found["jobs"] if job["state"] != "done"]
-        return JSONResponse(found)
+        age_s = time.monotonic() - self._status_at
+        if self._status is None or age_s > FRESH_S / 2:
+            found = as_record(read_status(self.store.campaign))
+            found["jobs"] = [job for job in found["jobs"] if job["state"] != "done"]
+            self._status, self._status_at = found, time.monotonic()
+        return JSONResponse(self._status)
 
     async def decide(self, request: Request) -> Response:
         """Write a decision into the campaign table; 409 if somebody else was first."""

@@ -21,7 +21,7 @@ from tomopipe.recon.plan import Plan, make_plan
 
 _LANES = 4  # a single slice is asked for: more lanes would only take memory
 _WINDOW_PERCENT = (0.1, 99.9)
-_KEPT_PICTURES = 64
+_KEPT_PICTURES = 24
 
 
 class Kept:

@@ -48,6 +48,8 @@ def serve(
     TomopipeError
         If the port or the socket cannot be had.
     """
+    # a plan changes the working directory of the process for a moment
+    socket_path = socket_path.absolute() if socket_path else None
     listening = _socket(socket_path) if socket_path else _port(port)
     listening.listen()  # before the link is shown: whoever follows it at once has to wait a moment
     shown_port = port or 8765 if socket_path else listening.getsockname()[1]
@@ -58,7 +60,7 @@ def serve(
 
     keys = Keys(lambda token: tell(f"\nFor another browser: {link(token)}"))
     tell(f"Review of {store.directory}\n\n  {link(keys.token)}\n")
-    end = socket_path.absolute() if socket_path else f"localhost:{shown_port}"
+    end = socket_path if socket_path else f"localhost:{shown_port}"
     tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
     tell("The link works once. Stop with Ctrl-C.")
     app = make_app(store, keys, allow_hosts=allow_hosts, prefix=prefix)

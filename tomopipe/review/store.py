@@ -17,8 +17,9 @@ from tomopipe.review.images import Pictures
 from tomopipe.series import encode_series
 from tomopipe.steps import fix_cor
 
-#: Age from which the results are read again when somebody looks.
+#: Age from which the results are read again when somebody looks; more where reading takes long.
 FRESH_S = 10.0
+_SHARE = 10  # a file server is kept busy a tenth of the time at most
 
 
 class Store:
@@ -71,10 +72,14 @@ class Store:
         """Return what the results say, at most a little stale."""
         if self._record is None:
             self.read()
-        elif time.monotonic() - self._read_at > FRESH_S and not self._reading.locked():
+        elif self._is_stale() and not self._reading.locked():
             threading.Thread(target=self.read, daemon=True).start()
         assert self._record is not None
         return self._record
+
+    def _is_stale(self) -> bool:
+        took_s = self._read_at - self._began_at
+        return time.monotonic() - self._read_at > max(FRESH_S, _SHARE * took_s)
 
     def scan(self, name: str) -> ScanRecord:
         """Return what the results say of one scan."""

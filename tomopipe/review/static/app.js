@@ -10,7 +10,7 @@ import * as series from "./series.js";
 import { resetZoom, zoom } from "./stage.js";
 
 const LOOK_MS = 10000;
-const app = { view: "scan", fixCor: {}, marks: {} };
+const app = { view: "scan", fixCor: {}, marks: {}, leaving: false };
 
 async function load() {
   const found = await api.get("queue");
@@ -50,12 +50,13 @@ async function accept() {
   const text = scan.chosen();
   if (!data || !text) return;
   const next = queue.step(1);
-  if (await decide.write(data.scan, { cor_px: text })) {
-    scan.forget();
-    toast(`${data.scan}: ${text} px, in the table`);
-    if (next && next !== data.scan) open(next);
-    else open(data.scan);
-  }
+  app.leaving = next !== data.scan;
+  const saved = await decide.write(data.scan, { cor_px: text });
+  app.leaving = false;
+  if (!saved) return;
+  scan.forget();
+  toast(`${data.scan}: ${text} px, in the table`);
+  open(next || data.scan);
 }
 
 async function undo() {
@@ -67,7 +68,7 @@ const keys = [
   ["Enter", "accept the COR, go to the next scan", accept],
   ["0–9 .", "type a COR; Enter accepts it", null],
   ["u", "undo the last decision", undo],
-  ["j / k", "next, previous scan of the queue", null],
+  ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
   ["← / →", "previous, next COR; with Shift ten at a time", null],
   ["t", "slices of the sweep", () => scan.setMode("try")],
   ["f", "any COR at full size", () => scan.setMode("full")],
@@ -86,6 +87,8 @@ const action = Object.fromEntries(keys.filter(([, , does]) => does).map(([key, ,
 Object.assign(action, {
   j: () => open(queue.step(1)),
   k: () => open(queue.step(-1)),
+  ArrowDown: () => open(queue.step(1)),
+  ArrowUp: () => open(queue.step(-1)),
   ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1),
   ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1),
   "+": () => zoom(1.25),
@@ -158,10 +161,10 @@ function theme() {
 }
 
 // After a decision, or when somebody else made one.
-async function changed(name, { reload = true } = {}) {
+async function changed(name, { stay = !app.leaving } = {}) {
   const before = scan.current();
-  if (reload) await load();
-  if (before && before.scan === name && app.view === "scan") await open(name);
+  await load();
+  if (before && before.scan === name && app.view === "scan" && stay) await open(name);
 }
 
 async function look() {

@@ -58,7 +58,7 @@ function conflict(name, mine, theirs, undoable) {
       resolve(await result());
     };
     $("conflict-theirs").onclick = () => finish(async () => {
-      await changed(name, { reload: true });
+      await changed(name, { stay: true });
       return false;
     });
     $("conflict-mine").onclick = () => finish(() => write(name, mine, { undoable, seen: theirs }));

@@ -103,7 +103,7 @@ function line(entry) {
   const scan = entry.scan;
   const here = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
-  return el("div", { class: "row", role: "option", "aria-selected": here ? "true" : "false", "data-scan": scan.scan,
+  return el("div", { class: "row", role: "option", id: here ? "here" : null, "aria-selected": here ? "true" : "false", "data-scan": scan.scan,
     title: scan.why, onclick: () => !scan.refused && state.onOpen(scan.scan) },
     el("i", { class: "dot", "data-state": scan.state }),
     el("span", { class: "name" }, scan.scan),

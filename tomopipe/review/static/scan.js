@@ -24,8 +24,7 @@ export async function open(name) {
   now.data = data;
   pages = new Map();
   now.typed = null;
-  now.b = null;
-  compare("");
+  alone();
   const grid = data.grid;
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
@@ -208,6 +207,15 @@ export function pin() {
   now.b = now.cor;
   compare(now.compare);
   labels();
+}
+
+// One picture again: what was compared belongs to another scan.
+function alone() {
+  clearInterval(flickering);
+  now.b = now.pair = null;
+  now.compare = "";
+  press("flicker", false);
+  press("side", false);
 }
 
 export function compare(how) {
