@@ -2,6 +2,8 @@
 import { $, el, px } from "./dom.js";
 import { scorePlot } from "./plots.js";
 
+const WORDS = { auto: "predicted", ai: "predicted (AI)", manual: "by hand", outlier: "replaced outlier",
+  neighbours: "filled from its neighbours", "series-mean": "filled, mean of the series", default: "default" };
 let drawn = null; // what the column shows, so that scrubbing only moves the line
 let openScan = () => {};
 
@@ -28,7 +30,7 @@ function head(data) {
     el("p", { class: "quiet" }, `${data.series || "(no series)"} · ${data.index} · ${shape}`),
     data.cells.cor_px
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
-      : el("p", { class: "big" }, data.resolved_px === null ? "no COR" : `${px(data.resolved_px)} px`, el("small", {}, ` ${data.source}`)),
+      : el("p", { class: "big" }, data.resolved_px === null ? "no COR" : `${px(data.resolved_px)} px`, el("small", {}, ` ${WORDS[data.source] || data.source}`)),
     data.reason ? el("p", { class: "why" }, data.reason) : null,
     ...data.warnings.map((text) => el("p", { class: "why" }, text)));
 }

@@ -74,7 +74,8 @@ async function layer(cor, mode) {
   const row = Number($("row").value) || 0;
   if (mode === "overlay") {
     const image = await picture("overlay", { scan, cor: trim(cor), pair: 0 });
-    return { image, width: grid.n_cols, height: Math.max(grid.n_rows, 1) };
+    // a few rows are stretched: edges that meet are looked for along the columns
+    return { image, width: grid.n_cols, height: Math.max(grid.n_rows, grid.n_cols / 4) };
   }
   if (mode === "try") {
     const image = await page(nearest(cor));
