@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,14 @@ def test_slices_are_made_by_the_engine(run):
     prediction, _ = run(methods=["slices"])
     assert prediction["method"] == "slices"
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+
+
+def test_roll_is_reported_where_many_rows_resolve(run):
+    tall = scan(COR_PX, n_rows=96, theta_deg=[0.0, 180.0], counts=20000)
+    rows = rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG)
+    prediction, _ = run(replace(rows, pairs=tall[None], n_rows=96))
+    assert prediction["roll_px_per_100_rows"] == pytest.approx(0, abs=0.05)
+    assert "roll_px_per_100_rows" not in run(rows)[0]
 
 
 def test_the_configured_order_decides(run):

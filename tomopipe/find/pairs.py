@@ -15,7 +15,7 @@ References
    21, 2706 (2012).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,8 @@ def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     if not inside.any():
         return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
     peak = find_peak(score[-1], inside, apart=6)
-    best_px, spread_px = _refine(opposed, round(2 * cor_px[peak.best_index]) - (n_cols - 1))
+    best_px, each_px = register(opposed, round(2 * cor_px[peak.best_index]) - (n_cols - 1))
+    spread_px = float(np.median(np.abs(each_px - best_px)))
     own_px = cor_px[np.argmax(score[:-1], axis=1)]
     votes = float(np.mean(np.abs(own_px - cor_px[peak.best_index]) <= 2.0))
     many = turn.full and len(own_px) >= 5 and opposed.here.shape[0] >= 80
@@ -230,19 +231,50 @@ def remove_fixed(
 def _opposed(rows: Rows, sinograms: list[NDArray[np.float32]], turn: Turn) -> Opposed | None:
     """All rows of a full turn; else projection pairs half a turn apart to 1 px; else rows."""
     if turn.full or not (len(rows.pairs) and rows.pairs.shape[2]):
-        return _from_sinograms(sinograms, turn)
-    excess_rad = np.diff(rows.pair_theta_rad, axis=1)[:, 0]
-    motion_px = np.abs(excess_rad % (2 * np.pi) - np.pi) * rows.pairs.shape[3] / 2
+        return opposed_sinograms(sinograms, turn)
+    motion_px = _motion_px(rows)
     exact = motion_px <= 1.0
     if exact.any():
         return _from_pairs(rows.pairs[exact], float(motion_px[exact].max()))
-    return _from_sinograms(sinograms, turn) or _from_pairs(rows.pairs, float(motion_px.max()))
+    return opposed_sinograms(sinograms, turn) or _from_pairs(rows.pairs, float(motion_px.max()))
 
 
-def _from_pairs(pairs: NDArray[np.float32], motion_px: float) -> Opposed:
-    """Each pair votes in up to four bands of rows, fewer where a band would have under 8 rows."""
+def _motion_px(rows: Rows) -> NDArray[np.float64]:
+    """How far the rim moves between exactly half a turn and each pair."""
+    excess_rad = np.diff(rows.pair_theta_rad, axis=1)[:, 0]
+    return np.abs(excess_rad % (2 * np.pi) - np.pi) * rows.pairs.shape[3] / 2
+
+
+def opposed_images(rows: Rows, n_bands: int) -> Opposed | None:
+    """Return the projection pairs half a turn apart to 1 px, grouped by bands of rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    n_bands : int
+        Groups; each holds its rows of all pairs.
+
+    Returns
+    -------
+    Opposed or None
+        None without such a pair.
+    """
+    motion_px = _motion_px(rows)
+    exact = motion_px <= 1.0
+    if not exact.any():
+        return None
+    opposed = _from_pairs(rows.pairs[exact], float(motion_px[exact].max()), n_bands)
+    return replace(opposed, group=opposed.group % n_bands)
+
+
+def _from_pairs(
+    pairs: NDArray[np.float32], motion_px: float, n_bands: int | None = None
+) -> Opposed:
+    """Each pair votes in bands of rows: up to 8 in all, fewer where one would have under 8 rows."""
     n_pairs, _, n_rows, n_cols = pairs.shape
-    n_bands = min(max(1, 8 // n_pairs), max(1, n_rows // 8))
+    if n_bands is None:
+        n_bands = min(max(1, 8 // n_pairs), max(1, n_rows // 8))
     band = np.arange(n_rows) * n_bands // n_rows
     finite = np.nan_to_num(pairs, nan=0.0, posinf=0.0, neginf=0.0)
     lines = np.array([[remove_zingers(image) for image in pair] for pair in finite])
@@ -254,8 +286,26 @@ def _from_pairs(pairs: NDArray[np.float32], motion_px: float) -> Opposed:
     )
 
 
-def _from_sinograms(sinograms: list[NDArray[np.float32]], turn: Turn) -> Opposed | None:
-    """Each sinogram votes, in several parts of the turn if it has many opposed rows."""
+def opposed_sinograms(
+    sinograms: list[NDArray[np.float32]], turn: Turn, max_parts: int | None = None
+) -> Opposed | None:
+    """Return opposed rows of sinograms, grouped by sinogram and part of the turn.
+
+    Parameters
+    ----------
+    sinograms : list of ndarray, each of shape (n_angles, n_cols)
+        Cleaned, in the order of `turn`.
+    turn : Turn
+        The angles.
+    max_parts : int, optional
+        Most parts of one sinogram; by default some 8 groups in all, of at least 8 rows each.
+
+    Returns
+    -------
+    Opposed or None
+        None where no two rows are half a turn apart.
+    """
+    most = max_parts or 8 // len(sinograms)
     here: list[NDArray[np.float32]] = []
     flipped: list[NDArray[np.float32]] = []
     group: list[NDArray[np.intp]] = []
@@ -263,7 +313,7 @@ def _from_sinograms(sinograms: list[NDArray[np.float32]], turn: Turn) -> Opposed
         first, second = opposed_rows(sinogram, turn)
         if not len(first):
             return None
-        n_parts = max(1, min(len(first) // 8, 8 // len(sinograms)))
+        n_parts = max(1, min(len(first) // 8, most))
         group.append(np.arange(len(first)) * n_parts // len(first) + n_parts * len(group))
         here.append(first)
         flipped.append(second[:, ::-1])
@@ -283,11 +333,25 @@ def _band(opposed: Opposed, long_px: float) -> tuple[NDArray[np.float32], NDArra
     return remove_fixed(here, flipped)
 
 
-def _refine(opposed: Opposed, lag: int) -> tuple[float, float]:
-    """Sub-pixel COR near an integer shift, and how far half of the groups scatter about it.
+def register(opposed: Opposed, lag: int) -> tuple[float, NDArray[np.float64]]:
+    """Find the COR near an integer shift to a fraction of a pixel.
 
     Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector,
     where the band-pass sees the repeated edge value.
+
+    Parameters
+    ----------
+    opposed : Opposed
+        Lines to register.
+    lag : int
+        2 cor - (n_cols - 1) to within 4.
+
+    Returns
+    -------
+    best_px : float
+        COR of all lines together.
+    each_px : ndarray of float, shape (n_groups,)
+        COR of each group alone.
     """
     n_cols = opposed.here.shape[1]
     low, high = max(0, lag), min(n_cols, n_cols + lag)
@@ -306,5 +370,5 @@ def _refine(opposed: Opposed, lag: int) -> tuple[float, float]:
     total = product.sum(axis=0) / np.sqrt(np.maximum(energy.sum(axis=0), 1e-30))
     best = refine_peak(total, int(np.argmax(total)))
     each = np.array([refine_peak(m, int(np.argmax(m))) for m in match])
-    spread_px = float(np.median(np.abs(each - best))) / 2
-    return (n_cols - 1 + lag - _LAGS + best) / 2, spread_px
+    first = (n_cols - 1 + lag - _LAGS) / 2
+    return first + best / 2, first + each / 2

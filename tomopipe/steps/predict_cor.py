@@ -18,7 +18,7 @@ from tomopipe.io.rows import Rows, read_rows
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 3  # bump when results change
+REVISION = 4  # bump when results change
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def predict_cor(
     try_json : path-like
         The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
     prediction_json : path-like
-        Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`.
+        Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
+        roll_px_per_100_rows where the COR of several rows shows how it changes along them.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     methods : sequence of str
@@ -113,10 +114,11 @@ def _predict(
     rows: Rows, candidates_px: NDArray[np.float64], methods: Sequence[str], min_confidence: float
 ) -> dict[str, Any]:
     from tomopipe.find import choose
+    from tomopipe.find.roll import measure_roll
 
     evidence = [_ask(name, rows, candidates_px) for name in methods]
     decision = choose(evidence, min_confidence)
-    return _record(
+    prediction = _record(
         decision.best_cor_px,
         decision.cor_px,
         decision.confidence,
@@ -125,6 +127,8 @@ def _predict(
         decision.reason,
         {one.method: _method_record(one) for one in evidence},
     )
+    roll = None if decision.cor_px is None else measure_roll(rows, decision.cor_px)
+    return prediction if roll is None else {**prediction, "roll_px_per_100_rows": round(roll, 4)}
 
 
 def finder(name: str) -> "Finder":

@@ -1,0 +1,69 @@
+"""The change of the COR along the rows, on phantoms seen by a rolled detector."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from find_rows import rows_of
+from phantoms import make_phantom
+
+from tomopipe.find.roll import fit_line, measure_roll
+from tomopipe.simulate.phantom import project
+
+N_ROWS, N_COLS, COR_PX = 128, 160, 83.4
+
+
+def rolled(slope, *, seed=0, counts=20000.0, n_angles=61):
+    """Rows of a scan whose axis crosses row r at COR_PX + slope * (r - middle), px per row."""
+    phantom = make_phantom("rock", N_COLS, N_ROWS, seed)
+    theta_deg = np.linspace(0, 180, n_angles)
+    cor_px = COR_PX + slope * (np.arange(N_ROWS) - (N_ROWS - 1) / 2)
+    scan = np.empty((n_angles, N_ROWS, N_COLS), np.float32)
+    # every row of a projection depends on its own COR alone
+    levels = np.round(cor_px / 0.01).astype(int)
+    for level in np.unique(levels):
+        picked = np.flatnonzero(levels == level)
+        some = [0, n_angles - 1]
+        scan[np.ix_(some, picked)] = project(
+            phantom, np.deg2rad(theta_deg[some]), level * 0.01, N_ROWS, N_COLS
+        )[:, picked]
+    for row in np.linspace(0, N_ROWS - 1, 5).round().astype(int):
+        scan[:, row] = project(phantom, np.deg2rad(theta_deg), levels[row] * 0.01, N_ROWS, N_COLS)[
+            :, row
+        ]
+    kept = rows_of(scan, theta_deg, n_kept=5)
+    noisy = np.random.default_rng(seed).normal(size=kept.pairs.shape) / np.sqrt(counts * 0.4)
+    return replace(kept, pairs=(kept.pairs + noisy).astype(np.float32))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.004, -0.012])
+def test_slope_of_projection_pairs_to_a_twentieth_of_a_pixel_per_100_rows(slope):
+    assert measure_roll(rolled(slope), COR_PX) == pytest.approx(100 * slope, abs=0.05)
+
+
+def test_slope_of_a_few_rows_without_pairs():
+    rows = rolled(0.01)
+    rows = replace(rows, pairs=rows.pairs[:0], pair_theta_rad=rows.pair_theta_rad[:0])
+    assert measure_roll(rows, COR_PX) == pytest.approx(1.0, abs=0.1)
+
+
+def test_noise_has_no_roll():
+    rows = rolled(0.0)
+    noise = np.random.default_rng(0).normal(size=rows.pairs.shape).astype(np.float32)
+    assert measure_roll(replace(rows, pairs=noise), COR_PX) is None
+
+
+def test_few_rows_have_no_roll():
+    rows = rolled(0.0)
+    few = replace(rows, pairs=rows.pairs[:, :, :12], sinograms=rows.sinograms[:3], n_rows=12)
+    assert measure_roll(few, COR_PX) is None
+
+
+def test_wrong_points_do_not_turn_the_line():
+    place = np.arange(12.0)
+    value = 5 + 0.02 * place + 0.001 * np.random.default_rng(0).normal(size=12)
+    value[[0, 7, 11]] = [9.0, 1.0, 8.0]
+    slope, error = fit_line(place, value)
+    assert slope == pytest.approx(0.02, abs=0.001)
+    assert error < 0.001
+    assert fit_line(place, np.random.default_rng(1).normal(0, 5, 12)) is None
