@@ -96,6 +96,61 @@ def test_a_status_file_that_cannot_be_read_is_left_out(folder):
     assert (step.done, step.running, step.failed, step.lost) == (2, 0, 0, 0)
 
 
+def fake_slurm(folder, monkeypatch, **answers):
+    """Put commands into the path that print what SLURM's would; each notes what it was asked."""
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    for name, text in answers.items():
+        (bin_ / name).write_text(f'#!/bin/sh\necho "$@" >> "$0.asked"\nprintf "{text}"\n')
+        (bin_ / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
+    return bin_
+
+
+def test_slurm_is_believed_where_it_answers(folder, monkeypatch):
+    for at, number in ((3, "41"), (4, "42"), (5, "43")):
+        times = {"start": NOW - 30, "heartbeat": NOW - 5}
+        status(folder, f"bone_{at}", "running", slurm_job=number, **times)
+    made = fake_slurm(folder, monkeypatch, squeue=r"41|RUNNING\n", sacct=r"42|TIMEOUT\n")
+    _, found = full_recon(folder)
+    assert [job.key for job in found.with_state("running")] == ["bone_3", "bone_5"]
+    (lost,) = found.with_state("lost")
+    assert (lost.key, lost.error) == ("bone_4", "SLURM job 42: TIMEOUT")
+    assert (made / "squeue.asked").read_text().endswith("--jobs 41,42,43\n")
+    assert (made / "sacct.asked").read_text().endswith("--jobs 42,43\n")
+
+
+def test_a_cancelled_job_says_so_and_a_slow_slurm_says_nothing(folder, monkeypatch):
+    status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
+    made = fake_slurm(
+        folder, monkeypatch, squeue="slurm_load_jobs error", sacct="41|CANCELLED by 7"
+    )
+    (lost,) = full_recon(folder)[1].with_state("lost")
+    assert lost.error == "SLURM job 41: CANCELLED"
+    (made / "sacct").write_text("#!/bin/sh\nexec sleep 9\n")
+    monkeypatch.setattr("tomopipe.status._SLURM_SECONDS", 0.2)
+    assert [job.key for job in full_recon(folder)[1].with_state("running")] == ["bone_3"]
+
+
+def test_a_job_that_ends_while_slurm_is_asked_is_done(folder, monkeypatch):
+    status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
+    made = fake_slurm(folder, monkeypatch, squeue="")
+    path = folder / "logs" / "status" / "full_recon" / "bone_3.json"
+    done = json.dumps({"state": "done", "start": NOW - 30, "end": NOW, "slurm_job": "41"})
+    (made / "done").write_text(done)
+    (made / "squeue").write_text(f"#!/bin/sh\ncp {made}/done {path}\necho '41|COMPLETED'\n")
+    step, found = full_recon(folder)
+    assert not found.with_state("lost", "running")
+    assert step.done == 3
+
+
+def test_slurm_is_not_asked_without_jobs_of_its_own(folder, monkeypatch):
+    made = fake_slurm(folder, monkeypatch, squeue="")
+    status(folder, "bone_3", "running", start=NOW - 30, slurm_job=None)
+    full_recon(folder)
+    assert not (made / "squeue.asked").exists()
+
+
 def test_the_command_prints_a_table_and_json(folder):
     now = time.time()
     status(folder, "bone_3", "running", start=now - 30, heartbeat=now - 5)

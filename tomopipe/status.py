@@ -1,11 +1,13 @@
 """What runs now: the jobs of a campaign from their status files, step by step."""
 
 import json
+import shutil
 import statistics
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,15 @@ STATES = ("queued", "running", "done", "failed", "lost")
 _SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
 _TAIL_LINES = 12
 _TAIL_BYTES = 8192
+_SLURM_SECONDS = 10
+#: States of SLURM from which no job comes back under its number.
+_SLURM_ENDED = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
+    }
+)
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class JobStatus:
     error : str
         Why it failed.
     log_tail : str
-        End of its log, for jobs that failed or are lost.
+        End of its log, for jobs that are not done.
     """
 
     step: str
@@ -91,6 +102,9 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
 
     Notes
     -----
+    A job that SLURM says has ended without writing its own end is lost at once, with SLURM's
+    reason; where squeue and sacct do not answer, the heartbeat alone tells.
+
     Queued are the jobs of a scan that must still run before its volume is there. What Snakemake
     has in hand is not known here; `tomopipe plan` says what the next run will do.
     """
@@ -98,7 +112,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     logs = campaign.directory / "logs"
     found = [_read_job(path, logs, now_s) for path in sorted(logs.glob("status/*/*.json"))]
     jobs = sorted(
-        (job for job in found if job is not None),
+        _heed_slurm([job for job in found if job is not None], logs, now_s),
         key=lambda job: (_place(job.step), job.step, job.start_s or 0.0, job.key),
     )
     waiting = _waiting(campaign, jobs)
@@ -143,8 +157,61 @@ def _read_job(path: Path, logs: Path, now_s: float) -> JobStatus | None:
         host=str(data.get("host") or ""),
         slurm_job=str(data.get("slurm_job") or ""),
         error=str(data.get("error") or ""),
-        log_tail=_tail(logs / step / f"{key}.log") if state in ("failed", "lost") else "",
+        log_tail=_tail(logs / step / f"{key}.log") if state != "done" else "",
     )
+
+
+def _heed_slurm(jobs: Sequence[JobStatus], logs: Path, now_s: float) -> list[JobStatus]:
+    """Mark jobs as lost that SLURM knows to have ended, and say how."""
+    numbers = {job.slurm_job for job in jobs if job.slurm_job and _is_open(job)}
+    states = _slurm_states(sorted(numbers))
+    heeded = []
+    for job in jobs:
+        ended = states.get(job.slurm_job)
+        if _is_open(job) and ended in _SLURM_ENDED:
+            # it may have written its end since its file was read
+            now = _read_job(logs / "status" / job.step / f"{job.key}.json", logs, now_s) or job
+            error = f"SLURM job {job.slurm_job}: {ended}"
+            job = replace(now, state="lost", error=error) if _is_open(now) else now  # noqa: PLW2901
+        heeded.append(job)
+    return heeded
+
+
+def _is_open(job: JobStatus) -> bool:
+    return job.state in ("running", "lost")
+
+
+def _slurm_states(numbers: Sequence[str]) -> dict[str, str]:
+    """Ask squeue, then sacct for what it no longer knows; nothing where neither answers."""
+    states = _ask(["squeue", "--noheader", "--states=all", "--format=%A|%T", "--jobs"], numbers)
+    rest = [number for number in numbers if number not in states]
+    sacct = [
+        "sacct",
+        "--noheader",
+        "--allocations",
+        "--parsable2",
+        "--format=JobID,State",
+        "--jobs",
+    ]
+    return states | _ask(sacct, rest)
+
+
+def _ask(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
+    if not numbers or shutil.which(command[0]) is None:
+        return {}
+    try:
+        answer = subprocess.run(
+            [*command, ",".join(numbers)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SLURM_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    cells = [line.strip().split("|") for line in answer.stdout.splitlines()]
+    # "CANCELLED by 1000"
+    return {row[0]: row[1].split()[0] for row in cells if len(row) == 2 and row[1].strip()}
 
 
 def _number(value: object) -> float | None:

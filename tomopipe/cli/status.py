@@ -24,8 +24,8 @@ def status(
 ) -> None:
     """Show the jobs of a campaign: queued, running, done, failed, and lost.
 
-    A job is lost when its node has given no sign of life for three minutes. Reads the status files
-    alone, so it also works from a machine that is not part of the cluster.
+    A job is lost when it has given no sign of life for three minutes, or when SLURM says that it
+    ended. Reads status files, so it also works on a machine that is not part of the cluster.
 
     Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -74,7 +74,7 @@ def _tell(job: JobStatus, console: Console) -> None:
         line.append(f"  {job.error}", style="default")
     console.print(line)
     # names, errors and logs may look like markup
-    for text in job.log_tail.splitlines():
+    for text in job.log_tail.splitlines() if job.state != "running" else ():
         console.print(Text(f"    {text}", style="dim"))
 
 
