@@ -28,7 +28,6 @@ _SLURM_ENDED = frozenset(
         *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
     }
 )
-)
 
 
 @dataclass(frozen=True)
