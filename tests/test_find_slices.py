@@ -7,6 +7,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 
+from tomopipe.find import METHODS, choose
 from tomopipe.find.slices import sharpness
 from tomopipe.steps.predict_cor import finder
 
@@ -55,7 +56,21 @@ def test_other_turns_to_half_a_pixel(theta_deg):
 def test_a_wedge_of_150_degrees_to_a_pixel(seed):
     theta_deg = np.linspace(0, 150, 151)
     noisy = scan(72.8, theta_deg=theta_deg, counts=20000, seed=seed)
-    assert find(noisy, theta_deg).best_cor_px == pytest.approx(72.8, abs=1)
+    found = find(noisy, theta_deg)
+    assert found.best_cor_px == pytest.approx(72.8, abs=1)
+    assert found.confidence < 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_truncated_wedge_leaves_the_best_estimate_to_the_slices(seed):
+    """Nothing is accepted, but a person starts from the estimate that may be right."""
+    theta_deg = np.linspace(0, 160, 161)
+    wide = make_phantom("rock", 260, 8, seed)
+    noisy = scan(86.4, phantom=wide, theta_deg=theta_deg, counts=20000, seed=seed)
+    rows = rows_of(noisy, theta_deg, n_kept=2, pairs=False)
+    decision = choose([finder(name)(rows, grid(160)) for name in METHODS], 0.5)
+    assert decision.cor_px is None
+    assert decision.best_cor_px == pytest.approx(86.4, abs=2)
 
 
 @pytest.mark.parametrize("seed", range(2))

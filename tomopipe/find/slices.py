@@ -139,7 +139,7 @@ def _doubts(
 
     Of the right dips 95 % were deeper than 11, had rivals under 0.4 and measures that agreed to
     0.6 px. Less than half a turn biases both measures alike, of truncated objects by 1 px and more
-    where 17 degrees are missing.
+    where 17 degrees are missing: too much to accept, but the best there is.
     """
     short = gap_deg > 0
     depth = ramp(peak.height, 6.0, 16.0) if short else ramp(peak.height, 5.0, 11.0)
@@ -149,7 +149,7 @@ def _doubts(
         "another place dips nearly as deep": ramp(peak.rivalry, 0.9, 0.55),
         "rows or measures disagree": ramp(votes, 0.0, 0.6) * agree,
         "the coarse and the fine search disagree": 1.0 if same else 0.0,
-        f"half a turn lacks {gap_deg:.1f} degrees": ramp(gap_deg, 20.0, 3.0),
+        f"half a turn lacks {gap_deg:.1f} degrees": max(0.4, ramp(gap_deg, 20.0, 3.0)),
     }
 
 

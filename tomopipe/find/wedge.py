@@ -189,15 +189,16 @@ def _doubts(
     """Factors for `judge`, set on simulated scans.
 
     Of the right dips 95 % were deeper than 6.7 and had rivals under 0.55; the wrong ones had a
-    median depth of 3.9 and rivals of 0.8.
+    median depth of 3.9 and rivals of 0.8. A gap at the seam is bridged by up to some degrees.
     """
     short = turn.gap_rad > 0.5 * turn.step_rad
+    full = ramp(float(np.rad2deg(turn.gap_rad)), 15.0, 3.0)
     return {
         "the dip is shallow": ramp(peak.height, 3.5, 9.5),
         "another place dips nearly as deep": ramp(peak.rivalry, 0.9, 0.55),
         "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
         "the coarse and the fine search disagree": 1.0 if same else 0.0,
-        f"half a turn lacks {np.rad2deg(turn.gap_rad):.1f} degrees": 0.4 if short else 1.0,
+        f"half a turn lacks {np.rad2deg(turn.gap_rad):.1f} degrees": 0.4 * full if short else 1.0,
     }
 
 
