@@ -100,6 +100,7 @@ def set_predicted(folder, values_px):
 def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
     values_px = dict(zip((f"bone_00{i}" for i in range(1, 7)), (512, 512, 512, 513, 513, 535)))  # noqa: B905
     set_predicted(folder, values_px)
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\nbone_007\tauto\t560\nbone_010\tno\t\n")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     for limit_px, protect in ((50, True), (12, True), (12, False), (3, True)):
         query = {"series": "bone", "max_delta_px": limit_px, "protect_manual": str(protect).lower()}
@@ -108,7 +109,7 @@ def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
             Member(name, int(name[-1]), 1024, predicted_px=float(px))
             for name, px in values_px.items()
         ]
-        members += [Member("bone_007", 7, 1024, manual="513.65"), Member("bone_008", 8, 1024)]
+        members += [Member("bone_007", 7, 1024, manual="560"), Member("bone_008", 8, 1024)]
         expected = fix_series(members, max_delta_px=limit_px, protect_manual=protect)
         assert [r["after_px"] for r in rows] == [round(f.after_px, 2) for f in expected]
         assert [r["source"] for r in rows] == [f.source for f in expected]

@@ -79,7 +79,11 @@ def test_the_token_becomes_a_cookie_once_and_leaves_the_address(server):
     "host", ["evil.example", "localhost.evil.example:80", "10.0.0.7", "", "[x"]
 )
 def test_403_with_a_foreign_host(server, host):
-    assert in_it(server, host=host).get("/api/queue").status_code == 403
+    """As after DNS rebinding: name and origin agree, and the browser has no idea."""
+    client = in_it(server, host=host, origin=f"http://{host}")
+    assert client.get("/api/queue").status_code == 403
+    del client.headers["origin"]
+    assert client.get("/api/queue").status_code == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:9999", "[::1]:8765"])
