@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tomopipe.dryrun import is_recorded
+from tomopipe.dryrun import is_recorded, recorded_param
 
 
 @pytest.fixture
@@ -16,7 +16,9 @@ def folder(tmp_path, monkeypatch):
     path = tmp_path / ".snakemake" / "metadata" / name
     path.parent.mkdir(parents=True)
     checksum = "sha256:" + hashlib.sha256(b"equal").hexdigest()
-    path.write_text(json.dumps({"input_checksums": {"results/cor.json": checksum}}))
+    path.write_text(
+        json.dumps({"input_checksums": {"results/cor.json": checksum}, "params": ["1", "'n 5.5'"]})
+    )
     return tmp_path
 
 
@@ -37,3 +39,9 @@ def test_content_is_compared_with_the_record(folder, text, same):
 def test_without_a_record_nothing_is_taken_for_equal(folder, output, path, content):
     (folder / "new").write_text("equal")
     assert not is_recorded(output, path, str(folder / content))
+
+
+def test_recorded_parameter_is_found_by_its_pattern(folder):
+    assert recorded_param("results/out.star", r"n [0-9.]+") == "n 5.5"
+    assert recorded_param("results/out.star", "absent") == ""
+    assert recorded_param("results/other", "n") == ""

@@ -6,12 +6,14 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
@@ -104,14 +106,28 @@ def is_recorded(output: str, path: str, content: str) -> bool:
     content : str
         The file that holds what `path` will hold.
     """
-    name = base64.b64encode(output.encode()).decode()
     try:
-        record = json.loads(Path(".snakemake", "metadata", name).read_text(encoding="utf-8"))
-        recorded = record["input_checksums"][path]
+        recorded = _record(output)["input_checksums"][path]
         new = hashlib.sha256(Path(content).read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(recorded == f"sha256:{new}")
+
+
+def recorded_param(output: str, pattern: str) -> str:
+    """Return the part that matches `pattern` of the parameters with which `output` was made."""
+    try:
+        texts = [str(text) for text in _record(output)["params"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return next((found[0] for text in texts if (found := re.search(pattern, text))), "")
+
+
+def _record(output: str) -> dict[str, Any]:
+    name = base64.b64encode(output.encode()).decode()
+    text = Path(".snakemake", "metadata", name).read_text(encoding="utf-8")
+    record: dict[str, Any] = json.loads(text)
+    return record
 
 
 class _Collector(logging.Filter):

@@ -29,6 +29,7 @@ from tomopipe.steps import fix_cor, inventory, resolve_cor
 # targets, not work
 _NO_WORK = {"all", "predictions"}
 _AFTER_COR = ("full_recon", "sidecar")
+_TAIL = ("export_star", "report")
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,12 @@ def _plan(
     *,
     blocked: str = "",
 ) -> Plan:
+    waiting = {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
     planned = [
-        _planned(campaign, job, certain=job.wildcards.get("scan") not in guessed)
-        for job in jobs
-        if job.rule not in _NO_WORK
+        _planned(campaign, job, guessed, waiting) for job in jobs if job.rule not in _NO_WORK
     ]
+    if pending:
+        planned = [_tail(job, planned) if job.rule in _TAIL else job for job in planned]
     if not blocked:
         planned += _perhaps(campaign, rows, pending, planned)
     planned = sorted(set(planned), key=lambda job: (_ORDER.index(job.rule), job.series, job.scan))
@@ -202,12 +204,22 @@ _ORDER = (
 )
 
 
-def _planned(campaign: Campaign, job: Job, *, certain: bool) -> PlannedJob:
+def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str]) -> PlannedJob:
     scan = job.wildcards.get("scan", "")
     series = job.wildcards.get("series", "")
     if scan in campaign.scans and not series:
         series = campaign.scans[scan].series
+    # With a prediction of the series pending, a COR that looks changed may come out as it was.
+    only_cor = job.rule in _AFTER_COR and job.reason.startswith("Params have changed")
+    certain = not (scan in guessed or (only_cor and series in waiting))
     return PlannedJob(job.rule, scan, series, short_reason(job.reason), certain)
+
+
+def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
+    """Say whether star or report runs whatever the pending predictions say."""
+    makes = {"export_star": {"export_stack"}, "report": {"full_recon", "inventory"}}[job.rule]
+    sure = any(other.certain for other in planned if other.rule in makes)
+    return replace(job, certain=sure or job.reason.startswith("Missing output"))
 
 
 def short_reason(reason: str) -> str:

@@ -1,4 +1,5 @@
 from tomopipe.campaign import STILL_WRITTEN
+from tomopipe.dryrun import recorded_param
 from tomopipe.steps import inventory as inventory_step
 
 
@@ -7,12 +8,14 @@ localrules:
 
 
 def look_again(wildcards):
-    """Differ at each call while a file is still being written."""
+    """Differ at each call while a file is still being written, and stay as it was afterwards."""
     try:
         rows = read_inventory(INVENTORY).values()
     except (OSError, TomopipeError):
         return ""
-    return str(START_TIME) if any(row["reason"].startswith(STILL_WRITTEN) for row in rows) else ""
+    if any(row["reason"].startswith(STILL_WRITTEN) for row in rows):
+        return f"look again {START_TIME}"
+    return recorded_param(INVENTORY, r"look again [0-9.]+")
 
 
 checkpoint inventory:
