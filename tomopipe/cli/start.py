@@ -1,5 +1,6 @@
 """`tomopipe init` and `tomopipe check`: before the first run."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from tomopipe.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.paths import workflow_folder
 from tomopipe.start import Findings, examine, write_campaign, write_slurm_profile
 
 
@@ -40,6 +42,9 @@ def init(
     """
     for path in write_campaign(directory, scans):
         typer.echo(f"wrote {path}")
+    command = ["snakemake", "-s", str(workflow_folder() / "Snakefile"), "--directory"]
+    command += [str(directory), "--configfile", str(directory / "config.yaml"), "--cores", "all"]
+    typer.echo(f"run: {shlex.join(command)}")
     if slurm is None:
         slurm = bool(partition or account) or typer.confirm(
             "Will this run on SLURM?", default=False
