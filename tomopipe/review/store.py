@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tomopipe import __version__
 from tomopipe.campaign import Campaign, load_campaign, read_inventory
+from tomopipe.campaign_report import what_to_report
 from tomopipe.errors import TomopipeError
 from tomopipe.io.campaign_table import table_sha256
 from tomopipe.report.collect import collect
@@ -155,24 +155,7 @@ class Store:
 
 
 def _collect(campaign: Campaign) -> CampaignRecord:
-    return collect(
-        campaign.results,
-        campaign.directory / "logs",
-        campaign_name=campaign.name,
-        scans=[
-            {
-                "scan": scan.name,
-                "path": scan.path,
-                "series": scan.series,
-                "index": scan.index,
-                "select": scan.select,
-                "manual": scan.manual,
-            }
-            for scan in campaign.scans.values()
-        ],
-        config=campaign.config.model_dump(),
-        version=__version__,
-    )
+    return collect(**what_to_report(campaign))
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
