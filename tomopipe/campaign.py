@@ -9,17 +9,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unicodedata import category
 
-from tomopipe.config import Config, ScanGlob, parse_config, read_config
+from tomopipe.config import Block, Config, ScanGlob, parse_config, read_config
 from tomopipe.cor import is_valid, parse_cor
 from tomopipe.errors import TomopipeError
-from tomopipe.failures import Failure, read_failures
+from tomopipe.failures import Failure, Stat, read_failures
 from tomopipe.io.campaign_table import Row, read_table
 from tomopipe.io.tables import read_tsv
 from tomopipe.series import encode_series, series_key, split_name
@@ -155,6 +155,11 @@ class Campaign:
             for scan in sorted(everything, key=lambda scan: (scan.name, scan.path))
         ]
 
+    def inventory_options(self) -> dict[str, Any]:
+        """Return the options of the inventory step: its block, and the flats and darks to expect."""
+        shared = self.config.preprocess.model_dump(include={"flats", "darks"})
+        return self.config.inventory.model_dump() | shared
+
     def files_signature(self) -> str:
         """Return a text that changes when a file comes, goes or changes."""
         everything = [*self.scans.values(), *self.refused]
@@ -226,6 +231,23 @@ class Campaign:
             )
         return members
 
+    def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
+        """Return what resolve_cor needs of each scan that is in: its path and its columns."""
+        return {
+            scan: {"path": self.scans[scan].path, "n_cols": int(inventory[scan]["n_cols"])}
+            for scan in self.scans_in(inventory)
+        }
+
+    def predicted_files(self, scans: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return the accepted COR's file and the prediction of each scan that has both."""
+        found = {}
+        for scan in scans:
+            folder = self.results / "try_center" / scan
+            files = folder / "center_of_rotation.txt", folder / "prediction.json"
+            if scan not in self.failures and all(file.exists() for file in files):
+                found[scan] = (str(files[0]), str(files[1]))
+        return found
+
     def _member(self, scan: str, inventory: InventoryRows) -> dict[str, Any]:
         return {
             "scan": scan,
@@ -272,7 +294,7 @@ def make_campaign(config: Config, directory: Path) -> Campaign:
     }
     failures = read_failures(
         directory / config.campaign.results,
-        {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans.values()},
+        stats_of(scans.values()),
     )
     return Campaign(
         directory=directory,
@@ -282,6 +304,11 @@ def make_campaign(config: Config, directory: Path) -> Campaign:
         table_rows=tuple(rows),
         failures=failures,
     )
+
+
+def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
+    """Return size and time of each scan's raw file, by which a record of failure is known."""
+    return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
 
 
 def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
@@ -382,6 +409,6 @@ def as_json(data: Any) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def options(block: Any) -> str:
+def options(block: Block) -> str:
     """Return a configuration block as one sorted JSON text."""
-    return as_json(block.model_dump() if hasattr(block, "model_dump") else asdict(block))
+    return as_json(block.model_dump())

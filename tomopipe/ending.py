@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tomopipe.campaign import Campaign, read_inventory
+from tomopipe.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign_report import report_campaign
 from tomopipe.failures import record_failures
 
@@ -28,7 +28,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
     """
     if ended_by_hand(logs):
         return
-    files = {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in campaign.scans.values()}
+    files = stats_of(campaign.scans.values())
     for failure in record_failures(
         campaign.results, campaign.directory / "logs", files, since=since
     ):

@@ -100,14 +100,11 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
 
 def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
     """Write the inventory of the raw files as they are now into `folder`, and return its rows."""
-    options = campaign.config.inventory.model_dump()
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(
             campaign.inventory_entries(),
             folder / "inventory.tsv",
-            flats=campaign.config.preprocess.flats,
-            darks=campaign.config.preprocess.darks,
-            **options,
+            **campaign.inventory_options(),
         )
     return read_inventory(folder / "inventory.tsv")
 
@@ -132,16 +129,8 @@ def foresee_cors(
     """
     fixed = []
     for series, scans in campaign.series_in(rows).items():
-        files = {
-            scan: (
-                campaign.results / "try_center" / scan / "center_of_rotation.txt",
-                campaign.results / "try_center" / scan / "prediction.json",
-            )
-            for scan in scans
-            if scan not in campaign.failures
-        }
         table = fix_cor.compute(
-            {s: (str(a), str(b)) for s, (a, b) in files.items() if a.exists() and b.exists()},
+            campaign.predicted_files(scans),
             members=campaign.members(series, rows),
             **campaign.config.fix_cor.model_dump(),
         )
@@ -150,15 +139,12 @@ def foresee_cors(
     options = campaign.config.resolve_cor
     known, missing = resolve_cor.compute(
         fixed,
-        scans={
-            scan: {"path": campaign.scans[scan].path, "n_cols": int(rows[scan]["n_cols"])}
-            for scan in campaign.scans_in(rows)
-        },
+        scans=campaign.to_resolve(rows),
         default_px=options.default_px,
     )
     guessed = set(missing) & pending
     # a pending prediction of the series may yet fill the gap of a neighbour
-    waiting = {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
+    waiting = _waiting(campaign, pending)
     hopeless = [s for s in missing if campaign.scans[s].series not in waiting]
     if hopeless and options.on_missing == "block":
         raise TomopipeError(
@@ -171,6 +157,11 @@ def foresee_cors(
     return guessed
 
 
+def _waiting(campaign: Campaign, pending: set[str]) -> set[str]:
+    """Return the series that have a pending prediction."""
+    return {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
+
+
 def _plan(
     campaign: Campaign,
     jobs: list[Job],
@@ -180,7 +171,7 @@ def _plan(
     *,
     blocked: str = "",
 ) -> Plan:
-    waiting = {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
+    waiting = _waiting(campaign, pending)
     planned = [
         _planned(campaign, job, guessed, waiting) for job in jobs if job.rule not in _NO_WORK
     ]
@@ -233,7 +224,7 @@ def _perhaps(
     campaign: Campaign, rows: InventoryRows, pending: set[str], planned: list[PlannedJob]
 ) -> list[PlannedJob]:
     """Jobs of all scans whose series has a pending prediction, unless they run anyway."""
-    waiting = {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
+    waiting = _waiting(campaign, pending)
     sure = {(job.rule, job.scan) for job in planned}
     reason = "if its COR changes: a prediction of its series is pending"
     found = [

@@ -138,14 +138,8 @@ class Store:
         code = encode_series(key)
         if code not in campaign.series_in(inventory):
             return {"rows": []}
-        predicted = {}
-        for scan in campaign.series_in(inventory)[code]:
-            folder = campaign.results / "try_center" / scan
-            files = (folder / "center_of_rotation.txt", folder / "prediction.json")
-            if scan not in campaign.failures and all(file.exists() for file in files):
-                predicted[scan] = (str(files[0]), str(files[1]))
         rows = fix_cor.compute(
-            predicted,
+            campaign.predicted_files(campaign.series_in(inventory)[code]),
             members=campaign.members(code, inventory),
             max_delta_px=max_delta_px,
             protect_manual=protect_manual,

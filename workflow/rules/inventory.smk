@@ -27,10 +27,7 @@ checkpoint inventory:
     params:
         entries=lambda wildcards: as_json(CAMPAIGN.inventory_entries()),
         files=lambda wildcards: CAMPAIGN.files_signature(),
-        options=lambda wildcards: as_json(
-            CAMPAIGN.config.inventory.model_dump()
-            | CAMPAIGN.config.preprocess.model_dump(include={"flats", "darks"})
-        ),
+        options=lambda wildcards: as_json(CAMPAIGN.inventory_options()),
         look_again=look_again,
         revision=inventory_step.REVISION,
     script:

@@ -5,19 +5,6 @@ localrules:
     resolve_cor,
 
 
-def scans_to_resolve(wildcards):
-    inventory = inventory_rows()
-    return as_json(
-        {
-            scan: {
-                "path": CAMPAIGN.scans[scan].path,
-                "n_cols": int(inventory[scan]["n_cols"]),
-            }
-            for scan in CAMPAIGN.scans_in(inventory)
-        }
-    )
-
-
 checkpoint resolve_cor:
     """Decide the COR of every scan that is in; without one, block or leave the scan out."""
     input:
@@ -28,7 +15,7 @@ checkpoint resolve_cor:
     log:
         "logs/resolve_cor/campaign.log",
     params:
-        scans=scans_to_resolve,
+        scans=lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows())),
         options=lambda wildcards: options(CAMPAIGN.config.resolve_cor),
         revision=resolve_cor_step.REVISION,
     script:
