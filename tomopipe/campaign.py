@@ -156,7 +156,7 @@ class Campaign:
         ]
 
     def inventory_options(self) -> dict[str, Any]:
-        """Return the options of the inventory step: its block, and the flats and darks to expect."""
+        """Return the options of the inventory step: its block, and the flats and darks expected."""
         shared = self.config.preprocess.model_dump(include={"flats", "darks"})
         return self.config.inventory.model_dump() | shared
 
