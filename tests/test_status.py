@@ -9,15 +9,18 @@ from typer.testing import CliRunner
 from tests.report_campaign import INVENTORY
 from tomopipe.campaign import load_campaign
 from tomopipe.cli import cli
+from tomopipe.cli.status import pending_line
 from tomopipe.io.tables import write_tsv
+from tomopipe.report.times import STEP_ORDER
 from tomopipe.status import read_status
 
 NOW = 1_800_000_000.0
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     """Six scans: two with volumes, one each running, lost and failed in full_recon, one new."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # without a SLURM that this machine may have
     (tmp_path / "raw").mkdir()
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     rows = []
@@ -96,22 +99,28 @@ def test_a_status_file_that_cannot_be_read_is_left_out(folder):
     assert (step.done, step.running, step.failed, step.lost) == (2, 0, 0, 0)
 
 
-def fake_slurm(folder, monkeypatch, **answers):
+SCRIPT = """#!/bin/sh
+case "$*" in *--Format*) printf "{waiting}"; exit;; esac
+echo "$@" >> "$0.asked"
+printf "{text}"
+"""
+
+
+def fake_slurm(folder, waiting="", **answers):
     """Put commands into the path that print what SLURM's would; each notes what it was asked."""
     bin_ = folder / "bin"
     bin_.mkdir()
     for name, text in answers.items():
-        (bin_ / name).write_text(f'#!/bin/sh\necho "$@" >> "$0.asked"\nprintf "{text}"\n')
+        (bin_ / name).write_text(SCRIPT.format(text=text, waiting=waiting))
         (bin_ / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
     return bin_
 
 
-def test_slurm_is_believed_where_it_answers(folder, monkeypatch):
+def test_slurm_is_believed_where_it_answers(folder):
     for at, number in ((3, "41"), (4, "42"), (5, "43")):
         times = {"start": NOW - 30, "heartbeat": NOW - 5}
         status(folder, f"bone_{at}", "running", slurm_job=number, **times)
-    made = fake_slurm(folder, monkeypatch, squeue=r"41|RUNNING\n", sacct=r"42|TIMEOUT\n")
+    made = fake_slurm(folder, squeue=r"41|RUNNING\n", sacct=r"42|TIMEOUT\n")
     _, found = full_recon(folder)
     assert [job.key for job in found.with_state("running")] == ["bone_3", "bone_5"]
     (lost,) = found.with_state("lost")
@@ -122,30 +131,70 @@ def test_slurm_is_believed_where_it_answers(folder, monkeypatch):
 
 def test_a_cancelled_job_says_so_and_a_slow_slurm_says_nothing(folder, monkeypatch):
     status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
-    made = fake_slurm(
-        folder, monkeypatch, squeue="slurm_load_jobs error", sacct="41|CANCELLED by 7"
-    )
+    made = fake_slurm(folder, squeue="slurm_load_jobs error", sacct="41|CANCELLED by 7")
     (lost,) = full_recon(folder)[1].with_state("lost")
     assert lost.error == "SLURM job 41: CANCELLED"
-    (made / "sacct").write_text("#!/bin/sh\nexec sleep 9\n")
-    monkeypatch.setattr("tomopipe.status._SLURM_SECONDS", 0.2)
+    (made / "sacct").write_text("#!/bin/sh\nexec /bin/sleep 9\n")
+    monkeypatch.setattr("tomopipe.io.slurm._SECONDS", 0.2)
     assert [job.key for job in full_recon(folder)[1].with_state("running")] == ["bone_3"]
 
 
-def test_a_job_that_ends_while_slurm_is_asked_is_done(folder, monkeypatch):
+def test_a_job_that_ends_while_slurm_is_asked_is_done(folder):
     status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
-    made = fake_slurm(folder, monkeypatch, squeue="")
+    made = fake_slurm(folder, squeue="")
     path = folder / "logs" / "status" / "full_recon" / "bone_3.json"
     done = json.dumps({"state": "done", "start": NOW - 30, "end": NOW, "slurm_job": "41"})
     (made / "done").write_text(done)
-    (made / "squeue").write_text(f"#!/bin/sh\ncp {made}/done {path}\necho '41|COMPLETED'\n")
+    (made / "squeue").write_text(f"#!/bin/sh\n/bin/cp {made}/done {path}\necho '41|COMPLETED'\n")
     step, found = full_recon(folder)
     assert not found.with_state("lost", "running")
     assert step.done == 3
 
 
-def test_slurm_is_not_asked_without_jobs_of_its_own(folder, monkeypatch):
-    made = fake_slurm(folder, monkeypatch, squeue="")
+def test_what_waits_in_slurms_queue_is_counted_and_tells_the_time_left(folder):
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(NOW + 600))
+    logs = folder.resolve() / ".snakemake" / "slurm_logs"
+    lines = [
+        f"51|{start}|Resources|{logs}/rule_full_recon/bone|4/%%j.log",
+        f"52|N/A|Priority|{logs}/rule_full_recon/bone_5/%%j.log",
+        f"53|N/A|Priority|{logs}/group_try/%%j.log",
+        f"54|N/A|Priority|{folder.parent}/other/.snakemake/slurm_logs/rule_full_recon/x/%%j.log",
+        "slurm_load_jobs error: Invalid user id",
+    ]
+    fake_slurm(folder, waiting="\n".join(lines), squeue="")
+    step, found = full_recon(folder)
+    assert [(job.number, job.name) for job in found.pending] == [
+        ("51", "full_recon"),
+        ("52", "full_recon"),
+        ("53", "try"),
+    ]
+    submitted = {step.step: step.submitted for step in found.steps}
+    assert submitted == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
+    # nothing runs: ten minutes until the last known start, and the usual time
+    assert step.eta_s == 600 + 150
+    shown = pending_line(found.pending)
+    clock = time.strftime("%a %H:%M", time.localtime(NOW + 600))
+    assert shown == (
+        "SLURM's queue: 2 full_recon, 1 try (Resources, Priority); "
+        f"the next expected to start {clock}"
+    )
+
+
+def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
+    status(folder, "bone_3", "running", start=NOW - 10, heartbeat=NOW - 10)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(cli, ["status", str(folder)]).output
+    table = [cells for line in shown.splitlines() if (cells := line.split())[:1]]
+    table = [cells for cells in table if cells[0] in ("step", *STEP_ORDER)]
+    assert [cells[0] for cells in table] == ["step", "try_recon", "predict_cor", "full_recon"]
+    counts = ["queued", "running", "done", "failed", "lost"]
+    assert table[0][1:] == ["progress", *counts, "usual", "left"]
+    assert table[3][-4:] == ["2.5", "min", "6.2", "min"]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_slurm_is_not_asked_without_jobs_of_its_own(folder):
+    made = fake_slurm(folder, squeue="")
     status(folder, "bone_3", "running", start=NOW - 30, slurm_job=None)
     full_recon(folder)
     assert not (made / "squeue.asked").exists()

@@ -1,9 +1,7 @@
 """What runs now: the jobs of a campaign from their status files, step by step."""
 
 import json
-import shutil
 import statistics
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.io import slurm
+from tomopipe.io.slurm import Pending
 from tomopipe.report.times import STEP_ORDER
 
 #: Seconds without a heartbeat after which a running job is lost: three of its beats.
@@ -20,14 +20,8 @@ STATES = ("queued", "running", "done", "failed", "lost")
 _SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
 _TAIL_LINES = 12
 _TAIL_BYTES = 8192
-_SLURM_SECONDS = 10
-#: States of SLURM from which no job comes back under its number.
-_SLURM_ENDED = frozenset(
-    {
-        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
-        *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
-    }
-)
+#: Steps of a group of rules, which SLURM has in hand as one job.
+_GROUPS = {"try": ("try_recon", "predict_cor"), "stack": ("export_stack",)}
 
 
 @dataclass(frozen=True)
@@ -64,10 +58,14 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class StepStatus:
-    """The jobs of one step, counted; seconds."""
+    """The jobs of one step, counted; seconds.
+
+    `submitted` counts the jobs, or groups of jobs, of this step that wait in SLURM's queue.
+    """
 
     step: str
     queued: int
+    submitted: int
     running: int
     done: int
     failed: int
@@ -78,10 +76,11 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All that is known of the jobs of a campaign."""
+    """All that is known of the jobs of a campaign, and what waits in SLURM's queue."""
 
     steps: tuple[StepStatus, ...]
     jobs: tuple[JobStatus, ...]
+    pending: tuple[Pending, ...] = ()
 
     def with_state(self, *states: str) -> list[JobStatus]:
         """Return the jobs in one of these states."""
@@ -104,8 +103,8 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     A job that SLURM says has ended without writing its own end is lost at once, with SLURM's
     reason; where squeue and sacct do not answer, the heartbeat alone tells.
 
-    Queued are the jobs of a scan that must still run before its volume is there. What Snakemake
-    has in hand is not known here; `tomopipe plan` says what the next run will do.
+    Queued are the jobs of a scan that must still run before its volume is there. Which of them
+    Snakemake has submitted, squeue says; `tomopipe plan` says what the next run will do.
     """
     now_s = time.time() if now_s is None else now_s
     logs = campaign.directory / "logs"
@@ -115,12 +114,24 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
         key=lambda job: (_place(job.step), job.step, job.start_s or 0.0, job.key),
     )
     waiting = _waiting(campaign, jobs)
-    names = dict.fromkeys((*(job.step for job in jobs), *waiting))
+    pending = slurm.pending_jobs(campaign.directory)
+    submitted = {step: [job for job in pending if step in _steps_of(job)] for step in STEP_ORDER}
+    names = {*(job.step for job in jobs), *waiting, *(s for s, found in submitted.items() if found)}
     steps = [
-        _summary(step, [job for job in jobs if job.step == step], waiting.get(step, 0))
+        _summary(
+            step,
+            [job for job in jobs if job.step == step],
+            waiting.get(step, 0),
+            submitted.get(step, []),
+            now_s,
+        )
         for step in sorted(names, key=lambda step: (_place(step), step))
     ]
-    return Status(tuple(steps), tuple(jobs))
+    return Status(tuple(steps), tuple(jobs), tuple(pending))
+
+
+def _steps_of(job: Pending) -> tuple[str, ...]:
+    return _GROUPS.get(job.name, (job.name,))
 
 
 def as_record(status: Status) -> dict[str, Any]:
@@ -128,6 +139,7 @@ def as_record(status: Status) -> dict[str, Any]:
     return {
         "steps": [asdict(step) for step in status.steps],
         "jobs": [asdict(job) for job in status.jobs],
+        "pending": [asdict(job) for job in status.pending],
     }
 
 
@@ -163,11 +175,11 @@ def _read_job(path: Path, logs: Path, now_s: float) -> JobStatus | None:
 def _heed_slurm(jobs: Sequence[JobStatus], logs: Path, now_s: float) -> list[JobStatus]:
     """Mark jobs as lost that SLURM knows to have ended, and say how."""
     numbers = {job.slurm_job for job in jobs if job.slurm_job and _is_open(job)}
-    states = _slurm_states(sorted(numbers))
+    states = slurm.job_states(sorted(numbers))
     heeded = []
     for job in jobs:
         ended = states.get(job.slurm_job)
-        if _is_open(job) and ended in _SLURM_ENDED:
+        if _is_open(job) and ended in slurm.ENDED:
             # it may have written its end since its file was read
             now = _read_job(logs / "status" / job.step / f"{job.key}.json", logs, now_s) or job
             error = f"SLURM job {job.slurm_job}: {ended}"
@@ -178,39 +190,6 @@ def _heed_slurm(jobs: Sequence[JobStatus], logs: Path, now_s: float) -> list[Job
 
 def _is_open(job: JobStatus) -> bool:
     return job.state in ("running", "lost")
-
-
-def _slurm_states(numbers: Sequence[str]) -> dict[str, str]:
-    """Ask squeue, then sacct for what it no longer knows; nothing where neither answers."""
-    states = _ask(["squeue", "--noheader", "--states=all", "--format=%A|%T", "--jobs"], numbers)
-    rest = [number for number in numbers if number not in states]
-    sacct = [
-        "sacct",
-        "--noheader",
-        "--allocations",
-        "--parsable2",
-        "--format=JobID,State",
-        "--jobs",
-    ]
-    return states | _ask(sacct, rest)
-
-
-def _ask(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
-    if not numbers or shutil.which(command[0]) is None:
-        return {}
-    try:
-        answer = subprocess.run(
-            [*command, ",".join(numbers)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SLURM_SECONDS,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    cells = [line.strip().split("|") for line in answer.stdout.splitlines()]
-    # "CANCELLED by 1000"
-    return {row[0]: row[1].split()[0] for row in cells if len(row) == 2 and row[1].strip()}
 
 
 def _number(value: object) -> float | None:
@@ -255,7 +234,9 @@ def _has_volume(campaign: Campaign, scan: str) -> bool:
     return any((campaign.results / f"{scan}_rec{end}").exists() for end in (".h5", "", ".zarr"))
 
 
-def _summary(step: str, jobs: Sequence[JobStatus], queued: int) -> StepStatus:
+def _summary(
+    step: str, jobs: Sequence[JobStatus], queued: int, submitted: Sequence[Pending], now_s: float
+) -> StepStatus:
     counts = Counter(job.state for job in jobs)
     walls = [
         job.end_s - job.start_s
@@ -263,17 +244,30 @@ def _summary(step: str, jobs: Sequence[JobStatus], queued: int) -> StepStatus:
         if job.state == "done" and job.end_s is not None and job.start_s is not None
     ]
     median_s = statistics.median(walls) if walls else None
-    eta_s = None
-    if median_s is not None and counts["running"]:
-        # as many at a time as now; those that run are half done on average
-        eta_s = median_s * (queued / counts["running"] + 0.5)
     return StepStatus(
         step=step,
         queued=queued,
+        submitted=len(submitted),
         running=counts["running"],
         done=counts["done"],
         failed=counts["failed"],
         lost=counts["lost"],
         median_s=median_s,
-        eta_s=eta_s,
+        eta_s=_eta(median_s, queued, counts["running"], submitted, now_s),
     )
+
+
+def _eta(
+    median_s: float | None, queued: int, running: int, submitted: Sequence[Pending], now_s: float
+) -> float | None:
+    """Estimate the seconds until a step is done; None where nothing is known."""
+    if median_s is None:
+        return None
+    found = []
+    if running:
+        # as many at a time as now; those that run are half done on average
+        found.append(median_s * (queued / running + 0.5))
+    # the last to begin ends last
+    starts = [job.start_s - now_s for job in submitted if job.start_s is not None]
+    found += [max(0.0, wait_s) + median_s for wait_s in starts]
+    return max(found, default=None)

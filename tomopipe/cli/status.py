@@ -2,18 +2,23 @@
 
 import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.io.slurm import Pending
 from tomopipe.status import JobStatus, Status, StepStatus, as_record, read_status
 
+_WIDE = 100  # columns of the terminal from which there is room to spare
 _STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
 
 
@@ -25,7 +30,8 @@ def status(
     """Show the jobs of a campaign: queued, running, done, failed, and lost.
 
     A job is lost when it has given no sign of life for three minutes, or when SLURM says that it
-    ended. Reads status files, so it also works on a machine that is not part of the cluster.
+    ended. Reads status files, so it also works on a machine that is not part of the cluster; where
+    squeue answers, also what waits in its queue.
 
     Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -40,13 +46,16 @@ def _show(found: Status, console: Console) -> None:
     if not found.steps:
         console.print("No job has run yet.")
         return
-    table = Table("step", "progress")
-    for column in ("queued", "running", "done", "failed", "lost", "usual time", "left, about"):
-        table.add_column(column, justify="right")
+    wide = console.width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
+    table.add_column("step", no_wrap=True)
+    table.add_column("progress", no_wrap=True)
+    for column in ("queued", "running", "done", "failed", "lost", "usual", "left"):
+        table.add_column(column, justify="right", no_wrap=True)
     for step in found.steps:
         table.add_row(
             step.step,
-            _bar(step),
+            _bar(step, 20 if wide else 10),
             *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
             Text(str(step.failed or ""), style=_STYLE["failed"]),
             Text(str(step.lost or ""), style=_STYLE["lost"]),
@@ -54,11 +63,25 @@ def _show(found: Status, console: Console) -> None:
             duration(step.eta_s),
         )
     console.print(table)
+    if found.pending:
+        console.print(Text(pending_line(found.pending)))
     for job in found.with_state("running", "lost", "failed"):
         _tell(job, console)
 
 
-def _bar(step: StepStatus, width: int = 20) -> str:
+def pending_line(pending: Sequence[Pending]) -> str:
+    """Say what waits in SLURM's queue, why, and when the first is expected to start."""
+    rules = ", ".join(f"{n} {name}" for name, n in Counter(job.name for job in pending).items())
+    reasons = ", ".join(dict.fromkeys(job.reason for job in pending if job.reason != "None"))
+    starts = [job.start_s for job in pending if job.start_s is not None]
+    line = f"SLURM's queue: {rules}" + (f" ({reasons})" if reasons else "")
+    if not starts:
+        return line
+    first = time.strftime("%a %H:%M", time.localtime(min(starts)))
+    return f"{line}; the next expected to start {first}"
+
+
+def _bar(step: StepStatus, width: int) -> str:
     total = step.queued + step.running + step.done + step.failed + step.lost
     full = width * step.done // total if total else 0
     return "━" * full + "╌" * (width - full)

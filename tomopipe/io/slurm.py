@@ -1,0 +1,179 @@
+"""What SLURM says of jobs: squeue of those it has in hand, sacct of those that ended.
+
+Both are asked with a limit of time, and nothing is known where they do not answer: a machine
+without SLURM, a cluster without accounting, a controller that is down.
+"""
+
+import getpass
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+_SECONDS = 10.0
+_BATCH = 500  # job numbers in one call: the length of a command is limited
+#: States of SLURM from which no job comes back under its number.
+ENDED = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
+    }
+)
+_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A job that waits in the queue of SLURM.
+
+    Attributes
+    ----------
+    number : str
+        SLURM's.
+    name : str
+        The rule that it runs, or the group of rules.
+    start_s : float or None
+        When SLURM expects to start it, Unix seconds; None if it does not say.
+    reason : str
+        Why it waits, in SLURM's words.
+    """
+
+    number: str
+    name: str
+    start_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an allocation got and what was used of it.
+
+    Attributes
+    ----------
+    number : str
+        SLURM's.
+    wall_s, cpu_s : float
+        Time it lasted; time that its CPUs worked, all together.
+    n_cpus : int
+        CPUs it got.
+    asked_bytes, used_bytes : float or None
+        Memory asked for, and the most that one of its steps had.
+    """
+
+    number: str
+    wall_s: float
+    cpu_s: float
+    n_cpus: int
+    asked_bytes: float | None
+    used_bytes: float | None
+
+
+def job_states(numbers: Sequence[str]) -> dict[str, str]:
+    """Ask squeue, then sacct for what it no longer knows; nothing where neither answers."""
+    states = _states(["squeue", "--noheader", "--states=all", "--format=%A|%T"], numbers)
+    rest = [number for number in numbers if number not in states]
+    sacct = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
+    return states | _states(sacct, rest)
+
+
+def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
+    rows = _ask_about(command, numbers, n_cells=2)
+    # "CANCELLED by 1000"
+    return {row[0]: row[1].split()[0] for row in rows if row[1].strip()}
+
+
+def pending_jobs(directory: Path) -> list[Pending]:
+    """List the jobs of a run of Snakemake in `directory` that SLURM has not started.
+
+    They are known by the place of their logs, which Snakemake chooses within the working folder.
+    """
+    logs = str(directory.resolve() / ".snakemake" / "slurm_logs")
+    shown = "JobID:|,StartTime:|,Reason:|,StdOut:|"  # the path last: it may hold anything
+    command = ["squeue", "--noheader", "--states=PENDING", f"--user={getpass.getuser()}"]
+    found = []
+    for number, start, reason, log in _ask([*command, "--Format", shown], n_cells=4):
+        if log.startswith(f"{logs}/"):
+            rule = log[len(logs) + 1 :].split("/", 1)[0]
+            name = re.sub(r"^(rule|group)_", "", rule)
+            found.append(Pending(number, name, _time(start), reason.strip()))
+    return found
+
+
+def usages(numbers: Iterable[str]) -> dict[str, Usage]:
+    """Ask sacct what ended jobs used; without accounting, nothing is known of any."""
+    shown = "--format=JobIDRaw,State,ElapsedRaw,AllocCPUS,TotalCPU,ReqMem,MaxRSS"
+    command = ["sacct", "--noheader", "--parsable2", "--units=K", shown]
+    lines: dict[str, list[list[str]]] = defaultdict(list)
+    for cells in _ask_about(command, sorted(set(numbers)), n_cells=7):
+        lines[cells[0].split(".")[0]].append(cells)
+    found = {}
+    for number, group in lines.items():
+        whole = next((cells for cells in group if "." not in cells[0]), None)
+        if whole is not None and whole[1].split(" ")[0] in ENDED and whole[2].isdecimal():
+            found[number] = _usage(number, whole, group)
+    return found
+
+
+def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
+    n_cpus = int(whole[3]) if whole[3].isdecimal() else 1
+    used = [used for cells in group if (used := _memory(cells[6], n_cpus)) is not None]
+    return Usage(
+        number=number,
+        wall_s=float(whole[2]),
+        cpu_s=_duration(whole[4]),
+        n_cpus=n_cpus,
+        asked_bytes=_memory(whole[5], n_cpus),
+        used_bytes=max(used, default=None),
+    )
+
+
+def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
+    rows = []
+    for at in range(0, len(numbers), _BATCH):
+        batch = ",".join(numbers[at : at + _BATCH])
+        rows += _ask([*command, "--jobs", batch], n_cells=n_cells)
+    return rows
+
+
+def _ask(command: list[str], *, n_cells: int) -> list[list[str]]:
+    if shutil.which(command[0]) is None:
+        return []
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    cells = [line.strip().split("|", n_cells - 1) for line in answer.stdout.splitlines()]
+    return [row for row in cells if len(row) == n_cells]
+
+
+def _time(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()  # of this machine's zone, as squeue's
+    except ValueError:
+        return None
+
+
+def _duration(text: str) -> float:
+    """Read [days-][hours:]minutes:seconds as seconds."""
+    days, _, rest = text.rpartition("-")
+    seconds = 0.0
+    try:
+        for part in rest.split(":"):
+            seconds = 60 * seconds + float(part)
+        return seconds + 86400 * int(days or 0)
+    except ValueError:
+        return 0.0
+
+
+def _memory(text: str, n_cpus: int) -> float | None:
+    """Read 2000M, 4G or 12K as bytes; older versions end it with n (node) or c (CPU)."""
+    found = re.fullmatch(r"([\d.]+)([KMGTP]?)([nc]?)", text)
+    if found is None or float(found[1]) == 0:
+        return None
+    return float(found[1]) * _BYTES[found[2]] * (n_cpus if found[3] == "c" else 1)
