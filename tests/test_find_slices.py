@@ -8,7 +8,7 @@ from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.find import METHODS, choose
-from tomopipe.find.slices import sharpness
+from tomopipe.find.sharpness import sharpness
 from tomopipe.steps.predict_cor import finder
 
 find_slices = finder("slices")
@@ -120,7 +120,7 @@ def test_sharpness_of_two_levels_and_of_a_ramp():
     halves = np.zeros((100, 100), np.float32)
     halves[:, 50:] = 1
     slope = np.tile(np.arange(100, dtype=np.float32) / 99, (100, 1))
-    entropy, ratio = sharpness(np.stack([halves, slope]), (0.0, 1.0), 1e-3)
+    entropy, ratio, _ = sharpness(np.stack([halves, slope]), (0.0, 1.0), 1e-3)
     assert -entropy[0] == pytest.approx(np.log(2), abs=0.01)
     assert -entropy[1] > 3
     assert -ratio[1] == pytest.approx(1, abs=1e-3)

@@ -104,10 +104,15 @@ def turning_share(sinogram: Image) -> float:
     return float(np.sum(rest[1:] * rest[:-1])) / energy
 
 
+def median_turning(sinograms: list[Image]) -> float:
+    """Median `turning_share` of cleaned sinograms; 0 of none."""
+    shares = [turning_share(sinogram) for sinogram in sinograms if len(sinogram) > 1]
+    return float(np.median(shares)) if shares else 0.0
+
+
 def shows_sample(sinograms: list[Image], least: float = 0.2) -> bool:
     """Whether something turns in at least half of the cleaned sinograms (`turning_share`)."""
-    shares = [turning_share(sinogram) for sinogram in sinograms if len(sinogram) > 1]
-    return bool(shares) and float(np.median(shares)) >= least
+    return median_turning(sinograms) >= least
 
 
 def band_pass(lines: Image, short_px: float, long_px: float) -> Image:
@@ -127,6 +132,15 @@ def band_pass(lines: Image, short_px: float, long_px: float) -> Image:
     """
     smooth = ndimage.gaussian_filter1d(lines, short_px, axis=-1, mode="nearest")
     return smooth - ndimage.gaussian_filter1d(lines, long_px, axis=-1, mode="nearest")
+
+
+def bin_columns(lines: Image, binning: int) -> Image:
+    """Average blocks of columns; columns that fill no block are dropped."""
+    if binning == 1:
+        return lines
+    n_cols = lines.shape[-1] // binning
+    blocks = lines[..., : n_cols * binning].reshape(*lines.shape[:-1], n_cols, binning)
+    return np.asarray(blocks.mean(axis=-1), dtype=np.float32)
 
 
 def clean_sinogram(sinogram: Image) -> Image:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomopipe.find.angles import turn_of
-from tomopipe.find.clean import remove_stripes, remove_zingers, shows_sample
+from tomopipe.find.angles import Turn
+from tomopipe.find.clean import remove_stripes
 from tomopipe.find.evidence import (
     AMBIGUOUS_BELOW,
     DOUBT_BELOW,
@@ -26,6 +26,7 @@ from tomopipe.find.evidence import (
     nothing,
     ramp,
 )
+from tomopipe.find.seen import Image, see
 from tomopipe.io.rows import Rows
 
 METHOD = "mass"
@@ -52,27 +53,47 @@ def find_mass(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     n_angles = len(rows.theta_rad)
     if n_angles < MIN_ANGLES:
         return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
-    turn = turn_of(rows.theta_rad)
-    if turn.span_rad < _MIN_SPAN_RAD:
-        reason = f"{np.rad2deg(turn.span_rad):.0f} degrees are too little of a turn"
+    seen = see(rows)
+    if seen.turn.span_rad < _MIN_SPAN_RAD:
+        reason = f"{np.rad2deg(seen.turn.span_rad):.0f} degrees are too little of a turn"
         return nothing(METHOD, "flat", reason, candidates_px)
     if not rows.minus_log:
         return nothing(METHOD, "flat", "the data are not line integrals", candidates_px)
-    sinograms = [
-        remove_zingers(np.nan_to_num(sinogram[turn.order], nan=0.0, posinf=0.0, neginf=0.0))
-        for sinogram in rows.sinograms
-    ]
-    if not shows_sample([remove_stripes(sinogram) for sinogram in sinograms]):
+    if not seen.shows_sample:
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
-    fits = [fit for s in sinograms if (fit := _fit(s, turn.theta_rad)) is not None]
-    if 2 * len(fits) <= len(sinograms):
+    found = centre_of_mass(seen.plain, seen.turn)
+    if found is None:
         reason = "the sample leaves the field of view, or the background drifts"
         return nothing(METHOD, "flat", reason, candidates_px)
+    return _judge(*found, rows, candidates_px)
+
+
+def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | None:
+    """Return the COR and its uncertainty if most sinograms pass the gates.
+
+    Parameters
+    ----------
+    sinograms : list of ndarray of float32, each of shape (n_angles, n_cols)
+        Line integrals in the order of `turn`, without zingers.
+    turn : Turn
+        The angles.
+
+    Returns
+    -------
+    tuple of float, or None
+        COR and standard error, px. None over less than 90 degrees, or where half of the sinograms
+        show a sample that leaves the field of view, or a background that drifts.
+    """
+    if turn.span_rad < _MIN_SPAN_RAD:
+        return None
+    fits = [fit for s in sinograms if (fit := _fit(s, turn.theta_rad)) is not None]
+    if 2 * len(fits) <= len(sinograms):
+        return None
     place_px, error_px = np.array(fits).T
     best_px = float(np.median(place_px))
     # Rows share their systematic errors: they check each other, they do not average.
     scatter_px = 1.4826 * float(np.median(np.abs(place_px - best_px)))
-    return _judge(best_px, float(np.hypot(np.median(error_px), scatter_px)), rows, candidates_px)
+    return best_px, float(np.hypot(np.median(error_px), scatter_px))
 
 
 def _judge(

@@ -7,9 +7,9 @@ places gives the slope. It is reported only where it is known well enough to act
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.find.angles import turn_of
-from tomopipe.find.clean import clean_sinogram
-from tomopipe.find.pairs import Opposed, opposed_images, opposed_sinograms, register
+from tomopipe.find.opposed import Opposed, opposed_images, opposed_sinograms
+from tomopipe.find.register import register
+from tomopipe.find.seen import see
 from tomopipe.io.rows import Rows
 
 _MAX_BANDS = 16
@@ -86,15 +86,15 @@ def _banded(rows: Rows) -> tuple[Opposed, NDArray[np.float64]] | None:
     n_bands = min(_MAX_BANDS, n_pair_rows // _BAND_ROWS)
     if n_pairs and n_bands >= _MIN_BANDS:
         exact = opposed_images(rows, n_bands)
-        if exact is not None:
+        if exact is not None and exact.motion_px <= 1.0:
             block = -(-rows.n_rows // n_pair_rows)
             line = np.minimum((np.arange(n_pair_rows) + 0.5) * block - 0.5, rows.n_rows - 1)
             band = np.arange(n_pair_rows) * n_bands // n_pair_rows
             return exact, np.array([line[band == b].mean() for b in range(n_bands)])
     if len(rows.sinograms) < _MIN_BANDS:
         return None
-    turn = turn_of(rows.theta_rad)
-    if not turn.closes:
+    seen = see(rows)
+    if not seen.turn.closes:
         return None
-    opposed = opposed_sinograms([clean_sinogram(s[turn.order]) for s in rows.sinograms], turn, 1)
+    opposed = opposed_sinograms(seen.sinograms, seen.turn, 1)
     return None if opposed is None else (opposed, rows.row_index.astype(float))

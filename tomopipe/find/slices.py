@@ -16,10 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from tomopipe.find.angles import turn_of
-from tomopipe.find.clean import clean_sinogram, shows_sample
+from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import (
     MIN_ANGLES,
     NO_SAMPLE,
@@ -34,6 +32,8 @@ from tomopipe.find.evidence import (
     refine_peak,
     search_range,
 )
+from tomopipe.find.seen import Seen, see
+from tomopipe.find.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.io.rows import Rows
 
@@ -42,9 +42,7 @@ _COARSE_COLS, _FINE_COLS = 128, 448  # about so many columns are left by binning
 _ANGLES_PER_COLUMN = 1.5
 _MIN_OVERLAP = 0.08  # of the columns
 _MAX_ROWS = 2  # sinograms that vote
-_RADIUS = 0.45  # of the disc that is looked at, in columns
 _COARSE_BLUR_PX, _FINE_BLUR_PX = 0.6, 1.8  # fine slices are noisier
-_LEVELS = 64  # grey values of the entropy
 _BATCH = 32  # slices held at a time
 
 Image = NDArray[np.float32]
@@ -97,35 +95,30 @@ def find_slices(
     n_angles = len(rows.theta_rad)
     if n_angles < MIN_ANGLES:
         return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
-    turn = turn_of(rows.theta_rad)
-    if turn.step_rad == 0:
+    seen = see(rows)
+    if seen.turn.step_rad == 0:
         return nothing(METHOD, "flat", "all angles are the same", candidates_px)
-    sinograms = [clean_sinogram(s[turn.order]) for s in rows.sinograms[:_MAX_ROWS]]
-    if not shows_sample(sinograms):
+    if not seen.shows_sample:
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
-    n_cols = sinograms[0].shape[1]
-    binning = max(1, round(n_cols / _COARSE_COLS))
-    n_binned = n_cols // binning
-    places = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
-    coarse_px = unbin_cor(places, binning=binning)
+    binning = max(1, round(seen.n_cols / _COARSE_COLS))
+    coarse_px, measures = coarse_slices(seen, reconstruct)
     inside = search_range(coarse_px, candidates_px)
     if not inside.any():
         return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
-    curves = np.concatenate(
-        [_curves(s, turn.theta_rad, coarse_px, binning, reconstruct) for s in sinograms]
-    )
-    heights = np.array([prominence(curve, len(places) // 8) for curve in curves])
+    curves = measures[:, :2].reshape(-1, len(coarse_px))
+    heights = np.array([prominence(curve, len(coarse_px) // 8) for curve in curves])
     score = heights.mean(axis=0)
     peak = find_peak(score, inside, apart=6)
     near_px = float(coarse_px[peak.best_index])
-    best_px, each_px = _refine(sinograms, turn.theta_rad, near_px, binning, reconstruct)
+    best_px, each_px = refine_slices(seen, near_px, 1.5 * binning, reconstruct)
+    gap_rad = seen.turn.gap_rad
     own_px = coarse_px[np.argmax(np.where(inside, heights, -np.inf), axis=1)]
     doubts = _doubts(
         peak,
         votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
         spread_px=float(np.median(np.abs(each_px - best_px))),
         same=abs(best_px - near_px) <= 2.5 * binning,
-        gap_deg=np.rad2deg(turn.gap_rad) if turn.gap_rad > 0.5 * turn.step_rad else 0.0,
+        gap_deg=float(np.rad2deg(gap_rad)) if gap_rad > 0.5 * seen.turn.step_rad else 0.0,
     )
     doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
     curve = np.interp(candidates_px, coarse_px, score)
@@ -153,48 +146,32 @@ def _doubts(
     }
 
 
-def sharpness(
-    slices: Image, window: tuple[float, float], blur_px: float = _COARSE_BLUR_PX
-) -> NDArray[np.float64]:
-    """Measure how few edges and how few grey values slices have.
+def coarse_slices(
+    seen: Seen, reconstruct: Reconstruct
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure small slices over the whole detector.
 
     Parameters
     ----------
-    slices : ndarray of float32, shape (n_cor, n, n)
-        Slices of one sinogram.
-    window : (float, float)
-        Grey values that the histogram spans, the same for all slices.
-    blur_px : float
-        Gaussian smoothing before, against noise.
+    seen : Seen
+        A scan with angles; up to two of its sinograms are used.
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
 
     Returns
     -------
-    ndarray of float, shape (2, n_cor)
-        Minus the entropy of the grey values, and minus the L1 over the L2 norm of the gradient, in
-        a disc about the axis; higher is sharper.
+    cor_px : ndarray of float, shape (n,)
+        Unbinned px, every half a binned one, where at least 8 % of the columns overlap.
+    measures : ndarray of float, shape (n_sinograms, 3, n)
+        `tomopipe.find.sharpness.MEASURES`, higher is sharper.
     """
-    n = slices.shape[1]
-    inside = np.flatnonzero(_disc(n))
-    smooth = ndimage.gaussian_filter(slices, (0, blur_px, blur_px), truncate=3.0)
-    values = smooth.reshape(len(slices), -1)
-    here = np.take(values, inside, axis=1)
-    across = np.take(values, inside + 1, axis=1) - here
-    along = np.take(values, inside + n, axis=1) - here
-    square = across * across + along * along
-    norm1, norm2 = np.sqrt(square).mean(axis=1), np.sqrt(square.mean(axis=1))
-    low, high = window
-    scale = _LEVELS / max(high - low, 1e-30)
-    level = np.clip((here - low) * scale, 0, _LEVELS - 1).astype(np.intp)
-    entropy = np.empty(len(slices))
-    for i, one in enumerate(level):
-        share = np.bincount(one, minlength=_LEVELS) / len(one)
-        entropy[i] = -np.sum(share * np.log(np.maximum(share, 1e-12)))
-    return np.stack([-entropy, -norm1 / np.maximum(norm2, 1e-30)])
-
-
-def _disc(n: int) -> NDArray[np.bool_]:
-    place = np.arange(n) - n / 2
-    return np.hypot(place, place[:, None]) < _RADIUS * n
+    binning = max(1, round(seen.n_cols / _COARSE_COLS))
+    n_binned = seen.n_cols // binning
+    places = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
+    cor_px = unbin_cor(places, binning=binning)
+    theta_rad, some = seen.turn.theta_rad, seen.sinograms[:_MAX_ROWS]
+    measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in some]
+    return cor_px, np.array(measures)
 
 
 def _curves(
@@ -205,7 +182,7 @@ def _curves(
     reconstruct: Reconstruct,
     blur_px: float = _COARSE_BLUR_PX,
 ) -> NDArray[np.float64]:
-    """Both measures (2, n_cor) of slices of a binned sinogram, a few slices at a time."""
+    """Measures (3, n_cor) of slices of a binned sinogram, a few slices at a time."""
     binned, theta_rad = _bin(sinogram, theta_rad, binning)
     n = binned.shape[1]
     # The edge value goes on beyond the detector: a truncated object gets no bright rim.
@@ -222,10 +199,10 @@ def _curves(
         some = order[start : start + _BATCH]
         slices = reconstruct(wide, theta_rad, places[some])[:, inner, inner]
         if window is None:
-            low, high = np.percentile(slices[::4, _disc(n)], [0.5, 99.5])
+            low, high = np.percentile(slices[::4, disc(n)], [0.5, 99.5])
             window = float(low), float(high)
         parts.append(sharpness(slices, window, blur_px))
-    curves = np.empty((2, len(places)))
+    curves = np.empty((3, len(places)))
     curves[:, order] = np.concatenate(parts, axis=1)
     return curves
 
@@ -234,8 +211,8 @@ def _bin(
     sinogram: Image, theta_rad: NDArray[np.float64], binning: int
 ) -> tuple[Image, NDArray[np.float64]]:
     """Average neighbouring columns, and neighbouring angles where there are more than needed."""
-    n_cols = sinogram.shape[1] // binning
-    binned = sinogram[:, : n_cols * binning].reshape(len(sinogram), n_cols, binning).mean(axis=2)
+    binned = bin_columns(sinogram, binning)
+    n_cols = binned.shape[1]
     group = max(1, int(len(binned) / (_ANGLES_PER_COLUMN * n_cols)))
     n_angles = len(binned) // group
     return (
@@ -244,19 +221,33 @@ def _bin(
     )
 
 
-def _refine(
-    sinograms: list[Image],
-    theta_rad: NDArray[np.float64],
-    near_px: float,
-    coarse: int,
-    reconstruct: Reconstruct,
+def refine_slices(
+    seen: Seen, near_px: float, reach_px: float, reconstruct: Reconstruct
 ) -> tuple[float, NDArray[np.float64]]:
-    """COR near a place from finer slices, of all measures together and of each alone."""
-    binning = max(1, round(sinograms[0].shape[1] / _FINE_COLS))
-    reach_px = 1.5 * coarse + 1.5 * binning
+    """Find the sharpest place near another in finer slices.
+
+    Parameters
+    ----------
+    seen : Seen
+        A scan with angles; up to two of its sinograms are used.
+    near_px, reach_px : float
+        Where to look, and how far to each side beyond 1.5 of the fine slices' pixels.
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+
+    Returns
+    -------
+    best_px : float
+        COR by entropy and edges together.
+    each_px : ndarray of float, shape (2 * n_sinograms,)
+        COR by entropy and by edges of each sinogram.
+    """
+    binning = max(1, round(seen.n_cols / _FINE_COLS))
+    reach_px += 1.5 * binning
     cor_px = near_px + np.arange(-reach_px, reach_px + 0.25 * binning, 0.5 * binning)
+    theta_rad, some = seen.turn.theta_rad, seen.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
-        [_curves(s, theta_rad, cor_px, binning, reconstruct, _FINE_BLUR_PX) for s in sinograms]
+        [_curves(s, theta_rad, cor_px, binning, reconstruct, _FINE_BLUR_PX)[:2] for s in some]
     )
     heights = curves - np.median(curves, axis=1, keepdims=True)
     heights /= np.maximum(np.abs(heights).mean(axis=1, keepdims=True), 1e-30)

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from tomopipe.find.angles import Turn, half_turn, turn_of
-from tomopipe.find.clean import clean_sinogram, shows_sample
+from tomopipe.find.angles import Turn, half_turn
+from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import (
     MIN_ANGLES,
     NO_SAMPLE,
@@ -39,6 +39,7 @@ from tomopipe.find.evidence import (
     refine_peak,
     search_range,
 )
+from tomopipe.find.seen import Image, see
 from tomopipe.geometry import unbin_cor
 from tomopipe.io.rows import Rows
 
@@ -46,6 +47,7 @@ METHOD = "wedge"
 _RATIO = 0.5  # object's radius over half the width, as in [1]
 _COARSE_SIGMA, _FINE_SIGMA = 3.0, 1.5  # smoothing along the angle, rows
 _MIN_OVERLAP = 0.08
+_COARSE_COLS, _COARSE_ANGLES = 384, 360  # about so many are left by binning
 
 
 def wedge_metric(
@@ -149,38 +151,31 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     n_angles = len(rows.theta_rad)
     if n_angles < MIN_ANGLES:
         return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
-    turn = turn_of(rows.theta_rad)
-    if turn.step_rad == 0:
+    seen = see(rows)
+    if seen.turn.step_rad == 0:
         return nothing(METHOD, "flat", "all angles are the same", candidates_px)
-    sinograms = [clean_sinogram(sinogram[turn.order]) for sinogram in rows.sinograms]
-    if not shows_sample(sinograms):
+    if not seen.shows_sample:
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
-    # A beam that drifts would end at the seam in a step, the smaller the nearer to the middle.
-    level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
-    halves = _halves(level, turn)
-    n_cols = halves[0].shape[1]
-    binning = max(1, round(n_cols / 384))
-    coarse_px, coarse = _coarse(halves, binning)
+    binning = max(1, round(seen.n_cols / _COARSE_COLS))
+    coarse_px, coarse = coarse_wedge(seen.sinograms, seen.turn, binning)
     inside = search_range(coarse_px, candidates_px)
     if not inside.any():
         return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
     score = prominence(coarse.mean(axis=0), len(coarse_px) // 8)
     peak = find_peak(score, inside, apart=6)
     near_px = float(coarse_px[peak.best_index])
-    fine_px, fine = _fine(halves, near_px, 4 * binning)
-    best = [refine_peak(m, int(np.argmax(m)), reach=2) for m in (fine.mean(axis=0), *fine)]
-    best_px, *each_px = (fine_px[0] + place / 2 for place in best)
+    best_px, each_px = refine_wedge(seen.sinograms, seen.turn, near_px, 4 * binning)
     own_px = coarse_px[np.argmax(np.where(inside, coarse, -np.inf), axis=1)]
     doubts = _doubts(
         peak,
         votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
-        spread_px=float(np.median(np.abs(np.array(each_px) - best_px))),
+        spread_px=float(np.median(np.abs(each_px - best_px))),
         same=abs(best_px - near_px) < 3 * binning,
-        turn=turn,
+        turn=seen.turn,
     )
     doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
     curve = np.interp(candidates_px, coarse_px, score)
-    return judge(METHOD, float(best_px), peak, doubts, candidates_px, curve)
+    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 
 
 def _doubts(
@@ -202,52 +197,75 @@ def _doubts(
     }
 
 
-def _halves(sinograms: list[NDArray[np.float32]], turn: Turn) -> list[NDArray[np.float32]]:
+def _halves(sinograms: list[Image], turn: Turn, n_max: int) -> list[Image]:
     """Half turns of all sinograms, two of each when the scan is a full turn."""
-    starts = [0.0]
-    if turn.full:
-        starts.append(np.pi)
-    return [half_turn(sinogram, turn, start) for sinogram in sinograms for start in starts]
+    starts = [0.0, np.pi] if turn.full else [0.0]
+    # A beam that drifts would end at the seam in a step, the smaller the nearer to the middle.
+    level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
+    return [half_turn(sinogram, turn, start, n_max) for sinogram in level for start in starts]
 
 
 def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
     mean = float(metric.mean())
-    return -metric / mean if mean > 0 else np.zeros_like(metric)
+    return 1 - metric / mean if mean > 0 else np.zeros_like(metric)
 
 
-def _coarse(
-    halves: list[NDArray[np.float32]], binning: int
+def coarse_wedge(
+    sinograms: list[Image], turn: Turn, binning: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """COR (unbinned px) and score of each half turn over the whole detector, binned columns."""
-    n_cols = halves[0].shape[1] // binning
+    """Evaluate the metric of binned columns over the whole detector.
+
+    Parameters
+    ----------
+    sinograms : list of ndarray, each of shape (n_angles, n_cols)
+        Cleaned, in the order of `turn`.
+    turn : Turn
+        The angles.
+    binning : int
+        Columns averaged into one.
+
+    Returns
+    -------
+    cor_px : ndarray of float, shape (n,)
+        Unbinned px, every half a binned one, where at least 8 % of the columns overlap.
+    score : ndarray of float, shape (n_half_turns, n)
+        One less the metric over its mean: higher is better.
+    """
+    halves = _halves([bin_columns(s, binning) for s in sinograms], turn, _COARSE_ANGLES)
+    n_cols = halves[0].shape[1]
     limit = int((1 - _MIN_OVERLAP) * n_cols)
     shifts = np.arange(-limit, limit + 1)
-    cor_px = unbin_cor((n_cols - 1 + shifts) / 2, binning=binning)
-    scores = []
-    for half in halves:
-        binned = half[:, : n_cols * binning].reshape(len(half), n_cols, binning).mean(axis=2)
-        if len(binned) > 360:
-            binned = _bin_angles(binned, 360)
-        scores.append(_relative(wedge_metric(binned, shifts)))
-    return cor_px, np.array(scores)
+    scores = [_relative(wedge_metric(half, shifts)) for half in halves]
+    return unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), np.array(scores)
 
 
-def _bin_angles(half: NDArray[np.float32], n_max: int) -> NDArray[np.float32]:
-    """Average neighbouring angles by a whole factor; what is left over is interpolated in."""
-    n = len(half)
-    group = -(-n // n_max)
-    kernel = np.cumsum(np.concatenate([np.zeros_like(half[:1]), half, half[:group]]), axis=0)
-    mean = (kernel[group:] - kernel[:-group]) / group
-    return mean[np.linspace(0, n, n // group, endpoint=False).astype(int)]
+def refine_wedge(
+    sinograms: list[Image], turn: Turn, near_px: float, reach_px: float, n_max: int = 1024
+) -> tuple[float, NDArray[np.float64]]:
+    """Find the best place near another at full width.
 
+    Parameters
+    ----------
+    sinograms, turn
+        As for `coarse_wedge`.
+    near_px, reach_px : float
+        Where to look, and how far to each side; at least 4 px.
+    n_max : int
+        Most angles of half a turn.
 
-def _fine(
-    halves: list[NDArray[np.float32]], near_px: float, reach_px: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """COR and score of each half turn at full width, every 0.5 px around a place."""
+    Returns
+    -------
+    best_px : float
+        COR of all half turns together.
+    each_px : ndarray of float, shape (n_half_turns,)
+        COR of each.
+    """
+    halves = _halves(sinograms, turn, n_max)
     n_cols = halves[0].shape[1]
     middle = round(2 * near_px) - (n_cols - 1)
     reach = max(8, round(2 * reach_px))
     shifts = np.arange(max(middle - reach, 1 - n_cols), min(middle + reach, n_cols - 1) + 1)
-    scores = [_relative(wedge_metric(half, shifts, _FINE_SIGMA)) for half in halves]
-    return (n_cols - 1 + shifts) / 2, np.array(scores)
+    fine = np.array([_relative(wedge_metric(half, shifts, _FINE_SIGMA)) for half in halves])
+    best = [refine_peak(m, int(np.argmax(m)), reach=2) for m in (fine.mean(axis=0), *fine)]
+    places_px = (n_cols - 1 + shifts[0] + np.array(best)) / 2
+    return float(places_px[0]), places_px[1:]

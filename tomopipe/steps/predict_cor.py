@@ -135,10 +135,10 @@ def finder(name: str) -> "Finder":
     """Return the finder of a name in `tomopipe.find.METHODS`, with the engine for its slices."""
     from tomopipe.find import finders
 
-    return finders(_slices)[name]
+    return finders(slices)[name]
 
 
-def _slices(
+def slices(
     sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64], cor_px: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """Reconstruct one sinogram at several CORs."""

@@ -1,0 +1,74 @@
+"""A scan as the finders see it: sorted, cleaned, and made once for all of them."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.find.angles import Turn, turn_of
+from tomopipe.find.clean import median_turning, remove_stripes, remove_zingers, shows_sample
+from tomopipe.find.opposed import Opposed, opposed_images, opposed_sinograms
+from tomopipe.io.rows import Rows
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Rows of one scan, cleaned.
+
+    Attributes
+    ----------
+    rows : Rows
+        What try_recon kept.
+    turn : Turn
+        Its angles.
+    """
+
+    rows: Rows
+    turn: Turn
+
+    @property
+    def n_cols(self) -> int:
+        """Columns of the detector."""
+        return int(self.rows.sinograms.shape[2])
+
+    @cached_property
+    def plain(self) -> list[Image]:
+        """Sinograms in the order of the turn, finite and without zingers."""
+        return [
+            remove_zingers(np.nan_to_num(s[self.turn.order], nan=0.0, posinf=0.0, neginf=0.0))
+            for s in self.rows.sinograms
+        ]
+
+    @cached_property
+    def sinograms(self) -> list[Image]:
+        """The same without stripes."""
+        return [remove_stripes(sinogram) for sinogram in self.plain]
+
+    @cached_property
+    def turning(self) -> float:
+        """How much of what varies turns with the sample."""
+        return median_turning(self.sinograms)
+
+    @cached_property
+    def shows_sample(self) -> bool:
+        """Whether something turns: else there are only noise, drift or fixed patterns."""
+        return shows_sample(self.sinograms)
+
+    @cached_property
+    def opposed_rows(self) -> Opposed | None:
+        """Rows of the sinograms half a turn apart; None where there are none."""
+        return opposed_sinograms(self.sinograms, self.turn)
+
+    @cached_property
+    def opposed_images(self) -> Opposed | None:
+        """Projections half a turn apart, the closest ones; None where there are none."""
+        return opposed_images(self.rows)
+
+
+@lru_cache(maxsize=1)
+def see(rows: Rows) -> Seen:
+    """Return the cleaned rows of a scan; those of the last scan are kept for the next finder."""
+    return Seen(rows, turn_of(rows.theta_rad))
