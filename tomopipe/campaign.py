@@ -160,6 +160,16 @@ class Campaign:
         shared = self.config.preprocess.model_dump(include={"flats", "darks"})
         return self.config.inventory.model_dump() | shared
 
+    def preprocess_options(self) -> dict[str, Any]:
+        """Return the preprocess options of a step: flats, darks, minus_log, and the corrections.
+
+        Without corrections these are not named, so that a new one makes nobody run anything again.
+        """
+        block = self.config.preprocess
+        plain = block.model_dump(include={"flats", "darks", "minus_log"})
+        corrections = block.model_dump(exclude={*plain}, exclude_defaults=True)
+        return plain | ({"corrections": corrections} if corrections else {})
+
     def files_signature(self) -> str:
         """Return a text that changes when a file comes, goes or changes."""
         everything = [*self.scans.values(), *self.refused]

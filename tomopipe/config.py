@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from tomopipe.errors import TomopipeError
@@ -104,8 +105,94 @@ class InventoryBlock(Block):
         return value
 
 
+class BadPixelsBlock(Block):
+    """Hot and dead pixels, found in flats and darks, interpolated along their row."""
+
+    threshold: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Bad where flat or dark differ from their surroundings by more than this share "
+        "of the flat (0.3 is usual); null: off.",
+    )
+
+
+class ZingersBlock(Block):
+    """Bright spots of single projections, replaced by the median around them."""
+
+    threshold: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Brighter than the median by more than this share of it (0.2 is usual); "
+        "null: off.",
+    )
+    size_px: Literal[3, 5, 7] = Field(3, description="Side of the median's square (pixels).")
+
+
+class RingCurrentBlock(Block):
+    """The beam's changes, from a monitor that the file has."""
+
+    dataset: str | None = Field(
+        None, min_length=1, description="HDF5 path of one number per projection; null: off."
+    )
+    flats_mean: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="The monitor while the flats were taken; null: the projections' mean."
+    )
+
+
+class DistortionBlock(Block):
+    """Radial distortion of the lens: a pixel at r comes from r * (k0 + k1 r + k2 r^2 + ...)."""
+
+    coefficients: list[float] = Field(
+        [], description="k0, k1, ... in pixels (as Discorpy's backward model); []: off."
+    )
+    center_px: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="[column, row] of its centre (pixels); null: the detector's middle."
+    )
+
+
+class PhaseBlock(Block):
+    """Paganin's phase retrieval, of a homogeneous object at one distance."""
+
+    method: Literal["none", "paganin", "generalised"] = Field(
+        "none", description="none, paganin (2002), or generalised (2020: sharper)."
+    )
+    delta_beta: float = Field(
+        1000, gt=0, description="delta / beta of the material: larger smooths more."
+    )
+    distance_mm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Sample to detector (mm); needed where phase retrieval is on."
+    )
+    energy_kev: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Photon energy (keV); null: the file's."
+    )
+    pixel_size_um: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Pixel size in the sample (micrometres); null: the file's."
+    )
+
+    @model_validator(mode="after")
+    def _with_a_distance(self) -> "PhaseBlock":
+        if self.method != "none" and self.distance_mm is None:
+            raise ValueError("method: " + self.method + " needs distance_mm")
+        return self
+
+
+class StripesBlock(Block):
+    """Stripes of sinograms, which are rings of slices."""
+
+    method: Literal["none", "sorting", "fourier-wavelet", "titarenko", "vo"] = Field(
+        "none",
+        description="sorting: small stripes; vo: dead, large and small ones; fourier-wavelet; "
+        "titarenko: one offset per column.",
+    )
+    size_px: int = Field(21, ge=3, description="Median of sorting and vo (pixels).")
+    large_px: int = Field(51, ge=3, description="Median for large stripes of vo (pixels).")
+    snr: float = Field(3.0, gt=1, description="vo: larger finds fewer large and dead stripes.")
+    sigma: float = Field(1.0, gt=0, description="fourier-wavelet: larger removes more.")
+    level: int = Field(5, ge=1, description="fourier-wavelet: more for wide stripes.")
+    wavelet: str = Field("db9", min_length=1, description="fourier-wavelet: name of the wavelet.")
+    alpha: float = Field(5e-4, gt=0, description="titarenko: smaller removes more.")
+
+
 class PreprocessBlock(Block):
-    """Corrections, the same for the try sweep and the volume."""
+    """Corrections, the same for the try sweep and the volume, in the order of the keys."""
 
     flats: str | None = Field(
         None,
@@ -115,9 +202,63 @@ class PreprocessBlock(Block):
         None,
         description="DXchange file with the darks; null: each scan's own; none: there are none.",
     )
+    flat_method: Literal["mean", "median", "interpolate"] = Field(
+        "mean",
+        description="Of all flats the mean or the median; interpolate: between the means of "
+        "`flat_sets`, frame by frame.",
+    )
+    flat_sets: int = Field(
+        2,
+        ge=2,
+        description="interpolate: the flats are so many equal sets in the order of the file, "
+        "evenly spread from before the first to after the last projection.",
+    )
+    bad_pixels: BadPixelsBlock = Field(
+        BadPixelsBlock(), description="Hot and dead pixels, interpolated along their row."
+    )
+    ring_current: RingCurrentBlock = Field(
+        RingCurrentBlock(), description="The beam's changes, from a monitor in the file."
+    )
+    zingers: ZingersBlock = Field(
+        ZingersBlock(), description="Bright spots of single projections, replaced by the median."
+    )
+    air_px: int = Field(
+        0,
+        ge=0,
+        description="Columns of air at each side, which become 1 in each row of each projection; "
+        "0: off.",
+    )
+    distortion: DistortionBlock = Field(
+        DistortionBlock(),
+        description="Radial distortion of the lens: r comes from r (k0 + k1 r + ...).",
+    )
+    roll_deg: float = Field(
+        0.0,
+        gt=-45,
+        lt=45,
+        description="Roll of the detector (degrees): atan(roll_px_per_100_rows / 100) of "
+        "prediction.json.",
+    )
+    phase: PhaseBlock = Field(PhaseBlock(), description="Phase retrieval by Paganin's method.")
     minus_log: bool = Field(
         True, description="Take -log of the transmission; false for data that are line integrals."
     )
+    hardening: list[float] = Field(
+        [],
+        description="Beam hardening: c1, c2, ... of c1 p + c2 p^2 + ... of the line integral p; "
+        "[]: off.",
+    )
+    stripes: StripesBlock = Field(
+        StripesBlock(), description="Stripes of sinograms, which are rings of slices."
+    )
+
+    @model_validator(mode="after")
+    def _of_transmission(self) -> "PreprocessBlock":
+        if not self.minus_log and self.phase.method != "none":
+            raise ValueError("phase.method must be none where minus_log is false")
+        if not self.minus_log and self.air_px:
+            raise ValueError("air_px must be 0 where minus_log is false")
+        return self
 
 
 class TryReconBlock(Block):
@@ -382,8 +523,6 @@ def _meaning(keys: list[str]) -> str:
 
 def documented_defaults() -> str:
     """Return config/config.yaml: every key with its default, and its meaning as a comment."""
-    import yaml
-
     lines = [
         "# Every key with its default. A campaign's own config.yaml holds only what differs;",
         "# `campaign: {scans: [raw/*.h5]}` is a complete one. What each key is for: README.md.",
@@ -393,8 +532,12 @@ def documented_defaults() -> str:
         lines += ["", f"# {model.__doc__}", f"{block}:"]
         for key, option in model.model_fields.items():
             default = [r"raw/*.h5"] if option.is_required() else option.default
-            text = yaml.safe_dump(default, default_flow_style=True, width=1000)
-            lines.append(f"  {key}: {text.removesuffix('...' + chr(10)).strip()}")
+            if isinstance(default, Block):
+                lines.append(f"  {key}:")
+                inner = default.model_dump().items()
+                lines += [f"    {name}: {_yaml_text(value)}" for name, value in inner]
+            else:
+                lines.append(f"  {key}: {_yaml_text(default)}")
     return "\n".join(lines) + "\n"
 
 
@@ -410,15 +553,24 @@ def documented_keys() -> str:
     ]
     for block, field in Config.model_fields.items():
         model: type[BaseModel] = field.annotation  # type: ignore[assignment]
-        schema = model.model_json_schema()
         lines += ["", f"## {block}", "", f"{model.__doc__}", ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
-        for key, option in model.model_fields.items():
-            kind = _type_text(schema["properties"][key], schema.get("$defs", {}))
-            default = "required" if option.is_required() else f"`{_yaml_text(option.default)}`"
-            meaning = (option.description or "").replace("|", "\\|")
-            lines.append(f"| {key} | {kind} | {default} | {meaning} |")
+        lines += _key_lines(model)
     return "\n".join(lines) + "\n"
+
+
+def _key_lines(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """One line of the table per key; the keys of a block within a block follow it."""
+    schema = model.model_json_schema()
+    for key, option in model.model_fields.items():
+        kind = _type_text(schema["properties"][key], schema.get("$defs", {}))
+        meaning = (option.description or "").replace("|", "\\|")
+        if isinstance(option.default, Block):
+            yield f"| {key} | {kind} | | {meaning} |"
+            yield from _key_lines(type(option.default), f"{key}.")
+        else:
+            default = "required" if option.is_required() else f"`{_yaml_text(option.default)}`"
+            yield f"| {prefix}{key} | {kind} | {default} | {meaning} |"
 
 
 def _yaml_text(value: Any) -> str:

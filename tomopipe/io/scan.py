@@ -164,6 +164,48 @@ class Scan:
         """Mean of the darks, shape (n_rows, n_cols); 0 if declared absent."""
         return self._mean(self._references[1], 0)
 
+    def read_flats(self, first: int, last: int) -> NDArray:
+        """Read detector rows `first` to `last` (exclusive) of all flats that were written, raw.
+
+        Returns
+        -------
+        ndarray, shape (n_flats, last - first, n_cols)
+            In the order of the file; none if they are declared absent.
+
+        Raises
+        ------
+        ScanError
+            If the file cannot be read there.
+        """
+        dataset = self._references[0]
+        if dataset is None:
+            return np.zeros((0, last - first, self.n_cols), np.float32)
+        try:
+            if dataset.ndim == 2:
+                return np.asarray(dataset[first:last])[None]
+            frames = np.flatnonzero(written_frames(dataset).frames)
+            return np.stack([dataset[int(frame), first:last] for frame in frames])
+        except OSError as error:
+            raise _unreadable(dataset, dataset.name, error) from error
+
+    def read_monitor(self, name: str) -> NDArray[np.float64]:
+        """Read a dataset with one number per frame of the file, for the frames in use.
+
+        Raises
+        ------
+        ScanError
+            If there is none of that name and length.
+        """
+        file = self._data.file
+        values = file.get(name)
+        n_frames = self._data.shape[0]
+        if getattr(values, "shape", None) != (n_frames,):
+            raise ScanError(
+                f"{file.filename}: expected {n_frames} numbers in {name}, one per projection; "
+                f"got {'nothing' if values is None else getattr(values, 'shape', 'a group')}"
+            )
+        return np.asarray(values[()], np.float64)[self._frames]
+
     def _mean(self, dataset: "h5py.Dataset | None", default: float) -> NDArray[np.float32]:
         """Average the frames that were written, one at a time: there may be many of them."""
         if dataset is None:

@@ -25,7 +25,7 @@ rule export_stack:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         raw=raw_signature,
-        options=lambda wildcards: as_json(CAMPAIGN.config.preprocess.model_dump() | STACK_OPTIONS),
+        options=lambda wildcards: as_json(CAMPAIGN.preprocess_options() | STACK_OPTIONS),
         revision=export_stack_step.REVISION,
     script:
         "../scripts/export_stack.py"

@@ -45,7 +45,7 @@ rule full_recon:
         raw=raw_signature,
         cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
         options=lambda wildcards: as_json(
-            CAMPAIGN.config.preprocess.model_dump() | FULL.model_dump() | pixel_size_of_volumes()
+            CAMPAIGN.preprocess_options() | FULL.model_dump() | pixel_size_of_volumes()
         ),
         revision=full_recon_step.REVISION,
     script:

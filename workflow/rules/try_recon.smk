@@ -21,7 +21,7 @@ rule try_recon:
     params:
         raw=raw_signature,
         options=lambda wildcards: as_json(
-            CAMPAIGN.config.preprocess.model_dump() | CAMPAIGN.config.try_recon.model_dump()
+            CAMPAIGN.preprocess_options() | CAMPAIGN.config.try_recon.model_dump()
         ),
         revision=try_recon_step.REVISION,
     script:

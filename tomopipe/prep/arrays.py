@@ -1,0 +1,28 @@
+"""What corrections need of NumPy and CuPy alike: the module of an array, its filters, its FFT."""
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def module_of(array: Any) -> ModuleType:
+    """Return the array module that an array belongs to: `numpy` or `cupy`."""
+    return importlib.import_module(type(array).__module__.partition(".")[0])
+
+
+def fft_of(xp: ModuleType) -> ModuleType:
+    """Return the module with `rfft2`, `dct` and `next_fast_len` that keep single precision."""
+    return importlib.import_module("scipy.fft" if xp is np else "cupyx.scipy.fft")
+
+
+def ndimage_of(xp: ModuleType) -> ModuleType:
+    """Return the module with `median_filter` and `uniform_filter1d`."""
+    return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")
+
+
+def on_host(array: Any) -> NDArray[Any]:
+    """Copy an array to host memory if it is not there already."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)

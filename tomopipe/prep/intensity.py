@@ -1,0 +1,86 @@
+"""Intensities: the beam that changes during a scan, and the one that hardens in the sample."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.prep.arrays import module_of
+
+
+def normalise_to_air(transmission: Any, n_air_px: int) -> Any:
+    """Divide each row of each projection by the line through the air on its left and right.
+
+    Parameters
+    ----------
+    transmission : ndarray of float32, shape (n, n_rows, n_cols)
+        Projections, of NumPy or CuPy.
+    n_air_px : int
+        Columns at each side that never see the sample.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_rows, n_cols)
+        Transmission 1 in the air; rows whose air is not above 0 are left as they are.
+    """
+    xp = module_of(transmission)
+    n_cols = transmission.shape[2]
+    n_air_px = min(n_air_px, max(1, n_cols // 2))
+    left = transmission[:, :, :n_air_px].mean(axis=2)
+    right = transmission[:, :, -n_air_px:].mean(axis=2)
+    dark = ~((left > 0) & (right > 0))
+    left, right = xp.where(dark, 1, left), xp.where(dark, 1, right)
+    # the mean of a strip stands for its middle
+    middle = (n_air_px - 1) / 2
+    part = (xp.arange(n_cols, dtype=np.float32) - middle) / max(n_cols - 1 - 2 * middle, 1)
+    beam = left[:, :, None] + (right - left)[:, :, None] * part
+    return transmission / beam.astype(np.float32)
+
+
+def current_factors(
+    current: NDArray[np.float64], reference: NDArray[np.float64] | None
+) -> NDArray[np.float32]:
+    """Return what to multiply the transmission of each projection by.
+
+    Parameters
+    ----------
+    current : ndarray of float, shape (n_angles,)
+        Ring current, or any monitor of the beam, at each projection.
+    reference : ndarray of float or None
+        The same at each flat; None: the flats were taken at the scan's mean current.
+
+    Raises
+    ------
+    ScanError
+        If a value is not above 0.
+    """
+    for name, values in (("projections", current), ("flats", reference)):
+        if values is not None and not (np.isfinite(values) & (values > 0)).all():
+            raise ScanError(f"ring current of the {name}: expected numbers above 0")
+    usual = float(np.mean(current if reference is None else reference))
+    return (usual / np.asarray(current)).astype(np.float32)
+
+
+def correct_hardening(line_integrals: Any, coefficients: Sequence[float]) -> Any:
+    """Apply a polynomial to line integrals: c1 p + c2 p^2 + ...
+
+    Parameters
+    ----------
+    line_integrals : ndarray of float32
+        -log of the transmission, any shape, of NumPy or CuPy.
+    coefficients : sequence of float
+        c1, c2, ...; there is no c0, as air stays air.
+
+    Returns
+    -------
+    ndarray of float32
+    """
+    xp = module_of(line_integrals)
+    result = xp.full_like(line_integrals, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result *= line_integrals
+        result += np.float32(coefficient)
+    result *= line_integrals
+    return result

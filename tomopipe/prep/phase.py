@@ -1,0 +1,129 @@
+"""Paganin's phase retrieval, block by block: a kernel cut to a few rows and columns.
+
+The filter 1 / (1 + alpha k^2) is the Fourier transform of a kernel that falls off as
+exp(-r / sqrt(alpha)). It is cut where `TAIL` of it is left, and scaled to keep the mean, so that
+a row depends on a number of rows on either side and on no others, however the volume is cut up.
+
+References
+----------
+.. [1] Paganin, Mayo, Gureyev, Miller, Wilkins, "Simultaneous phase and amplitude extraction from a
+       single defocused image of a homogeneous object", J. Microsc. 206 (2002) 33.
+.. [2] Paganin, Favre-Nicolin, Mirone, Rack, Villanova, Olbinado, Fernandez, da Silva, Pelliccia,
+       "Boosting spatial resolution by incorporating periodic boundary conditions into single-
+       distance hard-x-ray phase retrieval", J. Opt. 22 (2020) 115607.
+"""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.prep.arrays import fft_of, module_of
+
+TAIL = 1e-3  # of the kernel, left out on either side
+_HC_KEV_NM = 1.2398419843
+_BATCH_BYTES = 2**26  # of transforms
+
+
+def filter_strength(
+    *, energy_kev: float, distance_mm: float, pixel_size_um: float, delta_beta: float
+) -> float:
+    """Return alpha of [1] in squared pixels: distance * wavelength * delta/beta / (4 pi).
+
+    Parameters
+    ----------
+    energy_kev : float
+        Photon energy.
+    distance_mm : float
+        From the sample to the detector (divided by the magnification for a cone beam).
+    pixel_size_um : float
+        In the sample.
+    delta_beta : float
+        Ratio of refraction to absorption of the material.
+    """
+    wavelength_um = _HC_KEV_NM * 1e-3 / energy_kev
+    alpha_um2 = distance_mm * 1e3 * wavelength_um * delta_beta / (4 * math.pi)
+    return alpha_um2 / pixel_size_um**2
+
+
+def kernel_halo(alpha_px2: float) -> int:
+    """Return the pixels on each side that the cut kernel reaches."""
+    if alpha_px2 <= 0:
+        return 0
+    return max(1, math.ceil(-math.log(TAIL) * math.sqrt(alpha_px2)))
+
+
+def retrieve_phase(
+    transmission: Any,
+    *,
+    alpha_px2: float,
+    rows: tuple[int, int],
+    generalised: bool = False,
+) -> Any:
+    """Filter projections by Paganin's method; -log of the result is the projected attenuation.
+
+    Parameters
+    ----------
+    transmission : ndarray of float32, shape (n, n_read, n_cols)
+        Projections, of NumPy or CuPy, with up to `kernel_halo` rows more on either side than are
+        wanted; where there are fewer, and left and right, the edge is repeated.
+    alpha_px2 : float
+        From `filter_strength`.
+    rows : (int, int)
+        Rows wanted of those given, the last excluded.
+    generalised : bool
+        The filter of [2], which blurs less near the pixel's own frequency.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, rows[1] - rows[0], n_cols)
+    """
+    xp = module_of(transmission)
+    halo = kernel_halo(alpha_px2)
+    n, n_read, n_cols = transmission.shape
+    first, last = max(rows[0] - halo, 0), min(rows[1] + halo, n_read)
+    missing = (halo - (rows[0] - first), halo - (last - rows[1]))
+    fft = fft_of(xp)
+    shape = (
+        fft.next_fast_len(last - first + sum(missing), real=True),
+        fft.next_fast_len(n_cols + 2 * halo, real=True),
+    )
+    transfer = xp.asarray(_transfer(alpha_px2, generalised, shape))
+    out = xp.empty((n, rows[1] - rows[0], n_cols), np.float32)
+    step = max(1, _BATCH_BYTES // (4 * shape[0] * shape[1]))
+    pad = ((0, 0), missing, (halo, shape[1] - n_cols - halo))
+    for start in range(0, n, step):
+        some = xp.pad(transmission[start : start + step, first:last], pad, mode="edge")
+        spectrum = fft.rfft2(some, s=shape)
+        spectrum *= transfer
+        filtered = fft.irfft2(spectrum, s=shape)
+        out[start : start + step] = filtered[:, halo : halo + out.shape[1], halo : halo + n_cols]
+    return out
+
+
+@lru_cache(maxsize=4)
+def _transfer(alpha_px2: float, generalised: bool, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the transform of the cut kernel on a grid; real, as the kernel is even."""
+    kernel = cut_kernel(alpha_px2, generalised)
+    halo = len(kernel) // 2
+    placed = np.zeros(shape)
+    placed[: len(kernel), : len(kernel)] = kernel
+    placed = np.roll(placed, (-halo, -halo), axis=(0, 1))
+    return np.asarray(np.fft.rfft2(placed).real, np.float32)
+
+
+@lru_cache(maxsize=4)
+def cut_kernel(alpha_px2: float, generalised: bool) -> NDArray[np.float64]:
+    """Return the kernel, cut and of sum 1, shape (2 * halo + 1, 2 * halo + 1)."""
+    halo = kernel_halo(alpha_px2)
+    n = 4 * halo + 4
+    k = 2 * np.pi * np.fft.fftfreq(n)
+    square = 2 - 2 * np.cos(k) if generalised else k**2
+    response = 1 / (1 + alpha_px2 * (square[:, None] + square))
+    kernel = np.fft.fftshift(np.fft.ifft2(response).real)
+    middle = n // 2
+    inner = slice(middle - halo, middle + halo + 1)
+    cut = kernel[inner, inner]
+    return np.asarray(cut / cut.sum())

@@ -1,0 +1,195 @@
+"""Stripes of sinograms (rings of slices): columns that answer differently from their neighbours.
+
+Each function takes one sinogram (n_angles, n_cols), of NumPy or CuPy, and returns a new one.
+
+References
+----------
+.. [1] Vo, Atwood, Drakopoulos, "Superior techniques for eliminating ring artifacts in X-ray
+       micro-tomography", Opt. Express 26 (2018) 28396.
+.. [2] Muench, Trtik, Marone, Stampanoni, "Stripe and ring artifact removal with combined
+       wavelet-Fourier filtering", Opt. Express 17 (2009) 8567.
+.. [3] Titarenko, Withers, Yagola, "An analytical formula for ring artefact suppression in X-ray
+       tomography", Appl. Math. Lett. 23 (2010) 1489.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.prep.arrays import fft_of, module_of, ndimage_of, on_host
+from tomopipe.prep.medians import running_median
+
+_COLUMNS = 64  # sorted at a time: what sorting needs stays small
+_TINY = 1e-5  # the least spread of columns told from none, as a ratio
+
+
+def remove_by_sorting(sinogram: Any, *, size_px: int = 21) -> Any:
+    """Smooth across columns the values of equal rank (algorithm 3 of [1]).
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals or transmission.
+    size_px : int
+        Width of the median; stripes up to half of it go.
+    """
+    ranked, order = _sort_columns(sinogram)
+    return _unsort_columns(_smooth(ranked, size_px), order)
+
+
+def remove_by_combination(
+    sinogram: Any, *, snr: float = 3.0, large_px: int = 51, small_px: int = 21
+) -> Any:
+    """Remove dead, large and small stripes in this order (algorithms 6, 5 and 3 of [1]).
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals or transmission.
+    snr : float
+        How far above the usual spread a column counts as a stripe; larger finds less.
+    large_px, small_px : int
+        Width of the median for large, and for small to medium stripes.
+    """
+    sinogram = _remove_dead(sinogram, snr, large_px)
+    sinogram = _remove_large(sinogram, snr, large_px)
+    return remove_by_sorting(sinogram, size_px=small_px)
+
+
+def remove_by_regularisation(sinogram: Any, *, alpha: float = 5e-4) -> Any:
+    """Subtract from each column what makes the mean over angles rough ([3]).
+
+    The offset c of the columns minimises |gradient(mean - c)|^2 + alpha |c|^2; with the ends free
+    the cosine transform solves it.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals.
+    alpha : float
+        Smaller removes more.
+    """
+    xp = module_of(sinogram)
+    fft = fft_of(xp)
+    n_cols = sinogram.shape[1]
+    roughness = 2 - 2 * xp.cos(np.pi * xp.arange(n_cols) / n_cols)
+    spectrum = fft.dct(sinogram.mean(axis=0, dtype=np.float64), norm="ortho")
+    offset = fft.idct(spectrum * roughness / (roughness + alpha), norm="ortho")
+    return sinogram - offset.astype(np.float32)
+
+
+def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
+    """Sort each column.
+
+    Returns
+    -------
+    ranked : ndarray of float32, shape (n_angles, n_cols)
+        Ascending along the angles.
+    order : ndarray of uint32, shape (n_angles, n_cols)
+        The angle that each value comes from.
+    """
+    xp = module_of(sinogram)
+    n_angles, n_cols = sinogram.shape
+    ranked, order = xp.empty_like(sinogram), xp.empty(sinogram.shape, np.uint32)
+    angle = xp.arange(n_angles, dtype=np.uint64)
+    for first in range(0, n_cols, _COLUMNS):
+        some = slice(first, first + _COLUMNS)
+        bits = xp.ascontiguousarray(sinogram[:, some].T).view(np.uint32)
+        # Floats as whole numbers of the same order, the angle in the lower half: one fast sort.
+        negative = bits >> np.uint32(31)
+        ordered = bits ^ ((np.uint32(0) - negative) | np.uint32(0x80000000))
+        keys = (ordered.astype(np.uint64) << np.uint64(32)) | angle
+        keys.sort(axis=1)
+        ordered = (keys >> np.uint64(32)).astype(np.uint32)
+        positive = ordered >> np.uint32(31)
+        bits = ordered ^ ((positive - np.uint32(1)) | np.uint32(0x80000000))
+        ranked[:, some] = bits.view(np.float32).T
+        order[:, some] = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32).T
+    return ranked, order
+
+
+def _unsort_columns(ranked: Any, order: Any) -> Any:
+    """Put each value of sorted columns back to the angle that it came from."""
+    xp = module_of(ranked)
+    out = xp.empty_like(ranked)
+    columns = xp.arange(ranked.shape[1])
+    for first in range(0, len(ranked), _COLUMNS):
+        some = slice(first, first + _COLUMNS)
+        out[order[some], columns] = ranked[some]
+    return out
+
+
+def _smooth(ranked: Any, size_px: int) -> Any:
+    """Return the running median over columns."""
+    xp = module_of(ranked)
+    if xp is np:
+        return running_median(ranked, size_px)
+    return ndimage_of(xp).median_filter(ranked, (1, size_px // 2 * 2 + 1))
+
+
+def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
+    """Interpolate columns that vary too little or too much along the angles."""
+    xp = module_of(sinogram)
+    smooth = ndimage_of(xp).uniform_filter1d(sinogram, 10, axis=0)
+    varies = on_host(xp.abs(sinogram - smooth).sum(axis=0, dtype=np.float64))
+    usual = ndimage_of(np).median_filter(varies, size_px)
+    usual[usual == 0] = np.abs(usual).mean() or 1.0
+    found = _widen(_outstanding(varies / usual, snr))
+    found[:2] = found[-2:] = False
+    n_found = int(found.sum())
+    if not 0 < n_found < len(found) // 3:
+        return sinogram
+    sound, lost = np.flatnonzero(~found), np.flatnonzero(found)
+    right = np.searchsorted(sound, lost)
+    before, after = sound[right - 1], sound[right]
+    part = xp.asarray(((lost - before) / (after - before)).astype(np.float32))
+    sinogram = sinogram.copy()
+    sinogram[:, lost] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
+    return sinogram
+
+
+def _remove_large(sinogram: Any, snr: float, size_px: int, drop: float = 0.1) -> Any:
+    """Scale every column to its neighbours; replace the ones that stand out by smoothed ranks."""
+    xp = module_of(sinogram)
+    ranked, order = _sort_columns(sinogram)
+    smooth = _smooth(ranked, size_px)
+    n_drop = int(0.5 * drop * len(ranked))
+    inner = slice(n_drop, len(ranked) - n_drop)
+    mean, usual = (on_host(a[inner].mean(axis=0, dtype=np.float64)) for a in (ranked, smooth))
+    factor = np.divide(mean, usual, out=np.ones_like(mean), where=usual != 0)
+    found = np.flatnonzero(_widen(_outstanding(factor, snr)))
+    smooth = _unsort_columns(smooth, order)
+    # A factor near 0 belongs to a column without signal: it is replaced, or left as it is.
+    factor[np.abs(factor) < _TINY] = 1
+    out = sinogram / xp.asarray(factor.astype(np.float32))
+    out[:, found] = smooth[:, found]
+    return out
+
+
+def _outstanding(ratio: NDArray[np.float64], snr: float) -> NDArray[np.bool_]:
+    """Tell which columns lie outside a line fitted to the sorted ratios (algorithm 4 of [1])."""
+    n = len(ratio)
+    ranked = np.sort(ratio)
+    n_drop = n // 4
+    x = np.arange(n, dtype=float)
+    inner = slice(n_drop, n - n_drop - 1)
+    if n < 8:
+        return np.zeros(n, bool)
+    slope, low = np.polyfit(x[inner], ranked[inner], 1)
+    high = low + slope * x[-1]
+    spread = max(abs(high - low), _TINY)
+    found = np.zeros(n, bool)
+    if abs(ranked[-1] - high) / spread >= snr:
+        found |= ratio > high + spread * snr / 2
+    if abs(low - ranked[0]) / spread >= snr:
+        found |= ratio <= low - spread * snr / 2
+    return found
+
+
+def _widen(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add the neighbours of each column found."""
+    wide = found.copy()
+    wide[1:] |= found[:-1]
+    wide[:-1] |= found[1:]
+    return wide

@@ -1,0 +1,122 @@
+"""Where pixels are: the lens' radial distortion and the roll of the detector, in one resampling.
+
+References
+----------
+.. [1] Vo, Atwood, Drakopoulos, "Radial lens distortion correction with sub-pixel accuracy for X-ray
+       micro-tomography", Opt. Express 23 (2015) 32859.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.prep.arrays import module_of
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Where the light of each pixel of a corrected frame is in the frame as it was taken.
+
+    Attributes
+    ----------
+    n_rows, n_cols : int
+        Of the detector.
+    roll_deg : float
+        Turn of the detector about its middle: in the frames as taken the column of the axis grows
+        by tan(roll) from one row to the next.
+    distortion : tuple of float
+        Backward model of [1]: a pixel at distance r from the centre comes from distance
+        r (k0 + k1 r + k2 r^2 + ...), pixels.
+    centre_px : tuple of float or None
+        Column and row of the centre of the distortion; None: the middle of the detector.
+    """
+
+    n_rows: int
+    n_cols: int
+    roll_deg: float = 0.0
+    distortion: tuple[float, ...] = ()
+    centre_px: tuple[float, float] | None = None
+
+    def source(self, rows: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return row and column that each pixel of some rows comes from, within the detector."""
+        y, x = np.mgrid[rows[0] : rows[1], : self.n_cols].astype(float)
+        middle_x, middle_y = (self.n_cols - 1) / 2, (self.n_rows - 1) / 2
+        angle = np.deg2rad(self.roll_deg)
+        y, x = y - middle_y, x - middle_x
+        y, x = (
+            middle_y + y * np.cos(angle) - x * np.sin(angle),
+            middle_x + x * np.cos(angle) + y * np.sin(angle),
+        )
+        if self.distortion:
+            at_x, at_y = self.centre_px or (middle_x, middle_y)
+            radius = np.hypot(x - at_x, y - at_y)
+            factor = np.polynomial.polynomial.polyval(radius, self.distortion)
+            y, x = at_y + factor * (y - at_y), at_x + factor * (x - at_x)
+        return np.clip(y, 0, self.n_rows - 1), np.clip(x, 0, self.n_cols - 1)
+
+    def span(self, rows: tuple[int, int]) -> tuple[int, int]:
+        """Return the rows of the frame as taken that some rows come from, the last excluded."""
+        y, _ = self.source(rows)
+        first = int(y.min())
+        return min(first, rows[0]), max(min(int(y.max()) + 2, self.n_rows), rows[1])
+
+
+def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], given: tuple[int, int]) -> Any:
+    """Resample frames to where their pixels belong, linearly.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (n, given[1] - given[0], n_cols)
+        Frames as taken, of NumPy or CuPy.
+    warp : Warp
+        What is wrong with them.
+    rows, given : (int, int)
+        Detector rows wanted, and those in `images`, at least `warp.span(rows)`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, rows[1] - rows[0], n_cols)
+    """
+    xp = module_of(images)
+    n, n_given = images.shape[:2]
+    above, left, down, across = _taps(warp, rows)
+    above = above - given[0]
+    if above.min() < 0 or above.max() >= n_given:
+        raise ValueError(f"rows {rows} come from {warp.span(rows)}; got {given}")
+    out = xp.empty((n, rows[1] - rows[0], warp.n_cols), np.float32)
+    if xp is np:
+        _resample(np.ascontiguousarray(images), above, left, down, across, out)
+        return out
+    above, left, down, across = map(xp.asarray, (above, left, down, across))
+    below = xp.minimum(above + 1, n_given - 1)
+    right = xp.minimum(left + 1, warp.n_cols - 1)
+    top = images[:, above, left] * (1 - across) + images[:, above, right] * across
+    bottom = images[:, below, left] * (1 - across) + images[:, below, right] * across
+    out[...] = top * (1 - down) + bottom * down
+    return out
+
+
+@lru_cache(maxsize=8)
+def _taps(warp: Warp, rows: tuple[int, int]) -> tuple[NDArray[Any], ...]:
+    """Return the upper left neighbour of each pixel's source, and the parts below and right."""
+    y, x = warp.source(rows)
+    above, left = y.astype(np.int32), x.astype(np.int32)
+    return above, left, (y - above).astype(np.float32), (x - left).astype(np.float32)
+
+
+@numba.njit(cache=True, nogil=True, boundscheck=False)
+def _resample(images: Any, above: Any, left: Any, down: Any, across: Any, out: Any) -> None:
+    last_row, last_col = images.shape[1] - 1, images.shape[2] - 1
+    for i in range(out.shape[0]):
+        for row in range(out.shape[1]):
+            for col in range(out.shape[2]):
+                r, c = above[row, col], left[row, col]
+                s, d = min(r + 1, last_row), min(c + 1, last_col)
+                a, b = across[row, col], down[row, col]
+                top = images[i, r, c] * (1 - a) + images[i, r, d] * a
+                bottom = images[i, s, c] * (1 - a) + images[i, s, d] * a
+                out[i, row, col] = top * (1 - b) + bottom * b
