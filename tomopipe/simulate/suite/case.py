@@ -173,7 +173,8 @@ def _sample(split: str, s: Settings, rng: Rng) -> tuple[str, Sample]:
     radius_px = s.fill * s.reach_px
     room_px = max(0.0, s.reach_px - radius_px) if s.fill < 1 else 0.4 * radius_px
     away_px, direction = rng.uniform(0.1, 1) * min(room_px, 0.4 * radius_px), rng.uniform(0, 6.283)
-    body = solids.Body(away_px * np.cos(direction), away_px * np.sin(direction), radius_px)
+    x_px, y_px = away_px * np.cos(direction), away_px * np.sin(direction)
+    body = solids.Body(x_px, y_px, radius_px, s.row_pitch_px * (s.n_rows - 1) / 2)
     return family.__name__, family(body, rng)
 
 
@@ -181,7 +182,7 @@ def _view(s: Settings, theta_rad: NDArray[np.float64], rng: Rng) -> View:
     x, y, swell, jitter = motion(s, len(theta_rad), rng)
     moved_px = x * np.cos(theta_rad) - y * np.sin(theta_rad) + jitter
     roll_px = _roll(s, np.arange(s.n_rows, dtype=float))
-    height_px = s.row_pitch_px * (np.arange(s.n_rows) - (s.n_rows - 1) / 2)
+    height_px = s.row_pitch_px * (np.arange(s.n_rows, dtype=float) - (s.n_rows - 1) / 2)
     cor_px = s.cor_px + moved_px[:, None] + roll_px[None]
     return View(theta_rad, cor_px, swell, height_px, s.n_cols)
 

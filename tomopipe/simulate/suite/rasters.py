@@ -1,4 +1,4 @@
-"""Families of rasterised samples: random fields and Voronoi cells on a grid finer than the detector.
+"""Families of rasterised samples, finer than the detector: random fields and Voronoi cells.
 
 None of them shares a generator with `tomopipe.simulate.suite.solids`.
 """
@@ -78,7 +78,7 @@ class Canvas:
         x, y = turned / (size_px * stretch) + 50, across / size_px + 50
 
         def at(z_px: float) -> tuple[Image, Image, Image]:
-            near, wall, grey = (np.empty_like(x) for _ in range(3))
+            near, wall, grey = np.empty((3, *x.shape), dtype=np.float32)
             voronoi(x, y, z_px / size_px + 50, self.seed, near, wall, grey)
             return near, wall, grey
 
@@ -126,7 +126,11 @@ def marble(body: Body, rng: Rng) -> Sample:
     field = canvas.field(rng, _size(body, rng, 0.06, 0.25))
     width, matrix = rng.uniform(0.05, 0.3), np.float32(rng.choice([0.2, 0.6, 1.0]))
     vein = np.float32(rng.uniform(0.5, 2))
-    return canvas.sample(lambda z_px: matrix + vein * (np.abs(field(z_px)) < width))
+
+    def image(z_px: float) -> Image:
+        return np.asarray(matrix + vein * (np.abs(field(z_px)) < width), dtype=np.float32)
+
+    return canvas.sample(image)
 
 
 def gravel(body: Body, rng: Rng) -> Sample:
@@ -136,7 +140,7 @@ def gravel(body: Body, rng: Rng) -> Sample:
 
     def image(z_px: float) -> Image:
         near, wall, grey = cells(z_px)
-        return ((wall > gap) & (near < 0.7)) * (0.5 + grey)
+        return ((wall > gap) & (near < 0.7)) * (np.float32(0.5) + grey)
 
     return canvas.sample(image)
 
@@ -205,14 +209,14 @@ def strata(body: Body, rng: Rng) -> Sample:
 
 
 def felt(body: Body, rng: Rng) -> Sample:
-    """Test: tangled curved fibres, where two random fields are both near zero, or bundles."""
+    """Test: short fibres in two directions."""
     canvas = Canvas(body, rng)
     stretch, scale_px = rng.uniform(3, 8), _size(body, rng, 0.05, 0.12)
     bundles = [canvas.cells(scale_px, stretch=stretch, angle=a) for a in rng.uniform(0, 3.14, 2)]
     core = rng.uniform(0.25, 0.4)
 
     def image(z_px: float) -> Image:
-        return sum(((b(z_px)[0] < core).astype(np.float32) for b in bundles), np.float32(0))
+        return np.sum([b(z_px)[0] < core for b in bundles], axis=0, dtype=np.float32)
 
     return canvas.sample(image)
 

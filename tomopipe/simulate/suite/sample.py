@@ -1,4 +1,4 @@
-"""What is scanned: solids made of exact shapes, or rasters finer than the detector; their shadows."""
+"""What is scanned, and its shadows: solids of exact shapes, rasters finer than the detector."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,20 @@ from tomopipe.simulate.suite.sample import Sample, Solid
 
 Rng = np.random.Generator
 Table = NDArray[np.float64]
+Column = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Body:
-    """Where the sample is and how large: a circle about (x_px, y_px) from the axis holds it."""
+    """Where the sample is and how large: a circle about (x_px, y_px) from the axis holds it.
+
+    `half_height_px`: how far above and below the middle it is looked at.
+    """
 
     x_px: float
     y_px: float
     radius_px: float
+    half_height_px: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +74,7 @@ def _spread(
     n = len(radii_px)
     reach = np.maximum(flat * body.radius_px - radii_px, 0) * np.sqrt(rng.uniform(0, 1, n))
     phi = rng.uniform(0, 2 * math.pi, n)
-    tall_px = 3 * float(radii_px.max()) + 40
+    tall_px = 0.7 * float(radii_px.max()) + body.half_height_px
     place = np.stack(
         [
             body.x_px + reach * np.cos(phi),
@@ -90,6 +96,15 @@ def _ellipsoids(balls: Table, rng: Rng, mu: NDArray[np.float64], *, squash: floa
     n = len(balls)
     b, c = r * rng.uniform(squash, 1, n), r * rng.uniform(squash, 1, n)
     return np.column_stack([x, y, z, r, b, c, rng.uniform(0, math.pi, n), mu[:n]])
+
+
+def _blocks(balls: Table, rng: Rng, a: Column, b: Column, *, lean: float) -> Table:
+    """Return leaning blocks with half widths a and b where the balls are."""
+    n = len(balls)
+    phi, mu = rng.uniform(0, math.pi, n), rng.uniform(0.3, 2, n)
+    slope_x, slope_y = lean * rng.normal(size=(2, n))
+    kind = np.full(n, RECTANGLE)
+    return np.column_stack([kind, balls[:, 0], balls[:, 1], a, b, phi, mu, slope_x, slope_y])
 
 
 def _radii(body: Body, rng: Rng, n: int, low: float, high: float) -> NDArray[np.float64]:
@@ -123,10 +138,9 @@ def fibres(body: Body, rng: Rng) -> Sample:
     phi = rng.uniform(0, 2 * math.pi, n)
     slope_x, slope_y = tilt * np.cos(phi), tilt * np.sin(phi)
     long = balls[:, 3] * np.sqrt(1 + tilt**2)
-    bars = np.column_stack(
-        [np.full(n, ELLIPSE), balls[:, 0], balls[:, 1], long, balls[:, 3], phi]
-        + [rng.uniform(0.5, 1.5, n), slope_x, slope_y]
-    )
+    kind, mu = np.full(n, ELLIPSE), rng.uniform(0.5, 1.5, n)
+    x, y = balls[:, 0], balls[:, 1]
+    bars = np.column_stack([kind, x, y, long, balls[:, 3], phi, mu, slope_x, slope_y])
     matrix = rng.choice([0.0, 0.1, 0.4])
     return _parts([_hull(body, rng, matrix)], None, bars)
 
@@ -137,11 +151,7 @@ def crystals(body: Body, rng: Rng) -> Sample:
     balls = _spread(body, rng, _radii(body, rng, n, 0.03, 0.3), apart=0.6)
     n = len(balls)
     shape = rng.uniform(0.2, 1, n)
-    bars = np.column_stack(
-        [np.full(n, RECTANGLE), balls[:, 0], balls[:, 1], 0.8 * balls[:, 3]]
-        + [0.8 * shape * balls[:, 3], rng.uniform(0, math.pi, n), rng.uniform(0.3, 2, n)]
-        + [rng.normal(0, 0.2, n), rng.normal(0, 0.2, n)]
-    )
+    bars = _blocks(balls, rng, 0.8 * balls[:, 3], 0.8 * shape * balls[:, 3], lean=0.2)
     return _parts([_hull(body, rng, rng.choice([0.0, 0.2, 1.0]))], None, bars)
 
 
@@ -161,7 +171,7 @@ def laminate(body: Body, rng: Rng) -> Sample:
             phi,
             rng.uniform(0.2, 1.5),
         ]
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     ]
     balls = _spread(body, rng, _radii(body, rng, 15, 0.02, 0.08), flat=0.5)
     mu = rng.uniform(-0.5, 1.0, len(balls))
@@ -191,7 +201,6 @@ def smooth(body: Body, rng: Rng) -> Sample:
     """A few large bodies one in the other, as a tooth or a bone."""
     radii_px = body.radius_px * rng.uniform(0.2, 0.6, int(rng.integers(2, 6)))
     balls = _spread(body, rng, radii_px)
-    balls[:, 2] *= 0.3
     mu = rng.uniform(-0.5, 1.0, len(balls))
     return _parts([_hull(body, rng, 1.0)], _ellipsoids(balls, rng, mu), None)
 
@@ -207,11 +216,7 @@ def needles(body: Body, rng: Rng) -> Sample:
     """Validation: thin plates and needles without a matrix."""
     n = int(rng.integers(15, 70))
     balls = _spread(body, rng, _radii(body, rng, n, 0.1, 0.4))
-    bars = np.column_stack(
-        [np.full(n, RECTANGLE), balls[:, 0], balls[:, 1], balls[:, 3]]
-        + [np.maximum(0.05 * balls[:, 3], 0.5), rng.uniform(0, math.pi, n)]
-        + [rng.uniform(0.3, 1.5, n), rng.normal(0, 0.5, n), rng.normal(0, 0.5, n)]
-    )
+    bars = _blocks(balls, rng, balls[:, 3], np.maximum(0.05 * balls[:, 3], 0.5), lean=0.5)
     return _parts([], None, bars)
 
 
