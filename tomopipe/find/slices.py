@@ -44,6 +44,7 @@ _MIN_OVERLAP = 0.08  # of the columns
 _MAX_ROWS = 2  # sinograms that vote
 _COARSE_BLUR_PX, _FINE_BLUR_PX = 0.6, 1.8  # fine slices are noisier
 _BATCH = 32  # slices held at a time
+_FINE_PLACES = 16  # a batch of the engine
 
 Image = NDArray[np.float32]
 Reconstruct = Callable[[Image, NDArray[np.float64], NDArray[np.float64]], Image]
@@ -244,13 +245,15 @@ def refine_slices(
     """
     binning = max(1, round(seen.n_cols / _FINE_COLS))
     reach_px += 1.5 * binning
-    cor_px = near_px + np.arange(-reach_px, reach_px + 0.25 * binning, 0.5 * binning)
+    cor_px = near_px + np.linspace(-reach_px, reach_px, _FINE_PLACES)
+    step_px = cor_px[1] - cor_px[0]
     theta_rad, some = seen.turn.theta_rad, seen.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
         [_curves(s, theta_rad, cor_px, binning, reconstruct, _FINE_BLUR_PX)[:2] for s in some]
     )
     heights = curves - np.median(curves, axis=1, keepdims=True)
     heights /= np.maximum(np.abs(heights).mean(axis=1, keepdims=True), 1e-30)
-    each = [refine_peak(h, int(np.argmax(h)), reach=4) for h in (heights.mean(axis=0), *heights)]
-    places_px = cor_px[0] + 0.5 * binning * np.array(each)
+    reach = max(2, round(2 * binning / step_px))
+    each = [refine_peak(h, int(np.argmax(h)), reach) for h in (heights.mean(axis=0), *heights)]
+    places_px = cor_px[0] + step_px * np.array(each)
     return float(places_px[0]), places_px[1:]
