@@ -8,7 +8,8 @@ import pytest
 from tests.report_campaign import NASTY
 from tests.review_campaign import GRID_PX, client_of, make_campaign
 from tomopipe.cor import Member, fix_series
-from tomopipe.review.app import Planner
+from tomopipe.plan import Plan
+from tomopipe.review.planner import Planner
 from tomopipe.review.store import Store
 
 
@@ -173,11 +174,32 @@ def test_a_plan_that_cannot_be_made_says_why(folder, monkeypatch):
     def broken(*_):
         raise RuntimeError("no snakemake here")
 
-    monkeypatch.setattr("tomopipe.review.app.make_plan", broken)
+    monkeypatch.setattr("tomopipe.review.planner.make_plan", broken)
     planner = Planner(Store(folder, folder / "config.yaml"))
     assert planner.state() == {"state": "none"}
     planner.start()
     until = time.monotonic() + 10
     while planner.state()["state"] == "working" and time.monotonic() < until:
         time.sleep(0.01)
-    assert planner.state() == {"state": "failed", "error": "no snakemake here"}
+    state = planner.state()
+    assert (state["state"], state["error"]) == ("failed", "no snakemake here")
+
+
+def test_a_plan_heeds_what_is_decided_while_it_is_made(folder, monkeypatch):
+    store = Store(folder, folder / "config.yaml")
+    seen = []
+
+    def plan(campaign, _):
+        seen.append(campaign.scans["bone_001"].manual)
+        if len(seen) == 1:
+            (folder / "scans.tsv").write_text("scan\tcor_px\nbone_001\t512\n")
+        return Plan((), ())
+
+    monkeypatch.setattr("tomopipe.review.planner.make_plan", plan)
+    planner = Planner(store)
+    planner.start()
+    until = time.monotonic() + 10
+    while planner.state()["state"] == "working" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert seen == ["", "512"]
+    assert planner.state()["table_sha256"] == store.table_sha256()

@@ -25,25 +25,42 @@ def review(
     prefix: Annotated[
         str, typer.Option(help="Path at which a proxy shows the page, /user/me/proxy/8765.")
     ] = "",
+    allow_run: Annotated[
+        bool, typer.Option("--allow-run", help="Let the page start and stop runs.")
+    ] = False,
+    profile: Annotated[
+        str, typer.Option(help="How the page runs: workstation, slurm, or a profile's path.")
+    ] = "workstation",
+    cores: Annotated[
+        str, typer.Option(help="Cores of such a run.", show_default="the profile's")
+    ] = "",
 ) -> None:
     """Look at the scans in a browser and decide: the ones that need eyes first.
 
     Prints a link; every decision goes into the campaign table at once, and the next run redoes
-    exactly that. Nothing is started. Listens on this machine alone: from elsewhere use
-    `ssh -L 8765:localhost:8765 HOST`.
+    exactly that. Nothing is started unless --allow-run is given. Listens on this machine alone:
+    from elsewhere use `ssh -L 8765:localhost:8765 HOST`.
 
     Examples: `tomopipe review mycampaign --port 8765`,
-    `tomopipe review mycampaign --socket ~/.review.sock`
+    `tomopipe review mycampaign --socket ~/.review.sock`,
+    `tomopipe review mycampaign --allow-run --profile slurm`
     """
+    from tomopipe.review.runner import Runner, run_command
     from tomopipe.review.serve import serve
     from tomopipe.review.store import Store
 
+    if cores not in ("", "all") and not (cores.isascii() and cores.isdecimal() and int(cores)):
+        raise typer.BadParameter(f"expected a number or all, got {cores}", param_hint="--cores")
+    if (profile != "workstation" or cores) and not allow_run:
+        raise typer.BadParameter("they are for --allow-run alone", param_hint="--profile, --cores")
     store = Store(directory, config_path(directory, config))
+    command = run_command(store.directory, store.config, profile, cores)
     serve(
         store,
         port=port,
         socket_path=socket.expanduser() if socket else None,
         allow_hosts=allow_host or (),
         prefix=prefix,
+        runner=Runner(store.directory, command) if allow_run else None,
         tell=typer.echo,
     )

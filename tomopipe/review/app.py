@@ -1,7 +1,6 @@
 """The application: one page, its JSON, its pictures. Scans are named in queries, never in paths."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable
 from importlib import resources
@@ -16,9 +15,10 @@ from starlette.routing import Route
 
 from tomopipe.cor import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
-from tomopipe.plan import as_records, make_plan
 from tomopipe.review.decisions import checked_cells, decide, stamp_now
+from tomopipe.review.planner import Planner
 from tomopipe.review.queue import STATES, queue_entries
+from tomopipe.review.runner import Runner
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
@@ -34,7 +34,12 @@ _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
 
 
 def make_app(
-    store: Store, keys: Keys, *, allow_hosts: Iterable[str] = (), prefix: str = ""
+    store: Store,
+    keys: Keys,
+    *,
+    allow_hosts: Iterable[str] = (),
+    prefix: str = "",
+    runner: Runner | None = None,
 ) -> Starlette:
     """Make the web application of a campaign.
 
@@ -48,8 +53,10 @@ def make_app(
         Names of proxies.
     prefix : str
         Path below which a proxy shows the page.
+    runner : Runner, optional
+        Starts and stops runs; without it nothing can be started.
     """
-    api = _Api(store, keys)
+    api = _Api(store, keys, runner)
     routes = [
         Route("/api/queue", api.queue),
         Route("/api/changes", api.changes),
@@ -63,6 +70,9 @@ def make_app(
         Route("/api/decide", api.decide, methods=["POST"]),
         Route("/api/plan", api.plan),
         Route("/api/plan", api.start_plan, methods=["POST"]),
+        Route("/api/run", api.run),
+        Route("/api/run/start", api.start_run, methods=["POST"]),
+        Route("/api/run/stop", api.stop_run, methods=["POST"]),
         *_static_routes(),
     ]
     guard = Middleware(Guard, keys=keys, allow_hosts=tuple(allow_hosts), prefix=prefix)
@@ -76,10 +86,11 @@ def make_app(
 class _Api:
     """The answers; those that take a while are plain functions, which run in threads."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, runner: Runner | None) -> None:
         self.store = store
         self.keys = keys
         self.planner = Planner(store)
+        self.runner = runner
         self._status: dict[str, Any] | None = None  # of a moment ago, for many browsers
         self._status_at = 0.0
 
@@ -194,46 +205,30 @@ class _Api:
         self.planner.start()
         return JSONResponse(self.planner.state(), status_code=202)
 
+    def run(self, _: Request) -> Response:
+        """Return what is known of the run that was started here."""
+        if self.runner is None:
+            return JSONResponse({"state": "not allowed"})
+        return JSONResponse(self.runner.state())
 
-class Planner:
-    """Works out in a thread what the next run will redo; a dry run, nothing is started."""
+    def start_run(self, _: Request) -> Response:
+        """Start the next run; what the browser sends with it is not read."""
+        if self.runner is None:
+            return _not_allowed()
+        self.runner.start()
+        return JSONResponse(self.runner.state(), status_code=202)
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._state: dict[str, Any] = {"state": "none"}
+    def stop_run(self, _: Request) -> Response:
+        """Interrupt the run that was started here."""
+        if self.runner is None:
+            return _not_allowed()
+        self.runner.stop()
+        return JSONResponse(self.runner.state(), status_code=202)
 
-    def state(self) -> dict[str, Any]:
-        """Return the last plan, or that one is being made."""
-        with self._lock:
-            return dict(self._state)
 
-    def start(self) -> None:
-        """Make a plan, unless one is being made."""
-        with self._lock:
-            if self._state["state"] == "working":
-                return
-            self._state = {"state": "working"}
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def _work(self) -> None:
-        sha256 = self._store.table_sha256()
-        try:
-            self._store.read()
-            plan = make_plan(self._store.campaign, self._store.config)
-            found = {
-                "state": "done",
-                "jobs": as_records(plan),
-                "failures": list(plan.failures),
-                "blocked": plan.blocked,
-                "seconds": plan.seconds,
-                "bytes": plan.n_bytes,
-                "table_sha256": sha256,
-            }
-        except Exception as error:  # whatever it is, the person waits for an answer
-            found = {"state": "failed", "error": str(error) or type(error).__name__}
-        with self._lock:
-            self._state = found
+def _not_allowed() -> Response:
+    message = "this server starts nothing: it was started without --allow-run."
+    return JSONResponse({"error": message}, status_code=403)
 
 
 def _static_routes() -> list[Route]:

@@ -13,6 +13,7 @@ import uvicorn
 
 from tomopipe.errors import TomopipeError
 from tomopipe.review.app import make_app
+from tomopipe.review.runner import Runner
 from tomopipe.review.security import Keys, clean_prefix
 from tomopipe.review.store import Store
 
@@ -24,6 +25,7 @@ def serve(
     socket_path: Path | None = None,
     allow_hosts: Iterable[str] = (),
     prefix: str = "",
+    runner: Runner | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Serve until interrupted.
@@ -40,6 +42,8 @@ def serve(
         Names of proxies.
     prefix : str
         Path below which a proxy shows the page.
+    runner : Runner, optional
+        Starts and stops runs; without it nothing can be started.
     tell : callable
         Gets the lines meant for the person; the only place where the token goes.
 
@@ -63,7 +67,7 @@ def serve(
     end = socket_path if socket_path else f"localhost:{shown_port}"
     tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
     tell("The link works once. Stop with Ctrl-C.")
-    app = make_app(store, keys, allow_hosts=allow_hosts, prefix=prefix)
+    app = make_app(store, keys, allow_hosts=allow_hosts, prefix=prefix, runner=runner)
     config = uvicorn.Config(
         app,
         # addresses of requests hold the token once: they are not logged

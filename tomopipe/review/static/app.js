@@ -5,6 +5,7 @@ import { $, el, press, toast } from "./dom.js";
 import { setUp as setUpFacts } from "./facts.js";
 import * as panels from "./panels.js";
 import * as queue from "./queue.js";
+import * as run from "./run.js";
 import * as scan from "./scan.js";
 import * as series from "./series.js";
 import { resetZoom, zoom } from "./stage.js";
@@ -16,6 +17,8 @@ async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
+  const decided = app.marks.table_sha256 && app.marks.table_sha256 !== found.table_sha256;
+  if (decided && app.view === "plan") panels.plan();
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
@@ -41,7 +44,10 @@ function view(name) {
   for (const button of document.querySelectorAll("#views button")) button.setAttribute("aria-pressed", button.dataset.view === name ? "true" : "false");
   const here = queue.find(queue.selected());
   if (name === "series") series.show(app.fixCor, here ? here.series : null, queue.selected());
-  if (name === "plan") panels.plan();
+  if (name === "plan") {
+    panels.plan();
+    run.watch();
+  }
   if (name === "jobs") panels.jobs();
 }
 
@@ -190,6 +196,8 @@ press("mode-try", true);
 queue.setUp(open);
 setUpFacts(open);
 series.setUp(open);
+run.setUp(() => panels.plan().then(load));
+run.wire();
 decide.setUp(changed);
 wire();
 view("scan");

@@ -4,9 +4,28 @@ import { $, el, toast } from "./dom.js";
 
 const time = (s) => (s === null ? "" : s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);
 
+function counted(names, between = ", ") {
+  const counts = new Map();
+  for (const name of names) counts.set(name, (counts.get(name) || 0) + 1);
+  return [...counts].map(([name, n]) => `${n} ${name}`).join(between);
+}
+
+function starts(pending) {
+  const known = pending.map((job) => job.start_s).filter((start) => start !== null);
+  return known.length ? `; the next expected to start ${new Date(1000 * Math.min(...known)).toLocaleString()}` : "";
+}
+
+let planning = false;
+
 export async function plan() {
-  const button = el("button", { class: "main", id: "plan-again", onclick: plan }, "Work it out again");
-  $("plan").replaceChildren(el("h2", {}, "What the next run will redo"), el("p", { class: "quiet", id: "plan-state" }, "working it out: a dry run, nothing is started …"));
+  if (planning) return; // the server heeds what was decided meanwhile
+  planning = true;
+  const button = el("button", { id: "plan-again", onclick: plan }, "Work it out again");
+  const head = el("h2", {}, "What the next run will redo");
+  if ($("plan-state")) {
+    $("plan-state").textContent = "working it out again …";
+    $("plan-body").setAttribute("aria-busy", "true");
+  } else $("plan-body").replaceChildren(head, el("p", { class: "quiet", id: "plan-state" }, "working it out: a dry run, nothing is started …"));
   try {
     let found = await post("plan");
     while (found.state === "working") {
@@ -14,17 +33,16 @@ export async function plan() {
       found = await get("plan");
     }
     if (found.state !== "done") throw new Error(found.error || "no plan");
-    $("plan").replaceChildren(el("h2", {}, "What the next run will redo"), ...planned(found), button);
+    $("plan-body").replaceChildren(head, ...planned(found), button);
   } catch (error) {
-    $("plan-state").textContent = error.message;
-    $("plan").append(button);
+    $("plan-body").replaceChildren(head, el("p", { id: "plan-state", class: "bad" }, error.message), button);
   }
+  $("plan-body").removeAttribute("aria-busy");
+  planning = false;
 }
 
 function planned(found) {
-  const counts = new Map();
-  for (const job of found.jobs) counts.set(job.rule, (counts.get(job.rule) || 0) + 1);
-  const sums = [...counts].map(([rule, n]) => `${n} ${rule}`);
+  const sums = found.jobs.length ? [counted(found.jobs.map((job) => job.rule), " · ")] : [];
   if (found.seconds !== null && found.jobs.length) sums.push(`about ${time(found.seconds)}, one job after the other`);
   if (found.bytes) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of new volumes and stacks`);
   return [
@@ -48,6 +66,8 @@ export async function jobs() {
         ...["queued", "running", "done", "failed", "lost"].map((state) => el("td", { class: `num ${step[state] && (state === "failed" || state === "lost") ? "bad" : ""}` }, step[state] ? String(step[state]) : "")),
         el("td", { class: "num" }, time(step.median_s)), el("td", { class: "num" }, time(step.eta_s)));
     });
+    const waiting = found.pending.length
+      ? [el("p", { id: "pending" }, `In SLURM's queue: ${counted(found.pending.map((job) => job.name))}${starts(found.pending)}`)] : [];
     const order = { lost: 0, failed: 1, running: 2 };
     const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map((job) =>
       el("details", { class: "job" }, el("summary", {}, el("i", { class: "dot", "data-state": job.state }), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
@@ -55,7 +75,7 @@ export async function jobs() {
     $("jobs").replaceChildren(el("h2", {}, "Jobs"),
       found.steps.length
         ? el("table", {}, el("tr", {}, ...["step", "", "queued", "running", "done", "failed", "lost", "usual time", "left, about"].map((text, at) => el("th", { class: at > 1 ? "num" : null }, text))), ...shown)
-        : el("p", { class: "quiet" }, "No job has run yet."), ...each);
+        : el("p", { class: "quiet" }, "No job has run yet."), ...waiting, ...each);
     return found;
   } catch (error) {
     toast(error.message, true);

@@ -1,0 +1,55 @@
+"""The plan on the page: what the next run will redo, worked out in the background."""
+
+import threading
+from typing import Any
+
+from tomopipe.plan import as_records, make_plan
+from tomopipe.review.store import Store
+
+_ATTEMPTS = 5  # to catch up with somebody who decides while a plan is made
+
+
+class Planner:
+    """Works out in a thread what the next run will redo; a dry run, nothing is started."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._state: dict[str, Any] = {"state": "none"}
+
+    def state(self) -> dict[str, Any]:
+        """Return the last plan, or that one is being made."""
+        with self._lock:
+            return dict(self._state)
+
+    def start(self) -> None:
+        """Make a plan, unless one is being made."""
+        with self._lock:
+            if self._state["state"] == "working":
+                return
+            self._state = {"state": "working"}
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        for _ in range(_ATTEMPTS):
+            sha256 = self._store.table_sha256()
+            found = self._plan() | {"table_sha256": sha256}
+            if self._store.table_sha256() == sha256:
+                break  # else somebody decided meanwhile: that plan is of yesterday
+        with self._lock:
+            self._state = found
+
+    def _plan(self) -> dict[str, Any]:
+        try:
+            self._store.read()
+            plan = make_plan(self._store.campaign, self._store.config)
+        except Exception as error:  # whatever it is, the person waits for an answer
+            return {"state": "failed", "error": str(error) or type(error).__name__}
+        return {
+            "state": "done",
+            "jobs": as_records(plan),
+            "failures": list(plan.failures),
+            "blocked": plan.blocked,
+            "seconds": plan.seconds,
+            "bytes": plan.n_bytes,
+        }
