@@ -107,7 +107,8 @@ def porous(body: Body, rng: Rng) -> Sample:
     dense, cut_dense = canvas.field(rng, _size(body, rng, 0.05, 0.3)), rng.uniform(0.8, 2.5)
 
     def image(z_px: float) -> Image:
-        return (field(z_px) > cut) * np.where(dense(z_px) > cut_dense, 2.5, 1.0).astype(np.float32)
+        grey = np.where(dense(z_px) > cut_dense, np.float32(2.5), np.float32(1.0))
+        return np.asarray(grey * (field(z_px) > cut))
 
     return canvas.sample(image)
 

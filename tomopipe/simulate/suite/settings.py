@@ -150,9 +150,12 @@ def _missing_theta(s: Settings, _: Rng) -> Settings:
 
 
 def _misses(s: Settings, rng: Rng) -> Settings:
-    off = rng.uniform(0.06, 0.3)
-    width_px = s.n_cols * off * rng.uniform(0.3, 0.85)
-    return replace(s, off=_either(rng) * off, grid_width_px=width_px, misses=True)
+    off = rng.uniform(0.08, 0.3)
+    moved = replace(s, off=_either(rng) * off, misses=True)
+    moved = _half_acquisition(moved, rng) if rng.random() < 0.25 else moved
+    away_px = abs(moved.off) * s.n_cols
+    # A peak within 4 px of the grid still counts as inside.
+    return replace(moved, grid_width_px=min(rng.uniform(0.3, 0.85) * away_px, away_px - 6))
 
 
 CONDITIONS_BY_NAME: dict[str, Callable[[Settings, Rng], Settings]] = {
