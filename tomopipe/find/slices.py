@@ -181,13 +181,14 @@ def _curves(
     cor_px: NDArray[np.float64],
     binning: int,
     reconstruct: Reconstruct,
-    blur_px: float = _COARSE_BLUR_PX,
+    *,
+    fine: bool = False,
 ) -> NDArray[np.float64]:
     """Measures (3, n_cor) of slices of a binned sinogram, a few slices at a time."""
     binned, theta_rad = _bin(sinogram, theta_rad, binning)
     n = binned.shape[1]
     # The edge value goes on beyond the detector: a truncated object gets no bright rim.
-    pad = max(4, n // 4)
+    pad = max(4, n // (8 if fine else 4))
     wide = np.pad(binned, ((0, 0), (pad, pad)), mode="edge")
     places = bin_cor(cor_px, binning=binning) + pad
     first = wide.shape[1] // 2 - n // 2
@@ -202,7 +203,7 @@ def _curves(
         if window is None:
             low, high = np.percentile(slices[::4, disc(n)], [0.5, 99.5])
             window = float(low), float(high)
-        parts.append(sharpness(slices, window, blur_px))
+        parts.append(sharpness(slices, window, _FINE_BLUR_PX if fine else _COARSE_BLUR_PX))
     curves = np.empty((3, len(places)))
     curves[:, order] = np.concatenate(parts, axis=1)
     return curves
@@ -249,7 +250,7 @@ def refine_slices(
     step_px = cor_px[1] - cor_px[0]
     theta_rad, some = seen.turn.theta_rad, seen.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
-        [_curves(s, theta_rad, cor_px, binning, reconstruct, _FINE_BLUR_PX)[:2] for s in some]
+        [_curves(s, theta_rad, cor_px, binning, reconstruct, fine=True)[:2] for s in some]
     )
     heights = curves - np.median(curves, axis=1, keepdims=True)
     heights /= np.maximum(np.abs(heights).mean(axis=1, keepdims=True), 1e-30)
