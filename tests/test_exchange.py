@@ -207,7 +207,10 @@ def test_nothing_written_cannot_be_opened_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (replace(DATA, None), "no /exchange/data; expected a DXchange file"),
+        (
+            replace(DATA, None),
+            "no /exchange/data and no NXtomo entry; expected a DXchange or NXtomo file",
+        ),
         (lambda file: file.clear(), "no /exchange/data"),
         (replace(DATA, np.ones((N_ANGLES, N_COLS))), "has shape (7, 5); expected 3-D"),
         (replace(DATA, np.ones((1, 7, 3, 5))), "has shape (1, 7, 3, 5); expected 3-D"),

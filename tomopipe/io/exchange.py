@@ -1,35 +1,64 @@
-"""Read DXchange scans: /exchange/data, data_white, data_dark and theta of an HDF5 file.
+"""Read scans of any format: DXchange and NXtomo in HDF5 files, TIFF files in a folder or stack.
 
-Files are opened read-only and never changed. What makes a scan unusable raises a ScanError whose
-message is `path: reason`, in one line; what makes it incomplete is told by `incomplete`.
+The format is recognised from the content. Files are opened read-only and never changed. What makes
+a scan unusable raises a ScanError whose message is `path: reason`, in one line; what makes it
+incomplete is told by `incomplete`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io.frames import written_frames
-from tomopipe.io.hdf5 import StillWrittenError, one_line, open_hdf5
-from tomopipe.io.instrument import read_energy_kev, read_pixel_size_um, unit_of
-from tomopipe.io.scan import Scan
+from tomopipe.io import dxchange, nxtomo
+from tomopipe.io.angles import read_angles
+from tomopipe.io.files import file_state
+from tomopipe.io.hdf5 import StillWrittenError, check_file, one_line, open_hdf5
+from tomopipe.io.instrument import Found
+from tomopipe.io.layout import NO_THETA, Kind, Layout, Path, Reader, Reference, how_to_name
+from tomopipe.io.pixels import Frames
+from tomopipe.io.scan import FlatSet, References, Scan
 
-if TYPE_CHECKING:
-    import h5py
+__all__ = [
+    "NO_THETA",
+    "FlatSet",
+    "Known",
+    "Metadata",
+    "Scan",
+    "StillWrittenError",
+    "incomplete",
+    "open_scan",
+    "read_metadata",
+]  # fmt: skip
 
-__all__ = ["Metadata", "Scan", "StillWrittenError", "incomplete", "open_scan", "read_metadata"]
+Sources = Path | Sequence[Path] | None
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-NO_THETA = "no theta: linspace(0, 180) assumed"
-_DATA, _FLATS, _DARKS = "/exchange/data", "/exchange/data_white", "/exchange/data_dark"
-_THETA = "/exchange/theta"
-_LONGEST = 10_000_000  # along any axis; damaged files claim more than memory holds
-Path = str | os.PathLike[str]
+
+@dataclass(frozen=True)
+class Known:
+    """What the configuration says about a scan where the file is silent, or wrong.
+
+    Attributes
+    ----------
+    entry : str or None
+        The NXtomo entry, of several.
+    angles : str or None
+        A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
+    pixel_size_um, energy_kev, distance_mm : float or None
+        In place of those of the file.
+    """
+
+    entry: str | None = None
+    angles: str | None = None
+    pixel_size_um: float | None = None
+    energy_kev: float | None = None
+    distance_mm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,33 +67,43 @@ class Metadata:
 
     Attributes
     ----------
+    format : str
+        DXchange, NXtomo or TIFF.
     n_angles, n_rows, n_cols : int
-        Shape of /exchange/data.
+        Projections, detector rows and columns.
     dtype : str
         Type of the pixels, in the byte order of this machine.
     theta_deg : ndarray of float64, shape (n_theta,), or None
-        Angles as in the file, in degrees: any number of them, finite or not. None: no theta.
+        Angles as found, in degrees: any number of them, finite or not. None: no theta.
+    theta_place : str
+        Where they stand.
     n_flats, n_darks : int
         Frames that there are, here or where the config says; 0 if declared absent.
     n_written : int
-        Leading frames that were really written.
+        Leading projections that were really written.
     n_bytes, data_bytes : int
-        Size of the file; frames x rows x columns x item size.
+        Size of the file or files; projections x rows x columns x item size.
     pixel_size_um : float or None
         Size of a pixel in the sample, micrometres.
     energy_kev : float or None
         Photon energy, keV.
+    distance_mm : float or None
+        Distance from sample to detector, millimetres.
     chunks : tuple of int or None
-        Chunk shape of /exchange/data.
+        What a read decodes at least: frames, rows, columns.
+    found : str
+        What was found where, for people; equal for scans recorded in the same way.
     warnings : tuple of str
         What was assumed.
     """
 
+    format: str
     n_angles: int
     n_rows: int
     n_cols: int
     dtype: str
     theta_deg: NDArray[np.float64] | None
+    theta_place: str
     n_flats: int
     n_darks: int
     n_written: int
@@ -72,20 +111,31 @@ class Metadata:
     data_bytes: int
     pixel_size_um: float | None
     energy_kev: float | None
+    distance_mm: float | None
     chunks: tuple[int, ...] | None
+    found: str
     warnings: tuple[str, ...]
 
 
-def read_metadata(path: Path, *, flats: Path | None = None, darks: Path | None = None) -> Metadata:
+def read_metadata(
+    path: Path,
+    *,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
+) -> Metadata:
     """Read all there is to know of a scan but its pixels.
 
     Parameters
     ----------
     path : path-like
-        An HDF5 file with /exchange/data, whatever its name.
-    flats, darks : path-like or None
-        Where the flats and darks are: None, in the file itself; "none", declared absent; else
-        another DXchange file that has them.
+        An HDF5 or TIFF file, or a folder of TIFF files, whatever its name.
+    flats, darks : path-like, sequence of them, or None
+        Where the flats and darks are: None, in the scan itself; "none", declared absent; else
+        another scan that has them, or TIFF files of nothing else. Several were taken at even
+        distances, the first before the scan, the last after it.
+    known : mapping, optional
+        What the configuration says about the scan: fields of `Known`.
 
     Raises
     ------
@@ -95,7 +145,7 @@ def read_metadata(path: Path, *, flats: Path | None = None, darks: Path | None =
         If the scan cannot be used, whatever the cause; nothing else is raised.
     """
     with ExitStack() as stack:
-        return _examine(path, flats, darks, stack)[0]
+        return _examine(path, flats, darks, Known(**(known or {})), stack).metadata
 
 
 def incomplete(metadata: Metadata) -> str:
@@ -106,16 +156,16 @@ def incomplete(metadata: Metadata) -> str:
     str
         The first reason, "" for a complete scan.
     """
-    n_angles, theta_deg = metadata.n_angles, metadata.theta_deg
+    n_angles, theta_deg, place = metadata.n_angles, metadata.theta_deg, metadata.theta_place
     if theta_deg is not None:
         if len(theta_deg) > n_angles:
-            return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {_THETA}"
+            return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {place}"
         if len(theta_deg) < n_angles:
-            return f"{_THETA} has {len(theta_deg)} angles for {n_angles} frames"
+            return f"{place} has {len(theta_deg)} angles for {n_angles} frames"
         if bad := np.flatnonzero(~np.isfinite(theta_deg)).tolist():
-            return f"{_THETA}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
+            return f"{place}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
         if n_angles > 1 and np.ptp(theta_deg) == 0:
-            return f"{_THETA}: all {n_angles} angles are {theta_deg[0]:g}"
+            return f"{place}: all {n_angles} angles are {theta_deg[0]:g}"
     if metadata.n_written < n_angles:
         return f"aborted: the first {metadata.n_written} of {n_angles} frames were written"
     return ""
@@ -123,13 +173,18 @@ def incomplete(metadata: Metadata) -> str:
 
 @contextmanager
 def open_scan(
-    path: Path, *, flats: Path | None = None, darks: Path | None = None, partial: bool = False
+    path: Path,
+    *,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
+    partial: bool = False,
 ) -> Iterator[Scan]:
     """Open a scan to read its pixels.
 
     Parameters
     ----------
-    path, flats, darks
+    path, flats, darks, known
         As in `read_metadata`.
     partial : bool
         Accept an incomplete scan; only the leading frames that were really written and have a
@@ -146,14 +201,14 @@ def open_scan(
         If the scan cannot be used, or is incomplete and `partial` is False.
     """
     with ExitStack() as stack:
-        metadata, data, references = _examine(path, flats, darks, stack)
-        reason = incomplete(metadata)
+        parts = _examine(path, flats, darks, Known(**(known or {})), stack)
+        reason = incomplete(parts.metadata)
         if reason and not partial:
             raise ScanError(f"{path}: {reason}; `select: yes` uses the frames that are there")
-        frames = _usable_frames(metadata)
+        frames = _usable_frames(parts.metadata)
         if len(frames) == 0:
             raise ScanError(f"{path}: no frame can be used; {reason}")
-        yield Scan(metadata, data, references, frames)
+        yield Scan(parts.metadata, parts.projections, frames, parts.flats, parts.darks)
 
 
 def _usable_frames(metadata: Metadata) -> NDArray[np.intp]:
@@ -163,151 +218,174 @@ def _usable_frames(metadata: Metadata) -> NDArray[np.intp]:
     return np.flatnonzero(np.isfinite(theta_deg[: metadata.n_written]))
 
 
-def _examine(
-    path: Path, flats: Path | None, darks: Path | None, stack: ExitStack
-) -> "tuple[Metadata, h5py.Dataset, tuple[h5py.Dataset | None, h5py.Dataset | None]]":
-    """Open a scan, check all that is needed of it, return its metadata and datasets."""
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """An examined scan."""
+
+    metadata: Metadata
+    projections: Frames
+    flats: References | None
+    darks: References | None
+
+
+def _examine(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
+    """Open a scan, check all that is needed of it."""
     try:
-        return _look(path, flats, darks, stack)
+        return _look(path, flats, darks, known, stack)
     except ScanError:
         raise
     except Exception as error:
-        # Broken HDF5 raises nearly anything from nearly anywhere.
-        raise ScanError(f"{path}: broken HDF5 file ({one_line(error)})") from error
+        # Broken files raise nearly anything from nearly anywhere.
+        raise ScanError(f"{path}: broken file ({one_line(error)})") from error
 
 
-def _look(
-    path: Path, flats: Path | None, darks: Path | None, stack: ExitStack
-) -> "tuple[Metadata, h5py.Dataset, tuple[h5py.Dataset | None, h5py.Dataset | None]]":
-    file = stack.enter_context(open_hdf5(path))
-    data = _dataset(file, _DATA, path)
-    if data is None:
-        raise ScanError(f"{path}: no {_DATA}; expected a DXchange file")
-    if data.ndim != 3 or 0 in data.shape:
-        raise ScanError(f"{path}: {_DATA} has shape {data.shape}; expected 3-D, not empty")
-    n_angles, n_rows, n_cols = data.shape
-    warnings: list[str] = []
-    theta_deg = _theta_deg(file, path, warnings)
-    flat, n_flats = _reference(file, path, _FLATS, flats, stack)
-    dark, n_darks = _reference(file, path, _DARKS, darks, stack)
-    for dataset, source in ((flat, flats), (dark, darks)):
-        if dataset is not None and dataset.shape[-2:] != data.shape[1:]:
-            raise ScanError(
-                f"{source or path}: {dataset.name} has frames of {dataset.shape[-2:]}; "
-                f"expected {data.shape[1:]} as in {_DATA}"
-            )
-    if flat is not None and n_flats == 0:
-        raise ScanError(f"{flats or path}: {_FLATS} was never written; {_hint('flats')}")
-    if dark is not None and n_darks == 0:
+def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
+    reader = _open(path, known.entry, stack)
+    layout = _corrected(reader.layout(), known)
+    pixels = layout.projections.pixels
+    n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
+    warnings = list(layout.warnings)
+    flat, flat_place = _references(path, reader, "flats", flats, layout, stack)
+    dark, dark_place = _references(path, reader, "darks", darks, layout, stack)
+    if flat is not None and not len(flat.positions):
+        where = path if flats is None else flats
+        raise ScanError(f"{where}: {flat_place} was never written; {how_to_name('flats')}")
+    if dark is not None and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
-    written = written_frames(data)
-    if gone := written.missing_sources:
+    written = layout.projections.written
+    if gone := layout.missing_sources:
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
+    state = file_state(path)
     metadata = Metadata(
+        format=layout.format,
         n_angles=n_angles,
         n_rows=n_rows,
         n_cols=n_cols,
-        dtype=str(data.dtype.newbyteorder("=")),
-        theta_deg=theta_deg,
-        n_flats=n_flats,
-        n_darks=n_darks,
-        n_written=int(np.argmin(np.append(written.frames, False))),
-        n_bytes=os.path.getsize(path),
-        data_bytes=prod(data.shape) * data.dtype.itemsize,
-        pixel_size_um=read_pixel_size_um(file),
-        energy_kev=read_energy_kev(file),
-        chunks=data.chunks,
+        dtype=str(pixels.dtype),
+        theta_deg=layout.theta_deg,
+        theta_place=layout.theta_place,
+        n_flats=0 if flat is None else len(flat.positions),
+        n_darks=0 if dark is None else len(dark.positions),
+        n_written=int(np.argmin(np.append(written, False))),
+        n_bytes=0 if state is None else state[0],
+        data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
+        pixel_size_um=_value(layout.pixel_size_um),
+        energy_kev=_value(layout.energy_kev),
+        distance_mm=_value(layout.distance_mm),
+        chunks=pixels.chunks,
+        found=_describe(layout, (flat, flat_place), (dark, dark_place)),
         warnings=tuple(warnings),
     )
-    return metadata, data, (flat, dark)
+    return _Parts(metadata, layout.projections, flat, dark)
 
 
-def _dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
-    """Return a dataset of numbers that can be decoded; None if the file has nothing there."""
-    import h5py
+def _open(path: Path, entry: str | None, stack: ExitStack) -> Reader:
+    """Recognise the format from the content."""
+    if os.path.isdir(path) or _begins_as_tiff(path):
+        from tomopipe.io.tiff_scan import TiffReader
 
-    try:
-        found = file[name]
-    except (KeyError, OSError) as error:
-        link = _link(file, name)
-        if link is None:
-            return None
-        raise ScanError(f"{path}: {name} {link}") from error
-    if not isinstance(found, h5py.Dataset):
-        raise ScanError(f"{path}: {name} is a group; expected a dataset")
-    if found.shape is None or found.dtype.kind not in "uif":
-        raise ScanError(f"{path}: {name} has type {found.dtype}; expected whole numbers or floats")
-    if max(found.shape, default=0) > _LONGEST:
-        raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
-    _check_filters(found, path)
-    return found
+        return TiffReader(path)
+    file = stack.enter_context(open_hdf5(path))
+    if "exchange" not in file:
+        names = nxtomo.find_entries(file)
+        if names:
+            return nxtomo.NxtomoReader(file, path, nxtomo.choose_entry(names, entry, path))
+    return dxchange.DxchangeReader(file, path)
 
 
-def _link(file: "h5py.File", name: str) -> str | None:
-    """Say why a name cannot be opened; None if it is not there at all."""
-    import h5py
-
-    for part in (name.rpartition("/")[0], name):
-        try:
-            link = file.get(part, getlink=True)
-        except (KeyError, OSError):
-            return None
-        if isinstance(link, h5py.ExternalLink):
-            return f"is a link to {link.filename}:{link.path}, which cannot be opened"
-        if isinstance(link, h5py.SoftLink):
-            return f"is a link to {link.path}, which cannot be opened"
-    return "is damaged; copy the file again" if link is not None else None
+def _begins_as_tiff(path: Path) -> bool:
+    check_file(path)
+    with open(path, "rb") as stream:
+        return stream.read(4) in TIFF_MAGIC
 
 
-def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
-    """Load the compression plugins if, and only if, the dataset needs one."""
-    import h5py
+def _corrected(layout: Layout, known: Known) -> Layout:
+    """Put what the configuration says in place of what the file says."""
+    changes: dict[str, Any] = {
+        name: Found(value, "the configuration")
+        for name in ("pixel_size_um", "energy_kev", "distance_mm")
+        if (value := getattr(known, name)) is not None
+    }
+    if known.angles is not None:
+        changes["theta_deg"] = read_angles(known.angles)
+        changes["theta_place"] = known.angles
+        changes["warnings"] = tuple(text for text in layout.warnings if text != NO_THETA)
+    return replace(layout, **changes)
 
-    plist = dataset.id.get_create_plist()
-    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
-    if all(h5py.h5z.filter_avail(one[0]) for one in filters):
-        return
-    import hdf5plugin  # noqa: F401 - registers its filters
 
-    for number, _, _, name in filters:
-        if not h5py.h5z.filter_avail(number):
+def _references(
+    path: Path, reader: Reader, kind: Kind, source: Sources, layout: Layout, stack: ExitStack
+) -> tuple[References | None, str]:
+    """Find the flats or darks, here or elsewhere, and say where they are."""
+    if isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
+        return None, "declared absent"
+    several = [source] if isinstance(source, str | os.PathLike) else source
+    if several is None:
+        found = [(path, reader.reference(kind))]
+    else:
+        found = [(one, _reference_in(one, kind, stack)) for one in several]
+    n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
+    for where, reference in found:
+        if reference.frames.pixels.shape[1:] != expected:
             raise ScanError(
-                f"{path}: {dataset.name} is compressed with HDF5 filter {number} "
-                f"({name.decode(errors='replace')}), which is not installed"
+                f"{where}: {reference.place} has frames of {reference.frames.pixels.shape[1:]}; "
+                f"expected {expected} as in {layout.projections.pixels.name}"
             )
+    frames = tuple(_only_written(reference.frames) for _, reference in found)
+    if several is None:
+        positions = found[0][1].positions[found[0][1].frames.written]
+    elif len(found) == 1:
+        positions = np.full(len(frames[0].index), np.nan)
+    else:
+        at = np.linspace(0, n_angles, len(found))
+        positions = np.repeat(at, [len(part.index) for part in frames])
+    names = [r.place if several is None else f"{p}: {r.place}" for p, r in found]
+    return References(frames, positions), ", ".join(dict.fromkeys(names))
 
 
-def _theta_deg(file: "h5py.File", path: Path, warnings: list[str]) -> NDArray[np.float64] | None:
-    theta = _dataset(file, _THETA, path)
-    if theta is None:
-        warnings.append(NO_THETA)
-        return None
-    if sum(n != 1 for n in theta.shape) > 1:
-        raise ScanError(f"{path}: {_THETA} has shape {theta.shape}; expected one dimension")
-    angles = np.asarray(theta[()], dtype=float).ravel()
-    if unit_of(theta).startswith("rad"):
-        warnings.append("theta in radians, as its units say")
-        return np.rad2deg(angles)
-    return angles
+def _reference_in(path: Path, kind: Kind, stack: ExitStack) -> Reference:
+    """Find the flats or darks in another file: of TIFF files, all that is there."""
+    if os.path.isdir(path) or _begins_as_tiff(path):
+        from tomopipe.io.tiff_scan import all_frames
+
+        return all_frames(path)
+    return _open(path, None, stack).reference(kind)
 
 
-def _reference(
-    file: "h5py.File", path: Path, name: str, source: Path | None, stack: ExitStack
-) -> "tuple[h5py.Dataset | None, int]":
-    """Return the flats or darks and how many of them were written."""
-    key = "flats" if name == _FLATS else "darks"
-    if source is not None and os.fspath(source) == "none":
-        return None, 0
-    if source is not None:
-        file, path = stack.enter_context(open_hdf5(source)), source
-    dataset = _dataset(file, name, path)
-    if dataset is None:
-        raise ScanError(f"{path}: no {name}; {_hint(key)}")
-    if dataset.ndim not in (2, 3) or 0 in dataset.shape:
-        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty")
-    written = written_frames(dataset).frames
-    return dataset, int(written.all()) if dataset.ndim == 2 else int(written.sum())
+def _only_written(frames: Frames) -> Frames:
+    return Frames(frames.pixels, frames.index[frames.written])
 
 
-def _hint(key: str) -> str:
-    return f"set preprocess.{key} to a file that has them, or to none"
+def _value(found: Found | None) -> float | None:
+    return None if found is None else found.value
+
+
+def _describe(
+    layout: Layout,
+    flats: tuple[References | None, str],
+    darks: tuple[References | None, str],
+) -> str:
+    """Say what was found where, in a line; a number that differs from scan to scan is not in it."""
+    angles = "none"
+    if layout.theta_deg is not None:
+        finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
+        angles = f"{layout.theta_place}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
+    parts = [layout.format, f"projections {layout.projections.pixels.name}", f"angles {angles}"]
+    for kind, (references, place) in (("flats", flats), ("darks", darks)):
+        if references is None:
+            parts.append(f"{kind} {place}")
+            continue
+        n_sets = len(np.unique(references.positions)) if kind == "flats" else 1
+        sets = f" in {n_sets} sets" if n_sets > 1 else ""
+        parts.append(f"{kind} {place}, {len(references.positions)} frames{sets}")
+    for name, found, unit in (
+        ("pixel size", layout.pixel_size_um, "um"),
+        ("energy", layout.energy_kev, "keV"),
+        ("distance", layout.distance_mm, "mm"),
+    ):
+        parts.append(
+            f"{name} not found"
+            if found is None
+            else f"{name} {found.value:.4g} {unit}, {found.place}"
+        )
+    return "; ".join(parts)

@@ -1,7 +1,11 @@
-"""Pixel size and photon energy, where beamlines put them in DXchange files."""
+"""Pixel size, photon energy and distance, where beamlines put them, in the units they give."""
 
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tomopipe.io.datasets import text_of, unit_of
 
 if TYPE_CHECKING:
     import h5py
@@ -14,18 +18,69 @@ _PIXEL_SIZES = tuple(
     for name in ("pixel_size", "pixel_size_x", "x_pixel_size", "actual_pixel_size_x")
 )
 _ENERGY = f"{_INSTRUMENT}/monochromator/energy"
+_DISTANCES = tuple(
+    f"{_INSTRUMENT}/{name}"
+    for name in (
+        "detector_motor_stack/setup/z",
+        "detector_motor_stack/setup/camera_distance",
+        "camera_motor_stack/setup/camera_distance",
+        "detector/distance",
+    )
+)
 _UM = {
     **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e6),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 1e4),
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1e3),
     **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1.0),
     **dict.fromkeys(("micrometre", "micrometres"), 1.0),
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1e-3),
 }
-_KEV = {"ev": 1e-3, "kev": 1.0, "mev": 1e3}
+_KEV = {
+    **dict.fromkeys(("ev", "electronvolt", "electron_volt"), 1e-3),
+    **dict.fromkeys(("kev", "kiloelectronvolt", "kiloelectron_volt"), 1.0),
+    **dict.fromkeys(("mev", "megaelectronvolt", "megaelectron_volt"), 1e3),
+    **dict.fromkeys(("j", "joule", "joules"), 1 / 1.602176634e-16),
+}
 
 
-def read_pixel_size_um(file: "h5py.File") -> float | None:
-    """Read the size of a pixel in the sample, in micrometres.
+@dataclass(frozen=True)
+class Found:
+    """A number and where it stands in the file."""
+
+    value: float
+    place: str
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a kind of number is read.
+
+    Attributes
+    ----------
+    factors : mapping
+        Unit in lower case to its factor.
+    guess : callable
+        Factor of a number without a unit.
+    """
+
+    factors: Mapping[str, float]
+    guess: Callable[[float], float]
+
+
+# Without a unit: the DXchange and NeXus standards have metres, beamlines write micrometres.
+PIXEL_SIZE_UM = Quantity(_UM, lambda value: 1e6 if value < 1e-3 else 1.0)
+# Without a unit: joule are tiny, keV small.
+ENERGY_KEV = Quantity(
+    _KEV, lambda value: 1e-3 if value > 1000 else _KEV["j"] if value < 1e-9 else 1.0
+)
+_MM = {unit: factor / 1e3 for unit, factor in _UM.items()}
+DXCHANGE_DISTANCE_MM = Quantity(_MM, lambda _: 1.0)
+NEXUS_DISTANCE_MM = Quantity(_MM, lambda _: 1e3)
+_PLAIN = Quantity({}, lambda _: 1.0)
+
+
+def read_pixel_size_um(file: "h5py.File") -> Found | None:
+    """Read the size of a pixel in the sample, in micrometres, from a DXchange file.
 
     The first found of
 
@@ -39,56 +94,65 @@ def read_pixel_size_um(file: "h5py.File") -> float | None:
 
     Returns
     -------
-    float or None
+    Found or None
         None if there is no such number, it is not positive, or its unit is not a length.
     """
-    size_um = _in_unit(file, _RESOLUTION, _UM, lambda value: 1e6 if value < 1e-3 else 1.0)
-    if size_um is not None:
-        return size_um
-    magnification = _in_unit(file, _MAGNIFICATION, {}, lambda _: 1.0, any_unit=True) or 1.0
-    for name in _PIXEL_SIZES:
-        size_um = _in_unit(file, name, _UM, lambda value: 1e6 if value < 1e-3 else 1.0)
-        if size_um is not None:
-            return size_um / magnification
-    return None
+    size = first_found(file, [_RESOLUTION], PIXEL_SIZE_UM)
+    if size is not None:
+        return size
+    magnification = read_number(file, _MAGNIFICATION, _PLAIN, any_unit=True) or 1.0
+    size = first_found(file, _PIXEL_SIZES, PIXEL_SIZE_UM)
+    return size and Found(size.value / magnification, size.place)
 
 
-def read_energy_kev(file: "h5py.File") -> float | None:
+def read_energy_kev(file: "h5py.File") -> Found | None:
     """Read the photon energy, in keV, from `/measurement/instrument/monochromator/energy`.
 
-    The attribute `units` is honoured (eV, keV, MeV); without one a value above 1000 is in eV.
+    The attribute `units` is honoured (eV, keV, MeV, J); without one a value above 1000 is in eV.
 
     Returns
     -------
-    float or None
+    Found or None
         None if there is no such number, it is not positive, or its unit is not an energy.
     """
-    return _in_unit(file, _ENERGY, _KEV, lambda value: 1e-3 if value > 1000 else 1.0)
+    return first_found(file, [_ENERGY], ENERGY_KEV)
 
 
-def unit_of(dataset: "h5py.Dataset") -> str:
-    """Return the attribute `units` in lower case; "" if there is none that can be read."""
-    try:
-        unit = dataset.attrs["units"]
-        unit = unit.ravel()[0] if hasattr(unit, "ravel") else unit
-        return (unit.decode() if isinstance(unit, bytes) else str(unit)).strip().lower()
-    except Exception:  # a broken attribute must not cost a scan
-        return ""
+def read_distance_mm(file: "h5py.File") -> Found | None:
+    """Read the distance from sample to detector, in mm, from a DXchange file.
+
+    The first found of `detector_motor_stack/setup/z`, `detector_motor_stack/setup/camera_distance`,
+    `camera_motor_stack/setup/camera_distance` and `detector/distance` of `/measurement/instrument`.
+    The attribute `units` is honoured; without one it is in millimetres.
+
+    Returns
+    -------
+    Found or None
+        None if there is no such number, it is not positive, or its unit is not a length.
+    """
+    return first_found(file, _DISTANCES, DXCHANGE_DISTANCE_MM)
 
 
-def _in_unit(
-    file: "h5py.File", name: str, factors: dict[str, float], guess: Any, *, any_unit: bool = False
+def first_found(group: "h5py.Group", names: Iterable[str], quantity: Quantity) -> Found | None:
+    """Return the first of some numbers that can be used, and its name."""
+    for name in names:
+        value = read_number(group, name, quantity)
+        if value is not None:
+            return Found(value, name)
+    return None
+
+
+def read_number(
+    group: "h5py.Group", name: str, quantity: Quantity, *, any_unit: bool = False
 ) -> float | None:
     """Read one positive number and convert it; None whatever goes wrong: nothing hangs on it."""
     try:
-        dataset = file[name]
-        value = dataset[()]
-        value = value.ravel()[0] if hasattr(value, "ravel") else value
-        number = float(value.decode() if isinstance(value, bytes) else value)
+        dataset = group[name]
+        number = float(text_of(dataset[()]))
         unit = unit_of(dataset)
     except Exception:
         return None
-    factor = guess(number) if any_unit or not unit else factors.get(unit)
+    factor = quantity.guess(number) if any_unit or not unit else quantity.factors.get(unit)
     if factor is None or not isfinite(number) or number <= 0:
         return None
     return number * float(factor)

@@ -1,21 +1,56 @@
-"""The pixels of an open DXchange scan."""
+"""The pixels of an open scan, whatever its format."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io import chunks
-from tomopipe.io.frames import written_frames
-from tomopipe.io.hdf5 import one_line
+from tomopipe.io.pixels import Frames
 
 if TYPE_CHECKING:
-    import h5py
-
     from tomopipe.io.exchange import Metadata
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """Flats or darks of a scan that were really written.
+
+    Attributes
+    ----------
+    frames : tuple of Frames
+        In one or several files, in the order in which they were taken.
+    positions : ndarray of float64, shape (n_frames in all,)
+        How many projections were taken before each; NaN where that is not known.
+    """
+
+    frames: tuple[Frames, ...]
+    positions: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FlatSet:
+    """Flats that were taken together.
+
+    Attributes
+    ----------
+    position : float or None
+        When: so many of the projections in use were taken before them. 0: before the scan,
+        n_angles: after it. None: not known.
+    first, last : int
+        They are flats `first` to `last` (exclusive) of `Scan.read_flats`.
+    mean : ndarray of float32, shape (n_rows, n_cols)
+        Their mean.
+    """
+
+    position: float | None
+    first: int
+    last: int
+    mean: NDArray[np.float32]
 
 
 class Scan:
@@ -24,40 +59,52 @@ class Scan:
     Attributes
     ----------
     n_angles, n_rows, n_cols : int
-        Frames in use, rows, columns.
+        Projections in use, rows, columns.
     dtype : numpy.dtype
         Type of raw pixels, in the byte order of this machine.
     chunks : tuple of int or None
-        Chunk shape of /exchange/data, or of the first source of a virtual one.
+        What reading decodes at least (frames, rows, columns): chunks of the dataset, or of the
+        first source of a virtual one; whole frames of TIFF files. None: nothing is decoded.
     threads : int
-        Threads that decode chunks while `read_rows` or `read_block` reads; 1 unless it is set.
+        Threads that decode while `read_rows` or `read_block` reads; 1 unless it is set.
     theta_rad : ndarray of float64, shape (n_angles,)
-        Angles of the frames in use; from 0 to pi inclusive where the file has none.
+        Angles of the projections in use; from 0 to pi inclusive where there are none.
     theta_missing : bool
         Whether the angles were assumed.
-    pixel_size_um, energy_kev : float or None
+    n_flats, n_darks : int
+        Flats and darks that were written; 0 if declared absent.
+    pixel_size_um, energy_kev, distance_mm : float or None
         As in `Metadata`.
     """
 
     def __init__(
         self,
         metadata: "Metadata",
-        data: "h5py.Dataset",
-        references: "tuple[h5py.Dataset | None, h5py.Dataset | None]",
-        frames: NDArray[np.intp],
+        projections: Frames,
+        used: NDArray[np.intp],
+        flats: References | None,
+        darks: References | None,
     ) -> None:
-        self._data, self._references, self._frames = data, references, frames
-        self.n_angles, self.n_rows, self.n_cols = len(frames), metadata.n_rows, metadata.n_cols
+        self._projections = Frames(projections.pixels, projections.index[used])
+        self._used, self._flats, self._darks = used, flats, darks
+        # of what a monitor may have numbers, and which of them are those of the frames in use
+        self._lengths = [
+            (projections.pixels.shape[0], self._projections.index),
+            (len(projections.index), used),
+        ]
+        self.n_angles, self.n_rows, self.n_cols = len(used), metadata.n_rows, metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
-        self.chunks = chunks.chunks_of(data)
+        self.chunks = projections.pixels.chunks
         self.threads = 1
         self.theta_missing = metadata.theta_deg is None
         if metadata.theta_deg is None:
             theta_deg = np.linspace(0, 180, metadata.n_angles)
         else:
             theta_deg = metadata.theta_deg
-        self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[frames])
+        self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
+        self.n_flats, self.n_darks = _count(flats), _count(darks)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
+        self.distance_mm = metadata.distance_mm
 
     def read_rows(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.
@@ -107,25 +154,7 @@ class Scan:
         ]:
             if not 0 <= first < last <= n:
                 raise ValueError(f"{what} {first} to {last}: expected 0 <= first < last <= {n}")
-        used = self._frames[slice(*frames)]
-        raw = np.empty((len(used), rows[1] - rows[0], self.n_cols), self.dtype)
-        done = 0
-        for run in np.split(used, np.flatnonzero(np.diff(used) != 1) + 1):
-            span = int(run[0]), int(run[-1]) + 1
-            self._read_span(raw[done : done + len(run)], span, rows)
-            done += len(run)
-        return raw
-
-    def _read_span(self, out: NDArray, frames: tuple[int, int], rows: tuple[int, int]) -> None:
-        """Read rows of neighbouring frames of the file."""
-        what = f"rows {rows[0]} to {rows[1]}"
-        if self.threads == 1 or not self._decodable:
-            self._read(out, np.s_[slice(*frames), slice(*rows), :], what)
-            return
-        try:
-            chunks.read_block(self._data, frames, rows, out, self.threads)
-        except OSError as error:
-            raise _unreadable(self._data, what, error) from error
+        return self._projections.read(frames, rows, self.threads)
 
     def read_frames(self, indices: Sequence[int]) -> NDArray:
         """Read some frames, raw.
@@ -146,87 +175,114 @@ class Scan:
             If the file cannot be read there.
         """
         raw = np.empty((len(indices), self.n_rows, self.n_cols), self.dtype)
-        for out, frame in zip(raw, self._frames[np.asarray(indices, dtype=int)], strict=True):
-            self._read(out, np.s_[int(frame)], f"frame {frame}")
+        pixels, rows = self._projections.pixels, (0, self.n_rows)
+        for at, frame in enumerate(self._projections.index[np.asarray(indices, dtype=int)]):
+            pixels.read(raw[at : at + 1], (int(frame), int(frame) + 1), rows)
         return raw
-
-    @cached_property
-    def _decodable(self) -> bool:
-        return chunks.can_decode(self._data)
 
     @cached_property
     def flat(self) -> NDArray[np.float32]:
         """Mean of the flats, shape (n_rows, n_cols); 1 if declared absent."""
-        return self._mean(self._references[0], 1)
+        return self._mean(self._flats, 1)
 
     @cached_property
     def dark(self) -> NDArray[np.float32]:
-        """Mean of the darks, shape (n_rows, n_cols); 0 if declared absent."""
-        return self._mean(self._references[1], 0)
+        """Mean of the darks, shape (n_rows, n_cols); 0 if declared absent or never written."""
+        return self._mean(self._darks, 0)
+
+    @cached_property
+    def flat_sets(self) -> tuple[FlatSet, ...]:
+        """Flats that were taken together, in the order of the scan; none if declared absent."""
+        positions = self.flat_positions
+        if self._flats is None or not len(positions):
+            return ()
+        # NaN differs from NaN: what is not known is one set
+        changes = np.diff(np.nan_to_num(positions, nan=-1.0)) != 0
+        edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(positions)]
+        return tuple(
+            FlatSet(
+                position=None if np.isnan(positions[first]) else float(positions[first]),
+                first=first,
+                last=last,
+                mean=_mean(self._flats, first, last),
+            )
+            for first, last in pairwise(edges)
+        )
+
+    @cached_property
+    def flat_positions(self) -> NDArray[np.float64]:
+        """How many of the projections in use were taken before each flat; NaN: not known.
+
+        Shape (n_flats,).
+        """
+        if self._flats is None:
+            return np.zeros(0)
+        found = self._flats.positions
+        in_use = np.searchsorted(self._used, np.nan_to_num(found)).astype(float)
+        return np.where(np.isnan(found), np.nan, in_use)
 
     def read_flats(self, first: int, last: int) -> NDArray:
-        """Read detector rows `first` to `last` (exclusive) of all flats that were written, raw.
+        """Read detector rows `first` to `last` (exclusive) of all flats, raw.
 
         Returns
         -------
         ndarray, shape (n_flats, last - first, n_cols)
-            In the order of the file; none if they are declared absent.
-
-        Raises
-        ------
-        ScanError
-            If the file cannot be read there.
+            In the order in which they were taken; empty if declared absent.
         """
-        dataset = self._references[0]
-        if dataset is None:
-            return np.zeros((0, last - first, self.n_cols), np.float32)
-        try:
-            if dataset.ndim == 2:
-                return np.asarray(dataset[first:last])[None]
-            frames = np.flatnonzero(written_frames(dataset).frames)
-            return np.stack([dataset[int(frame), first:last] for frame in frames])
-        except OSError as error:
-            raise _unreadable(dataset, dataset.name, error) from error
+        return self._read_all(self._flats, first, last)
+
+    def read_darks(self, first: int, last: int) -> NDArray:
+        """Read detector rows `first` to `last` (exclusive) of all darks, raw: like `read_flats`."""
+        return self._read_all(self._darks, first, last)
 
     def read_monitor(self, name: str) -> NDArray[np.float64]:
-        """Read a dataset with one number per frame of the file, for the frames in use.
+        """Read a dataset with one number per frame of the file, for the projections in use.
+
+        Parameters
+        ----------
+        name : str
+            Path in the HDF5 file; the numbers are of all frames that lie together with the
+            projections (flats and darks too in NXtomo files), or of the projections alone.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_angles,)
 
         Raises
         ------
         ScanError
             If there is none of that name and length.
         """
-        file = self._data.file
-        values = file.get(name)
-        n_frames = self._data.shape[0]
-        if getattr(values, "shape", None) != (n_frames,):
-            raise ScanError(
-                f"{file.filename}: expected {n_frames} numbers in {name}, one per projection; "
-                f"got {'nothing' if values is None else getattr(values, 'shape', 'a group')}"
-            )
-        return np.asarray(values[()], np.float64)[self._frames]
+        values = self._projections.pixels.monitor(name)
+        for n, index in self._lengths:
+            if values.shape == (n,):
+                return values[index].astype(np.float64)
+        raise ScanError(
+            f"{self._projections.pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
+            f"one per projection; got {values.shape}"
+        )
 
-    def _mean(self, dataset: "h5py.Dataset | None", default: float) -> NDArray[np.float32]:
-        """Average the frames that were written, one at a time: there may be many of them."""
-        if dataset is None:
+    def _read_all(self, references: References | None, first: int, last: int) -> NDArray:
+        if references is None:
+            return np.zeros((0, last - first, self.n_cols), self.dtype)
+        parts = [part.read((0, len(part.index)), (first, last)) for part in references.frames]
+        return np.concatenate(parts)
+
+    def _mean(self, references: References | None, default: float) -> NDArray[np.float32]:
+        if references is None or not _count(references):  # darks never written are 0
             return np.full((self.n_rows, self.n_cols), default, np.float32)
-        total = np.zeros((self.n_rows, self.n_cols))
-        try:
-            if dataset.ndim == 2:
-                return np.asarray(dataset[()], np.float32)
-            frames = np.flatnonzero(written_frames(dataset).frames)
-            for frame in frames:
-                total += dataset[int(frame)]
-        except OSError as error:
-            raise _unreadable(dataset, dataset.name, error) from error
-        return (total / max(len(frames), 1)).astype(np.float32)  # darks never written are 0
-
-    def _read(self, out: NDArray, source: object, what: str) -> None:
-        try:
-            self._data.read_direct(out, source)
-        except OSError as error:
-            raise _unreadable(self._data, what, error) from error
+        return _mean(references, 0, _count(references))
 
 
-def _unreadable(dataset: "h5py.Dataset", what: str, error: OSError) -> ScanError:
-    return ScanError(f"{dataset.file.filename}: {what} cannot be read ({one_line(error)})")
+def _mean(references: References, first: int, last: int) -> NDArray[np.float32]:
+    """Average frames one at a time: there may be many of them."""
+    each = [(part, at) for part in references.frames for at in range(len(part.index))]
+    n_rows, n_cols = references.frames[0].pixels.shape[1:]
+    total = np.zeros((n_rows, n_cols))
+    for part, at in each[first:last]:
+        total += part.read((at, at + 1), (0, n_rows))[0]
+    return (total / (last - first)).astype(np.float32)
+
+
+def _count(references: References | None) -> int:
+    return 0 if references is None else len(references.positions)

@@ -1,0 +1,161 @@
+"""Angles of a scan: lists in text files, units, and frames that the camera dropped."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tomopipe.errors import ScanError
+
+_DEGREES = dict.fromkeys(("", "deg", "degs", "degree", "degrees", "°"), 1.0)
+_PER_DEGREE = _DEGREES | {
+    **dict.fromkeys(("rad", "rads", "radian", "radians"), float(np.rad2deg(1))),
+    **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
+}
+_NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
+_RADIANS = re.compile(r"rad", re.IGNORECASE)
+# Frames missing at the ends of a scan: so few may have been dropped, more were never taken.
+_MAX_MISSING_AT_ENDS = 0.01
+_STEADY = 0.25  # of a frame period: a time stamp further off does not tell which frame it is
+
+
+def to_degrees(values: ArrayLike, unit: str) -> tuple[NDArray[np.float64], str]:
+    """Convert angles to degrees.
+
+    Parameters
+    ----------
+    values : array_like of float
+        Angles.
+    unit : str
+        As in the file, lower case; "" counts as degrees.
+
+    Returns
+    -------
+    theta_deg : ndarray of float64
+        Degrees.
+    warning : str
+        What was assumed, or "".
+    """
+    angles = np.asarray(values, dtype=float).ravel()
+    if unit in _DEGREES:
+        return angles, ""
+    if unit in _PER_DEGREE:
+        return angles * _PER_DEGREE[unit], f"theta in {unit}, as its units say"
+    return angles, f"theta has the unit {unit!r}, which is not known: degrees assumed"
+
+
+def read_angles(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    """Read a list of angles: one line per projection.
+
+    Parameters
+    ----------
+    path : path-like
+        Text or CSV (comma, semicolon, tab or blanks). Of several columns a header must name the
+        one: it contains angle, theta, rotation or omega; `rad` in its name means radians. Lines
+        that begin with # are remarks.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_angles,)
+        Degrees.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read, or it cannot be told which numbers are the angles.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
+    except (OSError, ValueError) as error:
+        raise ScanError(f"{path}: the list of angles cannot be read ({error})") from error
+    lines = [line.strip() for line in text.splitlines()]
+    rows = [_cells(line) for line in lines if line and not line.startswith("#")]
+    if not rows:
+        raise ScanError(f"{path}: a list of angles without any angle")
+    header = rows.pop(0) if not _are_numbers(rows[0]) else []
+    column = _column(header, rows, path)
+    try:
+        values = np.array([float(row[column]) for row in rows])
+    except (ValueError, IndexError) as error:
+        raise ScanError(f"{path}: expected an angle in each line ({error})") from error
+    in_radians = bool(header) and _RADIANS.search(header[column]) is not None
+    return np.rad2deg(values) if in_radians else values
+
+
+def _cells(line: str) -> list[str]:
+    return (
+        [cell.strip() for cell in re.split(r"[,;\t]", line)]
+        if re.search(r"[,;\t]", line)
+        else line.split()
+    )
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    try:
+        return bool([float(cell) for cell in cells])
+    except ValueError:
+        return False
+
+
+def _column(header: list[str], rows: list[list[str]], path: str | os.PathLike[str]) -> int:
+    named = [at for at, cell in enumerate(header) if _NAME.search(cell)]
+    if len(named) == 1:
+        return named[0]
+    if rows and len(rows[0]) == 1:
+        return 0
+    raise ScanError(
+        f"{path}: expected one column of angles in degrees, or a header that names one of the "
+        f"columns angle or theta; found {', '.join(header or rows[0][:4])}"
+    )
+
+
+def place_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
+    """Tell which of the planned frames the frames that arrived are.
+
+    Parameters
+    ----------
+    ids : array_like, shape (n_frames,)
+        Numbers that the camera gave to the frames it took, dropped ones included.
+    n_planned : int
+        Frames that were to be taken: the number of angles.
+
+    Returns
+    -------
+    ndarray of int, shape (n_frames,), or None
+        0-based, ascending; the first frame is taken for the first one planned, as a scan that is
+        turned as a whole by a step has the same COR. None if the numbers do not tell: they do not
+        ascend, reach too far, or so many are missing at the ends that the scan was aborted.
+    """
+    numbers = np.asarray(ids)
+    if numbers.ndim != 1 or not len(numbers) or numbers.dtype.kind not in "uif":
+        return None
+    if not np.isfinite(numbers.astype(float)).all():
+        return None
+    place = (numbers - numbers[0]).astype(np.int64)
+    beyond = n_planned - 1 - int(place[-1])
+    if (np.diff(place) < 1).any() or not 0 <= beyond <= max(1, n_planned * _MAX_MISSING_AT_ENDS):
+        return None
+    return place.astype(np.intp)
+
+
+def count_periods(times_s: ArrayLike) -> NDArray[np.int64] | None:
+    """Turn time stamps of frames taken at a steady rate into numbers as for `place_frames`.
+
+    Returns
+    -------
+    ndarray of int or None
+        None if the rate was not steady: a gap does not say then how many frames are missing.
+    """
+    times = np.asarray(times_s, dtype=float)
+    if times.ndim != 1 or len(times) < 3 or not np.isfinite(times).all():
+        return None
+    steps = np.diff(times)
+    period = float(np.median(steps))
+    if period <= 0:
+        return None
+    counts = np.round(steps / period)
+    if (np.abs(steps / period - counts) > _STEADY).any() or (counts < 1).any():
+        return None
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -1,0 +1,101 @@
+"""Datasets in HDF5 files of others: found or not, numbers or not, decodable or not."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from tomopipe.errors import ScanError
+
+if TYPE_CHECKING:
+    import h5py
+
+_LONGEST = 10_000_000  # along any axis; damaged files claim more than memory holds
+Path = str | os.PathLike[str]
+
+
+def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
+    """Return a dataset of numbers that can be decoded.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open file.
+    name : str
+        Absolute path of the dataset.
+    path : path-like
+        The file, as it is named in errors.
+
+    Returns
+    -------
+    h5py.Dataset or None
+        None if the file has nothing there.
+
+    Raises
+    ------
+    ScanError
+        If what is there cannot be used.
+    """
+    import h5py
+
+    try:
+        found = file[name]
+    except (KeyError, OSError) as error:
+        link = _link(file, name)
+        if link is None:
+            return None
+        raise ScanError(f"{path}: {name} {link}") from error
+    if not isinstance(found, h5py.Dataset):
+        raise ScanError(f"{path}: {name} is a group; expected a dataset")
+    if found.shape is None or found.dtype.kind not in "uif":
+        raise ScanError(f"{path}: {name} has type {found.dtype}; expected whole numbers or floats")
+    if max(found.shape, default=0) > _LONGEST:
+        raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
+    _check_filters(found, path)
+    return found
+
+
+def text_of(value: Any) -> str:
+    """Return an HDF5 string, bytes or one of an array of them, as text; "" if there is none."""
+    value = value.ravel()[0] if getattr(value, "size", 0) else value
+    return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip()
+
+
+def unit_of(dataset: "h5py.Dataset") -> str:
+    """Return the attribute `units` in lower case; "" if there is none that can be read."""
+    try:
+        return text_of(dataset.attrs["units"]).lower()
+    except Exception:  # a broken attribute must not cost a scan
+        return ""
+
+
+def _link(file: "h5py.File", name: str) -> str | None:
+    """Say why a name cannot be opened; None if it is not there at all."""
+    import h5py
+
+    for part in (name.rpartition("/")[0] or "/", name):
+        try:
+            link = file.get(part, getlink=True)
+        except (KeyError, OSError):
+            return None
+        if isinstance(link, h5py.ExternalLink):
+            return f"is a link to {link.filename}:{link.path}, which cannot be opened"
+        if isinstance(link, h5py.SoftLink):
+            return f"is a link to {link.path}, which cannot be opened"
+    return "is damaged; copy the file again" if link is not None else None
+
+
+def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
+    """Load the compression plugins if, and only if, the dataset needs one."""
+    import h5py
+
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    if all(h5py.h5z.filter_avail(one[0]) for one in filters):
+        return
+    import hdf5plugin  # noqa: F401 - registers its filters
+
+    for number, _, _, name in filters:
+        if not h5py.h5z.filter_avail(number):
+            raise ScanError(
+                f"{path}: {dataset.name} is compressed with HDF5 filter {number} "
+                f"({name.decode(errors='replace')}), which is not installed"
+            )

@@ -1,0 +1,53 @@
+"""What the file system tells of a raw scan: a file, or a folder of files."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+Path = str | os.PathLike[str]
+IMAGES = (".tif", ".tiff")
+LISTS = (".txt", ".csv", ".dat", ".tsv")
+_DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
+
+
+def file_state(path: Path) -> tuple[int, int] | None:
+    """Return size in bytes and time of the last change (ns).
+
+    Of a folder, the size of all its images and lists and the latest time of any; None if there is
+    nothing.
+    """
+    try:
+        status = os.stat(path)
+        if not os.path.isdir(path):
+            return status.st_size, status.st_mtime_ns
+        found = [(entry.st_size, entry.st_mtime_ns) for _, entry in _files(os.fspath(path))]
+    except (OSError, ValueError):  # ValueError: a NUL character in the path
+        return None
+    times = [time for _, time in found]
+    return sum(size for size, _ in found), max(times, default=status.st_mtime_ns)
+
+
+def folder_digest(path: Path) -> str:
+    """Return a text that changes when an image or list of a folder comes, goes or changes."""
+    digest = hashlib.sha256()
+    for name, status in sorted(_files(os.fspath(path)), key=lambda item: item[0]):
+        line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _files(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield name and status of the images and lists in a folder and its subfolders."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return
+    for entry in found:
+        try:
+            if entry.name.lower().endswith((*IMAGES, *LISTS)) and entry.is_file():
+                yield prefix + entry.name, entry.stat()
+            elif depth < _DEEPEST and entry.is_dir():
+                yield from _files(entry.path, f"{prefix}{entry.name}/", depth + 1)
+        except OSError:
+            continue  # gone meanwhile, or a dangling link

@@ -1,0 +1,99 @@
+"""What a reader of one format tells of a scan, before any pixel is read."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.io.instrument import Found
+from tomopipe.io.pixels import Frames
+
+Path = str | os.PathLike[str]
+Kind = Literal["flats", "darks"]
+NO_THETA = "no theta: linspace(0, 180) assumed"
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the parts of a scan are.
+
+    Attributes
+    ----------
+    format : str
+        DXchange, NXtomo or TIFF.
+    projections : Frames
+        The projections, those marked as invalid left out.
+    theta_deg : ndarray of float64 or None
+        Angles as found, in degrees: any number of them, finite or not. None: there are none.
+    theta_place : str
+        Where the angles stand.
+    pixel_size_um, energy_kev, distance_mm : Found or None
+        Numbers of the instrument.
+    missing_sources : tuple of str
+        Files that belong to the scan and cannot be opened.
+    warnings : tuple of str
+        What was assumed.
+    """
+
+    format: str
+    projections: Frames
+    theta_deg: NDArray[np.float64] | None
+    theta_place: str
+    pixel_size_um: Found | None = None
+    energy_kev: Found | None = None
+    distance_mm: Found | None = None
+    missing_sources: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Flats or darks in one file.
+
+    Attributes
+    ----------
+    frames : Frames
+        All of them, written or not.
+    place : str
+        Where they are.
+    positions : ndarray of float64, shape (n_frames,)
+        How many projections of the same file were taken before each; NaN where not known.
+    """
+
+    frames: Frames
+    place: str
+    positions: NDArray[np.float64]
+
+
+def without_position(frames: Frames, place: str) -> Reference:
+    """Return flats or darks of which it is not known when they were taken."""
+    return Reference(frames, place, np.full(len(frames.index), np.nan))
+
+
+def how_to_name(kind: Kind) -> str:
+    """Say what to do about flats or darks that are not there."""
+    return f"set preprocess.{kind} to a file that has them, or to none"
+
+
+class Reader(Protocol):
+    """An open file, or folder, of one format."""
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument.
+
+        Raises
+        ------
+        ScanError
+            If there are no projections, or what is there cannot be used.
+        """
+
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks.
+
+        Raises
+        ------
+        ScanError
+            If there are none, or they cannot be used.
+        """

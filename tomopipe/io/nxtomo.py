@@ -1,0 +1,349 @@
+"""NXtomo: one stack of frames whose image_key tells projections, flats, darks and invalid ones.
+
+Groups are found by their NeXus class (attribute NX_class), not by their names, which differ from
+facility to facility: at the ESRF the entry is `entry0000`, at Diamond `entry1/tomo_entry`.
+
+References
+----------
+.. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.io.angles import place_frames, to_degrees
+from tomopipe.io.datasets import Path, find_dataset, text_of, unit_of
+from tomopipe.io.instrument import (
+    ENERGY_KEV,
+    NEXUS_DISTANCE_MM,
+    PIXEL_SIZE_UM,
+    Found,
+    Quantity,
+    first_found,
+)
+from tomopipe.io.layout import NO_THETA, Kind, Layout, Reference, how_to_name
+from tomopipe.io.pixels import Frames, Hdf5Pixels
+
+if TYPE_CHECKING:
+    import h5py
+
+PROJECTION, FLAT, DARK, INVALID = range(4)
+KEYS = {"flats": FLAT, "darks": DARK}
+_ENTRIES = ("NXentry", "NXsubentry")
+_IDS = "NDArrayUniqueId"  # what areaDetector numbers frames by
+_DEEPEST = 4  # groups below an entry that are looked into
+_MOST_GROUPS = 2000  # of one file: beyond that something is wrong
+
+
+def find_entries(file: "h5py.File") -> list[str]:
+    """List the paths of the NXtomo entries of a file, in order of name."""
+    names = []
+    for group in _groups(file, 2):
+        if _is_tomo(group):
+            names.append(group.name)
+    return sorted(names)
+
+
+def choose_entry(names: list[str], entry: str | None, path: Path) -> str:
+    """Return the entry to read.
+
+    Raises
+    ------
+    ScanError
+        If there are several and none, or another, was asked for.
+    """
+    if entry is not None:
+        wanted = "/" + entry.strip("/")
+        if wanted not in names:
+            raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
+        return wanted
+    if len(names) > 1:
+        raise ScanError(f"{path}: {len(names)} NXtomo entries; {_list(names)}: set input.entry")
+    return names[0]
+
+
+class NxtomoReader:
+    """The NXtomo entry of an open file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open file.
+    path : path-like
+        The file, as it is named in errors.
+    entry : str
+        One of `find_entries`.
+
+    Raises
+    ------
+    ScanError
+        If frames or their keys cannot be used.
+    """
+
+    def __init__(self, file: "h5py.File", path: Path, entry: str) -> None:
+        self._stack, self._path = _Stack(file, path, entry), path
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument."""
+        stack = self._stack
+        index = np.flatnonzero(stack.keys == PROJECTION)
+        if not len(index):
+            raise ScanError(
+                f"{self._path}: {stack.key_name} marks no projection (0) in {stack.name}"
+            )
+        theta_deg, place, warnings = stack.theta_deg()
+        if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
+            warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
+        sample, beam, mono = map(stack.of, ("NXsample", "NXbeam", "NXmonochromator"))
+        detector = [stack.detector]
+        return Layout(
+            format="NXtomo",
+            projections=Frames(stack.pixels, index),
+            theta_deg=theta_deg,
+            theta_place=place,
+            pixel_size_um=_number(
+                [*_each(sample, "x_pixel_size"), *_each(detector, "x_pixel_size")], PIXEL_SIZE_UM
+            ),
+            energy_kev=_number(
+                [*_each(beam, "incident_energy"), *_each(mono, "energy")], ENERGY_KEV
+            ),
+            distance_mm=_number(
+                [*_each(sample, "propagation_distance"), *_each(detector, "distance")],
+                NEXUS_DISTANCE_MM,
+            ),
+            missing_sources=stack.pixels.missing_sources,
+            warnings=warnings,
+        )
+
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks."""
+        stack = self._stack
+        index = np.flatnonzero(stack.keys == KEYS[kind])
+        if not len(index):
+            raise ScanError(
+                f"{self._path}: {stack.key_name} marks no {kind} ({KEYS[kind]}); "
+                f"{how_to_name(kind)}"
+            )
+        taken = np.cumsum(stack.keys == PROJECTION)[index]
+        place = f"{stack.name} ({stack.key_name.rpartition('/')[2]} {KEYS[kind]})"
+        return Reference(Frames(stack.pixels, index), place, taken.astype(float))
+
+
+class _Stack:
+    """The frames of an entry and the kind of each.
+
+    Attributes
+    ----------
+    name, key_name : str
+        Paths of the frames and of their keys.
+    pixels : Hdf5Pixels
+        The frames.
+    detector : h5py.Group
+        Where they are.
+    keys : ndarray of int, shape (n_frames,)
+        The kind of each frame that arrived; -1 (alignment) for instance is none of the four.
+    """
+
+    def __init__(self, file: "h5py.File", path: Path, entry: str) -> None:
+        self._file, self._path = file, path
+        self._groups = [file[entry], *_groups(file[entry], _DEEPEST)]
+        self.detector, self.key_name = self._detector(entry)
+        self.name = f"{self.detector.name}/{_signal(self.detector)}"
+        data = find_dataset(file, self.name, path)
+        if data is None:
+            raise ScanError(f"{path}: no {self.name}")
+        if data.ndim != 3 or 0 in data.shape:
+            raise ScanError(f"{path}: {self.name} has shape {data.shape}; expected 3-D, not empty")
+        self.pixels = Hdf5Pixels(data)
+        planned = self._values(self.key_name)
+        self._n_planned = len(planned)
+        self._planned_keys = planned
+        if len(planned) < len(data):
+            raise ScanError(
+                f"{path}: {self.key_name} has {len(planned)} keys for {len(data)} frames"
+            )
+        self._place = self._placed(len(data))
+        kept = np.arange(len(data)) if self._place is None else self._place
+        self.keys: NDArray[np.int64] = planned[kept].astype(np.int64)
+
+    def of(self, nx_class: str) -> list["h5py.Group"]:
+        """List the groups of a NeXus class."""
+        return [group for group in self._groups if _class_of(group) == nx_class]
+
+    def theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+        """Return the angles of the projections, where they stand, and what was assumed."""
+        dataset = self._rotation()
+        if dataset is None:
+            return None, "rotation_angle", (NO_THETA,)
+        angles, warning = to_degrees(self._values(dataset.name), unit_of(dataset))
+        warnings = [warning] if warning else []
+        n_dropped = self._n_planned - len(self.keys)
+        is_projection = self._planned_keys == PROJECTION
+        if len(angles) == np.count_nonzero(is_projection) and len(angles) != self._n_planned:
+            every = np.full(self._n_planned, np.nan)
+            every[is_projection] = angles  # of the projections alone
+            angles = every
+        if self._place is not None and len(angles) == self._n_planned:
+            warnings.append(f"{n_dropped} frames dropped by the camera: their angles are left out")
+            angles = angles[self._place]
+            is_projection = self.keys == PROJECTION
+        n = min(len(angles), len(is_projection))
+        # more angles than keys: those beyond are of frames that were never taken
+        theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
+        return theta_deg, dataset.name, tuple(warnings)
+
+    def _detector(self, entry: str) -> tuple["h5py.Group", str]:
+        """Return the group with frames and keys, and the path of the keys."""
+        for nx_class in ("NXdetector", "NXdata"):
+            found = [
+                (group, f"{group.name}/{key}")
+                for group in self.of(nx_class)
+                for key in ("image_key_control", "image_key")
+                if key in group
+            ]
+            names = sorted({group.name for group, _ in found})
+            if len(names) > 1:
+                raise ScanError(
+                    f"{self._path}: {len(names)} {nx_class} groups with image_key in {entry}: "
+                    f"{', '.join(names)}; expected one"
+                )
+            if found:
+                return found[0]
+        raise ScanError(f"{self._path}: {entry} has no NXdetector with image_key")
+
+    def _rotation(self) -> "h5py.Dataset | None":
+        places = [
+            f"{group.name}/rotation_angle"
+            for group in [*self.of("NXsample"), *self.of("NXdata"), self.detector]
+            if "rotation_angle" in group
+        ]
+        places += [f"{group.name}/{name}" for group in self.of("NXdata") for name in _axes(group)]
+        for place in places:
+            dataset = find_dataset(self._file, place, self._path)
+            if dataset is not None and dataset.size > 1:
+                return dataset
+        return None
+
+    def _values(self, name: str) -> NDArray[Any]:
+        dataset = find_dataset(self._file, name, self._path)
+        if dataset is None:
+            raise ScanError(f"{self._path}: no {name}")
+        if sum(n != 1 for n in dataset.shape) > 1:
+            raise ScanError(
+                f"{self._path}: {name} has shape {dataset.shape}; expected one dimension"
+            )
+        return np.asarray(dataset[()]).ravel()
+
+    def _placed(self, n_frames: int) -> NDArray[np.intp] | None:
+        """Tell which of the planned frames arrived, by the numbers that the camera gave them.
+
+        None if all did, or if that is not known.
+        """
+        if n_frames == self._n_planned:
+            return None
+        for group in self._groups:
+            if _IDS in group:
+                try:
+                    ids = np.asarray(group[_IDS][()]).ravel()
+                except Exception:  # it is a help, no more
+                    continue
+                place = place_frames(ids, self._n_planned) if len(ids) == n_frames else None
+                if place is not None:
+                    return place
+        return None
+
+
+def _groups(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
+    """List the groups below a group, each once, what cannot be opened left out."""
+    import h5py
+
+    found: list[h5py.Group] = []
+    seen = {_address(root)}
+    layer = [root]
+    for _ in range(deepest):
+        below = []
+        for group in layer:
+            for name in group:
+                child = _open(group, name)
+                if isinstance(child, h5py.Group) and _address(child) not in seen:
+                    seen.add(_address(child))
+                    below.append(child)
+                if len(seen) > _MOST_GROUPS:
+                    return found + below
+        found += below
+        layer = below
+    return found
+
+
+def _open(group: "h5py.Group", name: str) -> Any:
+    try:
+        return group[name]
+    except Exception:  # a dangling link, a damaged object: not what is looked for
+        return None
+
+
+def _address(group: "h5py.Group") -> tuple[int, int]:
+    import h5py
+
+    info = h5py.h5o.get_info(group.id)
+    return info.fileno, info.addr
+
+
+def _class_of(group: "h5py.Group") -> str:
+    return _attribute(group, "NX_class")
+
+
+def _attribute(group: "h5py.Group", name: str) -> str:
+    try:
+        return text_of(group.attrs[name])
+    except Exception:
+        return ""
+
+
+def _is_tomo(group: "h5py.Group") -> bool:
+    """Tell whether a group says that it is an NXtomo, or has a detector with image_key."""
+    try:
+        definition = text_of(group["definition"][()])
+    except Exception:
+        definition = ""
+    if definition:
+        return definition == "NXtomo"
+    if _class_of(group) not in _ENTRIES:
+        return False
+    below = _groups(group, 2)
+    if any(_class_of(one) in _ENTRIES for one in below):
+        return False  # it is one of those
+    return any(_class_of(one) == "NXdetector" and "image_key" in one for one in below)
+
+
+def _signal(group: "h5py.Group") -> str:
+    signal = _attribute(group, "signal")
+    return signal if signal and signal in group else "data"
+
+
+def _axes(group: "h5py.Group") -> Iterator[str]:
+    """Name what an NXdata group plots its frames over, if it has the unit of an angle."""
+    name = _attribute(group, "axes")
+    if name and name in group and unit_of(group[name])[:3] in ("deg", "rad"):
+        yield name
+
+
+def _each(groups: list["h5py.Group"], name: str) -> list[tuple["h5py.Group", str]]:
+    return [(group, name) for group in groups]
+
+
+def _number(places: Iterable[tuple["h5py.Group", str]], quantity: Quantity) -> Found | None:
+    """Return the first number that can be used."""
+    for group, name in places:
+        found = first_found(group, [name], quantity)
+        if found is not None:
+            return Found(found.value, f"{group.name}/{name}")
+    return None
+
+
+def _list(names: list[str]) -> str:
+    return "there are " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
