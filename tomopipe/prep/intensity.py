@@ -40,7 +40,7 @@ def normalise_to_air(transmission: Any, n_air_px: int) -> Any:
 
 
 def current_factors(
-    current: NDArray[np.float64], reference: NDArray[np.float64] | None
+    current: NDArray[np.float64], flats_mean: float | None = None
 ) -> NDArray[np.float32]:
     """Return what to multiply the transmission of each projection by.
 
@@ -48,19 +48,17 @@ def current_factors(
     ----------
     current : ndarray of float, shape (n_angles,)
         Ring current, or any monitor of the beam, at each projection.
-    reference : ndarray of float or None
-        The same at each flat; None: the flats were taken at the scan's mean current.
+    flats_mean : float, optional
+        The same while the flats were taken; None: the mean of `current`.
 
     Raises
     ------
     ScanError
         If a value is not above 0.
     """
-    for name, values in (("projections", current), ("flats", reference)):
-        if values is not None and not (np.isfinite(values) & (values > 0)).all():
-            raise ScanError(f"ring current of the {name}: expected numbers above 0")
-    usual = float(np.mean(current if reference is None else reference))
-    return (usual / np.asarray(current)).astype(np.float32)
+    if not (np.isfinite(current) & (current > 0)).all():
+        raise ScanError("preprocess.ring_current: expected numbers above 0 for all projections")
+    return ((flats_mean or float(np.mean(current))) / np.asarray(current)).astype(np.float32)
 
 
 def correct_hardening(line_integrals: Any, coefficients: Sequence[float]) -> Any:

@@ -1,5 +1,6 @@
 """Pixels that tell nothing: hot and dead ones, always, and zingers, in one projection."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,18 +40,41 @@ def find_bad_pixels(
     return bad
 
 
-def fill_bad_pixels(images: Any, bad: NDArray[np.bool_]) -> None:
-    """Interpolate bad pixels, in place, between the sound columns left and right in their row.
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """How to interpolate bad pixels between the sound columns left and right in their row.
 
-    Parameters
+    Attributes
     ----------
-    images : ndarray of float32, shape (n, n_rows, n_cols)
-        Of NumPy or CuPy. A row without a sound pixel is left as it is.
-    bad : ndarray of bool, shape (n_rows, n_cols)
+    rows, cols : ndarray of int, shape (n_bad,)
+        Where they are, ascending by row; none in rows without a sound pixel.
+    before, after : ndarray of int, shape (n_bad,)
+        Sound columns on either side; at the edge of the detector twice the same.
+    part : ndarray of float32, shape (n_bad,)
+        Share of the column after.
     """
-    if not bad.any():
-        return
-    xp = module_of(images)
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+    before: NDArray[np.intp]
+    after: NDArray[np.intp]
+    part: NDArray[np.float32]
+
+    def apply(self, images: Any, rows: tuple[int, int]) -> None:
+        """Fill the bad pixels of frames (n, rows[1] - rows[0], n_cols), in place."""
+        xp = module_of(images)
+        some = slice(*np.searchsorted(self.rows, rows))
+        if some.start == some.stop:
+            return
+        at = xp.asarray(self.rows[some] - rows[0])
+        cols, before, after, part = (
+            xp.asarray(array[some]) for array in (self.cols, self.before, self.after, self.part)
+        )
+        images[:, at, cols] = images[:, at, before] * (1 - part) + images[:, at, after] * part
+
+
+def plan_repair(bad: NDArray[np.bool_]) -> Repair:
+    """Plan how to fill the bad pixels of a detector, ndarray of bool of shape (n_rows, n_cols)."""
     n_cols = bad.shape[1]
     columns = np.arange(n_cols)
     left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
@@ -59,8 +83,7 @@ def fill_bad_pixels(images: Any, bad: NDArray[np.bool_]) -> None:
     rows, cols = np.nonzero(bad & (left < n_cols))
     before, after = left[rows, cols], right[rows, cols]
     part = ((cols - before) / np.maximum(after - before, 1)).astype(np.float32)
-    rows, cols, before, after, part = map(xp.asarray, (rows, cols, before, after, part))
-    images[:, rows, cols] = images[:, rows, before] * (1 - part) + images[:, rows, after] * part
+    return Repair(rows, cols, before, after, part)
 
 
 def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:

@@ -50,7 +50,7 @@ def remove_by_wavelets(
         stripes.append(_slow_part(_split(high, wavelet, axis=0)[0], sigma))
     if not stripes:
         return sinogram
-    total = None
+    total: Any = None
     for slow in reversed(stripes):
         high = _join(slow, None, wavelet, axis=0)
         if total is not None:  # an odd length comes back one longer

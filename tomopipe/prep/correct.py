@@ -1,0 +1,314 @@
+"""The corrections of a scan in their order, for any rows of it: the result never depends on which.
+
+Projections, frame by frame: flat and dark, bad pixels, ring current, zingers, air, distortion and
+roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.config import PreprocessBlock
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import Scan
+from tomopipe.prep import stripes
+from tomopipe.prep.arrays import module_of
+from tomopipe.prep.flats import Beam, read_beam
+from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
+from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
+from tomopipe.prep.phase import filter_strength, kernel_halo, retrieve_phase
+from tomopipe.prep.pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
+from tomopipe.prep.warp import Warp, apply_warp
+from tomopipe.prep.wavelets import remove_by_wavelets
+
+BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
+STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
+_STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
+
+Span = tuple[int, int]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Corrections:
+    """What is to be done to the pixels of one scan; made by `corrections_of`.
+
+    Attributes
+    ----------
+    recipe : PreprocessBlock
+        The options.
+    n_rows : int
+        Of the detector.
+    beam : Beam
+        Flat and dark at each projection.
+    repair : Repair or None
+        Of the bad pixels.
+    current : ndarray of float32, shape (n_angles,), or None
+        Factor of the transmission of each projection.
+    warp : Warp or None
+        Distortion and roll.
+    alpha_px2 : float
+        Strength of phase retrieval, 0 for none.
+    """
+
+    recipe: PreprocessBlock
+    n_rows: int
+    beam: Beam
+    repair: Repair | None
+    current: NDArray[np.float32] | None
+    warp: Warp | None
+    alpha_px2: float
+
+    def span(self, rows: Span) -> Span:
+        """Return the rows to be read so that some rows can be corrected, the last excluded."""
+        return _spans(self, rows)[0]
+
+    def projections(self, raw: Any, frames: Span, rows: Span) -> Any:
+        """Correct some rows of some projections.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n_frames, n_read, n_cols)
+            Raw values of these frames and the rows of `span`, of NumPy or CuPy.
+        frames, rows : (int, int)
+            Which frames these are, and which rows are wanted; the last excluded.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_frames, rows[1] - rows[0], n_cols)
+            Line integrals, or transmission without `minus_log`.
+        """
+        given, flat_rows, phase_rows = _spans(self, rows)
+        values = self._transmission(raw, frames, given)
+        zingers = self.recipe.zingers
+        if zingers.threshold is not None:
+            values = remove_zingers(values, threshold=zingers.threshold, size_px=zingers.size_px)
+            values = values[:, flat_rows[0] - given[0] : flat_rows[1] - given[0]]
+        if self.recipe.air_px:
+            values = normalise_to_air(values, self.recipe.air_px)
+        if self.warp is not None:
+            values = apply_warp(values, self.warp, phase_rows, flat_rows)
+        if self.alpha_px2:
+            wanted = rows[0] - phase_rows[0], rows[1] - phase_rows[0]
+            generalised = self.recipe.phase.method == "generalised"
+            values = retrieve_phase(
+                values, alpha_px2=self.alpha_px2, rows=wanted, generalised=generalised
+            )
+        if self.recipe.minus_log:
+            xp = module_of(values)
+            values = -xp.log(xp.maximum(values, xp.float32(MIN_TRANSMISSION)))
+        if self.recipe.hardening:
+            values = correct_hardening(values, self.recipe.hardening)
+        return values
+
+    def _transmission(self, raw: Any, frames: Span, rows: Span) -> Any:
+        """Correct for what each pixel and each frame does by itself."""
+        xp = module_of(raw)
+        some = slice(*rows)
+        flat, dark = xp.asarray(self.beam.flat[some]), xp.asarray(self.beam.dark[some])
+        values = normalise(raw, flat, dark, minus_log=False)
+        self.beam.divide(values, frames, rows)
+        if self.repair is not None:
+            self.repair.apply(values, rows)
+        if self.current is not None:
+            values *= xp.asarray(self.current[slice(*frames)])[:, None, None]
+        return values
+
+    def remove_stripes(self, sinograms: Any, threads: int = 1) -> None:
+        """Remove the stripes of sinograms (n_rows, n_angles, n_cols), in place."""
+        remove = _stripe_filter(self.recipe)
+        if remove is None:
+            return
+
+        def one(sinogram: Any) -> None:
+            sinogram[...] = remove(sinogram)
+
+        room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
+        workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
+        _share(one, ((sinogram,) for sinogram in sinograms), workers)
+
+    def sinograms(
+        self,
+        raw: Any,
+        rows: Span,
+        *,
+        threads: int = 1,
+        to_device: Callable[[Any], Any] = np.asarray,
+    ) -> Any:
+        """Correct some rows of all projections.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n_angles, n_read, n_cols)
+            Raw values of the rows of `span`, in host memory.
+        rows : (int, int)
+            Rows wanted, the last excluded.
+        threads : int
+            CPU threads.
+        to_device : callable
+            `numpy.asarray` or `cupy.asarray`: where the work is done.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows[1] - rows[0], n_angles, n_cols)
+        """
+        n_angles, n_read, n_cols = raw.shape
+        xp = module_of(to_device(raw[:0]))
+        out = xp.empty((rows[1] - rows[0], n_angles, n_cols), np.float32)
+        workers = threads if xp is np else 1
+        step = max(1, BATCH_BYTES // (4 * n_read * n_cols * workers))
+
+        def some(first: int) -> None:
+            frames = first, min(first + step, n_angles)
+            batch = self.projections(to_device(raw[slice(*frames)]), frames, rows)
+            out[:, slice(*frames)] = batch.transpose(1, 0, 2)
+
+        _share(some, ((first,) for first in range(0, n_angles, step)), workers)
+        self.remove_stripes(out, threads)
+        return out
+
+
+def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
+    """Fit a recipe to a scan: read its flats, find its bad pixels, look up energy and pixel size.
+
+    Raises
+    ------
+    ScanError
+        If the scan does not tell what the recipe needs.
+    """
+    beam = read_beam(scan, recipe)
+    repair, current = None, None
+    if recipe.bad_pixels.threshold is not None:
+        bad = find_bad_pixels(beam.flat, beam.dark, recipe.bad_pixels.threshold)
+        logger.info("%d bad pixels of %d", np.count_nonzero(bad), bad.size)
+        repair = plan_repair(bad)
+    if recipe.ring_current.dataset is not None:
+        monitor = scan.read_monitor(recipe.ring_current.dataset)
+        current = current_factors(monitor, recipe.ring_current.flats_mean)
+    return Corrections(
+        recipe,
+        scan.n_rows,
+        beam,
+        repair,
+        current,
+        warp_of(recipe, scan.n_rows, scan.n_cols),
+        phase_strength(recipe, scan.energy_kev, scan.pixel_size_um),
+    )
+
+
+def warp_of(recipe: PreprocessBlock, n_rows: int, n_cols: int) -> Warp | None:
+    """Return distortion and roll of a detector; None if there is neither."""
+    distortion = recipe.distortion
+    if not distortion.coefficients and not recipe.roll_deg:
+        return None
+    at = distortion.center_px
+    centre_px = None if at is None else (at[0], at[1])
+    return Warp(n_rows, n_cols, recipe.roll_deg, tuple(distortion.coefficients), centre_px)
+
+
+def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
+    """Return the recipe that COR finding is given: where pixels are, flat, dark, logarithm."""
+    keep = {"flats", "darks", "minus_log", "distortion", "roll_deg"}
+    return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
+
+
+def stripe_bytes(n_angles: int, n_cols: int) -> int:
+    """Return what removing the stripes of one sinogram takes."""
+    return 4 * _STRIPE_COPIES * n_angles * n_cols
+
+
+def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float) -> int:
+    """Return the most rows that are read on either side of those wanted."""
+    halo = kernel_halo(alpha_px2)
+    if recipe.zingers.threshold is not None:
+        halo += recipe.zingers.size_px // 2
+    warp = warp_of(recipe, n_rows, n_cols)
+    if warp is not None:
+        halo += max(
+            max(row - span[0], span[1] - row - 1)
+            for row in {0, n_rows // 2, n_rows - 1}
+            for span in [warp.span((row, row + 1))]
+        )
+    return halo
+
+
+def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
+    """Return the rows to read, those after zingers, and those that phase retrieval is given."""
+    halo = kernel_halo(corrections.alpha_px2)
+    n_rows = corrections.n_rows
+    phase_rows = max(rows[0] - halo, 0), min(rows[1] + halo, n_rows)
+    warp = corrections.warp
+    flat_rows = phase_rows if warp is None else warp.span(phase_rows)
+    if corrections.recipe.zingers.threshold is None:
+        return flat_rows, flat_rows, phase_rows
+    half = corrections.recipe.zingers.size_px // 2
+    given = max(flat_rows[0] - half, 0), min(flat_rows[1] + half, n_rows)
+    return given, flat_rows, phase_rows
+
+
+def phase_strength(
+    recipe: PreprocessBlock, energy_kev: float | None, pixel_size_um: float | None
+) -> float:
+    """Return the strength of phase retrieval (squared pixels), 0 for none.
+
+    Parameters
+    ----------
+    recipe : PreprocessBlock
+        What it says of energy and pixel size comes first.
+    energy_kev, pixel_size_um : float or None
+        Of the file.
+
+    Raises
+    ------
+    ScanError
+        If neither tells them.
+    """
+    phase = recipe.phase
+    if phase.method == "none" or phase.distance_mm is None:
+        return 0.0
+    known = {
+        "energy_kev": phase.energy_kev or energy_kev,
+        "pixel_size_um": phase.pixel_size_um or pixel_size_um,
+    }
+    for key, value in known.items():
+        if not value or not math.isfinite(value) or value < 0:
+            raise ScanError(f"preprocess.phase.{key}: the file does not tell it; set it")
+    return filter_strength(
+        energy_kev=float(known["energy_kev"] or 0),
+        pixel_size_um=float(known["pixel_size_um"] or 0),
+        distance_mm=phase.distance_mm,
+        delta_beta=phase.delta_beta,
+    )
+
+
+def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
+    one = recipe.stripes
+    filters: dict[str, Callable[[Any], Any]] = {
+        "sorting": lambda s: stripes.remove_by_sorting(s, size_px=one.size_px),
+        "vo": lambda s: stripes.remove_by_combination(
+            s, snr=one.snr, large_px=one.large_px, small_px=one.size_px
+        ),
+        "titarenko": lambda s: stripes.remove_by_regularisation(s, alpha=one.alpha),
+        "fourier-wavelet": lambda s: remove_by_wavelets(
+            s, sigma=one.sigma, level=one.level, wavelet=one.wavelet
+        ),
+    }
+    return filters.get(one.method)
+
+
+def _share(function: Callable[..., None], calls: Iterable[tuple[Any, ...]], workers: int) -> None:
+    """Call a function with each tuple of arguments, in threads if there are several."""
+    if workers == 1:
+        for arguments in calls:
+            function(*arguments)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(function, *arguments) for arguments in calls]:
+            future.result()

@@ -1,0 +1,127 @@
+"""The beam without a sample, at each projection of a scan."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.config import PreprocessBlock
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import Scan
+from tomopipe.prep.arrays import module_of
+
+_BLOCK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Beam:
+    """The beam of projection f: dark + (flat - dark) * (1 + sum over k of weights[f, k] shapes[k]).
+
+    Attributes
+    ----------
+    flat, dark : ndarray of float32, shape (n_rows, n_cols)
+    shapes : ndarray of float32, shape (n_shapes, n_rows, n_cols)
+        How the beam changes, as a share of the signal of the flat; none if it does not.
+    weights : ndarray of float32, shape (n_angles, n_shapes)
+    """
+
+    flat: NDArray[np.float32]
+    dark: NDArray[np.float32]
+    shapes: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+    def divide(self, transmission: Any, frames: tuple[int, int], rows: tuple[int, int]) -> None:
+        """Divide transmissions got with `flat` alone by how the beam differed, in place.
+
+        Parameters
+        ----------
+        transmission : ndarray of float32, shape (n, n_rows, n_cols)
+            Of some frames and rows, of NumPy or CuPy.
+        frames, rows : (int, int)
+            Which, the last excluded.
+        """
+        if not len(self.shapes):
+            return
+        xp = module_of(transmission)
+        weights = self.weights[slice(*frames)]
+        used = np.flatnonzero(weights.any(axis=0))
+        change = xp.ones_like(transmission)
+        for k in used.tolist():
+            shape = xp.asarray(self.shapes[k, slice(*rows)])
+            change += xp.asarray(weights[:, k])[:, None, None] * shape
+        # less than a hundredth of the beam is no beam: the pixel keeps what the flat says
+        transmission /= xp.where(change > 0.01, change, 1)
+
+
+def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
+    """Read the flats of a scan and combine them as the recipe says.
+
+    Raises
+    ------
+    ScanError
+        If there are fewer flats than sets of them.
+    """
+    none = np.zeros((0, scan.n_rows, scan.n_cols), np.float32)
+    weights = np.zeros((scan.n_angles, 0), np.float32)
+    if recipe.flat_method == "mean":
+        return Beam(scan.flat, scan.dark, none, weights)
+    if recipe.flat_method == "median":
+        return Beam(_median(scan), scan.dark, none, weights)
+    sets = _means_of_sets(scan, recipe.flat_sets)
+    shapes = relative_changes(sets[0], sets[1:], scan.dark)
+    return Beam(sets[0], scan.dark, shapes, hat_weights(scan.n_angles, recipe.flat_sets)[:, 1:])
+
+
+def relative_changes(
+    flat: NDArray[np.float32], others: NDArray[np.float32], dark: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return how other flats differ, as a share of the signal of `flat`; 0 at dead pixels."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        shapes = (others - flat) / (flat - dark)
+    return np.where(np.isfinite(shapes) & (flat > dark), shapes, 0).astype(np.float32)
+
+
+def hat_weights(n_angles: int, n_sets: int) -> NDArray[np.float32]:
+    """Return the weights of linear interpolation between sets spread evenly over the frames.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_angles, n_sets)
+        The first set belongs to the first frame, the last one to the last.
+    """
+    at = np.linspace(0, n_sets - 1, n_angles)
+    distance = np.abs(at[:, None] - np.arange(n_sets))
+    return np.maximum(0, 1 - distance).astype(np.float32)
+
+
+def _row_blocks(scan: Scan, n_frames: int) -> list[tuple[int, int]]:
+    step = max(1, _BLOCK_BYTES // (4 * max(n_frames, 1) * scan.n_cols))
+    return [(first, min(first + step, scan.n_rows)) for first in range(0, scan.n_rows, step)]
+
+
+def _median(scan: Scan) -> NDArray[np.float32]:
+    """Return the median of the flats, read some rows at a time; 1 if they are declared absent."""
+    flat = np.ones((scan.n_rows, scan.n_cols), np.float32)
+    n_frames = len(scan.read_flats(0, 1))
+    for rows in _row_blocks(scan, n_frames):
+        if n_frames:
+            flat[slice(*rows)] = np.median(scan.read_flats(*rows), axis=0)
+    return flat
+
+
+def _means_of_sets(scan: Scan, n_sets: int) -> NDArray[np.float32]:
+    """Return the mean of each set of flats, shape (n_sets, n_rows, n_cols)."""
+    n_frames = len(scan.read_flats(0, 1))
+    if n_frames < n_sets:
+        raise ScanError(
+            f"preprocess.flat_sets: {n_sets} sets of flats were asked for; the scan has "
+            f"{n_frames} flats. Set preprocess.flat_method: mean."
+        )
+    sets = np.array_split(np.arange(n_frames), n_sets)
+    means = np.empty((n_sets, scan.n_rows, scan.n_cols), np.float32)
+    for rows in _row_blocks(scan, n_frames):
+        frames = scan.read_flats(*rows)
+        for mean, some in zip(means, sets, strict=True):
+            mean[slice(*rows)] = frames[some].mean(axis=0, dtype=np.float64)
+    return means
