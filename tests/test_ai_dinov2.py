@@ -1,0 +1,159 @@
+"""The finder `dinov2`: which slices are scored, and what the scores come to."""
+
+import numpy as np
+import pytest
+import torch
+from dinov2_weights import random_state, save
+from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+
+from tomopipe.errors import TomopipeError
+from tomopipe.find.ai import dinov2
+from tomopipe.find.ai.dinov2 import N_SHORTLIST, decide, dinov2_finder, find_dinov2
+from tomopipe.find.ai.dinov2_checkpoint import DEPTHS, Checkpoint
+from tomopipe.recon.plan import make_plan
+from tomopipe.recon.sweep import sweep
+
+N_COLS, COR_PX = 240, 127.3
+CHECKPOINT = Checkpoint({}, 64, 2, 518, 3)
+
+
+def slices(sinogram, theta_rad, cor_px):
+    return sweep(sinogram, make_plan(theta_rad, sinogram.shape[1]), cor_px)
+
+
+class Sharp:
+    """In the place of a trained network: few edges in the windows."""
+
+    def __init__(self, checkpoint, window_px):
+        self.window_px = window_px
+
+    def to(self, device):
+        return self
+
+    def score(self, windows):
+        assert windows.shape == (3, self.window_px, self.window_px)
+        assert (windows >= 0).all()
+        assert (windows <= 1).all()
+        flat = np.sort(np.abs(np.diff(windows[0], axis=1)).ravel())[-1000:]
+        return float(flat.mean())
+
+
+@pytest.fixture
+def sharp(monkeypatch):
+    monkeypatch.setattr(dinov2, "Classifier", Sharp)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return rows_of(scan(COR_PX, n_cols=N_COLS, n_rows=2), HALF_TURN_DEG)
+
+
+def test_without_a_gpu_only_the_best_of_the_evidence_are_scored_and_it_says_so(sharp, rows):
+    candidates_px = grid(N_COLS)
+    evidence = find_dinov2(rows, candidates_px, slices, CHECKPOINT)
+    assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
+    n_scored = len(evidence.curve_cor_px)
+    assert N_SHORTLIST <= n_scored < 2 * N_SHORTLIST
+    assert set(evidence.curve_cor_px) <= set(candidates_px)
+    assert f"only {n_scored} of {len(candidates_px)} candidates scored" in evidence.reason
+    assert np.abs(evidence.curve_cor_px - COR_PX).min() < 0.3
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_all_candidates_are_scored_where_they_are_few_or_there_is_a_gpu(
+    sharp, rows, monkeypatch, gpu
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    candidates_px = COR_PX + np.arange(-10.0, 10.5, 0.5 if gpu else 2.0)
+    evidence = find_dinov2(rows, candidates_px, slices, CHECKPOINT)
+    assert evidence.curve_cor_px.tolist() == candidates_px.tolist()
+    assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
+    assert "candidates scored" not in evidence.reason
+
+
+def test_the_neighbours_of_the_best_are_scored_too(sharp, rows, monkeypatch):
+    """A shortlist beside the axis: the search climbs to it."""
+    near = [i for i, c in enumerate(grid(N_COLS)) if COR_PX + 2 < c < COR_PX + 6]
+    monkeypatch.setattr(dinov2, "shortlist", lambda curves, candidates_px: near)
+    evidence = find_dinov2(rows, grid(N_COLS), slices, CHECKPOINT)
+    assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
+
+
+def test_nothing_is_scored_without_a_sample_or_in_slices_that_are_too_small(sharp, rows):
+    noise = np.random.default_rng(0).normal(size=(181, 2, N_COLS)).astype(np.float32)
+    for found, said in [
+        (find_dinov2(rows_of(noise, HALF_TURN_DEG), grid(N_COLS), slices, CHECKPOINT), "noise"),
+        (
+            find_dinov2(
+                rows_of(scan(100, n_cols=200, n_rows=2), HALF_TURN_DEG),
+                grid(200), slices, CHECKPOINT,
+            ),
+            "slices of 200 px are too small: 225 px are needed",
+        ),
+    ]:  # fmt: skip
+        assert (found.verdict, found.best_cor_px) == ("flat", None)
+        assert said in found.reason
+
+
+def _decide(score, seen=None):
+    score = np.asarray(score, float)
+    seen = range(len(score)) if seen is None else seen
+    return decide({i: score[i] for i in seen}, 100 + 0.5 * np.arange(len(score)))
+
+
+def test_one_high_score_is_resolved_at_its_candidate():
+    score = np.full(41, 0.01)
+    score[[19, 20, 21]] = 0.6, 0.95, 0.7
+    found = _decide(score)
+    assert (found.verdict, found.best_cor_px, found.reason) == ("resolved", 110.0, "")
+    assert found.confidence == pytest.approx(0.95 * 0.99)
+
+
+def test_equal_neighbours_give_their_middle():
+    score = np.full(41, 0.01)
+    score[20:24] = 1.0
+    assert _decide(score).best_cor_px == pytest.approx(110.75)
+
+
+@pytest.mark.parametrize(
+    ("high", "verdict"),
+    [
+        ({20: 0.9, 35: 0.85}, "ambiguous"),
+        ({20: 0.2}, "ambiguous"),
+        ({0: 0.9}, "edge"),
+        ({40: 0.9}, "edge"),
+    ],
+    ids=["a rival", "nothing is right", "first", "last"],
+)
+def test_what_is_not_accepted(high, verdict):
+    score = np.full(41, 0.01)
+    for index, value in high.items():
+        score[index] = value
+    found = _decide(score)
+    assert found.verdict == verdict
+    assert found.confidence < 0.25
+    assert found.reason
+    assert found.best_cor_px == 100 + 0.5 * min(high, key=lambda i: -high[i])
+
+
+def test_a_part_of_the_grid_is_named_even_when_resolved():
+    score = np.full(41, 0.01)
+    score[20] = 0.9
+    found = _decide(score, range(10, 30))
+    assert found.verdict == "resolved"
+    assert found.reason == "only 20 of 41 candidates scored, for lack of a GPU"
+    assert found.curve_cor_px.tolist() == (105 + 0.5 * np.arange(20)).tolist()
+
+
+def test_a_real_network_gives_probabilities_and_a_wrong_checkpoint_is_an_error(
+    tmp_path, rows, monkeypatch
+):
+    monkeypatch.setitem(DEPTHS, 64, 2)
+    path = save(tmp_path / "a.pt", random_state(64, grid=16), window_size=224)
+    candidates_px = np.array([120.0, 127.5, 133.0])
+    first, again = (dinov2_finder(slices, path)(rows, candidates_px) for _ in range(2))
+    assert first.curve_score.tolist() == again.curve_score.tolist()
+    assert ((first.curve_score > 0) & (first.curve_score < 1)).all()
+    assert len(set(first.curve_score)) == 3
+    with pytest.raises(TomopipeError, match=r"b\.pt: no such file"):
+        dinov2_finder(slices, tmp_path / "b.pt")(rows, candidates_px)

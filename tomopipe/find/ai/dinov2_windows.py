@@ -1,0 +1,85 @@
+"""Windows of slices as the APS family of DINOv2 classifiers sees them [1]_.
+
+A slice is scaled to 0..1 by its own smallest and largest value and quantised to 8 bits. Its windows
+lie about points drawn evenly from the inscribed circle with NumPy's legacy generator; they are the
+same for all slices of a sweep, so that slices are compared at the same places.
+
+References
+----------
+.. [1] X. Tang et al., tomo-center (github.com/xray-imaging/tomo-center), `tomo-center find`; the
+   same in TomoCuPy's ``--rotation-axis-method ai``.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SEED = 10
+N_WINDOWS = 3
+
+Image = NDArray[np.float32]
+
+
+def window_corners(
+    size_px: int, window_px: int, n_windows: int = N_WINDOWS, seed: int = SEED
+) -> NDArray[np.int64]:
+    """Draw the upper left corners of the windows.
+
+    Parameters
+    ----------
+    size_px : int
+        Rows and columns of the slices; more than `window_px`.
+    window_px : int
+        Rows and columns of a window.
+    n_windows : int
+        How many; 1 is the middle of the slice, without a draw.
+    seed : int
+        Of NumPy's legacy generator.
+
+    Returns
+    -------
+    ndarray of int, shape (n_windows, 2)
+        First row and column; a window is moved inside where it would leave the slice.
+
+    Raises
+    ------
+    ValueError
+        If a window does not fit.
+    """
+    if size_px <= window_px:
+        raise ValueError(f"size_px: expected more than {window_px} px, got {size_px}")
+    if n_windows == 1:
+        return np.full((1, 2), size_px // 2 - window_px // 2)
+    place = np.arange(size_px) - (size_px - 1) / 2
+    inside = place**2 + place[:, None] ** 2 <= ((size_px - 1) / 2) ** 2
+    share = (inside / inside.sum()).ravel()
+    # Normalised twice, one draw after the other: so the stream of numbers is that of the original.
+    share /= share.sum()
+    random = np.random.RandomState(seed)
+    drawn = [int(np.argmax(random.multinomial(1, share))) for _ in range(n_windows)]
+    corners = np.stack(np.unravel_index(drawn, inside.shape), axis=1) - window_px // 2
+    # The last corner that fits is never used: the original stops one short of it.
+    return np.asarray(np.clip(corners, 0, size_px - window_px - 1), dtype=np.int64)
+
+
+def cut_windows(image: ArrayLike, corners: NDArray[np.int64], window_px: int) -> Image:
+    """Scale one slice to 0..1, quantise it to 8 bits and cut its windows.
+
+    Parameters
+    ----------
+    image : array_like of float, shape (n, n)
+        Slice.
+    corners : ndarray of int, shape (n_windows, 2)
+        From `window_corners`.
+    window_px : int
+        Rows and columns of a window.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_windows, window_px, window_px)
+        Values k/255. A constant slice gives 0.
+    """
+    image = np.asarray(image, dtype=np.float32)
+    low, high = image.min(), image.max()
+    scaled = (image - low) / (high - low + np.float32(1e-8))
+    grey = (scaled * np.float32(255)).astype(np.uint8).astype(np.float32) / np.float32(255)
+    return np.stack([grey[y : y + window_px, x : x + window_px] for y, x in corners])
