@@ -24,6 +24,7 @@ from tomopipe.prep.arrays import fft_of, module_of
 
 TAIL = 1e-3  # of the kernel, left out on either side
 _HC_KEV_NM = 1.2398419843
+_LEAST_HALO = 8  # of weak filters, whose response breaks off at the pixels' own frequency
 _BATCH_BYTES = 2**26  # of transforms
 
 
@@ -52,7 +53,7 @@ def kernel_halo(alpha_px2: float) -> int:
     """Return the pixels on each side that the cut kernel reaches."""
     if alpha_px2 <= 0:
         return 0
-    return max(1, math.ceil(-math.log(TAIL) * math.sqrt(alpha_px2)))
+    return max(_LEAST_HALO, math.ceil(-math.log(TAIL) * math.sqrt(alpha_px2)))
 
 
 def retrieve_phase(

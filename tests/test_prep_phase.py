@@ -1,0 +1,85 @@
+"""Phase retrieval: a lens whose intensity was made by the forward model, and Algotom's filter."""
+
+import numpy as np
+import pytest
+from algotom.prep.filtering import fresnel_filter
+
+from tomopipe.prep import phase
+
+
+def test_strength_is_the_published_expression():
+    # 20 keV: 0.06199 nm; alpha = 100 mm * 0.06199 nm * 1000 / (4 pi) = 493.3 um^2
+    alpha_px2 = phase.filter_strength(
+        energy_kev=20, distance_mm=100, pixel_size_um=2, delta_beta=1000
+    )
+    assert alpha_px2 == pytest.approx(493.3 / 4, rel=1e-3)
+
+
+def thickness(n=160, radius=36.0):
+    """A lens of glass: round, with an edge that is not sharper than the pixels."""
+    y, x = np.mgrid[:n, :n] - (n - 1) / 2
+    return 60 * np.maximum(1 - (x**2 + y**2) / radius**2, 0) ** 2
+
+
+def blurred_forward(contact, alpha_px2, generalised=False):
+    """The transport-of-intensity image of a homogeneous object: what the filter undoes."""
+    k = 2 * np.pi * np.fft.fftfreq(len(contact))
+    square = 2 - 2 * np.cos(k) if generalised else k**2
+    response = 1 + alpha_px2 * (square[:, None] + square)
+    return np.fft.ifft2(np.fft.fft2(contact) * response).real
+
+
+@pytest.mark.parametrize("generalised", [False, True])
+@pytest.mark.parametrize("alpha_px2", [0.5, 4.0, 20.0])
+def test_thickness_of_a_lens(alpha_px2, generalised):
+    truth = 0.01 * thickness()
+    image = blurred_forward(np.exp(-truth), alpha_px2, generalised).astype(np.float32)
+    retrieved = phase.retrieve_phase(
+        image[None], alpha_px2=alpha_px2, rows=(0, len(image)), generalised=generalised
+    )[0]
+    error = np.abs(-np.log(retrieved) - truth).max()
+    assert error < 4e-3 * truth.max()
+    assert np.abs(-np.log(image) - truth).max() > 5 * error  # without the filter
+
+
+def test_filter_is_that_of_algotom():
+    random = np.random.default_rng(0)
+    image = 0.5 + 0.1 * random.random((1, 96, 128)).astype(np.float32)
+    alpha_px2, pad = 3.0, 64
+    # Algotom takes a window over the padded frame: 1 + alpha k^2 on its frequencies
+    k_y, k_x = (2 * np.pi * np.fft.fftfreq(n + 2 * pad) for n in image.shape[1:])
+    window = np.fft.fftshift(1 + alpha_px2 * (k_y[:, None] ** 2 + k_x**2))
+    inner = window[pad:-pad, pad:-pad]
+    expected = _algotom(image[0], window, inner, pad)
+    got = phase.retrieve_phase(image, alpha_px2=alpha_px2, rows=(0, 96))[0]
+    assert np.abs(got - expected).max() < 1e-3 * np.ptp(image)
+
+
+def _algotom(image, window, inner, pad):
+    """fresnel_filter pads the window that it is given: pad the image before instead."""
+    padded = np.pad(image, pad, mode="edge")
+    filtered = fresnel_filter(padded, 0, dim=2, window=window, pad=0, apply_log=False)
+    assert inner.shape == image.shape
+    return filtered[pad:-pad, pad:-pad]
+
+
+@pytest.mark.parametrize("rows", [(0, 10), (20, 33), (50, 64)])
+def test_blocks_equal_the_whole(rows):
+    image = np.random.default_rng(1).random((2, 64, 50)).astype(np.float32)
+    alpha_px2 = 1.5
+    halo = phase.kernel_halo(alpha_px2)
+    whole = phase.retrieve_phase(image, alpha_px2=alpha_px2, rows=(0, 64))
+    first, last = max(rows[0] - halo, 0), min(rows[1] + halo, 64)
+    part = phase.retrieve_phase(
+        image[:, first:last], alpha_px2=alpha_px2, rows=(rows[0] - first, rows[1] - first)
+    )
+    assert np.allclose(part, whole[:, slice(*rows)], atol=2e-6)
+
+
+@pytest.mark.parametrize("alpha_px2", [0.01, 1.0, 30.0])
+def test_kernel_keeps_the_mean_and_is_cut_where_little_is_left(alpha_px2):
+    kernel = phase.cut_kernel(alpha_px2, False)
+    assert kernel.sum() == pytest.approx(1)
+    flat = np.full((1, 20, 20), 0.7, np.float32)
+    assert np.allclose(phase.retrieve_phase(flat, alpha_px2=alpha_px2, rows=(5, 9)), 0.7, atol=1e-6)
+    assert abs(kernel[0].sum() + kernel[-1].sum()) < 2 * phase.TAIL
