@@ -2,24 +2,13 @@ import numpy as np
 import pytest
 from test_recon_fbp import half_turn
 
+from tests.pretend_card import launch
 from tomopipe.recon import cuda, fbp
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.portable import reconstruct_lanes
 from tomopipe.recon.sparse import spreading_matrix
-
-
-def launch(blocks, threads, arguments):
-    """Do what the CUDA kernel does, in NumPy."""
-    samples, order, cell, weights, grid, n_samples, pitch, record, piece = arguments
-    assert blocks[0] * threads[0] >= -(-n_samples // piece) * record
-    flat = grid.reshape(-1, record // 2)
-    values = samples[order]
-    for row in range(5):
-        for col in range(5):
-            weight = weights[:, 5 + row, None] * weights[:, col, None]
-            np.add.at(flat, cell + row * pitch + col, weight * values)
 
 
 @pytest.mark.parametrize("n_slices", [1, 16])

@@ -1,4 +1,4 @@
-"""How much memory a block of rows takes, and how many rows fit in a given memory.
+"""How much memory slices take while they are computed, and how many fit on a card.
 
 With n columns, na angles and L lanes, P = 2 n the padded row and M = 1.125 n the grid (both rounded
 up), the engine needs, in bytes,
@@ -19,6 +19,9 @@ import math
 from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
 
 LANES = 16
+CARD_ANGLES = 128  # whose samples a card holds at a time
+CARD_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a card
+_CARD_SHARE = 0.8  # of what is free on a card: memory is handed out in pieces
 BASE_BYTES = 400 * 2**20  # interpreter, libraries, compiled code
 SAMPLES_BYTES = 64 * 2**20  # at most, for the samples between two stages
 _THREADS = 32  # whose scratch is counted
@@ -70,73 +73,49 @@ def sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
     return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, lanes)
 
 
-def peak_bytes(n_angles: int, n_cols: int, rows: int, itemsize: int, binning: int = 1) -> int:
-    """Return the peak memory of a job that reconstructs a scan in blocks of rows.
+def card_bytes(n_angles: int, n_cols: int, slices: int, itemsize: int, binning: int = 1) -> int:
+    """Return the memory of a card that a stream of pieces takes.
 
-    Independent of the height of the volume.
+    All the time: raw rows of two pieces, sinograms, the order of the samples, slices three times
+    (two on their way back). Besides, one after the other: a batch of projections being corrected,
+    with two copies; padded rows and samples of `CARD_ANGLES` projections, with half grids; half
+    grids three times (by slices, transformed, and the transform's own) and rows of half an image
+    twice, or once and whole columns twice.
 
     Parameters
     ----------
     n_angles, n_cols : int
         Projections and detector columns.
-    rows : int
-        Detector rows per block, unbinned.
+    slices : int
+        Of a piece.
     itemsize : int
         Bytes per raw pixel.
     binning : int
-        Block-averaging factor of rows and columns before reconstruction.
+        Block-averaging factor of rows and columns.
 
     Returns
     -------
     int
-        Bytes: raw block, corrected block and its transposed copy, images, engine, interpreter.
+        Bytes.
     """
     cols = max(n_cols // binning, 1)
-    slices = max(rows // binning, 1)
-    block = rows * n_angles * n_cols * (itemsize + 8)
-    images = 4 * slices * cols**2
-    return BASE_BYTES + block + images + engine_bytes(n_angles, cols, lanes_for(slices))
+    n_bins = fast_even_size(2 * cols) // 2 + 1
+    n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * cols), 8 * MARGIN))
+    pixels = slices * binning * n_angles * n_cols
+    kept = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
+    kept += 12 * slices * cols**2
+    correcting = 3 * min(CARD_CORRECT_BYTES, 4 * pixels)
+    grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
+    sampling = min(CARD_ANGLES, n_angles) * n_bins * (40 * slices + 160) + grid
+    transforming = 3 * grid + 8 * slices * cols * (n_grid + 2)
+    return kept + max(correcting, sampling, transforming)
 
 
-def lanes_for(slices: int) -> int:
-    """Return the lanes that so few slices take: 4, 8 or 16."""
-    return 4 if slices <= 4 else 8 if slices <= 8 else LANES
-
-
-def rows_per_block(
-    n_angles: int, n_cols: int, memory_bytes: int, itemsize: int, binning: int = 1
+def slices_on_card(
+    free_bytes: int, n_angles: int, n_cols: int, itemsize: int, binning: int = 1
 ) -> int:
-    """Return the tallest block of rows that fits in a memory.
-
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Projections and detector columns.
-    memory_bytes : int
-        Memory the job may take.
-    itemsize : int
-        Bytes per raw pixel.
-    binning : int
-        Block-averaging factor.
-
-    Returns
-    -------
-    int
-        Unbinned rows: a multiple of `LANES` * `binning` where that fits, else 8, 4 or 1 times
-        `binning`; at least `binning`, even if that takes more than the memory.
-    """
-
-    def fits(slices: int) -> bool:
-        rows = slices * binning
-        return peak_bytes(n_angles, n_cols, rows, itemsize, binning) <= memory_bytes
-
-    if not fits(LANES):
-        return binning * next((slices for slices in (8, 4) if fits(slices)), 1)
-    slices = LANES
-    while fits(2 * slices) and slices < 2**20:
-        slices *= 2
-    step = slices // 2
-    while step >= LANES:
-        slices += step if fits(slices + step) else 0
-        step //= 2
-    return slices * binning
+    """Return the slices of a piece that a card has room for: 16, 8, 4, 2, or 1 in any case."""
+    room = _CARD_SHARE * free_bytes
+    sizes = (LANES, LANES // 2, LANES // 4, LANES // 8)
+    fits = (n for n in sizes if card_bytes(n_angles, n_cols, n, itemsize, binning) <= room)
+    return next(fits, 1)

@@ -50,7 +50,7 @@ def reconstruct(
 
     Notes
     -----
-    Where memory runs out, fewer slices are computed at a time.
+    Where memory runs out, fewer slices are computed at a time, now and with this plan from then on.
     """
     if sinograms.ndim != 3 or sinograms.shape[1:] != (plan.n_angles, plan.n_cols):
         raise ValueError(
@@ -62,7 +62,7 @@ def reconstruct(
     images = plan.xp.empty(shape, dtype=plan.xp.float32) if out is None else out
     if images.shape != shape or images.dtype != np.float32 or not images.flags.c_contiguous:
         raise ValueError(f"out: expected contiguous float32 of shape {shape}, got {images.shape}")
-    first, lanes = 0, plan.lanes
+    first, lanes = 0, plan.cache.get("lanes", plan.lanes)
     while first < len(cor):
         some = slice(first, first + lanes)
         try:
@@ -74,6 +74,7 @@ def reconstruct(
             logger.warning("out of memory: %d slices at a time", lanes)
             free_memory(plan.xp)
             plan.cache.clear()
+            plan.cache["lanes"] = lanes
         else:
             first += lanes
     return images

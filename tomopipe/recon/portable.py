@@ -13,6 +13,7 @@ import numpy as np
 
 from tomopipe.recon.angles import overlap_weights
 from tomopipe.recon.array import fft_module
+from tomopipe.recon.blocks import CARD_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan, image_positions
 
 Spread = Callable[[Callable[[slice], Any], Plan, int, int], Any]
@@ -66,9 +67,12 @@ def centre(spectra: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
     turn = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
     factor = (xp.exp(2j * np.pi * (turn % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)
     samples = spectra * factor[:, None, :]
-    flipped = xp.asarray(plan.flipped[angles])[None, :, None]
-    weight = xp.asarray(plan.weight[angles], dtype=xp.float32)[None, :, None]
-    return xp.where(flipped, samples.conj(), samples) * weight
+    # real and imaginary parts by numbers of their own: conjugates and weights in one pass
+    signs = np.stack([np.ones(len(plan.flipped)), np.where(plan.flipped, -1, 1)], axis=1)
+    weight = xp.asarray((plan.weight[:, None] * signs)[angles], dtype=xp.float32)
+    parts = samples.view(xp.float32).reshape(*samples.shape, 2)
+    parts *= weight[:, None, :]
+    return samples
 
 
 def fold(grid: Any) -> Any:
@@ -116,13 +120,15 @@ def to_images(half_spectrum: Any, plan: Plan) -> Any:
     xp, fft = plan.xp, fft_module(plan.xp)
     columns, rows = xp.asarray(image_positions(plan.n_cols) % plan.n_grid)
     correction = xp.asarray(plan.correction, dtype=xp.float32)
-    half = fft.ifft(half_spectrum, axis=2, norm="forward")[:, :, columns] * correction[0]
+    half = fft.ifft(half_spectrum, axis=2, norm="forward")[:, :, columns]
+    half *= correction[0]
     image = fft.irfft(half, n=plan.n_grid, axis=1, norm="forward")[:, rows]
-    return (image * correction[1][:, None]).astype(xp.float32)
+    image *= correction[1][:, None]
+    return image
 
 
 def reconstruct_lanes(
-    sinograms: Any, plan: Plan, cor_px: Any, spread: Spread, *, n_chunk: int = 128
+    sinograms: Any, plan: Plan, cor_px: Any, spread: Spread, *, n_chunk: int = CARD_ANGLES
 ) -> Any:
     """Reconstruct a few slices at once.
 

@@ -16,7 +16,8 @@ from tomopipe.io.exchange import Scan
 from tomopipe.io.volume import COMPRESSIONS, FORMATS
 from tomopipe.io.volume_zarr import check_zarr
 from tomopipe.recon.angles import is_full_turn
-from tomopipe.recon.array import array_module
+from tomopipe.recon.blocks import slices_on_card
+from tomopipe.recon.carry import Card, Carried, InPlace
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes
@@ -83,7 +84,9 @@ def check_options(options: Options) -> None:
         encoding_of(options.dtype, options.value_range)
 
 
-def fit_blocks(scan: Scan, options: Options, memory_bytes: int) -> tuple[Blocks, Blocks]:
+def fit_blocks(
+    scan: Scan, options: Options, memory_bytes: int, *, pinned: bool = False
+) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
     decode_bytes = 0
     if scan.chunks and scan.threads > 1:
@@ -91,7 +94,7 @@ def fit_blocks(scan: Scan, options: Options, memory_bytes: int) -> tuple[Blocks,
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
     job = Job(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
-        options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes,
+        options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, pinned,
     )  # fmt: skip
     first, last = _rows(scan, options)
     chunk_rows = scan.chunks[1] if scan.chunks else 1
@@ -124,8 +127,10 @@ def _crop(name: str, crop: str | tuple[int, int], n_cols: int, binning: int) -> 
     return slice(start, min(start + max(1, (last + 1 - first) // binning), n_cols // binning))
 
 
-def fit_work(scan: Scan, options: Options, threads: int | None, lanes: int) -> Work:
-    """Fit the options to the scan."""
+def fit_work(
+    scan: Scan, options: Options, threads: int | None, lanes: int, card: Card | None = None
+) -> Work:
+    """Fit the options to the scan, and the pieces to the card that computes, if one does."""
     if not 0 <= options.cor_px <= scan.n_cols - 1:
         raise ScanError(
             f"COR {options.cor_px:g} px is off the detector (0 to {scan.n_cols - 1}); set another"
@@ -141,7 +146,7 @@ def fit_work(scan: Scan, options: Options, threads: int | None, lanes: int) -> W
             scan.theta_rad,
             size.volume_cols,
             filter=options.filter,
-            xp=array_module(options.device),
+            xp=card.xp if card else np,
             lanes=lanes,
         ),
         cor_px=float(bin_cor(options.cor_px, binning=binning)),
@@ -156,7 +161,17 @@ def fit_work(scan: Scan, options: Options, threads: int | None, lanes: int) -> W
         binning_rows=min(binning, n_rows),
         minus_log=options.minus_log,
         threads=threads,
+        carrier=Carried(card) if card else InPlace(),
+        piece=min(lanes, _slices_on(card, scan, options)) if card else lanes,
     )
+
+
+def _slices_on(card: Card, scan: Scan, options: Options) -> int:
+    """Return the slices of a piece that a card has room for."""
+    free = card.free_bytes()
+    n = slices_on_card(free, scan.n_angles, scan.n_cols, scan.dtype.itemsize, options.binning)
+    logger.info("%.3g GB of the card are free: %d slices at a time", free / 1e9, n)
+    return n
 
 
 def needs_range(options: Options) -> bool:

@@ -14,6 +14,7 @@ detector rows and s bytes per raw pixel, a job takes at most
     256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
     768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
     256 MiB      slices being compressed in threads (HDF5 with gzip)
+    2 L b na n s pinned copies of two pieces, where a card computes (b: binning)
 
 None of it depends on the height of the volume. (R n is the detector, not the volume: 34 MB for
 2048 x 2048.)
@@ -52,6 +53,8 @@ class Job:
         Whether the angles go all the way round.
     decode_bytes : int
         For chunks decoded in threads.
+    pinned : bool
+        Whether a card computes.
     """
 
     n_angles: int
@@ -63,6 +66,7 @@ class Job:
     compression: str = "none"
     full_turn: bool = True
     decode_bytes: int = DECODE_BYTES
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
     raw = blocks.height * job.n_angles * job.n_cols * job.itemsize
     sinograms = 4 * blocks.lanes * job.n_angles * n_cols
     waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
+    pinned = blocks.lanes * job.binning * job.n_angles * job.n_cols * job.itemsize
     deflating = DEFLATE_BYTES if (job.output, job.compression) == ("h5", "gzip") else 0
     return (
         BASE_BYTES
@@ -107,6 +112,7 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + job.decode_bytes
         + waiting
         + deflating
+        + (2 * pinned if job.pinned else 0)
     )
 
 

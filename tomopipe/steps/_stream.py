@@ -4,7 +4,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.io.volume import PutSlices
 from tomopipe.prep.normalise import normalise
-from tomopipe.recon.array import to_numpy
+from tomopipe.recon.array import out_of_memory, to_numpy
+from tomopipe.recon.blocks import CARD_CORRECT_BYTES, LANES
+from tomopipe.recon.carry import Carrier, Home, InPlace
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
 from tomopipe.steps._memory import CORRECT_BYTES, Blocks
@@ -25,6 +28,7 @@ N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+Read = Callable[[int], NDArray[Any]]  # the block of raw rows that begins there
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,14 @@ class Work:
         Voxels kept, along y and x.
     binning, binning_rows : int
         Columns and rows averaged into one; fewer rows where the scan has fewer.
+    minus_log : bool
+        Take -log of the transmission.
+    threads : int or None
+        CPU threads.
+    carrier : Carrier
+        Takes raw rows to where slices are computed, and slices back.
+    piece : int
+        Slices computed at a time, to begin with: a power of two, at most those of a block.
     """
 
     scan: Scan
@@ -60,6 +72,8 @@ class Work:
     binning_rows: int
     minus_log: bool
     threads: int | None
+    carrier: Carrier = field(default_factory=InPlace)
+    piece: int = LANES
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,31 +107,67 @@ def run(
         If all data are one value.
     """
     done, varies, n_slices = 0, False, work.shape[0]
-    piece = work.plan.lanes * work.binning_rows
-    starts = range(work.first_row, work.last_row, blocks.height)
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
     def read(start: int) -> NDArray[Any]:
-        return source.read_rows(start, min(start + blocks.height, work.last_row))
+        nonlocal varies
+        raw = source.read_rows(start, min(start + blocks.height, work.last_row))
+        varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+        return raw
+
+    def store(first: int, home: Home) -> None:
+        put(first, home())
 
     with one_thread() as writer:
         pending: deque[Future[None]] = deque()
-        for start, raw in zip(starts, read_ahead(read, starts, blocks.ahead), strict=True):
-            varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
-            for offset in range(0, raw.shape[1], piece):
-                some = raw[:, offset : offset + piece]
-                slices = _reconstruct(work, some, start + offset + np.arange(some.shape[1]))
-                if len(pending) == blocks.behind:
-                    pending.popleft().result()
-                pending.append(writer.submit(put, done, slices))
-                done += len(slices)
-                logger.info("%d of %d slices", done, n_slices)
-                if progress is not None:
-                    progress(done, n_slices)
+        for n, home in _all_slices(work, read, blocks):
+            if len(pending) == blocks.behind:
+                pending.popleft().result()
+            pending.append(writer.submit(store, done, home))
+            done += n
+            logger.info("%d of %d slices", done, n_slices)
+            if progress is not None:
+                progress(done, n_slices)
         for future in pending:
             future.result()
     if not varies:
         raise ScanError("constant frames: all data hold a single value, as if never written")
+
+
+def _all_slices(work: Work, read: Read, blocks: Blocks) -> Iterator[tuple[int, Home]]:
+    """Yield number and place of slices, piece by piece; smaller ones once memory ran out."""
+    done, size = 0, work.piece
+    while done < work.shape[0]:
+        try:
+            for n, home in _some_slices(work, read, blocks, done, size):
+                yield n, home
+                done += n
+        except Exception as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size //= 2
+            logger.warning("out of memory: pieces of %d slices", size)
+            work.plan.cache.clear()
+            work.carrier.settle()
+
+
+def _some_slices(
+    work: Work, read: Read, blocks: Blocks, done: int, size: int
+) -> Iterator[tuple[int, Home]]:
+    """Yield the slices from `done` on in pieces of `size`."""
+    height = size * work.binning_rows
+    first = work.first_row + done * work.binning_rows
+    starts = range(first, work.last_row, blocks.height)
+    # closed in any case: after an error no piece is sent any more
+    with closing(read_ahead(read, starts, blocks.ahead)) as raws:
+        pieces = (raw[:, i : i + height] for raw in raws for i in range(0, raw.shape[1], height))
+        with closing(read_ahead(work.carrier.send, pieces, work.carrier.ahead)) as all_sent:
+            for sent in all_sent:
+                with work.carrier.computing(sent) as raw:
+                    n_rows = raw.shape[1]
+                    slices = _reconstruct(work, raw, first + np.arange(n_rows))
+                yield len(slices), work.carrier.bring(slices)
+                first += n_rows
 
 
 def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
@@ -137,24 +187,25 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
         some = starts[first : first + work.plan.lanes]
         raw = read_spread(source, work.scan, some, rows)
         index = (np.asarray(some)[:, None] + np.arange(rows)).ravel()
-        yield from _reconstruct(work, raw, index)
+        yield from map(to_numpy, _reconstruct(work, raw, index))
 
 
-def _reconstruct(work: Work, raw: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+def _reconstruct(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Reconstruct the slices of raw values (n_angles, n_rows, n_cols) of some detector rows."""
     sinograms = _sinograms(work, raw, rows)
     images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
     images *= np.float32(work.scale)
-    return to_numpy(images)[:, *work.crop]
+    return images[:, *work.crop]
 
 
-def _sinograms(work: Work, raw: NDArray[Any], rows: NDArray[np.intp]) -> Any:
+def _sinograms(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and turn raw values into (n_slices, n_angles, n_cols'), in bounded memory."""
     xp = work.plan.xp
     flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
     shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.plan.n_cols)
     sinograms = xp.empty(shape, xp.float32)
-    step = max(1, CORRECT_BYTES // 4 // (4 * raw[0].size))
+    n_bytes = CORRECT_BYTES // 4 if xp is np else CARD_CORRECT_BYTES
+    step = max(1, n_bytes // (4 * raw[0].size))
     for first in range(0, len(raw), step):
         batch = xp.asarray(raw[first : first + step])
         corrected = normalise(batch, flat, dark, minus_log=work.minus_log)

@@ -12,6 +12,8 @@ from typing import Any
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.exchange import open_scan
 from tomopipe.io.volume import new_volume
+from tomopipe.recon.array import array_module
+from tomopipe.recon.cuda_card import claimed_card
 from tomopipe.steps._fit import (
     Options,
     check_options,
@@ -145,8 +147,12 @@ def full_recon(
         opened = stack.enter_context(open_scan(raw, flats=flats, darks=darks, partial=partial))
         opened.threads = thread_count(threads)
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
-        blocks, low_blocks = fit_blocks(opened, options, memory_bytes or _MEMORY_BYTES)
-        work = fit_work(opened, options, threads, blocks.lanes)
+        xp = array_module(device)
+        card = None if xp.__name__ == "numpy" else stack.enter_context(claimed_card(xp))
+        blocks, low_blocks = fit_blocks(
+            opened, options, memory_bytes or _MEMORY_BYTES, pinned=card is not None
+        )
+        work = fit_work(opened, options, threads, blocks.lanes, card)
         used = (work.first_row, work.last_row)
         source, blocks = stack.enter_context(
             open_source(

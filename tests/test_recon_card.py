@@ -1,0 +1,204 @@
+"""full_recon on a card that is none (see pretend_card): the lines that CuPy will run."""
+
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
+from tomopipe.recon.blocks import card_bytes, slices_on_card
+from tomopipe.steps import _fit, _stream, full_recon
+from tomopipe.steps._memory import Blocks
+
+N_ROWS, N_COLS, N_ANGLES, COR_PX = 21, 32, 31, 15.2
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return write_scan(
+        tmp_path / "s_1.h5", n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES, phantom="rock",
+        cor_px=COR_PX, dtype=np.uint16, counts=20000,
+    )  # fmt: skip
+
+
+def _volume(truth, name, device="cpu", **options):
+    path = truth.path.with_name(name)
+    full_recon.full_recon(truth.path, path, cor_px=COR_PX, device=device, **options)
+    with h5py.File(path) as file:
+        return file["exchange/data"][:]
+
+
+OPTIONS = {
+    "plain": {},
+    "binned": {"binning": 2},
+    "cropped": {"crop_x": [7, 25], "rows": [3, 19]},
+    "whole numbers": {"dtype": "uint16"},
+    "zarr": {"output": "zarr"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_card_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    if options.get("output") == "zarr":
+        import zarr
+
+        def volume(name, device):
+            path = truth.path.with_name(name)
+            full_recon.full_recon(truth.path, path, cor_px=COR_PX, device=device, **options)
+            return zarr.open_group(path, mode="r")["0"][:]
+    else:
+
+        def volume(name, device):
+            return _volume(truth, name, device, **options).astype(float)
+
+    expected = volume("cpu", "cpu")
+    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
+        found = volume("card", "cuda")
+    steps = 1 if options.get("dtype") == "uint16" else 0
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected) + steps)
+    n = -(-len(expected) // 4)
+    assert card.log.count("uploaded") == card.log.count("downloaded") == n
+
+
+@pytest.mark.parametrize(("largest", "pieces"), [(N_ANGLES * 4, [8, 4]), (N_ANGLES, [8, 4, 2, 1])])
+def test_pieces_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, largest, pieces):
+    """`largest` sinogram rows of float32 fit: the card is full although its memory seemed free."""
+    expected = _volume(truth, "cpu")
+    card = PretendCard(largest_bytes=4 * largest * N_COLS)
+    real = _stream._sinograms
+
+    def checked(work, raw, rows):
+        if 4 * len(rows) * raw.shape[0] * raw.shape[2] > card.largest_bytes:
+            raise OutOfMemoryError
+        return real(work, raw, rows)
+
+    monkeypatch.setattr(_stream, "_sinograms", checked)
+    monkeypatch.setattr(_stream, "reconstruct", _without_limit(card))
+    with in_place_of_cuda(monkeypatch, full_recon, card):
+        found = _volume(truth, "card", "cuda")
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    said = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: pieces")]
+    assert said == pieces
+    assert card.log.count("released") == len(said)
+
+
+def _without_limit(card):
+    real = _stream.reconstruct
+
+    def reconstruct(*args, **kwargs):
+        largest, card.largest_bytes = card.largest_bytes, 2**40
+        try:
+            return real(*args, **kwargs)
+        finally:
+            card.largest_bytes = largest
+
+    return reconstruct
+
+
+def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch):
+    with (
+        in_place_of_cuda(monkeypatch, full_recon, PretendCard(largest_bytes=100)),
+        pytest.raises(OutOfMemoryError),
+    ):
+        _volume(truth, "card", "cuda")
+    assert [path.name for path in truth.path.parent.iterdir()] == ["s_1.h5"]
+
+
+def test_pieces_fit_what_is_free(truth, monkeypatch, caplog):
+    free = int(card_bytes(N_ANGLES, N_COLS, 4, 2) / 0.79)
+    caplog.set_level("INFO")
+    with in_place_of_cuda(monkeypatch, full_recon, PretendCard(free_bytes=free)) as card:
+        _volume(truth, "card", "cuda")
+    assert card.log.count("uploaded") == -(-N_ROWS // 4)
+    assert "4 slices at a time" in caplog.text
+
+
+@pytest.mark.parametrize("size", [512, 2048, 4096])
+def test_pieces_of_common_cards(size):
+    """How many an 8 GB card takes at a time; one of 141 GB takes 16 of any size."""
+    expected = {512: 16, 2048: 16, 4096: 4}
+    assert slices_on_card(8 * 10**9, 3 * size // 2, size, 2) == expected[size]
+    assert slices_on_card(140 * 10**9, 3 * size // 2, size, 2) == 16
+    assert slices_on_card(0, 3 * size // 2, size, 2) == 1
+
+
+def test_copying_computing_and_writing_overlap(truth, monkeypatch):
+    """Each waits for the next piece to be under way: without overlap none would go on."""
+    card, begun = PretendCard(), []
+    n_pieces = -(-N_ROWS // 4)
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    compute, new_volume = _stream._reconstruct, full_recon.new_volume
+
+    def wait_for(condition):
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def computing(work, raw, rows):
+        k = len(begun)
+        begun.append(k)
+        wait_for(lambda: card.log.count("uploaded") >= min(k + 2, n_pieces))
+        return compute(work, raw, rows)
+
+    class Slow:
+        def __init__(self, *args, **kwargs):
+            self._volume = new_volume(*args, **kwargs)
+
+        def __enter__(self):
+            put = self._volume.__enter__()
+
+            def late(first, slices):
+                wait_for(lambda: len(begun) >= min(first // 4 + 2, n_pieces))
+                put(first, slices)
+
+            return late
+
+        def __exit__(self, *error):
+            return self._volume.__exit__(*error)
+
+    monkeypatch.setattr(_stream, "_reconstruct", computing)
+    monkeypatch.setattr(full_recon, "new_volume", Slow)
+    with in_place_of_cuda(monkeypatch, full_recon, card):
+        _volume(truth, "card", "cuda")
+    assert len(begun) == n_pieces
+
+
+def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
+    import tracemalloc
+
+    from tomopipe.recon.carry import Carried
+    from tomopipe.recon.plan import make_plan
+
+    n_angles, n_cols, slices = 180, 128, 8
+    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
+        plan = make_plan(np.linspace(0, np.pi, n_angles, endpoint=False), n_cols, xp=card.xp)
+        carrier = Carried(card)
+        raw = np.full((n_angles, slices, n_cols), 900, np.uint16)
+        work = _Work(plan, slices, n_cols)
+        _stream._reconstruct(work, raw, np.arange(slices))  # what is loaded is not counted
+        plan.cache.clear()
+        tracemalloc.start()
+        for _ in range(2):
+            with carrier.computing(carrier.send(raw)) as there:
+                images = _stream._reconstruct(work, there, np.arange(slices))
+            carrier.bring(images)()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    formula = card_bytes(n_angles, n_cols, slices, 2)
+    assert 0.4 * formula < peak < formula
+
+
+class _Work:
+    """As much of `_stream.Work` as computing needs."""
+
+    def __init__(self, plan, n_rows, n_cols):
+        self.plan, self.binning_rows, self.binning, self.minus_log = plan, 1, 1, True
+        self.cor_px, self.scale, self.threads = n_cols / 2, 1.0, 1
+        self.crop = (slice(None), slice(None))
+        self.scan = self
+        self.flat = np.full((n_rows, n_cols), 1000, np.float32)
+        self.dark = np.zeros((n_rows, n_cols), np.float32)

@@ -1,0 +1,185 @@
+"""Raw rows on their way to where slices are computed, and slices on their way back.
+
+On the host nothing has to be moved (`InPlace`). To a card and back (`Carried`) each value goes
+once: raw rows into pinned memory, from there to one of two buffers on the card, slices to pinned
+memory. Three queues of the card do the copying in, the computing and the copying back side by side;
+events say what has to wait for what, and the host waits only for memory that it wants to use again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Home = Callable[[], NDArray[Any]]  # waits for slices, and returns them in host memory
+
+
+class Event(Protocol):
+    """A mark in a queue."""
+
+    def synchronize(self) -> None:
+        """Wait until all that was queued before the mark is done."""
+
+
+class Stream(AbstractContextManager[Any], Protocol):
+    """A queue of a card; within the context, this thread's work goes to it."""
+
+    def record(self) -> Event:
+        """Mark what has been queued so far."""
+
+    def wait_event(self, event: Any) -> None:
+        """Let what is queued from now on wait for a mark in another queue."""
+
+    def synchronize(self) -> None:
+        """Wait until the queue is empty."""
+
+
+class Card(Protocol):
+    """What is needed of a device with memory of its own."""
+
+    xp: ModuleType
+
+    def use(self) -> None:
+        """Make it the device of this thread."""
+
+    def stream(self) -> Stream:
+        """Make a queue."""
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Return host memory that the card can copy by itself."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return memory of the card."""
+
+    def upload(self, host: NDArray[Any], there: Any) -> None:
+        """Copy to the card, in the stream of the context, without waiting."""
+
+    def download(self, there: Any, host: NDArray[Any]) -> None:
+        """Copy from the card, in the stream of the context, without waiting."""
+
+    def free_bytes(self) -> int:
+        """Return the memory that could be had."""
+
+    def release(self) -> None:
+        """Give back memory that is kept for later."""
+
+
+class Carrier(Protocol):
+    """Takes pieces of raw rows to where slices are computed, and slices back."""
+
+    ahead: int  # pieces under way while one is computed
+
+    def send(self, raw: NDArray[Any]) -> Any:
+        """Take a piece there; called by one thread, in the order of the pieces."""
+
+    def computing(self, sent: Any) -> AbstractContextManager[Any]:
+        """Yield a piece that was sent, where it is; what is computed within waits for it."""
+
+    def bring(self, slices: Any) -> Home:
+        """Take what was computed back."""
+
+    def settle(self) -> None:
+        """Wait for all that is under way and give memory back, after an error."""
+
+
+class InPlace:
+    """The host itself computes."""
+
+    ahead = 0
+
+    def send(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """Return the piece."""
+        return raw
+
+    @contextmanager
+    def computing(self, sent: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        """Yield the piece."""
+        yield sent
+
+    def bring(self, slices: Any) -> Home:
+        """Return slices as they are."""
+        return lambda: slices
+
+    def settle(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A place for a piece, on both sides."""
+
+    host: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
+    there: Any = None
+    arrived: Event | None = None  # the copy of the piece that is there now
+    used: Event | None = None  # the computing that read the piece before
+
+
+class Carried:
+    """A card computes."""
+
+    ahead = 1
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self._in, self._work, self._out = (card.stream() for _ in range(3))
+        self._n_sent = 0
+        self._slots = [_Slot() for _ in range(self.ahead + 1)]
+
+    def send(self, raw: NDArray[Any]) -> _Slot:
+        """Copy a piece to pinned memory and queue its copy to the card."""
+        self.card.use()
+        slot = self._slots[self._n_sent % len(self._slots)]
+        if slot.used is not None:
+            slot.used.synchronize()  # then its copy is over, too
+        with self._in:
+            if slot.host.shape != raw.shape or slot.host.dtype != raw.dtype:
+                slot.there = None  # given back before more is asked for
+                slot.there = self.card.empty(raw.shape, raw.dtype)
+                slot.host = self.card.pinned(raw.shape, raw.dtype)
+            slot.host[...] = raw
+            self.card.upload(slot.host, slot.there)
+            slot.arrived = self._in.record()
+        self._n_sent += 1
+        return slot
+
+    @contextmanager
+    def computing(self, sent: _Slot) -> Iterator[Any]:
+        """Yield the piece on the card; what is computed within waits for its copy."""
+        self.card.use()
+        self._work.wait_event(sent.arrived)
+        with self._work:
+            yield sent.there
+            sent.used = self._work.record()
+
+    def bring(self, slices: Any) -> Home:
+        """Queue the copy of slices to fresh pinned memory."""
+        self.card.use()
+        with self._work:
+            slices = self.card.xp.ascontiguousarray(slices)
+        host = self.card.pinned(slices.shape, slices.dtype)
+        self._out.wait_event(self._work.record())
+        with self._out:
+            self.card.download(slices, host)
+            copied = self._out.record()
+        kept = [slices]  # what the card reads must not be used for anything else before it has
+
+        def home() -> NDArray[Any]:
+            copied.synchronize()
+            kept.clear()
+            return host
+
+        return home
+
+    def settle(self) -> None:
+        """Empty the queues and give all memory back that nobody holds."""
+        self.card.use()
+        for stream in (self._in, self._work, self._out):
+            stream.synchronize()
+        self._slots = [_Slot() for _ in self._slots]
+        self.card.release()

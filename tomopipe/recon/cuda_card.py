@@ -1,0 +1,134 @@
+"""A CUDA device through CuPy, and which one a job takes where there are several."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.recon.array import free_memory
+
+POLL_S = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class CudaCard:
+    """One device; see `tomopipe.recon.carry.Card`."""
+
+    def __init__(self, xp: ModuleType, device: int) -> None:
+        self.xp, self._device = xp, xp.cuda.Device(device)
+
+    def use(self) -> None:
+        """Make it the device of this thread: each thread begins with the first one."""
+        self._device.use()
+
+    def stream(self) -> Any:
+        """Make a queue that does not wait for the null stream."""
+        self.use()
+        return self.xp.cuda.Stream(non_blocking=True)
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Return pinned memory; CuPy keeps what is dropped for the next call."""
+        return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return memory of the card, of the current stream's pool."""
+        return self.xp.empty(shape, dtype)
+
+    def upload(self, host: NDArray[Any], there: Any) -> None:
+        """Copy pinned memory; CuPy does not wait for it."""
+        there.set(host)
+
+    def download(self, there: Any, host: NDArray[Any]) -> None:
+        """Copy to pinned memory without waiting."""
+        there.get(out=host, blocking=False)
+
+    def free_bytes(self) -> int:
+        """Return what the driver has, and what CuPy keeps unused."""
+        self.use()
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return int(free + self.xp.get_default_memory_pool().free_bytes())
+
+    def release(self) -> None:
+        """Give back what CuPy keeps."""
+        self.use()
+        free_memory(self.xp)
+
+
+@contextlib.contextmanager
+def claimed_card(
+    xp: ModuleType, folder: str | os.PathLike[str] | None = None
+) -> Iterator[CudaCard]:
+    """Hold one of the GPUs this process may use, and make it this thread's device.
+
+    Jobs on one machine take different GPUs: each is locked by a file named after its place on the
+    bus. The system drops the lock when the process ends, however it ends. What the scheduler has
+    allotted (CUDA_VISIBLE_DEVICES) is all that is looked at.
+
+    Parameters
+    ----------
+    xp : module
+        CuPy.
+    folder : path-like, optional
+        Where the files lie; None: the system's folder for temporary files.
+
+    Yields
+    ------
+    CudaCard
+        The GPU. If all are taken, this waits.
+    """
+    runtime = xp.cuda.runtime
+    names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]
+    place = Path(folder or tempfile.gettempdir())
+    paths = [place / f"tomopipe-gpu-{name.replace(':', '-')}.lock" for name in names]
+    with _first_free(paths) as device:
+        logger.info("GPU %d (%s) of %d", device, names[device], len(names))
+        card = CudaCard(xp, device)
+        card.use()
+        yield card
+
+
+@contextlib.contextmanager
+def _first_free(paths: list[Path]) -> Iterator[int]:
+    """Lock the first file that is not locked, waiting for one."""
+    waiting = False
+    while True:
+        for number, path in enumerate(paths):
+            descriptor = _open(path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            try:
+                yield number
+            finally:
+                os.close(descriptor)
+            return
+        if not waiting:
+            logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
+            waiting = True
+        time.sleep(POLL_S)
+
+
+def _open(path: Path) -> int:
+    """Open a file, made if need be, that every user can lock; never follow a planted link."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)  # some systems refuse O_CREAT of a file of somebody else
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o644)
+        os.fchmod(descriptor, 0o644)  # whatever the umask
+        return descriptor
