@@ -8,6 +8,7 @@ decision of several. A new kind of evidence is a module with such a function and
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tomopipe.find.combine import sum_finder
 from tomopipe.find.evidence import Evidence, Finder
 from tomopipe.find.mass import find_mass
 from tomopipe.find.pairs import find_pairs
@@ -67,7 +68,7 @@ def finders(reconstruct: Reconstruct) -> dict[str, Finder]:
     dict
         A finder for each of `METHODS`.
     """
-    return {**DIRECT, "slices": slice_finder(reconstruct)}
+    return {**DIRECT, "slices": slice_finder(reconstruct), "sum": sum_finder(reconstruct)}
 
 
 def choose(evidence: Sequence[Evidence], min_confidence: float) -> Decision:

@@ -1,0 +1,64 @@
+"""The sum of all evidence, against exact phantoms of known COR."""
+
+import numpy as np
+import pytest
+from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from phantoms import make_phantom
+
+from tomopipe.find.combine import add_up, find_sum, vote
+from tomopipe.find.curves import KINDS, evidence_curves
+from tomopipe.steps.predict_cor import slices
+
+
+def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
+    rows = rows_of(projections, theta_deg, **options)
+    return find_sum(rows, grid(projections.shape[2], width_px), slices)
+
+
+@pytest.mark.parametrize("n_cols", [160, 161])
+@pytest.mark.parametrize("offset_px", [-11.6, 7.3])
+def test_a_whole_object_to_a_tenth_of_a_pixel(n_cols, offset_px):
+    cor_px = (n_cols - 1) / 2 + offset_px
+    found = find(scan(cor_px, n_cols=n_cols, counts=20000))
+    assert found.verdict == "resolved"
+    assert found.confidence >= 0.5
+    assert found.best_cor_px == pytest.approx(cor_px, abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_truncated_object_to_a_quarter_pixel(seed):
+    wide = make_phantom("rock", 260, 8, seed)
+    found = find(scan(84.4, phantom=wide, counts=5000, seed=seed))
+    assert found.best_cor_px == pytest.approx(84.4, abs=0.25)
+
+
+@pytest.mark.parametrize("cor_px", [24.3, 135.8])
+def test_half_acquisition_to_half_a_pixel(cor_px):
+    theta_deg = np.linspace(0, 360, 241)
+    wide = make_phantom("rock", 280, 8, 0)
+    projections = scan(cor_px, phantom=wide, theta_deg=theta_deg, counts=5000)
+    found = find(projections, theta_deg, width_px=74)
+    assert found.best_cor_px == pytest.approx(cor_px, abs=0.5)
+
+
+def test_noise_has_no_answer():
+    noise = np.random.default_rng(0).normal(size=(181, 4, 160)).astype(np.float32)
+    assert find(noise).verdict == "flat"
+
+
+def test_each_group_has_one_vote():
+    """Three kinds of the seam against the wedge and the mass: the median of three votes."""
+    best_px, each_px = vote({"pairs": 50.0, "rows": 50.1, "wedge": 53.0, "mass": 53.2})
+    assert best_px == 53.0
+    np.testing.assert_allclose(each_px, [50.05, 53.0, 53.2])
+
+
+def test_the_sum_counts_only_what_is_valid_and_overlaps():
+    curves = evidence_curves(rows_of(scan(84.4, counts=5000), HALF_TURN_DEG), slices)
+    score = add_up(curves)
+    assert curves.cor_px[np.argmax(score)] == pytest.approx(84.4, abs=1)
+    assert not score[curves.overlap < 0.06].any()
+    curves.valid[:] = False
+    curves.valid[KINDS.index("mass")] = True
+    expected = curves.prominence[KINDS.index("mass")]
+    np.testing.assert_allclose(add_up(curves)[80:240], expected[80:240])
