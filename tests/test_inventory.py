@@ -61,6 +61,9 @@ def test_rows_and_table(tmp_path):
         "scan": "b_10", "path": str(tmp_path / "b_10.h5"), "series": "b", "index": 10,
         "n_angles": 40, "n_rows": 2, "n_cols": 8, "bytes": 40 * 2 * 8 * 2,
         "keep": True, "reason": "", "warnings": "",
+        "found": "DXchange; projections /exchange/data; angles /exchange/theta, 180 degrees; "
+        "flats /exchange/data_white, 2 frames; darks /exchange/data_dark, 2 frames; "
+        "not found: pixel size, energy, distance",
     }  # fmt: skip
     assert rows["b_9"]["keep"]
     assert rows["b_9"]["warnings"] == "no theta: linspace(0, 180) assumed"

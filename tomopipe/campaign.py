@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from tomopipe.cor import is_valid, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.failures import Failure, Stat, read_failures
 from tomopipe.io.campaign_table import Row, read_table
+from tomopipe.io.files import companions, folder_digest
 from tomopipe.io.tables import read_tsv
 from tomopipe.series import encode_series, series_key, split_name
 
@@ -31,6 +33,8 @@ CHECKSUM_LIMIT_BYTES = 1_000_000
 MAX_NAME_BYTES = 230
 
 VOLUME_ENDINGS = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
+
+RAW_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".tif", ".tiff")
 
 InventoryRows = Mapping[str, Mapping[str, str]]
 
@@ -54,7 +58,9 @@ class CampaignScan:
     select, manual, note : str
         Cells of the campaign table: auto, yes or no; COR as typed; remark.
     n_bytes, mtime_ns : int or None
-        Of the file; None where there is none.
+        Of the file or folder itself; None where there is none.
+    is_folder : bool
+        The scan is a folder of TIFF files.
     refused : str
         Why the name cannot be used at all, or empty.
     """
@@ -69,6 +75,7 @@ class CampaignScan:
     note: str = ""
     n_bytes: int | None = None
     mtime_ns: int | None = None
+    is_folder: bool = False
     refused: str = ""
 
 
@@ -85,6 +92,7 @@ class Campaign:
     _groups: dict[int, tuple[InventoryRows, dict[str, list[str]]]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    _states: dict[str, list[Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -114,14 +122,34 @@ class Campaign:
         return self.result("relion", "stacks", f"{scan}.mrcs")
 
     def raw_signature(self, scan: str) -> str:
-        """Describe the raw file's content as far as the file system tells.
+        """Describe the content of the raw files of a scan as far as the file system tells.
 
-        Snakemake sees a newer file; this also sees an older one put in its place. Up to the
-        checksum limit Snakemake compares contents, and the time must not count.
+        Snakemake sees a newer file; this also sees an older one put in its place, and each file of
+        a folder. Up to the checksum limit Snakemake compares contents, and the time must not count.
         """
-        item = self.scans[scan]
-        large = (item.n_bytes or 0) > CHECKSUM_LIMIT_BYTES
-        return json.dumps([item.n_bytes, item.mtime_ns if large else None])
+        own = self.scans[scan].path
+        paths = [own, *companions(own, self.directory), *self.shared_files()]
+        return json.dumps([value for path in paths for value in self._state(path)])
+
+    def _state(self, path: str) -> list[Any]:
+        """Return what tells one content of a file or folder from another, found out once."""
+        if path not in self._states:
+            n_bytes, mtime_ns, is_folder = _stat(self.directory / path)
+            large = (n_bytes or 0) > CHECKSUM_LIMIT_BYTES
+            self._states[path] = (
+                [folder_digest(self.directory / path)]
+                if is_folder
+                else [n_bytes, mtime_ns if large else None]
+            )
+        return self._states[path]
+
+    def shared_files(self) -> list[str]:
+        """Return the files with flats, darks or angles that the configuration names."""
+        block = self.config.preprocess
+        named = {self.config.input.angles}
+        for source in (block.flats, block.darks):
+            named |= set(source) if isinstance(source, list) else {source}
+        return sorted(path for path in named if path not in (None, "none"))
 
     def sidecar(self, scan: str) -> str:
         """Return the path of the scan's sidecar, in a folder that can be written."""
@@ -158,7 +186,7 @@ class Campaign:
     def inventory_options(self) -> dict[str, Any]:
         """Return the options of the inventory step: its block, and the flats and darks expected."""
         shared = self.config.preprocess.model_dump(include={"flats", "darks"})
-        return self.config.inventory.model_dump() | shared
+        return self.config.inventory.model_dump() | shared | self._known()
 
     def preprocess_options(self) -> dict[str, Any]:
         """Return the preprocess options of a step: flats, darks, minus_log, and the corrections.
@@ -168,12 +196,20 @@ class Campaign:
         block = self.config.preprocess
         plain = block.model_dump(include={"flats", "darks", "minus_log"})
         corrections = block.model_dump(exclude={*plain}, exclude_defaults=True)
-        return plain | ({"corrections": corrections} if corrections else {})
+        return plain | self._known() | ({"corrections": corrections} if corrections else {})
+
+    def _known(self) -> dict[str, Any]:
+        """Return what the configuration knows of the raw files, if it knows anything."""
+        known = self.config.input.model_dump(exclude_none=True)
+        return {"known": known} if known else {}
 
     def files_signature(self) -> str:
         """Return a text that changes when a file comes, goes or changes."""
         everything = [*self.scans.values(), *self.refused]
-        return json.dumps(sorted([s.path, s.name, s.n_bytes, s.mtime_ns] for s in everything))
+        files = [[s.path, s.name, s.n_bytes, s.mtime_ns] for s in everything]
+        folders = [s.path for s in everything if s.is_folder]
+        states = [[path, *self._state(path)] for path in [*folders, *self.shared_files()]]
+        return json.dumps(sorted(files) + sorted(states))
 
     def donors(self, series: str, inventory: InventoryRows) -> dict[str, float]:
         """Return the known CORs of sound scans of a series that are `select: no`."""
@@ -342,12 +378,13 @@ def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
         (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
         for entry in config.campaign.scans
     ]
-    folders = {os.path.dirname(pattern) for pattern, _ in entries}
+    folders = {os.path.dirname(pattern.rstrip("/")) for pattern, _ in entries}
     several = len(folders) > 1 or any(glob.has_magic(folder) for folder in folders)
     scans: dict[tuple[str, str], CampaignScan] = {}
     for pattern, prefix in entries:
-        for path in _expand(os.path.expanduser(pattern), directory):
-            name = prefix + os.path.splitext(os.path.basename(path))[0]
+        for found in _expand(os.path.expanduser(pattern), directory):
+            path = found.rstrip("/")  # a pattern that ends in / finds folders only
+            name = prefix + _stem(path, directory)
             if (path, name) not in scans:
                 folder = os.path.dirname(path) if several else None
                 scans[path, name] = _scan(path, name, folder, config, directory)
@@ -365,12 +402,7 @@ def _scan(
     path: str, name: str, folder: str | None, config: Config, directory: Path
 ) -> CampaignScan:
     series, index = split_name(name, config.inventory.series_pattern)
-    n_bytes, mtime_ns = None, None
-    try:
-        found = os.stat(directory / path)
-        n_bytes, mtime_ns = found.st_size, found.st_mtime_ns
-    except OSError:
-        pass  # the inventory says why
+    n_bytes, mtime_ns, is_folder = _stat(directory / path)
     return CampaignScan(
         name=name,
         path=path,
@@ -379,8 +411,25 @@ def _scan(
         index=index,
         n_bytes=n_bytes,
         mtime_ns=mtime_ns,
+        is_folder=is_folder,
         refused=_refusal(name, path),
     )
+
+
+def _stem(path: str, directory: Path) -> str:
+    """Return the name of a scan; an ending that only a folder has belongs to its name."""
+    stem, ending = os.path.splitext(os.path.basename(path))
+    is_folder = os.path.isdir(directory / path)
+    return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
+
+
+def _stat(path: str | os.PathLike[str]) -> tuple[int | None, int | None, bool]:
+    """Return size, time and whether it is a folder; None where there is nothing."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None, None, False  # the inventory says why
+    return found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode)
 
 
 def _refusal(name: str, path: str) -> str:

@@ -48,8 +48,8 @@ class CampaignBlock(Block):
 
     scans: list[str | ScanGlob] = Field(
         min_length=1,
-        description="Files or patterns, or `{glob: day1/*.h5, prefix: day1_}`; relative to the "
-        "campaign folder. Required.",
+        description="Files, folders of TIFF files (tiff/*/), or patterns, or `{glob: day1/*.h5, "
+        "prefix: day1_}`; relative to the campaign folder. Required.",
     )
     table: str | None = Field(
         None, description="The campaign table; null: scans.tsv if it is there."
@@ -79,6 +79,31 @@ class StorageBlock(Block):
     )
     scratch: str | None = Field(
         None, description="Folder for large temporary files; null: the system's."
+    )
+
+
+class InputBlock(Block):
+    """What raw files do not say, or say wrongly."""
+
+    entry: str | None = Field(
+        None,
+        min_length=1,
+        description="NXtomo entry to read (its path) where a file has several; null: the only one.",
+    )
+    angles: str | None = Field(
+        None,
+        min_length=1,
+        description="Text or CSV file with the angle of each projection (degrees); null: the "
+        "scan's own.",
+    )
+    pixel_size_um: float | None = Field(
+        None, gt=0, description="Pixel size in the sample (micrometres); null: the file's."
+    )
+    energy_kev: float | None = Field(
+        None, gt=0, description="Photon energy (keV); null: the file's."
+    )
+    distance_mm: float | None = Field(
+        None, gt=0, description="Sample to detector (mm); null: the file's."
     )
 
 
@@ -194,13 +219,14 @@ class StripesBlock(Block):
 class PreprocessBlock(Block):
     """Corrections, the same for the try sweep and the volume, in the order of the keys."""
 
-    flats: str | None = Field(
+    flats: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
-        description="DXchange file with the flats; null: each scan's own; none: there are none.",
+        description="Where the flats are: another scan, a TIFF file or a folder of TIFF files; a "
+        "list: taken at even distances, the first before the scan, the last after it; null: each "
+        "scan's own; none: there are none.",
     )
-    darks: str | None = Field(
-        None,
-        description="DXchange file with the darks; null: each scan's own; none: there are none.",
+    darks: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="Where the darks are: like flats."
     )
     flat_method: Literal["mean", "median", "interpolate"] = Field(
         "mean",
@@ -413,6 +439,7 @@ class Config(Block):
     """The whole configuration; only `campaign.scans` is required."""
 
     campaign: CampaignBlock
+    input: InputBlock = InputBlock()
     storage: StorageBlock = StorageBlock()
     inventory: InventoryBlock = InventoryBlock()
     preprocess: PreprocessBlock = PreprocessBlock()

@@ -27,11 +27,20 @@ class SeriesSummary:
     shapes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class FormatSummary:
+    """Scans that were recorded in one way."""
+
+    scans: tuple[str, ...]
+    found: str
+
+
 @dataclass
 class Findings:
     """What `check` found; a run can start if there are no errors."""
 
     series: list[SeriesSummary] = field(default_factory=list)
+    formats: list[FormatSummary] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -124,10 +133,12 @@ def examine(campaign: Campaign) -> Findings:
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = foresee_inventory(campaign, Path(folder))
     _summarise(campaign, rows, findings)
-    for name in ("flats", "darks"):
-        shared = getattr(campaign.config.preprocess, name)
-        if shared not in (None, "none") and not (campaign.directory / shared).is_file():
-            findings.errors.append(f"preprocess.{name}: {shared}: no such file")
+    _group_formats(rows, findings)
+    findings.errors += [
+        f"{path}: no such file; preprocess.flats, preprocess.darks or input.angles names it"
+        for path in campaign.shared_files()
+        if not (campaign.directory / path).exists()
+    ]
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
     _check_disk(campaign, rows, findings)
@@ -161,6 +172,18 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 findings.warnings.append(f"{scan}: skipped: {rows[scan]['reason']}")
             if rows[scan].get("warnings"):
                 findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")
+
+
+def _group_formats(rows: InventoryRows, findings: Findings) -> None:
+    """Say once what was found where for all scans recorded in the same way."""
+    groups: dict[str, list[str]] = {}
+    for scan, row in rows.items():
+        if row.get("found"):
+            groups.setdefault(row["found"], []).append(scan)
+    findings.formats = [
+        FormatSummary(tuple(scans), found)
+        for found, scans in sorted(groups.items(), key=lambda item: -len(item[1]))
+    ]
 
 
 def _check_disk(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:

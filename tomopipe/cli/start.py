@@ -13,6 +13,8 @@ from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.paths import workflow_folder
 from tomopipe.start import Findings, examine, write_campaign, write_slurm_profile
 
+_MOST_FORMATS = 10  # shown
+
 
 def init(
     directory: Directory = Path("."),
@@ -85,6 +87,14 @@ def _show(findings: Findings) -> None:
             ", ".join(series.shapes),
         )
     console.print(table)
+    for group in findings.formats[:_MOST_FORMATS]:
+        names = ", ".join(group.scans[:3]) + (", ..." if len(group.scans) > 3 else "")
+        format_, *parts = group.found.split("; ")
+        console.print(f"{format_}: {len(group.scans)} scans ({names})", markup=False)
+        for part in parts:
+            console.print(f"  {part}", markup=False, highlight=False)
+    if (more := len(findings.formats) - _MOST_FORMATS) > 0:
+        console.print(f"{more} more ways of recording: column found of inventory.tsv")
     for line in findings.notes:
         console.print(line, markup=False, highlight=False)
     for line in findings.warnings:

@@ -64,6 +64,7 @@ def _read_layout(file: "h5py.File", path: Path) -> Layout:
     return Layout(
         format="DXchange",
         projections=Frames(pixels, np.arange(len(data))),
+        place=DATA,
         theta_deg=theta_deg,
         theta_place=THETA,
         pixel_size_um=read_pixel_size_um(file),

@@ -30,6 +30,7 @@ __all__ = [
     "Known",
     "Metadata",
     "Scan",
+    "Sources",
     "StillWrittenError",
     "incomplete",
     "open_scan",
@@ -240,7 +241,7 @@ def _examine(path: Path, flats: Sources, darks: Sources, known: Known, stack: Ex
 
 
 def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
-    reader = _open(path, known.entry, stack)
+    reader = _open(path, known, stack)
     layout = _corrected(reader.layout(), known)
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
@@ -279,17 +280,17 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
     return _Parts(metadata, layout.projections, flat, dark)
 
 
-def _open(path: Path, entry: str | None, stack: ExitStack) -> Reader:
+def _open(path: Path, known: Known, stack: ExitStack) -> Reader:
     """Recognise the format from the content."""
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.io.tiff_scan import TiffReader
 
-        return TiffReader(path)
+        return TiffReader(path, known.angles)
     file = stack.enter_context(open_hdf5(path))
     if "exchange" not in file:
         names = nxtomo.find_entries(file)
         if names:
-            return nxtomo.NxtomoReader(file, path, nxtomo.choose_entry(names, entry, path))
+            return nxtomo.NxtomoReader(file, path, nxtomo.choose_entry(names, known.entry, path))
     return dxchange.DxchangeReader(file, path)
 
 
@@ -306,7 +307,7 @@ def _corrected(layout: Layout, known: Known) -> Layout:
         for name in ("pixel_size_um", "energy_kev", "distance_mm")
         if (value := getattr(known, name)) is not None
     }
-    if known.angles is not None:
+    if known.angles is not None and layout.format != "TIFF":
         changes["theta_deg"] = read_angles(known.angles)
         changes["theta_place"] = known.angles
         changes["warnings"] = tuple(text for text in layout.warnings if text != NO_THETA)
@@ -349,7 +350,7 @@ def _reference_in(path: Path, kind: Kind, stack: ExitStack) -> Reference:
         from tomopipe.io.tiff_scan import all_frames
 
         return all_frames(path)
-    return _open(path, None, stack).reference(kind)
+    return _open(path, Known(), stack).reference(kind)
 
 
 def _only_written(frames: Frames) -> Frames:
@@ -370,7 +371,7 @@ def _describe(
     if layout.theta_deg is not None:
         finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
         angles = f"{layout.theta_place}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
-    parts = [layout.format, f"projections {layout.projections.pixels.name}", f"angles {angles}"]
+    parts = [layout.format, f"projections {layout.place}", f"angles {angles}"]
     for kind, (references, place) in (("flats", flats), ("darks", darks)):
         if references is None:
             parts.append(f"{kind} {place}")
@@ -378,14 +379,12 @@ def _describe(
         n_sets = len(np.unique(references.positions)) if kind == "flats" else 1
         sets = f" in {n_sets} sets" if n_sets > 1 else ""
         parts.append(f"{kind} {place}, {len(references.positions)} frames{sets}")
-    for name, found, unit in (
+    numbers = [
         ("pixel size", layout.pixel_size_um, "um"),
         ("energy", layout.energy_kev, "keV"),
         ("distance", layout.distance_mm, "mm"),
-    ):
-        parts.append(
-            f"{name} not found"
-            if found is None
-            else f"{name} {found.value:.4g} {unit}, {found.place}"
-        )
+    ]
+    parts += [f"{name} {n.value:.4g} {unit}, {n.place}" for name, n, unit in numbers if n]
+    if missing := [name for name, found, _ in numbers if found is None]:
+        parts.append(f"not found: {', '.join(missing)}")
     return "; ".join(parts)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 Path = str | os.PathLike[str]
 IMAGES = (".tif", ".tiff")
 LISTS = (".txt", ".csv", ".dat", ".tsv")
+REFERENCES = ("flats", "darks")
 _DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
 
 
@@ -34,6 +35,27 @@ def folder_digest(path: Path) -> str:
         line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def companions(path: str, directory: Path = ".") -> list[str]:
+    """List what belongs to a scan in one TIFF file and lies beside it.
+
+    Parameters
+    ----------
+    path : str
+        The scan, relative to `directory`, or absolute.
+
+    Returns
+    -------
+    list of str
+        Of `scan.tif` the list of angles `scan.txt` (`.csv`, ...) and the folders `scan_flats` and
+        `scan_darks`, as far as there are any.
+    """
+    stem, ending = os.path.splitext(path)
+    if ending.lower() not in IMAGES:
+        return []
+    beside = [*(stem + ending for ending in LISTS), *(f"{stem}_{kind}" for kind in REFERENCES)]
+    return [one for one in beside if os.path.exists(os.path.join(directory, one))]
 
 
 def _files(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.stat_result]]:

@@ -25,6 +25,8 @@ class Layout:
         DXchange, NXtomo or TIFF.
     projections : Frames
         The projections, those marked as invalid left out.
+    place : str
+        Where they stand, the same for scans recorded in the same way.
     theta_deg : ndarray of float64 or None
         Angles as found, in degrees: any number of them, finite or not. None: there are none.
     theta_place : str
@@ -39,6 +41,7 @@ class Layout:
 
     format: str
     projections: Frames
+    place: str
     theta_deg: NDArray[np.float64] | None
     theta_place: str
     pixel_size_um: Found | None = None

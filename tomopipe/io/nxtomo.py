@@ -56,14 +56,14 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> str:
     ScanError
         If there are several and none, or another, was asked for.
     """
-    if entry is not None:
-        wanted = "/" + entry.strip("/")
-        if wanted not in names:
-            raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
-        return wanted
-    if len(names) > 1:
+    if len(names) == 1:
+        return names[0]
+    if entry is None:
         raise ScanError(f"{path}: {len(names)} NXtomo entries; {_list(names)}: set input.entry")
-    return names[0]
+    wanted = "/" + entry.strip("/")
+    if wanted not in names:
+        raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
+    return wanted
 
 
 class NxtomoReader:
@@ -103,6 +103,7 @@ class NxtomoReader:
         return Layout(
             format="NXtomo",
             projections=Frames(stack.pixels, index),
+            place=stack.place_of(PROJECTION),
             theta_deg=theta_deg,
             theta_place=place,
             pixel_size_um=_number(
@@ -129,8 +130,9 @@ class NxtomoReader:
                 f"{how_to_name(kind)}"
             )
         taken = np.cumsum(stack.keys == PROJECTION)[index]
-        place = f"{stack.name} ({stack.key_name.rpartition('/')[2]} {KEYS[kind]})"
-        return Reference(Frames(stack.pixels, index), place, taken.astype(float))
+        return Reference(
+            Frames(stack.pixels, index), stack.place_of(KEYS[kind]), taken.astype(float)
+        )
 
 
 class _Stack:
@@ -169,6 +171,10 @@ class _Stack:
         self._place = self._placed(len(data))
         kept = np.arange(len(data)) if self._place is None else self._place
         self.keys: NDArray[np.int64] = planned[kept].astype(np.int64)
+
+    def place_of(self, key: int) -> str:
+        """Say where the frames of a kind are."""
+        return f"{self.name} ({self.key_name.rpartition('/')[2]} {key})"
 
     def of(self, nx_class: str) -> list["h5py.Group"]:
         """List the groups of a NeXus class."""

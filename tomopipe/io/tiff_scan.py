@@ -2,8 +2,8 @@
 
 A folder `scan/` holds the projections, one file each, in the order of the numbers in their names;
 or they lie in its only other subfolder. Its subfolders `flats` and `darks`, if there are any, are
-those of this scan; `angles.txt` (`.csv`), or the only text file, is its list of angles. Next to a
-file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the list `scan.txt`, `.csv`.
+those of this scan; `angles.txt` (`.csv`), or the only text file, is its list of angles. Beside a
+file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the list `scan.txt` (`.csv`).
 """
 
 import os
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.io.angles import place_frames, read_angles
-from tomopipe.io.files import IMAGES, LISTS
+from tomopipe.io.files import IMAGES, LISTS, REFERENCES
 from tomopipe.io.hdf5 import check_file, one_line
 from tomopipe.io.layout import (
     NO_THETA,
@@ -33,7 +33,6 @@ from tomopipe.io.layout import (
 )
 from tomopipe.io.pixels import Frames, Span
 
-_FOLDERS = {"flats": ("flats", "flat", "white", "ref"), "darks": ("darks", "dark")}
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
 
@@ -45,6 +44,8 @@ class TiffReader:
     ----------
     path : path-like
         A folder, or a file of several pages.
+    angles : path-like or None
+        The list of angles; None: the one beside the images.
 
     Raises
     ------
@@ -52,14 +53,15 @@ class TiffReader:
         If there are no images, or they cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, angles: Path | None = None) -> None:
         self._path = FilePath(path)
+        self._angles = None if angles is None else FilePath(angles)
         self._stack = _open_stack(self._path)
 
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""
         n_frames = self._stack.shape[0]
-        source = self._list_of_angles()
+        source = self._angles or self._list_of_angles()
         theta_deg = None if source is None else read_angles(source)
         warnings: tuple[str, ...] = () if source else (NO_THETA,)
         ids = self._stack.numbers
@@ -73,21 +75,19 @@ class TiffReader:
             format="TIFF",
             projections=Frames(self._stack, np.arange(n_frames)),
             theta_deg=theta_deg,
-            theta_place="" if source is None else source.name,
+            place=self._stack.place,
+            theta_place="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             warnings=warnings,
         )
 
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks that lie beside the projections."""
-        folder, prefix = self._path, ""
-        if not folder.is_dir():
-            folder, prefix = self._path.parent, f"{self._path.stem}_"
-        for name in _FOLDERS[kind]:
-            for place in _named(folder, prefix + name):
-                if place.is_dir() or place.suffix.lower() in IMAGES:
-                    return all_frames(place)
+        stem = self._path.with_suffix("")
+        place = self._path / kind if self._path.is_dir() else stem.parent / f"{stem.name}_{kind}"
+        if place.is_dir():
+            return all_frames(place)
         raise ScanError(
-            f"{self._path}: no folder {prefix}{kind} beside the projections; {how_to_name(kind)}"
+            f"{self._path}: no folder {place.name} beside the projections; {how_to_name(kind)}"
         )
 
     def _list_of_angles(self) -> FilePath | None:
@@ -114,8 +114,7 @@ def all_frames(path: Path) -> Reference:
         If there are no images, or they cannot be used.
     """
     stack = _open_stack(FilePath(path))
-    place = os.path.basename(os.fspath(path).rstrip("/"))
-    return without_position(Frames(stack, np.arange(stack.shape[0])), place)
+    return without_position(Frames(stack, np.arange(stack.shape[0])), stack.place)
 
 
 def tiff_files(folder: Path) -> list[FilePath]:
@@ -133,14 +132,6 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
-def _named(folder: FilePath, name: str) -> list[FilePath]:
-    """List what has a name, apart from case and ending."""
-    try:
-        return sorted(p for p in folder.iterdir() if p.stem.lower() == name.lower())
-    except OSError:
-        return []
-
-
 def _open_stack(path: FilePath) -> "_Files | _Pages":
     """Open the images of a folder or file."""
     if not path.is_dir():
@@ -149,16 +140,15 @@ def _open_stack(path: FilePath) -> "_Files | _Pages":
     files = tiff_files(path)
     if files:
         return _Files(files)
-    others = {name for names in _FOLDERS.values() for name in names}
     below = [
         folder
         for folder in sorted(p for p in path.iterdir() if p.is_dir())
-        if folder.name.lower() not in others and tiff_files(folder)
+        if folder.name not in REFERENCES and tiff_files(folder)
     ]
     if len(below) != 1:
         names = ", ".join(folder.name for folder in below[:4]) or "no subfolder either"
         raise ScanError(f"{path}: a folder without TIFF files ({names} with any)")
-    return _Files(tiff_files(below[0]))
+    return _Files(tiff_files(below[0]), f"{below[0].name}/")
 
 
 @contextmanager
@@ -203,8 +193,8 @@ class _Images:
 class _Files(_Images):
     """Images in a file each; read whole, as one file is one request to a file server."""
 
-    def __init__(self, files: list[FilePath]) -> None:
-        self._files = files
+    def __init__(self, files: list[FilePath], place: str = "images") -> None:
+        self._files, self.place = files, place
         self.name = str(files[0].parent)
         with _reading(files[0]), tifffile.TiffFile(files[0]) as first:
             page = first.pages.first
@@ -247,6 +237,7 @@ class _Files(_Images):
 class _Pages(_Images):
     """The pages of one file."""
 
+    place = "pages"
     numbers = None
 
     def __init__(self, path: FilePath) -> None:

@@ -12,7 +12,7 @@ from tomopipe.errors import ScanError
 from tomopipe.geometry import StackGeometry, bin_cor
 from tomopipe.io.chunks import DECODE_BYTES
 from tomopipe.io.encoding import DTYPES, Encoding, encoding_of, robust_range
-from tomopipe.io.exchange import Scan
+from tomopipe.io.exchange import Scan, Sources
 from tomopipe.io.volume import COMPRESSIONS, FORMATS
 from tomopipe.io.volume_zarr import check_zarr
 from tomopipe.recon.angles import is_full_turn
@@ -46,8 +46,8 @@ class Options:
     unit: str
     pixel_size_um: float | None
     device: str
-    flats: str | None
-    darks: str | None
+    flats: Sources
+    darks: Sources
     minus_log: bool
     partial: bool
 

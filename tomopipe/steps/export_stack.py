@@ -6,7 +6,7 @@ an odd last column is dropped: see `tomopipe.geometry.StackGeometry`.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError
 from tomopipe.geometry import StackGeometry
 from tomopipe.io.atomic import remove_stale, whole, write_json
-from tomopipe.io.exchange import Scan, open_scan
+from tomopipe.io.exchange import Scan, Sources, open_scan
 from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack
 from tomopipe.prep.normalise import normalise
 
@@ -36,8 +36,9 @@ def export_stack(
     stack_path: str | os.PathLike[str],
     meta_path: str | os.PathLike[str],
     *,
-    flats: str | None = None,
-    darks: str | None = None,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
     minus_log: bool = True,
     binning: int | Literal["auto"] = "auto",
     max_stack_gb: float = 4.0,
@@ -53,12 +54,12 @@ def export_stack(
     Parameters
     ----------
     raw : path-like
-        DXchange HDF5 file of the scan.
+        The scan, of any format.
     stack_path : path-like
         `.mrcs` file to write: mode 2 (float32), image stack, (n_images, n_rows, n_cols), -ln(T).
     meta_path : path-like
         JSON file to write: angles, shapes, binning, pixel size, energy, warnings.
-    flats, darks : str, optional
+    flats, darks, known
         As for `tomopipe.io.exchange.open_scan`.
     minus_log : bool
         Take -ln of the transmission; False leaves what the flats and darks make of the data.
@@ -91,7 +92,7 @@ def export_stack(
     raw = Path(raw)
     for leftover in remove_stale(stack_path):
         log.info("removed %s, left by a killed job", leftover.name)
-    with open_scan(raw, flats=flats, darks=darks, partial=partial) as scan:
+    with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
         warnings = ["theta is missing: 0 to 180 degrees assumed"] if scan.theta_missing else []
         first, past = _row_range(raw, rows, scan.n_rows)
         frames = choose_tilts(scan.theta_rad, max_tilts)

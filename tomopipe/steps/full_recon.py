@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.io.atomic import remove_stale
-from tomopipe.io.exchange import open_scan
+from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.volume import new_volume
 from tomopipe.recon.array import array_module
 from tomopipe.recon.cuda_card import claimed_card
@@ -56,8 +56,9 @@ def full_recon(
     unit: str = "per_pixel",
     pixel_size_um: float | None = None,
     device: str = "auto",
-    flats: str | None = None,
-    darks: str | None = None,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
     minus_log: bool = True,
     partial: bool = False,
     threads: int | None = None,
@@ -73,7 +74,7 @@ def full_recon(
     Parameters
     ----------
     raw : path-like
-        DXchange HDF5 file.
+        The scan, of any format.
     volume : path-like
         HDF5 file, OME-Zarr folder, or folder of a TIFF series (recon_00000.tiff, numbered by
         detector row, with binning by binned row).
@@ -105,7 +106,7 @@ def full_recon(
         Attenuation per unbinned pixel, or per cm.
     pixel_size_um : float, optional
         Unbinned pixel size in micrometres; None: the file's.
-    flats, darks, partial
+    flats, darks, known, partial
         As for `tomopipe.io.exchange.open_scan`.
     minus_log : bool
         Take -log of the transmission.
@@ -144,7 +145,9 @@ def full_recon(
     cor = {"cor_px": options.cor_px, "source": cor_source(cor_json, name)}
     notes = {"raw": os.path.abspath(raw), "scan": name, "cor": cor}
     with ExitStack() as stack:
-        opened = stack.enter_context(open_scan(raw, flats=flats, darks=darks, partial=partial))
+        opened = stack.enter_context(
+            open_scan(raw, flats=flats, darks=darks, known=known, partial=partial)
+        )
         opened.threads = thread_count(threads)
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
         xp = array_module(device)
@@ -160,7 +163,7 @@ def full_recon(
             )
         )
         notes |= {
-            "parameters": asdict(options) | {"revision": REVISION},
+            "parameters": asdict(options) | {"revision": REVISION, "known": dict(known or {})},
             "geometry": geometry(work),
             "versions": versions(work),
         }

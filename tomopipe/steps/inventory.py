@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import Metadata, StillWrittenError, incomplete, read_metadata
+from tomopipe.io.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
+from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import one_line
 from tomopipe.io.tables import write_tsv
 from tomopipe.series import reference_size
 
-REVISION = 1  # bump when results change
+REVISION = 2  # bump when results change
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
-    "warnings",
+    "warnings", "found",
 )  # fmt: skip
 STILL_WRITTEN = "still written"
 
@@ -44,6 +45,7 @@ class _Look:
     meant_bytes: int = 0
     span_deg: float = 0.0
     warnings: tuple[str, ...] = ()
+    found: str = ""
 
 
 def inventory(
@@ -52,8 +54,9 @@ def inventory(
     *,
     series_pattern: str,
     min_fraction: float,
-    flats: str | None = None,
-    darks: str | None = None,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Write one row per file: series, index, shape, and whether the scan is sound.
 
@@ -69,12 +72,12 @@ def inventory(
         refused when the campaign was read, or "".
     output : path-like
         The table to write, columns `COLUMNS`, in order of series, index, name; `bytes` is frames x
-        rows x columns x item size.
+        rows x columns x item size, `found` what was found where.
     series_pattern : str
         Already applied in `entries`; here so that the options of the step are those of the config.
     min_fraction : float
         Smallest size kept, as a fraction of the reference size of the series.
-    flats, darks : str or None
+    flats, darks, known
         As in `tomopipe.io.exchange.read_metadata`.
 
     Returns
@@ -83,7 +86,7 @@ def inventory(
         The rows; `keep` is a bool, shape and size are int or None.
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
-    looks = _look_at_all(paths, flats, darks)
+    looks = _look_at_all(paths, lambda path: _look(path, flats, darks, known))
     members: dict[str, list[_Look]] = {}
     for entry in entries:
         if not entry["reason"]:
@@ -107,15 +110,15 @@ def inventory(
     return rows
 
 
-def _look_at_all(paths: Sequence[str], flats: str | None, darks: str | None) -> dict[str, _Look]:
+def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[str, _Look]:
     """Look at each file; those that are changing meanwhile are still written, whatever is seen."""
     first_s = time.monotonic()
-    before = {path: _state(path) for path in paths if _is_recent(path)}
+    # size and time: data written in place into reserved space do not grow the file
+    before = {path: file_state(path) for path in paths if _is_recent(path)}
     looks: dict[str, _Look] = {}
     reported_s = first_s
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda path: _look(path, flats, darks), paths)
-        for path, look in zip(paths, found, strict=True):
+        for path, look in zip(paths, pool.map(look_at, paths), strict=True):
             looks[path] = look
             if time.monotonic() - reported_s > _REPORT_EVERY_S:
                 reported_s = time.monotonic()
@@ -124,30 +127,21 @@ def _look_at_all(paths: Sequence[str], flats: str | None, darks: str | None) -> 
         # One pause for all of them, and only what is left of it.
         time.sleep(max(0.0, first_s + _BETWEEN_LOOKS_S - time.monotonic()))
     for path, state in before.items():
-        if _state(path) != state:
+        if file_state(path) != state:
             looks[path] = _Look(STILL_WRITTEN)
     return looks
 
 
 def _is_recent(path: str) -> bool:
     """Tell whether a file was modified less than a minute ago, or in the future of this clock."""
-    state = _state(path)
+    state = file_state(path)
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
 
-def _state(path: str) -> tuple[int, int] | None:
-    """Return size and time: data written in place into reserved space do not grow the file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-def _look(path: str, flats: str | None, darks: str | None) -> _Look:
+def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | None) -> _Look:
     """Judge a file on its own; whatever it does to the reader is its reason."""
     try:
-        metadata = read_metadata(path, flats=flats, darks=darks)
+        metadata = read_metadata(path, flats=flats, darks=darks, known=known)
         return _Look(
             reason=incomplete(metadata),
             shape=(metadata.n_angles, metadata.n_rows, metadata.n_cols),
@@ -155,6 +149,7 @@ def _look(path: str, flats: str | None, darks: str | None) -> _Look:
             meant_bytes=_meant_bytes(metadata),
             span_deg=_span_deg(metadata.theta_deg),
             warnings=metadata.warnings,
+            found=metadata.found,
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
@@ -213,4 +208,5 @@ def _row(
         "keep": not reason,
         "reason": reason,
         "warnings": "; ".join(look.warnings),
+        "found": look.found,
     }

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tomopipe.errors import ScanError
 from tomopipe.geometry import axis_voxel, bin_cor
 from tomopipe.io import tiff
 from tomopipe.io.atomic import remove_stale, write_json
-from tomopipe.io.exchange import open_scan
+from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.rows import Rows, failed_rows, write_rows
 from tomopipe.prep.collect import collect_rows, row_numbers
 from tomopipe.recon.array import array_module, to_numpy
@@ -84,8 +84,9 @@ def try_recon(
     row: float | int | Sequence[float | int] = 0.5,
     max_size_px: int = 1024,
     format: str = "stack",
-    flats: str | None = None,
-    darks: str | None = None,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
     minus_log: bool = True,
     partial: bool = False,
     filter: str = "ramp",
@@ -102,7 +103,7 @@ def try_recon(
     Parameters
     ----------
     raw : path-like
-        DXchange HDF5 file; read once.
+        The scan, of any format; read once.
     try_tif : path-like
         Stack of slices in the order of COR: at most `max_size_px` wide, uint16, one grey window
         for the whole sweep, each page labelled.
@@ -122,7 +123,7 @@ def try_recon(
         Wider slices are reconstructed from a sinogram averaged over blocks of columns.
     format : {"stack", "tiff"}
         "tiff" writes full-size float32 slices with TomoGUI's names beside `try_json` as well.
-    flats, darks, partial
+    flats, darks, known, partial
         As for `tomopipe.io.exchange.open_scan`.
     minus_log : bool
         Take -log of the transmission.
@@ -147,7 +148,7 @@ def try_recon(
         remove_stale(path)
     tiff.remove_try_slices(Path(try_json).parent, foreign=format == "tiff")
     try:
-        with open_scan(raw, flats=flats, darks=darks, partial=partial) as scan:
+        with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
             asked = row_numbers(row, scan.n_rows)
             rows = collect_rows(scan, asked, minus_log=minus_log)
             pixel_size_um = scan.pixel_size_um

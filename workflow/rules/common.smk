@@ -172,6 +172,5 @@ def shape_of(wildcards):
 
 
 def flats_and_darks(wildcards=None):
-    """Files with flats and darks that all scans share."""
-    named = {CAMPAIGN.config.preprocess.flats, CAMPAIGN.config.preprocess.darks}
-    return sorted(named - {None, "none"})
+    """Files with flats, darks or angles that all scans share."""
+    return CAMPAIGN.shared_files()
