@@ -11,7 +11,17 @@ from tomopipe.simulate.suite.case import (
     NULLS,
     SPLITS,
     Case,
+    case_name,
     make_case,
 )
 
-__all__ = ["CONDITIONS", "FAMILIES", "GRID_MISSES", "NULLS", "SPLITS", "Case", "make_case"]
+__all__ = [
+    "CONDITIONS",
+    "FAMILIES",
+    "GRID_MISSES",
+    "NULLS",
+    "SPLITS",
+    "Case",
+    "case_name",
+    "make_case",
+]

@@ -90,7 +90,7 @@ def make_case(
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}; got {split!r}")
     if condition is not None and condition not in (*CONDITIONS, *NULLS):
         raise ValueError(f"condition: expected one of CONDITIONS or NULLS; got {condition!r}")
-    name = f"{split} {condition or 'mixed'} {seed}" + (f" {n_cols}" if n_cols else "")
+    name = case_name(split, seed, condition, n_cols)
     for attempt in range(_MOST_DRAWS):
         stream = [SPLITS.index(split), seed, zlib.crc32((condition or "").encode()), attempt]
         rng = np.random.default_rng(stream)
@@ -101,6 +101,11 @@ def make_case(
         if case is not None:
             return case
     raise RuntimeError(f"{name}: no signal above the noise in {_MOST_DRAWS} draws")
+
+
+def case_name(split: str, seed: int, condition: str | None, n_cols: int | None) -> str:
+    """Return the name of what `make_case` makes of these arguments."""
+    return f"{split} {condition or 'mixed'} {seed}" + (f" {n_cols}" if n_cols else "")
 
 
 def _settings(

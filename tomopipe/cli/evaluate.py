@@ -1,0 +1,182 @@
+"""`tomopipe evaluate`: how good the COR finders are on scans of known COR."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tomopipe.cli.options import ConfigFile
+from tomopipe.errors import TomopipeError
+
+if TYPE_CHECKING:
+    from tomopipe.evaluate.suites import Item
+
+_QUICK = {"mixed": 12, "conditions": 1, "nulls": 9, "grid-misses": 6}
+_USUAL = {"mixed": 180, "conditions": 20, "nulls": 300, "grid-misses": 300}
+
+
+def evaluate(
+    campaign: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Campaign with CORs that are known; without one, simulated scans.",
+            show_default=False,
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    *,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="The known CORs: rot_cen.json or `Filename,COR`.",
+            show_default="those set by hand in the campaign table",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    suite: Annotated[
+        str, typer.Option(help="Simulated scans: mixed, conditions, nulls or grid-misses.")
+    ] = "mixed",
+    n: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Scans; of each condition in `conditions`.",
+            show_default="180, 20, 300, 300",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Number of the first scan.")] = 0,
+    split: Annotated[str, typer.Option(help="Objects: train, validation or test.")] = "test",
+    cols: Annotated[
+        int | None, typer.Option(min=64, help="Detector columns.", show_default="192 to 384")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A method, or `decision`: what predict_cor makes of all; repeat for more.",
+            show_default="all",
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option(help="Rows of the table: condition or family.")] = "condition",
+    folder: Annotated[
+        Path | None, typer.Option("--keep", help="Keep answers here, and go on from those.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="all cores")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few scans: a minute or two.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON.")] = False,
+) -> None:
+    """Measure the COR finders: accuracy, acceptance, trust in the confidence.
+
+    Shares come with Wilson intervals of 95 %. No estimate is a miss. Tables are
+    Markdown. With --keep a run that was stopped goes on where it was; the folder's
+    answers.jsonl has one line per scan and method.
+
+    Examples: `tomopipe evaluate --quick`,
+    `tomopipe evaluate --suite conditions --n 40 --keep eval --method decision`,
+    `tomopipe evaluate mycampaign --truth rot_cen.json`
+    """
+    from tomopipe.evaluate import run
+    from tomopipe.evaluate.summary import by_condition, by_family, summarise, to_plain
+    from tomopipe.evaluate.tables import markdown
+
+    kinds = {"condition": by_condition, "family": by_family}
+    _one_of("--by", by, kinds)
+    if campaign is None:
+        if truth is not None:
+            raise TomopipeError("--truth: expected a CAMPAIGN too; name its folder.")
+        items: Sequence[Item] = _simulated(suite, n, seed, split, cols, quick)
+        options, note = _defaults(), f"{suite}, {split}, seed {seed}"
+    else:
+        items, options, note = _campaign(campaign, config, truth)
+    with _bar() as tell:
+        answers = run.evaluate(
+            items,
+            _methods(method),
+            options,
+            folder=folder,
+            jobs=jobs or _cores(),
+            progress=tell,
+        )
+    summary = summarise(answers, kinds[by])
+    if as_json:
+        typer.echo(json.dumps(to_plain(summary), indent=1, sort_keys=True))
+    else:
+        typer.echo(f"{len(items)} scans ({note})\n\n{markdown(summary)}")
+
+
+def _simulated(
+    suite: str, n: int | None, seed: int, split: str, cols: int | None, quick: bool
+) -> Sequence[Item]:
+    from tomopipe.evaluate.suites import SUITES
+    from tomopipe.simulate.suite import SPLITS
+
+    _one_of("--suite", suite, SUITES)
+    _one_of("--split", split, SPLITS)
+    return SUITES[suite](split, seed, n or (_QUICK if quick else _USUAL)[suite], cols)
+
+
+def _campaign(
+    folder: Path, config: Path | None, truth: Path | None
+) -> tuple[Sequence[Item], dict[str, Any], str]:
+    from tomopipe.campaign import load_campaign
+    from tomopipe.evaluate.suites import labelled
+
+    campaign = load_campaign(folder, config)
+    items, missing = labelled(campaign, truth)
+    note = str(truth or campaign.table_path)
+    if missing:
+        note += f"; left out, not looked at by try_recon: {', '.join(missing)}"
+    return items, campaign.config.predict_cor.model_dump(), note
+
+
+def _defaults() -> dict[str, Any]:
+    """Return the block predict_cor of a configuration that says nothing."""
+    from tomopipe.config import PredictCorBlock
+
+    return PredictCorBlock().model_dump()
+
+
+def _methods(asked: Sequence[str] | None) -> list[str]:
+    from tomopipe.evaluate.answers import DECISION
+    from tomopipe.find import METHODS
+
+    known = (*METHODS, DECISION)
+    for name in asked or []:
+        _one_of("--method", name, known)
+    return list(dict.fromkeys(asked or known))
+
+
+def _one_of(option: str, value: str, known: Sequence[str] | dict[str, Any]) -> None:
+    if value not in known:
+        raise TomopipeError(f"{option}: expected one of {', '.join(known)}; got {value}.")
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far it is, on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), "{task.description}", MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("evaluate", total=None)
+        yield lambda done, total, name: bar.update(
+            task, completed=done, total=total, description=f"evaluate {name}"
+        )
