@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
+from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan, open_scan
 from tomopipe.prep.collect import collect_rows, opposed_pairs, row_numbers, spread_rows
@@ -96,7 +97,7 @@ def test_rows_and_pairs_are_the_true_line_integrals(tmp_path, chunks):
     )
     true = truth.projections()
     with open_scan(truth.path) as scan:
-        rows = collect_rows(scan, [4, 9], minus_log=True)
+        rows = collect_rows(scan, [4, 9], PreprocessBlock())
     assert rows.row_index.tolist()[:2] == [4, 9]
     assert len(rows.row_index) == 5
     np.testing.assert_allclose(
@@ -110,7 +111,7 @@ def test_rows_and_pairs_are_the_true_line_integrals(tmp_path, chunks):
 def test_transmission_when_there_is_no_log(tmp_path):
     truth = write_scan(tmp_path / "a.h5", n_rows=2, n_cols=32, n_angles=21, write_theta=False)
     with open_scan(truth.path) as scan:
-        rows = collect_rows(scan, [0], minus_log=False)
+        rows = collect_rows(scan, [0], PreprocessBlock(minus_log=False))
     np.testing.assert_allclose(rows.sinograms[0], np.exp(-truth.projections()[:, 0]), atol=1e-4)
     assert (rows.theta_missing, rows.minus_log) == (True, False)
 
@@ -125,7 +126,7 @@ def test_whole_frame_chunks_are_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Scan, "read_rows", None)
     monkeypatch.setattr("tomopipe.prep.collect._READ_BYTES", 7 * 12 * 32 * 4)
     with open_scan(truth.path) as scan:
-        rows = collect_rows(scan, [4], minus_log=True)
+        rows = collect_rows(scan, [4], PreprocessBlock())
     assert seen == list(range(31))
     np.testing.assert_allclose(rows.sinograms[0], truth.projections()[:, 4], atol=1e-4)
     np.testing.assert_allclose(rows.pairs[0, 1], truth.projections()[30], atol=1e-4)
@@ -134,7 +135,7 @@ def test_whole_frame_chunks_are_read_once(tmp_path, monkeypatch):
 def test_tall_projections_are_averaged_over_blocks_of_rows(tmp_path):
     truth = write_scan(tmp_path / "a.h5", n_rows=515, n_cols=24, n_angles=3)
     with open_scan(truth.path) as scan:
-        pairs = collect_rows(scan, [200], minus_log=True).pairs
+        pairs = collect_rows(scan, [200], PreprocessBlock()).pairs
     true = truth.projections()
     assert pairs.shape == (1, 2, 172, 24)
     np.testing.assert_allclose(pairs[0, 0, 100], true[0, 300:303].mean(axis=0), atol=1e-4)
@@ -170,7 +171,7 @@ def test_data_never_written_are_refused(tmp_path, change, message):
     truth = write_scan(tmp_path / "a.h5", n_rows=4, n_cols=32, n_angles=41)
     _overwrite(truth.path, change)
     with open_scan(truth.path) as scan, pytest.raises(ScanError, match=message):
-        collect_rows(scan, [2], minus_log=True)
+        collect_rows(scan, [2], PreprocessBlock())
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,6 @@ def test_a_frame_dropped_and_pure_noise_are_data(tmp_path, change):
     truth = write_scan(tmp_path / "a.h5", n_rows=4, n_cols=32, n_angles=41)
     _overwrite(truth.path, change)
     with open_scan(truth.path) as scan:
-        rows = collect_rows(scan, [2], minus_log=True)
+        rows = collect_rows(scan, [2], PreprocessBlock())
     assert np.isfinite(rows.sinograms).all()
     assert np.isfinite(rows.pairs).all()

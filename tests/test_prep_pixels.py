@@ -5,7 +5,7 @@ import pytest
 from algotom.prep.removal import remove_zinger
 from scipy.ndimage import median_filter
 
-from tomopipe.prep.medians import median_of_square
+from tomopipe.prep.compiled import median_of_square
 from tomopipe.prep.pixels import find_bad_pixels, plan_repair, remove_zingers
 
 SHAPE = (24, 40)

@@ -6,7 +6,7 @@ import pywt
 from algotom.prep import removal
 
 from tomopipe.prep import stripes, wavelets
-from tomopipe.prep.medians import running_median
+from tomopipe.prep.compiled import running_median
 
 N_ANGLES, N_COLS = 301, 512
 

@@ -23,6 +23,8 @@ from pydantic import (
 from tomopipe.errors import TomopipeError
 
 METHODS = ("pairs", "wedge", "mass", "slices")
+CHECKPOINT_METHODS = ("dinov2",)
+"""Finders that need a file that the user has."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
@@ -183,7 +185,7 @@ class PhaseBlock(Block):
         1000, gt=0, description="delta / beta of the material: larger smooths more."
     )
     distance_mm: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Sample to detector (mm); needed where phase retrieval is on."
+        None, description="Sample to detector (mm); null: the file's."
     )
     energy_kev: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Photon energy (keV); null: the file's."
@@ -191,12 +193,6 @@ class PhaseBlock(Block):
     pixel_size_um: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Pixel size in the sample (micrometres); null: the file's."
     )
-
-    @model_validator(mode="after")
-    def _with_a_distance(self) -> "PhaseBlock":
-        if self.method != "none" and self.distance_mm is None:
-            raise ValueError("method: " + self.method + " needs distance_mm")
-        return self
 
 
 class StripesBlock(Block):
@@ -231,13 +227,13 @@ class PreprocessBlock(Block):
     flat_method: Literal["mean", "median", "interpolate"] = Field(
         "mean",
         description="Of all flats the mean or the median; interpolate: between the means of "
-        "`flat_sets`, frame by frame.",
+        "sets of flats, projection by projection.",
     )
     flat_sets: int = Field(
         2,
         ge=2,
-        description="interpolate: the flats are so many equal sets in the order of the file, "
-        "evenly spread from before the first to after the last projection.",
+        description="interpolate, of files that do not tell when flats were taken: so many equal "
+        "sets in the order of the file, evenly spread from before the scan to after it.",
     )
     bad_pixels: BadPixelsBlock = Field(
         BadPixelsBlock(), description="Hot and dead pixels, interpolated along their row."
@@ -312,12 +308,26 @@ class TryReconBlock(Block):
 class PredictCorBlock(Block):
     """The prediction of the COR."""
 
-    methods: list[Literal[METHODS]] = Field(  # type: ignore[valid-type]
+    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = Field(  # type: ignore[valid-type]
         list(METHODS), min_length=1, description="Finders in order: the first confident one wins."
     )
     min_confidence: Fraction = Field(
         0.5, description="A prediction below this confidence is not accepted."
     )
+    dinov2_checkpoint: str | None = Field(
+        None,
+        min_length=1,
+        description="Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
+        "(docs/dinov2.md).",
+    )
+
+    @model_validator(mode="after")
+    def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":
+        if "dinov2" in self.methods and self.dinov2_checkpoint is None:
+            raise ValueError(
+                "the method dinov2 needs dinov2_checkpoint: the path of its classifier"
+            )
+        return self
 
 
 class FixCorBlock(Block):
@@ -347,8 +357,19 @@ class FullReconBlock(Block):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU where there is one."
     )
+    algorithm: Literal["fbp", "sirt", "cgls", "tv"] = Field(
+        "fbp",
+        description="Filtered back-projection; sirt, cgls and tv iterate: for tens of projections, "
+        "on the CPU, slow.",
+    )
+    iterations: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="null: what suits the algorithm (100, 15, 100)."
+    )
+    tv_strength: float = Field(
+        3e-3, gt=0, description="Weight of the total variation: more for noisier data."
+    )
     filter: Literal[FILTERS] = Field(  # type: ignore[valid-type]
-        "ramp", description="Filter of the back-projection."
+        "ramp", description="Filter of the back-projection (fbp)."
     )
     rows: Literal["all"] | RowRange = Field(
         "all", description="all, or [first, last], both included."

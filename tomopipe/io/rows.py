@@ -1,7 +1,7 @@
 """rows.h5: the few sinograms and opposed projections that COR finding and review look at."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from tomopipe.io.atomic import whole
 if TYPE_CHECKING:
     import h5py
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, 2)  # 1 had no plain sinograms
 _ARRAYS = {
     "sinograms": (np.float32, 3),
     "row_index": (np.int64, 1),
@@ -31,7 +32,7 @@ class Rows:
     Attributes
     ----------
     sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols)
-        The try row first, then a few more spread over the height.
+        The try row first, then a few more spread over the height; as the volume is made of them.
     row_index : ndarray of int, shape (n_kept,)
         Detector rows of `sinograms`, 0-based.
     theta_rad : ndarray of float64, shape (n_angles,)
@@ -48,6 +49,9 @@ class Rows:
         Values are attenuation line integrals, not transmission.
     failed : str
         Why there is nothing here, or "". The arrays are empty when failed.
+    plain_sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols), or None
+        `sinograms` with flat, dark, logarithm, distortion and roll corrected and nothing else;
+        None: they are the same.
     """
 
     sinograms: NDArray[np.float32]
@@ -59,6 +63,13 @@ class Rows:
     theta_missing: bool
     minus_log: bool
     failed: str
+    plain_sinograms: NDArray[np.float32] | None = None
+
+    def plain(self) -> "Rows":
+        """Return the rows as COR finding sees them, whatever else the owner has corrected."""
+        if self.plain_sinograms is None:
+            return self
+        return replace(self, sinograms=self.plain_sinograms, plain_sinograms=None)
 
 
 def failed_rows(reason: str) -> Rows:
@@ -100,6 +111,9 @@ def write_rows(rows: Rows, path: str | os.PathLike[str]) -> None:
         file.attrs["format"] = FORMAT
         for name, (dtype, _) in _ARRAYS.items():
             file.create_dataset(name, data=np.asarray(getattr(rows, name), dtype=dtype))
+        if rows.plain_sinograms is not None:
+            plain = np.asarray(rows.plain_sinograms, dtype=np.float32)
+            file.create_dataset("plain_sinograms", data=plain)
         file["n_rows"] = int(rows.n_rows)
         file["theta_missing"] = bool(rows.theta_missing)
         file["minus_log"] = bool(rows.minus_log)
@@ -143,7 +157,7 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
 
 
 def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
-    if file.attrs.get("format") != FORMAT:
+    if file.attrs.get("format") not in _READABLE:
         raise TomopipeError(
             f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
             "Delete it and run try_recon again."
@@ -154,6 +168,9 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
         theta_missing=bool(file["theta_missing"][()]),
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
+        plain_sinograms=(
+            file["plain_sinograms"][()].astype(np.float32) if "plain_sinograms" in file else None
+        ),
     )
 
 
@@ -173,6 +190,8 @@ def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
         "pairs": (n_pairs, 2, rows.pairs.shape[2], n_cols if n_pairs else rows.pairs.shape[3]),
         "pair_theta_rad": (n_pairs, 2 if n_pairs else rows.pair_theta_rad.shape[1]),
     }
+    if rows.plain_sinograms is not None:
+        expected["plain_sinograms"] = rows.sinograms.shape
     for name, shape in expected.items():
         if np.shape(getattr(rows, name)) != shape:
             got = np.shape(getattr(rows, name))

@@ -1,17 +1,19 @@
-"""Pick out of a scan, in one pass, the rows and opposed projections that COR finding looks at."""
+"""Pick out of a scan the rows and opposed projections that COR finding looks at."""
 
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.io.rows import Rows
-from tomopipe.prep.normalise import normalise
+from tomopipe.prep.correct import Corrections, corrections_of, geometry_only
 
 N_KEPT = 5  # rows, those asked for included
 N_PAIRS = 3
@@ -49,8 +51,12 @@ def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[i
     return list(dict.fromkeys(rows))
 
 
-def collect_rows(scan: Scan, asked: Sequence[int], *, minus_log: bool) -> Rows:
-    """Read, in one pass, the rows and opposed projections of a scan, and correct them.
+def collect_rows(
+    scan: Scan, asked: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
+) -> Rows:
+    """Read the rows and opposed projections of a scan, and correct them.
+
+    One pass; a second one where a correction needs the rows around those that are kept.
 
     Parameters
     ----------
@@ -58,8 +64,10 @@ def collect_rows(scan: Scan, asked: Sequence[int], *, minus_log: bool) -> Rows:
         An open scan.
     asked : sequence of int
         Rows to keep, first of all; a few more are added (`spread_rows`).
-    minus_log : bool
-        Take -log of the transmission.
+    recipe : PreprocessBlock
+        How to correct them.
+    threads : int
+        CPU threads.
 
     Raises
     ------
@@ -71,26 +79,73 @@ def collect_rows(scan: Scan, asked: Sequence[int], *, minus_log: bool) -> Rows:
     logger.info("reading rows %s and %d opposed pairs", kept, len(pairs))
     raw_rows, raw_frames = _read_once(scan, kept, sorted(set(pairs.ravel().tolist())))
     _check_written(raw_rows)
-    sinograms = normalise(raw_rows, scan.flat[kept], scan.dark[kept], minus_log=minus_log)
-    if np.ptp(sinograms[:, 0]) == 0:
+    geometry = geometry_only(recipe)
+    plain = corrections_of(scan, geometry)
+    sinograms = _correct_rows(scan, plain, kept, raw_rows, threads)
+    if np.ptp(sinograms[0]) == 0:
         raise ScanError(f"no signal: row {kept[0]} is {sinograms[0, 0, 0]:g} everywhere")
     averaged = {
-        frame: _average_rows(normalise(raw[None], scan.flat, scan.dark, minus_log=minus_log)[0])
+        frame: _average_rows(plain.projections(raw[None], (frame, frame + 1), (0, scan.n_rows))[0])
         for frame, raw in raw_frames.items()
     }
     n_pair_rows = -(-scan.n_rows // -(-scan.n_rows // MAX_PAIR_ROWS))
     pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
-    return Rows(
-        sinograms=np.ascontiguousarray(sinograms.transpose(1, 0, 2)),
+    rows = Rows(
+        sinograms=sinograms,
         row_index=np.array(kept, dtype=np.int64),
         theta_rad=np.asarray(scan.theta_rad, dtype=np.float64),
         pairs=np.array(pair_images, dtype=np.float32).reshape(-1, 2, n_pair_rows, scan.n_cols),
         pair_theta_rad=np.asarray(scan.theta_rad, dtype=np.float64)[pairs],
         n_rows=scan.n_rows,
         theta_missing=scan.theta_missing,
-        minus_log=minus_log,
+        minus_log=recipe.minus_log,
         failed="",
     )
+    if recipe == geometry:
+        return rows
+    corrected = _correct_rows(scan, corrections_of(scan, recipe), kept, raw_rows, threads)
+    return replace(rows, sinograms=corrected, plain_sinograms=sinograms)
+
+
+def _correct_rows(
+    scan: Scan,
+    corrections: Corrections,
+    kept: Sequence[int],
+    raw_rows: NDArray[Any],
+    threads: int,
+) -> NDArray[np.float32]:
+    """Correct the rows that are kept, reading those around them where they are needed.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_kept, n_angles, n_cols)
+    """
+    sinograms = np.empty((len(kept), scan.n_angles, scan.n_cols), np.float32)
+    spans = [corrections.span((row, row + 1)) for row in kept]
+    if all(span == (row, row + 1) for row, span in zip(kept, spans, strict=True)):
+        for i, row in enumerate(kept):
+            raw = raw_rows[:, i : i + 1]
+            sinograms[i] = corrections.sinograms(raw, (row, row + 1), threads=threads)[0]
+        return sinograms
+    chunk = scan.chunks or (1, 1)
+    first_row, last_row = min(span[0] for span in spans), max(span[1] for span in spans)
+    together = chunk[1] >= (last_row - first_row) // 2  # then a read decodes all rows anyway
+    most_rows = last_row - first_row if together else max(span[1] - span[0] for span in spans)
+    frame_bytes = most_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
+    step = max(1, _READ_BYTES // 4 // (frame_bytes * chunk[0])) * chunk[0]
+    for first in range(0, scan.n_angles, step):
+        frames = first, min(first + step, scan.n_angles)
+        block = scan.read_block(frames, (first_row, last_row)) if together else None
+        for sinogram, row, span in zip(sinograms, kept, spans, strict=True):
+            if block is None:
+                raw = scan.read_block(frames, span)
+            else:
+                raw = block[:, span[0] - first_row : span[1] - first_row]
+            done = corrections.each_projection(raw, frames, (row, row + 1), threads=threads)
+            sinogram[slice(*frames)] = done[0]
+        logger.info("corrected %d of %d frames", frames[1], scan.n_angles)
+    corrections.remove_stripes(sinograms, threads)
+    return sinograms
 
 
 def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list[int]:

@@ -6,9 +6,10 @@ roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.prep.wavelets import remove_by_wavelets
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
+CARD_BATCH_BYTES = 256 * 2**20
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 _STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
 
@@ -113,7 +115,8 @@ class Corrections:
         xp = module_of(raw)
         some = slice(*rows)
         flat, dark = xp.asarray(self.beam.flat[some]), xp.asarray(self.beam.dark[some])
-        values = normalise(raw, flat, dark, minus_log=False)
+        empty = 1.0 if self.recipe.minus_log else 0.0
+        values = normalise(raw, flat, dark, minus_log=False, empty=empty)
         self.beam.divide(values, frames, rows)
         if self.repair is not None:
             self.repair.apply(values, rows)
@@ -134,43 +137,52 @@ class Corrections:
         workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
         _share(one, ((sinogram,) for sinogram in sinograms), workers)
 
-    def sinograms(
+    def each_projection(
         self,
-        raw: Any,
+        raw: NDArray[Any],
+        frames: Span,
         rows: Span,
         *,
         threads: int = 1,
-        to_device: Callable[[Any], Any] = np.asarray,
+        xp: ModuleType = np,
     ) -> Any:
-        """Correct some rows of all projections.
+        """Correct some rows of some projections, a batch of frames at a time.
 
         Parameters
         ----------
-        raw : ndarray, shape (n_angles, n_read, n_cols)
-            Raw values of the rows of `span`, in host memory.
-        rows : (int, int)
-            Rows wanted, the last excluded.
+        raw : ndarray, shape (n_frames, n_read, n_cols)
+            Raw values of these frames and the rows of `span`, in host memory.
+        frames, rows : (int, int)
+            Which frames these are, and which rows are wanted; the last excluded.
         threads : int
             CPU threads.
-        to_device : callable
-            `numpy.asarray` or `cupy.asarray`: where the work is done.
+        xp : module
+            `numpy` or `cupy`: where the work is done.
 
         Returns
         -------
-        ndarray of float32, shape (rows[1] - rows[0], n_angles, n_cols)
+        ndarray of float32, shape (rows[1] - rows[0], n_frames, n_cols)
         """
-        n_angles, n_read, n_cols = raw.shape
-        xp = module_of(to_device(raw[:0]))
-        out = xp.empty((rows[1] - rows[0], n_angles, n_cols), np.float32)
+        n_frames, n_read, n_cols = raw.shape
+        out = xp.empty((rows[1] - rows[0], n_frames, n_cols), np.float32)
         workers = threads if xp is np else 1
-        step = max(1, BATCH_BYTES // (4 * n_read * n_cols * workers))
+        n_bytes = BATCH_BYTES if xp is np else CARD_BATCH_BYTES
+        step = max(1, n_bytes // (4 * n_read * n_cols * workers))
 
         def some(first: int) -> None:
-            frames = first, min(first + step, n_angles)
-            batch = self.projections(to_device(raw[slice(*frames)]), frames, rows)
-            out[:, slice(*frames)] = batch.transpose(1, 0, 2)
+            last = min(first + step, n_frames)
+            which = frames[0] + first, frames[0] + last
+            batch = self.projections(xp.asarray(raw[first:last]), which, rows)
+            out[:, first:last] = batch.transpose(1, 0, 2)
 
-        _share(some, ((first,) for first in range(0, n_angles, step)), workers)
+        _share(some, ((first,) for first in range(0, n_frames, step)), workers)
+        return out
+
+    def sinograms(
+        self, raw: NDArray[Any], rows: Span, *, threads: int = 1, xp: ModuleType = np
+    ) -> Any:
+        """Correct some rows of all projections, stripes included; as `each_projection`."""
+        out = self.each_projection(raw, (0, len(raw)), rows, threads=threads, xp=xp)
         self.remove_stripes(out, threads)
         return out
 
@@ -199,7 +211,7 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
         repair,
         current,
         warp_of(recipe, scan.n_rows, scan.n_cols),
-        phase_strength(recipe, scan.energy_kev, scan.pixel_size_um),
+        phase_strength(recipe, scan.energy_kev, scan.pixel_size_um, scan.distance_mm),
     )
 
 
@@ -211,6 +223,13 @@ def warp_of(recipe: PreprocessBlock, n_rows: int, n_cols: int) -> Warp | None:
     at = distortion.center_px
     centre_px = None if at is None else (at[0], at[1])
     return Warp(n_rows, n_cols, recipe.roll_deg, tuple(distortion.coefficients), centre_px)
+
+
+def recipe_of(
+    flats: str | None, darks: str | None, minus_log: bool, corrections: Mapping[str, Any] | None
+) -> PreprocessBlock:
+    """Return the recipe of a step's options."""
+    return PreprocessBlock(flats=flats, darks=darks, minus_log=minus_log, **(corrections or {}))
 
 
 def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
@@ -254,15 +273,18 @@ def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
 
 
 def phase_strength(
-    recipe: PreprocessBlock, energy_kev: float | None, pixel_size_um: float | None
+    recipe: PreprocessBlock,
+    energy_kev: float | None,
+    pixel_size_um: float | None,
+    distance_mm: float | None,
 ) -> float:
     """Return the strength of phase retrieval (squared pixels), 0 for none.
 
     Parameters
     ----------
     recipe : PreprocessBlock
-        What it says of energy and pixel size comes first.
-    energy_kev, pixel_size_um : float or None
+        What it says of energy, pixel size and distance comes first.
+    energy_kev, pixel_size_um, distance_mm : float or None
         Of the file.
 
     Raises
@@ -271,21 +293,19 @@ def phase_strength(
         If neither tells them.
     """
     phase = recipe.phase
-    if phase.method == "none" or phase.distance_mm is None:
+    if phase.method == "none":
         return 0.0
     known = {
         "energy_kev": phase.energy_kev or energy_kev,
         "pixel_size_um": phase.pixel_size_um or pixel_size_um,
+        "distance_mm": phase.distance_mm or distance_mm,
     }
+    numbers = {}
     for key, value in known.items():
         if not value or not math.isfinite(value) or value < 0:
             raise ScanError(f"preprocess.phase.{key}: the file does not tell it; set it")
-    return filter_strength(
-        energy_kev=float(known["energy_kev"] or 0),
-        pixel_size_um=float(known["pixel_size_um"] or 0),
-        distance_mm=phase.distance_mm,
-        delta_beta=phase.delta_beta,
-    )
+        numbers[key] = float(value)
+    return filter_strength(delta_beta=phase.delta_beta, **numbers)
 
 
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:

@@ -68,9 +68,9 @@ def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
         return Beam(scan.flat, scan.dark, none, weights)
     if recipe.flat_method == "median":
         return Beam(_median(scan), scan.dark, none, weights)
-    sets = _means_of_sets(scan, recipe.flat_sets)
-    shapes = relative_changes(sets[0], sets[1:], scan.dark)
-    return Beam(sets[0], scan.dark, shapes, hat_weights(scan.n_angles, recipe.flat_sets)[:, 1:])
+    positions, means = _sets(scan, recipe.flat_sets)
+    shapes = relative_changes(means[0], means[1:], scan.dark)
+    return Beam(means[0], scan.dark, shapes, hat_weights(scan.n_angles, positions)[:, 1:])
 
 
 def relative_changes(
@@ -82,46 +82,56 @@ def relative_changes(
     return np.where(np.isfinite(shapes) & (flat > dark), shapes, 0).astype(np.float32)
 
 
-def hat_weights(n_angles: int, n_sets: int) -> NDArray[np.float32]:
-    """Return the weights of linear interpolation between sets spread evenly over the frames.
+def hat_weights(n_angles: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the weights of linear interpolation between sets of flats.
+
+    Parameters
+    ----------
+    n_angles : int
+        Projections.
+    positions : ndarray of float, shape (n_sets,)
+        How many projections were taken before each set, ascending; before the first set and after
+        the last one, that set counts alone.
 
     Returns
     -------
     ndarray of float32, shape (n_angles, n_sets)
-        The first set belongs to the first frame, the last one to the last.
     """
-    at = np.linspace(0, n_sets - 1, n_angles)
-    distance = np.abs(at[:, None] - np.arange(n_sets))
-    return np.maximum(0, 1 - distance).astype(np.float32)
+    frames = np.arange(n_angles) + 0.5
+    units = np.eye(len(positions))
+    return np.stack([np.interp(frames, positions, unit) for unit in units], axis=1).astype("f4")
 
 
-def _row_blocks(scan: Scan, n_frames: int) -> list[tuple[int, int]]:
-    step = max(1, _BLOCK_BYTES // (4 * max(n_frames, 1) * scan.n_cols))
+def _row_blocks(scan: Scan) -> list[tuple[int, int]]:
+    step = max(1, _BLOCK_BYTES // (4 * max(scan.n_flats, 1) * scan.n_cols))
     return [(first, min(first + step, scan.n_rows)) for first in range(0, scan.n_rows, step)]
 
 
 def _median(scan: Scan) -> NDArray[np.float32]:
     """Return the median of the flats, read some rows at a time; 1 if they are declared absent."""
     flat = np.ones((scan.n_rows, scan.n_cols), np.float32)
-    n_frames = len(scan.read_flats(0, 1))
-    for rows in _row_blocks(scan, n_frames):
-        if n_frames:
+    for rows in _row_blocks(scan):
+        if scan.n_flats:
             flat[slice(*rows)] = np.median(scan.read_flats(*rows), axis=0)
     return flat
 
 
-def _means_of_sets(scan: Scan, n_sets: int) -> NDArray[np.float32]:
-    """Return the mean of each set of flats, shape (n_sets, n_rows, n_cols)."""
-    n_frames = len(scan.read_flats(0, 1))
-    if n_frames < n_sets:
+def _sets(scan: Scan, n_sets: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return when each set of flats was taken, ascending, and its mean."""
+    known = [one for one in scan.flat_sets if one.position is not None]
+    if known:
+        known.sort(key=lambda one: one.position or 0.0)
+        positions = np.array([one.position for one in known], dtype=float)
+        return positions, np.stack([one.mean for one in known])
+    if scan.n_flats < n_sets:
         raise ScanError(
             f"preprocess.flat_sets: {n_sets} sets of flats were asked for; the scan has "
-            f"{n_frames} flats. Set preprocess.flat_method: mean."
+            f"{scan.n_flats} flats. Set preprocess.flat_method: mean."
         )
-    sets = np.array_split(np.arange(n_frames), n_sets)
+    sets = np.array_split(np.arange(scan.n_flats), n_sets)
     means = np.empty((n_sets, scan.n_rows, scan.n_cols), np.float32)
-    for rows in _row_blocks(scan, n_frames):
+    for rows in _row_blocks(scan):
         frames = scan.read_flats(*rows)
         for mean, some in zip(means, sets, strict=True):
             mean[slice(*rows)] = frames[some].mean(axis=0, dtype=np.float64)
-    return means
+    return np.linspace(0, scan.n_angles, n_sets), means

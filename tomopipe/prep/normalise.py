@@ -14,7 +14,9 @@ MIN_TRANSMISSION = 1e-5
 _BATCH_BYTES = 2**18  # of float32: stays in a core's cache while it is worked on
 
 
-def normalise(raw: Any, flat: Any, dark: Any, *, minus_log: bool = True) -> Any:
+def normalise(
+    raw: Any, flat: Any, dark: Any, *, minus_log: bool = True, empty: float | None = None
+) -> Any:
     """Correct raw frames for flat and dark, then take the negative logarithm.
 
     transmission = (raw - dark) / (flat - dark), in float32. NaN and infinity never come out:
@@ -34,6 +36,8 @@ def normalise(raw: Any, flat: Any, dark: Any, *, minus_log: bool = True) -> Any:
         Mean flat and dark; ones and zeros for data that are corrected already.
     minus_log : bool
         Whether to return -log(transmission), else the transmission.
+    empty : float, optional
+        Transmission of a row without any sound pixel, if not the one above.
 
     Returns
     -------
@@ -51,7 +55,8 @@ def normalise(raw: Any, flat: Any, dark: Any, *, minus_log: bool = True) -> Any:
             f"{raw.shape}, {flat.shape}, {dark.shape}"
         )
     xp = sys.modules[type(raw).__module__.partition(".")[0]]  # the library raw comes from
-    empty = 1.0 if minus_log else 0.0
+    if empty is None:
+        empty = 1.0 if minus_log else 0.0
     dark = xp.asarray(dark, dtype=xp.float32)
     gain, dead = _gain(xp, flat, dark)
     dark = xp.where(dead, xp.float32(0), dark)

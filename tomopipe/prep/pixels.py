@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.prep.arrays import module_of, ndimage_of
-from tomopipe.prep.medians import median_of_square
 
 _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
 
@@ -29,6 +28,8 @@ def find_bad_pixels(
     ndarray of bool, shape (n_rows, n_cols)
         Also True where flat or dark are not finite or the flat is not above the dark.
     """
+    from tomopipe.prep.compiled import median_of_square
+
     with np.errstate(invalid="ignore", over="ignore"):
         signal = flat.astype(np.float32) - dark
         bad = ~(np.isfinite(signal) & (signal > 0))
@@ -105,6 +106,8 @@ def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
     """
     xp = module_of(images)
     if xp is np:
+        from tomopipe.prep.compiled import median_of_square
+
         usual = median_of_square(images, size_px)
     else:
         usual = ndimage_of(xp).median_filter(images, (1, size_px, size_px), mode="nearest")

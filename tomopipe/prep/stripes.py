@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.prep.arrays import fft_of, module_of, ndimage_of, on_host
-from tomopipe.prep.medians import running_median
 
 _COLUMNS = 64  # sorted at a time: what sorting needs stays small
 _TINY = 1e-5  # the least spread of columns told from none, as a ratio
@@ -124,6 +123,8 @@ def _smooth(ranked: Any, size_px: int) -> Any:
     """Return the running median over columns."""
     xp = module_of(ranked)
     if xp is np:
+        from tomopipe.prep.compiled import running_median
+
         return running_median(ranked, size_px)
     return ndimage_of(xp).median_filter(ranked, (1, size_px // 2 * 2 + 1))
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,7 +88,9 @@ def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], given: tuple[int,
         raise ValueError(f"rows {rows} come from {warp.span(rows)}; got {given}")
     out = xp.empty((n, rows[1] - rows[0], warp.n_cols), np.float32)
     if xp is np:
-        _resample(np.ascontiguousarray(images), above, left, down, across, out)
+        from tomopipe.prep.compiled import resample
+
+        resample(np.ascontiguousarray(images), above, left, down, across, out)
         return out
     above, left, down, across = map(xp.asarray, (above, left, down, across))
     below = xp.minimum(above + 1, n_given - 1)
@@ -106,17 +107,3 @@ def _taps(warp: Warp, rows: tuple[int, int]) -> tuple[NDArray[Any], ...]:
     y, x = warp.source(rows)
     above, left = y.astype(np.int32), x.astype(np.int32)
     return above, left, (y - above).astype(np.float32), (x - left).astype(np.float32)
-
-
-@numba.njit(cache=True, nogil=True, boundscheck=False)
-def _resample(images: Any, above: Any, left: Any, down: Any, across: Any, out: Any) -> None:
-    last_row, last_col = images.shape[1] - 1, images.shape[2] - 1
-    for i in range(out.shape[0]):
-        for row in range(out.shape[1]):
-            for col in range(out.shape[2]):
-                r, c = above[row, col], left[row, col]
-                s, d = min(r + 1, last_row), min(c + 1, last_col)
-                a, b = across[row, col], down[row, col]
-                top = images[i, r, c] * (1 - a) + images[i, r, d] * a
-                bottom = images[i, s, c] * (1 - a) + images[i, s, d] * a
-                out[i, row, col] = top * (1 - b) + bottom * b

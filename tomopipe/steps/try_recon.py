@@ -18,6 +18,7 @@ from tomopipe.io.atomic import remove_stale, write_json
 from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.rows import Rows, failed_rows, write_rows
 from tomopipe.prep.collect import collect_rows, row_numbers
+from tomopipe.prep.correct import recipe_of
 from tomopipe.recon.array import array_module, to_numpy
 from tomopipe.recon.blocks import LANES, sweep_bytes
 from tomopipe.recon.filters import FILTERS
@@ -88,6 +89,7 @@ def try_recon(
     darks: Sources = None,
     known: Mapping[str, Any] | None = None,
     minus_log: bool = True,
+    corrections: Mapping[str, Any] | None = None,
     partial: bool = False,
     filter: str = "ramp",
     device: str = "auto",
@@ -127,6 +129,8 @@ def try_recon(
         As for `tomopipe.io.exchange.open_scan`.
     minus_log : bool
         Take -log of the transmission.
+    corrections : mapping, optional
+        The other keys of `tomopipe.config.PreprocessBlock`.
     filter, device
         As for `tomopipe.recon`.
     threads : int, optional
@@ -139,6 +143,8 @@ def try_recon(
     dict
         The content of `try_json`.
     """
+    from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
+
     options = Options(
         center_px, width_px, step_px, max_size_px, format, filter, device, threads,
         memory_bytes or _MEMORY_BYTES,
@@ -150,7 +156,8 @@ def try_recon(
     try:
         with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
             asked = row_numbers(row, scan.n_rows)
-            rows = collect_rows(scan, asked, minus_log=minus_log)
+            recipe = recipe_of(flats, darks, minus_log, corrections)
+            rows = collect_rows(scan, asked, recipe, threads=thread_count(threads))
             pixel_size_um = scan.pixel_size_um
         cor_px = candidates(
             rows.sinograms.shape[2], center_px=center_px, width_px=width_px, step_px=step_px

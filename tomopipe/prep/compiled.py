@@ -1,4 +1,7 @@
-"""Running medians in compiled code, for NumPy: SciPy's rank filter takes ten times as long."""
+"""What is compiled for NumPy: running medians, which SciPy takes longer for, and resampling.
+
+Imported by the functions that need it, as importing and loading compiled code takes a second.
+"""
 
 from typing import Any
 
@@ -50,7 +53,11 @@ def median_of_square(images: NDArray[np.float32], size: int) -> NDArray[np.float
 
 
 def _compiled(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    """Compile on the first call; keep the code on disk where a folder can be written."""
+    try:
+        return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    except RuntimeError:  # neither the package's nor the user's cache is writable
+        return numba.njit(nogil=True, boundscheck=False)(function)
 
 
 @_compiled
@@ -99,3 +106,18 @@ def _square(padded: Any, out: Any, size: int) -> None:
                     at -= 1
                 window[at] = comes
             out[row, col] = window[middle]
+
+
+@_compiled
+def resample(images: Any, above: Any, left: Any, down: Any, across: Any, out: Any) -> None:
+    """Interpolate linearly between the four neighbours of each source; see `prep.warp`."""
+    last_row, last_col = images.shape[1] - 1, images.shape[2] - 1
+    for i in range(out.shape[0]):
+        for row in range(out.shape[1]):
+            for col in range(out.shape[2]):
+                r, c = above[row, col], left[row, col]
+                s, d = min(r + 1, last_row), min(c + 1, last_col)
+                a, b = across[row, col], down[row, col]
+                top = images[i, r, c] * (1 - a) + images[i, r, d] * a
+                bottom = images[i, s, c] * (1 - a) + images[i, s, d] * a
+                out[i, row, col] = top * (1 - b) + bottom * b
