@@ -1,10 +1,14 @@
 """Iterative reconstruction from few angles: SIRT, CGLS, total variation.
 
-One slice at a time, tens of projections; where angles are plenty the filtered backprojection of
-`tomopipe.recon.fbp` is as good and a thousand times faster. Not part of the workflow.
+For tens of projections; where angles are plenty the filtered backprojection of
+`tomopipe.recon.fbp` is as good and a thousand times faster.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +16,67 @@ from numpy.typing import NDArray
 from tomopipe.recon.projector import Projector
 
 Array = NDArray[np.float32]
+Solve = Callable[[Array, Projector], Array]
+ALGORITHMS = ("sirt", "cgls", "tv")
 _LEAST_SHARE = 0.05  # of the usual row or column sum, below which it is not divided by
 _N_PROX = 20  # inner iterations of the total variation step
+
+
+def solver(
+    algorithm: str, projector: Projector, n_iterations: int | None, tv_strength: float
+) -> Solve:
+    """Return what reconstructs a sinogram, no value below 0 but for cgls.
+
+    Parameters
+    ----------
+    algorithm : str
+        One of `ALGORITHMS`.
+    projector : Projector
+        Of the scan.
+    n_iterations : int or None
+        None: what suits most, 100 for sirt, 15 for cgls, 100 for tv.
+    tv_strength : float
+        See `total_variation`.
+
+    Returns
+    -------
+    callable
+        solve(sinogram, projector) returns the slice.
+    """
+    least = np.float32(0)
+    if algorithm == "sirt":
+        return partial(sirt, n_iterations=n_iterations or 100, least=least)
+    if algorithm == "cgls":
+        return partial(cgls, n_iterations=n_iterations or 15)
+    gain = largest_gain(projector)
+    return partial(
+        total_variation, strength=tv_strength, n_iterations=n_iterations or 100, least=least,
+        gain=gain,
+    )  # fmt: skip
+
+
+def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: int) -> Array:
+    """Reconstruct some slices, each in one thread.
+
+    Parameters
+    ----------
+    sinograms : ndarray of float32, shape (n_slices, n_angles, n_cols)
+        Corrected sinograms; what is not finite counts as 0.
+    projector : Projector
+        Of the scan.
+    solve : callable
+        From `solver`.
+    threads : int
+        Slices at a time.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_slices, n_cols, n_cols)
+        Slices.
+    """
+    finite = np.nan_to_num(sinograms, nan=0, posinf=0, neginf=0)
+    with ThreadPoolExecutor(threads) as pool:
+        return np.stack(list(pool.map(lambda sinogram: solve(sinogram, projector), finite)))
 
 
 def sirt(
@@ -109,6 +172,7 @@ def total_variation(
     strength: float = 1e-3,
     n_iterations: int = 100,
     least: float = -np.inf,
+    gain: float | None = None,
 ) -> Array:
     """Reconstruct the slice of least total variation that still explains the sinogram (FISTA).
 
@@ -121,6 +185,8 @@ def total_variation(
         value in the backprojected sinogram: more for noisier data.
     n_iterations : int
         Steps.
+    gain : float, optional
+        `largest_gain` of the projector; None: it is computed.
 
     Returns
     -------
@@ -139,7 +205,7 @@ def total_variation(
     _check(sinogram, projector)
     disk = seen(projector)
     weight = strength * float(abs(projector.back_project(sinogram)).max())
-    step = np.float32(1 / largest_gain(projector))
+    step = np.float32(1 / (gain or largest_gain(projector)))
     image = np.zeros(projector.slice_shape, dtype=np.float32)
     ahead, momentum = image, 1.0
     dual = np.zeros((2, *image.shape), dtype=np.float32)

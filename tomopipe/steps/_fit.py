@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ from tomopipe.recon.angles import is_full_turn
 from tomopipe.recon.blocks import slices_on_card
 from tomopipe.recon.carry import Card, Carried, InPlace
 from tomopipe.recon.filters import FILTERS
+from tomopipe.recon.iterative import ALGORITHMS, solve_slices, solver
 from tomopipe.recon.plan import make_plan
+from tomopipe.recon.projector import make_projector
 from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes
 from tomopipe.steps._source import Source
 from tomopipe.steps._stream import Work, sample_slices
@@ -34,6 +36,9 @@ class Options:
     """How a volume is made; see `full_recon`."""
 
     cor_px: float
+    algorithm: str
+    iterations: int | None
+    tv_strength: float
     filter: str
     rows: str | tuple[int, int]
     crop_x: str | tuple[int, int]
@@ -60,6 +65,7 @@ def span_of(rows: str | Sequence[int]) -> str | tuple[int, int]:
 def check_options(options: Options) -> None:
     """Raise for what is wrong with the options, not with the scan."""
     allowed: dict[str, Sequence[str]] = {
+        "algorithm": ("fbp", *ALGORITHMS),
         "filter": FILTERS,
         "unit": tuple(UNITS),
         "output": FORMATS,
@@ -72,6 +78,8 @@ def check_options(options: Options) -> None:
             raise ValueError(f"{name}: expected one of {', '.join(values)}; got {value!r}")
     if options.binning < 1:
         raise ValueError(f"binning: expected 1 or more, got {options.binning}")
+    if options.algorithm != "fbp" and options.device == "cuda":
+        raise ValueError(f"device: cuda does fbp only; set auto or cpu for {options.algorithm}")
     for name in ("rows", "crop_x", "crop_y"):
         value = getattr(options, name)
         if isinstance(value, str) and value != "all":
@@ -95,6 +103,7 @@ def fit_blocks(
     job = Job(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
         options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, pinned,
+        options.algorithm != "fbp",
     )  # fmt: skip
     first, last = _rows(scan, options)
     chunk_rows = scan.chunks[1] if scan.chunks else 1
@@ -140,6 +149,7 @@ def fit_work(
     first, last = _rows(scan, options)
     binning, n_rows = options.binning, last + 1 - first
     size = StackGeometry(scan.n_cols, n_rows, binning)
+    cor_px = float(bin_cor(options.cor_px, binning=binning))
     return Work(
         scan=scan,
         plan=make_plan(
@@ -149,7 +159,7 @@ def fit_work(
             xp=card.xp if card else np,
             lanes=lanes,
         ),
-        cor_px=float(bin_cor(options.cor_px, binning=binning)),
+        cor_px=cor_px,
         scale=_scale(scan, options),
         first_row=first,
         last_row=first + size.rows * min(binning, n_rows),
@@ -163,7 +173,19 @@ def fit_work(
         threads=threads,
         carrier=Carried(card) if card else InPlace(),
         piece=min(lanes, _slices_on(card, scan, options)) if card else lanes,
+        few_angles=None
+        if options.algorithm == "fbp"
+        else _few_angles(scan, options, size.volume_cols, cor_px, min(scan.threads, lanes)),
     )
+
+
+def _few_angles(
+    scan: Scan, options: Options, n_cols: int, cor_px: float, threads: int
+) -> Callable[[Any], Any]:
+    """Return what makes slices of sinograms by iteration."""
+    projector = make_projector(scan.theta_rad, n_cols, cor_px)
+    solve = solver(options.algorithm, projector, options.iterations, options.tv_strength)
+    return lambda sinograms: solve_slices(sinograms, projector, solve, threads)
 
 
 def _slices_on(card: Card, scan: Scan, options: Options) -> int:

@@ -14,6 +14,7 @@ detector rows and s bytes per raw pixel, a job takes at most
     256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
     768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
     256 MiB      slices being compressed in threads (HDF5 with gzip)
+    800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
     2 L b na n s pinned copies of two pieces, where a card computes (b: binning)
 
 None of it depends on the height of the volume. (R n is the detector, not the volume: 34 MB for
@@ -55,6 +56,8 @@ class Job:
         For chunks decoded in threads.
     pinned : bool
         Whether a card computes.
+    iterative : bool
+        Whether slices are computed by iteration.
     """
 
     n_angles: int
@@ -67,6 +70,7 @@ class Job:
     full_turn: bool = True
     decode_bytes: int = DECODE_BYTES
     pinned: bool = False
+    iterative: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,11 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + 8 * job.n_rows * job.n_cols
         + (1 + blocks.ahead) * raw
         + (2 if job.full_turn else 1) * sinograms
-        + engine_bytes(job.n_angles, n_cols, blocks.lanes)
+        + (
+            800 * job.n_angles * n_cols + 40 * blocks.lanes * slice_bytes
+            if job.iterative
+            else engine_bytes(job.n_angles, n_cols, blocks.lanes)
+        )
         + (1 + blocks.behind) * blocks.lanes * slice_bytes
         + 4 * slice_bytes
         + CORRECT_BYTES

@@ -59,6 +59,8 @@ class Work:
         Takes raw rows to where slices are computed, and slices back.
     piece : int
         Slices computed at a time, to begin with: a power of two, at most those of a block.
+    few_angles : callable or None
+        What makes slices of sinograms by iteration; None: filtered backprojection.
     """
 
     scan: Scan
@@ -74,6 +76,7 @@ class Work:
     threads: int | None
     carrier: Carrier = field(default_factory=InPlace)
     piece: int = LANES
+    few_angles: Callable[[Any], Any] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -193,7 +196,10 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
 def _reconstruct(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Reconstruct the slices of raw values (n_angles, n_rows, n_cols) of some detector rows."""
     sinograms = _sinograms(work, raw, rows)
-    images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
+    if work.few_angles is not None:
+        images = work.few_angles(sinograms)
+    else:
+        images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
     images *= np.float32(work.scale)
     return images[:, *work.crop]
 

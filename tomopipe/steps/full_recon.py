@@ -44,6 +44,9 @@ def full_recon(
     cor_px: float,
     scan: str | None = None,
     cor_json: str | os.PathLike[str] | None = None,
+    algorithm: str = "fbp",
+    iterations: int | None = None,
+    tv_strength: float = 3e-3,
     filter: str = "ramp",
     rows: str | Sequence[int] = "all",
     crop_x: str | Sequence[int] = "all",
@@ -84,6 +87,12 @@ def full_recon(
         Name of the scan in `cor_json`; None: the stem of `raw`.
     cor_json : path-like, optional
         cor.json of the campaign, only to note where the COR comes from.
+    algorithm : {"fbp", "sirt", "cgls", "tv"}
+        Filtered backprojection, or iteration for few angles (`tomopipe.recon.iterative`).
+    iterations : int, optional
+        None: what suits the algorithm.
+    tv_strength : float
+        Weight of the total variation, for "tv".
     filter, device
         As for `tomopipe.recon`.
     rows : "all" or sequence of int
@@ -134,7 +143,7 @@ def full_recon(
 
     limits = value_range if isinstance(value_range, str) else (value_range[0], value_range[1])
     options = Options(
-        float(cor_px), filter, span_of(rows), span_of(crop_x), span_of(crop_y), binning, output,
+        float(cor_px), algorithm, iterations, tv_strength, filter, span_of(rows), span_of(crop_x), span_of(crop_y), binning, output,
         compression, dtype, limits, unit, pixel_size_um, device, flats, darks, minus_log, partial,
     )  # fmt: skip
     check_options(options)
@@ -150,7 +159,7 @@ def full_recon(
         )
         opened.threads = thread_count(threads)
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
-        xp = array_module(device)
+        xp = array_module(device if algorithm == "fbp" else "cpu")
         card = None if xp.__name__ == "numpy" else stack.enter_context(claimed_card(xp))
         blocks, low_blocks = fit_blocks(
             opened, options, memory_bytes or _MEMORY_BYTES, pinned=card is not None
@@ -190,6 +199,7 @@ def memory_mb(
     n_rows: int | None = None,
     output: str = "h5",
     compression: str = "none",
+    algorithm: str = "fbp",
 ) -> int:
     """Return the megabytes (10^6 bytes) to ask for, of which the job uses four fifths.
 
@@ -203,6 +213,8 @@ def memory_mb(
         Detector rows; None: as many as columns.
     output, compression : str
         Format of the volume.
+    algorithm : str
+        As for `full_recon`.
     """
     job = Job(
         n_angles,
@@ -211,5 +223,6 @@ def memory_mb(
         binning=binning,
         output=output,
         compression=compression,
+        iterative=algorithm != "fbp",
     )
     return math.ceil(job_bytes(job, standard_blocks(binning)) / (_USED * 1e6))

@@ -24,6 +24,7 @@ def memory_mb(wildcards, attempt):
         n_rows=n_rows,
         output=FULL.output,
         compression=FULL.compression,
+        algorithm=FULL.algorithm,
     )
 
 
@@ -40,6 +41,8 @@ rule full_recon:
     threads: 16
     resources:
         mem_mb=memory_mb,
+        # with device: auto jobs on one machine share its GPUs out by themselves
+        gpu=int(FULL.device == "cuda"),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         raw=raw_signature,
