@@ -43,14 +43,13 @@ def solver(
     callable
         solve(sinogram, projector) returns the slice.
     """
-    least = np.float32(0)
     if algorithm == "sirt":
-        return partial(sirt, n_iterations=n_iterations or 100, least=least)
+        return partial(sirt, n_iterations=n_iterations or 100, least=0.0)
     if algorithm == "cgls":
         return partial(cgls, n_iterations=n_iterations or 15)
     gain = largest_gain(projector)
     return partial(
-        total_variation, strength=tv_strength, n_iterations=n_iterations or 100, least=least,
+        total_variation, strength=tv_strength, n_iterations=n_iterations or 100, least=0.0,
         gain=gain,
     )  # fmt: skip
 

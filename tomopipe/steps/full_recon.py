@@ -143,8 +143,9 @@ def full_recon(
 
     limits = value_range if isinstance(value_range, str) else (value_range[0], value_range[1])
     options = Options(
-        float(cor_px), algorithm, iterations, tv_strength, filter, span_of(rows), span_of(crop_x), span_of(crop_y), binning, output,
-        compression, dtype, limits, unit, pixel_size_um, device, flats, darks, minus_log, partial,
+        float(cor_px), algorithm, iterations, tv_strength, filter, span_of(rows), span_of(crop_x),
+        span_of(crop_y), binning, output, compression, dtype, limits, unit, pixel_size_um, device,
+        flats, darks, minus_log, partial,
     )  # fmt: skip
     check_options(options)
     check_scratch(scratch)
