@@ -1,17 +1,24 @@
 """The finder `dinov2`: which slices are scored, and what the scores come to."""
 
+import hashlib
+import sys
+
 import numpy as np
 import pytest
 import torch
 from dinov2_weights import random_state, save
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 
+from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.find.ai import dinov2
 from tomopipe.find.ai.dinov2 import N_SHORTLIST, decide, dinov2_finder, find_dinov2
 from tomopipe.find.ai.dinov2_checkpoint import DEPTHS, Checkpoint
+from tomopipe.io.atomic import write_json
+from tomopipe.io.rows import write_rows
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
+from tomopipe.steps.predict_cor import predict_cor
 
 N_COLS, COR_PX = 240, 127.3
 CHECKPOINT = Checkpoint({}, 64, 2, 518, 3)
@@ -157,3 +164,49 @@ def test_a_real_network_gives_probabilities_and_a_wrong_checkpoint_is_an_error(
     assert len(set(first.curve_score)) == 3
     with pytest.raises(TomopipeError, match=r"b\.pt: no such file"):
         dinov2_finder(slices, tmp_path / "b.pt")(rows, candidates_px)
+
+
+def _predict(tmp_path, rows, *, checkpoint="a.pt", **options):
+    write_rows(rows, tmp_path / "rows.h5")
+    write_json({"cor_px": (COR_PX + np.arange(-6.0, 7.0, 2.0)).tolist()}, tmp_path / "try.json")
+    paths = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
+    return predict_cor(
+        *paths, min_confidence=0.5, dinov2_checkpoint=tmp_path / checkpoint,
+        **{"methods": ["dinov2"], **options},
+    )  # fmt: skip
+
+
+def test_the_prediction_names_the_classifier_and_its_hash(tmp_path, rows, monkeypatch):
+    monkeypatch.setitem(DEPTHS, 64, 2)
+    path = save(tmp_path / "a.pt", random_state(64, grid=16), window_size=224)
+    model = {"name": "a.pt", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    alone = _predict(tmp_path, rows)
+    assert alone["method"] == "dinov2"
+    assert alone["model"] == alone["methods"]["dinov2"]["model"] == model
+    second = _predict(tmp_path, rows, methods=["pairs", "dinov2"])
+    assert (second["method"], "model" in second) == ("pairs", False)
+    assert second["methods"]["dinov2"]["model"] == model
+
+
+def test_a_checkpoint_that_does_not_load_fails_the_prediction(tmp_path, rows):
+    (tmp_path / "a.pt").write_bytes(b"foreign")
+    failed = _predict(tmp_path, rows, methods=["pairs", "dinov2"])
+    assert (failed["verdict"], failed["cor_px"]) == ("failed", None)
+    assert "a.pt: expected a checkpoint" in failed["reason"]
+    assert "sha256" in failed["methods"]["dinov2"]["model"]
+
+
+def test_without_its_libraries_the_prediction_says_what_to_install(tmp_path, rows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tomopipe.find.ai.dinov2", None)
+    failed = _predict(tmp_path, rows)
+    assert failed["verdict"] == "failed"
+    assert "pip install tomopipe[dinov2]" in failed["reason"]
+
+
+def test_the_config_asks_for_the_checkpoint_of_the_method():
+    block = {"methods": ["pairs", "dinov2"]}
+    with pytest.raises(TomopipeError, match=r"needs dinov2_checkpoint"):
+        parse_config({"campaign": {"scans": ["*.h5"]}, "predict_cor": block})
+    block |= {"dinov2_checkpoint": "models/a.pt"}
+    config = parse_config({"campaign": {"scans": ["*.h5"]}, "predict_cor": block})
+    assert config.predict_cor.dinov2_checkpoint == "models/a.pt"

@@ -11,12 +11,7 @@ import torch
 from dinov2_weights import random_state, save
 
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.dinov2_checkpoint import (
-    DEPTHS,
-    expected_shapes,
-    file_sha256,
-    read_checkpoint,
-)
+from tomopipe.find.ai.dinov2_checkpoint import DEPTHS, expected_shapes, read_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +131,3 @@ def test_a_bare_tensor_and_a_missing_file_are_named(tmp_path):
         read_checkpoint(tmp_path / "a.pt")
     with pytest.raises(TomopipeError, match=r"b\.pt: no such file"):
         read_checkpoint(tmp_path / "b.pt")
-
-
-def test_the_hash_is_that_of_the_file(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")

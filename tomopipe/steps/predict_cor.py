@@ -1,5 +1,6 @@
 """Step predict_cor: find the COR of one scan by several methods; accept it, or say why not."""
 
+import hashlib
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ def predict_cor(
     *,
     methods: Sequence[str],
     min_confidence: float,
+    dinov2_checkpoint: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Look for the COR in the rows that try_recon kept; write the prediction and the accepted COR.
 
@@ -52,6 +54,8 @@ def predict_cor(
         Names in `tomopipe.find.METHODS`; the first confident one wins.
     min_confidence : float
         Least confidence, 0 to 1, of an accepted COR.
+    dinov2_checkpoint : path-like or None
+        The classifier that the method dinov2 runs; only that method needs it.
 
     Returns
     -------
@@ -65,20 +69,21 @@ def predict_cor(
     """
     from tomopipe.find import METHODS
 
-    unknown = [name for name in methods if name not in METHODS]
+    known = METHODS if dinov2_checkpoint is None else (*METHODS, "dinov2")
+    unknown = [name for name in methods if name not in known]
     if unknown or not methods:
         raise TomopipeError(
-            f"predict_cor.methods: expected names among {', '.join(METHODS)}; "
+            f"predict_cor.methods: expected names among {', '.join(known)}; "
             f"got {', '.join(unknown) or 'none'}. Correct the config."
         )
     for path in (prediction_json, center_txt):
         remove_stale(path)
     try:
-        rows = read_rows(rows_h5)
+        rows = read_rows(rows_h5).plain()  # not what the owner makes of them
         candidates_px = _candidates(try_json)
         if rows.failed:
             raise ScanError(rows.failed)
-        prediction = _predict(rows, candidates_px, methods, min_confidence)
+        prediction = _predict(rows, candidates_px, methods, min_confidence, dinov2_checkpoint)
     except MemoryError:
         raise
     except Exception as error:
@@ -111,12 +116,16 @@ def _candidates(path: str | os.PathLike[str]) -> NDArray[np.float64]:
 
 
 def _predict(
-    rows: Rows, candidates_px: NDArray[np.float64], methods: Sequence[str], min_confidence: float
+    rows: Rows,
+    candidates_px: NDArray[np.float64],
+    methods: Sequence[str],
+    min_confidence: float,
+    dinov2_checkpoint: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
     from tomopipe.find import choose
     from tomopipe.find.roll import measure_roll
 
-    evidence = [_ask(name, rows, candidates_px) for name in methods]
+    evidence = [_ask(name, rows, candidates_px, dinov2_checkpoint) for name in methods]
     decision = choose(evidence, min_confidence)
     prediction = _record(
         decision.best_cor_px,
@@ -127,15 +136,36 @@ def _predict(
         decision.reason,
         {one.method: _method_record(one) for one in evidence},
     )
+    if "dinov2" in prediction["methods"] and dinov2_checkpoint is not None:
+        model = _model_record(dinov2_checkpoint)
+        prediction["methods"]["dinov2"]["model"] = model
+        if decision.method == "dinov2":
+            prediction["model"] = model
     roll = None if decision.cor_px is None else measure_roll(rows, decision.cor_px)
     return prediction if roll is None else {**prediction, "roll_px_per_100_rows": round(roll, 4)}
 
 
-def finder(name: str) -> "Finder":
-    """Return the finder of a name in `tomopipe.find.METHODS`, with the engine for its slices."""
+def finder(name: str, dinov2_checkpoint: str | os.PathLike[str] | None = None) -> "Finder":
+    """Return the finder of a name in `tomopipe.find.METHODS`, with the engine for its slices.
+
+    Also of "dinov2", where a checkpoint is given.
+    """
     from tomopipe.find import finders
 
+    if name == "dinov2" and dinov2_checkpoint is not None:
+        return _dinov2_finder(dinov2_checkpoint)
     return finders(slices)[name]
+
+
+def _dinov2_finder(checkpoint: str | os.PathLike[str]) -> "Finder":
+    try:
+        from tomopipe.find.ai.dinov2 import dinov2_finder
+    except ImportError as error:
+        raise TomopipeError(
+            f"predict_cor.methods: dinov2 cannot run: {error}. "
+            "Install its libraries: pip install tomopipe[dinov2]"
+        ) from error
+    return dinov2_finder(slices, checkpoint)
 
 
 def slices(
@@ -149,12 +179,17 @@ def slices(
     return np.asarray(sweep(sinogram, plan, cor_px), dtype=np.float32)
 
 
-def _ask(name: str, rows: Rows, candidates_px: NDArray[np.float64]) -> "Evidence":
+def _ask(
+    name: str,
+    rows: Rows,
+    candidates_px: NDArray[np.float64],
+    dinov2_checkpoint: str | os.PathLike[str] | None,
+) -> "Evidence":
     """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
     from tomopipe.find.evidence import nothing
 
     try:
-        evidence = finder(name)(rows, candidates_px)
+        evidence = finder(name, dinov2_checkpoint)(rows, candidates_px)
     except MemoryError:
         raise
     except Exception as error:
@@ -170,6 +205,15 @@ def _ask(name: str, rows: Rows, candidates_px: NDArray[np.float64]) -> "Evidence
         evidence.reason,
     )  # fmt: skip
     return evidence
+
+
+def _model_record(checkpoint: str | os.PathLike[str]) -> dict[str, str]:
+    """Name and hash of a classifier's file; no hash if it could not be read."""
+    path = Path(checkpoint)
+    if not path.is_file():
+        return {"name": path.name}
+    with path.open("rb") as file:
+        return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _method_record(evidence: "Evidence") -> dict[str, Any]:

@@ -6,6 +6,8 @@ rule predict_cor:
     input:
         rows=try_center("{scan}", "rows.h5"),
         sweep=try_center("{scan}", "try.json"),
+        # a classifier that was replaced is asked again
+        model=lambda wildcards: CAMPAIGN.config.predict_cor.dinov2_checkpoint or [],
     output:
         prediction=try_center("{scan}", "prediction.json"),
         center=try_center("{scan}", "center_of_rotation.txt"),

@@ -5,7 +5,6 @@ and the head) and `args`, the options of its training. Nothing of it is executed
 with torch's weights-only reader, and what else `args` names stays unread.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -48,23 +47,6 @@ class Checkpoint:
     depth: int
     window_px: int
     n_windows: int
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, hexadecimal.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    str
-        64 digits.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
