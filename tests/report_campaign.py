@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from tomopipe.io.tables import write_tsv
+from tomopipe.io.tiff import write_try_stack
 from tomopipe.series import encode_series
 
 INVENTORY = (
@@ -130,6 +131,18 @@ class Made:
             for plane, values in planes.items():
                 file[f"exchange/{plane}"] = values
 
+    def sweep(self, name, cor_px, *, n=200, contrast=20_000, seed=0):
+        """Write a try stack of 41 pages; each page holds its number in a corner of one square."""
+        grid_px = [cor_px + 0.5 * (at - 20) for at in range(41)]
+        noise = np.random.default_rng(seed).integers(-3000, 3000, (n, n))
+        page = 30_000 + noise
+        page[96:144, 96:144] += contrast * (np.indices((48, 48)).sum(axis=0) % 2)
+        page = np.clip(page, 0, 65535).astype(np.uint16)
+        place = self.results / "try_center" / name
+        place.mkdir(parents=True, exist_ok=True)
+        write_try_stack((page + at for at in range(41)), grid_px, place / "try.tif", shape=(n, n))
+        write_json({"cor_px": grid_px, "binning": 1, "window": [0, 1]}, place / "try.json")
+
     def status(self, step, name, seconds, state="done", start=1_732_000_000.0, **more):
         status = {"step": step, "key": name, "state": state, "start": start, "host": "node7"}
         if state != "running":
@@ -177,6 +190,7 @@ def every_state(folder, *, plane_px=96):
         made.fix(name, f"{drift:.2f}", f"{drift:.2f}", "auto")
         made.resolve(name, round(drift, 2), "auto")
         made.volume(name, index, plane_px)
+        made.sweep(name, round(drift, 2))
     made.scan("bone_006", index=6)
     made.predict("bone_006", 548.5, 0.71)
     far = "35.65 px from the median 512.85 of the series, limit 10.00"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ from tomopipe.steps import report as step
 from tomopipe.steps.report import report
 
 MAX_BYTES_PER_SCAN = 25_000
+MAX_CODE_BYTES = 300_000
 PAGE_BYTES = 60_000  # template, style, script, and what is there once
 
 
@@ -28,10 +30,20 @@ def test_size_of_a_campaign(tmp_path):
     with h5py.File(made.results / "bone_001_rec.h5", "a") as file:
         for plane in file["exchange"].values():
             plane[...] = rng.normal(size=plane.shape)  # pure noise compresses worst
+    made.sweep("bone_001", 511.65, n=1024, contrast=60_000)
     made.write()
     report(made.page, **made.arguments())
-    planes = json.loads((made.page.parent / "pictures.json").read_text())["bone_001"]["pictures"]
-    assert sum(len(p["src"]) for p in planes) < MAX_BYTES_PER_SCAN - 4_000
+    entry = json.loads((made.page.parent / "pictures.json").read_text())["bone_001"]
+    parts = [*entry["planes"]["made"], entry["strip"]["made"]["picture"]]
+    assert len(parts) == 4
+    assert sum(len(p["src"]) for p in parts) < MAX_BYTES_PER_SCAN - 5_000
+    html = made.page.read_text(encoding="utf-8")
+    row = next(part for part in html.split("<tr id=")[1:] if ">bone_001<" in part)
+    card = next(part for part in html.split("<article ")[1:] if ">bone_001<" in part)
+    assert 'class="strip"' in card
+    told = len(row.split("</tr>")[0]) + len(card.split("</article>")[0])
+    assert told < MAX_BYTES_PER_SCAN
+    assert len(re.search("<script>.*?</script>", html, re.S)[0]) < MAX_CODE_BYTES
     size = made.page.stat().st_size
     assert 8 * 3 * 500 < size < PAGE_BYTES + MAX_BYTES_PER_SCAN * 8
     assert not (made.page.parent / "pictures").exists()
@@ -47,7 +59,7 @@ def test_a_broken_campaign_is_still_reported(tmp_path, caplog):
     assert "bone_001_rec.h5" in html
     assert html.count('<tr id="') == 13
     assert pages_pictures(made) == 0
-    assert len(caplog.records) >= n_broken - 8  # each broken small file; volumes are in the page
+    assert len(caplog.records) >= n_broken - 13  # volumes and sweeps are in the page
 
 
 def test_nothing_at_all(tmp_path):
@@ -115,6 +127,66 @@ def test_pictures_are_made_again_only_for_volumes_that_changed(tmp_path, monkeyp
         read.clear()
         report(made.page, **made.arguments())
         assert len(read) == 8
+
+
+def test_a_strip_is_made_again_when_its_cor_changes(tmp_path, monkeypatch):
+    made = every_state(tmp_path, plane_px=0).write()
+    report(made.page, **made.arguments())
+    seen = []
+    sweep = pictures.read_sweep
+
+    def watched(path, cor_px):
+        seen.append((path.parent.name, cor_px))
+        return sweep(path, cor_px)
+
+    monkeypatch.setattr(pictures, "read_sweep", watched)
+    report(made.page, **made.arguments())
+    assert seen == []
+    made.resolve("bone_002", 513.05, "manual")
+    made.write()
+    report(made.page, **made.arguments())
+    assert seen == [("bone_002", 513.05)]
+
+
+def test_a_sweep_that_cannot_be_read_is_noted(tmp_path):
+    made = every_state(tmp_path, plane_px=0).write()
+    (made.results / "try_center" / "bone_002" / "try.tif").write_bytes(b"II*\0")
+    report(made.page, **made.arguments())
+    html = made.page.read_text(encoding="utf-8")
+    assert html.count('class="strip"') == 4
+    assert "bone_002/try.tif" in html
+
+
+def test_sacct_is_asked_for_the_jobs_and_believed(tmp_path, monkeypatch):
+    made = every_state(tmp_path, plane_px=0).write()
+    made.status("try_recon", "bone_001", 10, slurm_job="7")
+    made.status("predict_cor", "bone_001", 1, slurm_job="7")
+    made.status("full_recon", "bone_001", 100, slurm_job="8")
+    made.status("full_recon", "bone_002", 100, slurm_job="9")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    lines = [
+        *("7|COMPLETED|20|2|00:30.000|2000000K|", "7.batch|COMPLETED|20|2|00:30.000||500000K"),
+        *("8|COMPLETED|100|4|00:05:00|4Gn|", "8.batch|COMPLETED|100|4|00:05:00||1048576K"),
+        *("8.0|COMPLETED|90|4|00:04:00||2097152K", "9|CANCELLED by 0|50|4|1-00:00:00|1Gc|"),
+        *("10|RUNNING|1|1|00:00:00|1G|", "rubbish"),
+    ]
+    (bin_ / "sacct").write_text("#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
+    (bin_ / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:/bin")
+    report(made.page, **made.arguments())
+    html = made.page.read_text(encoding="utf-8")
+    table = html.split('id="efficiency"')[1].split("</section>")[0]
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", table.split("<tbody>")[1])
+    assert cells == [
+        *("try_recon + predict_cor", "1", "40.0 s", "30.0 s", "75 %", "2.05 GB", "0.51 GB", "25 %"),
+        *("full_recon", "2", "10 min 00 s", "24 h 05 min", "14450 %", "4.29 GB", "2.15 GB", "50 %"),
+    ]
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    report(made.page, **made.arguments())
+    blank = made.page.read_text(encoding="utf-8").split('id="efficiency"')[1].split("</section>")[0]
+    assert "Nothing is known" in blank
+    assert "<table>" not in blank
 
 
 def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):

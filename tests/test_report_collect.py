@@ -3,14 +3,19 @@
 import dataclasses
 import json
 import os
+import re
+import subprocess
 
 import pytest
 
 from tests import report_campaign
 from tests.report_campaign import CONFIG, NASTY, half_finished, write_json
 from tomopipe.report.collect import collect
-from tomopipe.report.records import STATES, Failure, Fix, Prediction
+from tomopipe.report.records import STATES, Failure, Fix, Model, Prediction
+from tomopipe.report.sources import parse_prediction
 from tomopipe.report.states import reason_of, state_of
+from tomopipe.report.versions import commit
+from tomopipe.steps.report import report
 
 
 def every_state(folder):
@@ -317,3 +322,41 @@ def test_records_are_frozen(tmp_path):
     _, record = by_name(every_state(tmp_path).write())
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.scans[0].state = "ok"
+
+
+def test_models_and_seeds_are_on_record(tmp_path):
+    made = every_state(tmp_path)
+    for name in ("bone_001", "bone_002"):
+        path = made.results / "try_center" / name / "prediction.json"
+        data = json.loads(path.read_text())
+        write_json(data | {"method": "ai", "model": {"name": "small", "sha256": "ab" * 32}}, path)
+    write_json({"seed": 42}, tmp_path / "truth.json")
+    arguments = made.write().arguments()
+    arguments["config"] = arguments["config"] | {"ai": {"seed": 7, "size": 3}}
+    campaign = collect(**arguments)
+    assert campaign.models == {Model("small", "ab" * 32): 2}
+    assert campaign.seeds == {"ai.seed": "7", "simulation": "42"}
+    report(made.page, **arguments)
+    html = made.page.read_text(encoding="utf-8").split('id="provenance"')[1]
+    assert "small, 2 predictions" in html
+    assert "ab" * 32 in html
+
+
+@pytest.mark.parametrize("model", [7, [], {}, {"name": ""}, {"sha256": "ab"}, None])
+def test_an_odd_model_is_none(model):
+    assert parse_prediction({"model": model}).model is None
+
+
+def test_the_commit_of_a_checkout_is_named(tmp_path):
+    assert commit(tmp_path) == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "a").write_text("1")
+    subprocess.run([*git, "add", "a"], check=True)
+    subprocess.run([*git, "commit", "-qm", "a"], check=True)
+    commit.cache_clear()
+    clean = commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    (tmp_path / "a").write_text("2")
+    commit.cache_clear()
+    assert commit(tmp_path) == f"{clean}-dirty"

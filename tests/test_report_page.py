@@ -109,8 +109,9 @@ def test_plot_and_pictures_are_there_for_those_who_have_them(page):
     assert len(marks) == 8  # bone: 8 of 9 have a COR; the other series have no two
     assert sum("src-outlier" in attrs["class"] for attrs in marks) == 1
     images = page.all("img")
-    assert len(images) == 3 * 8
-    assert all(attrs["alt"].startswith("Mid plane ") for attrs, _ in images)
+    planes = [attrs for attrs, _ in images if attrs["alt"].startswith("Mid plane ")]
+    strips = [attrs for attrs, _ in images if attrs["alt"].startswith("The same piece of 5 try")]
+    assert (len(planes), len(strips), len(images)) == (3 * 8, 5, 3 * 8 + 5)
     assert all(attrs["src"].startswith("data:image/webp;base64,") for attrs, _ in images)
 
 
@@ -234,7 +235,10 @@ def test_a_half_finished_campaign_says_so(tmp_path):
     progress = page.all("ul", **{"class": "progress"})[0][1]
     assert progress == "8 of 11 predicted 0 of 11 COR resolved 0 of 11 reconstructed"
     assert rows_of(page)["bone_003"][7] == "running predict_cor"
-    assert not page.all("img")
+    # the sweeps of those that are predicted, and no volume
+    assert [attrs["alt"][-20:] for attrs, _ in page.all("img")] == [
+        *("COR 505.65 to 517.65", "COR 506.05 to 518.05"),
+    ]
 
 
 @pytest.mark.parametrize(

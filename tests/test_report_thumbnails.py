@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tomopipe.report.thumbnails import MAX_BYTES, encode, grey_window, make_pictures, to_grey
+from tomopipe.report.grey import grey_window
+from tomopipe.report.thumbnails import MAX_BYTES, encode, make_pictures, to_grey
 
 
 def test_grey_window_is_robust_to_hot_voxels():

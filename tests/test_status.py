@@ -157,7 +157,7 @@ def test_what_waits_in_slurms_queue_is_counted_and_tells_the_time_left(folder):
     lines = [
         f"51|{start}|Resources|{logs}/rule_full_recon/bone|4/%%j.log",
         f"52|N/A|Priority|{logs}/rule_full_recon/bone_5/%%j.log",
-        f"53|N/A|Priority|{logs}/group_try/%%j.log",
+        f"53|N/A|Priority|{logs}/group_try_predict_cor_try_recon/%%j.log",
         f"54|N/A|Priority|{folder.parent}/other/.snakemake/slurm_logs/rule_full_recon/x/%%j.log",
         "slurm_load_jobs error: Invalid user id",
     ]
@@ -166,7 +166,7 @@ def test_what_waits_in_slurms_queue_is_counted_and_tells_the_time_left(folder):
     assert [(job.number, job.name) for job in found.pending] == [
         ("51", "full_recon"),
         ("52", "full_recon"),
-        ("53", "try"),
+        ("53", "try_recon + predict_cor"),
     ]
     submitted = {step.step: step.submitted for step in found.steps}
     assert submitted == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
@@ -175,7 +175,7 @@ def test_what_waits_in_slurms_queue_is_counted_and_tells_the_time_left(folder):
     shown = pending_line(found.pending)
     clock = time.strftime("%a %H:%M", time.localtime(NOW + 600))
     assert shown == (
-        "SLURM's queue: 2 full_recon, 1 try (Resources, Priority); "
+        "SLURM's queue: 2 full_recon, 1 try_recon + predict_cor (Resources, Priority); "
         f"the next expected to start {clock}"
     )
 

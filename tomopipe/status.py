@@ -20,8 +20,6 @@ STATES = ("queued", "running", "done", "failed", "lost")
 _SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
 _TAIL_LINES = 12
 _TAIL_BYTES = 8192
-#: Steps of a group of rules, which SLURM has in hand as one job.
-_GROUPS = {"try": ("try_recon", "predict_cor"), "stack": ("export_stack",)}
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     waiting = _waiting(campaign, jobs)
     pending = slurm.pending_jobs(campaign.directory)
     submitted = {step: [job for job in pending if step in _steps_of(job)] for step in STEP_ORDER}
+    pending = [replace(job, name=" + ".join(_steps_of(job)) or job.name) for job in pending]
     names = {*(job.step for job in jobs), *waiting, *(s for s, found in submitted.items() if found)}
     steps = [
         _summary(
@@ -131,7 +130,10 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
 
 
 def _steps_of(job: Pending) -> tuple[str, ...]:
-    return _GROUPS.get(job.name, (job.name,))
+    """Return the steps that a job of SLURM runs: of a group several, which its name tells."""
+    if not job.name.startswith("group_"):
+        return (job.name,)
+    return tuple(step for step in STEP_ORDER if step in job.name)
 
 
 def as_record(status: Status) -> dict[str, Any]:

@@ -28,14 +28,14 @@ _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 
 @dataclass(frozen=True)
 class Pending:
-    """A job that waits in the queue of SLURM.
+    """A job, or a group of jobs, that waits in the queue of SLURM.
 
     Attributes
     ----------
     number : str
         SLURM's.
     name : str
-        The rule that it runs, or the group of rules.
+        The rule that it runs; of a group, group_ and the names of its rules.
     start_s : float or None
         When SLURM expects to start it, Unix seconds; None if it does not say.
     reason : str
@@ -97,8 +97,7 @@ def pending_jobs(directory: Path) -> list[Pending]:
     found = []
     for number, start, reason, log in _ask([*command, "--Format", shown], n_cells=4):
         if log.startswith(f"{logs}/"):
-            rule = log[len(logs) + 1 :].split("/", 1)[0]
-            name = re.sub(r"^(rule|group)_", "", rule)
+            name = log[len(logs) + 1 :].split("/", 1)[0].removeprefix("rule_")
             found.append(Pending(number, name, _time(start), reason.strip()))
     return found
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.report.alerts import alert_groups
+from tomopipe.report.citations import citations
+from tomopipe.report.efficiency import allocations
 from tomopipe.report.records import CampaignRecord, Failure, ScanRecord, SeriesRecord
 from tomopipe.report.scans import SCAN_STEPS, Sources, refused_records, scan_record
 from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
@@ -82,7 +84,23 @@ def collect(
         notes=tuple(reader.notes),
         versions=versions(version),
         config=config,
+        allocations=allocations(jobs),
+        citations=citations(records, config),
+        seeds=_seeds(reader, config, logs.parent),
     )
+
+
+def _seeds(reader: Reader, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Find every seed of random numbers that is on record: in the config, or of a simulation."""
+    found = {}
+    for name, block in sorted(config.items()):
+        for key, value in block.items() if isinstance(block, Mapping) else ():
+            if "seed" in str(key) and value is not None:
+                found[f"{name}.{key}"] = str(value)
+    truth = reader.json(folder / "truth.json")
+    if truth is not None and truth.get("seed") is not None:
+        found["simulation"] = text(truth["seed"])
+    return found
 
 
 def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

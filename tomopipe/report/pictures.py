@@ -1,9 +1,9 @@
-"""Pictures of all volumes of a campaign, remade only for volumes that changed."""
+"""Pictures of all scans of a campaign, remade only where a volume, a sweep or a COR changed."""
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.io.atomic import write_json
+from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord
-from tomopipe.report.thumbnails import Picture, make_pictures
+from tomopipe.report.strips import read_sweep
+from tomopipe.report.thumbnails import Picture, Strip, make_pictures, make_strip
 
 #: Above this number of scans the pictures go into a folder beside the page.
 INLINE_SCANS = 200
 #: Bump when pictures look different: those remembered are then made anew.
-REVISION = 1
+REVISION = 2
 _FOLDER, _CACHE = "pictures", "pictures.json"
 
 PlaneReader = Callable[[Path], Mapping[str, NDArray[np.floating]]]
 
 
+@dataclass(frozen=True)
+class ScanPictures:
+    """The mid planes of a volume and the sweep around the COR, as far as there are any."""
+
+    planes: tuple[Picture, ...] = ()
+    strip: Strip | None = None
+
+
 def picture_all(
     scans: Sequence[ScanRecord], page_folder: Path, read_planes: PlaneReader
-) -> tuple[dict[str, tuple[Picture, ...]], list[Note]]:
-    """Make the pictures of every volume, using again those of volumes that did not change.
+) -> tuple[dict[str, ScanPictures], list[Note]]:
+    """Make the pictures of every scan, using again those of what did not change.
 
     A campaign is reported after each edit; without this every edit would read the mid planes of
     a thousand volumes again.
@@ -34,7 +44,7 @@ def picture_all(
     Parameters
     ----------
     scans : sequence of ScanRecord
-        Those with a volume get pictures.
+        Those with a volume or a sweep get pictures.
     page_folder : Path
         Folder of the page; the side folder and the list of what was made lie in it.
     read_planes : callable
@@ -45,37 +55,105 @@ def picture_all(
     pictures : dict of str
         Scan name -> its pictures.
     notes : list of Note
-        The volumes that could not be read.
+        What could not be read.
     """
     folder = page_folder / _FOLDER if len(scans) > INLINE_SCANS else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    known = _read_cache(page_folder / _CACHE)
-    pictures: dict[str, tuple[Picture, ...]] = {}
-    cache: dict[str, Any] = {}
-    notes = []
-    for scan in scans:
+    maker = _Maker(page_folder, folder, read_planes)
+    pictures = {
+        scan.name: ScanPictures(maker.planes(scan), maker.strip(scan))
+        for scan in scans
+        if scan.volume is not None or scan.try_tif is not None
+    }
+    write_json(maker.made, page_folder / _CACHE)
+    _tidy(page_folder / _FOLDER, list(pictures.values()))
+    return pictures, maker.notes
+
+
+def chosen_cor(scan: ScanRecord) -> float | None:
+    """Return the COR to show the sweep around: the one used, else the best there is."""
+    cor_px = shown_cor(scan)
+    if cor_px is None and scan.prediction is not None:
+        return scan.prediction.best_cor_px
+    return cor_px
+
+
+class _Maker:
+    """Makes pictures, or takes them from those made before; notes what cannot be read."""
+
+    def __init__(self, page_folder: Path, folder: Path | None, read_planes: PlaneReader) -> None:
+        self.notes: list[Note] = []
+        self.made: dict[str, dict[str, Any]] = {}
+        self._page_folder, self._folder = page_folder, folder
+        self._read_planes = read_planes
+        self._known = _read_cache(page_folder / _CACHE)
+
+    def planes(self, scan: ScanRecord) -> tuple[Picture, ...]:
+        """Return the mid planes of a scan's volume."""
         if scan.volume is None:
-            continue
+            return ()
+        volume = scan.volume
+
+        def make() -> list[dict[str, Any]]:
+            made = make_pictures(self._read_planes(volume), scan.name, self._folder)
+            return [asdict(picture) for picture in made]
+
+        entries = self._get(scan.name, "planes", volume, None, make) or []
+        return tuple(_picture(entry) for entry in entries)
+
+    def strip(self, scan: ScanRecord) -> Strip | None:
+        """Return the sweep around a scan's COR."""
+        cor_px = chosen_cor(scan)
+        if scan.try_tif is None or cor_px is None:
+            return None
+        try_tif = scan.try_tif
+
+        def make() -> dict[str, Any] | None:
+            sweep = read_sweep(try_tif, cor_px)
+            return asdict(make_strip(sweep, scan.name, self._folder)) if sweep else None
+
+        entry = self._get(scan.name, "strip", try_tif, cor_px, make)
+        if not entry:
+            return None
+        return Strip(_picture(entry["picture"]), tuple(entry["cor_px"]), entry["chosen"])
+
+    def _get(
+        self, scan: str, kind: str, path: Path, cor_px: float | None, make: Callable[[], Any]
+    ) -> Any:
         try:
-            stamp = _stamp(scan.volume, folder)
-            made = _remembered(known.get(scan.name), stamp, page_folder)
+            found = path.stat()
+            # tells one state of a file from another, and the two places for pictures apart
+            inline = int(self._folder is None)
+            stamp = [REVISION, inline, found.st_size, found.st_mtime_ns, cor_px]
+            made = self._remembered(scan, kind, stamp)
             if made is None:
-                made = make_pictures(read_planes(scan.volume), scan.name, folder)
-        except Exception as error:  # a broken volume must not take the report with it
-            notes.append(Note(scan.volume.name, f"no pictures: {error}"))
-            continue
-        pictures[scan.name] = made
-        cache[scan.name] = {"stamp": stamp, "pictures": [asdict(p) for p in made]}
-    write_json(cache, page_folder / _CACHE)
-    _tidy(page_folder / _FOLDER, pictures)
-    return pictures, notes
+                made = make()
+        except Exception as error:  # a broken file must not take the report with it
+            self.notes.append(Note(f"{path.parent.name}/{path.name}", f"no pictures: {error}"))
+            return None
+        self.made.setdefault(scan, {})[kind] = {"stamp": stamp, "made": made}
+        return made
+
+    def _remembered(self, scan: str, kind: str, stamp: list[Any]) -> Any:
+        """Give what was made before, if it is of this state of the file and still there."""
+        try:
+            entry = self._known[scan][kind]
+            if entry["stamp"] != stamp:
+                return None
+            made = entry["made"]
+            parts = made if isinstance(made, list) else [made["picture"]]
+            sources = [_picture(part).src for part in parts]
+        except (TypeError, KeyError):
+            return None
+        there = all(
+            src.startswith("data:") or (self._page_folder / src).exists() for src in sources
+        )
+        return made if there else None
 
 
-def _stamp(volume: Path, folder: Path | None) -> list[int]:
-    """Tell one state of a volume from another, and the two places for pictures apart."""
-    found = volume.stat()
-    return [REVISION, int(folder is not None), found.st_size, found.st_mtime_ns]
+def _picture(entry: Mapping[str, Any]) -> Picture:
+    return Picture(**{**entry, "shape": tuple(entry["shape"])})
 
 
 def _read_cache(path: Path) -> Mapping[str, Any]:
@@ -86,23 +164,13 @@ def _read_cache(path: Path) -> Mapping[str, Any]:
     return cache if isinstance(cache, dict) else {}
 
 
-def _remembered(entry: Any, stamp: list[int], page_folder: Path) -> tuple[Picture, ...] | None:
-    """Give the pictures made before, if they are of this state of the volume and still there."""
-    try:
-        if entry["stamp"] != stamp:
-            return None
-        made = tuple(Picture(**p | {"shape": tuple(p["shape"])}) for p in entry["pictures"])
-    except (TypeError, KeyError):
-        return None
-    there = all(p.src.startswith("data:") or (page_folder / p.src).exists() for p in made)
-    return made if there else None
-
-
-def _tidy(folder: Path, pictures: Mapping[str, tuple[Picture, ...]]) -> None:
+def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
     """Remove picture files that the page does not show any more."""
     if not folder.is_dir():
         return
-    used = {os.path.basename(p.src) for made in pictures.values() for p in made}
+    shown = [p for made in pictures for p in made.planes]
+    shown += [made.strip.picture for made in pictures if made.strip is not None]
+    used = {os.path.basename(picture.src) for picture in shown}
     for path in folder.glob("*.webp"):
         if path.name not in used:
             path.unlink()

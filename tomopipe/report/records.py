@@ -1,5 +1,6 @@
 """The records a report is made of: what was read of a campaign, one frozen dataclass per thing."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,22 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Model:
+    """A learned model that a prediction comes from: its name, and the hash of its file."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A method that was used, and what to cite for it."""
+
+    method: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What prediction.json says."""
 
@@ -71,6 +88,7 @@ class Prediction:
     method: str
     reason: str
     curves: tuple[Curve, ...] = ()
+    model: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +125,7 @@ class ScanRecord:
     fix: Fix | None = None
     failures: tuple[Failure, ...] = ()
     volume: Path | None = None
+    try_tif: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,24 @@ class StepTimes:
     median_s: float | None
     longest_s: float | None
     longest: str
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What the SLURM jobs of a step asked for and used; CPU time in seconds."""
+
+    steps: str
+    n_jobs: int
+    cpu_asked_s: float
+    cpu_used_s: float
+    memory_asked_bytes: float | None
+    memory_used_bytes: float | None
+    memory_share: float | None
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Part of the CPU time that was worked in."""
+        return self.cpu_used_s / self.cpu_asked_s if self.cpu_asked_s else None
 
 
 @dataclass(frozen=True)
@@ -165,6 +202,16 @@ class CampaignRecord:
     notes: tuple[Note, ...]
     versions: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
+    allocations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    efficiency: tuple[Efficiency, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    seeds: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[Model, int]:
+        """Count the predictions of each learned model."""
+        found = Counter(s.prediction.model for s in self.scans if s.prediction is not None)
+        return {model: n for model, n in found.items() if model is not None}
 
     @property
     def counts(self) -> dict[str, int]:

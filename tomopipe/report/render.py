@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.io.atomic import write_text
-from tomopipe.report.pictures import PlaneReader, picture_all
+from tomopipe.report.pictures import PlaneReader, ScanPictures, picture_all
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
 from tomopipe.report.records import SOURCES, STATES, CampaignRecord
-from tomopipe.report.thumbnails import Picture
 
 #: Lines of one group of alerts that are open at once.
 OPEN_ALERTS = 8
+#: Columns of the table of scans: title, whether it holds numbers.
+COLUMNS = (
+    ("State", False),
+    ("Scan", False),
+    ("COR px", True),
+    ("Source", False),
+    ("Confidence", True),
+    ("Method", False),
+    ("Before px", True),
+    ("After px", True),
+    ("Reached", False),
+    ("Reason", False),
+)
 
 
 def write_page(
@@ -40,7 +52,7 @@ def write_page(
     write_text(render(campaign, pictures), page)
 
 
-def render(campaign: CampaignRecord, pictures: Mapping[str, tuple[Picture, ...]]) -> str:
+def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> str:
     """Make the HTML of a report.
 
     Parameters
@@ -71,6 +83,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, tuple[Picture, ...]]
             names={scan.name: f"s{at}" for at, scan in enumerate(campaign.scans)},
             worst={state: at for at, state in enumerate(reversed(_BY_HARM))},
             open_alerts=OPEN_ALERTS,
+            columns=COLUMNS,
             config_text=_config_text(campaign.config),
             style=_file("style.css"),
             script=script,
@@ -114,6 +127,8 @@ def _environment() -> Any:
         "utc": _utc,
         "key": id,
         "plane": lambda name: name.removeprefix("mid_"),
+        "share": lambda value: "" if value is None else f"{100 * value:.0f} %",
+        "gigabytes": lambda value: "" if value is None else f"{value / 1e9:.2f} GB",
         "sortable": lambda value: "" if value is None else value,
         "known": lambda source: source if source in SOURCES else "other",
     }

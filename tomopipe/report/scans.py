@@ -37,6 +37,7 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
     keep = None if row is None else _is_kept(row, select)
     prediction = _read_prediction(reader, source.results / "try_center" / name)
     volume = _find_volume(source, name)
+    try_tif = source.results / "try_center" / name / "try.tif"
     failures = _standing_failures(reader, source, name, path, prediction, volume)
     fix = source.fixes.get(name)
     cor = (source.cor or {}).get(name)
@@ -77,6 +78,7 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         fix=fix,
         failures=failures,
         volume=volume,
+        try_tif=try_tif if try_tif.exists() else None,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import read_tsv
-from tomopipe.report.records import Curve, Failure, Fix, Note, Prediction
+from tomopipe.report.records import Curve, Failure, Fix, Model, Note, Prediction
 
 _TAIL_BYTES = 8192
 _TAIL_LINES = 25
@@ -105,7 +105,14 @@ def parse_prediction(data: Mapping[str, Any]) -> Prediction:
         method=text(data.get("method")),
         reason=text(data.get("reason")),
         curves=tuple(curves),
+        model=_parse_model(data.get("model")),
     )
+
+
+def _parse_model(model: object) -> Model | None:
+    if not isinstance(model, dict) or not text(model.get("name")):
+        return None
+    return Model(text(model["name"]), text(model.get("sha256")))
 
 
 def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:

@@ -1,4 +1,4 @@
-"""Small pictures of the three mid planes of a volume."""
+"""Small pictures: the three mid planes of a volume, and the sweep around a COR."""
 
 import base64
 import hashlib
@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.report.grey import grey_window
+from tomopipe.report.strips import Sweep
+
 SIZE_PX = 200
-#: Of one picture; three of them as base64 with the text of a scan stay under 25 KB.
-MAX_BYTES = 5000
-_PERCENT = (0.5, 99.5)
+#: Of one picture; three of them and a strip, as base64, with the text of a scan stay under 25 KB.
+MAX_BYTES = 3500
+STRIP_BYTES = 3500
 _QUALITIES = (80, 65, 50, 35, 20)
 
 
@@ -28,26 +31,6 @@ class Picture:
     shape: tuple[int, int]
     low: float
     high: float
-
-
-def grey_window(plane: NDArray[np.floating]) -> tuple[float, float]:
-    """Give the grey window of a plane: its 0.5 and 99.5 percentiles, finite values alone.
-
-    Parameters
-    ----------
-    plane : ndarray, shape (n_y, n_x)
-        Values of one plane.
-
-    Returns
-    -------
-    low, high : float
-        Black and white; high > low also for a constant or empty plane.
-    """
-    finite = plane[np.isfinite(plane)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(finite, _PERCENT))
-    return (low, high) if high > low else (low, low + 1.0)
 
 
 def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np.uint8]:
@@ -109,15 +92,38 @@ def make_picture(name: str, plane: NDArray[np.floating], folder: Path | None, st
         raise ValueError(f"plane {name}: expected 2 dimensions, got shape {values.shape}")
     grey = to_grey(values)
     low, high = grey_window(values)
-    data = encode(grey)
-    if folder is None:
-        src = "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
-    else:
-        file = f"{stem}_{name}.webp"
-        (folder / file).write_bytes(data)
-        src = f"{folder.name}/{file}"
+    src = _place(encode(grey), name, folder, stem)
     shape = (int(values.shape[0]), int(values.shape[1]))
     return Picture(name, src, grey.shape[1], grey.shape[0], shape, low, high)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pieces of try slices side by side in one picture; `chosen` is the place of the one taken."""
+
+    picture: Picture
+    cor_px: tuple[float, ...]
+    chosen: int
+
+
+def make_strip(sweep: Sweep, scan: str, folder: Path | None) -> Strip:
+    """Make the picture of a sweep around a COR, inline or as a file in `folder`."""
+    n, n_y, n_x = sweep.pieces.shape
+    side_by_side = sweep.pieces.transpose(1, 0, 2).reshape(n_y, n * n_x)
+    data = encode(side_by_side, max_bytes=STRIP_BYTES)
+    src = _place(data, "sweep", folder, picture_stem(scan))
+    shape = (n_y, n * n_x)
+    picture = Picture("sweep", src, n * n_x, n_y, shape, 0.0, 255.0)
+    return Strip(picture, sweep.cor_px, sweep.chosen)
+
+
+def _place(data: bytes, name: str, folder: Path | None, stem: str) -> str:
+    """Write a picture into `folder`, or make it part of the page; return its address."""
+    if folder is None:
+        return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+    file = f"{stem}_{name}.webp"
+    (folder / file).write_bytes(data)
+    return f"{folder.name}/{file}"
 
 
 def picture_stem(scan: str) -> str:

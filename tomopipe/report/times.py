@@ -34,6 +34,7 @@ class JobTime:
     end_s: float | None
     host: str = ""
     reason: str = ""
+    slurm_job: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -67,6 +68,7 @@ def read_jobs(reader: Reader, folder: Path) -> list[JobTime]:
                 end_s=number(data.get("end")),
                 host=text(data.get("host")),
                 reason=text(data.get("error")),
+                slurm_job=text(data.get("slurm_job")),
             )
         )
     return sorted(jobs, key=lambda j: (order.get(j.step, len(order)), j.step, j.name))

@@ -19,6 +19,7 @@ from tomopipe.io.rows import Rows, read_rows
 from tomopipe.recon.array import array_module, to_numpy
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.report.strips import open_stack
 
 _LANES = 4  # a single slice is asked for: more lanes would only take memory
 _WINDOW_PERCENT = (0.1, 99.9)
@@ -96,7 +97,7 @@ class Pictures:
         """Return one page of the try stack as PNG, in the window of the sweep."""
         path = self.path(scan, "try.tif")
         key = (scan, _version(path))
-        pages = self._stacks.get(key, lambda: _open_stack(path))
+        pages = self._stacks.get(key, lambda: open_stack(path))
         if not 0 <= index < len(pages):
             raise TomopipeError(f"{scan}: expected a page from 0 to {len(pages) - 1}; got {index}.")
         return png((pages[index] >> 8).astype(np.uint8))
@@ -206,17 +207,3 @@ def png(image: NDArray[np.uint8]) -> bytes:
 def _version(path: Path) -> tuple[int, int, int]:
     found = os.stat(path)
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _open_stack(path: Path) -> NDArray[np.uint16]:
-    """Map the pages of a stack, so that one page is read and not two hundred megabytes."""
-    import tifffile
-
-    pages: NDArray[np.uint16]
-    try:
-        pages = tifffile.memmap(path, mode="r")
-    except ValueError:  # compressed by another program
-        pages = tifffile.imread(path)
-    if pages.ndim < 2 or pages.dtype != np.uint16:
-        raise TomopipeError(f"{path}: expected a stack of 16-bit slices. Run try_recon again.")
-    return pages.reshape(-1, *pages.shape[-2:])

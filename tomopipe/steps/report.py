@@ -3,10 +3,13 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from tomopipe.io import slurm
 from tomopipe.io.volume import read_mid_planes
 from tomopipe.report.collect import collect
+from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
 
 REVISION = 1  # bump when results change
@@ -26,7 +29,8 @@ def report(
 ) -> None:
     """Build the page from whatever exists: a whole campaign, half of one, or a broken one.
 
-    Reads small files and the mid planes stored in the volumes; never raw data, never a volume.
+    Reads small files, a few try slices, and the mid planes stored in the volumes; never raw data,
+    never a volume. Where SLURM keeps accounts, its sacct is asked what the jobs used.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ def report(
     campaign = collect(
         results, logs, campaign_name=campaign_name, scans=scans, config=config, version=version
     )
+    found = efficiency(campaign.allocations, slurm.usages(campaign.allocations))
+    campaign = replace(campaign, efficiency=found)
     for note in campaign.notes:
         _log.warning("%s: left out of the report: %s", note.path, note.problem)
     write_page(campaign, output, read_planes=read_mid_planes)

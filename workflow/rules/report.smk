@@ -21,7 +21,12 @@ rule report:
     input:
         report_inputs,
     output:
-        REPORT,
+        report(
+            REPORT,
+            caption="../report/campaign.rst",
+            category="Campaign",
+            labels={"page": "report"},
+        ),
     log:
         "logs/report/campaign.log",
     params:

@@ -23,6 +23,27 @@ document.documentElement.classList.add("js");
   state.addEventListener("change", filter);
   find.form.addEventListener("submit", (event) => event.preventDefault());
 
+  // What is highlighted is so in the table, on the plots and among the pictures.
+  const light = document.getElementById("highlight");
+  light.addEventListener("input", () => {
+    const words = light.value.toLowerCase().split(/\s+/).filter(Boolean);
+    rows.forEach((row, i) => row.classList.toggle("lit", words.length > 0 && words.every((w) => texts[i].includes(w))));
+    for (const mark of document.querySelectorAll("svg [data-row]")) {
+      mark.classList.toggle("lit", document.getElementById(mark.dataset.row).classList.contains("lit"));
+    }
+    for (const card of document.querySelectorAll(".card")) {
+      card.classList.toggle("lit", document.getElementById(card.id.slice(1)).classList.contains("lit"));
+    }
+  });
+
+  // A column that is not wanted.
+  const titles = Array.from(table.tHead.rows[0].cells, (cell) => cell.textContent.trim().replace(/\u00a0/g, " "));
+  for (const box of document.querySelectorAll(".columns input")) {
+    box.addEventListener("change", () => {
+      table.classList.toggle(`no-${titles.indexOf(box.dataset.title) + 1}`, !box.checked);
+    });
+  }
+
   // Numbers sort by data-v, texts by what is shown; empty cells come last either way.
   const value = (row, column) => {
     const cell = row.cells[column];

@@ -1,0 +1,86 @@
+"""What to cite: the methods that were used, from the docstrings of the code, and no others."""
+
+import pytest
+
+from tests.report_campaign import every_state
+from tomopipe.find import METHODS
+from tomopipe.report import citations as module
+from tomopipe.report.citations import citations
+from tomopipe.report.collect import collect
+from tomopipe.report.records import Curve, Model, Prediction, ScanRecord
+from tomopipe.steps.report import report
+
+
+def scan(*methods, model=None, volume=None):
+    curves = tuple(Curve(name, 10.0, 0.9, (), ()) for name in methods)
+    prediction = Prediction(10.0, 10.0, 0.9, "resolved", methods[0], "", curves, model)
+    told = {"prediction": prediction, "volume": volume}
+    return ScanRecord("a_1", "raw/a_1.h5", "a", 1, "ok", "", "", **told)
+
+
+def cited(*scans, config=None):
+    return {one.method: " ".join(one.references) for one in citations(scans, config or {})}
+
+
+def test_the_methods_used_are_cited_and_no_others(tmp_path):
+    made = every_state(tmp_path, plane_px=0).write()
+    found = {one.method: one.references for one in collect(**made.arguments()).citations}
+    assert set(found) == {
+        *("Workflow", "COR: pairs", "COR: wedge", "Outliers of a series", "Reconstruction"),
+    }
+    (wedge,) = found["COR: wedge"]
+    assert wedge == (
+        'N. T. Vo et al., "Reliable method for calculating the center of rotation in '
+        'parallel-beam tomography", Opt. Express 22, 19078 (2014).'
+    )
+    report(made.page, **made.arguments())
+    section = made.page.read_text(encoding="utf-8").split('id="citing"')[1].split("</section>")[0]
+    assert "Opt. Express 22, 19078 (2014)" in section
+    assert "Snakemake" in section
+    assert "Azevedo" not in section  # mass was not asked
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_finder_says_what_to_cite(name):
+    assert f"COR: {name}" in cited(scan(name))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *(module.WORKFLOW, module.OUTLIERS, module.DISTORTION, *module.ENGINE),
+        *(*module.FINDERS.values(), *module.STRIPES.values(), *module.PHASE.values()),
+    ],
+    ids=lambda place: f"{place.module}:{place.name}",
+)
+def test_every_place_holds_references(place):
+    found = place.references()
+    assert found
+    assert all(len(text) > 25 and "  " not in text for text in found)
+
+
+def test_preprocessing_is_cited_as_configured():
+    config = {"preprocess": {"stripes": {"method": "titarenko"}, "phase": {"method": "none"}}}
+    found = cited(scan("wedge"), config=config)
+    assert "Titarenko" in found["Stripes of sinograms"]
+    assert "Muench" not in found["Stripes of sinograms"]
+    assert "Phase retrieval" not in found
+    config["preprocess"] = {
+        "phase": {"method": "generalised"},
+        "distortion": {"coefficients": [1.0, 1e-6]},
+    }
+    found = cited(scan("wedge"), config=config)
+    assert "Paganin" in found["Phase retrieval"]
+    assert "distortion" in found["Distortion of the lens"].lower()
+    assert "Stripes of sinograms" not in found
+
+
+def test_a_learned_finder_is_cited_as_its_model():
+    plain = cited(scan("ai", model=Model("tomopipe", "0" * 64)))
+    other = cited(scan("ai", model=Model("dinov2-vit-b", "0" * 64)))
+    assert "Ilse" not in plain.get("COR: ai", "")
+    assert "Ilse" in other["COR: ai"]
+
+
+def test_a_name_that_is_no_module_is_not_looked_for():
+    assert set(cited(scan("../cor", "no such method"))) == {"Workflow"}

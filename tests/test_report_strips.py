@@ -1,0 +1,81 @@
+"""The sweep around the chosen COR: the right pages, the part that shows most, one grey window."""
+
+import numpy as np
+import pytest
+
+from tests.report_campaign import Made, write_json
+from tomopipe.errors import TomopipeError
+from tomopipe.io.tiff import write_try_stack
+from tomopipe.report.strips import PIECE_PX, read_sweep, telling_part
+
+
+def stack(folder, pages, grid_px, binning=1):
+    write_try_stack(iter(pages), grid_px, folder / "try.tif", shape=pages[0].shape)
+    write_json({"cor_px": grid_px, "binning": binning}, folder / "try.json")
+    return folder / "try.tif"
+
+
+def numbered(n, size=128):
+    """Pages that hold their number, and a ramp so that there is a grey window."""
+    ramp = np.linspace(0, 1000, size).astype(np.uint16)
+    return [np.tile(ramp + 300 * at, (size, 1)) for at in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("cor_px", "binning", "expected"),
+    [
+        (110.1, 1, (104.0, 108.0, 110.0, 112.0, 116.0)),
+        (110.0, 2, (100.0, 106.0, 110.0, 114.0, 120.0)),  # wider apart where pixels are
+        (100.4, 1, (100.0, 100.5, 102.5, 106.5)),  # the grid ends
+    ],
+)
+def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
+    grid_px = [100 + 0.5 * at for at in range(41)]
+    sweep = read_sweep(stack(tmp_path, numbered(41), grid_px, binning), cor_px)
+    assert sweep.cor_px == expected
+    assert sweep.cor_px[sweep.chosen] == pytest.approx(cor_px, abs=0.25)
+    # each page is brighter than the one before it, and all are in the window of the chosen one
+    levels = sweep.pieces.mean(axis=(1, 2))
+    assert (np.diff(levels) >= 0).all()
+    assert sweep.pieces[sweep.chosen].min() < 10
+    assert sweep.pieces[sweep.chosen].max() > 245
+
+
+@pytest.mark.parametrize("cor_px", [90.0, 130.0])
+def test_a_cor_beyond_the_sweep_has_no_strip(tmp_path, cor_px):
+    grid_px = [100 + 0.5 * at for at in range(41)]
+    assert read_sweep(stack(tmp_path, numbered(41), grid_px), cor_px) is None
+
+
+def test_a_failed_sweep_has_no_strip(tmp_path):
+    write_json({"failed": "no signal"}, tmp_path / "try.json")
+    assert read_sweep(tmp_path / "try.tif", 10.0) is None
+
+
+def test_a_stack_that_does_not_fit_its_grid_is_refused(tmp_path):
+    path = stack(tmp_path, numbered(5), [1.0, 2.0, 3.0, 4.0, 5.0])
+    write_json({"cor_px": [1.0, 2.0, 3.0]}, tmp_path / "try.json")
+    with pytest.raises(TomopipeError, match="5 slices for 3 CORs"):
+        read_sweep(path, 2.0)
+
+
+def test_the_part_with_most_contrast_is_shown():
+    page = np.full((480, 480), 1000, np.uint16)
+    page[250:290, 150:190] += np.uint16(9000) * (np.indices((40, 40)).sum(axis=0) % 2 == 0)
+    page[:20, :20] = 60_000  # outside the circle nothing is reconstructed
+    y, x = telling_part(page)
+    assert (y.stop - y.start, x.stop - x.start) == (PIECE_PX, PIECE_PX)
+    assert y.start <= 250 <= 290 <= y.stop
+    assert x.start <= 150 <= 190 <= x.stop
+    small = np.zeros((40, 60), np.uint16)
+    assert telling_part(small) == (slice(0, 40), slice(0, 60))
+
+
+def test_a_strip_is_in_every_card_of_the_report(tmp_path):
+    made = Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.sweep("a_1", 400.0, n=256)
+    sweep = read_sweep(made.results / "try_center" / "a_1" / "try.tif", 400.0)
+    assert sweep.pieces.shape == (5, PIECE_PX, PIECE_PX)
+    checks = sweep.pieces[sweep.chosen].astype(int)
+    assert np.ptp(checks) == 255

@@ -1,0 +1,102 @@
+"""Status and report of a campaign that a real SLURM works on: squeue, sacct and heartbeats."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.workflow.conftest import HOME, failing, new_campaign
+from tests.workflow.test_slurm import cluster, init  # noqa: F401
+from tomopipe.campaign import load_campaign
+from tomopipe.io import slurm
+from tomopipe.start import has_accounting
+from tomopipe.status import read_status
+
+pytestmark = pytest.mark.slurm
+SLOW = "time.sleep(40)"
+
+
+def until(check, seconds=400):
+    """Ask until there is an answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := check():
+            return found
+        time.sleep(1)
+    raise AssertionError(f"not within {seconds} s")
+
+
+@pytest.fixture
+def run(tmp_path, cluster):  # noqa: F811
+    """Start Snakemake on a campaign whose volumes take long; it ends with the test."""
+    campaign = new_campaign(tmp_path / "my campaign", {"a_1": 48.0, "a_2": 48.5, "a_3": 49.0})
+    init(campaign, cluster)
+    environment = os.environ | cluster | failing(tmp_path, "full_recon", "a_1", SLOW)
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--profile", "slurm", "--directory", str(campaign)),
+        *("--configfile", str(campaign / "config.yaml"), "--retries", "0"),
+    ]
+    with open(tmp_path / "run.log", "w") as log:
+        process = subprocess.Popen(command, env=environment, cwd=HOME, stdout=log, stderr=log)
+
+    yield campaign
+    process.send_signal(signal.SIGINT)  # jobs are cancelled at once
+    process.wait(60)
+
+
+@pytest.fixture
+def full_cluster():
+    """Jobs that hold every node; call it to end them."""
+    nodes = subprocess.run(["sinfo", "-h", "-p", "cpu", "-o", "%D"], capture_output=True, text=True)  # noqa: PLW1510
+    sbatch = ["sbatch", "--parsable", "--exclusive", "--output=/dev/null", "--wrap", "sleep 600"]
+    numbers = [
+        subprocess.run(sbatch, capture_output=True, text=True, check=True).stdout.strip()
+        for _ in range(int(nodes.stdout))
+    ]
+
+    def end():
+        subprocess.run(["scancel", *numbers], check=False)
+
+    yield end
+    end()
+
+
+def test_queued_running_and_cancelled_jobs(full_cluster, run):
+    def status():
+        return read_status(load_campaign(run))
+
+    def volumes(state):
+        return [job for job in status().with_state(state) if job.step == "full_recon"]
+
+    waiting = until(lambda: status().pending)
+    assert [job.name for job in waiting] == ["try_recon + predict_cor"]
+    steps = {step.step: step.submitted for step in status().steps}
+    assert (steps["try_recon"], steps["predict_cor"]) == (1, 1)
+    full_cluster()
+    running = until(lambda: [job for job in volumes("running") if job.key == "a_1"])
+    assert running[0].slurm_job
+    assert slurm.job_states([running[0].slurm_job]) == {running[0].slurm_job: "RUNNING"}
+    subprocess.run(["scancel", running[0].slurm_job], check=True)
+    # long before three minutes without a heartbeat have passed
+    (lost,) = until(lambda: volumes("lost"), 100)
+    assert (lost.key, lost.error) == ("a_1", f"SLURM job {lost.slurm_job}: CANCELLED")
+    until(lambda: {job.key for job in volumes("done")} == {"a_2", "a_3"})
+    shown = subprocess.run(
+        [sys.executable, "-m", "tomopipe", "status", str(run), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    states = {(job["step"], job["key"]): job["state"] for job in json.loads(shown.stdout)["jobs"]}
+    assert states["full_recon", "a_1"] == "lost"
+    if has_accounting():
+        number = next(job.slurm_job for job in volumes("done"))
+        used = until(lambda: slurm.usages([number]).get(number), 100)
+        assert used.n_cpus >= 1
+        assert 0 < used.cpu_s <= used.wall_s * used.n_cpus * 1.5
+        assert 20e6 < used.used_bytes < used.asked_bytes

@@ -1,0 +1,61 @@
+"""How much of what SLURM gave was used: CPUs and memory, asked for against used."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from tomopipe.io.slurm import Usage
+from tomopipe.report.records import Efficiency
+from tomopipe.report.times import JobTime
+
+
+def allocations(jobs: Iterable[JobTime]) -> dict[str, tuple[str, ...]]:
+    """Return the steps that each SLURM job ran, by its number: a group of jobs is one of SLURM's.
+
+    Parameters
+    ----------
+    jobs : iterable of JobTime
+        In the order of the steps.
+    """
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for job in jobs:
+        if job.slurm_job:
+            found[job.slurm_job][job.step] = None
+    return {number: tuple(steps) for number, steps in found.items()}
+
+
+def efficiency(
+    steps_of: Mapping[str, Sequence[str]], usages: Mapping[str, Usage]
+) -> tuple[Efficiency, ...]:
+    """Sum up what the jobs of each step, or group of steps, asked for and used.
+
+    Parameters
+    ----------
+    steps_of : mapping
+        SLURM's number -> the steps that it ran.
+    usages : mapping
+        SLURM's number -> what accounting says; empty without accounting.
+    """
+    groups: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
+    for number, steps in steps_of.items():
+        if number in usages:
+            groups[tuple(steps)].append(usages[number])
+    return tuple(_summed(" + ".join(steps), group) for steps, group in groups.items())
+
+
+def _summed(steps: str, group: Sequence[Usage]) -> Efficiency:
+    known = [
+        (one.asked_bytes, one.used_bytes)
+        for one in group
+        if one.asked_bytes is not None and one.used_bytes is not None
+    ]
+    return Efficiency(
+        steps=steps,
+        n_jobs=len(group),
+        cpu_asked_s=sum(one.wall_s * one.n_cpus for one in group),
+        cpu_used_s=sum(one.cpu_s for one in group),
+        memory_asked_bytes=max((asked for asked, _ in known), default=None),
+        memory_used_bytes=max((used for _, used in known), default=None),
+        memory_share=sum(used for _, used in known) / sum(asked for asked, _ in known)
+        if known
+        else None,
+    )

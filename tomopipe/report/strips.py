@@ -1,0 +1,119 @@
+"""The sweep around the COR that was chosen: the same piece of a few try slices, side by side."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.report.grey import grey_window
+
+#: Side of the piece that is shown, in pixels of the try slices.
+PIECE_PX = 96
+#: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
+_OFFSETS_PX = (-6, -2, 0, 2, 6)
+_BLOCK_PX = PIECE_PX // 2
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Pieces of try slices, and what they were made with.
+
+    Attributes
+    ----------
+    pieces : ndarray of uint8, shape (n, n_y, n_x)
+        In one grey window, the COR ascending.
+    cor_px : tuple of float
+        COR of each, unbinned detector pixels.
+    chosen : int
+        The one nearest to the chosen COR.
+    """
+
+    pieces: NDArray[np.uint8]
+    cor_px: tuple[float, ...]
+    chosen: int
+
+
+def open_stack(path: Path) -> NDArray[np.uint16]:
+    """Map the pages of a try stack, so that one page is read and not two hundred megabytes.
+
+    Raises
+    ------
+    TomopipeError
+        If it is no stack of 16-bit slices.
+    """
+    import tifffile
+
+    pages: NDArray[np.uint16]
+    try:
+        pages = tifffile.memmap(path, mode="r")
+    except ValueError:  # compressed by another program
+        pages = tifffile.imread(path)
+    if pages.ndim < 2 or pages.dtype != np.uint16:
+        raise TomopipeError(f"{path}: expected a stack of 16-bit slices. Run try_recon again.")
+    return pages.reshape(-1, *pages.shape[-2:])
+
+
+def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
+    """Read the try slices around a COR, the part of them that shows most.
+
+    Parameters
+    ----------
+    try_tif : Path
+        The stack; try.json lies beside it.
+    cor_px : float
+        The chosen COR, unbinned detector pixels.
+
+    Returns
+    -------
+    Sweep or None
+        None if the sweep failed or does not reach the COR.
+    """
+    grid = json.loads(try_tif.with_name("try.json").read_bytes())
+    values_px = np.asarray(grid.get("cor_px", []), dtype=float)
+    if values_px.size < 2:
+        return None
+    step_px = float(np.diff(values_px).max())
+    if not values_px[0] - step_px <= cor_px <= values_px[-1] + step_px:
+        return None
+    pages = open_stack(try_tif)
+    if len(pages) != values_px.size:
+        raise TomopipeError(f"{try_tif}: {len(pages)} slices for {values_px.size} CORs.")
+    binning = float(_number(grid.get("binning")) or 1.0)
+    wanted_px = [cor_px + binning * offset for offset in _OFFSETS_PX]
+    found = sorted({int(np.abs(values_px - wanted).argmin()) for wanted in wanted_px})
+    chosen = int(np.abs(values_px - cor_px).argmin())
+    part = telling_part(pages[chosen])
+    pieces = np.stack([pages[at][part] for at in found]).astype(np.float32)
+    low, high = grey_window(pieces[found.index(chosen)])
+    grey = (np.clip((pieces - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return Sweep(grey, tuple(float(values_px[at]) for at in found), found.index(chosen))
+
+
+def telling_part(page: NDArray[np.uint16]) -> tuple[slice, slice]:
+    """Choose the square of PIECE_PX with the most contrast: where a wrong COR is seen first.
+
+    Only what lies inside the circle that all angles see is looked at.
+    """
+    n_y, n_x = page.shape
+    if min(n_y, n_x) <= PIECE_PX:
+        return slice(0, n_y), slice(0, n_x)
+    tiles_y, tiles_x = n_y // _BLOCK_PX, n_x // _BLOCK_PX
+    tiles = page[: tiles_y * _BLOCK_PX, : tiles_x * _BLOCK_PX].astype(np.float32)
+    tiles = tiles.reshape(tiles_y, _BLOCK_PX, tiles_x, _BLOCK_PX)
+    contrast = tiles.var(axis=(1, 3))
+    squares = contrast[:-1, :-1] + contrast[1:, :-1] + contrast[:-1, 1:] + contrast[1:, 1:]
+    y, x = np.indices(squares.shape)
+    away = np.hypot((y + 1) * _BLOCK_PX - n_y / 2, (x + 1) * _BLOCK_PX - n_x / 2)
+    inside = away + _BLOCK_PX * np.sqrt(2) <= min(n_y, n_x) / 2
+    squares = np.where(inside, squares, -1.0)
+    at_y, at_x = np.unravel_index(int(squares.argmax()), squares.shape)
+    top, left = int(at_y) * _BLOCK_PX, int(at_x) * _BLOCK_PX
+    return slice(top, top + PIECE_PX), slice(left, left + PIECE_PX)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and value > 0 else None
