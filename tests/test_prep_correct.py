@@ -1,0 +1,134 @@
+"""All corrections in a row: the same for any rows, frames and threads; what a scan must tell."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.config import PreprocessBlock
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import open_scan
+from tomopipe.prep import correct
+from tomopipe.prep.correct import corrections_of, geometry_only, halo_of, recipe_of
+from tomopipe.prep.normalise import normalise
+
+N_ROWS, N_COLS, N_ANGLES = 30, 48, 41
+PHASE = {
+    "method": "paganin",
+    "energy_kev": 20.0,
+    "distance_mm": 10.0,
+    "pixel_size_um": 5.0,
+    "delta_beta": 300.0,
+}
+EVERYTHING = {
+    "flat_method": "interpolate",
+    "bad_pixels": {"threshold": 0.3},
+    "zingers": {"threshold": 0.2, "size_px": 5},
+    "air_px": 3,
+    "distortion": {"coefficients": [1.0, 1e-3]},
+    "roll_deg": 1.0,
+    "phase": PHASE,
+    "hardening": [1.0, 0.1],
+    "stripes": {"method": "vo", "size_px": 5, "large_px": 11},
+}
+EACH = [{key: value} for key, value in EVERYTHING.items()]
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """Noise, so that stripes can be told from it, and one zinger."""
+    path = tmp_path_factory.mktemp("scan") / "a.h5"
+    write_scan(path, n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES)
+    with h5py.File(path, "r+") as file:
+        data = file["exchange/data"]
+        values = data[()] * np.random.default_rng(0).normal(1, 0.01, data.shape)
+        values[5, 12, 20] *= 3
+        data[...] = values.astype(data.dtype)
+    with open_scan(path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("options", [*EACH, EVERYTHING], ids="+".join)
+@pytest.mark.parametrize("rows", [(0, 4), (11, 12), (20, 30)])
+def test_any_rows_equal_the_whole(scan, options, rows):
+    corrections = corrections_of(scan, PreprocessBlock(**options))
+    whole = corrections.sinograms(scan.read_rows(0, N_ROWS), (0, N_ROWS))
+    part = corrections.sinograms(scan.read_rows(*corrections.span(rows)), rows, threads=3)
+    assert whole.shape == (N_ROWS, N_ANGLES, N_COLS)
+    assert np.isfinite(whole).all()
+    assert np.allclose(part, whole[slice(*rows)], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", EACH, ids="+".join)
+def test_each_option_does_something(scan, options):
+    raw = scan.read_rows(0, N_ROWS)
+    if "bad_pixels" in options or options.get("flat_method"):
+        return  # this scan has neither: tests/test_prep_pixels.py, test_prep_flats.py
+    plain = corrections_of(scan, PreprocessBlock()).sinograms(raw, (0, N_ROWS))
+    changed = corrections_of(scan, PreprocessBlock(**options)).sinograms(raw, (0, N_ROWS))
+    assert np.abs(changed - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("minus_log", [True, False])
+def test_without_options_it_is_the_plain_correction(scan, minus_log):
+    raw = scan.read_rows(3, 9)
+    corrections = corrections_of(scan, PreprocessBlock(minus_log=minus_log))
+    assert corrections.span((3, 9)) == (3, 9)
+    got = corrections.projections(raw, (0, N_ANGLES), (3, 9))
+    expected = normalise(raw, scan.flat[3:9], scan.dark[3:9], minus_log=minus_log)
+    assert np.array_equal(got, expected)
+
+
+def test_small_batches_change_nothing(scan, monkeypatch):
+    corrections = corrections_of(scan, PreprocessBlock(**EVERYTHING))
+    raw = scan.read_rows(*corrections.span((10, 14)))
+    whole = corrections.sinograms(raw, (10, 14))
+    monkeypatch.setattr(correct, "BATCH_BYTES", 1)
+    monkeypatch.setattr(correct, "STRIPE_BYTES", 1)
+    assert np.allclose(corrections.sinograms(raw, (10, 14), threads=2), whole, atol=1e-6)
+
+
+def test_halo_is_the_most_that_is_read(scan):
+    recipe = PreprocessBlock(**EVERYTHING)
+    corrections = corrections_of(scan, recipe)
+    most = 0
+    for row in range(N_ROWS):
+        first, last = corrections.span((row, row + 1))
+        most = max(most, row - first, last - row - 1)
+    assert halo_of(recipe, N_ROWS, N_COLS, corrections.alpha_px2) >= most > 8
+    assert halo_of(PreprocessBlock(), N_ROWS, N_COLS, 0.0) == 0
+
+
+def test_ring_current_of_the_file(tmp_path):
+    truth = write_scan(tmp_path / "a.h5", n_rows=2, n_cols=32, n_angles=21)
+    current = 200 - 0.5 * np.arange(21)
+    with h5py.File(truth.path, "r+") as file:
+        data = file["exchange/data"]
+        dark = file["exchange/data_dark"][()].mean(axis=0)
+        values = dark + (data[()] - dark) * (current / 200)[:, None, None]
+        del file["exchange/data"]
+        file["exchange/data"] = values.astype(np.float32)
+        file["monitor/current"] = current
+    options = {"ring_current": {"dataset": "/monitor/current", "flats_mean": 200.0}}
+    with open_scan(truth.path) as opened:
+        corrections = corrections_of(opened, PreprocessBlock(**options))
+        got = corrections.projections(opened.read_rows(0, 2), (0, 21), (0, 2))
+        with pytest.raises(ScanError, match="nothing/here"):
+            corrections_of(opened, PreprocessBlock(ring_current={"dataset": "/nothing/here"}))
+    assert np.abs(got - truth.projections()).max() < 2e-3
+
+
+@pytest.mark.parametrize("key", ["energy_kev", "pixel_size_um", "distance_mm"])
+def test_phase_needs_energy_pixel_size_and_distance(key):
+    known = {"energy_kev": 20.0, "pixel_size_um": 1.0, "distance_mm": 50.0}
+    recipe = PreprocessBlock(phase={"method": "paganin"})
+    assert correct.phase_strength(recipe, **known) > 0
+    with pytest.raises(ScanError, match=key):
+        correct.phase_strength(recipe, **(known | {key: None}))
+
+
+def test_what_cor_finding_sees_has_the_geometry_only():
+    recipe = recipe_of(None, "none", True, EVERYTHING)
+    plain = geometry_only(recipe)
+    assert (plain.roll_deg, plain.distortion, plain.darks) == (1.0, recipe.distortion, "none")
+    assert plain == PreprocessBlock(darks="none", roll_deg=1.0, distortion=EVERYTHING["distortion"])
