@@ -41,7 +41,7 @@ def test_the_grid_is_the_whole_detector_every_half_binned_column(n_cols, binning
 def test_each_refinement_finds_the_truth_within_four_pixels(off_px, tolerance_px):
     rows = rows_of(scan(84.37, counts=20000), HALF_TURN_DEG)
     places = refine(rows, 84.37 + off_px, slices)
-    assert set(places) == {"pairs", "rows", "wedge", "slices", "mass"}
+    assert set(places) == {"pairs", "rows", "difference", "wedge", "slices", "mass"}
     for kind, place_px in places.items():
         assert place_px == pytest.approx(84.37, abs=0.25), kind
     assert np.median(list(places.values())) == pytest.approx(84.37, abs=tolerance_px)
@@ -68,7 +68,7 @@ def test_half_acquisition_is_found_by_opposed_rows(cor_px):
     rows = rows_of(projections, FULL_TURN_DEG)
     curves = evidence_curves(rows, slices)
     assert best(curves, "rows") == pytest.approx(cor_px, abs=1)
-    assert best(curves, "growing") == pytest.approx(cor_px, abs=1)
+    assert best(curves, "difference") == pytest.approx(cor_px, abs=1)
     assert refine(rows, cor_px + 1.5, slices)["rows"] == pytest.approx(cor_px, abs=0.25)
     assert curves.scan["full_turn"] == 1.0
 

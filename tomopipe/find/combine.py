@@ -28,7 +28,7 @@ from tomopipe.io.rows import Rows
 
 METHOD = "sum"
 GROUPS = {
-    "seam": ("pairs", "rows", "growing"),
+    "seam": ("pairs", "rows", "difference"),
     "wedge": ("wedge",),
     "slices": ("entropy", "edges", "slices"),
     "mass": ("mass",),

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.find.clean import bin_columns, robust_sigma
-from tomopipe.find.evidence import MIN_ANGLES, prominence
+from tomopipe.find.evidence import MIN_ANGLES, prominence, refine_peak
 from tomopipe.find.mass import air_level, centre_of_mass
 from tomopipe.find.opposed import Opposed
-from tomopipe.find.register import growing_score, register, seam_score
+from tomopipe.find.register import difference_score, register, seam_score
 from tomopipe.find.seen import Seen, see
 from tomopipe.find.sharpness import MEASURES
 from tomopipe.find.slices import Reconstruct, coarse_slices, refine_slices
@@ -22,8 +22,8 @@ from tomopipe.find.wedge import coarse_wedge, refine_wedge
 from tomopipe.geometry import unbin_cor
 from tomopipe.io.rows import Rows
 
-KINDS = ("pairs", "rows", "growing", "wedge", *MEASURES, "mass")
-"""Order of the curves: projection pairs, opposed rows, their unfiltered match, double wedge,
+KINDS = ("pairs", "rows", "difference", "wedge", *MEASURES, "mass")
+"""Order of the curves: projection pairs, opposed rows, the difference of either, double wedge,
 entropy, edges and negativity of slices, centre of mass."""
 
 _COLS = 320  # about so many columns are left by binning
@@ -133,9 +133,20 @@ def _seam_curves(seen: Seen, binning: int) -> tuple[Found, NDArray[np.float64]]:
         if matched is not None:
             found[name] = cor_px, matched[0][-1]
             texture = matched[1][-1]
-        if name == "rows" or seen.opposed_rows is None:
-            found["growing"] = cor_px, growing_score(binned)
+    lines = _most_lines(seen)
+    if lines is not None:
+        found["difference"] = cor_px, difference_score(lines.binned(binning))
     return found, texture
+
+
+def _most_lines(seen: Seen) -> Opposed | None:
+    """Opposed rows, or projection pairs half a turn apart to 1 px that hold more lines."""
+    rows, images = seen.opposed_rows, seen.opposed_images
+    if rows is None or (
+        images is not None and images.motion_px <= 1.0 and len(images.here) > len(rows.here)
+    ):
+        return images
+    return rows
 
 
 def _wedge_curve(seen: Seen, binning: int) -> Found:
@@ -232,7 +243,7 @@ def refine(rows: Rows, near_px: float, reconstruct: Reconstruct) -> dict[str, fl
     Returns
     -------
     dict
-        COR, unbinned px, of some of "pairs", "rows", "wedge", "slices" and "mass".
+        COR, unbinned px, of some of "pairs", "rows", "difference", "wedge", "slices", "mass".
     """
     seen = see(rows)
     places: dict[str, float] = {}
@@ -244,6 +255,9 @@ def refine(rows: Rows, near_px: float, reconstruct: Reconstruct) -> dict[str, fl
         place_px = None if opposed is None else _register(opposed, near_px, reach_px)
         if place_px is not None:
             places[name] = place_px
+    lines = _most_lines(seen)
+    if lines is not None:
+        places["difference"] = _least_difference(lines, near_px, reach_px)
     if np.rad2deg(seen.turn.gap_rad) <= _MAX_GAP_DEG:
         some = seen.sinograms[:_FINE_ROWS]
         places["wedge"], _ = refine_wedge(some, seen.turn, near_px, reach_px, _FINE_ANGLES)
@@ -260,3 +274,12 @@ def _register(opposed: Opposed, near_px: float, reach_px: float) -> float | None
     lag = round(2 * near_px) - (n_cols - 1)
     n_lags = min(round(2 * reach_px), (n_cols - abs(lag)) // 4)
     return register(opposed, lag, n_lags)[0] if n_lags >= 4 else None
+
+
+def _least_difference(opposed: Opposed, near_px: float, reach_px: float) -> float:
+    """COR near a place where the lines differ least from their counterparts."""
+    score = difference_score(opposed)
+    middle, reach = round(2 * near_px), round(2 * reach_px)
+    low, high = max(0, middle - reach), min(len(score), middle + reach + 1)
+    best = low + int(np.argmax(score[low:high]))
+    return refine_peak(score, best, reach=2) / 2

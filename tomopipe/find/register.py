@@ -12,7 +12,7 @@ References
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from tomopipe.find.evidence import refine_peak
 from tomopipe.find.opposed import Opposed
@@ -20,6 +20,7 @@ from tomopipe.find.opposed import Opposed
 MIN_OVERLAP = 0.08  # of the columns
 _TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
 _LAGS = 4
+_SMOOTH_PX = 1.5  # against noise, of the differences
 
 
 def likelihood(correlation: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -110,11 +111,11 @@ def seam_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[np.float6
     return likelihood(correlation, share), share
 
 
-def growing_score(opposed: Opposed) -> NDArray[np.float64]:
-    """Likelihood of the unfiltered match over an overlap that grows away from the edges.
+def difference_score(opposed: Opposed) -> NDArray[np.float64]:
+    """How little is left of lines less their counterparts, over the whole overlap.
 
-    The mean of each line over the overlap is removed, but no trend: wide structure counts, which
-    `seam_score` filters away.
+    Wide structure counts as well, which `seam_score` filters away, and the size of the overlap does
+    not: in half acquisition and of smooth objects this finds what that misses.
 
     Parameters
     ----------
@@ -124,30 +125,32 @@ def growing_score(opposed: Opposed) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float, shape (2 * n_cols - 1,)
-        At a COR of 0, 0.5, 1, ..., of all lines together.
+        At a COR of 0, 0.5, 1, ..., minus the logarithm of the variance of the difference over the
+        sum of both variances, each line less its mean in the overlap: 0 by chance, higher is
+        better.
     """
     n_cols = opposed.here.shape[1]
-    n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
     here, flipped = (
-        (lines - lines.mean(axis=1, keepdims=True)).astype(np.float64)
+        ndimage.gaussian_filter1d(
+            (lines - lines.mean(axis=1, keepdims=True)).astype(np.float64),
+            _SMOOTH_PX,
+            axis=1,
+            mode="nearest",
+        )
         for lines in (opposed.here, opposed.flipped)
     )
-    cross = fft.rfft(here, n_fft) * np.conj(fft.rfft(flipped, n_fft))
-    around = fft.irfft(cross.sum(axis=0), n_fft)
+    n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
+    cross = np.sum(fft.rfft(here, n_fft) * np.conj(fft.rfft(flipped, n_fft)), axis=0)
+    around = fft.irfft(cross, n_fft)
     product = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
-    lags = np.arange(1 - n_cols, n_cols)
-    count = n_cols - np.abs(lags)
+    count = n_cols - np.abs(np.arange(1 - n_cols, n_cols))
     first, second = _overlap_sums(here), _overlap_sums(flipped)[:, ::-1]
-    product -= np.einsum("ij,ij->j", first, second) / count
-    energy = [
-        _overlap_sums(np.sum(lines**2, axis=0)[None])[0, ::step] - np.sum(sums**2, axis=0) / count
-        for lines, sums, step in ((here, first, 1), (flipped, second, -1))
-    ]
-    # As in `correlate`, a tenth of the average keeps empty overlaps from matching by chance.
-    floor = [0.1 * np.sum(lines**2) * count / n_cols for lines in (here, flipped)]
-    weight = np.sqrt((energy[0] + floor[0]) * (energy[1] + floor[1]))
-    correlation = product / np.maximum(weight, np.finfo(float).tiny)
-    return likelihood(correlation, count / n_cols)
+    covariance = product - np.sum(first * second, axis=0) / count
+    squares = _overlap_sums(np.stack([np.sum(here**2, axis=0), np.sum(flipped**2, axis=0)]))
+    variance = squares[0] + squares[1, ::-1]
+    variance -= np.sum(first**2 + second**2, axis=0) / count
+    rounding = 1e-9 * max(float(squares.max()), np.finfo(float).tiny)
+    return -np.log(np.maximum(1 - 2 * covariance / np.maximum(variance, rounding), 1e-4))
 
 
 def register(opposed: Opposed, lag: int, n_lags: int = _LAGS) -> tuple[float, NDArray[np.float64]]:
