@@ -405,3 +405,91 @@ def test_a_file_open_for_writing_is_still_written(tmp_path):
     finally:
         writer.communicate(b"\n")
     assert incomplete(read_metadata(path)) == ""
+
+
+def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, reset=True):
+    """Return a change that takes frames away and leaves what areaDetector writes beside them.
+
+    Two darks, one flat, the projections planned, two flats; the camera counts them all, or begins
+    anew (`reset`) with the projections.
+    """
+    where = [DARKS] * 2 + [FLATS] + [DATA] * n_planned + [FLATS] * 2
+    taken = np.delete(np.arange(len(where)), np.add(gone, 3))
+
+    def change(file):
+        del file[DATA], file[THETA]
+        file[DATA] = np.delete(raw_values(n_planned), gone, axis=0)
+        file[THETA] = np.linspace(0, 180, n_planned)
+        numbers = taken - 3 * reset * (taken >= 3)
+        if places:
+            file["defaults/HDF5FrameLocation"] = np.array(["/" + where[i] for i in taken], "S")
+        else:
+            is_data = [where[i] == DATA for i in taken]
+            numbers = numbers[is_data]
+        if ids:
+            file["defaults/NDArrayUniqueId"] = numbers
+        if times:
+            jitter = np.random.default_rng(0).uniform(-0.01, 0.01, len(numbers))
+            file["defaults/NDArrayTimeStamp"] = 1e9 + 0.1 * (numbers + jitter)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("gone", "options"),
+    [
+        ([2, 4], {}),
+        ([2, 4], {"places": False}),
+        ([2, 4], {"reset": False}),
+        ([4], {"ids": False, "times": True}),
+    ],
+    ids=["numbers", "numbers of projections", "numbers of all", "times"],
+)
+def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
+    path = write(tmp_path / "a.h5", dropped(gone, **options))
+    found = read_metadata(path)
+    assert incomplete(found) == ""
+    text = f"{len(gone)} frames dropped by the camera: their angles are left out"
+    assert found.warnings == (text,)
+    with open_scan(path) as scan:
+        assert np.allclose(np.rad2deg(scan.theta_rad), np.delete(30 * np.arange(7), gone))
+        assert np.array_equal(scan.read_rows(0, 3), np.delete(raw_values(), gone, axis=0))
+
+
+@pytest.mark.parametrize(
+    "change", [dropped([2], ids=False), dropped([3, 4, 5, 6])], ids=["no numbers", "aborted"]
+)
+def test_frames_missing_who_knows_where_are_never_shifted(tmp_path, change):
+    found = read_metadata(write(tmp_path / "a.h5", change))
+    assert incomplete(found).startswith("aborted: ")
+
+
+def test_sets_of_flats_from_where_each_frame_went(tmp_path):
+    with open_scan(write(tmp_path / "a.h5", dropped([2]))) as scan:
+        assert scan.flat_positions.tolist() == [0, 6, 6]
+        assert [one.position for one in scan.flat_sets] == [0, 6]
+        assert [one.mean[0, 0] for one in scan.flat_sets] == [1000, 1004.5]
+        assert (scan.flat == 1003).all()
+    with open_scan(write(tmp_path / "b.h5")) as scan:
+        assert [(one.position, one.last) for one in scan.flat_sets] == [(None, 3)]
+    with open_scan(tmp_path / "b.h5", flats="none") as scan:
+        assert scan.flat_sets == ()
+        assert scan.n_flats == 0
+
+
+def test_what_the_configuration_knows_comes_first(tmp_path):
+    def change(file):
+        file["measurement/instrument/monochromator/energy"] = 30.0
+        file["measurement/instrument/detector_motor_stack/setup/z"] = 55.0
+
+    path = write(tmp_path / "a.h5", change)
+    (tmp_path / "angles.txt").write_text("\n".join(map(str, range(N_ANGLES))))
+    found = read_metadata(path)
+    assert (found.pixel_size_um, found.energy_kev, found.distance_mm) == (None, 30, 55)
+    known = {"pixel_size_um": 1.5, "distance_mm": 60.0, "angles": str(tmp_path / "angles.txt")}
+    found = read_metadata(path, known=known)
+    assert (found.pixel_size_um, found.energy_kev, found.distance_mm) == (1.5, 30, 60)
+    assert found.theta_deg.tolist() == list(range(N_ANGLES))
+    assert "pixel size 1.5 um, the configuration" in found.found
+    with open_scan(path, known=known) as scan:
+        assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (1.5, 30, 60)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import h5py
 
 _LONGEST = 10_000_000  # along any axis; damaged files claim more than memory holds
+_LONGEST_TEXT = 100_000  # bytes of an attribute
 Path = str | os.PathLike[str]
 
 
@@ -59,22 +60,30 @@ def text_of(value: Any) -> str:
     return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip()
 
 
-def unit_of(dataset: "h5py.Dataset") -> str:
-    """Return the attribute `units` in lower case; "" if there is none that can be read."""
+def attribute_of(group: "h5py.Group | h5py.Dataset", name: str) -> str:
+    """Return an attribute as text; "" if there is none that can be read."""
     try:
-        return text_of(dataset.attrs["units"]).lower()
+        # a damaged one may claim any size
+        if group.attrs.get_id(name).get_storage_size() > _LONGEST_TEXT:
+            return ""
+        return text_of(group.attrs[name])
     except Exception:  # a broken attribute must not cost a scan
         return ""
+
+
+def unit_of(dataset: "h5py.Dataset") -> str:
+    """Return the attribute `units` in lower case; "" if there is none that can be read."""
+    return attribute_of(dataset, "units").lower()
 
 
 def _link(file: "h5py.File", name: str) -> str | None:
     """Say why a name cannot be opened; None if it is not there at all."""
     import h5py
 
-    for part in (name.rpartition("/")[0] or "/", name):
+    for part in filter(None, (name.rpartition("/")[0], name)):
         try:
             link = file.get(part, getlink=True)
-        except (KeyError, OSError):
+        except (KeyError, OSError, RuntimeError):
             return None
         if isinstance(link, h5py.ExternalLink):
             return f"is a link to {link.filename}:{link.path}, which cannot be opened"

@@ -92,6 +92,8 @@ class Metadata:
         Distance from sample to detector, millimetres.
     chunks : tuple of int or None
         What a read decodes at least: frames, rows, columns.
+    aborted : str
+        Why frames of whatever kind are missing, or "".
     found : str
         What was found where, for people; equal for scans recorded in the same way.
     warnings : tuple of str
@@ -114,6 +116,7 @@ class Metadata:
     energy_kev: float | None
     distance_mm: float | None
     chunks: tuple[int, ...] | None
+    aborted: str
     found: str
     warnings: tuple[str, ...]
 
@@ -157,18 +160,24 @@ def incomplete(metadata: Metadata) -> str:
     str
         The first reason, "" for a complete scan.
     """
+    reason = _fault_of_angles(metadata) or metadata.aborted
+    if not reason and metadata.n_written < metadata.n_angles:
+        return f"aborted: the first {metadata.n_written} of {metadata.n_angles} frames were written"
+    return reason
+
+
+def _fault_of_angles(metadata: Metadata) -> str:
     n_angles, theta_deg, place = metadata.n_angles, metadata.theta_deg, metadata.theta_place
-    if theta_deg is not None:
-        if len(theta_deg) > n_angles:
-            return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {place}"
-        if len(theta_deg) < n_angles:
-            return f"{place} has {len(theta_deg)} angles for {n_angles} frames"
-        if bad := np.flatnonzero(~np.isfinite(theta_deg)).tolist():
-            return f"{place}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
-        if n_angles > 1 and np.ptp(theta_deg) == 0:
-            return f"{place}: all {n_angles} angles are {theta_deg[0]:g}"
-    if metadata.n_written < n_angles:
-        return f"aborted: the first {metadata.n_written} of {n_angles} frames were written"
+    if theta_deg is None:
+        return ""
+    if len(theta_deg) > n_angles:
+        return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {place}"
+    if len(theta_deg) < n_angles:
+        return f"{place} has {len(theta_deg)} angles for {n_angles} frames"
+    if bad := np.flatnonzero(~np.isfinite(theta_deg)).tolist():
+        return f"{place}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
+    if n_angles > 1 and np.ptp(theta_deg) == 0:
+        return f"{place}: all {n_angles} angles are {theta_deg[0]:g}"
     return ""
 
 
@@ -274,6 +283,7 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
         chunks=pixels.chunks,
+        aborted=layout.aborted,
         found=_describe(layout, (flat, flat_place), (dark, dark_place)),
         warnings=tuple(warnings),
     )

@@ -37,6 +37,8 @@ class Layout:
         Files that belong to the scan and cannot be opened.
     warnings : tuple of str
         What was assumed.
+    aborted : str
+        Why frames are missing, and it is not known which, or "".
     """
 
     format: str
@@ -49,6 +51,7 @@ class Layout:
     distance_mm: Found | None = None
     missing_sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    aborted: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.io.angles import place_frames, to_degrees
-from tomopipe.io.datasets import Path, find_dataset, text_of, unit_of
+from tomopipe.io.datasets import Path, attribute_of, find_dataset, text_of, unit_of
 from tomopipe.io.instrument import (
     ENERGY_KEV,
     NEXUS_DISTANCE_MM,
@@ -98,8 +98,8 @@ class NxtomoReader:
         theta_deg, place, warnings = stack.theta_deg()
         if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
             warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
-        sample, beam, mono = map(stack.of, ("NXsample", "NXbeam", "NXmonochromator"))
-        detector = [stack.detector]
+        sample, detector = stack.of("NXsample"), [stack.detector]
+        beam, monochromator = stack.around("NXbeam"), stack.around("NXmonochromator")
         return Layout(
             format="NXtomo",
             projections=Frames(stack.pixels, index),
@@ -110,7 +110,7 @@ class NxtomoReader:
                 [*_each(sample, "x_pixel_size"), *_each(detector, "x_pixel_size")], PIXEL_SIZE_UM
             ),
             energy_kev=_number(
-                [*_each(beam, "incident_energy"), *_each(mono, "energy")], ENERGY_KEV
+                [*_each(beam, "incident_energy"), *_each(monochromator, "energy")], ENERGY_KEV
             ),
             distance_mm=_number(
                 [*_each(sample, "propagation_distance"), *_each(detector, "distance")],
@@ -118,6 +118,7 @@ class NxtomoReader:
             ),
             missing_sources=stack.pixels.missing_sources,
             warnings=warnings,
+            aborted=stack.aborted,
         )
 
     def reference(self, kind: Kind) -> Reference:
@@ -146,6 +147,8 @@ class _Stack:
         The frames.
     detector : h5py.Group
         Where they are.
+    aborted : str
+        Why frames are missing, and it is not known which, or "".
     keys : ndarray of int, shape (n_frames,)
         The kind of each frame that arrived; -1 (alignment) for instance is none of the four.
     """
@@ -153,6 +156,9 @@ class _Stack:
     def __init__(self, file: "h5py.File", path: Path, entry: str) -> None:
         self._file, self._path = file, path
         self._groups = [file[entry], *_groups(file[entry], _DEEPEST)]
+        # An entry within an entry: the beamline is described in the outer one.
+        outer = file[entry].parent
+        self._outer = [] if outer.name == "/" else _groups(outer, _DEEPEST)
         self.detector, self.key_name = self._detector(entry)
         self.name = f"{self.detector.name}/{_signal(self.detector)}"
         data = find_dataset(file, self.name, path)
@@ -169,6 +175,9 @@ class _Stack:
                 f"{path}: {self.key_name} has {len(planned)} keys for {len(data)} frames"
             )
         self._place = self._placed(len(data))
+        self.aborted = ""
+        if self._place is None and len(data) < len(planned):
+            self.aborted = f"aborted: {len(data)} frames for {len(planned)} keys in {self.key_name}"
         kept = np.arange(len(data)) if self._place is None else self._place
         self.keys: NDArray[np.int64] = planned[kept].astype(np.int64)
 
@@ -179,6 +188,11 @@ class _Stack:
     def of(self, nx_class: str) -> list["h5py.Group"]:
         """List the groups of a NeXus class."""
         return [group for group in self._groups if _class_of(group) == nx_class]
+
+    def around(self, nx_class: str) -> list["h5py.Group"]:
+        """List the groups of a NeXus class, also those of the entry around this one."""
+        everywhere = [*self._groups, *self._outer]
+        return [group for group in everywhere if _class_of(group) == nx_class]
 
     def theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
         """Return the angles of the projections, where they stand, and what was assumed."""
@@ -300,14 +314,7 @@ def _address(group: "h5py.Group") -> tuple[int, int]:
 
 
 def _class_of(group: "h5py.Group") -> str:
-    return _attribute(group, "NX_class")
-
-
-def _attribute(group: "h5py.Group", name: str) -> str:
-    try:
-        return text_of(group.attrs[name])
-    except Exception:
-        return ""
+    return attribute_of(group, "NX_class")
 
 
 def _is_tomo(group: "h5py.Group") -> bool:
@@ -327,13 +334,13 @@ def _is_tomo(group: "h5py.Group") -> bool:
 
 
 def _signal(group: "h5py.Group") -> str:
-    signal = _attribute(group, "signal")
+    signal = attribute_of(group, "signal")
     return signal if signal and signal in group else "data"
 
 
 def _axes(group: "h5py.Group") -> Iterator[str]:
     """Name what an NXdata group plots its frames over, if it has the unit of an angle."""
-    name = _attribute(group, "axes")
+    name = attribute_of(group, "axes")
     if name and name in group and unit_of(group[name])[:3] in ("deg", "rad"):
         yield name
 

@@ -200,7 +200,9 @@ class _Files(_Images):
             page = first.pages.first
             _check_image(page.shape, page.dtype, files[0])
             _check_compression(page, files[0])
-            self._plain = int(page.compression) == 1
+            # Uncompressed images are all as long as the first one.
+            plain = int(page.compression) == 1
+            self._n_bytes = page.dataoffsets[0] + page.nbytes if plain else 1
             self.shape: tuple[int, int, int] = (len(files), page.shape[0], page.shape[1])
             self.dtype = np.dtype(page.dtype).newbyteorder("=")
         self.chunks = (1, *self.shape[1:])
@@ -213,8 +215,7 @@ class _Files(_Images):
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which files are long enough to hold their image, or are not empty."""
-        needed = int(np.prod(self.shape[1:])) * self.dtype.itemsize if self._plain else 1
-        return np.array([_size(path) >= needed for path in self._files])
+        return np.array([_size(path) >= self._n_bytes for path in self._files])
 
     def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
         """Read rows of some of the images, several files at a time."""

@@ -1,0 +1,86 @@
+"""Lists of angles, and frames that the camera dropped."""
+
+import numpy as np
+import pytest
+
+from tomopipe.errors import ScanError
+from tomopipe.io.angles import count_periods, place_frames, read_angles, to_degrees
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0\n0.5\n1\n", [0, 0.5, 1]),
+        ("# taken on Monday\n0\n\n0.5\n", [0, 0.5]),
+        ("angle\n0\n90\n", [0, 90]),
+        ("file,angle_deg\na.tif,0\nb.tif,90\n", [0, 90]),
+        ("frame;Theta\n1;0\n2;90\n", [0, 90]),
+        ("n\ttheta_rad\n1\t0\n2\t1.5707963267948966\n", [0, 90]),
+        ("1 0.0\n2 90.0\n", None),
+        ("frame theta\n1 0.0\n2 90.0\n", [0, 90]),
+        ("\ufeff0\r\n-1e1\r\n", [0, -10]),
+        ("0\nninety\n", None),
+        ("theta omega\n0 1\n", None),
+        ("a,theta\n1\n", None),
+        ("", None),
+        ("# nothing\n", None),
+    ],
+)
+def test_lists_of_angles(tmp_path, text, expected):
+    path = tmp_path / "angles.txt"
+    path.write_text(text, encoding="utf-8", newline="")
+    if expected is None:
+        with pytest.raises(ScanError, match=r"angles\.txt"):
+            read_angles(path)
+    else:
+        assert np.allclose(read_angles(path), expected)
+
+
+def test_no_list(tmp_path):
+    with pytest.raises(ScanError, match="cannot be read"):
+        read_angles(tmp_path / "gone.txt")
+
+
+def test_units_of_angles():
+    assert to_degrees([0, 1], "deg")[0].tolist() == [0, 1]
+    assert to_degrees([np.pi], "radians") == (
+        pytest.approx([180]),
+        "theta in radians, as its units say",
+    )
+    assert to_degrees([5.0], "furlongs")[1] == (
+        "theta has the unit 'furlongs', which is not known: degrees assumed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "n_planned", "expected"),
+    [
+        ([0, 1, 3, 4], 5, [0, 1, 3, 4]),
+        ([10, 11, 13, 14], 5, [0, 1, 3, 4]),
+        ([0, 1, 2, 3], 5, [0, 1, 2, 3]),  # one at an end: the first or the last
+        ([0, 1, 2], 5, None),  # two of five at an end: aborted
+        ([0, 1, 5], 5, None),  # beyond the last angle
+        ([0, 2, 2], 4, None),
+        ([3, 2, 1], 4, None),
+        ([], 4, None),
+        (["a"], 4, None),
+        ([0.0, np.nan], 4, None),
+        (np.delete(np.arange(1000), [5, 500, 998, 999]), 1000, "as given"),
+        (np.arange(989), 1000, None),
+    ],
+)
+def test_place_of_frames_that_arrived(ids, n_planned, expected):
+    found = place_frames(ids, n_planned)
+    if expected is None:
+        assert found is None
+    else:
+        assert found.tolist() == list(ids if isinstance(expected, str) else expected)
+
+
+def test_periods_from_time_stamps():
+    random = np.random.default_rng(0)
+    times = 3e9 + 0.1 * np.arange(50) + random.uniform(-0.005, 0.005, 50)
+    kept = np.delete(np.arange(50), [7, 8, 30])
+    assert count_periods(times[kept]).tolist() == kept.tolist()
+    for bad in ([0, 1], [0, 1, 2.4, 3], [0, 0, 0, 0], [3, 2, 1, 0], [0, 1, np.nan, 3]):
+        assert count_periods(bad) is None

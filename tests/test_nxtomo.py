@@ -1,0 +1,372 @@
+"""NXtomo scans of both dialects: what is read of good ones, what is said of others."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.nxtomo_files import (
+    ANGLES_DEG,
+    DIAMOND,
+    ESRF,
+    KEYS,
+    N_COLS,
+    N_ROWS,
+    PROJECTIONS,
+    frames_of,
+    group,
+    write_nxtomo,
+)
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import NO_THETA, incomplete, open_scan, read_metadata
+
+BOTH = pytest.mark.parametrize("entry", [ESRF, DIAMOND], ids=["esrf", "diamond"])
+THETA_DEG = [0, 30, 60, 90, 120, 150]
+
+
+def detector_of(entry):
+    return entry["instrument"]["detector" if "detector" in entry["instrument"] else "pco"]
+
+
+def put(name, value, units=None):
+    """Return a change that replaces a dataset of the entry."""
+
+    def change(entry):
+        place = entry if name.startswith(("sample", "instrument")) else detector_of(entry)
+        if name in place:
+            del place[name]
+        if value is not None:
+            place[name] = value
+            if units:
+                place[name].attrs["units"] = units
+
+    return change
+
+
+def reason_of(path, **options):
+    with pytest.raises(ScanError) as caught:
+        read_metadata(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@BOTH
+def test_what_a_sound_file_says(tmp_path, entry):
+    path = write_nxtomo(tmp_path / "a.nxs", entry=entry)
+    found = read_metadata(path)
+    assert found.format == "NXtomo"
+    assert (found.n_angles, found.n_rows, found.n_cols) == (6, N_ROWS, N_COLS)
+    assert (found.n_flats, found.n_darks, found.n_written) == (5, 2, 6)
+    assert found.data_bytes == 6 * N_ROWS * N_COLS * 2
+    assert found.theta_deg.tolist() == THETA_DEG
+    assert found.pixel_size_um == pytest.approx(0.65)
+    assert found.energy_kev == pytest.approx(25)
+    assert found.distance_mm == pytest.approx(120)
+    assert found.warnings == ("1 frames are marked as invalid: left out",)
+    assert incomplete(found) == ""
+    assert f"{entry}/instrument" in found.found
+    assert "5 frames in 3 sets" in found.found
+
+
+@BOTH
+def test_pixels_of_each_kind(tmp_path, entry):
+    path = write_nxtomo(tmp_path / "a.nxs", entry=entry)
+    frames = frames_of()
+    with open_scan(path) as scan:
+        assert np.allclose(np.rad2deg(scan.theta_rad), THETA_DEG)
+        assert np.array_equal(scan.read_rows(1, 3), frames[PROJECTIONS, 1:3])
+        assert np.array_equal(scan.read_block((2, 4), (0, 2)), frames[[6, 9], :2])
+        assert np.array_equal(scan.read_frames([5, 0]), frames[[11, 4]])
+        assert np.array_equal(scan.read_flats(0, 2), frames[KEYS == 1, :2])
+        assert np.array_equal(scan.read_darks(2, 3), frames[KEYS == 2, 2:])
+        assert np.array_equal(scan.flat, frames[KEYS == 1].mean(axis=0))
+        assert np.array_equal(scan.dark, frames[KEYS == 2].mean(axis=0))
+
+
+@BOTH
+def test_sets_of_flats_know_when_they_were_taken(tmp_path, entry):
+    frames = frames_of()
+    with open_scan(write_nxtomo(tmp_path / "a.nxs", entry=entry)) as scan:
+        assert scan.flat_positions.tolist() == [0, 0, 3, 6, 6]
+        sets = scan.flat_sets
+        assert [one.position for one in sets] == [0, 3, 6]
+        assert [(one.first, one.last) for one in sets] == [(0, 2), (2, 3), (3, 5)]
+        for one, some in zip(sets, ([2, 3], [7], [12, 13]), strict=True):
+            assert np.array_equal(one.mean, frames[some].mean(axis=0))
+
+
+def test_positions_follow_the_projections_in_use(tmp_path):
+    angles = ANGLES_DEG.copy()
+    angles[5] = np.nan  # the second projection
+    with open_scan(write_nxtomo(tmp_path / "a.nxs", angles=angles), partial=True) as scan:
+        assert scan.n_angles == 5
+        assert scan.flat_positions.tolist() == [0, 0, 2, 5, 5]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("units", "per_degree"),
+    [("rad", np.pi / 180), ("Radians", np.pi / 180), ("mrad", np.pi / 0.18), ("deg", 1), (None, 1)],
+)
+def test_angles_in_their_units(tmp_path, entry, units, per_degree):
+    path = write_nxtomo(
+        tmp_path / "a.nxs", entry=entry, angles=ANGLES_DEG * per_degree, units=units
+    )
+    assert np.allclose(read_metadata(path).theta_deg, THETA_DEG)
+
+
+def test_an_angle_in_an_unknown_unit_is_told(tmp_path):
+    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", units="steps"))
+    assert any("'steps'" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "units", "attribute", "expected"),
+    [
+        ("x_pixel_size", 6.5e-7, None, "pixel_size_um", 0.65),
+        ("x_pixel_size", 6.5e-4, "mm", "pixel_size_um", 0.65),
+        ("x_pixel_size", 0.65, "micrometer", "pixel_size_um", 0.65),
+        ("sample/x_pixel_size", 3e-7, "m", "pixel_size_um", 0.3),  # before that of the camera
+        ("instrument/beam/incident_energy", 25000.0, "eV", "energy_kev", 25),
+        ("instrument/beam/incident_energy", 4.00544e-15, "J", "energy_kev", 25),
+        ("instrument/beam/incident_energy", 4.00544e-15, None, "energy_kev", 25),
+        ("distance", 0.05, None, "distance_mm", 50),
+        ("distance", 5.0, "cm", "distance_mm", 50),
+        ("sample/propagation_distance", 0.03, "m", "distance_mm", 30),
+        ("distance", -1.0, "m", "distance_mm", None),
+    ],
+)
+def test_numbers_in_their_units(tmp_path, name, value, units, attribute, expected):
+    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", change=put(name, value, units)))
+    value = getattr(found, attribute)
+    assert value is None if expected is None else value == pytest.approx(expected, rel=1e-4)
+
+
+def test_alignment_frames_are_no_projections(tmp_path):
+    keys = KEYS.copy()
+    keys[11] = -1
+    path = write_nxtomo(tmp_path / "a.nxs", keys=keys)
+    assert read_metadata(path).theta_deg.tolist() == THETA_DEG[:5]
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(0, 3), frames_of()[PROJECTIONS[:5]])
+
+
+def test_of_several_entries_one_is_chosen_by_name(tmp_path):
+    for number in range(2):
+        write_nxtomo(tmp_path / "a.nx", entry=f"/entry000{number}", angles=ANGLES_DEG + number)
+    text = reason_of(tmp_path / "a.nx")
+    assert "2 NXtomo entries" in text
+    assert "/entry0000, /entry0001: set input.entry" in text
+    found = read_metadata(tmp_path / "a.nx", known={"entry": "entry0001"})
+    assert found.theta_deg[0] == 1
+    assert "no NXtomo entry /other" in reason_of(tmp_path / "a.nx", known={"entry": "other"})
+
+
+@BOTH
+def test_found_by_class_whatever_the_names(tmp_path, entry):
+    path = write_nxtomo(tmp_path / "a.nxs", entry=entry)
+    with h5py.File(path, "r+") as file:
+        top = file[entry]
+        top.move("sample", "fossil")
+        top.move("instrument", "hutch")
+        file.move(entry, "/first/measured" if entry == DIAMOND else "/measured")
+    assert read_metadata(path).theta_deg.tolist() == THETA_DEG
+
+
+def test_without_a_definition_an_entry_with_image_key_will_do(tmp_path):
+    def change(entry):
+        del entry["definition"]
+
+    assert read_metadata(write_nxtomo(tmp_path / "a.nxs", change=change)).format == "NXtomo"
+
+
+def test_keys_that_only_the_plotted_data_have(tmp_path):
+    def change(entry):
+        del detector_of(entry)["image_key"]
+
+    path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=change)
+    assert read_metadata(path).n_flats == 5
+
+
+def test_angles_over_which_the_data_are_plotted(tmp_path):
+    def change(entry):
+        entry["data/gts_theta"] = entry["sample/rotation_angle"]
+        entry["data"].attrs["axes"] = np.array(["gts_theta", ".", "."], dtype=object)
+        del entry["sample"]
+
+    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=change))
+    assert found.theta_deg.tolist() == THETA_DEG
+
+
+def test_angles_of_the_projections_alone(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs", angles=np.array(THETA_DEG, float))
+    assert read_metadata(path).theta_deg.tolist() == THETA_DEG
+
+
+def test_no_angles(tmp_path):
+    def change(entry):
+        del entry["sample/rotation_angle"], entry["data/rotation_angle"]
+
+    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", change=change))
+    assert found.theta_deg is None
+    assert NO_THETA in found.warnings
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["external link", "virtual"])
+def test_frames_in_other_files(tmp_path, entry, how):
+    (tmp_path / "raw").mkdir()
+    with h5py.File(tmp_path / "raw" / "camera.h5", "w") as file:
+        file["frames"] = frames_of()
+    if how == "virtual":
+        data = h5py.VirtualLayout((len(KEYS), N_ROWS, N_COLS), "u2")
+        data[...] = h5py.VirtualSource("raw/camera.h5", "frames", (len(KEYS), N_ROWS, N_COLS))
+    else:
+        data = h5py.ExternalLink("raw/camera.h5", "/frames")
+    path = write_nxtomo(tmp_path / "a.nxs", entry=entry, data=data)
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(0, 3), frames_of()[PROJECTIONS])
+    (tmp_path / "raw" / "camera.h5").unlink()
+    if how == "virtual":
+        found = read_metadata(path, flats="none", darks="none")
+        assert incomplete(found) == "aborted: the first 0 of 6 frames were written"
+    else:
+        assert "is a link to raw/camera.h5:/frames, which cannot" in reason_of(path)
+
+
+def without_frames(gone):
+    """Return a change that takes frames away, as a camera that dropped them."""
+
+    def change(entry):
+        camera = detector_of(entry)
+        kept = np.delete(np.arange(len(KEYS)), gone)
+        del camera["data"]
+        camera["data"] = frames_of()[kept]
+        attributes = group(entry["instrument"], "NDAttributes", "NXcollection")
+        attributes["NDArrayUniqueId"] = 7 + kept
+
+    return change
+
+
+def test_dropped_frames_take_their_angles_and_keys_with_them(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=without_frames([3, 5, 10]))
+    found = read_metadata(path)
+    assert incomplete(found) == ""
+    assert "3 frames dropped by the camera: their angles are left out" in found.warnings
+    assert found.theta_deg.tolist() == [0, 60, 90, 150]
+    with open_scan(path) as scan:
+        # the values tell which of the frames planned they are
+        assert (scan.read_rows(0, 1)[:, 0, 0] // 100).tolist() == [4, 6, 9, 11]
+        assert (scan.read_flats(0, 1)[:, 0, 0] // 100).tolist() == [2, 7, 12, 13]
+        assert scan.flat_positions.tolist() == [0, 2, 4, 4]
+
+
+def test_dropped_frames_without_numbers_are_an_aborted_scan(tmp_path):
+    def change(entry):
+        without_frames([5])(entry)
+        del entry["instrument/NDAttributes"]
+
+    # the same number of projections and angles, but not of one another
+    path = write_nxtomo(tmp_path / "a.nxs", change=change)
+    found = read_metadata(path)
+    assert len(found.theta_deg) == found.n_angles
+    assert incomplete(found).startswith("aborted: 13 frames for 14 keys in /entry0000")
+
+
+def test_an_aborted_scan(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs", change=put("data", frames_of()[:10]))
+    found = read_metadata(path)
+    assert incomplete(found).startswith("aborted: 4 frames for 6 angles in /entry0000/sample")
+    with open_scan(path, partial=True) as scan:
+        assert np.rad2deg(scan.theta_rad).tolist() == pytest.approx(THETA_DEG[:4])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (put("data", None), "no /entry0000/instrument/detector/data"),
+        (put("data", np.ones((14, 5))), "has shape (14, 5); expected 3-D"),
+        (put("data", np.ones((20, 3, 5))), "image_key_control has 14 keys for 20 frames"),
+        (put("image_key_control", np.ones(14, int)), "marks no projection (0)"),
+        (put("image_key_control", np.where(KEYS == 1, 3, KEYS)), "marks no flats (1); set prepro"),
+        (put("image_key_control", np.where(KEYS == 2, 3, KEYS)), "marks no darks (2); set prepro"),
+        (put("image_key_control", "text"), "has type object"),
+        (put("image_key_control", np.ones((7, 2))), "has shape (7, 2); expected one dimension"),
+        (put("sample/rotation_angle", np.ones((7, 2))), "has shape (7, 2); expected one dim"),
+        (put("sample/rotation_angle", "text"), "rotation_angle has type object"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_unusable_scans_say_why(tmp_path, change, reason):
+    path = write_nxtomo(tmp_path / "a.nxs", change=change)
+    assert reason in reason_of(path)
+    assert reason_of(path).startswith(f"{path}: ")
+
+
+def test_an_entry_without_keys_and_one_with_two_detectors(tmp_path):
+    def without(entry):
+        for name in ("image_key", "image_key_control"):
+            del detector_of(entry)[name]
+        del entry["data/image_key"]
+
+    def two(entry):
+        entry.copy(detector_of(entry), entry["instrument"], "second")
+
+    path = write_nxtomo(tmp_path / "a.nxs", change=without)
+    assert "/entry0000 has no NXdetector with image_key" in reason_of(path)
+    path = write_nxtomo(tmp_path / "b.nxs", change=two)
+    assert "2 NXdetector groups with image_key" in reason_of(path)
+
+
+def test_flats_of_another_file_and_of_several(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs")
+    others = [write_nxtomo(tmp_path / name, entry=DIAMOND) for name in ("b.nxs", "c.nxs", "d.nxs")]
+    for number, other in enumerate(others):
+        with h5py.File(other, "r+") as file:
+            data = file[DIAMOND]["instrument/pco/data"]
+            data[...] = number
+    with open_scan(path, flats=others[1], darks="none") as scan:
+        assert (scan.flat == 1).all()
+        assert (scan.dark == 0).all()
+        assert np.isnan(scan.flat_positions).all()
+        assert [one.position for one in scan.flat_sets] == [None]
+    with open_scan(path, flats=[str(other) for other in others]) as scan:
+        assert [(one.position, one.mean[0, 0]) for one in scan.flat_sets] == [
+            (0, 0),
+            (3, 1),
+            (6, 2),
+        ]
+        assert (scan.flat == 1).all()
+
+
+def test_a_monitor_of_all_frames_or_of_the_projections(tmp_path):
+    def change(entry):
+        entry["control/data"] = np.arange(14.0)
+        entry["control/short"] = np.arange(6.0)
+
+    with open_scan(write_nxtomo(tmp_path / "a.nxs", change=change)) as scan:
+        assert scan.read_monitor("/entry0000/control/data").tolist() == PROJECTIONS.tolist()
+        assert scan.read_monitor("/entry0000/control/short").tolist() == list(range(6))
+        with pytest.raises(ScanError, match="no /nothing"):
+            scan.read_monitor("/nothing")
+
+
+@BOTH
+def test_broken_files_give_reasons_and_nothing_else(tmp_path, entry):
+    path = write_nxtomo(tmp_path / "a.nxs", entry=entry)
+    content = path.read_bytes()
+    random = np.random.default_rng(3)
+    reasons = []
+    for number in range(60):
+        damaged = bytearray(content)
+        if number % 3 == 0:
+            del damaged[random.integers(len(content)) :]
+        else:
+            for at in random.integers(0, len(content), size=60):
+                damaged[at] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            incomplete(read_metadata(path))
+        except ScanError as error:
+            reasons.append(str(error))
+    assert len(reasons) > 20
+    assert not any("\n" in reason for reason in reasons)

@@ -1,0 +1,229 @@
+"""Scans in TIFF files: folders of images, files of pages, lists of angles."""
+
+import os
+
+import numpy as np
+import pytest
+import tifffile
+
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import NO_THETA, incomplete, open_scan, read_metadata
+
+N, N_ROWS, N_COLS = 12, 3, 5
+ANGLES_DEG = np.linspace(0, 165, N)
+FLAT, DARK = 1000, 10
+
+
+def values(n=N, dtype="u2"):
+    return (np.arange(n * N_ROWS * N_COLS).reshape(n, N_ROWS, N_COLS) + 20).astype(dtype)
+
+
+def write_images(folder, images, name="img_{}.tif", first=0, **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images, start=first):
+        tifffile.imwrite(folder / name.format(number), image, **options)
+
+
+def write_folder(path, *, images=None, into="", **options):
+    """Write a folder scan with its flats, darks and angles."""
+    write_images(path / into, values() if images is None else images, **options)
+    write_images(path / "flats", np.full((3, N_ROWS, N_COLS), FLAT, "u2"))
+    write_images(path / "darks", np.full((2, N_ROWS, N_COLS), DARK, "u2"))
+    write_list(path / "angles.txt")
+    return path
+
+
+def write_list(path, angles=ANGLES_DEG):
+    path.write_text("".join(f"{angle}\n" for angle in angles))
+
+
+def reason_of(path, **options):
+    with pytest.raises(ScanError) as caught:
+        read_metadata(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4", ">u2"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=["plain", "deflate"])
+@pytest.mark.parametrize("into", ["", "tomo"])
+def test_a_folder_of_images(tmp_path, dtype, options, into):
+    raw = values(dtype=dtype)
+    path = write_folder(tmp_path / "scan_1", images=raw, into=into, **options)
+    found = read_metadata(path)
+    assert found.format == "TIFF"
+    assert (found.n_angles, found.n_rows, found.n_cols) == (N, N_ROWS, N_COLS)
+    assert (found.n_flats, found.n_darks, found.n_written) == (3, 2, N)
+    assert found.data_bytes == raw.size * raw.itemsize
+    assert found.n_bytes == sum(
+        os.path.getsize(os.path.join(root, name))
+        for root, _, names in os.walk(path)
+        for name in names
+    )
+    assert found.theta_deg.tolist() == ANGLES_DEG.tolist()
+    assert incomplete(found) == ""
+    assert found.warnings == ()
+    with open_scan(path) as scan:
+        for scan.threads in (1, 2):
+            assert np.array_equal(scan.read_rows(1, 3), raw[:, 1:3])
+        assert scan.read_rows(0, 1).dtype == scan.dtype == np.dtype(dtype).newbyteorder("=")
+        assert np.array_equal(scan.read_block((3, 7), (0, 2)), raw[3:7, :2])
+        assert np.array_equal(scan.read_frames([11, 0, 10]), raw[[11, 0, 10]])
+        assert (scan.flat == FLAT).all()
+        assert (scan.dark == DARK).all()
+        assert np.allclose(scan.theta_rad, np.deg2rad(ANGLES_DEG))
+        assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"bigtiff": True},
+        {"byteorder": ">"},
+        {"imagej": True},
+        {"contiguous": False},
+        {"metadata": None},
+    ],
+    ids=str,
+)
+def test_a_file_of_pages(tmp_path, options):
+    raw = values()
+    path = tmp_path / "scan_1.tif"
+    with tifffile.TiffWriter(
+        path, **{k: v for k, v in options.items() if k in ("bigtiff", "byteorder", "imagej")}
+    ) as file:
+        rest = {k: v for k, v in options.items() if k in ("compression", "metadata", "contiguous")}
+        file.write(raw, photometric="minisblack", **rest)
+    write_images(tmp_path / "scan_1_flats", [np.full((N_ROWS, N_COLS), FLAT, "u2")])
+    write_images(tmp_path / "scan_1_darks", [np.full((N_ROWS, N_COLS), DARK, "u2")])
+    write_list(tmp_path / "scan_1.csv")
+    assert incomplete(read_metadata(path)) == ""
+    with open_scan(path) as scan:
+        assert scan.n_angles == N
+        assert np.array_equal(scan.read_rows(1, 3), raw[:, 1:3])
+        assert np.array_equal(scan.read_block((3, 7), (0, 2)), raw[3:7, :2])
+        assert np.array_equal(scan.read_frames([11, 0]), raw[[11, 0]])
+        assert (scan.flat == FLAT).all()
+        assert (scan.dark == DARK).all()
+
+
+def test_images_are_in_the_order_of_their_numbers(tmp_path):
+    path = write_folder(tmp_path / "scan", name="a{}.tif", first=95)  # a95 ... a106
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(0, 3), values())
+
+
+def test_no_list_of_angles_and_one_that_the_configuration_names(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    (path / "angles.txt").unlink()
+    assert read_metadata(path).warnings == (NO_THETA,)
+    write_list(tmp_path / "all.csv", ANGLES_DEG / 2)
+    found = read_metadata(path, known={"angles": str(tmp_path / "all.csv")})
+    assert found.theta_deg.tolist() == (ANGLES_DEG / 2).tolist()
+    assert found.warnings == ()
+
+
+def test_several_lists_are_told_apart_by_name_or_not_at_all(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    (path / "notes.txt").write_text("a nice sample")
+    assert read_metadata(path).n_angles == N
+    write_list(path / "theta.csv")
+    assert "which is the list of angles? angles.txt, theta.csv" in reason_of(path)
+
+
+def test_missing_images_take_their_angles_with_them(tmp_path):
+    path = write_folder(tmp_path / "scan", name="img_{:04d}.tif", first=1)
+    for number in (4, 5, 9):
+        (path / f"img_{number:04d}.tif").unlink()
+    found = read_metadata(path)
+    assert incomplete(found) == ""
+    assert found.warnings == ("3 images are missing: their angles are left out",)
+    kept = np.delete(np.arange(N), [3, 4, 8])
+    with open_scan(path) as scan:
+        assert np.allclose(np.rad2deg(scan.theta_rad), ANGLES_DEG[kept])
+        assert np.array_equal(scan.read_rows(0, 3), values()[kept])
+
+
+def test_an_aborted_folder(tmp_path):
+    path = write_folder(tmp_path / "scan", images=values()[:5])
+    assert incomplete(read_metadata(path)) == "aborted: 5 frames for 12 angles in angles.txt"
+    with open_scan(path, partial=True) as scan:
+        assert np.allclose(np.rad2deg(scan.theta_rad), ANGLES_DEG[:5])
+
+
+@pytest.mark.parametrize("n_bytes", [0, 150])
+def test_an_image_cut_short_is_not_written(tmp_path, n_bytes):
+    path = write_folder(tmp_path / "scan", images=values(dtype="f8"))
+    os.truncate(path / "img_7.tif", n_bytes)
+    found = read_metadata(path)
+    assert found.n_written == 7
+    assert incomplete(found) == "aborted: the first 7 of 12 frames were written"
+
+
+def test_pages_cut_short(tmp_path):
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, values(), photometric="minisblack", truncate=True)  # data come last
+    os.truncate(path, os.path.getsize(path) - 2 * N_ROWS * N_COLS * 2 - 1)
+    found = read_metadata(path, flats="none", darks="none")
+    assert found.n_written == 9
+    with open_scan(path, flats="none", darks="none", partial=True) as scan:
+        assert np.array_equal(scan.read_rows(0, 3), values()[: found.n_written])
+
+
+def test_flats_and_darks_of_other_scans(tmp_path):
+    folder = write_folder(tmp_path / "scan")
+    (folder / "flats" / "img_0.tif").unlink()
+    other = write_folder(tmp_path / "other")
+    write_images(tmp_path / "after", np.full((4, N_ROWS, N_COLS), FLAT + 8, "u2"))
+    with open_scan(folder, flats=str(other / "flats"), darks="none") as scan:
+        assert (scan.n_flats, scan.n_darks) == (3, 0)
+    with open_scan(folder, flats=[str(other / "flats"), str(tmp_path / "after")]) as scan:
+        assert [(one.position, one.mean[0, 0]) for one in scan.flat_sets] == [
+            (0, FLAT), (12, FLAT + 8),
+        ]  # fmt: skip
+        assert scan.flat[0, 0] == pytest.approx((3 * FLAT + 4 * (FLAT + 8)) / 7)
+
+
+def test_a_monitor_is_not_in_tiff_files(tmp_path):
+    with open_scan(write_folder(tmp_path / "scan")) as scan, pytest.raises(ScanError):
+        scan.read_monitor("/current")
+
+
+def test_unusable_folders_say_why(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "a folder without TIFF files" in reason_of(tmp_path / "empty")
+    two = tmp_path / "two"
+    for name in ("a", "b"):
+        write_images(two / name, values())
+    assert "a folder without TIFF files (a, b with any)" in reason_of(two)
+    colour = write_folder(tmp_path / "colour", images=np.zeros((2, 4, 6, 3), "u1"))
+    assert "image of shape (4, 6, 3)" in reason_of(colour)
+    bare = write_folder(tmp_path / "bare")
+    for name in os.listdir(bare / "flats"):
+        os.unlink(bare / "flats" / name)
+    assert "a folder without TIFF files" in reason_of(bare)
+    (bare / "flats").rmdir()
+    assert "no folder flats beside the projections; set preprocess.flats" in reason_of(bare)
+    larger = write_folder(tmp_path / "larger", images=np.zeros((2, 4, 6), "u2"))
+    assert "has frames of (3, 5); expected (4, 6)" in reason_of(larger)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.tif").write_text("no image")
+    assert "the TIFF image cannot be read" in reason_of(tmp_path / "text")
+    (tmp_path / "broken.tif").write_bytes(b"II*\0" + b"\xff" * 50)
+    assert "the TIFF image cannot be read" in reason_of(tmp_path / "broken.tif")
+
+
+def test_an_image_of_another_size_is_an_error_when_read(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    tifffile.imwrite(path / "img_5.tif", np.zeros((N_ROWS + 4, N_COLS), "u2"))
+    with open_scan(path) as scan, pytest.raises(ScanError, match=r"img_5\.tif: image of \(7, 5\)"):
+        scan.read_rows(0, 1)
+
+
+def test_a_compression_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
+    path = write_folder(tmp_path / "scan", compression="zlib")
+    monkeypatch.setattr("tomopipe.io.tiff_scan._DECODABLE", {1})
+    monkeypatch.setitem(__import__("sys").modules, "imagecodecs", None)
+    assert "install imagecodecs to read it" in reason_of(path)
