@@ -1,0 +1,148 @@
+"""`tomopipe train`: train the learned finder from simulated scans, or on from accepted CORs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tomopipe.errors import TomopipeError
+
+if TYPE_CHECKING:
+    from tomopipe.train.work import Progress
+
+
+class Stage(StrEnum):
+    """Stages, in order."""
+
+    simulate = "simulate"
+    features = "features"
+    train = "train"
+    compare = "compare"
+
+
+def train(
+    work: Annotated[
+        Path | None, typer.Argument(help="Folder of the training; what is there is gone on with.")
+    ] = None,
+    *,
+    stage: Annotated[
+        list[Stage] | None,
+        typer.Option(help="Only this; repeat for more. compare: all networks, on a test split."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small, in minutes; to try it.")] = False,
+    from_set: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Train on from accepted CORs: a folder of `tomopipe cor export`."
+        ),
+    ] = None,
+    start: Annotated[
+        str, typer.Option(help="Weights to begin with: shipped, or a path; default: random.")
+    ] = "",
+    net: Annotated[str, typer.Option(help="logistic, A, A+B, A+C or A+B+C.")] = "",
+    scans: Annotated[int | None, typer.Option(min=16, help="Simulated scans to train on.")] = None,
+    test: Annotated[int | None, typer.Option(min=0, help="Simulated scans to compare on.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the scans.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of scans, order and weights.")] = 1,
+    cores: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for the last stage.")] = "cpu",
+    card: Annotated[
+        str | None, typer.Option(help="Show the card of a network, shipped or a path, and stop.")
+    ] = None,
+) -> None:
+    """Train the network of method `ai`, in stages that go on where they stopped.
+
+    `simulate` draws scans of known COR, `features` makes the network's input,
+    `train` fits the network and calibrates its confidence. The result is WORK/nets/NET.safetensors
+    with its card: set `predict_cor.model` to it.
+
+    Examples: `tomopipe train work`, `tomopipe train work --quick`,
+    `tomopipe train work --from myset --start shipped`, `tomopipe train --card shipped`
+    """
+    if card is not None:
+        show_card(card)
+        return
+    if work is None:
+        raise TomopipeError("no folder given: `tomopipe train WORK`.")
+    from tomopipe.train import run
+    from tomopipe.train.sets import take_set
+    from tomopipe.train.work import QUICK, Plan, n_cores
+    from tomopipe.train.work import start as begin
+
+    plan = replace(QUICK if quick else Plan(), seed=seed)
+    plan = replace(
+        plan,
+        n_train=plan.n_train if scans is None else scans,
+        n_test=plan.n_test if test is None else test,
+        epochs=epochs or plan.epochs,
+    )
+    wanted = [one.value for one in stage] if stage else ["simulate", "features", "train"]
+    if from_set is not None:
+        plan = replace(plan, n_train=0, n_validation=0, n_test=0)
+    begin(work, plan)
+    if from_set is not None:
+        typer.echo(take_set(from_set, work, plan))
+        wanted = [one for one in wanted if one != "simulate"]
+    options = run.Options(net or _net_of(start), device, cores or n_cores(), start)
+    with _progress() as tell:
+        done = run.everything(work, plan, options, tell, tuple(wanted))
+        if "compare" in wanted:
+            _compare(work, options.cores, tell)
+    if done is not None:
+        _say(work / "nets" / f"{options.net}.safetensors", done)
+
+
+def show_card(name: str) -> None:
+    """Print the card of a network, its calibration aside."""
+    from tomopipe.find.ai.card import read_card, weights_path
+
+    shown = read_card(weights_path(name))
+    shown.pop("confidence")
+    typer.echo(json.dumps(shown, indent=2, sort_keys=True))
+
+
+def _net_of(start: str) -> str:
+    """Return the kind of network that is trained where none is named."""
+    from tomopipe.find.ai.card import read_card, weights_path
+    from tomopipe.train.work import DEFAULT_NET
+
+    if start:
+        return str(read_card(weights_path(start))["net"])
+    return DEFAULT_NET
+
+
+def _compare(work: Path, cores: int, tell: "Progress") -> None:
+    from tomopipe.train.compare import compare, simplest, table
+
+    rows, n, n_tail = compare(work, cores, tell)
+    typer.echo(table(rows, n, n_tail))
+    typer.echo(f"The simplest that is surely better on the tail: {simplest(rows)}")
+
+
+def _say(path: Path, card: dict[str, Any]) -> None:
+    typer.echo(f"wrote {path}")
+    for key, value in card["validation"].items():
+        typer.echo(f"  {key}: {value}")
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """Show each stage as a bar."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    tasks: dict[str, TaskID] = {}
+    with Bars(console=Console(stderr=True)) as bars:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tell

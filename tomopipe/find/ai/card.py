@@ -1,0 +1,74 @@
+"""Model cards: what a network was trained on, how well it does, and which weights it belongs to.
+
+Nothing here needs torch.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tomopipe.errors import TomopipeError
+
+SHIPPED = Path(__file__).parent / "weights" / "shipped.safetensors"
+_NEEDED = ("net", "shape", "confidence", "recipe", "sha256")
+
+
+def weights_path(name: str | os.PathLike[str]) -> Path:
+    """Return the file of a network: "shipped" is that of the package."""
+    return SHIPPED if name == "shipped" else Path(name).absolute()
+
+
+def card_path(weights: Path) -> Path:
+    """Return the path of the card beside weights."""
+    return weights.with_suffix(".json")
+
+
+def read_card(weights: Path) -> dict[str, Any]:
+    """Read the card of weights and check that it is theirs.
+
+    Parameters
+    ----------
+    weights : path
+        The safetensors file.
+
+    Returns
+    -------
+    dict
+        The card.
+
+    Raises
+    ------
+    TomopipeError
+        If one of both is missing or damaged, or the hash is of other weights.
+    """
+    path = card_path(weights)
+    for file in (weights, path):
+        if not file.is_file():
+            raise TomopipeError(
+                f"{file}: no such file, which method ai needs. Install tomopipe anew, set "
+                "predict_cor.model to weights made by `tomopipe train`, or leave ai out of "
+                "predict_cor.methods."
+            )
+    try:
+        card = json.loads(path.read_text("utf-8"))
+        missing = [key for key in _NEEDED if key not in card]
+    except (ValueError, TypeError) as error:
+        raise TomopipeError(f"{path}: expected a model card; got {error}.") from error
+    if missing:
+        raise TomopipeError(f"{path}: expected {', '.join(_NEEDED)}; {', '.join(missing)} missing.")
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if found != card["sha256"]:
+        raise TomopipeError(
+            f"{weights}: its sha256 is {found[:12]}..., its card names {card['sha256'][:12]}...: "
+            "weights and card do not belong together. Take both from one training."
+        )
+    return dict(card)
+
+
+def model_record(name: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what prediction.json says of a network: its name and hash."""
+    path = weights_path(name)
+    card = read_card(path)
+    return {"name": str(card.get("name", path.stem)), "sha256": card["sha256"]}

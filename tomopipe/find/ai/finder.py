@@ -1,0 +1,145 @@
+"""The finder `ai`: the network chooses among all evidence, classical matching refines."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.find.ai.confidence import confidence, doubts
+from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
+from tomopipe.find.ai.judgement import Judgement
+from tomopipe.find.ai.recipe import RECIPE
+from tomopipe.find.combine import vote
+from tomopipe.find.curves import evidence_curves, refine
+from tomopipe.find.evidence import (
+    AMBIGUOUS_BELOW,
+    MIN_ANGLES,
+    NO_SAMPLE,
+    Evidence,
+    Finder,
+    nothing,
+)
+from tomopipe.find.seen import see
+from tomopipe.find.slices import Reconstruct
+from tomopipe.io.rows import Rows
+
+METHOD = "ai"
+
+
+def ai_finder(reconstruct: Reconstruct, model: str | os.PathLike[str] = "shipped") -> Finder:
+    """Return the finder that lets a network judge.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+    model : str or path-like
+        "shipped", or weights of `tomopipe train`.
+
+    Returns
+    -------
+    Finder
+        `find_ai` with both; it raises TomopipeError where torch or the weights are missing.
+    """
+
+    def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+        return find_ai(rows, candidates_px, reconstruct, model)
+
+    return find
+
+
+def find_ai(
+    rows: Rows,
+    candidates_px: NDArray[np.float64],
+    reconstruct: Reconstruct,
+    model: str | os.PathLike[str] = "shipped",
+) -> Evidence:
+    """Find the COR by the judgement of a network on all curves of evidence.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px; only the curve is reported on it. All of the detector is looked
+        at, and a sure answer counts wherever it is.
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+    model : str or path-like
+        "shipped", or weights of `tomopipe train`.
+
+    Returns
+    -------
+    Evidence
+        Score: log-odds of each candidate against "none of these".
+
+    Raises
+    ------
+    TomopipeError
+        If torch is not installed, or the weights are missing or damaged.
+    """
+    load_model = _loader()
+    judge = load_model(model)
+    if len(rows.theta_rad) < MIN_ANGLES:
+        reason = f"{len(rows.theta_rad)} angles are too few"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    if see(rows).turn.step_rad == 0:
+        return nothing(METHOD, "flat", "all angles are the same", candidates_px)
+    curves = evidence_curves(rows, reconstruct)
+    if not curves.valid.any():
+        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
+    inputs = make_inputs(curves, RECIPE)
+    inputs = with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, judge.pictures)
+    judgement = judge.judge(inputs)
+    fine_px = refine(rows, float(inputs.cor_px[judgement.index]), reconstruct)
+    sure = confidence(judge.card["confidence"], doubts(inputs, judgement, fine_px))
+    return _evidence(inputs, judgement, fine_px, sure, candidates_px)
+
+
+def place_px(inputs: Inputs, judgement: Judgement, fine_px: dict[str, float]) -> float:
+    """Return the COR: the median of the refined ones, one vote per kind; else the network's own."""
+    if fine_px:
+        return vote(fine_px)[0]
+    return float(inputs.cor_px[judgement.index]) + judgement.offset_px
+
+
+def _loader():  # type: ignore[no-untyped-def]
+    """Import what needs torch, or say what to do."""
+    try:
+        from tomopipe.find.ai.model import load_model
+    except ImportError as error:
+        raise TomopipeError(
+            f"method ai needs torch and safetensors, which cannot be imported ({error}). Install "
+            "tomopipe with its dependencies, or leave ai out of predict_cor.methods."
+        ) from error
+    return load_model
+
+
+def _evidence(
+    inputs: Inputs,
+    judgement: Judgement,
+    fine_px: dict[str, float],
+    sure: float,
+    candidates_px: NDArray[np.float64],
+) -> Evidence:
+    best_px = place_px(inputs, judgement, fine_px)
+    curve = np.interp(candidates_px, inputs.cor_px, np.clip(judgement.score, -30.0, 30.0))
+    if judgement.none > 0.9:
+        reason = "nothing in the evidence looks like an axis"
+        return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
+    reason = ""
+    if sure < AMBIGUOUS_BELOW:
+        other = _other_px(inputs, judgement)
+        reason = f"the axis may be elsewhere, such as at {other:.1f} px"
+    elif sure < 0.5:
+        reason = "the kinds of evidence do not agree well enough"
+    verdict = "ambiguous" if sure < AMBIGUOUS_BELOW else "resolved"
+    return Evidence(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
+
+
+def _other_px(inputs: Inputs, judgement: Judgement) -> float:
+    """Return the best place at least three samples away from the best."""
+    score = judgement.score.copy()
+    score[max(0, judgement.index - RECIPE.apart) : judgement.index + RECIPE.apart + 1] = -np.inf
+    return float(inputs.cor_px[int(np.argmax(score))])

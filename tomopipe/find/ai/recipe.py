@@ -1,0 +1,85 @@
+"""The frozen recipe: every constant that forms the networks' input, with a version and a hash.
+
+A shipped network is only right for input made exactly as in its training. Its card holds the hash
+of the recipe and loading checks it. Whoever changes a constant here, or what `tomopipe.find.curves`
+makes, bumps `version` and trains anew: a test holds the input of a fixed scan against numbers of
+this version. Nothing of a campaign's configuration goes in.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from tomopipe.find.curves import KINDS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Constants of the input; lengths in samples of the grid or in binned pixels.
+
+    Attributes
+    ----------
+    version : int
+        Bumped with every change of the input.
+    kinds : tuple of str
+        Kinds of evidence, one set of curves each.
+    scalars : tuple of (str, str, float, float)
+        What is told of the scan as a whole: name in `Curves.scan`, "linear" or "log", and the
+        values that become 0 and 1; beyond them it is clipped.
+    clip_sigmas : float
+        Standardised raw curves end here.
+    apart : int
+        Samples between two rivals at least.
+    n_rivals : int
+        Rivals of a scan.
+    near : int
+        Samples around a rival whose best evidence counts as the rival's.
+    seam_lines, seam_cols : int
+        Size of the picture of the seam.
+    seam_long : float
+        Long end of its band-pass, as a share of the columns.
+    slice_cols : int
+        Columns of the slices, about.
+    slice_step : float
+        Distance d of the slices on both sides of a rival, columns of the slices.
+    window : int
+        Size of a window of a slice.
+    """
+
+    version: int = 1
+    kinds: tuple[str, ...] = KINDS
+    scalars: tuple[tuple[str, str, float, float], ...] = (
+        ("half_turn", "linear", 0.0, 1.0),
+        ("full_turn", "linear", 0.0, 1.0),
+        ("short_turn", "linear", 0.0, 1.0),
+        ("gap_deg", "linear", 0.0, 90.0),
+        ("step_deg", "log", 0.3, 10.0),
+        ("n_angles", "log", 25.0, 500.0),
+        ("n_rows", "log", 1.0, 8.0),
+        ("n_pairs", "linear", 0.0, 2.0),
+        ("pair_motion_px", "linear", 0.0, 4.0),
+        ("contrast", "log", 1.0, 1000.0),
+        ("turning", "linear", 0.0, 1.0),
+        ("air", "linear", 0.0, 1.0),
+        ("theta_missing", "linear", 0.0, 1.0),
+        ("minus_log", "linear", 0.0, 1.0),
+    )
+    clip_sigmas: float = 6.0
+    apart: int = 5
+    n_rivals: int = 5
+    near: int = 2
+    seam_lines: int = 32
+    seam_cols: int = 96
+    seam_long: float = 1 / 16
+    slice_cols: int = 128
+    slice_step: float = 2.0
+    window: int = 40
+
+
+RECIPE = Recipe()
+
+
+def recipe_hash(recipe: Recipe = RECIPE) -> str:
+    """Return the sha256 of a recipe's canonical JSON, version included."""
+    text = json.dumps(asdict(recipe), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,164 @@
+"""Compare networks with the evidence alone, paired, on the scans where the evidence is in doubt."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.find.ai.judgement import Judgement
+from tomopipe.find.ai.model import load_model
+from tomopipe.find.ai.nets import KINDS_OF_NET
+from tomopipe.train.calibrate import RIGHT_PX
+from tomopipe.train.data import Example, load
+from tomopipe.train.refined import Choice, choices
+from tomopipe.train.run import judge_all, metrics
+from tomopipe.train.work import Progress
+
+EVIDENCE = "evidence"
+_CLOSE, _LOW = 0.6, 1.2  # rival over best, and best, of the sum of prominences
+_DRAWS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name : str
+        "evidence" or a network.
+    share, tail : float
+        Within 1 px, of all scans with an answer and of the doubtful ones.
+    half_px : float
+        Within 0.5 px, of all.
+    gain, low, high : float
+        Over the evidence on the tail, and its 95 % bootstrap interval.
+    auroc : float or None
+        Of the confidence, scans without an answer included.
+    """
+
+    name: str
+    share: float
+    tail: float
+    half_px: float
+    gain: float
+    low: float
+    high: float
+    auroc: float | None
+
+
+def compare(work: Path, cores: int, progress: Progress) -> tuple[list[Row], int, int]:
+    """Measure the evidence and all trained networks on the test split.
+
+    Parameters
+    ----------
+    work : path
+        The work folder, with features of a test split and trained networks.
+    cores : int
+        Processes.
+    progress : callable
+        Told how many are refined.
+
+    Returns
+    -------
+    rows : list of Row
+        The evidence first, then the networks, the simplest first.
+    n, n_tail : int
+        Scans with an answer, and those among them where the evidence is in doubt.
+    """
+    examples = load(work, "test")
+    said = [evidence_judgement(example) for example in examples]
+    base = choices(work, "test", examples, said, cores, progress)
+    answer = np.array([example.truth.cor_px is not None for example in examples])
+    errors = {EVIDENCE: _errors(base)}
+    tail = answer & in_doubt(examples, errors[EVIDENCE])
+    aurocs: dict[str, float | None] = {EVIDENCE: None}
+    for name in KINDS_OF_NET:
+        weights = work / "nets" / f"{name}.safetensors"
+        if not weights.is_file():
+            continue
+        model = load_model(weights)
+        chosen = choices(work, "test", examples, judge_all(model.net, examples), cores, progress)
+        errors[name] = _errors(chosen)
+        aurocs[name] = metrics(examples, chosen, model.card["confidence"])["auroc"]
+    rows = [_row(name, errors, answer, tail, aurocs[name]) for name in errors]
+    return rows, int(answer.sum()), int(tail.sum())
+
+
+def simplest(rows: list[Row]) -> str:
+    """Return the first network whose gain over the evidence is surely above 0, else "evidence"."""
+    return next((row.name for row in rows[1:] if row.low > 0), EVIDENCE)
+
+
+def evidence_judgement(example: Example) -> Judgement:
+    """Let the sum of the prominences choose."""
+    total = example.inputs.grid[-5].astype(np.float64)
+    flat = np.full(len(total), 1.0 / (len(total) + 1))
+    return Judgement(total, flat, 0.0, int(np.argmax(total)), 0.0, 1.0)
+
+
+def in_doubt(examples: list[Example], error_px: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where the evidence is wrong, low, or has a rival nearly as high."""
+    doubtful = error_px > RIGHT_PX
+    for i, example in enumerate(examples):
+        total = example.inputs.grid[-5]
+        first = int(np.argmax(total))
+        there = example.inputs.rival_index[example.inputs.rival_index >= 0]
+        others = total[there[np.abs(there - first) >= 5]]
+        rival = float(others.max(initial=0.0))
+        doubtful[i] |= rival > _CLOSE * total[first] or total[first] < _LOW
+    return doubtful
+
+
+def bootstrap(gain: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of a mean, drawing scans with replacement."""
+    rng = np.random.default_rng(seed)
+    means = [gain[rng.integers(len(gain), size=len(gain))].mean() for _ in range(_DRAWS)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _errors(chosen: list[Choice]) -> NDArray[np.float64]:
+    return np.array([choice.error_px for choice in chosen])
+
+
+def _row(
+    name: str,
+    errors: dict[str, NDArray[np.float64]],
+    answer: NDArray[np.bool_],
+    tail: NDArray[np.bool_],
+    area: float | None,
+) -> Row:
+    right = errors[name] <= RIGHT_PX
+    gain = right[tail].astype(float) - (errors[EVIDENCE][tail] <= RIGHT_PX)
+    low, high = bootstrap(gain) if gain.size else (0.0, 0.0)
+    return Row(
+        name=name,
+        share=float(right[answer].mean()),
+        tail=float(right[tail].mean()) if tail.any() else 0.0,
+        half_px=float((errors[name][answer] <= 0.5).mean()),
+        gain=float(gain.mean()) if gain.size else 0.0,
+        low=low,
+        high=high,
+        auroc=area,
+    )
+
+
+def table(rows: list[Row], n: int, n_tail: int) -> str:
+    """Return the comparison as a Markdown table."""
+    lines = [
+        f"| | within 1 px (n = {n}) | within 0.5 px | tail, within 1 px (n = {n_tail}) "
+        "| gain on the tail (95 %) | AUROC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        gain = (
+            "" if row.name == EVIDENCE else f"{row.gain:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
+        )
+        area = "" if row.auroc is None else f"{row.auroc:.3f}"
+        lines.append(
+            f"| {row.name} | {row.share:.3f} | {row.half_px:.3f} | {row.tail:.3f} | {gain} "
+            f"| {area} |"
+        )
+    return "\n".join(lines)

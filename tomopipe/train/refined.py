@@ -1,0 +1,116 @@
+"""Classical refinement around the places that networks choose, kept beside the features."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.find.ai.confidence import doubts
+from tomopipe.find.ai.finder import place_px
+from tomopipe.find.ai.judgement import Judgement
+from tomopipe.find.curves import refine
+from tomopipe.io.atomic import write_json
+from tomopipe.io.rows import read_rows
+from tomopipe.train.data import Example
+from tomopipe.train.pool import in_processes
+from tomopipe.train.stages import reconstruct
+from tomopipe.train.work import Progress
+
+_SAME = 1.5  # samples of the grid: places as close as that refine to the same
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What a network chose for one scan, refined.
+
+    Attributes
+    ----------
+    cor_px : float
+        The estimate.
+    error_px : float
+        Its distance from the truth; infinite where there is none.
+    doubts : ndarray of float64
+        Of `tomopipe.find.ai.confidence.doubts`.
+    """
+
+    cor_px: float
+    error_px: float
+    doubts: NDArray[np.float64]
+
+
+def choices(
+    work: Path,
+    split: str,
+    examples: list[Example],
+    judgements: list[Judgement],
+    cores: int,
+    progress: Progress,
+) -> list[Choice]:
+    """Refine what a network chose.
+
+    Parameters
+    ----------
+    work : path
+        The work folder.
+    split : str
+        Of the examples.
+    examples, judgements : list
+        Scans, and what a network said of each.
+    cores : int
+        Processes.
+    progress : callable
+        Told how many are refined.
+
+    Returns
+    -------
+    list of Choice
+        One for each example.
+    """
+    jobs = []
+    for example, judgement in zip(examples, judgements, strict=True):
+        cor_px = example.inputs.cor_px
+        near_px, step_px = float(cor_px[judgement.index]), float(cor_px[1] - cor_px[0])
+        if _kept(work, split, example.truth.name, near_px, step_px) is None:
+            jobs.append((work, split, example.truth.name, near_px))
+    in_processes(_refine_one, jobs, cores, progress, "refine", len(examples))
+    return [
+        _choice(work, split, example, judgement)
+        for example, judgement in zip(examples, judgements, strict=True)
+    ]
+
+
+def _choice(work: Path, split: str, example: Example, judgement: Judgement) -> Choice:
+    cor_px = example.inputs.cor_px
+    near_px, step_px = float(cor_px[judgement.index]), float(cor_px[1] - cor_px[0])
+    fine_px = _kept(work, split, example.truth.name, near_px, step_px) or {}
+    best_px = place_px(example.inputs, judgement, fine_px)
+    truth_px = example.truth.cor_px
+    error_px = float("inf") if truth_px is None else abs(best_px - truth_px)
+    return Choice(best_px, error_px, doubts(example.inputs, judgement, fine_px))
+
+
+def _path(work: Path, split: str, name: str) -> Path:
+    return work / "refined" / split / f"{name}.json"
+
+
+def _read(path: Path) -> list[tuple[float, dict[str, float]]]:
+    return list(json.loads(path.read_text("utf-8"))) if path.is_file() else []
+
+
+def _kept(
+    work: Path, split: str, name: str, near_px: float, step_px: float
+) -> dict[str, float] | None:
+    """Return what was refined around a place next to this one; None if nothing was."""
+    for place, fine_px in _read(_path(work, split, name)):
+        if abs(place - near_px) <= _SAME * step_px:
+            return fine_px
+    return None
+
+
+def _refine_one(work: Path, split: str, name: str, near_px: float) -> None:
+    rows = read_rows(work / "rows" / split / f"{name}.h5")
+    fine_px = refine(rows, near_px, reconstruct)
+    path = _path(work, split, name)
+    write_json([*_read(path), [near_px, fine_px]], path)

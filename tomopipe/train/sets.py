@@ -1,0 +1,86 @@
+"""Sets of accepted CORs: what `tomopipe cor export --training` makes, and training takes.
+
+A set is a folder with <scan>.h5, the rows.h5 of the scan, and <scan>.json, {"cor_px": number}.
+"""
+
+import shutil
+import zlib
+from pathlib import Path
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io.atomic import whole, write_json
+from tomopipe.train.work import Plan, read_truth, write_truth
+
+_VALIDATION_OF = 4  # one scan in so many checks the others
+LEAST = 24
+
+
+def write_set(cors: dict[str, float], try_center: Path, folder: Path) -> int:
+    """Write a set from the results of a campaign.
+
+    Parameters
+    ----------
+    cors : dict
+        Accepted COR of each scan, unbinned px.
+    try_center : path
+        Of the campaign's results; holds <scan>/rows.h5.
+    folder : path
+        The set; scans of an earlier one stay.
+
+    Returns
+    -------
+    int
+        Scans written; those without rows.h5 are left out.
+    """
+    n = 0
+    for scan, cor_px in cors.items():
+        rows = try_center / scan / "rows.h5"
+        if not rows.is_file():
+            continue
+        with whole(folder / f"{scan}.h5") as temporary:
+            shutil.copyfile(rows, temporary)
+        write_json({"cor_px": cor_px}, folder / f"{scan}.json")
+        n += 1
+    return n
+
+
+def take_set(folder: Path, work: Path, plan: Plan) -> str:
+    """Copy a set into a work folder, a quarter of it for validation, chosen by name.
+
+    Parameters
+    ----------
+    folder : path
+        The set.
+    work : path
+        The work folder.
+    plan : Plan
+        Its seed decides who validates.
+
+    Returns
+    -------
+    str
+        How many scans of each split, for people.
+
+    Raises
+    ------
+    TomopipeError
+        If there are too few scans, or rows of one are missing.
+    """
+    truths = [read_truth(path) for path in sorted(folder.glob("*.json"))]
+    if len(truths) < LEAST:
+        raise TomopipeError(
+            f"{folder}: {len(truths)} scans with a COR, at least {LEAST} are needed. Make the set "
+            "with `tomopipe cor export --format training`."
+        )
+    # by a hash of the name: scans of one series stand next to each other, and look alike
+    order = sorted(truths, key=lambda truth: zlib.crc32(f"{plan.seed} {truth.name}".encode()))
+    n_checks = len(order) // _VALIDATION_OF
+    for i, truth in enumerate(order):
+        rows = folder / f"{truth.name}.h5"
+        if not rows.is_file():
+            raise TomopipeError(f"{rows}: no such file beside {truth.name}.json.")
+        target = work / "rows" / ("validation" if i < n_checks else "train")
+        with whole(target / f"{truth.name}.h5") as temporary:
+            shutil.copyfile(rows, temporary)
+        write_truth(truth, target / f"{truth.name}.json")
+    return f"{len(order) - n_checks} scans to train on, {n_checks} to validate"
