@@ -1,0 +1,141 @@
+"""Half acquisition, against phantoms that are wider than the detector."""
+
+import numpy as np
+import pytest
+
+from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import image_positions, make_plan
+
+N_COLS = 128
+THETA_RAD = np.linspace(0, 2 * np.pi, 600, endpoint=False)
+BODY_PX, BODY = 95.0, 0.01
+BEADS = [
+    (0.0, 0.0, 7.0, 0.02),
+    (70.0, -40.0, 6.0, 0.02),
+    (-30.0, 62.0, 8.0, -0.005),
+    (13, 20, 5, 0.02),
+]
+
+
+def project(cor_px, theta_rad=THETA_RAD, n_cols=N_COLS):
+    """Line integrals of the body and its beads, exact, averaged over each pixel."""
+    column = np.arange(n_cols)[None, :, None] + np.linspace(-0.5, 0.5, 9)
+    sinogram = np.zeros((len(theta_rad), n_cols))
+    for x, y, radius, value in [(0.0, 0.0, BODY_PX, BODY), *BEADS]:
+        centre = cor_px + x * np.cos(theta_rad) - y * np.sin(theta_rad)
+        distance = column - centre[:, None, None]
+        sinogram += value * 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None)).mean(-1)
+    return sinogram.astype(np.float32)
+
+
+def slice_of(sinogram, cor_px, theta_rad=THETA_RAD):
+    half = HalfAcquisition(sinogram.shape[1], cor_px)
+    plan = make_plan(theta_rad, 2 * sinogram.shape[1])
+    return reconstruct(half.widen(sinogram[None]), plan, half.wide_cor_px)[0]
+
+
+def distance_px(image, x=0.0, y=0.0):
+    columns, rows = image_positions(len(image))
+    return np.hypot(columns[None, :] - x, rows[:, None] - y)
+
+
+def centroid_px(image, x, y, radius, background):
+    weight = np.where(distance_px(image, x, y) < 1.5 * radius, image - background, 0)
+    columns, rows = image_positions(len(image))
+    return (weight.sum(0) @ columns) / weight.sum(), (weight.sum(1) @ rows) / weight.sum()
+
+
+PLACES = [20.3, 31.0, 107.4, 112.5, 5.7]
+
+
+@pytest.mark.parametrize("cor_px", PLACES)
+def test_twice_the_width_with_the_right_values_and_places(cor_px):
+    """Values to 1 %, beads to 0.05 px, all over a body that is 1.5 times the detector."""
+    image = slice_of(project(cor_px), cor_px)
+    assert image.shape == (2 * N_COLS, 2 * N_COLS)
+    away = np.logical_and.reduce([distance_px(image, x, y) > 1.8 * r for x, y, r, _ in BEADS])
+    seen_px = min(BODY_PX, max(cor_px, N_COLS - 1 - cor_px))
+    flat = away & (distance_px(image) < seen_px - 4)
+    assert image[flat].mean() == pytest.approx(BODY, rel=0.01)
+    # A seam would be a ring: no ring is off by more than 1 % either.
+    for radius in range(4, int(seen_px) - 6, 3):
+        ring = flat & (np.abs(distance_px(image) - radius) < 1.5)
+        if ring.any():
+            assert image[ring].mean() == pytest.approx(BODY, rel=0.01)
+    for x, y, radius, value in BEADS:
+        found = centroid_px(image, x, y, radius, BODY)
+        np.testing.assert_allclose(found, (x, y), atol=0.05)
+        inside = distance_px(image, x, y) < 0.6 * radius
+        assert image[inside].mean() == pytest.approx(BODY + value, rel=0.01)
+
+
+def test_it_is_the_slice_of_a_detector_of_twice_the_width():
+    """The same body seen in whole: the difference is below 1 % of its value."""
+    cor_px = 112.5
+    whole = project(N_COLS - 0.5, n_cols=2 * N_COLS)
+    plan = make_plan(THETA_RAD, 2 * N_COLS)
+    expected = reconstruct(whole[None], plan, N_COLS - 0.5)[0]
+    inside = distance_px(expected) < 105
+    difference = (slice_of(project(cor_px), cor_px) - expected)[inside]
+    assert np.sqrt(np.mean(difference**2)) < 0.01 * BODY
+
+
+def test_a_wrong_cor_is_seen():
+    """An axis that is 1 px off differs by far more than the check above allows."""
+    inside = distance_px(slice_of(project(112.5), 112.5)) < 105
+    difference = slice_of(project(112.5), 111.5) - slice_of(project(112.5), 112.5)
+    assert np.sqrt(np.mean(difference[inside] ** 2)) > 0.05 * BODY
+
+
+@pytest.mark.parametrize("cor_px", [*PLACES, 0.0, 127.0])
+def test_a_column_and_its_mirror_image_weigh_two(cor_px):
+    half = HalfAcquisition(N_COLS, cor_px)
+    weight = half.weights()
+    columns = np.arange(N_COLS)
+    mirrored = np.interp(2 * cor_px - columns, columns, weight, left=-1, right=-1)
+    both = mirrored >= 0
+    assert weight[both] + mirrored[both] == pytest.approx(2, abs=2e-2)
+    near, far = (0, -1) if cor_px < 63.5 else (-1, 0)
+    assert weight[near] <= 1.01
+    assert weight[far] == pytest.approx(2, abs=1e-3)
+    assert abs(half.wide_cor_px - (2 * N_COLS - 1) / 2) <= 0.5
+
+
+def test_an_object_wider_than_the_doubled_field_is_that_of_the_wide_detector():
+    """The edge value goes on where the far edge cuts the object: no rim, no more cupping."""
+    cor_px, body_px = 126.5, 150.0
+
+    def body(n_cols, cor_px):
+        line = 2 * BODY * np.sqrt(body_px**2 - (np.arange(n_cols) - cor_px) ** 2)
+        return np.tile(line, (len(THETA_RAD), 1)).astype(np.float32)
+
+    plan = make_plan(THETA_RAD, 2 * N_COLS)
+    expected = reconstruct(body(2 * N_COLS, N_COLS - 0.5)[None], plan, N_COLS - 0.5)[0]
+    image = slice_of(body(N_COLS, cor_px), cor_px)
+    for radius in range(5, 120, 10):
+        ring = np.abs(distance_px(image) - radius) < 2
+        assert image[ring].mean() == pytest.approx(expected[ring].mean(), abs=0.02 * BODY)
+
+
+@pytest.mark.parametrize(
+    ("mode", "full_turn", "cor_px", "expected"),
+    [
+        ("auto", True, 31.0, True),
+        ("auto", True, 97.0, True),
+        ("auto", True, 40.0, False),
+        ("auto", False, 10.0, False),
+        ("yes", True, 60.0, True),
+        ("no", True, 5.0, False),
+    ],
+)
+def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_turn, cor_px, expected):
+    found = is_half_acquisition(mode, full_turn=full_turn, cor_px=cor_px, n_cols=N_COLS)
+    assert found is expected
+
+
+def test_an_unknown_mode_and_a_half_turn_are_errors():
+    with pytest.raises(ValueError, match="expected auto, yes, no"):
+        is_half_acquisition("maybe", full_turn=True, cor_px=1.0, n_cols=9)
+    with pytest.raises(ValueError, match="needs angles over a full turn"):
+        is_half_acquisition("yes", full_turn=False, cor_px=1.0, n_cols=9)

@@ -1,0 +1,119 @@
+"""Half acquisition: a full turn with the axis near one edge of the detector sees twice its width.
+
+Each ray between the far edge and the mirror image of the near edge is measured once in the turn,
+each of the overlap about the axis twice. Sinograms are laid into a detector of twice the width with
+the axis in its middle; the two views of the overlap are blended smoothly to a sum of 2 and single
+ones count twice [1]_. So a full turn of the doubled detector gives the slice: without a seam,
+without pairing angles and without interpolation.
+
+References
+----------
+.. [1] P. S. Cho et al., "Cone-beam CT for radiotherapy applications", Phys. Med. Biol. 40, 1863
+   (1995): weights of a detector that is off centre.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.prep.arrays import module_of
+
+MODES = ("auto", "yes", "no")
+FACTOR = 2  # width of the slices over that of the detector
+_NEAR_EDGE = 0.25  # of the columns: auto takes an axis in these outer parts for half acquisition
+
+
+def is_half_acquisition(mode: str, *, full_turn: bool, cor_px: float, n_cols: int) -> bool:
+    """Tell whether a scan is to be reconstructed at twice the width.
+
+    Parameters
+    ----------
+    mode : {"auto", "yes", "no"}
+        auto: where the angles make a full turn and the axis is in an outer quarter.
+    full_turn : bool
+        Whether the angles go all the way round.
+    cor_px : float
+        Column of the axis.
+    n_cols : int
+        Columns of the detector.
+
+    Raises
+    ------
+    ValueError
+        If the mode is unknown, or yes where the angles do not go round.
+    """
+    if mode not in MODES:
+        raise ValueError(f"half_acquisition: expected {', '.join(MODES)}; got {mode!r}")
+    if mode == "yes" and not full_turn:
+        raise ValueError(
+            "preprocess.half_acquisition: yes needs angles over a full turn, which this scan has "
+            "not. Set auto or no."
+        )
+    near_edge = min(cor_px, n_cols - 1 - cor_px) < _NEAR_EDGE * n_cols
+    return mode == "yes" or (mode == "auto" and full_turn and near_edge)
+
+
+@dataclass(frozen=True)
+class HalfAcquisition:
+    """Lays sinograms of one COR into a detector of twice the width.
+
+    Attributes
+    ----------
+    n_cols : int
+        Columns of the sinograms.
+    cor_px : float
+        Column of the axis in them.
+    """
+
+    n_cols: int
+    cor_px: float
+
+    @property
+    def first(self) -> int:
+        """Column of the wide detector where the narrow one begins."""
+        wanted = round((FACTOR * self.n_cols - 1) / 2 - self.cor_px)
+        return min(max(wanted, 0), (FACTOR - 1) * self.n_cols)
+
+    @property
+    def wide_cor_px(self) -> float:
+        """Column of the axis in the wide detector: within half a pixel of its middle."""
+        return self.cor_px + self.first
+
+    def weights(self) -> NDArray[np.float32]:
+        """Return the weight of each column: 0 at the near edge, 2 beyond the overlap.
+
+        A column and its mirror image weigh 2 together.
+        """
+        distance = np.arange(self.n_cols) - self.cor_px
+        if self.cor_px > (self.n_cols - 1) / 2:
+            distance = -distance
+        # From the pixels' edges: half a pixel more than to their centres.
+        overlap = min(self.cor_px, self.n_cols - 1 - self.cor_px) + 0.5
+        step = np.clip((distance / overlap + 1) / 2, 0, 1) if overlap > 0 else distance > 0
+        return (2 * np.sin(np.pi / 2 * step) ** 2).astype(np.float32)
+
+    def widen(self, sinograms: Any) -> Any:
+        """Weight sinograms and lay them into the wide detector.
+
+        Parameters
+        ----------
+        sinograms : array of float32, shape (n_rows, n_angles, n_cols)
+            Corrected, of NumPy or CuPy; not changed.
+
+        Returns
+        -------
+        array of float32, shape (n_rows, n_angles, 2 * n_cols)
+            0 beyond the near edge; beyond the far one its last value goes on.
+        """
+        xp = module_of(sinograms)
+        shape = (*sinograms.shape[:2], FACTOR * self.n_cols)
+        wide = xp.zeros(shape, xp.float32)
+        last = self.first + self.n_cols
+        wide[:, :, self.first : last] = sinograms * xp.asarray(self.weights())
+        if self.cor_px > (self.n_cols - 1) / 2:
+            wide[:, :, : self.first] = 2 * sinograms[:, :, :1]
+        else:
+            wide[:, :, last:] = 2 * sinograms[:, :, -1:]
+        return wide
