@@ -220,7 +220,8 @@ def test_a_campaign_without_known_cors_is_refused(campaign):
 
 def test_a_simulated_suite_from_the_command_line(tmp_path):
     kept = tmp_path / "kept"
-    arguments = "evaluate --suite nulls --n 2 --cols 96 --method mass --jobs 1 --keep".split()
+    arguments = ["evaluate", "--suite", "nulls", "--n", "2", "--cols", "96", "--jobs", "1"]
+    arguments += ["--method", "mass", "--keep"]
     done = RUNNER.invoke(cli, [*arguments, str(kept)])
     assert done.exit_code == 0, done.output
     assert "0 of 2" in done.stdout

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tomopipe.cli.options import ConfigFile
 from tomopipe.errors import TomopipeError
 
 if TYPE_CHECKING:
@@ -39,7 +38,15 @@ def evaluate(
             show_default="those set by hand in the campaign table",
         ),
     ] = None,
-    config: ConfigFile = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Configuration whose block predict_cor counts.",
+            show_default="CAMPAIGN/config.yaml, or the defaults",
+        ),
+    ] = None,
     suite: Annotated[
         str, typer.Option(help="Simulated scans: mixed, conditions, nulls or grid-misses.")
     ] = "mixed",
@@ -59,7 +66,8 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="A method, or `decision`: what predict_cor makes of all; repeat for more.",
+            help="A method, or `decision`: what predict_cor makes of those configured; repeat for "
+            "more.",
             show_default="all",
         ),
     ] = None,
@@ -93,13 +101,13 @@ def evaluate(
         if truth is not None:
             raise TomopipeError("--truth: expected a CAMPAIGN too; name its folder.")
         items: Sequence[Item] = _simulated(suite, n, seed, split, cols, quick)
-        options, note = _defaults(), f"{suite}, {split}, seed {seed}"
+        options, note = _options(config), f"{suite}, {split}, seed {seed}"
     else:
         items, options, note = _campaign(campaign, config, truth)
     with _bar() as tell:
         answers = run.evaluate(
             items,
-            _methods(method),
+            _methods(method, options["methods"]),
             options,
             folder=folder,
             jobs=jobs or _cores(),
@@ -137,18 +145,20 @@ def _campaign(
     return items, campaign.config.predict_cor.model_dump(), note
 
 
-def _defaults() -> dict[str, Any]:
-    """Return the block predict_cor of a configuration that says nothing."""
-    from tomopipe.config import PredictCorBlock
+def _options(config: Path | None) -> dict[str, Any]:
+    """Return the block predict_cor of a configuration; its defaults without one."""
+    from tomopipe.config import PredictCorBlock, read_config
 
-    return PredictCorBlock().model_dump()
+    block = PredictCorBlock() if config is None else read_config(config).predict_cor
+    return block.model_dump()
 
 
-def _methods(asked: Sequence[str] | None) -> list[str]:
+def _methods(asked: Sequence[str] | None, configured: Sequence[str]) -> list[str]:
+    """Return the methods asked for; by default all that need no file, and those configured."""
     from tomopipe.evaluate.answers import DECISION
     from tomopipe.find import METHODS
 
-    known = (*METHODS, DECISION)
+    known = (*METHODS, *configured, DECISION)
     for name in asked or []:
         _one_of("--method", name, known)
     return list(dict.fromkeys(asked or known))
