@@ -4,8 +4,10 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.fft
 from rich.console import Console
 
+from tests.pretend_card import PretendCard
 from tomopipe.bench import cpu, gpu, sweeps, tables, volumes
 from tomopipe.bench.engines import ENGINES
 from tomopipe.bench.measure import Interval
@@ -43,7 +45,13 @@ def test_what_is_read_is_compared_with_what_was_written(tmp_path, name):
         volumes.read_checked(name, values + 1, tmp_path / "volume")
 
 
-def test_blocks_come_back_as_slices_of_the_raw_counts():
+@pytest.fixture
+def card(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.fft", scipy.fft)
+    return PretendCard(delay_s=0)
+
+
+def test_blocks_come_back_as_slices_of_the_raw_counts(card):
     scan = gpu.simulated(90, 48)
     plan = make_plan(scan.theta_rad, 48)
     seen = []
@@ -52,16 +60,16 @@ def test_blocks_come_back_as_slices_of_the_raw_counts():
         seen.append(rows.shape)
         return reconstruct(rows, plan, scan.cor_px)
 
-    slices = gpu.stream_blocks(np, scan, compute, 7, 3)
+    slices = gpu.stream_blocks(card, scan, compute, 7, 3)
     assert seen == 3 * [(3, 90, 48)]
     attenuation = -np.log(scan.raw / 40000.0).astype(np.float32)
     expected = reconstruct(attenuation[None], plan, scan.cor_px)[0]
     np.testing.assert_allclose(slices, np.stack(3 * [expected]), atol=1e-4 * np.ptp(expected))
 
 
-def test_the_comparison_of_a_gpu_on_numpy(monkeypatch):
+def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomocupy", None)
-    ours, rival = gpu.compare(np, gpu.simulated(192, 128), 4, 2, 2)
+    ours, rival = gpu.compare(card, gpu.simulated(192, 128), 4, 2, 2)
     assert ours.sharp_db > 35
     assert ours.seconds.low > 0
     assert (rival.name, rival.missing) == ("TomoCuPy fourierrec", "not installed")
@@ -78,8 +86,9 @@ def test_the_bound_is_the_slower_way():
     assert gpu.Copies(10e9, 50e9).bound_s(*shape) == pytest.approx(5 * in_s)
 
 
-def test_copies_have_a_rate():
-    copies = gpu.copy_rates(np, 2**16, 2)
+def test_copies_have_a_rate(card):
+    copies = gpu.copy_rates(card, 2**16, 2)
+    assert card.log == ["uploaded"] * 2 + ["downloaded"] * 2
     assert copies.to_device > 0
     assert copies.to_host > 0
 
@@ -90,7 +99,7 @@ def test_without_a_gpu_the_reason_is_said(monkeypatch):
 
     monkeypatch.setattr(gpu, "array_module", none)
     with pytest.raises(TomopipeError, match=r"bench gpu: there is no GPU .*\(why\)"):
-        gpu.device()
+        gpu.device().__enter__()
 
 
 def test_tables_show_numbers_and_what_is_missing():

@@ -198,7 +198,7 @@ class _Work:
     def __init__(self, plan, n_rows, n_cols):
         self.plan, self.binning_rows, self.binning, self.minus_log = plan, 1, 1, True
         self.cor_px, self.scale, self.threads = n_cols / 2, 1.0, 1
-        self.crop = (slice(None), slice(None))
+        self.crop, self.few_angles = (slice(None), slice(None)), None
         self.scan = self
         self.flat = np.full((n_rows, n_cols), 1000, np.float32)
         self.dark = np.zeros((n_rows, n_cols), np.float32)

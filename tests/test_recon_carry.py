@@ -32,19 +32,19 @@ def test_every_piece_comes_back_computed(carrier):
         np.testing.assert_array_equal(home(), 2 * piece)
 
 
-class _Manual:
-    """A stream whose work is done when the test says so."""
+class _Noted:
+    """A stream that writes down what it is asked to do."""
 
-    def __init__(self):
-        self.events = []
+    def __init__(self, name, log):
+        self.name, self.log, self.n = name, log, 0
 
     def record(self):
-        done = threading.Event()
-        self.events.append(done)
-        return SimpleNamespace(synchronize=lambda: done.wait(20), done=done)
+        self.n += 1
+        event = f"{self.name}{self.n}"
+        return SimpleNamespace(name=event, synchronize=lambda: self.log.append(f"host: {event}"))
 
     def wait_event(self, event):
-        pass
+        self.log.append(f"{self.name}: {event.name}")
 
     def __enter__(self):
         pass
@@ -53,26 +53,38 @@ class _Manual:
         pass
 
 
-def test_a_buffer_is_filled_again_only_when_its_piece_has_been_computed():
-    streams = [_Manual() for _ in range(3)]
-    card = PretendCard()
-    made = iter(streams)
-    card.stream = lambda: next(made)
-    card.upload = lambda host, there: None
+@pytest.mark.parametrize("staged", [True, False])
+def test_buffers_are_filled_again_only_when_their_piece_has_been_read(staged):
+    """Of two buffers the third piece takes the first, on the card and, if staged, on the host."""
+    log, card = [], PretendCard()
+    names = iter(["in", "work", "out"])
+    card.stream = lambda: _Noted(next(names), log)
+    card.upload = lambda host, there: log.append(f"upload {host[0, 0, 0]}")
+    card.download = lambda there, host: None
+    carrier = Carried(card, staged=staged)
+    for number in range(3):
+        sent = carrier.send(np.full((1, 1, 4), number, np.uint16))
+        with carrier.computing(sent):
+            log.append(f"compute {number}")
+        carrier.bring(np.zeros((1, 4, 4), np.float32))()
+    third = log[log.index("compute 1") + 1 : log.index("compute 2")]
+    waits = ["in: work1", "host: in1"] if staged else ["in: work1"]
+    assert [line for line in third if not line.startswith(("out:", "host: out"))] == [
+        *waits, "upload 2", "work: in3",
+    ]  # fmt: skip
+    assert log.count("host: in1") == staged
+
+
+def test_a_buffer_of_another_size_is_given_back_only_when_it_has_been_read():
+    log, card = [], PretendCard()
+    names = iter(["in", "work", "out"])
+    card.stream = lambda: _Noted(next(names), log)
+    card.upload = lambda host, there: log.append("upload")
     carrier = Carried(card)
-    first = carrier.send(np.zeros((1, 1, 4), np.uint16))
-    with carrier.computing(first):
-        pass
-    second = carrier.send(np.ones((1, 1, 4), np.uint16))  # the other buffer: at once
-    assert second is not first
-    third = threading.Thread(target=carrier.send, args=[np.full((1, 1, 4), 2, np.uint16)])
-    third.start()
-    third.join(0.05)
-    assert third.is_alive()
-    assert (first.host == 0).all()
-    streams[1].events[0].set()  # the card has computed the first piece
-    third.join(20)
-    assert (first.host == 2).all()
+    for n_rows in (2, 2, 1):
+        with carrier.computing(carrier.send(np.zeros((1, n_rows, 4), np.uint16))):
+            pass
+    assert log.index("host: work1") > log.index("work: in2")
 
 
 def test_settling_forgets_buffers_and_gives_memory_back():

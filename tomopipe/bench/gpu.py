@@ -1,16 +1,18 @@
 """Reconstruction on a GPU against the bound that copying sets, and against TomoCuPy.
 
-Raw uint16 blocks lie in pinned host memory, slices of float32 go back to pinned host memory. Two
-streams take turns, so that one block is copied while the other one is computed. A few blocks of
-host memory are used over and over: the volume may be larger than memory, the copies are the same.
+Raw uint16 blocks lie in pinned host memory, slices of float32 go back to pinned host memory, by the
+same queues as in a job (`tomopipe.recon.carry`): one block is copied in and one back while another
+one is computed. A few blocks of host memory are used over and over: the volume may be larger than
+memory, the copies are the same.
 """
 
 from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -24,11 +26,13 @@ from tomopipe.bench.measure import Interval, median_interval, rotate
 from tomopipe.bench.phantoms import engine_axis, psnr_db, sharp_image, sharp_sinogram
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.normalise import normalise
-from tomopipe.recon.array import array_module, free_memory
+from tomopipe.recon.array import array_module
+from tomopipe.recon.carry import Card, Carried, Home
+from tomopipe.recon.cuda_card import claimed_card
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 
-_SLOTS = 2  # blocks under way
+_SLOTS = 2  # blocks on their way back
 _COPY_BYTES = 2**28
 _COUNTS = 40000.0  # of the open beam
 _DENSITY = 2.0  # attenuation along the longest chord, so that counts stay well above 0
@@ -92,45 +96,50 @@ def simulated(n_angles: int, n_cols: int) -> Scan:
     return Scan(theta_rad, cor_px, raw, value)
 
 
-def device() -> ModuleType:
-    """Return CuPy, or raise TomopipeError saying that there is no GPU."""
+@contextmanager
+def device() -> Iterator[Card]:
+    """Yield a GPU that no job holds, or raise TomopipeError saying that there is none."""
     try:
-        return array_module("cuda")
+        xp = array_module("cuda")
     except TomopipeError as error:
         raise TomopipeError(
             f"bench gpu: there is no GPU to measure. {error} `tomopipe bench cpu` needs none."
         ) from error
+    with claimed_card(xp) as card:
+        yield card
 
 
-def copy_rates(xp: ModuleType, n_bytes: int = _COPY_BYTES, n_rounds: int = 8) -> Copies:
-    """Measure how fast pinned memory is copied to the device and back; best of some rounds."""
-    host, there = pinned(xp, (n_bytes,), np.uint8), xp.zeros(n_bytes, dtype=np.uint8)
-    rates = []
-    for copy in (lambda: upload(there, host), lambda: download(there, host)):
+def copy_rates(card: Card, n_bytes: int = _COPY_BYTES, n_rounds: int = 8) -> Copies:
+    """Measure how fast pinned memory is copied to the card and back; best of some rounds."""
+    card.use()
+    host, there = card.pinned((n_bytes,), np.uint8), card.empty((n_bytes,), np.uint8)
+    host[...] = 1
+    stream, rates = card.stream(), []
+    for copy in (partial(card.upload, host, there), partial(card.download, there, host)):
         best = np.inf
         for _ in range(n_rounds):
-            _synchronise(xp)
             started = time.perf_counter()
-            copy()
-            _synchronise(xp)
+            with stream:
+                copy()
+            stream.synchronize()
             best = min(best, time.perf_counter() - started)
         rates.append(n_bytes / best)
     return Copies(*rates)
 
 
 def stream_blocks(
-    xp: ModuleType, scan: Scan, compute: Compute, n_rows: int, block_rows: int
+    card: Card, scan: Scan, compute: Compute, n_rows: int, block_rows: int
 ) -> NDArray[np.float32]:
     """Reconstruct rows block by block, copying while computing.
 
     Parameters
     ----------
-    xp : module
-        NumPy or CuPy.
+    card : Card
+        What computes.
     scan : Scan
         What to reconstruct.
     compute : callable
-        From attenuation, on the device, (block_rows, n_angles, n_cols), to slices.
+        From attenuation, on the card, (block_rows, n_angles, n_cols), to slices.
     n_rows : int
         In all; rounded up to whole blocks.
     block_rows : int
@@ -141,31 +150,31 @@ def stream_blocks(
     ndarray of float32, shape (block_rows, n_cols, n_cols)
         The last block, in host memory.
     """
-    n_angles, n_cols = scan.raw.shape
-    shape = (n_angles, block_rows, n_cols)
-    hosts = [pinned(xp, shape, np.uint16) for _ in range(_SLOTS)]
-    outs = [pinned(xp, (block_rows, n_cols, n_cols), np.float32) for _ in range(_SLOTS)]
-    raws = [xp.empty(shape, dtype=np.uint16) for _ in range(_SLOTS)]
-    streams = [_stream(xp) for _ in range(_SLOTS)]
-    flat = xp.full((block_rows, n_cols), _COUNTS, dtype=np.float32)
-    dark = xp.zeros((block_rows, n_cols), dtype=np.float32)
-    for host in hosts:
-        host[...] = scan.raw[:, None]
-    _synchronise(xp)
-    slot = 0
-    for block in range(-(-n_rows // block_rows)):
-        slot = block % _SLOTS
-        with streams[slot] as stream:
-            _wait(stream)  # until the block that was here before is home
-            upload(raws[slot], hosts[slot])
-            rows = normalise(raws[slot], flat, dark).transpose(1, 0, 2)
-            download(compute(xp.ascontiguousarray(rows)), outs[slot])
-    _synchronise(xp)
-    return outs[slot]
+    xp, (n_angles, n_cols) = card.xp, scan.raw.shape
+    host = card.pinned((n_angles, block_rows, n_cols), np.uint16)
+    host[...] = scan.raw[:, None]
+    carrier = Carried(card, staged=False)
+    homes: deque[Home] = deque()
+    flat = dark = None
+    n_blocks = -(-n_rows // block_rows)
+    ahead = [carrier.send(host)]
+    for block in range(n_blocks):
+        if block + 1 < n_blocks:
+            ahead.append(carrier.send(host))
+        with carrier.computing(ahead.pop(0)) as raw:
+            if flat is None:
+                flat = xp.full((block_rows, n_cols), _COUNTS, dtype=np.float32)
+                dark = xp.zeros((block_rows, n_cols), dtype=np.float32)
+            rows = normalise(raw, flat, dark).transpose(1, 0, 2)
+            slices = compute(xp.ascontiguousarray(rows))
+        homes.append(carrier.bring(slices))
+        if len(homes) > _SLOTS:
+            homes.popleft()()
+    return [home() for home in homes][-1]
 
 
 def compare(
-    xp: ModuleType,
+    card: Card,
     scan: Scan,
     n_rows: int,
     block_rows: int,
@@ -177,8 +186,8 @@ def compare(
 
     Parameters
     ----------
-    xp : module
-        CuPy; NumPy does the same, slowly, for tests.
+    card : Card
+        The GPU.
     scan : Scan
         What to reconstruct.
     n_rows, block_rows : int
@@ -199,10 +208,10 @@ def compare(
     results: dict[str, Result] = {}
     for name, make in makers.items():
         tell(f"{name}: first block")
-        free_memory(xp)
+        card.release()
         try:
-            computes[name] = make(xp, scan, block_rows)
-            results[name] = _judged(name, xp, scan, computes[name], block_rows)
+            computes[name] = make(card.xp, scan, block_rows)
+            results[name] = _judged(name, card, scan, computes[name], block_rows)
         except Exception as error:  # of another package: a line of the table, not the end of it
             if name == "tomopipe":
                 raise
@@ -210,7 +219,7 @@ def compare(
             results[name] = Result(name, "not installed" if absent else f"failed: {error}")
             computes.pop(name, None)
     runs = {
-        name: partial(stream_blocks, xp, scan, compute, n_rows, block_rows)
+        name: partial(stream_blocks, card, scan, compute, n_rows, block_rows)
         for name, compute in computes.items()
     }
     seconds = rotate(runs, n_rounds, clock=time.perf_counter, progress=tell)
@@ -222,14 +231,14 @@ def compare(
     ]
 
 
-def _judged(name: str, xp: ModuleType, scan: Scan, compute: Compute, block_rows: int) -> Result:
-    """Compare one block with the truth, and see how much of the device it took."""
-    slices = stream_blocks(xp, scan, compute, block_rows, block_rows)
+def _judged(name: str, card: Card, scan: Scan, compute: Compute, block_rows: int) -> Result:
+    """Compare one block with the truth, and see how much of the card it took."""
+    before = card.free_bytes()
+    slices = stream_blocks(card, scan, compute, block_rows, block_rows)
     n_cols = slices.shape[2]
     axis = engine_axis(n_cols)
     decibels = psnr_db(slices[0] / np.float32(scan.value), sharp_image(n_cols, axis), axis)
-    held = 0 if xp is np else int(xp.get_default_memory_pool().total_bytes())
-    return Result(name, sharp_db=decibels, device_bytes=held)
+    return Result(name, sharp_db=decibels, device_bytes=max(before - card.free_bytes(), 0))
 
 
 def _ours(xp: ModuleType, scan: Scan, block_rows: int) -> Compute:
@@ -250,53 +259,18 @@ def _tomocupy(xp: ModuleType, scan: Scan, block_rows: int) -> Compute:
     turn = xp.fft.rfftfreq(n_padded).astype(np.float32)
     phase = xp.exp(xp.complex64(2j * np.pi) * (scan.cor_px - n_cols / 2) * turn)
     response = (row_filter.calc_filter("ramp") * phase).astype(np.complex64)
+    responses = xp.ascontiguousarray(xp.broadcast_to(response, (block_rows, len(response))))
+    padded = xp.empty((block_rows, n_angles, n_padded), dtype=np.float32)
     pad = n_padded // 2 - n_cols // 2
 
     def compute(rows: Any) -> Any:
         stream = xp.cuda.get_current_stream()
-        padded = xp.pad(rows, ((0, 0), (0, 0), (pad, n_padded - n_cols - pad)), mode="edge")
-        row_filter.filter(padded, response, stream)
+        padded[:, :, pad : pad + n_cols] = rows
+        padded[:, :, :pad], padded[:, :, pad + n_cols :] = rows[:, :, :1], rows[:, :, -1:]
+        row_filter.filter(padded, responses, stream)
         slices = xp.zeros((block_rows, n_cols, n_cols), dtype=np.float32)
         filtered = xp.ascontiguousarray(padded[:, :, pad : pad + n_cols])
         back.backprojection(slices, filtered, stream)
         return slices
 
     return compute
-
-
-def pinned(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return host memory that the device can copy by itself; plain memory for NumPy."""
-    if xp is np:
-        return np.empty(shape, dtype=dtype)
-    return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
-
-
-def upload(there: Any, host: NDArray[Any]) -> None:
-    """Copy host memory to the device, in the current stream."""
-    if isinstance(there, np.ndarray):
-        there[...] = host
-    else:
-        there.set(host)
-
-
-def download(there: Any, host: NDArray[Any]) -> None:
-    """Copy to host memory, in the current stream; CuPy does not wait for it."""
-    if isinstance(there, np.ndarray):
-        host[...] = there
-    else:
-        there.get(out=host, blocking=False)
-
-
-def _stream(xp: ModuleType) -> Any:
-    return nullcontext() if xp is np else xp.cuda.Stream(non_blocking=True)
-
-
-def _wait(stream: Any) -> None:
-    if stream is not None:
-        stream.synchronize()
-
-
-def _synchronise(xp: ModuleType) -> None:
-    if xp is not np:
-        xp.cuda.get_current_stream().synchronize()
-        xp.cuda.runtime.deviceSynchronize()

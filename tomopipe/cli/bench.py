@@ -137,14 +137,13 @@ def gpu(
     from tomopipe.bench import gpu as bench
     from tomopipe.bench.tables import gpu_table
 
-    xp = bench.device()
     n_cols = n or (512 if quick else 2048)
     n_angles, n_rows = angles or 3 * n_cols // 2, rows or n_cols
-    with _status() as tell:
+    with bench.device() as card, _status() as tell:
         tell("bandwidth")
-        copies = bench.copy_rates(xp)
+        copies = bench.copy_rates(card)
         results = bench.compare(
-            xp, bench.simulated(n_angles, n_cols), n_rows, block, rounds or 5, progress=tell
+            card, bench.simulated(n_angles, n_cols), n_rows, block, rounds or 5, progress=tell
         )
         _show(gpu_table((n_angles, n_rows, n_cols), copies, results))
 

@@ -125,25 +125,31 @@ class Carried:
 
     ahead = 1
 
-    def __init__(self, card: Card) -> None:
-        self.card = card
+    def __init__(self, card: Card, *, staged: bool = True) -> None:
+        """Use a card; `staged` is false where raw rows lie in pinned memory that stays as it is."""
+        self.card, self._staged = card, staged
         self._in, self._work, self._out = (card.stream() for _ in range(3))
         self._n_sent = 0
         self._slots = [_Slot() for _ in range(self.ahead + 1)]
 
     def send(self, raw: NDArray[Any]) -> _Slot:
-        """Copy a piece to pinned memory and queue its copy to the card."""
+        """Queue the copy of a piece to the card."""
         self.card.use()
         slot = self._slots[self._n_sent % len(self._slots)]
-        if slot.used is not None:
-            slot.used.synchronize()  # then its copy is over, too
         with self._in:
-            if slot.host.shape != raw.shape or slot.host.dtype != raw.dtype:
-                slot.there = None  # given back before more is asked for
+            if slot.there is None or slot.there.shape != raw.shape or slot.there.dtype != raw.dtype:
+                if slot.used is not None:
+                    slot.used.synchronize()  # before its memory is given back
+                slot.there = None
                 slot.there = self.card.empty(raw.shape, raw.dtype)
-                slot.host = self.card.pinned(raw.shape, raw.dtype)
-            slot.host[...] = raw
-            self.card.upload(slot.host, slot.there)
+                slot.host = self.card.pinned(raw.shape, raw.dtype) if self._staged else raw
+            elif slot.used is not None:
+                self._in.wait_event(slot.used)
+            if self._staged:
+                if slot.arrived is not None:
+                    slot.arrived.synchronize()  # the card has read the piece before
+                slot.host[...] = raw
+            self.card.upload(slot.host if self._staged else raw, slot.there)
             slot.arrived = self._in.record()
         self._n_sent += 1
         return slot
