@@ -142,15 +142,23 @@ def _campaign(
     note = str(truth or campaign.table_path)
     if missing:
         note += f"; left out, not looked at by try_recon: {', '.join(missing)}"
-    return items, campaign.config.predict_cor.model_dump(), note
+    options = _from(campaign.directory, campaign.config.predict_cor.model_dump())
+    return items, options, note
 
 
 def _options(config: Path | None) -> dict[str, Any]:
     """Return the block predict_cor of a configuration; its defaults without one."""
     from tomopipe.config import PredictCorBlock, read_config
 
-    block = PredictCorBlock() if config is None else read_config(config).predict_cor
-    return block.model_dump()
+    if config is None:
+        return PredictCorBlock().model_dump()
+    return _from(config.absolute().parent, read_config(config).predict_cor.model_dump())
+
+
+def _from(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the path of the checkpoint as seen from the campaign."""
+    checkpoint = options.get("dinov2_checkpoint")
+    return options | ({"dinov2_checkpoint": str(folder / checkpoint)} if checkpoint else {})
 
 
 def _methods(asked: Sequence[str] | None, configured: Sequence[str]) -> list[str]:
