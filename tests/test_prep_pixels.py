@@ -91,6 +91,16 @@ def test_zingers_are_found_where_algotom_finds_them():
     assert ours.sum() == 3
 
 
+@pytest.mark.parametrize("size_px", [3, 5, 7])
+def test_zingers_are_those_of_the_median(size_px):
+    """The sums for CuPy, with SciPy's median."""
+    frames = np.random.default_rng(5).normal(0.1, 0.3, (2, *SHAPE)).astype(np.float32)
+    usual = median_filter(frames, (1, size_px, size_px), mode="nearest")
+    expected = np.where(frames - usual > np.float32(0.4) * np.abs(usual), usual, frames)
+    assert np.array_equal(remove_zingers(frames, threshold=0.4, size_px=size_px), expected)
+    assert (expected != frames).mean() > 0.2
+
+
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_median_is_that_of_scipy(size):
     frames = smooth_frames(2)

@@ -145,7 +145,7 @@ class BadPixelsBlock(Block):
 class ZingersBlock(Block):
     """Bright spots of single projections, replaced by the median around them."""
 
-    threshold: Annotated[float, Field(gt=0)] | None = Field(
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="Brighter than the median by more than this share of it (0.2 is usual); "
         "null: off.",
@@ -272,6 +272,12 @@ class PreprocessBlock(Block):
     )
     stripes: StripesBlock = Field(
         StripesBlock(), description="Stripes of sinograms, which are rings of slices."
+    )
+
+    half_acquisition: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Full turns with the axis near an edge give slices of twice the detector's "
+        "width; auto: where the axis (in the sweep its middle) is in an outer quarter.",
     )
 
     @model_validator(mode="after")

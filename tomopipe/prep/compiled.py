@@ -52,6 +52,34 @@ def median_of_square(images: NDArray[np.float32], size: int) -> NDArray[np.float
     return out
 
 
+def replace_peaks(images: NDArray[np.float32], threshold: float, size: int) -> NDArray[np.float32]:
+    """Replace pixels that exceed the median around them by more than a share of it.
+
+    A pixel does so if it exceeds more than half of the values around it by that share: counting is
+    faster than sorting, and the median is looked for where it is needed.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (n, n_rows, n_cols)
+        Each is filtered by itself, edges repeated.
+    threshold : float
+        The share, below 1.
+    size : int
+        3, 5 or 7.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_rows, n_cols)
+    """
+    half = size // 2
+    out = images.copy()
+    for image in out:
+        padded = np.pad(image, half, mode="edge")
+        limit = padded + np.float32(threshold) * np.abs(padded)
+        _replace(padded, limit, image, size)
+    return out
+
+
 def _compiled(function: Any) -> Any:
     """Compile on the first call; keep the code on disk where a folder can be written."""
     try:
@@ -106,6 +134,24 @@ def _square(padded: Any, out: Any, size: int) -> None:
                     at -= 1
                 window[at] = comes
             out[row, col] = window[middle]
+
+
+@_compiled
+def _replace(padded: Any, limit: Any, image: Any, size: int) -> None:
+    most, n_cols = size * size // 2, image.shape[1]
+    counts = np.empty(n_cols, np.int32)
+    for row in range(image.shape[0]):
+        pixels = image[row]
+        counts[:] = 0
+        for k in range(size):
+            around = limit[row + k]  # whole rows: slices of them are not vectorised
+            for shift in range(size):
+                for col in range(n_cols):
+                    counts[col] += np.int32(around[col + shift] < pixels[col])
+        for col in range(n_cols):
+            if counts[col] > most:
+                square = padded[row : row + size, col : col + size].copy()
+                pixels[col] = np.sort(square.reshape(size * size))[most]
 
 
 @_compiled

@@ -96,7 +96,7 @@ def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
         Transmission, of NumPy or CuPy; edges are repeated, so that `size_px // 2` rows on either
         side are needed where there are any.
     threshold : float
-        Of the difference, as a share of the median.
+        Of the difference, as a share of the median; below 1.
     size_px : int
         Side of the square, odd; zingers of less than half its area are found.
 
@@ -106,9 +106,8 @@ def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
     """
     xp = module_of(images)
     if xp is np:
-        from tomopipe.prep.compiled import median_of_square
+        from tomopipe.prep.compiled import replace_peaks
 
-        usual = median_of_square(images, size_px)
-    else:
-        usual = ndimage_of(xp).median_filter(images, (1, size_px, size_px), mode="nearest")
+        return replace_peaks(images, threshold, size_px)
+    usual = ndimage_of(xp).median_filter(images, (1, size_px, size_px), mode="nearest")
     return xp.where(images - usual > np.float32(threshold) * xp.abs(usual), usual, images)
