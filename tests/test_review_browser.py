@@ -1,12 +1,16 @@
 """The page in a real browser: look, decide, run again, see the new state."""
 
+import json
+import os
 import queue
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +18,20 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.report_campaign import NASTY, large, write_json
 from tests.review_campaign import make_campaign, write_pictures
-from tests.workflow.conftest import configure, new_campaign, snakemake
+from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
 from tomopipe.io.tiff import write_try_stack
 from tomopipe.review.decisions import read_cells
 
 pytestmark = pytest.mark.browser
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 60_000
+LOOK = (Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8").strip()
 
 
 @pytest.fixture(scope="module")
 def chromium():
     """Debian's Chromium; the browsers that Playwright would download are not needed."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    expect.set_options(timeout=TIMEOUT_MS)  # the machine may have much else to do
     with sync_playwright() as playwright:
         # everything here is our own, and containers have no user namespaces for its sandbox
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -36,10 +42,14 @@ def chromium():
 class Server:
     """A review of a campaign as a person starts it; each link is for one browser."""
 
-    def __init__(self, folder):
-        command = [sys.executable, "-u", "-m", "tomopipe", "review", str(folder)]
+    def __init__(self, folder, *options, environment=None):
+        command = [sys.executable, "-u", "-m", "tomopipe", "review", str(folder), *options]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | (environment or {}),
         )
         self.links = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -53,10 +63,21 @@ class Server:
         return self.links.get(timeout=60)
 
 
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A server of a campaign that no test changes, with a file that cannot be read."""
+    folder = make_campaign(tmp_path_factory.mktemp("shown"))
+    (folder / "results" / "try_center" / "bone_005" / "prediction.json").write_text("{")
+    server = Server(folder)
+    yield server
+    server.process.terminate()
+    server.process.wait()
+
+
 @pytest.fixture
 def serve(request):
-    def start(folder):
-        server = Server(folder)
+    def start(folder, *options, environment=None):
+        server = Server(folder, *options, environment=environment)
         request.addfinalizer(server.process.wait)
         request.addfinalizer(server.process.terminate)
         return server
@@ -108,7 +129,7 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     configure(folder, "report", enabled=False)
     first = snakemake(folder)
     assert first.status == 0, first.text
-    page = visit(serve(folder))
+    page = visit(serve(folder, "--allow-run", "--cores", "2"))
     assert "token" not in page.url
     row(page, "a_2").click()
     expect(page.locator("#facts h2")).to_have_text("a_2")
@@ -142,16 +163,62 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
 
     page.get_by_role("button", name="Next run").click()
     expect(page.locator("#plan-state")).to_contain_text("1 full_recon", timeout=TIMEOUT_MS)
-    again = snakemake(folder)
-    assert again.status == 0, again.text
-    assert "full_recon:a_2" in again.jobs
-    assert "full_recon:a_1" not in again.jobs
+    page.get_by_role("button", name="Start the next run").click()
+    expect(page.locator("#run-state")).to_contain_text("under way")
+    expect(page.locator("#run-state")).to_contain_text("all is done", timeout=3 * TIMEOUT_MS)
+    log = (folder / "logs" / "review_run.log").read_text()
+    assert sorted(job for job in job_names(log) if job.startswith("full_recon")) == [
+        "full_recon:a_2"
+    ]
+    # the plan is worked out again by itself
+    expect(page.locator("#plan-state")).to_have_text("Nothing to do.", timeout=TIMEOUT_MS)
     # the page looks by itself, without being loaded anew
     expect(row(page, "a_2")).not_to_contain_text("✎", timeout=TIMEOUT_MS)
     expect(row(page, "a_2").locator(".dot")).to_have_attribute("data-state", "manual")
     page.get_by_role("button", name="Series").click()
     expect(page.locator("#series-plot g.point.s-manual")).to_have_count(1)
     assert page.trouble == []
+
+
+def test_a_run_is_stopped_and_that_of_somebody_else_reported(tmp_path, serve, visit):
+    folder = new_campaign(tmp_path / "campaign", {"a_1": 48.5})
+    slow = failing(tmp_path, "try_recon", "a_1", "time.sleep(600)")
+    page = visit(serve(folder, "--allow-run", environment=slow))
+    page.get_by_role("button", name="Next run").click()
+    page.get_by_role("button", name="Start the next run").click()
+    running = folder / "logs" / "status" / "try_recon" / "a_1.json"
+    until = time.monotonic() + 100
+    while not running.exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    expect(page.locator("#run-state")).to_contain_text("of ")
+    expect(page.locator("#run-bar")).to_be_visible()
+    # to the server of somebody else this run is one that was started elsewhere
+    other = visit(serve(folder, "--allow-run"))
+    other.get_by_role("button", name="Next run").click()
+    expect(other.locator("#run-state")).to_contain_text("started elsewhere")
+    expect(other.get_by_role("button", name="Start the next run")).to_be_hidden()
+    page.get_by_role("button", name="Stop the run").click()
+    expect(page.locator("#run-state")).to_contain_text("was stopped", timeout=TIMEOUT_MS)
+    expect(other.get_by_role("button", name="Start the next run")).to_be_visible()
+    assert "user request" in (folder / "logs" / "review_run.log").read_text()
+    assert not (folder / "results" / "try_center" / "a_1" / "try.tif").exists()
+    assert page.trouble == other.trouble == []
+
+
+def test_without_allow_run_nothing_can_be_started(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    page.get_by_role("button", name="Next run").click()
+    expect(page.locator("#run-state")).to_contain_text("--allow-run")
+    expect(page.get_by_role("button", name="Start the next run")).to_be_hidden()
+    page.trouble.clear()
+    status = page.evaluate("""async () => {
+      const { csrf } = await (await fetch("api/queue")).json();
+      const headers = { "x-tomopipe-csrf": csrf, "content-type": "application/json" };
+      return (await fetch("api/run/start", { method: "POST", headers, body: "{}" })).status;
+    }""")
+    assert status == 403
+    assert not (folder / ".snakemake").exists()
 
 
 def test_two_browsers(tmp_path, serve, visit):
@@ -216,6 +283,107 @@ def test_filter_search_and_group(tmp_path, serve, visit):
     page.keyboard.press("?")
     expect(page.locator("#help")).to_contain_text("accept the COR")
     assert page.trouble == []
+
+
+def look(page, what):
+    return page.evaluate(f"{LOOK}.{what}()")
+
+
+def views(page):
+    """Show one view of the page after the other."""
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor]")
+    page.keyboard.press("b")
+    page.keyboard.press("s")
+    expect(page.locator("#label-b")).to_contain_text("B")
+    yield "scan"
+    row(page, NASTY).click()
+    expect(page.locator("#facts h2")).to_have_text(NASTY)
+    yield "a failed scan"
+    page.get_by_role("button", name="Series").click()
+    page.locator("#series-name").select_option("bone")
+    expect(page.locator("#series-plot g.point").first).to_be_visible()
+    yield "series"
+    page.get_by_role("button", name="Next run").click()
+    yield "plan"
+    page.get_by_role("button", name="Jobs").click()
+    expect(page.locator("#jobs table")).to_be_visible()
+    for detail in page.locator("#jobs summary").all():
+        detail.click()
+    yield "jobs"
+    page.locator("#help-button").click()
+    yield "keys"
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_everything_can_be_read_and_has_a_name(shown, visit, scheme):
+    page = visit(shown, color_scheme=scheme)
+    page.locator("#notes summary").click()
+    expect(page.locator("#notes")).to_contain_text("bone_005/prediction.json: not readable as JSON")
+    page.locator("#filters .chip[data-state=manual]").click()
+    for view in views(page):
+        assert look(page, "tooFaint") == [], view
+        assert look(page, "nameless") == [], view
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (2560, 1440), (820, 1180)])
+def test_nothing_sticks_out(shown, visit, width, height):
+    page = visit(shown, viewport={"width": width, "height": height})
+    for view in views(page):
+        assert look(page, "tooWide") <= 0, view
+
+
+def test_the_focus_is_seen_wherever_it_goes(shown, visit):
+    page = visit(shown)
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor]")
+    page.locator("#campaign").click()  # where the way through the page begins
+    met = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        focus = look(page, "outline")
+        if focus["body"]:
+            break
+        assert focus["width"] >= 2, focus
+        assert focus["contrast"] >= 3, focus
+        met.append(focus["name"])
+    assert {"search", "group", "list", "slider", "cor", "accept", "undo", "mode-full"} <= set(met)
+    assert {"pin", "select", "note", "stamp"} <= set(met)
+
+
+def test_nothing_moves_by_itself_where_motion_is_not_wanted(shown, visit):
+    page = visit(shown, reduced_motion="reduce")
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor='511.65']")
+    page.keyboard.press("b")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#stage[data-cor='512.00']")
+    page.keyboard.press(" ")
+    shows_b = "() => document.getElementById('label-a').classList.contains('off')"
+    expect(page.locator("#flicker")).to_have_attribute("aria-pressed", "true")
+    time.sleep(1.2)  # it would have swapped twice
+    assert not page.evaluate(shows_b)
+    page.keyboard.press(" ")
+    assert page.evaluate(shows_b)
+
+
+def test_a_learned_model_is_shown_with_its_curve(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    path = folder / "results" / "try_center" / "bone_001" / "prediction.json"
+    data = json.loads(path.read_text())
+    curve = {"cor_px": [500.0, 510.0, 520.0], "score": [0.1, 0.9, 0.2]}
+    data["methods"]["ai"] = {"best_cor_px": 510.0, "confidence": 0.88, "curve": curve}
+    write_json(data | {"method": "ai", "model": {"name": "small", "sha256": "ab" * 32}}, path)
+    page = visit(serve(folder))
+    row(page, "bone_001").click()
+    facts = page.locator("#facts")
+    expect(facts).to_contain_text("by ai, model small")
+    expect(facts.locator("code")).to_have_text("abababababab")
+    expect(facts.locator(".methods button")).to_have_count(3)
+    expect(facts.locator("polyline.curve")).to_have_count(3)
+    facts.locator(".methods button").filter(has_text=re.compile("^ai")).click()
+    expect(page.locator("#cor")).to_have_value("510.00")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.io.rows import Rows, read_rows
+from tomopipe.prep.half_acquisition import FACTOR, widen_for_each
 from tomopipe.recon.array import array_module, to_numpy
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
@@ -117,7 +118,11 @@ class Pictures:
                     f"{scan}: {len(held.rows.sinograms)} rows are kept; got number {row}."
                 )
             sinogram = held.plan.xp.asarray(held.rows.sinograms[row : row + 1])
-            image = to_numpy(reconstruct(sinogram, held.plan, cor_px))[0]
+            if held.plan.n_cols > sinogram.shape[2]:
+                wide, wide_cor_px = widen_for_each(sinogram[0], np.array([cor_px]))
+                image = to_numpy(reconstruct(wide, held.plan, wide_cor_px))[0]
+            else:
+                image = to_numpy(reconstruct(sinogram, held.plan, cor_px))[0]
         low, high = held.window or tuple(np.percentile(image, _WINDOW_PERCENT))
         return png(grey(image, float(low), float(high)))
 
@@ -154,14 +159,15 @@ class Pictures:
         rows = read_rows(path)
         if rows.failed:
             raise TomopipeError(f"{scan}: {rows.failed}")
+        grid = self.grid(scan)
         plan = make_plan(
             rows.theta_rad,
-            rows.sinograms.shape[2],
+            (FACTOR if grid.get("half_acquisition") else 1) * rows.sinograms.shape[2],
             filter=self._filter,
             xp=array_module(self._device),
             lanes=_LANES,
         )
-        window = self.grid(scan).get("window")
+        window = grid.get("window")
         return _Scan(rows, plan, (float(window[0]), float(window[1])) if window else None)
 
 

@@ -1,6 +1,7 @@
 """What the page shows of one scan, pictures aside."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tomopipe.errors import TomopipeError
@@ -90,6 +91,7 @@ def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
         "verdict": prediction.verdict,
         "method": prediction.method,
         "reason": prediction.reason,
+        "model": asdict(prediction.model) if prediction.model else None,
         "curves": [
             {
                 "method": curve.method,

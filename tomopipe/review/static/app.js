@@ -24,6 +24,9 @@ async function load() {
   document.title = `${found.campaign} · review`;
   queue.setScans(found.scans, found.states);
   if (found.problem) toast(found.problem, true);
+  $("notes").hidden = !found.notes.length;
+  $("notes").firstChild.textContent = `${found.notes.length} ${found.notes.length === 1 ? "file" : "files"} could not be read`;
+  $("notes").lastChild.replaceChildren(...found.notes.map((text) => el("li", {}, text)));
 }
 
 async function open(name) {

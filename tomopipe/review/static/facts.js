@@ -49,13 +49,14 @@ function scores(data, go, cor) {
   const p = data.prediction;
   if (!p) return [];
   const parts = [el("h3", {}, "Prediction"),
-    el("p", {}, `${p.verdict}, confidence ${p.confidence === null ? "–" : p.confidence.toFixed(2)}${p.reason ? `: ${p.reason}` : ""}`)];
+    el("p", {}, `${p.verdict}, confidence ${p.confidence === null ? "–" : p.confidence.toFixed(2)}${p.reason ? `: ${p.reason}` : ""}`),
+    p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name}` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
   const picture = plot(data, go, cor);
   if (picture) parts.push(el("div", { class: "plot" }, picture));
   const withCurve = p.curves.filter((curve) => curve.cor_px.length > 1);
   parts.push(el("ul", { class: "methods" }, ...p.curves.map((curve) =>
     el("li", {}, el("button", { onclick: () => curve.best_cor_px !== null && go(curve.best_cor_px), title: "Go to its best COR" },
-      el("i", { class: `key c${withCurve.indexOf(curve) % 5}` }), el("span", {}, curve.method), el("span", { class: "num" }, px(curve.best_cor_px)),
+      el("i", { class: `key c${withCurve.indexOf(curve) % 7}` }), el("span", {}, curve.method), el("span", { class: "num" }, px(curve.best_cor_px)),
       el("span", { class: "num quiet" }, curve.confidence === null ? "" : curve.confidence.toFixed(2)))))));
   return parts;
 }

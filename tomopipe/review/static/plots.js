@@ -57,7 +57,7 @@ export function scorePlot(curves, marks, onPick) {
     const high = Math.max(...curve.score);
     const level = scale(low, high, 0.03, 0.97);
     const points = curve.cor_px.map((v, i) => `${atX(v).toFixed(1)},${atY(level(curve.score[i])).toFixed(1)}`);
-    root.append(svg("polyline", { class: `curve c${at % 5}`, points: points.join(" ") }));
+    root.append(svg("polyline", { class: `curve c${at % 7}`, points: points.join(" ") }));
   });
   const lines = marks.filter(([, value]) => value !== null && value >= x[0] && value <= x[1]);
   for (const [kind, value] of lines) {
