@@ -51,7 +51,7 @@
         check(node, parse(inSvg ? style.fill : style.color), large ? 3 : 4.5, "text");
       }
       if (node.matches("polyline, .after, .before, .rival, .chosen, .at, .miss, .median")) {
-        const colour = parse(style.fill)[3] && style.fill !== "none" ? parse(style.fill) : parse(style.stroke);
+        const colour = node.matches(".after") ? parse(style.fill) : parse(style.stroke);
         check(node, colour, 3, "mark");
       }
       if (node.matches(".dot, .mark, .key:not(svg)")) {
