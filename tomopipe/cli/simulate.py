@@ -16,10 +16,11 @@ def simulate(
     angles: Annotated[int, typer.Option(help="Projections per scan, over 0 to 180 degrees.")] = 181,
     counts: Annotated[float, typer.Option(help="Photons per pixel in the open beam.")] = 20000,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    format: Annotated[str, typer.Option(help="dxchange or nxtomo.")] = "dxchange",
 ) -> None:
     """Write a campaign of simulated scans whose truth is known.
 
-    FOLDER gets raw/*.h5 (DXchange), a minimal config.yaml, and truth.json with
+    FOLDER gets raw/*.h5 (DXchange; NXtomo: raw/*.nx), a minimal config.yaml, and truth.json with
     the true COR and object of every scan, which the workflow never reads. The
     COR drifts along each series. One scan is aborted, one misleads methods that
     look for mirrored projections, one has no theta.
@@ -47,6 +48,7 @@ def simulate(
             n_angles=angles,
             counts=counts,
             seed=seed,
+            format=format,
             progress=lambda done, total, name: bar.update(
                 task, completed=done, total=total, description=f"simulate {name}"
             ),

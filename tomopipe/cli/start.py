@@ -88,9 +88,10 @@ def _show(findings: Findings) -> None:
         )
     console.print(table)
     for group in findings.formats[:_MOST_FORMATS]:
-        names = ", ".join(group.scans[:3]) + (", ..." if len(group.scans) > 3 else "")
+        n = len(group.scans)
+        names = ", ".join(group.scans[:3]) + (", ..." if n > 3 else "")
         format_, *parts = group.found.split("; ")
-        console.print(f"{format_}: {len(group.scans)} scans ({names})", markup=False)
+        console.print(f"{format_}: {n} scan{'s' if n > 1 else ''} ({names})", markup=False)
         for part in parts:
             console.print(f"  {part}", markup=False, highlight=False)
     if (more := len(findings.formats) - _MOST_FORMATS) > 0:

@@ -226,7 +226,7 @@ def warp_of(recipe: PreprocessBlock, n_rows: int, n_cols: int) -> Warp | None:
 
 
 def recipe_of(
-    flats: str | None, darks: str | None, minus_log: bool, corrections: Mapping[str, Any] | None
+    flats: Any, darks: Any, minus_log: bool, corrections: Mapping[str, Any] | None
 ) -> PreprocessBlock:
     """Return the recipe of a step's options."""
     return PreprocessBlock(flats=flats, darks=darks, minus_log=minus_log, **(corrections or {}))

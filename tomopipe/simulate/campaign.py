@@ -38,6 +38,7 @@ GEOMETRY = (
     "ellipsoids: x_px = x - n_cols // 2, y_px = y - (n_cols // 2 - 1), row = detector row"
 )
 SMALLEST = {"n_series": 1, "n_scans": 1, "n_cols": 64, "n_rows": 1, "n_angles": 20}
+ENDINGS = {"dxchange": ".h5", "nxtomo": ".nx"}
 SPECIAL = ("aborted", "misleading", "no theta")
 
 
@@ -94,6 +95,7 @@ def simulate_campaign(
     pixel_size_um: float = 0.65,
     energy_kev: float = 25.0,
     seed: int = 0,
+    format: str = "dxchange",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Write a campaign with known truth into a new or empty folder.
@@ -101,7 +103,7 @@ def simulate_campaign(
     Parameters
     ----------
     folder : path-like
-        Gets raw/*.h5, config.yaml and truth.json.
+        Gets raw/*.h5 (NXtomo: raw/*.nx), config.yaml and truth.json.
     n_series, n_scans : int, optional
         Series, and complete scans in each; one aborted scan comes on top.
     n_cols, n_rows, n_angles : int, optional
@@ -112,6 +114,8 @@ def simulate_campaign(
         Written into the scans.
     seed : int, optional
         Same seed, same files, byte for byte.
+    format : {"dxchange", "nxtomo"}
+        Of the scans.
     progress : callable, optional
         Called as progress(done, total, name) before each scan and once at the end.
 
@@ -134,12 +138,15 @@ def simulate_campaign(
         "n_angles": n_angles,
     }
     _check(folder, sizes, counts, seed)
+    if format not in ENDINGS:
+        raise TomopipeError(f"simulate: expected format {' or '.join(ENDINGS)}, got {format}.")
+    ending = ENDINGS[format]
     plans = plan_scans(**sizes, counts=counts, seed=seed)
     for done, scan in enumerate(plans):
         if progress:
             progress(done, len(plans), scan.name)
         simulate_scan(
-            folder / "raw" / f"{scan.name}.h5",
+            folder / "raw" / f"{scan.name}{ending}",
             scan.phantom,
             scan.theta_deg,
             scan.cor_px,
@@ -149,6 +156,7 @@ def simulate_campaign(
             seed=scan.seed,
             write_theta="no theta" not in scan.special,
             n_frames=scan.n_frames,
+            format=format,
             pixel_size_um=pixel_size_um,
             energy_kev=energy_kev,
         )
@@ -158,10 +166,10 @@ def simulate_campaign(
         "sizes": sizes,
         "pixel_size_um": pixel_size_um,
         "energy_kev": energy_kev,
-        "scans": {scan.name: _truth_of(scan) for scan in plans},
+        "scans": {scan.name: _truth_of(scan, ending) for scan in plans},
     }
     write_json(truth, folder / "truth.json")
-    write_text(_config(n_cols), folder / "config.yaml")
+    write_text(_config(n_cols, ending), folder / "config.yaml")
     if progress:
         progress(len(plans), len(plans), "")
     return truth
@@ -276,21 +284,21 @@ def _int_seed(seed: tuple[int, ...]) -> int:
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
-def _truth_of(scan: ScanPlan) -> dict[str, Any]:
+def _truth_of(scan: ScanPlan, ending: str) -> dict[str, Any]:
     """Return one scan's part of truth.json."""
     return {
         **asdict(scan),
         "seed": list(scan.seed),
         "special": list(scan.special),
         "phantom": scan.phantom.to_dict(),
-        "path": f"raw/{scan.name}.h5",
+        "path": f"raw/{scan.name}{ending}",
     }
 
 
-def _config(n_cols: int) -> str:
+def _config(n_cols: int, ending: str) -> str:
     """Return the least config that suits the campaign."""
     width_px = max(20, round(n_cols / 8))
-    return f"campaign:\n  scans: [raw/*.h5]\ntry_recon:\n  width_px: {width_px}\n"
+    return f"campaign:\n  scans: [raw/*{ending}]\ntry_recon:\n  width_px: {width_px}\n"
 
 
 def _check(folder: Path, sizes: dict[str, int], counts: float | None, seed: int) -> None:

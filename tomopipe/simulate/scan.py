@@ -1,4 +1,4 @@
-"""Whole scans in DXchange files.
+"""Whole scans in DXchange files (in NXtomo files: `tomopipe.simulate.nxtomo`).
 
 Where things go, as in the files of the APS beamlines [1]_ [2]_: ``/exchange/data``,
 ``/exchange/data_white``, ``/exchange/data_dark`` (frame, row, column), ``/exchange/theta``
@@ -15,7 +15,7 @@ References
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tomopipe.io.atomic import whole
 from tomopipe.simulate.detector import Beam, Detector, to_dtype
+from tomopipe.simulate.nxtomo import write_nxtomo
 from tomopipe.simulate.phantom import Phantom, project
 
 # Frames are made and written in blocks of about this size, so that large scans need little memory.
@@ -42,9 +43,10 @@ def simulate_scan(
     seed: int | tuple[int, ...] = 0,
     write_theta: bool = True,
     n_frames: int | None = None,
+    format: str = "dxchange",
     **options: Any,
 ) -> None:
-    """Simulate one scan and write it as a DXchange file, whole, in little memory.
+    """Simulate one scan and write it as a DXchange or NXtomo file, whole, in little memory.
 
     Parameters
     ----------
@@ -63,11 +65,14 @@ def simulate_scan(
     seed : int or tuple of int, optional
         Seed of pattern and noise.
     write_theta : bool, optional
-        False leaves /exchange/theta out.
+        False leaves the angles out.
     n_frames : int, optional
         Leading projections taken before the scan was aborted; theta keeps all angles.
+    format : {"dxchange", "nxtomo"}
+        Of the file.
     **options
-        dtype, chunks, compression, pixel_size_um, energy_kev, n_written of `write_exchange`.
+        dtype, chunks, compression, pixel_size_um, energy_kev, n_written of `write_exchange`, or
+        those of `tomopipe.simulate.nxtomo.write_nxtomo`.
     """
     angles_deg = np.asarray(theta_deg, dtype=np.float64)
     taken_deg = angles_deg[:n_frames]
@@ -81,7 +86,10 @@ def simulate_scan(
             integrals = project(phantom, theta_rad, cor_px, n_rows, n_cols)
             yield detector.frames(np.exp(-integrals.astype(np.float64)))
 
-    write_exchange(
+    write: Callable[..., None] = write_exchange
+    if format == "nxtomo":
+        write, options = write_nxtomo, options | {"n_planned": angles_deg.size}
+    write(
         path,
         blocks(),
         (taken_deg.size, n_rows, n_cols),
