@@ -37,6 +37,26 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     return weight * (np.pi / weight.sum())
 
 
+def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return quadrature weights of angles modulo 2 pi; they sum to pi.
+
+    Where a ray is seen from one side only, as in half acquisition, its angle weighs what its
+    neighbours in the turn leave to it; `angle_weights` would share that with the opposed angle.
+    The two differ where opposed angles are not evenly paired, as by both ends of the turn.
+
+    Parameters
+    ----------
+    theta_rad : ndarray, shape (n_angles,)
+        Angles that go all the way round, in any order.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_angles,)
+        Radians.
+    """
+    return angle_weights(theta_rad / 2)  # halved, a turn is half a turn: the same rule serves
+
+
 def is_full_turn(theta_rad: NDArray[np.float64]) -> bool:
     """Tell whether the angles go all the way round, so that each ray is seen from both ends."""
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))

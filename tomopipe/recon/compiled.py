@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon import images as image_kernels
-from tomopipe.recon import lanefft, portable, rows
+from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angles import overlap_weights
 from tomopipe.recon.blocks import SAMPLES_BYTES
 from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan
-from tomopipe.recon.spread import Chunk, chunks_of, spread, tap_table
+from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
 
-CHUNK_BYTES = 8 * 2**20  # samples of a chunk, per thread, up to SAMPLES_BYTES
+CHUNK_BYTES = 4 * 2**20  # samples of a chunk, per thread, up to SAMPLES_BYTES
 MIN_LANES = 4
 
 
@@ -52,9 +51,8 @@ def reconstruct_lanes(
         sinograms = sinograms * overlap_weights(plan.n_cols, cor_px)[:, None, :]
     elif len(sinograms) < len(cor_px):
         sinograms = np.broadcast_to(sinograms, (len(cor_px), *sinograms.shape[1:]))
-    _reconstruct(
-        _from_rows, np.ascontiguousarray(sinograms, np.float32), plan, cor_px, images, threads
-    )
+    sinograms = np.ascontiguousarray(sinograms, np.float32)
+    _reconstruct(partial(_fill_from_rows, sinograms), plan, cor_px, images, threads)
 
 
 def sweep_lanes(
@@ -69,24 +67,15 @@ def sweep_lanes(
     Parameters
     ----------
     spectra : ndarray of complex64, shape (n_angles, P/2 + 1)
-        From `doubled_spectra`.
+        Transforms of the padded rows, in the plan's order (`portable.padded_spectra`).
     plan, cor_px, images, threads
         As for `reconstruct_lanes`.
     """
-    _reconstruct(_from_spectra, spectra, plan, cor_px, images, threads)
-
-
-def doubled_spectra(sinogram: NDArray[np.float32], plan: Plan) -> NDArray[np.complex64]:
-    """Return twice the conjugate transforms of a padded sinogram, in the plan's order."""
-    spectra = portable.padded_spectra(sinogram[plan.angle_order], plan)
-    np.conj(spectra, out=spectra)
-    spectra *= 2
-    return spectra
+    _reconstruct(partial(_fill_from_spectra, spectra), plan, cor_px, images, threads)
 
 
 def _reconstruct(
-    fill_samples: Callable[..., None],
-    source: NDArray[Any],
+    fill: Callable[..., None],
     plan: Plan,
     cor_px: NDArray[np.float64],
     images: NDArray[np.float32],
@@ -97,7 +86,7 @@ def _reconstruct(
     with Team(thread_count(threads)) as team:
         grid = _workspace(plan, len(lanes))
         _clear(grid, team)
-        _fill(grid, partial(fill_samples, source, plan, factor, lanes, team), plan, lanes, team)
+        fill(grid, plan, factor, lanes, team)
         _finish(grid, plan, images, lanes, team)
         plan.cache["grid", len(lanes)] = grid
 
@@ -121,27 +110,51 @@ def _clear(grid: NDArray[np.float32], team: Team) -> None:
     team.run(lambda a, b: grid[a:b].fill(0), parts(len(grid), team.threads))
 
 
-def _fill(
+def _angles_of(plan: Plan, width: int, n_bytes: int) -> int:
+    """Return how many angles have so many bytes of samples."""
+    ray_bytes = (plan.n_padded // 2 + 1) * 2 * width * 4
+    return min(max(n_bytes // ray_bytes, 1), plan.n_angles, 65535)
+
+
+def _fill_from_rows(
+    sinograms: NDArray[np.float32],
     grid: NDArray[np.float32],
-    fill_samples: Callable[[Chunk, NDArray[np.float32]], None],
     plan: Plan,
+    factor: NDArray[np.float32],
     lanes: tuple[int, ...],
     team: Team,
 ) -> None:
-    """Make the samples and spread them, chunk by chunk."""
-    one, n_bins = len(lanes), plan.n_padded // 2 + 1
-    ray_bytes = n_bins * 2 * one * 4
-    n_chunk = max(min(team.threads * CHUNK_BYTES, SAMPLES_BYTES) // ray_bytes, 1)
-    n_chunk = min(n_chunk, plan.n_angles, 65535)
-    samples = aligned_empty(n_chunk * n_bins * 2 * one)
-    taps = _taps(plan)
-    record = lanes + lanes
+    """Make the samples of sinograms and spread them, chunk by chunk."""
+    n_bytes = min(team.threads * CHUNK_BYTES, SAMPLES_BYTES)
+    n_bins, n_chunk = plan.n_padded // 2 + 1, _angles_of(plan, len(lanes), n_bytes)
+    samples = aligned_empty(n_chunk * n_bins * 2 * len(lanes))
     common = (grid, plan.n_grid, samples, n_bins)
     for chunk in chunks_of(plan, n_chunk):
-        fill_samples(chunk, samples)
+        _from_rows(sinograms, plan, factor, lanes, team, chunk, samples)
         for pieces in (chunk.even, chunk.odd):
-            calls = [(*common, chunk.direction, chunk.order, *p, taps, record) for p in pieces]
+            last = (_taps(plan), lanes + lanes)
+            calls = [(*common, chunk.direction, chunk.order, *p, *last) for p in pieces]
             team.run(spread, calls)
+
+
+def _fill_from_spectra(
+    spectra: NDArray[np.complex64],
+    grid: NDArray[np.float32],
+    plan: Plan,
+    factor: NDArray[np.float32],
+    lanes: tuple[int, ...],
+    team: Team,
+) -> None:
+    """Spread the samples of one slice, made of its spectra for one COR per lane.
+
+    Samples are not kept, hence chunks are larger: fewer samples of a cell are apart.
+    """
+    for chunk in chunks_of(plan, _angles_of(plan, len(lanes), SAMPLES_BYTES)):
+        common = (grid, plan.n_grid, spectra[chunk.angles], *_weights(plan, chunk), factor)
+        for pieces in (chunk.even, chunk.odd):
+            last = (_taps(plan), lanes, lanes + lanes)
+            calls = [(*common, chunk.direction, chunk.order, *p, *last) for p in pieces]
+            team.run(spread_spectra, calls)
 
 
 def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDArray[np.float32]:
@@ -152,21 +165,6 @@ def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDA
     factor[...] = 0
     factor[:, 0, : len(cor_px)], factor[:, 1, : len(cor_px)] = phase.real, phase.imag
     return factor.ravel()
-
-
-def _from_spectra(
-    spectra: NDArray[np.complex64],
-    plan: Plan,
-    factor: NDArray[np.float32],
-    lanes: tuple[int, ...],
-    team: Team,
-    chunk: Chunk,
-    samples: NDArray[np.float32],
-) -> None:
-    """Fill the samples of a chunk from the spectra of one slice."""
-    common = (spectra[chunk.angles], *_weights(plan, chunk), factor, samples)
-    shares = parts(len(chunk.direction), team.threads)
-    team.run(rows.spectra_to_samples, [(*common, a, b, lanes) for a, b in shares])
 
 
 def _from_rows(

@@ -9,6 +9,7 @@ to float rounding, not to the bit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -119,6 +120,7 @@ def spread_cuda(samples_of: Callable[[slice], Any], plan: Plan, n_slices: int, n
     return xp.ascontiguousarray(xp.moveaxis(grid, 2, 0))
 
 
+@functools.cache
 def _kernel(xp: ModuleType) -> Any:
-    """Compile the kernel; CuPy keeps it in memory and on disk."""
+    """Compile the kernel, when it is called first, for each device."""
     return xp.RawKernel(SOURCE, "spread")

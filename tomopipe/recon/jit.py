@@ -70,6 +70,12 @@ def aligned_empty(n: int) -> NDArray[np.float32]:
     return block[offset : offset + n]
 
 
+@kernel
+def aligned(block: Any) -> Any:
+    """Return a block of floats from its first cache line on; for kernels (see `aligned_empty`)."""
+    return block[(-(block.ctypes.data // 4)) % 16 :]
+
+
 def parts(n: int, n_parts: int) -> list[tuple[int, int]]:
     """Cut range(n) into at most `n_parts` (first, last) pieces of nearly equal length."""
     edges = [n * i // n_parts for i in range(n_parts + 1)]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.recon import kernel
-from tomopipe.recon.angles import angle_weights, is_full_turn, upper_directions
+from tomopipe.recon.angles import angle_weights, is_full_turn, turn_weights, upper_directions
 from tomopipe.recon.filters import filter_response
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see kernel.WIDTH
@@ -67,6 +67,7 @@ def make_plan(
     *,
     filter: str = "ramp",
     filter_order: int = 2,
+    one_sided: bool = False,
     xp: ModuleType = np,
     lanes: int = 16,
 ) -> Plan:
@@ -82,6 +83,8 @@ def make_plan(
         One of `tomopipe.recon.filters.FILTERS`.
     filter_order : int
         Order of the Butterworth filter.
+    one_sided : bool
+        Angles go all the way round, and most rays are seen from one side only.
     xp : module
         `numpy` or `cupy`: where the slices are computed.
     lanes : {4, 8, 16}
@@ -122,7 +125,7 @@ def make_plan(
         angle_order=order,
         direction=direction[order],
         flipped=flipped[order],
-        weight=angle_weights(theta)[order],
+        weight=(turn_weights if one_sided else angle_weights)(theta)[order],
         full_turn=is_full_turn(theta),
         correction=_correction(n_cols, n_grid, beta),
         lanes=lanes,

@@ -38,12 +38,11 @@ def _pack(sinograms: Any, angle: int, out: Any, n_padded: int, lanes: Any) -> No
 
 
 @kernel
-def _centred(
+def put_centred(
     re: Any, im: Any, factor: Any, k: int, wr: Any, wi: Any, out: Any, at: int, lanes: Any
 ) -> None:
     """Store the sample of bin k: spectrum times factor times weight (negative to conjugate)."""
     one = len(lanes)
-    at += 2 * one * k
     fr = load(factor, 2 * one * k, lanes)
     fi = load(factor, 2 * one * k + one, lanes)
     store(out, at, (re * fr - im * fi) * wr)
@@ -103,35 +102,6 @@ def rows_to_samples(
             er, ei, dr, di = sr + tr, si - ti, sr - tr, si + ti
             cr, ci = splat(turns[2 * k], lanes), splat(turns[2 * k + 1], lanes)
             vr, vi = dr * ci + di * cr, di * ci - dr * cr  # -i turn (s - conj t)
-            _centred(er + vr, ei + vi, factor, k, wr, wi, samples, out, lanes)
-            _centred(er - vr, vi - ei, factor, half - k, wr, wi, samples, out, lanes)
-
-
-@kernel
-def spectra_to_samples(
-    spectra: Any,
-    weights: Any,
-    signs: Any,
-    factor: Any,
-    samples: Any,
-    first: int,
-    last: int,
-    lanes: Any,
-) -> None:
-    """Fill the samples of some angles from the spectra of one slice, one COR per lane.
-
-    Parameters
-    ----------
-    spectra : ndarray of complex64, shape (n_chunk, P/2 + 1)
-        Conjugate transforms of the padded rows, times 2.
-    weights, signs, factor, samples, first, last, lanes
-        As in `rows_to_samples`.
-    """
-    one = len(lanes)
-    n_bins = spectra.shape[1]
-    for a in range(first, last):
-        wr, wi = splat(weights[a], lanes), splat(weights[a] * signs[a], lanes)
-        for k in range(n_bins):
-            value = spectra[a, k]
-            re, im = splat(value.real, lanes), splat(value.imag, lanes)
-            _centred(re, im, factor, k, wr, wi, samples, a * n_bins * 2 * one, lanes)
+            to, mirror = out + 2 * one * k, out + 2 * one * (half - k)
+            put_centred(er + vr, ei + vi, factor, k, wr, wi, samples, to, lanes)
+            put_centred(er - vr, vi - ei, factor, half - k, wr, wi, samples, mirror, lanes)

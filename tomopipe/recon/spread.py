@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon import kernel as kaiser
-from tomopipe.recon.jit import kernel
+from tomopipe.recon.jit import aligned, kernel
 from tomopipe.recon.plan import MARGIN, Plan
+from tomopipe.recon.rows import put_centred
 from tomopipe.recon.simd import halves, load, prefetch, splat, store
 
 TILE = 8  # cells; a tile of 16 slices with its margin fits in the first-level cache
@@ -163,6 +164,20 @@ def _add_run(
 
 
 @kernel
+def _add_batch(
+    grid: Any, pitch: int, samples: Any, weights: Any, places: Any, n: int, record: Any
+) -> None:
+    """Add n samples, run by run of the same cells."""
+    i = np.int64(0)
+    while i < n:
+        end = i + 1
+        while end < n and places[2 * end] == places[2 * i]:
+            end += 1
+        _add_run(grid, pitch, samples, weights, places, i, end, record)
+        i = end
+
+
+@kernel
 def spread(
     grid: Any,
     n_grid: int,
@@ -196,8 +211,7 @@ def spread(
     """
     one = len(record)
     pitch = (n_grid + 2 * MARGIN) * one
-    weights = np.empty(16 * BATCH + 16, dtype=np.float32)
-    weights = weights[(-(weights.ctypes.data // 4)) % 16 :]
+    weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
     places = np.empty(2 * BATCH + 2, dtype=np.int64)
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
@@ -205,10 +219,55 @@ def spread(
         for j in range(n):
             prefetch(samples, places[2 * j + 1])
             prefetch(samples, places[2 * j + 1] + one // 2)
-        i = np.int64(0)
-        while i < n:
-            end = i + 1
-            while end < n and places[2 * end] == places[2 * i]:
-                end += 1
-            _add_run(grid, pitch, samples, weights, places, i, end, record)
-            i = end
+        _add_batch(grid, pitch, samples, weights, places, n, record)
+
+
+@kernel
+def spread_spectra(
+    grid: Any,
+    n_grid: int,
+    spectra: Any,
+    projection_weights: Any,
+    signs: Any,
+    factor: Any,
+    direction: Any,
+    order: Any,
+    first: int,
+    last: int,
+    taps: Any,
+    lanes: Any,
+    record: Any,
+) -> None:
+    """Add a piece of the ordered samples of one slice to half grids with one COR per lane.
+
+    Samples are made where they are spread, a batch at a time: they never leave the cache.
+
+    Parameters
+    ----------
+    grid, n_grid, direction, order, first, last, taps, record
+        As for `spread`.
+    spectra : ndarray of complex64, shape (n_chunk, n_bins)
+        Transforms of the padded rows of a chunk.
+    projection_weights, signs, factor : ndarray
+        As for `tomopipe.recon.rows.rows_to_samples`.
+    lanes : tuple of length L
+        The width.
+    """
+    one = len(record)
+    n_bins = spectra.shape[1]
+    pitch = (n_grid + 2 * MARGIN) * one
+    weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
+    samples = aligned(np.empty(one * BATCH + 16, dtype=np.float32))
+    places = np.empty(2 * BATCH + 2, dtype=np.int64)
+    for start in range(first, last, BATCH):
+        n = min(BATCH, last - start)
+        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, one)
+        for j in range(n):
+            a, k = np.int64(order[start + j]) >> 16, np.int64(order[start + j]) & 0xFFFF
+            value = np.float32(2) * spectra[a, k]
+            re, im = splat(value.real, lanes), splat(-value.imag, lanes)
+            wr = splat(projection_weights[a], lanes)
+            wi = splat(projection_weights[a] * signs[a], lanes)
+            put_centred(re, im, factor, k, wr, wi, samples, j * one, lanes)
+            places[2 * j + 1] = j * one
+        _add_batch(grid, pitch, samples, weights, places, n, record)

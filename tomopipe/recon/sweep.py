@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tomopipe.recon import portable
 from tomopipe.recon.fbp import checked_cor, fill_lanes
 from tomopipe.recon.plan import Plan
 
@@ -82,7 +83,7 @@ def sweep_batches(
     if xp is np and not plan.full_turn:
         from tomopipe.recon import compiled
 
-        spectra = compiled.doubled_spectra(sinogram, plan)
+        spectra = portable.padded_spectra(sinogram[plan.angle_order], plan)
     for first in range(0, len(cor), plan.lanes):
         some = slice(first, min(first + plan.lanes, len(cor)))
         images = buffer[: some.stop - first] if out is None else out[some]
