@@ -93,10 +93,11 @@ def test_dirt_behind_the_sample_shows_beside_it():
     assert dirty.confidence < 0.5
 
 
-def test_an_answer_outside_the_candidates_is_an_edge():
-    found = find(scan(87.0), width_px=4)
-    assert (found.verdict, found.confidence) == ("edge", 0.0)
-    assert found.best_cor_px == pytest.approx(87.0, abs=0.05)
+def test_an_answer_outside_the_candidates_is_found_and_said():
+    found = find(scan(90.0), width_px=4)
+    assert found.verdict == "resolved"
+    assert "outside of the candidates" in found.reason
+    assert found.best_cor_px == pytest.approx(90.0, abs=0.05)
 
 
 def test_too_few_angles_or_too_short_an_arc_gives_no_answer():

@@ -99,10 +99,14 @@ def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run, mo
     assert (accepted["cor_px"], text) == (80.1235, "80.12\n")
 
 
-def test_a_grid_that_misses_the_answer_is_an_edge(run):
-    prediction, text = run(sweep={"cor_px": np.arange(90, 105, 0.5).tolist()})
-    assert (prediction["verdict"], prediction["cor_px"], text) == ("edge", None, "")
-    assert prediction["best_cor_px"] == pytest.approx(COR_PX, abs=0.5)
+@pytest.mark.parametrize("first_px", [90, 20], ids=["answer left of the grid", "right of it"])
+def test_where_the_grid_misses_the_answer_the_search_widens(run, first_px):
+    sweep = {"cor_px": np.arange(first_px, first_px + 15, 0.5).tolist()}
+    prediction, text = run(sweep=sweep)
+    assert prediction["verdict"] == "resolved"
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+    assert text == f"{prediction['cor_px']:.2f}\n"
+    assert "outside of the candidates" in prediction["reason"]
 
 
 def test_noise_is_flat_without_an_estimate(run):

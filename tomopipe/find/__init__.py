@@ -113,7 +113,7 @@ def choose(evidence: Sequence[Evidence], min_confidence: float) -> Decision:
             confidence = first.confidence * (1.0 - other.confidence)
             return Decision(first.best_cor_px, None, confidence, "ambiguous", first.method, reason)
     best = first.best_cor_px
-    return Decision(best, best, first.confidence, "resolved", first.method, "")
+    return Decision(best, best, first.confidence, "resolved", first.method, first.reason)
 
 
 def _undecided(evidence: Sequence[Evidence], min_confidence: float) -> Decision:

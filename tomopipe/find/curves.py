@@ -6,6 +6,7 @@ what the network looks at; nothing is decided here.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,7 @@ class Curves:
     scan: dict[str, float]
 
 
+@lru_cache(maxsize=1)  # the sum and the network ask for the same
 def evidence_curves(rows: Rows, reconstruct: Reconstruct) -> Curves:
     """Evaluate all kinds of evidence over the whole detector.
 

@@ -51,37 +51,27 @@ Finder = Callable[[Rows, NDArray[np.float64]], Evidence]
 
 @dataclass(frozen=True)
 class Peak:
-    """The best local maximum inside the search range, and what speaks against it.
+    """The best local maximum of a curve over the whole detector, and what speaks against it.
 
     Attributes
     ----------
     index : int
         Where in the curve.
-    height, rival, outside : float
-        The curve at the peak, at the best place elsewhere inside the range, and outside of it.
-    outside_index : int
-        Where in the curve the best place outside is; -1 if nothing lies outside.
+    height, rival : float
+        The curve at the peak, and at the best place elsewhere.
     at_border : bool
-        The best place inside is the border of the range, not a local maximum.
+        The best place is an end of the curve, not a local maximum.
     """
 
     index: int
     height: float
     rival: float
-    outside: float
-    outside_index: int
     at_border: bool
-
-    @property
-    def best_index(self) -> int:
-        """The best place of all, inside or outside."""
-        return self.outside_index if self.outside > self.height else self.index
 
     @property
     def rivalry(self) -> float:
         """The best place elsewhere, as a share of the peak's height."""
-        best_other = max(self.rival, self.outside)
-        return best_other / self.height if self.height > 0 else np.inf
+        return self.rival / self.height if self.height > 0 else np.inf
 
 
 def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.float64]) -> Evidence:
@@ -144,17 +134,13 @@ def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
     return index + float(np.clip(-slope / (2 * curvature), -1.0, 1.0))
 
 
-def find_peak(
-    score: NDArray[np.float64], inside: NDArray[np.bool_], *, apart: int, lobe: float = 0.5
-) -> Peak:
-    """Find the best local maximum inside a range and the best places elsewhere.
+def find_peak(score: NDArray[np.float64], *, apart: int, lobe: float = 0.5) -> Peak:
+    """Find the best local maximum of a curve and the best place elsewhere.
 
     Parameters
     ----------
     score : ndarray of float, shape (n,)
         Higher is better, 0 where nothing matches.
-    inside : ndarray of bool, shape (n,)
-        The search range, one run of True.
     apart : int
         Samples that belong to the peak on each side in any case.
     lobe : float
@@ -164,54 +150,39 @@ def find_peak(
     Returns
     -------
     Peak
-        The peak; its own samples are neither rival nor outside.
+        The peak; its own samples are no rivals.
     """
-    where = np.flatnonzero(inside)
-    first, last = int(where[0]), int(where[-1])
-    index = first + int(np.argmax(score[first : last + 1]))
-    at_border = index in (first, last)
-    owned = np.zeros(len(score), dtype=bool)
+    index = int(np.argmax(score))
     reach = 8 * apart
     low, high = index, index
     while low > max(0, index - reach) and score[low - 1] > lobe * score[index]:
         low -= 1
     while high < min(len(score) - 1, index + reach) and score[high + 1] > lobe * score[index]:
         high += 1
+    owned = np.zeros(len(score), dtype=bool)
     owned[max(0, min(low, index - apart)) : max(high, index + apart) + 1] = True
-    rivals = score[inside & ~owned]
-    out = np.where(inside | owned, -np.inf, score)
-    outside_index = int(np.argmax(out))
-    has_outside = bool(np.isfinite(out[outside_index]))
+    rivals = score[~owned]
     return Peak(
         index=index,
         height=float(score[index]),
         rival=float(rivals.max()) if rivals.size else 0.0,
-        outside=float(out[outside_index]) if has_outside else 0.0,
-        outside_index=outside_index if has_outside else -1,
-        at_border=at_border,
+        at_border=index in (0, len(score) - 1),
     )
 
 
-def search_range(
-    cor_px: NDArray[np.float64], candidates_px: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Which places of a curve lie in the candidates' range, widened by a margin of 4 px or 2 steps.
+def near_candidates(cor_px: float, candidates_px: NDArray[np.float64]) -> bool:
+    """Whether a place lies in the candidates' range, widened by a margin of 4 px or 2 steps.
 
     Parameters
     ----------
-    cor_px : ndarray of float, shape (n,)
-        Places of the curve, ascending.
+    cor_px : float
+        The place.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        True inside; all False when the candidates miss the curve.
     """
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
     margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
-    return (cor_px >= low - margin) & (cor_px <= high + margin)
+    return low - margin <= cor_px <= high + margin
 
 
 def judge(
@@ -229,7 +200,7 @@ def judge(
     method : str
         Name of the method.
     best_cor_px : float
-        The refined best place, inside or outside.
+        The refined best place on the whole detector.
     peak : Peak
         The peak of the method's own curve.
     doubts : dict
@@ -240,19 +211,26 @@ def judge(
     Returns
     -------
     Evidence
-        Confidence is the product of the factors; the reason is the smallest.
+        Confidence is the product of the factors; the reason is the smallest. "edge" without
+        confidence where the best place is on the border of the detector, and where it lies outside
+        of the candidates with a confidence under 0.6.
     """
-    if peak.outside > peak.height or peak.at_border:
-        low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
-        reason = (
-            f"the best match, {best_cor_px:.1f} px, is not inside the candidates "
-            f"{low:g} to {high:g}: widen try_recon.width_px or move center_px"
-        )
-        return Evidence(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
     confidence = float(np.prod(list(doubts.values())))
     worst = min(doubts, key=lambda name: doubts[name])
-    verdict = "ambiguous" if confidence < AMBIGUOUS_BELOW else "resolved"
+    if peak.at_border:
+        reason = f"the best match, {best_cor_px:.1f} px, is on the border of the detector"
+        return Evidence(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
     reason = worst if confidence < DOUBT_BELOW else ""
+    if not near_candidates(best_cor_px, candidates_px):
+        low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
+        if confidence < DOUBT_BELOW:
+            reason = (
+                f"the best match, {best_cor_px:.1f} px, is not inside the candidates {low:g} to "
+                f"{high:g}, and {worst}: look there (try_recon.width_px, try_recon.center_px)"
+            )
+            return Evidence(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
+        reason = f"found outside of the candidates {low:g} to {high:g}, on the whole detector"
+    verdict = "ambiguous" if confidence < AMBIGUOUS_BELOW else "resolved"
     return Evidence(method, best_cor_px, confidence, verdict, reason, candidates_px, curve)
 
 

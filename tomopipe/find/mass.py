@@ -18,14 +18,15 @@ from scipy import ndimage
 from tomopipe.find.angles import Turn
 from tomopipe.find.clean import remove_stripes
 from tomopipe.find.evidence import (
-    AMBIGUOUS_BELOW,
-    DOUBT_BELOW,
     MIN_ANGLES,
     NO_SAMPLE,
     Evidence,
+    Peak,
+    judge,
     nothing,
     ramp,
 )
+from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
 from tomopipe.find.seen import Image, see
 from tomopipe.io.rows import Rows
 
@@ -43,7 +44,7 @@ def find_mass(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     rows : Rows
         What try_recon kept of the scan.
     candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px. The method needs none; an answer outside of it is "edge".
+        The try grid, unbinned px. The method needs none; an answer outside of it has to be sure.
 
     Returns
     -------
@@ -101,17 +102,14 @@ def _judge(
 ) -> Evidence:
     """Turn an estimate and its uncertainty into evidence."""
     score = -(((candidates_px - best_px) / max(sigma_px, 0.1)) ** 2)
-    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
-    if not low <= best_px <= high:
-        reason = (
-            f"the centre of mass, {best_px:.1f} px, is not inside the candidates "
-            f"{low:g} to {high:g}: widen try_recon.width_px or move center_px"
-        )
-        return Evidence(METHOD, best_px, 0.0, "edge", reason, candidates_px, score)
-    confidence = 0.85 * ramp(sigma_px, 0.8, 0.2) * (0.8 if rows.theta_missing else 1.0)
-    reason = "" if confidence >= DOUBT_BELOW else f"uncertain by {sigma_px:.2f} px"
-    verdict = "ambiguous" if confidence < AMBIGUOUS_BELOW else "resolved"
-    return Evidence(METHOD, best_px, confidence, verdict, reason, candidates_px, score)
+    doubts = {
+        f"it is uncertain by {sigma_px:.2f} px": 0.85 * ramp(sigma_px, 0.8, 0.2),
+        "the scan has no angles": 0.8 if rows.theta_missing else 1.0,
+        NO_ROTATION: rotation_doubt(see(rows), best_px),
+    }
+    last = rows.sinograms.shape[2] - 1
+    peak = Peak(index=0, height=1.0, rival=0.0, at_border=not 0 < best_px < last)
+    return judge(METHOD, best_px, peak, doubts, candidates_px, score)
 
 
 def air_level(sinogram: NDArray[np.float32]) -> tuple[float, float] | None:

@@ -19,10 +19,10 @@ from tomopipe.find.evidence import (
     judge,
     nothing,
     ramp,
-    search_range,
 )
 from tomopipe.find.opposed import Opposed
 from tomopipe.find.register import MIN_OVERLAP, register, seam_score
+from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
 from tomopipe.find.seen import Seen, see
 from tomopipe.io.rows import Rows
 
@@ -38,7 +38,7 @@ def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         What try_recon kept of the scan.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. All of the detector is looked at; a best match outside of the
-        grid and its margin is reported as "edge".
+        grid has to be a strong one.
 
     Returns
     -------
@@ -64,17 +64,15 @@ def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     cor_px = np.arange(score.shape[1]) / 2
     usable = 1 - np.abs(2 * cor_px / (n_cols - 1) - 1) >= MIN_OVERLAP
     cor_px, score = cor_px[usable], score[:, usable]
-    inside = search_range(cor_px, candidates_px)
-    if not inside.any():
-        return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
-    peak = find_peak(score[-1], inside, apart=6)
-    best_px, each_px = register(opposed, round(2 * cor_px[peak.best_index]) - (n_cols - 1))
+    peak = find_peak(score[-1], apart=6)
+    best_px, each_px = register(opposed, round(2 * cor_px[peak.index]) - (n_cols - 1))
     spread_px = float(np.median(np.abs(each_px - best_px)))
     own_px = cor_px[np.argmax(score[:-1], axis=1)]
-    votes = float(np.mean(np.abs(own_px - cor_px[peak.best_index]) <= 2.0))
+    votes = float(np.mean(np.abs(own_px - cor_px[peak.index]) <= 2.0))
     many = seen.turn.full and len(own_px) >= 5 and opposed.here.shape[0] >= 80
     doubts = _doubts(peak, n_cols, votes, spread_px, opposed.motion_px, many=many)
     doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
     curve = np.interp(candidates_px, cor_px, score[-1])
     return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 

@@ -13,6 +13,7 @@ References
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,8 @@ from tomopipe.find.evidence import (
     prominence,
     ramp,
     refine_peak,
-    search_range,
 )
+from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
 from tomopipe.find.seen import Seen, see
 from tomopipe.find.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
@@ -83,7 +84,7 @@ def find_slices(
         What try_recon kept of the scan; up to two of its sinograms vote.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. All of the detector is looked at; a best match outside of the
-        grid and its margin is reported as "edge".
+        grid has to be a strong one.
     reconstruct : callable
         Makes slices of one sinogram at several CORs.
 
@@ -103,17 +104,14 @@ def find_slices(
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     binning = max(1, round(seen.n_cols / _COARSE_COLS))
     coarse_px, measures = coarse_slices(seen, reconstruct)
-    inside = search_range(coarse_px, candidates_px)
-    if not inside.any():
-        return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
     curves = measures[:, :2].reshape(-1, len(coarse_px))
     heights = np.array([prominence(curve, len(coarse_px) // 8) for curve in curves])
     score = heights.mean(axis=0)
-    peak = find_peak(score, inside, apart=6)
-    near_px = float(coarse_px[peak.best_index])
+    peak = find_peak(score, apart=6)
+    near_px = float(coarse_px[peak.index])
     best_px, each_px = refine_slices(seen, near_px, 1.5 * binning, reconstruct)
     gap_rad = seen.turn.gap_rad
-    own_px = coarse_px[np.argmax(np.where(inside, heights, -np.inf), axis=1)]
+    own_px = coarse_px[np.argmax(heights, axis=1)]
     doubts = _doubts(
         peak,
         votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
@@ -122,6 +120,7 @@ def find_slices(
         gap_deg=float(np.rad2deg(gap_rad)) if gap_rad > 0.5 * seen.turn.step_rad else 0.0,
     )
     doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
     curve = np.interp(candidates_px, coarse_px, score)
     return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 
@@ -147,6 +146,7 @@ def _doubts(
     }
 
 
+@lru_cache(maxsize=1)  # for the finder and for the curves
 def coarse_slices(
     seen: Seen, reconstruct: Reconstruct
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

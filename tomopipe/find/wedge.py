@@ -37,8 +37,8 @@ from tomopipe.find.evidence import (
     prominence,
     ramp,
     refine_peak,
-    search_range,
 )
+from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
 from tomopipe.find.seen import Image, see
 from tomopipe.geometry import unbin_cor
 from tomopipe.io.rows import Rows
@@ -140,7 +140,7 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         What try_recon kept of the scan; its sinograms vote together.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. All of the detector is looked at; a best match outside of the
-        grid and its margin is reported as "edge".
+        grid has to be a strong one.
 
     Returns
     -------
@@ -158,14 +158,11 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     binning = max(1, round(seen.n_cols / _COARSE_COLS))
     coarse_px, coarse = coarse_wedge(seen.sinograms, seen.turn, binning)
-    inside = search_range(coarse_px, candidates_px)
-    if not inside.any():
-        return nothing(METHOD, "flat", "the candidates leave too little overlap", candidates_px)
     score = prominence(coarse.mean(axis=0), len(coarse_px) // 8)
-    peak = find_peak(score, inside, apart=6)
-    near_px = float(coarse_px[peak.best_index])
+    peak = find_peak(score, apart=6)
+    near_px = float(coarse_px[peak.index])
     best_px, each_px = refine_wedge(seen.sinograms, seen.turn, near_px, 4 * binning)
-    own_px = coarse_px[np.argmax(np.where(inside, coarse, -np.inf), axis=1)]
+    own_px = coarse_px[np.argmax(coarse, axis=1)]
     doubts = _doubts(
         peak,
         votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
@@ -174,6 +171,7 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         turn=seen.turn,
     )
     doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
     curve = np.interp(candidates_px, coarse_px, score)
     return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 

@@ -1,0 +1,56 @@
+"""What turns matches itself half a turn later, and only then; what fades matches at any angle."""
+
+import numpy as np
+import pytest
+from find_rows import HALF_TURN_DEG, rows_of, scan
+from phantoms import make_phantom
+
+from tomopipe.find.rotation import rotation_doubt, rotation_gain
+from tomopipe.find.seen import see
+
+
+def fading(seed, theta_deg, n_blobs=5):
+    """Blobs that stay in place and fade independently, and noise (n_angles, 4, 160)."""
+    rng = np.random.default_rng(seed)
+    column = np.arange(160)
+    frames = 0.02 * rng.normal(size=(len(theta_deg), 4, 160))
+    for _ in range(n_blobs):
+        spot = np.exp(-(((column - rng.uniform(20, 140)) / rng.uniform(3, 12)) ** 2))
+        course = 1 + 0.2 * np.cumsum(rng.normal(size=len(theta_deg))) / 5
+        frames += (course[:, None] * spot)[:, None]
+    return frames.astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [100, 260], ids=["whole", "truncated"])
+@pytest.mark.parametrize(
+    "theta_deg",
+    [HALF_TURN_DEG, np.arange(0, 180, 1.5), np.linspace(20, -340, 241)],
+    ids=["180", "no end point", "360"],
+)
+def test_a_sample_turns(size, theta_deg):
+    phantom = make_phantom("rock", size, 4, 0)
+    projections = scan(84.3, n_rows=4, phantom=phantom, theta_deg=theta_deg, counts=2000)
+    seen = see(rows_of(projections, theta_deg))
+    assert rotation_doubt(seen, 84.3) == 1.0
+    assert rotation_doubt(seen, 60.0) < 0.5
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("turn_deg", [180, 360])
+def test_what_fades_in_place_does_not_turn(seed, turn_deg):
+    theta_deg = np.linspace(0, turn_deg, 121)
+    seen = see(rows_of(fading(seed, theta_deg), theta_deg))
+    doubts = [rotation_doubt(seen, cor_px) for cor_px in np.arange(20, 140, 4.0)]
+    assert np.mean(np.array(doubts) > 0.5) <= 0.07
+
+
+def test_less_than_half_a_turn_says_nothing():
+    theta_deg = np.linspace(0, 150, 151)
+    seen = see(rows_of(scan(84.3, theta_deg=theta_deg), theta_deg, pairs=False))
+    assert rotation_gain(seen, 84.3) is None
+    assert rotation_doubt(seen, 84.3) == 1.0
+
+
+def test_an_axis_at_the_border_overlaps_too_little():
+    seen = see(rows_of(scan(84.3), HALF_TURN_DEG))
+    assert rotation_gain(seen, 1.0) is None
