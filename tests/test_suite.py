@@ -119,8 +119,8 @@ def test_nothing_turns_where_there_is_no_answer(kind):
     assert np.isfinite(case.rows.pairs).all()
 
 
-def test_the_noise_of_line_integrals_is_that_of_the_photons():
-    counts = 400.0
+@pytest.mark.parametrize("counts", [60.0, 4000.0])  # photons are drawn, or normal deviates
+def test_the_noise_of_line_integrals_is_that_of_the_photons(counts):
     settings = Settings(n_cols=200, counts=counts, jitter_px=0)
     part = Part(np.arange(300), np.arange(1))
     instrument = Instrument(settings, 300, np.random.default_rng(0))
