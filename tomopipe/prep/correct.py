@@ -72,6 +72,11 @@ class Corrections:
         """Return the rows to be read so that some rows can be corrected, the last excluded."""
         return _spans(self, rows)[0]
 
+    @property
+    def halo(self) -> int:
+        """The most rows that are read on either side of those wanted."""
+        return halo_of(self.recipe, self.n_rows, self.beam.flat.shape[1], self.alpha_px2)
+
     def projections(self, raw: Any, frames: Span, rows: Span) -> Any:
         """Correct some rows of some projections.
 
@@ -225,10 +230,17 @@ def warp_of(recipe: PreprocessBlock, n_rows: int, n_cols: int) -> Warp | None:
     return Warp(n_rows, n_cols, recipe.roll_deg, tuple(distortion.coefficients), centre_px)
 
 
+def fit_corrections(scan: Scan, recipe: PreprocessBlock) -> Corrections | None:
+    """Fit a recipe to a scan; None if it has nothing but flat, dark and logarithm."""
+    if recipe == recipe_of(recipe.flats, recipe.darks, recipe.minus_log, None):
+        return None
+    return corrections_of(scan, recipe)
+
+
 def recipe_of(
     flats: Any, darks: Any, minus_log: bool, corrections: Mapping[str, Any] | None
 ) -> PreprocessBlock:
-    """Return the recipe of a step's options."""
+    """Return the recipe of a step's options, as `tomopipe.config` checks them."""
     return PreprocessBlock(flats=flats, darks=darks, minus_log=minus_log, **(corrections or {}))
 
 

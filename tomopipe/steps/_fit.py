@@ -15,6 +15,12 @@ from tomopipe.io.encoding import DTYPES, Encoding, encoding_of, robust_range
 from tomopipe.io.exchange import Scan, Sources
 from tomopipe.io.volume import COMPRESSIONS, FORMATS
 from tomopipe.io.volume_zarr import check_zarr
+from tomopipe.prep.half_acquisition import (
+    FACTOR,
+    MODES,
+    HalfAcquisition,
+    is_half_acquisition,
+)
 from tomopipe.recon.angles import is_full_turn
 from tomopipe.recon.blocks import slices_on_card
 from tomopipe.recon.carry import Card, Carried, InPlace
@@ -55,6 +61,7 @@ class Options:
     darks: Sources
     minus_log: bool
     partial: bool
+    half_acquisition: str
 
 
 def span_of(rows: str | Sequence[int]) -> str | tuple[int, int]:
@@ -70,6 +77,7 @@ def check_options(options: Options) -> None:
         "unit": tuple(UNITS),
         "output": FORMATS,
         "dtype": DTYPES,
+        "half_acquisition": MODES,
     }
     allowed["compression"] = COMPRESSIONS.get(options.output, ())
     for name, values in allowed.items():
@@ -80,6 +88,8 @@ def check_options(options: Options) -> None:
         raise ValueError(f"binning: expected 1 or more, got {options.binning}")
     if options.algorithm != "fbp" and options.device == "cuda":
         raise ValueError(f"device: cuda does fbp only; set auto or cpu for {options.algorithm}")
+    if options.algorithm != "fbp" and options.half_acquisition == "yes":
+        raise ValueError(f"half_acquisition: yes needs fbp; set auto or no for {options.algorithm}")
     for name in ("rows", "crop_x", "crop_y"):
         value = getattr(options, name)
         if isinstance(value, str) and value != "all":
@@ -93,7 +103,12 @@ def check_options(options: Options) -> None:
 
 
 def fit_blocks(
-    scan: Scan, options: Options, memory_bytes: int, *, pinned: bool = False
+    scan: Scan,
+    options: Options,
+    memory_bytes: int,
+    *,
+    pinned: bool = False,
+    halo: int | None = None,
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
     decode_bytes = 0
@@ -103,13 +118,24 @@ def fit_blocks(
     job = Job(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
         options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, pinned,
-        options.algorithm != "fbp",
+        options.algorithm != "fbp", _widening(scan, options), halo,
     )  # fmt: skip
     first, last = _rows(scan, options)
     chunk_rows = scan.chunks[1] if scan.chunks else 1
     blocks = choose_blocks(job, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
     logger.info("%s: %.3g GB of %.3g GB", blocks, job_bytes(job, blocks) / 1e9, memory_bytes / 1e9)
     return blocks, choose_blocks(job, memory_bytes, n_rows=last + 1 - first)
+
+
+def _widening(scan: Scan, options: Options) -> int:
+    """Return the columns of a slice over those of the binned detector."""
+    half = options.algorithm == "fbp" and is_half_acquisition(
+        options.half_acquisition,
+        full_turn=is_full_turn(scan.theta_rad),
+        cor_px=options.cor_px,
+        n_cols=scan.n_cols,
+    )
+    return FACTOR if half else 1
 
 
 def _rows(scan: Scan, options: Options) -> tuple[int, int]:
@@ -137,7 +163,13 @@ def _crop(name: str, crop: str | tuple[int, int], n_cols: int, binning: int) -> 
 
 
 def fit_work(
-    scan: Scan, options: Options, threads: int | None, lanes: int, card: Card | None = None
+    scan: Scan,
+    options: Options,
+    threads: int | None,
+    lanes: int,
+    card: Card | None = None,
+    *,
+    corrected: bool = False,
 ) -> Work:
     """Fit the options to the scan, and the pieces to the card that computes, if one does."""
     if not 0 <= options.cor_px <= scan.n_cols - 1:
@@ -149,13 +181,17 @@ def fit_work(
     first, last = _rows(scan, options)
     binning, n_rows = options.binning, last + 1 - first
     size = StackGeometry(scan.n_cols, n_rows, binning)
+    widening = _widening(scan, options)
+    # an incomplete block of columns is dropped before the detector is doubled
+    n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
     cor_px = float(bin_cor(options.cor_px, binning=binning))
     return Work(
         scan=scan,
         plan=make_plan(
             scan.theta_rad,
-            size.volume_cols,
+            widening * size.volume_cols,
             filter=options.filter,
+            one_sided=widening > 1,
             xp=card.xp if card else np,
             lanes=lanes,
         ),
@@ -164,15 +200,17 @@ def fit_work(
         first_row=first,
         last_row=first + size.rows * min(binning, n_rows),
         crop=(
-            _crop("crop_y", options.crop_y, scan.n_cols, binning),
-            _crop("crop_x", options.crop_x, scan.n_cols, binning),
+            _crop("crop_y", options.crop_y, n_voxels, binning),
+            _crop("crop_x", options.crop_x, n_voxels, binning),
         ),
         binning=binning,
         binning_rows=min(binning, n_rows),
         minus_log=options.minus_log,
+        corrected=corrected,
         threads=threads,
         carrier=Carried(card) if card else InPlace(),
-        piece=min(lanes, _slices_on(card, scan, options)) if card else lanes,
+        piece=min(lanes, _slices_on(card, scan, options, corrected)) if card else lanes,
+        half=HalfAcquisition(size.volume_cols, cor_px) if widening > 1 else None,
         few_angles=None
         if options.algorithm == "fbp"
         else _few_angles(scan, options, size.volume_cols, cor_px, min(scan.threads, lanes)),
@@ -188,10 +226,16 @@ def _few_angles(
     return lambda sinograms: solve_slices(sinograms, projector, solve, threads)
 
 
-def _slices_on(card: Card, scan: Scan, options: Options) -> int:
+def _slices_on(card: Card, scan: Scan, options: Options, corrected: bool) -> int:
     """Return the slices of a piece that a card has room for."""
     free = card.free_bytes()
-    n = slices_on_card(free, scan.n_angles, scan.n_cols, scan.dtype.itemsize, options.binning)
+    n = slices_on_card(
+        free,
+        scan.n_angles,
+        _widening(scan, options) * scan.n_cols,
+        4 if corrected else scan.dtype.itemsize,
+        options.binning,
+    )
     logger.info("%.3g GB of the card are free: %d slices at a time", free / 1e9, n)
     return n
 

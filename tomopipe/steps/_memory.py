@@ -14,8 +14,16 @@ detector rows and s bytes per raw pixel, a job takes at most
     256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
     768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
     256 MiB      slices being compressed in threads (HDF5 with gzip)
+    4 L na n     besides, in half acquisition, where n' is twice the binned detector
     800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
     2 L b na n s pinned copies of two pieces, where a card computes (b: binning)
+
+and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
+
+    (h + 2 t) na n s + 8 h na n     instead of the blocks: raw ones, corrected ones and the next
+    20 R n       more flats, bad pixels
+    192 MiB      a batch of projections being corrected
+    512 MiB      sinograms whose stripes are being removed; at least 24 na n
 
 None of it depends on the height of the volume. (R n is the detector, not the volume: 34 MB for
 2048 x 2048.)
@@ -29,6 +37,7 @@ from dataclasses import dataclass, replace
 from tomopipe.io.chunks import DECODE_BYTES
 from tomopipe.io.volume_h5 import DEFLATE_BYTES
 from tomopipe.io.volume_zarr import BUFFER_BYTES
+from tomopipe.prep.correct import STRIPE_BYTES, stripe_bytes
 from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
 
 TALL = 32  # slices read at a time where memory allows
@@ -58,6 +67,11 @@ class Job:
         Whether a card computes.
     iterative : bool
         Whether slices are computed by iteration.
+    widening : int
+        Columns of a slice over those of the binned detector: 2 in half acquisition.
+    halo : int or None
+        Detector rows that corrections need on either side of a block; None: there are none but
+        flat, dark and logarithm.
     """
 
     n_angles: int
@@ -71,6 +85,8 @@ class Job:
     decode_bytes: int = DECODE_BYTES
     pinned: bool = False
     iterative: bool = False
+    widening: int = 1
+    halo: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,18 +113,19 @@ class Blocks:
 
 def job_bytes(job: Job, blocks: Blocks) -> int:
     """Return the peak memory of a job, by the formula of this module."""
-    n_cols = max(job.n_cols // job.binning, 1)
+    n_cols = job.widening * max(job.n_cols // job.binning, 1)
     slice_bytes = 4 * n_cols**2
-    raw = blocks.height * job.n_angles * job.n_cols * job.itemsize
     sinograms = 4 * blocks.lanes * job.n_angles * n_cols
     waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
-    pinned = blocks.lanes * job.binning * job.n_angles * job.n_cols * job.itemsize
+    itemsize = job.itemsize if job.halo is None else 4
+    pinned = blocks.lanes * job.binning * job.n_angles * job.n_cols * itemsize
     deflating = DEFLATE_BYTES if (job.output, job.compression) == ("h5", "gzip") else 0
     return (
         BASE_BYTES
         + 8 * job.n_rows * job.n_cols
-        + (1 + blocks.ahead) * raw
+        + _block_bytes(job, blocks)
         + (2 if job.full_turn else 1) * sinograms
+        + (sinograms // job.widening if job.widening > 1 else 0)
         + (
             800 * job.n_angles * n_cols + 40 * blocks.lanes * slice_bytes
             if job.iterative
@@ -121,6 +138,20 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + waiting
         + deflating
         + (2 * pinned if job.pinned else 0)
+    )
+
+
+def _block_bytes(job: Job, blocks: Blocks) -> int:
+    """Return what the blocks of detector rows take, and correcting them."""
+    row = job.n_angles * job.n_cols
+    if job.halo is None:
+        return (1 + blocks.ahead) * blocks.height * row * job.itemsize
+    return (
+        (blocks.height + 2 * job.halo) * row * job.itemsize
+        + (1 + blocks.ahead) * 4 * blocks.height * row
+        + 20 * job.n_rows * job.n_cols
+        + 3 * CORRECT_BYTES
+        + max(STRIPE_BYTES, stripe_bytes(job.n_angles, job.n_cols))
     )
 
 
@@ -165,6 +196,8 @@ def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: i
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
     wanted = max(TALL * job.binning, whole_chunks)
+    if job.halo:  # rows read twice or more: taller blocks where memory allows
+        wanted = max(wanted, -(-2 * job.halo // least.height) * least.height)
     aheads = (1, 0) if chunk_rows > TALL * job.binning else (least.ahead,)
     tallest = [_tallest(job, least, ahead, wanted, memory_bytes) for ahead in aheads]
     blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
@@ -177,7 +210,7 @@ def _tallest(job: Job, least: Blocks, ahead: int, wanted: int, memory_bytes: int
     """Return the tallest blocks that fit, as far as wanted."""
     piece = least.height
     ahead = min(ahead, least.ahead)
-    row_bytes = (1 + ahead) * job.n_angles * job.n_cols * job.itemsize
-    none = job_bytes(job, Blocks(least.lanes, 0, ahead, least.behind))
+    none, one = (job_bytes(job, Blocks(least.lanes, h, ahead, least.behind)) for h in (0, 1))
+    row_bytes = one - none
     height = (memory_bytes - none) // row_bytes // piece * piece
     return Blocks(least.lanes, max(piece, min(height, wanted)), ahead, least.behind)

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.io.volume import PutSlices
+from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.array import out_of_memory, to_numpy
 from tomopipe.recon.blocks import CARD_CORRECT_BYTES, LANES
 from tomopipe.recon.carry import Carrier, Home, InPlace
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
+from tomopipe.steps._corrected import CorrectedSource
 from tomopipe.steps._memory import CORRECT_BYTES, Blocks
 from tomopipe.steps._source import Source, one_thread, read_ahead, read_spread
 
@@ -40,7 +42,7 @@ class Work:
     scan : Scan
         Open.
     plan : Plan
-        Of the binned sinograms.
+        Of the binned sinograms; in half acquisition of those of twice their width.
     cor_px : float
         Column of the axis in the binned sinograms.
     scale : float
@@ -53,6 +55,8 @@ class Work:
         Columns and rows averaged into one; fewer rows where the scan has fewer.
     minus_log : bool
         Take -log of the transmission.
+    corrected : bool
+        Rows come corrected (`tomopipe.steps._corrected`): they are not normalised again.
     threads : int or None
         CPU threads.
     carrier : Carrier
@@ -61,6 +65,8 @@ class Work:
         Slices computed at a time, to begin with: a power of two, at most those of a block.
     few_angles : callable or None
         What makes slices of sinograms by iteration; None: filtered backprojection.
+    half : HalfAcquisition, optional
+        What lays binned sinograms into twice the width; None: they are taken as they are.
     """
 
     scan: Scan
@@ -77,6 +83,8 @@ class Work:
     carrier: Carrier = field(default_factory=InPlace)
     piece: int = LANES
     few_angles: Callable[[Any], Any] | None = None
+    half: HalfAcquisition | None = None
+    corrected: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,7 +123,10 @@ def run(
     def read(start: int) -> NDArray[Any]:
         nonlocal varies
         raw = source.read_rows(start, min(start + blocks.height, work.last_row))
-        varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+        if isinstance(source, CorrectedSource):
+            varies = source.varies
+        else:
+            varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
         return raw
 
     def store(first: int, home: Home) -> None:
@@ -198,6 +209,9 @@ def _reconstruct(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
     sinograms = _sinograms(work, raw, rows)
     if work.few_angles is not None:
         images = work.few_angles(sinograms)
+    elif work.half is not None:
+        wide, cor_px = work.half.widen(sinograms), work.half.wide_cor_px
+        images = reconstruct(wide, work.plan, cor_px, threads=work.threads)
     else:
         images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
     images *= np.float32(work.scale)
@@ -207,15 +221,17 @@ def _reconstruct(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
 def _sinograms(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and turn raw values into (n_slices, n_angles, n_cols'), in bounded memory."""
     xp = work.plan.xp
-    flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
-    shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.plan.n_cols)
+    if not work.corrected:
+        flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
+    shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.scan.n_cols // work.binning)
     sinograms = xp.empty(shape, xp.float32)
     n_bytes = CORRECT_BYTES // 4 if xp is np else CARD_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
     for first in range(0, len(raw), step):
         batch = xp.asarray(raw[first : first + step])
-        corrected = normalise(batch, flat, dark, minus_log=work.minus_log)
-        binned = _bin(corrected, work.binning_rows, work.binning)
+        if not work.corrected:
+            batch = normalise(batch, flat, dark, minus_log=work.minus_log)
+        binned = _bin(batch, work.binning_rows, work.binning)
         sinograms[:, first : first + step] = binned.transpose(1, 0, 2)
     return sinograms
 

@@ -12,8 +12,10 @@ from typing import Any
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.volume import new_volume
+from tomopipe.prep.correct import fit_corrections, recipe_of
 from tomopipe.recon.array import array_module
 from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.steps._corrected import CorrectedSource
 from tomopipe.steps._fit import (
     Options,
     check_options,
@@ -29,7 +31,7 @@ from tomopipe.steps._provenance import cor_source, geometry, versions
 from tomopipe.steps._source import check_scratch, open_source
 from tomopipe.steps._stream import Progress, run
 
-REVISION = 1
+REVISION = 2
 
 _MEMORY_BYTES = 4 * 2**30
 _USED = 0.8  # of the memory asked for; the rest is for what no formula knows
@@ -63,6 +65,8 @@ def full_recon(
     darks: Sources = None,
     known: Mapping[str, Any] | None = None,
     minus_log: bool = True,
+    corrections: Mapping[str, Any] | None = None,
+    half_acquisition: str = "auto",
     partial: bool = False,
     threads: int | None = None,
     memory_bytes: int | None = None,
@@ -119,6 +123,11 @@ def full_recon(
         As for `tomopipe.io.exchange.open_scan`.
     minus_log : bool
         Take -log of the transmission.
+    corrections : mapping, optional
+        The other keys of `tomopipe.config.PreprocessBlock`; they are computed on the CPU.
+    half_acquisition : {"auto", "yes", "no"}
+        Slices of twice the detector's width (`tomopipe.prep.half_acquisition`), crops being theirs;
+        auto: by fbp, where the angles make a full turn and the COR is in an outer quarter.
     threads : int, optional
         CPU threads; None: the cores this process may use.
     memory_bytes : int, optional
@@ -145,7 +154,7 @@ def full_recon(
     options = Options(
         float(cor_px), algorithm, iterations, tv_strength, filter, span_of(rows), span_of(crop_x),
         span_of(crop_y), binning, output, compression, dtype, limits, unit, pixel_size_um, device,
-        flats, darks, minus_log, partial,
+        flats, darks, minus_log, partial, half_acquisition,
     )  # fmt: skip
     check_options(options)
     check_scratch(scratch)
@@ -162,18 +171,29 @@ def full_recon(
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
         xp = array_module(device if algorithm == "fbp" else "cpu")
         card = None if xp.__name__ == "numpy" else stack.enter_context(claimed_card(xp))
+        fitted = fit_corrections(opened, recipe_of(flats, darks, minus_log, corrections))
+        if fitted is not None and card is not None:
+            logger.warning("corrections beyond flat, dark and logarithm are made on the CPU")
         blocks, low_blocks = fit_blocks(
-            opened, options, memory_bytes or _MEMORY_BYTES, pinned=card is not None
+            opened,
+            options,
+            memory_bytes or _MEMORY_BYTES,
+            pinned=card is not None,
+            halo=fitted.halo if fitted else None,
         )
-        work = fit_work(opened, options, threads, blocks.lanes, card)
+        work = fit_work(opened, options, threads, blocks.lanes, card, corrected=fitted is not None)
         used = (work.first_row, work.last_row)
+        used = fitted.span(used) if fitted else used
         source, blocks = stack.enter_context(
             open_source(
                 opened, used, blocks, low_blocks, samples=needs_range(options), scratch=scratch
             )
         )
+        if fitted is not None:
+            source = CorrectedSource(source, fitted, opened.threads)
+        parameters = {"known": dict(known or {}), "corrections": dict(corrections or {})}
         notes |= {
-            "parameters": asdict(options) | {"revision": REVISION, "known": dict(known or {})},
+            "parameters": asdict(options) | parameters | {"revision": REVISION},
             "geometry": geometry(work),
             "versions": versions(work),
         }
@@ -201,6 +221,7 @@ def memory_mb(
     output: str = "h5",
     compression: str = "none",
     algorithm: str = "fbp",
+    halo: int | None = None,
 ) -> int:
     """Return the megabytes (10^6 bytes) to ask for, of which the job uses four fifths.
 
@@ -216,6 +237,8 @@ def memory_mb(
         Format of the volume.
     algorithm : str
         As for `full_recon`.
+    halo : int, optional
+        Rows that corrections need on either side of a block; None: there are none.
     """
     job = Job(
         n_angles,
@@ -225,5 +248,6 @@ def memory_mb(
         output=output,
         compression=compression,
         iterative=algorithm != "fbp",
+        halo=halo,
     )
     return math.ceil(job_bytes(job, standard_blocks(binning)) / (_USED * 1e6))

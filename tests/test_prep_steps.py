@@ -1,0 +1,167 @@
+"""Corrections in the steps: what is judged in the sweep is what is in the volume."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.io.rows import read_rows
+from tomopipe.prep.collect import collect_rows
+from tomopipe.prep.correct import recipe_of
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+from tomopipe.steps import full_recon as full_module
+from tomopipe.steps._memory import Blocks, Job, job_bytes, standard_blocks
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.steps.try_recon import try_recon
+
+N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
+COR_PX = 24.7
+EVERYTHING = {
+    "flat_method": "interpolate",
+    "bad_pixels": {"threshold": 0.5},
+    "zingers": {"threshold": 0.2},
+    "air_px": 2,
+    "distortion": {"coefficients": [1.0, 5e-4]},
+    "roll_deg": 1.0,
+    "phase": {
+        "method": "paganin",
+        "energy_kev": 20.0,
+        "distance_mm": 10.0,
+        "pixel_size_um": 5.0,
+        "delta_beta": 100.0,
+    },
+    "hardening": [1.0, 0.1],
+    "stripes": {"method": "fourier-wavelet"},
+}
+CHUNKS = [False, (1, N_ROWS, N_COLS), (8, 4, N_COLS)]
+
+
+def make_scan(tmp_path, chunks=False):
+    truth = write_scan(
+        tmp_path / "a.h5",
+        cor_px=COR_PX,
+        n_rows=N_ROWS,
+        n_cols=N_COLS,
+        n_angles=N_ANGLES,
+        counts=2e4,
+        chunks=chunks,
+    )
+    return truth.path
+
+
+def try_rows(path, tmp_path, corrections, **options):
+    rows_h5 = tmp_path / "rows.h5"
+    record = try_recon(
+        path, tmp_path / "try.tif", tmp_path / "try.json", rows_h5,
+        width_px=1, step_px=1, row=17, device="cpu", corrections=corrections, **options,
+    )  # fmt: skip
+    assert "failed" not in record
+    return read_rows(rows_h5)
+
+
+def volume(path, tmp_path, corrections, name="v.h5", **options):
+    full_recon(
+        path, tmp_path / name, cor_px=COR_PX, device="cpu", corrections=corrections, **options
+    )
+    with h5py.File(tmp_path / name) as file:
+        return next(iter(_datasets(file)))[()]
+
+
+def _datasets(group):
+    for item in group.values():
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item)
+        elif item.ndim == 3:
+            yield item
+
+
+@pytest.mark.parametrize("chunks", CHUNKS, ids=str)
+def test_the_try_slice_is_that_of_the_volume(tmp_path, chunks):
+    path = make_scan(tmp_path, chunks)
+    rows = try_rows(path, tmp_path, EVERYTHING)
+    slices = volume(path, tmp_path, EVERYTHING)
+    plan = make_plan(rows.theta_rad, N_COLS)
+    for sinogram, row in zip(rows.sinograms, rows.row_index.tolist(), strict=True):
+        image = reconstruct(sinogram[None], plan, COR_PX)[0]
+        assert np.abs(image - slices[row]).max() < 3e-5 * np.ptp(slices)
+
+
+@pytest.mark.parametrize("binning", [1, 2])
+def test_volumes_do_not_depend_on_the_blocks(tmp_path, monkeypatch, binning):
+    path = make_scan(tmp_path, CHUNKS[1])
+    whole = volume(path, tmp_path, EVERYTHING, binning=binning)
+    small = Blocks(4, 4 * binning, ahead=1)
+    monkeypatch.setattr(full_module, "fit_blocks", lambda *_, **__: (small, small))
+    pieces = volume(path, tmp_path, EVERYTHING, "p.h5", binning=binning, threads=2)
+    assert np.abs(pieces - whole).max() < 3e-5 * np.ptp(whole)
+    alone = {"stripes": {"method": "vo", "size_px": 5, "large_px": 11}}
+    volume_of_ranks = volume(path, tmp_path, alone, "r.h5", binning=binning, threads=1)
+    monkeypatch.undo()
+    assert np.array_equal(volume(path, tmp_path, alone, "t.h5", binning=binning), volume_of_ranks)
+    some = volume(path, tmp_path, EVERYTHING, "s.h5", binning=binning, rows=[8, 15])
+    assert np.abs(some - whole[8 // binning : 16 // binning]).max() < 3e-5 * np.ptp(whole)
+
+
+def test_whole_numbers_are_ranged_by_corrected_slices(tmp_path):
+    path = make_scan(tmp_path)
+    volume(path, tmp_path, {"hardening": [3.0]}, dtype="uint8")
+    volume(path, tmp_path, None, "plain.h5", dtype="uint8")
+    high = []
+    for name in ("v.h5", "plain.h5"):
+        with h5py.File(tmp_path / name) as file:
+            data = next(iter(_datasets(file)))
+            high.append(data.attrs["scale"] * 255 + data.attrs["offset"])
+    assert high[0] == pytest.approx(3 * high[1], rel=0.02)
+
+
+def test_finders_get_plain_rows_of_the_right_geometry(tmp_path):
+    path = make_scan(tmp_path)
+    rows = try_rows(path, tmp_path, EVERYTHING)
+    plain = try_rows(path, tmp_path, None)
+    moved = try_rows(path, tmp_path, {key: EVERYTHING[key] for key in ("roll_deg", "distortion")})
+    assert plain.plain_sinograms is None
+    assert moved.plain_sinograms is None
+    assert np.array_equal(rows.plain().sinograms, moved.sinograms)
+    assert np.array_equal(rows.pairs, moved.pairs)
+    assert np.abs(rows.plain().sinograms - rows.sinograms).max() > 0.01
+    assert np.abs(moved.sinograms - plain.sinograms).max() > 0.01
+    only_values = try_rows(path, tmp_path, {"stripes": {"method": "sorting"}})
+    assert np.array_equal(only_values.plain().sinograms, plain.sinograms)
+    assert np.array_equal(only_values.pairs, plain.pairs)
+
+
+def test_a_step_refuses_options_that_do_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="stripe"):
+        recipe_of(None, None, True, {"stripe": {}})
+
+
+def test_a_scan_that_does_not_tell_its_energy_fails_with_the_key(tmp_path):
+    path = make_scan(tmp_path)
+    record = try_recon(
+        path, tmp_path / "try.tif", tmp_path / "try.json", tmp_path / "rows.h5",
+        device="cpu", corrections={"phase": {"method": "paganin"}},
+    )  # fmt: skip
+    assert "preprocess.phase.energy_kev" in record["failed"]
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize(("n_angles", "n_cols"), [(900, 1024), (1801, 2048), (3601, 4096)])
+def test_a_halo_of_a_quarter_of_the_block_does_not_double_the_peak(n_angles, n_cols, itemsize):
+    plain = Job(n_angles, n_cols, n_cols, itemsize)
+    blocks = standard_blocks(1)
+    corrected = Job(n_angles, n_cols, n_cols, itemsize, halo=blocks.height // 4)
+    assert job_bytes(corrected, blocks) < 2 * job_bytes(plain, blocks)
+
+
+def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):
+    from tomopipe.io.exchange import open_scan
+    from tomopipe.prep import collect
+
+    path = make_scan(tmp_path, CHUNKS[2])
+    recipe = recipe_of(None, None, True, EVERYTHING)
+    with open_scan(path) as scan:
+        whole = collect_rows(scan, [17], recipe)
+        monkeypatch.setattr(collect, "_READ_BYTES", 1)
+        small = collect_rows(scan, [17], recipe, threads=2)
+    assert np.allclose(small.sinograms, whole.sinograms, atol=1e-6)
