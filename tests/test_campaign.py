@@ -217,3 +217,76 @@ def test_load_campaign_reads_the_config_in_the_folder(tmp_path):
     assert found.results == tmp_path / "raw_rec"
     assert found.result("cor.json") == "raw_rec/cor.json"
     assert found.name == tmp_path.name
+
+
+def tiff_folder(folder, name, n=3):
+    (folder / name).mkdir(parents=True)
+    for number in range(n):
+        (folder / name / f"{number}.tif").write_bytes(b"x")
+
+
+def test_folders_are_scans_named_like_folders(tmp_path):
+    for name in ("s_1", "s_2", "v1.5_3", "s_4.h5"):
+        tiff_folder(tmp_path / "tiff", name)
+    (tmp_path / "tiff" / "s_1.cor.json").write_text("{}")  # a sidecar is no folder
+    found = campaign(tmp_path, ["tiff/*/"]).scans
+    assert sorted(found) == ["s_1", "s_2", "s_4", "v1.5_3"]
+    assert found["s_1"].path == "tiff/s_1"
+    assert (found["s_2"].series, found["s_2"].index) == ("s", 2)
+    assert campaign(tmp_path, ["tiff/*/"]).sidecar("s_1") == "tiff/s_1.cor.json"
+
+
+def signatures(folder, **preprocess):
+    data = {"campaign": {"scans": ["tiff/*/", "pages/*.tif"]}, "preprocess": preprocess}
+    found = campaign_from_data(data, folder)
+    return [found.raw_signature("s_1"), found.raw_signature("p_1"), found.files_signature()]
+
+
+def test_each_file_of_a_folder_and_beside_a_file_of_pages_counts(tmp_path):
+    tiff_folder(tmp_path / "tiff", "s_1")
+    tiff_folder(tmp_path / "tiff" / "s_1", "flats")
+    tiff_folder(tmp_path / "pages", "p_1_darks")
+    (tmp_path / "pages" / "p_1.tif").write_bytes(b"x")
+    (tmp_path / "pages" / "p_1.txt").write_text("0\n")
+    before = signatures(tmp_path)
+    (tmp_path / "tiff" / "s_1" / "Thumbs.db").write_bytes(b"x")
+    assert signatures(tmp_path) == before
+    (tmp_path / "tiff" / "s_1" / "flats" / "1.tif").write_bytes(b"yy")
+    folder_changed = signatures(tmp_path)
+    assert [a == b for a, b in zip(before, folder_changed, strict=True)] == [False, True, False]
+    for name, content in (("p_1.txt", "0\n1\n"), ("p_1_darks/0.tif", "yy")):
+        last = signatures(tmp_path)
+        (tmp_path / "pages" / name).write_text(content)
+        now = signatures(tmp_path)
+        assert now[0] == last[0]
+        assert now[1] != last[1]
+
+
+def test_flats_of_other_files_count_like_the_raw_file(tmp_path):
+    tiff_folder(tmp_path / "tiff", "s_1")
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "p_1.tif").write_bytes(b"x")
+    tiff_folder(tmp_path, "ff")
+    (tmp_path / "ff.h5").write_bytes(b"x")
+    options = {"flats": ["ff", "ff.h5"], "darks": "none"}
+    before = signatures(tmp_path, **options)
+    assert before != signatures(tmp_path)
+    (tmp_path / "ff.h5").write_bytes(b"yy")
+    second = signatures(tmp_path, **options)
+    (tmp_path / "ff" / "0.tif").write_bytes(b"yy")
+    third = signatures(tmp_path, **options)
+    for old, new in ((before, second), (second, third)):
+        assert not any(a == b for a, b in zip(old, new, strict=True))
+
+
+def test_shared_files_are_named_once(tmp_path):
+    data = {
+        "campaign": {"scans": ["raw/*.h5"]},
+        "preprocess": {"flats": ["b", "a"], "darks": "b"},
+        "input": {"angles": "c.txt"},
+    }
+    found = campaign_from_data(data, tmp_path)
+    assert found.shared_files() == ["a", "b", "c.txt"]
+    assert found.preprocess_options()["known"] == {"angles": "c.txt"}
+    assert found.inventory_options()["known"] == {"angles": "c.txt"}
+    assert "known" not in campaign(tmp_path).preprocess_options()

@@ -8,7 +8,9 @@ import time
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
+from tests.nxtomo_files import write_nxtomo
 from tomopipe.io.tables import read_tsv
 from tomopipe.series import split_name
 from tomopipe.steps import inventory as module
@@ -304,3 +306,48 @@ def test_the_table_is_the_same_each_time(tmp_path):
         texts.append((tmp_path / "results" / "inventory.tsv").read_bytes())
     assert texts[0] == texts[1]
     assert b"broken HDF5 file" in texts[0]
+
+
+def test_all_formats_are_judged_alike(tmp_path):
+    for index in range(2):
+        write_nxtomo(tmp_path / f"n_{index}.h5")
+    write_nxtomo(tmp_path / "n_2.h5", change=lambda entry: entry.__delitem__("definition"))
+    with h5py.File(tmp_path / "n_3.h5", "w") as file:
+        file["entry/definition"] = "NXtomo"  # and nothing else
+    write_nxtomo(tmp_path / "n_4.h5", angles=np.full(14, np.nan))
+    images = tmp_path / "t_1"
+    for folder, n in (("", 9), ("flats", 2), ("darks", 1)):
+        (images / folder).mkdir(exist_ok=True)
+        for number in range(n):
+            tifffile.imwrite(images / folder / f"{number}.tif", np.full((4, 6), 7, "u2"))
+    (images / "angles.txt").write_text("\n".join(map(str, range(0, 180, 20))))
+    (tmp_path / "t_2").mkdir()
+    for root, _, names in os.walk(tmp_path):
+        for name in names:
+            os.utime(os.path.join(root, name), LONG_AGO)
+    entries = [entry(path) for path in sorted(tmp_path.iterdir())]
+    rows = take(tmp_path, entries)
+    assert kept(rows) == {
+        "n_0": True, "n_1": True, "n_2": True, "n_3": False, "n_4": False,
+        "t_1": True, "t_2": False,
+    }  # fmt: skip
+    assert (rows["n_0"]["n_angles"], rows["n_0"]["bytes"]) == (6, 6 * 3 * 5 * 2)
+    assert (rows["t_1"]["n_angles"], rows["t_1"]["bytes"]) == (9, 9 * 4 * 6 * 2)
+    assert rows["n_3"]["reason"] == "/entry has no NXdetector with image_key"
+    assert "6 of 6 angles not finite" in rows["n_4"]["reason"]
+    assert rows["t_2"]["reason"].startswith("a folder without TIFF files")
+    assert rows["n_0"]["found"] == rows["n_1"]["found"] != rows["t_1"]["found"]
+    assert rows["t_1"]["found"].startswith("TIFF; projections images; angles angles.txt, 160 deg")
+
+
+def test_an_image_that_is_being_written_makes_its_folder_so(tmp_path, monkeypatch):
+    (tmp_path / "t_1").mkdir()
+    for number in range(3):
+        tifffile.imwrite(tmp_path / "t_1" / f"{number}.tif", np.ones((4, 6), "u2"))
+
+    def write_another(pause_s):
+        tifffile.imwrite(tmp_path / "t_1" / "3.tif", np.ones((4, 6), "u2"))
+
+    monkeypatch.setattr(module.time, "sleep", write_another)
+    rows = take(tmp_path, [entry(tmp_path / "t_1")], flats="none", darks="none")
+    assert rows["t_1"]["reason"] == "still written"

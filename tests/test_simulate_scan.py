@@ -8,6 +8,7 @@ import pytest
 
 import tomopipe.simulate.scan
 from tests.phantoms import sphere, write_scan
+from tomopipe.io.exchange import incomplete, open_scan, read_metadata
 from tomopipe.simulate.detector import OPEN_BEAM_ADU, Beam, Detector
 
 
@@ -140,3 +141,19 @@ def test_same_seed_same_bytes(tmp_path):
 def test_impossible_beams_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         Beam(**wrong)
+
+
+def test_nxtomo_holds_the_same_scan(tmp_path):
+    options = {"n_angles": 7, "counts": 5000, "pixel_size_um": 0.65, "energy_kev": 25.1}
+    truth = write_scan(tmp_path / "a.h5", **options)
+    write_scan(tmp_path / "a.nx", format="nxtomo", **options)
+    with open_scan(truth.path) as scan, open_scan(tmp_path / "a.nx") as other:
+        assert np.array_equal(other.read_rows(0, 4), scan.read_rows(0, 4))
+        assert np.array_equal(other.read_flats(0, 4), scan.read_flats(0, 4))
+        assert np.array_equal(other.read_darks(0, 4), scan.read_darks(0, 4))
+        assert other.flat_positions.tolist() == [0, 0, 7]
+        assert np.allclose(other.theta_rad, scan.theta_rad)
+        assert other.pixel_size_um == pytest.approx(0.65)
+        assert other.energy_kev == pytest.approx(25.1)
+    write_scan(tmp_path / "b.nx", format="nxtomo", n_frames=3, n_angles=7)
+    assert incomplete(read_metadata(tmp_path / "b.nx")).startswith("aborted: 3 frames for 7 angles")

@@ -1,10 +1,12 @@
-"""`tomopipe init`: a campaign folder and a SLURM profile of this site."""
+"""`tomopipe init`: a campaign folder and a SLURM profile of this site; `tomopipe check`."""
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.phantoms import write_scan
 from tomopipe import start
+from tomopipe.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.config import read_config
 
@@ -63,3 +65,30 @@ def test_profile_that_exists_is_kept_unless_forced(site):
     assert not (mine.parent / "profile.yaml").exists()
     init(site / "c", "--partition", "p", "--account", "", "--force")
     assert (mine.parent / "profile.yaml").exists()
+
+
+def test_check_says_once_what_was_found_where(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    for name in ("a_1", "a_2", "a_3", "a_4"):
+        write_scan(tmp_path / "raw" / f"{name}.h5", **size, energy_kev=25)
+    write_scan(tmp_path / "raw" / "b_1.h5", format="nxtomo", **size)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    groups = start.examine(load_campaign(tmp_path)).formats
+    assert [group.scans for group in groups] == [("a_1", "a_2", "a_3", "a_4"), ("b_1",)]
+    done = CliRunner().invoke(cli, ["check", str(tmp_path)])
+    assert done.exit_code == 0
+    shown = " ".join(done.output.split())
+    assert "DXchange: 4 scans (a_1, a_2, a_3, ...)" in shown
+    assert "energy 25 keV, /measurement/instrument/monochromator/energy" in shown
+    assert "NXtomo: 1 scan (b_1)" in shown
+    assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
+
+
+def test_check_misses_files_that_the_config_names(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\npreprocess: {flats: [raw/a_1.h5, gone]}\n"
+        "input: {angles: gone.txt}\n"
+    )
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert [error.partition(":")[0] for error in errors] == ["gone", "gone.txt"]

@@ -206,10 +206,12 @@ class Campaign:
     def files_signature(self) -> str:
         """Return a text that changes when a file comes, goes or changes."""
         everything = [*self.scans.values(), *self.refused]
-        files = [[s.path, s.name, s.n_bytes, s.mtime_ns] for s in everything]
-        folders = [s.path for s in everything if s.is_folder]
-        states = [[path, *self._state(path)] for path in [*folders, *self.shared_files()]]
-        return json.dumps(sorted(files) + sorted(states))
+        files = [
+            [s.path, s.name, *(self._state(s.path) if s.is_folder else (s.n_bytes, s.mtime_ns))]
+            for s in everything
+        ]
+        states = [[path, *self._state(path)] for path in self.shared_files()]
+        return json.dumps(sorted(files) + states)
 
     def donors(self, series: str, inventory: InventoryRows) -> dict[str, float]:
         """Return the known CORs of sound scans of a series that are `select: no`."""
