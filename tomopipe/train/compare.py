@@ -6,9 +6,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.find.ai.model import load_model
 from tomopipe.find.ai.nets import KINDS_OF_NET
+from tomopipe.find.ai.recipe import RECIPE
+from tomopipe.find.combine import add_up
+from tomopipe.find.curves import Curves
+from tomopipe.find.evidence import find_peak
 from tomopipe.train.calibrate import RIGHT_PX
 from tomopipe.train.data import Example, load
 from tomopipe.train.refined import Choice, choices
@@ -16,7 +21,8 @@ from tomopipe.train.run import judge_all, metrics
 from tomopipe.train.work import Progress
 
 EVIDENCE = "evidence"
-_CLOSE, _LOW = 0.6, 1.2  # rival over best, and best, of the sum of prominences
+_CLOSE, _LOW = 0.6, 5.0  # rival over best, and best, of the sum of the evidence
+_APART = 8  # samples between a place and its rival
 _DRAWS = 10_000
 
 
@@ -91,9 +97,26 @@ def simplest(rows: list[Row]) -> str:
     return next((row.name for row in rows[1:] if row.low > 0), EVIDENCE)
 
 
+def evidence_sum(inputs: Inputs) -> NDArray[np.float64]:
+    """Return the hand-made sum of all evidence (`tomopipe.find.combine`)."""
+    n_kinds = len(RECIPE.kinds)
+    return add_up(
+        Curves(
+            cor_px=inputs.cor_px,
+            binning=1,
+            raw=inputs.grid[: 5 * n_kinds : 5],
+            prominence=inputs.grid[1 : 5 * n_kinds : 5],
+            valid=inputs.scan[-n_kinds:] > 0,
+            overlap=inputs.grid[-4],
+            texture=inputs.grid[-3],
+            scan={},
+        )
+    )
+
+
 def evidence_judgement(example: Example) -> Judgement:
-    """Let the sum of the prominences choose."""
-    total = example.inputs.grid[-5].astype(np.float64)
+    """Let the sum of the evidence choose."""
+    total = evidence_sum(example.inputs)
     flat = np.full(len(total), 1.0 / (len(total) + 1))
     return Judgement(total, flat, 0.0, int(np.argmax(total)), 0.0, 1.0)
 
@@ -102,12 +125,8 @@ def in_doubt(examples: list[Example], error_px: NDArray[np.float64]) -> NDArray[
     """Where the evidence is wrong, low, or has a rival nearly as high."""
     doubtful = error_px > RIGHT_PX
     for i, example in enumerate(examples):
-        total = example.inputs.grid[-5]
-        first = int(np.argmax(total))
-        there = example.inputs.rival_index[example.inputs.rival_index >= 0]
-        others = total[there[np.abs(there - first) >= 5]]
-        rival = float(others.max(initial=0.0))
-        doubtful[i] |= rival > _CLOSE * total[first] or total[first] < _LOW
+        peak = find_peak(evidence_sum(example.inputs), apart=_APART)
+        doubtful[i] |= peak.rivalry > _CLOSE or peak.height < _LOW
     return doubtful
 
 

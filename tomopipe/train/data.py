@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.find.ai.inputs import Inputs, mirrored
+from tomopipe.find.ai.inputs import Inputs, add_up, mirrored
 from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.find.combine import GROUPS, add_up
-from tomopipe.find.curves import Curves
 from tomopipe.train.stages import read_features, truths
 from tomopipe.train.work import Truth
 
@@ -81,17 +79,7 @@ def deaf(inputs: Inputs, kind: int) -> Inputs:
     grid, scan, rival = inputs.grid.copy(), inputs.scan.copy(), inputs.rival.copy()
     grid[5 * kind : 5 * kind + 5] = 0.0
     scan[kind - n_kinds] = 0.0
-    curves = Curves(
-        cor_px=inputs.cor_px,
-        binning=1,
-        raw=grid[: 5 * n_kinds : 5],
-        prominence=grid[1 : 5 * n_kinds : 5],
-        valid=scan[-n_kinds:] > 0,
-        overlap=grid[-4],
-        texture=grid[-3],
-        scan={},
-    )
-    grid[-5] = add_up(curves) / len(GROUPS)
+    grid[-5] = add_up(grid[1 : 5 * n_kinds : 5], RECIPE)
     columns = [kind + n_kinds * i for i in range(4)]
     columns += [4 * n_kinds + 5 + kind + n_kinds * i for i in range(3)]
     rival[:, columns] = 0.0

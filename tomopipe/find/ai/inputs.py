@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from tomopipe.find.ai.pictures import seam_pictures, window_pictures
 from tomopipe.find.ai.recipe import Recipe
-from tomopipe.find.combine import GROUPS, add_up
 from tomopipe.find.curves import Curves
 from tomopipe.find.seen import see
 from tomopipe.find.slices import Reconstruct
@@ -71,7 +70,7 @@ def make_inputs(curves: Curves, recipe: Recipe) -> Inputs:
     """
     valid = curves.valid.astype(np.float32)
     prominence = curves.prominence * valid[:, None]
-    total = (add_up(curves) / len(GROUPS)).astype(np.float32)
+    total = add_up(prominence, recipe)
     own = np.argmax(prominence, axis=1)
     place = np.arange(len(curves.cor_px))
     away = (place - own[:, None]).astype(np.float32)
@@ -177,6 +176,16 @@ def scan_vector(curves: Curves, recipe: Recipe) -> NDArray[np.float32]:
         )
         told.append(np.clip((value - zero) / (one - zero), 0.0, 1.0))
     return np.array([*told, *curves.valid], dtype=np.float32)
+
+
+def add_up(prominence: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
+    """Add the evidence of all kinds; frozen, whatever becomes of `tomopipe.find.combine`."""
+
+    def of(kinds: tuple[str, ...]) -> NDArray[np.float32]:
+        return prominence[[recipe.kinds.index(kind) for kind in kinds]]
+
+    total = of(recipe.seam + recipe.single).sum(axis=0) + of(recipe.slices).max(axis=0)
+    return np.asarray(total / 6.0, dtype=np.float32)
 
 
 def _standardised(raw: NDArray[np.float32], clip_sigmas: float) -> NDArray[np.float32]:

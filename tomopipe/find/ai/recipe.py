@@ -26,6 +26,9 @@ class Recipe:
     scalars : tuple of (str, str, float, float)
         What is told of the scan as a whole: name in `Curves.scan`, "linear" or "log", and the
         values that become 0 and 1; beyond them it is clipped.
+    seam, slices, single : tuple of str
+        Kinds in the sum: those of the seam and the single ones are added, of the slices the
+        highest counts.
     clip_sigmas : float
         Standardised raw curves end here.
     apart : int
@@ -64,6 +67,9 @@ class Recipe:
         ("theta_missing", "linear", 0.0, 1.0),
         ("minus_log", "linear", 0.0, 1.0),
     )
+    seam: tuple[str, ...] = ("pairs", "rows", "difference")
+    slices: tuple[str, ...] = ("entropy", "edges")
+    single: tuple[str, ...] = ("wedge", "mass")
     clip_sigmas: float = 6.0
     apart: int = 5
     n_rivals: int = 5
