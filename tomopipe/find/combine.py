@@ -90,10 +90,10 @@ def _doubts(peak: Peak, away_px: NDArray[np.float64]) -> dict[str, float]:
     """Factors for `judge`: gap to the rival, share of the votes within 1 px, their spread."""
     share = float(np.mean(away_px <= 1.0)) if len(away_px) > 1 else 0.0
     return {
-        "the sum is low": ramp(peak.height, 3.0, 8.0),
-        "another place has nearly as much evidence": ramp(peak.rivalry, 0.9, 0.55),
-        "kinds of evidence disagree": ramp(share, 0.2, 0.75),
-        "their places are spread": ramp(float(np.median(away_px)), 2.0, 0.5),
+        "the sum is low": ramp(peak.height, 3.0, 10.0),
+        "another place has nearly as much evidence": ramp(peak.rivalry, 0.95, 0.5),
+        "kinds of evidence disagree": ramp(share, 0.0, 0.7),
+        "their places are spread": ramp(float(np.median(away_px)), 2.5, 0.3),
     }
 
 
