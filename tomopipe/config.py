@@ -22,7 +22,7 @@ from pydantic import (
 
 from tomopipe.errors import TomopipeError
 
-METHODS = ("pairs", "wedge", "mass", "slices")
+METHODS = ("pairs", "wedge", "mass", "slices", "sum")
 CHECKPOINT_METHODS = ("dinov2",)
 """Finders that need a file that the user has."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")

@@ -23,7 +23,7 @@ DIRECT: dict[str, Finder] = {
     "mass": find_mass,
 }
 """Finders that need no slices, by name."""
-METHODS = (*DIRECT, "slices")
+METHODS = (*DIRECT, "slices", "sum")
 """Names of all finders, as the config uses them."""
 
 DISAGREE_PX = 2.0
