@@ -9,6 +9,7 @@ from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.plan import image_positions, make_plan
 from tomopipe.recon.portable import reconstruct_lanes
 from tomopipe.recon.sparse import spread_sparse
+from tomopipe.recon.sweep import sweep
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
 DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]
@@ -217,6 +218,22 @@ def test_same_numbers_every_time_and_whatever_the_threads(monkeypatch):
     ]
     for again in images[1:]:
         np.testing.assert_array_equal(again, images[0])
+
+
+def test_same_numbers_at_a_real_size():
+    """Angles are cut up by the threads' caches: other threads, other last bits, but in sweeps."""
+    theta_rad, n_cols = half_turn(120), 512
+    rows = np.random.default_rng(5).normal(size=(16, 120, n_cols)).astype(np.float32)
+    first, again, other = (
+        reconstruct(rows, make_plan(theta_rad, n_cols), 250.3, threads=threads)
+        for threads in (2, 2, 1)
+    )
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_allclose(other, first, atol=1e-5 * np.ptp(first))
+    cors = np.linspace(240, 260, 16)
+    swept = [sweep(rows[0], make_plan(theta_rad, n_cols), cors, threads=n) for n in (1, 2, 3)]
+    np.testing.assert_array_equal(swept[1], swept[0])
+    np.testing.assert_array_equal(swept[2], swept[0])
 
 
 def test_portable_stages_give_the_same_images():
