@@ -13,13 +13,8 @@ from tomopipe.prep.correct import corrections_of, geometry_only, halo_of, recipe
 from tomopipe.prep.normalise import normalise
 
 N_ROWS, N_COLS, N_ANGLES = 30, 48, 41
-PHASE = {
-    "method": "paganin",
-    "energy_kev": 20.0,
-    "distance_mm": 10.0,
-    "pixel_size_um": 5.0,
-    "delta_beta": 300.0,
-}
+PHASE = {"method": "paganin", "delta_beta": 300.0}
+KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
 EVERYTHING = {
     "flat_method": "interpolate",
     "bad_pixels": {"threshold": 0.3},
@@ -44,7 +39,7 @@ def scan(tmp_path_factory):
         values = data[()] * np.random.default_rng(0).normal(1, 0.01, data.shape)
         values[5, 12, 20] *= 3
         data[...] = values.astype(data.dtype)
-    with open_scan(path) as opened:
+    with open_scan(path, known=KNOWN) as opened:
         yield opened
 
 
@@ -97,6 +92,9 @@ def test_halo_is_the_most_that_is_read(scan):
         most = max(most, row - first, last - row - 1)
     assert halo_of(recipe, N_ROWS, N_COLS, corrections.alpha_px2) >= most > 8
     assert halo_of(PreprocessBlock(), N_ROWS, N_COLS, 0.0) == 0
+    assert correct.expected_halo(recipe, N_ROWS, N_COLS, KNOWN) == corrections.halo
+    assert correct.expected_halo(PreprocessBlock(darks="none"), N_ROWS, N_COLS, KNOWN) is None
+    assert correct.expected_halo(PreprocessBlock(air_px=2), N_ROWS, N_COLS, KNOWN) == 0
 
 
 def test_ring_current_of_the_file(tmp_path):
@@ -120,11 +118,10 @@ def test_ring_current_of_the_file(tmp_path):
 
 @pytest.mark.parametrize("key", ["energy_kev", "pixel_size_um", "distance_mm"])
 def test_phase_needs_energy_pixel_size_and_distance(key):
-    known = {"energy_kev": 20.0, "pixel_size_um": 1.0, "distance_mm": 50.0}
     recipe = PreprocessBlock(phase={"method": "paganin"})
-    assert correct.phase_strength(recipe, **known) > 0
+    assert correct.phase_strength(recipe, **KNOWN) > 0
     with pytest.raises(ScanError, match=key):
-        correct.phase_strength(recipe, **(known | {key: None}))
+        correct.phase_strength(recipe, **(KNOWN | {key: None}))
 
 
 def test_what_cor_finding_sees_has_the_geometry_only():

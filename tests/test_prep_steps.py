@@ -24,16 +24,11 @@ EVERYTHING = {
     "air_px": 2,
     "distortion": {"coefficients": [1.0, 5e-4]},
     "roll_deg": 1.0,
-    "phase": {
-        "method": "paganin",
-        "energy_kev": 20.0,
-        "distance_mm": 10.0,
-        "pixel_size_um": 5.0,
-        "delta_beta": 100.0,
-    },
+    "phase": {"method": "paganin", "delta_beta": 100.0},
     "hardening": [1.0, 0.1],
     "stripes": {"method": "fourier-wavelet"},
 }
+KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
 CHUNKS = [False, (1, N_ROWS, N_COLS), (8, 4, N_COLS)]
 
 
@@ -50,20 +45,19 @@ def make_scan(tmp_path, chunks=False):
     return truth.path
 
 
-def try_rows(path, tmp_path, corrections, **options):
+def try_rows(path, tmp_path, corrections):
     rows_h5 = tmp_path / "rows.h5"
     record = try_recon(
         path, tmp_path / "try.tif", tmp_path / "try.json", rows_h5,
-        width_px=1, step_px=1, row=17, device="cpu", corrections=corrections, **options,
+        width_px=1, step_px=1, row=17, device="cpu", known=KNOWN, corrections=corrections,
     )  # fmt: skip
     assert "failed" not in record
     return read_rows(rows_h5)
 
 
 def volume(path, tmp_path, corrections, name="v.h5", **options):
-    full_recon(
-        path, tmp_path / name, cor_px=COR_PX, device="cpu", corrections=corrections, **options
-    )
+    options |= {"device": "cpu", "known": KNOWN, "corrections": corrections}
+    full_recon(path, tmp_path / name, cor_px=COR_PX, **options)
     with h5py.File(tmp_path / name) as file:
         return next(iter(_datasets(file)))[()]
 
@@ -142,7 +136,7 @@ def test_a_scan_that_does_not_tell_its_energy_fails_with_the_key(tmp_path):
         path, tmp_path / "try.tif", tmp_path / "try.json", tmp_path / "rows.h5",
         device="cpu", corrections={"phase": {"method": "paganin"}},
     )  # fmt: skip
-    assert "preprocess.phase.energy_kev" in record["failed"]
+    assert "set input.energy_kev" in record["failed"]
 
 
 @pytest.mark.parametrize("itemsize", [2, 4])
@@ -160,7 +154,7 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
 
     path = make_scan(tmp_path, CHUNKS[2])
     recipe = recipe_of(None, None, True, EVERYTHING)
-    with open_scan(path) as scan:
+    with open_scan(path, known=KNOWN) as scan:
         whole = collect_rows(scan, [17], recipe)
         monkeypatch.setattr(collect, "_READ_BYTES", 1)
         small = collect_rows(scan, [17], recipe, threads=2)

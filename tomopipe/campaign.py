@@ -195,8 +195,19 @@ class Campaign:
         """
         block = self.config.preprocess
         plain = block.model_dump(include={"flats", "darks", "minus_log"})
-        corrections = block.model_dump(exclude={*plain}, exclude_defaults=True)
-        return plain | self._known() | ({"corrections": corrections} if corrections else {})
+        width = block.model_dump(include={"half_acquisition"}, exclude_defaults=True)
+        corrections = block.model_dump(exclude={*plain, "half_acquisition"}, exclude_defaults=True)
+        return plain | width | self._known() | ({"corrections": corrections} if corrections else {})
+
+    def correction_halo(self, n_rows: int, n_cols: int) -> int | None:
+        """Return the rows that corrections need around a block; None: there are no corrections.
+
+        Of the usual energy, distance and pixel size where the config does not name them.
+        """
+        from tomopipe.prep.correct import expected_halo
+
+        known = self.config.input.model_dump(exclude_none=True)
+        return expected_halo(self.config.preprocess, n_rows, n_cols, known)
 
     def _known(self) -> dict[str, Any]:
         """Return what the configuration knows of the raw files, if it knows anything."""

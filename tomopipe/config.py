@@ -179,19 +179,12 @@ class PhaseBlock(Block):
     """Paganin's phase retrieval, of a homogeneous object at one distance."""
 
     method: Literal["none", "paganin", "generalised"] = Field(
-        "none", description="none, paganin (2002), or generalised (2020: sharper)."
+        "none",
+        description="none, paganin (2002), or generalised (2020: sharper). Energy, distance and "
+        "pixel size are those of the file, or of `input`.",
     )
     delta_beta: float = Field(
         1000, gt=0, description="delta / beta of the material: larger smooths more."
-    )
-    distance_mm: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Sample to detector (mm); null: the file's."
-    )
-    energy_kev: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Photon energy (keV); null: the file's."
-    )
-    pixel_size_um: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Pixel size in the sample (micrometres); null: the file's."
     )
 
 

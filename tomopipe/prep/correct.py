@@ -33,6 +33,9 @@ CARD_BATCH_BYTES = 256 * 2**20
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 _STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
 
+# Of a micro-tomography scan, to foresee the memory of one whose file is not open.
+USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
+
 Span = tuple[int, int]
 
 logger = logging.getLogger(__name__)
@@ -216,7 +219,12 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
         repair,
         current,
         warp_of(recipe, scan.n_rows, scan.n_cols),
-        phase_strength(recipe, scan.energy_kev, scan.pixel_size_um, scan.distance_mm),
+        phase_strength(
+            recipe,
+            energy_kev=scan.energy_kev,
+            distance_mm=scan.distance_mm,
+            pixel_size_um=scan.pixel_size_um,
+        ),
     )
 
 
@@ -232,9 +240,13 @@ def warp_of(recipe: PreprocessBlock, n_rows: int, n_cols: int) -> Warp | None:
 
 def fit_corrections(scan: Scan, recipe: PreprocessBlock) -> Corrections | None:
     """Fit a recipe to a scan; None if it has nothing but flat, dark and logarithm."""
-    if recipe == recipe_of(recipe.flats, recipe.darks, recipe.minus_log, None):
-        return None
-    return corrections_of(scan, recipe)
+    return None if is_plain(recipe) else corrections_of(scan, recipe)
+
+
+def is_plain(recipe: PreprocessBlock) -> bool:
+    """Tell whether a recipe has nothing but flat, dark and logarithm."""
+    others = {"flats", "darks", "minus_log", "half_acquisition"}
+    return not recipe.model_dump(exclude=others, exclude_defaults=True)
 
 
 def recipe_of(
@@ -286,38 +298,54 @@ def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
 
 def phase_strength(
     recipe: PreprocessBlock,
+    *,
     energy_kev: float | None,
-    pixel_size_um: float | None,
     distance_mm: float | None,
+    pixel_size_um: float | None,
 ) -> float:
     """Return the strength of phase retrieval (squared pixels), 0 for none.
-
-    Parameters
-    ----------
-    recipe : PreprocessBlock
-        What it says of energy, pixel size and distance comes first.
-    energy_kev, pixel_size_um, distance_mm : float or None
-        Of the file.
 
     Raises
     ------
     ScanError
-        If neither tells them.
+        If it is on and one of the numbers is not known.
     """
-    phase = recipe.phase
-    if phase.method == "none":
+    if recipe.phase.method == "none":
         return 0.0
     known = {
-        "energy_kev": phase.energy_kev or energy_kev,
-        "pixel_size_um": phase.pixel_size_um or pixel_size_um,
-        "distance_mm": phase.distance_mm or distance_mm,
+        "energy_kev": energy_kev,
+        "distance_mm": distance_mm,
+        "pixel_size_um": pixel_size_um,
     }
     numbers = {}
     for key, value in known.items():
         if not value or not math.isfinite(value) or value < 0:
-            raise ScanError(f"preprocess.phase.{key}: the file does not tell it; set it")
+            raise ScanError(
+                f"phase retrieval needs {key}, which the file does not tell: set input.{key}"
+            )
         numbers[key] = float(value)
-    return filter_strength(delta_beta=phase.delta_beta, **numbers)
+    return filter_strength(delta_beta=recipe.phase.delta_beta, **numbers)
+
+
+def expected_halo(
+    recipe: PreprocessBlock, n_rows: int, n_cols: int, known: Mapping[str, Any]
+) -> int | None:
+    """Return the halo of a scan that has not been opened; None: there is nothing to correct.
+
+    Parameters
+    ----------
+    recipe : PreprocessBlock
+        How it is to be corrected.
+    n_rows, n_cols : int
+        Of the detector.
+    known : mapping
+        energy_kev, distance_mm and pixel_size_um as far as the config gives them; `USUAL` stands
+        for the others.
+    """
+    if is_plain(recipe):
+        return None
+    numbers = {key: known.get(key) or usual for key, usual in USUAL.items()}
+    return halo_of(recipe, n_rows, n_cols, phase_strength(recipe, **numbers))
 
 
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:

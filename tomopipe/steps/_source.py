@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -122,7 +122,7 @@ def _is_tall(scan: Scan) -> bool:
 
 def read_ahead(
     function: Callable[[Any], NDArray[Any]], items: Iterable[Any], ahead: int
-) -> Iterator[NDArray[Any]]:
+) -> Generator[Any]:
     """Yield function(item) in order, computing the next ones while the caller works on one."""
     with one_thread() as pool:
         pending: deque[Future[NDArray[Any]]] = deque()

@@ -25,6 +25,7 @@ def memory_mb(wildcards, attempt):
         output=FULL.output,
         compression=FULL.compression,
         algorithm=FULL.algorithm,
+        halo=CAMPAIGN.correction_halo(n_rows, n_cols),
     )
 
 
