@@ -1,0 +1,191 @@
+"""Half acquisition from a raw scan to the sweep, the review page and the volume."""
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from tests.phantoms import write_scan
+from tomopipe.errors import ScanError
+from tomopipe.io import tiff
+from tomopipe.io.volume import read_provenance
+from tomopipe.review.images import Pictures
+from tomopipe.simulate.phantom import Ellipsoid
+from tomopipe.steps import full_recon as full_step
+from tomopipe.steps._memory import Blocks, Job, job_bytes
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.steps.try_recon import try_recon
+
+N_COLS, COR_PX = 96, 81.3
+# The body is 1.5 times as wide as the detector, and tall: all rows but the ends show its disk.
+BODY = Ellipsoid(0.0, 0.0, 2.5, 72.0, 72.0, 4000.0, 0.0, 0.01)
+BEADS = [(50.0, -28.0, 7.0, 0.02), (-20.0, 45.0, 6.0, 0.02), (9.0, 14.0, 6.0, -0.005)]
+PHANTOM = [BODY, *(Ellipsoid(x, y, 2.5, r, r, 4000.0, 0.0, mu) for x, y, r, mu in BEADS)]
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return _scan(tmp_path)
+
+
+def _scan(tmp_path, **options):
+    options = {
+        "n_cols": N_COLS,
+        "n_rows": 6,
+        "cor_px": COR_PX,
+        "theta_deg": np.linspace(0, 360, 420, endpoint=False),
+        "phantom": PHANTOM,
+    } | options
+    return write_scan(tmp_path / "a_1.h5", **options)
+
+
+def _volume(truth, **options):
+    path = truth.path.with_name("rec.h5")
+    full_recon(truth.path, path, **({"cor_px": truth.cor_px, "device": "cpu"} | options))
+    with h5py.File(path) as file:
+        return file["exchange/data"][:]
+
+
+def _distance_px(image, x, y, scale=1.0):
+    n = len(image)
+    columns, rows = np.arange(n) - n // 2, np.arange(n) - (n // 2 - 1)
+    return np.hypot(columns * scale - x, rows[:, None] * scale - y)
+
+
+def _assert_right(image, scale=1.0, tolerance_px=0.05, tolerance=0.01):
+    """Beads to 0.05 px, values to 1 %; `scale` is the size of a voxel in detector pixels."""
+    n = len(image)
+    for x, y, radius, mu in BEADS:
+        # A binned voxel's centre is half of a pixel less the shift of the axis voxel off.
+        weight = np.where(_distance_px(image, x, y, scale) < 1.5 * radius, image - 0.01, 0)
+        column = (weight.sum(0) @ (np.arange(n) - n // 2)) / weight.sum() * scale
+        row = (weight.sum(1) @ (np.arange(n) - (n // 2 - 1))) / weight.sum() * scale
+        np.testing.assert_allclose((column, row), (x, y), atol=tolerance_px)
+        inside = image[_distance_px(image, x, y, scale) < 0.6 * radius]
+        assert inside.mean() == pytest.approx(0.01 + mu, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cor_px": 14.2},
+        {"theta_deg": np.linspace(180, -180, 421)},
+        {"n_cols": 97},
+        {"theta_deg": np.cumsum(np.tile([0.6, 1.2], 200))},
+    ],
+    ids=["right", "left", "descending, ends included", "odd", "uneven"],
+)
+def test_the_volume_is_twice_as_wide_and_right(tmp_path, options):
+    truth = _scan(tmp_path, **options)
+    volume = _volume(truth)
+    assert volume.shape == (6, 2 * truth.n_cols, 2 * truth.n_cols)
+    _assert_right(volume[3])
+    body = _distance_px(volume[3], 0, 0)
+    assert volume[3][(body > 74) & (body < 78)].mean() == pytest.approx(0, abs=1e-4)
+
+
+def test_binning_and_crops_are_those_of_the_wide_slice(tmp_path):
+    truth = _scan(tmp_path, n_cols=97)
+    binned = _volume(truth, binning=2)
+    assert binned.shape == (3, 96, 96)
+    _assert_right(binned[1], scale=2.0, tolerance_px=0.1, tolerance=0.03)
+    whole = _volume(truth)
+    part = _volume(truth, crop_x=[100, 150], crop_y=[60, 193], rows=[2, 3])
+    np.testing.assert_array_equal(part, whole[2:4, 60:194, 100:151])
+
+
+def test_whole_numbers_and_small_blocks_change_nothing(truth, monkeypatch):
+    whole = _volume(truth)
+    monkeypatch.setattr(full_step, "fit_blocks", lambda *a, **k: (Blocks(4, 4), Blocks(4, 4)))
+    np.testing.assert_allclose(_volume(truth), whole, atol=1e-7)
+    stored = _volume(truth, dtype="uint16", value_range=[-0.01, 0.04]).astype(float)
+    assert (stored / 65535 * 0.05 - 0.01)[3] == pytest.approx(whole[3], abs=2e-6)
+
+
+def test_the_volume_says_so(truth):
+    _volume(truth)
+    geometry = read_provenance(truth.path.with_name("rec.h5"))["geometry"]
+    assert geometry["half_acquisition"] is True
+    assert geometry["axis_voxel_xy"] == [N_COLS, N_COLS - 1]
+    assert geometry["cor_in_volume_px"] == COR_PX
+
+
+@pytest.mark.parametrize(
+    ("scan", "options", "factor"),
+    [
+        ({}, {"half_acquisition": "no"}, 1),
+        ({"cor_px": 50.0}, {}, 1),
+        ({"cor_px": 50.0}, {"half_acquisition": "yes"}, 2),
+        ({"theta_deg": np.linspace(0, 180, 181)}, {}, 1),
+        ({}, {"algorithm": "sirt", "iterations": 1}, 1),
+    ],
+    ids=["no", "axis in the middle", "yes", "half a turn", "by iteration"],
+)
+def test_when_it_is_done(tmp_path, scan, options, factor):
+    volume = _volume(_scan(tmp_path, n_rows=2, **scan), **options)
+    assert volume.shape == (2, factor * N_COLS, factor * N_COLS)
+
+
+def test_yes_where_it_cannot_be_is_an_error(tmp_path):
+    truth = _scan(tmp_path, theta_deg=np.linspace(0, 180, 181))
+    with pytest.raises(ScanError, match="needs angles over a full turn"):
+        _volume(truth, half_acquisition="yes")
+    with pytest.raises(ValueError, match="yes needs fbp"):
+        _volume(truth, half_acquisition="yes", algorithm="cgls")
+
+
+def _try(truth, **options):
+    folder = truth.path.parent / "try_center" / "a_1"
+    paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
+    options = {"center_px": COR_PX, "width_px": 2, "step_px": 1, "device": "cpu"} | options
+    return try_recon(truth.path, *paths, **options), *tiff.read_try_stack(paths[0])
+
+
+def test_the_sweep_shows_what_the_volume_will_be(truth):
+    sweep, pages, cor_px = _try(truth)
+    assert sweep["half_acquisition"] is True
+    assert (sweep["n_cols"], sweep["geometry"]["size_px"]) == (N_COLS, 2 * N_COLS)
+    low, high = sweep["window"]
+    expected = _volume(truth)[sweep["row"]].clip(low, high)
+    values = pages[2].astype(float) / 65535 * (high - low) + low
+    assert cor_px[2] == COR_PX
+    assert values == pytest.approx(expected, abs=(high - low) / 60000)
+    wrong = np.abs(pages[0].astype(float) / 65535 * (high - low) + low - expected)
+    assert np.sqrt((wrong**2).mean()) > 0.0005
+
+
+def test_a_sweep_is_binned_to_the_size_asked_for_and_written_at_full_size(truth):
+    sweep, pages, _ = _try(truth, max_size_px=100, format="tiff")
+    assert (sweep["binning"], pages.shape[1:]) == (2, (96, 96))
+    folder = truth.path.parent / "try_center" / "a_1"
+    slices = sorted(path for path in folder.glob("*.tif*") if path.name != "try.tif")
+    assert len(slices) == 5
+    _assert_right(tifffile.imread(slices[2]))
+
+
+def test_the_middle_of_the_sweep_decides(truth):
+    assert _try(truth, center_px=50)[0]["half_acquisition"] is False
+    assert _try(truth, half_acquisition="no")[0]["half_acquisition"] is False
+
+
+def test_the_review_page_shows_the_same_slice(truth):
+    _try(truth)
+    pictures = Pictures(truth.path.parent / "try_center", filter="ramp", device="cpu")
+    assert pictures.slice("a_1", COR_PX, 0) == _png_of(truth)
+
+
+def _png_of(truth):
+    from tomopipe.review.images import grey, png
+
+    sweep, _, _ = _try(truth)
+    low, high = sweep["window"]
+    return png(grey(_volume(truth)[sweep["row"]], low, high))
+
+
+def test_memory_counts_the_wide_slices():
+    narrow, wide = (Job(1000, 2048, 2048, widening=w) for w in (1, 2))
+    double = Job(1000, 2048, 4096)
+    blocks = Blocks(16, 32)
+    raw = 3 * 32 * 1000 * 2048 * 4
+    assert job_bytes(narrow, blocks) < job_bytes(wide, blocks) < job_bytes(double, blocks) + raw
