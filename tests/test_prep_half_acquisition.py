@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from tomopipe.errors import ScanError
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
+from tomopipe.recon.angles import angle_weights, turn_weights
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
 
@@ -31,7 +33,7 @@ def project(cor_px, theta_rad=THETA_RAD, n_cols=N_COLS):
 
 def slice_of(sinogram, cor_px, theta_rad=THETA_RAD):
     half = HalfAcquisition(sinogram.shape[1], cor_px)
-    plan = make_plan(theta_rad, 2 * sinogram.shape[1])
+    plan = make_plan(theta_rad, 2 * sinogram.shape[1], one_sided=True)
     return reconstruct(half.widen(sinogram[None]), plan, half.wide_cor_px)[0]
 
 
@@ -88,6 +90,25 @@ def test_a_wrong_cor_is_seen():
     assert np.sqrt(np.mean(difference[inside] ** 2)) > 0.05 * BODY
 
 
+@pytest.mark.parametrize(
+    ("theta_rad", "tolerance"),
+    [
+        (THETA_RAD, 1e-12),
+        (np.linspace(-np.pi, np.pi, 601)[::-1], 1e-9),
+        (np.cumsum(np.tile([0.6, 1.4], 300)) * np.pi / 300 + 0.3, 1e-9),
+    ],
+    ids=["even", "both ends", "uneven"],
+)
+def test_a_projection_weighs_what_it_has_of_the_turn(theta_rad, tolerance):
+    """Half the sum of the gaps to both neighbours, the two views of a ray weighing pi together."""
+    gap = np.diff(np.sort(np.mod(theta_rad, 2 * np.pi)))
+    gap = np.append(gap, 2 * np.pi - gap.sum())
+    expected = np.empty(len(theta_rad))
+    expected[np.argsort(np.mod(theta_rad, 2 * np.pi), kind="stable")] = (gap + np.roll(gap, 1)) / 4
+    np.testing.assert_allclose(turn_weights(theta_rad), expected, atol=tolerance)
+    assert turn_weights(THETA_RAD) == pytest.approx(angle_weights(THETA_RAD))
+
+
 @pytest.mark.parametrize("cor_px", [*PLACES, 0.0, 127.0])
 def test_a_column_and_its_mirror_image_weigh_two(cor_px):
     half = HalfAcquisition(N_COLS, cor_px)
@@ -137,5 +158,5 @@ def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_turn, cor_px, 
 def test_an_unknown_mode_and_a_half_turn_are_errors():
     with pytest.raises(ValueError, match="expected auto, yes, no"):
         is_half_acquisition("maybe", full_turn=True, cor_px=1.0, n_cols=9)
-    with pytest.raises(ValueError, match="needs angles over a full turn"):
+    with pytest.raises(ScanError, match="needs angles over a full turn"):
         is_half_acquisition("yes", full_turn=False, cor_px=1.0, n_cols=9)

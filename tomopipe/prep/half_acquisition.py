@@ -4,7 +4,8 @@ Each ray between the far edge and the mirror image of the near edge is measured 
 each of the overlap about the axis twice. Sinograms are laid into a detector of twice the width with
 the axis in its middle; the two views of the overlap are blended smoothly to a sum of 2 and single
 ones count twice [1]_. So a full turn of the doubled detector gives the slice: without a seam,
-without pairing angles and without interpolation.
+without pairing angles and without interpolation. Projections weigh by their gaps in the whole turn
+(`one_sided` of the engine's plan).
 
 References
 ----------
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import ScanError
 from tomopipe.prep.arrays import module_of
 
 MODES = ("auto", "yes", "no")
@@ -42,12 +44,14 @@ def is_half_acquisition(mode: str, *, full_turn: bool, cor_px: float, n_cols: in
     Raises
     ------
     ValueError
-        If the mode is unknown, or yes where the angles do not go round.
+        If the mode is unknown.
+    ScanError
+        If it is yes and the angles do not go round.
     """
     if mode not in MODES:
         raise ValueError(f"half_acquisition: expected {', '.join(MODES)}; got {mode!r}")
     if mode == "yes" and not full_turn:
-        raise ValueError(
+        raise ScanError(
             "preprocess.half_acquisition: yes needs angles over a full turn, which this scan has "
             "not. Set auto or no."
         )
@@ -117,3 +121,28 @@ class HalfAcquisition:
         else:
             wide[:, :, last:] = 2 * sinograms[:, :, -1:]
         return wide
+
+
+def widen_for_each(sinogram: Any, cor_px: NDArray[np.float64]) -> tuple[Any, NDArray[np.float64]]:
+    """Lay one sinogram into the wide detector for each of several CORs.
+
+    Parameters
+    ----------
+    sinogram : array of float32, shape (n_angles, n_cols)
+        Corrected, of NumPy or CuPy.
+    cor_px : ndarray of float, shape (n_cor,)
+        CORs in its columns.
+
+    Returns
+    -------
+    wide : array of float32, shape (n_cor, n_angles, 2 * n_cols)
+        Weighted for each COR.
+    wide_cor_px : ndarray of float64, shape (n_cor,)
+        CORs in the columns of `wide`.
+    """
+    xp = module_of(sinogram)
+    halves = [HalfAcquisition(sinogram.shape[1], float(value)) for value in cor_px]
+    wide = xp.empty((len(halves), len(sinogram), FACTOR * sinogram.shape[1]), xp.float32)
+    for one, half in zip(wide, halves, strict=True):
+        one[...] = half.widen(sinogram[None])[0]
+    return wide, np.array([half.wide_cor_px for half in halves])

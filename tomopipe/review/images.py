@@ -160,9 +160,11 @@ class Pictures:
         if rows.failed:
             raise TomopipeError(f"{scan}: {rows.failed}")
         grid = self.grid(scan)
+        half = bool(grid.get("half_acquisition"))
         plan = make_plan(
             rows.theta_rad,
-            (FACTOR if grid.get("half_acquisition") else 1) * rows.sinograms.shape[2],
+            (FACTOR if half else 1) * rows.sinograms.shape[2],
+            one_sided=half,
             filter=self._filter,
             xp=array_module(self._device),
             lanes=_LANES,

@@ -34,6 +34,7 @@ def geometry(work: Work) -> dict[str, Any]:
         "rows": [work.first_row, work.last_row - 1],
         "first_voxel_xy": [x.start, y.start],
         "cor_in_volume_px": work.cor_px,
+        "half_acquisition": work.half is not None,
         "axis_voxel_xy": [axis_x - x.start, axis_y - y.start],
         "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
         "theta_missing": work.scan.theta_missing,

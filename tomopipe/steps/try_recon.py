@@ -19,13 +19,16 @@ from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.rows import Rows, failed_rows, write_rows
 from tomopipe.prep.collect import collect_rows, row_numbers
 from tomopipe.prep.correct import recipe_of
+from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition, widen_for_each
+from tomopipe.recon.angles import is_full_turn
 from tomopipe.recon.array import array_module, to_numpy
 from tomopipe.recon.blocks import LANES, sweep_bytes
+from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 
-REVISION = 1
+REVISION = 2
 
 FORMATS = ("stack", "tiff")
 _WINDOW_PERCENT = (0.1, 99.9)
@@ -47,6 +50,7 @@ class Options:
     format: str
     filter: str
     device: str
+    half_acquisition: str
     threads: int | None
     memory_bytes: int
 
@@ -60,7 +64,7 @@ class Sweep:
     sinogram : ndarray of float32, shape (n_angles, n_cols // binning)
         Averaged over `binning` columns.
     plan : Plan
-        For its angles and columns.
+        For its angles and the columns of its slices: twice its own in half acquisition.
     cor_px : ndarray of float64, shape (n_cor,)
         Candidates, unbinned detector pixels, ascending.
     binning : int
@@ -90,6 +94,7 @@ def try_recon(
     known: Mapping[str, Any] | None = None,
     minus_log: bool = True,
     corrections: Mapping[str, Any] | None = None,
+    half_acquisition: str = "auto",
     partial: bool = False,
     filter: str = "ramp",
     device: str = "auto",
@@ -131,6 +136,9 @@ def try_recon(
         Take -log of the transmission.
     corrections : mapping, optional
         The other keys of `tomopipe.config.PreprocessBlock`.
+    half_acquisition : {"auto", "yes", "no"}
+        Slices of twice the detector's width (`tomopipe.prep.half_acquisition`); auto: where the
+        angles make a full turn and the middle of the sweep is in an outer quarter.
     filter, device
         As for `tomopipe.recon`.
     threads : int, optional
@@ -146,8 +154,8 @@ def try_recon(
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 
     options = Options(
-        center_px, width_px, step_px, max_size_px, format, filter, device, threads,
-        memory_bytes or _MEMORY_BYTES,
+        center_px, width_px, step_px, max_size_px, format, filter, device, half_acquisition,
+        threads, memory_bytes or _MEMORY_BYTES,
     )  # fmt: skip
     _check(options)
     for path in (try_tif, try_json, rows_h5):
@@ -240,22 +248,49 @@ def _sweep_of(
     """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`."""
     sinogram = rows.sinograms[index]
     n_cols = sinogram.shape[1]
-    binning = 1 if max_size_px is None else -(-n_cols // max_size_px)
+    factor = FACTOR if _is_half(rows, cor_px, options) else 1
+    binning = 1 if max_size_px is None else -(-factor * n_cols // max_size_px)
     whole = sinogram[:, : n_cols // binning * binning]
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
+    size = factor * binned.shape[1]
     lanes = LANES
-    while lanes > 4 and sweep_bytes(len(binned), binned.shape[1], lanes) > options.memory_bytes:
+    while lanes > 4 and sweep_bytes(len(binned), size, lanes) > options.memory_bytes:
         lanes //= 2
     xp = array_module(options.device)
-    plan = make_plan(rows.theta_rad, binned.shape[1], filter=options.filter, xp=xp, lanes=lanes)
+    plan = make_plan(
+        rows.theta_rad, size, filter=options.filter, one_sided=factor > 1, xp=xp, lanes=lanes
+    )
     return Sweep(binned, plan, cor_px, binning)
+
+
+def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: Options) -> bool:
+    """Tell whether the slices of a sweep are twice as wide as the detector."""
+    return is_half_acquisition(
+        options.half_acquisition,
+        full_turn=is_full_turn(rows.theta_rad),
+        cor_px=float(cor_px[0] + cor_px[-1]) / 2,
+        n_cols=rows.sinograms.shape[2],
+    )
+
+
+def _batches(
+    job: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: Options
+) -> Iterator[tuple[slice, Any]]:
+    """Yield the slices of a sweep, as many at a time as the plan has lanes."""
+    if job.plan.n_cols == sinogram.shape[1]:
+        yield from sweep_batches(sinogram, job.plan, cor_px, threads=options.threads)
+        return
+    for first in range(0, len(cor_px), job.plan.lanes):
+        some = slice(first, min(first + job.plan.lanes, len(cor_px)))
+        wide, wide_cor_px = widen_for_each(sinogram, cor_px[some])
+        yield some, reconstruct(wide, job.plan, wide_cor_px, threads=options.threads)
 
 
 def _slices(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
     """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
     sinogram = job.plan.xp.asarray(job.sinogram)
     cor_px = bin_cor(job.cor_px, binning=job.binning)
-    for some, images in sweep_batches(sinogram, job.plan, cor_px, threads=options.threads):
+    for some, images in _batches(job, sinogram, cor_px, options):
         logger.info("%d of %d slices", some.stop, len(cor_px))
         # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
         yield from to_numpy(images) / np.float32(job.binning)
@@ -266,7 +301,7 @@ def _window(job: Sweep, options: Options) -> tuple[float, float]:
     n_cor = len(job.cor_px)
     chosen = np.unique(np.linspace(0, n_cor - 1, min(n_cor, _N_WINDOW)).round().astype(int))
     few = replace(job, cor_px=job.cor_px[chosen])
-    size = job.sinogram.shape[1]
+    size = job.plan.n_cols
     y, x = np.ogrid[:size, :size]
     circle = np.hypot(x - (size - 1) / 2, y - (size - 1) / 2) <= size / 2
     values = np.concatenate([image[circle] for image in _slices(few, options)])
@@ -281,7 +316,7 @@ def _window(job: Sweep, options: Options) -> tuple[float, float]:
 def _write_stack(
     job: Sweep, window: tuple[float, float], options: Options, path: str | os.PathLike[str]
 ) -> None:
-    size = job.sinogram.shape[1]
+    size = job.plan.n_cols
     scale = 65535 / (window[1] - window[0])
     pages = (
         np.clip((image - window[0]) * scale + 0.5, 0, 65535).astype(np.uint16)
@@ -312,7 +347,8 @@ def _describe(
     pixel_size_um: float | None,
 ) -> dict[str, Any]:
     """Return the content of try.json."""
-    n_angles, size = job.sinogram.shape
+    n_angles, n_cols = job.sinogram.shape
+    size = job.plan.n_cols
     return {
         "cor_px": job.cor_px.tolist(),
         "row": asked[0],
@@ -321,6 +357,7 @@ def _describe(
         "window": list(window),
         "unit": "per_pixel",
         "n_cols": rows.sinograms.shape[2],
+        "half_acquisition": size > n_cols,
         "n_rows": rows.n_rows,
         "n_angles": n_angles,
         "geometry": {
