@@ -5,8 +5,7 @@ a scan unusable raises a ScanError whose message is `path: reason`, in one line;
 incomplete is told by `incomplete`.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io import dxchange, nxtomo
 from tomopipe.io.angles import read_angles
 from tomopipe.io.files import file_state
-from tomopipe.io.hdf5 import StillWrittenError, check_file, one_line, open_hdf5
+from tomopipe.io.hdf5 import StillWrittenError, one_line
 from tomopipe.io.instrument import Found
-from tomopipe.io.layout import NO_THETA, Kind, Layout, Path, Reader, Reference, how_to_name
+from tomopipe.io.layout import NO_THETA, Layout, Path
 from tomopipe.io.pixels import Frames
-from tomopipe.io.scan import FlatSet, References, Scan
+from tomopipe.io.readers import Known, open_reader
+from tomopipe.io.references import References, Sources, find_references
+from tomopipe.io.scan import FlatSet, Scan
 
 __all__ = [
     "NO_THETA",
@@ -36,30 +36,6 @@ __all__ = [
     "open_scan",
     "read_metadata",
 ]  # fmt: skip
-
-Sources = Path | Sequence[Path] | None
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the configuration says about a scan where the file is silent, or wrong.
-
-    Attributes
-    ----------
-    entry : str or None
-        The NXtomo entry, of several.
-    angles : str or None
-        A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
-    pixel_size_um, energy_kev, distance_mm : float or None
-        In place of those of the file.
-    """
-
-    entry: str | None = None
-    angles: str | None = None
-    pixel_size_um: float | None = None
-    energy_kev: float | None = None
-    distance_mm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,16 +226,13 @@ def _examine(path: Path, flats: Sources, darks: Sources, known: Known, stack: Ex
 
 
 def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
-    reader = _open(path, known, stack)
+    reader = open_reader(path, known, stack)
     layout = _corrected(reader.layout(), known)
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
-    flat, flat_place = _references(path, reader, "flats", flats, layout, stack)
-    dark, dark_place = _references(path, reader, "darks", darks, layout, stack)
-    if flat is not None and not len(flat.positions):
-        where = path if flats is None else flats
-        raise ScanError(f"{where}: {flat_place} was never written; {how_to_name('flats')}")
+    flat, flat_place = find_references(path, reader, "flats", flats, layout, stack)
+    dark, dark_place = find_references(path, reader, "darks", darks, layout, stack)
     if dark is not None and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
@@ -290,26 +263,6 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
     return _Parts(metadata, layout.projections, flat, dark)
 
 
-def _open(path: Path, known: Known, stack: ExitStack) -> Reader:
-    """Recognise the format from the content."""
-    if os.path.isdir(path) or _begins_as_tiff(path):
-        from tomopipe.io.tiff_scan import TiffReader
-
-        return TiffReader(path, known.angles)
-    file = stack.enter_context(open_hdf5(path))
-    if "exchange" not in file:
-        names = nxtomo.find_entries(file)
-        if names:
-            return nxtomo.NxtomoReader(file, path, nxtomo.choose_entry(names, known.entry, path))
-    return dxchange.DxchangeReader(file, path)
-
-
-def _begins_as_tiff(path: Path) -> bool:
-    check_file(path)
-    with open(path, "rb") as stream:
-        return stream.read(4) in TIFF_MAGIC
-
-
 def _corrected(layout: Layout, known: Known) -> Layout:
     """Put what the configuration says in place of what the file says."""
     changes: dict[str, Any] = {
@@ -322,49 +275,6 @@ def _corrected(layout: Layout, known: Known) -> Layout:
         changes["theta_place"] = known.angles
         changes["warnings"] = tuple(text for text in layout.warnings if text != NO_THETA)
     return replace(layout, **changes)
-
-
-def _references(
-    path: Path, reader: Reader, kind: Kind, source: Sources, layout: Layout, stack: ExitStack
-) -> tuple[References | None, str]:
-    """Find the flats or darks, here or elsewhere, and say where they are."""
-    if isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
-        return None, "declared absent"
-    several = [source] if isinstance(source, str | os.PathLike) else source
-    if several is None:
-        found = [(path, reader.reference(kind))]
-    else:
-        found = [(one, _reference_in(one, kind, stack)) for one in several]
-    n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
-    for where, reference in found:
-        if reference.frames.pixels.shape[1:] != expected:
-            raise ScanError(
-                f"{where}: {reference.place} has frames of {reference.frames.pixels.shape[1:]}; "
-                f"expected {expected} as in {layout.projections.pixels.name}"
-            )
-    frames = tuple(_only_written(reference.frames) for _, reference in found)
-    if several is None:
-        positions = found[0][1].positions[found[0][1].frames.written]
-    elif len(found) == 1:
-        positions = np.full(len(frames[0].index), np.nan)
-    else:
-        at = np.linspace(0, n_angles, len(found))
-        positions = np.repeat(at, [len(part.index) for part in frames])
-    names = [r.place if several is None else f"{p}: {r.place}" for p, r in found]
-    return References(frames, positions), ", ".join(dict.fromkeys(names))
-
-
-def _reference_in(path: Path, kind: Kind, stack: ExitStack) -> Reference:
-    """Find the flats or darks in another file: of TIFF files, all that is there."""
-    if os.path.isdir(path) or _begins_as_tiff(path):
-        from tomopipe.io.tiff_scan import all_frames
-
-        return all_frames(path)
-    return _open(path, Known(), stack).reference(kind)
-
-
-def _only_written(frames: Frames) -> Frames:
-    return Frames(frames.pixels, frames.index[frames.written])
 
 
 def _value(found: Found | None) -> float | None:

@@ -8,7 +8,7 @@ References
 .. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,15 +17,9 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError
 from tomopipe.io.angles import place_frames, to_degrees
 from tomopipe.io.datasets import Path, attribute_of, find_dataset, text_of, unit_of
-from tomopipe.io.instrument import (
-    ENERGY_KEV,
-    NEXUS_DISTANCE_MM,
-    PIXEL_SIZE_UM,
-    Found,
-    Quantity,
-    first_found,
-)
+from tomopipe.io.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.io.layout import NO_THETA, Kind, Layout, Reference, how_to_name
+from tomopipe.io.nexus import class_of, first_number, groups_below
 from tomopipe.io.pixels import Frames, Hdf5Pixels
 
 if TYPE_CHECKING:
@@ -36,13 +30,12 @@ KEYS = {"flats": FLAT, "darks": DARK}
 _ENTRIES = ("NXentry", "NXsubentry")
 _IDS = "NDArrayUniqueId"  # what areaDetector numbers frames by
 _DEEPEST = 4  # groups below an entry that are looked into
-_MOST_GROUPS = 2000  # of one file: beyond that something is wrong
 
 
 def find_entries(file: "h5py.File") -> list[str]:
     """List the paths of the NXtomo entries of a file, in order of name."""
     names = []
-    for group in _groups(file, 2):
+    for group in groups_below(file, 2):
         if _is_tomo(group):
             names.append(group.name)
     return sorted(names)
@@ -106,15 +99,14 @@ class NxtomoReader:
             place=stack.place_of(PROJECTION),
             theta_deg=theta_deg,
             theta_place=place,
-            pixel_size_um=_number(
-                [*_each(sample, "x_pixel_size"), *_each(detector, "x_pixel_size")], PIXEL_SIZE_UM
+            pixel_size_um=first_number(
+                [(sample, "x_pixel_size"), (detector, "x_pixel_size")], PIXEL_SIZE_UM
             ),
-            energy_kev=_number(
-                [*_each(beam, "incident_energy"), *_each(monochromator, "energy")], ENERGY_KEV
+            energy_kev=first_number(
+                [(beam, "incident_energy"), (monochromator, "energy")], ENERGY_KEV
             ),
-            distance_mm=_number(
-                [*_each(sample, "propagation_distance"), *_each(detector, "distance")],
-                NEXUS_DISTANCE_MM,
+            distance_mm=first_number(
+                [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
             ),
             missing_sources=stack.pixels.missing_sources,
             warnings=warnings,
@@ -155,10 +147,10 @@ class _Stack:
 
     def __init__(self, file: "h5py.File", path: Path, entry: str) -> None:
         self._file, self._path = file, path
-        self._groups = [file[entry], *_groups(file[entry], _DEEPEST)]
+        self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
         outer = file[entry].parent
-        self._outer = [] if outer.name == "/" else _groups(outer, _DEEPEST)
+        self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
         self.detector, self.key_name = self._detector(entry)
         self.name = f"{self.detector.name}/{_signal(self.detector)}"
         data = find_dataset(file, self.name, path)
@@ -187,12 +179,12 @@ class _Stack:
 
     def of(self, nx_class: str) -> list["h5py.Group"]:
         """List the groups of a NeXus class."""
-        return [group for group in self._groups if _class_of(group) == nx_class]
+        return [group for group in self._groups if class_of(group) == nx_class]
 
     def around(self, nx_class: str) -> list["h5py.Group"]:
         """List the groups of a NeXus class, also those of the entry around this one."""
         everywhere = [*self._groups, *self._outer]
-        return [group for group in everywhere if _class_of(group) == nx_class]
+        return [group for group in everywhere if class_of(group) == nx_class]
 
     def theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
         """Return the angles of the projections, where they stand, and what was assumed."""
@@ -277,46 +269,6 @@ class _Stack:
         return None
 
 
-def _groups(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
-    """List the groups below a group, each once, what cannot be opened left out."""
-    import h5py
-
-    found: list[h5py.Group] = []
-    seen = {_address(root)}
-    layer = [root]
-    for _ in range(deepest):
-        below = []
-        for group in layer:
-            for name in group:
-                child = _open(group, name)
-                if isinstance(child, h5py.Group) and _address(child) not in seen:
-                    seen.add(_address(child))
-                    below.append(child)
-                if len(seen) > _MOST_GROUPS:
-                    return found + below
-        found += below
-        layer = below
-    return found
-
-
-def _open(group: "h5py.Group", name: str) -> Any:
-    try:
-        return group[name]
-    except Exception:  # a dangling link, a damaged object: not what is looked for
-        return None
-
-
-def _address(group: "h5py.Group") -> tuple[int, int]:
-    import h5py
-
-    info = h5py.h5o.get_info(group.id)
-    return info.fileno, info.addr
-
-
-def _class_of(group: "h5py.Group") -> str:
-    return attribute_of(group, "NX_class")
-
-
 def _is_tomo(group: "h5py.Group") -> bool:
     """Tell whether a group says that it is an NXtomo, or has a detector with image_key."""
     try:
@@ -325,12 +277,12 @@ def _is_tomo(group: "h5py.Group") -> bool:
         definition = ""
     if definition:
         return definition == "NXtomo"
-    if _class_of(group) not in _ENTRIES:
+    if class_of(group) not in _ENTRIES:
         return False
-    below = _groups(group, 2)
-    if any(_class_of(one) in _ENTRIES for one in below):
+    below = groups_below(group, 2)
+    if any(class_of(one) in _ENTRIES for one in below):
         return False  # it is one of those
-    return any(_class_of(one) == "NXdetector" and "image_key" in one for one in below)
+    return any(class_of(one) == "NXdetector" and "image_key" in one for one in below)
 
 
 def _signal(group: "h5py.Group") -> str:
@@ -343,19 +295,6 @@ def _axes(group: "h5py.Group") -> Iterator[str]:
     name = attribute_of(group, "axes")
     if name and name in group and unit_of(group[name])[:3] in ("deg", "rad"):
         yield name
-
-
-def _each(groups: list["h5py.Group"], name: str) -> list[tuple["h5py.Group", str]]:
-    return [(group, name) for group in groups]
-
-
-def _number(places: Iterable[tuple["h5py.Group", str]], quantity: Quantity) -> Found | None:
-    """Return the first number that can be used."""
-    for group, name in places:
-        found = first_found(group, [name], quantity)
-        if found is not None:
-            return Found(found.value, f"{group.name}/{name}")
-    return None
 
 
 def _list(names: list[str]) -> str:

@@ -11,25 +11,10 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.io.pixels import Frames
+from tomopipe.io.references import References
 
 if TYPE_CHECKING:
     from tomopipe.io.exchange import Metadata
-
-
-@dataclass(frozen=True, eq=False)
-class References:
-    """Flats or darks of a scan that were really written.
-
-    Attributes
-    ----------
-    frames : tuple of Frames
-        In one or several files, in the order in which they were taken.
-    positions : ndarray of float64, shape (n_frames in all,)
-        How many projections were taken before each; NaN where that is not known.
-    """
-
-    frames: tuple[Frames, ...]
-    positions: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path as FilePath
 
@@ -85,7 +86,8 @@ class TiffReader:
         stem = self._path.with_suffix("")
         place = self._path / kind if self._path.is_dir() else stem.parent / f"{stem.name}_{kind}"
         if place.is_dir():
-            return all_frames(place)
+            shown = place.name.replace(self._path.stem, "<scan>")
+            return replace(all_frames(place), place=f"{shown}/")
         raise ScanError(
             f"{self._path}: no folder {place.name} beside the projections; {how_to_name(kind)}"
         )

@@ -1,0 +1,76 @@
+"""Recognise the format of a scan from its content."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tomopipe.io import dxchange, nxtomo
+from tomopipe.io.hdf5 import check_file, open_hdf5
+from tomopipe.io.layout import Kind, Path, Reader, Reference
+
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the configuration says about a scan where the file is silent, or wrong.
+
+    Attributes
+    ----------
+    entry : str or None
+        The NXtomo entry, of several.
+    angles : str or None
+        A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
+    pixel_size_um, energy_kev, distance_mm : float or None
+        In place of those of the file.
+    """
+
+    entry: str | None = None
+    angles: str | None = None
+    pixel_size_um: float | None = None
+    energy_kev: float | None = None
+    distance_mm: float | None = None
+
+
+def open_reader(path: Path, known: Known, stack: ExitStack) -> Reader:
+    """Open a scan with the reader of its format.
+
+    Parameters
+    ----------
+    path : path-like
+        A file or folder.
+    known : Known
+        What the configuration says.
+    stack : ExitStack
+        Closes the file.
+
+    Raises
+    ------
+    ScanError
+        If it cannot be opened, or its frames cannot be found.
+    """
+    if os.path.isdir(path) or _begins_as_tiff(path):
+        from tomopipe.io.tiff_scan import TiffReader
+
+        return TiffReader(path, known.angles)
+    file = stack.enter_context(open_hdf5(path))
+    if "exchange" not in file:
+        names = nxtomo.find_entries(file)
+        if names:
+            return nxtomo.NxtomoReader(file, path, nxtomo.choose_entry(names, known.entry, path))
+    return dxchange.DxchangeReader(file, path)
+
+
+def _begins_as_tiff(path: Path) -> bool:
+    check_file(path)
+    with open(path, "rb") as stream:
+        return stream.read(4) in _TIFF_MAGIC
+
+
+def open_reference(path: Path, kind: Kind, stack: ExitStack) -> Reference:
+    """Find the flats or darks in another file: of TIFF files, all that is there."""
+    if os.path.isdir(path) or _begins_as_tiff(path):
+        from tomopipe.io.tiff_scan import all_frames
+
+        return all_frames(path)
+    return open_reader(path, Known(), stack).reference(kind)
