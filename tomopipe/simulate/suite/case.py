@@ -27,6 +27,7 @@ FAMILIES = {
     "test": rasters.TEST,
 }
 _FEATURELESS = ("smooth", "plain", "tooth", "blank", "clouds")
+_LEAST_COLS, _MOST_COLS = 192, 384
 _MOST_DRAWS = 30
 # What the answer needs: its bound from the edges seen (px) and the signal over the noise.
 _LARGEST_BOUND_PX, _LEAST_SIGNAL = 0.15, 40.0
@@ -74,7 +75,7 @@ def make_case(
     condition : str, optional
         One of `CONDITIONS` or `NULLS`; None draws from the mixed, stressed distribution.
     n_cols : int, optional
-        Detector columns; by default drawn from 192 to 384.
+        Detector columns; by default drawn from 192 to 384, above it there are more angles too.
 
     Returns
     -------
@@ -111,7 +112,7 @@ def case_name(split: str, seed: int, condition: str | None, n_cols: int | None) 
 def _settings(
     condition: str | None, n_cols: int | None, rng: Rng
 ) -> tuple[Settings, tuple[str, ...]]:
-    drawn = int(rng.integers(192, 385))
+    drawn = int(rng.integers(_LEAST_COLS, _MOST_COLS + 1))
     size = n_cols or drawn
     if condition is None:
         settings, conditions = mixed(rng, size)
@@ -120,6 +121,10 @@ def _settings(
         settings, conditions = change(base(rng, size), rng), (condition,)
     if n_cols:
         settings = replace(settings, n_cols=n_cols)
+    if size > _MOST_COLS and "few angles" not in conditions:
+        # As many angles as go with the columns, within reason.
+        more = min(size / 288, 3.0)
+        settings = replace(settings, n_angles=round(more * settings.n_angles))
     if not settings.misses:
         # Wide enough for the answer, as of somebody who knows about it.
         away_px = abs(settings.off) * settings.n_cols
