@@ -10,6 +10,7 @@ from tomopipe.plan import (
     Plan,
     PlannedJob,
     foresee_inventory,
+    memory_notes,
     output_bytes,
     run_times,
     short_reason,
@@ -68,6 +69,20 @@ def test_size_of_a_stack(campaign, options, n_bytes):
         stream.write(options + "\n")
     found = load_campaign(campaign)
     assert output_bytes(found, "export_stack", rows_of(campaign)["a_1"]) == n_bytes
+
+
+def test_plan_states_a_halo_of_more_than_a_quarter_of_a_block(campaign):
+    rows = rows_of(campaign)
+    assert memory_notes(load_campaign(campaign), [JOB], rows) == ()
+    config = (campaign / "config.yaml").read_text()
+    for options, words in [
+        ("preprocess: {zingers: {threshold: 0.2}, stripes: {method: vo}}", None),
+        ("preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 20}", None),
+        ("preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 5}", "need 20 rows"),
+    ]:
+        (campaign / "config.yaml").write_text(config + options + "\n")
+        notes = memory_notes(load_campaign(campaign), [JOB], rows)
+        assert [words in note for note in notes] == ([True] if words else [])
 
 
 def test_median_of_the_jobs_that_ended(tmp_path):

@@ -159,3 +159,22 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
         monkeypatch.setattr(collect, "_READ_BYTES", 1)
         small = collect_rows(scan, [17], recipe, threads=2)
     assert np.allclose(small.sinograms, whole.sinograms, atol=1e-6)
+
+
+def test_stacks_are_corrected_as_volumes_are(tmp_path, monkeypatch):
+    import mrcfile
+
+    from tomopipe.io.exchange import open_scan
+    from tomopipe.prep.correct import corrections_of
+    from tomopipe.steps import export_stack as module
+
+    path = make_scan(tmp_path)
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 7 * N_ANGLES * N_COLS * 16)
+    options = {"known": KNOWN, "corrections": EVERYTHING, "rows": [5, 30], "max_tilts": 9}
+    module.export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1, **options)
+    with open_scan(path, known=KNOWN) as scan:
+        corrections = corrections_of(scan, recipe_of(None, None, True, EVERYTHING))
+        expected = corrections.sinograms(scan.read_rows(0, N_ROWS), (0, N_ROWS))
+        frames = module.choose_tilts(scan.theta_rad, 9)
+    with mrcfile.open(tmp_path / "a.mrcs", permissive=True) as file:
+        assert np.allclose(file.data, expected[5:31, frames].transpose(1, 0, 2), atol=2e-5)

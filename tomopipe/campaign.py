@@ -21,7 +21,7 @@ from tomopipe.config import Block, Config, ScanGlob, parse_config, read_config
 from tomopipe.cor import is_valid, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.failures import Failure, Stat, read_failures
-from tomopipe.io.campaign_table import Row, read_table
+from tomopipe.io.campaign_table import Row, did_you_mean, read_table
 from tomopipe.io.files import companions, folder_digest
 from tomopipe.io.tables import read_tsv
 from tomopipe.series import encode_series, series_key, split_name
@@ -128,7 +128,8 @@ class Campaign:
         a folder. Up to the checksum limit Snakemake compares contents, and the time must not count.
         """
         own = self.scans[scan].path
-        paths = [own, *companions(own, self.directory), *self.shared_files()]
+        shared = self.for_scan(scan).shared_files()
+        paths = [own, *companions(own, self.directory), *shared]
         return json.dumps([value for path in paths for value in self._state(path)])
 
     def _state(self, path: str) -> list[Any]:
@@ -167,6 +168,13 @@ class Campaign:
         absolute = self.directory / folder
         return not re.search(r"[,{}]", folder) and os.access(absolute, os.W_OK | os.X_OK)
 
+    def for_scan(self, scan: str) -> "Campaign":
+        """Return the campaign with the configuration that one scan has, its overrides applied."""
+        if not self.config.overrides:
+            return self
+        config = self.config.for_scan(scan, self.scans[scan].series)
+        return replace(self, config=config)
+
     # ---- inventory ---------------------------------------------------------------------------
 
     def inventory_entries(self) -> list[dict[str, Any]]:
@@ -179,9 +187,20 @@ class Campaign:
                 "series": scan.series,
                 "index": scan.index,
                 "reason": scan.refused,
+                **self._own_sources(scan),
             }
             for scan in sorted(everything, key=lambda scan: (scan.name, scan.path))
         ]
+
+    def _own_sources(self, scan: CampaignScan) -> dict[str, Any]:
+        """Return where flats and darks of a scan are, where that is not as for the others."""
+        if scan.refused or not self.config.overrides:
+            return {}
+        own, all_scans = (
+            config.preprocess.model_dump(include={"flats", "darks"})
+            for config in (self.for_scan(scan.name).config, self.config)
+        )
+        return {key: value for key, value in own.items() if value != all_scans[key]}
 
     def inventory_options(self) -> dict[str, Any]:
         """Return the options of the inventory step: its block, and the flats and darks expected."""
@@ -198,6 +217,11 @@ class Campaign:
         width = block.model_dump(include={"half_acquisition"}, exclude_defaults=True)
         corrections = block.model_dump(exclude={*plain, "half_acquisition"}, exclude_defaults=True)
         return plain | width | self._known() | ({"corrections": corrections} if corrections else {})
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether there are corrections beyond flat, dark and logarithm."""
+        return "corrections" in self.preprocess_options()
 
     def correction_halo(self, n_rows: int, n_cols: int) -> int | None:
         """Return the rows that corrections need around a block; None: there are no corrections.
@@ -221,7 +245,9 @@ class Campaign:
             [s.path, s.name, *(self._state(s.path) if s.is_folder else (s.n_bytes, s.mtime_ns))]
             for s in everything
         ]
-        states = [[path, *self._state(path)] for path in self.shared_files()]
+        shared = {path for scan in self.scans for path in self.for_scan(scan).shared_files()}
+        shared.update(self.shared_files())
+        states = [[path, *self._state(path)] for path in sorted(shared)]
         return json.dumps(sorted(files) + states)
 
     def donors(self, series: str, inventory: InventoryRows) -> dict[str, float]:
@@ -347,6 +373,7 @@ def make_campaign(config: Config, directory: Path) -> Campaign:
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
+    _check_overrides(config, found)
     by_name = {row.scan: row for row in rows}
     scans = {
         scan.name: _with_row(scan, by_name.get(scan.name)) for scan in found if not scan.refused
@@ -363,6 +390,18 @@ def make_campaign(config: Config, directory: Path) -> Campaign:
         table_rows=tuple(rows),
         failures=failures,
     )
+
+
+def _check_overrides(config: Config, found: list[CampaignScan]) -> None:
+    """Raise where an override names, without a pattern, a scan or a series that is not there."""
+    known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
+    for number, override in enumerate(config.overrides, start=1):
+        for key, names in known.items():
+            for name in getattr(override, key):
+                if not glob.has_magic(name) and name not in names:
+                    raise TomopipeError(
+                        f"overrides {number}: {key}: there is no {name}{did_you_mean(name, names)}"
+                    )
 
 
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:

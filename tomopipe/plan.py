@@ -11,7 +11,7 @@ import math
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from tomopipe.dryrun import Job, dry_run, planner
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 from tomopipe.io.tables import write_tsv
-from tomopipe.steps import fix_cor, inventory, resolve_cor
+from tomopipe.steps import fix_cor, full_recon, inventory, resolve_cor
 
 # targets, not work
 _NO_WORK = {"all", "predictions"}
@@ -62,6 +62,7 @@ class Plan:
     blocked: str = ""
     seconds: float | None = None
     n_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -186,6 +187,7 @@ def _plan(
         blocked=blocked,
         seconds=_seconds(campaign, planned),
         n_bytes=_bytes(campaign, planned, rows),
+        notes=memory_notes(campaign, planned, rows),
     )
 
 
@@ -292,6 +294,37 @@ def run_times(status: Path) -> dict[str, float]:
     return {step: median(values) for step, values in times.items()}
 
 
+def memory_notes(
+    campaign: Campaign, planned: Iterable[PlannedJob], rows: InventoryRows
+) -> tuple[str, ...]:
+    """Say where corrections need more rows around a block than a quarter of it, and what it takes.
+
+    One line for each size of scan; up to a quarter no job takes twice the memory.
+    """
+    full = campaign.config.full_recon
+    shapes = {
+        tuple(int(rows[job.scan][key]) for key in ("n_angles", "n_rows", "n_cols"))
+        for job in planned
+        if job.rule == "full_recon" and job.scan in rows
+    }
+    notes = []
+    for n_angles, n_rows, n_cols in sorted(shapes):
+        halo = campaign.correction_halo(n_rows, n_cols)
+        height = full_recon.block_rows(full.binning)
+        if halo is None or 4 * halo <= height:
+            continue
+        plain, needed = (
+            full_recon.memory_mb(n_angles, n_cols, full.binning, n_rows=n_rows, halo=rows_around)
+            for rows_around in (None, halo)
+        )
+        notes.append(
+            f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
+            f"{height}; full_recon asks for {needed / 1000:.1f} GB instead of {plain / 1000:.1f}, "
+            "and is faster with more"
+        )
+    return tuple(notes)
+
+
 def _bytes(campaign: Campaign, planned: list[PlannedJob], rows: InventoryRows) -> int:
     """Estimate the disk that new volumes and stacks take (bytes)."""
     total = 0
@@ -315,7 +348,7 @@ def output_bytes(campaign: Campaign, rule: str, row: Mapping[str, str]) -> int:
     """
     n_angles, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
     if rule == "full_recon":
-        full = campaign.config.full_recon
+        full = campaign.for_scan(row["scan"]).config.full_recon
         sizes = (
             _extent(full.rows, n_rows),
             _extent(full.crop_y, n_cols),

@@ -176,6 +176,14 @@ def test_preprocess_option(campaign):
     assert snakemake(campaign).jobs == frozenset()
 
 
+def test_correction(campaign):
+    """Of values: predictions come out as they were, as their finders see the plain rows."""
+    configure(campaign, "preprocess", stripes={"method": "sorting"})
+    every = ("try_recon", "predict_cor", "full_recon", "export_stack")
+    expected = set().union(*(jobs_of(rule) for rule in every))
+    expect(campaign, {*expected, "fix_cor:a", "fix_cor:b", "resolve_cor", *TAIL}, pending=True)
+
+
 def test_fix_cor_option_without_effect(campaign):
     configure(campaign, "fix_cor", max_delta_px=40)
     expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})

@@ -56,6 +56,8 @@ def _show(found: Plan) -> None:
             console.print(f"about {found.seconds / 60:.1f} min of work, one job after the other")
         if found.n_bytes:
             console.print(f"about {found.n_bytes / 1e9:.2f} GB of new volumes and stacks")
+        for line in found.notes:
+            console.print(line, markup=False)
     elif not found.blocked:
         console.print("Nothing to do.")
     for line in found.failures:

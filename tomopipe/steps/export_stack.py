@@ -18,7 +18,9 @@ from tomopipe.geometry import StackGeometry
 from tomopipe.io.atomic import remove_stale, whole, write_json
 from tomopipe.io.exchange import Scan, Sources, open_scan
 from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack
+from tomopipe.prep.correct import Corrections, fit_corrections, recipe_of
 from tomopipe.prep.normalise import normalise
+from tomopipe.steps._corrected import CorrectedSource
 
 REVISION = 1  # bump when results change
 
@@ -40,6 +42,7 @@ def export_stack(
     darks: Sources = None,
     known: Mapping[str, Any] | None = None,
     minus_log: bool = True,
+    corrections: Mapping[str, Any] | None = None,
     binning: int | Literal["auto"] = "auto",
     max_stack_gb: float = 4.0,
     rows: Literal["all"] | Sequence[int] = "all",
@@ -63,6 +66,8 @@ def export_stack(
         As for `tomopipe.io.exchange.open_scan`.
     minus_log : bool
         Take -ln of the transmission; False leaves what the flats and darks make of the data.
+    corrections : mapping, optional
+        The other keys of `tomopipe.config.PreprocessBlock`.
     binning : int or "auto"
         Factor of block averaging; "auto" is the smallest that keeps the stack under `max_stack_gb`.
     max_stack_gb : float
@@ -104,7 +109,12 @@ def export_stack(
         shape = [int(frames.size), *_image_shape(raw, geometry)]
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, pixel_size["value"] * binning * _ANGSTROM_PER_UM)
-            _fill(writer, scan, geometry, frames, first, minus_log=minus_log, progress=progress)
+            recipe = recipe_of(None, None, minus_log, corrections)
+            fitted = fit_corrections(scan, recipe)
+            if fitted is None:
+                _fill(writer, scan, geometry, frames, first, minus_log=minus_log, progress=progress)
+            else:
+                _fill_corrected(writer, scan, geometry, frames, first, fitted, progress)
             if not writer.is_finite:
                 raise ScanError(f"{raw}: normalised values are not finite. Check flats and darks.")
             writer.finish()
@@ -195,6 +205,28 @@ def _fill(
         done += binned.shape[0] * binned.shape[1]
         if progress:
             progress(done, frames.size * geometry.rows)
+
+
+def _fill_corrected(
+    writer: StackFile,
+    scan: Scan,
+    geometry: StackGeometry,
+    frames: NDArray[np.int64],
+    first: int,
+    corrections: Corrections,
+    progress: Progress | None,
+) -> None:
+    """Correct, bin and write the scan some rows at a time, as volumes are made."""
+    high = _block_rows(geometry)
+    source = CorrectedSource(scan, corrections, scan.threads)
+    row_bytes = scan.n_angles * scan.n_cols * (np.dtype(scan.dtype).itemsize + 12) * high
+    n_rows = max(1, _BLOCK_BYTES // row_bytes)
+    for row in range(0, geometry.rows, n_rows):
+        past = min(row + n_rows, geometry.rows)
+        values = source.read_rows(first + row * high, first + past * high)[frames]
+        writer.write(block_average(values, geometry), 0, row)
+        if progress:
+            progress(frames.size * past, frames.size * geometry.rows)
 
 
 def _read_blocks(

@@ -212,6 +212,11 @@ def full_recon(
         run(work, source, blocks, put, progress)
 
 
+def block_rows(binning: int) -> int:
+    """Return the detector rows of a block that jobs have memory for."""
+    return standard_blocks(binning).height
+
+
 def memory_mb(
     n_angles: int,
     n_cols: int,

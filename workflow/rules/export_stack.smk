@@ -6,6 +6,20 @@ STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")
 STACK_OPTIONS = CAMPAIGN.config.export_star.model_dump(exclude={"enabled", "hand"})
 
 
+def projection_options():
+    """The preprocess options, without those of slices."""
+    options = CAMPAIGN.preprocess_options()
+    return {key: value for key, value in options.items() if key != "half_acquisition"}
+
+
+def stack_memory_mb(wildcards, attempt):
+    """Blocks of 256 MiB, twice, and the interpreter; what corrections hold, the halo's rows too."""
+    n_angles, n_rows, n_cols = shape_of(wildcards)
+    halo = CAMPAIGN.for_scan(wildcards.scan).correction_halo(n_rows, n_cols)
+    more = 0 if halo is None else 1200 + 8e-6 * halo * n_angles * n_cols
+    return int((900 + more) * attempt)
+
+
 rule export_stack:
     """Write a scan's projections as the image stack that RELION reads."""
     input:
@@ -20,12 +34,13 @@ rule export_stack:
         "stack"
     threads: 2
     resources:
-        # blocks of 256 MiB, twice, and the interpreter
-        mem_mb=lambda wildcards, attempt: 900 * attempt,
+        mem_mb=stack_memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         raw=raw_signature,
-        options=lambda wildcards: as_json(CAMPAIGN.preprocess_options() | STACK_OPTIONS),
+        options=lambda wildcards: as_json(
+            CAMPAIGN.for_scan(wildcards.scan).preprocess_options() | STACK_OPTIONS
+        ),
         revision=export_stack_step.REVISION,
     script:
         "../scripts/export_stack.py"

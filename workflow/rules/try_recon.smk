@@ -16,12 +16,16 @@ rule try_recon:
         "try"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, input, attempt: int((1500 + 0.1 * input.size_mb) * attempt),
+        mem_mb=lambda wildcards, input, attempt: int(
+            (1500 + 0.1 * input.size_mb + 1000 * CAMPAIGN.for_scan(wildcards.scan).is_corrected)
+            * attempt
+        ),
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         raw=raw_signature,
         options=lambda wildcards: as_json(
-            CAMPAIGN.preprocess_options() | CAMPAIGN.config.try_recon.model_dump()
+            CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
+            | CAMPAIGN.config.try_recon.model_dump()
         ),
         revision=try_recon_step.REVISION,
     script:
