@@ -44,8 +44,19 @@ def test_a_scan(client):
     assert near == ["bone_001", "bone_002", "bone_003", "bone_004"]
 
 
+def test_unreadable_files_and_remarks_are_told(folder):
+    place = folder / "results/try_center"
+    (place / "bone_002" / "prediction.json").write_text("{")
+    grid = json.loads((place / "bone_001" / "try.json").read_text())
+    (place / "bone_001" / "try.json").write_text(json.dumps(grid | {"notes": ["a remark"]}))
+    client = client_of(folder)
+    (note,) = client.get("/api/queue").json()["notes"]
+    assert note.startswith("results/try_center/bone_002/prediction.json: not readable as JSON")
+    assert client.get("/api/scan?scan=bone_001").json()["warnings"] == ["a remark"]
+
+
 def test_a_scan_without_pictures_says_why(client):
-    found = client.get("/api/scan", params={"scan": "bone_002"}).json()
+    found = client.get("/api/scan", params={"scan": "bone_006"}).json()
     assert found["grid"] is None
     assert "Run try_recon" in found["problem"]
     failed = client.get("/api/scan", params={"scan": NASTY}).json()

@@ -162,16 +162,16 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     expect(row(page, "a_2")).to_contain_text("50.25 ✎")
 
     page.get_by_role("button", name="Next run").click()
-    expect(page.locator("#plan-state")).to_contain_text("1 full_recon", timeout=TIMEOUT_MS)
+    expect(page.locator("#plan-state")).to_contain_text("1 full_recon", timeout=5 * TIMEOUT_MS)
     page.get_by_role("button", name="Start the next run").click()
     expect(page.locator("#run-state")).to_contain_text("under way")
-    expect(page.locator("#run-state")).to_contain_text("all is done", timeout=3 * TIMEOUT_MS)
+    expect(page.locator("#run-state")).to_contain_text("all is done", timeout=5 * TIMEOUT_MS)
     log = (folder / "logs" / "review_run.log").read_text()
     assert sorted(job for job in job_names(log) if job.startswith("full_recon")) == [
         "full_recon:a_2"
     ]
     # the plan is worked out again by itself
-    expect(page.locator("#plan-state")).to_have_text("Nothing to do.", timeout=TIMEOUT_MS)
+    expect(page.locator("#plan-state")).to_have_text("Nothing to do.", timeout=5 * TIMEOUT_MS)
     # the page looks by itself, without being loaded anew
     expect(row(page, "a_2")).not_to_contain_text("✎", timeout=TIMEOUT_MS)
     expect(row(page, "a_2").locator(".dot")).to_have_attribute("data-state", "manual")

@@ -68,6 +68,15 @@ def test_a_run_tells_how_far_it_is_and_ends(runner):
     assert "7 of 7 steps" in state["tail"]
 
 
+def test_the_number_of_jobs_is_known_before_the_first_has_ended(tmp_path):
+    says = "print('job  count\\ntotal    7\\n', flush=True); import time; time.sleep(60)"
+    runner = Runner(tmp_path, [sys.executable, "-c", says])
+    runner.start()
+    until(runner, {"state": "running", "n_done": 0, "n_all": 7})
+    runner.stop()
+    until(runner, {"state": "stopped"})
+
+
 def test_a_run_that_ends_badly_says_so(runner):
     bad = runner(0, 3)
     bad.start()

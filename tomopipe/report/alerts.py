@@ -147,5 +147,5 @@ _KINDS = (
         _doubtful,
         order=_confidence,
     ),
-    _Kind("Warnings", "info", "Noted by the inventory; nothing was stopped.", _warned, once=False),
+    _Kind("Warnings", "info", "Noted on the way; nothing was stopped.", _warned, once=False),
 )

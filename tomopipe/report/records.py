@@ -89,6 +89,7 @@ class Prediction:
     reason: str
     curves: tuple[Curve, ...] = ()
     model: Model | None = None
+    roll_px_per_100_rows: float | None = None
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,10 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         select=select,
         manual=text(entry.get("manual")),
         shape=shape,
-        warnings=_split((row or {}).get("warnings", "")),
+        warnings=(
+            *_split((row or {}).get("warnings", "")),
+            *_remarks(reader, try_tif.with_name("try.json")),
+        ),
         cor_px=cor_px,
         source=text(cor.get("source")),
         prediction=prediction,
@@ -97,6 +100,16 @@ def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
 
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
+    """Tell what try_recon noted about a scan."""
+    data = reader.json(try_json) or {}
+    notes = data.get("notes")
+    found = [text(note) for note in notes] if isinstance(notes, list) else []
+    if data.get("half_acquisition") is True:
+        found.append("half acquisition: slices twice as wide as the detector")
+    return tuple(found)
 
 
 def _read_prediction(reader: Reader, folder: Path) -> Prediction | None:

@@ -106,6 +106,7 @@ def parse_prediction(data: Mapping[str, Any]) -> Prediction:
         reason=text(data.get("reason")),
         curves=tuple(curves),
         model=_parse_model(data.get("model")),
+        roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
     )
 
 

@@ -20,6 +20,7 @@ from tomopipe.paths import workflow_folder
 
 LOG = Path("logs", "review_run.log")
 _STEPS = re.compile(rb"^(\d+) of (\d+) steps \(\d+%\) done$", re.MULTILINE)
+_TOTAL = re.compile(rb"^total\s+(\d+)$", re.MULTILINE)
 _PROGRESS_BYTES = 2**16
 _TAIL_BYTES, _TAIL_LINES = 4096, 15
 
@@ -137,7 +138,9 @@ class Runner:
         except OSError:
             return {}
         steps = _STEPS.findall(text)
-        n_done, n_all = map(int, steps[-1]) if steps else (0, None)
+        totals = _TOTAL.findall(text)  # said before the first job has ended
+        known = int(totals[-1]) if totals else None
+        n_done, n_all = map(int, steps[-1]) if steps else (0, known)
         tail = text[-_TAIL_BYTES:].decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
         return {"n_done": n_done, "n_all": n_all, "tail": "\n".join(tail)}
 

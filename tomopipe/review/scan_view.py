@@ -92,6 +92,7 @@ def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
         "method": prediction.method,
         "reason": prediction.reason,
         "model": asdict(prediction.model) if prediction.model else None,
+        "roll_px_per_100_rows": prediction.roll_px_per_100_rows,
         "curves": [
             {
                 "method": curve.method,

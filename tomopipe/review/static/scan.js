@@ -83,7 +83,7 @@ async function layer(cor, mode) {
     return { image, width, height: width };
   }
   const image = await picture("slice", { scan, cor: trim(cor), row });
-  return { image, width: grid.n_cols, height: grid.n_cols };
+  return { image, width: image.width, height: image.height }; // in half acquisition wider than the detector
 }
 
 // Show a COR; the value is what Enter accepts.
