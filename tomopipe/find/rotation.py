@@ -40,8 +40,8 @@ def rotation_doubt(seen: Seen, cor_px: float) -> float:
     -------
     float
         A factor for `judge`; 1 for scans over less than half a turn, of which it knows nothing.
-        Of 300 simulated scans with a sample 95 % had a gain above 1 and less than 5 % of the other
-        pairs matching as well; fading structure had gains under 0.85.
+        Of 35 simulated scans with a sample 95 % had a gain above 1, the worst 0.4, and at most 16 %
+        of the other pairs matched as well; of four fading structures the best gain was 0.81.
     """
     gain = rotation_gain(seen, cor_px)
     return 1.0 if gain is None else ramp(gain[0], 0.5, 1.1) * ramp(gain[1], 0.3, 0.15)

@@ -238,7 +238,7 @@ def coarse_wedge(
 
 
 def refine_wedge(
-    sinograms: list[Image], turn: Turn, near_px: float, reach_px: float, n_max: int = 1024
+    sinograms: list[Image], turn: Turn, near_px: float, reach_px: float, n_max: int = 512
 ) -> tuple[float, NDArray[np.float64]]:
     """Find the best place near another at full width.
 

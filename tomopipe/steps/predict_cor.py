@@ -19,7 +19,7 @@ from tomopipe.io.rows import Rows, read_rows
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 6  # bump when results change
+REVISION = 7  # bump when results change
 
 logger = logging.getLogger(__name__)
 
