@@ -12,7 +12,8 @@ def test_the_report_of_snakemake_holds_the_page(campaign, tmp_path):
     assert run.status == 0, run.text
     html = made.read_text(encoding="utf-8")
     pages = [
-        base64.b64decode(text) for text in re.findall(r"data:text/html;[^,]*base64,([\w+/=]+)", html)
+        base64.b64decode(text)
+        for text in re.findall(r"data:text/html;[^,]*base64,([\w+/=]+)", html)
     ]
     assert (campaign / "results" / "report" / "index.html").read_bytes() in pages
     assert "what needs attention first" in html  # the caption
