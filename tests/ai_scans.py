@@ -3,6 +3,7 @@
 import numpy as np
 from find_rows import HALF_TURN_DEG, rows_of, scan
 
+from tomopipe.find.ai.confidence import DOUBTS
 from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
 from tomopipe.find.ai.model import new_net, save_model
 from tomopipe.find.ai.recipe import RECIPE
@@ -42,7 +43,7 @@ def shape_of(inputs: Inputs) -> dict[str, int]:
 
 def calibration() -> dict:
     """A calibration that trusts a clear margin."""
-    values = np.zeros((40, 11))
+    values = np.zeros((40, len(DOUBTS)))
     values[:, 1] = np.linspace(-10, 10, 40)
     return calibrate(values, values[:, 1] > 0)
 

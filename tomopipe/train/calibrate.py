@@ -9,7 +9,7 @@ from tomopipe.find.ai.confidence import DOUBTS, logit
 
 RIGHT_PX = 1.0
 MAX_REJECTED = 0.05  # of the right ones, which the limit may cost
-_RIDGE = 0.01  # per scan
+_RIDGE = 0.002  # per scan
 
 
 def calibrate(values: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, Any]:

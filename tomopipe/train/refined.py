@@ -1,16 +1,17 @@
 """Classical refinement around the places that networks choose, kept beside the features."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.find.ai.closer import Closer, look_closer
 from tomopipe.find.ai.confidence import doubts
 from tomopipe.find.ai.finder import place_px
 from tomopipe.find.ai.judgement import Judgement
-from tomopipe.find.curves import refine
 from tomopipe.io.atomic import write_json
 from tomopipe.io.rows import read_rows
 from tomopipe.train.data import Example
@@ -84,33 +85,32 @@ def choices(
 def _choice(work: Path, split: str, example: Example, judgement: Judgement) -> Choice:
     cor_px = example.inputs.cor_px
     near_px, step_px = float(cor_px[judgement.index]), float(cor_px[1] - cor_px[0])
-    fine_px = _kept(work, split, example.truth.name, near_px, step_px) or {}
-    best_px = place_px(example.inputs, judgement, fine_px)
+    closer = _kept(work, split, example.truth.name, near_px, step_px) or Closer({}, None)
+    best_px = place_px(example.inputs, judgement, closer)
     truth_px = example.truth.cor_px
     error_px = float("inf") if truth_px is None else abs(best_px - truth_px)
-    return Choice(best_px, error_px, doubts(example.inputs, judgement, fine_px))
+    return Choice(best_px, error_px, doubts(example.inputs, judgement, closer))
 
 
 def _path(work: Path, split: str, name: str) -> Path:
     return work / "refined" / split / f"{name}.json"
 
 
-def _read(path: Path) -> list[tuple[float, dict[str, float]]]:
+def _read(path: Path) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text("utf-8"))) if path.is_file() else []
 
 
-def _kept(
-    work: Path, split: str, name: str, near_px: float, step_px: float
-) -> dict[str, float] | None:
-    """Return what was refined around a place next to this one; None if nothing was."""
-    for place, fine_px in _read(_path(work, split, name)):
-        if abs(place - near_px) <= _SAME * step_px:
-            return fine_px
+def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> Closer | None:
+    """Return what a closer look next to this place found; None if nobody looked."""
+    for kept in _read(_path(work, split, name)):
+        if abs(kept["near_px"] - near_px) <= _SAME * step_px:
+            rotation = kept["rotation"]
+            return Closer(kept["fine_px"], None if rotation is None else tuple(rotation))
     return None
 
 
 def _refine_one(work: Path, split: str, name: str, near_px: float) -> None:
     rows = read_rows(work / "rows" / split / f"{name}.h5")
-    fine_px = refine(rows, near_px, reconstruct)
+    closer = look_closer(rows, near_px, reconstruct)
     path = _path(work, split, name)
-    write_json([*_read(path), [near_px, fine_px]], path)
+    write_json([*_read(path), {"near_px": near_px, **asdict(closer)}], path)

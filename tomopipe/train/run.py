@@ -92,6 +92,7 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
         seed=plan.seed,
         device=options.device,
         threads=options.cores,
+        data=f"{len(examples)} scans, begun with {options.start or 'random weights'}",
     )
     state = work / "nets" / f"{options.net}.state.safetensors"
     fit(

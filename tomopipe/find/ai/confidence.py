@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.find.ai.closer import Closer
 from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.find.combine import vote
@@ -22,10 +23,13 @@ DOUBTS = (
     "total",  # sum of all evidence there
     "kinds",  # share of the kinds that saw anything whose best place it is
     "valid",  # share of the kinds that saw anything
+    "rotates",  # gain of the match half a turn apart over that at other angles
+    "stays",  # how many of those others match as well
 )
+_ROTATION = 1.5, 0.1  # of scans over less than half a turn, which cannot tell
 
 
-def doubts(inputs: Inputs, judgement: Judgement, fine_px: dict[str, float]) -> NDArray[np.float64]:
+def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.float64]:
     """Measure what speaks for and against a choice.
 
     Parameters
@@ -34,8 +38,8 @@ def doubts(inputs: Inputs, judgement: Judgement, fine_px: dict[str, float]) -> N
         What the network saw.
     judgement : Judgement
         What it said.
-    fine_px : dict
-        Refined COR of each kind of evidence that could refine around the chosen place.
+    closer : Closer
+        What a closer look at the chosen place found.
 
     Returns
     -------
@@ -49,10 +53,12 @@ def doubts(inputs: Inputs, judgement: Judgement, fine_px: dict[str, float]) -> N
     elsewhere = np.concatenate([score[:low], score[high:]])
     margin = float(score[index] - max(elsewhere.max(initial=-30.0), 0.0))
     median, values = float(inputs.cor_px[index]), np.zeros(0)
-    if fine_px:
-        median, values = vote(fine_px)
+    if closer.fine_px:
+        median, values = vote(closer.fine_px)
     away = np.abs(values - median)
     valid, own = _kinds(inputs)
+    known = closer.rotation is not None and np.isfinite(closer.rotation).all()
+    rotates, stays = closer.rotation if closer.rotation is not None and known else _ROTATION
     return np.array(
         [
             _log_odds(share),
@@ -66,6 +72,8 @@ def doubts(inputs: Inputs, judgement: Judgement, fine_px: dict[str, float]) -> N
             float(inputs.grid[-5, low:high].max()),
             float(np.mean(np.abs(own[valid] - index) <= NEAR)) if valid.any() else 0.0,
             float(valid.mean()),
+            float(np.clip(rotates, 0.0, 3.0)),
+            float(np.clip(stays, 0.0, 1.0)),
         ]
     )
 

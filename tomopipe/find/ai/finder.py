@@ -6,18 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
+from tomopipe.find.ai.closer import Closer, look_closer
 from tomopipe.find.ai.confidence import confidence, doubts
 from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.find.ai.recipe import RECIPE
 from tomopipe.find.combine import vote
-from tomopipe.find.curves import evidence_curves, refine
+from tomopipe.find.curves import evidence_curves
 from tomopipe.find.evidence import (
     AMBIGUOUS_BELOW,
+    DOUBT_BELOW,
     MIN_ANGLES,
     NO_SAMPLE,
     Evidence,
     Finder,
+    near_candidates,
     nothing,
 )
 from tomopipe.find.seen import see
@@ -92,15 +95,15 @@ def find_ai(
     inputs = make_inputs(curves, RECIPE)
     inputs = with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, judge.pictures)
     judgement = judge.judge(inputs)
-    fine_px = refine(rows, float(inputs.cor_px[judgement.index]), reconstruct)
-    sure = confidence(judge.card["confidence"], doubts(inputs, judgement, fine_px))
-    return _evidence(inputs, judgement, fine_px, sure, candidates_px)
+    closer = look_closer(rows, float(inputs.cor_px[judgement.index]), reconstruct)
+    sure = confidence(judge.card["confidence"], doubts(inputs, judgement, closer))
+    return _evidence(inputs, judgement, closer, sure, candidates_px)
 
 
-def place_px(inputs: Inputs, judgement: Judgement, fine_px: dict[str, float]) -> float:
+def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     """Return the COR: the median of the refined ones, one vote per kind; else the network's own."""
-    if fine_px:
-        return vote(fine_px)[0]
+    if closer.fine_px:
+        return vote(closer.fine_px)[0]
     return float(inputs.cor_px[judgement.index]) + judgement.offset_px
 
 
@@ -119,21 +122,23 @@ def _loader():  # type: ignore[no-untyped-def]
 def _evidence(
     inputs: Inputs,
     judgement: Judgement,
-    fine_px: dict[str, float],
+    closer: Closer,
     sure: float,
     candidates_px: NDArray[np.float64],
 ) -> Evidence:
-    best_px = place_px(inputs, judgement, fine_px)
+    best_px = place_px(inputs, judgement, closer)
     curve = np.interp(candidates_px, inputs.cor_px, np.clip(judgement.score, -30.0, 30.0))
     if judgement.none > 0.9:
         reason = "nothing in the evidence looks like an axis"
         return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
     reason = ""
     if sure < AMBIGUOUS_BELOW:
-        other = _other_px(inputs, judgement)
-        reason = f"the axis may be elsewhere, such as at {other:.1f} px"
-    elif sure < 0.5:
+        reason = f"the axis may be elsewhere, such as at {_other_px(inputs, judgement):.1f} px"
+    elif sure < DOUBT_BELOW:
         reason = "the kinds of evidence do not agree well enough"
+    elif not near_candidates(best_px, candidates_px):
+        low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
+        reason = f"found outside of the candidates {low:g} to {high:g}, on the whole detector"
     verdict = "ambiguous" if sure < AMBIGUOUS_BELOW else "resolved"
     return Evidence(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
 

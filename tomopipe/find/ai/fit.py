@@ -42,6 +42,8 @@ class Schedule:
         Of torch.
     threads : int
         Of torch on the CPU.
+    data : str
+        What is learned from and begun with; a state of other data is not gone on from.
     """
 
     epochs: int
@@ -50,6 +52,12 @@ class Schedule:
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
+    data: str = ""
+
+    @property
+    def run(self) -> str:
+        """What a state belongs to."""
+        return f"{self.epochs} {self.rate} {self.decay} {self.seed} {self.data}"
 
 
 def loss_of(scores: Scores, batch: Batch, target: Tensor) -> Tensor:
@@ -145,15 +153,15 @@ def fit(
     net.to(schedule.device).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=schedule.rate, weight_decay=schedule.decay)
     average = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
-    first, n_averaged = _resume(net, optimiser, average, state)
+    first, n_averaged = _resume(net, optimiser, average, state, schedule.run)
     for epoch in range(first, schedule.epochs):
         rng = np.random.default_rng((schedule.seed, epoch))
         torch.manual_seed(int(rng.integers(2**31)))
         some = list(batches(rng))
         for i, (inputs, targets) in enumerate(some):
-            done = (epoch + i / len(some)) / schedule.epochs
+            pace = _pace((epoch + i / len(some)) / schedule.epochs)
             for group in optimiser.param_groups:
-                group["lr"] = schedule.rate * _pace(done)
+                group["lr"] = schedule.rate * pace
             batch = collate(inputs, schedule.device)
             target = torch.tensor(targets, dtype=torch.float32, device=schedule.device)
             loss = loss_of(net(batch), batch, target)
@@ -167,7 +175,8 @@ def fit(
                 average[name] += (value - average[name]) / n_averaged
         progress(epoch + 1, schedule.epochs)
         if (epoch + 1) % _EVERY == 0 or epoch + 1 == schedule.epochs:
-            _keep(net, optimiser, average, state, epoch + 1, n_averaged)
+            done = {"epoch": epoch + 1, "averaged": n_averaged, "run": schedule.run}
+            _keep(net, optimiser, average, state, done)
     net.load_state_dict(average)
     return net.to("cpu").eval()
 
@@ -184,8 +193,7 @@ def _keep(
     optimiser: torch.optim.Optimizer,
     average: dict[str, Tensor],
     state: Path,
-    epoch: int,
-    n_averaged: int,
+    done: dict[str, int | str],
 ) -> None:
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
@@ -193,7 +201,7 @@ def _keep(
         tensors |= {f"adam.{i}.{name}": value for name, value in moments.items()}
     with whole(state) as path:
         save_file({name: value.contiguous() for name, value in tensors.items()}, path)
-    write_json({"epoch": epoch, "averaged": n_averaged}, state.with_suffix(".json"))
+    write_json(done, state.with_suffix(".json"))
 
 
 def _resume(
@@ -201,11 +209,14 @@ def _resume(
     optimiser: torch.optim.Optimizer,
     average: dict[str, Tensor],
     state: Path,
+    run: str,
 ) -> tuple[int, int]:
-    """Load a state that is there; return the epochs done and averaged."""
+    """Load a state of this run that is there; return the epochs done and averaged."""
     if not state.with_suffix(".json").is_file():
         return 0, 0
     told = json.loads(state.with_suffix(".json").read_text("utf-8"))
+    if told["run"] != run:
+        return 0, 0
     tensors = load_file(state)
     net.load_state_dict(
         {name.removeprefix("net."): v for name, v in tensors.items() if name.startswith("net.")}

@@ -1,0 +1,97 @@
+"""The confidence rises with what speaks for a place, and 0.5 is where the wrong ones end."""
+
+import numpy as np
+import pytest
+from ai_scans import inputs_of, rows_with
+
+from tomopipe.find.ai.closer import Closer
+from tomopipe.find.ai.confidence import DOUBTS, confidence, doubts
+from tomopipe.find.ai.finder import place_px
+from tomopipe.find.ai.judgement import Judgement
+from tomopipe.train.calibrate import calibrate
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return inputs_of(rows_with())
+
+
+def judgement(inputs, margin=8.0, none=0.01):
+    """A network that is sure of the first rival and gives the second one less."""
+    score = np.full(inputs.grid.shape[1], -10.0)
+    score[inputs.rival_index[0]], score[inputs.rival_index[1]] = 10.0, 10.0 - margin
+    share = np.exp(score - 10) / np.exp(score - 10).sum() * (1 - none)
+    return Judgement(score, share, none, int(inputs.rival_index[0]), 0.3, 0.2)
+
+
+def named(values):
+    return dict(zip(DOUBTS, values, strict=True))
+
+
+def test_doubts_measure_what_they_are_named_after(inputs):
+    near = {"pairs": 60.2, "slices": 60.3, "wedge": 60.25}
+    sure = named(doubts(inputs, judgement(inputs), Closer(near, (1.4, 0.0))))
+    assert sure["votes"] == 3
+    assert sure["agree"] == 1
+    assert sure["margin"] == pytest.approx(8)
+    assert sure["rotates"] == pytest.approx(1.4)
+    far = {"pairs": 60.2, "slices": 63.3, "wedge": 57.0}
+    torn = named(doubts(inputs, judgement(inputs, 1.0, 0.6), Closer(far, (0.1, 0.9))))
+    assert torn["agree"] < 1
+    assert torn["scatter"] > sure["scatter"] + 1
+    assert torn["margin"] == pytest.approx(1)
+    assert torn["share"] < sure["share"]
+    assert torn["none"] > sure["none"]
+
+
+def test_nothing_refined_and_nothing_known_of_rotation_is_finite(inputs):
+    for rotation in (None, (np.nan, 0.0)):
+        values = doubts(inputs, judgement(inputs), Closer({}, rotation))
+        assert np.isfinite(values).all()
+        assert named(values)["votes"] == 0
+
+
+def test_the_cor_is_the_vote_of_the_refined_or_else_the_networks_own(inputs):
+    said = judgement(inputs)
+    assert place_px(inputs, said, Closer({"pairs": 60.1, "rows": 60.3, "slices": 60.2}, None)) == (
+        pytest.approx(60.2, abs=0.1)
+    )
+    assert place_px(inputs, said, Closer({}, None)) == pytest.approx(
+        inputs.cor_px[said.index] + 0.3
+    )
+
+
+def simulated(n=4000, seed=0):
+    """Doubts of which the margin alone tells right from wrong, as a logistic law."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, len(DOUBTS)))
+    right = rng.random(n) < 1 / (1 + np.exp(-(3 * values[:, 1] + 1)))
+    return values, right
+
+
+def test_the_confidence_is_the_probability_of_being_right_where_it_is_not_moved():
+    values, right = simulated()
+    fitted = calibrate(values, right)
+    fresh, truth = simulated(seed=1)
+    sure = np.array([confidence(fitted, one) for one in fresh])
+    for low, high in [(0.0, 0.1), (0.1, 0.3), (0.9, 1.0)]:
+        some = (sure >= low) & (sure < high)
+        assert truth[some].mean() == pytest.approx(sure[some].mean(), abs=0.06)
+    order = np.argsort(fresh[:, 1])
+    assert np.corrcoef(sure[order], np.arange(len(order)))[0, 1] > 0.9
+
+
+def test_half_is_where_the_wrong_ones_end():
+    values, right = simulated(400)
+    values[:, 1] = np.where(right, values[:, 1] + 6, values[:, 1] - 6)
+    fitted = calibrate(values, right)
+    sure = np.array([confidence(fitted, one) for one in values])
+    assert not (sure[~right] >= 0.5).any()
+    assert (sure[right] >= 0.5).mean() > 0.95
+
+
+def test_half_costs_at_most_a_twentieth_of_the_right_ones():
+    values, right = simulated(1000)
+    fitted = calibrate(values, right)
+    sure = np.array([confidence(fitted, one) for one in values])
+    assert (sure[right] < 0.5).mean() <= 0.06
