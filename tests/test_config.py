@@ -10,6 +10,7 @@ from tomopipe.config import (
     FILTERS,
     Config,
     FullReconBlock,
+    OverrideBlock,
     documented_defaults,
     documented_keys,
     parse_config,
@@ -42,11 +43,14 @@ def test_pages_are_those_made_from_the_code():
 
 
 def test_every_key_has_a_meaning_and_stands_in_the_pages():
+    defaults = yaml.safe_load(documented_defaults())
     for block, field in Config.model_fields.items():
-        for key, option in field.annotation.model_fields.items():
+        model = OverrideBlock if block == "overrides" else field.annotation
+        for key, option in model.model_fields.items():
             assert option.description, f"{block}.{key}"
             assert f"| {key} |" in documented_keys()
-            assert key in yaml.safe_load(documented_defaults())[block]
+            assert block == "overrides" or key in defaults[block]
+    assert defaults["overrides"] == []
 
 
 @pytest.mark.parametrize(

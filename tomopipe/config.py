@@ -7,6 +7,7 @@ this module (``python -m tomopipe.config``) and a test holds the three together.
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -455,6 +456,32 @@ class ReportBlock(Block):
     enabled: bool = Field(True, description="Write results/report/index.html.")
 
 
+class OverrideBlock(Block):
+    """Other preprocess and full_recon options for some scans; where several apply the last wins."""
+
+    scans: list[str] = Field([], description="Names of scans, or patterns such as tooth_*.")
+    series: list[str] = Field([], description="Series, or patterns; with scans: any of both.")
+    preprocess: dict[str, Any] = Field(
+        {}, description="Keys of preprocess that differ, blocks within it included."
+    )
+    full_recon: dict[str, Any] = Field(
+        {}, description="Keys of full_recon that differ; all but output."
+    )
+
+    @model_validator(mode="after")
+    def _of_some_scans(self) -> "OverrideBlock":
+        if not (self.scans or self.series):
+            raise ValueError("needs scans or series")
+        if "output" in self.full_recon:
+            raise ValueError("full_recon.output is the same for all scans of a campaign")
+        return self
+
+    def applies(self, scan: str, series: str) -> bool:
+        """Tell whether a scan is among those meant."""
+        named = ((scan, self.scans), (series, self.series))
+        return any(fnmatchcase(name, pattern) for name, some in named for pattern in some)
+
+
 class Config(Block):
     """The whole configuration; only `campaign.scans` is required."""
 
@@ -470,6 +497,47 @@ class Config(Block):
     full_recon: FullReconBlock = FullReconBlock()
     export_star: ExportStarBlock = ExportStarBlock()
     report: ReportBlock = ReportBlock()
+    overrides: list[OverrideBlock] = Field(
+        [],
+        description="Other preprocess and full_recon options for some scans.",
+    )
+
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> "Config":
+        for number, override in enumerate(self.overrides):
+            for block in OVERRIDABLE:
+                try:
+                    _changed(getattr(self, block), getattr(override, block))
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    key = ".".join(map(str, (block, *first["loc"])))
+                    got = f"got {first['input']!r}; " if first["loc"] else ""
+                    raise ValueError(f"overrides {number + 1}: {key}: {got}{first['msg']}") from None
+        return self
+
+    def for_scan(self, scan: str, series: str) -> "Config":
+        """Return the configuration of one scan: with the overrides that apply to it."""
+        blocks = {block: getattr(self, block) for block in OVERRIDABLE}
+        for override in self.overrides:
+            if override.applies(scan, series):
+                for block, own in blocks.items():
+                    blocks[block] = _changed(own, getattr(override, block))
+        return self.model_copy(update=blocks)
+
+
+OVERRIDABLE = ("preprocess", "full_recon")
+
+
+def _changed(block: Block, changes: Mapping[str, Any]) -> Block:
+    """Return a block with some keys changed, those of blocks within it one by one."""
+    if not changes:
+        return block
+    values = block.model_dump()
+    for key, value in changes.items():
+        inner = getattr(block, key, None)
+        merge = isinstance(inner, Block) and isinstance(value, Mapping)
+        values[key] = {**values[key], **value} if merge else value
+    return type(block).model_validate(values)
 
 
 def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
@@ -490,7 +558,9 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
     if not isinstance(data, Mapping):
         raise TomopipeError(f"{source}: expected blocks of keys such as campaign:, got {data!r}")
     try:
-        return Config.model_validate({key: {} if v is None else v for key, v in data.items()})
+        return Config.model_validate(
+            {k: ([] if k == "overrides" else {}) if v is None else v for k, v in data.items()}
+        )
     except ValidationError as error:
         lines = list(dict.fromkeys(f"{source}: {line}" for line in _problems(error)))
         raise TomopipeError("\n".join(lines)) from None
@@ -523,6 +593,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
         elif problem["type"] == "missing":
             yield f"{key}: is required"
+        elif not keys:  # of several blocks at once
+            yield problem["msg"].removeprefix("Value error, ")
         else:
             refused.setdefault(key, (keys, problem["input"], []))[2].append(
                 problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -575,6 +647,9 @@ def documented_defaults() -> str:
         "# `campaign: {scans: [raw/*.h5]}` is a complete one. What each key is for: README.md.",
     ]
     for block, field in Config.model_fields.items():
+        if block == "overrides":
+            lines += ["", f"# {field.description}", f"{block}: []"]
+            continue
         model: type[BaseModel] = field.annotation  # type: ignore[assignment]
         lines += ["", f"# {model.__doc__}", f"{block}:"]
         for key, option in model.model_fields.items():
@@ -600,6 +675,8 @@ def documented_keys() -> str:
     ]
     for block, field in Config.model_fields.items():
         model: type[BaseModel] = field.annotation  # type: ignore[assignment]
+        if block == "overrides":
+            model = OverrideBlock
         lines += ["", f"## {block}", "", f"{model.__doc__}", ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         lines += _key_lines(model)

@@ -86,7 +86,13 @@ def inventory(
         The rows; `keep` is a bool, shape and size are int or None.
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
-    looks = _look_at_all(paths, lambda path: _look(path, flats, darks, known))
+    own = {entry["path"]: entry for entry in entries if not entry["reason"]}
+    looks = _look_at_all(
+        paths,
+        lambda path: _look(
+            path, own[path].get("flats", flats), own[path].get("darks", darks), known
+        ),
+    )
     members: dict[str, list[_Look]] = {}
     for entry in entries:
         if not entry["reason"]:

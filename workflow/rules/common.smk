@@ -172,5 +172,6 @@ def shape_of(wildcards):
 
 
 def flats_and_darks(wildcards=None):
-    """Files with flats, darks or angles that all scans share."""
-    return CAMPAIGN.shared_files()
+    """Files with flats, darks or angles that scans share, or that one scan needs."""
+    scan = getattr(wildcards, "scan", None)
+    return (CAMPAIGN.for_scan(scan) if scan else CAMPAIGN).shared_files()

@@ -8,25 +8,34 @@ def volumes(wildcards):
     return [CAMPAIGN.volume(scan) for scan in resolved()]
 
 
-def pixel_size_of_volumes():
+def pixel_size_of_volumes(full):
     """The pixel size is an option of the volume only where the volume's values depend on it."""
-    if FULL.unit == "per_pixel":
+    if full.unit == "per_pixel":
         return {}
     return {"pixel_size_um": CAMPAIGN.config.export_star.pixel_size_um}
 
 
 def memory_mb(wildcards, attempt):
     n_angles, n_rows, n_cols = shape_of(wildcards)
+    campaign = CAMPAIGN.for_scan(wildcards.scan)
+    full = campaign.config.full_recon
     return attempt * full_recon_step.memory_mb(
         n_angles,
         n_cols,
-        FULL.binning,
+        full.binning,
         n_rows=n_rows,
-        output=FULL.output,
-        compression=FULL.compression,
-        algorithm=FULL.algorithm,
-        halo=CAMPAIGN.correction_halo(n_rows, n_cols),
+        output=full.output,
+        compression=full.compression,
+        algorithm=full.algorithm,
+        halo=campaign.correction_halo(n_rows, n_cols),
     )
+
+
+def volume_options(wildcards):
+    """All options of a scan's volume but its COR."""
+    campaign = CAMPAIGN.for_scan(wildcards.scan)
+    full = campaign.config.full_recon
+    return as_json(campaign.preprocess_options() | full.model_dump() | pixel_size_of_volumes(full))
 
 
 rule full_recon:
@@ -43,14 +52,14 @@ rule full_recon:
     resources:
         mem_mb=memory_mb,
         # with device: auto jobs on one machine share its GPUs out by themselves
-        gpu=int(FULL.device == "cuda"),
+        gpu=lambda wildcards: int(
+            CAMPAIGN.for_scan(wildcards.scan).config.full_recon.device == "cuda"
+        ),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         raw=raw_signature,
         cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
-        options=lambda wildcards: as_json(
-            CAMPAIGN.preprocess_options() | FULL.model_dump() | pixel_size_of_volumes()
-        ),
+        options=volume_options,
         revision=full_recon_step.REVISION,
     script:
         "../scripts/full_recon.py"

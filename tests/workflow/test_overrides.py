@@ -1,0 +1,31 @@
+"""An override of one scan, added, changed and taken away: what runs after it, and nothing else."""
+
+import yaml
+
+from tests.workflow.conftest import snakemake
+from tests.workflow.test_reruns import TAIL, expect
+
+
+def override(campaign, **blocks):
+    path = campaign / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["overrides"] = [{"scans": ["a_2"], **blocks}] if blocks else []
+    path.write_text(yaml.safe_dump(config))
+
+
+def test_full_recon_of_one_scan(campaign):
+    override(campaign, full_recon={"filter": "hann"})
+    expect(campaign, {"full_recon:a_2", "report"})
+    override(campaign)
+    expect(campaign, {"full_recon:a_2", "report"})
+
+
+def test_preprocess_of_one_scan(campaign):
+    override(campaign, preprocess={"stripes": {"method": "sorting"}})
+    chain = {f"{rule}:a_2" for rule in ("try_recon", "predict_cor", "full_recon", "export_stack")}
+    expect(campaign, {*chain, "fix_cor:a", "resolve_cor", *TAIL}, pending=True)
+
+
+def test_an_override_that_says_what_is_so_already_runs_nothing(campaign):
+    override(campaign, full_recon={"filter": "ramp"}, preprocess={"minus_log": True})
+    assert snakemake(campaign).jobs == frozenset()
