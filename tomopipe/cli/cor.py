@@ -36,10 +36,15 @@ Folder = Annotated[Path, typer.Option("--directory", "-d", help="The campaign fo
 
 
 class Form(StrEnum):
-    """TomoGUI's forms of a table of CORs."""
+    """TomoGUI's forms of a table of CORs, and a set for `tomopipe train`."""
 
     rot_cen = "rot_cen"
     csv = "csv"
+    training = "training"
+
+
+# Sources of CORs that somebody or a method saw in the scan itself.
+_SEEN = ("manual", "ai", "auto")
 
 
 @dataclass(frozen=True)
@@ -161,26 +166,35 @@ def import_cors(
 
 @app.command("export")
 def export_cors(
-    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    file: Annotated[Path, typer.Argument(help="The file to write; of a set, the folder.")],
     form: Annotated[
         Form,
-        typer.Option("--format", help="rot_cen: path to COR, as JSON; csv: `Filename,COR`."),
+        typer.Option(
+            "--format",
+            help="rot_cen: path to COR, as JSON; csv: `Filename,COR`; training: a set for "
+            "`tomopipe train --from`.",
+        ),
     ] = Form.rot_cen,
     directory: Folder = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Write the resolved CORs in one of TomoGUI's forms.
+    """Write the resolved CORs in one of TomoGUI's forms, or as a set to train on.
 
-    Every run writes results/rot_cen.json as well.
+    Every run writes results/rot_cen.json as well. A set has the CORs that were set by hand or
+    accepted, not those filled in, with what is needed to learn from them.
 
     Examples: `tomopipe cor export /data/rot_cen.json`,
-    `tomopipe cor export batch_cor_values.csv --format csv`
+    `tomopipe cor export batch_cor_values.csv --format csv`,
+    `tomopipe cor export myset --format training`
     """
     campaign = load_campaign(directory, config)
     path = campaign.results / "cor.json"
     if not path.is_file():
         raise TomopipeError(f"{path}: not there yet. Run the workflow up to resolve_cor first.")
     resolved = _read_json(path)
+    if form is Form.training:
+        _export_set(campaign, resolved, file)
+        return
     cors = {
         campaign.scans[scan].abspath: float(entry["cor_px"])
         for scan, entry in resolved.items()
@@ -188,6 +202,18 @@ def export_cors(
     }
     (write_rot_cen if form is Form.rot_cen else write_batch_csv)(cors, file)
     typer.echo(f"wrote {len(cors)} CORs to {file}")
+
+
+def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> None:
+    from tomopipe.train.sets import write_set
+
+    cors = {
+        scan: float(entry["cor_px"])
+        for scan, entry in resolved.items()
+        if scan in campaign.scans and entry["source"] in _SEEN
+    }
+    n = write_set(cors, campaign.results / "try_center", folder)
+    typer.echo(f"wrote {n} scans to {folder}; {len(resolved) - n} had no COR of their own")
 
 
 def collect(campaign: Campaign) -> dict[str, Known]:
