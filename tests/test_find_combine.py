@@ -7,6 +7,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 
+from tomopipe.find import combine
 from tomopipe.find.combine import add_up, find_sum, vote
 from tomopipe.find.curves import KINDS, evidence_curves
 from tomopipe.steps.predict_cor import slices
@@ -46,6 +47,20 @@ def test_half_acquisition_to_half_a_pixel(cor_px):
 def test_noise_has_no_answer():
     noise = np.random.default_rng(0).normal(size=(181, 4, 160)).astype(np.float32)
     assert find(noise).verdict == "flat"
+
+
+def test_where_nothing_can_be_refined_there_is_no_answer(monkeypatch):
+    monkeypatch.setattr(combine, "refine", lambda rows, near_px, reconstruct: {})
+    found = find(scan(84.4, n_rows=1), n_kept=1)
+    assert (found.verdict, found.best_cor_px) == ("flat", None)
+
+
+@pytest.mark.parametrize("cor_px", [50.0, 107.0])
+def test_an_answer_outside_of_the_candidates_is_found_and_said(cor_px):
+    found = find(scan(cor_px, counts=5000), width_px=10)
+    assert found.verdict == "resolved"
+    assert "outside of the candidates" in found.reason
+    assert found.best_cor_px == pytest.approx(cor_px, abs=0.25)
 
 
 def test_each_group_has_one_vote():

@@ -78,6 +78,8 @@ def find_sum(rows: Rows, candidates_px: NDArray[np.float64], reconstruct: Recons
     score = add_up(curves)
     peak = find_peak(score, apart=_APART)
     places_px = refine(rows, float(curves.cor_px[peak.index]), reconstruct)
+    if not places_px:
+        return nothing(METHOD, "flat", "nothing resolves where the sum is best", candidates_px)
     best_px, each_px = vote(places_px)
     doubts = _doubts(peak, np.abs(each_px - best_px))
     doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
