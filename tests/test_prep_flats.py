@@ -72,6 +72,49 @@ def test_sets_that_the_file_dates_are_used_where_they_were_taken(drifting, monke
     assert np.allclose(at[30], first + (last - first) * 15.5 / 16, rtol=1e-5)
 
 
+def test_components_of_the_flats_follow_a_beam_that_flickers(tmp_path):
+    """Two patterns of random strength in every flat and every projection, and photon noise."""
+    n_rows, n_cols, n_angles, n_flats = 24, 64, 15, 20
+    truth = write_scan(tmp_path / "a.h5", n_rows=n_rows, n_cols=n_cols, n_angles=n_angles)
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:n_rows, :n_cols]
+    patterns = np.stack([np.sin(y / 1.5), np.cos(x / 2 + y / 3)])
+
+    def beams(n):
+        return 1 + np.tensordot(random.normal(0, 0.05, (n, 2)), patterns, axes=1)
+
+    counts = {
+        "data": 1e5 * beams(n_angles) * np.exp(-truth.projections()),
+        "data_white": 1e5 * beams(n_flats),
+        "data_dark": np.zeros((2, n_rows, n_cols)),
+    }
+    with h5py.File(truth.path, "r+") as file:
+        for name, values in counts.items():
+            del file["exchange"][name]
+            file["exchange"][name] = (100 + random.poisson(values)).astype(np.float32)
+    errors = {}
+    with open_scan(truth.path) as scan:
+        for method in ("mean", "pca"):
+            recipe = PreprocessBlock(flat_method=method, flat_components=2)
+            corrections = corrections_of(scan, recipe)
+            raw = scan.read_rows(0, n_rows)
+            got = corrections.projections(raw, (0, n_angles), (0, n_rows))
+            errors[method] = np.std(got - truth.projections())
+    noise = np.sqrt(np.mean(np.exp(truth.projections())) / 1e5)
+    assert errors["pca"] < 1.5 * noise
+    assert errors["mean"] > 8 * errors["pca"]
+
+
+def test_one_flat_has_no_components(drifting):
+    with h5py.File(drifting.path, "r+") as file:
+        one = file["exchange/data_white"][:1]
+        del file["exchange/data_white"]
+        file["exchange/data_white"] = one
+    recipe = PreprocessBlock(flat_method="pca")
+    with open_scan(drifting.path) as scan, pytest.raises(ScanError, match="several flats"):
+        read_beam(scan, recipe)
+
+
 def test_median_ignores_an_outlier(drifting):
     with h5py.File(drifting.path, "r+") as file:
         file["exchange/data_white"][3, 2] = 60000

@@ -218,11 +218,13 @@ class PreprocessBlock(Block):
     darks: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="Where the darks are: like flats."
     )
-    flat_method: Literal["mean", "median", "interpolate"] = Field(
+    flat_method: Literal["mean", "median", "interpolate", "pca"] = Field(
         "mean",
         description="Of all flats the mean or the median; interpolate: between the means of "
-        "sets of flats, projection by projection.",
+        "sets of flats, projection by projection; pca: their principal components, weighed for "
+        "each projection (reads the whole scan once more).",
     )
+    flat_components: int = Field(3, ge=1, description="pca: how many components.")
     flat_sets: int = Field(
         2,
         ge=2,
