@@ -56,9 +56,9 @@ class Instrument:
         self.open = _open_beam(shape, rng, texture=0.15 if s.flat_shift_px else 0.03)
         self.gain = np.exp(s.thin_rings * _thin(shape, rng) + s.wide_rings * _wide(shape, rng))
         if s.dirt:
-            self.gain *= np.exp(-s.dirt * _spots(shape, rng, int(rng.integers(4, 25))))
+            self.gain *= np.exp(-s.dirt * spots_of(shape, rng, int(rng.integers(4, 25))))
         self.flux = _drift(s.drift, n_angles, s.n_cols, rng)
-        self.shift_px = s.flat_shift_px * _walk(n_angles, rng) if s.flat_shift_px else None
+        self.shift_px = s.flat_shift_px * random_walk(n_angles, rng) if s.flat_shift_px else None
         self.partial = _partial(s, n_angles, rng)
         self.dead = rng.choice(s.n_cols, s.dead, replace=False) if s.dead else np.zeros(0, int)
         self.dead_in_flat = rng.random(s.dead) < 0.5
@@ -117,7 +117,7 @@ def poisson(mean: Image, rng: Rng) -> Image:
     return np.rint(drawn)
 
 
-def _walk(n: int, rng: Rng, smooth: float = 0.03) -> NDArray[np.float64]:
+def random_walk(n: int, rng: Rng, smooth: float = 0.03) -> NDArray[np.float64]:
     """Return a smooth random walk of n steps from 0, whose largest distance is 1."""
     walk = np.cumsum(rng.normal(size=n))
     walk = ndimage.gaussian_filter1d(walk, max(1.0, smooth * n), mode="nearest")
@@ -131,8 +131,8 @@ def _drift(strength: float, n_angles: int, n_cols: int, rng: Rng) -> Image:
     column = np.linspace(-0.5, 0.5, n_cols)
     flux = np.ones((n_angles, n_cols))
     if strength:
-        tilt, bend = _walk(n_angles, rng), _walk(n_angles, rng)
-        flux += strength * (_walk(n_angles, rng)[:, None] + tilt[:, None] * column)
+        tilt, bend = random_walk(n_angles, rng), random_walk(n_angles, rng)
+        flux += strength * (random_walk(n_angles, rng)[:, None] + tilt[:, None] * column)
         flux += strength * bend[:, None] * column**2
         flux *= 1 + 0.1 * strength * rng.normal(size=(n_angles, 1))
     return np.maximum(flux, 0.05).astype(np.float32)
@@ -143,18 +143,18 @@ def _open_beam(shape: tuple[int, int], rng: Rng, *, texture: float) -> NDArray[n
     column = np.linspace(-1, 1, shape[1]) - rng.uniform(-0.3, 0.3)
     row = np.linspace(-1, 1, shape[0])[:, None] if shape[0] > 1 else np.zeros((1, 1))
     beam = 1 - rng.uniform(0, 0.4) * column**2 / 1.7 - rng.uniform(0, 0.2) * row**2
-    rough = ndimage.gaussian_filter(rng.normal(size=shape), [0.5, log_scale(rng)], mode="reflect")
+    rough = ndimage.gaussian_filter(rng.normal(size=shape), [0.5, _scale(rng)], mode="reflect")
     beam *= np.exp(texture * rough / max(float(rough.std()), 1e-12))
-    beam *= np.exp(-rng.uniform(0, 0.3) * _spots(shape, rng, int(rng.integers(0, 12))))
+    beam *= np.exp(-rng.uniform(0, 0.3) * spots_of(shape, rng, int(rng.integers(0, 12))))
     return np.asarray(beam / beam.max())
 
 
-def log_scale(rng: Rng) -> float:
+def _scale(rng: Rng) -> float:
     """Draw the size of a structure, pixels."""
     return float(np.exp(rng.uniform(0, 2.5)))
 
 
-def _spots(shape: tuple[int, int], rng: Rng, n: int) -> NDArray[np.float64]:
+def spots_of(shape: tuple[int, int], rng: Rng, n: int) -> NDArray[np.float64]:
     """Return n dark spots, or streaks, of depth up to 1 and both signs."""
     rows, cols = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
     spots = np.zeros(shape)
@@ -197,15 +197,15 @@ def _partial(s: Settings, n_angles: int, rng: Rng) -> Image | None:
     if s.drifting_rings:
         for _ in range(int(rng.integers(5, 30))):
             first, width = int(rng.integers(s.n_cols)), int(rng.choice([1, 1, 2, 5]))
-            walk = _walk(n_angles, rng) * rng.normal() * s.drifting_rings
+            walk = random_walk(n_angles, rng) * rng.normal() * s.drifting_rings
             log_gain[:, first : first + width] += walk[:, None]
     return log_gain.astype(np.float32)
 
 
 def motion(s: Settings, n_angles: int, rng: Rng) -> tuple[NDArray[np.float64], ...]:
     """Return how the sample moves in its own frame (x, y), its swelling, and the jitter, px."""
-    x = s.motion_px * _walk(n_angles, rng) if s.motion_px else np.zeros(n_angles)
-    y = s.motion_px * _walk(n_angles, rng) if s.motion_px else np.zeros(n_angles)
+    x = s.motion_px * random_walk(n_angles, rng) if s.motion_px else np.zeros(n_angles)
+    y = s.motion_px * random_walk(n_angles, rng) if s.motion_px else np.zeros(n_angles)
     time = np.linspace(0, 1, n_angles)
     relax = (1 - np.exp(-time / rng.uniform(0.2, 2))) / (1 - math.exp(-1 / 0.5))
     swell = 1 + s.swell * rng.choice([-1, 1]) * np.clip(relax, 0, 1)

@@ -11,8 +11,8 @@ from tomopipe.simulate.suite.damage import (
     READ_ADU,
     Instrument,
     Part,
-    _spots,
-    _walk,
+    random_walk,
+    spots_of,
 )
 from tomopipe.simulate.suite.settings import Rng, log_uniform
 
@@ -77,8 +77,8 @@ def _fading(instrument: Instrument) -> tuple[NDArray[np.float64], NDArray[np.flo
     """Return how deep each of several spots is at each angle, and the spots (n, rows, cols)."""
     rng, s = instrument.rng, instrument.settings
     n = int(rng.integers(2, 8))
-    spots = np.stack([_spots((s.n_rows, s.n_cols), rng, 1) for _ in range(n)])
-    walks = np.stack([_walk(instrument.n_angles, rng) for _ in range(n)], axis=1)
+    spots = np.stack([spots_of((s.n_rows, s.n_cols), rng, 1) for _ in range(n)])
+    walks = np.stack([random_walk(instrument.n_angles, rng) for _ in range(n)], axis=1)
     return log_uniform(rng, 0.02, 0.5) * (1 + walks), spots
 
 
