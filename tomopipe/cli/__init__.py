@@ -15,6 +15,7 @@ from tomopipe.cli.review import review
 from tomopipe.cli.simulate import simulate
 from tomopipe.cli.start import check, init
 from tomopipe.cli.status import status
+from tomopipe.cli.sweep import sweep
 from tomopipe.cli.train import train
 from tomopipe.errors import TomopipeError
 
@@ -31,7 +32,7 @@ cli = typer.Typer(
     epilog="A first try: `tomopipe simulate demo`, `tomopipe check demo`, then Snakemake as "
     "`tomopipe plan --help` shows.",
 )
-for command in (simulate, init, check, plan, retry, status, report, review, evaluate, train):
+for command in (simulate, init, check, plan, retry, status, report, review, sweep, evaluate, train):
     cli.command()(command)
 cli.add_typer(cor_app, name="cor")
 cli.add_typer(bench_app, name="bench")

@@ -67,6 +67,31 @@ def write_try_stack(
         )
 
 
+def write_labelled_stack(
+    images: Sequence[NDArray[np.float32]], labels: Sequence[str], path: str | os.PathLike[str]
+) -> None:
+    """Write float32 images of one size as a TIFF that ImageJ opens as a stack with labels.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of float32, shape (n_y, n_x)
+        The pages.
+    labels : sequence of str
+        One per page.
+    path : path-like
+        The file, written whole.
+    """
+    with whole(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            np.stack(images).astype(np.float32),
+            imagej=True,
+            photometric="minisblack",
+            software=_SOFTWARE,
+            metadata={"axes": "ZYX", "Labels": list(labels)},
+        )
+
+
 def read_try_stack(
     path: str | os.PathLike[str],
 ) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:

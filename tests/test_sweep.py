@@ -1,0 +1,127 @@
+"""`tomopipe sweep`: slices as the volume has them, a labelled stack, a page."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from typer.testing import CliRunner
+
+from tests.phantoms import write_scan
+from tomopipe.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.errors import TomopipeError
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.sweep import known_cor_px, sweep_option
+
+COR_PX = 41.2
+PHASE = {"method": "paganin"}
+KNOWN = {"distance_mm": 50.0, "energy_kev": 20.0, "pixel_size_um": 1.0}
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    (tmp_path / "raw").mkdir()
+    write_scan(
+        tmp_path / "raw" / "a [x]_1.h5", n_cols=80, n_rows=24, n_angles=90, cor_px=COR_PX,
+        counts=3000, beam={"stripes": 4},
+    )  # fmt: skip
+    _configure(tmp_path)
+    return tmp_path
+
+
+def _configure(folder, **blocks):
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "full_recon": {"device": "cpu"}} | blocks
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def _sweep(folder, key, values, **options):
+    found = load_campaign(folder, folder / "config.yaml")
+    return sweep_option(found, "a [x]_1", key, values, **({"cor_px": COR_PX} | options))
+
+
+def test_slices_equal_those_of_the_volume(campaign):
+    """With corrections that need the rows around: nothing depends on what is cut out."""
+    _configure(campaign, preprocess={"phase": PHASE, "zingers": {"threshold": 0.3}}, input=KNOWN)
+    _, slices = _sweep(campaign, "preprocess.stripes.method", ["none", "sorting"], row=9)
+    assert np.abs(slices[0] - slices[1]).max() > 1e-4
+    for method, image in zip(("none", "sorting"), slices, strict=True):
+        volume = campaign / f"{method}.h5"
+        full_recon(
+            campaign / "raw" / "a [x]_1.h5", volume, cor_px=COR_PX, device="cpu", known=KNOWN,
+            corrections={
+                "phase": PHASE, "zingers": {"threshold": 0.3}, "stripes": {"method": method}
+            },
+        )  # fmt: skip
+        with h5py.File(volume) as file:
+            # to rounding: the filter of the phase spans other rows around the slice
+            np.testing.assert_allclose(image, file["exchange/data"][9], atol=1e-6)
+
+
+def test_a_binned_slice_is_that_of_the_block_of_rows(campaign):
+    _configure(campaign, full_recon={"device": "cpu", "binning": 4, "rows": [2, 20]})
+    _, slices = _sweep(campaign, "full_recon.filter", ["hann"], row=11)
+    volume = campaign / "rec.h5"
+    full_recon(
+        campaign / "raw" / "a [x]_1.h5", volume, cor_px=COR_PX, device="cpu",
+        filter="hann", binning=4, rows=[2, 20],
+    )  # fmt: skip
+    with h5py.File(volume) as file:
+        np.testing.assert_allclose(slices[0], file["exchange/data"][2], atol=1e-7)
+
+
+def test_stack_and_page_are_labelled(campaign):
+    page, slices = _sweep(campaign, "full_recon.filter", ["ramp", "hann"])
+    assert page == campaign / "results" / "sweep" / "a [x]_1" / "full_recon.filter" / "index.html"
+    with tifffile.TiffFile(page.with_name("sweep.tif")) as file:
+        assert file.imagej_metadata["Labels"] == [
+            "full_recon.filter=ramp",
+            "full_recon.filter=hann",
+        ]
+        np.testing.assert_array_equal(file.asarray(), np.stack(slices))
+    text = page.read_text("utf-8")
+    assert text.count("<img ") == 2
+    assert "full_recon.filter=hann</figcaption>" in text
+    assert "http" not in text
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "options", "said"),
+    [
+        ("full_recon.filter", ["box"], {}, r"full_recon\.filter: got 'box'"),
+        ("full_recon.filtre", ["hann"], {}, r"full_recon\.filtre"),
+        ("try_recon.row", ["3"], {}, "expected a key of preprocess or full_recon"),
+        ("full_recon", ["3"], {}, "expected a key of preprocess or full_recon"),
+        ("full_recon.output", ["zarr"], {}, "the same for all scans"),
+        ("full_recon.filter", ["ramp"], {"row": 24}, "expected a row from 0 to 23, got 24"),
+        ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40"),
+    ],
+)
+def test_what_cannot_be_tried_is_named(campaign, key, values, options, said):
+    with pytest.raises(TomopipeError, match=said):
+        _sweep(campaign, key, values, **options)
+
+
+def test_the_cor_is_what_the_campaign_knows(campaign):
+    def known():
+        return known_cor_px(load_campaign(campaign, campaign / "config.yaml"), "a [x]_1")
+
+    with pytest.raises(TomopipeError, match="no COR is known yet"):
+        known()
+    folder = campaign / "results" / "try_center" / "a [x]_1"
+    folder.mkdir(parents=True)
+    (folder / "prediction.json").write_text(json.dumps({"cor_px": 40.5}))
+    assert known() == 40.5
+    (campaign / "results" / "cor.json").write_text(json.dumps({"a [x]_1": {"cor_px": 40.6}}))
+    assert known() == 40.6
+    (campaign / "scans.tsv").write_text("scan\tcor_px\na [x]_1\t40.70\n")
+    assert known() == 40.7
+
+
+def test_the_command(campaign):
+    arguments = ["sweep", "full_recon.filter", "ramp", "--scan", "a [x]_1", "--cor", str(COR_PX)]
+    result = CliRunner().invoke(cli, [*arguments, "--campaign", str(campaign), "--row", "3"])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip().endswith("index.html")

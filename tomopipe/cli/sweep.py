@@ -1,0 +1,41 @@
+"""`tomopipe sweep`: try values of an option on one slice."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomopipe.campaign import load_campaign
+from tomopipe.cli.options import ConfigFile, config_path
+from tomopipe.sweep import known_cor_px, sweep_option
+
+
+def sweep(
+    key: Annotated[
+        str, typer.Argument(help="The option: full_recon.filter, preprocess.stripes.size_px, ...")
+    ],
+    values: Annotated[list[str], typer.Argument(help="Its values, as in config.yaml.")],
+    scan: Annotated[str, typer.Option("--scan", "-s", help="Name of the scan.")],
+    directory: Annotated[
+        Path, typer.Option("--campaign", "-d", help="The campaign folder.")
+    ] = Path("."),
+    config: ConfigFile = None,
+    cor_px: Annotated[
+        float | None,
+        typer.Option("--cor", help="COR (pixels).", show_default="what the campaign has"),
+    ] = None,
+    row: Annotated[
+        int | None, typer.Option("--row", help="Detector row.", show_default="the middle one")
+    ] = None,
+) -> None:
+    """Try values of a preprocess or full_recon option on one slice of a scan.
+
+    Writes results/sweep/SCAN/KEY/index.html, to look at, and sweep.tif, a labelled stack of the
+    slices, which are those that the volumes would have. Example:
+    `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`.
+    """
+    campaign = load_campaign(directory, config_path(directory, config))
+    if cor_px is None:
+        cor_px = known_cor_px(campaign, scan)
+    page, _ = sweep_option(campaign, scan, key, values, cor_px=cor_px, row=row)
+    typer.echo(str(page))

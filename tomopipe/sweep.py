@@ -1,0 +1,182 @@
+"""Try values of one option on one slice: what `tomopipe sweep` does.
+
+Each slice is made by full_recon itself, of the rows that it needs, so that it equals the slice of
+the volume which the same options would give.
+"""
+
+import base64
+import glob
+import html
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from tomopipe.campaign import Campaign
+from tomopipe.config import OVERRIDABLE, parse_config
+from tomopipe.cor import parse_cor
+from tomopipe.errors import TomopipeError
+from tomopipe.io.atomic import write_text
+from tomopipe.io.exchange import read_metadata
+from tomopipe.io.tiff import write_labelled_stack
+from tomopipe.steps.full_recon import full_recon
+
+_WINDOW_PERCENT = (0.5, 99.5)
+_MAX_SHOWN_PX = 700  # of a picture on the page
+
+Image = NDArray[np.float32]
+
+
+def sweep_option(
+    campaign: Campaign,
+    scan: str,
+    key: str,
+    values: Sequence[str],
+    *,
+    cor_px: float,
+    row: int | None = None,
+) -> tuple[Path, list[Image]]:
+    """Reconstruct one slice with each of several values of an option.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        Its options are used but for the one that is tried.
+    scan : str
+        Name of the scan.
+    key : str
+        Such as full_recon.filter or preprocess.stripes.size_px.
+    values : sequence of str
+        As they would stand in the configuration.
+    cor_px : float
+        COR, unbinned detector pixels.
+    row : int, optional
+        Detector row; None: the middle one.
+
+    Returns
+    -------
+    page : Path
+        index.html in results/sweep/<scan>/<key>, beside sweep.tif.
+    slices : list of ndarray of float32
+        In the order of `values`.
+
+    Raises
+    ------
+    TomopipeError
+        If there is no such scan, key or row, a value is refused, or sizes of slices differ.
+    """
+    if scan not in campaign.scans:
+        raise TomopipeError(f"{scan}: no such scan in {campaign.directory}")
+    variants = [_with(campaign, scan, key, value) for value in values]
+    with chdir(campaign.directory):
+        slices = [_slice(one, scan, cor_px, row) for one in variants]
+    if len({image.shape for image in slices}) > 1:
+        sizes = ", ".join(
+            f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)
+        )
+        raise TomopipeError(f"{key}: slices of one size can be compared; got {sizes}")
+    folder = campaign.results / "sweep" / scan / key
+    labels = [f"{key}={value}" for value in values]
+    write_labelled_stack(slices, labels, folder / "sweep.tif")
+    page = folder / "index.html"
+    title = f"{scan}, row {'middle' if row is None else row}, COR {cor_px:g} px: {key}"
+    write_text(_page(title, labels, slices), page)
+    return page, slices
+
+
+def known_cor_px(campaign: Campaign, scan: str) -> float:
+    """Return the COR that a scan has: of the campaign table, of cor.json, or of its prediction.
+
+    Raises
+    ------
+    TomopipeError
+        If it has none.
+    """
+    manual = parse_cor(campaign.scans[scan].manual) if scan in campaign.scans else None
+    if manual is not None:
+        return manual
+    found = [("cor.json", scan), (f"try_center/{scan}/prediction.json", None)]
+    for name, inner in found:
+        path = campaign.results / name
+        record = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        value = (record if inner is None else record.get(inner, {})).get("cor_px")
+        if value is not None:
+            return float(value)
+    raise TomopipeError(f"{scan}: no COR is known yet. Give one with --cor, or run the campaign.")
+
+
+def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
+    """Return the campaign of a scan with one option changed."""
+    block, *names = key.split(".")
+    if block not in OVERRIDABLE or not names:
+        raise TomopipeError(
+            f"{key}: expected a key of {' or '.join(OVERRIDABLE)}, such as full_recon.filter"
+        )
+    changes: Any = yaml.safe_load(value)
+    for name in reversed(names):
+        changes = {name: changes}
+    data = campaign.config.model_dump()
+    data["overrides"] = [*data["overrides"], {"scans": [glob.escape(scan)], block: changes}]
+    return replace(campaign, config=parse_config(data, source="sweep")).for_scan(scan)
+
+
+def _slice(campaign: Campaign, scan: str, cor_px: float, row: int | None) -> Image:
+    """Reconstruct the slice of the volume that a detector row is part of."""
+    import h5py
+
+    full = campaign.config.full_recon
+    options = campaign.preprocess_options() | full.model_dump()
+    raw = campaign.scans[scan].path
+    given = {key: options[key] for key in ("flats", "darks", "known") if key in options}
+    n_rows = read_metadata(raw, **given).n_rows
+    span = (0, n_rows - 1) if isinstance(full.rows, str) else full.rows
+    row = (span[0] + span[1]) // 2 if row is None else row
+    if not span[0] <= row <= span[1]:
+        raise TomopipeError(f"{scan}: expected a row from {span[0]} to {span[1]}, got {row}")
+    first = row - (row - span[0]) % full.binning
+    options |= {"rows": (first, min(first + full.binning - 1, span[1])), "value_range": "auto"}
+    options |= {"output": "h5", "compression": "none", "dtype": "float32"}
+    if full.unit != "per_pixel":
+        options["pixel_size_um"] = campaign.config.export_star.pixel_size_um
+    with tempfile.TemporaryDirectory(dir=campaign.config.storage.scratch) as folder:
+        volume = Path(folder) / "slice.h5"
+        full_recon(raw, volume, cor_px=cor_px, scan=scan, partial=True, **options)
+        with h5py.File(volume) as file:
+            return np.asarray(file["exchange/data"][0], dtype=np.float32)
+
+
+def _page(title: str, labels: Sequence[str], slices: Sequence[Image]) -> str:
+    """Return a page of all slices in one grey window."""
+    low, high = (float(v) for v in np.percentile(np.stack(slices), _WINDOW_PERCENT))
+    figures = "\n".join(
+        f'<figure><img alt="{html.escape(label)}" src="data:image/png;base64,'
+        f'{_png(image, low, high)}"><figcaption>{html.escape(label)}</figcaption></figure>'
+        for label, image in zip(labels, slices, strict=True)
+    )
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
+        "</title>\n<style>body{font-family:sans-serif;background:#222;color:#eee}"
+        "main{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}"
+        "figcaption{padding:.3em 0}img{max-width:100%}</style>\n"
+        f"<h1>{html.escape(title)}</h1>\n<p>Grey from {low:.4g} to {high:.4g}; "
+        f"full size and values: sweep.tif.</p>\n<main>\n{figures}\n</main></html>\n"
+    )
+
+
+def _png(image: Image, low: float, high: float) -> str:
+    from PIL import Image as Picture
+
+    grey = np.clip((image - low) * (255 / max(high - low, 1e-30)), 0, 255).astype(np.uint8)
+    picture = Picture.fromarray(grey)
+    picture.thumbnail((_MAX_SHOWN_PX, _MAX_SHOWN_PX))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode("ascii")
