@@ -31,13 +31,13 @@ EACH = [{key: value} for key, value in EVERYTHING.items()]
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
-    """Noise, so that stripes can be told from it, and one zinger."""
+    """Noise, so that stripes can be told from it, and zingers, also in the first row of a block."""
     path = tmp_path_factory.mktemp("scan") / "a.h5"
     write_scan(path, n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES)
     with h5py.File(path, "r+") as file:
         data = file["exchange/data"]
         values = data[()] * np.random.default_rng(0).normal(1, 0.01, data.shape)
-        values[5, 12, 20] *= 3
+        values[5, [3, 11, 12, 20], 20] *= 3
         data[...] = values.astype(data.dtype)
     with open_scan(path, known=KNOWN) as opened:
         yield opened
