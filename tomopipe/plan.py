@@ -349,10 +349,12 @@ def output_bytes(campaign: Campaign, rule: str, row: Mapping[str, str]) -> int:
     n_angles, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
     if rule == "full_recon":
         full = campaign.for_scan(row["scan"]).config.full_recon
+        half = campaign.for_scan(row["scan"]).config.preprocess.half_acquisition
+        n_voxels = 2 * n_cols if half == "yes" else n_cols
         sizes = (
             _extent(full.rows, n_rows),
-            _extent(full.crop_y, n_cols),
-            _extent(full.crop_x, n_cols),
+            _extent(full.crop_y, n_voxels),
+            _extent(full.crop_x, n_voxels),
         )
         return _ITEM_BYTES[full.dtype] * math.prod(max(1, n // full.binning) for n in sizes)
     star = campaign.config.export_star
