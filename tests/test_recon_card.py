@@ -1,6 +1,7 @@
 """full_recon on a card that is none (see pretend_card): the lines that CuPy will run."""
 
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -178,7 +179,13 @@ def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
         plan = make_plan(np.linspace(0, np.pi, n_angles, endpoint=False), n_cols, xp=card.xp)
         carrier = Carried(card)
         raw = np.full((n_angles, slices, n_cols), 900, np.uint16)
-        work = _Work(plan, slices, n_cols)
+        flat = np.full((slices, n_cols), 1000, np.float32)
+        whole = slice(None)
+        work = _stream.Work(
+            scan=SimpleNamespace(flat=flat, dark=0 * flat, n_cols=n_cols), plan=plan,
+            cor_px=n_cols / 2, scale=1.0, first_row=0, last_row=slices, crop=(whole, whole),
+            binning=1, binning_rows=1, minus_log=True, threads=1,
+        )  # fmt: skip
         _stream._reconstruct(work, raw, np.arange(slices))  # what is loaded is not counted
         plan.cache.clear()
         tracemalloc.start()
@@ -190,15 +197,3 @@ def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
         tracemalloc.stop()
     formula = card_bytes(n_angles, n_cols, slices, 2)
     assert 0.4 * formula < peak < formula
-
-
-class _Work:
-    """As much of `_stream.Work` as computing needs."""
-
-    def __init__(self, plan, n_rows, n_cols):
-        self.plan, self.binning_rows, self.binning, self.minus_log = plan, 1, 1, True
-        self.cor_px, self.scale, self.threads = n_cols / 2, 1.0, 1
-        self.crop, self.few_angles = (slice(None), slice(None)), None
-        self.scan = self
-        self.flat = np.full((n_rows, n_cols), 1000, np.float32)
-        self.dark = np.zeros((n_rows, n_cols), np.float32)
