@@ -110,7 +110,7 @@ def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> 
 
 
 def _refine_one(work: Path, split: str, name: str, near_px: float) -> None:
-    rows = read_rows(work / "rows" / split / f"{name}.h5")
+    rows = read_rows(work / "rows" / split / f"{name}.h5").plain()
     closer = look_closer(rows, near_px, reconstruct)
     path = _path(work, split, name)
     write_json([*_read(path), {"near_px": near_px, **asdict(closer)}], path)

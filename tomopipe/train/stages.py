@@ -110,7 +110,7 @@ def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
 
 
 def _features_one(work: Path, split: str, name: str) -> None:
-    rows = read_rows(work / "rows" / split / f"{name}.h5")
+    rows = read_rows(work / "rows" / split / f"{name}.h5").plain()
     curves = evidence_curves(rows, reconstruct)
     inputs = with_pictures(
         make_inputs(curves, RECIPE), rows, curves.binning, reconstruct, RECIPE, "BC"

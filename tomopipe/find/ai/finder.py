@@ -1,6 +1,7 @@
 """The finder `ai`: the network chooses among all evidence, classical matching refines."""
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from tomopipe.find.evidence import (
 from tomopipe.find.seen import see
 from tomopipe.find.slices import Reconstruct
 from tomopipe.io.rows import Rows
+
+if TYPE_CHECKING:
+    from tomopipe.find.ai.model import Model
 
 METHOD = "ai"
 
@@ -82,8 +86,7 @@ def find_ai(
     TomopipeError
         If torch is not installed, or the weights are missing or damaged.
     """
-    load_model = _loader()
-    judge = load_model(model)
+    network = ready(model)
     if len(rows.theta_rad) < MIN_ANGLES:
         reason = f"{len(rows.theta_rad)} angles are too few"
         return nothing(METHOD, "flat", reason, candidates_px)
@@ -93,10 +96,10 @@ def find_ai(
     if not curves.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     inputs = make_inputs(curves, RECIPE)
-    inputs = with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, judge.pictures)
-    judgement = judge.judge(inputs)
+    inputs = with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, network.pictures)
+    judgement = network.judge(inputs)
     closer = look_closer(rows, float(inputs.cor_px[judgement.index]), reconstruct)
-    sure = confidence(judge.card["confidence"], doubts(inputs, judgement, closer))
+    sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
     return _evidence(inputs, judgement, closer, sure, candidates_px)
 
 
@@ -107,16 +110,33 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     return float(inputs.cor_px[judgement.index]) + judgement.offset_px
 
 
-def _loader():  # type: ignore[no-untyped-def]
-    """Import what needs torch, or say what to do."""
+def ready(model: str | os.PathLike[str] = "shipped") -> "Model":
+    """Load a network for use.
+
+    Parameters
+    ----------
+    model : str or path-like
+        "shipped", or weights of `tomopipe train`.
+
+    Returns
+    -------
+    Model
+        Kept for the next time.
+
+    Raises
+    ------
+    TomopipeError
+        If torch is not installed, or the weights are missing, damaged or for another recipe.
+    """
     try:
         from tomopipe.find.ai.model import load_model
     except ImportError as error:
         raise TomopipeError(
-            f"method ai needs torch and safetensors, which cannot be imported ({error}). Install "
-            "tomopipe with its dependencies, or leave ai out of predict_cor.methods."
+            f"predict_cor.methods: ai needs torch and safetensors, which cannot be imported "
+            f"({error}). Install tomopipe with its dependencies, or leave ai out of "
+            "predict_cor.methods."
         ) from error
-    return load_model
+    return load_model(model)
 
 
 def _evidence(

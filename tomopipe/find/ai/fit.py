@@ -175,7 +175,11 @@ def fit(
                 average[name] += (value - average[name]) / n_averaged
         progress(epoch + 1, schedule.epochs)
         if (epoch + 1) % _EVERY == 0 or epoch + 1 == schedule.epochs:
-            done = {"epoch": epoch + 1, "averaged": n_averaged, "run": schedule.run}
+            done: dict[str, int | str] = {
+                "epoch": epoch + 1,
+                "averaged": n_averaged,
+                "run": schedule.run,
+            }
             _keep(net, optimiser, average, state, done)
     net.load_state_dict(average)
     return net.to("cpu").eval()

@@ -47,7 +47,13 @@ class Model:
         Judgement
             The mean of both.
         """
-        return judge(self.net, [inputs])[0]
+        # Some milliseconds for one thread: a job takes no more than its share of the machine.
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return judge(self.net, [inputs])[0]
+        finally:
+            torch.set_num_threads(before)
 
 
 def new_net(net: str, shape: dict[str, int], seed: int) -> Net:
