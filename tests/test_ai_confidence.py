@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from ai_scans import inputs_of, rows_with
 
-from tomopipe.find.ai.closer import Closer
+from tomopipe.find.ai.closer import Closer, place_px
 from tomopipe.find.ai.confidence import DOUBTS, confidence, doubts
-from tomopipe.find.ai.finder import place_px
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.train.calibrate import calibrate
 
@@ -51,14 +50,19 @@ def test_nothing_refined_and_nothing_known_of_rotation_is_finite(inputs):
         assert named(values)["votes"] == 0
 
 
-def test_the_cor_is_the_vote_of_the_refined_or_else_the_networks_own(inputs):
+def test_the_cor_is_the_vote_of_the_refined_kinds_that_stay_near(inputs):
     said = judgement(inputs)
-    assert place_px(inputs, said, Closer({"pairs": 60.1, "rows": 60.3, "slices": 60.2}, None)) == (
-        pytest.approx(60.2, abs=0.1)
+    own_px = inputs.cor_px[said.index] + 0.3
+
+    def place(**fine_px):
+        return place_px(inputs, said, Closer(fine_px, None))
+
+    assert place(pairs=60.1, rows=60.3, slices=60.2) == pytest.approx(60.2, abs=0.1)
+    assert place(pairs=60.1, rows=60.3, slices=63, wedge=63, mass=64) == place(
+        pairs=60.1, rows=60.3
     )
-    assert place_px(inputs, said, Closer({}, None)) == pytest.approx(
-        inputs.cor_px[said.index] + 0.3
-    )
+    assert place(slices=own_px + 3) == pytest.approx(own_px)
+    assert place() == pytest.approx(own_px)
 
 
 def simulated(n=4000, seed=0):

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.find.ai.closer import Closer
 from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.find.ai.model import load_model
 from tomopipe.find.ai.nets import KINDS_OF_NET
 from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.find.combine import add_up
+from tomopipe.find.combine import add_up, vote
 from tomopipe.find.curves import Curves
 from tomopipe.find.evidence import find_peak
 from tomopipe.train.calibrate import RIGHT_PX
@@ -75,7 +76,7 @@ def compare(work: Path, cores: int, progress: Progress) -> tuple[list[Row], int,
     """
     examples = load(work, "test")
     said = [evidence_judgement(example) for example in examples]
-    base = choices(work, "test", examples, said, cores, progress)
+    base = choices(work, "test", examples, said, cores, progress, vote_of_all)
     answer = np.array([example.truth.cor_px is not None for example in examples])
     errors = {EVIDENCE: _errors(base)}
     tail = answer & in_doubt(examples, errors[EVIDENCE])
@@ -119,6 +120,13 @@ def evidence_judgement(example: Example) -> Judgement:
     total = evidence_sum(example.inputs)
     flat = np.full(len(total), 1.0 / (len(total) + 1))
     return Judgement(total, flat, 0.0, int(np.argmax(total)), 0.0, 1.0)
+
+
+def vote_of_all(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
+    """Return the COR as the method sum makes it."""
+    if closer.fine_px:
+        return vote(closer.fine_px)[0]
+    return float(inputs.cor_px[judgement.index])
 
 
 def in_doubt(examples: list[Example], error_px: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.find.ai.closer import Closer
+from tomopipe.find.ai.closer import Closer, place_px
 from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
-from tomopipe.find.combine import vote
 
 NEAR = 4  # samples of the grid that count as one place
 DOUBTS = (
@@ -16,10 +15,10 @@ DOUBTS = (
     "margin",  # logit above the best place elsewhere
     "none",  # log-odds of "none of these"
     "spread",  # log of the spread, unbinned px
-    "votes",  # groups of kinds of evidence that could refine
-    "agree",  # share of them within 0.5 px of their median
-    "scatter",  # log of their scatter, unbinned px
-    "moved",  # log of the way from the chosen place to the refined one, in samples
+    "votes",  # refined kinds within a binned pixel of the COR
+    "agree",  # share of the refined kinds within 0.5 px of it
+    "scatter",  # log of how far they are from it, unbinned px
+    "moved",  # log of the way from the chosen place to the COR, in samples
     "total",  # sum of all evidence there
     "kinds",  # share of the kinds that saw anything whose best place it is
     "valid",  # share of the kinds that saw anything
@@ -52,10 +51,8 @@ def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.f
     share = float(judgement.share[low:high].sum())
     elsewhere = np.concatenate([score[:low], score[high:]])
     margin = float(score[index] - max(elsewhere.max(initial=-30.0), 0.0))
-    median, values = float(inputs.cor_px[index]), np.zeros(0)
-    if closer.fine_px:
-        median, values = vote(closer.fine_px)
-    away = np.abs(values - median)
+    place = place_px(inputs, judgement, closer)
+    away = np.abs(np.array(list(closer.fine_px.values())) - place)
     valid, own = _kinds(inputs)
     known = closer.rotation is not None and np.isfinite(closer.rotation).all()
     rotates, stays = closer.rotation if closer.rotation is not None and known else _ROTATION
@@ -65,10 +62,10 @@ def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.f
             np.clip(margin, -30.0, 30.0),
             _log_odds(judgement.none),
             np.log(judgement.spread_px),
-            len(values),
-            float(np.mean(away <= 0.5)) if values.size else 0.0,
-            np.log(0.05 + (float(np.mean(away)) if len(values) > 1 else 1.0)),
-            np.log(0.1 + abs(median - float(inputs.cor_px[index])) / step_px),
+            float(np.sum(away <= 2.0 * step_px)),
+            float(np.mean(away <= 0.5)) if away.size else 0.0,
+            np.log(0.05 + (float(np.median(away)) if len(away) > 1 else 1.0)),
+            np.log(0.1 + abs(place - float(inputs.cor_px[index])) / step_px),
             float(inputs.grid[-5, low:high].max()),
             float(np.mean(np.abs(own[valid] - index) <= NEAR)) if valid.any() else 0.0,
             float(valid.mean()),

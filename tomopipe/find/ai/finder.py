@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.closer import Closer, look_closer
+from tomopipe.find.ai.closer import Closer, look_closer, place_px
 from tomopipe.find.ai.confidence import confidence, doubts
 from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.find.combine import vote
 from tomopipe.find.curves import evidence_curves
 from tomopipe.find.evidence import (
     AMBIGUOUS_BELOW,
@@ -101,13 +100,6 @@ def find_ai(
     closer = look_closer(rows, float(inputs.cor_px[judgement.index]), reconstruct)
     sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
     return _evidence(inputs, judgement, closer, sure, candidates_px)
-
-
-def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
-    """Return the COR: the median of the refined ones, one vote per kind; else the network's own."""
-    if closer.fine_px:
-        return vote(closer.fine_px)[0]
-    return float(inputs.cor_px[judgement.index]) + judgement.offset_px
 
 
 def ready(model: str | os.PathLike[str] = "shipped") -> "Model":
