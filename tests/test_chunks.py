@@ -94,7 +94,8 @@ def test_a_broken_chunk_names_the_file(tmp_path, junk):
         data.id.write_direct_chunk((0, 0, 0), junk or zlib.compress(b"12"))
     with open_scan(truth.path) as scan:
         scan.threads = 2
-        with pytest.raises(ScanError, match=r"s_1\.h5: .*, rows 0 to 4 cannot be read \(the chunk at"):
+        broken = r"s_1\.h5: .*, rows 0 to 4 cannot be read \(the chunk at"
+        with pytest.raises(ScanError, match=broken):
             scan.read_rows(0, 4)
 
 

@@ -6,16 +6,10 @@ from typing import get_args
 import pytest
 import yaml
 
-from tomopipe.config import (
-    FILTERS,
-    Config,
-    FullReconBlock,
-    OverrideBlock,
-    documented_defaults,
-    documented_keys,
-    parse_config,
-    read_config,
-)
+from tomopipe.config import Config, parse_config, read_config
+from tomopipe.config.blocks import FILTERS, FullReconBlock
+from tomopipe.config.document import documented_defaults, documented_keys
+from tomopipe.config.model import OverrideBlock
 from tomopipe.errors import TomopipeError
 
 LEAST = {"campaign": {"scans": ["raw/*.h5"]}}

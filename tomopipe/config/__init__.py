@@ -1,0 +1,23 @@
+"""The configuration: one block per step, every key with its type, unit, range, default, meaning.
+
+The defaults live here and nowhere else. `config/config.yaml` and `config/README.md` are made from
+this package (``python -m tomopipe.config``) and a test holds the three together.
+"""
+
+from tomopipe.config.base import Block
+from tomopipe.config.blocks import METHODS, PredictCorBlock, ScanGlob
+from tomopipe.config.model import OVERRIDABLE, Config
+from tomopipe.config.parse import parse_config, read_config
+from tomopipe.config.preprocess import PreprocessBlock
+
+__all__ = [
+    "METHODS",
+    "OVERRIDABLE",
+    "Block",
+    "Config",
+    "PredictCorBlock",
+    "PreprocessBlock",
+    "ScanGlob",
+    "parse_config",
+    "read_config",
+]

@@ -1,0 +1,284 @@
+"""The blocks of the configuration, one per step: keys, types, ranges, defaults, meanings."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from tomopipe.config.base import Block
+
+METHODS = ("pairs", "wedge", "mass", "slices", "sum")
+CHECKPOINT_METHODS = ("dinov2",)
+"""Finders that need a file that the user has."""
+FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
+Fraction = Annotated[float, Field(ge=0, le=1)]
+RowNumber = Annotated[int, Field(ge=0)]
+RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2)]
+ValueRange = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class ScanGlob(Block):
+    """Scans of one folder, with a prefix that keeps equal file names of several folders apart."""
+
+    glob: str = Field(min_length=1, description="File name pattern, relative to the campaign.")
+    prefix: str = Field("", description="Put before the file stem to make the scan's name.")
+
+
+class CampaignBlock(Block):
+    """Which scans, and where things go."""
+
+    scans: list[str | ScanGlob] = Field(
+        min_length=1,
+        description="Files, folders of TIFF files (tiff/*/), or patterns, or `{glob: day1/*.h5, "
+        "prefix: day1_}`; relative to the campaign folder. Required.",
+    )
+    table: str | None = Field(
+        None, description="The campaign table; null: scans.tsv if it is there."
+    )
+    results: str = Field("results", min_length=1, description="Folder of all results.")
+    name: str | None = Field(None, description="Title of the report; null: the folder's name.")
+
+    @field_validator("results")
+    @classmethod
+    def _a_subfolder(cls, value: str) -> str:
+        plain = value.rstrip("/")
+        if plain.startswith(("/", "~")) or set(plain.split("/")) & {"", ".", ".."}:
+            raise ValueError("must be a folder inside the campaign folder, such as results")
+        if re.search(r"[{},]", plain):
+            raise ValueError("must not contain { } or a comma")
+        return plain
+
+
+class StorageBlock(Block):
+    """Where side files and temporary files go."""
+
+    sidecars: str = Field(
+        "beside",
+        min_length=1,
+        description="Folder of the sidecars `<scan>.cor.json`; beside: next to each HDF5 file "
+        "(results/sidecars where that folder is read-only).",
+    )
+    scratch: str | None = Field(
+        None, description="Folder for large temporary files; null: the system's."
+    )
+
+
+class InputBlock(Block):
+    """What raw files do not say, or say wrongly."""
+
+    entry: str | None = Field(
+        None,
+        min_length=1,
+        description="NXtomo entry to read (its path) where a file has several; null: the only one.",
+    )
+    angles: str | None = Field(
+        None,
+        min_length=1,
+        description="Text or CSV file with the angle of each projection (degrees); null: the "
+        "scan's own.",
+    )
+    pixel_size_um: float | None = Field(
+        None, gt=0, description="Pixel size in the sample (micrometres); null: the file's."
+    )
+    energy_kev: float | None = Field(
+        None, gt=0, description="Photon energy (keV); null: the file's."
+    )
+    distance_mm: float | None = Field(
+        None, gt=0, description="Sample to detector (mm); null: the file's."
+    )
+
+
+class InventoryBlock(Block):
+    """Which scans are sound, and which belong together."""
+
+    series_pattern: str = Field(
+        r"^(.*?)[._-]*(\d+)$",
+        description="Regular expression on the scan's name: group 1 the series, group 2 the index.",
+    )
+    min_fraction: Fraction = Field(
+        0.5, description="A scan smaller than this share of its series' usual size is skipped."
+    )
+
+    @field_validator("series_pattern")
+    @classmethod
+    def _two_groups(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        if groups != 2:
+            raise ValueError(f"needs two groups, series and index; has {groups}")
+        return value
+
+
+class TryReconBlock(Block):
+    """The sweep of trial reconstructions over candidate CORs."""
+
+    center_px: float | None = Field(
+        None, description="Middle of the sweep (pixels); null: (n_cols - 1)/2."
+    )
+    width_px: float = Field(50, ge=0, description="Sweep this far to each side (pixels).")
+    step_px: float = Field(0.5, gt=0, description="Distance of two candidates (pixels).")
+    row: Fraction | RowNumber | Annotated[list[Fraction | RowNumber], Field(min_length=1)] = Field(
+        0.5,
+        description="Detector row: a fraction of the height, a row number, or a list of them "
+        "(the first is the one shown).",
+    )
+    max_size_px: int = Field(
+        1024, ge=16, description="Slices wider than this are binned in try.tif (pixels)."
+    )
+    format: Literal["stack", "tiff"] = Field(
+        "stack",
+        description="stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names.",
+    )
+
+
+class PredictCorBlock(Block):
+    """The prediction of the COR."""
+
+    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = Field(  # type: ignore[valid-type]
+        list(METHODS), min_length=1, description="Finders in order: the first confident one wins."
+    )
+    min_confidence: Fraction = Field(
+        0.5, description="A prediction below this confidence is not accepted."
+    )
+    dinov2_checkpoint: str | None = Field(
+        None,
+        min_length=1,
+        description="Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
+        "(docs/dinov2.md).",
+    )
+
+    @model_validator(mode="after")
+    def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":
+        if "dinov2" in self.methods and self.dinov2_checkpoint is None:
+            raise ValueError(
+                "the method dinov2 needs dinov2_checkpoint: the path of its classifier"
+            )
+        return self
+
+
+class FixCorBlock(Block):
+    """Outliers and gaps of a series."""
+
+    max_delta_px: float = Field(
+        50, gt=0, description="Largest distance from the series' median ever kept (pixels)."
+    )
+    protect_manual: bool = Field(True, description="Never replace a COR set by hand.")
+
+
+class ResolveCorBlock(Block):
+    """The COR that each scan ends with."""
+
+    default_px: float | None = Field(
+        None, ge=0, description="COR of scans that have none (pixels); null: they have none."
+    )
+    on_missing: Literal["block", "skip"] = Field(
+        "block",
+        description="A scan without a COR: block stops before any volume, skip leaves it out.",
+    )
+
+
+class FullReconBlock(Block):
+    """The volumes."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU where there is one."
+    )
+    algorithm: Literal["fbp", "sirt", "cgls", "tv"] = Field(
+        "fbp",
+        description="Filtered back-projection; sirt, cgls and tv iterate: for tens of projections, "
+        "on the CPU, slow.",
+    )
+    iterations: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="null: what suits the algorithm (100, 15, 100)."
+    )
+    tv_strength: float = Field(
+        3e-3, gt=0, description="Weight of the total variation: more for noisier data."
+    )
+    filter: Literal[FILTERS] = Field(  # type: ignore[valid-type]
+        "ramp", description="Filter of the back-projection (fbp)."
+    )
+    rows: Literal["all"] | RowRange = Field(
+        "all", description="all, or [first, last], both included."
+    )
+    binning: int = Field(1, ge=1, description="Average blocks of n x n pixels first.")
+    crop_x: Literal["all"] | RowRange = Field(
+        "all",
+        description="Columns of the slices: all, or [first, last], both included (voxels of the "
+        "unbinned slice).",
+    )
+    crop_y: Literal["all"] | RowRange = Field(
+        "all", description="Rows of the slices (not of the detector): like crop_x."
+    )
+    output: Literal["h5", "tiff", "zarr"] = Field(
+        "h5", description="HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
+    )
+    compression: Literal["none", "gzip", "lz4", "zstd", "bitshuffle"] = Field(
+        "none",
+        description="Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
+        "bitshuffle in HDF5 need hdf5plugin to be read.",
+    )
+    dtype: Literal["float32", "float16", "uint16", "uint8"] = Field(
+        "float32",
+        description="Number type of the volume; value = offset + scale * stored, both recorded.",
+    )
+    value_range: Literal["auto"] | ValueRange = Field(
+        "auto",
+        description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
+        "high], or auto: from 8 slices.",
+    )
+    unit: Literal["per_pixel", "per_cm"] = Field(
+        "per_pixel",
+        description="Attenuation per unbinned pixel, or per cm (needs the pixel size).",
+    )
+
+    @field_validator("compression")
+    @classmethod
+    def _of_the_format(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("output") == "tiff" and value not in ("none", "gzip"):
+            raise ValueError("must be none or gzip for output: tiff")
+        return value
+
+    @field_validator("value_range")
+    @classmethod
+    def _ascending(cls, value: str | list[float]) -> str | list[float]:
+        if not isinstance(value, str) and not value[0] < value[1]:
+            raise ValueError("must be [low, high] with low < high")
+        return value
+
+    @field_validator("rows", "crop_x", "crop_y")
+    @classmethod
+    def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
+        if not isinstance(value, str) and value[0] > value[1]:
+            raise ValueError("must be [first, last] with first <= last")
+        return value
+
+
+class ExportStarBlock(Block):
+    """The export for RELION."""
+
+    enabled: bool = Field(True, description="Write results/relion/.")
+    pixel_size_um: float | None = Field(
+        None, gt=0, description="Pixel size (micrometres); null: the file's, else 1 with a warning."
+    )
+    energy_kev: float | None = Field(
+        None, gt=0, description="Photon energy (keV); null: the file's, else 20 with a warning."
+    )
+    binning: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="auto: the smallest that keeps a stack under max_stack_gb."
+    )
+    max_stack_gb: float = Field(4, gt=0, description="Largest stack (10^9 bytes).")
+    rows: Literal["all"] | RowRange = Field(
+        "all", description="all, or [first, last], both included."
+    )
+    max_tilts: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        "all", description="Largest number of projections in a stack, evenly chosen."
+    )
+    hand: Literal[-1, 1] = Field(-1, description="rlnTomoHand.")
+
+
+class ReportBlock(Block):
+    """The report."""
+
+    enabled: bool = Field(True, description="Write results/report/index.html.")

@@ -1,0 +1,112 @@
+"""Read and check a configuration; say what is wrong with it, key by key."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tomopipe.config.model import Config
+from tomopipe.errors import TomopipeError
+
+
+def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
+    """Check a configuration and fill in the defaults.
+
+    Parameters
+    ----------
+    data : mapping
+        The blocks, as read from YAML. A block left empty (None) has its defaults.
+    source : str
+        Named in the errors, normally the file.
+
+    Raises
+    ------
+    TomopipeError
+        One line per problem: key, value, what is allowed, nearest match.
+    """
+    if not isinstance(data, Mapping):
+        raise TomopipeError(f"{source}: expected blocks of keys such as campaign:, got {data!r}")
+    try:
+        return Config.model_validate(
+            {k: ([] if k == "overrides" else {}) if v is None else v for k, v in data.items()}
+        )
+    except ValidationError as error:
+        lines = list(dict.fromkeys(f"{source}: {line}" for line in _problems(error)))
+        raise TomopipeError("\n".join(lines)) from None
+
+
+def read_config(path: Path) -> Config:
+    """Read and check a YAML configuration file."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TomopipeError(
+            f"{path}: no such file. Start a campaign with `tomopipe init`, or name the file."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
+    return parse_config(data if data is not None else {}, source=str(path))
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """One line per key: the branches of a union that all refused a value are one problem."""
+    refused: dict[str, tuple[list[str], Any, list[str]]] = {}
+    for problem in error.errors():
+        keys = _keys(problem["loc"])
+        key = ".".join(keys)
+        if problem["type"] == "extra_forbidden":
+            names = list(_fields_at(keys[:-1]))
+            hint = _nearest(str(problem["loc"][-1]), names)
+            yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
+        elif problem["type"] == "missing":
+            yield f"{key}: is required"
+        elif not keys:  # of several blocks at once
+            yield problem["msg"].removeprefix("Value error, ")
+        else:
+            refused.setdefault(key, (keys, problem["input"], []))[2].append(
+                problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            )
+    for key, (keys, value, messages) in refused.items():
+        message = ", or ".join(dict.fromkeys(messages))
+        hint = _nearest(str(value), re.findall(r"'([^']+)'", message))
+        yield f"{key}: got {value!r}; {message}; {hint}{_meaning(keys)}"
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    keys: list[str] = []
+    model: type[BaseModel] | None = Config
+    for part in location:
+        if model is None or not isinstance(part, str):
+            break
+        keys.append(part)
+        if part not in model.model_fields:
+            break
+        annotation = model.model_fields[part].annotation
+        model = (
+            annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            else None
+        )
+    return keys
+
+
+def _fields_at(keys: list[str]) -> dict[str, Any]:
+    model: type[BaseModel] = Config
+    for key in keys:
+        model = model.model_fields[key].annotation  # type: ignore[assignment]
+    return model.model_fields
+
+
+def _meaning(keys: list[str]) -> str:
+    field = _fields_at(keys[:-1]).get(keys[-1])
+    return f"it means: {field.description}" if field is not None and field.description else ""

@@ -1,0 +1,159 @@
+"""The block of corrections, with the blocks inside it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tomopipe.config.base import Block
+
+
+class BadPixelsBlock(Block):
+    """Hot and dead pixels, found in flats and darks, interpolated along their row."""
+
+    threshold: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Bad where flat or dark differ from their surroundings by more than this share "
+        "of the flat (0.3 is usual); null: off.",
+    )
+
+
+class ZingersBlock(Block):
+    """Bright spots of single projections, replaced by the median around them."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Brighter than the median by more than this share of it (0.2 is usual); "
+        "null: off.",
+    )
+    size_px: Literal[3, 5, 7] = Field(3, description="Side of the median's square (pixels).")
+
+
+class RingCurrentBlock(Block):
+    """The beam's changes, from a monitor that the file has."""
+
+    dataset: str | None = Field(
+        None, min_length=1, description="HDF5 path of one number per projection; null: off."
+    )
+    flats_mean: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="The monitor while the flats were taken; null: the projections' mean."
+    )
+
+
+class DistortionBlock(Block):
+    """Radial distortion of the lens: a pixel at r comes from r * (k0 + k1 r + k2 r^2 + ...)."""
+
+    coefficients: list[float] = Field(
+        [], description="k0, k1, ... in pixels (as Discorpy's backward model); []: off."
+    )
+    center_px: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="[column, row] of its centre (pixels); null: the detector's middle."
+    )
+
+
+class PhaseBlock(Block):
+    """Paganin's phase retrieval, of a homogeneous object at one distance."""
+
+    method: Literal["none", "paganin", "generalised"] = Field(
+        "none",
+        description="none, paganin (2002), or generalised (2020: sharper). Energy, distance and "
+        "pixel size are those of the file, or of `input`.",
+    )
+    delta_beta: float = Field(
+        1000, gt=0, description="delta / beta of the material: larger smooths more."
+    )
+
+
+class StripesBlock(Block):
+    """Stripes of sinograms, which are rings of slices."""
+
+    method: Literal["none", "sorting", "fourier-wavelet", "titarenko", "vo"] = Field(
+        "none",
+        description="sorting: small stripes; vo: dead, large and small ones; fourier-wavelet; "
+        "titarenko: one offset per column.",
+    )
+    size_px: int = Field(21, ge=3, description="Median of sorting and vo (pixels).")
+    large_px: int = Field(51, ge=3, description="Median for large stripes of vo (pixels).")
+    snr: float = Field(3.0, gt=1, description="vo: larger finds fewer large and dead stripes.")
+    sigma: float = Field(1.0, gt=0, description="fourier-wavelet: larger removes more.")
+    level: int = Field(5, ge=1, description="fourier-wavelet: more for wide stripes.")
+    wavelet: str = Field("db9", min_length=1, description="fourier-wavelet: name of the wavelet.")
+    alpha: float = Field(5e-4, gt=0, description="titarenko: smaller removes more.")
+
+
+class PreprocessBlock(Block):
+    """Corrections, the same for the try sweep and the volume, in the order of the keys."""
+
+    flats: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="Where the flats are: another scan, a TIFF file or a folder of TIFF files; a "
+        "list: taken at even distances, the first before the scan, the last after it; null: each "
+        "scan's own; none: there are none.",
+    )
+    darks: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="Where the darks are: like flats."
+    )
+    flat_method: Literal["mean", "median", "interpolate", "pca"] = Field(
+        "mean",
+        description="Of all flats the mean or the median; interpolate: between the means of "
+        "sets of flats, projection by projection; pca: their principal components, weighed for "
+        "each projection (reads the whole scan once more).",
+    )
+    flat_components: int = Field(3, ge=1, description="pca: how many components.")
+    flat_sets: int = Field(
+        2,
+        ge=2,
+        description="interpolate, of files that do not tell when flats were taken: so many equal "
+        "sets in the order of the file, evenly spread from before the scan to after it.",
+    )
+    bad_pixels: BadPixelsBlock = Field(
+        BadPixelsBlock(), description="Hot and dead pixels, interpolated along their row."
+    )
+    ring_current: RingCurrentBlock = Field(
+        RingCurrentBlock(), description="The beam's changes, from a monitor in the file."
+    )
+    zingers: ZingersBlock = Field(
+        ZingersBlock(), description="Bright spots of single projections, replaced by the median."
+    )
+    air_px: int = Field(
+        0,
+        ge=0,
+        description="Columns of air at each side, which become 1 in each row of each projection; "
+        "0: off.",
+    )
+    distortion: DistortionBlock = Field(
+        DistortionBlock(),
+        description="Radial distortion of the lens: r comes from r (k0 + k1 r + ...).",
+    )
+    roll_deg: float = Field(
+        0.0,
+        gt=-45,
+        lt=45,
+        description="Roll of the detector (degrees): atan(roll_px_per_100_rows / 100) of "
+        "prediction.json.",
+    )
+    phase: PhaseBlock = Field(PhaseBlock(), description="Phase retrieval by Paganin's method.")
+    minus_log: bool = Field(
+        True, description="Take -log of the transmission; false for data that are line integrals."
+    )
+    hardening: list[float] = Field(
+        [],
+        description="Beam hardening: c1, c2, ... of c1 p + c2 p^2 + ... of the line integral p; "
+        "[]: off.",
+    )
+    stripes: StripesBlock = Field(
+        StripesBlock(), description="Stripes of sinograms, which are rings of slices."
+    )
+
+    half_acquisition: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Full turns with the axis near an edge give slices of twice the detector's "
+        "width; auto: where the axis (in the sweep its middle) is in an outer quarter.",
+    )
+
+    @model_validator(mode="after")
+    def _of_transmission(self) -> "PreprocessBlock":
+        if not self.minus_log and self.phase.method != "none":
+            raise ValueError("phase.method must be none where minus_log is false")
+        if not self.minus_log and self.air_px:
+            raise ValueError("air_px must be 0 where minus_log is false")
+        return self
