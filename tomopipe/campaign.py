@@ -8,75 +8,29 @@ import glob
 import json
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unicodedata import category
 
-from tomopipe.config import Block, Config, ScanGlob, parse_config, read_config
+from tomopipe.config import Block, Config, parse_config, read_config
 from tomopipe.cor import is_valid, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.failures import Failure, Stat, read_failures
 from tomopipe.io.campaign_table import Row, did_you_mean, read_table
 from tomopipe.io.files import companions, folder_digest
 from tomopipe.io.tables import read_tsv
-from tomopipe.series import encode_series, series_key, split_name
+from tomopipe.raw_files import CampaignScan, find_scans, state_of
+from tomopipe.series import encode_series
 
 STILL_WRITTEN = "still written"
 # Snakemake compares the content of files up to this size, and only times above it.
 CHECKSUM_LIMIT_BYTES = 1_000_000
-# Room for the longest ending of ours (255 bytes is the limit of a file name).
-MAX_NAME_BYTES = 230
-
 VOLUME_ENDINGS = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
 
-RAW_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".tif", ".tiff")
-
 InventoryRows = Mapping[str, Mapping[str, str]]
-
-
-@dataclass(frozen=True)
-class CampaignScan:
-    """One raw file of the campaign and what its owner said about it.
-
-    Attributes
-    ----------
-    name : str
-        File stem with the entry's prefix: `<scan>` in every path.
-    path : str
-        As in the config: relative to the campaign folder, or absolute.
-    abspath : str
-        Absolute, symbolic links kept.
-    series : str
-        Series key; begins with the folder if the config names several.
-    index : int
-        Number within the series.
-    select, manual, note : str
-        Cells of the campaign table: auto, yes or no; COR as typed; remark.
-    n_bytes, mtime_ns : int or None
-        Of the file or folder itself; None where there is none.
-    is_folder : bool
-        The scan is a folder of TIFF files.
-    refused : str
-        Why the name cannot be used at all, or empty.
-    """
-
-    name: str
-    path: str
-    abspath: str
-    series: str
-    index: int
-    select: str = "auto"
-    manual: str = ""
-    note: str = ""
-    n_bytes: int | None = None
-    mtime_ns: int | None = None
-    is_folder: bool = False
-    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,7 +89,7 @@ class Campaign:
     def _state(self, path: str) -> list[Any]:
         """Return what tells one content of a file or folder from another, found out once."""
         if path not in self._states:
-            n_bytes, mtime_ns, is_folder = _stat(self.directory / path)
+            n_bytes, mtime_ns, is_folder = state_of(self.directory / path)
             large = (n_bytes or 0) > CHECKSUM_LIMIT_BYTES
             self._states[path] = (
                 [folder_digest(self.directory / path)]
@@ -364,8 +318,6 @@ def campaign_from_data(data: Mapping[str, Any], directory: Path) -> Campaign:
 def make_campaign(config: Config, directory: Path) -> Campaign:
     """Find the files and read the table of a campaign."""
     found = find_scans(config, directory)
-    names = Counter(scan.name for scan in found)
-    found = [replace(scan, refused=scan.refused or _twice(scan, names, found)) for scan in found]
     table = directory / (config.campaign.table or "scans.tsv")
     rows = read_table(table) if table.exists() or config.campaign.table else []
     repeated = [scan for scan, n in Counter(row.scan for row in rows).items() if n > 1]
@@ -413,91 +365,6 @@ def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
     if row is None:
         return scan
     return replace(scan, select=row.select or "auto", manual=row.cor_px, note=row.note)
-
-
-def _twice(scan: CampaignScan, names: Counter[str], found: list[CampaignScan]) -> str:
-    if names[scan.name] < 2:
-        return ""
-    others = [other.path for other in found if other.name == scan.name and other is not scan]
-    return (
-        f"two files with one name: also {', '.join(others)}; rename one, or give the entry a prefix"
-    )
-
-
-def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
-    """Find the raw files of a campaign, with series and index from their names."""
-    entries = [
-        (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
-        for entry in config.campaign.scans
-    ]
-    folders = {os.path.dirname(pattern.rstrip("/")) for pattern, _ in entries}
-    several = len(folders) > 1 or any(glob.has_magic(folder) for folder in folders)
-    scans: dict[tuple[str, str], CampaignScan] = {}
-    for pattern, prefix in entries:
-        for found in _expand(os.path.expanduser(pattern), directory):
-            path = found.rstrip("/")  # a pattern that ends in / finds folders only
-            name = prefix + _stem(path, directory)
-            if (path, name) not in scans:
-                folder = os.path.dirname(path) if several else None
-                scans[path, name] = _scan(path, name, folder, config, directory)
-    return list(scans.values())
-
-
-def _expand(pattern: str, directory: Path) -> list[str]:
-    """Return the paths that a pattern names; a plain path also where there is no file."""
-    if os.path.lexists(directory / pattern) or not glob.has_magic(pattern):
-        return [pattern]
-    return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
-
-
-def _scan(
-    path: str, name: str, folder: str | None, config: Config, directory: Path
-) -> CampaignScan:
-    series, index = split_name(name, config.inventory.series_pattern)
-    n_bytes, mtime_ns, is_folder = _stat(directory / path)
-    return CampaignScan(
-        name=name,
-        path=path,
-        abspath=os.path.abspath(directory / path),
-        series=series_key(series, folder),
-        index=index,
-        n_bytes=n_bytes,
-        mtime_ns=mtime_ns,
-        is_folder=is_folder,
-        refused=_refusal(name, path),
-    )
-
-
-def _stem(path: str, directory: Path) -> str:
-    """Return the name of a scan; an ending that only a folder has belongs to its name."""
-    stem, ending = os.path.splitext(os.path.basename(path))
-    is_folder = os.path.isdir(directory / path)
-    return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
-
-
-def _stat(path: str | os.PathLike[str]) -> tuple[int | None, int | None, bool]:
-    """Return size, time and whether it is a folder; None where there is nothing."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None, None, False  # the inventory says why
-    return found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode)
-
-
-def _refusal(name: str, path: str) -> str:
-    """Say why no wildcard, file or text file could carry this name, or return nothing."""
-    try:
-        n_bytes = len(f"{name}{path}".encode()) and len(name.encode())
-    except UnicodeEncodeError:
-        return "the name is not valid UTF-8; rename the file"
-    if bad := sorted({c for c in name if c in ",{}" or category(c) in ("Cc", "Zl", "Zp")}):
-        shown = ", ".join(repr(c) for c in bad)
-        return f"the name contains {shown}, which no workflow can carry; rename the file"
-    if re.search(r"[{}\x00-\x1f\x7f]", path):
-        return "the folder's name contains a brace or a control character; rename the folder"
-    if n_bytes > MAX_NAME_BYTES:
-        return f"the name has {n_bytes} bytes; at most {MAX_NAME_BYTES} leave room for endings"
-    return ""
 
 
 def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign import Campaign, CampaignScan, load_campaign
+from tomopipe.campaign import Campaign, load_campaign
 from tomopipe.cli.options import ConfigFile
 from tomopipe.cor import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.io.campaign_table import did_you_mean, edit_table
 from tomopipe.io.tables import read_tsv
 from tomopipe.io.tomogui import Match, match, read_cors, write_batch_csv, write_rot_cen
+from tomopipe.raw_files import CampaignScan
 from tomopipe.series import encode_series
 
 app = typer.Typer(
