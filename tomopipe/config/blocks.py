@@ -1,13 +1,13 @@
 """The blocks of the configuration, one per step: keys, types, ranges, defaults, meanings."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tomopipe.config.base import Block
 
-METHODS = ("pairs", "wedge", "mass", "slices", "sum")
+METHODS = ("pairs", "wedge", "mass", "slices", "sum", "ai")
 CHECKPOINT_METHODS = ("dinov2",)
 """Finders that need a file that the user has."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
@@ -86,6 +86,25 @@ class InputBlock(Block):
     distance_mm: float | None = Field(
         None, gt=0, description="Sample to detector (mm); null: the file's."
     )
+    every: int = Field(1, ge=1, description="Use every n-th projection.")
+    skip_angles: list[ValueRange] = Field(
+        [],
+        description="[[first, last], ...], both included (degrees): projections at these angles "
+        "are left out, in whatever turn.",
+    )
+    skip_projections: list[RowNumber | RowRange] = Field(
+        [],
+        description="Projections left out: their numbers, the first is 0, or [first, last], both "
+        "included.",
+    )
+
+    @field_validator("skip_angles", "skip_projections")
+    @classmethod
+    def _ranges(cls, value: list[Any]) -> list[Any]:
+        for span in value:
+            if isinstance(span, list) and not span[0] <= span[1]:
+                raise ValueError("must be [first, last] with first <= last")
+        return value
 
 
 class InventoryBlock(Block):
@@ -137,10 +156,16 @@ class PredictCorBlock(Block):
     """The prediction of the COR."""
 
     methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = Field(  # type: ignore[valid-type]
-        list(METHODS), min_length=1, description="Finders in order: the first confident one wins."
+        ["ai"], min_length=1, description="Finders in order: the first confident one wins."
     )
     min_confidence: Fraction = Field(
         0.5, description="A prediction below this confidence is not accepted."
+    )
+    model: str = Field(
+        "shipped",
+        min_length=1,
+        description="Network of the method ai: shipped, or weights of `tomopipe train` "
+        "(docs/ai.md).",
     )
     dinov2_checkpoint: str | None = Field(
         None,

@@ -5,9 +5,11 @@ decision of several. A new kind of evidence is a module with such a function and
 `DIRECT`, or in `finders` if it looks at slices: this package reconstructs nothing itself.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tomopipe.find.ai.finder import ai_finder
 from tomopipe.find.combine import sum_finder
 from tomopipe.find.evidence import Evidence, Finder
 from tomopipe.find.mass import find_mass
@@ -23,7 +25,7 @@ DIRECT: dict[str, Finder] = {
     "mass": find_mass,
 }
 """Finders that need no slices, by name."""
-METHODS = (*DIRECT, "slices", "sum")
+METHODS = (*DIRECT, "slices", "sum", "ai")
 """Names of all finders, as the config uses them."""
 
 DISAGREE_PX = 2.0
@@ -55,20 +57,29 @@ class Decision:
     reason: str
 
 
-def finders(reconstruct: Reconstruct) -> dict[str, Finder]:
+def finders(
+    reconstruct: Reconstruct, model: str | os.PathLike[str] = "shipped"
+) -> dict[str, Finder]:
     """Return all finders by name.
 
     Parameters
     ----------
     reconstruct : callable
         Makes slices of one sinogram at several CORs (`tomopipe.find.slices.Reconstruct`).
+    model : str or path-like
+        The network of "ai": "shipped", or weights of `tomopipe train`.
 
     Returns
     -------
     dict
         A finder for each of `METHODS`.
     """
-    return {**DIRECT, "slices": slice_finder(reconstruct), "sum": sum_finder(reconstruct)}
+    return {
+        **DIRECT,
+        "slices": slice_finder(reconstruct),
+        "sum": sum_finder(reconstruct),
+        "ai": ai_finder(reconstruct, model),
+    }
 
 
 def choose(evidence: Sequence[Evidence], min_confidence: float) -> Decision:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,10 @@ from tomopipe.io.rows import Rows, read_rows
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 7  # bump when results change
+REVISION = 8  # bump when results change
+
+Weights = Mapping[str, str | os.PathLike[str] | None]
+"""Of each method that has any: "shipped", or a file."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ def predict_cor(
     methods: Sequence[str],
     min_confidence: float,
     dinov2_checkpoint: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] = "shipped",
 ) -> dict[str, Any]:
     """Look for the COR in the rows that try_recon kept; write the prediction and the accepted COR.
 
@@ -56,6 +60,8 @@ def predict_cor(
         Least confidence, 0 to 1, of an accepted COR.
     dinov2_checkpoint : path-like or None
         The classifier that the method dinov2 runs; only that method needs it.
+    model : str or path-like
+        The network of the method ai: "shipped", or weights of `tomopipe train`.
 
     Returns
     -------
@@ -65,7 +71,8 @@ def predict_cor(
     Raises
     ------
     TomopipeError
-        If a method is unknown or none is given.
+        If a method is unknown or none is given, or ai is asked for and cannot run: torch or the
+        weights are missing, or do not belong to this version.
     """
     from tomopipe.find import METHODS
 
@@ -76,6 +83,11 @@ def predict_cor(
             f"predict_cor.methods: expected names among {', '.join(known)}; "
             f"got {', '.join(unknown) or 'none'}. Correct the config."
         )
+    if "ai" in methods:
+        from tomopipe.find.ai.finder import ready
+
+        ready(model)
+    weights = {"dinov2": dinov2_checkpoint, "ai": model}
     for path in (prediction_json, center_txt):
         remove_stale(path)
     try:
@@ -83,7 +95,7 @@ def predict_cor(
         candidates_px = _candidates(try_json)
         if rows.failed:
             raise ScanError(rows.failed)
-        prediction = _predict(rows, candidates_px, methods, min_confidence, dinov2_checkpoint)
+        prediction = _predict(rows, candidates_px, methods, min_confidence, weights)
     except MemoryError:
         raise
     except Exception as error:
@@ -120,12 +132,12 @@ def _predict(
     candidates_px: NDArray[np.float64],
     methods: Sequence[str],
     min_confidence: float,
-    dinov2_checkpoint: str | os.PathLike[str] | None,
+    weights: Weights,
 ) -> dict[str, Any]:
     from tomopipe.find import choose
     from tomopipe.find.roll import measure_roll
 
-    evidence = [_ask(name, rows, candidates_px, dinov2_checkpoint) for name in methods]
+    evidence = [_ask(name, rows, candidates_px, weights) for name in methods]
     decision = choose(evidence, min_confidence)
     prediction = _record(
         decision.best_cor_px,
@@ -136,25 +148,26 @@ def _predict(
         decision.reason,
         {one.method: _method_record(one) for one in evidence},
     )
-    if "dinov2" in prediction["methods"] and dinov2_checkpoint is not None:
-        model = _model_record(dinov2_checkpoint)
-        prediction["methods"]["dinov2"]["model"] = model
-        if decision.method == "dinov2":
-            prediction["model"] = model
+    for name, path in weights.items():
+        if name in methods and path is not None:
+            model = _model_record(name, path)
+            prediction["methods"][name]["model"] = model
+            if decision.method == name:
+                prediction["model"] = model
     roll = None if decision.cor_px is None else measure_roll(rows, decision.cor_px)
     return prediction if roll is None else {**prediction, "roll_px_per_100_rows": round(roll, 4)}
 
 
-def finder(name: str, dinov2_checkpoint: str | os.PathLike[str] | None = None) -> "Finder":
+def finder(name: str, weights: str | os.PathLike[str] | None = None) -> "Finder":
     """Return the finder of a name in `tomopipe.find.METHODS`, with the engine for its slices.
 
-    Also of "dinov2", where a checkpoint is given.
+    `weights` are those of "ai", by default the shipped ones, or the checkpoint of "dinov2".
     """
     from tomopipe.find import finders
 
-    if name == "dinov2" and dinov2_checkpoint is not None:
-        return _dinov2_finder(dinov2_checkpoint)
-    return finders(slices)[name]
+    if name == "dinov2" and weights is not None:
+        return _dinov2_finder(weights)
+    return finders(slices, weights or "shipped")[name]
 
 
 def _dinov2_finder(checkpoint: str | os.PathLike[str]) -> "Finder":
@@ -183,13 +196,13 @@ def _ask(
     name: str,
     rows: Rows,
     candidates_px: NDArray[np.float64],
-    dinov2_checkpoint: str | os.PathLike[str] | None,
+    weights: Weights,
 ) -> "Evidence":
     """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
     from tomopipe.find.evidence import nothing
 
     try:
-        evidence = finder(name, dinov2_checkpoint)(rows, candidates_px)
+        evidence = finder(name, weights.get(name))(rows, candidates_px)
     except MemoryError:
         raise
     except Exception as error:
@@ -207,9 +220,13 @@ def _ask(
     return evidence
 
 
-def _model_record(checkpoint: str | os.PathLike[str]) -> dict[str, str]:
-    """Name and hash of a classifier's file; no hash if it could not be read."""
-    path = Path(checkpoint)
+def _model_record(method: str, weights: str | os.PathLike[str]) -> dict[str, str]:
+    """Name and hash of the weights of a method; no hash if a checkpoint could not be read."""
+    if method == "ai":
+        from tomopipe.find.ai.card import model_record
+
+        return model_record(weights)
+    path = Path(weights)
     if not path.is_file():
         return {"name": path.name}
     with path.open("rb") as file:

@@ -46,12 +46,12 @@ class Plan:
 
     seed: int = 1
     n_train: int = 1500
-    n_validation: int = 400
+    n_validation: int = 500
     n_test: int = 0
     null_share: float = 0.12
     n_cols: tuple[int, int] = (0, 0)
     width: int = 24
-    epochs: int = 60
+    epochs: int = 30
 
     def size(self, split: str) -> int:
         """Return the number of scans of a split."""

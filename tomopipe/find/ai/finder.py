@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tomopipe.find.ai.model import Model
 
 METHOD = "ai"
+# Far lower than other methods ask: of 930 damaged scans with a sample 3 were below.
+_LEAST_TURNING = 0.04
 
 
 def ai_finder(reconstruct: Reconstruct, model: str | os.PathLike[str] = "shipped") -> Finder:
@@ -91,6 +93,8 @@ def find_ai(
         return nothing(METHOD, "flat", reason, candidates_px)
     if see(rows).turn.step_rad == 0:
         return nothing(METHOD, "flat", "all angles are the same", candidates_px)
+    if see(rows).turning < _LEAST_TURNING:
+        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     curves = evidence_curves(rows, reconstruct)
     if not curves.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from tomopipe.errors import TomopipeError
 from tomopipe.find.ai.batch import collate
@@ -147,7 +147,7 @@ def save_model(net: Net, card: dict[str, Any], path: Path) -> dict[str, Any]:
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
-        save_file(weights, temporary)
+        temporary.write_bytes(save(weights))
     card = card | {
         "recipe": recipe_hash(),
         "recipe_version": RECIPE.version,

@@ -1,0 +1,92 @@
+"""Method ai as predict_cor asks it: it finds axes, doubts, and never falls back."""
+
+import builtins
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ai_scans import COR_PX, inputs_of, rows_with, write_model
+from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+
+from tomopipe.errors import TomopipeError
+from tomopipe.find.ai.card import SHIPPED, read_card
+from tomopipe.find.ai.finder import find_ai
+from tomopipe.find.ai.recipe import recipe_hash
+from tomopipe.train.stages import reconstruct
+
+CANDIDATES = grid(128)
+
+
+def found(rows, model="shipped"):
+    return find_ai(rows, CANDIDATES, reconstruct, model)
+
+
+def test_the_shipped_card_is_of_the_shipped_weights_and_of_this_recipe():
+    card = read_card(SHIPPED)
+    assert card["recipe"] == recipe_hash()
+    assert {"data", "limits", "validation"} <= set(card)
+    assert SHIPPED.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("cor_px", [COR_PX, 52.0, 71.6])
+def test_the_shipped_network_finds_the_axis_and_is_sure(cor_px):
+    evidence = found(rows_with(cor_px))
+    assert evidence.best_cor_px == pytest.approx(cor_px, abs=0.25)
+    assert evidence.verdict == "resolved"
+    assert 0.5 <= evidence.confidence <= 1
+    best = CANDIDATES[np.argmax(evidence.curve_score)]
+    assert best == pytest.approx(cor_px, abs=1)
+
+
+def test_an_axis_outside_of_the_grid_is_found():
+    projections = scan(40.3, n_cols=160, counts=5000)
+    evidence = find_ai(rows_of(projections, HALF_TURN_DEG), grid(160, 20), reconstruct)
+    assert evidence.best_cor_px == pytest.approx(40.3, abs=0.25)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_not_accepted(seed):
+    noise = np.random.default_rng(seed).normal(size=(181, 8, 128)).astype(np.float32)
+    evidence = found(rows_of(noise, HALF_TURN_DEG))
+    assert evidence.verdict in ("flat", "ambiguous")
+    assert evidence.confidence < 0.5
+
+
+def test_too_few_or_equal_angles_are_flat():
+    rows = rows_with()
+    few = replace(rows, sinograms=rows.sinograms[:, :5], theta_rad=rows.theta_rad[:5])
+    assert found(few).verdict == "flat"
+    assert "5 angles" in found(few).reason
+    still = replace(rows, theta_rad=np.zeros_like(rows.theta_rad))
+    assert found(still).verdict == "flat"
+
+
+def test_a_network_of_ones_own_is_asked(tmp_path):
+    rows = rows_with()
+    write_model(tmp_path / "own.safetensors", inputs_of(rows), "A+B+C")
+    evidence = found(rows, tmp_path / "own.safetensors")
+    assert evidence.method == "ai"
+    assert evidence.confidence != found(rows).confidence
+
+
+def test_missing_weights_are_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(TomopipeError, match=r"no such file.*predict_cor\.methods"):
+        found(rows_with(), tmp_path / "none.safetensors")
+
+
+def test_without_torch_the_method_is_an_error_that_says_what_to_do(monkeypatch):
+    real = builtins.__import__
+
+    def without_torch(name, *args, **kwargs):
+        if name == "torch" or name.startswith("torch."):
+            raise ImportError("No module named 'torch'")
+        return real(name, *args, **kwargs)
+
+    for name in [n for n in sys.modules if n == "torch" or n.startswith("torch.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("model", "batch", "nets"):
+        monkeypatch.delitem(sys.modules, f"tomopipe.find.ai.{name}", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without_torch)
+    with pytest.raises(TomopipeError, match=r"needs torch.*leave ai out of predict_cor\.methods"):
+        found(rows_with())
