@@ -9,8 +9,15 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import open_scan
 from tomopipe.prep import correct
-from tomopipe.prep.correct import corrections_of, geometry_only, halo_of, recipe_of
+from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.normalise import normalise
+from tomopipe.prep.recipe import (
+    expected_halo,
+    geometry_only,
+    halo_of,
+    phase_strength,
+    recipe_of,
+)
 
 N_ROWS, N_COLS, N_ANGLES = 30, 48, 41
 PHASE = {"method": "paganin", "delta_beta": 300.0}
@@ -92,9 +99,9 @@ def test_halo_is_the_most_that_is_read(scan):
         most = max(most, row - first, last - row - 1)
     assert halo_of(recipe, N_ROWS, N_COLS, corrections.alpha_px2) >= most > 8
     assert halo_of(PreprocessBlock(), N_ROWS, N_COLS, 0.0) == 0
-    assert correct.expected_halo(recipe, N_ROWS, N_COLS, KNOWN) == corrections.halo
-    assert correct.expected_halo(PreprocessBlock(darks="none"), N_ROWS, N_COLS, KNOWN) is None
-    assert correct.expected_halo(PreprocessBlock(air_px=2), N_ROWS, N_COLS, KNOWN) == 0
+    assert expected_halo(recipe, N_ROWS, N_COLS, KNOWN) == corrections.halo
+    assert expected_halo(PreprocessBlock(darks="none"), N_ROWS, N_COLS, KNOWN) is None
+    assert expected_halo(PreprocessBlock(air_px=2), N_ROWS, N_COLS, KNOWN) == 0
 
 
 def test_ring_current_of_the_file(tmp_path):
@@ -119,9 +126,9 @@ def test_ring_current_of_the_file(tmp_path):
 @pytest.mark.parametrize("key", ["energy_kev", "pixel_size_um", "distance_mm"])
 def test_phase_needs_energy_pixel_size_and_distance(key):
     recipe = PreprocessBlock(phase={"method": "paganin"})
-    assert correct.phase_strength(recipe, **KNOWN) > 0
+    assert phase_strength(recipe, **KNOWN) > 0
     with pytest.raises(ScanError, match=key):
-        correct.phase_strength(recipe, **(KNOWN | {key: None}))
+        phase_strength(recipe, **(KNOWN | {key: None}))
 
 
 def test_what_cor_finding_sees_has_the_geometry_only():

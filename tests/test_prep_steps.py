@@ -7,7 +7,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.io.rows import read_rows
 from tomopipe.prep.collect import collect_rows
-from tomopipe.prep.correct import recipe_of
+from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon as full_module

@@ -147,12 +147,13 @@ class Campaign:
         ]
 
     def _own_sources(self, scan: CampaignScan) -> dict[str, Any]:
-        """Return where flats and darks of a scan are, where that is not as for the others."""
+        """Return flats, darks and what is known of a scan, where not as for the others."""
         if scan.refused or not self.config.overrides:
             return {}
         own, all_scans = (
-            config.preprocess.model_dump(include={"flats", "darks"})
-            for config in (self.for_scan(scan.name).config, self.config)
+            campaign.config.preprocess.model_dump(include={"flats", "darks"})
+            | {"known": campaign._known().get("known", {})}
+            for campaign in (self.for_scan(scan.name), self)
         )
         return {key: value for key, value in own.items() if value != all_scans[key]}
 
@@ -182,14 +183,14 @@ class Campaign:
 
         Of the usual energy, distance and pixel size where the config does not name them.
         """
-        from tomopipe.prep.correct import expected_halo
+        from tomopipe.prep.recipe import expected_halo
 
-        known = self.config.input.model_dump(exclude_none=True)
+        known = self.config.input.model_dump(exclude_defaults=True)
         return expected_halo(self.config.preprocess, n_rows, n_cols, known)
 
     def _known(self) -> dict[str, Any]:
         """Return what the configuration knows of the raw files, if it knows anything."""
-        known = self.config.input.model_dump(exclude_none=True)
+        known = self.config.input.model_dump(exclude_defaults=True)
         return {"known": known} if known else {}
 
     def files_signature(self) -> str:

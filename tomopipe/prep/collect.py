@@ -13,7 +13,8 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.io.rows import Rows
-from tomopipe.prep.correct import Corrections, corrections_of, geometry_only
+from tomopipe.prep.correct import Corrections, corrections_of
+from tomopipe.prep.recipe import geometry_only
 
 N_KEPT = 5  # rows, those asked for included
 N_PAIRS = 3

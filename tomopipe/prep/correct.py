@@ -5,8 +5,7 @@ roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
 """
 
 import logging
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,25 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.prep import stripes
 from tomopipe.prep.arrays import module_of
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
-from tomopipe.prep.phase import filter_strength, kernel_halo, retrieve_phase
+from tomopipe.prep.phase import kernel_halo, retrieve_phase
 from tomopipe.prep.pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
+from tomopipe.prep.recipe import halo_of, is_plain, phase_strength, stripe_bytes, warp_of
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.prep.wavelets import remove_by_wavelets
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
 CARD_BATCH_BYTES = 256 * 2**20
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
-_STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
 
-# Of a micro-tomography scan, to foresee the memory of one whose file is not open.
-USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
 
 Span = tuple[int, int]
 
@@ -228,58 +224,9 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     )
 
 
-def warp_of(recipe: PreprocessBlock, n_rows: int, n_cols: int) -> Warp | None:
-    """Return distortion and roll of a detector; None if there is neither."""
-    distortion = recipe.distortion
-    if not distortion.coefficients and not recipe.roll_deg:
-        return None
-    at = distortion.center_px
-    centre_px = None if at is None else (at[0], at[1])
-    return Warp(n_rows, n_cols, recipe.roll_deg, tuple(distortion.coefficients), centre_px)
-
-
 def fit_corrections(scan: Scan, recipe: PreprocessBlock) -> Corrections | None:
     """Fit a recipe to a scan; None if it has nothing but flat, dark and logarithm."""
     return None if is_plain(recipe) else corrections_of(scan, recipe)
-
-
-def is_plain(recipe: PreprocessBlock) -> bool:
-    """Tell whether a recipe has nothing but flat, dark and logarithm."""
-    others = {"flats", "darks", "minus_log", "half_acquisition"}
-    return not recipe.model_dump(exclude=others, exclude_defaults=True)
-
-
-def recipe_of(
-    flats: Any, darks: Any, minus_log: bool, corrections: Mapping[str, Any] | None
-) -> PreprocessBlock:
-    """Return the recipe of a step's options, as `tomopipe.config` checks them."""
-    return PreprocessBlock(flats=flats, darks=darks, minus_log=minus_log, **(corrections or {}))
-
-
-def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
-    """Return the recipe that COR finding is given: where pixels are, flat, dark, logarithm."""
-    keep = {"flats", "darks", "minus_log", "distortion", "roll_deg"}
-    return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
-
-
-def stripe_bytes(n_angles: int, n_cols: int) -> int:
-    """Return what removing the stripes of one sinogram takes."""
-    return 4 * _STRIPE_COPIES * n_angles * n_cols
-
-
-def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float) -> int:
-    """Return the most rows that are read on either side of those wanted."""
-    halo = kernel_halo(alpha_px2)
-    if recipe.zingers.threshold is not None:
-        halo += recipe.zingers.size_px // 2
-    warp = warp_of(recipe, n_rows, n_cols)
-    if warp is not None:
-        halo += max(
-            max(row - span[0], span[1] - row - 1)
-            for row in {0, n_rows // 2, n_rows - 1}
-            for span in [warp.span((row, row + 1))]
-        )
-    return halo
 
 
 def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
@@ -294,58 +241,6 @@ def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
     half = corrections.recipe.zingers.size_px // 2
     given = max(flat_rows[0] - half, 0), min(flat_rows[1] + half, n_rows)
     return given, flat_rows, phase_rows
-
-
-def phase_strength(
-    recipe: PreprocessBlock,
-    *,
-    energy_kev: float | None,
-    distance_mm: float | None,
-    pixel_size_um: float | None,
-) -> float:
-    """Return the strength of phase retrieval (squared pixels), 0 for none.
-
-    Raises
-    ------
-    ScanError
-        If it is on and one of the numbers is not known.
-    """
-    if recipe.phase.method == "none":
-        return 0.0
-    known = {
-        "energy_kev": energy_kev,
-        "distance_mm": distance_mm,
-        "pixel_size_um": pixel_size_um,
-    }
-    numbers = {}
-    for key, value in known.items():
-        if not value or not math.isfinite(value) or value < 0:
-            raise ScanError(
-                f"phase retrieval needs {key}, which the file does not tell: set input.{key}"
-            )
-        numbers[key] = float(value)
-    return filter_strength(delta_beta=recipe.phase.delta_beta, **numbers)
-
-
-def expected_halo(
-    recipe: PreprocessBlock, n_rows: int, n_cols: int, known: Mapping[str, Any]
-) -> int | None:
-    """Return the halo of a scan that has not been opened; None: there is nothing to correct.
-
-    Parameters
-    ----------
-    recipe : PreprocessBlock
-        How it is to be corrected.
-    n_rows, n_cols : int
-        Of the detector.
-    known : mapping
-        energy_kev, distance_mm and pixel_size_um as far as the config gives them; `USUAL` stands
-        for the others.
-    """
-    if is_plain(recipe):
-        return None
-    numbers = {key: known.get(key) or usual for key, usual in USUAL.items()}
-    return halo_of(recipe, n_rows, n_cols, phase_strength(recipe, **numbers))
 
 
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:

@@ -37,7 +37,8 @@ from dataclasses import dataclass, replace
 from tomopipe.io.chunks import DECODE_BYTES
 from tomopipe.io.volume_h5 import DEFLATE_BYTES
 from tomopipe.io.volume_zarr import BUFFER_BYTES
-from tomopipe.prep.correct import STRIPE_BYTES, stripe_bytes
+from tomopipe.prep.correct import STRIPE_BYTES
+from tomopipe.prep.recipe import stripe_bytes
 from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
 
 TALL = 32  # slices read at a time where memory allows

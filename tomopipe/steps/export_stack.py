@@ -18,8 +18,9 @@ from tomopipe.geometry import StackGeometry
 from tomopipe.io.atomic import remove_stale, whole, write_json
 from tomopipe.io.exchange import Scan, Sources, open_scan
 from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack
-from tomopipe.prep.correct import Corrections, fit_corrections, recipe_of
+from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
+from tomopipe.prep.recipe import recipe_of
 from tomopipe.steps._corrected import CorrectedSource
 
 REVISION = 1  # bump when results change

@@ -12,7 +12,8 @@ from typing import Any
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.volume import new_volume
-from tomopipe.prep.correct import fit_corrections, recipe_of
+from tomopipe.prep.correct import fit_corrections
+from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.array import array_module
 from tomopipe.recon.cuda_card import claimed_card
 from tomopipe.steps._corrected import CorrectedSource

@@ -18,8 +18,8 @@ from tomopipe.io.atomic import remove_stale, write_json
 from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.rows import Rows, failed_rows, write_rows
 from tomopipe.prep.collect import collect_rows, row_numbers
-from tomopipe.prep.correct import recipe_of
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition, widen_for_each
+from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.angles import is_full_turn
 from tomopipe.recon.array import array_module, to_numpy
 from tomopipe.recon.blocks import LANES, sweep_bytes
