@@ -147,15 +147,21 @@ def _evidence(
     if judgement.none > 0.9:
         reason = "nothing in the evidence looks like an axis"
         return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
-    reason = ""
-    if sure < AMBIGUOUS_BELOW:
-        reason = f"the axis may be elsewhere, such as at {_other_px(inputs, judgement):.1f} px"
+    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
+    where = f"outside of the candidates {low:g} to {high:g}"
+    inside = near_candidates(best_px, candidates_px)
+    reason, verdict = "" if inside else f"found {where}, on the whole detector", "resolved"
+    if judgement.index in (0, len(inputs.cor_px) - 1):
+        reason, verdict = f"the best place, {best_px:.1f} px, is on the detector's border", "edge"
+    elif sure < AMBIGUOUS_BELOW:
+        other_px = _other_px(inputs, judgement)
+        reason, verdict = f"the axis may be elsewhere, such as at {other_px:.1f} px", "ambiguous"
+    elif sure < DOUBT_BELOW and not inside:
+        reason = f"the best place, {best_px:.1f} px, is {where}, and not sure: look there"
+        verdict = "edge"
     elif sure < DOUBT_BELOW:
         reason = "the kinds of evidence do not agree well enough"
-    elif not near_candidates(best_px, candidates_px):
-        low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
-        reason = f"found outside of the candidates {low:g} to {high:g}, on the whole detector"
-    verdict = "ambiguous" if sure < AMBIGUOUS_BELOW else "resolved"
+    sure = 0.0 if verdict == "edge" else sure
     return Evidence(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
 
 
