@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.find.ai.card import card_path
 from tomopipe.find.ai.closer import Closer
 from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
@@ -15,6 +16,7 @@ from tomopipe.find.ai.recipe import RECIPE
 from tomopipe.find.combine import add_up, vote
 from tomopipe.find.curves import Curves
 from tomopipe.find.evidence import find_peak
+from tomopipe.io.atomic import write_json
 from tomopipe.train.calibrate import RIGHT_PX
 from tomopipe.train.data import Example, load
 from tomopipe.train.refined import Choice, choices
@@ -56,7 +58,7 @@ class Row:
 
 
 def compare(work: Path, cores: int, progress: Progress) -> tuple[list[Row], int, int]:
-    """Measure the evidence and all trained networks on the test split.
+    """Measure the evidence and all trained networks on the test split; note it in their cards.
 
     Parameters
     ----------
@@ -88,9 +90,15 @@ def compare(work: Path, cores: int, progress: Progress) -> tuple[list[Row], int,
         model = load_model(weights)
         chosen = choices(work, "test", examples, judge_all(model.net, examples), cores, progress)
         errors[name] = _errors(chosen)
-        aurocs[name] = metrics(examples, chosen, model.card["confidence"])["auroc"]
+        measured = metrics(examples, chosen, model.card["confidence"])
+        aurocs[name] = measured["auroc"]
+        write_json(model.card | {"test": measured | _objects(examples)}, card_path(weights))
     rows = [_row(name, errors, answer, tail, aurocs[name]) for name in errors]
     return rows, int(answer.sum()), int(tail.sum())
+
+
+def _objects(examples: list[Example]) -> dict[str, list[str]]:
+    return {"families": sorted({one.truth.family for one in examples if one.truth.family})}
 
 
 def simplest(rows: list[Row]) -> str:
