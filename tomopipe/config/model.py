@@ -22,14 +22,15 @@ from tomopipe.config.blocks import (
 )
 from tomopipe.config.preprocess import PreprocessBlock
 
-OVERRIDABLE = ("preprocess", "full_recon")
+OVERRIDABLE = ("input", "preprocess", "full_recon")
 
 
 class OverrideBlock(Block):
-    """Other preprocess and full_recon options for some scans; where several apply the last wins."""
+    """Other options for some scans; where several overrides apply the last wins."""
 
     scans: list[str] = Field([], description="Names of scans, or patterns such as tooth_*.")
     series: list[str] = Field([], description="Series, or patterns; with scans: any of both.")
+    input: dict[str, Any] = Field({}, description="Keys of input that differ.")
     preprocess: dict[str, Any] = Field(
         {}, description="Keys of preprocess that differ, blocks within it included."
     )
@@ -68,7 +69,7 @@ class Config(Block):
     report: ReportBlock = ReportBlock()
     overrides: list[OverrideBlock] = Field(
         [],
-        description="Other preprocess and full_recon options for some scans.",
+        description="Other input, preprocess and full_recon options for some scans.",
     )
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from tomopipe.io.pixels import Frames
 from tomopipe.io.readers import Known, open_reader
 from tomopipe.io.references import References, Sources, find_references
 from tomopipe.io.scan import FlatSet, Scan
+from tomopipe.io.selection import chosen_projections
 
 __all__ = [
     "NO_THETA",
@@ -48,6 +49,8 @@ class Metadata:
         DXchange, NXtomo or TIFF.
     n_angles, n_rows, n_cols : int
         Projections, detector rows and columns.
+    chosen : ndarray of int
+        Numbers of the projections that the configuration leaves in use, 0-based, ascending.
     dtype : str
         Type of the pixels, in the byte order of this machine.
     theta_deg : ndarray of float64, shape (n_theta,), or None
@@ -80,6 +83,7 @@ class Metadata:
     n_angles: int
     n_rows: int
     n_cols: int
+    chosen: NDArray[np.intp]
     dtype: str
     theta_deg: NDArray[np.float64] | None
     theta_place: str
@@ -150,7 +154,8 @@ def _fault_of_angles(metadata: Metadata) -> str:
         return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {place}"
     if len(theta_deg) < n_angles:
         return f"{place} has {len(theta_deg)} angles for {n_angles} frames"
-    if bad := np.flatnonzero(~np.isfinite(theta_deg)).tolist():
+    chosen = metadata.chosen
+    if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
         return f"{place}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
     if n_angles > 1 and np.ptp(theta_deg) == 0:
         return f"{place}: all {n_angles} angles are {theta_deg[0]:g}"
@@ -174,7 +179,7 @@ def open_scan(
         As in `read_metadata`.
     partial : bool
         Accept an incomplete scan; only the leading frames that were really written and have a
-        finite angle are used, with their angles.
+        finite angle are used, with their angles. Of those that `known` leaves out, none is.
 
     Yields
     ------
@@ -198,10 +203,12 @@ def open_scan(
 
 
 def _usable_frames(metadata: Metadata) -> NDArray[np.intp]:
-    theta_deg = metadata.theta_deg
+    theta_deg, chosen = metadata.theta_deg, metadata.chosen
+    written = chosen[chosen < metadata.n_written]
     if theta_deg is None:
-        return np.arange(metadata.n_written)
-    return np.flatnonzero(np.isfinite(theta_deg[: metadata.n_written]))
+        return written
+    with_angle = written[written < len(theta_deg)]
+    return with_angle[np.isfinite(theta_deg[with_angle])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +243,7 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
     if dark is not None and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
+    chosen = _chosen(path, layout, known)
     if gone := layout.missing_sources:
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
     state = file_state(path)
@@ -244,6 +252,7 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
         n_angles=n_angles,
         n_rows=n_rows,
         n_cols=n_cols,
+        chosen=chosen,
         dtype=str(pixels.dtype),
         theta_deg=layout.theta_deg,
         theta_place=layout.theta_place,
@@ -257,10 +266,28 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
         distance_mm=_value(layout.distance_mm),
         chunks=pixels.chunks,
         aborted=layout.aborted,
-        found=_describe(layout, (flat, flat_place), (dark, dark_place)),
+        found=_describe(layout, len(chosen), (flat, flat_place), (dark, dark_place)),
         warnings=tuple(warnings),
     )
     return _Parts(metadata, layout.projections, flat, dark)
+
+
+def _chosen(path: Path, layout: Layout, known: Known) -> NDArray[np.intp]:
+    """Return the projections that the configuration leaves in use."""
+    n_angles = len(layout.projections.index)
+    chosen = chosen_projections(
+        n_angles,
+        layout.theta_deg,
+        every=known.every,
+        skip_angles=known.skip_angles,
+        skip_projections=known.skip_projections,
+    )
+    if n_angles and not len(chosen):
+        raise ScanError(
+            f"{path}: none of {n_angles} projections is in use: input.every, input.skip_angles and "
+            "input.skip_projections leave out all of them"
+        )
+    return chosen
 
 
 def _corrected(layout: Layout, known: Known) -> Layout:
@@ -283,6 +310,7 @@ def _value(found: Found | None) -> float | None:
 
 def _describe(
     layout: Layout,
+    n_chosen: int,
     flats: tuple[References | None, str],
     darks: tuple[References | None, str],
 ) -> str:
@@ -292,6 +320,8 @@ def _describe(
         finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
         angles = f"{layout.theta_place}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
     parts = [layout.format, f"projections {layout.place}", f"angles {angles}"]
+    if n_chosen < (n_angles := len(layout.projections.index)):
+        parts.append(f"{n_chosen} of {n_angles} projections in use")
     for kind, (references, place) in (("flats", flats), ("darks", darks)):
         if references is None:
             parts.append(f"{kind} {place}")

@@ -1,6 +1,7 @@
 """Recognise the format of a scan from its content."""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class Known:
         A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
     pixel_size_um, energy_kev, distance_mm : float or None
         In place of those of the file.
+    every, skip_angles, skip_projections
+        As for `tomopipe.io.selection.chosen_projections`.
     """
 
     entry: str | None = None
@@ -30,6 +33,9 @@ class Known:
     pixel_size_um: float | None = None
     energy_kev: float | None = None
     distance_mm: float | None = None
+    every: int = 1
+    skip_angles: Sequence[Sequence[float]] = ()
+    skip_projections: Sequence[int | Sequence[int]] = ()
 
 
 def open_reader(path: Path, known: Known, stack: ExitStack) -> Reader:

@@ -69,10 +69,11 @@ def inventory(
     ----------
     entries : sequence of dict
         `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the name was
-        refused when the campaign was read, or "".
+        refused when the campaign was read, or ""; `flats`, `darks`, `known` where they differ.
     output : path-like
-        The table to write, columns `COLUMNS`, in order of series, index, name; `bytes` is frames x
-        rows x columns x item size, `found` what was found where.
+        The table to write, columns `COLUMNS`, in order of series, index, name; `n_angles` are the
+        projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
+        found where.
     series_pattern : str
         Already applied in `entries`; here so that the options of the step are those of the config.
     min_fraction : float
@@ -87,11 +88,10 @@ def inventory(
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
     own = {entry["path"]: entry for entry in entries if not entry["reason"]}
+    usual = {"flats": flats, "darks": darks, "known": known}
     looks = _look_at_all(
         paths,
-        lambda path: _look(
-            path, own[path].get("flats", flats), own[path].get("darks", darks), known
-        ),
+        lambda path: _look(path, *(own[path].get(key, value) for key, value in usual.items())),
     )
     members: dict[str, list[_Look]] = {}
     for entry in entries:
@@ -150,7 +150,7 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
         metadata = read_metadata(path, flats=flats, darks=darks, known=known)
         return _Look(
             reason=incomplete(metadata),
-            shape=(metadata.n_angles, metadata.n_rows, metadata.n_cols),
+            shape=(len(metadata.chosen), metadata.n_rows, metadata.n_cols),
             data_bytes=metadata.data_bytes,
             meant_bytes=_meant_bytes(metadata),
             span_deg=_span_deg(metadata.theta_deg),

@@ -1,0 +1,204 @@
+"""Blocked angles, bad frames, every n-th projection, and orders other than ascending."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.config import METHODS
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import open_scan, read_metadata
+from tomopipe.io.selection import chosen_projections
+from tomopipe.recon.angles import angle_weights
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.steps.inventory import inventory
+from tomopipe.steps.predict_cor import predict_cor
+from tomopipe.steps.try_recon import try_recon
+
+COR_PX = 61.3
+SIZE = {"n_cols": 128, "n_rows": 3, "cor_px": COR_PX}
+GOLDEN_DEG = 180 * (np.sqrt(5) - 1) / 2
+
+
+def left_out(n_angles, theta_deg, **options):
+    theta = None if theta_deg is None else np.asarray(theta_deg, float)
+    chosen = chosen_projections(n_angles, theta, **options)
+    return sorted(set(range(n_angles)) - set(chosen.tolist()))
+
+
+def test_ranges_are_degrees_in_whatever_turn_both_ends_included():
+    theta = np.arange(0, 730, 10.0)
+    assert left_out(73, theta, skip_angles=[[350, 370]]) == [0, 1, 35, 36, 37, 71, 72]
+    assert left_out(73, -theta, skip_angles=[[-20, -10]]) == [1, 2, 37, 38]
+    single = np.float32(0.1) * np.arange(10, dtype="f4")  # 0.3 and 0.6 miss themselves
+    assert left_out(10, single, skip_angles=[[0.3, 0.6]]) == [3, 4, 5, 6]
+    assert left_out(5, None, skip_angles=[[40, 90]]) == [1, 2]
+
+
+def test_numbers_ranges_of_numbers_and_every_nth():
+    assert left_out(8, None, skip_projections=[0, [5, 6], 40]) == [0, 5, 6]
+    assert left_out(7, None, every=3) == [1, 2, 4, 5]
+    assert left_out(7, None, every=3, skip_projections=[3]) == [1, 2, 3, 4, 5]
+    assert left_out(3, [0, np.nan], skip_angles=[[-1, 1]]) == [0]
+
+
+def test_the_reader_gives_what_is_left_and_the_inventory_counts_it(tmp_path):
+    truth = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE)
+    known = {"every": 2, "skip_angles": [[75, 105]], "skip_projections": [18]}
+    with open_scan(truth.path) as whole, open_scan(truth.path, known=known) as scan:
+        left = [0, 2, 4, 6, 12, 14, 16]
+        np.testing.assert_array_equal(scan.read_rows(1, 3), whole.read_rows(1, 3)[left])
+        np.testing.assert_array_equal(scan.theta_rad, whole.theta_rad[left])
+        assert (
+            scan.flat_positions.tolist()
+            == [sum(at < position for at in left) for position in whole.flat_positions]
+            or np.isnan(scan.flat_positions).all()
+        )
+    entry = {"scan": "s_1", "path": str(truth.path), "series": "s", "index": 1, "reason": ""}
+    table = tmp_path / "inventory.tsv"
+    options = {"series_pattern": "", "min_fraction": 0.5}
+    (row,) = inventory([entry], table, known=known, **options)
+    assert (row["n_angles"], row["keep"]) == (7, True)
+    assert row["bytes"] == 19 * 3 * 128 * 4  # the size of the scan tells whether it is complete
+    assert "7 of 19 projections in use" in row["found"]
+    (row,) = inventory([entry | {"known": {}}], table, known=known, **options)
+    assert row["n_angles"] == 19
+
+
+def test_leaving_out_all_is_an_error_that_names_the_keys(tmp_path):
+    truth = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE)
+    with pytest.raises(ScanError, match=r"none of 19 projections is in use: input\.every"):
+        read_metadata(truth.path, known={"skip_projections": [[0, 18]]})
+
+
+def test_an_angle_that_is_not_finite_does_no_harm_once_it_is_left_out(tmp_path):
+    truth = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE)
+    with h5py.File(truth.path, "r+") as file:
+        file["exchange/theta"][4] = np.nan
+    with pytest.raises(ScanError, match="not finite"), open_scan(truth.path):
+        pass
+    with open_scan(truth.path, known={"skip_projections": [4]}) as scan:
+        assert scan.n_angles == 18
+
+
+def chain(truth, folder, methods=("pairs", "wedge"), **options):
+    """Return the predicted COR and the volume at the true one."""
+    folder.mkdir(exist_ok=True)
+    files = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
+    grid = {"width_px": 6, "step_px": 1}
+    assert "failed" not in try_recon(truth.path, *files, device="cpu", **grid, **options)
+    found = predict_cor(
+        files[2], files[1], folder / "p.json", folder / "c.txt", methods=methods, min_confidence=0.5
+    )
+    assert found["verdict"] == "resolved", json.dumps(found, indent=1)
+    volume = folder / "volume.h5"
+    full_recon(truth.path, volume, cor_px=COR_PX, device="cpu", **options)
+    with h5py.File(volume) as file:
+        return found["cor_px"], file["exchange/data"][:]
+
+
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory):
+    """A scan of 181 angles from 0 to 180 degrees, through the chain: truth, COR, volume."""
+    folder = tmp_path_factory.mktemp("ordered")
+    truth = write_scan(folder / "a.h5", n_angles=181, **SIZE)
+    return truth, *chain(truth, folder)
+
+
+def interlaced(n_angles, n_turns):
+    """Half turns one after the other, each between the angles of those before."""
+    return np.concatenate([np.arange(k, n_angles, n_turns) for k in range(n_turns)])
+
+
+ORDERS = {
+    "interlaced": interlaced(181, 8),
+    "backwards": np.arange(181)[::-1],
+    "shuffled": np.random.default_rng(1).permutation(181),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_order_of_the_angles_changes_neither_cor_nor_volume(tmp_path, ordered, order):
+    truth, cor_px, volume = ordered
+    theta_deg = truth.theta_deg[ORDERS[order]]
+    other = write_scan(tmp_path / "b.h5", theta_deg=theta_deg, **SIZE)
+    other_px, same = chain(other, tmp_path)
+    assert abs(other_px - COR_PX) < 0.1
+    assert abs(other_px - cor_px) < 0.01
+    assert np.abs(same - volume).max() < 1e-4 * np.abs(volume).max()
+
+
+def error_of(truth, volume):
+    """Root mean square of the error inside the circle that all angles see."""
+    y, x = np.indices(volume.shape[1:]) - truth.n_cols / 2
+    inside = np.hypot(x, y) < 0.4 * truth.n_cols
+    wanted = truth.volume()[:, inside]
+    return np.sqrt(np.mean((volume[:, inside] - wanted) ** 2)) / wanted.std()
+
+
+def test_golden_angles(tmp_path, ordered):
+    """Each projection turns on by 111.2 degrees, through dozens of turns."""
+    golden = write_scan(tmp_path / "g.h5", theta_deg=np.arange(181) * GOLDEN_DEG, **SIZE)
+    cor_px, volume = chain(golden, tmp_path, METHODS)
+    assert abs(cor_px - COR_PX) < 0.1
+    assert error_of(golden, volume) < 1.15 * error_of(ordered[0], ordered[2])
+
+
+@pytest.mark.parametrize(
+    ("span_deg", "known"),
+    [
+        (180, {"skip_angles": [[80, 100]]}),
+        (360, {"skip_angles": [[80, 100]]}),
+        (180, {"every": 3}),
+        (180, {"skip_projections": [[20, 23], 90, 91]}),
+    ],
+)
+def test_the_cor_is_found_without_what_is_left_out(tmp_path, span_deg, known):
+    """The projections left out are spoilt: nobody may look at them."""
+    theta = np.linspace(0, span_deg, span_deg + 1)
+    truth = write_scan(tmp_path / "s.h5", theta_deg=theta, **SIZE)
+    used = chosen_projections(len(theta), theta, **known)
+    with h5py.File(truth.path, "r+") as file:
+        for at in np.setdiff1d(np.arange(len(theta)), used):
+            file["exchange/data"][at] = 3
+    other = write_scan(tmp_path / "o.h5", theta_deg=theta[used], **SIZE)
+    cor_px, volume = chain(truth, tmp_path, known=known)
+    assert abs(cor_px - COR_PX) < 0.1
+    alone_px, alone = chain(other, tmp_path)  # a scan that was recorded so
+    assert cor_px == alone_px
+    np.testing.assert_array_equal(volume, alone)
+
+
+def test_a_gap_is_not_filled_by_its_neighbours():
+    """A disk seen but for 30 degrees: its value holds, and its streaks are those of the gap."""
+    n_cols, radius, mu = 128, 30.0, 0.01
+    theta = np.deg2rad(np.arange(0, 180, 1.0))
+    theta = theta[(theta < np.deg2rad(70)) | (theta > np.deg2rad(100))]
+    weight = angle_weights(theta)
+    assert weight.max() < 2.01 * np.median(weight)
+    y, x = np.indices((n_cols, n_cols)).astype(float)
+    at_x, at_y = x - n_cols // 2, y - (n_cols // 2 - 1)
+    centres = [(15.0, -8.0), (-20.0, 21.0)]
+    sinogram = np.zeros((len(theta), n_cols))
+    truth = np.zeros((n_cols, n_cols))
+    for cx, cy in centres:
+        s = np.arange(n_cols) - COR_PX - (cx * np.cos(theta) - cy * np.sin(theta))[:, None]
+        sinogram += 2 * mu * np.sqrt(np.clip((radius / 2) ** 2 - s**2, 0, None))
+        truth += mu * (np.hypot(at_x - cx, at_y - cy) < radius / 2)
+    plan = make_plan(theta, n_cols)
+    image = reconstruct(sinogram[None].astype("f4"), plan, COR_PX)[0]
+    for cx, cy in centres:
+        inside = np.hypot(at_x - cx, at_y - cy) < 0.3 * radius
+        assert image[inside].mean() == pytest.approx(mu, rel=0.1)
+    # what weights that fill the gap would make of it
+    gaps = np.diff(theta, append=theta[0] + np.pi)
+    filling = (gaps + np.roll(gaps, 1)) / 2
+    scale = (filling / weight)[:, None]
+    filled = reconstruct((sinogram * scale)[None].astype("f4"), plan, COR_PX)[0]
+    circle = np.hypot(at_x, at_y) < 0.45 * n_cols
+    ours, theirs = (np.sqrt(np.mean((one - truth)[circle] ** 2)) for one in (image, filled))
+    assert ours < 0.92 * theirs
