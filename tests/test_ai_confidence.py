@@ -50,19 +50,27 @@ def test_nothing_refined_and_nothing_known_of_rotation_is_finite(inputs):
         assert named(values)["votes"] == 0
 
 
-def test_the_cor_is_the_vote_of_the_refined_kinds_that_stay_near(inputs):
+def test_the_cor_is_the_median_of_the_refined_kinds_that_stay_near_and_the_networks_own(inputs):
     said = judgement(inputs)
-    own_px = inputs.cor_px[said.index] + 0.3
+    own_px = float(inputs.cor_px[said.index])
 
-    def place(**fine_px):
-        return place_px(inputs, said, Closer(fine_px, None))
+    def place(*fine_px):
+        return place_px(inputs, said, Closer({str(i): px for i, px in enumerate(fine_px)}, None))
 
-    assert place(pairs=60.1, rows=60.3, slices=60.2) == pytest.approx(60.2, abs=0.1)
-    assert place(pairs=60.1, rows=60.3, slices=63, wedge=63, mass=64) == place(
-        pairs=60.1, rows=60.3
-    )
-    assert place(slices=own_px + 3) == pytest.approx(own_px)
-    assert place() == pytest.approx(own_px)
+    assert place() == pytest.approx(own_px, abs=0.01)
+    assert place(own_px + 0.3, own_px + 0.4) == pytest.approx(own_px + 0.3, abs=0.01)
+    away = [own_px + 3, own_px + 3, own_px + 3.5]
+    assert place(own_px + 0.3, own_px + 0.4, *away) == place(own_px + 0.3, own_px + 0.4)
+    assert place(own_px + 3) == pytest.approx(own_px, abs=0.01)
+
+
+def test_the_networks_own_place_lies_between_places_that_it_likes_as_well(inputs):
+    said = judgement(inputs)
+    share = np.zeros_like(said.share)
+    share[[said.index, said.index + 1]] = 0.45
+    torn = Judgement(said.score, share, 0.1, said.index, 0.0, 0.2)
+    middle_px = inputs.cor_px[said.index : said.index + 2].mean()
+    assert place_px(inputs, torn, Closer({}, None)) == pytest.approx(middle_px)
 
 
 def simulated(n=4000, seed=0):

@@ -25,7 +25,7 @@ def found(rows, model="shipped"):
 def test_the_shipped_card_is_of_the_shipped_weights_and_of_this_recipe():
     card = read_card(SHIPPED)
     assert card["recipe"] == recipe_hash()
-    assert {"data", "limits", "validation"} <= set(card)
+    assert {"data", "limits", "test", "validation"} <= set(card)
     assert SHIPPED.stat().st_size < 1_000_000
 
 

@@ -24,7 +24,7 @@ from tomopipe.train.run import judge_all, metrics
 from tomopipe.train.work import Progress
 
 EVIDENCE = "evidence"
-_CLOSE, _LOW = 0.6, 5.0  # rival over best, and best, of the sum of the evidence
+_CLOSE, _LOW = 0.47, 10.0  # rival over best, and best, of the sum: the less sure half of the scans
 _APART = 8  # samples between a place and its rival
 _DRAWS = 10_000
 
