@@ -13,6 +13,10 @@ from tomopipe.errors import TomopipeError
 from tomopipe.find.ai.card import SHIPPED, read_card
 from tomopipe.find.ai.finder import find_ai
 from tomopipe.find.ai.recipe import recipe_hash
+from tomopipe.io.atomic import write_json
+from tomopipe.io.rows import write_rows
+from tomopipe.steps.predict_cor import predict_cor
+from tomopipe.steps.try_recon import try_recon
 from tomopipe.train.stages import reconstruct
 
 CANDIDATES = grid(128)
@@ -90,3 +94,36 @@ def test_without_torch_the_method_is_an_error_that_says_what_to_do(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_torch)
     with pytest.raises(TomopipeError, match=r"needs torch.*leave ai out of predict_cor\.methods"):
         found(rows_with())
+
+
+def asked(tmp_path, **options):
+    """Let predict_cor look at a sound scan."""
+    write_rows(rows_with(), tmp_path / "rows.h5")
+    write_json({"cor_px": CANDIDATES.tolist()}, tmp_path / "try.json")
+    paths = [tmp_path / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
+    return predict_cor(*paths, methods=["ai"], min_confidence=0.5, **options)
+
+
+def test_the_prediction_names_the_network(tmp_path):
+    prediction = asked(tmp_path)
+    card = read_card(SHIPPED)
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+    assert prediction["model"] == {"name": card["name"], "sha256": card["sha256"]}
+    assert prediction["methods"]["ai"]["model"] == prediction["model"]
+
+
+def test_predict_cor_stops_before_the_scan_where_the_network_is_missing(tmp_path):
+    with pytest.raises(TomopipeError, match=r"no such file.*predict_cor\.methods"):
+        asked(tmp_path, model=tmp_path / "none.safetensors")
+    assert not (tmp_path / "prediction.json").exists()
+
+
+@pytest.mark.realdata
+def test_the_tooth(real_scan, tmp_path):
+    paths = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
+    try_recon(real_scan, *paths, step_px=2, max_size_px=160)
+    prediction = predict_cor(
+        paths[2], paths[1], tmp_path / "p.json", tmp_path / "c.txt",
+        methods=["ai"], min_confidence=0.5,
+    )  # fmt: skip
+    assert prediction["cor_px"] == pytest.approx(295.8, abs=0.3)

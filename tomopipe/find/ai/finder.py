@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tomopipe.find.ai.model import Model
 
 METHOD = "ai"
+_NONE = 0.97  # probability of "none of these" above which a scan is flat
 # Far lower than other methods ask: of 930 damaged scans with a sample 3 were below.
 _LEAST_TURNING = 0.04
 
@@ -144,7 +145,7 @@ def _evidence(
 ) -> Evidence:
     best_px = place_px(inputs, judgement, closer)
     curve = np.interp(candidates_px, inputs.cor_px, np.clip(judgement.score, -30.0, 30.0))
-    if judgement.none > 0.9:
+    if judgement.none > _NONE:
         reason = "nothing in the evidence looks like an axis"
         return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
