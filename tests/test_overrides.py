@@ -4,8 +4,8 @@ import pytest
 
 from tomopipe.campaign import as_json, campaign_from_data
 from tomopipe.config import parse_config
+from tomopipe.disk import output_bytes
 from tomopipe.errors import TomopipeError
-from tomopipe.plan import output_bytes
 
 NAMES = ("tooth_1", "tooth_2", "foam_1")
 

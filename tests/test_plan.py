@@ -2,21 +2,23 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign import load_campaign
+from tomopipe.disk import SCRATCH, disk_needed, output_bytes
 from tomopipe.plan import (
     Plan,
     PlannedJob,
     foresee_inventory,
     memory_notes,
-    output_bytes,
     run_times,
     short_reason,
     standing_failures,
 )
 from tomopipe.start import examine
+from tomopipe.steps.try_recon import try_recon
 
 JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
 
@@ -143,3 +145,40 @@ def test_check_of_a_full_disk(campaign, monkeypatch):
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
     assert "GB free" in examine(load_campaign(campaign)).errors[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "try_recon: {width_px: 4, step_px: 0.5}",
+        "try_recon: {width_px: 3, max_size_px: 24, row: [0.5, 0], format: tiff}",
+        "try_recon: {width_px: 3}\npreprocess: {half_acquisition: 'yes'}",
+    ],
+)
+def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
+    span_deg = 356 if "half" in options else 180
+    theta_deg = np.linspace(0, span_deg, 90)
+    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=8, n_cols=128, theta_deg=theta_deg)
+    (tmp_path / "config.yaml").write_text(f"campaign: {{scans: [raw/*.h5]}}\n{options}\n")
+    found = load_campaign(tmp_path)
+    expected = output_bytes(found, "try_recon", rows_of(tmp_path)["a_1"])
+    files = [tmp_path / "sweep" / name for name in ("try.tif", "try.json", "rows.h5")]
+    files[0].parent.mkdir()
+    given = found.preprocess_options() | found.config.try_recon.model_dump()
+    assert "failed" not in try_recon(tmp_path / "raw/a_1.h5", *files, device="cpu", **given)
+    written = sum(path.stat().st_size for path in files[0].parent.iterdir())
+    assert expected == pytest.approx(written, rel=0.15)
+
+
+def test_disk_by_what_takes_it(campaign):
+    rows = rows_of(campaign)
+    jobs = [("full_recon", "a_1"), ("export_stack", "a_1"), ("predict_cor", "a_1")]
+    assert disk_needed(load_campaign(campaign), jobs, rows) == {
+        "volumes": 4 * 4 * 64 * 64,
+        "stacks for RELION": 4 * 31 * 4 * 64,
+        SCRATCH: int(rows["a_1"]["bytes"]),
+    }
+    text = (campaign / "config.yaml").read_text()
+    (campaign / "config.yaml").write_text(text + "input: {every: 2}\n")
+    every_other = disk_needed(load_campaign(campaign), jobs, rows_of(campaign))
+    assert every_other["stacks for RELION"] == 4 * 16 * 4 * 64

@@ -148,6 +148,20 @@ def test_a_strip_is_made_again_when_its_cor_changes(tmp_path, monkeypatch):
     assert seen == [("bone_002", 513.05)]
 
 
+def test_the_strip_of_a_try_stack_that_was_removed_stays_while_its_cor_does(tmp_path):
+    made = every_state(tmp_path, plane_px=0).write()
+    report(made.page, **made.arguments())
+    strips = made.page.read_text(encoding="utf-8").count('class="strip"')
+    (made.results / "try_center" / "bone_002" / "try.tif").unlink()
+    for _ in range(2):  # what is kept is kept again
+        report(made.page, **made.arguments())
+        assert made.page.read_text(encoding="utf-8").count('class="strip"') == strips
+    made.resolve("bone_002", 513.05, "manual")
+    made.write()
+    report(made.page, **made.arguments())
+    assert made.page.read_text(encoding="utf-8").count('class="strip"') == strips - 1
+
+
 def test_a_sweep_that_cannot_be_read_is_noted(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
     (made.results / "try_center" / "bone_002" / "try.tif").write_bytes(b"II*\0")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.review_campaign import (
     BEAD_PX,
+    GRID_PX,
     N_COLS,
     TRUE_COR_PX,
     bead_sinogram,
@@ -47,6 +48,18 @@ def test_pages_are_those_of_the_stack_in_its_window(pictures):
         assert (page == 5000 * at >> 8).all()
     with pytest.raises(TomopipeError, match="from 0 to 10; got 11"):
         pictures.page("bone_001", 11)
+
+
+def test_pages_of_a_stack_that_was_removed_come_from_the_rows(tmp_path):
+    write_pictures(tmp_path, "bone_001", TRUE_COR_PX)
+    made = Pictures(tmp_path / "results/try_center", filter="ramp", device="cpu")
+    (tmp_path / "results/try_center/bone_001/try.tif").unlink()
+    full = pixels(made.slice("bone_001", GRID_PX[5], 0))
+    page = pixels(made.page("bone_001", 5))
+    assert page.shape == (64, 64)  # as those of the stack
+    assert np.abs(page - full.reshape(64, 16, 64, 16).mean((1, 3))).max() <= 1
+    with pytest.raises(TomopipeError, match="from 0 to 10; got 11"):
+        made.page("bone_001", 11)
 
 
 def test_a_slice_at_the_true_cor_shows_the_bead_in_the_window_of_the_sweep(pictures):

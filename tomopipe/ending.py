@@ -9,6 +9,7 @@ from pathlib import Path
 from tomopipe.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign_report import report_campaign
 from tomopipe.failures import record_failures
+from tomopipe.retention import removable, remove
 
 # Snakemake's own words in its log when a person ended the run: then nobody is to blame.
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
@@ -76,6 +77,17 @@ def scans_without_volume(campaign: Campaign) -> list[str]:
         if not (left_out and scan not in resolved)
         and not (campaign.directory / campaign.volume(scan)).exists()
     ]
+
+
+def remove_temporary(campaign: Campaign) -> None:
+    """Remove try stacks that are temporary, of accepted scans; RELION's are still to be used."""
+    try:
+        n_bytes = remove(removable(campaign, stacks=False))
+    except Exception as error:  # a run that went well stays so
+        _say(f"temporary files could not be removed: {error}")
+        return
+    if n_bytes:
+        _say(f"removed try stacks of accepted scans, {n_bytes / 1e9:.3f} GB (storage.keep_try)")
 
 
 def _say(text: str) -> None:

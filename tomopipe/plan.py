@@ -7,19 +7,19 @@ Snakemake for the jobs of a run in which the checkpoints have already written th
 """
 
 import json
-import math
 import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import chdir
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tomopipe.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.cor import parse_cor
+from tomopipe.disk import SCRATCH, disk_needed
 from tomopipe.dryrun import Job, dry_run, planner
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
@@ -61,8 +61,13 @@ class Plan:
     failures: tuple[str, ...]
     blocked: str = ""
     seconds: float | None = None
-    n_bytes: int = 0
+    disk: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Disk that the results take; temporary files are apart."""
+        return sum(n for what, n in self.disk.items() if what != SCRATCH)
 
     @property
     def exit_status(self) -> int:
@@ -186,7 +191,7 @@ def _plan(
         failures=tuple(standing_failures(campaign, rows)),
         blocked=blocked,
         seconds=_seconds(campaign, planned),
-        n_bytes=_bytes(campaign, planned, rows),
+        disk=disk_needed(campaign, [(job.rule, job.scan) for job in planned], rows),
         notes=memory_notes(campaign, planned, rows),
     )
 
@@ -323,53 +328,6 @@ def memory_notes(
             "and is faster with more"
         )
     return tuple(notes)
-
-
-def _bytes(campaign: Campaign, planned: list[PlannedJob], rows: InventoryRows) -> int:
-    """Estimate the disk that new volumes and stacks take (bytes)."""
-    total = 0
-    for job in planned:
-        if job.scan in rows and job.rule in ("full_recon", "export_stack"):
-            total += output_bytes(campaign, job.rule, rows[job.scan])
-    return total
-
-
-def output_bytes(campaign: Campaign, rule: str, row: Mapping[str, str]) -> int:
-    """Estimate the size of a scan's volume or stack (bytes), uncompressed.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        For the options.
-    rule : str
-        full_recon or export_stack.
-    row : mapping
-        The scan's row of the inventory.
-    """
-    n_angles, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
-    if rule == "full_recon":
-        full = campaign.for_scan(row["scan"]).config.full_recon
-        half = campaign.for_scan(row["scan"]).config.preprocess.half_acquisition
-        n_voxels = 2 * n_cols if half == "yes" else n_cols
-        sizes = (
-            _extent(full.rows, n_rows),
-            _extent(full.crop_y, n_voxels),
-            _extent(full.crop_x, n_voxels),
-        )
-        return _ITEM_BYTES[full.dtype] * math.prod(max(1, n // full.binning) for n in sizes)
-    star = campaign.config.export_star
-    tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
-    plain = 4 * tilts * _extent(star.rows, n_rows) * n_cols
-    if star.binning == "auto":
-        return min(plain, int(star.max_stack_gb * 1e9))
-    return plain // star.binning**2
-
-
-_ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "uint8": 1}
-
-
-def _extent(span: str | list[int], n: int) -> int:
-    return n if isinstance(span, str) else span[1] - span[0] + 1
 
 
 def as_records(plan: Plan) -> list[dict[str, Any]]:

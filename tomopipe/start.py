@@ -4,16 +4,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from tomopipe.campaign import Campaign, InventoryRows
+from tomopipe.disk import KINDS, output_bytes
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
 from tomopipe.paths import workflow_folder
-from tomopipe.plan import foresee_inventory, output_bytes
+from tomopipe.plan import foresee_inventory
 
 
 @dataclass(frozen=True)
@@ -189,20 +191,26 @@ def _group_formats(rows: InventoryRows, findings: Findings) -> None:
 def _check_disk(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     scans = campaign.scans_in(rows)
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
+    # of files that may be removed those that stay beside them tell
+    outputs += [("try_recon", s, campaign.result("try_center", s, "rows.h5")) for s in scans]
     if campaign.config.export_star.enabled:
-        outputs += [("export_stack", scan, campaign.stack(scan)) for scan in scans]
-    needed = sum(
-        output_bytes(campaign, rule, rows[scan])
-        for rule, scan, path in outputs
-        if not (campaign.directory / path).exists()
-    )
+        outputs += [
+            ("export_stack", scan, campaign.result("relion", "stacks", f"{scan}.json"))
+            for scan in scans
+        ]
+    each = Counter(dict.fromkeys(KINDS.values(), 0))
+    for rule, scan, path in outputs:
+        if not (campaign.directory / path).exists():
+            each[KINDS[rule]] += output_bytes(campaign, rule, rows[scan])
+    needed = each.total()
     existing = campaign.results
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     findings.notes.append(
-        f"{len(scans)} scans in; volumes and stacks still to make take about {needed / 1e9:.2f} "
-        f"GB, {free / 1e9:.2f} GB are free in {existing}"
+        f"{len(scans)} scans in; what is still to make takes about {needed / 1e9:.2f} GB "
+        f"({', '.join(f'{kind} {n / 1e9:.2f}' for kind, n in each.items() if n) or 'nothing'}), "
+        f"{free / 1e9:.2f} GB are free in {existing}"
     )
     if needed > free:
         findings.errors.append(

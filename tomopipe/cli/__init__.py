@@ -7,6 +7,7 @@ import typer
 
 from tomopipe import __version__
 from tomopipe.cli.bench import app as bench_app
+from tomopipe.cli.clean import clean
 from tomopipe.cli.cor import app as cor_app
 from tomopipe.cli.evaluate import evaluate
 from tomopipe.cli.plan import plan, retry
@@ -32,7 +33,20 @@ cli = typer.Typer(
     epilog="A first try: `tomopipe simulate demo`, `tomopipe check demo`, then Snakemake as "
     "`tomopipe plan --help` shows.",
 )
-for command in (simulate, init, check, plan, retry, status, report, review, sweep, evaluate, train):
+for command in (
+    simulate,
+    init,
+    check,
+    plan,
+    retry,
+    status,
+    report,
+    review,
+    sweep,
+    clean,
+    evaluate,
+    train,
+):
     cli.command()(command)
 cli.add_typer(cor_app, name="cor")
 cli.add_typer(bench_app, name="bench")

@@ -55,7 +55,11 @@ def _show(found: Plan) -> None:
         if found.seconds is not None:
             console.print(f"about {found.seconds / 60:.1f} min of work, one job after the other")
         if found.n_bytes:
-            console.print(f"about {found.n_bytes / 1e9:.2f} GB of new volumes and stacks")
+            parts = ", ".join(f"{what} {n / 1e9:.2f}" for what, n in found.disk.items() if n)
+            console.print(
+                f"about {found.n_bytes / 1e9:.2f} GB of disk, uncompressed ({parts})",
+                markup=False,
+            )
         for line in found.notes:
             console.print(line, markup=False)
     elif not found.blocked:

@@ -61,6 +61,15 @@ class StorageBlock(Block):
     scratch: str | None = Field(
         None, description="Folder for large temporary files; null: the system's."
     )
+    keep_try: bool = Field(
+        True,
+        description="false: the try stack of a scan is removed once the scan is accepted, at the "
+        "end of a run or by `tomopipe clean`.",
+    )
+    keep_stacks: bool = Field(
+        True,
+        description="false: `tomopipe clean` removes the RELION stack of a scan that is accepted.",
+    )
 
 
 class InputBlock(Block):

@@ -143,7 +143,7 @@ def remove_try_slices(folder: str | os.PathLike[str], *, foreign: bool) -> None:
         Also those that another program wrote under these names.
     """
     for path in try_slice_paths(folder):
-        if foreign or _is_ours(path):
+        if foreign or is_ours(path):
             path.unlink(missing_ok=True)
 
 
@@ -180,7 +180,8 @@ def _natural(path: Path) -> list[float]:
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?=_|\.tiff)", path.name)]
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Tell whether this program wrote a slice."""
     try:
         with tifffile.TiffFile(path) as file:
             return file.pages.first.software == _SOFTWARE

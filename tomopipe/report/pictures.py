@@ -105,8 +105,10 @@ class _Maker:
     def strip(self, scan: ScanRecord) -> Strip | None:
         """Return the sweep around a scan's COR."""
         cor_px = chosen_cor(scan)
-        if scan.try_tif is None or cor_px is None:
+        if cor_px is None:
             return None
+        if scan.try_tif is None:
+            return self._strip_of_removed(scan.name, cor_px)
         try_tif = scan.try_tif
 
         def make() -> dict[str, Any] | None:
@@ -117,6 +119,20 @@ class _Maker:
         if not entry:
             return None
         return Strip(_picture(entry["picture"]), tuple(entry["cor_px"]), entry["chosen"])
+
+    def _strip_of_removed(self, scan: str, cor_px: float) -> Strip | None:
+        """Return the strip made before the try stack was removed, if the COR is still the same."""
+        try:
+            entry = self._known[scan]["strip"]
+            stamp = [*entry["stamp"][:-1], cor_px]
+        except (TypeError, KeyError):
+            return None
+        inline = int(self._folder is None)
+        made = self._remembered(scan, "strip", stamp) if stamp[:2] == [REVISION, inline] else None
+        if not made:
+            return None
+        self.made.setdefault(scan, {})["strip"] = entry
+        return Strip(_picture(made["picture"]), tuple(made["cor_px"]), made["chosen"])
 
     def _get(
         self, scan: str, kind: str, path: Path, cor_px: float | None, make: Callable[[], Any]

@@ -95,13 +95,33 @@ class Pictures:
         return data if isinstance(data, dict) else {}
 
     def page(self, scan: str, index: int) -> bytes:
-        """Return one page of the try stack as PNG, in the window of the sweep."""
+        """Return one page of the try stack as PNG, in the window of the sweep.
+
+        A stack that was removed is made again, page by page, from the rows that were kept.
+        """
+        if not (self.folder / scan / "try.tif").is_file():
+            return self._page_of_rows(scan, index)
         path = self.path(scan, "try.tif")
         key = (scan, _version(path))
         pages = self._stacks.get(key, lambda: open_stack(path))
         if not 0 <= index < len(pages):
             raise TomopipeError(f"{scan}: expected a page from 0 to {len(pages) - 1}; got {index}.")
         return png((pages[index] >> 8).astype(np.uint8))
+
+    def _page_of_rows(self, scan: str, index: int) -> bytes:
+        from PIL import Image
+
+        grid = self.grid(scan)
+        values_px = grid.get("cor_px", [])
+        if not 0 <= index < len(values_px):
+            raise TomopipeError(
+                f"{scan}: expected a page from 0 to {len(values_px) - 1}; got {index}."
+            )
+        full = Image.open(io.BytesIO(self.slice(scan, values_px[index], 0)))
+        binning = int(grid.get("binning", 1))
+        side = full.width // binning
+        whole = full.crop((0, 0, side * binning, side * binning))
+        return png(np.asarray(whole.reduce(binning)))
 
     def slice(self, scan: str, cor_px: float, row: int) -> bytes:
         """Return the slice of one kept row at any COR, full size, in the window of the sweep."""

@@ -119,7 +119,10 @@ def export_star(
     tomograms = []
     for scan, name in names.items():
         meta = _read_json(metas[scan])
-        check_stack(stacks[scan], meta["stack_shape"])
+        if os.path.lexists(stacks[scan]):
+            check_stack(stacks[scan], meta["stack_shape"])
+        else:  # declared temporary: RELION has had it
+            log.warning("%s is in the set, but its stack was removed: %s", scan, stacks[scan])
         stack = Path(links.get(scan, stacks[scan])).as_posix()
         tilt_series = (output / "tilt_series" / f"{name}.star").as_posix()
         tomograms.append(_tomogram(meta, cor_px[scan], name, stack, tilt_series))

@@ -1,4 +1,4 @@
-from tomopipe.ending import after_failure, scans_without_volume
+from tomopipe.ending import after_failure, remove_temporary, scans_without_volume
 
 
 def default_target():
@@ -7,6 +7,7 @@ def default_target():
 
 
 onsuccess:
+    remove_temporary(CAMPAIGN)
     missing = scans_without_volume(CAMPAIGN) if default_target() else []
     if missing:
         print(

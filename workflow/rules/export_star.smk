@@ -11,10 +11,9 @@ def star_set(wildcards):
     """The set and its stacks: a missing file that only an intermediate rule names goes unseen."""
     if not CAMPAIGN.config.export_star.enabled:
         return []
-    return [
-        STAR,
-        *(path.format(scan=scan) for scan in resolved() for path in (STACK, STACK_META)),
-    ]
+    # a temporary stack may be gone: it is asked for by nobody, and not made again
+    kept = (STACK, STACK_META) if CAMPAIGN.config.storage.keep_stacks else (STACK_META,)
+    return [STAR, *(path.format(scan=scan) for scan in resolved() for path in kept)]
 
 
 def star_cor(wildcards):
@@ -26,7 +25,6 @@ rule export_star:
     """Write the tomogram set that RELION 4 and 5 read: matrices and angles of every stack."""
     input:
         cor=star_cor,
-        stacks=lambda wildcards: [STACK.format(scan=scan) for scan in resolved()],
         metas=lambda wildcards: [STACK_META.format(scan=scan) for scan in resolved()],
     output:
         star=STAR,

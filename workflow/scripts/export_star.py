@@ -7,7 +7,8 @@ from tomopipe.steps.export_star import export_star
 with job(snakemake.log[0]):
     export_star(
         {Path(meta).stem: meta for meta in snakemake.input.metas},
-        {Path(stack).stem: stack for stack in snakemake.input.stacks},
+        # by name: a temporary stack may have been removed
+        {Path(meta).stem: Path(meta).with_suffix(".mrcs") for meta in snakemake.input.metas},
         snakemake.input.cor[0],
         Path(snakemake.output.star).parent,
         **json.loads(snakemake.params.options),

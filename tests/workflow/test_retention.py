@@ -1,0 +1,86 @@
+"""Try stacks and RELION stacks that are temporary: who loses them when, and what runs again."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import CORS_PX, configure, plan, plan_all, snakemake, table
+from tests.workflow.test_reruns import TAIL, changed
+from tomopipe.campaign import load_campaign
+from tomopipe.retention import accepted_scans, removable, remove
+
+
+def try_stacks(campaign):
+    return {path.parent.name for path in campaign.glob("results/try_center/*/try.tif")}
+
+
+def stacks(campaign):
+    return {path.stem for path in campaign.glob("results/relion/stacks/*.mrcs")}
+
+
+def test_a_run_removes_try_stacks_of_accepted_scans_and_nothing_runs_again(campaign):
+    configure(campaign, "storage", keep_try=False)
+    table(campaign, "b_2\tauto\t45.9\t")
+    accepted = set(accepted_scans(load_campaign(campaign)))
+    assert "b_2" not in accepted  # a COR by hand that no volume has yet
+    assert accepted >= {"a_2"}
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert run.jobs == {"fix_cor:b", "resolve_cor", *changed("b_2"), *TAIL}
+    assert "removed try stacks" in run.text
+    assert try_stacks(campaign) == set(CORS_PX) - set(accepted_scans(load_campaign(campaign)))
+    assert not try_stacks(campaign) & {"a_2", "b_2"}
+    assert stacks(campaign) == set(CORS_PX)
+    assert plan(campaign) == (0, frozenset())
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_stacks_that_were_removed_are_not_made_again_unless_they_are_to_be_kept(campaign):
+    configure(campaign, "storage", keep_stacks=False)
+    assert snakemake(campaign).jobs == frozenset()
+    assert stacks(campaign) == set(CORS_PX)  # RELION has not had them yet
+    found = load_campaign(campaign)
+    remove(removable(found))
+    assert stacks(campaign) == set(CORS_PX) - set(accepted_scans(found)) != set(CORS_PX)
+    assert try_stacks(campaign) == set(CORS_PX)
+    assert plan(campaign) == (0, frozenset())
+    assert snakemake(campaign).jobs == frozenset()
+    # the set is written anew without them
+    gone = sorted(set(CORS_PX) - stacks(campaign))
+    configure(campaign, "export_star", hand=1)
+    assert snakemake(campaign).jobs == {"export_star"}
+    # and they come back when they are wanted
+    configure(campaign, "storage", keep_stacks=True)
+    wanted = {f"export_stack:{scan}" for scan in gone} | {"export_star"}
+    assert set(plan_all(campaign)[1]) == wanted
+    assert snakemake(campaign).jobs == wanted
+
+
+@pytest.mark.parametrize("spoil", ["doubtful", "replaced", "other volume", "no volume"])
+def test_scans_that_need_eyes_keep_their_files(campaign, spoil):
+    configure(campaign, "storage", keep_try=False, keep_stacks=False)
+    assert "a_2" in accepted_scans(load_campaign(campaign))
+    cor_json = campaign / "results/cor.json"
+    resolved = json.loads(cor_json.read_text())
+    if spoil == "doubtful":
+        path = campaign / "results/try_center/a_2/prediction.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"confidence": 0.1, "verdict": "ambiguous"}))
+        resolved["a_2"]["source"] = "series-mean"
+    elif spoil == "replaced":
+        resolved["a_2"]["source"] = "outlier"
+    elif spoil == "other volume":
+        resolved["a_2"]["cor_px"] += 0.01
+    else:
+        (campaign / "results/a_2_rec.h5").unlink()
+    cor_json.write_text(json.dumps(resolved))
+    found = load_campaign(campaign)
+    assert "a_2" not in {file.scan for file in removable(found)}
+    assert {file.kind for file in removable(found)} == {"try stack", "RELION stack"}
+
+
+def test_nothing_is_removable_by_default(campaign):
+    config = yaml.safe_load((campaign / "config.yaml").read_text())
+    assert "storage" not in config
+    assert removable(load_campaign(campaign)) == []

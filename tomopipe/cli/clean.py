@@ -1,0 +1,43 @@
+"""`tomopipe clean`: remove what a campaign declares temporary."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomopipe.campaign import load_campaign
+from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.errors import TomopipeError
+from tomopipe.retention import removable, remove
+
+
+def clean(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only list what would be removed.")
+    ] = False,
+) -> None:
+    """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
+
+    Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
+    COR needs no eyes and its volume was made at it; those of other scans stay. The next run does
+    not make the files again, and the review page shows any COR from rows.h5.
+
+    Example: `tomopipe clean mycampaign --dry-run`
+    """
+    campaign = load_campaign(directory, config_path(directory, config))
+    storage = campaign.config.storage
+    if storage.keep_try and storage.keep_stacks:
+        raise TomopipeError(
+            "nothing is temporary here: set storage.keep_try or storage.keep_stacks to no."
+        )
+    files = removable(campaign)
+    for file in files:
+        typer.echo(file.path.relative_to(campaign.directory))
+    n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
+    kinds = Counter(file.kind for file in files)
+    what = ", ".join(f"{n} of {kind}" for kind, n in sorted(kinds.items())) or "no files"
+    did = "would be removed" if dry_run else "removed"
+    typer.echo(f"{what}, {n_bytes / 1e9:.3f} GB: {did}")
