@@ -79,3 +79,18 @@ def stop_after(epochs):
             raise KeyboardInterrupt
 
     return progress
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_few_passes_leave_a_network_that_is_not_empty(inputs, epochs, tmp_path):
+    network = new_net("A", shape_of(inputs), 3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fit(
+        network,
+        lambda rng: [([inputs], [target_of(inputs)])],
+        Schedule(epochs, rate=1e-5),
+        tmp_path / "state.safetensors",
+        lambda done, of: None,
+    )
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=1e-3, rtol=0)

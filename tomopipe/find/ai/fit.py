@@ -169,7 +169,7 @@ def fit(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimiser.step()
-        if epoch >= 0.8 * schedule.epochs:
+        if epoch + 1 > 0.8 * schedule.epochs:
             n_averaged += 1
             for name, value in net.state_dict().items():
                 average[name] += (value - average[name]) / n_averaged
