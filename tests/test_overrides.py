@@ -72,6 +72,23 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
     assert again.files_signature() != before[1]
 
 
+def test_projections_of_one_scan_are_left_out_in_all_steps(tmp_path):
+    plain = campaign(tmp_path)
+    found = campaign(
+        tmp_path,
+        {"scans": ["foam_1"], "input": {"skip_angles": [[80.0, 90.0]], "every": 2}},
+        {"scans": ["foam_1"], "input": {"every": 1}},
+        {"scans": ["tooth_*"], "input": {"energy_kev": 30.0}},
+    )
+    skipped = {"known": {"skip_angles": [[80.0, 90.0]]}}
+    assert found.for_scan("foam_1").preprocess_options() == plain.preprocess_options() | skipped
+    assert found.preprocess_options() == plain.preprocess_options()
+    assert found.inventory_options() == plain.inventory_options()
+    entries = {entry["scan"]: entry for entry in found.inventory_entries()}
+    assert entries["foam_1"]["known"] == skipped["known"]
+    assert entries["tooth_1"]["known"] == {"energy_kev": 30.0}
+
+
 def test_half_acquisition_and_memory_may_differ_too(tmp_path):
     found = campaign(
         tmp_path,
@@ -103,6 +120,7 @@ def test_half_acquisition_and_memory_may_differ_too(tmp_path):
             {"scans": ["a"], "preprocess": {"stripes": {"method": "x"}}},
             r"preprocess\.stripes\.meth",
         ),
+        ({"scans": ["a"], "input": {"skip_angles": [[5.0, 4.0]]}}, r"input\.skip_angles: got"),
         ({"scans": ["a"], "preprocess": {"phase": 3}}, r"1: preprocess\.phase"),
         ({"scans": ["a"], "full_recon": {"output": "zarr"}}, "the same for all scans"),
         ({"full_recon": {"binning": 2}}, "needs scans or series"),
