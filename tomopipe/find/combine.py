@@ -4,6 +4,20 @@ Each curve of `tomopipe.find.curves` is already a height above its own trend, co
 kind outshouts the others. Kinds that see the same thing (the seam, the slices) are averaged first;
 what overlaps too little counts less. The best place and its rival come from the sum, the COR from
 the weighted median of the refined kinds, the confidence from how the two agree.
+
+The kinds are registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
+centre of mass [4]_.
+
+References
+----------
+.. [1] D. Padfield, "Masked object registration in the Fourier domain", IEEE Trans. Image Process.
+   21, 2706 (2012).
+.. [2] N. T. Vo et al., "Reliable method for calculating the center of rotation in parallel-beam
+   tomography", Opt. Express 22, 19078 (2014).
+.. [3] T. Donath et al., "Toward optimal estimation of the center of rotation", J. Opt. Soc. Am. A
+   23, 1048 (2006).
+.. [4] S. G. Azevedo et al., "Calculation of the rotational centers in computed tomography
+   sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
 """
 
 import numpy as np

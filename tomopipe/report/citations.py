@@ -42,7 +42,8 @@ WORKFLOW = Place("report/citations.py")
 ENGINE = (Place("recon/kernel.py", "beta_of"), Place("recon/filters.py", "ramp_response"))
 OUTLIERS = Place("cor.py", "outlier_limit")
 DISTORTION = Place("prep/warp.py")
-FINDERS = {"pairs": Place("find/register.py")}  # others: the module of that name
+# others: the module of that name
+FINDERS = {"pairs": Place("find/register.py"), "sum": Place("find/combine.py")}
 STRIPES = {
     "sorting": Place("prep/stripes.py", "", (1,)),
     "vo": Place("prep/stripes.py", "", (1,)),
