@@ -92,8 +92,8 @@ def test_stack_and_page_are_labelled(campaign):
     [
         ("full_recon.filter", ["box"], {}, r"full_recon\.filter: got 'box'"),
         ("full_recon.filtre", ["hann"], {}, r"full_recon\.filtre"),
-        ("try_recon.row", ["3"], {}, "expected a key of preprocess or full_recon"),
-        ("full_recon", ["3"], {}, "expected a key of preprocess or full_recon"),
+        ("try_recon.row", ["3"], {}, "expected a key of input, preprocess or full_recon"),
+        ("full_recon", ["3"], {}, "expected a key of input, preprocess or full_recon"),
         ("full_recon.output", ["zarr"], {}, "the same for all scans"),
         ("full_recon.filter", ["ramp"], {"row": 24}, "expected a row from 0 to 23, got 24"),
         ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40"),

@@ -118,7 +118,8 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     block, *names = key.split(".")
     if block not in OVERRIDABLE or not names:
         raise TomopipeError(
-            f"{key}: expected a key of {' or '.join(OVERRIDABLE)}, such as full_recon.filter"
+            f"{key}: expected a key of {', '.join(OVERRIDABLE[:-1])} or {OVERRIDABLE[-1]}, such as "
+            "full_recon.filter"
         )
     changes: Any = yaml.safe_load(value)
     for name in reversed(names):

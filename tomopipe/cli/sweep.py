@@ -28,7 +28,7 @@ def sweep(
         int | None, typer.Option("--row", help="Detector row.", show_default="the middle one")
     ] = None,
 ) -> None:
-    """Try values of a preprocess or full_recon option on one slice of a scan.
+    """Try values of an input, preprocess or full_recon option on one slice of a scan.
 
     Writes results/sweep/SCAN/KEY/index.html, to look at, and sweep.tif, a labelled stack of the
     slices, which are those that the volumes would have. Example:
