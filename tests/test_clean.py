@@ -1,0 +1,50 @@
+"""`tomopipe clean` on a fabricated campaign; that nothing runs again is tested on real ones."""
+
+import pytest
+import yaml
+
+from tests.review_campaign import make_campaign
+from tomopipe import retention
+from tomopipe.campaign import load_campaign
+from tomopipe.cli.clean import clean
+from tomopipe.errors import TomopipeError
+
+ACCEPTED = {"bone_001", "bone_002", "bone_003", "bone_004", "bone_007"}
+
+
+@pytest.fixture
+def campaign(tmp_path, monkeypatch):
+    make_campaign(tmp_path)
+    monkeypatch.setattr(retention, "_made_at", lambda volume, cor_px: True)
+    return tmp_path
+
+
+def declare(campaign, **storage):
+    path = campaign / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"storage": storage}))
+
+
+def try_stacks(campaign):
+    return {path.parent.name for path in campaign.glob("results/try_center/*/try.tif")}
+
+
+def test_try_stacks_go_only_when_it_is_meant(campaign, capsys):
+    before = try_stacks(campaign)
+    with pytest.raises(TomopipeError, match=r"set storage\.keep_try"):
+        clean(campaign)
+    declare(campaign, keep_try=False)
+    clean(campaign, dry_run=True)
+    assert "results/try_center/bone_001/try.tif" in capsys.readouterr().out
+    assert try_stacks(campaign) == before
+    clean(campaign)
+    assert "of try stack" in capsys.readouterr().out
+    kept = before - ACCEPTED  # bone_005 barely passed, wood_1 has no COR
+    assert try_stacks(campaign) == kept >= {"bone_005", "wood_1"}
+
+
+def test_only_scans_that_need_no_eyes_are_accepted(campaign):
+    """Not the fixed, the filled, the failed, the doubtful, nor those that were left out."""
+    assert set(retention.accepted_scans(load_campaign(campaign))) == ACCEPTED
+    table = campaign / "scans.tsv"
+    table.write_text(table.read_text().replace("513.65", "514.5"))  # typed since the run
+    assert set(retention.accepted_scans(load_campaign(campaign))) == ACCEPTED - {"bone_007"}
