@@ -7,7 +7,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.find import METHODS, choose
+from tomopipe.find import choose
 from tomopipe.find.sharpness import sharpness
 from tomopipe.steps.predict_cor import finder
 
@@ -68,9 +68,11 @@ def test_a_truncated_wedge_leaves_the_best_estimate_to_the_slices(seed):
     wide = make_phantom("rock", 260, 8, seed)
     noisy = scan(86.4, phantom=wide, theta_deg=theta_deg, counts=20000, seed=seed)
     rows = rows_of(noisy, theta_deg, n_kept=2, pairs=False)
-    decision = choose([finder(name)(rows, grid(160)) for name in METHODS], 0.5)
+    classical = [finder(name)(rows, grid(160)) for name in ("pairs", "wedge", "mass", "slices")]
+    decision = choose(classical, 0.5)
     assert decision.cor_px is None
     assert decision.best_cor_px == pytest.approx(86.4, abs=2)
+    assert finder("ai")(rows, grid(160)).best_cor_px == pytest.approx(86.4, abs=1)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -90,10 +92,19 @@ def test_binned_search_of_a_wide_detector_ends_at_a_fraction_of_a_pixel():
 
 
 @pytest.mark.parametrize("cor_px", [56.0, 101.0])
-def test_an_answer_outside_the_candidates_is_an_edge(cor_px):
+def test_a_clear_answer_outside_the_candidates_is_found(cor_px):
     found = find(scan(cor_px, counts=5000), width_px=10)
-    assert (found.verdict, found.confidence) == ("edge", 0.0)
+    assert found.verdict == "resolved"
     assert found.best_cor_px == pytest.approx(cor_px, abs=0.5)
+    assert "outside of the candidates" in found.reason
+
+
+@pytest.mark.parametrize("cor_px", [56.0, 101.0])
+def test_a_doubtful_answer_outside_the_candidates_is_an_edge(cor_px):
+    theta_deg = np.linspace(0, 150, 151)
+    found = find(scan(cor_px, theta_deg=theta_deg, counts=20000), theta_deg, width_px=10)
+    assert (found.verdict, found.confidence) == ("edge", 0.0)
+    assert found.best_cor_px == pytest.approx(cor_px, abs=1)
 
 
 def test_a_smooth_object_is_not_resolved():
