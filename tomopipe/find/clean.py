@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Image = NDArray[np.float32]
+LEAST_TURNING = 0.2  # of `median_turning`, where there is a sample
 
 
 def robust_sigma(values: NDArray[np.floating]) -> float:
@@ -108,11 +109,6 @@ def median_turning(sinograms: list[Image]) -> float:
     """Median `turning_share` of cleaned sinograms; 0 of none."""
     shares = [turning_share(sinogram) for sinogram in sinograms if len(sinogram) > 1]
     return float(np.median(shares)) if shares else 0.0
-
-
-def shows_sample(sinograms: list[Image], least: float = 0.2) -> bool:
-    """Whether something turns in at least half of the cleaned sinograms (`turning_share`)."""
-    return median_turning(sinograms) >= least
 
 
 def band_pass(lines: Image, short_px: float, long_px: float) -> Image:

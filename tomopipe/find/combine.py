@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 
 from tomopipe.find.curves import KINDS, Curves, evidence_curves, refine
 from tomopipe.find.evidence import (
-    MIN_ANGLES,
-    NO_SAMPLE,
     Evidence,
     Finder,
     Peak,
@@ -36,7 +34,7 @@ from tomopipe.find.evidence import (
     ramp,
 )
 from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.find.seen import see
+from tomopipe.find.seen import see, why_blind
 from tomopipe.find.slices import Reconstruct
 from tomopipe.io.rows import Rows
 
@@ -81,13 +79,8 @@ def find_sum(rows: Rows, candidates_px: NDArray[np.float64], reconstruct: Recons
     Evidence
         Score: sum of the compressed prominences of all groups.
     """
-    n_angles = len(rows.theta_rad)
-    if n_angles < MIN_ANGLES:
-        return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
-    if see(rows).turn.step_rad == 0:
-        return nothing(METHOD, "flat", "all angles are the same", candidates_px)
-    if not see(rows).shows_sample:
-        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
     curves = evidence_curves(rows, reconstruct)
     score = add_up(curves)
     peak = find_peak(score, apart=_APART)

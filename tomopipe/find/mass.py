@@ -19,7 +19,6 @@ from tomopipe.find.angles import Turn
 from tomopipe.find.clean import remove_stripes
 from tomopipe.find.evidence import (
     MIN_ANGLES,
-    NO_SAMPLE,
     Evidence,
     Peak,
     judge,
@@ -27,7 +26,7 @@ from tomopipe.find.evidence import (
     ramp,
 )
 from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.find.seen import Image, see
+from tomopipe.find.seen import Image, see, why_blind
 from tomopipe.io.rows import Rows
 
 METHOD = "mass"
@@ -51,17 +50,14 @@ def find_mass(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     Evidence
         Score: minus the square of the distance from the estimate in units of its uncertainty.
     """
-    n_angles = len(rows.theta_rad)
-    if n_angles < MIN_ANGLES:
-        return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
     seen = see(rows)
     if seen.turn.span_rad < _MIN_SPAN_RAD:
         reason = f"{np.rad2deg(seen.turn.span_rad):.0f} degrees are too little of a turn"
         return nothing(METHOD, "flat", reason, candidates_px)
     if not rows.minus_log:
         return nothing(METHOD, "flat", "the data are not line integrals", candidates_px)
-    if not seen.shows_sample:
-        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     found = centre_of_mass(seen.plain, seen.turn)
     if found is None:
         reason = "the sample leaves the field of view, or the background drifts"

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.find.evidence import (
-    MIN_ANGLES,
-    NO_SAMPLE,
     Evidence,
     Peak,
     find_peak,
@@ -23,7 +21,7 @@ from tomopipe.find.evidence import (
 from tomopipe.find.opposed import Opposed
 from tomopipe.find.register import MIN_OVERLAP, register, seam_score
 from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.find.seen import Seen, see
+from tomopipe.find.seen import Seen, see, why_blind
 from tomopipe.io.rows import Rows
 
 METHOD = "pairs"
@@ -46,12 +44,9 @@ def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its
         log-likelihood ratio per column.
     """
-    n_angles = len(rows.theta_rad)
-    if n_angles < MIN_ANGLES:
-        return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
     seen = see(rows)
-    if not seen.shows_sample:
-        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     opposed = _opposed(seen)
     if opposed is None:
         reason = "no two projections are half a turn apart"

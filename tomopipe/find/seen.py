@@ -7,7 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.find.angles import Turn, turn_of
-from tomopipe.find.clean import median_turning, remove_stripes, remove_zingers, shows_sample
+from tomopipe.find.clean import (
+    LEAST_TURNING,
+    median_turning,
+    remove_stripes,
+    remove_zingers,
+)
+from tomopipe.find.evidence import MIN_ANGLES, NO_SAMPLE
 from tomopipe.find.opposed import Opposed, opposed_images, opposed_sinograms
 from tomopipe.io.rows import Rows
 
@@ -55,7 +61,7 @@ class Seen:
     @cached_property
     def shows_sample(self) -> bool:
         """Whether something turns: else there are only noise, drift or fixed patterns."""
-        return shows_sample(self.sinograms)
+        return self.turning >= LEAST_TURNING
 
     @cached_property
     def opposed_rows(self) -> Opposed | None:
@@ -72,3 +78,12 @@ class Seen:
 def see(rows: Rows) -> Seen:
     """Return the cleaned rows of a scan; those of the last scan are kept for the next finder."""
     return Seen(rows, turn_of(rows.theta_rad))
+
+
+def why_blind(rows: Rows, least_turning: float = LEAST_TURNING) -> str:
+    """Say why no finder could see the axis in these rows, or return nothing."""
+    if len(rows.theta_rad) < MIN_ANGLES:
+        return f"{len(rows.theta_rad)} angles are too few"
+    if see(rows).turn.step_rad == 0:
+        return "all angles are the same"
+    return "" if see(rows).turning >= least_turning else NO_SAMPLE

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import (
-    MIN_ANGLES,
-    NO_SAMPLE,
     Evidence,
     Finder,
     Peak,
@@ -33,7 +31,7 @@ from tomopipe.find.evidence import (
     refine_peak,
 )
 from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.find.seen import Seen, see
+from tomopipe.find.seen import Seen, see, why_blind
 from tomopipe.find.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.io.rows import Rows
@@ -94,14 +92,9 @@ def find_slices(
         Score: mean height of the two measures above their running medians, in units of the mean
         absolute residual.
     """
-    n_angles = len(rows.theta_rad)
-    if n_angles < MIN_ANGLES:
-        return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
     seen = see(rows)
-    if seen.turn.step_rad == 0:
-        return nothing(METHOD, "flat", "all angles are the same", candidates_px)
-    if not seen.shows_sample:
-        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     binning = max(1, round(seen.n_cols / _COARSE_COLS))
     coarse_px, measures = coarse_slices(seen, reconstruct)
     curves = measures[:, :2].reshape(-1, len(coarse_px))

@@ -27,8 +27,6 @@ from scipy import fft
 from tomopipe.find.angles import Turn, half_turn
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import (
-    MIN_ANGLES,
-    NO_SAMPLE,
     Evidence,
     Peak,
     find_peak,
@@ -39,7 +37,7 @@ from tomopipe.find.evidence import (
     refine_peak,
 )
 from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.find.seen import Image, see
+from tomopipe.find.seen import Image, see, why_blind
 from tomopipe.geometry import unbin_cor
 from tomopipe.io.rows import Rows
 
@@ -148,14 +146,9 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         Score: height of the (negative, relative) metric above its running median, in units of the
         mean absolute residual.
     """
-    n_angles = len(rows.theta_rad)
-    if n_angles < MIN_ANGLES:
-        return nothing(METHOD, "flat", f"{n_angles} angles are too few", candidates_px)
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
     seen = see(rows)
-    if seen.turn.step_rad == 0:
-        return nothing(METHOD, "flat", "all angles are the same", candidates_px)
-    if not seen.shows_sample:
-        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     binning = max(1, round(seen.n_cols / _COARSE_COLS))
     coarse_px, coarse = coarse_wedge(seen.sinograms, seen.turn, binning)
     score = prominence(coarse.mean(axis=0), len(coarse_px) // 8)

@@ -17,8 +17,8 @@ from tomopipe.find.ai.dinov2_checkpoint import PATCH_PX, Checkpoint, read_checkp
 from tomopipe.find.ai.dinov2_network import Classifier
 from tomopipe.find.ai.dinov2_windows import cut_windows, window_corners
 from tomopipe.find.curves import Curves, evidence_curves
-from tomopipe.find.evidence import AMBIGUOUS_BELOW, NO_SAMPLE, Evidence, Finder, nothing
-from tomopipe.find.seen import see
+from tomopipe.find.evidence import AMBIGUOUS_BELOW, Evidence, Finder, nothing
+from tomopipe.find.seen import why_blind
 from tomopipe.find.slices import Reconstruct
 from tomopipe.io.rows import Rows
 
@@ -84,8 +84,8 @@ def find_dinov2(
     if window_px < min(MIN_WINDOW_PX, checkpoint.window_px):
         reason = f"slices of {n} px are too small: {MIN_WINDOW_PX + 1} px are needed"
         return nothing(METHOD, "flat", reason, candidates_px)
-    if not see(rows).shows_sample:
-        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
     gpu = torch.cuda.is_available()
     network = Classifier(checkpoint, window_px).to("cuda" if gpu else "cpu")
     judge = _Judge(rows, reconstruct, network, window_px, checkpoint.n_windows)

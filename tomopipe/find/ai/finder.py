@@ -31,14 +31,13 @@ from tomopipe.find.curves import evidence_curves
 from tomopipe.find.evidence import (
     AMBIGUOUS_BELOW,
     DOUBT_BELOW,
-    MIN_ANGLES,
     NO_SAMPLE,
     Evidence,
     Finder,
     near_candidates,
     nothing,
 )
-from tomopipe.find.seen import see
+from tomopipe.find.seen import why_blind
 from tomopipe.find.slices import Reconstruct
 from tomopipe.io.rows import Rows
 
@@ -104,13 +103,8 @@ def find_ai(
         If torch is not installed, or the weights are missing or damaged.
     """
     network = ready(model)
-    if len(rows.theta_rad) < MIN_ANGLES:
-        reason = f"{len(rows.theta_rad)} angles are too few"
-        return nothing(METHOD, "flat", reason, candidates_px)
-    if see(rows).turn.step_rad == 0:
-        return nothing(METHOD, "flat", "all angles are the same", candidates_px)
-    if see(rows).turning < _LEAST_TURNING:
-        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
+    if blind := why_blind(rows, _LEAST_TURNING):
+        return nothing(METHOD, "flat", blind, candidates_px)
     curves = evidence_curves(rows, reconstruct)
     if not curves.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
