@@ -67,6 +67,15 @@ def test_the_header_is_that_of_an_image_stack(scan):
         assert file.get_labels() == ["tomopipe"]  # no time stamp
 
 
+def test_another_stack_is_another_file_beside_it(scan):
+    """The star file is made anew when the JSON file beside a stack changes."""
+    images, meta = export(scan)
+    assert meta["statistics"]["mean"] == pytest.approx(images.mean(dtype=float), rel=1e-12)
+    _, corrected = export(scan, corrections={"hardening": [1.0, 1e-3]})
+    assert corrected["stack_shape"] == meta["stack_shape"]
+    assert corrected["statistics"] != meta["statistics"]
+
+
 @pytest.mark.parametrize(
     ("binning", "shape"), [(2, (5, 10)), (3, (3, 6)), (4, (2, 4)), (10, (1, 2))]
 )

@@ -65,7 +65,7 @@ def test_error_in_try_or_prediction_is_a_result(tmp_path, module, old):
     assert plan(campaign) == (1, frozenset())
     assert CliRunner().invoke(cli, ["retry", "a_2", "-d", str(campaign)]).exit_code == 0
     assert snakemake(campaign).status == 0
-    assert resolved(campaign)["a_2"]["source"] == "auto"
+    assert resolved(campaign)["a_2"]["source"] == "ai"
     assert plan(campaign) == (0, frozenset())
 
 
@@ -94,7 +94,7 @@ def test_job_killed_for_good(tmp_path, step):
     third = snakemake(campaign)
     assert third.status == 0, third.text
     assert f"{step}:a_2" in third.jobs
-    assert resolved(campaign)["a_2"]["source"] == "auto"
+    assert resolved(campaign)["a_2"]["source"] == "ai"
     assert plan(campaign) == (0, frozenset())
 
 

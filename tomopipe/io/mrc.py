@@ -57,16 +57,23 @@ class StackFile:
         """Whether all that was written so far is finite."""
         return bool(np.isfinite([self.low, self.high, self.total]).all())
 
-    def finish(self) -> None:
-        """Write the statistics of all that was written into the header."""
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Smallest and largest value, mean and standard deviation of all that was written."""
         n_pixels = float(np.prod(self.shape, dtype=np.float64))
         mean = self.total / n_pixels
-        with mrcfile.open(self.path, header_only=True) as mrc:
-            header = mrc.header.copy()
-        header.dmin, header.dmax, header.dmean = self.low, self.high, mean
         variance = self.total_squares / n_pixels - mean**2
         # Constant images: what is left of the difference is rounding.
-        header.rms = variance**0.5 if variance > 1e-12 * mean**2 else 0.0
+        deviation = variance**0.5 if variance > 1e-12 * mean**2 else 0.0
+        return {"max": float(self.high), "mean": mean, "min": float(self.low), "rms": deviation}
+
+    def finish(self) -> None:
+        """Write the statistics of all that was written into the header."""
+        with mrcfile.open(self.path, header_only=True) as mrc:
+            header = mrc.header.copy()
+        found = self.statistics
+        header.dmin, header.dmax = found["min"], found["max"]
+        header.dmean, header.rms = found["mean"], found["rms"]
         # The package's label is a time stamp; equal stacks are to be equal files.
         header.label[:], header.label[0] = b"", b"tomopipe"
         # The package would write the header back and cut off the data it has not read.

@@ -23,7 +23,7 @@ from tomopipe.prep.normalise import normalise
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.steps._corrected import CorrectedSource
 
-REVISION = 1  # bump when results change
+REVISION = 2  # bump when results change
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +128,8 @@ def export_stack(
             "n_rows": geometry.n_rows,
             "pixel_size_um": pixel_size,
             "stack_shape": shape,
+            # another stack is another file here: export_star reads this one alone
+            "statistics": writer.statistics,
             "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
             "warnings": warnings,
         }
