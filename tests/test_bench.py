@@ -164,6 +164,18 @@ def test_sweeps_are_compared_and_checked():
     assert "of range" in full.quality
 
 
+@pytest.mark.parametrize(("n_cors", "n_calls"), [(1, 16), (16, 1)])
+def test_a_rival_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
+    shapes = []
+
+    def make(_theta_rad, _n_cols):
+        return lambda sinograms, _cor_px: shapes.append(sinograms.shape)
+
+    engine = engines.Engine("one", "numpy", make, n_cors=n_cors)
+    sweeps._rival(engine, cpu.half_turn(64), np.zeros((96, 64), np.float32), 31.5)()
+    assert shapes == n_calls * [(n_cors, 96, 64)]
+
+
 def test_sweeps_have_a_memory():
     slices = 16 * 512 * 512 * 4
     peak = measure.in_new_process(sweeps.memory_of, "all at full size", 512)

@@ -237,9 +237,16 @@ def memory_of(name: str, n_cols: int) -> int:
 def _rival(
     engine: Engine, theta_rad: NDArray[np.float64], sinogram: NDArray[np.float32], cor_px: float
 ) -> Callable[[], object]:
+    """Return a call that makes `_N_SLICES` slices, as many at once as may differ in their COR."""
     run = engine.make(theta_rad, sinogram.shape[1])
-    sinograms = np.repeat(sinogram[None], _N_SLICES, axis=0)
-    return lambda: run(sinograms, cor_px)
+    n_cors = min(engine.n_cors, _N_SLICES)
+    sinograms = np.repeat(sinogram[None], n_cors, axis=0)
+
+    def call() -> None:
+        for _ in range(_N_SLICES // n_cors):
+            run(sinograms, cor_px)
+
+    return call
 
 
 def _speed(seconds: dict[str, NDArray[np.float64]], rival: str, ours: str) -> Interval:
