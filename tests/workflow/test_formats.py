@@ -118,7 +118,7 @@ def test_inventory_says_what_was_found(mixed):
 def test_cor_and_volume(mixed, scan):
     results = mixed[0] / "results"
     found = json.loads((results / "cor.json").read_text())[scan]
-    assert found["source"] == "auto"
+    assert found["source"] == "ai"
     assert found["cor_px"] == pytest.approx(COR_PX, abs=0.3)
     with h5py.File(results / f"{scan}_rec.h5") as file:
         volume = file["exchange/data"][...]

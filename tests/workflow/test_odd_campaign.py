@@ -165,7 +165,7 @@ def test_tooth(tmp_path, real_scan):
     assert run.status == 0, run.text
     cor = json.loads((tmp_path / "results" / "cor.json").read_text())["tooth"]
     assert cor["cor_px"] == pytest.approx(295.8, abs=0.3)
-    assert cor["source"] == "auto"
+    assert cor["source"] == "ai"
     with h5py.File(tmp_path / "results" / "tooth_rec.h5") as file:
         assert file["exchange/data"].shape == (2, 640, 640)
     assert snakemake(tmp_path).jobs == frozenset()

@@ -14,10 +14,15 @@ def projection_options():
 
 def stack_memory_mb(wildcards, attempt):
     """Blocks of 256 MiB, twice, and the interpreter; what corrections hold, the halo's rows too."""
-    n_angles, n_rows, n_cols = shape_of(wildcards)
-    halo = CAMPAIGN.for_scan(wildcards.scan).correction_halo(n_rows, n_cols)
-    more = 0 if halo is None else 1200 + 8e-6 * halo * n_angles * n_cols
-    return int((900 + more) * attempt)
+    campaign = CAMPAIGN.for_scan(wildcards.scan)
+    if not campaign.is_corrected:
+        return 900 * attempt
+    # Past the checkpoint, as all stacks are, and not through it: the Snakemake that runs a group on
+    # a node does not know it, and fails.
+    row = read_inventory(foreseen(INVENTORY))[wildcards.scan]
+    n_angles, n_rows, n_cols = (int(row[name]) for name in ("n_angles", "n_rows", "n_cols"))
+    halo = campaign.correction_halo(n_rows, n_cols) or 0
+    return int((2100 + 8e-6 * halo * n_angles * n_cols) * attempt)
 
 
 rule export_stack:
