@@ -89,6 +89,22 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
+def _exchange(window: Any, leaves: Any, comes: Any) -> None:
+    """Put one value in the place of another and shift those between: the window stays sorted."""
+    last = len(window) - 1
+    at = 0
+    while window[at] < leaves and at < last:
+        at += 1
+    while at < last and window[at + 1] < comes:
+        window[at] = window[at + 1]
+        at += 1
+    while at > 0 and window[at - 1] > comes:
+        window[at] = window[at - 1]
+        at -= 1
+    window[at] = comes
+
+
+@_compiled
 def _slide(padded: Any, out: Any, size: int) -> None:
     """Keep the window sorted: take out the value that leaves, shift, put in the one that comes."""
     middle = size // 2
@@ -98,16 +114,7 @@ def _slide(padded: Any, out: Any, size: int) -> None:
         out[row, 0] = window[middle]
         for col in range(1, out.shape[1]):
             leaves, comes = padded[row, col - 1], padded[row, col + size - 1]
-            at = 0
-            while window[at] < leaves and at < size - 1:
-                at += 1
-            while at < size - 1 and window[at + 1] < comes:
-                window[at] = window[at + 1]
-                at += 1
-            while at > 0 and window[at - 1] > comes:
-                window[at] = window[at - 1]
-                at -= 1
-            window[at] = comes
+            _exchange(window, leaves, comes)
             out[row, col] = window[middle]
 
 
@@ -123,16 +130,7 @@ def _square(padded: Any, out: Any, size: int) -> None:
         for col in range(1, out.shape[1]):
             for k in range(size):
                 leaves, comes = padded[row + k, col - 1], padded[row + k, col + size - 1]
-                at = 0
-                while window[at] < leaves and at < n - 1:
-                    at += 1
-                while at < n - 1 and window[at + 1] < comes:
-                    window[at] = window[at + 1]
-                    at += 1
-                while at > 0 and window[at - 1] > comes:
-                    window[at] = window[at - 1]
-                    at -= 1
-                window[at] = comes
+                _exchange(window, leaves, comes)
             out[row, col] = window[middle]
 
 

@@ -165,9 +165,9 @@ def prediction_of(scan):
     return read_json(path)
 
 
-def shape_of(wildcards):
+def shape_of(wildcards, rows=None):
     """Angles, rows and columns of a scan as the inventory found them."""
-    row = inventory_rows()[wildcards.scan]
+    row = (rows or inventory_rows())[wildcards.scan]
     return tuple(int(row[name]) for name in ("n_angles", "n_rows", "n_cols"))
 
 

@@ -19,8 +19,7 @@ def stack_memory_mb(wildcards, attempt):
         return 900 * attempt
     # Past the checkpoint, as all stacks are, and not through it: the Snakemake that runs a group on
     # a node does not know it, and fails.
-    row = read_inventory(foreseen(INVENTORY))[wildcards.scan]
-    n_angles, n_rows, n_cols = (int(row[name]) for name in ("n_angles", "n_rows", "n_cols"))
+    n_angles, n_rows, n_cols = shape_of(wildcards, read_inventory(foreseen(INVENTORY)))
     halo = campaign.correction_halo(n_rows, n_cols) or 0
     return int((2100 + 8e-6 * halo * n_angles * n_cols) * attempt)
 
