@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tomopipe import arrays
 from tomopipe.errors import TomopipeError
 from tomopipe.recon import array
 
@@ -46,11 +47,11 @@ def test_unknown_device_is_refused():
         array.array_module("gpu")
 
 
-def test_to_numpy_copies_from_the_device_only():
+def test_on_host_copies_from_the_device_only():
     here = np.arange(3)
-    assert array.to_numpy(here) is here
-    assert array.to_numpy(SimpleNamespace(get=lambda: here)) is here
+    assert arrays.on_host(here) is here
+    assert arrays.on_host(SimpleNamespace(get=lambda: here)) is here
 
 
-def test_array_of_finds_the_module():
-    assert array.array_of(np.arange(3)) is np
+def test_module_of_an_array():
+    assert arrays.module_of(np.arange(3)) is np

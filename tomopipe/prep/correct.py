@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.io.exchange import Scan
 from tomopipe.prep import stripes
-from tomopipe.prep.arrays import module_of
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise

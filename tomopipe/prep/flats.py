@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
-from tomopipe.prep.arrays import module_of
 from tomopipe.prep.dynamic_flats import fit_weights, principal_shapes
 
 _BLOCK_BYTES = 64 * 2**20

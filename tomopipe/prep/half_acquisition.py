@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import module_of
 from tomopipe.errors import ScanError
-from tomopipe.prep.arrays import module_of
 
 MODES = ("auto", "yes", "no")
 FACTOR = 2  # width of the slices over that of the detector

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import module_of
 from tomopipe.errors import ScanError
-from tomopipe.prep.arrays import module_of
 
 
 def normalise_to_air(transmission: Any, n_air_px: int) -> Any:

@@ -1,11 +1,12 @@
 """Flat-field correction and logarithm."""
 
-import sys
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tomopipe.arrays import module_of, on_host
 
 # The least transmission told from none: half a count of 16 bits is 8e-6 of full scale. Anything
 # below, noise under the dark included, is as dark as that (11.5 in the logarithm).
@@ -54,13 +55,13 @@ def normalise(
             f"expected raw (n, n_rows, n_cols), flat and dark (n_rows, n_cols); got "
             f"{raw.shape}, {flat.shape}, {dark.shape}"
         )
-    xp = sys.modules[type(raw).__module__.partition(".")[0]]  # the library raw comes from
+    xp = module_of(raw)
     if empty is None:
         empty = 1.0 if minus_log else 0.0
     dark = xp.asarray(dark, dtype=xp.float32)
     gain, dead = _gain(xp, flat, dark)
     dark = xp.where(dead, xp.float32(0), dark)
-    dead_here = _on_host(dead)
+    dead_here = on_host(dead)
     repair = _nearest(dead_here) if dead_here.any() else None
     out = xp.empty(raw.shape, xp.float32)
     # A whole block at once on a GPU; batches that stay in the cache on a CPU.
@@ -94,9 +95,9 @@ def _repair_values(xp: ModuleType, batch: Any, dead: NDArray[np.bool_], empty: f
     bad = ~xp.isfinite(batch)
     if not bool(bad.any()):
         return
-    for index in np.flatnonzero(_on_host(bad.any(axis=(1, 2)))):
+    for index in np.flatnonzero(on_host(bad.any(axis=(1, 2)))):
         # Sound neighbours only: a dead pixel was filled from one, which may be bad here.
-        _apply(xp, batch[index : index + 1], _nearest(_on_host(bad[index]) | dead), empty)
+        _apply(xp, batch[index : index + 1], _nearest(on_host(bad[index]) | dead), empty)
 
 
 _Repair = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]
@@ -128,7 +129,3 @@ def _apply(xp: ModuleType, batch: Any, repair: _Repair, empty: float) -> None:
     rows, cols, sources, lost = (xp.asarray(part) for part in repair)
     batch[:, rows, cols] = batch[:, rows, sources]
     batch[:, lost] = empty
-
-
-def _on_host(array: Any) -> NDArray:
-    return array if isinstance(array, np.ndarray) else array.get()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.prep.arrays import fft_of, module_of
+from tomopipe.arrays import fft_of, module_of
 
 TAIL = 1e-3  # of the kernel, left out on either side
 _HC_KEV_NM = 1.2398419843

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.prep.arrays import module_of, ndimage_of
+from tomopipe.arrays import module_of, ndimage_of
 
 _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.prep.arrays import fft_of, module_of, ndimage_of, on_host
+from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
 
 _COLUMNS = 64  # sorted at a time: what sorting needs stays small
 _TINY = 1e-5  # the least spread of columns told from none, as a ratio

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.prep.arrays import module_of
+from tomopipe.arrays import module_of
 
 
 @dataclass(frozen=True)

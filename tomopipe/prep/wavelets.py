@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.prep.arrays import fft_of, module_of
+from tomopipe.arrays import fft_of, module_of
 
 _MIN_SIZE = 16  # of the coarsest level
 

@@ -6,10 +6,8 @@ import functools
 import importlib
 import logging
 from types import ModuleType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 
@@ -59,11 +57,6 @@ def array_module(device: str = "auto") -> ModuleType:
     return np
 
 
-def to_numpy(array: Any) -> NDArray[Any]:
-    """Copy an array to host memory if it is not there already."""
-    return array.get() if hasattr(array, "get") else np.asarray(array)
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of either array module says that memory ran out."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
@@ -75,15 +68,3 @@ def free_memory(xp: ModuleType) -> None:
         xp.fft.config.get_plan_cache().clear()
         xp.get_default_memory_pool().free_all_blocks()
         xp.get_default_pinned_memory_pool().free_all_blocks()
-
-
-def array_of(array: Any) -> ModuleType:
-    """Return the array module that an array belongs to."""
-    return importlib.import_module(type(array).__module__.partition(".")[0])
-
-
-def fft_module(xp: ModuleType) -> ModuleType:
-    """Return the module with `rfft`, `ifft` and `irfft` that keep single precision."""
-    if xp is np:
-        return importlib.import_module("scipy.fft")
-    return importlib.import_module("cupyx.scipy.fft")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tomopipe.arrays import fft_of
 from tomopipe.recon.angles import overlap_weights
-from tomopipe.recon.array import fft_module
 from tomopipe.recon.blocks import CARD_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan, image_positions
 
@@ -41,7 +41,7 @@ def padded_spectra(rows: Any, plan: Plan) -> Any:
     padded[..., :n_cols] = rows
     padded[..., n_cols : n_cols + n_right] = rows[..., -1:]
     padded[..., n_cols + n_right :] = rows[..., :1]
-    return fft_module(xp).rfft(padded, axis=-1)
+    return fft_of(xp).rfft(padded, axis=-1)
 
 
 def centre(spectra: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
@@ -117,7 +117,7 @@ def to_images(half_spectrum: Any, plan: Plan) -> Any:
     array of float32, shape (n_slices, n_cols, n_cols)
         Slices [y, x].
     """
-    xp, fft = plan.xp, fft_module(plan.xp)
+    xp, fft = plan.xp, fft_of(plan.xp)
     columns, rows = xp.asarray(image_positions(plan.n_cols) % plan.n_grid)
     correction = xp.asarray(plan.correction, dtype=xp.float32)
     half = fft.ifft(half_spectrum, axis=2, norm="forward")[:, :, columns]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.recon.array import fft_module
+from tomopipe.arrays import fft_of
 from tomopipe.recon.fbp import checked_cor
 from tomopipe.recon.plan import MARGIN, Plan, image_positions, make_plan
 from tomopipe.recon.portable import fold, to_images
@@ -72,7 +72,7 @@ class Projector:
         grid = _unfold(_half_spectrum(image, plan), plan)
         rays = (self.spreading.T @ grid.ravel()).reshape(plan.n_angles, -1)
         rays = np.where(plan.flipped[:, None], rays.conj(), rays) * self.phase.conj()
-        return np.asarray(fft_module(np).irfft(rays, n=plan.n_padded, axis=1))
+        return np.asarray(fft_of(np).irfft(rays, n=plan.n_padded, axis=1))
 
     def back_project(self, sinogram: Array) -> Array:
         """Return the sum over angles of unfiltered rows: the adjoint of `project`.
@@ -90,7 +90,7 @@ class Projector:
         plan = self.plan
         rows = np.zeros((plan.n_angles, plan.n_padded), dtype=np.float32)
         rows[:, : plan.n_cols] = sinogram[plan.angle_order]
-        rays = fft_module(np).rfft(rows, axis=1) * (self.phase / np.float32(plan.n_padded))
+        rays = fft_of(np).rfft(rows, axis=1) * (self.phase / np.float32(plan.n_padded))
         rays[:, [0, -1]] /= 2  # the engine's convention: the conjugate half repeats these
         rays = np.where(plan.flipped[:, None], rays.conj(), rays)
         grid = (self.spreading @ rays.ravel()).reshape(1, *plan.half_grid_shape)
@@ -123,7 +123,7 @@ def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projecto
 
 def _half_spectrum(image: Array, plan: Plan) -> NDArray[np.complex64]:
     """Return the upper half of a slice's spectrum on the grid, ready for the kernel."""
-    fft = fft_module(np)
+    fft = fft_of(np)
     columns, rows = image_positions(plan.n_cols) % plan.n_grid
     correction = plan.correction.astype(np.float32)
     tall = np.zeros((plan.n_grid, plan.n_cols), dtype=np.float32)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.arrays import module_of, on_host
 from tomopipe.geometry import bin_cor
-from tomopipe.recon.array import array_of, to_numpy
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 
@@ -183,7 +183,7 @@ def least_variation(images: Any) -> Any:
             middle = middle[:, 1:] + middle[:, :-1]
         across = abs(middle[:, 1:] - middle[:, :-1]).mean()
         scores.append(-(across + abs(middle[1:] - middle[:-1]).mean()))
-    return array_of(images).stack(scores)
+    return module_of(images).stack(scores)
 
 
 def _scores(
@@ -191,5 +191,5 @@ def _scores(
 ) -> NDArray[np.float64]:
     scores = np.empty(len(cor_px))
     for some, images in sweep_batches(sinogram, plan, cor_px, threads=threads):
-        scores[some] = to_numpy(score(images))
+        scores[some] = on_host(score(images))
     return scores

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import on_host
 from tomopipe.errors import TomopipeError
 from tomopipe.io.rows import Rows, read_rows
 from tomopipe.prep.half_acquisition import FACTOR, widen_for_each
-from tomopipe.recon.array import array_module, to_numpy
+from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.report.strips import open_stack
@@ -140,9 +141,9 @@ class Pictures:
             sinogram = held.plan.xp.asarray(held.rows.sinograms[row : row + 1])
             if held.plan.n_cols > sinogram.shape[2]:
                 wide, wide_cor_px = widen_for_each(sinogram[0], np.array([cor_px]))
-                image = to_numpy(reconstruct(wide, held.plan, wide_cor_px))[0]
+                image = on_host(reconstruct(wide, held.plan, wide_cor_px))[0]
             else:
-                image = to_numpy(reconstruct(sinogram, held.plan, cor_px))[0]
+                image = on_host(reconstruct(sinogram, held.plan, cor_px))[0]
         low, high = held.window or tuple(np.percentile(image, _WINDOW_PERCENT))
         return png(grey(image, float(low), float(high)))
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.io.volume import PutSlices
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
-from tomopipe.recon.array import out_of_memory, to_numpy
+from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.blocks import CARD_CORRECT_BYTES, LANES
 from tomopipe.recon.carry import Carrier, Home, InPlace
 from tomopipe.recon.fbp import reconstruct
@@ -201,7 +202,7 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
         some = starts[first : first + work.plan.lanes]
         raw = read_spread(source, work.scan, some, rows)
         index = (np.asarray(some)[:, None] + np.arange(rows)).ravel()
-        yield from map(to_numpy, _reconstruct(work, raw, index))
+        yield from map(on_host, _reconstruct(work, raw, index))
 
 
 def _reconstruct(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:

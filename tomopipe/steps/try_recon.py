@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.geometry import axis_voxel, bin_cor
 from tomopipe.io import tiff
@@ -21,7 +22,7 @@ from tomopipe.prep.collect import collect_rows, row_numbers
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition, widen_for_each
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.angles import is_full_turn
-from tomopipe.recon.array import array_module, to_numpy
+from tomopipe.recon.array import array_module
 from tomopipe.recon.blocks import LANES, sweep_bytes
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS
@@ -293,7 +294,7 @@ def _slices(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
     for some, images in _batches(job, sinogram, cor_px, options):
         logger.info("%d of %d slices", some.stop, len(cor_px))
         # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
-        yield from to_numpy(images) / np.float32(job.binning)
+        yield from on_host(images) / np.float32(job.binning)
 
 
 def _window(job: Sweep, options: Options) -> tuple[float, float]:

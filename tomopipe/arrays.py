@@ -1,4 +1,7 @@
-"""What corrections need of NumPy and CuPy alike: the module of an array, its filters, its FFT."""
+"""What the same lines need on NumPy and CuPy: the module of an array, its transforms, its filters.
+
+Which of the two computes is chosen in `tomopipe.recon.array`, the only import of CuPy.
+"""
 
 import importlib
 from types import ModuleType
@@ -14,7 +17,7 @@ def module_of(array: Any) -> ModuleType:
 
 
 def fft_of(xp: ModuleType) -> ModuleType:
-    """Return the module with `rfft2`, `dct` and `next_fast_len` that keep single precision."""
+    """Return the module with `rfft`, `dct` and `next_fast_len` that keep single precision."""
     return importlib.import_module("scipy.fft" if xp is np else "cupyx.scipy.fft")
 
 
