@@ -1,21 +1,20 @@
 """A card that is none: NumPy computes, threads copy, and memory can be short.
 
-The lines that run on CuPy run here; only the calls into CuPy, which `CudaCard` holds, do not.
+The lines that run on CuPy run here, by CuPy's rules (`tests.pretend_cupy`); only the calls into
+CuPy, which `CudaCard` holds, do not.
 """
 
 import queue
-import sys
 import threading
 import time
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
-import scipy.fft
 
+from tests import pretend_cupy
+from tests.pretend_cupy import CardArray, OutOfMemoryError
 
-class OutOfMemoryError(Exception):
-    """Named as CuPy's is."""
+__all__ = ["OutOfMemoryError", "PretendCard", "in_place_of_cuda"]
 
 
 class _Event:
@@ -76,15 +75,25 @@ class ComputeStream(CopyStream):
 class PretendCard:
     """See `tomopipe.recon.carry.Card`."""
 
-    def __init__(self, *, largest_bytes=2**40, free_bytes=2**40, delay_s=0.002):
-        self.delay_s, self._free_bytes, self.largest_bytes = delay_s, free_bytes, largest_bytes
+    xp = pretend_cupy.XP
+
+    def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40, delay_s=0.002):
+        self.device, self.delay_s, self._free_bytes = device, delay_s, free_bytes
+        self.largest_bytes = largest_bytes
         self.current = threading.local()
         self.log = []
         self._n_streams = 0
-        self.xp = _array_module(self)
+
+    @property
+    def largest_bytes(self):
+        return pretend_cupy.LARGEST_BYTES[self.device]
+
+    @largest_bytes.setter
+    def largest_bytes(self, n_bytes):
+        pretend_cupy.LARGEST_BYTES[self.device] = n_bytes
 
     def use(self):
-        self.current.used = True
+        pretend_cupy.use_device(self.device)
 
     def stream(self):
         self._n_streams += 1
@@ -96,18 +105,28 @@ class PretendCard:
     def empty(self, shape, dtype):
         return self.xp.empty(shape, dtype)
 
+    def _checked(self, host, there):
+        assert pretend_cupy.current_device() == self.device == there.device
+        assert isinstance(there, CardArray)
+        assert isinstance(host, np.ndarray)
+        assert host.flags.c_contiguous
+        assert there.flags.c_contiguous
+        assert (host.shape, host.dtype) == (there.shape, there.dtype)
+
     def upload(self, host, there):
-        assert self.current.used
+        self._checked(host, there)
 
         def copy():
-            there[...] = host
+            there.values[...] = host
             self.log.append("uploaded")
 
         self.current.stream.put(copy)
 
     def download(self, there, host):
+        self._checked(host, there)
+
         def copy():
-            host[...] = there
+            host[...] = there.values
             self.log.append("downloaded")
 
         self.current.stream.put(copy)
@@ -119,48 +138,15 @@ class PretendCard:
         self.log.append("released")
 
 
-def _array_module(card):
-    """NumPy under another name, with the kernel's stand-in and arrays that may not be too large."""
-
-    def limited(make):
-        def checked(shape, *args, **kwargs):
-            array = make(shape, *args, **kwargs)
-            if array.nbytes > card.largest_bytes:
-                raise OutOfMemoryError(f"{array.nbytes} bytes")
-            return array
-
-        return checked
-
-    xp = ModuleType("pretend")
-    xp.__getattr__ = lambda name: getattr(np, name)
-    xp.empty, xp.zeros = limited(np.empty), limited(np.zeros)
-    xp.RawKernel = lambda source, name: launch
-    nothing = SimpleNamespace(clear=lambda: None, free_all_blocks=lambda: None)
-    xp.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: nothing))
-    xp.get_default_memory_pool = xp.get_default_pinned_memory_pool = lambda: nothing
-    return xp
-
-
-def launch(blocks, threads, arguments):
-    """Do what the CUDA kernel does."""
-    samples, order, cell, weights, grid, n_samples, pitch, record, piece = arguments
-    assert blocks[0] * threads[0] >= -(-n_samples // piece) * record
-    flat = grid.reshape(-1, record // 2)
-    values = samples[order]
-    for row in range(5):
-        for col in range(5):
-            weight = weights[:, 5 + row, None] * weights[:, col, None]
-            np.add.at(flat, cell + row * pitch + col, weight * values)
-
-
 @contextmanager
 def in_place_of_cuda(monkeypatch, module, card):
     """Let a module's `array_module` and `claimed_card` give the card."""
-    monkeypatch.setitem(sys.modules, "cupyx.scipy.fft", scipy.fft)
+    pretend_cupy.install(monkeypatch)
 
     @contextmanager
     def claimed(xp):
         assert xp is card.xp
+        card.use()
         yield card
 
     monkeypatch.setattr(module, "array_module", lambda device: card.xp)
