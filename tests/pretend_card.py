@@ -81,7 +81,7 @@ class PretendCard:
         self.device, self.delay_s, self._free_bytes = device, delay_s, free_bytes
         self.largest_bytes = largest_bytes
         self.current = threading.local()
-        self.log = []
+        self.log, self.n_downloaded = [], 0  # bytes
         self._n_streams = 0
 
     @property
@@ -127,6 +127,7 @@ class PretendCard:
 
         def copy():
             host[...] = there.values
+            self.n_downloaded += host.nbytes
             self.log.append("downloaded")
 
         self.current.stream.put(copy)

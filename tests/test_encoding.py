@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 
+from tests import pretend_cupy
+from tests.pretend_cupy import XP
 from tomopipe.errors import TomopipeError
 from tomopipe.io.encoding import Encoding, encoding_of, robust_range
+from tomopipe.io.noted import note
 
 VALUES = np.linspace(-0.002, 0.02, 5001, dtype=np.float32)
 
@@ -17,7 +20,7 @@ def test_whole_numbers_are_within_half_a_step(dtype, largest):
     back = encoding.offset + encoding.scale * stored
     np.testing.assert_allclose(back, VALUES, atol=0.502 * 0.022 / largest)
     np.testing.assert_allclose(encoding.decode(stored), VALUES, atol=0.502 * 0.022 / largest)
-    assert encoding.count_clipped(VALUES) == 0
+    assert not encoding.beyond(VALUES).any()
 
 
 def test_half_precision_keeps_small_values_and_limits_large_ones():
@@ -27,12 +30,11 @@ def test_half_precision_keeps_small_values_and_limits_large_ones():
     np.testing.assert_allclose(stored.astype(float), VALUES, rtol=2**-11, atol=3e-8)
     large = np.array([1e5, -1e5, 1], np.float32)
     assert encoding.encode(large).tolist() == [65504, -65504, 1]
-    assert encoding.count_clipped(large) == 2
+    assert encoding.beyond(large).tolist() == [True, True, False]
 
 
 def test_float32_is_not_touched():
     assert Encoding().encode(VALUES) is VALUES
-    assert Encoding().count_clipped(VALUES) == 0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_the_range_holds_object_and_noise_and_not_much_more(dtype, margin):
     span = 0.01 + 2 * 3.1 * 0.0005
     assert low == pytest.approx(-3.1 * 0.0005 - margin * span, abs=0.03 * span)
     assert high == pytest.approx(0.01 + 3.1 * 0.0005 + margin * span, abs=0.03 * span)
-    share = encoding_of(dtype, (low, high)).count_clipped(np.stack(slices)) / (4 * 200**2)
+    share = encoding_of(dtype, (low, high)).beyond(np.stack(slices)).mean()
     assert share < 1e-3
 
 
@@ -108,3 +110,24 @@ def test_rare_values_alone_still_make_a_range():
 def test_a_single_value_has_no_range():
     with pytest.raises(TomopipeError, match="the single value 3"):
         robust_range([np.full((9, 9), 3, np.float32)] * 2, "uint8")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint16", "uint8"])
+def test_a_card_encodes_to_the_same_bits(dtype, monkeypatch):
+    pretend_cupy.install(monkeypatch)
+    values = np.random.default_rng(0).normal(0.01, 0.01, (3, 50, 60)).astype(np.float32)
+    encoding = encoding_of(dtype, (-0.002, 0.02))
+    there = note(XP.asarray(values), encoding, 1, encode=True)
+    here = note(values, encoding, 1)
+    assert there.slices.dtype == dtype
+    np.testing.assert_array_equal(there.slices.get(), encoding.encode(values))
+    assert encoding.encode(there.slices) is there.slices  # never twice
+    for one, other in zip(there.arrays[1:], here.arrays[1:], strict=True):
+        np.testing.assert_array_equal(one.get(), other)
+    assert (dtype[0] == "u") == (here.clipped.sum() > 1000)
+
+
+def test_a_value_that_is_not_finite_is_noted():
+    values = np.ones((2, 3, 4), np.float32)
+    values[1, 2, 3] = np.nan
+    assert np.isnan(note(values, Encoding(), -1).extremes).all()

@@ -1,14 +1,18 @@
 """full_recon on a card that is none (see pretend_card): the lines that CuPy will run."""
 
+import json
 import time
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
+import tifffile
+import zarr
 
 from tests.phantoms import write_scan
 from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
+from tomopipe.io.volume import read_mid_planes
 from tomopipe.recon.blocks import card_bytes, slices_on_card
 from tomopipe.steps import _fit, _stream, full_recon
 from tomopipe.steps._memory import Blocks
@@ -36,32 +40,62 @@ OPTIONS = {
     "binned": {"binning": 2},
     "cropped": {"crop_x": [7, 25], "rows": [3, 19]},
     "whole numbers": {"dtype": "uint16"},
+    "bytes of a range": {"dtype": "uint8", "value_range": [-0.001, 0.004]},
+    "half precision": {"dtype": "float16", "compression": "gzip", "binning": 2},
     "zarr": {"output": "zarr"},
+    "zarr of whole numbers": {"output": "zarr", "dtype": "uint16", "crop_y": [3, 30]},
+    "tiff": {"output": "tiff", "dtype": "uint8"},
 }
+
+
+def _read(path, output):
+    """Return all levels of a volume, its mid planes, and the notes on its values."""
+    if output == "zarr":
+        group = zarr.open_group(path, mode="r")
+        levels = [group[name][:] for name in sorted(group.array_keys())]
+        notes = group.attrs["tomopipe"]["attributes"]
+    elif output == "tiff":
+        levels = [np.stack([tifffile.imread(file) for file in sorted(path.glob("*.tiff"))])]
+        notes = json.loads((path / "provenance.json").read_text())["attributes"]
+    else:
+        with h5py.File(path) as file:
+            levels, notes = [file["exchange/data"][:]], dict(file["exchange/data"].attrs)
+    return levels, read_mid_planes(path), notes
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_card_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
+    """Values agree to 1e-4 of the range, stored numbers to that and one count."""
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
-    if options.get("output") == "zarr":
-        import zarr
+    output = options.get("output", "h5")
 
-        def volume(name, device):
-            path = truth.path.with_name(name)
-            full_recon.full_recon(truth.path, path, cor_px=COR_PX, device=device, **options)
-            return zarr.open_group(path, mode="r")["0"][:]
-    else:
+    def volume(name, device):
+        path = truth.path.with_name(name)
+        full_recon.full_recon(truth.path, path, cor_px=COR_PX, device=device, **options)
+        return _read(path, output)
 
-        def volume(name, device):
-            return _volume(truth, name, device, **options).astype(float)
-
-    expected = volume("cpu", "cpu")
+    expected, planes, notes = volume("cpu", "cpu")
     with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
-        found = volume("card", "cuda")
-    steps = 1 if options.get("dtype") == "uint16" else 0
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected) + steps)
-    n = -(-len(expected) // 4)
-    assert card.log.count("uploaded") == card.log.count("downloaded") == n
+        found, found_planes, found_notes = volume("card", "cuda")
+    dtype = np.dtype(options.get("dtype", "float32"))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype == dtype
+        step = 1 if dtype.kind == "u" else np.spacing(other.max())
+        values = other.astype(float)
+        np.testing.assert_allclose(one, values, atol=1e-4 * np.ptp(values) + step)
+    span = notes["max"] - notes["min"]
+    for name, plane in planes.items():
+        np.testing.assert_allclose(found_planes[name], plane, atol=1e-4 * span)
+    assert found_notes["min"] == pytest.approx(notes["min"], abs=1e-4 * span)
+    assert found_notes["max"] == pytest.approx(notes["max"], abs=1e-4 * span)
+    clipped = notes.get("clipped", 0)
+    assert abs(found_notes.get("clipped", 0) - clipped) <= 0.02 * clipped + 2
+    assert not options.get("value_range") or clipped > 100
+    assert card.log.count("uploaded") == -(-len(expected[0]) // 4)
+    planes_bytes = sum(plane.nbytes for plane in planes.values())
+    n_small = 8 * len(expected[0]) + 8 * -(-len(expected[0]) // 4)
+    assert card.n_downloaded == expected[0].nbytes + planes_bytes + n_small
 
 
 @pytest.mark.parametrize(("largest", "pieces"), [(N_ANGLES * 4, [8, 4]), (N_ANGLES, [8, 4, 2, 1])])
@@ -192,7 +226,7 @@ def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
         for _ in range(2):
             with carrier.computing(carrier.send(raw)) as there:
                 images = _stream._reconstruct(work, there, np.arange(slices))
-            carrier.bring(images)()
+            carrier.bring([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     formula = card_bytes(n_angles, n_cols, slices, 2)

@@ -26,10 +26,10 @@ def test_every_piece_comes_back_computed(carrier):
             sent.append(carrier.send(pieces[k + 1]))
         with carrier.computing(sent.pop(0)) as there:
             result = there * np.float32(2)
-        homes.append(carrier.bring(result))
+        homes.append(carrier.bring([result]))
         del result
     for home, piece in zip(homes, pieces, strict=True):
-        np.testing.assert_array_equal(home(), 2 * piece)
+        np.testing.assert_array_equal(home()[0], 2 * piece)
 
 
 class _Noted:
@@ -66,7 +66,7 @@ def test_buffers_are_filled_again_only_when_their_piece_has_been_read(staged):
         sent = carrier.send(np.full((1, 1, 4), number, np.uint16))
         with carrier.computing(sent):
             log.append(f"compute {number}")
-        carrier.bring(card.xp.zeros((1, 4, 4), np.float32))()
+        carrier.bring([card.xp.zeros((1, 4, 4), np.float32)])()
     third = log[log.index("compute 1") + 1 : log.index("compute 2")]
     waits = ["in: work1", "host: in1"] if staged else ["in: work1"]
     assert [line for line in third if not line.startswith(("out:", "host: out"))] == [

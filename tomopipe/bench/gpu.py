@@ -167,10 +167,10 @@ def stream_blocks(
                 dark = xp.zeros((block_rows, n_cols), dtype=np.float32)
             rows = normalise(raw, flat, dark).transpose(1, 0, 2)
             slices = compute(xp.ascontiguousarray(rows))
-        homes.append(carrier.bring(slices))
+        homes.append(carrier.bring([slices]))
         if len(homes) > _SLOTS:
             homes.popleft()()
-    return [home() for home in homes][-1]
+    return [home()[0] for home in homes][-1]
 
 
 def compare(

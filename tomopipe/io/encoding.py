@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import module_of
 from tomopipe.errors import TomopipeError
 
 DTYPES = ("float32", "float16", "uint16", "uint8")
@@ -41,18 +42,26 @@ class Encoding:
         """Whether whole numbers are stored."""
         return np.dtype(self.dtype).kind == "u"
 
-    def encode(self, values: NDArray[np.float32]) -> NDArray[Any]:
-        """Turn finite values into stored numbers; what is beyond the limits takes the limit."""
-        if self.dtype == "float32":
+    def encode(self, values: Any) -> Any:
+        """Turn finite values into stored numbers; what is beyond the limits takes the limit.
+
+        Parameters
+        ----------
+        values : array of float32
+            Of NumPy or CuPy: the same operations, each correctly rounded, hence the same bits. Of
+            the stored type: encoded already, and returned as they are.
+        """
+        if values.dtype == self.dtype:
             return values
+        xp = module_of(values)
         low, high = (np.float32(limit) for limit in self.limits)
-        clipped = np.clip(values, low, high)
+        clipped = xp.clip(values, low, high)
         if self.is_whole:
             clipped -= low
             clipped *= np.float32(1 / self.scale)
-            np.rint(clipped, out=clipped)
+            xp.rint(clipped, out=clipped)
             # the last bit of float32 may reach past the largest number
-            np.minimum(clipped, np.float32(np.iinfo(self.dtype).max), out=clipped)
+            xp.minimum(clipped, np.float32(np.iinfo(self.dtype).max), out=clipped)
         return clipped.astype(self.dtype)
 
     def decode(self, stored: NDArray[Any]) -> NDArray[np.float32]:
@@ -61,13 +70,11 @@ class Encoding:
             return np.asarray(stored, np.float32)
         return (self.offset + self.scale * stored.astype(np.float64)).astype(np.float32)
 
-    def count_clipped(self, values: NDArray[np.float32]) -> int:
-        """Count values that are more than half a step beyond the limits."""
-        if self.dtype == "float32":
-            return 0
+    def beyond(self, values: Any) -> Any:
+        """Tell which values are more than half a step beyond the limits."""
         low, high = self.limits
         half = self.scale / 2 if self.is_whole else 0.0
-        return int(np.count_nonzero((values < low - half) | (values > high + half)))
+        return (values < low - half) | (values > high + half)
 
 
 def encoding_of(dtype: str, value_range: Sequence[float] | None = None) -> Encoding:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.io import volume_h5, volume_tiff, volume_zarr
 from tomopipe.io.atomic import whole
 from tomopipe.io.encoding import Encoding
+from tomopipe.io.noted import Noted, note
 from tomopipe.io.volume_store import COMPRESSIONS, FORMATS, MID_PLANES, Layout, Slices
 
 __all__ = [
@@ -34,7 +36,7 @@ _READ_BACK = {
 }
 _LEVELS = {"h5": 1.0, "tiff": 1.0, "zarr": 8 / 7}  # all that is stored / full resolution
 
-PutSlices = Callable[[int, Slices], None]
+PutSlices = Callable[[int, Slices | Noted], None]
 
 
 @contextmanager
@@ -75,7 +77,8 @@ def new_volume(
     Yields
     ------
     callable
-        put(first, slices): stores slices (n, n_y, n_x) of float32 from row `first` on.
+        put(first, slices): stores slices (n, n_y, n_x) of float32 from row `first` on, or what
+        has been noted of them (`tomopipe.io.noted`), encoded already.
 
     Raises
     ------
@@ -104,9 +107,12 @@ def new_volume(
         watch = _Watch(path, layout)
         with _STORES[output_format](temporary, layout) as store:
 
-            def put(first: int, slices: Slices) -> None:
+            def put(first: int, slices: Slices | Noted) -> None:
+                middle = shape[0] // 2 - first
+                if not isinstance(slices, Noted):
+                    slices = note(slices, layout.encoding, middle)
                 watch.see(first, slices, store.planes)
-                store.put(first, slices)
+                store.put(first, slices.slices)
 
             yield put
             watch.check()
@@ -151,17 +157,19 @@ class _Watch:
         self.stored = np.zeros(layout.shape[0], dtype=bool)
         self.low, self.high = math.inf, -math.inf
         self.n_clipped = 0
-        self.middle: Slices | None = None
+        self.middle: NDArray[Any] | None = None  # as it is stored
 
-    def see(self, first: int, slices: Slices, planes: Mapping[str, Any]) -> None:
+    def see(self, first: int, noted: Noted, planes: Mapping[str, Any]) -> None:
+        slices, encoding = noted.slices, self.layout.encoding
         n_rows, n_y, n_x = self.layout.shape
         last = first + len(slices)
-        if slices.shape[1:] != (n_y, n_x) or slices.dtype != np.float32 or last > n_rows:
+        known = slices.dtype in (np.dtype(np.float32), np.dtype(encoding.dtype))
+        if slices.shape[1:] != (n_y, n_x) or not known or last > n_rows:
             raise ValueError(
                 f"{self.path}: expected float32 slices of a volume {self.layout.shape}; got "
                 f"{slices.dtype} {slices.shape} at row {first}"
             )
-        low, high = float(slices.min()), float(slices.max())
+        low, high = map(float, noted.extremes)
         if not (math.isfinite(low) and math.isfinite(high)):
             raise TomopipeError(
                 f"{self.path}: rows {first} to {last - 1}: the reconstruction is not finite "
@@ -169,12 +177,12 @@ class _Watch:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.stored[first:last] = True
-        self.n_clipped += sum(map(self.layout.encoding.count_clipped, slices))
-        planes["mid_xz"][first:last] = slices[:, n_y // 2]
-        planes["mid_yz"][first:last] = slices[:, :, n_x // 2]
-        if first <= n_rows // 2 < last:
-            self.middle = slices[n_rows // 2 - first].copy()
-            planes["mid_xy"][:] = self.middle
+        self.n_clipped += int(noted.clipped.sum())
+        planes["mid_xz"][first:last] = noted.mid_xz
+        planes["mid_yz"][first:last] = noted.mid_yz
+        if noted.mid_xy is not None:
+            self.middle = encoding.encode(slices[n_rows // 2 - first]).copy()
+            planes["mid_xy"][:] = noted.mid_xy
 
     def check(self) -> None:
         if not self.stored.all():
@@ -218,9 +226,7 @@ def _check_reads_back(
     layout = watch.layout
     found_shape, found = _READ_BACK[output_format](temporary, layout.shape[0] // 2)
     assert watch.middle is not None  # all slices were stored
-    if found_shape != layout.shape or not np.array_equal(
-        found, layout.encoding.encode(watch.middle)
-    ):
+    if found_shape != layout.shape or not np.array_equal(found, watch.middle):
         raise TomopipeError(
             f"{path}: expected a volume {layout.shape} that reads back as it was written; got "
             f"{found_shape} or other values. Check the disk and run again."

@@ -67,13 +67,13 @@ class Store:
     Attributes
     ----------
     put : callable
-        put(first, slices): encodes and stores float32 slices from row `first` on.
+        put(first, slices): stores slices from row `first` on, encoding those of float32.
     planes : mapping
         Arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows.
     finish : callable
         finish(summary): stores what is known only at the end.
     """
 
-    put: Callable[[int, Slices], None]
+    put: Callable[[int, NDArray[Any]], None]
     planes: Mapping[str, Any]
     finish: Callable[[dict[str, Any]], None]

@@ -1,8 +1,9 @@
 """A volume as OME-Zarr 0.5: the full resolution and averages by 2, 4, 8 ... of it.
 
 The average of a block at an edge is that of the voxels that there are; an axis of one voxel is
-averaged no further. Besides the levels the group holds the mid planes, and provenance and scaling
-in its attribute `tomopipe`.
+averaged no further. Slices that come encoded, from a card, are averaged as they are stored: their
+smaller levels differ by a count at most, where nothing was clipped. Besides the levels the group
+holds the mid planes, and provenance and scaling in its attribute `tomopipe`.
 
 References
 ----------
@@ -148,9 +149,12 @@ class _Pyramid:
         del stored
         if level + 1 < len(self._levels):
             for number in range(first, first + len(layer), 2):
-                self.add(
-                    level + 1, number // 2, _halve(layer.pop(number), layer.pop(number + 1, None))
-                )
+                one, next_one = layer.pop(number), layer.pop(number + 1, None)
+                self.add(level + 1, number // 2, _halve(self._values(one), self._values(next_one)))
+
+    def _values(self, image: Any) -> Any:
+        """Return float32: as it is, or what a slice that came encoded stands for."""
+        return image if image is None or image.dtype == np.float32 else self._encoding.decode(image)
 
 
 def _halve(image: Slices, next_image: Slices | None) -> Slices:

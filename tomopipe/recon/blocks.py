@@ -73,11 +73,19 @@ def sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
     return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, lanes)
 
 
-def card_bytes(n_angles: int, n_cols: int, slices: int, itemsize: int, binning: int = 1) -> int:
+def card_bytes(
+    n_angles: int,
+    n_cols: int,
+    slices: int,
+    itemsize: int,
+    binning: int = 1,
+    stored_itemsize: int = 4,
+) -> int:
     """Return the memory of a card that a stream of pieces takes.
 
     All the time: raw rows of two pieces, sinograms, the order of the samples, slices three times
-    (two on their way back). Besides, one after the other: a batch of projections being corrected,
+    (two on their way back; if they are encoded, values once and stored numbers three times).
+    Besides, one after the other: a batch of projections being corrected,
     with two copies; padded rows and samples of `CARD_ANGLES` projections, with half grids; half
     grids three times (by slices, transformed, and the transform's own) and rows of half an image
     twice, or once and whole columns twice.
@@ -92,6 +100,8 @@ def card_bytes(n_angles: int, n_cols: int, slices: int, itemsize: int, binning: 
         Bytes per raw pixel.
     binning : int
         Block-averaging factor of rows and columns.
+    stored_itemsize : int
+        Bytes per voxel of the volume.
 
     Returns
     -------
@@ -103,7 +113,8 @@ def card_bytes(n_angles: int, n_cols: int, slices: int, itemsize: int, binning: 
     n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * cols), 8 * MARGIN))
     pixels = slices * binning * n_angles * n_cols
     kept = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
-    kept += 12 * slices * cols**2
+    voxel = 12 if stored_itemsize == 4 else 4 + 3 * stored_itemsize
+    kept += (voxel * slices + 12) * cols**2  # with one slice that is being encoded
     correcting = 3 * min(CARD_CORRECT_BYTES, 4 * pixels)
     grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
     sampling = min(CARD_ANGLES, n_angles) * n_bins * (40 * slices + 160) + grid
@@ -112,10 +123,16 @@ def card_bytes(n_angles: int, n_cols: int, slices: int, itemsize: int, binning: 
 
 
 def slices_on_card(
-    free_bytes: int, n_angles: int, n_cols: int, itemsize: int, binning: int = 1
+    free_bytes: int,
+    n_angles: int,
+    n_cols: int,
+    itemsize: int,
+    binning: int = 1,
+    stored_itemsize: int = 4,
 ) -> int:
     """Return the slices of a piece that a card has room for: 16, 8, 4, 2, or 1 in any case."""
     room = _CARD_SHARE * free_bytes
     sizes = (LANES, LANES // 2, LANES // 4, LANES // 8)
-    fits = (n for n in sizes if card_bytes(n_angles, n_cols, n, itemsize, binning) <= room)
+    shape = n_angles, n_cols
+    fits = (n for n in sizes if card_bytes(*shape, n, itemsize, binning, stored_itemsize) <= room)
     return next(fits, 1)

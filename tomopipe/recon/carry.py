@@ -8,7 +8,7 @@ events say what has to wait for what, and the host waits only for memory that it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Home = Callable[[], NDArray[Any]]  # waits for slices, and returns them in host memory
+Home = Callable[[], Sequence[Any]]  # waits for arrays, and returns them in host memory
 
 
 class Event(Protocol):
@@ -81,7 +81,7 @@ class Carrier(Protocol):
     def computing(self, sent: Any) -> AbstractContextManager[Any]:
         """Yield a piece that was sent, where it is; what is computed within waits for it."""
 
-    def bring(self, slices: Any) -> Home:
+    def bring(self, arrays: Sequence[Any]) -> Home:
         """Take what was computed back."""
 
     def settle(self) -> None:
@@ -102,9 +102,9 @@ class InPlace:
         """Yield the piece."""
         yield sent
 
-    def bring(self, slices: Any) -> Home:
-        """Return slices as they are."""
-        return lambda: slices
+    def bring(self, arrays: Sequence[Any]) -> Home:
+        """Return arrays as they are."""
+        return lambda: arrays
 
     def settle(self) -> None:
         """Do nothing."""
@@ -163,19 +163,20 @@ class Carried:
             yield sent.there
             sent.used = self._work.record()
 
-    def bring(self, slices: Any) -> Home:
-        """Queue the copy of slices to fresh pinned memory."""
+    def bring(self, arrays: Sequence[Any]) -> Home:
+        """Queue the copy of arrays to fresh pinned memory."""
         self.card.use()
         with self._work:
-            slices = self.card.xp.ascontiguousarray(slices)
-        host = self.card.pinned(slices.shape, slices.dtype)
+            # what the card reads must not be used for anything else before it has
+            kept = [self.card.xp.ascontiguousarray(array) for array in arrays]
+        host = [self.card.pinned(array.shape, array.dtype) for array in kept]
         self._out.wait_event(self._work.record())
         with self._out:
-            self.card.download(slices, host)
+            for there, here in zip(kept, host, strict=True):
+                self.card.download(there, here)
             copied = self._out.record()
-        kept = [slices]  # what the card reads must not be used for anything else before it has
 
-        def home() -> NDArray[Any]:
+        def home() -> Sequence[Any]:
             copied.synchronize()
             kept.clear()
             return host

@@ -235,6 +235,7 @@ def _slices_on(card: Card, scan: Scan, options: Options, corrected: bool) -> int
         _widening(scan, options) * scan.n_cols,
         4 if corrected else scan.dtype.itemsize,
         options.binning,
+        np.dtype(options.dtype).itemsize,
     )
     logger.info("%.3g GB of the card are free: %d slices at a time", free / 1e9, n)
     return n

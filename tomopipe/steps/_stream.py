@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
+from tomopipe.io.encoding import Encoding
 from tomopipe.io.exchange import Scan
+from tomopipe.io.noted import Noted, note
 from tomopipe.io.volume import PutSlices
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
@@ -60,6 +62,9 @@ class Work:
         Rows come corrected (`tomopipe.steps._corrected`): they are not normalised again.
     threads : int or None
         CPU threads.
+    encoding : Encoding, optional
+        What slices are encoded by where they are computed, before they are brought back; None: they
+        are encoded as they are written.
     carrier : Carrier
         Takes raw rows to where slices are computed, and slices back.
     piece : int
@@ -86,6 +91,7 @@ class Work:
     few_angles: Callable[[Any], Any] | None = None
     half: HalfAcquisition | None = None
     corrected: bool = False
+    encoding: Encoding | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,7 +137,8 @@ def run(
         return raw
 
     def store(first: int, home: Home) -> None:
-        put(first, home())
+        arrays = home()
+        put(first, arrays[0] if work.encoding is None else Noted(*arrays))
 
     with one_thread() as writer:
         pending: deque[Future[None]] = deque()
@@ -181,8 +188,16 @@ def _some_slices(
                 with work.carrier.computing(sent) as raw:
                     n_rows = raw.shape[1]
                     slices = _reconstruct(work, raw, first + np.arange(n_rows))
-                yield len(slices), work.carrier.bring(slices)
+                    arrays = _to_bring(work, slices, (first - work.first_row) // work.binning_rows)
+                yield len(slices), work.carrier.bring(arrays)
                 first += n_rows
+
+
+def _to_bring(work: Work, slices: Any, done: int) -> Sequence[Any]:
+    """Encode slices, of which `done` come before, if that is done where they are computed."""
+    if work.encoding is None:
+        return [slices]
+    return note(slices, work.encoding, work.shape[0] // 2 - done, encode=True).arrays
 
 
 def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +198,15 @@ def full_recon(
             "geometry": geometry(work),
             "versions": versions(work),
         }
+        encoding = choose_encoding(work, source, options)
+        if card is not None:
+            work = replace(work, encoding=encoding)
         put = stack.enter_context(
             new_volume(
                 volume,
                 work.shape,
                 output_format=output,
-                encoding=choose_encoding(work, source, options),
+                encoding=encoding,
                 compression=compression,
                 attributes=describe(work, options),
                 provenance=notes | dict(provenance or {}),
