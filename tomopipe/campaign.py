@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.config import Block, Config, parse_config, read_config
+from tomopipe.config import Block, Config, parse_cells, parse_config, read_config
 from tomopipe.cor import is_valid, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.failures import Failure, Stat, read_failures
@@ -47,6 +47,10 @@ class Campaign:
         default_factory=dict, compare=False, repr=False
     )
     _states: dict[str, list[Any]] = field(default_factory=dict, compare=False, repr=False)
+    # not handed on by `replace`: it is of this configuration
+    _for_scans: dict[str, "Campaign"] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def name(self) -> str:
@@ -124,10 +128,13 @@ class Campaign:
 
     def for_scan(self, scan: str) -> "Campaign":
         """Return the campaign with the configuration that one scan has, its overrides applied."""
-        if not self.config.overrides:
+        known = self.scans[scan]
+        if not self.config.overrides and known.own is None:
             return self
-        config = self.config.for_scan(scan, self.scans[scan].series)
-        return replace(self, config=config)
+        if scan not in self._for_scans:
+            config = self.config.for_scan(scan, known.series, known.own)
+            self._for_scans[scan] = replace(self, config=config)
+        return self._for_scans[scan]
 
     # ---- inventory ---------------------------------------------------------------------------
 
@@ -148,7 +155,7 @@ class Campaign:
 
     def _own_sources(self, scan: CampaignScan) -> dict[str, Any]:
         """Return flats, darks and what is known of a scan, where not as for the others."""
-        if scan.refused or not self.config.overrides:
+        if scan.refused or self.for_scan(scan.name) is self:
             return {}
         own, all_scans = (
             campaign.config.preprocess.model_dump(include={"flats", "darks"})
@@ -327,10 +334,7 @@ def make_campaign(config: Config, directory: Path) -> Campaign:
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
     _check_overrides(config, found)
-    by_name = {row.scan: row for row in rows}
-    scans = {
-        scan.name: _with_row(scan, by_name.get(scan.name)) for scan in found if not scan.refused
-    }
+    scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
     failures = read_failures(
         directory / config.campaign.results,
         stats_of(scans.values()),
@@ -362,10 +366,23 @@ def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
     return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
 
 
-def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
-    if row is None:
-        return scan
-    return replace(scan, select=row.select or "auto", manual=row.cor_px, note=row.note)
+def _with_rows(
+    found: list[CampaignScan], rows: list[Row], config: Config, table: Path
+) -> dict[str, CampaignScan]:
+    """Put what the campaign table says of each scan to it."""
+    by_name = {row.scan: row for row in rows}
+    scans, problems = {}, []
+    for scan in found:
+        row, own = by_name.get(scan.name, Row(scan.name)), None
+        if row.options:
+            own, faults = parse_cells(row.options, config.for_scan(scan.name, scan.series))
+            problems += [f"{table}: line {row.line}: column {fault}" for fault in faults]
+        scans[scan.name] = replace(
+            scan, select=row.select or "auto", manual=row.cor_px, note=row.note, own=own
+        )
+    if problems:
+        raise TomopipeError("\n".join(problems))
+    return scans
 
 
 def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import category
 
-from tomopipe.config import Config, ScanGlob
+from tomopipe.config import Config, OverrideBlock, ScanGlob
 from tomopipe.series import series_key, split_name
 
 # Room for the longest ending of ours (255 bytes is the limit of a file name).
@@ -38,6 +38,8 @@ class CampaignScan:
         Number within the series.
     select, manual, note : str
         Cells of the campaign table: auto, yes or no; COR as typed; remark.
+    own : OverrideBlock or None
+        Its options in the campaign table.
     n_bytes, mtime_ns : int or None
         Of the file or folder itself; None where there is none.
     is_folder : bool
@@ -54,6 +56,7 @@ class CampaignScan:
     select: str = "auto"
     manual: str = ""
     note: str = ""
+    own: OverrideBlock | None = None
     n_bytes: int | None = None
     mtime_ns: int | None = None
     is_folder: bool = False

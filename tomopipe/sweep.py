@@ -5,7 +5,6 @@ the volume which the same options would give.
 """
 
 import base64
-import glob
 import html
 import io
 import json
@@ -14,14 +13,12 @@ from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from tomopipe.campaign import Campaign
-from tomopipe.config import OVERRIDABLE, parse_config
+from tomopipe.config import fault_of_key, parse_cells
 from tomopipe.cor import parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_text
@@ -115,18 +112,13 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
 
 def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     """Return the campaign of a scan with one option changed."""
-    block, *names = key.split(".")
-    if block not in OVERRIDABLE or not names:
-        raise TomopipeError(
-            f"{key}: expected a key of {', '.join(OVERRIDABLE[:-1])} or {OVERRIDABLE[-1]}, such as "
-            "full_recon.filter"
-        )
-    changes: Any = yaml.safe_load(value)
-    for name in reversed(names):
-        changes = {name: changes}
-    data = campaign.config.model_dump()
-    data["overrides"] = [*data["overrides"], {"scans": [glob.escape(scan)], block: changes}]
-    return replace(campaign, config=parse_config(data, source="sweep")).for_scan(scan)
+    if fault := fault_of_key(key):
+        raise TomopipeError(f"{key}: {fault}")
+    own = campaign.for_scan(scan)
+    override, problems = parse_cells({key: value}, own.config)
+    if problems:
+        raise TomopipeError("\n".join(problems))
+    return replace(own, config=own.config.with_options(override))
 
 
 def _slice(campaign: Campaign, scan: str, cor_px: float, row: int | None) -> Image:

@@ -6,7 +6,8 @@ this package (``python -m tomopipe.config``) and a test holds the three together
 
 from tomopipe.config.base import Block
 from tomopipe.config.blocks import METHODS, PredictCorBlock, ScanGlob
-from tomopipe.config.model import OVERRIDABLE, Config
+from tomopipe.config.cells import fault_of_key, is_option, nested, parse_cells, value_of
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
 from tomopipe.config.parse import parse_config, read_config
 from tomopipe.config.preprocess import PreprocessBlock
 
@@ -15,9 +16,15 @@ __all__ = [
     "OVERRIDABLE",
     "Block",
     "Config",
+    "OverrideBlock",
     "PredictCorBlock",
     "PreprocessBlock",
     "ScanGlob",
+    "fault_of_key",
+    "is_option",
+    "nested",
+    "parse_cells",
     "parse_config",
     "read_config",
+    "value_of",
 ]

@@ -21,6 +21,7 @@ from tomopipe.config.blocks import (
     TryReconBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
+from tomopipe.errors import TomopipeError
 
 OVERRIDABLE = ("input", "preprocess", "full_recon")
 
@@ -72,38 +73,49 @@ class Config(Block):
         description="Other input, preprocess and full_recon options for some scans.",
     )
 
-    @model_validator(mode="after")
-    def _overrides_fit(self) -> "Config":
-        for number, override in enumerate(self.overrides):
-            for block in OVERRIDABLE:
-                try:
-                    _changed(getattr(self, block), getattr(override, block))
-                except ValidationError as error:
-                    first = error.errors()[0]
-                    key = ".".join(map(str, (block, *first["loc"])))
-                    got = f"got {first['input']!r}; " if first["loc"] else ""
-                    raise ValueError(
-                        f"overrides {number + 1}: {key}: {got}{first['msg']}"
-                    ) from None
-        return self
+    def for_scan(self, scan: str, series: str, own: OverrideBlock | None = None) -> "Config":
+        """Return the configuration of one scan.
 
-    def for_scan(self, scan: str, series: str) -> "Config":
-        """Return the configuration of one scan: with the overrides that apply to it."""
+        Parameters
+        ----------
+        scan, series : str
+            Its name and series: the overrides that apply to them are applied in their order.
+        own : OverrideBlock, optional
+            What the campaign table says of the scan; it comes last.
+        """
+        applied = [override for override in self.overrides if override.applies(scan, series)]
+        return self.with_options(*applied, *([own] if own else []))
+
+    def with_options(self, *overrides: OverrideBlock) -> "Config":
+        """Return the configuration with other options, those of the last override first of all.
+
+        Raises
+        ------
+        TomopipeError
+            If overrides that are sound one by one are not so together.
+        """
         blocks = {block: getattr(self, block) for block in OVERRIDABLE}
-        for override in self.overrides:
-            if override.applies(scan, series):
-                for block, own in blocks.items():
-                    blocks[block] = _changed(own, getattr(override, block))
+        for override in overrides:
+            for block, before in blocks.items():
+                blocks[block] = _changed(before, getattr(override, block))
         return self.model_copy(update=blocks)
 
 
-def _changed(block: Block, changes: Mapping[str, Any]) -> Block:
-    """Return a block with some keys changed, those of blocks within it one by one."""
-    if not changes:
-        return block
+def changed_values(block: Block, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a block with some changed, those of blocks within it one by one."""
     values = block.model_dump()
     for key, value in changes.items():
         inner = getattr(block, key, None)
         merge = isinstance(inner, Block) and isinstance(value, Mapping)
         values[key] = {**values[key], **value} if merge else value
-    return type(block).model_validate(values)
+    return values
+
+
+def _changed(block: Block, changes: Mapping[str, Any]) -> Block:
+    if not changes:
+        return block
+    try:
+        return type(block).model_validate(changed_values(block, changes))
+    except ValidationError as error:
+        text = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise TomopipeError(f"overrides that one scan has do not fit together: {text}") from None

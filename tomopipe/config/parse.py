@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tomopipe.config.model import Config
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, changed_values
 from tomopipe.errors import TomopipeError
 
 
@@ -30,12 +30,40 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
     if not isinstance(data, Mapping):
         raise TomopipeError(f"{source}: expected blocks of keys such as campaign:, got {data!r}")
     try:
-        return Config.model_validate(
+        config = Config.model_validate(
             {k: ([] if k == "overrides" else {}) if v is None else v for k, v in data.items()}
         )
+        problems = [
+            f"overrides {number}: {line}"
+            for number, override in enumerate(config.overrides, start=1)
+            for line in problems_of(config, override)
+        ]
     except ValidationError as error:
-        lines = list(dict.fromkeys(f"{source}: {line}" for line in _problems(error)))
-        raise TomopipeError("\n".join(lines)) from None
+        problems = list(dict.fromkeys(_problems(error)))
+    if problems:
+        raise TomopipeError("\n".join(f"{source}: {line}" for line in problems))
+    return config
+
+
+def problems_of(config: Config, override: OverrideBlock) -> list[str]:
+    """Say what is wrong with options that differ for some scans, a line for each.
+
+    Parameters
+    ----------
+    config : Config
+        What these scans have without them.
+    override : OverrideBlock
+        What differs.
+    """
+    blocks = {
+        block: changed_values(getattr(config, block), getattr(override, block))
+        for block in OVERRIDABLE
+    }
+    try:
+        Config.model_validate({"campaign": config.campaign, **blocks})
+    except ValidationError as error:
+        return list(dict.fromkeys(_problems(error)))
+    return []
 
 
 def read_config(path: Path) -> Config:
@@ -61,7 +89,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         key = ".".join(keys)
         if problem["type"] == "extra_forbidden":
             names = list(_fields_at(keys[:-1]))
-            hint = _nearest(str(problem["loc"][-1]), names)
+            hint = nearest(str(problem["loc"][-1]), names)
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
         elif problem["type"] == "missing":
             yield f"{key}: is required"
@@ -73,11 +101,13 @@ def _problems(error: ValidationError) -> Iterator[str]:
             )
     for key, (keys, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
-        hint = _nearest(str(value), re.findall(r"'([^']+)'", message))
-        yield f"{key}: got {value!r}; {message}; {hint}{_meaning(keys)}"
+        hint = nearest(str(value), re.findall(r"'([^']+)'", message))
+        got = "" if isinstance(value, Mapping) else f"got {value!r}; "  # of keys that do not fit
+        yield f"{key}: {got}{message}; {hint}{_meaning(keys)}"
 
 
-def _nearest(word: str, choices: list[str]) -> str:
+def nearest(word: str, choices: list[str]) -> str:
+    """Suggest the choice most like a word, as a part of a sentence; nothing if none is."""
     close = difflib.get_close_matches(word, choices, n=1)
     return f"did you mean {close[0]}? " if close else ""
 

@@ -1,8 +1,9 @@
 """The campaign table (scans.tsv): read it, check it, edit cells and leave everything else alone.
 
 Tab-separated UTF-8 text for people and spreadsheets: comment lines begin with #, blank lines, other
-columns and any order of columns are fine. A cell may stand in double quotes, as spreadsheets do
-for some (then "" inside means one); a scan whose name begins with # must.
+columns and any order of columns are fine. A column named like a key of the configuration, such as
+full_recon.filter, holds what differs for a scan. A cell may stand in double quotes, as spreadsheets
+do for some (then "" inside means one); a scan whose name begins with # must.
 """
 
 import difflib
@@ -11,9 +12,10 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tomopipe.config import fault_of_key, is_option
 from tomopipe.cor import parse_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import whole
@@ -32,6 +34,8 @@ class Row:
     cor_px: str = ""
     note: str = ""
     line: int = 0  # 1-based, in the file
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Cells under keys of the configuration, those left empty aside."""
 
 
 @dataclass
@@ -59,18 +63,35 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     Raises
     ------
     TomopipeError
-        If the file cannot be read, is no UTF-8 text, or its header lacks `scan` or repeats a name.
+        If the file cannot be read, is no UTF-8 text, or its header lacks `scan`, repeats a name, or
+        has words joined by dots that are no key of the configuration which may differ.
     """
     lines = _split(_decoded(_read_bytes(path), path))
     columns = _columns(lines, path)
+    keys = _option_columns(lines, columns, path)
     rows = []
     for number, line in enumerate(lines, start=1):
         if line.cells is None or columns is None or line.cells is columns:
             continue
         cell = {name: _value(line.cells, columns, name) for name in COLUMNS}
         cell["select"] = cell["select"] or "auto"
-        rows.append(Row(**cell, line=number))
+        texts = {key: _value(line.cells, columns, key) for key in keys}
+        options = {key: text for key, text in texts.items() if text}
+        rows.append(Row(**cell, line=number, options=options))
     return rows
+
+
+def _option_columns(
+    lines: list[_Line], columns: list[str] | None, path: str | os.PathLike[str]
+) -> list[str]:
+    """Return the columns that are keys of the configuration."""
+    keys = [name for name in map(_unquoted, columns or []) if is_option(name)]
+    number = next((n for n, line in enumerate(lines, start=1) if line.cells is columns), 0)
+    faults = {key: fault for key in keys if (fault := fault_of_key(key))}
+    if faults:
+        where = f"{path}: line {number}: column"
+        raise TomopipeError("\n".join(f"{where} {key}: {text}" for key, text in faults.items()))
+    return keys
 
 
 def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
@@ -269,7 +290,7 @@ def _columns(lines: list[_Line], path: str | os.PathLike[str]) -> list[str] | No
     if columns is None:
         return None
     names = [_unquoted(name) for name in columns]
-    repeated = sorted({name for name in names if name in COLUMNS and names.count(name) > 1})
+    repeated = sorted({n for n in names if names.count(n) > 1 and (n in COLUMNS or is_option(n))})
     if "scan" not in names or repeated:
         found = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(names))
         raise TomopipeError(

@@ -6,10 +6,11 @@ STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")
 STACK_OPTIONS = CAMPAIGN.config.export_star.model_dump(exclude={"enabled", "hand"})
 
 
-def projection_options():
-    """The preprocess options, without those of slices."""
-    options = CAMPAIGN.preprocess_options()
-    return {key: value for key, value in options.items() if key != "half_acquisition"}
+def stack_options(wildcards):
+    """All options of a stack: of the preprocess options those of slices change none."""
+    options = CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
+    options.pop("half_acquisition", None)
+    return as_json(options | STACK_OPTIONS)
 
 
 def stack_memory_mb(wildcards, attempt):
@@ -42,9 +43,7 @@ rule export_stack:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         raw=raw_signature,
-        options=lambda wildcards: as_json(
-            CAMPAIGN.for_scan(wildcards.scan).preprocess_options() | STACK_OPTIONS
-        ),
+        options=stack_options,
         revision=export_stack_step.REVISION,
     script:
         "../scripts/export_stack.py"

@@ -1,0 +1,120 @@
+"""Options as columns of a table: `full_recon.filter` in the header, one value in each cell."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
+from tomopipe.config.parse import nearest, problems_of
+from tomopipe.errors import TomopipeError
+
+_EXPECTED = (
+    f"expected a key of {', '.join(OVERRIDABLE[:-1])} or {OVERRIDABLE[-1]}, such as "
+    "full_recon.filter"
+)
+_KEY = re.compile(r"\w+(\.\w+)+")
+# YAML takes 1e-4 for a text, since it has no point.
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def is_option(column: str) -> bool:
+    """Tell whether a column of a table is meant as an option: words joined by dots."""
+    return _KEY.fullmatch(column) is not None
+
+
+def fault_of_key(key: str) -> str:
+    """Say why a key cannot differ from scan to scan, or nothing.
+
+    Parameters
+    ----------
+    key : str
+        Such as preprocess.stripes.method.
+    """
+    if key == "full_recon.output":
+        return "is the same for all scans of a campaign"
+    keys = list(option_keys())
+    if key in keys:
+        return ""
+    block = key.rpartition(".")[0]
+    inside = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == block]
+    allowed = f"allowed here: {', '.join(inside)}" if inside else _EXPECTED
+    return f"unknown key; {nearest(key, keys)}{allowed}"
+
+
+def option_keys() -> Iterator[str]:
+    """Name all keys that may differ from scan to scan, blocks within blocks and their keys too."""
+    for block in OVERRIDABLE:
+        for key in _keys_of(block, Config.model_fields[block].annotation):
+            if key != "full_recon.output":
+                yield key
+
+
+def _keys_of(prefix: str, model: Any) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}.{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys_of(f"{prefix}.{name}", field.annotation)
+
+
+def value_of(text: str) -> Any:
+    """Return what a text stands for in a configuration.
+
+    Raises
+    ------
+    TomopipeError
+        If it is not YAML.
+    """
+    import yaml
+
+    if _EXPONENT.fullmatch(text):
+        return float(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise TomopipeError(f"cannot be read: {' '.join(str(error).split())}") from None
+
+
+def nested(key: str, value: Any) -> Any:
+    """Return {"a": {"b": value}} of the key a.b."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock, list[str]]:
+    """Make the options of one scan of the cells of its row.
+
+    Parameters
+    ----------
+    cells : mapping
+        Key to text; an empty text says nothing. Keys as `fault_of_key` lets pass.
+    config : Config
+        What the scan has without them, overrides applied.
+
+    Returns
+    -------
+    options : OverrideBlock
+        What the cells say.
+    problems : list of str
+        What is wrong with it: key, value, what is allowed, nearest match.
+    """
+    options: dict[str, Any] = {"scans": ["*"]}
+    problems = []
+    for key, text in cells.items():
+        try:
+            options = _merged(options, nested(key, value_of(text))) if text else options
+        except TomopipeError as error:
+            problems.append(f"{key}: got {text!r}; {error}")
+    own = OverrideBlock(**options)
+    return own, problems + problems_of(config, own)
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return `old` with the keys of `new`, those of mappings within it one by one."""
+    merged = old | new
+    for key in old.keys() & new.keys():
+        if isinstance(old[key], dict) and isinstance(new[key], dict):
+            merged[key] = _merged(old[key], new[key])
+    return merged
