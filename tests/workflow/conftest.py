@@ -1,5 +1,6 @@
 """Real runs of the workflow on small simulated campaigns."""
 
+import fcntl
 import json
 import os
 import re
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tests.workflow import forked
+from tomopipe.cli import cli
 
 HOME = Path(__file__).parents[2]
 # Of two series; the CORs lie within a few pixels of each other, as in a real series.
@@ -39,24 +43,32 @@ def make_scan(campaign: Path, name: str, cor_px: float, **options) -> None:
 
 
 def snakemake(campaign: Path, *arguments: str, environment: dict | None = None) -> Run:
-    """Run the workflow; jobs are named rule, or rule:wildcard."""
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml")),
+    """Run the workflow; jobs are named rule, or rule:wildcard.
+
+    With an environment, which may name another package, in a process that has nothing loaded.
+    """
+    options = [
+        *("--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)),
+        *("--configfile", str(campaign / "config.yaml"), *arguments),
     ]
     if "--cores" not in arguments and "--profile" not in arguments:
-        command += ["--cores", "2"]
-    done = subprocess.run(
-        [*command, *arguments],
-        env=os.environ | (environment or {}),
-        cwd=campaign,  # not the checkout, which `python -m` would put before PYTHONPATH
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    text = done.stdout + done.stderr
-    return Run(done.returncode, frozenset(job_names(text)), text)
+        options += ["--cores", "2"]
+    output = campaign / "snakemake.out"
+    if environment is None:
+        status = forked.call(options, campaign, output)
+    else:
+        with output.open("w") as stream:
+            status = subprocess.run(
+                [sys.executable, "-m", "snakemake", *options],
+                env=os.environ | environment,
+                cwd=campaign,  # not the checkout, which `python -m` would put before PYTHONPATH
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=600,
+            ).returncode
+    text = output.read_text()
+    return Run(status, frozenset(job_names(text)), text)
 
 
 def job_names(text: str) -> list[str]:
@@ -73,22 +85,17 @@ def job_names(text: str) -> list[str]:
 
 
 def plan(campaign: Path) -> tuple[int, frozenset[str]]:
-    """Run `tomopipe plan --json`; return its status and the certain jobs, named as in a run."""
+    """Call `tomopipe plan --json`; return its status and the certain jobs, named as in a run."""
     status, jobs = plan_all(campaign)
     return status, frozenset(name for name, certain in jobs.items() if certain)
 
 
 def plan_all(campaign: Path) -> tuple[int, dict[str, bool]]:
-    """Run `tomopipe plan --json`; return its status and all jobs with their certainty."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tomopipe", "plan", "--json", str(campaign)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Call `tomopipe plan --json`; return its status and all jobs with their certainty."""
+    done = CliRunner().invoke(cli, ["plan", "--json", str(campaign)])
     assert done.stdout, done.stderr
     jobs = json.loads(done.stdout)
-    return done.returncode, {
+    return done.exit_code, {
         job["rule"] + (f":{name}" if (name := job["scan"] or _series(job)) else ""): job["certain"]
         for job in jobs
     }
@@ -141,22 +148,37 @@ def configure(campaign: Path, block: str, **options) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
-def new_campaign(folder: Path, cors_px: dict[str, float] | None = None) -> Path:
-    """Write a campaign that has not run."""
-    for name, cor_px in (CORS_PX if cors_px is None else cors_px).items():
+def new_campaign(
+    folder: Path, cors_px: dict[str, float] = CORS_PX, *, methods: tuple[str, ...] = ("pairs",)
+) -> Path:
+    """Write a campaign that has not run; `methods` is empty for those of the defaults.
+
+    One method that loads no network finds the CORs of these scans, and saves seconds a job.
+    """
+    for name, cor_px in cors_px.items():
         make_scan(folder, name, cor_px)
     (folder / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\ntry_recon: {width_px: 8, step_px: 1}\n"
     )
+    if methods:
+        configure(folder, "predict_cor", methods=list(methods))
     return folder
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A campaign that ran once: not to be changed."""
-    folder = new_campaign(tmp_path_factory.mktemp("finished") / "campaign")
-    run = snakemake(folder)
-    assert run.status == 0, run.text
+    """A campaign that ran once, for all workers of pytest-xdist: not to be changed."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "finished" / "campaign"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            made = new_campaign(shared / "unfinished" / "campaign")
+            run = snakemake(made)
+            assert run.status == 0, run.text
+            made.parent.rename(folder.parent)
     return folder
 
 

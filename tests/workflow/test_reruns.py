@@ -50,10 +50,10 @@ def changed(*scans: str) -> set[str]:
     return jobs_of("full_recon", scans) | jobs_of("sidecar", scans)
 
 
-def test_nothing_changed(finished):
-    run = snakemake(finished)
+def test_nothing_changed(campaign):
+    run = snakemake(campaign)
     assert (run.status, run.jobs) == (0, frozenset())
-    assert plan(finished) == (0, frozenset())
+    assert plan(campaign) == (0, frozenset())
 
 
 def test_cor_edited_and_the_edit_undone(campaign):
