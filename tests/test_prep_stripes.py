@@ -129,20 +129,6 @@ def test_wavelets_are_those_of_algotom():
     assert np.allclose(wavelets.remove_by_wavelets(striped, sigma=2, level=1), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("n", "axis"), [(40, 0), (41, 0), (52, 1), (53, 1)])
-@pytest.mark.parametrize("name", ["db2", "db9"])
-def test_the_sums_for_cupy_are_those_of_pywavelets(n, axis, name):
-    values = np.random.default_rng(0).normal(size=(n, 53)).astype(np.float32)
-    taps = pywt.Wavelet(name)
-    low, high = pywt.dwt(values, name, axis=axis)
-    assert np.allclose(wavelets._decimate(values, taps.dec_lo, axis), low, atol=1e-5)
-    assert np.allclose(wavelets._decimate(values, taps.dec_hi, axis), high, atol=1e-5)
-    back = wavelets._interleave(low, taps.rec_lo, axis) + wavelets._interleave(
-        high, taps.rec_hi, axis
-    )
-    assert np.allclose(back, pywt.idwt(low, high, name, axis=axis), atol=1e-5)
-
-
 @pytest.mark.parametrize("size", [3, 8, 21])
 def test_running_median_is_that_of_scipy(size):
     from scipy.ndimage import median_filter

@@ -1,4 +1,4 @@
-"""What is compiled for NumPy: running medians, which SciPy takes longer for, and resampling.
+"""What is compiled for NumPy: running medians, which SciPy takes longer for, resampling, wavelets.
 
 Imported by the functions that need it, as importing and loading compiled code takes a second.
 """
@@ -8,6 +8,8 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+LINES = 64  # columns sorted at a time: what sorting needs stays small
 
 
 def running_median(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -78,6 +80,21 @@ def replace_peaks(images: NDArray[np.float32], threshold: float, size: int) -> N
         limit = padded + np.float32(threshold) * np.abs(padded)
         _replace(padded, limit, image, size)
     return out
+
+
+def dwt(values: NDArray[np.float32], wavelet: str, axis: int) -> tuple[Any, Any]:
+    """Transform one axis by one level of a discrete wavelet: approximation and detail."""
+    import pywt
+
+    low, high = pywt.dwt(values, wavelet, axis=axis)
+    return low, high
+
+
+def idwt(low: Any, high: Any, wavelet: str, axis: int) -> Any:
+    """Transform one axis back by one level; None stands for zeros."""
+    import pywt
+
+    return pywt.idwt(low, high, wavelet, axis=axis)
 
 
 def _compiled(function: Any) -> Any:

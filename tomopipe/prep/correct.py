@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.prep.wavelets import remove_by_wavelets
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
-CARD_BATCH_BYTES = 256 * 2**20
+CARD_BATCH_BYTES = 128 * 2**20  # the same on a card
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
 
@@ -141,32 +140,24 @@ class Corrections:
         workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
         _share(one, ((sinogram,) for sinogram in sinograms), workers)
 
-    def each_projection(
-        self,
-        raw: NDArray[Any],
-        frames: Span,
-        rows: Span,
-        *,
-        threads: int = 1,
-        xp: ModuleType = np,
-    ) -> Any:
+    def each_projection(self, raw: Any, frames: Span, rows: Span, *, threads: int = 1) -> Any:
         """Correct some rows of some projections, a batch of frames at a time.
 
         Parameters
         ----------
         raw : ndarray, shape (n_frames, n_read, n_cols)
-            Raw values of these frames and the rows of `span`, in host memory.
+            Raw values of these frames and the rows of `span`, of NumPy or CuPy: where they are,
+            the work is done.
         frames, rows : (int, int)
             Which frames these are, and which rows are wanted; the last excluded.
         threads : int
             CPU threads.
-        xp : module
-            `numpy` or `cupy`: where the work is done.
 
         Returns
         -------
         ndarray of float32, shape (rows[1] - rows[0], n_frames, n_cols)
         """
+        xp = module_of(raw)
         n_frames, n_read, n_cols = raw.shape
         out = xp.empty((rows[1] - rows[0], n_frames, n_cols), np.float32)
         workers = threads if xp is np else 1
@@ -176,17 +167,15 @@ class Corrections:
         def some(first: int) -> None:
             last = min(first + step, n_frames)
             which = frames[0] + first, frames[0] + last
-            batch = self.projections(xp.asarray(raw[first:last]), which, rows)
+            batch = self.projections(raw[first:last], which, rows)
             out[:, first:last] = batch.transpose(1, 0, 2)
 
         _share(some, ((first,) for first in range(0, n_frames, step)), workers)
         return out
 
-    def sinograms(
-        self, raw: NDArray[Any], rows: Span, *, threads: int = 1, xp: ModuleType = np
-    ) -> Any:
+    def sinograms(self, raw: Any, rows: Span, *, threads: int = 1) -> Any:
         """Correct some rows of all projections, stripes included; as `each_projection`."""
-        out = self.each_projection(raw, (0, len(raw)), rows, threads=threads, xp=xp)
+        out = self.each_projection(raw, (0, len(raw)), rows, threads=threads)
         self.remove_stripes(out, threads)
         return out
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of, ndimage_of
+from tomopipe.arrays import module_of
+from tomopipe.prep.kernels import kernels_of
 
 _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
 
@@ -104,10 +105,4 @@ def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
     -------
     ndarray of float32, shape (n, n_rows, n_cols)
     """
-    xp = module_of(images)
-    if xp is np:
-        from tomopipe.prep.compiled import replace_peaks
-
-        return replace_peaks(images, threshold, size_px)
-    usual = ndimage_of(xp).median_filter(images, (1, size_px, size_px), mode="nearest")
-    return xp.where(images - usual > np.float32(threshold) * xp.abs(usual), usual, images)
+    return kernels_of(module_of(images)).replace_peaks(images, threshold, size_px)

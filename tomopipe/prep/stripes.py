@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
+from tomopipe.prep.kernels import kernels_of
 
-_COLUMNS = 64  # sorted at a time: what sorting needs stays small
 _TINY = 1e-5  # the least spread of columns told from none, as a ratio
 
 
@@ -92,8 +92,9 @@ def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
     n_angles, n_cols = sinogram.shape
     ranked, order = xp.empty_like(sinogram), xp.empty(sinogram.shape, np.uint32)
     angle = xp.arange(n_angles, dtype=np.uint64)
-    for first in range(0, n_cols, _COLUMNS):
-        some = slice(first, first + _COLUMNS)
+    step = kernels_of(xp).LINES
+    for first in range(0, n_cols, step):
+        some = slice(first, first + step)
         bits = xp.ascontiguousarray(sinogram[:, some].T).view(np.uint32)
         # Floats as whole numbers of the same order, the angle in the lower half: one fast sort.
         negative = bits >> np.uint32(31)
@@ -113,20 +114,16 @@ def _unsort_columns(ranked: Any, order: Any) -> Any:
     xp = module_of(ranked)
     out = xp.empty_like(ranked)
     columns = xp.arange(ranked.shape[1])
-    for first in range(0, len(ranked), _COLUMNS):
-        some = slice(first, first + _COLUMNS)
+    step = kernels_of(xp).LINES
+    for first in range(0, len(ranked), step):
+        some = slice(first, first + step)
         out[order[some], columns] = ranked[some]
     return out
 
 
 def _smooth(ranked: Any, size_px: int) -> Any:
     """Return the running median over columns."""
-    xp = module_of(ranked)
-    if xp is np:
-        from tomopipe.prep.compiled import running_median
-
-        return running_median(ranked, size_px)
-    return ndimage_of(xp).median_filter(ranked, (1, size_px // 2 * 2 + 1))
+    return kernels_of(module_of(ranked)).running_median(ranked, size_px)
 
 
 def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
@@ -144,7 +141,8 @@ def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
     sound, lost = np.flatnonzero(~found), np.flatnonzero(found)
     right = np.searchsorted(sound, lost)
     before, after = sound[right - 1], sound[right]
-    part = xp.asarray(((lost - before) / (after - before)).astype(np.float32))
+    part = ((lost - before) / (after - before)).astype(np.float32)
+    lost, before, after, part = map(xp.asarray, (lost, before, after, part))
     sinogram = sinogram.copy()
     sinogram[:, lost] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
     return sinogram
@@ -159,7 +157,7 @@ def _remove_large(sinogram: Any, snr: float, size_px: int, drop: float = 0.1) ->
     inner = slice(n_drop, len(ranked) - n_drop)
     mean, usual = (on_host(a[inner].mean(axis=0, dtype=np.float64)) for a in (ranked, smooth))
     factor = np.divide(mean, usual, out=np.ones_like(mean), where=usual != 0)
-    found = np.flatnonzero(_widen(_outstanding(factor, snr)))
+    found = xp.asarray(np.flatnonzero(_widen(_outstanding(factor, snr))))
     smooth = _unsort_columns(smooth, order)
     # A factor near 0 belongs to a column without signal: it is replaced, or left as it is.
     factor[np.abs(factor) < _TINY] = 1

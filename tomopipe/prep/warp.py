@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
+from tomopipe.prep.kernels import kernels_of
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,7 @@ def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], given: tuple[int,
     if above.min() < 0 or above.max() >= n_given:
         raise ValueError(f"rows {rows} come from {warp.span(rows)}; got {given}")
     out = xp.empty((n, rows[1] - rows[0], warp.n_cols), np.float32)
-    if xp is np:
-        from tomopipe.prep.compiled import resample
-
-        resample(np.ascontiguousarray(images), above, left, down, across, out)
-        return out
-    above, left, down, across = map(xp.asarray, (above, left, down, across))
-    below = xp.minimum(above + 1, n_given - 1)
-    right = xp.minimum(left + 1, warp.n_cols - 1)
-    top = images[:, above, left] * (1 - across) + images[:, above, right] * across
-    bottom = images[:, below, left] * (1 - across) + images[:, below, right] * across
-    out[...] = top * (1 - down) + bottom * down
+    kernels_of(xp).resample(xp.ascontiguousarray(images), above, left, down, across, out)
     return out
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of, module_of
+from tomopipe.prep.kernels import kernels_of
 
 _MIN_SIZE = 16  # of the coarsest level
 
@@ -38,6 +39,7 @@ def remove_by_wavelets(
     ndarray of float32, shape (n_angles, n_cols)
     """
     xp = module_of(sinogram)
+    dwt, idwt = kernels_of(xp).dwt, kernels_of(xp).idwt
     n_angles, n_cols = sinogram.shape
     pad = min(150, int(0.1 * min(n_angles, n_cols)))
     padded = xp.pad(sinogram, ((pad, pad), (0, 0)), mode="mean")
@@ -45,17 +47,17 @@ def remove_by_wavelets(
     deepest = int(np.log2(min(padded.shape) / _MIN_SIZE)) if min(padded.shape) >= _MIN_SIZE else 0
     rest, stripes = padded, []
     for _ in range(min(level, deepest)):
-        low, high = _split(rest, wavelet, axis=1)
-        rest = _split(low, wavelet, axis=0)[0]
-        stripes.append(_slow_part(_split(high, wavelet, axis=0)[0], sigma))
+        low, high = dwt(rest, wavelet, axis=1)
+        rest = dwt(low, wavelet, axis=0)[0]
+        stripes.append(_slow_part(dwt(high, wavelet, axis=0)[0], sigma))
     if not stripes:
         return sinogram
     total: Any = None
     for slow in reversed(stripes):
-        high = _join(slow, None, wavelet, axis=0)
+        high = idwt(slow, None, wavelet, axis=0)
         if total is not None:  # an odd length comes back one longer
-            total = _join(total[: slow.shape[0], : slow.shape[1]], None, wavelet, axis=0)
-        total = _join(total, high, wavelet, axis=1)
+            total = idwt(total[: slow.shape[0], : slow.shape[1]], None, wavelet, axis=0)
+        total = idwt(total, high, wavelet, axis=1)
     return sinogram - total[pad : pad + n_angles, pad : pad + n_cols]
 
 
@@ -71,57 +73,3 @@ def _slow_part(details: Any, sigma: float) -> Any:
     spectrum[:kept] *= weight[:, None]
     spectrum[kept:] = 0
     return fft.irfft(spectrum, n=n, axis=0)
-
-
-def _split(values: Any, wavelet: str, axis: int) -> tuple[Any, Any]:
-    """Transform one axis by one level: approximation and detail."""
-    import pywt
-
-    if module_of(values) is np:
-        low, high = pywt.dwt(values, wavelet, axis=axis)
-        return low, high
-    taps = pywt.Wavelet(wavelet)
-    return _decimate(values, taps.dec_lo, axis), _decimate(values, taps.dec_hi, axis)
-
-
-def _join(low: Any, high: Any, wavelet: str, axis: int) -> Any:
-    """Transform one axis back by one level; None stands for zeros."""
-    import pywt
-
-    known = low if low is not None else high
-    if module_of(known) is np:
-        return pywt.idwt(low, high, wavelet, axis=axis)
-    taps = pywt.Wavelet(wavelet)
-    parts = [
-        _interleave(part, filter_taps, axis)
-        for part, filter_taps in ((low, taps.rec_lo), (high, taps.rec_hi))
-        if part is not None
-    ]
-    return sum(parts[1:], start=parts[0])
-
-
-def _decimate(values: Any, taps: Any, axis: int) -> Any:
-    """Filter, mirrored at the ends, and keep every second value."""
-    xp = module_of(values)
-    n_taps = len(taps)
-    values = xp.moveaxis(values, axis, -1)
-    n_out = (values.shape[-1] + n_taps - 1) // 2
-    width = ((0, 0), (n_taps - 1, n_taps - 1))
-    padded = xp.pad(values, width, mode="symmetric")
-    out = xp.zeros((*values.shape[:-1], n_out), np.float32)
-    for k, tap in enumerate(taps):
-        first = n_taps - k
-        out += np.float32(tap) * padded[:, first : first + 2 * n_out - 1 : 2]
-    return xp.moveaxis(out, -1, axis)
-
-
-def _interleave(values: Any, taps: Any, axis: int) -> Any:
-    """Put zeros between the values, filter, and keep what the ends do not touch."""
-    xp = module_of(values)
-    values = xp.moveaxis(values, axis, -1)
-    n = values.shape[-1]
-    full = xp.zeros((*values.shape[:-1], 2 * n + len(taps) - 1), np.float32)
-    for k, tap in enumerate(taps):
-        full[:, k : k + 2 * n - 1 : 2] += np.float32(tap) * values
-    first = len(taps) - 2
-    return xp.moveaxis(full[:, first : 2 * n], -1, axis)

@@ -1,0 +1,143 @@
+"""Corrections on a card that is none: by CuPy's rules, with the host's results."""
+
+import numpy as np
+import pytest
+import pywt
+
+from tests import pretend_cupy
+from tests.phantoms import write_scan
+from tests.pretend_cupy import XP
+from tomopipe.config import PreprocessBlock
+from tomopipe.io.exchange import open_scan
+from tomopipe.prep import compiled, correct, on_card
+from tomopipe.prep.correct import corrections_of
+from tomopipe.prep.kernels import kernels_of
+
+RNG = np.random.default_rng(5)
+KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
+CHAIN = {
+    "flat_method": "interpolate",
+    "bad_pixels": {"threshold": 0.5},
+    "ring_current": {"dataset": "/current"},
+    "zingers": {"threshold": 0.2},
+    "air_px": 2,
+    "distortion": {"coefficients": [1.0, 5e-4]},
+    "roll_deg": 1.0,
+    "phase": {"method": "paganin", "delta_beta": 100.0},
+    "hardening": [1.0, 0.1],
+}
+STRIPES = {
+    "sorting": {},
+    "fourier-wavelet": {},
+    "titarenko": {},
+    "vo": {"size_px": 5, "large_px": 11, "snr": 2.0},
+}
+
+
+@pytest.fixture(autouse=True)
+def _card(monkeypatch):
+    pretend_cupy.install(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    import h5py
+
+    truth = write_scan(
+        tmp_path_factory.mktemp("card") / "a.h5", n_rows=30, n_cols=48, n_angles=61,
+        phantom="rock", cor_px=24.7, dtype=np.uint16, counts=2e4,
+    )  # fmt: skip
+    with h5py.File(truth.path, "r+") as file:
+        file["current"] = np.linspace(100, 90, 61)
+        data = file["exchange/data"]
+        raw = data[:].astype(float)
+        raw[5, 14, 20] *= 3  # a zinger
+        raw[:, 16, 30] *= 1.3  # a stripe
+        raw[:, 15, 8] = 0  # a dead column
+        data[:] = raw.clip(0, 65535)
+        for name in ("exchange/data_white",):
+            flats = file[name][:]
+            flats[:, 13, 25] = 0  # a bad pixel
+            file[name][:] = flats
+    return truth.path
+
+
+@pytest.mark.parametrize("method", STRIPES)
+def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, method):
+    """To 1e-4 of the range; with more frames than one batch takes.
+
+    Filters that sort may swap two values that differ by rounding alone (docs/corrections.md).
+    """
+    recipe = PreprocessBlock(**CHAIN, stripes={"method": method, **STRIPES[method]})
+    with open_scan(path, known=KNOWN) as scan:
+        corrections, rows = corrections_of(scan, recipe), (12, 18)
+        raw = scan.read_rows(*corrections.span(rows))
+    here = corrections.sinograms(raw, rows)
+    plain = PreprocessBlock(**CHAIN)
+    monkeypatch.setattr(correct, "CARD_BATCH_BYTES", 4 * 20 * raw[0].size)
+    there = corrections.sinograms(XP.asarray(raw), rows)
+    assert there.dtype == np.float32
+    error = np.abs(there.get() - here) / np.ptp(here)
+    assert np.quantile(error, 0.999) < 1e-4
+    assert error.max() < (4e-4 if method in ("sorting", "vo") else 1e-4)
+    with open_scan(path, known=KNOWN) as scan:
+        unfiltered = corrections_of(scan, plain).sinograms(raw, rows)
+    assert np.abs(unfiltered - here).max() > 1e-2 * np.ptp(here)  # the filter does something
+
+
+@pytest.mark.parametrize("step", CHAIN)
+def test_each_step_gives_the_sinograms_of_the_host(path, step):
+    recipe = PreprocessBlock(**{step: CHAIN[step]})
+    with open_scan(path, known=KNOWN) as scan:
+        corrections, rows = corrections_of(scan, recipe), (12, 18)
+        raw = scan.read_rows(*corrections.span(rows))
+        plain = corrections_of(scan, PreprocessBlock()).sinograms(scan.read_rows(*rows), rows)
+    here = corrections.sinograms(raw, rows)
+    there = corrections.sinograms(XP.asarray(raw), rows).get()
+    np.testing.assert_allclose(there, here, atol=1e-5 * np.ptp(here))
+    assert np.abs(here - plain).max() > 1e-4 * np.ptp(here)
+
+
+def test_dynamic_flats_on_a_card(path):
+    recipe = PreprocessBlock(flat_method="pca", flat_components=2)
+    with open_scan(path, known=KNOWN) as scan:
+        corrections = corrections_of(scan, recipe)
+        raw = scan.read_rows(3, 9)
+    here = corrections.sinograms(raw, (3, 9))
+    assert len(corrections.beam.shapes)
+    there = corrections.sinograms(XP.asarray(raw), (3, 9)).get()
+    np.testing.assert_allclose(there, here, atol=1e-5 * np.ptp(here))
+
+
+def test_the_kernels_of_each_module():
+    assert kernels_of(np) is compiled
+    assert kernels_of(XP) is on_card
+
+
+@pytest.mark.parametrize("size", [3, 8, 21])
+def test_medians(size):
+    values = RNG.normal(size=(7, 60)).astype(np.float32)
+    there = on_card.running_median(XP.asarray(values), size)
+    np.testing.assert_array_equal(there.get(), compiled.running_median(values, size))
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_peaks(size):
+    images = RNG.uniform(0.5, 1, size=(4, 20, 30)).astype(np.float32)
+    images[:, ::7, ::5] *= -3
+    there = on_card.replace_peaks(XP.asarray(images), 0.2, size)
+    expected = compiled.replace_peaks(images, 0.2, size)
+    np.testing.assert_array_equal(there.get(), expected)
+    assert (expected != images).any()
+
+
+@pytest.mark.parametrize(("n", "axis"), [(40, 0), (41, 0), (52, 1), (53, 1)])
+@pytest.mark.parametrize("name", ["db2", "db9"])
+def test_wavelets(n, axis, name):
+    values = RNG.normal(size=(n, 53)).astype(np.float32)
+    low, high = pywt.dwt(values, name, axis=axis)
+    there = on_card.dwt(XP.asarray(values), name, axis)
+    for one, other in zip(there, (low, high), strict=True):
+        np.testing.assert_allclose(one.get(), other, atol=1e-5)
+    back = on_card.idwt(*there, name, axis).get()
+    np.testing.assert_allclose(back, pywt.idwt(low, high, name, axis=axis), atol=1e-5)

@@ -1,0 +1,17 @@
+"""Where corrections choose between NumPy and CuPy: what is compiled for the one, and for the other.
+
+All other lines of this package are the same for both.
+"""
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+
+
+def kernels_of(xp: ModuleType) -> ModuleType:
+    """Return the module with medians, resampling and wavelets for the arrays of a module.
+
+    They are imported here, as loading compiled code takes a second.
+    """
+    return importlib.import_module(f"tomopipe.prep.{'compiled' if xp is np else 'on_card'}")
