@@ -66,7 +66,7 @@ def path(tmp_path_factory):
 def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, method):
     """To 1e-4 of the range; with more frames than one batch takes.
 
-    Filters that sort may swap two values that differ by rounding alone (docs/corrections.md).
+    Filters that sort may swap two angles whose values differ by rounding alone.
     """
     recipe = PreprocessBlock(**CHAIN, stripes={"method": method, **STRIPES[method]})
     with open_scan(path, known=KNOWN) as scan:
@@ -77,12 +77,18 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
     monkeypatch.setattr(correct, "CARD_BATCH_BYTES", 4 * 20 * raw[0].size)
     there = corrections.sinograms(XP.asarray(raw), rows)
     assert there.dtype == np.float32
-    error = np.abs(there.get() - here) / np.ptp(here)
-    assert np.quantile(error, 0.999) < 1e-4
-    assert error.max() < (4e-4 if method in ("sorting", "vo") else 1e-4)
+    there = there.get()
+    near = np.abs(there - here) < 1e-4 * np.ptp(here)
+    if method in ("sorting", "vo"):
+        assert near.mean() > 0.995
+        here, there = np.sort(here, axis=1), np.sort(there, axis=1)
+        near = np.abs(there - here) < 1e-4 * np.ptp(here)
+    assert near.all()
     with open_scan(path, known=KNOWN) as scan:
         unfiltered = corrections_of(scan, plain).sinograms(raw, rows)
-    assert np.abs(unfiltered - here).max() > 1e-2 * np.ptp(here)  # the filter does something
+    assert np.abs(unfiltered - corrections.sinograms(raw, rows)).max() > 1e-2 * np.ptp(
+        here
+    )  # the filter does something
 
 
 @pytest.mark.parametrize("step", CHAIN)
