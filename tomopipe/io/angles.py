@@ -46,6 +46,11 @@ def to_degrees(values: ArrayLike, unit: str) -> tuple[NDArray[np.float64], str]:
     return angles, f"theta has the unit {unit!r}, which is not known: degrees assumed"
 
 
+def is_angle(name: str) -> bool:
+    """Tell whether a name is that of rotation angles."""
+    return _NAME.search(name) is not None
+
+
 def read_angles(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """Read a list of angles: one line per projection.
 
@@ -100,7 +105,7 @@ def _are_numbers(cells: list[str]) -> bool:
 
 
 def _column(header: list[str], rows: list[list[str]], path: str | os.PathLike[str]) -> int:
-    named = [at for at, cell in enumerate(header) if _NAME.search(cell)]
+    named = [at for at, cell in enumerate(header) if is_angle(cell)]
     if len(named) == 1:
         return named[0]
     if rows and len(rows[0]) == 1:

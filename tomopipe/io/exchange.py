@@ -337,4 +337,5 @@ def _describe(
     parts += [f"{name} {n.value:.4g} {unit}, {n.place}" for name, n, unit in numbers if n]
     if missing := [name for name, found, _ in numbers if found is None]:
         parts.append(f"not found: {', '.join(missing)}")
+    parts += layout.notes
     return "; ".join(parts)

@@ -37,6 +37,8 @@ class Layout:
         Files that belong to the scan and cannot be opened.
     warnings : tuple of str
         What was assumed.
+    notes : tuple of str
+        What else was found, the same for scans recorded in the same way.
     aborted : str
         Why frames are missing, and it is not known which, or "".
     """
@@ -51,6 +53,7 @@ class Layout:
     distance_mm: Found | None = None
     missing_sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     aborted: str = ""
 
 

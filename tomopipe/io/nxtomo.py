@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io.angles import place_frames, to_degrees
+from tomopipe.io.angles import is_angle, place_frames, to_degrees
 from tomopipe.io.datasets import Path, attribute_of, find_dataset, text_of, unit_of
 from tomopipe.io.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.io.layout import NO_THETA, Kind, Layout, Reference, how_to_name
 from tomopipe.io.nexus import class_of, first_number, groups_below
-from tomopipe.io.pixels import Frames, Hdf5Pixels
+from tomopipe.io.nxdetector import has_images, read_mirror, read_notes, signal_of
+from tomopipe.io.pixels import Frames, Hdf5Pixels, MirroredPixels, Pixels
 
 if TYPE_CHECKING:
     import h5py
@@ -41,22 +42,30 @@ def find_entries(file: "h5py.File") -> list[str]:
     return sorted(names)
 
 
-def choose_entry(names: list[str], entry: str | None, path: Path) -> str:
-    """Return the entry to read.
+def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, str]:
+    """Return the entry to read, and the detector in it if one is named.
+
+    Parameters
+    ----------
+    names : list of str
+        From `find_entries`.
+    entry : str or None
+        One of them, or the path of a detector in it.
 
     Raises
     ------
     ScanError
         If there are several and none, or another, was asked for.
     """
+    wanted = "/" + (entry or "").strip("/")
+    for name in names:
+        if wanted == name or wanted.startswith(f"{name}/"):
+            return name, wanted[len(name) :]
     if len(names) == 1:
-        return names[0]
+        return names[0], ""
     if entry is None:
         raise ScanError(f"{path}: {len(names)} NXtomo entries; {_list(names)}: set input.entry")
-    wanted = "/" + entry.strip("/")
-    if wanted not in names:
-        raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
-    return wanted
+    raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
 
 
 class NxtomoReader:
@@ -70,6 +79,10 @@ class NxtomoReader:
         The file, as it is named in errors.
     entry : str
         One of `find_entries`.
+    detector : str
+        Which group of it to read, where several have frames and keys; "": the only one.
+    angles_known : bool
+        Whether the configuration gives the angles: those of the file are not looked for.
 
     Raises
     ------
@@ -77,8 +90,17 @@ class NxtomoReader:
         If frames or their keys cannot be used.
     """
 
-    def __init__(self, file: "h5py.File", path: Path, entry: str) -> None:
-        self._stack, self._path = _Stack(file, path, entry), path
+    def __init__(
+        self,
+        file: "h5py.File",
+        path: Path,
+        entry: str,
+        detector: str = "",
+        *,
+        angles_known: bool = False,
+    ) -> None:
+        self._stack, self._path = _Stack(file, path, entry, detector), path
+        self._angles_known = angles_known
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
@@ -88,7 +110,7 @@ class NxtomoReader:
             raise ScanError(
                 f"{self._path}: {stack.key_name} marks no projection (0) in {stack.name}"
             )
-        theta_deg, place, warnings = stack.theta_deg()
+        theta_deg, place, warnings = (None, "", ()) if self._angles_known else stack.theta_deg()
         if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
             warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
         sample, detector = stack.of("NXsample"), [stack.detector]
@@ -100,7 +122,12 @@ class NxtomoReader:
             theta_deg=theta_deg,
             theta_place=place,
             pixel_size_um=first_number(
-                [(sample, "x_pixel_size"), (detector, "x_pixel_size")], PIXEL_SIZE_UM
+                [
+                    (sample, "x_pixel_size"),
+                    (detector, "x_magnified_pixel_size"),
+                    (detector, "x_pixel_size"),
+                ],
+                PIXEL_SIZE_UM,
             ),
             energy_kev=first_number(
                 [(beam, "incident_energy"), (monochromator, "energy")], ENERGY_KEV
@@ -108,8 +135,9 @@ class NxtomoReader:
             distance_mm=first_number(
                 [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
             ),
-            missing_sources=stack.pixels.missing_sources,
+            missing_sources=stack.missing_sources,
             warnings=warnings,
+            notes=stack.notes,
             aborted=stack.aborted,
         )
 
@@ -135,8 +163,12 @@ class _Stack:
     ----------
     name, key_name : str
         Paths of the frames and of their keys.
-    pixels : Hdf5Pixels
-        The frames.
+    pixels : Pixels
+        The frames, mirrored back where the detector mirrored them.
+    missing_sources : tuple of str
+        Files that they are made of and that cannot be opened.
+    notes : tuple of str
+        What else the detector says, for people.
     detector : h5py.Group
         Where they are.
     aborted : str
@@ -145,21 +177,29 @@ class _Stack:
         The kind of each frame that arrived; -1 (alignment) for instance is none of the four.
     """
 
-    def __init__(self, file: "h5py.File", path: Path, entry: str) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: "h5py.File", path: Path, entry: str, detector: str) -> None:
+        self._path = path
         self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
         outer = file[entry].parent
         self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
-        self.detector, self.key_name = self._detector(entry)
-        self.name = f"{self.detector.name}/{_signal(self.detector)}"
-        data = find_dataset(file, self.name, path)
+        self.detector, key = self._detector(entry, entry + detector)
+        self.key_name = f"{self.detector.name}/{key}"
+        signal = signal_of(self.detector)
+        self.name = f"{self.detector.name}/{signal}"
+        data = self._find(self.detector, signal)
         if data is None:
             raise ScanError(f"{path}: no {self.name}")
         if data.ndim != 3 or 0 in data.shape:
             raise ScanError(f"{path}: {self.name} has shape {data.shape}; expected 3-D, not empty")
-        self.pixels = Hdf5Pixels(data)
-        planned = self._values(self.key_name)
+        pixels = Hdf5Pixels(data)
+        self.missing_sources = pixels.missing_sources
+        mirror = read_mirror(self.detector, file[entry])
+        self.notes = read_notes(self.detector, mirror)
+        self.pixels: Pixels = pixels
+        if mirror.rows or mirror.columns:
+            self.pixels = MirroredPixels(pixels, rows=mirror.rows, columns=mirror.columns)
+        planned = self._values(self._find(self.detector, key), self.key_name)
         self._n_planned = len(planned)
         self._planned_keys = planned
         if len(planned) < len(data):
@@ -188,10 +228,10 @@ class _Stack:
 
     def theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
         """Return the angles of the projections, where they stand, and what was assumed."""
-        dataset = self._rotation()
+        dataset, place = self._rotation()
         if dataset is None:
-            return None, "rotation_angle", (NO_THETA,)
-        angles, warning = to_degrees(self._values(dataset.name), unit_of(dataset))
+            return None, place, (NO_THETA,)
+        angles, warning = to_degrees(self._values(dataset, place), unit_of(dataset))
         warnings = [warning] if warning else []
         n_dropped = self._n_planned - len(self.keys)
         is_projection = self._planned_keys == PROJECTION
@@ -206,42 +246,49 @@ class _Stack:
         n = min(len(angles), len(is_projection))
         # more angles than keys: those beyond are of frames that were never taken
         theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
-        return theta_deg, dataset.name, tuple(warnings)
+        return theta_deg, place, tuple(warnings)
 
-    def _detector(self, entry: str) -> tuple["h5py.Group", str]:
-        """Return the group with frames and keys, and the path of the keys."""
+    def _detector(self, entry: str, wanted: str) -> tuple["h5py.Group", str]:
+        """Return the group with frames and keys, and the name of the keys in it."""
         for nx_class in ("NXdetector", "NXdata"):
-            found = [
-                (group, f"{group.name}/{key}")
+            keys = {
+                group.name: (group, key)
                 for group in self.of(nx_class)
-                for key in ("image_key_control", "image_key")
+                for key in ("image_key", "image_key_control")  # the second goes first
                 if key in group
-            ]
-            names = sorted({group.name for group, _ in found})
-            if len(names) > 1:
+            }
+            if wanted in keys:
+                return keys[wanted]
+            if len(keys) > 1:  # of instruments besides the camera
+                keys = {name: one for name, one in keys.items() if has_images(one[0])} or keys
+            if len(keys) > 1:
                 raise ScanError(
-                    f"{self._path}: {len(names)} {nx_class} groups with image_key in {entry}: "
-                    f"{', '.join(names)}; expected one"
+                    f"{self._path}: {len(keys)} {nx_class} groups with image_key in {entry}: "
+                    f"{', '.join(sorted(keys))}; set input.entry to one of them"
                 )
-            if found:
-                return found[0]
+            if keys:
+                return keys.popitem()[1]
         raise ScanError(f"{self._path}: {entry} has no NXdetector with image_key")
 
-    def _rotation(self) -> "h5py.Dataset | None":
+    def _rotation(self) -> tuple["h5py.Dataset | None", str]:
+        """Return the angles and where they stand."""
         places = [
-            f"{group.name}/rotation_angle"
+            (group, "rotation_angle")
             for group in [*self.of("NXsample"), *self.of("NXdata"), self.detector]
             if "rotation_angle" in group
         ]
-        places += [f"{group.name}/{name}" for group in self.of("NXdata") for name in _axes(group)]
-        for place in places:
-            dataset = find_dataset(self._file, place, self._path)
+        places += [(group, name) for group in self.of("NXdata") for name in _axes(group)]
+        for group, name in places:
+            dataset = self._find(group, name)
             if dataset is not None and dataset.size > 1:
-                return dataset
-        return None
+                return dataset, f"{group.name}/{name}"
+        return None, "rotation_angle"
 
-    def _values(self, name: str) -> NDArray[Any]:
-        dataset = find_dataset(self._file, name, self._path)
+    def _find(self, group: "h5py.Group", name: str) -> "h5py.Dataset | None":
+        # a group that is a link to another file has the name that it has there
+        return find_dataset(group.file, f"{group.name}/{name}", self._path)
+
+    def _values(self, dataset: "h5py.Dataset | None", name: str) -> NDArray[Any]:
         if dataset is None:
             raise ScanError(f"{self._path}: no {name}")
         if sum(n != 1 for n in dataset.shape) > 1:
@@ -285,15 +332,14 @@ def _is_tomo(group: "h5py.Group") -> bool:
     return any(class_of(one) == "NXdetector" and "image_key" in one for one in below)
 
 
-def _signal(group: "h5py.Group") -> str:
-    signal = attribute_of(group, "signal")
-    return signal if signal and signal in group else "data"
-
-
 def _axes(group: "h5py.Group") -> Iterator[str]:
-    """Name what an NXdata group plots its frames over, if it has the unit of an angle."""
+    """Name what an NXdata group plots its frames over, if its unit or its name is of an angle."""
     name = attribute_of(group, "axes")
-    if name and name in group and unit_of(group[name])[:3] in ("deg", "rad"):
+    try:
+        unit = unit_of(group[name])
+    except Exception:  # a link to a file that is not there, to be named, or nothing
+        unit = "" if name and group.get(name, getlink=True) is not None else "none"
+    if unit[:3] in ("deg", "rad") or (not unit and is_angle(name)):
         yield name
 
 

@@ -163,3 +163,42 @@ class Hdf5Pixels:
         if found is None:
             raise ScanError(f"{file.filename}: no {name}")
         return np.asarray(found[()])
+
+
+class MirroredPixels:
+    """Frames upside down, or with left and right exchanged, as they should have been recorded.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        As they were.
+    rows, columns : bool
+        What is to be reversed.
+    """
+
+    def __init__(self, pixels: Pixels, *, rows: bool, columns: bool) -> None:
+        self._pixels = pixels
+        self._rows = rows
+        self._turn = np.s_[:: -1 if rows else 1, :: -1 if columns else 1]
+        self.name, self.shape, self.dtype = pixels.name, pixels.shape, pixels.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """As of the frames as they were."""
+        return self._pixels.chunks
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which frames are really there, shape (n_frames,)."""
+        return self._pixels.written()
+
+    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+        """Read rows of neighbouring frames."""
+        n_rows = self.shape[1]
+        span = (n_rows - rows[1], n_rows - rows[0]) if self._rows else rows
+        self._pixels.read(out, frames, span, threads)
+        for frame in out:  # one at a time: each is copied on the way
+            frame[...] = frame[self._turn].copy()
+
+    def monitor(self, name: str) -> NDArray:
+        """Read numbers that lie in the same file."""
+        return self._pixels.monitor(name)

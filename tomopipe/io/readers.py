@@ -19,7 +19,7 @@ class Known:
     Attributes
     ----------
     entry : str or None
-        The NXtomo entry, of several.
+        The NXtomo entry, of several, or the detector in one.
     angles : str or None
         A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
     pixel_size_um, energy_kev, distance_mm : float or None
@@ -63,7 +63,9 @@ def open_reader(path: Path, known: Known, stack: ExitStack) -> Reader:
     if "exchange" not in file:
         names = nxtomo.find_entries(file)
         if names:
-            return nxtomo.NxtomoReader(file, path, nxtomo.choose_entry(names, known.entry, path))
+            chosen = nxtomo.choose_entry(names, known.entry, path)
+            known_angles = known.angles is not None
+            return nxtomo.NxtomoReader(file, path, *chosen, angles_known=known_angles)
     return dxchange.DxchangeReader(file, path)
 
 

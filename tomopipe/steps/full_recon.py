@@ -32,7 +32,7 @@ from tomopipe.steps._provenance import cor_source, geometry, versions
 from tomopipe.steps._source import check_scratch, open_source
 from tomopipe.steps._stream import Progress, run
 
-REVISION = 2
+REVISION = 3
 
 _MEMORY_BYTES = 4 * 2**30
 _USED = 0.8  # of the memory asked for; the rest is for what no formula knows

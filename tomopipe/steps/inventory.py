@@ -18,7 +18,7 @@ from tomopipe.io.hdf5 import one_line
 from tomopipe.io.tables import write_tsv
 from tomopipe.series import reference_size
 
-REVISION = 2  # bump when results change
+REVISION = 3  # bump when results change
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
     "warnings", "found",

@@ -29,7 +29,7 @@ from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 
-REVISION = 2
+REVISION = 3
 
 FORMATS = ("stack", "tiff")
 _WINDOW_PERCENT = (0.1, 99.9)
