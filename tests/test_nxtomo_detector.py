@@ -162,6 +162,17 @@ def test_angles_in_another_file_without_a_unit(tmp_path):
     assert found.theta_place == f"{DIAMOND}/data/gts_theta_set"
 
 
+def test_angles_that_were_measured_where_those_set_are_missing(tmp_path):
+    def change(entry):
+        plotted_over(LINK)(entry)
+        entry["data/gts_theta"] = ANGLES_DEG
+        entry["data"].attrs["gts_theta_indices"] = np.array([0])
+        entry["data"].attrs["gone_theta_indices"] = np.array([0])
+
+    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=change))
+    assert found.theta_deg.tolist() == THETA_DEG
+
+
 def test_a_detector_and_a_sample_in_other_files(tmp_path):
     """Groups that are links have another name in their own file."""
     path = write_nxtomo(tmp_path / "a.nx")

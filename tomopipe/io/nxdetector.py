@@ -1,4 +1,4 @@
-"""What an NXdetector says of its frames: how they are mirrored, and where the axis may be.
+"""What NeXus groups say of frames: what they are taken over, how they are mirrored.
 
 Frames are read as a detector that is not mirrored would have recorded them: rows from top to
 bottom, columns from left to right. A mirrored detector states so as a turn by 180 degrees among its
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomopipe.io.angles import is_angle
 from tomopipe.io.datasets import attribute_of, text_of, unit_of
 from tomopipe.io.nexus import class_of
 
@@ -58,6 +59,23 @@ def has_images(group: "h5py.Group") -> bool:
     except Exception:  # a link to a file that is not there
         return False
     return len(shape) == 3 and min(shape[1:]) > 1
+
+
+def angles_of(group: "h5py.Group") -> list[str]:
+    """Name what the frames of an NXdata are taken over, if its unit or its name is of an angle."""
+    plotted = attribute_of(group, "axes")
+    names = [plotted, *sorted(name[:-8] for name in group.attrs if name.endswith("_indices"))]
+    found = []
+    for name in dict.fromkeys(filter(None, names)):
+        try:
+            unit = unit_of(group[name])
+        except Exception:  # a link to a file that is not there, to be named, or nothing
+            if group.get(name, getlink=True) is None:
+                continue
+            unit = ""
+        if unit[:3] in ("deg", "rad") or (not unit and is_angle(name)):
+            found.append(name)
+    return found
 
 
 def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:

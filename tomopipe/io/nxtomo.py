@@ -8,19 +8,24 @@ References
 .. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io.angles import is_angle, place_frames, to_degrees
-from tomopipe.io.datasets import Path, attribute_of, find_dataset, text_of, unit_of
+from tomopipe.io.angles import place_frames, to_degrees
+from tomopipe.io.datasets import Path, find_dataset, text_of, unit_of
 from tomopipe.io.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.io.layout import NO_THETA, Kind, Layout, Reference, how_to_name
 from tomopipe.io.nexus import class_of, first_number, groups_below
-from tomopipe.io.nxdetector import has_images, read_mirror, read_notes, signal_of
+from tomopipe.io.nxdetector import (
+    angles_of,
+    has_images,
+    read_mirror,
+    read_notes,
+    signal_of,
+)
 from tomopipe.io.pixels import Frames, Hdf5Pixels, MirroredPixels, Pixels
 
 if TYPE_CHECKING:
@@ -277,11 +282,20 @@ class _Stack:
             for group in [*self.of("NXsample"), *self.of("NXdata"), self.detector]
             if "rotation_angle" in group
         ]
-        places += [(group, name) for group in self.of("NXdata") for name in _axes(group)]
+        places += [(group, name) for group in self.of("NXdata") for name in angles_of(group)]
+        unusable: list[ScanError] = []
         for group, name in places:
-            dataset = self._find(group, name)
+            try:
+                dataset = self._find(group, name)
+            except ScanError as error:
+                if name == "rotation_angle":
+                    raise
+                unusable.append(error)  # a link to a file that is not there; another may be
+                continue
             if dataset is not None and dataset.size > 1:
                 return dataset, f"{group.name}/{name}"
+        if unusable:
+            raise unusable[0]
         return None, "rotation_angle"
 
     def _find(self, group: "h5py.Group", name: str) -> "h5py.Dataset | None":
@@ -330,17 +344,6 @@ def _is_tomo(group: "h5py.Group") -> bool:
     if any(class_of(one) in _ENTRIES for one in below):
         return False  # it is one of those
     return any(class_of(one) == "NXdetector" and "image_key" in one for one in below)
-
-
-def _axes(group: "h5py.Group") -> Iterator[str]:
-    """Name what an NXdata group plots its frames over, if its unit or its name is of an angle."""
-    name = attribute_of(group, "axes")
-    try:
-        unit = unit_of(group[name])
-    except Exception:  # a link to a file that is not there, to be named, or nothing
-        unit = "" if name and group.get(name, getlink=True) is not None else "none"
-    if unit[:3] in ("deg", "rad") or (not unit and is_angle(name)):
-        yield name
 
 
 def _list(names: list[str]) -> str:
