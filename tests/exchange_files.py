@@ -1,0 +1,46 @@
+"""Small DXchange files, sound or with one thing changed."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import read_metadata
+
+N_ANGLES, N_ROWS, N_COLS = 7, 3, 5
+DATA, FLATS, DARKS, THETA = (
+    f"exchange/{name}" for name in ("data", "data_white", "data_dark", "theta")
+)
+
+
+def raw_values(n_angles=N_ANGLES, dtype="u2"):
+    return np.arange(n_angles * N_ROWS * N_COLS).reshape(n_angles, N_ROWS, N_COLS).astype(dtype)
+
+
+def write(path, change=None, *, dtype="u2", **options):
+    """Write a sound scan, then change the open file."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset(DATA, data=raw_values(dtype=dtype), **options)
+        file[FLATS] = np.stack([np.full((N_ROWS, N_COLS), v, "u2") for v in (1000, 1002, 1007)])
+        file[DARKS] = np.stack([np.full((N_ROWS, N_COLS), v, "u2") for v in (10, 11)])
+        file[THETA] = np.linspace(0, 180, N_ANGLES)
+        if change:
+            change(file)
+    return path
+
+
+def replace(name, value):
+    def change(file):
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+    return change
+
+
+def reason_of(path, **options):
+    with pytest.raises(ScanError) as caught:
+        read_metadata(path, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text

@@ -1,0 +1,190 @@
+"""DXchange scans that are cut, damaged or still written: what is said of them."""
+
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.exchange_files import (
+    DARKS,
+    DATA,
+    FLATS,
+    N_ANGLES,
+    N_COLS,
+    N_ROWS,
+    THETA,
+    raw_values,
+    reason_of,
+    replace,
+    write,
+)
+from tomopipe.errors import ScanError
+from tomopipe.io.exchange import (
+    StillWrittenError,
+    incomplete,
+    open_scan,
+    read_metadata,
+)
+
+
+def full_shape_never_written(n_written):
+    def change(file):
+        del file[DATA]
+        data = file.create_dataset(DATA, (N_ANGLES, N_ROWS, N_COLS), "u2", chunks=(1, 2, N_COLS))
+        data[:n_written] = raw_values()[:n_written]
+
+    return change
+
+
+@pytest.mark.parametrize("has_theta", [True, False])
+def test_full_shape_never_written_is_incomplete(tmp_path, has_theta):
+    def change(file):
+        full_shape_never_written(4)(file)
+        if not has_theta:
+            del file[THETA]
+
+    path = write(tmp_path / "a.h5", change)
+    found = read_metadata(path)
+    assert found.n_written == 4
+    assert incomplete(found) == "aborted: the first 4 of 7 frames were written"
+    with open_scan(path, partial=True) as scan:
+        # Without theta the step is that of the scan as planned, not of what is left of it.
+        assert np.allclose(np.rad2deg(scan.theta_rad), [0, 30, 60, 90])
+        assert np.array_equal(scan.read_rows(0, 3), raw_values()[:4])
+
+
+def test_nothing_written_cannot_be_opened_at_all(tmp_path):
+    path = write(tmp_path / "a.h5", full_shape_never_written(0))
+    assert read_metadata(path).n_written == 0
+    with pytest.raises(ScanError, match="no frame can be used"), open_scan(path, partial=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            replace(DATA, None),
+            "no /exchange/data and no NXtomo entry; expected a DXchange or NXtomo file",
+        ),
+        (lambda file: file.clear(), "no /exchange/data"),
+        (replace(DATA, np.ones((N_ANGLES, N_COLS))), "has shape (7, 5); expected 3-D"),
+        (replace(DATA, np.ones((1, 7, 3, 5))), "has shape (1, 7, 3, 5); expected 3-D"),
+        (replace(DATA, np.ones((0, 3, 5))), "has shape (0, 3, 5); expected 3-D, not empty"),
+        (replace(DATA, h5py.Empty("f4")), "expected whole numbers or floats"),
+        (replace(DATA, "text"), "type object; expected whole numbers"),
+        (replace(DATA, np.ones((7, 3, 5), "c8")), "type complex64; expected whole numbers"),
+        (replace(DATA, np.full((7, 3, 5), b"ab")), "type |S2; expected whole numbers"),
+        (replace(FLATS, None), "no /exchange/data_white; set preprocess.flats"),
+        (replace(DARKS, None), "no /exchange/data_dark; set preprocess.darks"),
+        (replace(FLATS, np.ones((2, 3, 6))), "data_white has frames of (3, 6); expected (3, 5)"),
+        (replace(DARKS, np.ones((2, 4, 5))), "data_dark has frames of (4, 5); expected (3, 5)"),
+        (replace(FLATS, np.ones((0, 3, 5))), "data_white has shape (0, 3, 5)"),
+        (replace(FLATS, np.ones(5)), "data_white has shape (5,)"),
+        (replace(THETA, "text"), "theta has type object"),
+        (replace(THETA, np.ones((7, 2))), "theta has shape (7, 2); expected one dimension"),
+        (replace(DATA, h5py.SoftLink("/gone/away")), "/exchange/data is a link to /gone/away"),
+        (replace(DATA, h5py.ExternalLink("gone.h5", "/x")), "is a link to gone.h5:/x, which"),
+        (replace("exchange", h5py.ExternalLink("gone.h5", "/e")), "is a link to gone.h5:/e"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_unusable_scans_say_why(tmp_path, change, reason):
+    path = write(tmp_path / "a.h5", change)
+    assert reason in reason_of(path)
+    assert reason_of(path).startswith(f"{path}: ")
+    with pytest.raises(ScanError), open_scan(path, partial=True):
+        pass
+
+
+def test_data_as_a_group_and_exchange_as_a_dataset(tmp_path):
+    with h5py.File(tmp_path / "group.h5", "w") as file:
+        file.create_group(DATA)
+    assert "/exchange/data is a group" in reason_of(tmp_path / "group.h5")
+    with h5py.File(tmp_path / "dataset.h5", "w") as file:
+        file["exchange"] = 1
+    assert "no /exchange/data" in reason_of(tmp_path / "dataset.h5")
+
+
+def test_a_shape_beyond_reason_is_not_believed(tmp_path):
+    def change(file):
+        del file[DATA]
+        file.create_dataset(DATA, (2**36, N_ROWS, N_COLS), "u1", chunks=(1, N_ROWS, N_COLS))
+
+    assert "has shape (68719476736, 3, 5)" in reason_of(write(tmp_path / "a.h5", change))
+
+
+def test_a_damaged_dataset_is_not_a_missing_one(tmp_path):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path) as file:
+        at = h5py.h5o.get_info(file[DATA].id).addr
+    content = bytearray(path.read_bytes())
+    content[at : at + 16] = b"\xff" * 16
+    path.write_bytes(content)
+    assert reason_of(path) == f"{path}: /exchange/data is damaged; copy the file again"
+
+
+def test_an_unknown_compression_is_named(tmp_path):
+    path = write(tmp_path / "a.h5", chunks=(1, N_ROWS, N_COLS), compression="gzip")
+    # The message of filter 1 (deflate) in the object header, made filter 31999 of nobody.
+    content = path.read_bytes()
+    header = bytes([1, 0, 8, 0, 1, 0, 1, 0]) + b"deflate\0"
+    assert content.count(header) == 1
+    path.write_bytes(content.replace(header, (31999).to_bytes(2, "little") + header[2:]))
+    assert "compressed with HDF5 filter 31999 (deflate), which is not installed" in reason_of(path)
+
+
+def test_a_broken_chunk_is_an_error_when_read(tmp_path):
+    path = write(tmp_path / "a.h5", chunks=(1, N_ROWS, N_COLS), compression="gzip")
+    with h5py.File(path) as file:
+        chunk = file[DATA].id.get_chunk_info(3)
+    with open(path, "r+b") as stream:
+        stream.seek(chunk.byte_offset)
+        stream.write(b"\xff" * chunk.size)
+    with open_scan(path) as scan:
+        for read in (lambda: scan.read_rows(0, 1), lambda: scan.read_frames([3])):
+            with pytest.raises(ScanError, match="cannot be read"):
+                read()
+
+
+def test_broken_files_give_reasons_and_nothing_else(tmp_path):
+    """Cut and damage a file everywhere: it is read, or a ScanError says why not."""
+    path = write(tmp_path / "a.h5", chunks=(1, N_ROWS, N_COLS), compression="gzip")
+    content = path.read_bytes()
+    random = np.random.default_rng(1)
+    reasons = []
+    for number in range(150):
+        damaged = bytearray(content)
+        if number % 3 == 0:
+            del damaged[random.integers(len(content)) :]
+        else:
+            for at in random.integers(0, 3000, size=20):
+                damaged[at] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            incomplete(read_metadata(path))
+        except ScanError as error:
+            reasons.append(str(error))
+    assert len(reasons) > 75
+    assert not any("\n" in reason for reason in reasons)
+
+
+def test_a_file_open_for_writing_is_still_written(tmp_path):
+    path = write(tmp_path / "a.h5")
+    program = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print(flush=True); input()"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", program, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "HDF5_USE_FILE_LOCKING": "TRUE"},
+    )
+    try:
+        writer.stdout.readline()
+        with pytest.raises(StillWrittenError, match="still written"):
+            read_metadata(path)
+    finally:
+        writer.communicate(b"\n")
+    assert incomplete(read_metadata(path)) == ""

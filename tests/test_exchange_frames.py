@@ -1,0 +1,139 @@
+"""DXchange scans: flats and darks from elsewhere, and frames that the camera dropped."""
+
+import numpy as np
+import pytest
+
+from tests.exchange_files import (
+    DARKS,
+    DATA,
+    FLATS,
+    N_ANGLES,
+    N_COLS,
+    N_ROWS,
+    THETA,
+    raw_values,
+    reason_of,
+    replace,
+    write,
+)
+from tomopipe.io.exchange import (
+    incomplete,
+    open_scan,
+    read_metadata,
+)
+
+
+def test_flats_and_darks_from_elsewhere_or_declared_absent(tmp_path):
+    other = write(tmp_path / "flats.h5", replace(FLATS, np.full((4, N_ROWS, N_COLS), 77, "f4")))
+
+    def bare(file):
+        del file[FLATS], file[DARKS]
+
+    path = write(tmp_path / "a.h5", bare)
+    found = read_metadata(path, flats=other, darks="none")
+    assert (found.n_flats, found.n_darks) == (4, 0)
+    with open_scan(path, flats=str(other), darks="none") as scan:
+        assert (scan.flat == 77).all()
+        assert (scan.dark == 0).all()
+    with open_scan(path, flats="none", darks=other) as scan:
+        assert (scan.flat == 1).all()
+        assert (scan.dark == 10.5).all()
+    missing = tmp_path / "missing.h5"
+    assert reason_of(path, flats=missing, darks="none") == f"{missing}: no such file"
+
+
+def test_flats_never_written_are_missing_darks_a_warning(tmp_path):
+    def unwritten(name):
+        def change(file):
+            del file[name]
+            file.create_dataset(name, (2, N_ROWS, N_COLS), "u2", chunks=(1, N_ROWS, N_COLS))
+
+        return change
+
+    assert "data_white was never written" in reason_of(write(tmp_path / "f.h5", unwritten(FLATS)))
+    path = write(tmp_path / "d.h5", unwritten(DARKS))
+    assert read_metadata(path).warnings == ("darks never written: 0 assumed",)
+    with open_scan(path) as scan:
+        assert (scan.dark == 0).all()
+
+
+def test_flats_not_written_stay_out_of_the_mean(tmp_path):
+    def change(file):
+        del file[FLATS]
+        flats = file.create_dataset(FLATS, (4, N_ROWS, N_COLS), "u2", chunks=(1, N_ROWS, N_COLS))
+        flats[1] = 500
+
+    path = write(tmp_path / "a.h5", change)
+    assert read_metadata(path).n_flats == 1
+    with open_scan(path) as scan:
+        assert (scan.flat == 500).all()
+
+
+def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, reset=True):
+    """Return a change that takes frames away and leaves what areaDetector writes beside them.
+
+    Two darks, one flat, the projections planned, two flats; the camera counts them all, or begins
+    anew (`reset`) with the projections.
+    """
+    where = [DARKS] * 2 + [FLATS] + [DATA] * n_planned + [FLATS] * 2
+    taken = np.delete(np.arange(len(where)), np.add(gone, 3))
+
+    def change(file):
+        del file[DATA], file[THETA]
+        file[DATA] = np.delete(raw_values(n_planned), gone, axis=0)
+        file[THETA] = np.linspace(0, 180, n_planned)
+        numbers = taken - 3 * reset * (taken >= 3)
+        if places:
+            file["defaults/HDF5FrameLocation"] = np.array(["/" + where[i] for i in taken], "S")
+        else:
+            is_data = [where[i] == DATA for i in taken]
+            numbers = numbers[is_data]
+        if ids:
+            file["defaults/NDArrayUniqueId"] = numbers
+        if times:
+            jitter = np.random.default_rng(0).uniform(-0.01, 0.01, len(numbers))
+            file["defaults/NDArrayTimeStamp"] = 1e9 + 0.1 * (numbers + jitter)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("gone", "options"),
+    [
+        ([2, 4], {}),
+        ([2, 4], {"places": False}),
+        ([2, 4], {"reset": False}),
+        ([4], {"ids": False, "times": True}),
+    ],
+    ids=["numbers", "numbers of projections", "numbers of all", "times"],
+)
+def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
+    path = write(tmp_path / "a.h5", dropped(gone, **options))
+    found = read_metadata(path)
+    assert incomplete(found) == ""
+    text = f"{len(gone)} frames dropped by the camera: their angles are left out"
+    assert found.warnings == (text,)
+    with open_scan(path) as scan:
+        assert np.allclose(np.rad2deg(scan.theta_rad), np.delete(30 * np.arange(7), gone))
+        assert np.array_equal(scan.read_rows(0, 3), np.delete(raw_values(), gone, axis=0))
+
+
+@pytest.mark.parametrize(
+    "change", [dropped([2], ids=False), dropped([3, 4, 5, 6])], ids=["no numbers", "aborted"]
+)
+def test_frames_missing_who_knows_where_are_never_shifted(tmp_path, change):
+    found = read_metadata(write(tmp_path / "a.h5", change))
+    assert incomplete(found).startswith("aborted: ")
+
+
+def test_sets_of_flats_from_where_each_frame_went(tmp_path):
+    with open_scan(write(tmp_path / "a.h5", dropped([2]))) as scan:
+        assert scan.flat_positions.tolist() == [0, 6, 6]
+        assert [one.position for one in scan.flat_sets] == [0, 6]
+        assert [one.mean[0, 0] for one in scan.flat_sets] == [1000, 1004.5]
+        assert (scan.flat == 1003).all()
+    with open_scan(write(tmp_path / "b.h5")) as scan:
+        assert [(one.position, one.last) for one in scan.flat_sets] == [(None, 3)]
+    with open_scan(tmp_path / "b.h5", flats="none") as scan:
+        assert scan.flat_sets == ()
+        assert scan.n_flats == 0
