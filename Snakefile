@@ -17,6 +17,7 @@ if not AFTER_COR:
 
 include: "workflow/rules/sidecar.smk"
 include: "workflow/rules/full_recon.smk"
+include: "workflow/rules/stitch.smk"
 include: "workflow/rules/export_stack.smk"
 include: "workflow/rules/export_star.smk"
 include: "workflow/rules/report.smk"
@@ -35,6 +36,7 @@ rule all:
         [] if AFTER_COR else [INVENTORY, COR_TABLE, ROT_CEN],
         predictions_of_all,
         volumes,
+        stitched,
         sidecars,
         star_set,
         [REPORT] if CAMPAIGN.config.report.enabled else [],

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from tomopipe.campaign import Campaign, InventoryRows
 from tomopipe.errors import ScanError
+from tomopipe.stacks import declared_stacks
 from tomopipe.steps.try_recon import candidates
 
 #: What the files of each rule are called.
 KINDS = {
     "full_recon": "volumes",
+    "stitch": "stitched volumes",
     "try_recon": "try stacks",
     "export_stack": "stacks for RELION",
 }
@@ -29,7 +31,7 @@ def disk_needed(
     campaign : Campaign
         For the options.
     jobs : iterable of (str, str)
-        Rule and scan; others than those of `KINDS` take next to nothing.
+        Rule and scan (stack); others than those of `KINDS` take next to nothing.
     rows : mapping
         The inventory.
 
@@ -40,13 +42,21 @@ def disk_needed(
         its scan are tall, at most.
     """
     needed: Counter[str] = Counter()
+    stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, scan in jobs:
+        if rule == "stitch":
+            needed[KINDS[rule]] += stack_bytes(campaign, stacks[scan], rows)
         if scan not in rows or rule not in KINDS:
             continue
         needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan])
         if rule == "full_recon":
             needed[SCRATCH] = max(needed[SCRATCH], int(rows[scan]["bytes"] or 0))
     return dict(needed)
+
+
+def stack_bytes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> int:
+    """Estimate the size of a tall volume (bytes), uncompressed: at most that of its parts."""
+    return sum(output_bytes(campaign, "full_recon", rows[s]) for s in scans if s in rows)
 
 
 def output_bytes(campaign: Campaign, rule: str, row: Mapping[str, str]) -> int:
@@ -57,7 +67,7 @@ def output_bytes(campaign: Campaign, rule: str, row: Mapping[str, str]) -> int:
     campaign : Campaign
         For the options.
     rule : str
-        One of `KINDS`.
+        One of `KINDS` that makes something of one scan.
     row : mapping
         The scan's row of the inventory.
     """

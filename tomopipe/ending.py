@@ -10,6 +10,7 @@ from tomopipe.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign_report import report_campaign
 from tomopipe.failures import record_failures
 from tomopipe.retention import removable, remove
+from tomopipe.stacks import find_stacks
 
 # Snakemake's own words in its log when a person ended the run: then nobody is to blame.
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
@@ -77,6 +78,20 @@ def scans_without_volume(campaign: Campaign) -> list[str]:
         if not (left_out and scan not in resolved)
         and not (campaign.directory / campaign.volume(scan)).exists()
     ]
+
+
+def say_stacks_left_out(campaign: Campaign) -> None:
+    """Name the stacks that were not joined since a scan of theirs has no volume, and why."""
+    if not campaign.config.stitch.stacks:
+        return
+    try:
+        inventory = read_inventory(campaign.results / "inventory.tsv")
+        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    for stack in find_stacks(campaign, inventory, resolved):
+        if stack.problem:
+            _say(f"stack {stack.name} is not joined: {stack.problem}")
 
 
 def remove_temporary(campaign: Campaign) -> None:

@@ -24,6 +24,7 @@ from tomopipe.dryrun import Job, dry_run, planner
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 from tomopipe.io.tables import write_tsv
+from tomopipe.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.steps import fix_cor, full_recon, inventory, resolve_cor
 
 # targets, not work
@@ -38,7 +39,7 @@ class PlannedJob:
 
     Attributes
     ----------
-    rule, scan, series : str
+    rule, scan, series, stack : str
         What runs, and on what; empty where it does not apply.
     reason : str
         Why, in words.
@@ -51,6 +52,7 @@ class PlannedJob:
     series: str
     reason: str
     certain: bool
+    stack: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,24 +184,29 @@ def _plan(
         _planned(campaign, job, guessed, waiting) for job in jobs if job.rule not in _NO_WORK
     ]
     if pending:
+        planned = [_stitch(campaign, job, planned) for job in planned]
         planned = [_tail(job, planned) if job.rule in _TAIL else job for job in planned]
     if not blocked:
         planned += _perhaps(campaign, rows, pending, planned)
-    planned = sorted(set(planned), key=lambda job: (_ORDER.index(job.rule), job.series, job.scan))
+    planned = sorted(set(planned), key=_order)
     return Plan(
         jobs=tuple(planned),
         failures=tuple(standing_failures(campaign, rows)),
         blocked=blocked,
         seconds=_seconds(campaign, planned),
-        disk=disk_needed(campaign, [(job.rule, job.scan) for job in planned], rows),
-        notes=memory_notes(campaign, planned, rows),
+        disk=disk_needed(campaign, [(job.rule, job.scan or job.stack) for job in planned], rows),
+        notes=(*memory_notes(campaign, planned, rows), *stack_notes(campaign, rows)),
     )
 
 
 _ORDER = (
     *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
-    *("sidecar", "export_stack", "export_star", "report"),
+    *("stitch", "sidecar", "export_stack", "export_star", "report"),
 )
+
+
+def _order(job: PlannedJob) -> tuple[int, str, str, str]:
+    return _ORDER.index(job.rule), job.series, job.scan, job.stack
 
 
 def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str]) -> PlannedJob:
@@ -210,13 +217,23 @@ def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str])
     # With a prediction of the series pending, a COR that looks changed may come out as it was.
     only_cor = job.rule in _AFTER_COR and job.reason.startswith("Params have changed")
     certain = not (scan in guessed or (only_cor and series in waiting))
-    return PlannedJob(job.rule, scan, series, short_reason(job.reason), certain)
+    stack = job.wildcards.get("stack", "")
+    return PlannedJob(job.rule, scan, series, short_reason(job.reason), certain, stack)
+
+
+def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
+    """Say whether a stack is joined whatever the pending predictions say of its scans."""
+    if job.rule != "stitch" or job.reason.startswith("Missing output"):
+        return job
+    scans = next(s.scans for s in declared_stacks(campaign) if s.name == job.stack)
+    volumes = [other for other in planned if other.rule == "full_recon" and other.scan in scans]
+    return replace(job, certain=not volumes or any(other.certain for other in volumes))
 
 
 def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
     """Say whether star or report runs whatever the pending predictions say."""
-    makes = {"export_star": {"export_stack"}, "report": {"full_recon", "inventory"}}[job.rule]
-    sure = any(other.certain for other in planned if other.rule in makes)
+    makes = {"export_star": {"export_stack"}, "report": {"full_recon", "stitch", "inventory"}}
+    sure = any(other.certain for other in planned if other.rule in makes[job.rule])
     return replace(job, certain=sure or job.reason.startswith("Missing output"))
 
 
@@ -240,6 +257,13 @@ def _perhaps(
         if campaign.scans[scan].series in waiting
         for rule in _AFTER_COR
         if (rule, scan) not in sure
+    ]
+    joined = {job.stack for job in planned}
+    found += [
+        PlannedJob("stitch", "", "", reason, certain=False, stack=stack.name)
+        for stack in find_stacks(campaign, rows, rows)
+        if not stack.problem and stack.name not in joined
+        if any(campaign.scans[scan].series in waiting for scan in stack.scans)
     ]
     tail = {
         "export_star": campaign.config.export_star.enabled,
@@ -270,6 +294,10 @@ def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
             if record.get(state) == "failed":
                 step = record.get("step", "predict_cor")
                 lines.append(f"{scan}: {step}: {record.get('reason') or record.get('error')}")
+    for stack in campaign.config.stitch.stacks:
+        record = _read(campaign.directory / "logs" / "status" / "stitch" / f"{stack}.json")
+        if record.get("state") == "failed":
+            lines.append(f"stack {stack}: stitch: {record.get('error')}")
     return lines
 
 

@@ -5,17 +5,20 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from tomopipe.campaign import Campaign, InventoryRows
-from tomopipe.disk import KINDS, output_bytes
+from tomopipe.disk import KINDS, output_bytes, stack_bytes
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
+from tomopipe.io.exchange import read_metadata
 from tomopipe.paths import workflow_folder
 from tomopipe.plan import foresee_inventory
+from tomopipe.stacks import Stack, declared_stacks, find_stacks, stitched_volume
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,10 @@ def examine(campaign: Campaign) -> Findings:
         for path in campaign.shared_files()
         if not (campaign.directory / path).exists()
     ]
+    stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
-    _check_disk(campaign, rows, findings)
+    _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     return findings
 
@@ -188,7 +192,39 @@ def _group_formats(rows: InventoryRows, findings: Findings) -> None:
     ]
 
 
-def _check_disk(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
+    """Look at the stacks; one whose scans are left out is no error, the others are joined."""
+    stacks = find_stacks(campaign, rows, rows)
+    for declared, stack in zip(declared_stacks(campaign, rows), stacks, strict=True):
+        if declared.problem:
+            findings.errors.append(f"stitch.stacks: {stack.name}: {declared.problem}")
+        elif stack.problem:
+            findings.warnings.append(f"stack {stack.name} will not be joined: {stack.problem}")
+        elif other := _other_pixel_size(campaign, stack):
+            findings.errors.append(f"stitch.stacks: {stack.name}: {other}")
+    return stacks
+
+
+def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
+    """Say which scans of a stack differ in their pixel size, or nothing."""
+    sizes_um = []
+    with chdir(campaign.directory):  # the paths in the config are relative to it
+        for scan in stack.scans:
+            own = campaign.for_scan(scan).preprocess_options()
+            sources = {key: own.get(key) for key in ("flats", "darks", "known")}
+            sizes_um.append(read_metadata(campaign.scans[scan].path, **sources).pixel_size_um)
+    for scan, size_um in zip(stack.scans, sizes_um, strict=True):
+        if size_um != sizes_um[0]:
+            return (
+                f"the pixels of {stack.scans[0]} have {sizes_um[0]} um and those of {scan} "
+                f"{size_um}; expected the same size (input.pixel_size_um sets it)"
+            )
+    return ""
+
+
+def _check_disk(
+    campaign: Campaign, rows: InventoryRows, stacks: list[Stack], findings: Findings
+) -> None:
     scans = campaign.scans_in(rows)
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
     # of files that may be removed those that stay beside them tell
@@ -202,6 +238,10 @@ def _check_disk(campaign: Campaign, rows: InventoryRows, findings: Findings) -> 
     for rule, scan, path in outputs:
         if not (campaign.directory / path).exists():
             each[KINDS[rule]] += output_bytes(campaign, rule, rows[scan])
+    for stack in stacks:
+        made = (campaign.directory / stitched_volume(campaign, stack.name)).exists()
+        if not (stack.problem or made):
+            each[KINDS["stitch"]] += stack_bytes(campaign, stack.scans, rows)
     needed = each.total()
     existing = campaign.results
     while not existing.exists():

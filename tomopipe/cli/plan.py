@@ -44,11 +44,10 @@ def plan(
 def _show(found: Plan) -> None:
     console = Console()
     if found.jobs:
-        table = Table("rule", "series", "scan", "certain", "reason")
+        table = Table("rule", "series", "scan or stack", "certain", "reason")
         for job in found.jobs:
-            table.add_row(
-                job.rule, job.series, job.scan, "yes" if job.certain else "if", job.reason
-            )
+            sure = "yes" if job.certain else "if"
+            table.add_row(job.rule, job.series, job.scan or job.stack, sure, job.reason)
         console.print(table)
         counts = Counter(job.rule for job in found.jobs)
         console.print(", ".join(f"{n} {rule}" for rule, n in counts.items()))

@@ -21,6 +21,7 @@ from tomopipe.config.blocks import (
     TryReconBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
+from tomopipe.config.stitch import StitchBlock
 from tomopipe.errors import TomopipeError
 
 OVERRIDABLE = ("input", "preprocess", "full_recon")
@@ -66,6 +67,7 @@ class Config(Block):
     fix_cor: FixCorBlock = FixCorBlock()
     resolve_cor: ResolveCorBlock = ResolveCorBlock()
     full_recon: FullReconBlock = FullReconBlock()
+    stitch: StitchBlock = StitchBlock()
     export_star: ExportStarBlock = ExportStarBlock()
     report: ReportBlock = ReportBlock()
     overrides: list[OverrideBlock] = Field(

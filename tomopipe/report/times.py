@@ -18,6 +18,7 @@ STEP_ORDER = (
     "resolve_cor",
     "sidecar",
     "full_recon",
+    "stitch",
     "export_stack",
     "export_star",
 )

@@ -43,7 +43,12 @@ def geometry(work: Work) -> dict[str, Any]:
 
 def versions(work: Work) -> dict[str, str]:
     """Name what computed the volume."""
-    found = {"python": platform.python_version(), "array_module": work.plan.xp.__name__}
+    return package_versions() | {"array_module": work.plan.xp.__name__}
+
+
+def package_versions() -> dict[str, str]:
+    """Name what has a part in any volume."""
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -32,6 +32,7 @@ except TomopipeError as error:
 wildcard_constraints:
     scan=r"[^/]+",
     series=r"[^/]+",
+    stack=r"[^/]+",
     folder=r".+",
 
 

@@ -1,4 +1,9 @@
-from tomopipe.ending import after_failure, remove_temporary, scans_without_volume
+from tomopipe.ending import (
+    after_failure,
+    remove_temporary,
+    say_stacks_left_out,
+    scans_without_volume,
+)
 
 
 def default_target():
@@ -8,6 +13,8 @@ def default_target():
 
 onsuccess:
     remove_temporary(CAMPAIGN)
+    if default_target():
+        say_stacks_left_out(CAMPAIGN)
     missing = scans_without_volume(CAMPAIGN) if default_target() else []
     if missing:
         print(

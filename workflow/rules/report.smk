@@ -13,7 +13,8 @@ def report_inputs(wildcards):
         predictions = [path for path in predictions if os.path.exists(path)]
     cor_table()
     tables = settled([INVENTORY, COR_TABLE, *fix_tables()], REPORT)
-    return [*tables, *predictions, *volumes(wildcards)]
+    shifts = [SHIFTS.format(stack=name) for name in stacks_made()]
+    return [*tables, *predictions, *volumes(wildcards), *shifts]
 
 
 rule report:

@@ -1,0 +1,362 @@
+"""Stitching: a tall phantom, scanned in three overlapping parts, against the tall scan itself."""
+
+import json
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.phantoms import make_phantom, write_scan
+from tomopipe.errors import TomopipeError
+from tomopipe.find.overlap import Part, block_means, find_shift
+from tomopipe.io.encoding import encoding_of
+from tomopipe.io.volume import new_volume, read_provenance
+from tomopipe.io.volume_read import open_volume
+from tomopipe.recon.joined import HALO_ROWS, Placed, Resampled, blended, ramps
+from tomopipe.simulate.phantom import Phantom
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.steps.stitch import memory_mb, stitch
+
+N_COLS, N_ROWS, N_ANGLES = 64, 40, 101
+SCANS = ("bone_1", "bone_2", "bone_3")
+# z, y, x of each scan's first voxel in the tall volume, and its COR
+PLACES = {
+    "bone_1": ((0.0, 0.0, 0.0), 33.3),
+    "bone_2": ((28.4, 0.6, -1.3), 29.8),
+    "bone_3": ((55.15, -0.4, 2.2), 32.4),
+}
+TALL_ROWS = 95  # the rows from 0 to 55.15 + 39
+
+
+def moved(phantom, z, y, x):
+    """The object as a scan sees it whose first voxel is at (z, y, x)."""
+    parts = (
+        replace(e, row=e.row - z, y_px=e.y_px - y, x_px=e.x_px - x) for e in phantom.ellipsoids
+    )
+    return Phantom(phantom.kind, tuple(parts))
+
+
+def reconstructed(path, phantom, cor_px, n_rows, *, seed, counts=20000):
+    """Write the volume of a scan of the phantom, and return its values."""
+    size = {"n_angles": N_ANGLES, "n_cols": N_COLS, "n_rows": n_rows}
+    raw = path.with_name(path.name.replace("_rec", ""))
+    write_scan(raw, phantom=phantom, cor_px=cor_px, counts=counts, seed=seed, **size)
+    full_recon(raw, path, cor_px=cor_px)
+    return values_of(path)
+
+
+def values_of(path):
+    with open_volume(path) as volume:
+        return np.stack([volume.read_slice(row) for row in range(volume.shape[0])])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The volumes of three scans, and what one scan of the whole height shows."""
+    folder = tmp_path_factory.mktemp("stack")
+    tall = make_phantom("rock", N_COLS, TALL_ROWS, seed=5)
+    volumes = []
+    for seed, scan in enumerate(SCANS):
+        place, cor_px = PLACES[scan]
+        volumes.append(folder / f"{scan}_rec.h5")
+        reconstructed(volumes[-1], moved(tall, *place), cor_px, N_ROWS, seed=seed)
+    whole = reconstructed(folder / "tall_rec.h5", tall, 31.9, TALL_ROWS, seed=9)
+    clean = reconstructed(folder / "clean_rec.h5", tall, 31.9, TALL_ROWS, seed=9, counts=None)
+    return folder, volumes, whole, clean
+
+
+@pytest.fixture(scope="module")
+def joined(made):
+    folder, volumes, _, _ = made
+    found = stitch(volumes, folder / "bone.h5", folder / "bone.json", stack="bone", scans=SCANS)
+    return folder / "bone.h5", found
+
+
+def inside(volume):
+    """Voxels well within the field of view of all scans."""
+    y, x = np.mgrid[:N_COLS, :N_COLS] - (N_COLS - 1) / 2
+    return volume[:, np.hypot(y, x) < 0.42 * N_COLS]
+
+
+def test_shifts_are_those_of_the_stage(joined):
+    _, found = joined
+    for pair, before, after in zip(found["pairs"], SCANS, SCANS[1:], strict=False):
+        truth = np.subtract(PLACES[after][0], PLACES[before][0])
+        assert [pair[key] for key in ("z_px", "y_px", "x_px")] == pytest.approx(truth, abs=0.05)
+        assert pair["overlap_rows"] == pytest.approx(N_ROWS - truth[0], abs=0.05)
+        assert pair["correlation"] > 0.9
+    assert [scan["first_row"] for scan in found["scans"]] == pytest.approx(
+        [0, 28.4, 55.15], abs=0.1
+    )
+
+
+def test_stitched_volume_is_the_tall_one(made, joined):
+    _, _, whole, clean = made
+    got = values_of(joined[0])
+    assert got.shape == whole.shape
+    error, noise = inside(got - clean), inside(whole - clean)
+    # no row is worse than in a scan of the whole height, and no row has another mean
+    share = error.std(axis=1) / noise.std(axis=1)
+    assert share.max() < 1.5
+    assert share.mean() < 1.1
+    assert np.abs(error.mean(axis=1)).max() < 0.1 * np.std(noise)
+    # half of each of two scans: less noise
+    assert share[33:35].max() < 0.85
+
+
+def test_no_seam(made, joined):
+    _, _, whole, clean = made
+    error, noise = inside(values_of(joined[0]) - clean), np.std(inside(whole - clean))
+    borders = [27, 28, 39, 40, 55, 67, 68]  # before which an overlap begins or ends
+    steps = np.diff(error, axis=0)[borders]
+    assert np.abs(steps.mean(axis=1)).max() < 0.2 * noise
+    assert steps.std(axis=1).max() < 1.1 * np.sqrt(2) * noise  # that of two rows of one scan
+
+
+def test_order_and_direction_are_found(made):
+    """Listed from the lowest upwards: on the grid of the lowest scan, whose rows are first."""
+    folder, volumes, whole, clean = made
+    outputs = folder / "up.h5", folder / "up.json"
+    found = stitch(volumes[::-1], *outputs, stack="up", scans=SCANS[::-1])
+    firsts = [scan["first_row"] for scan in found["scans"]]
+    assert firsts == pytest.approx([55, 28.25, -0.15], abs=0.1)
+    assert json.loads(outputs[1].read_text()) == found
+    # that grid lies 0.15 rows lower than the tall one, and aside as the lowest scan does
+    expected = ndimage.shift(clean, (-0.15, 0.4, -2.2), order=3, mode="nearest")
+    error = inside(values_of(outputs[0])[:TALL_ROWS] - expected)
+    assert np.std(error) < 1.1 * np.std(inside(whole - clean))
+
+
+def test_provenance_names_scans_cors_and_shifts(made, joined):
+    noted = read_provenance(joined[0])
+    assert [scan["cor_px"] for scan in noted["scans"]] == [PLACES[scan][1] for scan in SCANS]
+    assert noted["pairs"] == joined[1]["pairs"]
+    assert noted["made_of"]["bone_2"]["cor"]["cor_px"] == PLACES["bone_2"][1]
+    with h5py.File(joined[0]) as file:
+        assert file["exchange/data"].attrs["units"] == "1/pixel"
+
+
+def test_scans_that_share_nothing_are_an_error(made):
+    folder, (first, _, third), *_ = made
+    outputs = folder / "no.h5", folder / "no.json"
+    with pytest.raises(TomopipeError, match="bone_1 and bone_3: found no overlap"):
+        stitch([first, third], *outputs, stack="no", scans=["bone_1", "bone_3"])
+    assert not any(path.exists() for path in outputs)
+
+
+def test_a_wrong_overlap_is_an_error(made):
+    folder, volumes, *_ = made
+    outputs = folder / "no.h5", folder / "no.json"
+    with pytest.raises(TomopipeError, match=r"bone_1 and bone_2.*near an overlap of 26 rows"):
+        stitch(volumes, *outputs, stack="no", scans=SCANS, overlap_rows=26)
+    assert not any(path.exists() for path in outputs)
+
+
+# ---- volumes of another origin: smooth random fields, sampled where we like -------------------
+
+
+def field(seed=0, shape=(120, 40, 40)):
+    """Sines in all directions of at least 5 voxels a period: known at every point."""
+    rng = np.random.default_rng(seed)
+    waves = rng.uniform(-0.7, 0.7, (60, 3))
+    phases = rng.uniform(0, 2 * np.pi, 60)
+
+    def sampled(z, y, x, n_rows):
+        at = [
+            np.arange(n) + first for n, first in zip((n_rows, *shape[1:]), (z, y, x), strict=True)
+        ]
+        in_z, in_y, in_x = (np.exp(1j * np.outer(w, p)) for w, p in zip(waves.T, at, strict=True))
+        in_plane = (in_y[:, :, None] * in_x[:, None, :]).reshape(len(waves), -1)
+        total = (in_z.T * np.exp(1j * phases)) @ in_plane
+        return np.float32(total.real).reshape(n_rows, *shape[1:])
+
+    return sampled
+
+
+def part_of(volume):
+    return Part(volume.shape, volume.__getitem__, np.stack([block_means(s) for s in volume]))
+
+
+@pytest.mark.parametrize("overlap", [10.4, 14.0, 31.7])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_shift_to_parts_of_a_voxel(overlap, noise):
+    rng = np.random.default_rng(3)
+    sampled, z = field(), 40 - overlap
+    volumes = [sampled(0, 0, 0, 40), sampled(z, 1.3, -2.45, 36)]
+    scale = noise * np.std(volumes[0])
+    first, second = (part_of(v + rng.normal(0, scale, v.shape).astype(np.float32)) for v in volumes)
+    shift = find_shift(first, second, names=("a", "b"))
+    limit_px = 0.1 if noise else 0.03
+    assert (shift.z_px, shift.y_px, shift.x_px) == pytest.approx((z, 1.3, -2.45), abs=limit_px)
+    back = find_shift(second, first, names=("b", "a"), overlap_rows=36, tolerance_rows=36)
+    assert (back.z_px, back.y_px, back.x_px) == pytest.approx((-z, -1.3, 2.45), abs=limit_px)
+
+
+def test_rings_of_the_detector_are_no_overlap():
+    """The same rows of the detector show the same rings in both: that says nothing of heights."""
+    sampled = field()
+    rings = np.random.default_rng(1).normal(0, 4, (40, 40, 40)).astype(np.float32)
+    parts = [part_of(sampled(z, 0, 0, 40) + rings) for z in (0, 25)]
+    assert find_shift(*parts, names=("a", "b")).z_px == pytest.approx(25, abs=0.2)
+
+
+def test_a_rod_that_is_the_same_everywhere_is_an_error():
+    rng = np.random.default_rng(2)
+    rod = field()(0, 0, 0, 1)
+    parts = [part_of(rod + rng.normal(0, 0.1, (40, 40, 40)).astype(np.float32)) for _ in range(2)]
+    with pytest.raises(TomopipeError, match="a and b: found no overlap"):
+        find_shift(*parts, names=("a", "b"))
+
+
+def test_a_sample_that_repeats_itself_needs_to_be_told():
+    period = field(4)(0, 0, 0, 12)
+    tall = np.concatenate([period] * 6)
+    parts = [part_of(tall[:40]), part_of(tall[24:64])]
+    with pytest.raises(TomopipeError, match=r"fit with an overlap of .* and of"):
+        find_shift(*parts, names=("a", "b"))
+    told = {"overlap_rows": 15, "tolerance_rows": 3}
+    for direction, z_px in [("down", 24), ("up", -24)]:
+        shift = find_shift(*parts, names=("a", "b"), direction=direction, **told)
+        assert shift.z_px == pytest.approx(z_px, abs=0.05)
+
+
+def placed_at(sampled, z, y, x, n_rows, **options):
+    return Placed(n_rows, sampled(z, y, x, n_rows).__getitem__, z, y, x, **options)
+
+
+def test_resampled_rows_are_those_of_the_sample():
+    sampled = field()
+    truth = sampled(0, 0, 0, 40)
+    moved_part = Resampled(placed_at(sampled, -3.4, 0.7, -1.3, 60))
+    for start in (5, 13, 21):
+        got = moved_part.rows(range(start, start + 8))
+        error = (got - truth[start : start + 8])[:, 4:-4, 4:-4]
+        assert np.std(error) < 0.005 * np.std(truth)
+
+
+def test_slices_are_read_once_and_no_more_are_kept_than_a_block_needs():
+    sampled, asked = field(), []
+    volume = sampled(0.5, 0, 0, 60)
+
+    def read(row):
+        asked.append(row)
+        return volume[row]
+
+    part = Resampled(Placed(60, read, 0.5))
+    for start in range(1, 57, 8):
+        part.rows(range(start, min(start + 8, 59)))
+    assert sorted(asked) == list(range(60))
+    assert part._slice.cache_info().maxsize == 8 + 2 * HALO_ROWS
+
+
+def test_ramps_add_up_and_lean_away_from_the_ends():
+    nothing = None
+    parts = [Placed(20, nothing, z) for z in (0.0, 14.5, 24.0)]  # 15..19 and 24..34 are shared
+    weights = ramps(parts, range(44))
+    assert weights.sum(axis=0) == pytest.approx(np.ones(44))
+    assert weights[0, :15] == pytest.approx(np.ones(15))
+    assert weights[0, 15:20] == pytest.approx(np.arange(5, 0, -1) / 6)
+    assert weights[2, 35:] == pytest.approx(np.ones(9))
+    # more than half shared: three overlap
+    crowded = ramps([Placed(20, nothing, z) for z in (0, 8, 16)], range(36))
+    assert crowded.sum(axis=0) == pytest.approx(np.ones(36))
+    assert (crowded >= 0).all()
+    assert np.abs(np.diff(crowded)).max() < 0.2  # no step
+
+
+def test_blended_rows_are_the_sample():
+    sampled = field()
+    parts = [placed_at(sampled, 0, 0, 0, 30), placed_at(sampled, 18.6, 0.4, -0.8, 30)]
+    rows = [blended([Resampled(p) for p in parts], range(r, r + 6)) for r in range(0, 48, 6)]
+    error = (np.concatenate(rows) - sampled(0, 0, 0, 48))[:, 4:-4, 4:-4]
+    assert np.std(error) < 0.01 * np.std(rows[0])
+
+
+def write_volume(path, values, *, dtype="float32", limits=None, **attributes):
+    form = {"": "tiff", ".h5": "h5", ".zarr": "zarr"}[path.suffix]
+    options = {"output_format": form, "encoding": encoding_of(dtype, limits)}
+    attributes = {"units": "1/pixel", "binning": 1} | attributes
+    with new_volume(path, values.shape, attributes=attributes, **options) as put:
+        put(0, values)
+    return path
+
+
+@pytest.mark.parametrize(("form", "name"), [("h5", "{}.h5"), ("tiff", "{}"), ("zarr", "{}.zarr")])
+def test_every_format_and_whole_numbers(tmp_path, form, name):
+    sampled = field()
+    limits = [(-40.0, 30.0), (-30.0, 45.0)]
+    volumes = [
+        write_volume(
+            tmp_path / name.format(f"s_{k}"), sampled(15 * k, 0, 0, 30), dtype="uint16",
+            limits=limits[k], voxel_size_um=2.0,
+        )
+        for k in range(2)
+    ]  # fmt: skip
+    tall = tmp_path / name.format("tall")
+    found = stitch(
+        volumes, tall, tmp_path / "t.json", stack="t", scans=["s_0", "s_1"], dtype="uint16",
+        output=form,
+    )  # fmt: skip
+    assert found["shape"] == [45, 40, 40]
+    with open_volume(tall) as volume:
+        assert volume.encoding.limits == pytest.approx((-40, 45))
+        assert volume.attributes["voxel_size_um"] == 2.0
+    assert values_of(tall) == pytest.approx(sampled(0, 0, 0, 45), abs=0.05)
+
+
+@pytest.mark.parametrize("match", [True, False])
+def test_gain_and_offset_are_matched_only_if_wanted(tmp_path, match):
+    sampled, rng = field(), np.random.default_rng(0)
+    truth = 3 + sampled(0, 0, 0, 75)
+    volumes = []
+    for k, (gain, offset) in enumerate([(1, 0), (1.25, 0.5), (0.8, -0.3)]):
+        noisy = truth[20 * k : 20 * k + 35] + rng.normal(0, 1, (35, 40, 40)).astype(np.float32)
+        volumes.append(write_volume(tmp_path / f"s_{k}.h5", np.float32(gain) * noisy + offset))
+    outputs = tmp_path / "tall.h5", tmp_path / "tall.json"
+    found = stitch(volumes, *outputs, stack="t", scans=["s_0", "s_1", "s_2"], match_intensity=match)
+    gains = [scan["gain"] for scan in found["scans"]]
+    assert gains == pytest.approx([1, 1 / 1.25, 1 / 0.8] if match else [1, 1, 1], rel=0.01)
+    error = values_of(outputs[0])[:, 4:-4, 4:-4] - truth[:, 4:-4, 4:-4]
+    assert (np.abs(error.mean(axis=(1, 2))).max() < 0.1) == match
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"binning": 2}, "same binning, found 1 and 2"),
+        ({"units": "1/cm"}, "same units"),
+        ({"voxel_size_um": 3.0}, "same voxel_size_um, found 2.0 and 3.0"),
+        ({}, "same width"),
+    ],
+)
+def test_volumes_that_do_not_belong_together(tmp_path, change, words):
+    values = field()(0, 0, 0, 20)
+    volumes = [
+        write_volume(tmp_path / "s_0.h5", values, voxel_size_um=2.0),
+        write_volume(
+            tmp_path / "s_1.h5",
+            values if change else values[:, :36],
+            **({"voxel_size_um": 2.0} | change),
+        ),
+    ]
+    with pytest.raises(TomopipeError, match=f"s_0 and s_1: expected volumes of the {words}"):
+        stitch(volumes, tmp_path / "t.h5", tmp_path / "t.json", stack="t", scans=["s_0", "s_1"])
+
+
+def test_a_file_that_is_no_volume(tmp_path):
+    (tmp_path / "s_0.h5").write_text("nothing")
+    with (
+        pytest.raises(TomopipeError, match=r"s_0.h5: expected a volume"),
+        open_volume(tmp_path / "s_0.h5"),
+    ):
+        pass
+
+
+def test_memory_grows_with_the_width_alone():
+    small, large = memory_mb(2048), memory_mb(4096)
+    slice_mb = 4 * 4096**2 / 1e6
+    assert large - small == pytest.approx(1.2 * 0.75 * 86 * slice_mb, rel=0.01)
+    assert memory_mb(2048, output="zarr") > small
+    assert memory_mb(2048, compression="gzip") > small

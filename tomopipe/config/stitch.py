@@ -1,0 +1,43 @@
+"""The stitch block: stacks of scans at several heights."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from tomopipe.config.base import Block
+
+
+class StitchBlock(Block):
+    """Scans of one sample at several heights, joined into one tall volume each."""
+
+    stacks: dict[str, list[str]] = Field(
+        {},
+        description="Name of each stack and its scans in order of height, upwards or downwards: "
+        "names, or patterns such as bone_* (in order of their numbers). Neighbours overlap.",
+    )
+    direction: Literal["auto", "down", "up"] = Field(
+        "auto",
+        description="Whether each scan continues the one before it towards higher detector rows "
+        "(down) or lower ones (up); auto: found.",
+    )
+    overlap_rows: float | None = Field(
+        None,
+        gt=0,
+        description="Detector rows that neighbours share, to 10 rows or a tenth; null: found.",
+    )
+    match_intensity: bool = Field(
+        False,
+        description="Fit gain and offset of each scan to those before it, in the overlap.",
+    )
+
+    @field_validator("stacks")
+    @classmethod
+    def _names_of_files(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name in value:
+            if not name.strip() or name.startswith(".") or re.search(r"[/,{}\x00-\x1f\x7f]", name):
+                raise ValueError(
+                    f"the name of stack {name!r} becomes a file's: it must not be empty, begin "
+                    "with a dot, or contain / , { } or control characters"
+                )
+        return value

@@ -1,0 +1,149 @@
+"""Volumes at several heights as one: placed on the grid of the first, blended where they overlap.
+
+In the overlap of two volumes the weight of the one falls in equal steps and that of the other
+rises, so that there is no seam: their sum is 1, and next to an end of a volume, where its data are
+worst, its weight is least. Where three overlap the products of such ramps are scaled to a sum of 1.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+HALO_ROWS = 8  # the cubic spline of a row depends on those further away by less than 3e-5
+BLOCK_ROWS = 8
+_STRIP_BYTES = 64 * 2**20
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A volume on the grid of the first one.
+
+    Attributes
+    ----------
+    n_rows : int
+        Height.
+    read_slice : callable
+        read_slice(row): one slice, float32.
+    z_px, y_px, x_px : float
+        Place of its first voxel.
+    gain, offset : float
+        Of its values: gain * value + offset.
+    """
+
+    n_rows: int
+    read_slice: Callable[[int], Array]
+    z_px: float = 0.0
+    y_px: float = 0.0
+    x_px: float = 0.0
+    gain: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def rows(self) -> range:
+        """Rows of the grid that lie within the volume."""
+        first = math.ceil(self.z_px - 1e-6)
+        return range(first, math.floor(self.z_px + self.n_rows - 1 + 1e-6) + 1)
+
+
+def ramps(placed: Sequence[Placed], rows: range) -> NDArray[np.float64]:
+    """Return the weight of each volume in each row of the grid.
+
+    Parameters
+    ----------
+    placed : sequence of Placed
+        In any order; neighbours overlap.
+    rows : range
+        Rows of the grid, all of them within some volume.
+
+    Returns
+    -------
+    ndarray of float, shape (n_volumes, n_rows)
+        The sum over the volumes is 1.
+    """
+    at = np.arange(rows.start, rows.stop)
+    weights = np.array([(part.rows.start <= at) & (at < part.rows.stop) for part in placed], float)
+    order = sorted(range(len(placed)), key=lambda k: placed[k].z_px)
+    for upper, lower in pairwise(order):
+        first, stop = placed[lower].rows.start, placed[upper].rows.stop
+        rising = np.clip((at - first + 1) / (stop - first + 1), 0, 1)
+        weights[lower] *= rising
+        weights[upper] *= 1 - rising
+    return weights / weights.sum(axis=0)
+
+
+class Resampled:
+    """A volume read on the grid of another one; slices in use are kept, so that each is read once.
+
+    Cubic splines: what a slice of noise loses of its variance is the only trace in the result.
+    """
+
+    def __init__(self, placed: Placed) -> None:
+        self.placed = placed
+        self._whole = round(placed.z_px)
+        self._part = placed.z_px - self._whole
+        halo = HALO_ROWS if abs(self._part) > 1e-6 else 0
+        self._halo = halo
+        self._slice = lru_cache(maxsize=BLOCK_ROWS + 2 * halo)(self._moved_slice)
+
+    def rows(self, rows: range) -> Array:
+        """Return rows of the grid, shape (len(rows), n_y, n_x); they lie within the volume."""
+        own = range(rows.start - self._whole - self._halo, rows.stop - self._whole + self._halo)
+        last = self.placed.n_rows - 1
+        # beyond the ends slices are mirrored, as they are by the spline itself
+        slices = [self._slice(last - abs(last - abs(row))) for row in own]
+        if not self._halo:
+            return np.stack(slices)
+        return _between(slices, self._part, self._halo)
+
+    def _moved_slice(self, row: int) -> Array:
+        from scipy import ndimage
+
+        placed = self.placed
+        image = placed.read_slice(row)
+        if abs(placed.y_px) > 1e-6 or abs(placed.x_px) > 1e-6:
+            image = ndimage.shift(
+                image, (placed.y_px, placed.x_px), order=3, mode="nearest", output=np.float32
+            )
+        if placed.gain != 1 or placed.offset != 0:
+            image = np.float32(placed.gain) * image + np.float32(placed.offset)
+        return image
+
+
+def _between(slices: Sequence[Array], part: float, halo: int) -> Array:
+    """Move slices by a part of a row, and leave out those of the halo; strip by strip."""
+    from scipy import ndimage
+
+    n_y, n_x = slices[0].shape
+    moved = np.empty((len(slices) - 2 * halo, n_y, n_x), np.float32)
+    step = max(1, _STRIP_BYTES // (8 * len(slices) * n_x))
+    for y in range(0, n_y, step):
+        strip = np.stack([image[y : y + step] for image in slices])
+        moved[:, y : y + step] = ndimage.shift(
+            strip, (part, 0, 0), order=3, mode="mirror", output=np.float32
+        )[halo:-halo]
+    return moved
+
+
+def blended(parts: Sequence[Resampled], rows: range) -> Array:
+    """Return rows of the joined volume, float32, shape (len(rows), n_y, n_x)."""
+    weights = ramps([part.placed for part in parts], rows).astype(np.float32)
+    total: Array | None = None
+    for part, weight in zip(parts, weights, strict=True):
+        inside = np.flatnonzero(weight)
+        if not len(inside):
+            continue
+        low, high = int(inside[0]), int(inside[-1]) + 1
+        found = part.rows(range(rows.start + low, rows.start + high))
+        found *= weight[low:high, None, None]
+        if total is None:
+            total = np.zeros((len(rows), *found.shape[1:]), np.float32)
+        total[low:high] += found
+    assert total is not None
+    return total

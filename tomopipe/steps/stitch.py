@@ -1,0 +1,290 @@
+"""Step stitch: scans of one sample at several heights, as one tall volume."""
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tomopipe.errors import TomopipeError
+from tomopipe.find.overlap import Part, Shift, block_means, find_shift
+from tomopipe.io.atomic import remove_stale, write_json
+from tomopipe.io.encoding import Encoding, encoding_of
+from tomopipe.io.volume import new_volume
+from tomopipe.io.volume_h5 import DEFLATE_BYTES
+from tomopipe.io.volume_read import Volume, open_volume
+from tomopipe.io.volume_zarr import BUFFER_BYTES
+from tomopipe.recon.blocks import BASE_BYTES
+from tomopipe.recon.joined import BLOCK_ROWS, HALO_ROWS, Placed, Resampled, blended
+from tomopipe.steps._provenance import package_versions
+
+REVISION = 1
+
+_TOLERANCE = 0.1  # of a declared overlap
+_TOLERANCE_ROWS = 10
+_REGISTER_BYTES = 512 * 2**20
+
+logger = logging.getLogger(__name__)
+
+
+def stitch(
+    volumes: Sequence[str | os.PathLike[str]],
+    output_volume: str | os.PathLike[str],
+    shifts: str | os.PathLike[str],
+    *,
+    stack: str,
+    scans: Sequence[str],
+    direction: str = "auto",
+    overlap_rows: float | None = None,
+    match_intensity: bool = False,
+    output: str = "h5",
+    compression: str = "none",
+    dtype: str = "float32",
+    value_range: str | Sequence[float] = "auto",
+) -> dict[str, Any]:
+    """Join volumes of one sample at several heights, where they overlap, into one.
+
+    Each volume is placed on the grid of the first: by the shift found between neighbours, to parts
+    of a voxel and sideways too (a turn is not looked for). Memory does not depend on the height.
+
+    Parameters
+    ----------
+    volumes : sequence of path-like
+        At least two, in order of height, upwards or downwards; neighbours overlap.
+    output_volume : path-like
+        The tall volume; first row: that of the volume with the lowest rows.
+    shifts : path-like
+        JSON file of what was found.
+    stack : str
+        Name of the stack.
+    scans : sequence of str
+        Names of the scans of `volumes`.
+    direction : {"auto", "down", "up"}
+        Whether each volume continues the one before it towards higher detector rows (down) or
+        lower ones (up); auto: found.
+    overlap_rows : float, optional
+        Detector rows that neighbours share, to 10 rows or a tenth; None: found.
+    match_intensity : bool
+        Fit gain and offset of each volume to those before it, by least squares in the overlap.
+    output, compression, dtype, value_range
+        As for `tomopipe.steps.full_recon`; auto: the range of all volumes.
+
+    Returns
+    -------
+    dict
+        What `shifts` holds.
+
+    Raises
+    ------
+    TomopipeError
+        If volumes do not fit together; both scans are named.
+    """
+    for leftover in remove_stale(output_volume):
+        logger.info("removed %s, left by a killed job", leftover.name)
+    with ExitStack() as opened:
+        members = [opened.enter_context(open_volume(path)) for path in volumes]
+        _check_alike(members, scans)
+        parts = [_part(volume) for volume in members]
+        binning = int(members[0].attributes.get("binning", 1))
+        pairs = _find_shifts(parts, scans, direction, overlap_rows, binning)
+        gains = _match(parts, pairs) if match_intensity else [(1.0, 0.0)] * len(members)
+        placed = _place(members, pairs, gains)
+        rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
+        found = _found(stack, scans, members, placed, pairs, rows)
+        parameters = {
+            "direction": direction,
+            "overlap_rows": overlap_rows,
+            "match_intensity": match_intensity,
+        }
+        with new_volume(
+            output_volume,
+            (len(rows), *members[0].shape[1:]),
+            output_format=output,
+            encoding=_encoding(members, placed, dtype, value_range),
+            compression=compression,
+            attributes=_shared_attributes(members),
+            provenance=found
+            | {
+                "parameters": parameters | {"revision": REVISION},
+                "made_of": {
+                    scan: dict(volume.provenance)
+                    for scan, volume in zip(scans, members, strict=True)
+                },
+                "versions": package_versions(),
+            },
+        ) as put:
+            resampled = [Resampled(part) for part in placed]
+            for start in range(rows.start, rows.stop, BLOCK_ROWS):
+                block = range(start, min(start + BLOCK_ROWS, rows.stop))
+                put(start - rows.start, blended(resampled, block))
+        write_json(found, shifts)
+    return found
+
+
+def memory_mb(n_cols: int, *, output: str = "h5", compression: str = "none") -> int:
+    """Return the megabytes (10^6 bytes) that joining volumes of this width takes.
+
+    Slices: those of two volumes with their halo, and a block being blended and written.
+    """
+    slice_bytes = 4 * n_cols**2
+    n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
+    waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if output == "zarr" else 0
+    deflating = DEFLATE_BYTES if (output, compression) == ("h5", "gzip") else 0
+    total = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes + waiting + deflating
+    return math.ceil(1.2 * total / 1e6)
+
+
+def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
+    """Raise where volumes are not of the same width, unit, voxel size and binning."""
+    for name, volume in zip(scans[1:], members[1:], strict=True):
+        for what, one, other in [
+            ("width", members[0].shape[1:], volume.shape[1:]),
+            *(
+                (key, members[0].attributes.get(key), volume.attributes.get(key))
+                for key in ("units", "binning", "voxel_size_um")
+            ),
+        ]:
+            if one != other:
+                raise TomopipeError(
+                    f"{scans[0]} and {name}: expected volumes of the same {what}, found {one} and "
+                    f"{other}. Give them the same options, or take one out of the stack."
+                )
+
+
+def _part(volume: Volume) -> Part:
+    blocks = [block_means(volume.read_slice(row)) for row in range(volume.shape[0])]
+    return Part(volume.shape, volume.read_slice, np.stack(blocks))
+
+
+def _find_shifts(
+    parts: Sequence[Part],
+    scans: Sequence[str],
+    direction: str,
+    overlap_rows: float | None,
+    binning: int,
+) -> list[Shift]:
+    """Register neighbours, one pair after the other."""
+    wanted = None if overlap_rows is None else overlap_rows / binning
+    tolerance = max(_TOLERANCE_ROWS / binning, _TOLERANCE * wanted) if wanted else 0.0
+    pairs = []
+    for (first, second), names in zip(pairwise(parts), pairwise(scans), strict=True):
+        shift = find_shift(
+            first,
+            second,
+            names=names,
+            direction=direction,
+            overlap_rows=wanted,
+            tolerance_rows=tolerance,
+        )
+        logger.info("%s on the grid of %s: %s", names[1], names[0], shift)
+        pairs.append(shift)
+    return pairs
+
+
+def _match(parts: Sequence[Part], pairs: Sequence[Shift]) -> list[tuple[float, float]]:
+    """Return gain and offset that make each volume equal those before it, in their overlap.
+
+    Of averages over many voxels: noise in what is fitted would draw the gain towards 0.
+    """
+    gains = [(1.0, 0.0)]
+    for (first, second), shift in zip(pairwise(parts), pairs, strict=True):
+        lag = round(shift.z_px)
+        low, high = max(0, lag), min(first.shape[0], lag + second.shape[0])
+        here = first.blocks[low:high].mean(axis=0).ravel()
+        there = second.blocks[low - lag : high - lag].mean(axis=0).ravel()
+        gain, offset = (float(value) for value in np.polyfit(there, here, 1))
+        before = gains[-1]
+        gains.append((before[0] * gain, before[0] * offset + before[1]))
+        logger.info("intensity: gain %.4f, offset %.3g", *gains[-1])
+    return gains
+
+
+def _place(
+    members: Sequence[Volume], pairs: Sequence[Shift], gains: Sequence[tuple[float, float]]
+) -> list[Placed]:
+    """Add the shifts up."""
+    at = np.zeros(3)
+    placed = []
+    moves = [np.zeros(3), *(np.array([pair.z_px, pair.y_px, pair.x_px]) for pair in pairs)]
+    for volume, move, (gain, offset) in zip(members, moves, gains, strict=True):
+        at = at + move
+        z_px, y_px, x_px = (float(value) for value in at)
+        placed.append(Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset))
+    return placed
+
+
+def _encoding(
+    members: Sequence[Volume],
+    placed: Sequence[Placed],
+    dtype: str,
+    value_range: str | Sequence[float],
+) -> Encoding:
+    """Return how the tall volume is stored: whole numbers in the range of all its parts."""
+    if np.dtype(dtype).kind != "u":
+        return encoding_of(dtype)
+    if not isinstance(value_range, str):
+        return encoding_of(dtype, value_range)
+    limits = []
+    for volume, part in zip(members, placed, strict=True):
+        ends = (
+            volume.encoding.limits
+            if volume.encoding.is_whole
+            else (float(volume.attributes["min"]), float(volume.attributes["max"]))
+        )
+        limits += [part.gain * end + part.offset for end in ends]
+    return encoding_of(dtype, (min(limits), max(limits)))
+
+
+def _shared_attributes(members: Sequence[Volume]) -> dict[str, Any]:
+    """Return what is said of the values and voxels of all volumes alike."""
+    kept = ("units", "binning", "voxel_size_um")
+    found = {key: members[0].attributes.get(key) for key in kept}
+    # numbers of HDF5 are those of NumPy
+    return {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in found.items()
+        if value is not None
+    }
+
+
+def _found(
+    stack: str,
+    scans: Sequence[str],
+    members: Sequence[Volume],
+    placed: Sequence[Placed],
+    pairs: Sequence[Shift],
+    rows: range,
+) -> dict[str, Any]:
+    """Say what was found: each scan's place in the tall volume, and how neighbours fit."""
+    return {
+        "stack": stack,
+        "shape": [len(rows), *members[0].shape[1:]],
+        "scans": [
+            {
+                "scan": scan,
+                "cor_px": (volume.provenance.get("cor") or {}).get("cor_px"),
+                "first_row": round(part.z_px - rows.start, 3),
+                "n_rows": part.n_rows,
+                "y_px": round(part.y_px, 3),
+                "x_px": round(part.x_px, 3),
+                "gain": part.gain,
+                "offset": part.offset,
+            }
+            for scan, volume, part in zip(scans, members, placed, strict=True)
+        ],
+        "pairs": [
+            {
+                "scans": list(names),
+                "z_px": round(pair.z_px, 3),
+                "y_px": round(pair.y_px, 3),
+                "x_px": round(pair.x_px, 3),
+                "overlap_rows": round(pair.overlap_rows, 3),
+                "correlation": round(pair.quality, 4),
+            }
+            for names, pair in zip(pairwise(scans), pairs, strict=True)
+        ],
+    }

@@ -1,0 +1,52 @@
+from tomopipe.stacks import find_stacks, stitched_shifts, stitched_volume
+from tomopipe.steps import stitch as stitch_step
+
+TALL = stitched_volume(CAMPAIGN, "{stack}")
+SHIFTS = stitched_shifts(CAMPAIGN, "{stack}")
+STITCH = CAMPAIGN.config.stitch.model_dump(exclude={"stacks"})
+# what of full_recon says how a volume is stored
+STORED = FULL.model_dump(include={"output", "compression", "dtype", "value_range"})
+
+
+def stacks_made():
+    """The stacks of which every scan has a COR, by name."""
+    if not CAMPAIGN.config.stitch.stacks:
+        return {}
+    known = resolved()
+    found = find_stacks(CAMPAIGN, read_inventory(foreseen(INVENTORY)), known)
+    return {stack.name: stack for stack in found if not stack.problem}
+
+
+def stitched(wildcards):
+    return [TALL.format(stack=name) for name in stacks_made()]
+
+
+def stack_width(wildcards):
+    scan = stacks_made()[wildcards.stack].scans[0]
+    config = CAMPAIGN.for_scan(scan).config
+    widening = 2 if config.preprocess.half_acquisition == "yes" else 1
+    n_cols = int(read_inventory(foreseen(INVENTORY))[scan]["n_cols"])
+    return widening * n_cols // config.full_recon.binning
+
+
+rule stitch:
+    """Join the volumes of scans at several heights into one, where they overlap."""
+    input:
+        lambda wildcards: [CAMPAIGN.volume(s) for s in stacks_made()[wildcards.stack].scans],
+    output:
+        volume=TALL if FULL.output == "h5" else directory(TALL),
+        shifts=SHIFTS,
+    log:
+        "logs/stitch/{stack}.log",
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt
+        * stitch_step.memory_mb(
+            stack_width(wildcards), output=FULL.output, compression=FULL.compression
+        ),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        scans=lambda wildcards: as_json(stacks_made()[wildcards.stack].scans),
+        options=lambda wildcards: as_json(STITCH | STORED),
+        revision=stitch_step.REVISION,
+    script:
+        "../scripts/stitch.py"
