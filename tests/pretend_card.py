@@ -80,6 +80,7 @@ class PretendCard:
     def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40, delay_s=0.002):
         self.device, self.delay_s, self._free_bytes = device, delay_s, free_bytes
         self.largest_bytes = largest_bytes
+        self.name = f"GPU {device}"
         self.current = threading.local()
         self.log, self.n_downloaded = [], 0  # bytes
         self._n_streams = 0
@@ -140,16 +141,25 @@ class PretendCard:
 
 
 @contextmanager
-def in_place_of_cuda(monkeypatch, module, card):
-    """Let a module's `array_module` and `claimed_card` give the card."""
+def in_place_of_cuda(monkeypatch, module, card, *others):
+    """Let a module's `array_module`, `claimed_card` and `claimed_cards` give cards."""
     pretend_cupy.install(monkeypatch)
 
     @contextmanager
-    def claimed(xp):
+    def claimed(xp, most):
         assert xp is card.xp
         card.use()
-        yield card
+        yield [card, *others][:most]
+
+    @contextmanager
+    def claimed_one(xp):
+        with claimed(xp, 1) as cards:
+            yield cards[0]
 
     monkeypatch.setattr(module, "array_module", lambda device: card.xp)
-    monkeypatch.setattr(module, "claimed_card", claimed)
-    yield card
+    monkeypatch.setattr(module, "claimed_card", claimed_one, raising=False)
+    monkeypatch.setattr(module, "claimed_cards", claimed, raising=False)
+    try:
+        yield card
+    finally:
+        pretend_cupy.use_device(0)

@@ -16,7 +16,7 @@ from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.io import tiff
 from tomopipe.io.volume import read_mid_planes, read_provenance
 from tomopipe.simulate.phantom import Ellipsoid
-from tomopipe.steps import _fit, _source, _stream, full_recon
+from tomopipe.steps import _fit, _source, _work, full_recon
 from tomopipe.steps._memory import Blocks
 
 full_recon = full_recon.full_recon
@@ -131,9 +131,9 @@ def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
     )
     whole = _volume(truth)
     reads = []
-    read_rows = _stream.Scan.read_rows
+    read_rows = _work.Scan.read_rows
     monkeypatch.setattr(
-        _stream.Scan,
+        _work.Scan,
         "read_rows",
         lambda self, first, last: [reads.append(last - first), read_rows(self, first, last)][1],
     )
@@ -149,7 +149,7 @@ def test_corrections_in_batches_do_not_change_a_bit(tmp_path, monkeypatch, binni
     truth = _scan(tmp_path, n_angles=61)
     whole = _volume(truth, binning=binning)
     for n_bytes in (1, 16 * 5 * 6 * 128):  # one projection at a time, five at a time
-        monkeypatch.setattr(_stream, "CORRECT_BYTES", n_bytes)
+        monkeypatch.setattr(_work, "CORRECT_BYTES", n_bytes)
         np.testing.assert_array_equal(_volume(truth, "batches.h5", binning=binning), whole)
 
 
@@ -436,8 +436,8 @@ def test_a_failure_leaves_no_volume(tmp_path, monkeypatch, output, where):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     place = {
-        "read": (_stream.Scan, "read_rows"),
-        "compute": (_stream, "reconstruct"),
+        "read": (_work.Scan, "read_rows"),
+        "compute": (_work, "reconstruct"),
         "write": (tifffile, "imwrite") if output == "tiff" else (h5py.Dataset, "__setitem__"),
     }
     monkeypatch.setattr(*place[where], fail)

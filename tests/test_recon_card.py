@@ -14,7 +14,7 @@ from tests.phantoms import write_scan
 from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
 from tomopipe.io.volume import read_mid_planes
 from tomopipe.recon.blocks import card_bytes, slices_on_card
-from tomopipe.steps import _fit, _stream, full_recon
+from tomopipe.steps import _fit, _stream, _work, full_recon
 from tomopipe.steps._memory import Blocks
 
 N_ROWS, N_COLS, N_ANGLES, COR_PX = 21, 32, 31, 15.2
@@ -103,15 +103,15 @@ def test_pieces_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, larges
     """`largest` sinogram rows of float32 fit: the card is full although its memory seemed free."""
     expected = _volume(truth, "cpu")
     card = PretendCard(largest_bytes=4 * largest * N_COLS)
-    real = _stream._sinograms
+    real = _stream.sinograms_of
 
     def checked(work, raw, rows):
         if 4 * len(rows) * raw.shape[0] * raw.shape[2] > card.largest_bytes:
             raise OutOfMemoryError
         return real(work, raw, rows)
 
-    monkeypatch.setattr(_stream, "_sinograms", checked)
-    monkeypatch.setattr(_stream, "reconstruct", _without_limit(card))
+    monkeypatch.setattr(_stream, "sinograms_of", checked)
+    monkeypatch.setattr(_work, "reconstruct", _without_limit(card))
     with in_place_of_cuda(monkeypatch, full_recon, card):
         found = _volume(truth, "card", "cuda")
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
@@ -121,7 +121,7 @@ def test_pieces_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, larges
 
 
 def _without_limit(card):
-    real = _stream.reconstruct
+    real = _work.reconstruct
 
     def reconstruct(*args, **kwargs):
         largest, card.largest_bytes = card.largest_bytes, 2**40
@@ -154,10 +154,14 @@ def test_pieces_fit_what_is_free(truth, monkeypatch, caplog):
 @pytest.mark.parametrize("size", [512, 2048, 4096])
 def test_pieces_of_common_cards(size):
     """How many an 8 GB card takes at a time; one of 141 GB takes 16 of any size."""
+
+    def needs(n):
+        return card_bytes(3 * size // 2, size, n, 2)
+
     expected = {512: 16, 2048: 16, 4096: 4}
-    assert slices_on_card(8 * 10**9, 3 * size // 2, size, 2) == expected[size]
-    assert slices_on_card(140 * 10**9, 3 * size // 2, size, 2) == 16
-    assert slices_on_card(0, 3 * size // 2, size, 2) == 1
+    assert slices_on_card(8 * 10**9, needs) == expected[size]
+    assert slices_on_card(140 * 10**9, needs) == 16
+    assert slices_on_card(0, needs) == 1
 
 
 def test_copying_computing_and_writing_overlap(truth, monkeypatch):
@@ -165,7 +169,7 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
     card, begun = PretendCard(), []
     n_pieces = -(-N_ROWS // 4)
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
-    compute, new_volume = _stream._reconstruct, full_recon.new_volume
+    compute, new_volume = _stream.slices_of, full_recon.new_volume
 
     def wait_for(condition):
         deadline = time.monotonic() + 20
@@ -173,11 +177,11 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.001)
 
-    def computing(work, raw, rows):
+    def computing(work, sinograms):
         k = len(begun)
         begun.append(k)
         wait_for(lambda: card.log.count("uploaded") >= min(k + 2, n_pieces))
-        return compute(work, raw, rows)
+        return compute(work, sinograms)
 
     class Slow:
         def __init__(self, *args, **kwargs):
@@ -195,7 +199,7 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
         def __exit__(self, *error):
             return self._volume.__exit__(*error)
 
-    monkeypatch.setattr(_stream, "_reconstruct", computing)
+    monkeypatch.setattr(_stream, "slices_of", computing)
     monkeypatch.setattr(full_recon, "new_volume", Slow)
     with in_place_of_cuda(monkeypatch, full_recon, card):
         _volume(truth, "card", "cuda")
@@ -215,19 +219,79 @@ def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
         raw = np.full((n_angles, slices, n_cols), 900, np.uint16)
         flat = np.full((slices, n_cols), 1000, np.float32)
         whole = slice(None)
-        work = _stream.Work(
+        work = _work.Work(
             scan=SimpleNamespace(flat=flat, dark=0 * flat, n_cols=n_cols), plan=plan,
             cor_px=n_cols / 2, scale=1.0, first_row=0, last_row=slices, crop=(whole, whole),
             binning=1, binning_rows=1, minus_log=True, threads=1,
         )  # fmt: skip
-        _stream._reconstruct(work, raw, np.arange(slices))  # what is loaded is not counted
+
+        def compute(raw):
+            return _work.slices_of(work, _work.sinograms_of(work, raw, np.arange(slices)))
+
+        compute(card.xp.asarray(raw))  # what is loaded is not counted
         plan.cache.clear()
         tracemalloc.start()
         for _ in range(2):
             with carrier.computing(carrier.send(raw)) as there:
-                images = _stream._reconstruct(work, there, np.arange(slices))
+                images = compute(there)
             carrier.bring([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     formula = card_bytes(n_angles, n_cols, slices, 2)
     assert 0.4 * formula < peak < formula
+
+
+CORRECTIONS = {
+    "flat_method": "interpolate",
+    "bad_pixels": {"threshold": 0.5},
+    "zingers": {"threshold": 0.2},
+    "air_px": 2,
+    "distortion": {"coefficients": [1.0, 5e-4]},
+    "roll_deg": 1.0,
+    "phase": {"method": "paganin", "delta_beta": 100.0},
+    "hardening": [1.0, 0.1],
+    "stripes": {"method": "fourier-wavelet"},
+}
+KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"binning": 2, "dtype": "uint16"}, {"rows": [5, 17]}], ids=str
+)
+def test_a_card_corrects_rows_that_are_sent_once(truth, monkeypatch, options, caplog):
+    """Values to 1e-4 of the range; and it is raw rows of two bytes that are sent, each once."""
+    options = options | {"corrections": CORRECTIONS, "known": KNOWN}
+    expected = _volume(truth, "cpu", **options).astype(float)
+    plain = _volume(truth, "plain", **{k: v for k, v in options.items() if k != "corrections"})
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    sent = []
+    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
+        upload = card.upload
+        card.upload = lambda host, there: [sent.append(host), upload(host, there)]
+        found = _volume(truth, "card", "cuda", **options).astype(float)
+    step = 1 if options.get("dtype") else 0
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected) + step)
+    assert np.abs(plain - expected).max() > 0.05 * np.ptp(expected)
+    assert {host.dtype for host in sent} == {np.dtype(np.uint16)}
+    n_used = sum(host.shape[1] for host in sent)
+    assert n_used <= N_ROWS  # but for those that the range of whole numbers is taken from
+    assert "CPU" not in caplog.text
+
+
+def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
+    options = {"corrections": CORRECTIONS, "known": KNOWN}
+    expected = _volume(truth, "cpu", **options)
+    real, calls = _stream.sinograms_of, []
+
+    def once(work, raw, rows):
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise OutOfMemoryError
+        return real(work, raw, rows)
+
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4))
+    monkeypatch.setattr(_stream, "sinograms_of", once)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()):
+        found = _volume(truth, "card", "cuda", **options)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    assert calls[:4] == [4, 4, 4, 2]

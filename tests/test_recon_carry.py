@@ -9,7 +9,7 @@ import pytest
 from tests.pretend_card import PretendCard
 from tomopipe.recon import cuda_card
 from tomopipe.recon.carry import Carried, InPlace
-from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.cuda_card import claimed_card, claimed_cards
 
 
 def _pieces(n=6):
@@ -148,3 +148,16 @@ def test_a_planted_link_is_not_followed(tmp_path):
     with pytest.raises(OSError, match=r"gpu-a\.lock"), claimed_card(_cupy(["a"]), tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_job_takes_the_gpus_that_are_free(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cuda_card, "POLL_S", 0.01)
+    cupy = _cupy(["a", "b", "c"])
+    with claimed_cards(cupy, 2, tmp_path) as two:
+        assert [card.name for card in two] == ["GPU a", "GPU b"]
+        assert cupy.used == [0]
+        with claimed_cards(cupy, 2, tmp_path) as one:
+            assert [card.name for card in one] == ["GPU c"]
+            assert "2 GPUs were asked for; 1 could be had" in caplog.text
+    with claimed_cards(cupy, 9, tmp_path) as three:
+        assert len(three) == 3

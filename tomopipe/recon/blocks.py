@@ -15,6 +15,7 @@ volume, nor on the number of CORs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
 
@@ -80,6 +81,9 @@ def card_bytes(
     itemsize: int,
     binning: int = 1,
     stored_itemsize: int = 4,
+    *,
+    halo: int = 0,
+    correct_bytes: int | None = None,
 ) -> int:
     """Return the memory of a card that a stream of pieces takes.
 
@@ -88,7 +92,9 @@ def card_bytes(
     Besides, one after the other: a batch of projections being corrected,
     with two copies; padded rows and samples of `CARD_ANGLES` projections, with half grids; half
     grids three times (by slices, transformed, and the transform's own) and rows of half an image
-    twice, or once and whole columns twice.
+    twice, or once and whole columns twice. With corrections beyond flat, dark and logarithm a
+    piece's raw rows with those around it as well, the rows kept for the next one, and sinograms
+    that are not binned yet.
 
     Parameters
     ----------
@@ -102,6 +108,10 @@ def card_bytes(
         Block-averaging factor of rows and columns.
     stored_itemsize : int
         Bytes per voxel of the volume.
+    halo : int
+        Detector rows that corrections need on either side of a piece.
+    correct_bytes : int, optional
+        What corrections take at a time; None: there are none beyond flat, dark and logarithm.
 
     Returns
     -------
@@ -116,23 +126,25 @@ def card_bytes(
     voxel = 12 if stored_itemsize == 4 else 4 + 3 * stored_itemsize
     kept += (voxel * slices + 12) * cols**2  # with one slice that is being encoded
     correcting = 3 * min(CARD_CORRECT_BYTES, 4 * pixels)
+    if correct_bytes is not None:
+        kept += itemsize * (pixels + 6 * halo * n_angles * n_cols)
+        kept += 4 * pixels if binning > 1 else 0
+        correcting = correct_bytes
     grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
     sampling = min(CARD_ANGLES, n_angles) * n_bins * (40 * slices + 160) + grid
     transforming = 3 * grid + 8 * slices * cols * (n_grid + 2)
     return kept + max(correcting, sampling, transforming)
 
 
-def slices_on_card(
-    free_bytes: int,
-    n_angles: int,
-    n_cols: int,
-    itemsize: int,
-    binning: int = 1,
-    stored_itemsize: int = 4,
-) -> int:
-    """Return the slices of a piece that a card has room for: 16, 8, 4, 2, or 1 in any case."""
-    room = _CARD_SHARE * free_bytes
+def slices_on_card(free_bytes: int, needs: Callable[[int], int]) -> int:
+    """Return the slices of a piece that a card has room for: 16, 8, 4, 2, or 1 in any case.
+
+    Parameters
+    ----------
+    free_bytes : int
+        Of the card.
+    needs : callable
+        Tells what so many slices need: `card_bytes`.
+    """
     sizes = (LANES, LANES // 2, LANES // 4, LANES // 8)
-    shape = n_angles, n_cols
-    fits = (n for n in sizes if card_bytes(*shape, n, itemsize, binning, stored_itemsize) <= room)
-    return next(fits, 1)
+    return next((n for n in sizes if needs(n) <= _CARD_SHARE * free_bytes), 1)

@@ -44,6 +44,7 @@ class Card(Protocol):
     """What is needed of a device with memory of its own."""
 
     xp: ModuleType
+    name: str
 
     def use(self) -> None:
         """Make it the device of this thread."""
@@ -74,6 +75,7 @@ class Carrier(Protocol):
     """Takes pieces of raw rows to where slices are computed, and slices back."""
 
     ahead: int  # pieces under way while one is computed
+    name: str
 
     def send(self, raw: NDArray[Any]) -> Any:
         """Take a piece there; called by one thread, in the order of the pieces."""
@@ -92,6 +94,7 @@ class InPlace:
     """The host itself computes."""
 
     ahead = 0
+    name = "CPU"
 
     def send(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Return the piece."""
@@ -127,7 +130,7 @@ class Carried:
 
     def __init__(self, card: Card, *, staged: bool = True) -> None:
         """Use a card; `staged` is false where raw rows lie in pinned memory that stays as it is."""
-        self.card, self._staged = card, staged
+        self.card, self.name, self._staged = card, card.name, staged
         self._in, self._work, self._out = (card.stream() for _ in range(3))
         self._n_sent = 0
         self._slots = [_Slot() for _ in range(self.ahead + 1)]

@@ -29,6 +29,7 @@ class CudaCard:
 
     def __init__(self, xp: ModuleType, device: int) -> None:
         self.xp, self._device = xp, xp.cuda.Device(device)
+        self.name = f"GPU {xp.cuda.runtime.deviceGetPCIBusId(device)}"
 
     def use(self) -> None:
         """Make it the device of this thread: each thread begins with the first one."""
@@ -41,6 +42,8 @@ class CudaCard:
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """Return pinned memory; CuPy keeps what is dropped for the next call."""
+        if 0 in shape:
+            return np.empty(shape, dtype)
         return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -49,11 +52,13 @@ class CudaCard:
 
     def upload(self, host: NDArray[Any], there: Any) -> None:
         """Copy pinned memory; CuPy does not wait for it."""
-        there.set(host)
+        if host.size:
+            there.set(host)
 
     def download(self, there: Any, host: NDArray[Any]) -> None:
         """Copy to pinned memory without waiting."""
-        there.get(out=host, blocking=False)
+        if host.size:
+            there.get(out=host, blocking=False)
 
     def free_bytes(self) -> int:
         """Return what the driver has, and what CuPy keeps unused."""
@@ -71,7 +76,16 @@ class CudaCard:
 def claimed_card(
     xp: ModuleType, folder: str | os.PathLike[str] | None = None
 ) -> Iterator[CudaCard]:
-    """Hold one of the GPUs this process may use, and make it this thread's device.
+    """Hold one of the GPUs this process may use; see `claimed_cards`."""
+    with claimed_cards(xp, 1, folder) as cards:
+        yield cards[0]
+
+
+@contextlib.contextmanager
+def claimed_cards(
+    xp: ModuleType, most: int, folder: str | os.PathLike[str] | None = None
+) -> Iterator[list[CudaCard]]:
+    """Hold GPUs this process may use, and make the first of them this thread's device.
 
     Jobs on one machine take different GPUs: each is locked by a file named after its place on the
     bus. The system drops the lock when the process ends, however it ends. What the scheduler has
@@ -81,46 +95,58 @@ def claimed_card(
     ----------
     xp : module
         CuPy.
+    most : int
+        How many, if so many are free. A job does not wait for a second one while it holds the
+        first: two jobs would wait for each other.
     folder : path-like, optional
         Where the files lie; None: the system's folder for temporary files.
 
     Yields
     ------
-    CudaCard
-        The GPU. If all are taken, this waits.
+    list of CudaCard
+        The GPUs. If all are taken, this waits for one.
     """
     runtime = xp.cuda.runtime
     names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]
     place = Path(folder or tempfile.gettempdir())
     paths = [place / f"tomopipe-gpu-{name.replace(':', '-')}.lock" for name in names]
-    with _first_free(paths) as device:
-        logger.info("GPU %d (%s) of %d", device, names[device], len(names))
-        card = CudaCard(xp, device)
-        card.use()
-        yield card
+    with contextlib.ExitStack() as stack:
+        devices = _free(paths, most, stack)
+        for device in devices:
+            logger.info("GPU %d (%s) of %d", device, names[device], len(names))
+        if len(devices) < most:
+            logger.warning("%d GPUs were asked for; %d could be had", most, len(devices))
+        cards = [CudaCard(xp, device) for device in devices]
+        cards[0].use()
+        yield cards
 
 
-@contextlib.contextmanager
-def _first_free(paths: list[Path]) -> Iterator[int]:
-    """Lock the first file that is not locked, waiting for one."""
+def _free(paths: list[Path], most: int, stack: contextlib.ExitStack) -> list[int]:
+    """Lock the first files that are not locked, waiting for one, until the stack is left."""
     waiting = False
     while True:
+        numbers: list[int] = []
         for number, path in enumerate(paths):
-            descriptor = _open(path)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                continue
-            try:
-                yield number
-            finally:
-                os.close(descriptor)
-            return
+            if len(numbers) < most and (descriptor := _locked(path)) is not None:
+                stack.callback(os.close, descriptor)
+                numbers.append(number)
+        if numbers:
+            return numbers
         if not waiting:
             logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
             waiting = True
         time.sleep(POLL_S)
+
+
+def _locked(path: Path) -> int | None:
+    """Lock a file; None if another job holds it."""
+    descriptor = _open(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _open(path: Path) -> int:

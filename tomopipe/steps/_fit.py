@@ -15,6 +15,8 @@ from tomopipe.io.encoding import DTYPES, Encoding, encoding_of, robust_range
 from tomopipe.io.exchange import Scan, Sources
 from tomopipe.io.volume import COMPRESSIONS, FORMATS
 from tomopipe.io.volume_zarr import check_zarr
+from tomopipe.prep.card_memory import card_correct_bytes
+from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import (
     FACTOR,
     MODES,
@@ -22,7 +24,7 @@ from tomopipe.prep.half_acquisition import (
     is_half_acquisition,
 )
 from tomopipe.recon.angles import is_full_turn
-from tomopipe.recon.blocks import slices_on_card
+from tomopipe.recon.blocks import card_bytes, slices_on_card
 from tomopipe.recon.carry import Card, Carried, InPlace
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.iterative import ALGORITHMS, solve_slices, solver
@@ -30,7 +32,8 @@ from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
 from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes
 from tomopipe.steps._source import Source
-from tomopipe.steps._stream import Work, sample_slices
+from tomopipe.steps._stream import sample_slices
+from tomopipe.steps._work import Work
 
 UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
 
@@ -107,7 +110,7 @@ def fit_blocks(
     options: Options,
     memory_bytes: int,
     *,
-    pinned: bool = False,
+    cards: int = 0,
     halo: int | None = None,
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
@@ -117,7 +120,7 @@ def fit_blocks(
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
     job = Job(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
-        options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, pinned,
+        options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, cards,
         options.algorithm != "fbp", _widening(scan, options), halo,
     )  # fmt: skip
     first, last = _rows(scan, options)
@@ -169,9 +172,12 @@ def fit_work(
     lanes: int,
     card: Card | None = None,
     *,
-    corrected: bool = False,
+    corrections: Corrections | None = None,
 ) -> Work:
-    """Fit the options to the scan, and the pieces to the card that computes, if one does."""
+    """Fit the options to the scan, and the pieces to the card that computes, if one does.
+
+    A card corrects raw rows; the host is given rows that are corrected already.
+    """
     if not 0 <= options.cor_px <= scan.n_cols - 1:
         raise ScanError(
             f"COR {options.cor_px:g} px is off the detector (0 to {scan.n_cols - 1}); set another"
@@ -206,10 +212,11 @@ def fit_work(
         binning=binning,
         binning_rows=min(binning, n_rows),
         minus_log=options.minus_log,
-        corrected=corrected,
+        corrected=corrections is not None and card is None,
+        corrections=corrections if card else None,
         threads=threads,
         carrier=Carried(card) if card else InPlace(),
-        piece=min(lanes, _slices_on(card, scan, options, corrected)) if card else lanes,
+        piece=min(lanes, _slices_on(card, scan, options, corrections)) if card else lanes,
         half=HalfAcquisition(size.volume_cols, cor_px) if widening > 1 else None,
         few_angles=None
         if options.algorithm == "fbp"
@@ -226,17 +233,21 @@ def _few_angles(
     return lambda sinograms: solve_slices(sinograms, projector, solve, threads)
 
 
-def _slices_on(card: Card, scan: Scan, options: Options, corrected: bool) -> int:
+def _slices_on(card: Card, scan: Scan, options: Options, corrections: Corrections | None) -> int:
     """Return the slices of a piece that a card has room for."""
-    free = card.free_bytes()
-    n = slices_on_card(
-        free,
-        scan.n_angles,
-        _widening(scan, options) * scan.n_cols,
-        4 if corrected else scan.dtype.itemsize,
-        options.binning,
-        np.dtype(options.dtype).itemsize,
-    )
+    free, n_cols = card.free_bytes(), _widening(scan, options) * scan.n_cols
+    halo = corrections.halo if corrections else 0
+
+    def needs(n: int) -> int:
+        n_read = n * options.binning + 2 * halo
+        return card_bytes(
+            scan.n_angles, n_cols, n, scan.dtype.itemsize, options.binning,
+            np.dtype(options.dtype).itemsize, halo=halo,
+            correct_bytes=card_correct_bytes(scan.n_angles, n_read, scan.n_cols)
+            if corrections else None,
+        )  # fmt: skip
+
+    n = slices_on_card(free, needs)
     logger.info("%.3g GB of the card are free: %d slices at a time", free / 1e9, n)
     return n
 

@@ -16,9 +16,11 @@ detector rows and s bytes per raw pixel, a job takes at most
     256 MiB      slices being compressed in threads (HDF5 with gzip)
     4 L na n     besides, in half acquisition, where n' is twice the binned detector
     800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
-    2 L b na n s pinned copies of two pieces, where a card computes (b: binning)
+    2 L b na n s pinned copies of two pieces, where a card computes (b: binning); on several cards
+                 for each, as the blocks, and 4 h/b n'^2 of slices that wait for earlier ones
 
 and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
+(where a card makes them, only 2 t na n s and 20 R n)
 
     (h + 2 t) na n s + 8 h na n     instead of the blocks: raw ones, corrected ones and the next
     20 R n       more flats, bad pixels
@@ -64,8 +66,8 @@ class Job:
         Whether the angles go all the way round.
     decode_bytes : int
         For chunks decoded in threads.
-    pinned : bool
-        Whether a card computes.
+    cards : int
+        How many cards compute; 0: the host does.
     iterative : bool
         Whether slices are computed by iteration.
     widening : int
@@ -84,7 +86,7 @@ class Job:
     compression: str = "none"
     full_turn: bool = True
     decode_bytes: int = DECODE_BYTES
-    pinned: bool = False
+    cards: int = 0
     iterative: bool = False
     widening: int = 1
     halo: int | None = None
@@ -118,8 +120,9 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
     slice_bytes = 4 * n_cols**2
     sinograms = 4 * blocks.lanes * job.n_angles * n_cols
     waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
-    itemsize = job.itemsize if job.halo is None else 4
-    pinned = blocks.lanes * job.binning * job.n_angles * job.n_cols * itemsize
+    pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
+    pinned *= job.itemsize
+    waiting_cards = job.cards * -(-blocks.height // job.binning) * slice_bytes
     deflating = DEFLATE_BYTES if (job.output, job.compression) == ("h5", "gzip") else 0
     return (
         BASE_BYTES
@@ -138,15 +141,20 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + job.decode_bytes
         + waiting
         + deflating
-        + (2 * pinned if job.pinned else 0)
+        + 2 * pinned * job.cards
+        + (waiting_cards if job.cards > 1 else 0)
     )
 
 
 def _block_bytes(job: Job, blocks: Blocks) -> int:
     """Return what the blocks of detector rows take, and correcting them."""
     row = job.n_angles * job.n_cols
+    raw = max(job.cards, 1) * (1 + blocks.ahead) * blocks.height * row * job.itemsize
     if job.halo is None:
-        return (1 + blocks.ahead) * blocks.height * row * job.itemsize
+        return raw
+    if job.cards:
+        around = 2 * job.cards * job.halo * row * job.itemsize
+        return raw + around + 20 * job.n_rows * job.n_cols
     return (
         (blocks.height + 2 * job.halo) * row * job.itemsize
         + (1 + blocks.ahead) * 4 * blocks.height * row

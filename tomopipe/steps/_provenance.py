@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.geometry import axis_voxel
-from tomopipe.steps._stream import Work
+from tomopipe.steps._work import Work
 
 _PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 

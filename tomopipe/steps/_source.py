@@ -120,12 +120,10 @@ def _is_tall(scan: Scan) -> bool:
     return scan.chunks is not None and scan.chunks[1] > TALL
 
 
-def read_ahead(
-    function: Callable[[Any], NDArray[Any]], items: Iterable[Any], ahead: int
-) -> Generator[Any]:
+def read_ahead(function: Callable[[Any], Any], items: Iterable[Any], ahead: int) -> Generator[Any]:
     """Yield function(item) in order, computing the next ones while the caller works on one."""
     with one_thread() as pool:
-        pending: deque[Future[NDArray[Any]]] = deque()
+        pending: deque[Future[Any]] = deque()
         for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) > ahead:

@@ -1,11 +1,11 @@
 """The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory."""
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,103 +13,38 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
-from tomopipe.io.encoding import Encoding
-from tomopipe.io.exchange import Scan
 from tomopipe.io.noted import Noted, note
 from tomopipe.io.volume import PutSlices
-from tomopipe.prep.half_acquisition import HalfAcquisition
-from tomopipe.prep.normalise import normalise
 from tomopipe.recon.array import out_of_memory
-from tomopipe.recon.blocks import CARD_CORRECT_BYTES, LANES
-from tomopipe.recon.carry import Carrier, Home, InPlace
-from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.plan import Plan
+from tomopipe.recon.carry import Home
+from tomopipe.steps._cards import ReadError, shared_slices
 from tomopipe.steps._corrected import CorrectedSource
-from tomopipe.steps._memory import CORRECT_BYTES, Blocks
+from tomopipe.steps._memory import Blocks
+from tomopipe.steps._pieces import Piece, Span, Window, cut, together
 from tomopipe.steps._source import Source, one_thread, read_ahead, read_spread
+from tomopipe.steps._work import Work, sinograms_of, slices_of
 
 N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-Read = Callable[[int], NDArray[Any]]  # the block of raw rows that begins there
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """A scan, and all that its blocks have in common.
-
-    Attributes
-    ----------
-    scan : Scan
-        Open.
-    plan : Plan
-        Of the binned sinograms; in half acquisition of those of twice their width.
-    cor_px : float
-        Column of the axis in the binned sinograms.
-    scale : float
-        From attenuation per binned pixel to the unit of the volume.
-    first_row, last_row : int
-        Detector rows used, the last one excluded.
-    crop : tuple of slice
-        Voxels kept, along y and x.
-    binning, binning_rows : int
-        Columns and rows averaged into one; fewer rows where the scan has fewer.
-    minus_log : bool
-        Take -log of the transmission.
-    corrected : bool
-        Rows come corrected (`tomopipe.steps._corrected`): they are not normalised again.
-    threads : int or None
-        CPU threads.
-    encoding : Encoding, optional
-        What slices are encoded by where they are computed, before they are brought back; None: they
-        are encoded as they are written.
-    carrier : Carrier
-        Takes raw rows to where slices are computed, and slices back.
-    piece : int
-        Slices computed at a time, to begin with: a power of two, at most those of a block.
-    few_angles : callable or None
-        What makes slices of sinograms by iteration; None: filtered backprojection.
-    half : HalfAcquisition, optional
-        What lays binned sinograms into twice the width; None: they are taken as they are.
-    """
-
-    scan: Scan
-    plan: Plan
-    cor_px: float
-    scale: float
-    first_row: int
-    last_row: int
-    crop: tuple[slice, slice]
-    binning: int
-    binning_rows: int
-    minus_log: bool
-    threads: int | None
-    carrier: Carrier = field(default_factory=InPlace)
-    piece: int = LANES
-    few_angles: Callable[[Any], Any] | None = None
-    half: HalfAcquisition | None = None
-    corrected: bool = False
-    encoding: Encoding | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of the volume, (n_slices, n_y, n_x)."""
-        n_slices = (self.last_row - self.first_row) // self.binning_rows
-        n_y, n_x = (some.stop - some.start for some in self.crop)
-        return n_slices, n_y, n_x
+Read = Callable[[Span], NDArray[Any]]  # raw rows
 
 
 def run(
-    work: Work, source: Source, blocks: Blocks, put: PutSlices, progress: Progress | None
+    works: Sequence[Work],
+    source: Source,
+    blocks: Blocks,
+    put: PutSlices,
+    progress: Progress | None,
 ) -> None:
     """Reconstruct all slices of a scan, reading and writing meanwhile.
 
     Parameters
     ----------
-    work : Work
-        What to do.
+    works : sequence of Work
+        What to do; several: the same for each of several cards, which share the rows.
     source : Source
         Where raw rows are read.
     blocks : Blocks
@@ -124,12 +59,15 @@ def run(
     ScanError
         If all data are one value.
     """
+    work = works[0]
     done, varies, n_slices = 0, False, work.shape[0]
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
-    def read(start: int) -> NDArray[Any]:
+    def read(rows: Span) -> NDArray[Any]:
         nonlocal varies
-        raw = source.read_rows(start, min(start + blocks.height, work.last_row))
+        if rows[0] == rows[1]:  # near the end all may have been read for the piece before
+            return np.empty((work.scan.n_angles, 0, work.scan.n_cols), work.scan.dtype)
+        raw = source.read_rows(*rows)
         if isinstance(source, CorrectedSource):
             varies = source.varies
         else:
@@ -142,7 +80,7 @@ def run(
 
     with one_thread() as writer:
         pending: deque[Future[None]] = deque()
-        for n, home in _all_slices(work, read, blocks):
+        for n, home in _slices_of_all(works, read, blocks):
             if len(pending) == blocks.behind:
                 pending.popleft().result()
             pending.append(writer.submit(store, done, home))
@@ -156,41 +94,76 @@ def run(
         raise ScanError("constant frames: all data hold a single value, as if never written")
 
 
-def _all_slices(work: Work, read: Read, blocks: Blocks) -> Iterator[tuple[int, Home]]:
-    """Yield number and place of slices, piece by piece; smaller ones once memory ran out."""
-    done, size = 0, work.piece
-    while done < work.shape[0]:
+def _slices_of_all(works: Sequence[Work], read: Read, blocks: Blocks) -> Iterator[tuple[int, Home]]:
+    """Yield number and place of all slices, computed by one or by several."""
+    work, lock = works[0], threading.Lock()
+    rows = work.first_row, work.last_row
+    if len(works) == 1:
+        yield from _all_slices(work, read, blocks, rows)
+        return
+
+    def read_alone(some: Span) -> NDArray[Any]:
         try:
-            for n, home in _some_slices(work, read, blocks, done, size):
+            with lock:
+                return read(some)
+        except Exception as error:
+            raise ReadError(error) from error
+
+    def compute(one: Work, some: Span) -> Iterator[tuple[int, Home]]:
+        return _all_slices(one, read_alone, blocks, some)
+
+    piece = work.plan.lanes * work.binning_rows
+    share = -(-(rows[1] - rows[0]) // len(works) // piece) * piece
+    yield from shared_slices(works, compute, min(blocks.height, max(share, piece)))
+
+
+def _all_slices(work: Work, read: Read, blocks: Blocks, rows: Span) -> Iterator[tuple[int, Home]]:
+    """Yield number and place of slices, piece by piece; smaller ones once memory ran out."""
+    first, size = rows[0], work.plan.cache.get("piece", work.piece)
+    while first < rows[1]:
+        try:
+            for n, home in _some_slices(work, read, blocks, (first, rows[1]), size):
                 yield n, home
-                done += n
+                first += n * work.binning_rows
         except Exception as error:
             if not out_of_memory(error) or size == 1:
                 raise
             size //= 2
             logger.warning("out of memory: pieces of %d slices", size)
             work.plan.cache.clear()
+            work.plan.cache["piece"] = size  # of what else this plan is given
             work.carrier.settle()
 
 
 def _some_slices(
-    work: Work, read: Read, blocks: Blocks, done: int, size: int
+    work: Work, read: Read, blocks: Blocks, rows: Span, size: int
 ) -> Iterator[tuple[int, Home]]:
-    """Yield the slices from `done` on in pieces of `size`."""
+    """Yield the slices of some rows in pieces of `size`."""
     height = size * work.binning_rows
-    first = work.first_row + done * work.binning_rows
-    starts = range(first, work.last_row, blocks.height)
+    batches = together(cut(rows, height, work.span), max(1, blocks.height // height))
+
+    def read_batch(batch: tuple[Span, Sequence[Piece]]) -> tuple[NDArray[Any], Sequence[Piece]]:
+        return read(batch[0]), batch[1]
+
+    def send(part: tuple[NDArray[Any], Piece]) -> tuple[Any, Piece]:
+        return work.carrier.send(part[0]), part[1]
+
+    window = Window()
     # closed in any case: after an error no piece is sent any more
-    with closing(read_ahead(read, starts, blocks.ahead)) as raws:
-        pieces = (raw[:, i : i + height] for raw in raws for i in range(0, raw.shape[1], height))
-        with closing(read_ahead(work.carrier.send, pieces, work.carrier.ahead)) as all_sent:
-            for sent in all_sent:
-                with work.carrier.computing(sent) as raw:
-                    n_rows = raw.shape[1]
-                    slices = _reconstruct(work, raw, first + np.arange(n_rows))
-                    arrays = _to_bring(work, slices, (first - work.first_row) // work.binning_rows)
+    with closing(read_ahead(read_batch, batches, blocks.ahead)) as raws:
+        parts = (
+            (raw[:, piece.new[0] - pieces[0].new[0] : piece.new[1] - pieces[0].new[0]], piece)
+            for raw, pieces in raws
+            for piece in pieces
+        )
+        with closing(read_ahead(send, parts, work.carrier.ahead)) as all_sent:
+            for sent, piece in all_sent:
+                with work.carrier.computing(sent) as new:
+                    raw = window.take(new, piece)
+                    slices = slices_of(work, sinograms_of(work, raw, np.arange(*piece.rows)))
+                    done = (piece.rows[0] - work.first_row) // work.binning_rows
+                    arrays = _to_bring(work, slices, done)
                 yield len(slices), work.carrier.bring(arrays)
-                first += n_rows
 
 
 def _to_bring(work: Work, slices: Any, done: int) -> Sequence[Any]:
@@ -210,54 +183,20 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
     source : Source
         Where raw rows are read.
     """
-    n_slices, rows = work.shape[0], work.binning_rows
+    xp, n_slices, rows = work.plan.xp, work.shape[0], work.binning_rows
     n = min(N_SAMPLES, n_slices)
     starts = [work.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
     for first in range(0, n, work.plan.lanes):
         some = starts[first : first + work.plan.lanes]
-        raw = read_spread(source, work.scan, some, rows)
         index = (np.asarray(some)[:, None] + np.arange(rows)).ravel()
-        yield from map(on_host, _reconstruct(work, raw, index))
+        if work.corrections is None:
+            sinograms = sinograms_of(work, read_spread(source, work.scan, some, rows), index)
+        else:
+            sinograms = xp.concatenate([_corrected(work, source, (s, s + rows)) for s in some])
+        yield from map(on_host, slices_of(work, sinograms))
 
 
-def _reconstruct(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
-    """Reconstruct the slices of raw values (n_angles, n_rows, n_cols) of some detector rows."""
-    sinograms = _sinograms(work, raw, rows)
-    if work.few_angles is not None:
-        images = work.few_angles(sinograms)
-    elif work.half is not None:
-        wide, cor_px = work.half.widen(sinograms), work.half.wide_cor_px
-        images = reconstruct(wide, work.plan, cor_px, threads=work.threads)
-    else:
-        images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
-    images *= np.float32(work.scale)
-    return images[:, *work.crop]
-
-
-def _sinograms(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
-    """Correct, bin and turn raw values into (n_slices, n_angles, n_cols'), in bounded memory."""
-    xp = work.plan.xp
-    if not work.corrected:
-        flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
-    shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.scan.n_cols // work.binning)
-    sinograms = xp.empty(shape, xp.float32)
-    n_bytes = CORRECT_BYTES // 4 if xp is np else CARD_CORRECT_BYTES
-    step = max(1, n_bytes // (4 * raw[0].size))
-    for first in range(0, len(raw), step):
-        batch = xp.asarray(raw[first : first + step])
-        if not work.corrected:
-            batch = normalise(batch, flat, dark, minus_log=work.minus_log)
-        binned = _bin(batch, work.binning_rows, work.binning)
-        sinograms[:, first : first + step] = binned.transpose(1, 0, 2)
-    return sinograms
-
-
-def _bin(projections: Any, rows: int, cols: int) -> Any:
-    """Average blocks of pixels of (n_angles, n_rows, n_cols)."""
-    n_angles, n_rows, n_cols = projections.shape
-    n_rows, n_cols = n_rows // rows, n_cols // cols
-    whole = projections[:, : n_rows * rows, : n_cols * cols]
-    if rows == cols == 1:
-        return whole
-    blocks = whole.reshape(n_angles, n_rows, rows, n_cols, cols)
-    return blocks.mean(axis=(2, 4), dtype=np.float32)
+def _corrected(work: Work, source: Source, rows: Span) -> Any:
+    """Return the sinograms of some rows, read and sent for them alone."""
+    raw = work.plan.xp.asarray(source.read_rows(*work.span(rows)))
+    return sinograms_of(work, raw, np.arange(*rows))

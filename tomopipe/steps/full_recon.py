@@ -9,13 +9,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.volume import new_volume
 from tomopipe.prep.correct import fit_corrections
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.array import array_module
-from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.carry import Card
+from tomopipe.recon.cuda_card import claimed_cards
 from tomopipe.steps._corrected import CorrectedSource
 from tomopipe.steps._fit import (
     Options,
@@ -62,6 +65,7 @@ def full_recon(
     unit: str = "per_pixel",
     pixel_size_um: float | None = None,
     device: str = "auto",
+    gpus: int = 1,
     flats: Sources = None,
     darks: Sources = None,
     known: Mapping[str, Any] | None = None,
@@ -120,12 +124,14 @@ def full_recon(
         Attenuation per unbinned pixel, or per cm.
     pixel_size_um : float, optional
         Unbinned pixel size in micrometres; None: the file's.
+    gpus : int
+        GPUs that share the rows, at most: those that no other job holds.
     flats, darks, known, partial
         As for `tomopipe.io.exchange.open_scan`.
     minus_log : bool
         Take -log of the transmission.
     corrections : mapping, optional
-        The other keys of `tomopipe.config.PreprocessBlock`; they are computed on the CPU.
+        The other keys of `tomopipe.config.PreprocessBlock`.
     half_acquisition : {"auto", "yes", "no"}
         Slices of twice the detector's width (`tomopipe.prep.half_acquisition`), crops being theirs;
         auto: by fbp, where the angles make a full turn and the COR is in an outer quarter.
@@ -171,18 +177,21 @@ def full_recon(
         opened.threads = thread_count(threads)
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
         xp = array_module(device if algorithm == "fbp" else "cpu")
-        card = None if xp.__name__ == "numpy" else stack.enter_context(claimed_card(xp))
+        cards = [] if xp is np else stack.enter_context(claimed_cards(xp, gpus))
         fitted = fit_corrections(opened, recipe_of(flats, darks, minus_log, corrections))
-        if fitted is not None and card is not None:
-            logger.warning("corrections beyond flat, dark and logarithm are made on the CPU")
         blocks, low_blocks = fit_blocks(
             opened,
             options,
             memory_bytes or _MEMORY_BYTES,
-            pinned=card is not None,
+            cards=len(cards),
             halo=fitted.halo if fitted else None,
         )
-        work = fit_work(opened, options, threads, blocks.lanes, card, corrected=fitted is not None)
+        where: Sequence[Card | None] = cards or [None]
+        works = [
+            fit_work(opened, options, threads, blocks.lanes, one, corrections=fitted)
+            for one in where
+        ]
+        work = works[0]
         used = (work.first_row, work.last_row)
         used = fitted.span(used) if fitted else used
         source, blocks = stack.enter_context(
@@ -190,7 +199,7 @@ def full_recon(
                 opened, used, blocks, low_blocks, samples=needs_range(options), scratch=scratch
             )
         )
-        if fitted is not None:
+        if work.corrected and fitted is not None:
             source = CorrectedSource(source, fitted, opened.threads)
         parameters = {"known": dict(known or {}), "corrections": dict(corrections or {})}
         notes |= {
@@ -199,8 +208,8 @@ def full_recon(
             "versions": versions(work),
         }
         encoding = choose_encoding(work, source, options)
-        if card is not None:
-            work = replace(work, encoding=encoding)
+        if cards:
+            works = [replace(one, encoding=encoding) for one in works]
         put = stack.enter_context(
             new_volume(
                 volume,
@@ -213,7 +222,7 @@ def full_recon(
                 first_number=work.first_row // binning,
             )
         )
-        run(work, source, blocks, put, progress)
+        run(works, source, blocks, put, progress)
 
 
 def block_rows(binning: int) -> int:
@@ -231,6 +240,7 @@ def memory_mb(
     compression: str = "none",
     algorithm: str = "fbp",
     halo: int | None = None,
+    gpus: int = 1,
 ) -> int:
     """Return the megabytes (10^6 bytes) to ask for, of which the job uses four fifths.
 
@@ -248,6 +258,8 @@ def memory_mb(
         As for `full_recon`.
     halo : int, optional
         Rows that corrections need on either side of a block; None: there are none.
+    gpus : int
+        GPUs that share the rows; on one, or on the CPU, it takes the same.
     """
     job = Job(
         n_angles,
@@ -258,5 +270,6 @@ def memory_mb(
         compression=compression,
         iterative=algorithm != "fbp",
         halo=halo,
+        cards=gpus if gpus > 1 else 0,
     )
     return math.ceil(job_bytes(job, standard_blocks(binning)) / (_USED * 1e6))
