@@ -8,6 +8,7 @@ from tomopipe.find.clean import (
     LEAST_TURNING,
     band_pass,
     clean_sinogram,
+    fill_dead_columns,
     median_turning,
     remove_stripes,
     remove_zingers,
@@ -47,6 +48,22 @@ def test_an_edge_that_moves_between_angles_is_no_zinger():
 def test_two_angles_are_left_alone():
     few = noisy(np.zeros((2, 20), np.float32))
     np.testing.assert_array_equal(remove_zingers(few), few)
+
+
+def test_dead_columns_are_interpolated_and_nothing_else(sinogram):
+    dead = sinogram.copy()
+    dead[:, [20, 50, 51]] = 5 * sinogram.max()
+    filled = fill_dead_columns(dead)
+    alive = np.delete(np.arange(sinogram.shape[1]), [20, 50, 51])
+    np.testing.assert_array_equal(filled[:, alive], sinogram[:, alive])
+    np.testing.assert_allclose(filled[:, 20], sinogram[:, [19, 21]].mean(axis=1), rtol=1e-5)
+    slope = np.linspace(0, 1, 4)[1:3]
+    between = sinogram[:, [49]] * (1 - slope) + sinogram[:, [52]] * slope
+    np.testing.assert_allclose(filled[:, 50:52], between, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sample_has_no_dead_columns(sinogram):
+    np.testing.assert_array_equal(fill_dead_columns(sinogram), sinogram)
 
 
 def test_stripes_vanish_and_the_sample_stays(sinogram):

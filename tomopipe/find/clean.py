@@ -51,6 +51,34 @@ def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
     return result
 
 
+def fill_dead_columns(sinogram: Image) -> Image:
+    """Interpolate columns that at all angles are far off from what is beside them.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Any order of angles.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_angles, n_cols)
+        The same values where no column, at most 4 wide, is off by more than half of the contrast.
+    """
+    column = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
+    away = column - ndimage.median_filter(column, size=9, mode="nearest")
+    low, high = np.percentile(column, [2, 98])
+    dead = np.abs(away) > max(8 * robust_sigma(away), 0.5 * float(high - low))
+    if not dead.any() or dead.mean() > 0.2:
+        return sinogram
+    place, alive = np.flatnonzero(dead), np.flatnonzero(~dead)
+    after = np.searchsorted(alive, place)
+    left, right = alive[np.maximum(after - 1, 0)], alive[np.minimum(after, len(alive) - 1)]
+    share = ((place - left) / np.maximum(right - left, 1)).astype(np.float32)
+    filled = sinogram.copy()
+    filled[:, place] = sinogram[:, left] * (1 - share) + sinogram[:, right] * share
+    return filled
+
+
 def remove_stripes(sinogram: Image, window_px: int = 15) -> Image:
     """Subtract what each column holds at all angles and its neighbours do not.
 

@@ -40,7 +40,7 @@ from tomopipe.io.rows import Rows
 
 METHOD = "sum"
 GROUPS = {
-    "seam": ("pairs", "rows", "difference"),
+    "seam": ("pairs", "rows", "difference", "moving"),
     "wedge": ("wedge",),
     "slices": ("entropy", "edges", "slices"),
     "mass": ("mass",),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.find.clean import bin_columns, robust_sigma
 from tomopipe.find.evidence import MIN_ANGLES, prominence, refine_peak
-from tomopipe.find.mass import air_level, centre_of_mass
+from tomopipe.find.mass import centre_of_mass, less_air
 from tomopipe.find.opposed import Opposed
 from tomopipe.find.register import difference_score, register, seam_score
 from tomopipe.find.seen import Seen, see
@@ -23,13 +23,14 @@ from tomopipe.find.wedge import coarse_wedge, refine_wedge
 from tomopipe.geometry import unbin_cor
 from tomopipe.io.rows import Rows
 
-KINDS = ("pairs", "rows", "difference", "wedge", *MEASURES, "mass")
-"""Order of the curves: projection pairs, opposed rows, the difference of either, double wedge,
-entropy, edges and negativity of slices, centre of mass."""
+KINDS = ("pairs", "rows", "difference", "moving", "wedge", *MEASURES, "mass")
+"""Order of the curves: projection pairs, opposed rows, the difference of either, that of what moves
+in a full turn, double wedge, entropy, edges and negativity of slices, centre of mass."""
 
 _COLS = 320  # about so many columns are left by binning
 _MAX_GAP_DEG = 30.0  # of half a turn, which the double wedge may lack
 _FINE_ROWS, _FINE_ANGLES = 2, 360  # that refine the double wedge
+_MOVING_PX, _MOVING_OVERLAP = 4.0, 0.5  # smoothing, power of the overlap
 _TREND = 8  # the running median spans this part of the detector
 
 
@@ -138,6 +139,9 @@ def _seam_curves(seen: Seen, binning: int) -> tuple[Found, NDArray[np.float64]]:
     lines = _most_lines(seen)
     if lines is not None:
         found["difference"] = cor_px, difference_score(lines.binned(binning))
+    if seen.moving_rows is not None:
+        moving = seen.moving_rows.binned(binning)
+        found["moving"] = cor_px, difference_score(moving, _MOVING_PX, _MOVING_OVERLAP)
     return found, texture
 
 
@@ -200,8 +204,8 @@ def describe(seen: Seen) -> dict[str, float]:
     dict
         half_turn, full_turn, short_turn: one of them is 1; span_deg, gap_deg, step_deg; n_angles,
         n_cols, n_rows (kept), n_pairs, pair_motion_px; noise (between neighbouring columns),
-        contrast (noise over the range of values), turning (whether something turns); air (both
-        margins see none of the sample), theta_missing, minus_log.
+        contrast (noise over the range of values), turning (whether something turns); air (on both
+        sides of the sample), theta_missing, minus_log.
     """
     rows, turn = seen.rows, seen.turn
     first = seen.plain[0]
@@ -224,7 +228,7 @@ def describe(seen: Seen) -> dict[str, float]:
         "noise": float(noise),
         "contrast": extent / max(float(noise), 1e-9 + 1e-6 * extent),
         "turning": seen.turning,
-        "air": float(air_level(first) is not None),
+        "air": float(less_air(first) is not None),
         "theta_missing": float(rows.theta_missing),
         "minus_log": float(rows.minus_log),
     }
@@ -245,7 +249,8 @@ def refine(rows: Rows, near_px: float, reconstruct: Reconstruct) -> dict[str, fl
     Returns
     -------
     dict
-        COR, unbinned px, of some of "pairs", "rows", "difference", "wedge", "slices", "mass".
+        COR, unbinned px, of some of "pairs", "rows", "difference", "moving", "wedge", "slices",
+        "mass".
     """
     seen = see(rows)
     places: dict[str, float] = {}
@@ -257,9 +262,9 @@ def refine(rows: Rows, near_px: float, reconstruct: Reconstruct) -> dict[str, fl
         place_px = None if opposed is None else _register(opposed, near_px, reach_px)
         if place_px is not None:
             places[name] = place_px
-    lines = _most_lines(seen)
-    if lines is not None:
-        places["difference"] = _least_difference(lines, near_px, reach_px)
+    for name, lines in (("difference", _most_lines(seen)), ("moving", seen.moving_rows)):
+        if lines is not None:
+            places[name] = _least_difference(lines, near_px, reach_px)
     if np.rad2deg(seen.turn.gap_rad) <= _MAX_GAP_DEG:
         some = seen.sinograms[:_FINE_ROWS]
         places["wedge"], _ = refine_wedge(some, seen.turn, near_px, reach_px, _FINE_ANGLES)

@@ -1,9 +1,10 @@
 """Centre of mass: that of each projection swings about the rotation axis like a point.
 
 For an object that never leaves the field of view, m(t) = sum(u p) / sum(p) is exactly
-cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than half a turn. Whatever
-leaves the field, and a background that drifts, make it useless; the gates find them: both margins
-of the detector see air at all angles, and the row sums stay what they are.
+cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than half a turn. A beam
+that drifts or tilts is measured in the air on both sides and taken off first. Whatever leaves the
+field makes the method useless; the gates find it: there is air on both sides at all angles, and the
+row sums stay what they are.
 
 References
 ----------
@@ -30,8 +31,10 @@ from tomopipe.find.seen import Image, see, why_blind
 from tomopipe.io.rows import Rows
 
 METHOD = "mass"
-_MAX_SUM_SPREAD = 0.02  # std/mean of the row sums, over which something left the field
-_MAX_MARGIN = 0.05  # of the height of the object, over which a margin holds more than air
+_MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, over which something left the field
+_MAX_AIR = 0.12  # of the height of the object, over which a column holds more than air
+_AIR_SHARE = 97  # percent of the angles at which it must not
+_EDGE_PX = 2  # next to the object, not taken for air
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
@@ -108,44 +111,66 @@ def _judge(
     return judge(METHOD, best_px, peak, doubts, candidates_px, score)
 
 
-def air_level(sinogram: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Level of the air in the left and the right margin, if both see no object at any angle.
+def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+    """Take the level of the air off a sinogram: at each angle the line through both sides of it.
 
     Parameters
     ----------
     sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals, 0 in air; angles in order.
+        Line integrals; angles in order.
 
     Returns
     -------
-    tuple of float, or None
-        None where a margin, averaged over its width and some angles, ever holds more than 5 % of
-        the object's height.
+    level : ndarray of float64, shape (n_angles, n_cols)
+        0 in air, but for what stays on the detector.
+    air : ndarray of bool, shape (n_cols,)
+        Columns left and right of the object that hold air at nearly all angles.
+
+    None where one side has less than 2 % of the columns, or 4 columns, of air.
     """
-    n_cols = sinogram.shape[1]
+    n_angles, n_cols = sinogram.shape
     width = max(4, round(0.02 * n_cols))
     if n_cols < 4 * width:
         return None
-    some = sinogram[:: max(1, len(sinogram) // 64)]
-    height = float(np.percentile(some, 98) - np.percentile(some, 2))
-    margins = np.stack([sinogram[:, :width].mean(axis=1), sinogram[:, -width:].mean(axis=1)])
-    smooth = ndimage.gaussian_filter1d(margins.astype(np.float64), 2.0, axis=1, mode="nearest")
-    if np.abs(smooth).max() > _MAX_MARGIN * height:
-        return None
-    return float(np.median(margins[0])), float(np.median(margins[1]))
+    lines = np.stack([np.ones(n_cols), np.linspace(-0.5, 0.5, n_cols)], axis=1)
+    air = np.zeros(n_cols, dtype=bool)
+    air[:width] = air[-width:] = True
+    level = sinogram - _air_lines(sinogram, lines, air) @ lines.T
+    for _ in range(3):  # what is air can be told better once the drift is gone
+        smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
+        height = float(np.percentile(smooth, 98))
+        held = np.percentile(np.abs(smooth), _AIR_SHARE, axis=0) > _MAX_AIR * height
+        inside = np.flatnonzero(held)
+        if not inside.size or height <= 0:
+            return None
+        left, right = inside[0] - _EDGE_PX, n_cols - 1 - inside[-1] - _EDGE_PX
+        if min(left, right) < width:
+            return None
+        air = np.zeros(n_cols, dtype=bool)
+        air[:left] = air[n_cols - right :] = True
+        # Beams drift slowly: neighbouring angles share the noise of the fit.
+        fitted = ndimage.gaussian_filter1d(_air_lines(sinogram, lines, air), 1.0, axis=0)
+        level = sinogram - fitted @ lines.T
+    return level, air
+
+
+def _air_lines(
+    sinogram: Image, lines: NDArray[np.float64], air: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Offset and slope of the air at each angle, shape (n_angles, 2)."""
+    return np.asarray(sinogram[:, air].astype(np.float64) @ np.linalg.pinv(lines[air]).T)
 
 
 def _fit(
     sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64]
 ) -> tuple[float, float] | None:
     """COR and its uncertainty from one sinogram; None if it fails a gate."""
-    levels = air_level(sinogram)
-    if levels is None:
+    found = less_air(sinogram)
+    if found is None:
         return None
+    level, _ = found
     n_cols = sinogram.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2
-    # A level that stays, as of an old flat field; what drifts is for the gate of the sums.
-    level = sinogram.astype(np.float64) - np.linspace(*levels, n_cols)
     mass = level.sum(axis=1)
     spread = mass.std() / mass.mean() if mass.mean() > 0 else np.inf
     if spread > _MAX_SUM_SPREAD:
@@ -156,7 +181,7 @@ def _fit(
     off_px, error_px = fitted
     # A background that makes the sums vary pulls towards the middle by as much.
     pull_px = spread * abs(off_px)
-    stripe = level.mean(axis=0) - (remove_stripes(sinogram) - np.linspace(*levels, n_cols)).mean(0)
+    stripe = (level - remove_stripes(level.astype(np.float32))).mean(axis=0)
     stripe_px = abs(float(stripe @ (column - off_px))) / mass.mean()
     outside_px = _static_pull(level, off_px) / mass.mean()
     error_px = float(np.sqrt(error_px**2 + pull_px**2 + stripe_px**2 + outside_px**2))

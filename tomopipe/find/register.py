@@ -111,7 +111,9 @@ def seam_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[np.float6
     return likelihood(correlation, share), share
 
 
-def difference_score(opposed: Opposed) -> NDArray[np.float64]:
+def difference_score(
+    opposed: Opposed, smooth_px: float = _SMOOTH_PX, overlap_power: float = 0.0
+) -> NDArray[np.float64]:
     """How little is left of lines less their counterparts, over the whole overlap.
 
     Wide structure counts as well, which `seam_score` filters away, and the size of the overlap does
@@ -121,6 +123,11 @@ def difference_score(opposed: Opposed) -> NDArray[np.float64]:
     ----------
     opposed : Opposed
         Lines to register.
+    smooth_px : float
+        Standard deviation of the smoothing against noise, along the lines.
+    overlap_power : float
+        The score is multiplied by this power of the share of the columns that overlap: a few
+        columns match by chance.
 
     Returns
     -------
@@ -133,7 +140,7 @@ def difference_score(opposed: Opposed) -> NDArray[np.float64]:
     here, flipped = (
         ndimage.gaussian_filter1d(
             (lines - lines.mean(axis=1, keepdims=True)).astype(np.float64),
-            _SMOOTH_PX,
+            smooth_px,
             axis=1,
             mode="nearest",
         )
@@ -150,7 +157,8 @@ def difference_score(opposed: Opposed) -> NDArray[np.float64]:
     variance = squares[0] + squares[1, ::-1]
     variance -= np.sum(first**2 + second**2, axis=0) / count
     rounding = 1e-9 * max(float(squares.max()), np.finfo(float).tiny)
-    return -np.log(np.maximum(1 - 2 * covariance / np.maximum(variance, rounding), 1e-4))
+    score = -np.log(np.maximum(1 - 2 * covariance / np.maximum(variance, rounding), 1e-4))
+    return np.asarray(score * (count / n_cols) ** overlap_power)
 
 
 def register(opposed: Opposed, lag: int, n_lags: int = _LAGS) -> tuple[float, NDArray[np.float64]]:

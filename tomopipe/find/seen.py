@@ -5,10 +5,12 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from tomopipe.find.angles import Turn, turn_of
 from tomopipe.find.clean import (
     LEAST_TURNING,
+    fill_dead_columns,
     median_turning,
     remove_stripes,
     remove_zingers,
@@ -18,6 +20,7 @@ from tomopipe.find.opposed import Opposed, opposed_images, opposed_sinograms
 from tomopipe.io.rows import Rows
 
 Image = NDArray[np.float32]
+_ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +45,9 @@ class Seen:
 
     @cached_property
     def plain(self) -> list[Image]:
-        """Sinograms in the order of the turn, finite and without zingers."""
-        return [
-            remove_zingers(np.nan_to_num(s[self.turn.order], nan=0.0, posinf=0.0, neginf=0.0))
-            for s in self.rows.sinograms
-        ]
+        """Sinograms in the order of the turn, finite, without zingers and dead columns."""
+        finite = (np.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0) for s in self.rows.sinograms)
+        return [fill_dead_columns(remove_zingers(s[self.turn.order])) for s in finite]
 
     @cached_property
     def sinograms(self) -> list[Image]:
@@ -67,6 +68,21 @@ class Seen:
     def opposed_rows(self) -> Opposed | None:
         """Rows of the sinograms half a turn apart; None where there are none."""
         return opposed_sinograms(self.sinograms, self.turn)
+
+    @cached_property
+    def moving_rows(self) -> Opposed | None:
+        """Opposed rows of a full turn less what stays in place: dirt, rings, an old flat field.
+
+        Neighbouring angles are averaged, against noise; None where the turn is not full: what the
+        sample is on average over less of a turn is not the same on both sides of the axis.
+        """
+        if not self.turn.full:
+            return None
+        moving = [
+            ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
+            for s in self.sinograms
+        ]
+        return opposed_sinograms(moving, self.turn)
 
     @cached_property
     def opposed_images(self) -> Opposed | None:

@@ -19,7 +19,7 @@ from tomopipe.io.rows import Rows, read_rows
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 8  # bump when results change
+REVISION = 9
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
 """Of each method that has any: "shipped", or a file."""

@@ -49,7 +49,7 @@ class Recipe:
         Size of a window of a slice.
     """
 
-    version: int = 1
+    version: int = 2
     kinds: tuple[str, ...] = KINDS
     scalars: tuple[tuple[str, str, float, float], ...] = (
         ("half_turn", "linear", 0.0, 1.0),
@@ -67,7 +67,7 @@ class Recipe:
         ("theta_missing", "linear", 0.0, 1.0),
         ("minus_log", "linear", 0.0, 1.0),
     )
-    seam: tuple[str, ...] = ("pairs", "rows", "difference")
+    seam: tuple[str, ...] = ("pairs", "rows", "difference", "moving")
     slices: tuple[str, ...] = ("entropy", "edges")
     single: tuple[str, ...] = ("wedge", "mass")
     clip_sigmas: float = 6.0
