@@ -1,10 +1,14 @@
 """The report of a campaign: hands the step what it needs of the campaign."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tomopipe import __version__
-from tomopipe.campaign import Campaign
+from tomopipe.campaign import Campaign, read_inventory
+from tomopipe.errors import TomopipeError
+from tomopipe.stacks import declared_stacks, find_stacks
 from tomopipe.steps.report import report
 
 _SHOWN = ("path", "series", "index", "select", "manual")
@@ -27,4 +31,18 @@ def what_to_report(campaign: Campaign) -> dict[str, Any]:
         ],
         "config": campaign.config.model_dump(),
         "version": __version__,
+        "stacks": _stacks(campaign),
     }
+
+
+def _stacks(campaign: Campaign) -> list[dict[str, Any]]:
+    """Return the stacks, and why some are not joined as far as is known yet."""
+    if not campaign.config.stitch.stacks:
+        return []
+    try:
+        inventory = read_inventory(campaign.results / "inventory.tsv")
+        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+        found = find_stacks(campaign, inventory, resolved)
+    except (OSError, ValueError, TomopipeError):
+        found = declared_stacks(campaign)
+    return [asdict(stack) for stack in found]

@@ -13,6 +13,7 @@ from tomopipe.report.efficiency import allocations
 from tomopipe.report.records import CampaignRecord, Failure, ScanRecord, SeriesRecord
 from tomopipe.report.scans import SCAN_STEPS, Sources, refused_records, scan_record
 from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
+from tomopipe.report.stacks import read_stacks
 from tomopipe.report.times import JobTime, read_jobs, step_times
 from tomopipe.report.versions import versions
 from tomopipe.series import encode_series
@@ -39,6 +40,7 @@ def collect(
     scans: Iterable[Mapping[str, Any]],
     config: Mapping[str, Any],
     version: str,
+    stacks: Iterable[Mapping[str, Any]] = (),
 ) -> CampaignRecord:
     """Read whatever exists of a campaign; a broken file is noted and left out.
 
@@ -54,6 +56,8 @@ def collect(
         The complete config, one block per step.
     version : str
         The version of tomopipe.
+    stacks : iterable of dict
+        The stacks of the campaign: name, scans, problem.
 
     Returns
     -------
@@ -68,6 +72,7 @@ def collect(
     records = [scan_record(reader, source, entry) for entry in entries]
     records += refused_records(source, entries)
     records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
+    joined = read_stacks(reader, results / "stitched", stacks)
     floor = number(_block(config, "predict_cor").get("min_confidence"))
     return CampaignRecord(
         name=campaign_name,
@@ -87,6 +92,7 @@ def collect(
         allocations=allocations(jobs),
         citations=citations(records, config),
         seeds=_seeds(reader, config, logs.parent),
+        stacks=joined,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomopipe.io.atomic import write_json
 from tomopipe.report.plots import shown_cor
-from tomopipe.report.records import Note, ScanRecord
+from tomopipe.report.records import Note, ScanRecord, StackRecord
 from tomopipe.report.strips import read_sweep
 from tomopipe.report.thumbnails import Picture, Strip, make_pictures, make_strip
 
@@ -34,7 +34,10 @@ class ScanPictures:
 
 
 def picture_all(
-    scans: Sequence[ScanRecord], page_folder: Path, read_planes: PlaneReader
+    scans: Sequence[ScanRecord],
+    page_folder: Path,
+    read_planes: PlaneReader,
+    stacks: Sequence[StackRecord] = (),
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
     """Make the pictures of every scan, using again those of what did not change.
 
@@ -49,11 +52,13 @@ def picture_all(
         Folder of the page; the side folder and the list of what was made lie in it.
     read_planes : callable
         Reads the mid planes of one volume, by name.
+    stacks : sequence of StackRecord
+        Those that were joined get pictures.
 
     Returns
     -------
     pictures : dict of str
-        Scan name -> its pictures.
+        Scan name -> its pictures; a stack is called `stack_key`.
     notes : list of Note
         What could not be read.
     """
@@ -62,13 +67,21 @@ def picture_all(
         folder.mkdir(parents=True, exist_ok=True)
     maker = _Maker(page_folder, folder, read_planes)
     pictures = {
-        scan.name: ScanPictures(maker.planes(scan), maker.strip(scan))
+        scan.name: ScanPictures(maker.planes(scan.name, scan.volume), maker.strip(scan))
         for scan in scans
         if scan.volume is not None or scan.try_tif is not None
     }
+    for stack in stacks:
+        key = stack_key(stack.name)
+        pictures[key] = ScanPictures(maker.planes(key, stack.volume))
     write_json(maker.made, page_folder / _CACHE)
     _tidy(page_folder / _FOLDER, list(pictures.values()))
     return pictures, maker.notes
+
+
+def stack_key(stack: str) -> str:
+    """Return the name of a stack among those of scans, which have no slash."""
+    return f"stack/{stack}"
 
 
 def chosen_cor(scan: ScanRecord) -> float | None:
@@ -89,17 +102,16 @@ class _Maker:
         self._read_planes = read_planes
         self._known = _read_cache(page_folder / _CACHE)
 
-    def planes(self, scan: ScanRecord) -> tuple[Picture, ...]:
-        """Return the mid planes of a scan's volume."""
-        if scan.volume is None:
+    def planes(self, name: str, volume: Path | None) -> tuple[Picture, ...]:
+        """Return the mid planes of a volume."""
+        if volume is None:
             return ()
-        volume = scan.volume
 
         def make() -> list[dict[str, Any]]:
-            made = make_pictures(self._read_planes(volume), scan.name, self._folder)
+            made = make_pictures(self._read_planes(volume), name, self._folder)
             return [asdict(picture) for picture in made]
 
-        entries = self._get(scan.name, "planes", volume, None, make) or []
+        entries = self._get(name, "planes", volume, None, make) or []
         return tuple(_picture(entry) for entry in entries)
 
     def strip(self, scan: ScanRecord) -> Strip | None:

@@ -140,6 +140,31 @@ class SeriesRecord:
 
 
 @dataclass(frozen=True)
+class PairRecord:
+    """How the second of two neighbours of a stack lies on the grid of the first, in voxels."""
+
+    first: str
+    second: str
+    z_px: float | None
+    y_px: float | None
+    x_px: float | None
+    overlap_rows: float | None
+    correlation: float | None
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """Scans at several heights that are joined into one volume."""
+
+    name: str
+    scans: tuple[str, ...]
+    problem: str
+    volume: Path | None = None
+    shape: tuple[int, ...] = ()
+    pairs: tuple[PairRecord, ...] = ()
+
+
+@dataclass(frozen=True)
 class StepTimes:
     """Run times of the jobs of one step, in seconds."""
 
@@ -207,6 +232,7 @@ class CampaignRecord:
     efficiency: tuple[Efficiency, ...] = ()
     citations: tuple[Citation, ...] = ()
     seeds: Mapping[str, str] = field(default_factory=dict)
+    stacks: tuple[StackRecord, ...] = ()
 
     @property
     def models(self) -> dict[Model, int]:

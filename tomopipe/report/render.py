@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.io.atomic import write_text
-from tomopipe.report.pictures import PlaneReader, ScanPictures, picture_all
+from tomopipe.report.pictures import PlaneReader, ScanPictures, picture_all, stack_key
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
 from tomopipe.report.records import SOURCES, STATES, CampaignRecord
 
@@ -47,7 +47,7 @@ def write_page(
         Reads the mid planes of one volume, by name.
     """
     page = Path(output).absolute()
-    pictures, notes = picture_all(campaign.scans, page.parent, read_planes)
+    pictures, notes = picture_all(campaign.scans, page.parent, read_planes, campaign.stacks)
     campaign = replace(campaign, notes=(*campaign.notes, *notes))
     write_text(render(campaign, pictures), page)
 
@@ -126,6 +126,8 @@ def _environment() -> Any:
         "duration": duration,
         "utc": _utc,
         "key": id,
+        "stack_key": stack_key,
+        "signed": lambda value: "" if value is None else f"{value:+.2f}",
         "plane": lambda name: name.removeprefix("mid_"),
         "share": lambda value: "" if value is None else f"{100 * value:.0f} %",
         "gigabytes": lambda value: "" if value is None else f"{value / 1e9:.2f} GB",

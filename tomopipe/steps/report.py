@@ -26,6 +26,7 @@ def report(
     scans: Iterable[Mapping[str, Any]],
     config: Mapping[str, Any],
     version: str,
+    stacks: Iterable[Mapping[str, Any]] = (),
 ) -> None:
     """Build the page from whatever exists: a whole campaign, half of one, or a broken one.
 
@@ -47,9 +48,17 @@ def report(
         The complete config, one block per step.
     version : str
         The version of tomopipe.
+    stacks : iterable of dict
+        The stacks of the campaign: name, scans, problem.
     """
     campaign = collect(
-        results, logs, campaign_name=campaign_name, scans=scans, config=config, version=version
+        results,
+        logs,
+        campaign_name=campaign_name,
+        scans=scans,
+        config=config,
+        version=version,
+        stacks=stacks,
     )
     found = efficiency(campaign.allocations, slurm.usages(campaign.allocations))
     campaign = replace(campaign, efficiency=found)

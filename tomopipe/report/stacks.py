@@ -1,0 +1,56 @@
+"""Stacks: scans at several heights, and what was found when they were joined."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tomopipe.report.records import PairRecord, StackRecord
+from tomopipe.report.sources import Reader, number, text
+
+
+def read_stacks(
+    reader: Reader, folder: Path, declared: Iterable[Mapping[str, Any]]
+) -> tuple[StackRecord, ...]:
+    """Read what was found of each stack.
+
+    Parameters
+    ----------
+    reader : Reader
+        Notes what cannot be read.
+    folder : Path
+        results/stitched.
+    declared : iterable of dict
+        name, scans and problem of each stack of the configuration.
+    """
+    found = []
+    for entry in declared:
+        name, problem = text(entry["name"]), text(entry["problem"])
+        volume = next(
+            (
+                path
+                for end in ("_rec.h5", "_rec", "_rec.zarr")
+                if (path := folder / (name + end)).exists()
+            ),
+            None,
+        )
+        data = reader.json(folder / f"{name}.json") or {} if volume else {}
+        shape = data.get("shape")
+        found.append(
+            StackRecord(
+                name=name,
+                scans=tuple(entry["scans"]),
+                problem=problem or ("" if volume else "not joined yet, or its job failed"),
+                volume=volume,
+                shape=tuple(shape) if isinstance(shape, list) else (),
+                pairs=tuple(
+                    _pair(pair) for pair in data.get("pairs", []) if isinstance(pair, dict)
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _pair(data: Mapping[str, Any]) -> PairRecord:
+    first, second = (text(name) for name in [*(data.get("scans") or ()), "", ""][:2])
+    keys = ("z_px", "y_px", "x_px", "overlap_rows", "correlation")
+    return PairRecord(first, second, *(number(data.get(key)) for key in keys))
