@@ -181,6 +181,7 @@ def _mass_curve(seen: Seen, cor_px: NDArray[np.float64], binning: int) -> Found:
     return {"mass": (cor_px, bump * min(1.0, 1.5 * binning / width_px))}
 
 
+@lru_cache(maxsize=1)  # the curve and the refinement ask for the same
 def _mass(seen: Seen, binning: int) -> tuple[float, float] | None:
     """COR by the centre of mass and its uncertainty, unbinned px."""
     if not seen.rows.minus_log or not seen.shows_sample:
