@@ -219,6 +219,12 @@ class FullReconBlock(Block):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU where there is one."
     )
+    gpus: int = Field(
+        1,
+        ge=1,
+        description="GPUs that share the rows of one volume, at most: those that are free. The "
+        "volume is the same, and is not made anew. device: cuda asks the scheduler for so many.",
+    )
     algorithm: Literal["fbp", "sirt", "cgls", "tv"] = Field(
         "fbp",
         description="Filtered back-projection; sirt, cgls and tv iterate: for tens of projections, "

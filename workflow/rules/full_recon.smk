@@ -28,14 +28,26 @@ def memory_mb(wildcards, attempt):
         compression=full.compression,
         algorithm=full.algorithm,
         halo=campaign.correction_halo(n_rows, n_cols),
+        gpus=full.gpus,
     )
 
 
 def volume_options(wildcards):
-    """All options of a scan's volume but its COR."""
+    """All options of a scan's volume but its COR, and those that change nothing in it."""
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     full = campaign.config.full_recon
-    return as_json(campaign.preprocess_options() | full.model_dump() | pixel_size_of_volumes(full))
+    options = full.model_dump(exclude={"gpus"})
+    return as_json(campaign.preprocess_options() | options | pixel_size_of_volumes(full))
+
+
+def gpus(wildcards):
+    return CAMPAIGN.for_scan(wildcards.scan).config.full_recon.gpus
+
+
+def gpus_to_ask_for(wildcards):
+    """With device: auto jobs on one machine share its GPUs out by themselves."""
+    device = CAMPAIGN.for_scan(wildcards.scan).config.full_recon.device
+    return gpus(wildcards) if device == "cuda" else 0
 
 
 rule full_recon:
@@ -51,10 +63,8 @@ rule full_recon:
     threads: 16
     resources:
         mem_mb=memory_mb,
-        # with device: auto jobs on one machine share its GPUs out by themselves
-        gpu=lambda wildcards: int(
-            CAMPAIGN.for_scan(wildcards.scan).config.full_recon.device == "cuda"
-        ),
+        gpu=gpus_to_ask_for,
+        most_gpus=gpus,  # not a param: how many compute changes no volume
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         raw=raw_signature,

@@ -13,6 +13,7 @@ with job(snakemake.log[0]):
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
         threads=snakemake.threads,
+        gpus=snakemake.resources.most_gpus,
         memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
         # not a param: where temporary files lie changes no volume
         scratch=(snakemake.config.get("storage") or {}).get("scratch"),
