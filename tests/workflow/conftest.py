@@ -80,7 +80,7 @@ def job_names(text: str) -> list[str]:
         elif names and (found := re.match(r"^\s+wildcards: (.*)$", line)):
             # a sidecar's folder says nothing here; names with commas cannot occur
             cells = dict(cell.split("=", 1) for cell in found[1].split(", "))
-            names[-1] += ":" + (cells.get("scan") or cells["series"])
+            names[-1] += ":" + (cells.get("scan") or cells.get("stack") or cells["series"])
     return [name for name in names if name not in ("all", "predictions")]
 
 
@@ -96,13 +96,13 @@ def plan_all(campaign: Path) -> tuple[int, dict[str, bool]]:
     assert done.stdout, done.stderr
     jobs = json.loads(done.stdout)
     return done.exit_code, {
-        job["rule"] + (f":{name}" if (name := job["scan"] or _series(job)) else ""): job["certain"]
-        for job in jobs
+        job["rule"] + (f":{name}" if (name := _name(job)) else ""): job["certain"] for job in jobs
     }
 
 
-def _series(job: dict) -> str:
-    return job["series"] if job["rule"] == "fix_cor" else ""
+def _name(job: dict) -> str:
+    series = job["series"] if job["rule"] == "fix_cor" else ""
+    return job["scan"] or job["stack"] or series
 
 
 def package_with(folder: Path, module: str, old: str, new: str) -> dict[str, str]:

@@ -1,0 +1,143 @@
+"""Stacks of a campaign: how they are declared, what `check` and the estimates say, the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign import load_campaign
+from tomopipe.campaign_report import report_campaign
+from tomopipe.config import parse_config
+from tomopipe.disk import disk_needed
+from tomopipe.ending import say_stacks_left_out
+from tomopipe.errors import TomopipeError
+from tomopipe.io.volume import new_volume
+from tomopipe.plan import foresee_inventory
+from tomopipe.stacks import declared_stacks, find_stacks, stack_notes
+from tomopipe.start import examine
+
+SIZE = {"n_rows": 4, "n_cols": 32, "n_angles": 21}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a_2", "a_10", "a_1", "b_1"):
+        write_scan(tmp_path / "raw" / f"{name}.h5", pixel_size_um=2.0, **SIZE)
+    return tmp_path
+
+
+def campaign_of(folder, stacks, **blocks):
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "stitch": {"stacks": stacks}} | blocks
+    (folder / "config.yaml").write_text(json.dumps(config))
+    return load_campaign(folder)
+
+
+def test_patterns_in_order_of_number_and_names_as_listed(folder):
+    found = declared_stacks(campaign_of(folder, {"tall": ["b_1", "a_*"]}))
+    assert [(s.name, s.scans, s.problem) for s in found] == [
+        ("tall", ("b_1", "a_1", "a_2", "a_10"), "")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stacks", "blocks", "words"),
+    [
+        ({"t": ["a_1", "a_3"]}, {}, "t: no scan a_3 in the campaign; did you mean a_"),
+        ({"t": ["a_1"]}, {}, "t: expected at least two scans, got a_1"),
+        ({"t": ["a_1", "a_2"], "u": ["a_2", "b_1"]}, {}, "u: a_2 stands in stitch.stacks more"),
+        ({"t": ["a_1", "a_2", "a_1"]}, {}, "t: a_1 stands in stitch.stacks more"),
+        (
+            {"t": ["a_1", "a_2"]},
+            {"overrides": [{"scans": ["a_2"], "full_recon": {"binning": 2}}]},
+            "t: full_recon.binning is 1 for a_1 and 2 for a_2",
+        ),
+        (
+            {"t": ["a_1", "a_2"]},
+            {"overrides": [{"scans": ["a_2"], "input": {"pixel_size_um": 3.5}}]},
+            "t: input.pixel_size_um is None for a_1 and 3.5 for a_2",
+        ),
+    ],
+)
+def test_check_names_what_is_wrong_with_a_stack(folder, stacks, blocks, words):
+    errors = examine(campaign_of(folder, stacks, **blocks)).errors
+    assert any(f"stitch.stacks: {words}" in line for line in errors), errors
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"n_cols": 30, "pixel_size_um": 2.0}, "a_1 has 32 columns and c_1 30"),
+        ({"pixel_size_um": 2.5}, "the pixels of a_1 have 2.0 um and those of c_1 2.5"),
+    ],
+)
+def test_check_looks_into_the_files(folder, other, words):
+    write_scan(folder / "raw" / "c_1.h5", **(SIZE | other))
+    errors = examine(campaign_of(folder, {"t": ["a_1", "c_1"]})).errors
+    assert any(words in line for line in errors), errors
+    assert examine(campaign_of(folder, {"t": ["a_1", "a_2"]})).errors == []
+
+
+def test_a_stack_whose_scan_is_left_out_is_not_joined_and_others_are(folder, capsys):
+    (folder / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
+    campaign = campaign_of(folder, {"t": ["a_1", "a_2"], "u": ["a_10", "b_1"]})
+    rows = foresee_inventory(campaign, folder)
+    reason = "a_2 is left out: select: no"
+    assert [s.problem for s in find_stacks(campaign, rows, rows)] == [reason, ""]
+    assert stack_notes(campaign, rows) == (f"stack t will not be joined: {reason}",)
+    without = {scan: {} for scan in rows if scan != "b_1"}
+    assert find_stacks(campaign, rows, without)[1].problem == "b_1 has no COR"
+    findings = examine(campaign)
+    assert findings.errors == []
+    assert f"stack t will not be joined: {reason}" in findings.warnings
+    foresee_inventory(campaign, campaign.results)
+    (campaign.results / "cor.json").write_text(json.dumps(without))
+    say_stacks_left_out(campaign)
+    said = capsys.readouterr().err
+    assert f"stack t is not joined: {reason}" in said
+    assert "stack u is not joined: b_1 has no COR" in said
+
+
+def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):
+    campaign = campaign_of(folder, {"t": ["a_1", "a_2"]})
+    rows = foresee_inventory(campaign, folder)
+    needed = disk_needed(campaign, [("stitch", "t")], rows)
+    assert needed == {"stitched volumes": 2 * 4 * 4 * 32 * 32}
+    assert any("stitched volumes 0.00" in note for note in examine(campaign).notes)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a,b", ".t", "a{b}", "a\nb"])
+def test_name_of_a_stack_that_no_file_can_have(name):
+    with pytest.raises(TomopipeError, match=r"stitch\.stacks"):
+        parse_config({"campaign": {"scans": ["x.h5"]}, "stitch": {"stacks": {name: ["a", "b"]}}})
+
+
+def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
+    campaign = campaign_of(folder, {"tall <1>": ["a_1", "a_2"], "other": ["a_10", "x"]})
+    foresee_inventory(campaign, campaign.results)
+    (campaign.results / "cor.json").write_text(
+        json.dumps({scan: {"cor_px": 16.0, "source": "auto"} for scan in ("a_1", "a_2", "a_10")})
+    )
+    values = np.random.default_rng(0).normal(size=(6, 8, 8)).astype(np.float32)
+    stitched = campaign.results / "stitched"
+    with new_volume(stitched / "tall <1>_rec.h5", values.shape) as put:
+        put(0, values)
+    pair = {"z_px": 2.345, "y_px": 0.5, "x_px": -1.25, "overlap_rows": 1.655, "correlation": 0.98}
+    found = {"shape": [6, 8, 8], "pairs": [{"scans": ["a_1", "a_2"]} | pair]}
+    (stitched / "tall <1>.json").write_text(json.dumps(found))
+    report_campaign(campaign, folder / "page" / "index.html")
+    page = (folder / "page" / "index.html").read_text()
+    part = page.split('id="stacks"')[1].split("<section")[0]
+    for words in ("tall &lt;1&gt;", "6 × 8 × 8", "+2.35", "-1.25", "1.66", "0.98"):
+        assert words in part or words.replace("2.35", "2.34") in part, words
+    assert part.count("<img ") == 3
+    assert "Not joined: no scan x in the campaign" in part
+    # a broken file is noted and takes nothing with it
+    (stitched / "tall <1>.json").write_text("{")
+    report_campaign(campaign, folder / "page" / "index.html")
+    assert "tall &lt;1&gt;.json" in (folder / "page" / "index.html").read_text()
+
+
+def test_report_without_stacks_has_no_such_section(folder):
+    report_campaign(campaign_of(folder, {}), folder / "page" / "index.html")
+    assert 'id="stacks"' not in (folder / "page" / "index.html").read_text()

@@ -1,0 +1,91 @@
+"""Two stacks of scans, joined by the workflow; what runs after a change, and nothing else."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.phantoms import make_phantom, write_scan
+from tests.test_stitch import moved
+from tests.workflow.conftest import configure, plan, snakemake, table
+from tests.workflow.test_reruns import expect
+
+N_COLS, N_ROWS, TALL_ROWS = 64, 20, 40
+HEIGHTS = {"a_1": 0.0, "a_2": 9.5, "a_3": 18.3, "b_1": 0.0, "b_2": 9.0}
+CORS_PX = {"a_1": 33.0, "a_2": 33.5, "a_3": 34.0, "b_1": 30.0, "b_2": 30.5}
+
+
+@pytest.fixture(scope="module")
+def stacked(tmp_path_factory):
+    """A campaign of two stacks that ran once: not to be changed."""
+    folder = tmp_path_factory.mktemp("stacked") / "campaign"
+    for seed, (scan, height) in enumerate(HEIGHTS.items()):
+        tall = make_phantom({"a": "foam", "b": "capillary"}[scan[0]], N_COLS, TALL_ROWS, seed=5)
+        write_scan(
+            folder / "raw" / f"{scan}.h5", phantom=moved(tall, height, 0, 0), counts=50000,
+            cor_px=CORS_PX[scan], n_rows=N_ROWS, n_cols=N_COLS, n_angles=61, seed=seed,
+        )  # fmt: skip
+    (folder / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\n"
+        "try_recon: {width_px: 6, step_px: 1}\n"
+        "predict_cor: {methods: [pairs]}\n"
+        "export_star: {enabled: false}\n"
+        "stitch: {stacks: {bone: [a_*], glass: [b_1, b_2]}}\n"
+    )
+    run = snakemake(folder)
+    assert run.status == 0, run.text
+    assert {"stitch:bone", "stitch:glass"} <= run.jobs
+    return folder
+
+
+@pytest.fixture
+def copy(stacked, tmp_path):
+    return shutil.copytree(stacked, tmp_path / "campaign", symlinks=True)
+
+
+def test_heights_are_found_and_a_second_call_does_nothing(stacked):
+    found = json.loads((stacked / "results" / "stitched" / "bone.json").read_text())
+    heights = np.cumsum([pair["z_px"] for pair in found["pairs"]])
+    assert heights == pytest.approx([9.5, 18.3], abs=0.1)
+    assert found["shape"] == [38, N_COLS, N_COLS]
+    page = (stacked / "results" / "report" / "index.html").read_text()
+    assert 'id="stacks"' in page
+    assert plan(stacked) == (0, frozenset())
+    again = snakemake(stacked)
+    assert (again.status, again.jobs) == (0, frozenset()), again.text
+
+
+def test_cor_of_a_member_edited(copy):
+    table(copy, "a_2\tauto\t33.25\t")
+    expect(
+        copy,
+        {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar:a_2", "stitch:bone", "report"},
+    )
+
+
+def test_option_of_stitch_and_a_removed_volume(copy):
+    configure(copy, "stitch", direction="down")
+    expect(copy, {"stitch:bone", "stitch:glass", "report"})
+    (copy / "results" / "stitched" / "glass_rec.h5").unlink()
+    expect(copy, {"stitch:glass", "report"})
+
+
+def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):
+    table(copy, "b_2\tno\t\t")
+    configure(copy, "stitch", stacks={"bone": ["a_1", "a_3", "a_2"], "glass": ["b_1", "b_2"]})
+    (copy / "results" / "stitched" / "glass_rec.h5").unlink()
+    run = snakemake(copy)
+    assert run.status == 1
+    assert "stitch:glass" not in run.jobs
+    log = (copy / "logs" / "stitch" / "bone.log").read_text()
+    assert "a_1 and a_3: found no overlap" in log
+    page = (copy / "results" / "report" / "index.html").read_text()
+    assert "b_2 is left out: select: no" in page
+    assert "a_1 and a_3: found no overlap" in page
+    assert plan(copy)[0] == 1
+    configure(copy, "stitch", stacks={"bone": ["a_1", "a_2"], "glass": ["b_1", "b_2"]})
+    run = snakemake(copy)
+    assert run.status == 0, run.text
+    assert "stitch:bone" in run.jobs
+    assert "stack glass is not joined: b_2 is left out" in run.text
