@@ -120,7 +120,6 @@ def card_bytes(
     """
     cols = max(n_cols // binning, 1)
     n_bins = fast_even_size(2 * cols) // 2 + 1
-    n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * cols), 8 * MARGIN))
     pixels = slices * binning * n_angles * n_cols
     kept = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
     voxel = 12 if stored_itemsize == 4 else 4 + 3 * stored_itemsize
@@ -130,10 +129,26 @@ def card_bytes(
         kept += itemsize * (pixels + 6 * halo * n_angles * n_cols)
         kept += 4 * pixels if binning > 1 else 0
         correcting = correct_bytes
+    return kept + max(correcting, _card_engine_bytes(n_angles, cols, slices))
+
+
+def card_sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
+    """Return the memory of a card that a sweep takes: as `sweep_bytes`, with the samples' order."""
+    n_bins = fast_even_size(2 * n_cols) // 2 + 1
+    spectra = 16 * n_angles * (2 * n_bins)
+    images = 8 * lanes * n_cols**2
+    order = 48 * n_angles * n_bins
+    return spectra + images + order + _card_engine_bytes(n_angles, n_cols, lanes)
+
+
+def _card_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
+    """Return what slices take of a card while they are computed."""
+    n_bins = fast_even_size(2 * n_cols) // 2 + 1
+    n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
     grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
     sampling = min(CARD_ANGLES, n_angles) * n_bins * (40 * slices + 160) + grid
-    transforming = 3 * grid + 8 * slices * cols * (n_grid + 2)
-    return kept + max(correcting, sampling, transforming)
+    transforming = 3 * grid + 8 * slices * n_cols * (n_grid + 2)
+    return max(sampling, transforming)
 
 
 def slices_on_card(free_bytes: int, needs: Callable[[int], int]) -> int:

@@ -128,7 +128,13 @@ def to_images(half_spectrum: Any, plan: Plan) -> Any:
 
 
 def reconstruct_lanes(
-    sinograms: Any, plan: Plan, cor_px: Any, spread: Spread, *, n_chunk: int = CARD_ANGLES
+    sinograms: Any,
+    plan: Plan,
+    cor_px: Any,
+    spread: Spread,
+    *,
+    n_chunk: int = CARD_ANGLES,
+    transformed: bool = False,
 ) -> Any:
     """Reconstruct a few slices at once.
 
@@ -146,6 +152,8 @@ def reconstruct_lanes(
         slice of the plan's order.
     n_chunk : int
         Angles at a time: bounds the memory.
+    transformed : bool
+        Spectra are given instead of sinograms: `padded_spectra`, angles in the plan's order.
 
     Returns
     -------
@@ -156,6 +164,8 @@ def reconstruct_lanes(
     cor_px = xp.asarray(cor_px, dtype=xp.float64)
 
     def samples_of(angles: slice) -> Any:
+        if transformed:
+            return centre(sinograms[:, angles], plan, cor_px, angles)
         rows = sinograms[:, xp.asarray(plan.angle_order[angles])]
         if plan.full_turn:
             rows = rows * overlap_weights(plan.n_cols, cor_px, xp)[:, None, :]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.recon import portable
+from tomopipe.recon import cuda, portable
 from tomopipe.recon.fbp import checked_cor, fill_lanes
 from tomopipe.recon.plan import Plan
 
@@ -80,15 +80,27 @@ def sweep_batches(
     xp, size = plan.xp, (min(plan.lanes, len(cor)), plan.n_cols, plan.n_cols)
     buffer = xp.empty(size, dtype=xp.float32) if out is None else out
     spectra = None
-    if xp is np and not plan.full_turn:
-        from tomopipe.recon import compiled
-
-        spectra = portable.padded_spectra(sinogram[plan.angle_order], plan)
+    if not plan.full_turn:  # else columns are weighed for each COR before they are transformed
+        spectra = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)
     for first in range(0, len(cor), plan.lanes):
         some = slice(first, min(first + plan.lanes, len(cor)))
         images = buffer[: some.stop - first] if out is None else out[some]
-        if spectra is not None:
-            compiled.sweep_lanes(spectra, plan, cor[some], images, threads)
-        else:
+        if spectra is None:
             fill_lanes(sinogram[None], plan, cor[some], images, threads)
+        else:
+            _fill_of_spectra(spectra, plan, cor[some], images, threads)
         yield some, images
+
+
+def _fill_of_spectra(
+    spectra: Any, plan: Plan, cor_px: NDArray[np.float64], images: Any, threads: int | None
+) -> None:
+    """Reconstruct at most `plan.lanes` slices of one sinogram that has been transformed."""
+    if plan.xp is np:
+        from tomopipe.recon import compiled
+
+        compiled.sweep_lanes(spectra, plan, cor_px, images, threads)
+        return
+    images[...] = portable.reconstruct_lanes(
+        spectra[None], plan, cor_px, cuda.spread_cuda, transformed=True
+    )

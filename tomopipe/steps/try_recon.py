@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition, widen_fo
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.angles import is_full_turn
 from tomopipe.recon.array import array_module
-from tomopipe.recon.blocks import LANES, sweep_bytes
+from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
+from tomopipe.recon.cuda_card import claimed_card
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
@@ -145,7 +147,8 @@ def try_recon(
     threads : int, optional
         CPU threads; None: the cores this process may use.
     memory_bytes : int, optional
-        Memory the job may take, 2 GiB by default: fewer slices are computed at a time.
+        Memory the job may take, 2 GiB by default: fewer slices are computed at a time. Where a GPU
+        computes, its free memory counts.
 
     Returns
     -------
@@ -162,29 +165,31 @@ def try_recon(
     for path in (try_tif, try_json, rows_h5):
         remove_stale(path)
     tiff.remove_try_slices(Path(try_json).parent, foreign=format == "tiff")
-    try:
-        with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
-            asked = row_numbers(row, scan.n_rows)
-            recipe = recipe_of(flats, darks, minus_log, corrections)
-            rows = collect_rows(scan, asked, recipe, threads=thread_count(threads))
-            pixel_size_um = scan.pixel_size_um
-        cor_px = candidates(
-            rows.sinograms.shape[2], center_px=center_px, width_px=width_px, step_px=step_px
-        )
-        shown = _sweep_of(rows, 0, cor_px, max_size_px, options)
-        window = _window(shown, options)
-    except MemoryError:
-        raise
-    except Exception as error:
-        return _fail(error, try_tif, try_json, rows_h5)
-    write_rows(rows, rows_h5)
-    try:
-        _write_slices(rows, len(asked), cor_px, options, Path(try_json).parent)
-        _write_stack(shown, window, options, try_tif)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        return _fail(error, try_tif, try_json, rows_h5)
+    with ExitStack() as held:
+        try:
+            with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
+                asked = row_numbers(row, scan.n_rows)
+                recipe = recipe_of(flats, darks, minus_log, corrections)
+                rows = collect_rows(scan, asked, recipe, threads=thread_count(threads))
+                pixel_size_um = scan.pixel_size_um
+            cor_px = candidates(
+                rows.sinograms.shape[2], center_px=center_px, width_px=width_px, step_px=step_px
+            )
+            options = _with_device(options, held)
+            shown = _sweep_of(rows, 0, cor_px, max_size_px, options)
+            window = _window(shown, options)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return _fail(error, try_tif, try_json, rows_h5)
+        write_rows(rows, rows_h5)
+        try:
+            _write_slices(rows, len(asked), cor_px, options, Path(try_json).parent)
+            _write_stack(shown, window, options, try_tif)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            return _fail(error, try_tif, try_json, rows_h5)
     record = _describe(rows, shown, window, options, asked=asked, pixel_size_um=pixel_size_um)
     write_json(record, try_json)
     return record
@@ -239,14 +244,26 @@ def _check(options: Options) -> None:
         raise ValueError(f"format tiff names slices to 0.01 px; got step_px {options.step_px}")
 
 
+def _with_device(options: Options, held: ExitStack) -> Options:
+    """Hold a GPU that no other job does, if one computes: its memory counts then."""
+    xp = array_module(options.device)
+    if xp is np:
+        return options
+    return replace(options, memory_bytes=held.enter_context(claimed_card(xp)).free_bytes())
+
+
 def _sweep_of(
     rows: Rows,
     index: int,
     cor_px: NDArray[np.float64],
     max_size_px: int | None,
     options: Options,
+    plan: Plan | None = None,
 ) -> Sweep:
-    """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`."""
+    """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`.
+
+    `plan` is that of another row of the same size; None: it is made.
+    """
     sinogram = rows.sinograms[index]
     n_cols = sinogram.shape[1]
     factor = FACTOR if _is_half(rows, cor_px, options) else 1
@@ -254,13 +271,15 @@ def _sweep_of(
     whole = sinogram[:, : n_cols // binning * binning]
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
     size = factor * binned.shape[1]
-    lanes = LANES
-    while lanes > 4 and sweep_bytes(len(binned), size, lanes) > options.memory_bytes:
-        lanes //= 2
     xp = array_module(options.device)
-    plan = make_plan(
-        rows.theta_rad, size, filter=options.filter, one_sided=factor > 1, xp=xp, lanes=lanes
-    )
+    needs = sweep_bytes if xp is np else card_sweep_bytes
+    lanes = LANES
+    while lanes > 4 and needs(len(binned), size, lanes) > options.memory_bytes:
+        lanes //= 2
+    if plan is None:
+        plan = make_plan(
+            rows.theta_rad, size, filter=options.filter, one_sided=factor > 1, xp=xp, lanes=lanes
+        )
     return Sweep(binned, plan, cor_px, binning)
 
 
@@ -332,8 +351,10 @@ def _write_slices(
     """Write the full-size slices of the rows asked for, if they are wanted."""
     if options.format != "tiff":
         return
+    plan = None
     for index, row in enumerate(rows.row_index[:n_asked].tolist()):
-        job = _sweep_of(rows, index, cor_px, None, options)
+        job = _sweep_of(rows, index, cor_px, None, options, plan)
+        plan = job.plan
         for value_px, image in zip(cor_px.tolist(), _slices(job, options), strict=True):
             tiff.write_slice(image, folder / tiff.try_slice_name(row, value_px))
 

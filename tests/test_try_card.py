@@ -1,0 +1,85 @@
+"""try_recon and sweeps on a card that is none (see pretend_card)."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests import pretend_cupy
+from tests.phantoms import write_scan
+from tests.pretend_card import PretendCard, in_place_of_cuda
+from tests.pretend_cupy import XP
+from tomopipe.recon import cuda, portable
+from tomopipe.recon.blocks import card_sweep_bytes
+from tomopipe.recon.plan import make_plan
+from tomopipe.recon.sweep import sweep
+from tomopipe.steps import try_recon as step
+
+COR_PX = 15.2
+
+
+def _stack(truth, folder, device, **options):
+    folder.mkdir()
+    paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
+    record = step.try_recon(
+        truth.path, *paths, center_px=COR_PX, width_px=6, step_px=0.5, device=device, **options
+    )
+    assert "failed" not in record
+    files = sorted(folder.glob("*.tif*"))
+    return [tifffile.imread(path).astype(float) for path in files], record
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"format": "tiff", "row": [3, 5]}, {"half_acquisition": "yes"}],
+    ids=["stack", "slices", "half acquisition"],
+)
+def test_a_card_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
+    turn = 360 if "half_acquisition" in options else 180
+    truth = write_scan(
+        tmp_path / "s_1.h5", n_rows=7, n_cols=32, n_angles=40, phantom="rock", cor_px=COR_PX,
+        dtype=np.uint16, counts=20000, theta_deg=np.arange(40) * turn / 40,
+    )  # fmt: skip
+    expected, record = _stack(truth, tmp_path / "cpu", "cpu", **options)
+    plans = []
+    monkeypatch.setattr(
+        step, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
+    )
+    with in_place_of_cuda(monkeypatch, step, PretendCard(), PretendCard()) as card:
+        free, n_claimed = card.free_bytes, []
+        card.free_bytes = lambda: [n_claimed.append(1), free()][1]
+        found, found_record = _stack(truth, tmp_path / "card", "cuda", **options)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        step_of_grey = 2 if one.max() > 1000 else 0
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.ptp(other) + step_of_grey)
+    assert found_record["window"] == pytest.approx(record["window"], rel=1e-3)
+    assert len(n_claimed) == 1  # one GPU, held from the first slice to the last
+    assert len(plans) == 1 + ("format" in options)
+
+
+def test_a_sweep_transforms_its_sinogram_once(monkeypatch):
+    pretend_cupy.install(monkeypatch)
+    theta_rad = np.linspace(0, np.pi, 30, endpoint=False)
+    sinogram = np.random.default_rng(0).normal(size=(30, 32)).astype(np.float32)
+    cor_px = np.linspace(10, 20, 21)
+    expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)
+    transform, sizes = portable.padded_spectra, []
+    monkeypatch.setattr(
+        portable,
+        "padded_spectra",
+        lambda rows, plan: [sizes.append(rows.shape), transform(rows, plan)][1],
+    )
+    found = sweep(XP.asarray(sinogram), make_plan(theta_rad, 32, xp=XP), cor_px).get()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    assert sizes == [(30, 32)]
+
+
+def test_a_small_card_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
+    truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
+    lanes = []
+    real = cuda.spread_cuda
+    monkeypatch.setattr(cuda, "spread_cuda", lambda *a: [lanes.append(a[2]), real(*a)][1])
+    card = PretendCard(free_bytes=card_sweep_bytes(40, 32, 8))
+    with in_place_of_cuda(monkeypatch, step, card):
+        _stack(truth, tmp_path / "card", "cuda")
+    assert max(lanes) == 8
