@@ -66,12 +66,19 @@ class PhaseBlock(Block):
 class StripesBlock(Block):
     """Stripes of sinograms, which are rings of slices."""
 
-    method: Literal["none", "sorting", "fourier-wavelet", "titarenko", "vo"] = Field(
+    method: Literal["none", "gated", "sorting", "fourier-wavelet", "titarenko", "vo"] = Field(
         "none",
-        description="sorting: small stripes; vo: dead, large and small ones; fourier-wavelet; "
-        "titarenko: one offset per column.",
+        description="gated: only what stands out of its own error; sorting: small stripes; vo: "
+        "dead, large and small ones; fourier-wavelet; titarenko: one offset per column.",
     )
-    size_px: int = Field(21, ge=3, description="Median of sorting and vo (pixels).")
+    threshold: float = Field(
+        5.0, gt=0, description="gated: standard errors of an offset; larger finds fewer."
+    )
+    size_px: int = Field(
+        21,
+        ge=3,
+        description="Median of gated, sorting and vo (pixels): stripes up to half of it go.",
+    )
     large_px: int = Field(51, ge=3, description="Median for large stripes of vo (pixels).")
     snr: float = Field(3.0, gt=1, description="vo: larger finds fewer large and dead stripes.")
     sigma: float = Field(1.0, gt=0, description="fourier-wavelet: larger removes more.")

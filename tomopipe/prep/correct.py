@@ -18,6 +18,7 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.io.exchange import Scan
 from tomopipe.prep import stripes
 from tomopipe.prep.flats import Beam, read_beam
+from tomopipe.prep.gated import remove_proven
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 from tomopipe.prep.phase import kernel_halo, retrieve_phase
@@ -235,6 +236,7 @@ def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
     one = recipe.stripes
     filters: dict[str, Callable[[Any], Any]] = {
+        "gated": lambda s: remove_proven(s, threshold=one.threshold, size_px=one.size_px),
         "sorting": lambda s: stripes.remove_by_sorting(s, size_px=one.size_px),
         "vo": lambda s: stripes.remove_by_combination(
             s, snr=one.snr, large_px=one.large_px, small_px=one.size_px

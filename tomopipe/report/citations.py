@@ -45,6 +45,7 @@ DISTORTION = Place("prep/warp.py")
 # others: the module of that name
 FINDERS = {"pairs": Place("find/register.py"), "sum": Place("find/combine.py")}
 STRIPES = {
+    "gated": Place("prep/gated.py"),
     "sorting": Place("prep/stripes.py", "", (1,)),
     "vo": Place("prep/stripes.py", "", (1,)),
     "fourier-wavelet": Place("prep/stripes.py", "", (2,)),

@@ -1,0 +1,196 @@
+"""The gated stripe filter: known stripes go, everything else stays, also what is round."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests import pretend_cupy
+from tests.phantoms import write_scan
+from tomopipe.prep.gated import remove_proven
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+from tomopipe.simulate.suite import rasters, solids
+from tomopipe.simulate.suite._kernels import ELLIPSE
+from tomopipe.simulate.suite.sample import Solid, View
+from tomopipe.simulate.suite.solids import Body
+from tomopipe.steps import full_recon as full_module
+from tomopipe.steps._memory import Blocks
+from tomopipe.steps.full_recon import full_recon
+
+N_ANGLES, N_COLS, COR_PX = 400, 256, 128.8
+THETA_RAD = np.linspace(0, np.pi, N_ANGLES, endpoint=False)
+PLAN = make_plan(THETA_RAD, N_COLS)
+
+
+def round_tubes(body, rng):
+    """Shells around the axis, off by a third of a pixel: the same at all angles, as stripes are."""
+    del rng
+    radii_px = body.radius_px * np.array([1.0, 0.93, 0.6, 0.3])
+    shells = [
+        [ELLIPSE, 0.3, 0.15, radius_px, radius_px, 0.0, mu]
+        for radius_px, mu in zip(radii_px, [1.0, -0.8, 0.5, 0.6], strict=True)
+    ]
+    table = np.array(shells)
+    return Solid(lambda height_px: table)
+
+
+OBJECTS = [solids.grains, rasters.foam, rasters.felt, solids.laminate, solids.plain, round_tubes]
+
+
+def sinogram_of(family, seed=1):
+    """Line integrals up to 1.8."""
+    body = Body(3.0, -4.0, 0.4 * N_COLS, 1.0)
+    one = np.ones((N_ANGLES, 1))
+    view = View(THETA_RAD, COR_PX * one, one[:, 0], np.zeros(1), N_COLS)
+    lines = family(body, np.random.default_rng(seed)).project(view)[:, 0]
+    return (lines * (1.8 / lines.max())).astype(np.float32)
+
+
+def with_noise(lines, photons, seed=2):
+    counts = np.random.default_rng(seed).poisson(photons * np.exp(-lines.astype(float)))
+    return -np.log(counts.clip(1) / photons).astype(np.float32)
+
+
+def slice_of(sinogram):
+    return reconstruct(np.ascontiguousarray(sinogram[None]), PLAN, COR_PX, threads=1)[0]
+
+
+def ring_energy(image):
+    """Energy of the mean around the axis, at each radius."""
+    y, x = np.indices(image.shape)
+    radius = np.hypot(x - N_COLS // 2, y - (N_COLS // 2 - 1)).astype(int)
+    count, total = np.bincount(radius.ravel()), np.bincount(radius.ravel(), image.ravel())
+    return float(np.sum(total**2 / count))
+
+
+@pytest.mark.parametrize("photons", [None, 20000, 2000])
+@pytest.mark.parametrize("family", OBJECTS, ids=lambda family: family.__name__)
+def test_slices_without_rings_change_by_less_than_a_hundredth(family, photons):
+    lines = sinogram_of(family)
+    noisy = lines if photons is None else with_noise(lines, photons)
+    change = slice_of(remove_proven(noisy) - noisy)
+    assert change.std() < 0.01 * slice_of(lines).std()
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [("thin", 0.97), ("wide", 0.9), ("partial", 0.9), ("drifting", 0.95), ("many", 0.85)],
+)
+def test_rings_go(kind, least):
+    random = np.random.default_rng(4)
+    rings = np.zeros((N_ANGLES, N_COLS), np.float32)
+    columns, offset = (
+        random.choice(np.arange(20, 236), 12, replace=False),
+        random.normal(0, 0.05, 12),
+    )
+    if kind == "wide":
+        for first, value in zip([30, 75, 140, 200], offset, strict=False):
+            rings[:, first : first + 7] = value
+    elif kind == "many":
+        rings[:] = random.normal(0, 0.015, N_COLS)
+    else:
+        rings[:, columns] = offset
+        rings[: N_ANGLES // 3] *= kind != "partial"
+        rings *= np.linspace(0, 2, N_ANGLES)[:, None] if kind == "drifting" else 1
+    noisy = with_noise(sinogram_of(solids.grains), 20000)
+    left = ring_energy(slice_of(remove_proven(noisy + rings) - noisy))
+    assert left < (1 - least) * ring_energy(slice_of(rings))
+
+
+def test_known_offsets_come_off_within_their_standard_errors():
+    """Noise alone: the error of a median step is 1.25 times that of a mean, of two columns."""
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
+    columns = np.arange(15, 245, 10)
+    offset = random.choice([-1, 1], len(columns)) * random.uniform(0.02, 0.1, len(columns))
+    rings = np.zeros(N_COLS, np.float32)
+    rings[columns] = offset
+    taken = (noise + rings) - remove_proven(noise + rings)
+    error = 1.2533 * np.sqrt(2) * 0.02 / np.sqrt(N_ANGLES)
+    deviation = (taken.mean(axis=0)[columns] - offset) / error
+    assert np.sqrt(np.mean(deviation**2)) < 1.3
+    assert np.abs(deviation).max() < 3.5
+    assert np.count_nonzero(taken.any(axis=0)) == len(columns)
+
+
+def test_what_is_below_the_threshold_stays():
+    """Standard error of the step about 0.0018; the same stripe is proven to a lower threshold."""
+    random = np.random.default_rng(1)
+    sinogram = random.normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram[:, 100] += 0.02
+    assert np.array_equal(remove_proven(sinogram, threshold=30), sinogram)
+    changed = (remove_proven(sinogram, threshold=5) != sinogram).any(axis=0)
+    assert np.flatnonzero(changed).tolist() == [100]
+
+
+def test_stripes_wider_than_half_the_median_stay():
+    sinogram = np.random.default_rng(1).normal(0, 0.01, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram[:, 100:108] += 0.1
+    assert np.array_equal(remove_proven(sinogram, size_px=9), sinogram)
+    left = remove_proven(sinogram, size_px=21)[:, 100:108].mean()
+    assert abs(left) < 0.005
+
+
+def test_dead_and_leaping_columns_become_the_line_between_their_neighbours():
+    sound = with_noise(sinogram_of(solids.grains), 20000)
+    hurt = sound.copy()
+    hurt[:, [60, 130, 131]] = 0.4
+    hurt[:, 180] = np.random.default_rng(0).normal(1, 1, N_ANGLES)
+    left = remove_proven(hurt)
+    for column, before, after, part in [(60, 59, 61, 0.5), (130, 129, 132, 1 / 3)]:
+        line = sound[:, before] * (1 - part) + sound[:, after] * part
+        assert np.abs(left[:, column] - line).max() < 1e-5
+    others = np.setdiff1d(np.arange(N_COLS), [60, 130, 131, 180])
+    assert np.array_equal(left[:, others], sound[:, others])
+
+
+def test_a_card_gets_what_the_host_gets(monkeypatch):
+    pretend_cupy.install(monkeypatch)
+    sinogram = with_noise(sinogram_of(solids.grains), 20000)
+    sinogram[:, 60] += 0.05
+    sinogram[:200, 90] += 0.05
+    sinogram[:, 120] = 0.3
+    there = remove_proven(pretend_cupy.XP.asarray(sinogram)).get()
+    assert np.allclose(there, remove_proven(sinogram), atol=1e-6)
+    assert not np.array_equal(there, sinogram)
+
+
+def test_volumes_do_not_depend_on_blocks_and_threads(tmp_path, monkeypatch):
+    path = write_scan(
+        tmp_path / "a.h5", cor_px=24.7, n_rows=24, n_cols=48, n_angles=61, counts=2e4
+    ).path
+    with h5py.File(path, "r+") as file:
+        raw = file["exchange/data"][:]
+        raw[:, :, 20] = (0.9 * raw[:, :, 20]).astype(raw.dtype)
+        file["exchange/data"][:] = raw
+
+    def volume(name, method="gated", **options):
+        corrections = {"stripes": {"method": method}}
+        target = tmp_path / name
+        full_recon(path, target, cor_px=24.7, device="cpu", corrections=corrections, **options)
+        with h5py.File(target) as file:
+            return file["exchange/data"][()]
+
+    whole = volume("a_rec.h5", threads=1)
+    assert np.array_equal(volume("b_rec.h5", threads=2), whole)
+    small = Blocks(4, 4, ahead=1)
+    monkeypatch.setattr(full_module, "fit_blocks", lambda *_, **__: (small, small))
+    assert np.array_equal(volume("c_rec.h5", threads=2), whole)
+    assert not np.array_equal(volume("d_rec.h5", "none"), whole)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5, 3.25])
+def test_constant_sinograms_stay(value):
+    sinogram = np.full((40, 64), value, np.float32)
+    assert np.array_equal(remove_proven(sinogram), sinogram)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (30, 3), (200, 5), (17, 300)])
+def test_sinograms_of_any_size_pass(shape):
+    sinogram = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before = sinogram.copy()
+    left = remove_proven(sinogram)
+    assert left.shape == shape
+    assert left.dtype == np.float32
+    assert left is not sinogram
+    assert np.array_equal(sinogram, before)

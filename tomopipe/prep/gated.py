@@ -1,0 +1,211 @@
+"""Stripes that the data prove: a column's offset is taken off where it stands out of its own error.
+
+A stripe belongs to a column of the detector: the step to the next column is the same at all angles.
+The object moves, so that its steps differ from angle to angle, and their median is small beside
+their spread. What the object has in common to all angles (it is round and turns about its middle)
+rises and falls over several columns, step after step of one sign; a stripe steps up and down again.
+So steps are medians over angles, those count that exceed a number of their standard errors and do
+not come in runs of one sign, and of what they add up to only ridges narrower than half a median's
+window are taken off; the same again for half of the angles at a time, where nearly all of them must
+agree. A sinogram without such steps comes back bit by bit.
+
+This is the regularisation of the mean's steps ([2]) with a test before it, as sorting ([1]) has it
+for large stripes; the test, the medians over angles and the ridges are this project's own.
+
+References
+----------
+.. [1] Vo, Atwood, Drakopoulos, "Superior techniques for eliminating ring artifacts in X-ray
+       micro-tomography", Opt. Express 26 (2018) 28396.
+.. [2] Titarenko, Withers, Yagola, "An analytical formula for ring artefact suppression in X-ray
+       tomography", Appl. Math. Lett. 23 (2010) 1489.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import module_of, on_host
+from tomopipe.prep.kernels import kernels_of
+
+Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
+
+_BLOCKS = 96  # of angles: enough for medians, while the object blurs in each
+_FEWEST = 8  # blocks that medians and their errors are made of
+_GROUPS = 16  # of blocks in a row
+_SPREAD = 1.4826  # standard deviation over median absolute deviation
+_MEDIAN_ERROR = 1.2533  # standard error of a median over that of a mean
+_PIECES = 1.25  # more tests are made of pieces of the scan: the threshold is so much higher
+_AGREE = 0.92  # share of blocks that step the same way
+_RUN = 0.2  # correlation of neighbouring steps, from which on they are a slope
+_DEAD, _ERRATIC = 0.1, 8.0  # how much a column varies, over what is usual around it
+_ANGLES = 64  # corrected at a time
+
+
+def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -> Any:
+    """Interpolate dead columns; take off offsets that exceed their errors, also of parts of a scan.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals, of NumPy or CuPy. The profiles of columns are worked on in host memory.
+    threshold : float
+        Standard errors by which a step between columns must differ from none.
+    size_px : int
+        Width of the median; stripes up to half of it go, those of parts of a scan up to a quarter.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_angles, n_cols)
+        A new array. The same values where nothing is proven, and of less than 16 angles.
+    """
+    out = sinogram.copy()
+    bounds = np.linspace(0, len(out), min(_BLOCKS, len(out) // 2) + 1).astype(int)
+    if len(bounds) <= _FEWEST or out.shape[1] < 4:
+        return out
+    profiles = _block_means(out, bounds)
+    dead = _find_dead(profiles)
+    if dead.any() and not dead.all():
+        _interpolate(out, dead)
+        profiles = _block_means(out, bounds)
+    offsets = np.zeros_like(profiles)
+    for window in (size_px // 2, size_px):  # fine ones first: coarse ones then find few steps
+        offsets += _constant_offsets(profiles - offsets, threshold, size_px, window)
+    offsets += _changing_offsets(profiles - offsets, _PIECES * threshold, size_px)
+    _subtract(out, offsets, bounds)
+    return out
+
+
+def _block_means(sinogram: Any, bounds: NDArray[np.intp]) -> Profiles:
+    """Return the mean profile of each block of angles, in host memory."""
+    xp = module_of(sinogram)
+    means = xp.empty((len(bounds) - 1, sinogram.shape[1]), np.float64)
+    for block, (first, last) in enumerate(pairwise(bounds.tolist())):
+        means[block] = sinogram[first:last].mean(axis=0, dtype=np.float64)
+    return on_host(means)
+
+
+def _constant_offsets(profiles: Profiles, threshold: float, size_px: int, window: int) -> Profiles:
+    """Return the offset of each column (1, n_cols) that all angles share."""
+    steps = _steps(profiles, size_px)
+    shared = np.median(steps, axis=0, keepdims=True)
+    error = _error(steps - shared, len(profiles))
+    return _ridges(_proven(shared, error, threshold, size_px), error, threshold, window)
+
+
+def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Profiles:
+    """Return offsets (n_blocks, n_cols) that half of a scan shares, around each block of it.
+
+    Of narrow stripes alone: what is wide and near the axis stays in its columns for a while.
+    """
+    steps = _steps(profiles, size_px)
+    n_blocks = len(profiles)
+    half = n_blocks // 4
+    shared = _median(steps.T, 2 * half + 1).T
+    block = np.arange(n_blocks)
+    # At the ends the window is mirrored: it holds fewer blocks, some of them twice.
+    first, last = np.maximum(block - half, 0), np.minimum(block + half + 1, n_blocks)
+    held = (last - first)[:, None]
+    error = _error_in_a_row(steps - shared, held)
+    # Structure that turns back stays in a column for a while, a stripe for all of the window.
+    up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
+    risen = (up[last] - up[first]) / held
+    agree = np.where(shared > 0, risen, 1 - risen) > _AGREE
+    sure = (agree & (np.abs(shared) > threshold * error)).any(axis=0)
+    steps = np.where(sure, _proven(shared, error, threshold, size_px), 0)
+    return _ridges(steps, error, threshold, size_px // 2)
+
+
+def _steps(profiles: Profiles, size_px: int) -> Profiles:
+    """Return the steps between columns less the usual one around, so that slopes vanish."""
+    steps = np.diff(profiles, axis=1)
+    return np.asarray(steps - _median(steps, 3 * (size_px // 2) + 1))
+
+
+def _error(deviations: Profiles, n: Any) -> Profiles:
+    """Return the standard error of medians of n blocks."""
+    spread = _SPREAD * np.median(np.abs(deviations), axis=0)
+    return np.asarray(_MEDIAN_ERROR * spread[None] / np.sqrt(n))
+
+
+def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
+    """Return the same where n blocks in a row may deviate alike, as what turns near the axis does.
+
+    The medians of a few in a row then differ by more than those of as many independent blocks.
+    """
+    size = max(1, len(deviations) // _GROUPS)
+    groups = deviations[: len(deviations) // size * size].reshape(-1, size, deviations.shape[1])
+    spread = _SPREAD * np.median(np.abs(np.median(groups, axis=1)), axis=0)
+    return np.maximum(_error(deviations, n), spread[None] * np.sqrt(size / n))
+
+
+def _proven(steps: Profiles, error: Profiles, threshold: float, size_px: int) -> Profiles:
+    """Return the steps that are significant, with half as significant ones beside; 0 elsewhere."""
+    strong = np.abs(steps) > threshold * error
+    near = _around(strong, size_px // 2) > 0
+    steps = np.where(near & (np.abs(steps) > 0.5 * threshold * error), steps, 0)
+    product = np.zeros_like(steps)
+    product[:, 1:] = steps[:, 1:] * steps[:, :-1]
+    reach = size_px // 4 + 1
+    slope = (steps != 0) & (_around(product, reach) > _RUN * _around(steps**2, reach))
+    return np.where(_around(slope, size_px // 4) > 0, 0, steps)
+
+
+def _ridges(steps: Profiles, error: Profiles, threshold: float, window: int) -> Profiles:
+    """Add steps up, and return what a running median takes off; it leaves slopes and edges."""
+    level = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
+    ridge = level - _median(level, window)
+    error = np.broadcast_to(error, steps.shape)
+    sides = np.pad(error, ((0, 0), (1, 1)), mode="edge")
+    least = np.minimum(sides[:, 1:], sides[:, :-1])
+    return np.where(np.abs(ridge) > 0.5 * threshold * least, ridge, 0)
+
+
+def _find_dead(profiles: Profiles) -> NDArray[np.bool_]:
+    """Tell which columns do not change with the angle as those around do, or by leaps."""
+    around = _median(profiles, 7)
+    quiet = profiles.std(axis=0) < _DEAD * around.std(axis=0)
+    leap, usual = (np.median(np.abs(np.diff(p, axis=0)), axis=0) for p in (profiles, around))
+    return np.asarray(quiet | (leap > _ERRATIC * np.maximum(usual, np.median(usual))))
+
+
+def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:
+    """Replace columns by the line between the sound ones beside them, in place."""
+    xp = module_of(sinogram)
+    sound, at = np.flatnonzero(~lost), np.flatnonzero(lost)
+    right = np.searchsorted(sound, at)
+    before, after = sound[np.maximum(right - 1, 0)], sound[np.minimum(right, len(sound) - 1)]
+    part = xp.asarray(((at - before) / np.maximum(after - before, 1)).astype(np.float32))
+    at, before, after = (xp.asarray(columns) for columns in (at, before, after))
+    sinogram[:, at] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
+
+
+def _subtract(sinogram: Any, offsets: Profiles, bounds: NDArray[np.intp]) -> None:
+    """Take offsets off the columns that have some, interpolated between the blocks, in place."""
+    xp = module_of(sinogram)
+    cols = np.flatnonzero(offsets.any(axis=0))
+    if not cols.size:
+        return
+    middle = (bounds[:-1] + bounds[1:] - 1) / 2
+    offset, cols = offsets[:, cols].astype(np.float32), xp.asarray(cols)
+    for first in range(0, len(sinogram), _ANGLES):
+        angle = np.arange(first, min(first + _ANGLES, len(sinogram)))
+        left = np.clip(np.searchsorted(middle, angle, side="right") - 1, 0, len(middle) - 2)
+        part = np.clip((angle - middle[left]) / (middle[left + 1] - middle[left]), 0, 1)
+        weight = part.astype(np.float32)[:, None]
+        between = offset[left] * (1 - weight) + offset[left + 1] * weight
+        sinogram[first : first + _ANGLES, cols] -= xp.asarray(between)
+
+
+def _median(values: Profiles, size: int) -> Profiles:
+    """Return the running median along the last axis."""
+    lines = np.ascontiguousarray(values, np.float32)
+    return np.asarray(kernels_of(np).running_median(lines, size), np.float64)
+
+
+def _around(values: Any, reach: int) -> Profiles:
+    """Return the sum over the columns up to `reach` away; exactly 0 where all of them are."""
+    wide = np.pad(np.asarray(values, np.float64), ((0, 0), (reach + 1, reach)))
+    total = np.cumsum(wide, axis=1)
+    return np.asarray(total[:, 2 * reach + 1 :] - total[:, : -2 * reach - 1])
