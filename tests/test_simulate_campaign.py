@@ -229,3 +229,18 @@ def test_command(tmp_path):
     assert isinstance(again.exception, TomopipeError)
     shown = CliRunner().invoke(app, ["--help"])
     assert "tomopipe simulate demo" in shown.stdout
+
+
+def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):
+    sizes = {"n_cols": 64, "n_rows": 20, "n_angles": 21, "n_series": 1, "n_scans": 1}
+    simulate_campaign(tmp_path, **sizes, n_heights=3, counts=None)
+    truth = load_truth(tmp_path)
+    assert truth["heights"] == {"tall_001": 0.0, "tall_002": 10.4, "tall_003": 20.8}
+    seen = [attenuation(tmp_path, truth["scans"][name])[0] for name in truth["heights"]]
+    # 0.4 rows apart, and at another COR: nearly the same in each row
+    shared = np.stack([seen[0][11:].sum(axis=1), seen[1][1:10].sum(axis=1)])
+    assert shared[0] == pytest.approx(shared[1], rel=0.03)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert config["stitch"] == {"stacks": {"tall": ["tall_*"]}}
+    with pytest.raises(TomopipeError, match="n_rows of at least 20"):
+        simulate_campaign(tmp_path / "flat", **(sizes | {"n_rows": 4}), n_heights=2)

@@ -1,7 +1,6 @@
 """Stitching: a tall phantom, scanned in three overlapping parts, against the tall scan itself."""
 
 import json
-from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,7 +14,6 @@ from tomopipe.io.encoding import encoding_of
 from tomopipe.io.volume import new_volume, read_provenance
 from tomopipe.io.volume_read import open_volume
 from tomopipe.recon.joined import HALO_ROWS, Placed, Resampled, blended, ramps
-from tomopipe.simulate.phantom import Phantom
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.stitch import memory_mb, stitch
 
@@ -28,14 +26,6 @@ PLACES = {
     "bone_3": ((55.15, -0.4, 2.2), 32.4),
 }
 TALL_ROWS = 95  # the rows from 0 to 55.15 + 39
-
-
-def moved(phantom, z, y, x):
-    """The object as a scan sees it whose first voxel is at (z, y, x)."""
-    parts = (
-        replace(e, row=e.row - z, y_px=e.y_px - y, x_px=e.x_px - x) for e in phantom.ellipsoids
-    )
-    return Phantom(phantom.kind, tuple(parts))
 
 
 def reconstructed(path, phantom, cor_px, n_rows, *, seed, counts=20000):
@@ -59,9 +49,9 @@ def made(tmp_path_factory):
     tall = make_phantom("rock", N_COLS, TALL_ROWS, seed=5)
     volumes = []
     for seed, scan in enumerate(SCANS):
-        place, cor_px = PLACES[scan]
+        (z, y, x), cor_px = PLACES[scan]
         volumes.append(folder / f"{scan}_rec.h5")
-        reconstructed(volumes[-1], moved(tall, *place), cor_px, N_ROWS, seed=seed)
+        reconstructed(volumes[-1], tall.moved(-x, -y, -z), cor_px, N_ROWS, seed=seed)
     whole = reconstructed(folder / "tall_rec.h5", tall, 31.9, TALL_ROWS, seed=9)
     clean = reconstructed(folder / "clean_rec.h5", tall, 31.9, TALL_ROWS, seed=9, counts=None)
     return folder, volumes, whole, clean

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tests.phantoms import make_phantom, write_scan
-from tests.test_stitch import moved
 from tests.workflow.conftest import configure, plan, snakemake, table
 from tests.workflow.test_reruns import expect
 
@@ -23,7 +22,7 @@ def stacked(tmp_path_factory):
     for seed, (scan, height) in enumerate(HEIGHTS.items()):
         tall = make_phantom({"a": "foam", "b": "capillary"}[scan[0]], N_COLS, TALL_ROWS, seed=5)
         write_scan(
-            folder / "raw" / f"{scan}.h5", phantom=moved(tall, height, 0, 0), counts=50000,
+            folder / "raw" / f"{scan}.h5", phantom=tall.moved(rows=-height), counts=50000,
             cor_px=CORS_PX[scan], n_rows=N_ROWS, n_cols=N_COLS, n_angles=61, seed=seed,
         )  # fmt: skip
     (folder / "config.yaml").write_text(

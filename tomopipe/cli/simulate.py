@@ -17,6 +17,9 @@ def simulate(
     counts: Annotated[float, typer.Option(help="Photons per pixel in the open beam.")] = 20000,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
     format: Annotated[str, typer.Option(help="dxchange or nxtomo.")] = "dxchange",
+    heights: Annotated[
+        int, typer.Option(help="Scans of one more, tall object, to be stitched.", min=0)
+    ] = 0,
 ) -> None:
     """Write a campaign of simulated scans whose truth is known.
 
@@ -49,6 +52,7 @@ def simulate(
             counts=counts,
             seed=seed,
             format=format,
+            n_heights=heights,
             progress=lambda done, total, name: bar.update(
                 task, completed=done, total=total, description=f"simulate {name}"
             ),

@@ -38,6 +38,7 @@ GEOMETRY = (
     "ellipsoids: x_px = x - n_cols // 2, y_px = y - (n_cols // 2 - 1), row = detector row"
 )
 SMALLEST = {"n_series": 1, "n_scans": 1, "n_cols": 64, "n_rows": 1, "n_angles": 20}
+SMALLEST_STACKED = 20  # rows, of which 10 are shared
 ENDINGS = {"dxchange": ".h5", "nxtomo": ".nx"}
 SPECIAL = ("aborted", "misleading", "no theta")
 
@@ -96,6 +97,7 @@ def simulate_campaign(
     energy_kev: float = 25.0,
     seed: int = 0,
     format: str = "dxchange",
+    n_heights: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Write a campaign with known truth into a new or empty folder.
@@ -116,6 +118,8 @@ def simulate_campaign(
         Same seed, same files, byte for byte.
     format : {"dxchange", "nxtomo"}
         Of the scans.
+    n_heights : int, optional
+        Scans of one more object, tall, at as many heights; the config has them stitched.
     progress : callable, optional
         Called as progress(done, total, name) before each scan and once at the end.
 
@@ -142,6 +146,8 @@ def simulate_campaign(
         raise TomopipeError(f"simulate: expected format {' or '.join(ENDINGS)}, got {format}.")
     ending = ENDINGS[format]
     plans = plan_scans(**sizes, counts=counts, seed=seed)
+    tall = plan_heights(n_heights, n_cols, n_rows, n_angles, counts=counts, seed=seed)
+    plans += tall.values()
     for done, scan in enumerate(plans):
         if progress:
             progress(done, len(plans), scan.name)
@@ -167,9 +173,10 @@ def simulate_campaign(
         "pixel_size_um": pixel_size_um,
         "energy_kev": energy_kev,
         "scans": {scan.name: _truth_of(scan, ending) for scan in plans},
+        "heights": {scan.name: row for row, scan in tall.items()},
     }
     write_json(truth, folder / "truth.json")
-    write_text(_config(n_cols, ending), folder / "config.yaml")
+    write_text(_config(n_cols, ending, stitched=bool(tall)), folder / "config.yaml")
     if progress:
         progress(len(plans), len(plans), "")
     return truth
@@ -214,6 +221,26 @@ def plan_scans(
     first_of_last = len(plans) - 1 - n_scans
     no_theta = plans[first_of_last]
     plans[first_of_last] = replace(no_theta, special=(*no_theta.special, "no theta"))
+    return plans
+
+
+def plan_heights(
+    n_heights: int, n_cols: int, n_rows: int, n_angles: int, *, counts: float | None, seed: int
+) -> dict[float, ScanPlan]:
+    """Return scans of one tall object by the row of it that each begins at; a third is shared."""
+    if n_heights and n_rows < SMALLEST_STACKED:
+        raise TomopipeError(
+            f"simulate: expected n_rows of at least {SMALLEST_STACKED}; got {n_rows}"
+        )
+    firsts = [round(k * (n_rows - max(10, n_rows // 3) + 0.4), 2) for k in range(n_heights)]
+    tall = KINDS["foam"](n_cols, round(max(firsts, default=0)) + n_rows, _int_seed((seed, 5)))
+    cors_px = _drift(n_cols, max(1, n_heights), (seed, 5))
+    plans = {}
+    for index, (row, cor_px) in enumerate(zip(firsts, cors_px, strict=False), start=1):
+        plans[row] = ScanPlan(
+            f"tall_{index:03d}", "tall", index, cor_px, (seed, 5, index), (),
+            tall.moved(rows=-row), Beam(counts=counts), n_angles, n_angles,
+        )  # fmt: skip
     return plans
 
 
@@ -295,10 +322,11 @@ def _truth_of(scan: ScanPlan, ending: str) -> dict[str, Any]:
     }
 
 
-def _config(n_cols: int, ending: str) -> str:
+def _config(n_cols: int, ending: str, *, stitched: bool) -> str:
     """Return the least config that suits the campaign."""
     width_px = max(20, round(n_cols / 8))
-    return f"campaign:\n  scans: [raw/*{ending}]\ntry_recon:\n  width_px: {width_px}\n"
+    stitch = "stitch:\n  stacks: {tall: [tall_*]}\n" if stitched else ""
+    return f"campaign:\n  scans: [raw/*{ending}]\ntry_recon:\n  width_px: {width_px}\n{stitch}"
 
 
 def _check(folder: Path, sizes: dict[str, int], counts: float | None, seed: int) -> None:

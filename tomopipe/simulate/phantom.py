@@ -79,6 +79,14 @@ class Phantom:
         parts = (replace(part, mu_per_px=factor * part.mu_per_px) for part in self.ellipsoids)
         return Phantom(self.kind, tuple(parts))
 
+    def moved(self, x_px: float = 0.0, y_px: float = 0.0, rows: float = 0.0) -> "Phantom":
+        """Return the same object at another place."""
+        parts = (
+            replace(part, x_px=part.x_px + x_px, y_px=part.y_px + y_px, row=part.row + rows)
+            for part in self.ellipsoids
+        )
+        return Phantom(self.kind, tuple(parts))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, for JSON."""
         return {"kind": self.kind, "ellipsoids": [asdict(part) for part in self.ellipsoids]}
