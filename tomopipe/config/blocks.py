@@ -17,6 +17,19 @@ RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2)]
 ValueRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
+def ascending(value: str | list[int]) -> str | list[int]:
+    """Return all, or [first, last], if it is that.
+
+    Raises
+    ------
+    ValueError
+        If the first is beyond the last.
+    """
+    if not isinstance(value, str) and value[0] > value[1]:
+        raise ValueError("must be [first, last] with first <= last")
+    return value
+
+
 class ScanGlob(Block):
     """Scans of one folder, with a prefix that keeps equal file names of several folders apart."""
 
@@ -95,6 +108,11 @@ class InputBlock(Block):
     distance_mm: float | None = Field(
         None, gt=0, description="Sample to detector (mm); null: the file's."
     )
+    columns: Literal["all"] | RowRange = Field(
+        "all",
+        description="Columns of the detector in use: all, or [first, last], both included; CORs "
+        "are still columns of the whole detector (pixels).",
+    )
     every: int = Field(1, ge=1, description="Use every n-th projection.")
     skip_angles: list[ValueRange] = Field(
         [],
@@ -106,6 +124,11 @@ class InputBlock(Block):
         description="Projections left out: their numbers, the first is 0, or [first, last], both "
         "included.",
     )
+
+    @field_validator("columns")
+    @classmethod
+    def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
+        return ascending(value)
 
     @field_validator("skip_angles", "skip_projections")
     @classmethod
@@ -290,9 +313,7 @@ class FullReconBlock(Block):
     @field_validator("rows", "crop_x", "crop_y")
     @classmethod
     def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
-        if not isinstance(value, str) and value[0] > value[1]:
-            raise ValueError("must be [first, last] with first <= last")
-        return value
+        return ascending(value)
 
 
 class ExportStarBlock(Block):

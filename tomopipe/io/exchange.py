@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.io.angles import read_angles
+from tomopipe.io.columns import cut_columns
 from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import StillWrittenError, one_line
 from tomopipe.io.instrument import Found
 from tomopipe.io.layout import NO_THETA, Layout, Path
-from tomopipe.io.pixels import Frames
+from tomopipe.io.pixels import Frames, Span
 from tomopipe.io.readers import Known, open_reader
 from tomopipe.io.references import References, Sources, find_references
 from tomopipe.io.scan import FlatSet, Scan
@@ -49,6 +50,8 @@ class Metadata:
         DXchange, NXtomo or TIFF.
     n_angles, n_rows, n_cols : int
         Projections, detector rows and columns.
+    columns : (int, int)
+        First and last column that the configuration leaves in use, the last excluded.
     chosen : ndarray of int
         Numbers of the projections that the configuration leaves in use, 0-based, ascending.
     dtype : str
@@ -83,6 +86,7 @@ class Metadata:
     n_angles: int
     n_rows: int
     n_cols: int
+    columns: tuple[int, int]
     chosen: NDArray[np.intp]
     dtype: str
     theta_deg: NDArray[np.float64] | None
@@ -244,6 +248,7 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
     chosen = _chosen(path, layout, known)
+    columns = _columns(path, n_cols, known)
     if gone := layout.missing_sources:
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
     state = file_state(path)
@@ -252,6 +257,7 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
         n_angles=n_angles,
         n_rows=n_rows,
         n_cols=n_cols,
+        columns=columns,
         chosen=chosen,
         dtype=str(pixels.dtype),
         theta_deg=layout.theta_deg,
@@ -266,10 +272,28 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
         distance_mm=_value(layout.distance_mm),
         chunks=pixels.chunks,
         aborted=layout.aborted,
-        found=_describe(layout, len(chosen), (flat, flat_place), (dark, dark_place)),
+        found=_describe(layout, chosen, columns, (flat, flat_place), (dark, dark_place)),
         warnings=tuple(warnings),
     )
-    return _Parts(metadata, layout.projections, flat, dark)
+    return _Parts(
+        metadata,
+        cut_columns(layout.projections, columns),
+        flat and flat.cut(columns),
+        dark and dark.cut(columns),
+    )
+
+
+def _columns(path: Path, n_cols: int, known: Known) -> Span:
+    """Return the columns that the configuration leaves in use, the last excluded."""
+    if isinstance(known.columns, str):
+        return 0, n_cols
+    first, last = known.columns
+    if not 0 <= first <= last < n_cols:
+        raise ScanError(
+            f"{path}: input.columns: [{first}, {last}] are not columns of this scan "
+            f"(0 to {n_cols - 1})"
+        )
+    return first, last + 1
 
 
 def _chosen(path: Path, layout: Layout, known: Known) -> NDArray[np.intp]:
@@ -310,7 +334,8 @@ def _value(found: Found | None) -> float | None:
 
 def _describe(
     layout: Layout,
-    n_chosen: int,
+    chosen: NDArray[np.intp],
+    columns: Span,
     flats: tuple[References | None, str],
     darks: tuple[References | None, str],
 ) -> str:
@@ -320,8 +345,10 @@ def _describe(
         finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
         angles = f"{layout.theta_place}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
     parts = [layout.format, f"projections {layout.place}", f"angles {angles}"]
-    if n_chosen < (n_angles := len(layout.projections.index)):
-        parts.append(f"{n_chosen} of {n_angles} projections in use")
+    if len(chosen) < (n_angles := len(layout.projections.index)):
+        parts.append(f"{len(chosen)} of {n_angles} projections in use")
+    if columns != (0, n_cols := layout.projections.pixels.shape[2]):
+        parts.append(f"columns {columns[0]} to {columns[1] - 1} of {n_cols} in use")
     for kind, (references, place) in (("flats", flats), ("darks", darks)):
         if references is None:
             parts.append(f"{kind} {place}")

@@ -24,6 +24,8 @@ class Known:
         A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
     pixel_size_um, energy_kev, distance_mm : float or None
         In place of those of the file.
+    columns : "all" or (int, int)
+        First and last column in use, both included.
     every, skip_angles, skip_projections
         As for `tomopipe.io.selection.chosen_projections`.
     """
@@ -33,6 +35,7 @@ class Known:
     pixel_size_um: float | None = None
     energy_kev: float | None = None
     distance_mm: float | None = None
+    columns: str | Sequence[int] = "all"
     every: int = 1
     skip_angles: Sequence[Sequence[float]] = ()
     skip_projections: Sequence[int | Sequence[int]] = ()

@@ -3,14 +3,15 @@
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.io.columns import cut_columns
 from tomopipe.io.layout import Kind, Layout, Path, Reader, how_to_name
-from tomopipe.io.pixels import Frames
+from tomopipe.io.pixels import Frames, Span
 from tomopipe.io.readers import open_reference
 
 Sources = Path | Sequence[Path] | None
@@ -30,6 +31,10 @@ class References:
 
     frames: tuple[Frames, ...]
     positions: NDArray[np.float64]
+
+    def cut(self, columns: Span) -> "References":
+        """Return those of neighbouring columns, the last excluded."""
+        return replace(self, frames=tuple(cut_columns(part, columns) for part in self.frames))
 
 
 def find_references(

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ _ARRAYS = {
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What try_recon keeps of a scan, corrected, unbinned and uncropped along the columns.
+    """What try_recon keeps of a scan, corrected, unbinned along the columns.
+
+    The columns are those in use; a COR in them is that of the detector less `first_col`.
 
     Attributes
     ----------
@@ -49,6 +51,8 @@ class Rows:
         Values are attenuation line integrals, not transmission.
     failed : str
         Why there is nothing here, or "". The arrays are empty when failed.
+    first_col : int
+        Column of the detector that is the first one here.
     plain_sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols), or None
         `sinograms` with flat, dark, logarithm, distortion and roll corrected and nothing else;
         None: they are the same.
@@ -63,6 +67,7 @@ class Rows:
     theta_missing: bool
     minus_log: bool
     failed: str
+    first_col: int = 0
     plain_sinograms: NDArray[np.float32] | None = None
 
     def plain(self) -> "Rows":
@@ -85,7 +90,9 @@ def failed_rows(reason: str) -> Rows:
     Rows
         Empty arrays and the reason.
     """
-    arrays = {name: np.zeros((0,) * ndim, dtype) for name, (dtype, ndim) in _ARRAYS.items()}
+    arrays: dict[str, Any] = {
+        name: np.zeros((0,) * ndim, dtype) for name, (dtype, ndim) in _ARRAYS.items()
+    }
     return Rows(**arrays, n_rows=0, theta_missing=False, minus_log=True, failed=reason)
 
 
@@ -115,6 +122,7 @@ def write_rows(rows: Rows, path: str | os.PathLike[str]) -> None:
             plain = np.asarray(rows.plain_sinograms, dtype=np.float32)
             file.create_dataset("plain_sinograms", data=plain)
         file["n_rows"] = int(rows.n_rows)
+        file["first_col"] = int(rows.first_col)
         file["theta_missing"] = bool(rows.theta_missing)
         file["minus_log"] = bool(rows.minus_log)
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
@@ -165,6 +173,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
     return Rows(
         **{name: file[name][()].astype(dtype) for name, (dtype, _) in _ARRAYS.items()},
         n_rows=int(file["n_rows"][()]),
+        first_col=int(file["first_col"][()]) if "first_col" in file else 0,
         theta_missing=bool(file["theta_missing"][()]),
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),

@@ -44,7 +44,9 @@ class Scan:
     Attributes
     ----------
     n_angles, n_rows, n_cols : int
-        Projections in use, rows, columns.
+        Projections in use, rows, columns in use.
+    first_col, detector_cols : int
+        The first of these columns, and how many the detector has.
     dtype : numpy.dtype
         Type of raw pixels, in the byte order of this machine.
     chunks : tuple of int or None
@@ -77,7 +79,9 @@ class Scan:
             (projections.pixels.shape[0], self._projections.index),
             (len(projections.index), used),
         ]
-        self.n_angles, self.n_rows, self.n_cols = len(used), metadata.n_rows, metadata.n_cols
+        self.n_angles, self.n_rows = len(used), metadata.n_rows
+        self.n_cols = self._projections.pixels.shape[2]
+        self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
         self.chunks = projections.pixels.chunks
         self.threads = 1

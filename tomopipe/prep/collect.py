@@ -98,6 +98,7 @@ def collect_rows(
         pairs=np.array(pair_images, dtype=np.float32).reshape(-1, 2, n_pair_rows, scan.n_cols),
         pair_theta_rad=np.asarray(scan.theta_rad, dtype=np.float64)[pairs],
         n_rows=scan.n_rows,
+        first_col=scan.first_col,
         theta_missing=scan.theta_missing,
         minus_log=recipe.minus_log,
         failed="",

@@ -204,7 +204,13 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
         beam,
         repair,
         current,
-        warp_of(recipe, scan.n_rows, scan.n_cols),
+        warp_of(
+            recipe,
+            scan.n_rows,
+            scan.n_cols,
+            first_col=scan.first_col,
+            detector_cols=scan.detector_cols,
+        ),
         phase_strength(
             recipe,
             energy_kev=scan.energy_kev,

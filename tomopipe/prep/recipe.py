@@ -54,14 +54,29 @@ def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float)
     return halo
 
 
-def warp_of(recipe: PreprocessBlock, n_rows: int, n_cols: int) -> Warp | None:
-    """Return distortion and roll of a detector; None if there is neither."""
+def warp_of(
+    recipe: PreprocessBlock,
+    n_rows: int,
+    n_cols: int,
+    *,
+    first_col: int = 0,
+    detector_cols: int = 0,
+) -> Warp | None:
+    """Return distortion and roll of a detector (see `Warp`); None if there is neither."""
     distortion = recipe.distortion
     if not distortion.coefficients and not recipe.roll_deg:
         return None
     at = distortion.center_px
     centre_px = None if at is None else (at[0], at[1])
-    return Warp(n_rows, n_cols, recipe.roll_deg, tuple(distortion.coefficients), centre_px)
+    return Warp(
+        n_rows,
+        n_cols,
+        recipe.roll_deg,
+        tuple(distortion.coefficients),
+        centre_px,
+        first_col,
+        detector_cols,
+    )
 
 
 def phase_strength(

@@ -24,7 +24,7 @@ class Warp:
     Attributes
     ----------
     n_rows, n_cols : int
-        Of the detector.
+        Of the frames.
     roll_deg : float
         Turn of the detector about its middle: in the frames as taken the column of the axis grows
         by tan(roll) from one row to the next.
@@ -33,6 +33,11 @@ class Warp:
         r (k0 + k1 r + k2 r^2 + ...), pixels.
     centre_px : tuple of float or None
         Column and row of the centre of the distortion; None: the middle of the detector.
+    first_col : int
+        Column of the detector that is the first one of the frames; centre and middle are those of
+        the detector.
+    detector_cols : int
+        Columns of the detector; 0: those of the frames.
     """
 
     n_rows: int
@@ -40,11 +45,15 @@ class Warp:
     roll_deg: float = 0.0
     distortion: tuple[float, ...] = ()
     centre_px: tuple[float, float] | None = None
+    first_col: int = 0
+    detector_cols: int = 0
 
     def source(self, rows: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return row and column that each pixel of some rows comes from, within the detector."""
+        """Return row and column that each pixel of some rows comes from, within the frames."""
         y, x = np.mgrid[rows[0] : rows[1], : self.n_cols].astype(float)
-        middle_x, middle_y = (self.n_cols - 1) / 2, (self.n_rows - 1) / 2
+        x += self.first_col
+        middle_x = ((self.detector_cols or self.n_cols) - 1) / 2
+        middle_y = (self.n_rows - 1) / 2
         angle = np.deg2rad(self.roll_deg)
         y, x = y - middle_y, x - middle_x
         y, x = (
@@ -56,6 +65,7 @@ class Warp:
             radius = np.hypot(x - at_x, y - at_y)
             factor = np.polynomial.polynomial.polyval(radius, self.distortion)
             y, x = at_y + factor * (y - at_y), at_x + factor * (x - at_x)
+        x -= self.first_col
         return np.clip(y, 0, self.n_rows - 1), np.clip(x, 0, self.n_cols - 1)
 
     def span(self, rows: tuple[int, int]) -> tuple[int, int]:

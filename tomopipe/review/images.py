@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import on_host
 from tomopipe.errors import TomopipeError
+from tomopipe.geometry import bin_cor
 from tomopipe.io.rows import Rows, read_rows
 from tomopipe.prep.half_acquisition import FACTOR, widen_for_each
 from tomopipe.recon.array import array_module
@@ -139,11 +140,12 @@ class Pictures:
                     f"{scan}: {len(held.rows.sinograms)} rows are kept; got number {row}."
                 )
             sinogram = held.plan.xp.asarray(held.rows.sinograms[row : row + 1])
+            place = float(bin_cor(cor_px, x0=held.rows.first_col))
             if held.plan.n_cols > sinogram.shape[2]:
-                wide, wide_cor_px = widen_for_each(sinogram[0], np.array([cor_px]))
+                wide, wide_cor_px = widen_for_each(sinogram[0], np.array([place]))
                 image = on_host(reconstruct(wide, held.plan, wide_cor_px))[0]
             else:
-                image = on_host(reconstruct(sinogram, held.plan, cor_px))[0]
+                image = on_host(reconstruct(sinogram, held.plan, place))[0]
         low, high = held.window or tuple(np.percentile(image, _WINDOW_PERCENT))
         return png(grey(image, float(low), float(high)))
 
@@ -154,7 +156,7 @@ class Pictures:
         if not 0 <= pair < len(rows.pairs):
             raise TomopipeError(f"{scan}: {len(rows.pairs)} opposed pairs are kept; got {pair}.")
         first, second = rows.pairs[pair]
-        mirrored = mirror(second, cor_px)
+        mirrored = mirror(second, float(bin_cor(cor_px, x0=rows.first_col)))
         low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
         one, other = grey(first, low, high), grey(mirrored, low, high)
         return png(np.stack([one, other, one], axis=-1))
@@ -166,6 +168,7 @@ class Pictures:
         return {
             "rows": rows.row_index.tolist(),
             "n_cols": int(rows.sinograms.shape[2]),
+            "first_col": rows.first_col,
             "n_rows": rows.n_rows,
             "n_pairs": len(rows.pairs),
             "pair_deg": np.rad2deg(rows.pair_theta_rad).round(2).tolist(),
@@ -202,7 +205,7 @@ def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32
     projection : ndarray of float32, shape (n_rows, n_cols)
         Seen from the other side.
     cor_px : float
-        COR, unbinned detector pixels: column c comes to 2 * cor_px - c.
+        Where, pixels: column c comes to 2 * cor_px - c.
 
     Returns
     -------

@@ -135,7 +135,7 @@ def _widening(scan: Scan, options: Options) -> int:
     half = options.algorithm == "fbp" and is_half_acquisition(
         options.half_acquisition,
         full_turn=is_full_turn(scan.theta_rad),
-        cor_px=options.cor_px,
+        cor_px=float(bin_cor(options.cor_px, x0=scan.first_col)),
         n_cols=scan.n_cols,
     )
     return FACTOR if half else 1
@@ -178,9 +178,12 @@ def fit_work(
 
     A card corrects raw rows; the host is given rows that are corrected already.
     """
-    if not 0 <= options.cor_px <= scan.n_cols - 1:
+    last_col = scan.first_col + scan.n_cols - 1
+    if not scan.first_col <= options.cor_px <= last_col:
+        what = "detector" if scan.n_cols == scan.detector_cols else "columns in use"
         raise ScanError(
-            f"COR {options.cor_px:g} px is off the detector (0 to {scan.n_cols - 1}); set another"
+            f"COR {options.cor_px:g} px is off the {what} ({scan.first_col} to {last_col}); "
+            "set another"
         )
     if scan.n_cols < options.binning:
         raise ScanError(f"binning {options.binning} is more than the {scan.n_cols} columns")
@@ -190,7 +193,7 @@ def fit_work(
     widening = _widening(scan, options)
     # an incomplete block of columns is dropped before the detector is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
-    cor_px = float(bin_cor(options.cor_px, binning=binning))
+    cor_px = float(bin_cor(options.cor_px, x0=scan.first_col, binning=binning))
     return Work(
         scan=scan,
         plan=make_plan(

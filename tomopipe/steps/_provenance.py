@@ -31,6 +31,7 @@ def geometry(work: Work) -> dict[str, Any]:
         "n_angles": work.scan.n_angles,
         "n_rows": work.scan.n_rows,
         "n_cols": work.scan.n_cols,
+        "columns": [work.scan.first_col, work.scan.first_col + work.scan.n_cols - 1],
         "rows": [work.first_row, work.last_row - 1],
         "first_voxel_xy": [x.start, y.start],
         "cor_in_volume_px": work.cor_px,

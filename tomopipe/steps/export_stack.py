@@ -123,6 +123,7 @@ def export_stack(
         meta = {
             "binning": binning,
             "energy_kev": _known("energy_kev", energy_kev, scan.energy_kev, warnings),
+            "first_col": scan.first_col,
             "first_row": first,
             "n_cols": geometry.n_cols,
             "n_rows": geometry.n_rows,

@@ -224,7 +224,8 @@ def _tomogram(
         tilt_series=tilt_series,
         geometry=geometry,
         theta_rad=np.radians(meta["theta_deg"]),
-        cor_px=float(bin_cor(cor_px, binning=geometry.binning)),
+        # stacks made before columns could be selected do not name the first one
+        cor_px=float(bin_cor(cor_px, x0=meta.get("first_col", 0), binning=geometry.binning)),
         pixel_angstrom=meta["pixel_size_um"]["value"] * geometry.binning * _ANGSTROM_PER_UM,
         energy_kev=meta["energy_kev"]["value"],
     )

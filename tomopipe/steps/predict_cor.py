@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tomopipe.cor import format_cor
 from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.io.atomic import remove_stale, write_json, write_text
 from tomopipe.io.rows import Rows, read_rows
 
@@ -154,7 +156,8 @@ def _predict(
             prediction["methods"][name]["model"] = model
             if decision.method == name:
                 prediction["model"] = model
-    roll = None if decision.cor_px is None else measure_roll(rows, decision.cor_px)
+    cor_px = decision.cor_px
+    roll = None if cor_px is None else measure_roll(rows, float(bin_cor(cor_px, x0=rows.first_col)))
     return prediction if roll is None else {**prediction, "roll_px_per_100_rows": round(roll, 4)}
 
 
@@ -202,7 +205,8 @@ def _ask(
     from tomopipe.find.evidence import nothing
 
     try:
-        evidence = finder(name, weights.get(name))(rows, candidates_px)
+        places = bin_cor(candidates_px, x0=rows.first_col)
+        evidence = _on_detector(finder(name, weights.get(name))(rows, places), rows.first_col)
     except MemoryError:
         raise
     except Exception as error:
@@ -218,6 +222,19 @@ def _ask(
         evidence.reason,
     )  # fmt: skip
     return evidence
+
+
+def _on_detector(evidence: "Evidence", first_col: int) -> "Evidence":
+    """Return evidence in columns of the detector, of some of which finders saw nothing."""
+    if first_col == 0:
+        return evidence
+    best_px = evidence.best_cor_px
+    return replace(
+        evidence,
+        best_cor_px=None if best_px is None else float(unbin_cor(best_px, x0=first_col)),
+        curve_cor_px=unbin_cor(evidence.curve_cor_px, x0=first_col),
+        reason=evidence.reason and f"{evidence.reason} (pixels counted from column {first_col})",
+    )
 
 
 def _model_record(method: str, weights: str | os.PathLike[str]) -> dict[str, str]:

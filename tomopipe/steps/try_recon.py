@@ -72,12 +72,15 @@ class Sweep:
         Candidates, unbinned detector pixels, ascending.
     binning : int
         Columns averaged into one.
+    first_col : int
+        Column of the detector that is the first one of the sinogram.
     """
 
     sinogram: NDArray[np.float32]
     plan: Plan
     cor_px: NDArray[np.float64]
     binning: int
+    first_col: int
 
 
 def try_recon(
@@ -173,7 +176,11 @@ def try_recon(
                 rows = collect_rows(scan, asked, recipe, threads=thread_count(threads))
                 pixel_size_um = scan.pixel_size_um
             cor_px = candidates(
-                rows.sinograms.shape[2], center_px=center_px, width_px=width_px, step_px=step_px
+                rows.sinograms.shape[2],
+                first_col=rows.first_col,
+                center_px=center_px,
+                width_px=width_px,
+                step_px=step_px,
             )
             options = _with_device(options, held)
             shown = _sweep_of(rows, 0, cor_px, max_size_px, options)
@@ -196,35 +203,43 @@ def try_recon(
 
 
 def candidates(
-    n_cols: int, *, center_px: float | None, width_px: float, step_px: float
+    n_cols: int,
+    *,
+    first_col: int = 0,
+    center_px: float | None,
+    width_px: float,
+    step_px: float,
 ) -> NDArray[np.float64]:
     """List the candidate CORs: the middle, and equal steps up to `width_px` on each side.
 
     Parameters
     ----------
     n_cols : int
-        Detector columns.
+        Detector columns in use.
+    first_col : int
+        The first of them.
     center_px, width_px, step_px : float
         As for `try_recon`. Where the step does not divide the width it is made smaller.
 
     Returns
     -------
     ndarray of float64, shape (n_cor,)
-        Ascending, from 0 to n_cols - 1.
+        Ascending, within the columns in use.
 
     Raises
     ------
     ScanError
         If none lies on the detector.
     """
-    middle_px = (n_cols - 1) / 2 if center_px is None else center_px
+    last_col = first_col + n_cols - 1
+    middle_px = (first_col + last_col) / 2 if center_px is None else center_px
     n_steps = math.ceil(width_px / step_px - 1e-9)
     grid_px = np.round(middle_px + np.linspace(-width_px, width_px, 2 * n_steps + 1), 6)
-    grid_px = grid_px[(grid_px >= 0) & (grid_px <= n_cols - 1)]
+    grid_px = grid_px[(grid_px >= first_col) & (grid_px <= last_col)]
     if grid_px.size == 0:
         raise ScanError(
             f"try_recon: no candidate in {middle_px:g} +- {width_px:g} px lies on the detector "
-            f"(0 to {n_cols - 1}). Set try_recon.center_px."
+            f"({first_col} to {last_col}). Set try_recon.center_px."
         )
     return grid_px
 
@@ -280,7 +295,7 @@ def _sweep_of(
         plan = make_plan(
             rows.theta_rad, size, filter=options.filter, one_sided=factor > 1, xp=xp, lanes=lanes
         )
-    return Sweep(binned, plan, cor_px, binning)
+    return Sweep(binned, plan, cor_px, binning, rows.first_col)
 
 
 def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: Options) -> bool:
@@ -288,7 +303,7 @@ def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: Options) -> bool:
     return is_half_acquisition(
         options.half_acquisition,
         full_turn=is_full_turn(rows.theta_rad),
-        cor_px=float(cor_px[0] + cor_px[-1]) / 2,
+        cor_px=float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col)),
         n_cols=rows.sinograms.shape[2],
     )
 
@@ -309,7 +324,7 @@ def _batches(
 def _slices(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
     """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
     sinogram = job.plan.xp.asarray(job.sinogram)
-    cor_px = bin_cor(job.cor_px, binning=job.binning)
+    cor_px = bin_cor(job.cor_px, x0=job.first_col, binning=job.binning)
     for some, images in _batches(job, sinogram, cor_px, options):
         logger.info("%d of %d slices", some.stop, len(cor_px))
         # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
@@ -379,6 +394,7 @@ def _describe(
         "window": list(window),
         "unit": "per_pixel",
         "n_cols": rows.sinograms.shape[2],
+        "first_col": rows.first_col,
         "half_acquisition": size > n_cols,
         "n_rows": rows.n_rows,
         "n_angles": n_angles,

@@ -5,11 +5,14 @@ A set is a folder with <scan>.h5, the rows.h5 of the scan, and <scan>.json, {"co
 
 import shutil
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 from tomopipe.errors import TomopipeError
+from tomopipe.geometry import bin_cor
 from tomopipe.io.atomic import whole, write_json
-from tomopipe.train.work import Plan, read_truth, write_truth
+from tomopipe.io.rows import read_rows
+from tomopipe.train.work import Plan, Truth, read_truth, write_truth
 
 _VALIDATION_OF = 4  # one scan in so many checks the others
 LEAST = 24
@@ -82,5 +85,12 @@ def take_set(folder: Path, work: Path, plan: Plan) -> str:
         target = work / "rows" / ("validation" if i < n_checks else "train")
         with whole(target / f"{truth.name}.h5") as temporary:
             shutil.copyfile(rows, temporary)
-        write_truth(truth, target / f"{truth.name}.json")
+        write_truth(_in_rows(truth, rows), target / f"{truth.name}.json")
     return f"{len(order) - n_checks} scans to train on, {n_checks} to validate"
+
+
+def _in_rows(truth: Truth, rows: Path) -> Truth:
+    """Return a truth in columns of the rows that are kept, not of the whole detector."""
+    if truth.cor_px is None:
+        return truth
+    return replace(truth, cor_px=float(bin_cor(truth.cor_px, x0=read_rows(rows).first_col)))

@@ -145,6 +145,12 @@ function value() {
   box.classList.toggle("typed", now.typed !== null);
 }
 
+// First and last column in use.
+function columns(grid) {
+  const first = grid.first_col || 0;
+  return [first, first + grid.n_cols - 1];
+}
+
 // Next or previous COR: a page of the sweep, or a fraction of a step at full size.
 export function step(by) {
   const grid = now.data && now.data.grid;
@@ -160,7 +166,8 @@ export function step(by) {
     go(list[Math.min(list.length - 1, Math.max(0, start + by))], { direction });
   } else {
     const size = list.length > 1 ? (list[1] - list[0]) / 5 : 0.1;
-    go(Math.min(grid.n_cols - 1, Math.max(0, Math.round((now.cor + by * size) * 1e4) / 1e4)), { direction });
+    const [first, last] = columns(grid);
+    go(Math.min(last, Math.max(first, Math.round((now.cor + by * size) * 1e4) / 1e4)), { direction });
   }
 }
 
@@ -172,7 +179,7 @@ export function type(text) {
   value();
   const cor = Number(text);
   const grid = now.data && now.data.grid;
-  if (!text || !Number.isFinite(cor) || !grid || cor < 0 || cor > grid.n_cols - 1) return;
+  if (!text || !Number.isFinite(cor) || !grid || cor < columns(grid)[0] || cor > columns(grid)[1]) return;
   const list = grid.cor_px;
   const inside = cor >= list[0] && cor <= list[list.length - 1];
   if (!inside && now.mode === "try" && text.length < String(Math.round(list[0])).length) return;

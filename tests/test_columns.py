@@ -1,0 +1,262 @@
+"""Columns of the detector left out: the same COR, the same places, in all steps."""
+
+import io
+import json
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tests.phantoms import sphere, write_scan
+from tomopipe.config import PreprocessBlock
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.io.exchange import open_scan, read_metadata
+from tomopipe.io.rows import read_rows
+from tomopipe.io.volume import read_provenance
+from tomopipe.prep.correct import corrections_of
+from tomopipe.review.images import Pictures
+from tomopipe.steps.export_stack import export_stack
+from tomopipe.steps.export_star import _tomogram
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.steps.predict_cor import predict_cor
+from tomopipe.steps.try_recon import candidates, try_recon
+
+N_COLS, COR_PX = 151, 71.3
+BEADS = [(21.0, -12.0), (-17.0, 15.0)]
+PHANTOM = [sphere(0, 0, 1, 40, 0.004), *(sphere(x, y, 1, 5, 0.02) for x, y in BEADS)]
+# the object is seen in columns 31 to 112
+SELECTED = [[17, 124], [20, 124], [21, 123], [0, 130]]
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory):
+    return write_scan(
+        tmp_path_factory.mktemp("scan") / "a_1.h5",
+        n_cols=N_COLS, n_rows=3, n_angles=121, cor_px=COR_PX, phantom=PHANTOM, counts=200000,
+    )  # fmt: skip
+
+
+def _bead_places(image, binning=1):
+    """Places of the beads from the axis, in detector pixels: centres of mass of what is bright."""
+    n = len(image)
+    columns, rows = np.arange(n) - n // 2, np.arange(n) - (n // 2 - 1)
+    found = []
+    for x, y in BEADS:
+        near = np.hypot(columns * binning - x, rows[:, None] * binning - y) < 8
+        weight = np.where(near, np.clip(image - 0.01, 0, None), 0)
+        found.append((weight.sum(0) @ columns, weight.sum(1) @ rows) / weight.sum() * binning)
+    return np.array(found)
+
+
+def _volume(truth, path, known, **options):
+    full_recon(truth.path, path, cor_px=COR_PX, device="cpu", known=known, **options)
+    with h5py.File(path) as file:
+        return file["exchange/data"][...]
+
+
+@pytest.mark.parametrize("form", ["plain", "gzip", "deep chunks", "folder", "pages"])
+def test_the_reader_gives_these_columns_of_all_frames(truth, tmp_path, form):
+    path = tmp_path / "scan.h5"
+    with h5py.File(truth.path) as old:
+        data, flats, darks, theta = (
+            old[f"exchange/{name}"][()] for name in ("data", "data_white", "data_dark", "theta")
+        )
+    if form in ("folder", "pages"):
+        path = tmp_path / ("scan" if form == "folder" else "scan.tif")
+        for folder, images in [
+            (path if form == "folder" else None, data),
+            (path / "flats" if form == "folder" else tmp_path / "scan_flats", flats),
+            (path / "darks" if form == "folder" else tmp_path / "scan_darks", darks),
+        ]:
+            if folder is None:
+                tifffile.imwrite(path, images)
+                continue
+            folder.mkdir()
+            for number, image in enumerate(images):
+                tifffile.imwrite(folder / f"{number:03d}.tif", image)
+    else:
+        packing = {
+            "plain": {},
+            "gzip": {"chunks": (1, 3, 70), "compression": "gzip"},
+            "deep chunks": {"chunks": (50, 2, N_COLS), "compression": "gzip"},
+        }[form]
+        with h5py.File(path, "w") as new:
+            new.create_dataset("exchange/data", data=data, **packing)
+            new["exchange/data_white"], new["exchange/data_dark"] = flats, darks
+            new["exchange/theta"] = theta
+    part = np.s_[..., 17:125]
+    with open_scan(path, known={"columns": [17, 124]}) as scan:
+        scan.threads = 2
+        assert (scan.n_cols, scan.first_col, scan.detector_cols) == (108, 17, N_COLS)
+        np.testing.assert_array_equal(scan.read_rows(1, 3), data[:, 1:3][part])
+        np.testing.assert_array_equal(scan.read_block((7, 99), (0, 2)), data[7:99, :2][part])
+        np.testing.assert_array_equal(scan.read_frames([90, 3]), data[[90, 3]][part])
+        np.testing.assert_array_equal(scan.read_flats(0, 1), flats[:, :1][part])
+        np.testing.assert_allclose(scan.flat, flats.mean(axis=0)[part], rtol=1e-6)
+        np.testing.assert_allclose(scan.dark, darks.mean(axis=0)[part], rtol=1e-6)
+
+
+def test_the_inventory_says_so_and_columns_that_are_not_there_are_an_error(truth):
+    found = read_metadata(truth.path, known={"columns": [17, 124]})
+    assert (found.n_cols, found.columns) == (N_COLS, (17, 125))
+    assert f"columns 17 to 124 of {N_COLS} in use" in found.found
+    assert "columns" not in read_metadata(truth.path).found
+    with pytest.raises(ScanError, match=r"input\.columns: \[17, 151\] are not columns .*0 to 150"):
+        read_metadata(truth.path, known={"columns": [17, 151]})
+
+
+@pytest.fixture(scope="module")
+def looked_at(truth, tmp_path_factory):
+    """Sweep and prediction without and with each selection."""
+    found = {}
+    for columns in (None, *SELECTED):
+        folder = tmp_path_factory.mktemp("try") / "a_1"
+        files = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
+        known = {"columns": columns} if columns else None
+        sweep = try_recon(
+            truth.path, *files, center_px=72, width_px=6, step_px=1, max_size_px=80, known=known
+        )
+        outputs = folder / "prediction.json", folder / "center.txt"
+        prediction = predict_cor(
+            files[2], files[1], *outputs, methods=["pairs"], min_confidence=0.5
+        )
+        found[str(columns)] = folder, sweep, prediction
+    return found
+
+
+@pytest.mark.parametrize("columns", SELECTED, ids=str)
+def test_cors_are_those_of_the_whole_detector(looked_at, columns):
+    _, plain_sweep, plain = looked_at["None"]
+    _, sweep, prediction = looked_at[str(columns)]
+    assert sweep["cor_px"] == plain_sweep["cor_px"]
+    assert (sweep["first_col"], sweep["n_cols"]) == (columns[0], columns[1] - columns[0] + 1)
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.1)
+    assert prediction["cor_px"] == pytest.approx(plain["cor_px"], abs=0.05)
+    curve_px = prediction["methods"]["pairs"]["curve"]["cor_px"]
+    assert columns[0] <= min(curve_px) < COR_PX < max(curve_px) <= columns[1]
+
+
+@pytest.mark.parametrize("columns", SELECTED, ids=str)
+def test_each_page_of_the_sweep_shows_its_cor(looked_at, columns):
+    """The beads are where they were on the page of 71, and fainter five pixels to each side."""
+    folder, sweep, _ = looked_at[str(columns)]
+    pages = tifffile.imread(folder / "try.tif").astype(float)
+    low, high = sweep["window"]
+    values = low + pages * (high - low) / 65535
+    binning, n = sweep["binning"], values.shape[-1]
+    at = {cor_px: sweep["cor_px"].index(cor_px) for cor_px in (66, 71, 77)}
+    np.testing.assert_allclose(_bead_places(values[at[71]], binning), BEADS, atol=1.0 * binning)
+    for x, y in BEADS:
+        column, row = n // 2 + round(x / binning), n // 2 - 1 + round(y / binning)
+        bead = values[:, row - 1 : row + 2, column - 1 : column + 2].mean(axis=(1, 2))
+        assert bead[at[71]] > 1.3 * max(bead[at[66]], bead[at[77]])
+
+
+@pytest.mark.parametrize("binning", [1, 2, 3])
+@pytest.mark.parametrize("columns", SELECTED[:3], ids=str)
+def test_the_volume_has_everything_where_it_was(truth, tmp_path, columns, binning):
+    whole = _volume(truth, tmp_path / "whole.h5", None, binning=binning)
+    part = _volume(truth, tmp_path / "part.h5", {"columns": columns}, binning=binning)
+    n = (columns[1] - columns[0] + 1) // binning
+    assert part.shape[1:] == (n, n)
+    row = len(whole) // 2
+    places = _bead_places(part[row], binning)
+    # a binned voxel's centre is up to half a voxel off the axis' place
+    np.testing.assert_allclose(places, BEADS, atol=0.1 + (binning - 1) / 2)
+    np.testing.assert_allclose(places, _bead_places(whole[row], binning), atol=0.05 * binning)
+    geometry = read_provenance(tmp_path / "part.h5")["geometry"]
+    assert geometry["columns"] == columns
+    inside = (COR_PX - columns[0] - (binning - 1) / 2) / binning
+    assert geometry["cor_in_volume_px"] == pytest.approx(inside)
+    assert read_provenance(tmp_path / "part.h5")["cor"]["cor_px"] == COR_PX
+
+
+def test_the_axis_must_be_among_the_columns(truth, tmp_path):
+    with pytest.raises(ScanError, match=r"off the columns in use \(80 to 140\)"):
+        _volume(truth, tmp_path / "v.h5", {"columns": [80, 140]})
+    with pytest.raises(ScanError, match=r"lies on the detector \(80 to 140\)"):
+        candidates(61, first_col=80, center_px=60, width_px=5, step_px=1)
+    middle = candidates(61, first_col=80, center_px=None, width_px=1, step_px=1)
+    assert middle.tolist() == [109, 110, 111]
+
+
+def test_half_acquisition_of_some_columns(tmp_path):
+    """Without its first columns the axis is still near the right edge; the slice is as before."""
+    truth = write_scan(
+        tmp_path / "h_1.h5", n_cols=100, n_rows=1, cor_px=84.3,
+        theta_deg=np.linspace(0, 360, 240, endpoint=False),
+        phantom=[sphere(0, 0, 0, 60, 0.004), sphere(40, -12, 0, 5, 0.02)],
+    )  # fmt: skip
+    images = []
+    for columns in ("all", [11, 97]):
+        path = tmp_path / "v.h5"
+        full_recon(truth.path, path, cor_px=84.3, device="cpu", known={"columns": columns})
+        with h5py.File(path) as file:
+            images.append(file["exchange/data"][0])
+    assert [len(image) for image in images] == [200, 174]
+    peak = [np.unravel_index(np.argmax(image), image.shape) for image in images]
+    from_axis = [(x - n // 2, y - (n // 2 - 1)) for (y, x), n in zip(peak, (200, 174), strict=True)]
+    np.testing.assert_allclose(from_axis, [(40, -12)] * 2, atol=3)
+    inner = [image[n // 2 - 20 : n // 2 + 20, n // 2 - 20 : n // 2 + 20] for image, n in
+             zip(images, (200, 174), strict=True)]  # fmt: skip
+    assert np.abs(inner[0] - inner[1]).mean() < 0.05 * 0.004
+
+
+def test_distortion_and_roll_are_about_the_middle_of_the_whole_detector(truth):
+    recipe = PreprocessBlock(roll_deg=2.0, distortion={"coefficients": [1.0, 2e-5]})
+    with open_scan(truth.path) as whole, open_scan(truth.path, known={"columns": [17, 124]}) as cut:
+        done = [
+            corrections_of(scan, recipe).sinograms(scan.read_rows(0, 3), (0, 3))
+            for scan in (whole, cut)
+        ]
+    # but for the columns that take from beyond the edge
+    np.testing.assert_allclose(done[1][..., 3:-3], done[0][..., 20:122], atol=1e-5)
+
+
+def test_the_stack_for_relion_knows_its_axis(truth, tmp_path):
+    meta = export_stack(
+        truth.path, tmp_path / "a.mrcs", tmp_path / "a.json", known={"columns": [21, 123]},
+        binning=2, pixel_size_um=1.0, energy_kev=20.0,
+    )  # fmt: skip
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written == meta
+    assert meta["stack_shape"] == [121, 1, 50]  # 103 columns: 51 binned ones, an even number
+    tomogram = _tomogram(written, COR_PX, "a", "a.mrcs", "a.star")
+    assert tomogram.cor_px == pytest.approx((COR_PX - 21 - 0.5) / 2)
+    del written["first_col"], written["n_cols"]
+    older = _tomogram(written | {"n_cols": N_COLS}, COR_PX, "a", "a.mrcs", "a.star")
+    assert older.cor_px == pytest.approx((COR_PX - 0.5) / 2)
+
+
+def test_the_review_page_shows_cors_of_the_whole_detector(looked_at):
+    shown = []
+    for columns in (None, [17, 124]):
+        folder = looked_at[str(columns)][0]
+        pictures = Pictures(folder.parent, filter="ramp", device="cpu")
+        png = Image.open(io.BytesIO(pictures.slice("a_1", COR_PX, 0)))
+        overlay = np.asarray(Image.open(io.BytesIO(pictures.overlay("a_1", COR_PX, 0))))
+        shown.append((np.asarray(png, float), overlay.astype(float)))
+        assert pictures.details("a_1")["first_col"] == (columns[0] if columns else 0)
+    (whole, _), (part, overlay) = shown
+    middle = [
+        image[n // 2 - 35 : n // 2 + 33, n // 2 - 34 : n // 2 + 34].ravel()
+        for image, n in ((whole, N_COLS), (part, 108))
+    ]
+    assert np.corrcoef(*middle)[0, 1] > 0.97  # the grey windows differ a little
+    # opposed projections fall together: magenta and green are equal
+    assert np.abs(overlay[..., 0] - overlay[..., 1]).mean() < 8
+
+
+def test_rows_of_other_shapes_and_older_files(looked_at, tmp_path):
+    path = tmp_path / "rows.h5"
+    path.write_bytes((looked_at["[17, 124]"][0] / "rows.h5").read_bytes())
+    assert read_rows(path).first_col == 17
+    with h5py.File(path, "r+") as file:
+        del file["first_col"]
+    assert read_rows(path).first_col == 0
+    with h5py.File(path, "r+") as file:
+        del file["n_rows"]
+    with pytest.raises(TomopipeError, match="written by try_recon"):
+        read_rows(path)
