@@ -136,6 +136,9 @@ class PretendCard:
     def free_bytes(self):
         return self._free_bytes
 
+    def taken_bytes(self):
+        return self.n_downloaded
+
     def release(self):
         self.log.append("released")
 

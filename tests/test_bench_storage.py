@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tests import pretend_cupy
 from tests.pretend_card import PretendCard
-from tomopipe.bench import cpu, gpu, sweeps, tables, volumes
+from tomopipe.bench import cpu, gpu, gpu_ways, sweeps, tables, volumes
 from tomopipe.bench.engines import ENGINES
 from tomopipe.bench.measure import Interval
 from tomopipe.errors import TomopipeError
@@ -52,7 +52,7 @@ def card(monkeypatch):
 
 
 def test_blocks_come_back_as_slices_of_the_raw_counts(card):
-    scan = gpu.simulated(90, 48)
+    scan = gpu_ways.simulated(90, 48)
     plan = make_plan(scan.theta_rad, 48)
     there = make_plan(scan.theta_rad, 48, xp=card.xp)
     seen = []
@@ -61,7 +61,7 @@ def test_blocks_come_back_as_slices_of_the_raw_counts(card):
         seen.append(rows.shape)
         return reconstruct(rows, there, scan.cor_px)
 
-    slices = gpu.stream_blocks(card, scan, compute, 7, 3)
+    slices = gpu.stream_blocks(card, scan, gpu_ways.Way(compute, gpu_ways.normalised(3)), 7, 3)
     assert seen == 3 * [(3, 90, 48)]
     attenuation = -np.log(scan.raw / 40000.0).astype(np.float32)
     expected = reconstruct(attenuation[None], plan, scan.cor_px)[0]
@@ -70,12 +70,18 @@ def test_blocks_come_back_as_slices_of_the_raw_counts(card):
 
 def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomocupy", None)
-    ours, rival = gpu.compare(card, gpu.simulated(192, 128), 4, 2, 2)
+    results = gpu.compare(card, gpu_ways.simulated(192, 128), 4, 2, 2)
+    ours, encoded, corrected, rival = results
     assert ours.sharp_db > 35
-    assert ours.seconds.low > 0
+    assert encoded.sharp_db == pytest.approx(ours.sharp_db, abs=0.1)
+    assert encoded.stored_itemsize == 2
+    assert 10 < corrected.sharp_db < ours.sharp_db - 1  # it blurs
+    assert "zingers, air_px, phase, stripes" in corrected.name
+    assert all(result.seconds.low > 0 for result in (ours, encoded, corrected))
+    assert encoded.device_bytes < 0.6 * ours.device_bytes  # here: bytes that came back
     assert (rival.name, rival.missing) == ("TomoCuPy fourierrec", "not installed")
     copies = gpu.Copies(to_device=50e9, to_host=25e9)
-    text = _text(tables.gpu_table((192, 4, 128), copies, [ours, rival]))
+    text = _text(tables.gpu_table((192, 4, 128), copies, results))
     assert "not installed" in text
     assert "50.0 GB/s to the device" in text
 
@@ -85,6 +91,7 @@ def test_the_bound_is_the_slower_way():
     in_s, out_s = 3072 * 2048 * 2048 * 2 / 50e9, 2048**3 * 4 / 50e9
     assert gpu.Copies(50e9, 50e9).bound_s(*shape) == pytest.approx(out_s)
     assert gpu.Copies(10e9, 50e9).bound_s(*shape) == pytest.approx(5 * in_s)
+    assert gpu.Copies(50e9, 50e9).bound_s(*shape, 2) == pytest.approx(in_s)
 
 
 def test_copies_have_a_rate(card):

@@ -136,7 +136,7 @@ def gpu_table(
         caption_justify="left",
     )
     table.add_column("engine")
-    for name in ("s", "share of the bound", "times ours", "sharp dB", "device GB"):
+    for name in ("s", "share of its bound", "times ours", "sharp dB", "peak device GB"):
         table.add_column(name, justify="right")
     table.add_column("remark")
     ours = next(result.seconds for result in results if result.seconds is not None)
@@ -147,7 +147,7 @@ def gpu_table(
         table.add_row(
             result.name,
             f"{result.seconds:.2f}",
-            f"{bound_s / result.seconds.median:.0%}",
+            f"{copies.bound_s(*shape, result.stored_itemsize) / result.seconds.median:.0%}",
             f"{result.seconds.median / ours.median:.2f}",
             f"{result.sharp_db:.1f}",
             f"{result.device_bytes / 1e9:.1f}",

@@ -129,12 +129,14 @@ def gpu(
 ) -> None:
     """Compare reconstruction on a GPU with the bound that copying sets.
 
-    Raw uint16 in pinned host memory to float32 in host memory, against
-    TomoCuPy's fourierrec. The bandwidth of the copies is measured first.
+    Raw uint16 in pinned host memory to float32 and to uint16 in host memory,
+    also with a chain of corrections on the GPU, against TomoCuPy's
+    fourierrec. The bandwidth of the copies is measured first.
 
     Example: `tomopipe bench gpu --n 2048 --angles 3072 --rows 2048`
     """
     from tomopipe.bench import gpu as bench
+    from tomopipe.bench.gpu_ways import simulated
     from tomopipe.bench.tables import gpu_table
 
     n_cols = n or (512 if quick else 2048)
@@ -143,7 +145,7 @@ def gpu(
         tell("bandwidth")
         copies = bench.copy_rates(card)
         results = bench.compare(
-            card, bench.simulated(n_angles, n_cols), n_rows, block, rounds or 5, progress=tell
+            card, simulated(n_angles, n_cols), n_rows, block, rounds or 5, progress=tell
         )
         _show(gpu_table((n_angles, n_rows, n_cols), copies, results))
 

@@ -67,6 +67,9 @@ class Card(Protocol):
     def free_bytes(self) -> int:
         """Return the memory that could be had."""
 
+    def taken_bytes(self) -> int:
+        """Return the memory that is taken, what is kept for later included."""
+
     def release(self) -> None:
         """Give back memory that is kept for later."""
 

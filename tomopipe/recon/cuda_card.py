@@ -66,6 +66,12 @@ class CudaCard:
         free, _ = self.xp.cuda.runtime.memGetInfo()
         return int(free + self.xp.get_default_memory_pool().free_bytes())
 
+    def taken_bytes(self) -> int:
+        """Return what the driver has given away: the most there was since the last `release`."""
+        self.use()
+        free, total = self.xp.cuda.runtime.memGetInfo()
+        return int(total - free)
+
     def release(self) -> None:
         """Give back what CuPy keeps."""
         self.use()
