@@ -2,8 +2,8 @@
 
 Raw uint16 blocks lie in pinned host memory, slices (float32, uint16) go back to pinned memory, by
 the same queues as in a job (`tomopipe.recon.carry`): one block is copied in and one back while
-another one is computed. A few blocks of host memory are used over and over: the volume may be larger
-than memory, the copies are the same.
+another one is computed. A few blocks of host memory are used over and over: the volume may be
+larger than memory, the copies are the same.
 """
 
 from __future__ import annotations
