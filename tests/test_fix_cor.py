@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from tomopipe.cor import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import read_tsv
-from tomopipe.steps.fix_cor import COLUMNS, compute, fix_cor
+from tomopipe.steps.fix_cor import compute, fix_cor
 
 OPTIONS = {"max_delta_px": 50.0, "protect_manual": True}
 
@@ -49,8 +50,8 @@ def test_the_table_holds_every_rule_with_two_decimals(campaign, tmp_path):
     )
     output = tmp_path / "größe.tsv"
     fix_cor(predicted, output, members=members, **OPTIONS)
-    rows = read_tsv(output, COLUMNS)
-    assert output.read_text(encoding="utf-8").splitlines()[0] == "\t".join(COLUMNS)
+    rows = read_tsv(output, FIX_COLUMNS)
+    assert output.read_text(encoding="utf-8").splitlines()[0] == "\t".join(FIX_COLUMNS)
     assert [row["before_px"] for row in rows] == [
         "1000.00",
         "",
@@ -84,7 +85,9 @@ def test_the_table_holds_every_rule_with_two_decimals(campaign, tmp_path):
 def test_compute_equals_the_table_read_back(campaign, tmp_path):
     predicted, members = campaign(("1000", ""), ("junk", "1024,5"), ("1100", ""), (None, ""))
     fix_cor(predicted, tmp_path / "t.tsv", members=members, **OPTIONS)
-    assert read_tsv(tmp_path / "t.tsv", COLUMNS) == compute(predicted, members=members, **OPTIONS)
+    assert read_tsv(tmp_path / "t.tsv", FIX_COLUMNS) == compute(
+        predicted, members=members, **OPTIONS
+    )
 
 
 def test_a_second_run_writes_the_same_bytes(campaign, tmp_path):

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
+from tomopipe.cor import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import write_tsv
-from tomopipe.steps.fix_cor import COLUMNS
 from tomopipe.steps.resolve_cor import compute, resolve_cor
 
 
@@ -26,7 +26,7 @@ def tables(folder, *rows):
     """Write one table per row, as for scans of different series."""
     paths = [str(folder / f"{at}.tsv") for at in range(len(rows))]
     for path, entry in zip(paths, rows, strict=True):
-        write_tsv([entry], COLUMNS, path)
+        write_tsv([entry], FIX_COLUMNS, path)
     return paths
 
 

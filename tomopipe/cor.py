@@ -15,6 +15,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# of the table that fix_cor writes for each series
+FIX_COLUMNS = (
+    *("scan", "index", "before_px", "after_px", "source"),
+    *("flagged", "reason", "limit_px", "neighbours"),
+)
 MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
 MAD_FACTOR = 5.0
 NEIGHBOURS_AGREE_PX = 10.0

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from tomopipe.campaign import Campaign, InventoryRows, read_inventory
-from tomopipe.cor import parse_cor
+from tomopipe.cor import FIX_COLUMNS, parse_cor
 from tomopipe.disk import SCRATCH, disk_needed
 from tomopipe.dryrun import Job, dry_run, planner
 from tomopipe.errors import TomopipeError
@@ -142,7 +142,7 @@ def foresee_cors(
             members=campaign.members(series, rows),
             **campaign.config.fix_cor.model_dump(),
         )
-        write_tsv(table, fix_cor.COLUMNS, folder / "fix_cor" / f"{series}.tsv")
+        write_tsv(table, FIX_COLUMNS, folder / "fix_cor" / f"{series}.tsv")
         fixed += table
     options = campaign.config.resolve_cor
     known, missing = resolve_cor.compute(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tomopipe.cor import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations
@@ -19,17 +20,6 @@ from tomopipe.report.versions import versions
 from tomopipe.series import encode_series
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
-_FIX = (
-    "scan",
-    "index",
-    "before_px",
-    "after_px",
-    "source",
-    "flagged",
-    "reason",
-    "limit_px",
-    "neighbours",
-)
 
 
 def collect(
@@ -126,7 +116,7 @@ def _read_sources(
     fixes = {}
     # Only tables of series that there are: those of a series since renamed may still lie about.
     for key in sorted({text(entry.get("series")) for entry in entries}):
-        for row in reader.tsv(results / "fix_cor" / f"{encode_series(key)}.tsv", _FIX):
+        for row in reader.tsv(results / "fix_cor" / f"{encode_series(key)}.tsv", FIX_COLUMNS):
             fixes[row["scan"]] = parse_fix(row)
     by_name: dict[str, dict[str, JobTime]] = defaultdict(dict)
     for job in jobs:

@@ -8,23 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import Fixed, Member, fix_series, format_cor, parse_cor, shown
+from tomopipe.cor import FIX_COLUMNS, Fixed, Member, fix_series, format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import write_tsv
 
 REVISION = 1  # bump when results change
-
-COLUMNS = (
-    "scan",
-    "index",
-    "before_px",
-    "after_px",
-    "source",
-    "flagged",
-    "reason",
-    "limit_px",
-    "neighbours",
-)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +33,7 @@ def fix_cor(
         Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed for
         good is absent.
     output : path-like
-        The table to write, with `COLUMNS`; CORs in unbinned pixels with two decimals.
+        The table to write, `tomopipe.cor.FIX_COLUMNS`; CORs in unbinned pixels, two decimals.
     members : sequence of mapping
         The scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of the campaign table),
         `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for
@@ -63,7 +51,7 @@ def fix_cor(
         log.info("%s: %s %s; %s", row["scan"], change, row["source"], row["reason"] or "kept")
     if noted := sum(bool(row["reason"]) for row in rows):
         log.warning("%d of %d scans replaced, filled or reported: %s", noted, len(rows), output)
-    write_tsv(rows, COLUMNS, output)
+    write_tsv(rows, FIX_COLUMNS, output)
 
 
 def compute(
