@@ -15,15 +15,16 @@ References
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.io.atomic import whole
 from tomopipe.simulate.detector import Beam, Detector, to_dtype
+from tomopipe.simulate.exposure import Exposure
 from tomopipe.simulate.nxtomo import write_nxtomo
 from tomopipe.simulate.phantom import Phantom, project
 
@@ -44,6 +45,8 @@ def simulate_scan(
     write_theta: bool = True,
     n_frames: int | None = None,
     format: str = "dxchange",
+    chunks: tuple[int, int, int] | bool | None = None,
+    n_written: int | None = None,
     **options: Any,
 ) -> None:
     """Simulate one scan and write it as a DXchange or NXtomo file, whole, in little memory.
@@ -70,14 +73,14 @@ def simulate_scan(
         Leading projections taken before the scan was aborted; theta keeps all angles.
     format : {"dxchange", "nxtomo"}
         Of the file.
+    chunks, n_written
+        As for `write_exchange`; NXtomo files have frames as chunks, all written.
     **options
-        dtype, chunks, compression, pixel_size_um, energy_kev, n_written of `write_exchange`, or
-        those of `tomopipe.simulate.nxtomo.write_nxtomo`.
+        dtype, compression, pixel_size_um, energy_kev of `Exposure`.
     """
     angles_deg = np.asarray(theta_deg, dtype=np.float64)
     taken_deg = angles_deg[:n_frames]
     detector = Detector(beam or Beam(), n_rows, n_cols, seed)
-    flats, darks = detector.flats(), detector.darks()
 
     def blocks() -> Iterator[NDArray[np.float64]]:
         step = max(1, BLOCK_BYTES // (8 * n_rows * n_cols))
@@ -86,33 +89,26 @@ def simulate_scan(
             integrals = project(phantom, theta_rad, cor_px, n_rows, n_cols)
             yield detector.frames(np.exp(-integrals.astype(np.float64)))
 
-    write: Callable[..., None] = write_exchange
-    if format == "nxtomo":
-        write, options = write_nxtomo, options | {"n_planned": angles_deg.size}
-    write(
-        path,
+    exposure = Exposure(
         blocks(),
         (taken_deg.size, n_rows, n_cols),
-        flats=flats if len(flats) else None,
-        darks=darks if len(darks) else None,
+        flats=detector.flats(),
+        darks=detector.darks(),
         theta_deg=angles_deg if write_theta else None,
+        n_planned=angles_deg.size,
         **options,
     )
+    if format == "nxtomo":
+        write_nxtomo(path, exposure)
+    else:
+        write_exchange(path, exposure, chunks=chunks, n_written=n_written)
 
 
 def write_exchange(
     path: str | os.PathLike[str],
-    blocks: Iterator[NDArray[Any]],
-    shape: tuple[int, int, int],
+    scan: Exposure,
     *,
-    flats: NDArray[Any] | None,
-    darks: NDArray[Any] | None,
-    theta_deg: ArrayLike | None,
-    dtype: DTypeLike = np.uint16,
     chunks: tuple[int, int, int] | bool | None = None,
-    compression: str | None = None,
-    pixel_size_um: float | None = None,
-    energy_kev: float | None = None,
     n_written: int | None = None,
 ) -> None:
     """Write a DXchange file, whole; the module says where each thing goes.
@@ -121,47 +117,36 @@ def write_exchange(
     ----------
     path : path-like
         File to write; an existing one is replaced.
-    blocks : iterator of ndarray, shape (some, n_rows, n_cols)
-        Consecutive projections.
-    shape : (n_angles, n_rows, n_cols)
-        Shape of /exchange/data.
-    flats, darks : ndarray or None, shape (n, n_rows, n_cols)
-        None leaves the dataset out.
-    theta_deg : array_like or None
-        Angles in degrees; None leaves them out; may be more than n_angles.
-    dtype : dtype, optional
-        Of data, flats and darks; integers are rounded and clipped to their range.
+    scan : Exposure
+        What it holds; no dataset for flats or darks where there are none.
     chunks : tuple, bool or None, optional
         Chunks of /exchange/data; by default one frame each, False: contiguous.
-    compression : str, optional
-        Of h5py, for /exchange/data.
-    pixel_size_um, energy_kev : float, optional
-        Written where given.
     n_written : int, optional
         Leading frames really written; the rest of /exchange/data stays unallocated.
     """
-    store = to_dtype(np.dtype(dtype))
+    store, shape = to_dtype(np.dtype(scan.dtype)), scan.shape
     stop = shape[0] if n_written is None else n_written
     layout = (1, *shape[1:]) if chunks is None else chunks or None
     with whole(path) as temporary, h5py.File(temporary, "w") as file:
         data = file.create_dataset(
-            "/exchange/data", shape, np.dtype(dtype), chunks=layout, compression=compression
-        )
+            "/exchange/data", shape, np.dtype(scan.dtype), chunks=layout,
+            compression=scan.compression,
+        )  # fmt: skip
         data.attrs["axes"] = "theta:y:x"
         first = 0
-        for block in blocks:
+        for block in scan.blocks:
             last = min(stop, first + len(block))
             if last <= first:
                 break
             data[first:last] = store(block[: last - first])
             first = last
-        for name, frames in [("data_white", flats), ("data_dark", darks)]:
-            if frames is not None:
+        for name, frames in [("data_white", scan.flats), ("data_dark", scan.darks)]:
+            if len(frames):
                 file[f"/exchange/{name}"] = store(frames)
-        if theta_deg is not None:
-            file["/exchange/theta"] = np.asarray(theta_deg, dtype=np.float64)
+        if scan.theta_deg is not None:
+            file["/exchange/theta"] = scan.theta_deg
             file["/exchange/theta"].attrs["units"] = "degrees"
-        _write_instrument(file, pixel_size_um, energy_kev)
+        _write_instrument(file, scan.pixel_size_um, scan.energy_kev)
 
 
 def _write_instrument(file: h5py.File, size_um: float | None, energy_kev: float | None) -> None:
