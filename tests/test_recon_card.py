@@ -12,10 +12,17 @@ import zarr
 
 from tests.phantoms import write_scan
 from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
+from tomopipe.config import PreprocessBlock
+from tomopipe.io.exchange import open_scan
 from tomopipe.io.volume import read_mid_planes
+from tomopipe.prep.card_memory import card_correct_bytes
+from tomopipe.prep.correct import corrections_of
 from tomopipe.recon.blocks import card_bytes, slices_on_card
+from tomopipe.recon.carry import Carried
+from tomopipe.recon.plan import make_plan
 from tomopipe.steps import _fit, _stream, _work, full_recon
 from tomopipe.steps._memory import Blocks
+from tomopipe.steps._pieces import Window, cut
 
 N_ROWS, N_COLS, N_ANGLES, COR_PX = 21, 32, 31, 15.2
 
@@ -209,9 +216,6 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
 def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
     import tracemalloc
 
-    from tomopipe.recon.carry import Carried
-    from tomopipe.recon.plan import make_plan
-
     n_angles, n_cols, slices = 180, 128, 8
     with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
         plan = make_plan(np.linspace(0, np.pi, n_angles, endpoint=False), n_cols, xp=card.xp)
@@ -295,3 +299,44 @@ def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
         found = _volume(truth, "card", "cuda", **options)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     assert calls[:4] == [4, 4, 4, 2]
+
+
+@pytest.mark.parametrize(("method", "binning"), [("vo", 1), ("fourier-wavelet", 2)])
+def test_the_formula_of_a_card_holds_with_corrections(tmp_path, monkeypatch, method, binning):
+    import tracemalloc
+
+    n_angles, n_cols, slices = 90, 96, 8
+    path = write_scan(
+        tmp_path / "s.h5", n_rows=64, n_cols=n_cols, n_angles=n_angles, counts=2e4, dtype=np.uint16
+    ).path
+    recipe = PreprocessBlock(**CORRECTIONS | {"stripes": {"method": method}})
+    card = PretendCard()
+    with in_place_of_cuda(monkeypatch, full_recon, card), open_scan(path, known=KNOWN) as scan:
+        corrections, n_rows = corrections_of(scan, recipe), 2 * slices * binning
+        plan = make_plan(scan.theta_rad, n_cols // binning, xp=card.xp)
+        carrier, whole = Carried(card), slice(None)
+        work = _work.Work(
+            scan=scan, plan=plan, cor_px=n_cols / 2 / binning, scale=1.0,
+            first_row=8, last_row=8 + n_rows,
+            crop=(whole, whole), binning=binning, binning_rows=binning, minus_log=True, threads=1,
+            corrections=corrections,
+        )  # fmt: skip
+        pieces = cut((8, 8 + n_rows), slices * binning, corrections.span)
+        raws = [scan.read_rows(*piece.new) for piece in pieces]
+        window = Window()
+        for k, (piece, raw) in enumerate(zip(pieces, raws, strict=True)):
+            if k == 1:  # what is loaded is not counted
+                tracemalloc.start()
+            with carrier.computing(carrier.send(raw)) as new:
+                some = window.take(new, piece)
+                sinograms = _work.sinograms_of(work, some, np.arange(*piece.rows))
+                images = _work.slices_of(work, sinograms)
+            carrier.bring([images])()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    n_read = slices * binning + 2 * corrections.halo
+    formula = card_bytes(
+        n_angles, n_cols, slices, 2, binning, halo=corrections.halo,
+        correct_bytes=card_correct_bytes(n_angles, n_read, n_cols),
+    )  # fmt: skip
+    assert 0.25 * formula < peak < formula

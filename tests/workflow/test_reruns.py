@@ -199,6 +199,11 @@ def test_full_recon_option(campaign):
     expect(campaign, {*jobs_of("full_recon"), "report"})
 
 
+def test_full_recon_option_without_effect(campaign):
+    configure(campaign, "full_recon", gpus=2)
+    expect(campaign, set())
+
+
 def test_export_star_option_that_changes_the_stacks(campaign):
     configure(campaign, "export_star", binning=2)
     expect(campaign, {*jobs_of("export_stack"), "export_star"})
