@@ -39,12 +39,16 @@ _MEDIAN_ERROR = 1.2533  # standard error of a median over that of a mean
 _PIECES = 1.25  # more tests are made of pieces of the scan: the threshold is so much higher
 _AGREE = 0.92  # share of blocks that step the same way
 _RUN = 0.2  # correlation of neighbouring steps, from which on they are a slope
-_DEAD, _ERRATIC = 0.1, 8.0  # how much a column varies, over what is usual around it
+_DEAD = 0.1  # how much a column varies, over what is usual around it
+_ALONE, _TINY = 4.0, 1e-6  # deviation from neighbours over theirs from each other; rounding
 _ANGLES = 64  # corrected at a time
 
 
 def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -> Any:
-    """Interpolate dead columns; take off offsets that exceed their errors, also of parts of a scan.
+    """Interpolate useless columns; take off offsets that exceed their errors, or those of parts.
+
+    Useless are columns that do not change with the angle, and those whose difference from their
+    neighbours changes more than any offset does.
 
     Parameters
     ----------
@@ -62,18 +66,20 @@ def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -
     """
     out = sinogram.copy()
     bounds = np.linspace(0, len(out), min(_BLOCKS, len(out) // 2) + 1).astype(int)
-    if len(bounds) <= _FEWEST or out.shape[1] < 4:
+    if len(bounds) <= _FEWEST or out.shape[1] < 5:
         return out
     profiles = _block_means(out, bounds)
     dead = _find_dead(profiles)
-    if dead.any() and not dead.all():
+    if dead.any():
         _interpolate(out, dead)
         profiles = _block_means(out, bounds)
     offsets = np.zeros_like(profiles)
     for window in (size_px // 2, size_px):  # fine ones first: coarse ones then find few steps
         offsets += _constant_offsets(profiles - offsets, threshold, size_px, window)
     offsets += _changing_offsets(profiles - offsets, _PIECES * threshold, size_px)
-    _subtract(out, offsets, bounds)
+    alone = _find_alone(profiles - offsets)
+    _subtract(out, np.where(alone, 0, offsets), bounds)
+    _interpolate(out, alone)
     return out
 
 
@@ -163,17 +169,33 @@ def _ridges(steps: Profiles, error: Profiles, threshold: float, window: int) -> 
 
 
 def _find_dead(profiles: Profiles) -> NDArray[np.bool_]:
-    """Tell which columns do not change with the angle as those around do, or by leaps."""
-    around = _median(profiles, 7)
-    quiet = profiles.std(axis=0) < _DEAD * around.std(axis=0)
-    leap, usual = (np.median(np.abs(np.diff(p, axis=0)), axis=0) for p in (profiles, around))
-    return np.asarray(quiet | (leap > _ERRATIC * np.maximum(usual, np.median(usual))))
+    """Tell which columns do not change with the angle, where those around do."""
+    return np.asarray(profiles.std(axis=0) < _DEAD * _median(profiles, 7).std(axis=0))
+
+
+def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
+    """Tell which columns, up to three in a row, leave the line between two that agree."""
+    n_cols = profiles.shape[1]
+    alone = np.zeros(n_cols, bool)
+    for width in (1, 2, 3):
+        n = n_cols - width - 1
+        before, after = profiles[:, :n], profiles[:, width + 1 :]
+        apart = (after - before).std(axis=0)
+        apart = _ALONE * np.maximum(apart, np.median(apart)) + _TINY
+        parts = [(i, i / (width + 1)) for i in range(1, width + 1)]
+        off = [profiles[:, i : n + i] - before * (1 - t) - after * t for i, t in parts]
+        found = np.flatnonzero(np.min([one.std(axis=0) for one in off], axis=0) > apart)
+        for i, _ in parts:
+            alone[found + i] = True
+    return alone
 
 
 def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:
     """Replace columns by the line between the sound ones beside them, in place."""
     xp = module_of(sinogram)
     sound, at = np.flatnonzero(~lost), np.flatnonzero(lost)
+    if not at.size or not sound.size:
+        return
     right = np.searchsorted(sound, at)
     before, after = sound[np.maximum(right - 1, 0)], sound[np.minimum(right, len(sound) - 1)]
     part = xp.asarray(((at - before) / np.maximum(after - before, 1)).astype(np.float32))
