@@ -66,6 +66,7 @@ def test_rows_and_table(tmp_path):
         "found": "DXchange; projections /exchange/data; angles /exchange/theta, 180 degrees; "
         "flats /exchange/data_white, 2 frames; darks /exchange/data_dark, 2 frames; "
         "not found: pixel size, energy, distance",
+        "full_turn": False, "linked": "",
     }  # fmt: skip
     assert rows["b_9"]["keep"]
     assert rows["b_9"]["warnings"] == "no theta: linspace(0, 180) assumed"

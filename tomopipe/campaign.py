@@ -21,6 +21,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.failures import Failure, Stat, read_failures
 from tomopipe.io.campaign_table import Row, did_you_mean, read_table
 from tomopipe.io.files import companions, folder_digest
+from tomopipe.io.linked import link_state
 from tomopipe.io.tables import read_tsv
 from tomopipe.raw_files import CampaignScan, find_scans, state_of
 from tomopipe.series import encode_series
@@ -79,16 +80,26 @@ class Campaign:
         """Return the path of a scan's stack for RELION, relative to the campaign folder."""
         return self.result("relion", "stacks", f"{scan}.mrcs")
 
-    def raw_signature(self, scan: str) -> str:
+    def raw_signature(self, scan: str, inventory: InventoryRows | None = None) -> str:
         """Describe the content of the raw files of a scan as far as the file system tells.
 
         Snakemake sees a newer file; this also sees an older one put in its place, and each file of
         a folder. Up to the checksum limit Snakemake compares contents, and the time must not count.
+        Files that an HDF5 file takes data from are as the inventory saw them, which opens it.
         """
         own = self.scans[scan].path
         shared = self.for_scan(scan).shared_files()
         paths = [own, *companions(own, self.directory), *shared]
-        return json.dumps([value for path in paths for value in self._state(path)])
+        linked = (inventory or {}).get(scan, {}).get("linked")
+        states = [value for path in paths for value in self._state(path)]
+        return json.dumps([*states, linked] if linked else states)
+
+    def has_other_links(self, inventory: InventoryRows) -> bool:
+        """Tell whether a file that raw files take data from is not as the inventory saw it."""
+        seen: dict[str, list[int] | None] = {}
+        for row in inventory.values():
+            seen |= json.loads(row.get("linked") or "{}")
+        return any(link_state(self.directory / path) != was for path, was in seen.items())
 
     def _state(self, path: str) -> list[Any]:
         """Return what tells one content of a file or folder from another, found out once."""
@@ -104,11 +115,7 @@ class Campaign:
 
     def shared_files(self) -> list[str]:
         """Return the files with flats, darks or angles that the configuration names."""
-        block = self.config.preprocess
-        named = {self.config.input.angles}
-        for source in (block.flats, block.darks):
-            named |= set(source) if isinstance(source, list) else {source}
-        return sorted(path for path in named if path not in (None, "none"))
+        return [path for path in self.config.named_files() if "{" not in path]
 
     def sidecar(self, scan: str) -> str:
         """Return the path of the scan's sidecar, in a folder that can be written."""
@@ -127,9 +134,9 @@ class Campaign:
         return not re.search(r"[,{}]", folder) and os.access(absolute, os.W_OK | os.X_OK)
 
     def for_scan(self, scan: str) -> "Campaign":
-        """Return the campaign with the configuration that one scan has, its overrides applied."""
+        """Return the campaign with the configuration of one scan: overrides, files by pattern."""
         known = self.scans[scan]
-        if not self.config.overrides and known.own is None:
+        if known.own is None and not (self.config.overrides or self.config.has_patterns):
             return self
         if scan not in self._for_scans:
             config = self.config.for_scan(scan, known.series, known.own)

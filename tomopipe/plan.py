@@ -19,7 +19,7 @@ from typing import Any
 
 from tomopipe.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.cor import FIX_COLUMNS, parse_cor
-from tomopipe.disk import SCRATCH, disk_needed
+from tomopipe.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.dryrun import Job, dry_run, planner
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
@@ -195,7 +195,11 @@ def _plan(
         blocked=blocked,
         seconds=_seconds(campaign, planned),
         disk=disk_needed(campaign, [(job.rule, job.scan or job.stack) for job in planned], rows),
-        notes=(*memory_notes(campaign, planned, rows), *stack_notes(campaign, rows)),
+        notes=(
+            *memory_notes(campaign, planned, rows),
+            *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
+            *stack_notes(campaign, rows),
+        ),
     )
 
 

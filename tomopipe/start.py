@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign import Campaign, InventoryRows
-from tomopipe.disk import KINDS, output_bytes, stack_bytes
+from tomopipe.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
 from tomopipe.io.exchange import read_metadata
@@ -139,17 +139,27 @@ def examine(campaign: Campaign) -> Findings:
         rows = foresee_inventory(campaign, Path(folder))
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
-    findings.errors += [
-        f"{path}: no such file; preprocess.flats, preprocess.darks or input.angles names it"
-        for path in campaign.shared_files()
-        if not (campaign.directory / path).exists()
-    ]
+    findings.errors += _missing_files(campaign)
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     return findings
+
+
+def _missing_files(campaign: Campaign) -> list[str]:
+    """Name the files with flats, darks or angles that are not there, and who needs them."""
+    needed: dict[str, list[str]] = {path: [] for path in campaign.shared_files()}
+    for scan in campaign.scans:
+        for path in campaign.for_scan(scan).shared_files():
+            needed.setdefault(path, []).append(scan)
+    return [
+        f"{path}: no such file; preprocess.flats, preprocess.darks or input.angles names it"
+        + (f" for {', '.join(scans[:4])}{', ...' if len(scans) > 4 else ''}" if scans else "")
+        for path, scans in needed.items()
+        if not (campaign.directory / path).exists()
+    ]
 
 
 def _patterns(campaign: Campaign) -> str:
@@ -235,9 +245,10 @@ def _check_disk(
             for scan in scans
         ]
     each = Counter(dict.fromkeys(KINDS.values(), 0))
+    cors_px = known_cors(campaign)
     for rule, scan, path in outputs:
         if not (campaign.directory / path).exists():
-            each[KINDS[rule]] += output_bytes(campaign, rule, rows[scan])
+            each[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
     for stack in stacks:
         made = (campaign.directory / stitched_volume(campaign, stack.name)).exists()
         if not (stack.problem or made):
@@ -252,6 +263,8 @@ def _check_disk(
         f"({', '.join(f'{kind} {n / 1e9:.2f}' for kind, n in each.items() if n) or 'nothing'}), "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
+    new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
+    findings.notes += half_notes(campaign, new, rows)
     if needed > free:
         findings.errors.append(
             f"{existing}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free. Free some, or "

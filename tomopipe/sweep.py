@@ -118,7 +118,8 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     override, problems = parse_cells({key: value}, own.config)
     if problems:
         raise TomopipeError("\n".join(problems))
-    return replace(own, config=own.config.with_options(override))
+    config = own.config.with_options(override).named_for(scan, campaign.scans[scan].series)
+    return replace(own, config=config)
 
 
 def _slice(campaign: Campaign, scan: str, cor_px: float, row: int | None) -> Image:

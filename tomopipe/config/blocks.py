@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tomopipe.config.base import Block
+from tomopipe.config.base import Block, FilePattern
 
 METHODS = ("pairs", "wedge", "mass", "slices", "sum", "ai")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -93,11 +93,11 @@ class InputBlock(Block):
         min_length=1,
         description="NXtomo entry to read (its path) where a file has several; null: the only one.",
     )
-    angles: str | None = Field(
+    angles: FilePattern | None = Field(
         None,
         min_length=1,
-        description="Text or CSV file with the angle of each projection (degrees); null: the "
-        "scan's own.",
+        description="Text or CSV file with the angle of each projection (degrees), for all scans "
+        "or by a pattern such as angles/{scan}.txt; null: the scan's own.",
     )
     pixel_size_um: float | None = Field(
         None, gt=0, description="Pixel size in the sample (micrometres); null: the file's."

@@ -1,5 +1,6 @@
 """The whole configuration, and what differs for some scans."""
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -86,7 +87,37 @@ class Config(Block):
             What the campaign table says of the scan; it comes last.
         """
         applied = [override for override in self.overrides if override.applies(scan, series)]
-        return self.with_options(*applied, *([own] if own else []))
+        return self.with_options(*applied, *([own] if own else [])).named_for(scan, series)
+
+    def named_files(self) -> list[str]:
+        """Return the files with flats, darks or angles as they are named, patterns included."""
+        named = [self.input.angles]
+        for source in (self.preprocess.flats, self.preprocess.darks):
+            named += source if isinstance(source, list) else [source]
+        return sorted({path for path in named if path not in (None, "none")})
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether a file is named by a pattern, and so is another one for each scan or series."""
+        return any("{" in path for path in self.named_files())
+
+    def named_for(self, scan: str, series: str) -> "Config":
+        """Return the configuration with {scan} and {series} in names of files replaced."""
+        if not self.has_patterns:
+            return self
+
+        def named(source: Any) -> Any:
+            if isinstance(source, list):
+                return [named(one) for one in source]
+            both = {"{scan}": scan, "{series}": series}
+            return source and re.sub(r"\{scan\}|\{series\}", lambda found: both[found[0]], source)
+
+        flats, darks = named(self.preprocess.flats), named(self.preprocess.darks)
+        blocks = {
+            "input": self.input.model_copy(update={"angles": named(self.input.angles)}),
+            "preprocess": self.preprocess.model_copy(update={"flats": flats, "darks": darks}),
+        }
+        return self.model_copy(update=blocks)
 
     def with_options(self, *overrides: OverrideBlock) -> "Config":
         """Return the configuration with other options, those of the last override first of all.

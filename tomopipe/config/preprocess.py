@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tomopipe.config.base import Block
+from tomopipe.config.base import Block, FilePattern
 
 
 class BadPixelsBlock(Block):
@@ -90,13 +90,13 @@ class StripesBlock(Block):
 class PreprocessBlock(Block):
     """Corrections, the same for the try sweep and the volume, in the order of the keys."""
 
-    flats: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+    flats: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = Field(
         None,
         description="Where the flats are: another scan, a TIFF file or a folder of TIFF files; a "
         "list: taken at even distances, the first before the scan, the last after it; null: each "
-        "scan's own; none: there are none.",
+        "scan's own; none: there are none. {scan} and {series} stand for those of each scan.",
     )
-    darks: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+    darks: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = Field(
         None, description="Where the darks are: like flats."
     )
     flat_method: Literal["mean", "median", "interpolate", "pca"] = Field(

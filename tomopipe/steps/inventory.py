@@ -1,11 +1,12 @@
 """Open every file of the campaign once and judge it; of pixels, nothing is read."""
 
+import json
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
 from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import one_line
+from tomopipe.io.linked import State, linked_files
 from tomopipe.io.tables import write_tsv
+from tomopipe.recon.angles import is_full_turn
 from tomopipe.series import reference_size
 
-REVISION = 3  # bump when results change
+REVISION = 4  # bump when results change
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
-    "warnings", "found",
+    "warnings", "found", "full_turn", "linked",
 )  # fmt: skip
 STILL_WRITTEN = "still written"
 
@@ -46,6 +49,8 @@ class _Look:
     span_deg: float = 0.0
     warnings: tuple[str, ...] = ()
     found: str = ""
+    full_turn: bool = False
+    linked: Mapping[str, State] = field(default_factory=dict)
 
 
 def inventory(
@@ -73,7 +78,8 @@ def inventory(
     output : path-like
         The table to write, columns `COLUMNS`, in order of series, index, name; `n_angles` are the
         projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
-        found where.
+        found where, `full_turn` whether the angles in use go all the way round, `linked` size and
+        time of each file that an HDF5 file takes data from, as JSON.
     series_pattern : str
         Already applied in `entries`; here so that the options of the step are those of the config.
     min_fraction : float
@@ -156,6 +162,8 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
             span_deg=_span_deg(metadata.theta_deg),
             warnings=metadata.warnings,
             found=metadata.found,
+            full_turn=_is_full_turn(metadata),
+            linked={} if metadata.format == "TIFF" else linked_files(path),
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
@@ -163,6 +171,15 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
         return _Look(str(error).removeprefix(f"{path}: "))
     except Exception as error:
         return _Look(f"cannot be read ({type(error).__name__}: {one_line(error)})")
+
+
+def _is_full_turn(metadata: Metadata) -> bool:
+    """Tell whether the angles in use go all the way round."""
+    theta_deg = metadata.theta_deg
+    if theta_deg is None or len(theta_deg) < metadata.n_angles:
+        return False
+    used = theta_deg[metadata.chosen]
+    return len(used) > 0 and bool(np.isfinite(used).all()) and is_full_turn(np.deg2rad(used))
 
 
 def _meant_bytes(metadata: Metadata) -> int:
@@ -215,4 +232,6 @@ def _row(
         "reason": reason,
         "warnings": "; ".join(look.warnings),
         "found": look.found,
+        "full_turn": look.full_turn,
+        "linked": json.dumps(look.linked, sort_keys=True) if look.linked else "",
     }

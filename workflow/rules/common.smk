@@ -119,7 +119,10 @@ def raw(wildcards):
 
 
 def raw_signature(wildcards):
-    return CAMPAIGN.raw_signature(wildcards.scan)
+    # past the checkpoint, and not through it: the Snakemake that runs a group on a node has none
+    table = foreseen(INVENTORY)
+    rows = read_inventory(table) if os.path.exists(table) else None
+    return CAMPAIGN.raw_signature(wildcards.scan, rows)
 
 
 def try_center(scan, name):

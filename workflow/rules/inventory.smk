@@ -8,12 +8,13 @@ localrules:
 
 
 def look_again(wildcards):
-    """Differ at each call while a file is still being written, and stay as it was afterwards."""
+    """Differ while a file is still written, or a linked one changed; stay as it was afterwards."""
     try:
-        rows = read_inventory(INVENTORY).values()
+        rows = read_inventory(INVENTORY)
     except (OSError, TomopipeError):
         return ""
-    if any(row["reason"].startswith(STILL_WRITTEN) for row in rows):
+    growing = any(row["reason"].startswith(STILL_WRITTEN) for row in rows.values())
+    if growing or CAMPAIGN.has_other_links(rows):
         return f"look again {START_TIME}"
     return recorded_param(INVENTORY, r"look again [0-9.]+")
 

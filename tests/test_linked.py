@@ -1,0 +1,83 @@
+"""Files that HDF5 files take data from: which they are, and that another one is noticed."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign import campaign_from_data, read_inventory
+from tomopipe.io.linked import linked_files
+from tomopipe.plan import foresee_inventory
+
+SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Scans whose frames are linked, virtual (by way of a linked file), and their own."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "camera").mkdir()
+    for name in ("link_1", "virtual_1", "own_1"):
+        path = tmp_path / "raw" / f"{name}.h5"
+        write_scan(path, **SIZE)
+        if name == "own_1":
+            continue
+        with h5py.File(path, "r+") as file, h5py.File(tmp_path / f"camera/{name}.h5", "w") as to:
+            to["frames"] = file["exchange/data"][()]
+            del file["exchange/data"]
+            place = f"../camera/{name}.h5"
+            file["exchange/data"] = h5py.ExternalLink(place, "/frames")
+    with h5py.File(tmp_path / "camera" / "virtual_1.h5", "r+") as file:
+        frames = file["frames"][()]
+        del file["frames"]
+        layout = h5py.VirtualLayout(frames.shape, frames.dtype)
+        for number, frame in enumerate(frames):
+            with h5py.File(tmp_path / "camera" / f"part{number}.h5", "w") as part:
+                part["frame"] = frame[None]
+            layout[number] = h5py.VirtualSource(f"part{number}.h5", "frame", (1, *frame.shape))
+        file.create_virtual_dataset("frames", layout)
+        file["mine"] = h5py.SoftLink("/frames")
+        file["back"] = h5py.ExternalLink("../raw/virtual_1.h5", "/exchange")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_links_and_parts_are_found_however_deep(folder):
+    assert list(linked_files("raw/link_1.h5")) == ["camera/link_1.h5"]
+    parts = [f"camera/part{number}.h5" for number in range(5)]
+    assert list(linked_files("raw/virtual_1.h5")) == [*parts, "camera/virtual_1.h5"]
+    assert linked_files("raw/own_1.h5") == {}
+    os.unlink("camera/part3.h5")
+    found = linked_files("raw/virtual_1.h5")
+    assert found["camera/part3.h5"] is None
+    assert found["camera/part2.h5"][0] == os.path.getsize("camera/part2.h5")
+    assert linked_files("raw/nowhere.h5") == {}
+
+
+def test_a_target_that_was_replaced_is_another_raw_file(folder):
+    def campaign():
+        return campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)
+
+    os.makedirs("seen")
+    before = dict(foresee_inventory(campaign(), folder / "seen"))
+    assert not campaign().has_other_links(before)
+    assert before["own_1"]["linked"] == ""
+    target = folder / "camera" / "link_1.h5"
+    content, times = target.read_bytes(), target.stat()
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns - 10**12))  # older, as a backup
+    assert campaign().has_other_links(before)
+    after = read_inventory(folder / "seen" / "inventory.tsv")
+    after = dict(foresee_inventory(campaign(), folder / "seen"))
+    assert not campaign().has_other_links(after)
+    signature = {
+        name: [campaign().raw_signature(name, rows) for rows in (before, after)] for name in before
+    }
+    assert signature["link_1"][0] != signature["link_1"][1]
+    for name in ("virtual_1", "own_1"):
+        assert signature[name][0] == signature[name][1]
+    # a scan of one file is told by that file, whatever the inventory knows
+    assert campaign().raw_signature("own_1") == signature["own_1"][0]
+    assert target.read_bytes() == content
+    assert np.array_equal(sorted(before), ["link_1", "own_1", "virtual_1"])
