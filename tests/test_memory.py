@@ -103,7 +103,7 @@ choose = _fit.choose_blocks
 def note(job, memory_bytes, **more):
     blocks = choose(job, memory_bytes, **more)
     found["formula_bytes"] = _memory.job_bytes(job, blocks)
-    found["lanes"], found["height"] = blocks.lanes, blocks.height
+    found["lanes"], found["height"], found["halo"] = blocks.lanes, blocks.height, job.halo
     return blocks
 _fit.choose_blocks = note
 full_recon.full_recon(path, out, device="cpu", threads=2, **json.loads(options))
@@ -152,3 +152,25 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
     detector_bytes = 8 * 384 * 256 * 3  # averages of flats and darks, and their sum
     # 384 rows more are 20 MB raw, 101 MB of slices
     assert peaks[1] - peaks[0] < detector_bytes + 10e6
+
+
+def test_corrections_do_not_double_the_peak(tmp_path):
+    """With a quarter of a block around each, and twice the peak without them as a hard limit."""
+    path = _virtual_scan(tmp_path, 2400, 96, 256, n_frames=32)
+    options = {
+        "cor_px": 127.3,
+        "rows": [16, 79],
+        "memory_bytes": 3 * 10**9,
+        "known": {"energy_kev": 25, "distance_mm": 50, "pixel_size_um": 1},
+    }
+    plain = _run(path, tmp_path / "plain.h5", 3 * 10**9, **options)
+    corrections = {
+        "phase": {"method": "paganin", "delta_beta": 6},
+        "stripes": {"method": "sorting"},
+        "bad_pixels": {"threshold": 0.5},
+    }
+    limit = 2 * plain["peak_bytes"]
+    found = _run(path, tmp_path / "corrected.h5", limit, corrections=corrections, **options)
+    assert (found["height"], found["halo"]) == (plain["height"], plain["height"] // 4)
+    assert found["peak_bytes"] < min(found["formula_bytes"], limit)
+    assert found["peak_bytes"] > 1.1 * plain["peak_bytes"]  # they were at work

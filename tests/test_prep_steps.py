@@ -11,8 +11,8 @@ from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon as full_module
-from tomopipe.steps._memory import Blocks, Job, job_bytes, standard_blocks
-from tomopipe.steps.full_recon import full_recon
+from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
+from tomopipe.steps.full_recon import block_rows, full_recon, memory_mb
 from tomopipe.steps.try_recon import try_recon
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
@@ -146,6 +146,19 @@ def test_a_halo_of_a_quarter_of_the_block_does_not_double_the_peak(n_angles, n_c
     blocks = standard_blocks(1)
     corrected = Job(n_angles, n_cols, n_cols, itemsize, halo=blocks.height // 4)
     assert job_bytes(corrected, blocks) < 2 * job_bytes(plain, blocks)
+
+
+@pytest.mark.parametrize(
+    ("halo", "binning", "height"),
+    [(0, 1, 32), (8, 1, 32), (33, 1, 48), (71, 1, 80), (71, 2, 96), (400, 1, 128)],
+)
+def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binning, height):
+    """Up to 128 rows: what is read and filtered is three times the rows, not five."""
+    assert block_rows(binning, halo) == height
+    job = Job(1801, 2048, 2048, binning=binning, halo=halo, full_turn=True)
+    asked = memory_mb(1801, 2048, binning, halo=halo)
+    chosen = choose_blocks(job, int(0.8e6 * asked))
+    assert chosen.height == standard_blocks(binning, halo).height
 
 
 def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):

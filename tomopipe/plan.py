@@ -356,8 +356,8 @@ def memory_notes(
         )
         notes.append(
             f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
-            f"{height}; full_recon asks for {needed / 1000:.1f} GB instead of {plain / 1000:.1f}, "
-            "and is faster with more"
+            f"{full_recon.block_rows(full.binning, halo)}; full_recon asks for "
+            f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f}, and is faster with more"
         )
     return tuple(notes)
 

@@ -46,6 +46,7 @@ from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
 _LEAST_LANES = 4
+_TALLEST = 4 * TALL  # that memory is asked for
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,15 @@ def _block_bytes(job: Job, blocks: Blocks) -> int:
     )
 
 
-def standard_blocks(binning: int) -> Blocks:
-    """Return the blocks that a job is to have memory for."""
-    return Blocks(LANES, TALL * binning)
+def standard_blocks(binning: int, halo: int = 0) -> Blocks:
+    """Return the blocks that a job is to have memory for.
+
+    Where corrections need many rows around, as tall as those within reason: a block of 32 rows
+    with 70 on either side is five times the work of its rows, one of 80 less than three times.
+    """
+    piece = LANES * binning
+    around = min(-(-halo // piece) * piece, _TALLEST * binning)
+    return Blocks(LANES, max(TALL * binning, around))
 
 
 def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0) -> Blocks:

@@ -225,9 +225,9 @@ def full_recon(
         run(works, source, blocks, put, progress)
 
 
-def block_rows(binning: int) -> int:
-    """Return the detector rows of a block that jobs have memory for."""
-    return standard_blocks(binning).height
+def block_rows(binning: int, halo: int = 0) -> int:
+    """Return the detector rows of a block that jobs have memory for, `halo` rows around it."""
+    return standard_blocks(binning, halo).height
 
 
 def memory_mb(
@@ -272,4 +272,4 @@ def memory_mb(
         halo=halo,
         cards=gpus if gpus > 1 else 0,
     )
-    return math.ceil(job_bytes(job, standard_blocks(binning)) / (_USED * 1e6))
+    return math.ceil(job_bytes(job, standard_blocks(binning, halo or 0)) / (_USED * 1e6))
