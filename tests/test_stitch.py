@@ -184,12 +184,26 @@ def test_shift_to_parts_of_a_voxel(overlap, noise):
     assert (back.z_px, back.y_px, back.x_px) == pytest.approx((-z, -1.3, 2.45), abs=limit_px)
 
 
-def test_rings_of_the_detector_are_no_overlap():
+@pytest.mark.parametrize("strength", [0.4, 1.3])
+def test_rings_of_the_detector_are_no_overlap(strength):
     """The same rows of the detector show the same rings in both: that says nothing of heights."""
-    sampled = field()
-    rings = np.random.default_rng(1).normal(0, 4, (40, 40, 40)).astype(np.float32)
+    sampled, rings = field(), strength * field(9)(0, 0, 0, 40)
     parts = [part_of(sampled(z, 0, 0, 40) + rings) for z in (0, 25)]
-    assert find_shift(*parts, names=("a", "b")).z_px == pytest.approx(25, abs=0.2)
+    if strength < 1:
+        assert find_shift(*parts, names=("a", "b")).z_px == pytest.approx(25, abs=0.2)
+    else:  # mostly rings: no stitch, and none at the height where the rings match
+        with pytest.raises(TomopipeError, match="a and b: found no overlap"):
+            find_shift(*parts, names=("a", "b"))
+
+
+def test_a_sample_that_changed_much_is_an_error():
+    sampled = field()
+    parts = [
+        part_of(sampled(z, 0, 0, 40) + 1.2 * field(seed)(z, 0, 0, 40))
+        for z, seed in ((0, 9), (20, 10))
+    ]
+    with pytest.raises(TomopipeError, match=r"the best correlation is 0\.[34]"):
+        find_shift(*parts, names=("a", "b"))
 
 
 def test_a_rod_that_is_the_same_everywhere_is_an_error():
