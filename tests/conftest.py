@@ -37,8 +37,28 @@ NEEDS = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Each of their tests has a campaign of its own and takes seconds.
+APART = {
+    *("test_failures.py", "test_overrides.py", "test_report.py"),
+    *("test_reruns.py", "test_retention.py"),
+}
+
+
+def _group(item: pytest.Item) -> str | None:
+    """Name the tests that one worker of pytest-xdist runs: those of a file share fixtures."""
+    if item.get_closest_marker("slurm"):
+        return "slurm"  # one of them holds all nodes
+    apart = item.path.parent.name == "workflow" and item.path.name in APART
+    return None if apart else f"{item.path.parent.name}/{item.path.stem}"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; CI has all but a GPU, so there a skip is a failure."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if group := _group(item):
+                item.add_marker(pytest.mark.xdist_group(group))
     present = {name: test() for name, (test, _) in NEEDS.items()}
     for item in items:
         for name, (_, reason) in NEEDS.items():
