@@ -97,6 +97,7 @@ class PretendCard:
         pretend_cupy.use_device(self.device)
 
     def stream(self):
+        self.use()
         self._n_streams += 1
         return (ComputeStream if self._n_streams == 2 else CopyStream)(self)
 
@@ -134,6 +135,7 @@ class PretendCard:
         self.current.stream.put(copy)
 
     def free_bytes(self):
+        self.use()
         return self._free_bytes
 
     def taken_bytes(self):

@@ -80,6 +80,9 @@ class Carrier(Protocol):
     ahead: int  # pieces under way while one is computed
     name: str
 
+    def use(self) -> None:
+        """Let this thread compute there."""
+
     def send(self, raw: NDArray[Any]) -> Any:
         """Take a piece there; called by one thread, in the order of the pieces."""
 
@@ -98,6 +101,9 @@ class InPlace:
 
     ahead = 0
     name = "CPU"
+
+    def use(self) -> None:
+        """Do nothing."""
 
     def send(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Return the piece."""
@@ -137,6 +143,10 @@ class Carried:
         self._in, self._work, self._out = (card.stream() for _ in range(3))
         self._n_sent = 0
         self._slots = [_Slot() for _ in range(self.ahead + 1)]
+
+    def use(self) -> None:
+        """Make the card this thread's."""
+        self.card.use()
 
     def send(self, raw: NDArray[Any]) -> _Slot:
         """Queue the copy of a piece to the card."""

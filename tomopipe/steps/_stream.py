@@ -183,6 +183,7 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
     source : Source
         Where raw rows are read.
     """
+    work.carrier.use()
     xp, n_slices, rows = work.plan.xp, work.shape[0], work.binning_rows
     n = min(N_SAMPLES, n_slices)
     starts = [work.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
