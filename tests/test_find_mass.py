@@ -131,13 +131,20 @@ def test_made_up_angles_cost_confidence():
 def test_the_air_is_level_where_it_drifted_and_its_columns_are_known():
     sinogram = np.zeros((60, 100), np.float32)
     sinogram[:, 30:60] = 1
-    drift = np.linspace(-0.3, 0.5, 60)[:, None] * np.linspace(1, 2, 100)
+    drift = np.linspace(-0.2, 0.3, 60)[:, None] * np.linspace(1, 2, 100)
     level, air = less_air((sinogram + drift).astype(np.float32))
     np.testing.assert_allclose(level, sinogram, atol=0.02)
     # 5 px of smoothing and 2 px of distance next to the object
     assert not air[26:64].any()
     assert air[:24].all()
     assert air[66:].all()
+
+
+def test_the_bright_middle_of_a_sample_that_fills_the_field_is_no_object_in_air():
+    sinogram = np.zeros((60, 100), np.float32)
+    sinogram[:, 30:60] = 1
+    assert less_air(sinogram + np.float32(0.3)) is not None
+    assert less_air(sinogram + np.float32(1.5)) is None
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7])

@@ -35,6 +35,7 @@ _MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, over which something left th
 _MAX_AIR = 0.12  # of the height of the object, over which a column holds more than air
 _AIR_SHARE = 97  # percent of the angles at which it must not
 _EDGE_PX = 2  # next to the object, not taken for air
+_MAX_DRIFT = 0.5  # of the height of the object: a beam does not drift by more
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
@@ -126,7 +127,8 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
     air : ndarray of bool, shape (n_cols,)
         Columns left and right of the object that hold air at nearly all angles.
 
-    None where one side has less than 2 % of the columns, or 4 columns, of air.
+    None where one side has less than 2 % of the columns, or 4 columns, of air, or where its level
+    is that of a sample: the middle of one that fills the field stands out as an object does.
     """
     n_angles, n_cols = sinogram.shape
     width = max(4, round(0.02 * n_cols))
@@ -151,6 +153,8 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
         # Beams drift slowly: neighbouring angles share the noise of the fit.
         fitted = ndimage.gaussian_filter1d(_air_lines(sinogram, lines, air), 1.0, axis=0)
         level = sinogram - fitted @ lines.T
+    if np.percentile(np.abs(fitted[:, 0]), 95) > _MAX_DRIFT * height:
+        return None
     return level, air
 
 
