@@ -1,0 +1,101 @@
+"""Pages in Debian's Chromium."""
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+TIMEOUT_MS = 60_000
+LOOK = (Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8").strip()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Debian's Chromium; the browsers that Playwright would download are not needed."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    expect.set_options(timeout=TIMEOUT_MS)  # the machine may have much else to do
+    with sync_playwright() as playwright:
+        # everything here is our own, and containers have no user namespaces for its sandbox
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Server:
+    """A review of a campaign as a person starts it; each link is for one browser."""
+
+    def __init__(self, folder, *options, environment=None):
+        command = [sys.executable, "-u", "-m", "tomopipe", "review", str(folder), *options]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
+        self.links = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for line in self.process.stdout:
+            if "token=" in line:
+                self.links.put(line.split()[-1])
+
+    def link(self):
+        return self.links.get(timeout=60)
+
+
+@pytest.fixture
+def serve(request):
+    def start(folder, *options, environment=None):
+        server = Server(folder, *options, environment=environment)
+        request.addfinalizer(server.process.wait)
+        request.addfinalizer(server.process.terminate)
+        return server
+
+    return start
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open the next link of a server in a browser of its own; trouble of the page is kept."""
+    contexts = []
+
+    def open_page(server, **options):
+        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
+        context.set_default_timeout(TIMEOUT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.trouble = []
+        page.on("pageerror", lambda error: page.trouble.append(str(error)))
+        page.on("dialog", lambda dialog: (page.trouble.append(dialog.message), dialog.dismiss()))
+        page.on(
+            "console",
+            lambda message: (
+                page.trouble.append(message.text)
+                if message.type == "error" and "409" not in message.text
+                else None
+            ),
+        )
+        page.goto(server.link())
+        page.wait_for_selector(".row[data-scan]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def row(page, scan):
+    return page.locator("#rows .row").filter(has=page.get_by_text(scan, exact=True))
+
+
+def look(page, what):
+    """Ask accessibility.js what it finds on the page."""
+    return page.evaluate(f"{LOOK}.{what}()")

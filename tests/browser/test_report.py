@@ -1,0 +1,127 @@
+"""The report in a real browser, from a file: hide, highlight, sort, print, dark and light."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import look
+from tests.report_campaign import NASTY, every_state
+from tomopipe.steps.report import report
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    made = every_state(tmp_path_factory.mktemp("campaign")).write()
+    report(made.page, **made.arguments())
+    return made.page
+
+
+@pytest.fixture
+def visit(chromium, made):
+    """Open the report without a network; what the browser complains about fails the test."""
+    contexts, trouble = [], []
+
+    def open_page(**options):
+        viewport = {"width": 1280, "height": 900}
+        context = chromium.new_context(**({"viewport": viewport, "offline": True} | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+        page.goto(f"file://{made}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+def names(page):
+    return page.locator("#table tbody tr:visible th").all_inner_texts()
+
+
+def test_find_sort_and_state(visit):
+    page = visit()
+    assert len(names(page)) == 13
+    page.get_by_label("Find").fill("median 512")
+    assert names(page) == ["bone_006"]
+    expect(page.locator("#shown")).to_have_text("1 of 13 shown")
+    page.get_by_label("Find").fill("")
+    page.locator(".tile[data-state=manual]").click()
+    assert names(page) == ["bone_007"]
+    page.locator("#state").select_option("")
+    sort = page.locator("#table thead th").filter(has_text="Confidence").get_by_role("button")
+    sort.click()
+    sort.click()
+    first = page.locator("#table tbody tr td.conf").first
+    expect(first).to_have_text("0.88")
+    expect(page.locator("#table thead th[aria-sort=descending]")).to_have_count(1)
+
+
+def test_columns_are_hidden_and_shown_again(visit):
+    page = visit()
+    reasons = page.locator("#table td.reason")
+    expect(reasons.first).to_be_visible()
+    page.locator(".columns summary").click()
+    page.get_by_label("Reason", exact=True).uncheck()
+    expect(page.locator("#table td.reason:visible")).to_have_count(0)
+    expect(page.locator("#table th", has_text="Confidence")).to_be_visible()
+    page.get_by_label("Reason", exact=True).check()
+    expect(reasons.first).to_be_visible()
+
+
+def test_scans_are_highlighted_in_table_plots_and_pictures(visit):
+    page = visit()
+    page.get_by_label("Highlight").fill("bone_003")
+    expect(page.locator("tr.lit th")).to_have_text(["bone_003"])
+    expect(page.locator("svg .m.lit title")).to_have_text([re.compile("^bone_003:")])
+    expect(page.locator(".card.lit h3")).to_contain_text(["bone_003"])
+    assert len(names(page)) == 13
+    page.get_by_label("Highlight").fill("")
+    expect(page.locator(".lit")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_everything_can_be_read_and_has_a_name(visit, scheme):
+    page = visit(color_scheme=scheme)
+    page.get_by_label("Highlight").fill("bone")
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert look(page, "tooFaint") == []
+    assert look(page, "nameless") == []
+    expect(page.locator("#failed")).to_contain_text(NASTY)
+
+
+@pytest.mark.parametrize("width", [2560, 1280, 820])
+def test_nothing_sticks_out(visit, width):
+    page = visit(viewport={"width": width, "height": 1000})
+    assert look(page, "tooWide") <= 0
+
+
+def test_the_focus_is_seen(visit):
+    page = visit()
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        focus = look(page, "outline")
+        assert focus["width"] >= 2, focus
+        assert focus["contrast"] >= 3, focus
+
+
+def test_the_print_shows_all_and_no_tools(visit):
+    page = visit(color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(page.locator("nav")).to_be_hidden()
+    expect(page.locator(".tools")).to_be_hidden()
+    closed = page.evaluate(
+        "document.querySelectorAll('main details:not(.columns):not([open])').length"
+    )
+    assert closed == 0
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(255, 255, 255)"
+    assert look(page, "tooFaint") == []
+    assert page.pdf(format="A4").startswith(b"%PDF")

@@ -1,0 +1,140 @@
+"""The review page: look, decide, run again, see the new state."""
+
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import TIMEOUT_MS, row
+from tests.review_campaign import make_campaign
+from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
+from tomopipe.review.decisions import read_cells
+
+pytestmark = pytest.mark.browser
+
+
+def test_look_decide_run_again_see(tmp_path, serve, visit):
+    folder = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0, "a_3": 49.5})
+    configure(folder, "export_star", enabled=False)
+    configure(folder, "report", enabled=False)
+    first = snakemake(folder)
+    assert first.status == 0, first.text
+    page = visit(serve(folder, "--allow-run", "--cores", "2"))
+    assert "token" not in page.url
+    row(page, "a_2").click()
+    expect(page.locator("#facts h2")).to_have_text("a_2")
+    page.wait_for_selector("#stage[data-cor]")
+
+    start_px = float(page.locator("#cor").input_value())
+    assert abs(start_px - 49.0) < 0.5
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#cor")).not_to_have_value(f"{start_px:.2f}")
+    assert 2.0 <= float(page.locator("#cor").input_value()) - start_px <= 3.0
+
+    page.keyboard.press("f")  # full size: fifths of a step
+    page.keyboard.press("ArrowLeft")
+    wanted_px = float(page.locator("#cor").input_value())
+    expect(page.locator("#stage")).to_have_attribute("data-cor", f"{wanted_px:.2f}")
+    page.keyboard.press("o")
+    page.keyboard.press("t")
+
+    page.keyboard.type("50.25")
+    page.keyboard.press("Enter")
+    expect(page.locator("#facts h2")).to_have_text("a_3")  # the next in the queue
+    assert read_cells(folder / "scans.tsv")["a_2"]["cor_px"] == "50.25"
+    expect(row(page, "a_2")).to_contain_text("50.25 ✎")
+    page.keyboard.press("u")
+    expect(page.locator("#facts h2")).to_have_text("a_2")
+    assert read_cells(folder / "scans.tsv")["a_2"]["cor_px"] == ""
+    page.keyboard.type("50.25")
+    page.keyboard.press("Enter")
+    expect(row(page, "a_2")).to_contain_text("50.25 ✎")
+
+    page.get_by_role("button", name="Next run").click()
+    expect(page.locator("#plan-state")).to_contain_text("1 full_recon", timeout=5 * TIMEOUT_MS)
+    page.get_by_role("button", name="Start the next run").click()
+    expect(page.locator("#run-state")).to_contain_text("under way")
+    expect(page.locator("#run-state")).to_contain_text("all is done", timeout=5 * TIMEOUT_MS)
+    log = (folder / "logs" / "review_run.log").read_text()
+    assert sorted(job for job in job_names(log) if job.startswith("full_recon")) == [
+        "full_recon:a_2"
+    ]
+    # the plan is worked out again by itself
+    expect(page.locator("#plan-state")).to_have_text("Nothing to do.", timeout=5 * TIMEOUT_MS)
+    # the page looks by itself, without being loaded anew
+    expect(row(page, "a_2")).not_to_contain_text("✎", timeout=TIMEOUT_MS)
+    expect(row(page, "a_2").locator(".dot")).to_have_attribute("data-state", "manual")
+    page.get_by_role("button", name="Series").click()
+    expect(page.locator("#series-plot g.point.s-manual")).to_have_count(1)
+    assert page.trouble == []
+
+
+def test_a_run_is_stopped_and_that_of_somebody_else_reported(tmp_path, serve, visit):
+    folder = new_campaign(tmp_path / "campaign", {"a_1": 48.5})
+    slow = failing(tmp_path, "try_recon", "a_1", "time.sleep(600)")
+    page = visit(serve(folder, "--allow-run", environment=slow))
+    page.get_by_role("button", name="Next run").click()
+    page.get_by_role("button", name="Start the next run").click()
+    running = folder / "logs" / "status" / "try_recon" / "a_1.json"
+    until = time.monotonic() + 100
+    while not running.exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    expect(page.locator("#run-state")).to_contain_text("of ")
+    expect(page.locator("#run-bar")).to_be_visible()
+    # to the server of somebody else this run is one that was started elsewhere
+    other = visit(serve(folder, "--allow-run"))
+    other.get_by_role("button", name="Next run").click()
+    expect(other.locator("#run-state")).to_contain_text("started elsewhere")
+    expect(other.get_by_role("button", name="Start the next run")).to_be_hidden()
+    page.get_by_role("button", name="Stop the run").click()
+    expect(page.locator("#run-state")).to_contain_text("was stopped", timeout=TIMEOUT_MS)
+    expect(other.get_by_role("button", name="Start the next run")).to_be_visible()
+    assert "user request" in (folder / "logs" / "review_run.log").read_text()
+    assert not (folder / "results" / "try_center" / "a_1" / "try.tif").exists()
+    assert page.trouble == other.trouble == []
+
+
+def test_without_allow_run_nothing_can_be_started(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    page.get_by_role("button", name="Next run").click()
+    expect(page.locator("#run-state")).to_contain_text("--allow-run")
+    expect(page.get_by_role("button", name="Start the next run")).to_be_hidden()
+    page.trouble.clear()
+    status = page.evaluate("""async () => {
+      const { csrf } = await (await fetch("api/queue")).json();
+      const headers = { "x-tomopipe-csrf": csrf, "content-type": "application/json" };
+      return (await fetch("api/run/start", { method: "POST", headers, body: "{}" })).status;
+    }""")
+    assert status == 403
+    assert not (folder / ".snakemake").exists()
+
+
+def test_two_browsers(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    server = serve(folder)
+    ada, bob = visit(server), visit(server)
+    for page in (ada, bob):
+        row(page, "wood_1").click()
+        page.wait_for_selector("#stage[data-cor]")
+    ada.keyboard.type("509.5")
+    ada.keyboard.press("Enter")
+    expect(row(ada, "wood_1")).to_contain_text("509.50")
+    bob.keyboard.type("511")
+    bob.keyboard.press("Enter")
+    expect(bob.locator("#conflict-body")).to_contain_text("509.50")
+    bob.keyboard.press("Escape")  # decides nothing
+    expect(bob.locator("#conflict")).to_be_visible()
+    bob.get_by_role("button", name="Keep what is there").click()
+    expect(row(bob, "wood_1")).to_contain_text("509.50")
+    expect(bob.locator("#facts .big")).to_contain_text("509.50 px by hand")
+    assert read_cells(folder / "scans.tsv")["wood_1"]["cor_px"] == "509.50"
+    row(bob, "bone_001").click()  # another row is merged without a word
+    expect(bob.locator("#facts h2")).to_have_text("bone_001")
+    bob.wait_for_selector("#stage[data-cor='511.65']")
+    bob.keyboard.press("Enter")
+    expect(row(bob, "bone_001")).to_contain_text("✎")
+    cells = read_cells(folder / "scans.tsv")
+    assert (cells["wood_1"]["cor_px"], cells["bone_001"]["cor_px"]) == ("509.50", "511.65")
+    assert ada.trouble == bob.trouble == []

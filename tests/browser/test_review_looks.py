@@ -1,0 +1,157 @@
+"""The review page: what it shows, to everybody."""
+
+import json
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Server, look, row
+from tests.report_campaign import NASTY, write_json
+from tests.review_campaign import make_campaign, write_pictures
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A server of a campaign that no test changes, with a file that cannot be read."""
+    folder = make_campaign(tmp_path_factory.mktemp("shown"))
+    (folder / "results" / "try_center" / "bone_005" / "prediction.json").write_text("{")
+    server = Server(folder)
+    yield server
+    server.process.terminate()
+    server.process.wait()
+
+
+def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    write_pictures(folder, NASTY, 500.25)
+    page = visit(serve(folder))
+    row(page, NASTY).click()
+    expect(page.locator("#facts h2")).to_have_text(NASTY)
+    expect(page.locator("#facts")).to_contain_text("<b>out of memory</b>")
+    page.wait_for_selector("#stage[data-cor='500.25']")
+    page.get_by_role("button", name="Series").click()
+    page.wait_for_selector("#series h3")
+    expect(page.locator("#series-name")).to_have_value(NASTY)
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 1
+    assert page.trouble == []
+
+
+def test_filter_search_and_group(tmp_path, serve, visit):
+    page = visit(serve(make_campaign(tmp_path)))
+    expect(page.locator("#rows .row")).to_have_count(13)
+    expect(page.locator("#rows .row .name").first).to_have_text("wood_1")
+    page.locator("#filters .chip[data-state=ok]").click()
+    expect(row(page, "bone_001")).to_have_count(0)
+    page.locator("#filters .chip[data-state=ok]").click()
+    page.keyboard.press("/")
+    page.keyboard.type("knochen")
+    expect(page.locator("#rows .row")).to_have_count(1)
+    page.locator("#search").fill("")
+    page.locator("#group").select_option("series")
+    expect(page.locator("#rows .row.head").first).to_be_visible()
+    page.locator("#group").blur()
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_contain_text("accept the COR")
+    assert page.trouble == []
+
+
+def views(page):
+    """Show one view of the page after the other."""
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor]")
+    page.keyboard.press("b")
+    page.keyboard.press("s")
+    expect(page.locator("#label-b")).to_contain_text("B")
+    yield "scan"
+    row(page, NASTY).click()
+    expect(page.locator("#facts h2")).to_have_text(NASTY)
+    yield "a failed scan"
+    page.get_by_role("button", name="Series").click()
+    page.locator("#series-name").select_option("bone")
+    expect(page.locator("#series-plot g.point").first).to_be_visible()
+    yield "series"
+    page.get_by_role("button", name="Next run").click()
+    yield "plan"
+    page.get_by_role("button", name="Jobs").click()
+    expect(page.locator("#jobs table")).to_be_visible()
+    for detail in page.locator("#jobs summary").all():
+        detail.click()
+    yield "jobs"
+    page.locator("#help-button").click()
+    yield "keys"
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_everything_can_be_read_and_has_a_name(shown, visit, scheme):
+    page = visit(shown, color_scheme=scheme)
+    page.locator("#notes summary").click()
+    expect(page.locator("#notes")).to_contain_text("bone_005/prediction.json: not readable as JSON")
+    page.locator("#filters .chip[data-state=manual]").click()
+    for view in views(page):
+        assert look(page, "tooFaint") == [], view
+        assert look(page, "nameless") == [], view
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (2560, 1440), (820, 1180)])
+def test_nothing_sticks_out(shown, visit, width, height):
+    page = visit(shown, viewport={"width": width, "height": height})
+    for view in views(page):
+        assert look(page, "tooWide") <= 0, view
+
+
+def test_the_focus_is_seen_wherever_it_goes(shown, visit):
+    page = visit(shown)
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor]")
+    page.locator("#campaign").click()  # where the way through the page begins
+    met = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        focus = look(page, "outline")
+        if focus["body"]:
+            break
+        assert focus["width"] >= 2, focus
+        assert focus["contrast"] >= 3, focus
+        met.append(focus["name"])
+    assert {"search", "group", "list", "slider", "cor", "accept", "undo", "mode-full"} <= set(met)
+    assert {"pin", "select", "note", "stamp"} <= set(met)
+
+
+def test_nothing_moves_by_itself_where_motion_is_not_wanted(shown, visit):
+    page = visit(shown, reduced_motion="reduce")
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor='511.65']")
+    page.keyboard.press("b")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#stage[data-cor='512.00']")
+    page.keyboard.press(" ")
+    shows_b = "() => document.getElementById('label-a').classList.contains('off')"
+    expect(page.locator("#flicker")).to_have_attribute("aria-pressed", "true")
+    time.sleep(1.2)  # it would have swapped twice
+    assert not page.evaluate(shows_b)
+    page.keyboard.press(" ")
+    assert page.evaluate(shows_b)
+
+
+def test_a_learned_model_is_shown_with_its_curve(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    path = folder / "results" / "try_center" / "bone_001" / "prediction.json"
+    data = json.loads(path.read_text())
+    curve = {"cor_px": [500.0, 510.0, 520.0], "score": [0.1, 0.9, 0.2]}
+    data["methods"]["ai"] = {"best_cor_px": 510.0, "confidence": 0.88, "curve": curve}
+    write_json(data | {"method": "ai", "model": {"name": "small", "sha256": "ab" * 32}}, path)
+    page = visit(serve(folder))
+    row(page, "bone_001").click()
+    facts = page.locator("#facts")
+    expect(facts).to_contain_text("by ai, model small")
+    expect(facts.locator("code")).to_have_text("abababababab")
+    expect(facts.locator(".methods button")).to_have_count(3)
+    expect(facts.locator("polyline.curve")).to_have_count(3)
+    facts.locator(".methods button").filter(has_text=re.compile("^ai")).click()
+    expect(page.locator("#cor")).to_have_value("510.00")

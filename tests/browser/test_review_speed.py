@@ -1,0 +1,90 @@
+"""The review page with a thousand scans, and a sweep of large pictures."""
+
+import time
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import row
+from tests.report_campaign import large, write_json
+from tests.review_campaign import write_pictures
+from tomopipe.io.tiff import write_try_stack
+
+pytestmark = pytest.mark.browser
+
+
+def shown_cor(page):
+    return float(page.locator("#stage").get_attribute("data-cor"))
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory):
+    """A thousand scans; the first of the queue has a sweep of 1024 x 1024 pictures of noise."""
+    folder = tmp_path_factory.mktemp("thousand")
+    made = large(folder, 1000, 0).write()
+    (folder / "raw").mkdir()
+    for scan in made.scans:
+        (folder / scan["path"]).touch()
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    write_pictures(folder, "run0_0001", 512.0)
+    place = folder / "results/try_center/run0_0001"
+    noise = np.random.default_rng(0).integers(0, 65536, (1024, 1124), dtype=np.uint16)
+    grid_px = [492 + at / 2 for at in range(81)]
+    pages = (noise[:, at : at + 1024] for at in range(len(grid_px)))
+    write_try_stack(pages, grid_px, place / "try.tif", shape=(1024, 1024))
+    write_json({"cor_px": grid_px, "row": 256, "binning": 1, "window": [0, 1]}, place / "try.json")
+    return folder
+
+
+def test_a_thousand_scans_are_painted_within_a_second(thousand, serve, visit):
+    page = visit(serve(thousand))
+    times_s = []
+    for _ in range(5):
+        start = time.perf_counter()
+        page.reload(wait_until="commit")
+        page.wait_for_selector(".row[data-scan]")
+        times_s.append(time.perf_counter() - start)
+    assert min(times_s) < 1.0, times_s  # the others share the machine with other tests
+    expect(page.locator("#filters")).to_contain_text("needs eyes")
+    assert page.locator("#rows .row").count() < 60  # the rows in sight alone
+    assert page.trouble == []
+
+
+# the time from a key to a picture that is drawn, ms
+MEASURE = """async (count) => {
+  const stage = document.getElementById("stage");
+  const times = [];
+  for (let at = 0; at < count; at++) {
+    const drawn = new Promise((done) => new MutationObserver((_, watch) => {
+      watch.disconnect();
+      requestAnimationFrame(() => done());
+    }).observe(stage, { attributes: true, attributeFilter: ["data-cor"] }));
+    const start = performance.now();
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+    await drawn;
+    times.push(performance.now() - start);
+    await new Promise((done) => setTimeout(done, 120));
+  }
+  return times.sort((a, b) => a - b);
+}"""
+
+
+def test_from_key_to_picture_in_a_tenth_of_a_second(thousand, serve, visit):
+    page = visit(serve(thousand))
+    page.locator("#search").fill("run0_0001")
+    row(page, "run0_0001").click()
+    page.wait_for_selector("#stage[data-cor]")
+    p95_ms = []
+    for _ in range(3):  # other tests run beside this one: the best of three counts
+        page.keyboard.press("Escape")
+        page.locator("#slider").fill("10")
+        page.locator("#slider").blur()
+        time.sleep(1)
+        times_ms = page.evaluate(MEASURE, 40)
+        p95_ms.append(times_ms[37])
+        if p95_ms[-1] < 100:
+            break
+    assert min(p95_ms) < 100, p95_ms
+    assert shown_cor(page) == 492 + 50 / 2
+    assert page.trouble == []
