@@ -116,6 +116,23 @@ def test_the_first_rule_that_fails_is_the_reason(tmp_path, make, reason):
     assert rows["s_3"]["n_cols"] == N_COLS  # `select: yes` can bring it back
 
 
+@pytest.mark.parametrize(
+    ("gap_deg", "known", "words"),
+    [
+        (0, {}, ""),
+        (20, {}, "the angles go round but for 21 degrees: no full turn"),
+        (0, {"skip_angles": [[50, 90]]}, "the angles go round but for 42 degrees: no full turn"),
+        (90, {}, ""),
+    ],
+    ids=["whole", "gap", "left out", "three quarters"],
+)
+def test_a_turn_with_a_gap_is_warned_of(tmp_path, gap_deg, known, words):
+    write(tmp_path / "a.h5", 360, theta=np.linspace(0, 359 - gap_deg, 360))
+    warnings = take(tmp_path, known=known)["a"]["warnings"]
+    assert warnings.startswith(words)
+    assert bool(warnings) is bool(words)
+
+
 def test_half_the_size_is_kept(tmp_path):
     for index, n_angles in enumerate((40, 40, 20, 19)):
         write(tmp_path / f"s_{index}.h5", n_angles)

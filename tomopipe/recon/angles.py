@@ -59,9 +59,13 @@ def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def is_full_turn(theta_rad: NDArray[np.float64]) -> bool:
     """Tell whether the angles go all the way round, so that each ray is seen from both ends."""
+    return largest_gap_rad(theta_rad) < min(np.pi / 2, 6 * np.pi / len(theta_rad))
+
+
+def largest_gap_rad(theta_rad: NDArray[np.float64]) -> float:
+    """Return the largest gap between neighbouring angles in the turn, 2 pi for a single one."""
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))
-    largest_gap = np.diff(folded, append=folded[0] + 2 * np.pi).max()
-    return bool(largest_gap < min(np.pi / 2, 6 * np.pi / len(folded)))
+    return float(np.diff(folded, append=folded[0] + 2 * np.pi).max())
 
 
 def upper_directions(

@@ -18,7 +18,7 @@ from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import one_line
 from tomopipe.io.linked import State, linked_files
 from tomopipe.io.tables import write_tsv
-from tomopipe.recon.angles import is_full_turn
+from tomopipe.recon.angles import is_full_turn, largest_gap_rad
 from tomopipe.series import reference_size
 
 REVISION = 4  # bump when results change
@@ -29,6 +29,7 @@ COLUMNS = (
 STILL_WRITTEN = "still written"
 
 _RECENT_S = 60.0
+_NEARLY_ROUND_DEG = 60.0  # a gap in the turn that is less is worth a word
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
 # HDF5 serves one thread at a time; meanwhile the others wait for a file server's answers to the
@@ -154,15 +155,16 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
     """Judge a file on its own; whatever it does to the reader is its reason."""
     try:
         metadata = read_metadata(path, flats=flats, darks=darks, known=known)
+        full_turn, warnings = _turn(metadata)
         return _Look(
             reason=incomplete(metadata),
             shape=(len(metadata.chosen), metadata.n_rows, metadata.n_cols),
             data_bytes=metadata.data_bytes,
             meant_bytes=_meant_bytes(metadata),
             span_deg=_span_deg(metadata.theta_deg),
-            warnings=metadata.warnings,
+            warnings=metadata.warnings + warnings,
             found=metadata.found,
-            full_turn=_is_full_turn(metadata),
+            full_turn=full_turn,
             linked={} if metadata.format == "TIFF" else linked_files(path),
         )
     except StillWrittenError:
@@ -173,13 +175,19 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
         return _Look(f"cannot be read ({type(error).__name__}: {one_line(error)})")
 
 
-def _is_full_turn(metadata: Metadata) -> bool:
-    """Tell whether the angles in use go all the way round."""
+def _turn(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
+    """Tell whether the angles in use go all the way round, and warn if they nearly do."""
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) < metadata.n_angles:
-        return False
-    used = theta_deg[metadata.chosen]
-    return len(used) > 0 and bool(np.isfinite(used).all()) and is_full_turn(np.deg2rad(used))
+        return False, ()
+    used = np.deg2rad(theta_deg[metadata.chosen])
+    if not len(used) or not np.isfinite(used).all():
+        return False, ()
+    gap_deg = np.degrees(largest_gap_rad(used))
+    if is_full_turn(used) or gap_deg >= _NEARLY_ROUND_DEG:
+        return is_full_turn(used), ()
+    gap = f"the angles go round but for {gap_deg:.0f} degrees: no full turn"
+    return False, (f"{gap}, so no half acquisition, and an axis off the middle costs the rim",)
 
 
 def _meant_bytes(metadata: Metadata) -> int:
