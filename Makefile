@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m tomopipe.demo $(DEMO) --cores $(CORES)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+	$(BIN)/python -m pytest -n $(CORES)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -38,27 +38,33 @@ NEEDS = {
 
 
 # Each of their tests has a campaign of its own and takes seconds.
-APART = {
-    *("test_failures.py", "test_overrides.py", "test_report.py"),
-    *("test_reruns.py", "test_retention.py"),
-}
+APART = {"failures", "overrides", "report", "reruns", "retention"}
 
 
-def _group(item: pytest.Item) -> str | None:
+def _scope(nodeid: str) -> str:
     """Name the tests that one worker of pytest-xdist runs: those of a file share fixtures."""
-    if item.get_closest_marker("slurm"):
-        return "slurm"  # one of them holds all nodes
-    apart = item.path.parent.name == "workflow" and item.path.name in APART
-    return None if apart else f"{item.path.parent.name}/{item.path.stem}"
+    file = nodeid.partition("::")[0]
+    folder, _, name = file.removesuffix(".py").rpartition("/test_")
+    if folder.endswith("workflow") and name in APART:
+        return nodeid
+    # one of them holds all nodes of the cluster
+    return "slurm" if name.startswith("slurm") else file
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
+    """Share the tests out by file, the largest first, and those of `APART` one by one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid)
+
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; CI has all but a GPU, so there a skip is a failure."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if group := _group(item):
-                item.add_marker(pytest.mark.xdist_group(group))
     present = {name: test() for name, (test, _) in NEEDS.items()}
     for item in items:
         for name, (_, reason) in NEEDS.items():
