@@ -27,6 +27,7 @@ CHAIN = {
     "hardening": [1.0, 0.1],
 }
 STRIPES = {
+    "gated": {"threshold": 2.0},
     "sorting": {},
     "fourier-wavelet": {},
     "titarenko": {},
