@@ -340,3 +340,13 @@ def test_the_formula_of_a_card_holds_with_corrections(tmp_path, monkeypatch, met
         correct_bytes=card_correct_bytes(n_angles, n_read, n_cols),
     )  # fmt: skip
     assert 0.25 * formula < peak < formula
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{}, {"dtype": "uint16", "binning": 2}], ids=str)
+def test_a_real_card_corrects_and_encodes(truth, options):
+    options = options | {"corrections": CORRECTIONS, "known": KNOWN}
+    expected = _volume(truth, "cpu", **options).astype(float)
+    found = _volume(truth, "card", "cuda", gpus=2, **options).astype(float)
+    step = 1 if "dtype" in options else 0
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected) + step)
