@@ -61,11 +61,12 @@ class _Queue:
     def _is_over(self) -> bool:
         return not self._todo and not self._busy  # while one is busy, it may fail and give back
 
-    def put(self, first_row: int, last_row: int, n: int, arrays: Sequence[Any]) -> None:
-        """Hand over the slices of some rows."""
+    def put(self, first_row: int, last_row: int, n: int, arrays: Sequence[Any]) -> bool:
+        """Hand over the slices of some rows; False: nobody wants any more."""
         with self._changed:
             self._ready[first_row] = last_row, n, arrays
             self._changed.notify_all()
+            return not self._stopped
 
     def done(self) -> None:
         """Say that a block is done."""
@@ -161,7 +162,8 @@ def _work_off(work: Work, compute: Compute, queue: _Queue) -> None:
         done = rows[0]
         try:
             for last_row, n, arrays in _finished(work, compute, rows):
-                queue.put(done, last_row, n, arrays)
+                if not queue.put(done, last_row, n, arrays):
+                    return
                 done = last_row
         except ReadError as error:
             queue.stop(error)
