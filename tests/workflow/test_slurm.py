@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 
 from tests.workflow.conftest import (
@@ -19,6 +20,8 @@ from tests.workflow.conftest import (
     plan,
     table,
 )
+from tests.workflow.mixed import N_ROWS, SCANS, write_mixed
+from tomopipe.io.volume import read_provenance
 
 pytestmark = pytest.mark.slurm
 
@@ -144,3 +147,24 @@ def test_killed_job_in_a_group_is_blamed_alone(tmp_path, cluster):
     resolved = json.loads((campaign / "results" / "cor.json").read_text())
     assert resolved["a_2"]["source"] == "neighbours"
     assert set(resolved) == {"a_1", "a_2", "a_3"}
+
+
+def test_formats_turns_and_overrides_mixed(tmp_path, cluster):
+    campaign = write_mixed(tmp_path / "campaign")
+    init(campaign, cluster)
+    run = run_slurm(campaign, cluster)
+    assert run.status == 0, run.text
+    resolved = json.loads((campaign / "results" / "cor.json").read_text())
+    assert set(resolved) == set(SCANS)
+    for name, scan in SCANS.items():
+        assert resolved[name]["cor_px"] == pytest.approx(scan.cor_px, abs=0.5), name
+        volume = campaign / "results" / f"{name}_rec.h5"
+        with h5py.File(volume) as file:
+            assert file["exchange/data"].shape == (N_ROWS, scan.width, scan.width), name
+        corrected = read_provenance(volume)["parameters"]["corrections"]
+        assert set(corrected) == ({"stripes", "phase"} if name == "dx_1" else set()), name
+        assert (campaign / "results" / "relion" / "stacks" / f"{name}.mrcs").is_file()
+    # accepted, all of them: their try stacks were temporary
+    assert not list(campaign.glob("results/try_center/*/try.tif"))
+    assert len(list(campaign.glob("results/try_center/*/rows.h5"))) == len(SCANS)
+    assert plan(campaign) == (0, frozenset())
