@@ -90,6 +90,7 @@ def mixed(tmp_path_factory):
         "campaign: {scans: [raw/*.h5, raw/*.nx, raw/*.nxs, tiff/folder_*/, tiff/*.tif]}\n"
         "input: {pixel_size_um: 0.65}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
+        "predict_cor: {methods: [pairs]}\n"  # loads no network
     )
     return folder, snakemake(folder)
 
@@ -118,7 +119,7 @@ def test_inventory_says_what_was_found(mixed):
 def test_cor_and_volume(mixed, scan):
     results = mixed[0] / "results"
     found = json.loads((results / "cor.json").read_text())[scan]
-    assert found["source"] == "ai"
+    assert found["source"] == "auto"
     assert found["cor_px"] == pytest.approx(COR_PX, abs=0.3)
     with h5py.File(results / f"{scan}_rec.h5") as file:
         volume = file["exchange/data"][...]

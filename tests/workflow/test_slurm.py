@@ -80,15 +80,18 @@ def submissions(text: str) -> int:
 
 
 def test_campaign_and_an_edited_cor(tmp_path, cluster):
-    campaign = new_campaign(tmp_path / "my campaign")
+    cors_px = {scan: CORS_PX[scan] for scan in ("a_1", "a_2", "b_1")}
+    campaign = new_campaign(tmp_path / "my campaign", cors_px, methods=())  # with a network
     init(campaign, cluster)
     first = run_slurm(campaign, cluster)
     assert first.status == 0, first.text
     assert {path.name for path in campaign.glob("results/*_rec.h5")} == {
-        f"{scan}_rec.h5" for scan in CORS_PX
+        f"{scan}_rec.h5" for scan in cors_px
     }
-    # 5 scans: try and predict of all in one group, the stacks in one, a volume each
-    assert submissions(first.text) == 1 + 1 + len(CORS_PX)
+    resolved = json.loads((campaign / "results" / "cor.json").read_text())
+    assert {entry["source"] for entry in resolved.values()} == {"ai"}
+    # try and predict of all in one group, the stacks in one, a volume each
+    assert submissions(first.text) == 1 + 1 + len(cors_px)
 
     assert run_slurm(campaign, cluster).jobs == frozenset()
     table(campaign, "a_2\tauto\t50.25\t")
