@@ -83,3 +83,21 @@ def test_a_small_card_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     with in_place_of_cuda(monkeypatch, step, card):
         _stack(truth, tmp_path / "card", "cuda")
     assert max(lanes) == 8
+
+
+@pytest.mark.parametrize("where", ["_window", "_write_stack"])
+def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where):
+    truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
+    name = "cupy_backends.cuda.api.runtime"
+    failure = type("CUDARuntimeError", (RuntimeError,), {"__module__": name})
+
+    def fail(*_):
+        raise failure("cudaErrorLaunchFailure")
+
+    monkeypatch.setattr(step, where, fail)
+    with (
+        in_place_of_cuda(monkeypatch, step, PretendCard()),
+        pytest.raises(failure, match="LaunchFailure"),
+    ):
+        _stack(truth, tmp_path / "card", "cuda")
+    assert not (tmp_path / "card" / "try.json").exists()

@@ -62,6 +62,11 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
+def of_the_device(error: BaseException) -> bool:
+    """Tell whether an error is one of CuPy or of the driver, which says nothing about the data."""
+    return type(error).__module__.partition(".")[0] in ("cupy", "cupy_backends", "cupyx")
+
+
 def free_memory(xp: ModuleType) -> None:
     """Give back what CuPy's pools and transform plans hold; NumPy holds nothing."""
     if xp is not np:

@@ -23,7 +23,7 @@ from tomopipe.prep.collect import collect_rows, row_numbers
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition, widen_for_each
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.angles import is_full_turn
-from tomopipe.recon.array import array_module
+from tomopipe.recon.array import array_module, of_the_device
 from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_card import claimed_card
 from tomopipe.recon.fbp import reconstruct
@@ -110,8 +110,8 @@ def try_recon(
     """Reconstruct one row for each candidate COR and keep what later steps look at.
 
     An error of the scan (unreadable, constant, no candidate on the detector) is a result: the
-    three outputs say so. An error of writing is raised, and so is a lack of memory, as a second
-    attempt is given more.
+    three outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as
+    a second attempt is given more.
 
     Parameters
     ----------
@@ -188,6 +188,8 @@ def try_recon(
         except MemoryError:
             raise
         except Exception as error:
+            if of_the_device(error):
+                raise
             return _fail(error, try_tif, try_json, rows_h5)
         write_rows(rows, rows_h5)
         try:
@@ -196,6 +198,8 @@ def try_recon(
         except (OSError, MemoryError):
             raise
         except Exception as error:
+            if of_the_device(error):
+                raise
             return _fail(error, try_tif, try_json, rows_h5)
     record = _describe(rows, shown, window, options, asked=asked, pixel_size_um=pixel_size_um)
     write_json(record, try_json)
