@@ -87,6 +87,13 @@ def test_frames_are_mirrored_back(tmp_path, change, mirrored):
     assert (f"; {' and '.join(sides)} mirrored back, /entry0000/" in found) is any(mirrored)
 
 
+def test_frames_can_be_taken_as_they_were_recorded(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nx", change=flags(x_flipped=True))
+    with open_scan(path, known={"mirrored": "no"}) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), frames_of()[PROJECTIONS])
+    assert "mirrored" not in read_metadata(path, known={"mirrored": "no"}).found
+
+
 def test_what_else_the_file_says_is_told(tmp_path):
     change = flags(
         field_of_view="Half", x_rotation_axis_pixel_position=-812.4, estimated_cor_from_motor=3.0

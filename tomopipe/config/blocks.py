@@ -91,7 +91,13 @@ class InputBlock(Block):
     entry: str | None = Field(
         None,
         min_length=1,
-        description="NXtomo entry to read (its path) where a file has several; null: the only one.",
+        description="NXtomo entry to read (its path), or the detector in it, where a file has "
+        "several; null: the only one.",
+    )
+    mirrored: Literal["file", "no"] = Field(
+        "file",
+        description="file: frames of an NXtomo detector that states that it mirrored them are "
+        "mirrored back; no: they are taken as they were recorded.",
     )
     angles: FilePattern | None = Field(
         None,

@@ -14,18 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.io import nxdetector
 from tomopipe.io.angles import place_frames, to_degrees
 from tomopipe.io.datasets import Path, find_dataset, text_of, unit_of
 from tomopipe.io.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.io.layout import NO_THETA, Kind, Layout, Reference, how_to_name
 from tomopipe.io.nexus import class_of, first_number, groups_below
-from tomopipe.io.nxdetector import (
-    angles_of,
-    has_images,
-    read_mirror,
-    read_notes,
-    signal_of,
-)
+from tomopipe.io.nxdetector import angles_of, has_images
 from tomopipe.io.pixels import Frames, Hdf5Pixels, MirroredPixels, Pixels
 
 if TYPE_CHECKING:
@@ -86,8 +81,8 @@ class NxtomoReader:
         One of `find_entries`.
     detector : str
         Which group of it to read, where several have frames and keys; "": the only one.
-    angles_known : bool
-        Whether the configuration gives the angles: those of the file are not looked for.
+    angles, mirrors : bool
+        Whether the angles of the file, and what it says of mirrored frames, are to be read.
 
     Raises
     ------
@@ -102,10 +97,11 @@ class NxtomoReader:
         entry: str,
         detector: str = "",
         *,
-        angles_known: bool = False,
+        angles: bool = True,
+        mirrors: bool = True,
     ) -> None:
-        self._stack, self._path = _Stack(file, path, entry, detector), path
-        self._angles_known = angles_known
+        self._stack, self._path = _Stack(file, path, entry, detector, mirrors), path
+        self._angles = angles
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
@@ -115,7 +111,7 @@ class NxtomoReader:
             raise ScanError(
                 f"{self._path}: {stack.key_name} marks no projection (0) in {stack.name}"
             )
-        theta_deg, place, warnings = (None, "", ()) if self._angles_known else stack.theta_deg()
+        theta_deg, place, warnings = stack.theta_deg() if self._angles else (None, "", ())
         if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
             warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
         sample, detector = stack.of("NXsample"), [stack.detector]
@@ -182,7 +178,9 @@ class _Stack:
         The kind of each frame that arrived; -1 (alignment) for instance is none of the four.
     """
 
-    def __init__(self, file: "h5py.File", path: Path, entry: str, detector: str) -> None:
+    def __init__(
+        self, file: "h5py.File", path: Path, entry: str, detector: str, mirrors: bool
+    ) -> None:
         self._path = path
         self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
@@ -190,7 +188,7 @@ class _Stack:
         self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
         self.detector, key = self._detector(entry, entry + detector)
         self.key_name = f"{self.detector.name}/{key}"
-        signal = signal_of(self.detector)
+        signal = nxdetector.signal_of(self.detector)
         self.name = f"{self.detector.name}/{signal}"
         data = self._find(self.detector, signal)
         if data is None:
@@ -199,8 +197,10 @@ class _Stack:
             raise ScanError(f"{path}: {self.name} has shape {data.shape}; expected 3-D, not empty")
         pixels = Hdf5Pixels(data)
         self.missing_sources = pixels.missing_sources
-        mirror = read_mirror(self.detector, file[entry])
-        self.notes = read_notes(self.detector, mirror)
+        mirror = (
+            nxdetector.read_mirror(self.detector, file[entry]) if mirrors else nxdetector.Mirror()
+        )
+        self.notes = nxdetector.read_notes(self.detector, mirror)
         self.pixels: Pixels = pixels
         if mirror.rows or mirror.columns:
             self.pixels = MirroredPixels(pixels, rows=mirror.rows, columns=mirror.columns)

@@ -26,6 +26,8 @@ class Known:
         In place of those of the file.
     columns : "all" or (int, int)
         First and last column in use, both included.
+    mirrored : {"file", "no"}
+        Whether to mirror back what an NXtomo detector says that it mirrored.
     every, skip_angles, skip_projections
         As for `tomopipe.io.selection.chosen_projections`.
     """
@@ -36,6 +38,7 @@ class Known:
     energy_kev: float | None = None
     distance_mm: float | None = None
     columns: str | Sequence[int] = "all"
+    mirrored: str = "file"
     every: int = 1
     skip_angles: Sequence[Sequence[float]] = ()
     skip_projections: Sequence[int | Sequence[int]] = ()
@@ -67,8 +70,13 @@ def open_reader(path: Path, known: Known, stack: ExitStack) -> Reader:
         names = nxtomo.find_entries(file)
         if names:
             chosen = nxtomo.choose_entry(names, known.entry, path)
-            known_angles = known.angles is not None
-            return nxtomo.NxtomoReader(file, path, *chosen, angles_known=known_angles)
+            return nxtomo.NxtomoReader(
+                file,
+                path,
+                *chosen,
+                angles=known.angles is None,
+                mirrors=known.mirrored == "file",
+            )
     return dxchange.DxchangeReader(file, path)
 
 
