@@ -18,6 +18,7 @@ from algotom.prep import correction, filtering, removal
 from scipy.ndimage import median_filter
 
 from tomopipe.prep import phase, pixels, stripes, wavelets
+from tomopipe.prep.gated import remove_proven
 from tomopipe.prep.intensity import correct_hardening
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.warp import Warp, apply_warp
@@ -79,6 +80,11 @@ def cases(n_angles, n_rows, n_cols):
             lambda: stripes.remove_by_combination(sino),
             lambda: removal.remove_all_stripe(sino),
             1.5,
+        ),
+        "stripes: gated (beside Algotom's vo)": (
+            lambda: remove_proven(sino),
+            lambda: removal.remove_all_stripe(sino),
+            0.5,
         ),
         "stripes: titarenko": (
             lambda: stripes.remove_by_regularisation(sino),

@@ -40,7 +40,8 @@ _PIECES = 1.25  # more tests are made of pieces of the scan: the threshold is so
 _AGREE = 0.92  # share of blocks that step the same way
 _RUN = 0.2  # correlation of neighbouring steps, from which on they are a slope
 _DEAD = 0.1  # how much a column varies, over what is usual around it
-_ALONE, _TINY = 4.0, 1e-6  # deviation from neighbours over theirs from each other; rounding
+_ALONE = 8.0  # deviation from neighbours over theirs from each other
+_LEAST = 1e-3  # such a difference at least, over the spread of the sinogram
 _ANGLES = 64  # corrected at a time
 
 
@@ -175,13 +176,13 @@ def _find_dead(profiles: Profiles) -> NDArray[np.bool_]:
 
 def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
     """Tell which columns, up to three in a row, leave the line between two that agree."""
-    n_cols = profiles.shape[1]
+    n_cols, least = profiles.shape[1], _LEAST * profiles.std()
     alone = np.zeros(n_cols, bool)
     for width in (1, 2, 3):
         n = n_cols - width - 1
         before, after = profiles[:, :n], profiles[:, width + 1 :]
         apart = (after - before).std(axis=0)
-        apart = _ALONE * np.maximum(apart, np.median(apart)) + _TINY
+        apart = _ALONE * (np.maximum(apart, np.median(apart)) + least)
         parts = [(i, i / (width + 1)) for i in range(1, width + 1)]
         off = [profiles[:, i : n + i] - before * (1 - t) - after * t for i, t in parts]
         found = np.flatnonzero(np.min([one.std(axis=0) for one in off], axis=0) > apart)
