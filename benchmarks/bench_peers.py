@@ -1,10 +1,10 @@
 """Corrections beside those of nabu, HTTomo's library and Algotom: the same data, a known truth.
 
     pip install nabu nxtomo httomolib algotom scikit-image   (where tomopipe is installed)
-    python benchmarks/bench_peers.py [--only half]
+    python benchmarks/bench_peers.py [--only paganin]
 
-Prints tables of rms errors; what differs and why is in docs/corrections.md and
-docs/half-acquisition.md.
+Prints tables of rms errors; what differs and why is in docs/corrections.md. Half acquisition:
+bench_half.py.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import logging
 import warnings
 
 import numpy as np
-from algotom.prep import conversion, filtering, removal
+from algotom.prep import filtering, removal
 from httomolib.prep.phase import paganin_filter
 from nabu.estimation.tilt import CameraTilt
 from nabu.preproc.ccd import CCDFilter
@@ -24,7 +24,6 @@ from nabu.preproc.flatfield import (
 )
 from nabu.preproc.phase import PaganinPhaseRetrieval
 from nabu.reconstruction.rings import MunchDeringer, SinoMeanDeringer, VoDeringer
-from nabu.reconstruction.sinogram import SinoBuilder, prepare_half_tomo_sinogram
 from scipy.ndimage import gaussian_filter
 
 from tomopipe.find.roll import measure_roll
@@ -32,13 +31,12 @@ from tomopipe.io.rows import Rows
 from tomopipe.prep import stripes, wavelets
 from tomopipe.prep.dynamic_flats import least_variation, principal_shapes
 from tomopipe.prep.flats import Beam, hat_weights, relative_changes
-from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.phase import filter_strength, retrieve_phase
 from tomopipe.prep.pixels import remove_zingers
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.plan import image_positions, make_plan
+from tomopipe.recon.plan import make_plan
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import project
 
@@ -222,81 +220,6 @@ def double_flat(sinogram):
     return -np.log(made.apply_double_flatfield(images))[:, 0]
 
 
-BODY = [(0.0, 0.0, 190.0, 0.01)] + [
-    (150 * np.cos(k) * (k / 12), 150 * np.sin(k) * (k / 12), 9.0, 0.02) for k in range(1, 13)
-]
-
-
-def disks(theta, cor_px, n_cols):
-    column = np.arange(n_cols)[None, :, None] + np.linspace(-0.5, 0.5, 9)
-    sinogram = np.zeros((len(theta), n_cols))
-    for x, y, radius, value in BODY:
-        centre = (cor_px + x * np.cos(theta) - y * np.sin(theta))[:, None, None]
-        sinogram += 2 * value * np.sqrt((radius**2 - (column - centre) ** 2).clip(0)).mean(-1)
-    return sinogram.astype(np.float32)
-
-
-def half():
-    """Half acquisition of a disk of 380 px with beads: against the slice of a detector that wide.
-
-    Its pixels lie where those of the narrow one do, and every sinogram goes through the same
-    backprojection. The seam is the rms of the mean around the
-    axis of the error, within 12 px of where the overlap ends.
-    """
-    rows = []
-    for n_cols, cor_px in [(256, 216.0), (256, 216.3), (257, 39.25), (256, 243.5), (257, 20.4)]:
-        theta = np.linspace(0, 2 * np.pi, 900, endpoint=False)
-        made, wide = HalfAcquisition(n_cols, cor_px), 2 * n_cols
-        at = made.wide_cor_px
-        expected = reconstruct(disks(theta, at, wide)[None], make_plan(theta, wide), at)[0]
-        sinogram = disks(theta, cor_px, n_cols)
-        slices = {
-            "tomopipe": reconstruct(
-                made.widen(sinogram[None]),
-                make_plan(theta, wide, one_sided=True),
-                made.wide_cor_px,
-            )[0]
-        }
-        builder = SinoBuilder(sinos_shape=(1, *sinogram.shape), rot_center=cor_px, halftomo=True)
-        stitched = builder.get_sino(sinogram[:, None].copy(), 0)
-        slices["nabu, stitched"] = placed(stitched, theta[:450], (stitched.shape[1] - 1) / 2, wide)
-        padded = 2 * prepare_half_tomo_sinogram(sinogram.copy(), cor_px)
-        left = padded.shape[1] - n_cols if cor_px < n_cols / 2 else 0
-        slices["nabu, padded"] = placed(padded, theta, cor_px + left, wide)
-        extended, at = conversion.extend_sinogram(sinogram.copy(), cor_px, apply_log=False)
-        slices["Algotom, extended"] = placed(extended.astype(np.float32), theta, at, wide)
-        again = np.vstack([sinogram, sinogram[:1]])  # it wants both ends of the turn
-        joined, at = conversion.convert_sinogram_360_to_180(again, cor_px, norm=False)
-        ends = np.linspace(0, np.pi, len(joined))
-        slices["Algotom, stitched"] = placed(joined.astype(np.float32), ends, at, wide)
-        for name, image in slices.items():
-            rows.append(
-                (str(n_cols), f"{cor_px:g}", name, *errors(image - expected, n_cols, cor_px))
-            )
-    table(("columns", "COR", "by", "rms error, % of the body", "seam, %"), rows)
-
-
-def placed(sinogram, theta, cor_px, wide):
-    """Reconstruct, and cut or fill to the voxels of the wide slice, axis on axis."""
-    n = sinogram.shape[1]
-    image = reconstruct(sinogram[None].astype(np.float32), make_plan(theta, n), cor_px)[0]
-    out = np.zeros((wide, wide), np.float32)
-    # voxel (n // 2 - 1, n // 2) is the axis
-    shift = wide // 2 - n // 2
-    low, high = max(shift, 0), min(shift + n, wide)
-    out[low:high, low:high] = image[low - shift : high - shift, low - shift : high - shift]
-    return out
-
-
-def errors(error, n_cols, cor_px):
-    columns, rows = image_positions(2 * n_cols)
-    radius = np.hypot(columns[None, :], rows[:, None])
-    overlap = min(cor_px, n_cols - 1 - cor_px)
-    rings_px = np.arange(max(overlap - 12, 2), overlap + 12)
-    seam = [error[np.abs(radius - r) < 0.5].mean() for r in rings_px]
-    return 100 * rms(error[radius < 185]) / 0.01, 100 * rms(seam) / 0.01
-
-
 def zingers():
     """200 zingers of 1 to 4 pixels on a noisy projection: left, and sound pixels changed."""
     random = np.random.default_rng(3)
@@ -355,7 +278,7 @@ def roll():
     table(("roll put in, degrees", "tomopipe roll_deg", "nabu tilt"), rows)
 
 
-PARTS = {part.__name__: part for part in (flats, paganin, rings, half, zingers, roll)}
+PARTS = {part.__name__: part for part in (flats, paganin, rings, zingers, roll)}
 
 
 def main():
