@@ -97,21 +97,18 @@ def evaluate(
 
     kinds = {"condition": by_condition, "family": by_family}
     _one_of("--by", by, kinds)
-    if campaign is None:
-        if truth is not None:
-            raise TomopipeError("--truth: expected a CAMPAIGN too; name its folder.")
-        items: Sequence[Item] = _simulated(suite, n, seed, split, cols, quick)
-        options, note = _options(config), f"{suite}, {split}, seed {seed}"
-    else:
+    items: Sequence[Item]
+    if campaign is not None:
         items, options, note = _campaign(campaign, config, truth)
+    elif truth is None:
+        items, options = _simulated(suite, n, seed, split, cols, quick), _options(config)
+        note = f"{suite}, {split}, seed {seed}"
+    else:
+        raise TomopipeError("--truth: expected a CAMPAIGN too; name its folder.")
+    methods = _methods(method, options["methods"])
     with _bar() as tell:
         answers = run.evaluate(
-            items,
-            _methods(method, options["methods"]),
-            options,
-            folder=folder,
-            jobs=jobs or _cores(),
-            progress=tell,
+            items, methods, options, folder=folder, jobs=jobs or _cores(), progress=tell
         )
     summary = summarise(answers, kinds[by])
     if as_json:

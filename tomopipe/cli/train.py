@@ -13,7 +13,7 @@ import typer
 from tomopipe.errors import TomopipeError
 
 if TYPE_CHECKING:
-    from tomopipe.train.work import Progress
+    from tomopipe.train.work import Plan, Progress
 
 
 class Stage(StrEnum):
@@ -71,20 +71,12 @@ def train(
         raise TomopipeError("no folder given: `tomopipe train WORK`.")
     from tomopipe.train import run
     from tomopipe.train.sets import take_set
-    from tomopipe.train.work import QUICK, Plan, n_cores
+    from tomopipe.train.work import n_cores
     from tomopipe.train.work import start as begin
 
-    plan = replace(QUICK if quick else Plan(), seed=seed)
-    plan = replace(
-        plan,
-        n_train=plan.n_train if scans is None else scans,
-        n_test=plan.n_test if test is None else test,
-        epochs=epochs or plan.epochs,
-    )
-    wanted = [one.value for one in stage] if stage else ["simulate", "features", "train"]
-    if from_set is not None:
-        plan = replace(plan, n_train=0, n_validation=0, n_test=0)
+    plan = _plan(quick, seed, scans, test, epochs, simulated=from_set is None)
     begin(work, plan)
+    wanted = [one.value for one in stage] if stage else ["simulate", "features", "train"]
     if from_set is not None:
         typer.echo(take_set(from_set, work, plan))
         wanted = [one for one in wanted if one != "simulate"]
@@ -95,6 +87,29 @@ def train(
             _compare(work, options.cores, tell)
     if done is not None:
         _say(work / "nets" / f"{options.net}.safetensors", done)
+
+
+def _plan(
+    quick: bool,
+    seed: int,
+    scans: int | None,
+    test: int | None,
+    epochs: int | None,
+    *,
+    simulated: bool,
+) -> "Plan":
+    """Return what to train on, for how long: the usual or the quick plan, with what was asked."""
+    from tomopipe.train.work import QUICK, Plan
+
+    plan = QUICK if quick else Plan()
+    plan = replace(
+        plan,
+        seed=seed,
+        n_train=plan.n_train if scans is None else scans,
+        n_test=plan.n_test if test is None else test,
+        epochs=epochs or plan.epochs,
+    )
+    return plan if simulated else replace(plan, n_train=0, n_validation=0, n_test=0)
 
 
 def show_card(name: str) -> None:

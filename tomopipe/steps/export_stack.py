@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.geometry import StackGeometry
 from tomopipe.io.atomic import remove_stale, whole, write_json
@@ -111,11 +112,7 @@ def export_stack(
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, pixel_size["value"] * binning * _ANGSTROM_PER_UM)
             recipe = recipe_of(None, None, minus_log, corrections)
-            fitted = fit_corrections(scan, recipe)
-            if fitted is None:
-                _fill(writer, scan, geometry, frames, first, minus_log=minus_log, progress=progress)
-            else:
-                _fill_corrected(writer, scan, geometry, frames, first, fitted, progress)
+            _write(writer, scan, geometry, frames, first, recipe, progress)
             if not writer.is_finite:
                 raise ScanError(f"{raw}: normalised values are not finite. Check flats and darks.")
             writer.finish()
@@ -186,6 +183,24 @@ def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArr
     cut = images[:, :, : cols * binning]
     blocks = cut.reshape(images.shape[0], -1, _block_rows(geometry), cols, binning)
     return np.asarray(blocks.mean(axis=(2, 4)), np.float32)
+
+
+def _write(
+    writer: StackFile,
+    scan: Scan,
+    geometry: StackGeometry,
+    frames: NDArray[np.int64],
+    first: int,
+    recipe: PreprocessBlock,
+    progress: Progress | None,
+) -> None:
+    """Write all images, whole frames where no correction needs all angles of a row."""
+    fitted = fit_corrections(scan, recipe)
+    if fitted is None:
+        minus_log = recipe.minus_log
+        _fill(writer, scan, geometry, frames, first, minus_log=minus_log, progress=progress)
+    else:
+        _fill_corrected(writer, scan, geometry, frames, first, fitted, progress)
 
 
 def _fill(
