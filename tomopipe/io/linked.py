@@ -70,8 +70,8 @@ def _names(group: "h5py.Group") -> Iterator[str]:
         if isinstance(link, h5py.ExternalLink):
             yield link.filename
         elif isinstance(link, h5py.HardLink):
-            kind = group.get(name, getclass=True)
-            if kind is h5py.Group:
-                yield from _names(group[name])
-            elif kind is h5py.Dataset and group[name].is_virtual:
-                yield from (source.file_name for source in group[name].virtual_sources())
+            found = group[name]
+            if isinstance(found, h5py.Group):
+                yield from _names(found)
+            elif isinstance(found, h5py.Dataset) and found.is_virtual:
+                yield from (source.file_name for source in found.virtual_sources())
