@@ -45,13 +45,13 @@ class Plan:
     """
 
     seed: int = 1
-    n_train: int = 1500
-    n_validation: int = 500
+    n_train: int = 2400
+    n_validation: int = 1000
     n_test: int = 0
     null_share: float = 0.12
     n_cols: tuple[int, int] = (0, 0)
     width: int = 24
-    epochs: int = 30
+    epochs: int = 40
 
     def size(self, split: str) -> int:
         """Return the number of scans of a split."""
