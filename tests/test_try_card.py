@@ -12,6 +12,7 @@ from tomopipe.recon import cuda, portable
 from tomopipe.recon.blocks import card_sweep_bytes
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
+from tomopipe.steps import _sweep
 from tomopipe.steps import try_recon as step
 
 COR_PX = 15.2
@@ -42,9 +43,9 @@ def test_a_card_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
     expected, record = _stack(truth, tmp_path / "cpu", "cpu", **options)
     plans = []
     monkeypatch.setattr(
-        step, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
+        _sweep, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
     )
-    with in_place_of_cuda(monkeypatch, step, PretendCard(), PretendCard()) as card:
+    with in_place_of_cuda(monkeypatch, _sweep, PretendCard(), PretendCard()) as card:
         free, n_claimed = card.free_bytes, []
         card.free_bytes = lambda: [n_claimed.append(1), free()][1]
         found, found_record = _stack(truth, tmp_path / "card", "cuda", **options)
@@ -80,12 +81,12 @@ def test_a_small_card_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     real = cuda.spread_cuda
     monkeypatch.setattr(cuda, "spread_cuda", lambda *a: [lanes.append(a[2]), real(*a)][1])
     card = PretendCard(free_bytes=card_sweep_bytes(40, 32, 8))
-    with in_place_of_cuda(monkeypatch, step, card):
+    with in_place_of_cuda(monkeypatch, _sweep, card):
         _stack(truth, tmp_path / "card", "cuda")
     assert max(lanes) == 8
 
 
-@pytest.mark.parametrize("where", ["_window", "_write_stack"])
+@pytest.mark.parametrize("where", ["grey_window", "_write_stack"])
 def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
     name = "cupy_backends.cuda.api.runtime"
@@ -96,7 +97,7 @@ def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where):
 
     monkeypatch.setattr(step, where, fail)
     with (
-        in_place_of_cuda(monkeypatch, step, PretendCard()),
+        in_place_of_cuda(monkeypatch, _sweep, PretendCard()),
         pytest.raises(failure, match="LaunchFailure"),
     ):
         _stack(truth, tmp_path / "card", "cuda")

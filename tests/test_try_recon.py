@@ -14,7 +14,7 @@ from tomopipe.io import tiff
 from tomopipe.io.rows import read_rows
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps import try_recon as step
+from tomopipe.steps import _sweep as step
 from tomopipe.steps.try_recon import candidates, try_recon
 
 COR_PX = 62.25
