@@ -19,6 +19,7 @@ from tomopipe.io.exchange import open_scan
 from tomopipe.prep import stripes
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
+from tomopipe.recon.angles import unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
 
@@ -46,7 +47,7 @@ def half():
     rows = []
     for n_cols, cor_px in [(256, 216.0), (256, 216.3), (257, 39.25), (256, 243.5), (257, 20.4)]:
         theta = np.linspace(0, 2 * np.pi, 900, endpoint=False)
-        made, wide = HalfAcquisition(n_cols, cor_px), 2 * n_cols
+        made, wide = HalfAcquisition(n_cols, cor_px, unpaired(theta)), 2 * n_cols
         at = made.wide_cor_px
         expected = reconstruct(disks(theta, at, wide)[None], make_plan(theta, wide), at)[0]
         sinogram = disks(theta, cor_px, n_cols)
@@ -96,7 +97,7 @@ def cut_turn(path):
     rows = []
     for kept in (n_cols * 3 // 5, n_cols * 3 // 4):
         for first in (0, n_cols - kept):
-            made = HalfAcquisition(kept, cor_px - first)
+            made = HalfAcquisition(kept, cor_px - first, unpaired(theta))
             part = np.ascontiguousarray(sinogram[:, first : first + kept])
             plan = make_plan(theta, 2 * kept, one_sided=True)
             image = reconstruct(made.widen(part[None]), plan, made.wide_cor_px)[0]

@@ -69,6 +69,8 @@ def test_the_cor_of_the_last_run_counts_too_and_options_rule(look, tmp_path):
     # of these columns the axis is in the middle
     cut = volumes(*look(input={"columns": [31, 39]}))
     assert cut == {"half_1": (9 / N_COLS) ** 2, "turn_1": (9 / N_COLS) ** 2}
+    gap = look(input={"skip_angles": [[80.0, 120.0]]})
+    assert gap[1]["turn_1"]["full_turn"] == "true"
     gap = look(input={"skip_angles": [[80.0, 150.0]]})
     assert gap[1]["turn_1"]["full_turn"] == "false"
     assert volumes(*gap)["turn_1"] == 1

@@ -120,8 +120,8 @@ def test_the_first_rule_that_fails_is_the_reason(tmp_path, make, reason):
     ("gap_deg", "known", "words"),
     [
         (0, {}, ""),
-        (20, {}, "the angles go round but for 21 degrees: no full turn"),
-        (0, {"skip_angles": [[50, 90]]}, "the angles go round but for 42 degrees: no full turn"),
+        (20, {}, "the angles go round but for 21 degrees: of an axis off the middle"),
+        (0, {"skip_angles": [[50, 90]]}, "the angles go round but for 42 degrees: of an axis off"),
         (90, {}, ""),
     ],
     ids=["whole", "gap", "left out", "three quarters"],

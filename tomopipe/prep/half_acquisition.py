@@ -5,7 +5,8 @@ each of the overlap about the axis twice. Sinograms are laid into a detector of 
 the axis in its middle; the two views of the overlap are blended smoothly to a sum of 2 and single
 ones count twice [1]_. So a full turn of the doubled detector gives the slice: without a seam,
 without pairing angles and without interpolation. Projections weigh by their gaps in the whole turn
-(`one_sided` of the engine's plan).
+(`one_sided` of the engine's plan). Where the turn has a gap, the opposed projections stand in for
+what is missing: they count twice, and their edge values go on beyond both edges.
 
 References
 ----------
@@ -59,7 +60,7 @@ def is_half_acquisition(mode: str, *, full_turn: bool, cor_px: float, n_cols: in
     return mode == "yes" or (mode == "auto" and full_turn and near_edge)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HalfAcquisition:
     """Lays sinograms of one COR into a detector of twice the width.
 
@@ -69,10 +70,13 @@ class HalfAcquisition:
         Columns of the sinograms.
     cor_px : float
         Column of the axis in them.
+    unpaired : ndarray of bool, shape (n_angles,)
+        Projections whose opposed one is missing (`tomopipe.recon.angles.unpaired`).
     """
 
     n_cols: int
     cor_px: float
+    unpaired: NDArray[np.bool_]
 
     @property
     def first(self) -> int:
@@ -109,21 +113,32 @@ class HalfAcquisition:
         Returns
         -------
         array of float32, shape (n_rows, n_angles, 2 * n_cols)
-            0 beyond the near edge; beyond the far one its last value goes on.
+            0 beyond the near edge; beyond the far one its last value goes on. Of the unpaired
+            beyond both.
         """
         xp = module_of(sinograms)
         shape = (*sinograms.shape[:2], FACTOR * self.n_cols)
         wide = xp.zeros(shape, xp.float32)
         last = self.first + self.n_cols
         wide[:, :, self.first : last] = sinograms * xp.asarray(self.weights())
-        if self.cor_px > (self.n_cols - 1) / 2:
+        far_is_left = self.cor_px > (self.n_cols - 1) / 2
+        if far_is_left:
             wide[:, :, : self.first] = 2 * sinograms[:, :, :1]
         else:
             wide[:, :, last:] = 2 * sinograms[:, :, -1:]
+        if self.unpaired.any():
+            alone = xp.asarray(np.flatnonzero(self.unpaired))
+            wide[:, alone, self.first : last] = 2 * sinograms[:, alone]
+            if far_is_left:
+                wide[:, alone, last:] = 2 * sinograms[:, alone, -1:]
+            else:
+                wide[:, alone, : self.first] = 2 * sinograms[:, alone, :1]
         return wide
 
 
-def widen_for_each(sinogram: Any, cor_px: NDArray[np.float64]) -> tuple[Any, NDArray[np.float64]]:
+def widen_for_each(
+    sinogram: Any, cor_px: NDArray[np.float64], unpaired: NDArray[np.bool_]
+) -> tuple[Any, NDArray[np.float64]]:
     """Lay one sinogram into the wide detector for each of several CORs.
 
     Parameters
@@ -132,6 +147,8 @@ def widen_for_each(sinogram: Any, cor_px: NDArray[np.float64]) -> tuple[Any, NDA
         Corrected, of NumPy or CuPy.
     cor_px : ndarray of float, shape (n_cor,)
         CORs in its columns.
+    unpaired : ndarray of bool, shape (n_angles,)
+        Projections whose opposed one is missing.
 
     Returns
     -------
@@ -141,7 +158,7 @@ def widen_for_each(sinogram: Any, cor_px: NDArray[np.float64]) -> tuple[Any, NDA
         CORs in the columns of `wide`.
     """
     xp = module_of(sinogram)
-    halves = [HalfAcquisition(sinogram.shape[1], float(value)) for value in cor_px]
+    halves = [HalfAcquisition(sinogram.shape[1], float(value), unpaired) for value in cor_px]
     wide = xp.empty((len(halves), len(sinogram), FACTOR * sinogram.shape[1]), xp.float32)
     for one, half in zip(wide, halves, strict=True):
         one[...] = half.widen(sinogram[None])[0]

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_LONG_STEPS = 3  # of the mean one: a step this long is a gap
+_NEARLY_ROUND_RAD = np.pi / 3  # a turn may miss less than this
+
 
 def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return quadrature weights of angles modulo pi; they sum to pi.
@@ -38,11 +41,12 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return quadrature weights of angles modulo 2 pi; they sum to pi.
+    """Return quadrature weights of angles modulo 2 pi; they sum to pi in a whole turn.
 
     Where a ray is seen from one side only, as in half acquisition, its angle weighs what its
     neighbours in the turn leave to it; `angle_weights` would share that with the opposed angle.
     The two differ where opposed angles are not evenly paired, as by both ends of the turn.
+    In a gap the opposed angles stand in for what is missing (`unpaired`): the gap is no neighbour.
 
     Parameters
     ----------
@@ -54,12 +58,53 @@ def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     ndarray of float64, shape (n_angles,)
         Radians.
     """
-    return angle_weights(theta_rad / 2)  # halved, a turn is half a turn: the same rule serves
+    alone = unpaired(theta_rad)
+    if not alone.any():
+        return angle_weights(theta_rad / 2)  # halved, a turn is half a turn: the same rule serves
+    folded = np.mod(theta_rad, 2 * np.pi)
+    order = np.argsort(folded, kind="stable")
+    gap = np.diff(folded[order], append=folded[order[0]] + 2 * np.pi)
+    gap[gap >= _gap_rad(len(gap))] = np.median(gap)
+    weight = np.empty(len(folded))
+    weight[order] = (gap + np.roll(gap, 1)) / 2
+    return weight * (np.pi / (weight.sum() + weight[alone].sum()))
 
 
 def is_full_turn(theta_rad: NDArray[np.float64]) -> bool:
-    """Tell whether the angles go all the way round, so that each ray is seen from both ends."""
-    return largest_gap_rad(theta_rad) < min(np.pi / 2, 6 * np.pi / len(theta_rad))
+    """Tell whether the angles go round, so that rays are seen from both ends.
+
+    Up to 60 degrees may be missing, and projections that the camera dropped: `unpaired`.
+    """
+    return largest_gap_rad(theta_rad) < max(_NEARLY_ROUND_RAD, _gap_rad(len(theta_rad)))
+
+
+def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell whose opposed angle is in a gap of the turn.
+
+    Parameters
+    ----------
+    theta_rad : ndarray, shape (n_angles,)
+        Angles that go round, in any order.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_angles,)
+        True where rays are seen from this side only.
+    """
+    folded = np.sort(np.mod(theta_rad, 2 * np.pi))
+    opposed = np.mod(theta_rad + np.pi, 2 * np.pi)
+    after = np.searchsorted(folded, opposed)
+    ahead = np.append(folded, folded[0] + 2 * np.pi)[after] - opposed
+    behind = opposed - np.append(folded[-1] - 2 * np.pi, folded)[after]
+    # an angle stands for half a step on each side of it
+    half_step = np.pi / len(theta_rad)
+    in_gap = ahead + behind >= _gap_rad(len(theta_rad))
+    return in_gap & (np.minimum(ahead, behind) > half_step * (1 + 1e-6))
+
+
+def _gap_rad(n_angles: int) -> float:
+    """Return the step between angles of a turn from which on it is a gap."""
+    return min(np.pi / 2, _LONG_STEPS * 2 * np.pi / n_angles)
 
 
 def largest_gap_rad(theta_rad: NDArray[np.float64]) -> float:
@@ -91,11 +136,14 @@ def upper_directions(
     return direction, flipped
 
 
-def overlap_weights(n_cols: int, cor_px: Any, xp: ModuleType = np) -> Any:
+def overlap_weights(
+    n_cols: int, cor_px: Any, unpaired: NDArray[np.bool_], xp: ModuleType = np
+) -> Any:
     """Return column weights that blend the two views of each ray of an off-centre full turn.
 
     A column and its mirror image about the axis weigh 2 together. Columns whose mirror image is
-    off the detector weigh 2; the step is smoothed inwards, by no more than the overlap.
+    off the detector weigh 2; the step is smoothed inwards, by no more than the overlap. Where the
+    opposed projection is missing, the angle alone decides (`angle_weights`): 1 everywhere.
 
     Parameters
     ----------
@@ -103,12 +151,14 @@ def overlap_weights(n_cols: int, cor_px: Any, xp: ModuleType = np) -> Any:
         Detector columns.
     cor_px : array of float64, shape (n_slices,)
         COR of each slice, pixels.
+    unpaired : ndarray of bool, shape (n_angles,)
+        Of the projections in question, those without an opposed one.
     xp : module
         Array module of `cor_px`.
 
     Returns
     -------
-    array of float32, shape (n_slices, n_cols)
+    array of float32, shape (n_slices, n_angles or 1, n_cols)
         1 everywhere when the axis is in the middle.
     """
     offset = xp.asarray(cor_px)[:, None] - (n_cols - 1) / 2
@@ -118,4 +168,7 @@ def overlap_weights(n_cols: int, cor_px: Any, xp: ModuleType = np) -> Any:
     distance = (xp.arange(n_cols) - (n_cols - 1) / 2 - offset) * long_side
     step = xp.clip((abs(distance) - (overlap - blend)) / blend, 0.0, 1.0)
     step = xp.where(abs(offset) > 0, xp.sin(step * (np.pi / 2)) ** 2, 0.0)
-    return (1 + xp.sign(distance) * step).astype(xp.float32)
+    weights = (1 + xp.sign(distance) * step).astype(xp.float32)[:, None]
+    if not unpaired.any():
+        return weights
+    return xp.where(xp.asarray(unpaired)[:, None], xp.float32(1), weights)

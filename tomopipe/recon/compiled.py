@@ -48,7 +48,7 @@ def reconstruct_lanes(
         CPU threads; None means the cores this process may use.
     """
     if plan.full_turn:
-        sinograms = sinograms * overlap_weights(plan.n_cols, cor_px)[:, None, :]
+        sinograms = sinograms * overlap_weights(plan.n_cols, cor_px, plan.unpaired)
     elif len(sinograms) < len(cor_px):
         sinograms = np.broadcast_to(sinograms, (len(cor_px), *sinograms.shape[1:]))
     sinograms = np.ascontiguousarray(sinograms, np.float32)

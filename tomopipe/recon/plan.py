@@ -22,7 +22,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.recon import kernel
-from tomopipe.recon.angles import angle_weights, is_full_turn, turn_weights, upper_directions
+from tomopipe.recon.angles import (
+    angle_weights,
+    is_full_turn,
+    turn_weights,
+    unpaired,
+    upper_directions,
+)
 from tomopipe.recon.filters import filter_response
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see kernel.WIDTH
@@ -45,6 +51,7 @@ class Plan:
     flipped: NDArray[np.bool_]  # (n_angles,) in that order
     weight: NDArray[np.float64]  # (n_angles,) radians, in that order
     full_turn: bool
+    unpaired: NDArray[np.bool_]  # (n_angles,) as given: without an opposed projection
     correction: NDArray[np.float64]  # (2, n_cols) for x and y: 1 / kernel transform, with sign
     lanes: int
     xp: ModuleType
@@ -127,6 +134,7 @@ def make_plan(
         flipped=flipped[order],
         weight=(turn_weights if one_sided else angle_weights)(theta)[order],
         full_turn=is_full_turn(theta),
+        unpaired=unpaired(theta),
         correction=_correction(n_cols, n_grid, beta),
         lanes=lanes,
         xp=xp,

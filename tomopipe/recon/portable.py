@@ -166,9 +166,10 @@ def reconstruct_lanes(
     def samples_of(angles: slice) -> Any:
         if transformed:
             return centre(sinograms[:, angles], plan, cor_px, angles)
-        rows = sinograms[:, xp.asarray(plan.angle_order[angles])]
+        chosen = plan.angle_order[angles]
+        rows = sinograms[:, xp.asarray(chosen)]
         if plan.full_turn:
-            rows = rows * overlap_weights(plan.n_cols, cor_px, xp)[:, None, :]
+            rows = rows * overlap_weights(plan.n_cols, cor_px, plan.unpaired[chosen], xp)
         return centre(padded_spectra(rows, plan), plan, cor_px, angles)
 
     return to_images(fold(spread(samples_of, plan, len(cor_px), n_chunk)), plan)

@@ -142,7 +142,9 @@ class Pictures:
             sinogram = held.plan.xp.asarray(held.rows.sinograms[row : row + 1])
             place = float(bin_cor(cor_px, x0=held.rows.first_col))
             if held.plan.n_cols > sinogram.shape[2]:
-                wide, wide_cor_px = widen_for_each(sinogram[0], np.array([place]))
+                wide, wide_cor_px = widen_for_each(
+                    sinogram[0], np.array([place]), held.plan.unpaired
+                )
                 image = on_host(reconstruct(wide, held.plan, wide_cor_px))[0]
             else:
                 image = on_host(reconstruct(sinogram, held.plan, place))[0]

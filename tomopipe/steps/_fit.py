@@ -23,7 +23,7 @@ from tomopipe.prep.half_acquisition import (
     HalfAcquisition,
     is_half_acquisition,
 )
-from tomopipe.recon.angles import is_full_turn
+from tomopipe.recon.angles import is_full_turn, unpaired
 from tomopipe.recon.blocks import card_bytes, slices_on_card
 from tomopipe.recon.carry import Card, Carried, InPlace
 from tomopipe.recon.filters import FILTERS
@@ -220,7 +220,11 @@ def fit_work(
         threads=threads,
         carrier=Carried(card) if card else InPlace(),
         piece=min(lanes, _slices_on(card, scan, options, corrections)) if card else lanes,
-        half=HalfAcquisition(size.volume_cols, cor_px) if widening > 1 else None,
+        half=(
+            HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad))
+            if widening > 1
+            else None
+        ),
         few_angles=None
         if options.algorithm == "fbp"
         else _few_angles(scan, options, size.volume_cols, cor_px, min(scan.threads, lanes)),

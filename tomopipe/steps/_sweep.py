@@ -144,7 +144,7 @@ def _batches(
         return
     for first in range(0, len(cor_px), job.plan.lanes):
         some = slice(first, min(first + job.plan.lanes, len(cor_px)))
-        wide, wide_cor_px = widen_for_each(sinogram, cor_px[some])
+        wide, wide_cor_px = widen_for_each(sinogram, cor_px[some], job.plan.unpaired)
         yield some, reconstruct(wide, job.plan, wide_cor_px, threads=options.threads)
 
 

@@ -18,7 +18,7 @@ from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import one_line
 from tomopipe.io.linked import State, linked_files
 from tomopipe.io.tables import write_tsv
-from tomopipe.recon.angles import is_full_turn, largest_gap_rad
+from tomopipe.recon.angles import is_full_turn, largest_gap_rad, unpaired
 from tomopipe.series import reference_size
 
 REVISION = 4  # bump when results change
@@ -29,7 +29,6 @@ COLUMNS = (
 STILL_WRITTEN = "still written"
 
 _RECENT_S = 60.0
-_NEARLY_ROUND_DEG = 60.0  # a gap in the turn that is less is worth a word
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
 # HDF5 serves one thread at a time; meanwhile the others wait for a file server's answers to the
@@ -176,18 +175,19 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
 
 
 def _turn(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
-    """Tell whether the angles in use go all the way round, and warn if they nearly do."""
+    """Tell whether the angles in use go round, and warn of a gap in them."""
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) < metadata.n_angles:
         return False, ()
     used = np.deg2rad(theta_deg[metadata.chosen])
     if not len(used) or not np.isfinite(used).all():
         return False, ()
-    gap_deg = np.degrees(largest_gap_rad(used))
-    if is_full_turn(used) or gap_deg >= _NEARLY_ROUND_DEG:
-        return is_full_turn(used), ()
-    gap = f"the angles go round but for {gap_deg:.0f} degrees: no full turn"
-    return False, (f"{gap}, so no half acquisition, and an axis off the middle costs the rim",)
+    if not is_full_turn(used):
+        return False, ()
+    if not unpaired(used).any():
+        return True, ()
+    gap = f"the angles go round but for {np.degrees(largest_gap_rad(used)):.0f} degrees"
+    return True, (f"{gap}: of an axis off the middle, what only these would see is guessed",)
 
 
 def _meant_bytes(metadata: Metadata) -> int:
