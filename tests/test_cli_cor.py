@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.cli.cor import app
+from tomopipe.cor import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import write_tsv
-from tomopipe.steps import fix_cor
 
 TABLE = "# mine\nscan\tcor_px\tselect\tnote\tbeam\na_1\t\t\t\ton\na_2\t1010\t\tby eye\ton\n"
 
@@ -39,7 +39,7 @@ def results(campaign):
         {"scan": "a_1", "before_px": "1300.00", "after_px": "1010.00", "source": "outlier"},
         {"scan": "a_2", "before_px": "1010.00", "after_px": "1010.00", "source": "manual"},
     ]
-    write_tsv(fixed, fix_cor.COLUMNS, folder / "fix_cor" / "a.tsv")
+    write_tsv(fixed, FIX_COLUMNS, folder / "fix_cor" / "a.tsv")
     prediction = folder / "try_center" / "a_1" / "prediction.json"
     prediction.parent.mkdir(parents=True)
     prediction.write_text(json.dumps({"cor_px": 1300.0, "confidence": 0.756}))

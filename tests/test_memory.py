@@ -107,7 +107,9 @@ def note(job, memory_bytes, **more):
     return blocks
 _fit.choose_blocks = note
 full_recon.full_recon(path, out, device="cpu", threads=2, **json.loads(options))
-found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# of this process alone: getrusage() counts what its parent held when it was forked
+with open("/proc/self/status") as status:
+    found["peak_bytes"] = 1024 * next(int(l.split()[1]) for l in status if l.startswith("VmHWM"))
 print(json.dumps(found))
 """
 

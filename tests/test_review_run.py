@@ -69,8 +69,10 @@ def test_a_run_tells_how_far_it_is_and_ends(runner):
 
 
 def test_the_number_of_jobs_is_known_before_the_first_has_ended(tmp_path):
-    says = "print('job  count\\ntotal    7\\n', flush=True); import time; time.sleep(60)"
-    runner = Runner(tmp_path, [sys.executable, "-c", says])
+    says = "print('job  count\\ntotal    7\\n', flush=True); time.sleep(60)"
+    # whoever runs the tests in the background passes on that Ctrl-C is ignored
+    heeds = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    runner = Runner(tmp_path, [sys.executable, "-c", f"{heeds}; {says}"])
     runner.start()
     until(runner, {"state": "running", "n_done": 0, "n_all": 7})
     runner.stop()
