@@ -1,4 +1,4 @@
-"""Cupping of objects wider than the detector, with edge values and with zeros beyond it.
+"""Cupping of objects wider than the detector: edge values that fade or stay, or zeros beyond it.
 
 python benchmarks/bench_region.py
 
@@ -21,14 +21,18 @@ def main():
     y, x = np.indices((N, N))
     tenth = (20 * np.hypot(x - half, y - (half - 1)) / N).astype(int)
     for kind in (rock, foam):
-        for size in (1.25, 2.0):
+        for size in (1.1, 1.25, 1.6, 2.0):
             body = kind(N, 3, 1, size=size)
             lines = project(body, theta_rad, cor_px, 3, N)[:, 1]
             truth = slice_truth(body, 1, N)
-            edges = reconstruct(lines[None], make_plan(theta_rad, N), cor_px)[0]
+            faded, edges = (
+                reconstruct(lines[None], make_plan(theta_rad, N, fade_edges=fade), cor_px)[0]
+                for fade in (True, False)
+            )
             wide = np.pad(lines, ((0, 0), (half, half)))[None]
             zeros = reconstruct(wide, make_plan(theta_rad, 2 * N), cor_px + half)[0]
-            for name, image in (("edges", edges), ("zeros", zeros[half:-half, half:-half])):
+            zeros = zeros[half:-half, half:-half]
+            for name, image in (("faded", faded), ("edges", edges), ("zeros", zeros)):
                 error = 100 * (image - truth) / truth[tenth < 10].mean()
                 profile = [error[tenth == i].mean() for i in range(10)]
                 mean = error[tenth < 9].mean()

@@ -54,10 +54,9 @@ def test_the_engine_is_the_adjoint_of_filtered_projection(name):
     plan = projector.plan
     image, sinogram = _random(n_cols, n_cols), _random(len(theta_rad), n_cols, seed=1)
     engine = np.vdot(reconstruct(sinogram[None], plan, cor_px)[0].astype(float), image)
-    n_right = (plan.n_padded - n_cols) // 2
-    rows = np.pad(sinogram[plan.angle_order], ((0, 0), (0, n_right)), mode="edge")
-    left = np.repeat(sinogram[plan.angle_order, :1], plan.n_padded - n_cols - n_right, axis=1)
-    rows = np.concatenate([rows, left], axis=1)
+    rows, n_right = sinogram[plan.angle_order], (plan.n_padded - n_cols) // 2
+    right, left = rows[:, -1:] * plan.taper[:n_right], rows[:, :1] * plan.taper[n_right:]
+    rows = np.concatenate([rows, right, left], axis=1)
     response = filter_response("ramp", plan.n_padded)
     filtered = np.fft.irfft(np.fft.rfft(rows) * response, n=plan.n_padded) * plan.weight[:, None]
     projected = projector.padded_rows(image)

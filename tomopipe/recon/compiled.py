@@ -181,7 +181,7 @@ def _from_rows(
     transform = _transform(plan, plan.n_padded // 2)
     turns = lanefft.half_turns(plan.n_padded)
     angles = plan.angle_order[chunk.angles]
-    common = (sinograms, angles, *_weights(plan, chunk), factor, plan.n_padded, *transform, turns)
+    common = (sinograms, angles, *_weights(plan, chunk), factor, plan.taper, *transform, turns)
     size = 2 * plan.n_padded * len(lanes)
     shares = parts(len(angles), team.threads)
     calls = [(*common, samples, a, b, aligned_empty(size), lanes) for a, b in shares]

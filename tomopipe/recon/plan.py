@@ -44,6 +44,7 @@ class Plan:
     n_cols: int
     n_padded: int  # P
     n_grid: int  # M
+    taper: NDArray[np.float32]  # (P - N,) share of the edge values in each padding column
     beta: float
     gain: NDArray[np.float64]  # (P/2 + 1,) filter at each bin, per P
     angle_order: NDArray[np.int64]  # (n_angles,) by direction in the spectrum
@@ -75,6 +76,7 @@ def make_plan(
     filter: str = "ramp",
     filter_order: int = 2,
     one_sided: bool = False,
+    fade_edges: bool = True,
     xp: ModuleType = np,
     lanes: int = 16,
 ) -> Plan:
@@ -92,6 +94,9 @@ def make_plan(
         Order of the Butterworth filter.
     one_sided : bool
         Angles go all the way round, and most rays are seen from one side only.
+    fade_edges : bool
+        What lies beyond the detector is taken to fade from the edge values by a cosine [1]_;
+        else they go on.
     xp : module
         `numpy` or `cupy`: where the slices are computed.
     lanes : {4, 8, 16}
@@ -106,6 +111,11 @@ def make_plan(
     ------
     ValueError
         If there is no angle, an angle is not finite, or a number is out of range.
+
+    References
+    ----------
+    .. [1] After B. Ohnesorge et al., "Efficient correction for CT image artifacts caused by
+       objects extending outside the scan field of view", Med. Phys. 27, 39 (2000).
     """
     theta = np.asarray(theta_rad, dtype=np.float64)
     if theta.ndim != 1 or not theta.size:
@@ -127,6 +137,7 @@ def make_plan(
         n_cols=n_cols,
         n_padded=n_padded,
         n_grid=n_grid,
+        taper=_taper(n_padded - n_cols, fade_edges),
         beta=beta,
         gain=_gain(filter_response(filter, n_padded, filter_order), n_padded),
         angle_order=order,
@@ -165,6 +176,18 @@ def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:
     factor = 1 / kernel.kernel_transform(position.astype(float), n_grid, kernel.WIDTH, beta)
     factor[0] *= np.where(position[0] % 2, -1, 1)  # the grid's columns begin at -M/2, rows at 0
     return factor
+
+
+def _taper(n_columns: int, fade: bool) -> NDArray[np.float32]:
+    """Return the share of the right edge value in the first half, of the left one in the second."""
+    n_right = n_columns // 2
+    n_left = n_columns - n_right
+    if not fade:
+        return np.ones(n_columns, np.float32)
+    distance = np.concatenate(
+        [np.arange(1, n_right + 1) / (n_right + 1), np.arange(n_left, 0, -1) / (n_left + 1)]
+    )
+    return np.cos(np.pi / 2 * distance).astype(np.float32)
 
 
 def _gain(response: NDArray[np.float64], n_padded: int) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ Spread = Callable[[Callable[[slice], Any], Plan, int, int], Any]
 
 
 def padded_spectra(rows: Any, plan: Plan) -> Any:
-    """Pad rows with their edge values and transform them.
+    """Pad rows with their edge values, which fade as the plan says, and transform them.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ def padded_spectra(rows: Any, plan: Plan) -> Any:
     """
     xp, n_cols = plan.xp, plan.n_cols
     rows = xp.where(xp.isfinite(rows), rows, xp.float32(0))
-    n_right = (plan.n_padded - n_cols) // 2
+    taper, n_right = xp.asarray(plan.taper), len(plan.taper) // 2
     padded = xp.empty((*rows.shape[:-1], plan.n_padded), dtype=xp.float32)
     padded[..., :n_cols] = rows
-    padded[..., n_cols : n_cols + n_right] = rows[..., -1:]
-    padded[..., n_cols + n_right :] = rows[..., :1]
+    padded[..., n_cols : n_cols + n_right] = rows[..., -1:] * taper[:n_right]
+    padded[..., n_cols + n_right :] = rows[..., :1] * taper[n_right:]
     return fft_of(xp).rfft(padded, axis=-1)
 
 

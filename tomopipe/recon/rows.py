@@ -12,8 +12,8 @@ from tomopipe.recon.simd import finite_or_zero, load, splat, store, transpose
 
 
 @kernel
-def _pack(sinograms: Any, angle: int, out: Any, n_padded: int, lanes: Any) -> None:
-    """Gather one angle of all slices, the slices innermost; pad with the edge values."""
+def _pack(sinograms: Any, angle: int, out: Any, taper: Any, lanes: Any) -> None:
+    """Gather one angle of all slices, the slices innermost; pad with the edge values that fade."""
     one = len(lanes)
     n_slices, n_angles, n_cols = sinograms.shape
     flat = sinograms.reshape(-1)
@@ -29,12 +29,12 @@ def _pack(sinograms: Any, angle: int, out: Any, n_padded: int, lanes: Any) -> No
             out[c * one + j] = flat[start + c + j * pitch] if j < n_slices else 0.0
     for c in range(n_cols):
         store(out, c * one, finite_or_zero(load(out, c * one, lanes)))
-    n_right = (n_padded - n_cols) // 2
+    n_right = len(taper) // 2
     left, right = load(out, 0, lanes), load(out, (n_cols - 1) * one, lanes)
-    for c in range(n_cols, n_cols + n_right):
-        store(out, c * one, right)
-    for c in range(n_cols + n_right, n_padded):
-        store(out, c * one, left)
+    for c in range(n_right):
+        store(out, (n_cols + c) * one, right * splat(taper[c], lanes))
+    for c in range(n_right, len(taper)):
+        store(out, (n_cols + c) * one, left * splat(taper[c], lanes))
 
 
 @kernel
@@ -56,7 +56,7 @@ def rows_to_samples(
     weights: Any,
     signs: Any,
     factor: Any,
-    n_padded: int,
+    taper: Any,
     factors: Any,
     table: Any,
     turns: Any,
@@ -76,8 +76,9 @@ def rows_to_samples(
         Index, weight and sign (-1 to conjugate) of each projection of the chunk.
     factor : ndarray of float32, shape ((P/2 + 1) * 2 * L,)
         Half the filter times exp(-2 pi i k cor / P), for each bin and slice.
-    n_padded, factors, table, turns
-        P; the transform of length P/2; exp(2 pi i k / P).
+    taper, factors, table, turns
+        Share of the edge values in the P - n_cols columns of padding; the transform of length
+        P/2; exp(2 pi i k / P).
     samples : ndarray of float32, shape (n_chunk * (P/2 + 1) * 2 * L,)
         Output.
     first, last : int
@@ -88,9 +89,9 @@ def rows_to_samples(
         The width.
     """
     one = len(lanes)
-    half = n_padded // 2
+    half = (sinograms.shape[2] + len(taper)) // 2
     for a in range(first, last):
-        _pack(sinograms, angles[a], work, n_padded, lanes)
+        _pack(sinograms, angles[a], work, taper, lanes)
         at = fft(work, np.int64(0), work, half, factors, table, lanes)
         wr, wi = splat(weights[a], lanes), splat(weights[a] * signs[a], lanes)
         out = a * (half + 1) * 2 * one

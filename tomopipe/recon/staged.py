@@ -120,7 +120,13 @@ def coarse(sinogram: Any, plan: Plan, binning: int) -> tuple[Any, Plan]:
         theta = plan.theta_rad[order].reshape(-1, by_angle).mean(axis=1)
         name, filter_order = plan.filter
         plan.cache["coarse", binning] = make_plan(
-            theta, n_cols, filter=name, filter_order=filter_order, xp=xp, lanes=plan.lanes
+            theta,
+            n_cols,
+            filter=name,
+            filter_order=filter_order,
+            fade_edges=bool(plan.taper[0] < 1),
+            xp=xp,
+            lanes=plan.lanes,
         )
     rows = sinogram[:, : n_cols * binning].reshape(plan.n_angles, n_cols, binning).mean(axis=2)
     small = rows[xp.asarray(order)].reshape(-1, by_angle, n_cols).mean(axis=1)
