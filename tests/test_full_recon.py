@@ -1,9 +1,11 @@
 import errno
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import h5py
 import numpy as np
@@ -16,7 +18,7 @@ from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.io import tiff
 from tomopipe.io.volume import read_mid_planes, read_provenance
 from tomopipe.simulate.phantom import Ellipsoid
-from tomopipe.steps import _fit, _source, _work, full_recon
+from tomopipe.steps import _fit, _source, _stream, _work, full_recon
 from tomopipe.steps._memory import Blocks
 
 full_recon = full_recon.full_recon
@@ -142,6 +144,43 @@ def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
     assert reads == [16, 16, 5]
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4, ahead=0, behind=1))
     np.testing.assert_allclose(_volume(truth, "small.h5"), whole, atol=1e-7)
+
+
+PIECES = [{}, {"binning": 2}, {"dtype": "uint16", "value_range": [-0.01, 0.03]}]
+
+
+@pytest.mark.parametrize("options", PIECES, ids=str)
+def test_pieces_computed_side_by_side_change_no_bit(tmp_path, monkeypatch, options):
+    truth = _scan(tmp_path, n_rows=70, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 16))
+    alone = _volume(truth, threads=1, **options)
+    met, calls = threading.Barrier(3), itertools.count()
+    slices_of = _stream.slices_of
+
+    def meet(*arguments):
+        if next(calls) < 3:
+            met.wait(timeout=30)  # three of them at a time, or the test fails
+        return slices_of(*arguments)
+
+    monkeypatch.setattr(_stream, "slices_of", meet)
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 16, workers=3))
+    np.testing.assert_array_equal(_volume(truth, "together.h5", threads=3, **options), alone)
+
+
+def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, monkeypatch):
+    truth = _scan(tmp_path, n_rows=70, n_cols=64, n_angles=61)
+    calls, slices_of = itertools.count(), _stream.slices_of
+
+    def fail(*arguments):
+        if next(calls) == 4:
+            raise ValueError("the fifth")
+        return slices_of(*arguments)
+
+    monkeypatch.setattr(_stream, "slices_of", fail)
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 16, workers=3))
+    with pytest.raises(ValueError, match="the fifth"):
+        _volume(truth, threads=3)
+    assert [path.name for path in tmp_path.iterdir()] == [truth.path.name]
 
 
 @pytest.mark.parametrize("binning", [1, 2])

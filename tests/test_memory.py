@@ -4,12 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
+from tomopipe.steps._memory import (
+    Blocks,
+    Job,
+    choose_blocks,
+    job_bytes,
+    standard_blocks,
+    usable_bytes,
+)
 from tomopipe.steps.full_recon import memory_mb
 
 SCAN = Job(3072, 2048, 2048, itemsize=2, full_turn=False, decode_bytes=0)
@@ -21,7 +29,7 @@ LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
     [
         (1, 20, Blocks(16, 32)),
         (1, 2.5, Blocks(8, 32)),
-        (1, 1.5, Blocks(4, 12)),
+        (1, 1.5, Blocks(4, 16)),
         (1, 0.1, Blocks(4, 4, ahead=0, behind=1)),
         (2048, 60, Blocks(16, 2048)),
         (2048, 40, Blocks(16, 2048, ahead=0)),
@@ -48,6 +56,37 @@ def test_tall_chunks_get_the_tallest_blocks_that_fit(memory_gb):
     assert blocks.ahead == 0  # a second block would make both lower
 
 
+@pytest.mark.parametrize(
+    ("threads", "memory_gb", "workers"),
+    [(1, 60, 1), (2, 20, 2), (16, 60, 16), (16, 20, 14), (16, 12, 8), (16, 5.5, 2), (16, 3, 1)],
+)
+def test_threads_work_side_by_side_as_far_as_memory_goes(threads, memory_gb, workers):
+    """At least three quarters of the threads are used: 16 are not cut into 9 times one."""
+    job = replace(SCAN, threads=threads)
+    blocks = choose_blocks(job, int(memory_gb * 1e9))
+    assert (blocks.workers, blocks.lanes) == (workers, 16)
+    assert job_bytes(job, blocks) <= memory_gb * 1e9
+    assert choose_blocks(job, int(memory_gb * 1e9), n_rows=40).workers <= 3
+    for other in (replace(job, cards=1), replace(job, iterative=True)):
+        assert choose_blocks(other, int(memory_gb * 1e9)).workers == 1
+
+
+def test_a_small_machine_gives_no_more_than_it_has(monkeypatch):
+    assert usable_bytes(10**9) == 10**9
+    pages = {"SC_PHYS_PAGES": 2 * 10**6, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    assert usable_bytes(10**10) == int(0.7 * 2e6 * 4096)
+
+
+def test_memory_is_asked_for_no_more_than_so_much_per_worker():
+    one, two, many = (memory_mb(3072, 2048, threads=n) for n in (1, 2, 16))
+    assert 1000 < two - one < 3.2e3
+    assert 15 * 1000 < many - one < 15 * 3.2e3
+    assert memory_mb(6144, 4096, threads=16) - memory_mb(6144, 4096) < 15 * 3.2e3
+    job = Job(3072, 2048, 2048, threads=16)
+    assert choose_blocks(job, int(many * 0.8e6)) == standard_blocks(job)
+
+
 def test_few_rows_are_read_at_once():
     assert choose_blocks(SCAN, int(4e9), chunk_rows=2048, n_rows=40).height == 48
 
@@ -60,7 +99,7 @@ def test_large_slices_fit_in_four_gigabytes():
 
 def test_the_memory_asked_for_is_enough_for_full_blocks():
     asked = int(memory_mb(3072, 2048) * 0.8e6)
-    assert choose_blocks(SCAN, asked) == standard_blocks(1)
+    assert choose_blocks(SCAN, asked) == standard_blocks(SCAN)
     assert memory_mb(3072, 2048, 2) < 4 * memory_mb(3072, 2048)
     assert memory_mb(3072, 2048, output="zarr") > memory_mb(3072, 2048)
     assert memory_mb(3072, 2048, compression="gzip") > memory_mb(3072, 2048)

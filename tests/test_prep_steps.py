@@ -1,5 +1,7 @@
 """Corrections in the steps: what is judged in the sweep is what is in the volume."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -143,9 +145,11 @@ def test_a_scan_that_does_not_tell_its_energy_fails_with_the_key(tmp_path):
 @pytest.mark.parametrize(("n_angles", "n_cols"), [(900, 1024), (1801, 2048), (3601, 4096)])
 def test_a_halo_of_a_quarter_of_the_block_does_not_double_the_peak(n_angles, n_cols, itemsize):
     plain = Job(n_angles, n_cols, n_cols, itemsize)
-    blocks = standard_blocks(1)
-    corrected = Job(n_angles, n_cols, n_cols, itemsize, halo=blocks.height // 4)
-    assert job_bytes(corrected, blocks) < 2 * job_bytes(plain, blocks)
+    for threads in (1, 16):
+        plain = replace(plain, threads=threads)
+        blocks = standard_blocks(plain)
+        corrected = replace(plain, halo=blocks.height // 4)
+        assert job_bytes(corrected, blocks) < 2 * job_bytes(plain, blocks)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +162,7 @@ def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binnin
     job = Job(1801, 2048, 2048, binning=binning, halo=halo, full_turn=True)
     asked = memory_mb(1801, 2048, binning, halo=halo)
     chosen = choose_blocks(job, int(0.8e6 * asked))
-    assert chosen.height == standard_blocks(binning, halo).height
+    assert chosen.height == standard_blocks(job).height
 
 
 def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):

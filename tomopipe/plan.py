@@ -357,7 +357,7 @@ def memory_notes(
         notes.append(
             f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
             f"{full_recon.block_rows(full.binning, halo)}; full_recon asks for "
-            f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f}, and is faster with more"
+            f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f} (and more with more threads)"
         )
     return tuple(notes)
 

@@ -4,12 +4,12 @@ With n columns, na angles and L lanes, P = 2 n the padded row and M = 1.125 n th
 up), the engine needs, in bytes,
 
     half grids   8 L (M/2 + 7) (M + 6)
-    samples      8 L (P/2 + 1) na, at most 64 MiB (or one angle)
+    samples      8 L (P/2 + 1) na, at most 4 MiB per thread and 64 MiB in all (or one angle)
     order        4 na (P/2 + 1), kept in the plan; as much again per chunk while it is made
     scratch      some rows and columns per thread
 
 and a sweep the spectra of its sinogram besides, 8 na (P/2 + 1). None depends on the height of the
-volume, nor on the number of CORs.
+volume, nor on the number of CORs. Several groups of L slices side by side share only the order.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ CARD_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a card
 _CARD_SHARE = 0.8  # of what is free on a card: memory is handed out in pieces
 BASE_BYTES = 400 * 2**20  # interpreter, libraries, compiled code
 SAMPLES_BYTES = 64 * 2**20  # at most, for the samples between two stages
+CHUNK_BYTES = 4 * 2**20  # of them per thread
 _THREADS = 32  # whose scratch is counted
 
 
-def engine_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
+def engine_bytes(
+    n_angles: int, n_cols: int, lanes: int = LANES, *, groups: int = 1, threads: int = _THREADS
+) -> int:
     """Return the bytes the engine takes beyond its input and output.
 
     Parameters
@@ -37,6 +40,10 @@ def engine_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
         Shape of a sinogram.
     lanes : int
         Slices computed at a time.
+    groups : int
+        How many times so many slices are computed side by side.
+    threads : int
+        CPU threads that the groups share.
 
     Returns
     -------
@@ -47,11 +54,12 @@ def engine_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
     n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
     grid = 8 * lanes * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
     ray = 8 * lanes * n_bins
-    samples = max(ray, min(SAMPLES_BYTES, ray * n_angles))
-    n_chunk = samples // ray
-    order = 4 * n_angles * n_bins + 32 * n_chunk * n_bins
-    scratch = _THREADS * lanes * max(16 * n_bins, 24 * n_grid)
-    return grid + samples + order + scratch + 12 * ray
+    chunk = min(SAMPLES_BYTES, -(-threads // groups) * CHUNK_BYTES)
+    samples = max(ray, min(chunk, ray * n_angles))
+    order = 4 * n_angles * n_bins
+    making = 32 * (samples // ray) * n_bins
+    scratch = max(_THREADS, threads) * lanes * max(16 * n_bins, 24 * n_grid)
+    return groups * (grid + samples + making + 12 * ray) + order + scratch
 
 
 def sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angles import overlap_weights
-from tomopipe.recon.blocks import SAMPLES_BYTES
+from tomopipe.recon.blocks import CHUNK_BYTES, SAMPLES_BYTES
 from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
 
-CHUNK_BYTES = 4 * 2**20  # samples of a chunk, per thread, up to SAMPLES_BYTES
 MIN_LANES = 4
 
 
@@ -88,7 +87,7 @@ def _reconstruct(
         _clear(grid, team)
         fill(grid, plan, factor, lanes, team)
         _finish(grid, plan, images, lanes, team)
-        plan.cache["grid", len(lanes)] = grid
+        _workspaces(plan, len(lanes)).append(grid)
 
 
 def _width(n_slices: int, most: int) -> int:
@@ -100,10 +99,18 @@ def _width(n_slices: int, most: int) -> int:
 
 
 def _workspace(plan: Plan, width: int) -> NDArray[np.float32]:
-    """Take the half grids from the plan, or make them; a plan may be used by several threads."""
-    grid = plan.cache.pop(("grid", width), None)
-    n_rows, n_cols = plan.half_grid_shape
-    return aligned_empty(n_rows * n_cols * 2 * width) if grid is None else grid
+    """Take half grids that nobody uses from the plan, or make them."""
+    try:
+        return _workspaces(plan, width).pop()
+    except IndexError:
+        n_rows, n_cols = plan.half_grid_shape
+        return aligned_empty(n_rows * n_cols * 2 * width)
+
+
+def _workspaces(plan: Plan, width: int) -> list[NDArray[np.float32]]:
+    """Return the half grids that nobody uses: one for each thread that used the plan at a time."""
+    grids: list[NDArray[np.float32]] = plan.cache.setdefault(("grids", width), [])
+    return grids
 
 
 def _clear(grid: NDArray[np.float32], team: Team) -> None:

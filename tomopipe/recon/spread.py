@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +33,18 @@ class Chunk:
     odd: list[tuple[int, int]]
 
 
+_ordering = threading.Lock()
+
+
 def chunks_of(plan: Plan, n_chunk: int) -> list[Chunk]:
     """Order the samples of a plan; done once per chunk size and kept in the plan."""
     key = ("chunks", n_chunk)
-    if key not in plan.cache:
-        edges = range(0, plan.n_angles, n_chunk)
-        plan.cache[key] = [_chunk(plan, slice(a, min(a + n_chunk, plan.n_angles))) for a in edges]
-    return plan.cache[key]
+    with _ordering:  # threads that begin together wait for the first
+        if key not in plan.cache:
+            edges = [*range(0, plan.n_angles, n_chunk), plan.n_angles]
+            plan.cache[key] = [_chunk(plan, slice(a, b)) for a, b in itertools.pairwise(edges)]
+        chunks: list[Chunk] = plan.cache[key]
+    return chunks
 
 
 def _chunk(plan: Plan, angles: slice) -> Chunk:

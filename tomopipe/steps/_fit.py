@@ -121,7 +121,7 @@ def fit_blocks(
     job = Job(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
         options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, cards,
-        options.algorithm != "fbp", _widening(scan, options), halo,
+        options.algorithm != "fbp", _widening(scan, options), halo, scan.threads,
     )  # fmt: skip
     first, last = _rows(scan, options)
     chunk_rows = scan.chunks[1] if scan.chunks else 1

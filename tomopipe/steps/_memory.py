@@ -1,28 +1,30 @@
 """Memory of full_recon: what a job takes, as a formula, and the blocks that fit in what it has.
 
-With na angles, n columns (n' after binning), L lanes (slices computed at a time), blocks of h
-detector rows and s bytes per raw pixel, a job takes at most
+With na angles, n columns (n' after binning), L lanes (slices computed at a time), w workers that
+compute side by side, blocks of h detector rows and s bytes per raw pixel, a job takes at most
 
     400 MiB      the interpreter, libraries, compiled code
     8 R n        averages of flats and darks of the R rows of the detector
     2 h na n s   the block in work and the next one; one block if there is no next
-    4 L na n'    sinograms, twice where the scan goes all the way round
-    engine       see `tomopipe.recon.blocks`
-    12 L n'^2    slices: computed, waiting, being written
+    (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
+    4 w L na n'  sinograms, twice where the scan goes all the way round
+    engine       see `tomopipe.recon.blocks`; w groups
+    4 (w + 2) L n'^2  slices: computed, waiting, being written
     16 n'^2      one slice being encoded, the middle one
     64 MiB       corrections, a batch of projections at a time
     256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
     768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
     256 MiB      slices being compressed in threads (HDF5 with gzip)
-    4 L na n     besides, in half acquisition, where n' is twice the binned detector
+    4 w L na n   besides, in half acquisition, where n' is twice the binned detector
     800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
-    2 L b na n s pinned copies of two pieces, where a card computes (b: binning); on several cards
+    2 L b na n s pinned copies of two pieces, where a card computes; on several cards
                  for each, as the blocks, and 4 h/b n'^2 of slices that wait for earlier ones
 
 and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
 (where a card makes them, only 2 t na n s and 20 R n)
 
-    (h + 2 t) na n s + 8 h na n     instead of the blocks: raw ones, corrected ones and the next
+    (h + 2 t) na n s + 8 h na n     instead of the blocks: raw ones, corrected ones and the next;
+                 with several workers 4 (w - 1) L b na n besides, in whole blocks
     20 R n       more flats, bad pixels
     192 MiB      a batch of projections being corrected
     512 MiB      sinograms whose stripes are being removed; at least 24 na n
@@ -34,6 +36,7 @@ None of it depends on the height of the volume. (R n is the detector, not the vo
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 
 from tomopipe.io.chunks import DECODE_BYTES
@@ -46,6 +49,9 @@ from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
 _LEAST_LANES = 4
+_WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
+_MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
+_LEAST_USED = 0.75  # of the threads, if not every worker has as many
 _TALLEST = 4 * TALL  # that memory is asked for
 
 
@@ -76,6 +82,8 @@ class Job:
     halo : int or None
         Detector rows that corrections need on either side of a block; None: there are none but
         flat, dark and logarithm.
+    threads : int
+        CPU threads.
     """
 
     n_angles: int
@@ -91,6 +99,7 @@ class Job:
     iterative: bool = False
     widening: int = 1
     halo: int | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,19 +116,23 @@ class Blocks:
         Blocks read while another one is worked on: 0 or 1.
     behind : int
         Pieces of `lanes` slices that wait to be written: 1 or 2.
+    workers : int
+        Pieces computed side by side, the threads shared out to them: a team that works on one
+        piece waits for its slowest at every stage.
     """
 
     lanes: int
     height: int
     ahead: int = 1
     behind: int = 2
+    workers: int = 1
 
 
 def job_bytes(job: Job, blocks: Blocks) -> int:
     """Return the peak memory of a job, by the formula of this module."""
     n_cols = job.widening * max(job.n_cols // job.binning, 1)
     slice_bytes = 4 * n_cols**2
-    sinograms = 4 * blocks.lanes * job.n_angles * n_cols
+    sinograms = 4 * blocks.workers * blocks.lanes * job.n_angles * n_cols
     waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
     pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
     pinned *= job.itemsize
@@ -134,9 +147,11 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + (
             800 * job.n_angles * n_cols + 40 * blocks.lanes * slice_bytes
             if job.iterative
-            else engine_bytes(job.n_angles, n_cols, blocks.lanes)
+            else engine_bytes(
+                job.n_angles, n_cols, blocks.lanes, groups=blocks.workers, threads=job.threads
+            )
         )
-        + (1 + blocks.behind) * blocks.lanes * slice_bytes
+        + (blocks.workers + blocks.behind) * blocks.lanes * slice_bytes
         + 4 * slice_bytes
         + CORRECT_BYTES
         + job.decode_bytes
@@ -150,30 +165,41 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
 def _block_bytes(job: Job, blocks: Blocks) -> int:
     """Return what the blocks of detector rows take, and correcting them."""
     row = job.n_angles * job.n_cols
+    in_work = (blocks.workers - 1) * blocks.lanes * job.binning
+    in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # pieces keep their whole block
     raw = max(job.cards, 1) * (1 + blocks.ahead) * blocks.height * row * job.itemsize
     if job.halo is None:
-        return raw
+        return raw + in_work * row * job.itemsize
     if job.cards:
         around = 2 * job.cards * job.halo * row * job.itemsize
         return raw + around + 20 * job.n_rows * job.n_cols
     return (
         (blocks.height + 2 * job.halo) * row * job.itemsize
-        + (1 + blocks.ahead) * 4 * blocks.height * row
+        + 4 * ((1 + blocks.ahead) * blocks.height + in_work) * row
         + 20 * job.n_rows * job.n_cols
         + 3 * CORRECT_BYTES
         + max(STRIPE_BYTES, stripe_bytes(job.n_angles, job.n_cols))
     )
 
 
-def standard_blocks(binning: int, halo: int = 0) -> Blocks:
+def usable_bytes(asked_bytes: int) -> int:
+    """Return what a job may take: what was asked for, if the machine has that much to give."""
+    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(asked_bytes, int(_MACHINE_SHARE * machine_bytes))
+
+
+def standard_blocks(job: Job) -> Blocks:
     """Return the blocks that a job is to have memory for.
 
     Where corrections need many rows around, as tall as those within reason: a block of 32 rows
     with 70 on either side is five times the work of its rows, one of 80 less than three times.
+    As many workers as threads, where each further one takes no more than 2.5 GB.
     """
-    piece = LANES * binning
-    around = min(-(-halo // piece) * piece, _TALLEST * binning)
-    return Blocks(LANES, max(TALL * binning, around))
+    piece = LANES * job.binning
+    around = min(-(-(job.halo or 0) // piece) * piece, _TALLEST * job.binning)
+    blocks = Blocks(LANES, max(TALL * job.binning, around))
+    most = job_bytes(job, blocks) + (job.threads - 1) * _WORKER_BYTES
+    return _with_workers(job, blocks, most, job.n_rows)
 
 
 def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0) -> Blocks:
@@ -218,7 +244,20 @@ def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: i
     tallest = [_tallest(job, least, ahead, wanted, memory_bytes) for ahead in aheads]
     blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
     if blocks.height > whole_chunks:
-        return replace(blocks, height=blocks.height - blocks.height % whole_chunks)
+        blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
+    return _with_workers(job, blocks, memory_bytes, n_rows)
+
+
+def _with_workers(job: Job, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
+    """Return blocks with as many workers as there are threads, memory and pieces for."""
+    if job.cards or job.iterative:  # a card computes; iterations have threads of their own
+        return blocks
+    n_pieces = -(-n_rows // (blocks.lanes * job.binning))
+    for workers in range(min(job.threads, n_pieces), 1, -1):
+        more = replace(blocks, workers=workers)
+        used = workers * (job.threads // workers)
+        if used >= _LEAST_USED * job.threads and job_bytes(job, more) <= memory_bytes:
+            return more
     return blocks
 
 

@@ -120,9 +120,11 @@ def _is_tall(scan: Scan) -> bool:
     return scan.chunks is not None and scan.chunks[1] > TALL
 
 
-def read_ahead(function: Callable[[Any], Any], items: Iterable[Any], ahead: int) -> Generator[Any]:
+def read_ahead(
+    function: Callable[[Any], Any], items: Iterable[Any], ahead: int, threads: int = 1
+) -> Generator[Any]:
     """Yield function(item) in order, computing the next ones while the caller works on one."""
-    with one_thread() as pool:
+    with some_threads(threads) as pool:
         pending: deque[Future[Any]] = deque()
         for item in items:
             pending.append(pool.submit(function, item))
@@ -133,9 +135,9 @@ def read_ahead(function: Callable[[Any], Any], items: Iterable[Any], ahead: int)
 
 
 @contextmanager
-def one_thread() -> Iterator[ThreadPoolExecutor]:
-    """Yield one thread; on an error its waiting work is dropped."""
-    pool = ThreadPoolExecutor(max_workers=1)
+def some_threads(n: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """Yield one thread or a few; on an error their waiting work is dropped."""
+    pool = ThreadPoolExecutor(max_workers=n)
     try:
         yield pool
     finally:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from tomopipe.steps._cards import ReadError, shared_slices
 from tomopipe.steps._corrected import CorrectedSource
 from tomopipe.steps._memory import Blocks
 from tomopipe.steps._pieces import Piece, Span, Window, cut, together
-from tomopipe.steps._source import Source, one_thread, read_ahead, read_spread
+from tomopipe.steps._source import Source, read_ahead, read_spread, some_threads
 from tomopipe.steps._work import Work, sinograms_of, slices_of
 
 N_SAMPLES = 8  # slices that the range of whole numbers is taken from
@@ -78,7 +79,7 @@ def run(
         arrays = home()
         put(first, arrays[0] if work.encoding is None else Noted(*arrays))
 
-    with one_thread() as writer:
+    with some_threads() as writer:
         pending: deque[Future[None]] = deque()
         for n, home in _slices_of_all(works, read, blocks):
             if len(pending) == blocks.behind:
@@ -149,6 +150,14 @@ def _some_slices(
         return work.carrier.send(part[0]), part[1]
 
     window = Window()
+    share = replace(work, threads=max((work.threads or 1) // blocks.workers, 1))
+
+    def compute(part: tuple[Any, Piece]) -> tuple[int, Sequence[Any]]:
+        raw, piece = part
+        slices = slices_of(share, sinograms_of(share, raw, np.arange(*piece.rows)))
+        done = (piece.rows[0] - work.first_row) // work.binning_rows
+        return len(slices), _to_bring(work, slices, done)
+
     # closed in any case: after an error no piece is sent any more
     with closing(read_ahead(read_batch, batches, blocks.ahead)) as raws:
         parts = (
@@ -156,14 +165,17 @@ def _some_slices(
             for raw, pieces in raws
             for piece in pieces
         )
+        if blocks.workers > 1:  # on the host: nothing has to be sent
+            computing = read_ahead(compute, parts, blocks.workers - 1, blocks.workers)
+            with closing(computing) as computed:
+                for n, arrays in computed:
+                    yield n, work.carrier.bring(arrays)
+            return
         with closing(read_ahead(send, parts, work.carrier.ahead)) as all_sent:
             for sent, piece in all_sent:
                 with work.carrier.computing(sent) as new:
-                    raw = window.take(new, piece)
-                    slices = slices_of(work, sinograms_of(work, raw, np.arange(*piece.rows)))
-                    done = (piece.rows[0] - work.first_row) // work.binning_rows
-                    arrays = _to_bring(work, slices, done)
-                yield len(slices), work.carrier.bring(arrays)
+                    n, arrays = compute((window.take(new, piece), piece))
+                yield n, work.carrier.bring(arrays)
 
 
 def _to_bring(work: Work, slices: Any, done: int) -> Sequence[Any]:

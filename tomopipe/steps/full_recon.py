@@ -30,7 +30,7 @@ from tomopipe.steps._fit import (
     needs_range,
     span_of,
 )
-from tomopipe.steps._memory import Job, job_bytes, standard_blocks
+from tomopipe.steps._memory import Job, job_bytes, standard_blocks, usable_bytes
 from tomopipe.steps._provenance import cor_source, geometry, versions
 from tomopipe.steps._source import check_scratch, open_source
 from tomopipe.steps._stream import Progress, run
@@ -182,13 +182,13 @@ def full_recon(
         blocks, low_blocks = fit_blocks(
             opened,
             options,
-            memory_bytes or _MEMORY_BYTES,
+            usable_bytes(memory_bytes or _MEMORY_BYTES),
             cards=len(cards),
             halo=fitted.halo if fitted else None,
         )
         where: Sequence[Card | None] = cards or [None]
         works = [
-            fit_work(opened, options, threads, blocks.lanes, one, corrections=fitted)
+            fit_work(opened, options, opened.threads, blocks.lanes, one, corrections=fitted)
             for one in where
         ]
         work = works[0]
@@ -227,7 +227,7 @@ def full_recon(
 
 def block_rows(binning: int, halo: int = 0) -> int:
     """Return the detector rows of a block that jobs have memory for, `halo` rows around it."""
-    return standard_blocks(binning, halo).height
+    return standard_blocks(Job(1, 1, 1, binning=binning, halo=halo)).height
 
 
 def memory_mb(
@@ -241,6 +241,7 @@ def memory_mb(
     algorithm: str = "fbp",
     halo: int | None = None,
     gpus: int = 1,
+    threads: int = 1,
 ) -> int:
     """Return the megabytes (10^6 bytes) to ask for, of which the job uses four fifths.
 
@@ -260,6 +261,8 @@ def memory_mb(
         Rows that corrections need on either side of a block; None: there are none.
     gpus : int
         GPUs that share the rows; on one, or on the CPU, it takes the same.
+    threads : int
+        CPU threads; 1 also where a GPU is sure to compute.
     """
     job = Job(
         n_angles,
@@ -271,5 +274,6 @@ def memory_mb(
         iterative=algorithm != "fbp",
         halo=halo,
         cards=gpus if gpus > 1 else 0,
+        threads=threads,
     )
-    return math.ceil(job_bytes(job, standard_blocks(binning, halo or 0)) / (_USED * 1e6))
+    return math.ceil(job_bytes(job, standard_blocks(job)) / (_USED * 1e6))

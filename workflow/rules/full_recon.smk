@@ -15,7 +15,7 @@ def pixel_size_of_volumes(full):
     return {"pixel_size_um": CAMPAIGN.config.export_star.pixel_size_um}
 
 
-def memory_mb(wildcards, attempt):
+def memory_mb(wildcards, threads, attempt):
     n_angles, n_rows, n_cols = shape_of(wildcards)
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     full = campaign.config.full_recon
@@ -29,6 +29,7 @@ def memory_mb(wildcards, attempt):
         algorithm=full.algorithm,
         halo=campaign.correction_halo(n_rows, n_cols),
         gpus=full.gpus,
+        threads=1 if full.device == "cuda" else threads,
     )
 
 
