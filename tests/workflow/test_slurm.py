@@ -21,6 +21,7 @@ from tests.workflow.conftest import (
     table,
 )
 from tests.workflow.mixed import N_ROWS, SCANS, write_mixed
+from tests.workflow.test_stitch import write_stacks
 from tomopipe.io.volume import read_provenance
 
 pytestmark = pytest.mark.slurm
@@ -104,6 +105,19 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     assert edited.jobs == expected
     assert planned == (2, expected)
     assert submissions(edited.text) == 1
+    assert run_slurm(campaign, cluster).jobs == frozenset()
+
+
+def test_scans_at_several_heights_are_joined(tmp_path, cluster):
+    campaign = tmp_path / "campaign"
+    write_stacks(campaign, {"a": "bone"})
+    init(campaign, cluster)
+    run = run_slurm(campaign, cluster)
+    assert run.status == 0, run.text
+    assert "stitch:bone" in run.jobs
+    found = json.loads((campaign / "results" / "stitched" / "bone.json").read_text())
+    assert found["pairs"][0]["z_px"] == pytest.approx(9.5, abs=0.1)
+    assert submissions(run.text) == 1 + 2 + 1  # tries in one group, two volumes, their stack
     assert run_slurm(campaign, cluster).jobs == frozenset()
 
 

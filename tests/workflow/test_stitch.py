@@ -14,23 +14,30 @@ HEIGHTS = {"a_1": 0.0, "a_2": 9.5, "b_1": 0.0, "b_2": 9.0}
 CORS_PX = {"a_1": 33.0, "a_2": 33.5, "b_1": 30.0, "b_2": 30.5}
 
 
-@pytest.fixture(scope="module")
-def stacked(tmp_path_factory):
-    """A campaign of two stacks that ran once: not to be changed."""
-    folder = tmp_path_factory.mktemp("stacked") / "campaign"
-    for seed, (scan, height) in enumerate(HEIGHTS.items()):
+def write_stacks(folder, stacks):
+    """Write the scans of some series, each a stack of a name, and the config."""
+    scans = {scan: height for scan, height in HEIGHTS.items() if scan[0] in stacks}
+    for seed, (scan, height) in enumerate(scans.items()):
         tall = make_phantom({"a": "foam", "b": "capillary"}[scan[0]], N_COLS, TALL_ROWS, seed=5)
         write_scan(
             folder / "raw" / f"{scan}.h5", phantom=tall.moved(rows=-height), counts=50000,
             cor_px=CORS_PX[scan], n_rows=N_ROWS, n_cols=N_COLS, n_angles=61, seed=seed,
         )  # fmt: skip
+    members = {name: [f"{series}_*"] for series, name in stacks.items()}
     (folder / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\n"
         "try_recon: {width_px: 5, step_px: 1}\n"
         "predict_cor: {methods: [pairs]}\n"
         "export_star: {enabled: false}\n"
-        "stitch: {stacks: {bone: [a_*], glass: [b_1, b_2]}}\n"
+        f"stitch: {{stacks: {json.dumps(members)}}}\n"
     )
+
+
+@pytest.fixture(scope="module")
+def stacked(tmp_path_factory):
+    """A campaign of two stacks that ran once: not to be changed."""
+    folder = tmp_path_factory.mktemp("stacked") / "campaign"
+    write_stacks(folder, {"a": "bone", "b": "glass"})
     run = snakemake(folder)
     assert run.status == 0, run.text
     assert {"stitch:bone", "stitch:glass"} <= run.jobs
