@@ -21,7 +21,7 @@ from tomopipe.io.tables import write_tsv
 from tomopipe.recon.angles import is_full_turn, largest_gap_rad, unpaired
 from tomopipe.series import reference_size
 
-REVISION = 4  # bump when results change
+REVISION = 5  # bump when results change
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
     "warnings", "found", "full_turn", "linked",
