@@ -161,9 +161,9 @@ def test_opposed_projections_stand_in_for_a_gap(first_deg):
 
 
 @pytest.mark.parametrize("cor_px", [20.3, 112.5])
-@pytest.mark.parametrize(("gap_deg", "tolerance"), [(10.0, 0.03), (40.0, 0.11)])
+@pytest.mark.parametrize(("gap_deg", "tolerance"), [(10.0, 0.015), (40.0, 0.045)])
 def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
-    """Beads to 0.1 px; values low by a few percent, without a seam where the overlap ends."""
+    """Beads to 0.3 px; values low by a few percent, without a seam where the overlap ends."""
     theta_rad = without(200.0, 200.0 + gap_deg)
     whole = slice_of(project(cor_px), cor_px)
     image = slice_of(project(cor_px, theta_rad), cor_px, theta_rad)
@@ -183,7 +183,7 @@ def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
         expected = centroid_px(
             whole, x, y, radius, whole[distance_px(whole, x, y) < 1.5 * radius].min()
         )
-        np.testing.assert_allclose(found, expected, atol=0.1)
+        np.testing.assert_allclose(found, expected, atol=0.3)  # on a slope
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ the axis in its middle; the two views of the overlap are blended smoothly to a s
 ones count twice [1]_. So a full turn of the doubled detector gives the slice: without a seam,
 without pairing angles and without interpolation. Projections weigh by their gaps in the whole turn
 (`one_sided` of the engine's plan). Where the turn has a gap, the opposed projections stand in for
-what is missing: they count twice, and their edge values go on beyond both edges.
+what is missing: they count twice, and beyond the near edge their last value fades out.
 
 References
 ----------
@@ -113,8 +113,8 @@ class HalfAcquisition:
         Returns
         -------
         array of float32, shape (n_rows, n_angles, 2 * n_cols)
-            0 beyond the near edge; beyond the far one its last value goes on. Of the unpaired
-            beyond both.
+            0 beyond the near edge, where the last value of the unpaired fades by a cosine; beyond
+            the far one its last value goes on.
         """
         xp = module_of(sinograms)
         shape = (*sinograms.shape[:2], FACTOR * self.n_cols)
@@ -129,10 +129,13 @@ class HalfAcquisition:
         if self.unpaired.any():
             alone = xp.asarray(np.flatnonzero(self.unpaired))
             wide[:, alone, self.first : last] = 2 * sinograms[:, alone]
+            n_beyond = wide.shape[2] - last if far_is_left else self.first
+            fade = xp.cos(np.pi / 2 * xp.arange(1, n_beyond + 1) / (n_beyond + 1))
+            fade = (2 * fade).astype(xp.float32)
             if far_is_left:
-                wide[:, alone, last:] = 2 * sinograms[:, alone, -1:]
+                wide[:, alone, last:] = sinograms[:, alone, -1:] * fade
             else:
-                wide[:, alone, : self.first] = 2 * sinograms[:, alone, :1]
+                wide[:, alone, : self.first] = sinograms[:, alone, :1] * fade[::-1]
         return wide
 
 

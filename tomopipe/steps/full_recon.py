@@ -138,7 +138,7 @@ def full_recon(
     threads : int, optional
         CPU threads; None: the cores this process may use.
     memory_bytes : int, optional
-        Memory the job may take; None: 4 GiB. Exceeded only if the smallest blocks need more.
+        Memory the job may take; None: 3.2 GB. Exceeded only if the smallest blocks need more.
     scratch : str, optional
         Folder for a large temporary file; None: the system's.
     provenance : mapping, optional
