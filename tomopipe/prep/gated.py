@@ -1,16 +1,22 @@
 """Stripes that the data prove: a column's offset is taken off where it stands out of its own error.
 
 A stripe belongs to a column of the detector: the step to the next column is the same at all angles.
-The object moves, so that its steps differ from angle to angle, and their median is small beside
+The object moves, so that its steps differ from angle to angle, and their mean is small beside
 their spread. What the object has in common to all angles (it is round and turns about its middle)
 rises and falls over several columns, step after step of one sign; a stripe steps up and down again.
-So steps are medians over angles, those count that exceed a number of their standard errors and do
-not come in runs of one sign, and of what they add up to only ridges narrower than half a median's
+So steps are trimmed means over angles, those count that exceed a number of their standard errors and
+do not come in runs of one sign, and of what they add up to only ridges narrower than half a median's
 window are taken off; the same again for half of the angles at a time, where nearly all of them must
 agree. A sinogram without such steps comes back bit by bit.
 
+What is claimed of a ridge is that it has two sides. An edge of the object may be the same at all
+angles, and is then beyond doubt; with a step that chance made beside it, it would be a ridge. So each
+side is tested by itself, the second one at the level of the many places where it is looked for. The
+errors come from few numbers: quantiles are Student's, or scans of few angles would prove too much.
+
 This is the regularisation of the mean's steps ([2]) with a test before it, as sorting ([1]) has it
-for large stripes; the test, the medians over angles and the ridges are this project's own.
+for large stripes. Of trimmed means the test is [3]; that more steps count where many stand out is
+[4]. Steps as what is tested, and ridges with two sides, are this project's own.
 
 References
 ----------
@@ -18,6 +24,10 @@ References
        micro-tomography", Opt. Express 26 (2018) 28396.
 .. [2] Titarenko, Withers, Yagola, "An analytical formula for ring artefact suppression in X-ray
        tomography", Appl. Math. Lett. 23 (2010) 1489.
+.. [3] Tukey, McLaughlin, "Less vulnerable confidence and significance procedures for location based
+       on a single sample: Trimming/Winsorization 1", Sankhya A 25 (1963) 331.
+.. [4] Benjamini, Hochberg, "Controlling the false discovery rate: a practical and powerful approach
+       to multiple testing", J. R. Stat. Soc. B 57 (1995) 289.
 """
 
 from itertools import pairwise
@@ -25,6 +35,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from tomopipe.arrays import module_of, on_host
 from tomopipe.prep.kernels import kernels_of
@@ -32,16 +43,19 @@ from tomopipe.prep.kernels import kernels_of
 Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
 
 _BLOCKS = 96  # of angles: enough for medians, while the object blurs in each
-_FEWEST = 8  # blocks that medians and their errors are made of
+_FEWEST = 16  # blocks that means and their errors are made of
+_TRIM = 0.2  # share of the blocks that means leave out, at each end
 _GROUPS = 16  # of blocks in a row
 _SPREAD = 1.4826  # standard deviation over median absolute deviation
 _MEDIAN_ERROR = 1.2533  # standard error of a median over that of a mean
+_MEDIAN_FREEDOM = 0.37  # degrees of freedom of that deviation, over those of a standard deviation
 _PIECES = 1.25  # more tests are made of pieces of the scan: the threshold is so much higher
 _AGREE = 0.92  # share of blocks that step the same way
 _RUN = 0.2  # correlation of neighbouring steps, from which on they are a slope
 _DEAD = 0.1  # how much a column varies, over what is usual around it
 _ALONE = 8.0  # deviation from neighbours over theirs from each other
 _LEAST = 1e-3  # such a difference at least, over the spread of the sinogram
+_TINY = 1e-30  # no error is less: steps that do not vary at all are no 0 / 0
 _ANGLES = 64  # corrected at a time
 
 
@@ -56,7 +70,8 @@ def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -
     sinogram : ndarray of float32, shape (n_angles, n_cols)
         Line integrals, of NumPy or CuPy. The profiles of columns are worked on in host memory.
     threshold : float
-        Standard errors by which a step between columns must differ from none.
+        Standard errors, of a normal distribution, by which a step between columns must differ
+        from none; of few angles, and so of errors not well known, it takes more of them.
     size_px : int
         Width of the median; stripes up to half of it go, those of parts of a scan up to a quarter.
 
@@ -66,8 +81,8 @@ def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -
         A new array. The same values where nothing is proven, and of less than 16 angles.
     """
     out = sinogram.copy()
-    bounds = np.linspace(0, len(out), min(_BLOCKS, len(out) // 2) + 1).astype(int)
-    if len(bounds) <= _FEWEST or out.shape[1] < 5:
+    bounds = np.linspace(0, len(out), min(_BLOCKS, len(out)) + 1).astype(int)
+    if len(out) < _FEWEST or out.shape[1] < 5:
         return out
     profiles = _block_means(out, bounds)
     dead = _find_dead(profiles)
@@ -77,7 +92,7 @@ def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -
     offsets = np.zeros_like(profiles)
     for window in (size_px // 2, size_px):  # fine ones first: coarse ones then find few steps
         offsets += _constant_offsets(profiles - offsets, threshold, size_px, window)
-    offsets += _changing_offsets(profiles - offsets, _PIECES * threshold, size_px)
+    offsets += _changing_offsets(profiles - offsets, threshold, size_px)
     alone = _find_alone(profiles - offsets)
     _subtract(out, np.where(alone, 0, offsets), bounds)
     _interpolate(out, alone)
@@ -96,9 +111,12 @@ def _block_means(sinogram: Any, bounds: NDArray[np.intp]) -> Profiles:
 def _constant_offsets(profiles: Profiles, threshold: float, size_px: int, window: int) -> Profiles:
     """Return the offset of each column (1, n_cols) that all angles share."""
     steps = _steps(profiles, size_px)
-    shared = np.median(steps, axis=0, keepdims=True)
-    error = _error(steps - shared, len(profiles))
-    return _ridges(_proven(shared, error, threshold, size_px), error, threshold, window)
+    shared, error, freedom = _trimmed_means(steps)
+    least = _false_discovery_limit(shared / error, threshold, freedom)
+    if not np.any(np.abs(shared) > least * error):
+        return np.zeros((1, profiles.shape[1]))
+    ridges = _ridges(_proven(shared, error, least, size_px), error, least, window)
+    return _two_sided(ridges, shared / error, least, _side_limits(threshold, steps, freedom))
 
 
 def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Profiles:
@@ -114,20 +132,59 @@ def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Pro
     # At the ends the window is mirrored: it holds fewer blocks, some of them twice.
     first, last = np.maximum(block - half, 0), np.minimum(block + half + 1, n_blocks)
     held = (last - first)[:, None]
-    error = _error_in_a_row(steps - shared, held)
+    error = np.maximum(_error_in_a_row(steps - shared, held), _TINY)
+    freedom = _MEDIAN_FREEDOM * (n_blocks - 1)
+    least = _quantile(ndtr(-_PIECES * threshold), freedom)
     # Structure that turns back stays in a column for a while, a stripe for all of the window.
     up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
     risen = (up[last] - up[first]) / held
     agree = np.where(shared > 0, risen, 1 - risen) > _AGREE
-    sure = (agree & (np.abs(shared) > threshold * error)).any(axis=0)
-    steps = np.where(sure, _proven(shared, error, threshold, size_px), 0)
-    return _ridges(steps, error, threshold, size_px // 2)
+    sure = (agree & (np.abs(shared) > least * error)).any(axis=0)
+    if not sure.any():
+        return np.zeros_like(profiles)
+    proven = np.where(sure, _proven(shared, error, least, size_px), 0)
+    ridges = _ridges(proven, error, least, size_px // 2)
+    return _two_sided(ridges, shared / error, least, _side_limits(threshold, steps, freedom))
 
 
 def _steps(profiles: Profiles, size_px: int) -> Profiles:
     """Return the steps between columns less the usual one around, so that slopes vanish."""
     steps = np.diff(profiles, axis=1)
     return np.asarray(steps - _median(steps, 3 * (size_px // 2) + 1))
+
+
+def _trimmed_means(steps: Profiles) -> tuple[Profiles, Profiles, int]:
+    """Return means over blocks without the outer ones, standard errors, degrees of freedom ([3])."""
+    n = len(steps)
+    cut = int(_TRIM * n)
+    ranked = np.sort(steps, axis=0)
+    core = ranked[cut : n - cut]
+    winsorised = np.clip(ranked, core[0], core[-1])
+    error = winsorised.std(axis=0, ddof=1, keepdims=True) / ((1 - 2 * cut / n) * np.sqrt(n))
+    return core.mean(axis=0, keepdims=True), np.maximum(error, _TINY), n - 2 * cut - 1
+
+
+def _quantile(tail: Any, freedom: float) -> Any:
+    """Return what Student's t exceeds with such a probability."""
+    return -stdtrit(freedom, np.clip(tail, 1e-300, 0.5))  # of 0 SciPy returns the wrong infinity
+
+
+def _false_discovery_limit(scores: Profiles, threshold: float, freedom: float) -> float:
+    """Return the least score that counts: lower where many stand out ([4]); else all at once."""
+    ranked = np.sort(np.abs(scores), axis=None)[::-1]
+    limits = _quantile(ndtr(-threshold) * np.arange(1, ranked.size + 1), freedom)
+    above = np.flatnonzero(ranked > limits)
+    return float(limits[above[-1] if above.size else 0])
+
+
+def _side_limits(threshold: float, steps: Profiles, freedom: float) -> NDArray[np.float64]:
+    """Return what the second side of a ridge must exceed, by the columns between the sides.
+
+    That chance makes a side next to an edge is as unlikely as that it makes one step that counts
+    in all of a row: the risk is shared out among the places, on both sides of the edge.
+    """
+    risk = 2 * ndtr(-threshold) * steps.shape[1]
+    return np.asarray(_quantile(risk / (2 * np.arange(1, steps.shape[1] + 2)), freedom))
 
 
 def _error(deviations: Profiles, n: Any) -> Profiles:
@@ -167,6 +224,24 @@ def _ridges(steps: Profiles, error: Profiles, threshold: float, window: int) -> 
     sides = np.pad(error, ((0, 0), (1, 1)), mode="edge")
     least = np.minimum(sides[:, 1:], sides[:, :-1])
     return np.where(np.abs(ridge) > 0.5 * threshold * least, ridge, 0)
+
+
+def _two_sided(
+    ridges: Profiles, scores: Profiles, least: float, side_limits: NDArray[np.float64]
+) -> Profiles:
+    """Return the ridges of which each side is proven: one by `least`, the other by its own limit."""
+    sign = np.sign(ridges)
+    begins = np.ones(sign.shape, bool)
+    begins[:, 1:] = sign[:, 1:] != sign[:, :-1]
+    first = np.flatnonzero(begins)
+    width = np.diff(first, append=sign.size)
+    into = np.pad(scores, ((0, 0), (1, 0))) * sign
+    out_of = -np.pad(scores, ((0, 0), (0, 1))) * sign
+    rise = np.maximum.reduceat(into.ravel(), first)
+    fall = np.maximum.reduceat(out_of.ravel(), first)
+    second = np.minimum(least, side_limits[width - 1])
+    both = (np.maximum(rise, fall) > least) & (np.minimum(rise, fall) > second)
+    return np.where(np.repeat(both, width).reshape(sign.shape), ridges, 0)
 
 
 def _find_dead(profiles: Profiles) -> NDArray[np.bool_]:

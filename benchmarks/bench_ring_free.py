@@ -1,0 +1,220 @@
+"""What a stripe filter takes from slices without rings: many objects, noise levels, ways to scan.
+
+    python benchmarks/bench_ring_free.py --set looked-at [--seeds 2] [--filter gated]
+    python benchmarks/bench_ring_free.py --set held-out
+    python benchmarks/bench_ring_free.py --real FILE --rows 0 1 --cor 295.8
+
+Lost is the rms change of the slice, as a share of the standard deviation of the slice without
+noise; within the circle that all angles see where the object leaves the detector. The sets have
+neither objects nor seeds in common: gates were made on `looked-at`.
+
+Of a real scan a sinogram without rings is made thus: all of its line integrals filtered strongly
+(Vo's combination, then sorting, both 31 px wide), photon noise added anew. So its structure is that
+of the real object, less what such filters take, and no column differs from the others. Lost is then
+measured against that slice.
+"""
+
+import argparse
+import collections
+import zlib
+
+import numpy as np
+from bench_rings import FILTERS, MORE, OBJECTS, Slices, with_noise
+
+from tomopipe.io.exchange import open_scan
+from tomopipe.prep import stripes
+from tomopipe.prep.half_acquisition import HalfAcquisition
+from tomopipe.prep.normalise import normalise
+from tomopipe.recon.angles import unpaired
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+from tomopipe.simulate import objects
+from tomopipe.simulate.phantom import project
+from tomopipe.simulate.suite import rasters, solids
+from tomopipe.simulate.suite._kernels import ELLIPSE, RECTANGLE
+from tomopipe.simulate.suite.sample import Solid, View
+
+PHOTONS = (np.inf, 200000, 20000, 2000, 500)
+PEAK = 1.8  # line integral through the thickest part
+
+
+def tubes(body, rng):
+    """Nested tubes, each about the axis to within 1.5 px, with walls from 1 px on."""
+    shells = []
+    for _ in range(int(rng.integers(1, 6))):
+        outer = body.radius_px * rng.uniform(0.05, 1)
+        inner = max(outer - rng.uniform(1, 0.3 * outer + 1), 0.1)
+        x, y = rng.normal(0, 0.5, 2)
+        mu = rng.uniform(0.3, 1.5)
+        shells += [[ELLIPSE, x, y, outer, outer, 0, mu], [ELLIPSE, x, y, inner, inner, 0, -mu]]
+    table = np.array(shells)
+    return Solid(lambda height_px: table)
+
+
+def cable(body, rng):
+    """Wires in rings about the axis, as many-fold as there are wires in each, in a jacket."""
+    shapes = [[ELLIPSE, 0, 0, body.radius_px, body.radius_px, 0, 0.2]]
+    wire = body.radius_px / rng.integers(5, 16)
+    for ring in range(int(0.45 * body.radius_px / wire)):
+        n = max(1, 6 * ring)
+        angle = 2 * np.pi * np.arange(n) / n + rng.uniform(0, 2 * np.pi)
+        at = 2 * wire * ring
+        shapes += [
+            [ELLIPSE, at * np.cos(a), at * np.sin(a), 0.9 * wire, 0.9 * wire, 0, 1.5] for a in angle
+        ]
+    table = np.array(shapes)
+    return Solid(lambda height_px: table)
+
+
+def board(body, rng):
+    """Thin foils in a slab, with vias between them."""
+    phi, half = rng.uniform(0, np.pi), 0.8 * body.radius_px
+    shapes = [[RECTANGLE, body.x_px, body.y_px, half, 0.3 * half, phi, 0.3]]
+    for height in rng.uniform(-0.3 * half, 0.3 * half, int(rng.integers(2, 9))):
+        x, y = body.x_px - height * np.sin(phi), body.y_px + height * np.cos(phi)
+        shapes.append([RECTANGLE, x, y, half, 0.6, phi, 2.0])
+    for along in rng.uniform(-half, half, int(rng.integers(2, 20))):
+        x, y = body.x_px + along * np.cos(phi), body.y_px + along * np.sin(phi)
+        shapes.append([RECTANGLE, x, y, 1.0, 0.28 * half, phi, 2.0])
+    table = np.array(shapes)
+    return Solid(lambda height_px: table)
+
+
+HELD_OUT = {
+    family.__name__: family
+    for family in (
+        *(solids.bubbles, solids.fibres, solids.crystals, solids.beads, solids.inclusions),
+        *(solids.smooth, rasters.porous, rasters.clouds, objects.foam, objects.capillary),
+        *(tubes, cable, board),
+    )
+}
+SETS = {"looked-at": (OBJECTS | MORE, 10), "held-out": (HELD_OUT, 1000)}  # first seed
+
+
+def scan_of(way, rng):
+    """Return angles (rad), columns, the COR (px) and the radius of the object (px) of one scan."""
+    n_cols = int(rng.integers(180, 420))
+    n_angles = int(n_cols * rng.uniform(0.9, 1.7))
+    cor_px = (n_cols - 1) / 2 + rng.uniform(-0.04, 0.04) * n_cols
+    turn, radius_px = np.pi, 0.4 * n_cols
+    if way == "few angles":
+        n_angles = int(rng.integers(24, 110))
+    elif way == "full turn":
+        turn = 2 * np.pi
+    elif way == "half acquisition":
+        turn, cor_px = 2 * np.pi, rng.uniform(0.06, 0.2) * n_cols
+        radius_px = 0.9 * (n_cols - 1 - cor_px) - 0.06 * n_cols
+    elif way == "truncated":
+        radius_px = rng.uniform(0.6, 1.0) * n_cols
+    return np.linspace(0, turn, n_angles, endpoint=False), n_cols, cor_px, radius_px
+
+
+WAYS = ("whole", "few angles", "full turn", "half acquisition", "truncated")
+
+
+def lines_of(family, seed, theta_rad, n_cols, cor_px, radius_px):
+    """Return exact line integrals (n_angles, n_cols)."""
+    if family.__module__ == objects.__name__:
+        phantom = family(n_cols, 5, seed, size=2 * radius_px / n_cols)
+        lines = project(phantom, theta_rad, cor_px, 5, n_cols)[:, 2]
+    else:
+        rng = np.random.default_rng([seed, 7])
+        body = solids.Body(*rng.normal(0, 0.02 * n_cols, 2), radius_px, 5.0)
+        one = np.ones((len(theta_rad), 1))
+        view = View(theta_rad, cor_px * one, one[:, 0], np.zeros(1), n_cols)
+        lines = family(body, rng).project(view)[:, 0]
+    return (lines * (PEAK / lines.max())).astype(np.float32)
+
+
+def slicer(way, theta_rad, n_cols, cor_px):
+    """Return a function that makes a slice of a sinogram, and the pixels that count."""
+    if way != "half acquisition":
+        slices = Slices(theta_rad, n_cols, cor_px)
+        where = slices.inside if way == "truncated" else slice(None)
+        return lambda lines: slices.of(lines)[where]
+    wide = HalfAcquisition(n_cols, cor_px, unpaired(theta_rad))
+    plan = make_plan(theta_rad, 2 * n_cols, one_sided=True)
+    return lambda lines: reconstruct(wide.widen(lines[None]), plan, wide.wide_cor_px)[0]
+
+
+def simulated(options):
+    families, first = SETS[options.set]
+    lost = []
+    for label, family in families.items():
+        for seed in range(first, first + options.seeds):
+            for way in WAYS:
+                rng = np.random.default_rng([seed, zlib.crc32(f"{label} {way}".encode())])
+                theta_rad, n_cols, cor_px, radius_px = scan_of(way, rng)
+                lines = lines_of(family, seed, theta_rad, n_cols, cor_px, radius_px)
+                slice_of = slicer(way, theta_rad, n_cols, cor_px)
+                spread = slice_of(lines).std()
+                for photons in options.photons:
+                    noisy = with_noise(lines, photons, rng)
+                    change = np.ascontiguousarray(FILTERS[options.filter](noisy) - noisy)
+                    share = 100 * slice_of(change).std() / spread if change.any() else 0.0
+                    lost.append((share, way, photons, label, seed, lines.shape))
+    n_first = f"seeds {first} to {first + options.seeds - 1}"
+    print(f"{options.filter}, {options.set}: {len(families)} objects, {n_first}")
+    report(lost, "way to scan", 1)
+    report(lost, "photons", 2)
+    report(lost, "object", 3)
+    print("\nthe worst:")
+    for share, way, photons, label, seed, shape in sorted(lost, reverse=True, key=lambda o: o[0])[
+        :12
+    ]:
+        print(f"  {share:.2f} %: {label} {seed}, {way}, {shape[0]} x {shape[1]}, {photons:g}")
+
+
+def report(lost, title, key):
+    """Print a table of losses, a line for each value of one property."""
+    print(
+        f"\n| {title} | slices | changed | median % | worst % | from 1 % on |\n|---|---|---|---|---|---|"
+    )
+    rows = collections.defaultdict(list)
+    for one in lost:
+        rows[one[key]].append(one[0])
+    for name, shares in [*rows.items(), ("all", [one[0] for one in lost])]:
+        worst, above = max(shares), sum(share >= 1 for share in shares)
+        changed = sum(share > 0 for share in shares)
+        print(
+            f"| {name} | {len(shares)} | {changed} | {np.median(shares):.2f} | {worst:.2f} "
+            f"| {above} |"
+        )
+
+
+def real(options):
+    lost = []
+    for row in options.rows:
+        with open_scan(options.real) as scan:
+            theta_rad, raw = scan.theta_rad, scan.read_rows(row, row + 1)
+            flat, dark = scan.flat[row : row + 1], scan.dark[row : row + 1]
+            lines = np.ascontiguousarray(normalise(raw, flat, dark)[:, 0])
+        lines = stripes.remove_by_combination(lines, large_px=31, small_px=31)
+        lines = stripes.remove_by_sorting(lines, size_px=31)
+        slice_of = slicer("whole", theta_rad, lines.shape[1], options.cor)
+        spread = slice_of(lines).std()
+        for photons in options.photons:
+            for seed in range(options.seeds):
+                noisy = with_noise(lines, photons, np.random.default_rng([seed, row]))
+                change = np.ascontiguousarray(FILTERS[options.filter](noisy) - noisy)
+                share = 100 * slice_of(change).std() / spread if change.any() else 0.0
+                lost.append((share, "real", photons, f"row {row}", seed, lines.shape))
+    print(f"{options.filter}, {options.real}: {lines.shape[0]} x {lines.shape[1]}")
+    report(lost, "photons", 2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", choices=SETS, default="looked-at")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--photons", type=float, nargs="+", default=PHOTONS)
+    parser.add_argument("--filter", choices=FILTERS, default="gated")
+    parser.add_argument("--real", help="a scan that is made free of rings")
+    parser.add_argument("--rows", type=int, nargs="+", default=[0])
+    parser.add_argument("--cor", type=float, help="of the real scan (pixels)")
+    options = parser.parse_args()
+    (real if options.real else simulated)(options)
+
+
+if __name__ == "__main__":
+    main()
