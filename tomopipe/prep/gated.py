@@ -3,16 +3,19 @@
 A stripe belongs to a column of the detector: the step to the next column is the same at all angles.
 The object moves, so that its steps differ from angle to angle, and their mean is small beside
 their spread. What the object has in common to all angles (it is round and turns about its middle)
-rises and falls over several columns, step after step of one sign; a stripe steps up and down again.
-So steps are trimmed means over angles, those count that exceed a number of their standard errors and
-do not come in runs of one sign, and of what they add up to only ridges narrower than half a median's
-window are taken off; the same again for half of the angles at a time, where nearly all of them must
-agree. A sinogram without such steps comes back bit by bit.
+rises and falls over several columns, step after step of one sign; a stripe steps up and down
+again. So steps are trimmed means over angles, those count that exceed a number of their standard
+errors and do not come in runs of one sign, and of what they add up to only ridges narrower than
+half a median's window are taken off; the same again for half of the angles at a time, where nearly
+all of them must agree. A sinogram without such steps comes back bit by bit.
 
 What is claimed of a ridge is that it has two sides. An edge of the object may be the same at all
-angles, and is then beyond doubt; with a step that chance made beside it, it would be a ridge. So each
-side is tested by itself, the second one at the level of the many places where it is looked for. The
-errors come from few numbers: quantiles are Student's, or scans of few angles would prove too much.
+angles, and is then beyond doubt; with a step that chance made beside it, it would be a ridge. So
+each side is tested by itself, the second one at the level of the many places where it is looked
+for. Errors come from few numbers: quantiles are Student's, or few angles would prove too much.
+
+What is round about the axis to a fraction of a pixel, and no wider than a stripe, is a stripe to
+this: a thin wall of a tube in the middle of the stage goes.
 
 This is the regularisation of the mean's steps ([2]) with a test before it, as sorting ([1]) has it
 for large stripes. Of trimmed means the test is [3]; that more steps count where many stand out is
@@ -47,6 +50,7 @@ _FEWEST = 16  # blocks that means and their errors are made of
 _TRIM = 0.2  # share of the blocks that means leave out, at each end
 _GROUPS = 16  # of blocks in a row
 _SPREAD = 1.4826  # standard deviation over median absolute deviation
+_WINSORISED = 0.64  # standard deviation with outer fifths pulled in, over that with them (normal)
 _MEDIAN_ERROR = 1.2533  # standard error of a median over that of a mean
 _MEDIAN_FREEDOM = 0.37  # degrees of freedom of that deviation, over those of a standard deviation
 _PIECES = 1.25  # more tests are made of pieces of the scan: the threshold is so much higher
@@ -154,7 +158,7 @@ def _steps(profiles: Profiles, size_px: int) -> Profiles:
 
 
 def _trimmed_means(steps: Profiles) -> tuple[Profiles, Profiles, int]:
-    """Return means over blocks without the outer ones, standard errors, degrees of freedom ([3])."""
+    """Return means over blocks less the outer ones, their errors, degrees of freedom ([3])."""
     n = len(steps)
     cut = int(_TRIM * n)
     ranked = np.sort(steps, axis=0)
@@ -229,7 +233,7 @@ def _ridges(steps: Profiles, error: Profiles, threshold: float, window: int) -> 
 def _two_sided(
     ridges: Profiles, scores: Profiles, least: float, side_limits: NDArray[np.float64]
 ) -> Profiles:
-    """Return the ridges of which each side is proven: one by `least`, the other by its own limit."""
+    """Return the ridges with two proven sides: one by `least`, the other by its own limit."""
     sign = np.sign(ridges)
     begins = np.ones(sign.shape, bool)
     begins[:, 1:] = sign[:, 1:] != sign[:, :-1]
@@ -250,7 +254,10 @@ def _find_dead(profiles: Profiles) -> NDArray[np.bool_]:
 
 
 def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
-    """Tell which columns, up to three in a row, leave the line between two that agree."""
+    """Tell which columns, up to three in a row, leave the line between two that agree.
+
+    At most angles: thin structure along the beam leaves it too, at a few.
+    """
     n_cols, least = profiles.shape[1], _LEAST * profiles.std()
     alone = np.zeros(n_cols, bool)
     for width in (1, 2, 3):
@@ -260,10 +267,18 @@ def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
         apart = _ALONE * (np.maximum(apart, np.median(apart)) + least)
         parts = [(i, i / (width + 1)) for i in range(1, width + 1)]
         off = [profiles[:, i : n + i] - before * (1 - t) - after * t for i, t in parts]
-        found = np.flatnonzero(np.min([one.std(axis=0) for one in off], axis=0) > apart)
+        found = np.flatnonzero(np.min([_usual_spread(one) for one in off], axis=0) > apart)
         for i, _ in parts:
             alone[found + i] = True
     return alone
+
+
+def _usual_spread(values: Profiles) -> Profiles:
+    """Return the standard deviation over blocks, whatever a few of them are."""
+    cut = int(_TRIM * len(values))
+    ranked = np.sort(values, axis=0)
+    winsorised = np.clip(ranked, ranked[cut], ranked[len(values) - cut - 1])
+    return np.asarray(winsorised.std(axis=0) / _WINSORISED)
 
 
 def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:
