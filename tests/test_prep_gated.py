@@ -123,6 +123,31 @@ def test_what_is_below_the_threshold_stays():
     assert np.flatnonzero(changed).tolist() == [100]
 
 
+@pytest.mark.parametrize(("rise", "goes"), [(2.5, False), (8.0, True)])
+def test_a_ridge_needs_two_proven_sides(rise, goes):
+    """An edge that all angles share is no ridge, even with a step beside that chance may make."""
+    error = 1.065 * np.sqrt(2) * 0.02 / np.sqrt(N_ANGLES)  # of a step, a trimmed mean
+    sinogram = np.random.default_rng(0).normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram[:, 121:128] += rise * error
+    sinogram[:, 128:] -= 15 * error
+    changed = (remove_proven(sinogram) != sinogram).any(axis=0)
+    assert np.flatnonzero(changed).tolist() == (list(range(121, 128)) if goes else [])
+
+
+def test_few_angles_prove_no_more_than_many():
+    """Noise alone: of 200 sinograms with 20 angles each none has a step that counts."""
+    random = np.random.default_rng(3)
+    for _ in range(200):
+        sinogram = random.normal(0, 0.02, (20, 200)).astype(np.float32)
+        assert np.array_equal(remove_proven(sinogram), sinogram)
+
+
+def test_a_foil_along_the_beam_is_no_useless_column():
+    sinogram = with_noise(sinogram_of(solids.plain), 200000)[::10]
+    sinogram[17:19, 140:142] += 3.0
+    assert np.array_equal(remove_proven(sinogram), sinogram)
+
+
 def test_stripes_wider_than_half_the_median_stay():
     sinogram = np.random.default_rng(1).normal(0, 0.01, (N_ANGLES, N_COLS)).astype(np.float32)
     sinogram[:, 100:108] += 0.1
