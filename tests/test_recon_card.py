@@ -282,6 +282,16 @@ def test_a_card_corrects_rows_that_are_sent_once(truth, monkeypatch, options, ca
     assert "CPU" not in caplog.text
 
 
+def test_a_filter_that_leaves_the_card_is_told(truth, monkeypatch, caplog):
+    options = {"corrections": {"stripes": {"method": "gated"}}}
+    expected = _volume(truth, "cpu", **options)
+    assert "on the CPU" not in caplog.text
+    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()):
+        found = _volume(truth, "card", "cuda", **options)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    assert "gated works out offsets on the CPU" in caplog.text
+
+
 def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
     options = {"corrections": CORRECTIONS, "known": KNOWN}
     expected = _volume(truth, "cpu", **options)

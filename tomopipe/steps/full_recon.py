@@ -179,6 +179,11 @@ def full_recon(
         xp = array_module(device if algorithm == "fbp" else "cpu")
         cards = [] if xp is np else stack.enter_context(claimed_cards(xp, gpus))
         fitted = fit_corrections(opened, recipe_of(flats, darks, minus_log, corrections))
+        if cards and fitted and fitted.recipe.stripes.method == "gated":
+            logger.warning(
+                "preprocess.stripes.method: gated works out offsets on the CPU, row by row, and "
+                "the GPU waits; the other methods stay on it"
+            )
         blocks, low_blocks = fit_blocks(
             opened,
             options,
