@@ -185,6 +185,7 @@ def slicer(way, theta_rad, n_cols, cor_px):
 
 def simulated(options):
     families, first = SETS[options.set]
+    first = options.first or first
     lost = []
     for label, family in families.items():
         for seed in range(first, first + options.seeds):
@@ -252,6 +253,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", choices=SETS, default="looked-at")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first", type=int, help="first seed; else that of the set")
     parser.add_argument("--photons", type=float, nargs="+", default=PHOTONS)
     parser.add_argument("--filter", choices=FILTERS, default="gated")
     parser.add_argument("--real", help="a scan that is made free of rings")
