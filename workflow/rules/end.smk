@@ -11,6 +11,15 @@ def default_target():
     return set(workflow.dag_settings.targets or {"all"}) == {"all"}
 
 
+onstart:
+    # Snakemake's default limit, 100 jobs a second, starts a timer in each round of scheduling, and
+    # the timer another round: every job that ends adds one a second, for good, until they take up
+    # a core. Who asks for a limit gets it.
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
+
+
 onsuccess:
     remove_temporary(CAMPAIGN)
     if default_target():

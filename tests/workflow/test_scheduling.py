@@ -1,0 +1,20 @@
+"""Snakemake's main process has little to do while jobs run."""
+
+from tests.workflow.conftest import failing, new_campaign, snakemake
+
+
+def test_rounds_of_scheduling_do_not_multiply(tmp_path):
+    """One for each job that ends; with timers it would be hundreds during a long job."""
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 49.0})
+    slow = failing(tmp_path, "full_recon", "a_2", "time.sleep(12)")
+    run = snakemake(campaign, "--verbose", environment=slow)
+    assert run.status == 0, run.text
+    rounds = run.text.count("Ready jobs:")
+    assert 5 < rounds < 3 * len(run.jobs), rounds
+
+
+def test_a_limit_that_was_asked_for_is_kept(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
+    run = snakemake(campaign, "--verbose", "--max-jobs-per-timespan", "1/2s")
+    assert run.status == 0, run.text
+    assert "Job rate limit reached" in run.text
