@@ -1,13 +1,5 @@
 from tomopipe.steps import try_recon as try_recon_step
 
-# Detector columns up to which a sweep gets one thread: it takes little memory, and about as long as
-# starting Python does, so that two scans side by side are done sooner than two threads on each.
-SMALL_COLUMNS = 1024
-
-
-def threads_of_a_sweep(wildcards):
-    return 1 if shape_of(wildcards)[2] <= SMALL_COLUMNS else 2
-
 
 rule try_recon:
     """Reconstruct one slice over the candidate CORs; keep the rows that later looking needs."""
@@ -22,7 +14,7 @@ rule try_recon:
         "logs/try_recon/{scan}.log",
     group:
         "try"
-    threads: threads_of_a_sweep
+    threads: 2
     resources:
         mem_mb=lambda wildcards, input, attempt: int(
             (1500 + 0.1 * input.size_mb + 1000 * CAMPAIGN.for_scan(wildcards.scan).is_corrected)
