@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
 from tomopipe.io.rows import read_rows
 from tomopipe.prep.collect import collect_rows
@@ -19,18 +20,6 @@ from tomopipe.steps.try_recon import try_recon
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
 COR_PX = 24.7
-EVERYTHING = {
-    "flat_method": "interpolate",
-    "bad_pixels": {"threshold": 0.5},
-    "zingers": {"threshold": 0.2},
-    "air_px": 2,
-    "distortion": {"coefficients": [1.0, 5e-4]},
-    "roll_deg": 1.0,
-    "phase": {"method": "paganin", "delta_beta": 100.0},
-    "hardening": [1.0, 0.1],
-    "stripes": {"method": "fourier-wavelet"},
-}
-KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
 CHUNKS = [False, (1, N_ROWS, N_COLS), (8, 4, N_COLS)]
 
 

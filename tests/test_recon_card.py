@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import zarr
 
+from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
 from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
 from tomopipe.config import PreprocessBlock
@@ -245,26 +246,12 @@ def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
     assert 0.4 * formula < peak < formula
 
 
-CORRECTIONS = {
-    "flat_method": "interpolate",
-    "bad_pixels": {"threshold": 0.5},
-    "zingers": {"threshold": 0.2},
-    "air_px": 2,
-    "distortion": {"coefficients": [1.0, 5e-4]},
-    "roll_deg": 1.0,
-    "phase": {"method": "paganin", "delta_beta": 100.0},
-    "hardening": [1.0, 0.1],
-    "stripes": {"method": "fourier-wavelet"},
-}
-KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"binning": 2, "dtype": "uint16"}, {"rows": [5, 17]}], ids=str
 )
 def test_a_card_corrects_rows_that_are_sent_once(truth, monkeypatch, options, caplog):
     """Values to 1e-4 of the range; and it is raw rows of two bytes that are sent, each once."""
-    options = options | {"corrections": CORRECTIONS, "known": KNOWN}
+    options = options | {"corrections": EVERYTHING, "known": KNOWN}
     expected = _volume(truth, "cpu", **options).astype(float)
     plain = _volume(truth, "plain", **{k: v for k, v in options.items() if k != "corrections"})
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
@@ -293,7 +280,7 @@ def test_a_filter_that_leaves_the_card_is_told(truth, monkeypatch, caplog):
 
 
 def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
-    options = {"corrections": CORRECTIONS, "known": KNOWN}
+    options = {"corrections": EVERYTHING, "known": KNOWN}
     expected = _volume(truth, "cpu", **options)
     real, calls = _stream.sinograms_of, []
 
@@ -319,7 +306,7 @@ def test_the_formula_of_a_card_holds_with_corrections(tmp_path, monkeypatch, met
     path = write_scan(
         tmp_path / "s.h5", n_rows=64, n_cols=n_cols, n_angles=n_angles, counts=2e4, dtype=np.uint16
     ).path
-    recipe = PreprocessBlock(**CORRECTIONS | {"stripes": {"method": method}})
+    recipe = PreprocessBlock(**EVERYTHING | {"stripes": {"method": method}})
     card = PretendCard()
     with in_place_of_cuda(monkeypatch, full_recon, card), open_scan(path, known=KNOWN) as scan:
         corrections, n_rows = corrections_of(scan, recipe), 2 * slices * binning
@@ -355,7 +342,7 @@ def test_the_formula_of_a_card_holds_with_corrections(tmp_path, monkeypatch, met
 @pytest.mark.gpu
 @pytest.mark.parametrize("options", [{}, {"dtype": "uint16", "binning": 2}], ids=str)
 def test_a_real_card_corrects_and_encodes(truth, options):
-    options = options | {"corrections": CORRECTIONS, "known": KNOWN}
+    options = options | {"corrections": EVERYTHING, "known": KNOWN}
     expected = _volume(truth, "cpu", **options).astype(float)
     found = _volume(truth, "card", "cuda", gpus=2, **options).astype(float)
     step = 1 if "dtype" in options else 0

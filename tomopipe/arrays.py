@@ -29,3 +29,8 @@ def ndimage_of(xp: ModuleType) -> ModuleType:
 def on_host(array: Any) -> NDArray[Any]:
     """Copy an array to host memory if it is not there already."""
     return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def fade(n: int, xp: ModuleType = np) -> Any:
+    """Return weights for n samples beyond an edge: a quarter of a cosine, both ends left out."""
+    return xp.cos(np.pi / 2 * (xp.arange(1, n + 1) / (n + 1)))

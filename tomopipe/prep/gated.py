@@ -160,12 +160,18 @@ def _steps(profiles: Profiles, size_px: int) -> Profiles:
 def _trimmed_means(steps: Profiles) -> tuple[Profiles, Profiles, int]:
     """Return means over blocks less the outer ones, their errors, degrees of freedom ([3])."""
     n = len(steps)
-    cut = int(_TRIM * n)
-    ranked = np.sort(steps, axis=0)
-    core = ranked[cut : n - cut]
-    winsorised = np.clip(ranked, core[0], core[-1])
+    core, winsorised = _pull_in(steps)
+    cut = (n - len(core)) // 2
     error = winsorised.std(axis=0, ddof=1, keepdims=True) / ((1 - 2 * cut / n) * np.sqrt(n))
-    return core.mean(axis=0, keepdims=True), np.maximum(error, _TINY), n - 2 * cut - 1
+    return core.mean(axis=0, keepdims=True), np.maximum(error, _TINY), len(core) - 1
+
+
+def _pull_in(values: Profiles) -> tuple[Profiles, Profiles]:
+    """Return values of blocks in order, without the outer ones and with these pulled in."""
+    ranked = np.sort(values, axis=0)
+    cut = int(_TRIM * len(ranked))
+    core = ranked[cut : len(ranked) - cut]
+    return core, np.clip(ranked, core[0], core[-1])
 
 
 def _quantile(tail: Any, freedom: float) -> Any:
@@ -275,10 +281,7 @@ def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
 
 def _usual_spread(values: Profiles) -> Profiles:
     """Return the standard deviation over blocks, whatever a few of them are."""
-    cut = int(_TRIM * len(values))
-    ranked = np.sort(values, axis=0)
-    winsorised = np.clip(ranked, ranked[cut], ranked[len(values) - cut - 1])
-    return np.asarray(winsorised.std(axis=0) / _WINSORISED)
+    return np.asarray(_pull_in(values)[1].std(axis=0) / _WINSORISED)
 
 
 def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of
+from tomopipe.arrays import fade, module_of
 from tomopipe.errors import ScanError
 
 MODES = ("auto", "yes", "no")
@@ -130,12 +130,11 @@ class HalfAcquisition:
             alone = xp.asarray(np.flatnonzero(self.unpaired))
             wide[:, alone, self.first : last] = 2 * sinograms[:, alone]
             n_beyond = wide.shape[2] - last if far_is_left else self.first
-            fade = xp.cos(np.pi / 2 * xp.arange(1, n_beyond + 1) / (n_beyond + 1))
-            fade = (2 * fade).astype(xp.float32)
+            weights = (2 * fade(n_beyond, xp)).astype(xp.float32)
             if far_is_left:
-                wide[:, alone, last:] = sinograms[:, alone, -1:] * fade
+                wide[:, alone, last:] = sinograms[:, alone, -1:] * weights
             else:
-                wide[:, alone, : self.first] = sinograms[:, alone, :1] * fade[::-1]
+                wide[:, alone, : self.first] = sinograms[:, alone, :1] * weights[::-1]
         return wide
 
 

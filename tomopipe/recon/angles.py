@@ -30,13 +30,10 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     ndarray of float64, shape (n_angles,)
         Radians.
     """
-    folded = np.mod(theta_rad, np.pi)
-    order = np.argsort(folded, kind="stable")
-    gap = np.diff(folded[order], append=folded[order[0]] + np.pi)
+    order, gap = _gaps(theta_rad, np.pi)
     usual = np.median((gap + np.roll(gap, 1)) / 2)
     gap = np.minimum(gap, 2 * usual) if usual > 0 else gap
-    weight = np.empty(len(folded))
-    weight[order] = (gap + np.roll(gap, 1)) / 2
+    weight = _shares(order, gap)
     return weight * (np.pi / weight.sum())
 
 
@@ -61,12 +58,9 @@ def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     alone = unpaired(theta_rad)
     if not alone.any():
         return angle_weights(theta_rad / 2)  # halved, a turn is half a turn: the same rule serves
-    folded = np.mod(theta_rad, 2 * np.pi)
-    order = np.argsort(folded, kind="stable")
-    gap = np.diff(folded[order], append=folded[order[0]] + 2 * np.pi)
+    order, gap = _gaps(theta_rad, 2 * np.pi)
     gap[gap >= _gap_rad(len(gap))] = np.median(gap)
-    weight = np.empty(len(folded))
-    weight[order] = (gap + np.roll(gap, 1)) / 2
+    weight = _shares(order, gap)
     return weight * (np.pi / (weight.sum() + weight[alone].sum()))
 
 
@@ -102,6 +96,22 @@ def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
     return in_gap & (np.minimum(ahead, behind) > half_step * (1 + 1e-6))
 
 
+def _gaps(
+    theta_rad: NDArray[np.float64], period_rad: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the order of angles modulo a period, and the gap from each of them to the next."""
+    folded = np.mod(theta_rad, period_rad)
+    order = np.argsort(folded, kind="stable")
+    return order, np.diff(folded[order], append=folded[order[0]] + period_rad)
+
+
+def _shares(order: NDArray[np.intp], gap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return half the sum of the gaps on both sides of each angle, in the order of the angles."""
+    share = np.empty(len(order))
+    share[order] = (gap + np.roll(gap, 1)) / 2
+    return share
+
+
 def _gap_rad(n_angles: int) -> float:
     """Return the step between angles of a turn from which on it is a gap."""
     return min(np.pi / 2, _LONG_STEPS * 2 * np.pi / n_angles)
@@ -109,8 +119,7 @@ def _gap_rad(n_angles: int) -> float:
 
 def largest_gap_rad(theta_rad: NDArray[np.float64]) -> float:
     """Return the largest gap between neighbouring angles in the turn, 2 pi for a single one."""
-    folded = np.sort(np.mod(theta_rad, 2 * np.pi))
-    return float(np.diff(folded, append=folded[0] + 2 * np.pi).max())
+    return float(_gaps(theta_rad, 2 * np.pi)[1].max())
 
 
 def upper_directions(

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.arrays import fade
 from tomopipe.recon import kernel
 from tomopipe.recon.angles import (
     angle_weights,
@@ -178,16 +179,13 @@ def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:
     return factor
 
 
-def _taper(n_columns: int, fade: bool) -> NDArray[np.float32]:
+def _taper(n_columns: int, fades: bool) -> NDArray[np.float32]:
     """Return the share of the right edge value in the first half, of the left one in the second."""
     n_right = n_columns // 2
     n_left = n_columns - n_right
-    if not fade:
+    if not fades:
         return np.ones(n_columns, np.float32)
-    distance = np.concatenate(
-        [np.arange(1, n_right + 1) / (n_right + 1), np.arange(n_left, 0, -1) / (n_left + 1)]
-    )
-    return np.cos(np.pi / 2 * distance).astype(np.float32)
+    return np.concatenate([fade(n_right), fade(n_left)[::-1]]).astype(np.float32)
 
 
 def _gain(response: NDArray[np.float64], n_padded: int) -> NDArray[np.float64]:
