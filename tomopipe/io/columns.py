@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.io.pixels import Frames, Pixels, Span
+from tomopipe.io.pixels import Frames, Pixels, PixelsView, Span
 
 _BATCH_BYTES = 64 * 2**20  # of frames of full width on the way
 
@@ -25,23 +25,12 @@ def cut_columns(frames: Frames, columns: Span) -> Frames:
     return replace(frames, pixels=_CutPixels(frames.pixels, columns))
 
 
-class _CutPixels:
+class _CutPixels(PixelsView):
     """Neighbouring columns of frames."""
 
     def __init__(self, pixels: Pixels, columns: Span) -> None:
-        self._pixels, self._columns = pixels, columns
-        n_frames, n_rows, _ = pixels.shape
-        self.name, self.dtype = pixels.name, pixels.dtype
-        self.shape: tuple[int, int, int] = (n_frames, n_rows, columns[1] - columns[0])
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        """As of the frames of full width, which are read."""
-        return self._pixels.chunks
-
-    def written(self) -> NDArray[np.bool_]:
-        """Tell which frames are really there, shape (n_frames,)."""
-        return self._pixels.written()
+        super().__init__(pixels, (*pixels.shape[:2], columns[1] - columns[0]))
+        self._columns = columns
 
     def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
         """Read rows of neighbouring frames, whole chunks at a time."""
@@ -54,7 +43,3 @@ class _CutPixels:
             whole = np.empty((some[1] - some[0], rows[1] - rows[0], width), self.dtype)
             self._pixels.read(whole, some, rows, threads)
             out[some[0] - frames[0] : some[1] - frames[0]] = whole[:, :, slice(*self._columns)]
-
-    def monitor(self, name: str) -> NDArray:
-        """Read numbers that lie in the same file."""
-        return self._pixels.monitor(name)

@@ -165,7 +165,36 @@ class Hdf5Pixels:
         return np.asarray(found[()])
 
 
-class MirroredPixels:
+class PixelsView:
+    """Frames as they lie in a file, for those who read them another way.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        As they are.
+    shape : (int, int, int)
+        Of the frames as they are seen.
+    """
+
+    def __init__(self, pixels: Pixels, shape: tuple[int, int, int]) -> None:
+        self._pixels = pixels
+        self.name, self.shape, self.dtype = pixels.name, shape, pixels.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """As of the frames as they are, which are read."""
+        return self._pixels.chunks
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which frames are really there, shape (n_frames,)."""
+        return self._pixels.written()
+
+    def monitor(self, name: str) -> NDArray:
+        """Read numbers that lie in the same file."""
+        return self._pixels.monitor(name)
+
+
+class MirroredPixels(PixelsView):
     """Frames upside down, or with left and right exchanged, as they should have been recorded.
 
     Parameters
@@ -177,19 +206,9 @@ class MirroredPixels:
     """
 
     def __init__(self, pixels: Pixels, *, rows: bool, columns: bool) -> None:
-        self._pixels = pixels
+        super().__init__(pixels, pixels.shape)
         self._rows = rows
         self._turn = np.s_[:: -1 if rows else 1, :: -1 if columns else 1]
-        self.name, self.shape, self.dtype = pixels.name, pixels.shape, pixels.dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        """As of the frames as they were."""
-        return self._pixels.chunks
-
-    def written(self) -> NDArray[np.bool_]:
-        """Tell which frames are really there, shape (n_frames,)."""
-        return self._pixels.written()
 
     def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
         """Read rows of neighbouring frames."""
@@ -198,7 +217,3 @@ class MirroredPixels:
         self._pixels.read(out, frames, span, threads)
         for frame in out:  # one at a time: each is copied on the way
             frame[...] = frame[self._turn].copy()
-
-    def monitor(self, name: str) -> NDArray:
-        """Read numbers that lie in the same file."""
-        return self._pixels.monitor(name)
