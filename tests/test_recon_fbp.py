@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tomopipe.geometry import bin_cor
+from tomopipe.prep.edges import falls_of
 from tomopipe.recon import compiled
 from tomopipe.recon.fbp import mask_circle, reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
@@ -80,13 +81,16 @@ def test_disks_lie_where_they_should_with_the_right_values(name):
     assert abs(image[outside]).max() < 0.06
 
 
-def test_an_object_wider_than_the_detector_is_not_far_off():
-    """A disk of radius 0.8 n: a third of what is missing with edge values that do not fade."""
+@pytest.mark.parametrize("radius", [0.55, 0.65, 0.8])
+def test_an_object_wider_than_the_detector(radius):
+    """What the edges tell leaves a twentieth of what is missing where edge values go on."""
     n_cols, theta_rad, cor_px = 128, half_turn(192), 66.3
-    sinogram = project(n_cols, theta_rad, cor_px, [(0.0, 0.0, 0.8, 1.0)])
+    sinogram = project(n_cols, theta_rad, cor_px, [(0.0, 0.0, radius, 1.0)])
     inner = distance_px(n_cols, 0, 0) < 0.45 * n_cols
-    lost = [1 - one(sinogram, theta_rad, cor_px, fade_edges=f)[inner].mean() for f in (1, 0)]
-    assert 0.05 < lost[0] < 0.13 < 0.22 < lost[1] < 0.3
+    told = [falls_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
+    lost = [1 - one(sinogram, theta_rad, cor_px, falls_per_px=f)[inner].mean() for f in told]
+    assert abs(lost[0]) < 0.03
+    assert 0.05 < lost[1] < 0.2 < lost[2] < 0.3
 
 
 def peak_px(image, start_px, width_px):
@@ -112,21 +116,36 @@ def test_less_than_half_a_turn_keeps_position(n_cols, cor_px, last_deg):
         np.testing.assert_allclose(found_px, true_px, atol=0.02)
 
 
-@pytest.mark.parametrize("fade_edges", [True, False])
+def beyond(n, n_cols, fall_per_px):
+    """Shares of an edge value: a disk's line integrals, a cosine, or all of it."""
+    if fall_per_px is None:
+        return np.ones(n)
+    if fall_per_px == 0:
+        return np.cos(np.pi / 2 * (np.arange(n) + 1) / (n + 1))
+    edge_px = n_cols / 2
+    radius2 = edge_px**2 + edge_px / fall_per_px
+    at_px = edge_px + 1 + np.arange(n)
+    return np.sqrt(np.clip((radius2 - at_px**2) / (radius2 - edge_px**2), 0, None))
+
+
+@pytest.mark.parametrize("falls_per_px", [None, (0.0, 0.0), (0.0, 0.04), (0.06, 0.02)])
 @pytest.mark.parametrize("n_cols", [32, 33])
-def test_equals_direct_summation(n_cols, fade_edges):
+def test_equals_direct_summation(n_cols, falls_per_px):
     theta_rad, cor_px = half_turn(41), 13.37
     sinogram = np.random.default_rng(0).normal(size=(41, n_cols)).astype(np.float32)
-    plan = make_plan(theta_rad, n_cols, filter="hann", fade_edges=fade_edges)
+    plan = make_plan(theta_rad, n_cols, filter="hann", falls_per_px=falls_per_px)
     n_padded = plan.n_padded
     n_right = (n_padded - n_cols) // 2
     n_left = n_padded - n_cols - n_right
-    right, left = ((np.arange(n) + 1) / (n + 1) * fade_edges for n in (n_right, n_left))
+    left, right = (
+        beyond(n, n_cols, falls_per_px and falls_per_px[side])
+        for side, n in enumerate((n_left, n_right))
+    )
     padded = np.concatenate(
         [
             sinogram,
-            sinogram[:, -1:] * np.cos(np.pi / 2 * right),
-            sinogram[:, :1] * np.cos(np.pi / 2 * left[::-1]),
+            sinogram[:, -1:] * right,
+            sinogram[:, :1] * left[::-1],
         ],
         axis=1,
         dtype=np.float64,

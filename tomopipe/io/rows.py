@@ -56,6 +56,8 @@ class Rows:
     plain_sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols), or None
         `sinograms` with flat, dark, logarithm, distortion and roll corrected and nothing else;
         None: they are the same.
+    falls_per_px : (float, float)
+        What rows lose of their value per column at both edges (`tomopipe.prep.edges`); 0: unknown.
     """
 
     sinograms: NDArray[np.float32]
@@ -69,6 +71,7 @@ class Rows:
     failed: str
     first_col: int = 0
     plain_sinograms: NDArray[np.float32] | None = None
+    falls_per_px: tuple[float, float] = (0.0, 0.0)
 
     def plain(self) -> "Rows":
         """Return the rows as COR finding sees them, whatever else the owner has corrected."""
@@ -123,6 +126,7 @@ def write_rows(rows: Rows, path: str | os.PathLike[str]) -> None:
             file.create_dataset("plain_sinograms", data=plain)
         file["n_rows"] = int(rows.n_rows)
         file["first_col"] = int(rows.first_col)
+        file["falls_per_px"] = np.asarray(rows.falls_per_px, dtype=np.float64)
         file["theta_missing"] = bool(rows.theta_missing)
         file["minus_log"] = bool(rows.minus_log)
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
@@ -170,6 +174,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
             "Delete it and run try_recon again."
         )
+    falls = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
     return Rows(
         **{name: file[name][()].astype(dtype) for name, (dtype, _) in _ARRAYS.items()},
         n_rows=int(file["n_rows"][()]),
@@ -180,6 +185,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
         plain_sinograms=(
             file["plain_sinograms"][()].astype(np.float32) if "plain_sinograms" in file else None
         ),
+        falls_per_px=(float(falls[0]), float(falls[1])),
     )
 
 

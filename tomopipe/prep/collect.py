@@ -14,6 +14,7 @@ from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.io.rows import Rows
 from tomopipe.prep.correct import Corrections, corrections_of
+from tomopipe.prep.edges import measure_falls
 from tomopipe.prep.recipe import geometry_only
 
 N_KEPT = 5  # rows, those asked for included
@@ -104,9 +105,14 @@ def collect_rows(
         failed="",
     )
     if recipe == geometry:
-        return rows
-    corrected = _correct_rows(scan, corrections_of(scan, recipe), kept, raw_rows, threads)
-    return replace(rows, sinograms=corrected, plain_sinograms=sinograms)
+        return replace(rows, falls_per_px=measure_falls(scan, plain))
+    asked_for = corrections_of(scan, recipe)
+    return replace(
+        rows,
+        sinograms=_correct_rows(scan, asked_for, kept, raw_rows, threads),
+        plain_sinograms=sinograms,
+        falls_per_px=measure_falls(scan, asked_for),
+    )
 
 
 def _correct_rows(

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.arrays import fade
 from tomopipe.recon import kernel
 from tomopipe.recon.angles import (
     angle_weights,
@@ -30,6 +29,7 @@ from tomopipe.recon.angles import (
     unpaired,
     upper_directions,
 )
+from tomopipe.recon.edges import UNKNOWN, Falls, taper
 from tomopipe.recon.filters import filter_response
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see kernel.WIDTH
@@ -42,6 +42,7 @@ class Plan:
 
     theta_rad: NDArray[np.float64]  # (n_angles,) as given
     filter: tuple[str, int]  # name, order
+    falls_per_px: Falls | None  # as given
     n_cols: int
     n_padded: int  # P
     n_grid: int  # M
@@ -77,7 +78,7 @@ def make_plan(
     filter: str = "ramp",
     filter_order: int = 2,
     one_sided: bool = False,
-    fade_edges: bool = True,
+    falls_per_px: Falls | None = UNKNOWN,
     xp: ModuleType = np,
     lanes: int = 16,
 ) -> Plan:
@@ -95,9 +96,10 @@ def make_plan(
         Order of the Butterworth filter.
     one_sided : bool
         Angles go all the way round, and most rays are seen from one side only.
-    fade_edges : bool
-        What lies beyond the detector is taken to fade from the edge values by a cosine [1]_;
-        else they go on.
+    falls_per_px : (float, float) or None
+        Share of its edge value that a row loses per column at its left and its right edge: beyond
+        them it goes on as the ellipse that falls so. 0, unknown: it fades by a cosine [1]_. None:
+        edge values go on. See `tomopipe.recon.edges`.
     xp : module
         `numpy` or `cupy`: where the slices are computed.
     lanes : {4, 8, 16}
@@ -135,10 +137,11 @@ def make_plan(
     return Plan(
         theta_rad=theta,
         filter=(filter, filter_order),
+        falls_per_px=falls_per_px,
         n_cols=n_cols,
         n_padded=n_padded,
         n_grid=n_grid,
-        taper=_taper(n_padded - n_cols, fade_edges),
+        taper=taper(n_cols, n_padded, falls_per_px),
         beta=beta,
         gain=_gain(filter_response(filter, n_padded, filter_order), n_padded),
         angle_order=order,
@@ -177,15 +180,6 @@ def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:
     factor = 1 / kernel.kernel_transform(position.astype(float), n_grid, kernel.WIDTH, beta)
     factor[0] *= np.where(position[0] % 2, -1, 1)  # the grid's columns begin at -M/2, rows at 0
     return factor
-
-
-def _taper(n_columns: int, fades: bool) -> NDArray[np.float32]:
-    """Return the share of the right edge value in the first half, of the left one in the second."""
-    n_right = n_columns // 2
-    n_left = n_columns - n_right
-    if not fades:
-        return np.ones(n_columns, np.float32)
-    return np.concatenate([fade(n_right), fade(n_left)[::-1]]).astype(np.float32)
 
 
 def _gain(response: NDArray[np.float64], n_padded: int) -> NDArray[np.float64]:

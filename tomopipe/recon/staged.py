@@ -118,13 +118,13 @@ def coarse(sinogram: Any, plan: Plan, binning: int) -> tuple[Any, Plan]:
     order = np.argsort(plan.theta_rad, kind="stable")[: plan.n_angles // by_angle * by_angle]
     if ("coarse", binning) not in plan.cache:
         theta = plan.theta_rad[order].reshape(-1, by_angle).mean(axis=1)
-        name, filter_order = plan.filter
+        (name, filter_order), falls = plan.filter, plan.falls_per_px
         plan.cache["coarse", binning] = make_plan(
             theta,
             n_cols,
             filter=name,
             filter_order=filter_order,
-            fade_edges=bool(plan.taper[0] < 1),
+            falls_per_px=falls and (binning * falls[0], binning * falls[1]),
             xp=xp,
             lanes=plan.lanes,
         )

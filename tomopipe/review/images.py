@@ -20,6 +20,7 @@ from tomopipe.geometry import bin_cor
 from tomopipe.io.rows import Rows, read_rows
 from tomopipe.prep.half_acquisition import FACTOR, widen_for_each
 from tomopipe.recon.array import array_module
+from tomopipe.recon.edges import binned_falls
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.report.strips import open_stack
@@ -191,6 +192,7 @@ class Pictures:
             rows.theta_rad,
             (FACTOR if half else 1) * rows.sinograms.shape[2],
             one_sided=half,
+            falls_per_px=binned_falls(rows.falls_per_px, 1, widened=half),
             filter=self._filter,
             xp=array_module(self._device),
             lanes=_LANES,

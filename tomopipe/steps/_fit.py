@@ -26,6 +26,7 @@ from tomopipe.prep.half_acquisition import (
 from tomopipe.recon.angles import is_full_turn, unpaired
 from tomopipe.recon.blocks import card_bytes, slices_on_card
 from tomopipe.recon.carry import Card, Carried, InPlace
+from tomopipe.recon.edges import UNKNOWN, Falls, binned_falls
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.iterative import ALGORITHMS, solve_slices, solver
 from tomopipe.recon.plan import make_plan
@@ -173,6 +174,7 @@ def fit_work(
     card: Card | None = None,
     *,
     corrections: Corrections | None = None,
+    falls_per_px: Falls = UNKNOWN,
 ) -> Work:
     """Fit the options to the scan, and the pieces to the card that computes, if one does.
 
@@ -201,6 +203,7 @@ def fit_work(
             widening * size.volume_cols,
             filter=options.filter,
             one_sided=widening > 1,
+            falls_per_px=binned_falls(falls_per_px, binning, widened=widening > 1),
             xp=card.xp if card else np,
             lanes=lanes,
         ),

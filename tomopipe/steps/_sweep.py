@@ -18,6 +18,7 @@ from tomopipe.recon.angles import is_full_turn
 from tomopipe.recon.array import array_module
 from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.edges import binned_falls
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
@@ -120,7 +121,13 @@ def sweep_of(
         lanes //= 2
     if plan is None:
         plan = make_plan(
-            rows.theta_rad, size, filter=options.filter, one_sided=factor > 1, xp=xp, lanes=lanes
+            rows.theta_rad,
+            size,
+            filter=options.filter,
+            one_sided=factor > 1,
+            falls_per_px=binned_falls(rows.falls_per_px, binning, widened=factor > 1),
+            xp=xp,
+            lanes=lanes,
         )
     return Sweep(binned, plan, cor_px, binning, rows.first_col)
 

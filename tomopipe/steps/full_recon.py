@@ -14,8 +14,9 @@ import numpy as np
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.volume import new_volume
-from tomopipe.prep.correct import fit_corrections
-from tomopipe.prep.recipe import recipe_of
+from tomopipe.prep.correct import corrections_of
+from tomopipe.prep.edges import measure_falls
+from tomopipe.prep.recipe import is_plain, recipe_of
 from tomopipe.recon.array import array_module
 from tomopipe.recon.carry import Card
 from tomopipe.recon.cuda_card import claimed_cards
@@ -35,7 +36,7 @@ from tomopipe.steps._provenance import cor_source, geometry, versions
 from tomopipe.steps._source import check_scratch, open_source
 from tomopipe.steps._stream import Progress, run
 
-REVISION = 4
+REVISION = 5
 
 _MEMORY_BYTES = 3_200_000_000  # where nothing is said: a machine of 4 GB
 _USED = 0.8  # of the memory asked for; the rest is for what no formula knows
@@ -178,7 +179,10 @@ def full_recon(
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
         xp = array_module(device if algorithm == "fbp" else "cpu")
         cards = [] if xp is np else stack.enter_context(claimed_cards(xp, gpus))
-        fitted = fit_corrections(opened, recipe_of(flats, darks, minus_log, corrections))
+        recipe = recipe_of(flats, darks, minus_log, corrections)
+        fit = corrections_of(opened, recipe)
+        falls_per_px = measure_falls(opened, fit)
+        fitted = None if is_plain(recipe) else fit
         if cards and fitted and fitted.recipe.stripes.method == "gated":
             logger.warning(
                 "preprocess.stripes.method: gated works out offsets on the CPU, row by row, and "
@@ -193,7 +197,15 @@ def full_recon(
         )
         where: Sequence[Card | None] = cards or [None]
         works = [
-            fit_work(opened, options, opened.threads, blocks.lanes, one, corrections=fitted)
+            fit_work(
+                opened,
+                options,
+                opened.threads,
+                blocks.lanes,
+                one,
+                corrections=fitted,
+                falls_per_px=falls_per_px,
+            )
             for one in where
         ]
         work = works[0]

@@ -85,7 +85,7 @@ def reconstruct(
     from tomopipe.recon.plan import make_plan
     from tomopipe.recon.sweep import sweep
 
-    plan = make_plan(theta_rad, sinogram.shape[1], fade_edges=False)
+    plan = make_plan(theta_rad, sinogram.shape[1], falls_per_px=None)
     return np.asarray(sweep(sinogram, plan, cor_px, threads=1), dtype=np.float32)
 
 
