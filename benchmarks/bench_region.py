@@ -82,8 +82,8 @@ def main():
     weights = np.arange(1, 18, 2) / 81
     for kinds, make, sizes, numbers in (
         ((rock, foam), simulated, (1.1, 1.25, 1.6, 2.0), range(1, 1 + n_seeds)),
-        (PICTURES, photographed, (1.2, 1.7), (0,)),
-        (PICTURES, photographed, (1.3, 1.8), (1,)),
+        (PICTURES, photographed, (1.2, 1.7, 2.5), (0,)),
+        (PICTURES, photographed, (1.3, 1.8, 2.5), (1,)),
     ):
         rms = {}
         for kind in kinds:

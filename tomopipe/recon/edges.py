@@ -25,9 +25,8 @@ def taper(n_cols: int, n_padded: int, falls_per_px: Falls | None) -> NDArray[np.
     n_cols, n_padded : int
         Length of a row before and after padding.
     falls_per_px : (float, float) or None
-        Share of its edge value that a row loses per column at its left and its right edge; where it
-        is too little to reach zero within the padding, or unknown (0), a cosine does. None: edge
-        values go on.
+        Share of its edge value that a row loses per column at its left and its right edge; 0,
+        unknown: a cosine, which reaches zero at the end of the padding. None: edge values go on.
 
     Returns
     -------
@@ -55,8 +54,8 @@ def binned_falls(falls_per_px: Falls, binning: int, *, widened: bool = False) ->
 
 def _beyond(n: int, n_cols: int, fall_per_px: float) -> NDArray[np.float64]:
     """Return the share of the edge value in each of n columns beyond an edge."""
+    if not fall_per_px:
+        return np.asarray(fade(n), dtype=np.float64)
     out_px = np.arange(1, n + 1)
     ellipse = 1 - (2 * out_px + out_px**2 / (n_cols / 2)) * fall_per_px
-    if n and ellipse[-1] > 0:
-        return np.asarray(fade(n), dtype=np.float64)
     return np.sqrt(np.maximum(ellipse, 0))
