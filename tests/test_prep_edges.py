@@ -120,3 +120,31 @@ def test_sweep_and_volume_have_the_right_values(tmp_path, binning):
         )  # fmt: skip
         page = tifffile.imread(tiff.try_slice_paths(tmp_path)[1])
         np.testing.assert_allclose(page, image, atol=1e-4 * MU)
+
+
+@pytest.mark.parametrize("binning", [1, 2])
+@pytest.mark.parametrize("cor_px", [20.3, 104.2])
+def test_half_acquisition(tmp_path, cor_px, binning):
+    """1.3 times what the turn sees; sweep and volume agree where the sweep's middle is the COR."""
+    far_px = max(cor_px, N_COLS - 1 - cor_px) + 0.5
+    body = Ellipsoid(0.0, 0.0, 2.0, 1.3 * far_px, 1.3 * far_px, 4000.0, 0.0, MU)
+    truth = write_scan(
+        tmp_path / "scan_001.h5", n_cols=N_COLS, n_rows=4, cor_px=cor_px, phantom=[body],
+        theta_deg=np.linspace(0, 360, 500, endpoint=False),
+    )  # fmt: skip
+    volume = tmp_path / "volume.h5"
+    full_recon(truth.path, volume, cor_px=cor_px, device="cpu", binning=binning)
+    with h5py.File(volume) as file:
+        image = file["exchange/data"][0]
+    rows, cols = np.indices(image.shape)
+    distance_px = binning * np.hypot(cols - len(image) // 2, rows - len(image) // 2 + 1)
+    assert image[distance_px < 0.3 * far_px].mean() == pytest.approx(MU, rel=0.03)
+    rim = (distance_px > 0.8 * far_px) & (distance_px < 0.9 * far_px)
+    assert image[rim].mean() == pytest.approx(MU, rel=0.03)
+    if binning == 1:
+        paths = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
+        try_recon(
+            truth.path, *paths, center_px=cor_px, width_px=0, row=0, format="tiff", device="cpu"
+        )
+        page = tifffile.imread(tiff.try_slice_paths(tmp_path)[0])
+        np.testing.assert_allclose(page, image, atol=1e-4 * MU)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import fade, module_of
+from tomopipe.arrays import ellipse, fade, module_of
 from tomopipe.errors import ScanError
 
 MODES = ("auto", "yes", "no")
@@ -72,11 +72,14 @@ class HalfAcquisition:
         Column of the axis in them.
     unpaired : ndarray of bool, shape (n_angles,)
         Projections whose opposed one is missing (`tomopipe.recon.angles.unpaired`).
+    falls_per_px : (float, float)
+        What rows lose of their value per column at both edges (`tomopipe.prep.edges`); 0: unknown.
     """
 
     n_cols: int
     cor_px: float
     unpaired: NDArray[np.bool_]
+    falls_per_px: tuple[float, float] = (0.0, 0.0)
 
     @property
     def first(self) -> int:
@@ -88,6 +91,29 @@ class HalfAcquisition:
     def wide_cor_px(self) -> float:
         """Column of the axis in the wide detector: within half a pixel of its middle."""
         return self.cor_px + self.first
+
+    @property
+    def far_is_left(self) -> bool:
+        """Whether the edge far from the axis is the first column."""
+        return self.cor_px > (self.n_cols - 1) / 2
+
+    @property
+    def _far(self) -> tuple[float, float, int]:
+        """Fall at the far edge, its distance from the axis, columns from there to the wide end."""
+        n_cols, first = self.n_cols, self.first
+        if self.far_is_left:
+            return self.falls_per_px[0], self.cor_px + 0.5, first
+        return self.falls_per_px[1], n_cols - 0.5 - self.cor_px, (FACTOR - 1) * n_cols - first
+
+    def wide_falls(self) -> tuple[float, float]:
+        """Return what rows of the wide detector lose per column at their ends; 0: unknown."""
+        fall_per_px, edge_px, n_beyond = self._far
+        if not fall_per_px:
+            return 0.0, 0.0
+        end_px = edge_px + n_beyond
+        room_px2 = edge_px**2 + edge_px / fall_per_px - end_px**2  # to the end of the disk
+        at_end = end_px / room_px2 if room_px2 > end_px else 1.0
+        return at_end, at_end
 
     def weights(self) -> NDArray[np.float32]:
         """Return the weight of each column: 0 at the near edge, 2 beyond the overlap.
@@ -114,24 +140,25 @@ class HalfAcquisition:
         -------
         array of float32, shape (n_rows, n_angles, 2 * n_cols)
             0 beyond the near edge, where the last value of the unpaired fades by a cosine; beyond
-            the far one its last value goes on.
+            the far one its last value goes on, as `falls_per_px` says.
         """
         xp = module_of(sinograms)
         shape = (*sinograms.shape[:2], FACTOR * self.n_cols)
         wide = xp.zeros(shape, xp.float32)
         last = self.first + self.n_cols
         wide[:, :, self.first : last] = sinograms * xp.asarray(self.weights())
-        far_is_left = self.cor_px > (self.n_cols - 1) / 2
-        if far_is_left:
-            wide[:, :, : self.first] = 2 * sinograms[:, :, :1]
+        fall_per_px, edge_px, n_beyond = self._far
+        shares = ellipse(n_beyond, edge_px, fall_per_px, xp).astype(xp.float32)
+        if self.far_is_left:
+            wide[:, :, : self.first] = 2 * sinograms[:, :, :1] * shares[::-1]
         else:
-            wide[:, :, last:] = 2 * sinograms[:, :, -1:]
+            wide[:, :, last:] = 2 * sinograms[:, :, -1:] * shares
         if self.unpaired.any():
             alone = xp.asarray(np.flatnonzero(self.unpaired))
             wide[:, alone, self.first : last] = 2 * sinograms[:, alone]
-            n_beyond = wide.shape[2] - last if far_is_left else self.first
+            n_beyond = wide.shape[2] - last if self.far_is_left else self.first
             weights = (2 * fade(n_beyond, xp)).astype(xp.float32)
-            if far_is_left:
+            if self.far_is_left:
                 wide[:, alone, last:] = sinograms[:, alone, -1:] * weights
             else:
                 wide[:, alone, : self.first] = sinograms[:, alone, :1] * weights[::-1]
@@ -139,7 +166,10 @@ class HalfAcquisition:
 
 
 def widen_for_each(
-    sinogram: Any, cor_px: NDArray[np.float64], unpaired: NDArray[np.bool_]
+    sinogram: Any,
+    cor_px: NDArray[np.float64],
+    unpaired: NDArray[np.bool_],
+    falls_per_px: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Any, NDArray[np.float64]]:
     """Lay one sinogram into the wide detector for each of several CORs.
 
@@ -151,6 +181,8 @@ def widen_for_each(
         CORs in its columns.
     unpaired : ndarray of bool, shape (n_angles,)
         Projections whose opposed one is missing.
+    falls_per_px : (float, float)
+        As of `HalfAcquisition`.
 
     Returns
     -------
@@ -160,7 +192,9 @@ def widen_for_each(
         CORs in the columns of `wide`.
     """
     xp = module_of(sinogram)
-    halves = [HalfAcquisition(sinogram.shape[1], float(value), unpaired) for value in cor_px]
+    halves = [
+        HalfAcquisition(sinogram.shape[1], float(value), unpaired, falls_per_px) for value in cor_px
+    ]
     wide = xp.empty((len(halves), len(sinogram), FACTOR * sinogram.shape[1]), xp.float32)
     for one, half in zip(wide, halves, strict=True):
         one[...] = half.widen(sinogram[None])[0]

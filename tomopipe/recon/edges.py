@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import fade
+from tomopipe.arrays import ellipse, fade
 
 Falls = tuple[float, float]  # at the left and the right edge, per column
 UNKNOWN: Falls = (0.0, 0.0)
@@ -42,20 +42,7 @@ def taper(n_cols: int, n_padded: int, falls_per_px: Falls | None) -> NDArray[np.
     return np.concatenate(shares).astype(np.float32)
 
 
-def binned_falls(falls_per_px: Falls, binning: int, *, widened: bool = False) -> Falls:
-    """Return the falls of a detector as those of rows averaged over `binning` columns.
-
-    In half acquisition, `widened`, the edge lies inside the rows, at a place that depends on the
-    COR: unknown.
-    """
-    left, right = falls_per_px
-    return UNKNOWN if widened else (left * binning, right * binning)
-
-
 def _beyond(n: int, n_cols: int, fall_per_px: float) -> NDArray[np.float64]:
     """Return the share of the edge value in each of n columns beyond an edge."""
-    if not fall_per_px:
-        return np.asarray(fade(n), dtype=np.float64)
-    out_px = np.arange(1, n + 1)
-    ellipse = 1 - (2 * out_px + out_px**2 / (n_cols / 2)) * fall_per_px
-    return np.sqrt(np.maximum(ellipse, 0))
+    shares = ellipse(n, n_cols / 2, fall_per_px) if fall_per_px else fade(n)
+    return np.asarray(shares, dtype=np.float64)

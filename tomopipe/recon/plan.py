@@ -148,7 +148,7 @@ def make_plan(
         direction=direction[order],
         flipped=flipped[order],
         weight=(turn_weights if one_sided else angle_weights)(theta)[order],
-        full_turn=is_full_turn(theta),
+        full_turn=is_full_turn(theta) and not one_sided,  # one-sided rows are weighed already
         unpaired=unpaired(theta),
         correction=_correction(n_cols, n_grid, beta),
         lanes=lanes,

@@ -18,9 +18,9 @@ from tomopipe.arrays import on_host
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.io.rows import Rows, read_rows
-from tomopipe.prep.half_acquisition import FACTOR, widen_for_each
+from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, widen_for_each
+from tomopipe.recon.angles import unpaired
 from tomopipe.recon.array import array_module
-from tomopipe.recon.edges import binned_falls
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.report.strips import open_stack
@@ -144,7 +144,7 @@ class Pictures:
             place = float(bin_cor(cor_px, x0=held.rows.first_col))
             if held.plan.n_cols > sinogram.shape[2]:
                 wide, wide_cor_px = widen_for_each(
-                    sinogram[0], np.array([place]), held.plan.unpaired
+                    sinogram[0], np.array([place]), held.plan.unpaired, held.rows.falls_per_px
                 )
                 image = on_host(reconstruct(wide, held.plan, wide_cor_px))[0]
             else:
@@ -187,12 +187,17 @@ class Pictures:
         if rows.failed:
             raise TomopipeError(f"{scan}: {rows.failed}")
         grid = self.grid(scan)
-        half = bool(grid.get("half_acquisition"))
+        half, falls_per_px = bool(grid.get("half_acquisition")), rows.falls_per_px
+        n_cols = rows.sinograms.shape[2]
+        if half:
+            middle_px = (grid["cor_px"][0] + grid["cor_px"][-1]) / 2 - rows.first_col
+            alone = unpaired(rows.theta_rad)
+            falls_per_px = HalfAcquisition(n_cols, middle_px, alone, falls_per_px).wide_falls()
         plan = make_plan(
             rows.theta_rad,
-            (FACTOR if half else 1) * rows.sinograms.shape[2],
+            (FACTOR if half else 1) * n_cols,
             one_sided=half,
-            falls_per_px=binned_falls(rows.falls_per_px, 1, widened=half),
+            falls_per_px=falls_per_px,
             filter=self._filter,
             xp=array_module(self._device),
             lanes=_LANES,

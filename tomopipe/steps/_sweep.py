@@ -13,12 +13,17 @@ from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
 from tomopipe.io.rows import Rows
-from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition, widen_for_each
-from tomopipe.recon.angles import is_full_turn
+from tomopipe.prep.half_acquisition import (
+    FACTOR,
+    HalfAcquisition,
+    is_half_acquisition,
+    widen_for_each,
+)
+from tomopipe.recon.angles import is_full_turn, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_card import claimed_card
-from tomopipe.recon.edges import binned_falls
+from tomopipe.recon.edges import Falls
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
@@ -63,6 +68,8 @@ class Sweep:
         Columns averaged into one.
     first_col : int
         Column of the detector that is the first one of the sinogram.
+    falls_per_px : (float, float)
+        What rows lose of their value per column of the sinogram at both edges.
     """
 
     sinogram: NDArray[np.float32]
@@ -70,6 +77,7 @@ class Sweep:
     cor_px: NDArray[np.float64]
     binning: int
     first_col: int
+    falls_per_px: Falls
 
 
 def check_options(options: Options) -> None:
@@ -119,17 +127,20 @@ def sweep_of(
     lanes = LANES
     while lanes > 4 and needs(len(binned), size, lanes) > options.memory_bytes:
         lanes //= 2
+    falls_per_px = (binning * rows.falls_per_px[0], binning * rows.falls_per_px[1])
     if plan is None:
+        middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))
+        half = HalfAcquisition(binned.shape[1], middle_px, unpaired(rows.theta_rad), falls_per_px)
         plan = make_plan(
             rows.theta_rad,
             size,
             filter=options.filter,
             one_sided=factor > 1,
-            falls_per_px=binned_falls(rows.falls_per_px, binning, widened=factor > 1),
+            falls_per_px=half.wide_falls() if factor > 1 else falls_per_px,
             xp=xp,
             lanes=lanes,
         )
-    return Sweep(binned, plan, cor_px, binning, rows.first_col)
+    return Sweep(binned, plan, cor_px, binning, rows.first_col, falls_per_px)
 
 
 def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: Options) -> bool:
@@ -151,7 +162,9 @@ def _batches(
         return
     for first in range(0, len(cor_px), job.plan.lanes):
         some = slice(first, min(first + job.plan.lanes, len(cor_px)))
-        wide, wide_cor_px = widen_for_each(sinogram, cor_px[some], job.plan.unpaired)
+        wide, wide_cor_px = widen_for_each(
+            sinogram, cor_px[some], job.plan.unpaired, job.falls_per_px
+        )
         yield some, reconstruct(wide, job.plan, wide_cor_px, threads=options.threads)
 
 
