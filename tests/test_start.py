@@ -92,3 +92,24 @@ def test_check_misses_files_that_the_config_names(tmp_path):
     )
     errors = start.examine(load_campaign(tmp_path)).errors
     assert [error.partition(":")[0] for error in errors] == ["gone", "gone.txt"]
+
+
+def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    for name in ("a_1", "a_2", "b_1"):
+        write_scan(tmp_path / "raw" / f"{name}.h5", **size, energy_kev=25, pixel_size_um=1)
+    config = "campaign: {scans: [raw/*.h5]}\noverrides:\n"
+    phase = "- {series: [a], preprocess: {phase: {method: paganin}}}\n"
+    (tmp_path / "config.yaml").write_text(config + phase)
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert errors == [
+        "a_1, a_2: phase retrieval needs distance_mm, which the file does not tell: "
+        "set input.distance_mm"
+    ]
+    known = "- {scans: [a_1], input: {distance_mm: 50}}\n"
+    (tmp_path / "config.yaml").write_text(config + phase + known)
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert [error.partition(":")[0] for error in errors] == ["a_2"]
+    done = CliRunner().invoke(cli, ["check", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "set input.distance_mm" in " ".join(done.output.split())

@@ -13,11 +13,13 @@ import yaml
 
 from tomopipe.campaign import Campaign, InventoryRows
 from tomopipe.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
+from tomopipe.errors import ScanError
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
-from tomopipe.io.exchange import read_metadata
+from tomopipe.io.exchange import Metadata, read_metadata
 from tomopipe.paths import workflow_folder
 from tomopipe.plan import foresee_inventory
+from tomopipe.prep.recipe import phase_strength
 from tomopipe.stacks import Stack, declared_stacks, find_stacks, stitched_volume
 
 
@@ -140,6 +142,7 @@ def examine(campaign: Campaign) -> Findings:
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += _missing_files(campaign)
+    findings.errors += _missing_of_phase(campaign, rows)
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
@@ -156,10 +159,46 @@ def _missing_files(campaign: Campaign) -> list[str]:
             needed.setdefault(path, []).append(scan)
     return [
         f"{path}: no such file; preprocess.flats, preprocess.darks or input.angles names it"
-        + (f" for {', '.join(scans[:4])}{', ...' if len(scans) > 4 else ''}" if scans else "")
+        + (f" for {_some(scans)}" if scans else "")
         for path, scans in needed.items()
         if not (campaign.directory / path).exists()
     ]
+
+
+def _missing_of_phase(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Say what phase retrieval needs and neither file nor configuration tells, and of which scans.
+
+    Their try sweeps and volumes would fail.
+    """
+    lacking: dict[str, list[str]] = {}
+    for scan in campaign.scans_in(rows):
+        recipe = campaign.for_scan(scan).config.preprocess
+        if recipe.phase.method == "none":  # the others need not be opened once more
+            continue
+        try:
+            metadata = _metadata(campaign, scan)
+            phase_strength(
+                recipe,
+                energy_kev=metadata.energy_kev,
+                distance_mm=metadata.distance_mm,
+                pixel_size_um=metadata.pixel_size_um,
+            )
+        except ScanError as error:
+            lacking.setdefault(str(error), []).append(scan)
+    return [f"{_some(scans)}: {reason}" for reason, scans in lacking.items()]
+
+
+def _some(scans: list[str]) -> str:
+    """Name the first scans of a list."""
+    return f"{', '.join(scans[:4])}{', ...' if len(scans) > 4 else ''}"
+
+
+def _metadata(campaign: Campaign, scan: str) -> Metadata:
+    """Read what is known of a scan, as its steps will."""
+    own = campaign.for_scan(scan).preprocess_options()
+    sources = {key: own.get(key) for key in ("flats", "darks", "known")}
+    with chdir(campaign.directory):  # the paths in the config are relative to it
+        return read_metadata(campaign.scans[scan].path, **sources)
 
 
 def _patterns(campaign: Campaign) -> str:
@@ -217,12 +256,7 @@ def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -
 
 def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
     """Say which scans of a stack differ in their pixel size, or nothing."""
-    sizes_um = []
-    with chdir(campaign.directory):  # the paths in the config are relative to it
-        for scan in stack.scans:
-            own = campaign.for_scan(scan).preprocess_options()
-            sources = {key: own.get(key) for key in ("flats", "darks", "known")}
-            sizes_um.append(read_metadata(campaign.scans[scan].path, **sources).pixel_size_um)
+    sizes_um = [_metadata(campaign, scan).pixel_size_um for scan in stack.scans]
     for scan, size_um in zip(stack.scans, sizes_um, strict=True):
         if size_um != sizes_um[0]:
             return (
