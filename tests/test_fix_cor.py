@@ -1,12 +1,14 @@
 """fix_cor from files to table: what is read, how it is written, and that it settles."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tomopipe.cor import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import read_tsv
+from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, fix_cor
 
 OPTIONS = {"max_delta_px": 50.0, "protect_manual": True}
@@ -167,3 +169,25 @@ def test_options_reach_the_rules(campaign):
         rows = compute(predicted, members=members, max_delta_px=5, protect_manual=protect)
         assert rows[1]["after_px"] == after
         assert rows[1]["limit_px"] == "5.00"
+
+
+def test_a_scan_without_any_cor_tells_why_it_was_not_predicted(campaign):
+    predicted, members = campaign(("", ""), ("", ""))
+    doubt = {"method": "ai", "reason": "ai: the pictures are empty"}
+    Path(predicted["größe 002"][1]).write_text(json.dumps(doubt), encoding="utf-8")
+    rows = compute(predicted, members=members, **OPTIONS)
+    assert [row["reason"] for row in rows] == [
+        "no COR, and none in the series to fill it from",
+        "no COR (prediction: ai: the pictures are empty), and none in the series to fill it from",
+    ]
+    Path(predicted["größe 001"][0]).write_text("1000")
+    rows = compute(predicted, members=members, **OPTIONS)
+    assert rows[1]["reason"] == "no COR, mean of 1 of the series"
+    # what stops a run tells it too
+    last = members[1:]
+    missing = resolve_cor.compute(
+        compute(predicted, members=last, **OPTIONS),
+        scans={member["scan"]: member for member in last},
+        default_px=None,
+    )[1]
+    assert "(prediction: ai: the pictures are empty)" in missing["größe 002"]

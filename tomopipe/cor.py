@@ -40,6 +40,7 @@ class Member:
     predicted_source: str = "auto"  # or "ai"
     is_in: bool = True  # False: `select: no`, donates in pass 2 and is left alone
     note: str = ""  # what the caller has to report of this scan
+    doubt: str = ""  # why there is no predicted COR, told where nothing else gives one either
 
 
 @dataclass(frozen=True)
@@ -209,9 +210,7 @@ def fix_series(
     for member in members:
         if not member.is_in and not math.isnan(known_px := _start(member).before_px):
             donors_px.append(known_px)
-    return [
-        _filled(row, donors_px, member.n_cols) for row, member in zip(after, inside, strict=True)
-    ]
+    return [_filled(row, donors_px, member) for row, member in zip(after, inside, strict=True)]
 
 
 def resolve(
@@ -333,15 +332,16 @@ def _bridged(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) ->
     return _noted(row, "no COR, neighbours agree")
 
 
-def _filled(row: Fixed, donors_px: list[float], n_cols: int) -> Fixed:
+def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:
     """Give a scan that still has no COR the mean of the donors; report one that cannot have it."""
     if not math.isnan(row.after_px):
         return row
+    no_cor = f"no COR ({member.doubt})" if member.doubt else "no COR"
     if not donors_px:
-        return _noted(row, "no COR, and none in the series to fill it from")
+        return _noted(row, f"{no_cor}, and none in the series to fill it from")
     cor_px = _mean(donors_px)
-    if not is_valid(cor_px, n_cols):
-        return _noted(row, f"no COR, mean of the series {off_detector(cor_px, n_cols)}")
+    if not is_valid(cor_px, member.n_cols):
+        return _noted(row, f"{no_cor}, mean of the series {off_detector(cor_px, member.n_cols)}")
     row = replace(row, after_px=cor_px, source="series-mean")
     return _noted(row, f"no COR, mean of {len(donors_px)} of the series")
 

@@ -79,13 +79,14 @@ def compute(
 
 
 def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
+    doubt = ""
     if entry["select"] == "donor":
         donor_px = entry.get("donor_px")
         predicted_px, source, note = math.nan if donor_px is None else donor_px, "auto", ""
     elif files is None:
         predicted_px, source, note = math.nan, "auto", "the prediction failed"
     else:
-        predicted_px, source, note = _read_prediction(*files)
+        predicted_px, source, note, doubt = _read_prediction(*files)
     return Member(
         scan=entry["scan"],
         index=int(entry["index"]),
@@ -95,11 +96,15 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
         predicted_source=source,
         is_in=entry["select"] != "donor",
         note=note,
+        doubt=doubt,
     )
 
 
-def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str, str]:
-    """Return the accepted COR (NaN if none), ai or auto, and what to report of the files."""
+def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str, str, str]:
+    """Return the accepted COR (NaN if none), ai or auto, what to report of the files, and a doubt.
+
+    The doubt is why the prediction was not accepted, if it was not.
+    """
     text = _read_text(center_path)
     cor_px = parse_cor(text)
     note = ""
@@ -109,9 +114,12 @@ def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str
         prediction = json.loads(_read_text(prediction_path))
     except ValueError:
         prediction = None
-    method = prediction.get("method") if isinstance(prediction, dict) else None
-    source = "ai" if method == "ai" else "auto"
-    return math.nan if cor_px is None else cor_px, source, note
+    told = prediction if isinstance(prediction, dict) else {}
+    source = "ai" if told.get("method") == "ai" else "auto"
+    if cor_px is not None:
+        return cor_px, source, note, ""
+    reason = told.get("reason")
+    return math.nan, source, note, f"prediction: {reason}" if reason else ""
 
 
 def _read_text(path: str) -> str:
