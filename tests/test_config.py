@@ -111,6 +111,34 @@ def test_row_may_be_fraction_number_or_list():
     assert row([0.25, 3]) == [0.25, 3]
 
 
+def test_numbers_with_an_exponent_are_numbers_as_yaml_reads_them_and_texts_stay_texts():
+    written = """
+        campaign: {scans: [1e4], results: 1e-4}
+        input: {energy_kev: 2e1, skip_angles: [[1e0, 2.5E+1], [30, .4e2]], entry: 1e5}
+        preprocess: {stripes: {alpha: 1e-4}, distortion: {coefficients: [1.0, 1e-4, -2.5e-6]}}
+        full_recon: {value_range: [-1e-3, 1.0e2]}
+        overrides: [{scans: [1e4], preprocess: {flats: 1e3, hardening: [1, 1e-4]}}]
+    """
+    data = yaml.safe_load(written)
+    assert "1e-4" in data["preprocess"]["distortion"]["coefficients"]  # as Snakemake reads it too
+    config = parse_config(data)
+    assert config.preprocess.distortion.coefficients == [1.0, 1e-4, -2.5e-6]
+    assert config.preprocess.stripes.alpha == 1e-4
+    assert config.input.energy_kev == 20
+    assert config.input.skip_angles == [[1, 25], [30, 40]]
+    assert config.full_recon.value_range == [-1e-3, 100]
+    assert (config.campaign.scans, config.campaign.results) == (["1e4"], "1e-4")
+    assert config.input.entry == "1e5"
+    own = config.for_scan("1e4", "").preprocess
+    assert (own.flats, own.hardening) == ("1e3", [1, 1e-4])
+
+
+@pytest.mark.parametrize("text", ["1e", "e4", "1e-4px", "1e999", "0x1e4"])
+def test_what_only_looks_like_an_exponent_is_refused(text):
+    with pytest.raises(TomopipeError, match=r"preprocess\.hardening: got "):
+        parse_config(LEAST | {"preprocess": {"hardening": [1.0, text]}})
+
+
 def test_unreadable_file_is_named(tmp_path):
     with pytest.raises(TomopipeError, match="tomopipe init"):
         read_config(tmp_path / "config.yaml")

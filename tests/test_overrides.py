@@ -176,6 +176,9 @@ def test_a_cell_of_the_table_is_an_option_of_its_scan_and_wins(tmp_path):
 def test_cells_are_values_as_in_the_configuration(tmp_path):
     cells = {
         "preprocess.stripes.alpha": ("1e-4", 1e-4),
+        "preprocess.distortion.coefficients": ("[1.0, 1e-4]", [1, 1e-4]),
+        "preprocess.distortion.center_px": ("[1e2, 2.0e2]", [100, 200]),
+        "preprocess.ring_current.dataset": ("1e5", "1e5"),
         "preprocess.half_acquisition": ("no", "no"),
         "preprocess.minus_log": ("FALSE", False),
         "preprocess.hardening": ("[1, 0.25]", [1, 0.25]),

@@ -1,15 +1,36 @@
 """What all blocks of the configuration share."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+
+# YAML 1.1 takes 1e-4 and 1.0e4 for texts: it wants a point, and a sign of the exponent.
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
 
 
 class Block(BaseModel):
     """A block of the configuration: unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_of_yaml(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[info.field_name or ""]
+        return _as_numbers(value) if _has(float, field.annotation) else value
+
+
+def _has(wanted: type, annotation: Any) -> bool:
+    """Tell whether values of a type may stand somewhere in an annotation."""
+    return annotation is wanted or any(_has(wanted, part) for part in get_args(annotation))
+
+
+def _as_numbers(value: Any) -> Any:
+    """Return a value with numbers in place of texts such as 1e-4, in lists too."""
+    if isinstance(value, list):
+        return [_as_numbers(one) for one in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def _file_pattern(value: str) -> str:

@@ -15,8 +15,6 @@ _EXPECTED = (
     "full_recon.filter"
 )
 _KEY = re.compile(r"\w+(\.\w+)+")
-# YAML takes 1e-4 for a text, since it has no point.
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def is_option(column: str) -> bool:
@@ -68,8 +66,6 @@ def value_of(text: str) -> Any:
     """
     import yaml
 
-    if _EXPONENT.fullmatch(text):
-        return float(text)
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
