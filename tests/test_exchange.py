@@ -116,7 +116,7 @@ def test_theta_as_a_column_and_in_radians(tmp_path):
     ("theta", "reason", "used"),
     [
         (np.arange(12.0), "aborted: 7 frames for 12 angles in /exchange/theta", 7),
-        (np.arange(4.0), "/exchange/theta has 4 angles for 7 frames", 4),
+        (np.arange(4.0), "theta has 4 angles for 7 frames, expected one for each: name a list", 4),
         (np.zeros(0), "/exchange/theta has 0 angles for 7 frames", 0),
         ([0, 1, np.nan, 3, 4, np.inf, 6], "2 of 7 angles not finite, the first is 2", 5),
         (np.full(7, 90.0), "all 7 angles are 90", 7),
@@ -168,6 +168,17 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
     found = read_metadata(path)
     assert incomplete(found) == "aborted: the first 2 of 6 frames were written"
     assert "1 source files cannot be opened, the first is part1.h5" in found.warnings
+
+
+@pytest.mark.parametrize(("n", "unless"), [(5, ""), (9, ", unless the scan was aborted")])
+def test_a_list_of_angles_that_does_not_fit_is_to_be_corrected(tmp_path, n, unless):
+    path = write(tmp_path / "a.h5")
+    angles = tmp_path / "mine.txt"
+    angles.write_text("\n".join(map(str, range(n))))
+    assert incomplete(read_metadata(path, known={"angles": str(angles)})) == (
+        f"{angles} has {n} angles for {N_ANGLES} frames, expected one for each: correct the list"
+        + unless
+    )
 
 
 def test_what_the_configuration_knows_comes_first(tmp_path):

@@ -285,7 +285,10 @@ def test_an_aborted_scan(tmp_path):
     [
         (put("data", None), "no /entry0000/instrument/detector/data"),
         (put("data", np.ones((14, 5))), "has shape (14, 5); expected 3-D"),
-        (put("data", np.ones((20, 3, 5))), "image_key_control has 14 keys for 20 frames"),
+        (
+            put("data", np.ones((20, 3, 5))),
+            "image_key_control has 14 keys for 20 frames, expected one for each: complete it in",
+        ),
         (put("image_key_control", np.ones(14, int)), "marks no projection (0)"),
         (put("image_key_control", np.where(KEYS == 1, 3, KEYS)), "marks no flats (1); set prepro"),
         (put("image_key_control", np.where(KEYS == 2, 3, KEYS)), "marks no darks (2); set prepro"),

@@ -1,9 +1,11 @@
 """Options that differ for a series or a scan: who gets them, and what reaches the steps."""
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
-from tomopipe.campaign import as_json, campaign_from_data
+from tomopipe.campaign import as_json, campaign_from_data, load_campaign
 from tomopipe.cli import cli
 from tomopipe.config import parse_config
 from tomopipe.disk import output_bytes
@@ -140,8 +142,15 @@ def test_a_scan_or_series_that_is_not_there_is_an_error(tmp_path):
         TomopipeError, match=r"overrides 1: scans: there is no toth_1; did you mean"
     ):
         campaign(tmp_path, {"scans": ["toth_1"]})
-    with pytest.raises(TomopipeError, match="series: there is no bone"):
-        campaign(tmp_path, {"series": ["bone"]})
+    with pytest.raises(
+        TomopipeError,
+        match=r"config: overrides 1: series: there is no raw/a; expected .* found: foam, tooth$",
+    ):
+        campaign(tmp_path, {"series": ["raw/a"]})
+    path = tmp_path / "config.yaml"
+    path.write_text("campaign: {scans: [raw/*.h5]}\noverrides: [{series: [raw/a]}]\n")
+    with pytest.raises(TomopipeError, match="^" + re.escape(f"{path}: overrides 1: series:")):
+        load_campaign(tmp_path)
     assert campaign(tmp_path, {"scans": ["later_*"], "full_recon": {"binning": 2}})
 
 

@@ -146,9 +146,12 @@ def test_missing_images_take_their_angles_with_them(tmp_path):
         assert np.array_equal(scan.read_rows(0, 3), values()[kept])
 
 
-def test_an_aborted_folder(tmp_path):
+def test_fewer_images_than_angles_in_the_list(tmp_path):
     path = write_folder(tmp_path / "scan", images=values()[:5])
-    assert incomplete(read_metadata(path)) == "aborted: 5 frames for 12 angles in angles.txt"
+    assert incomplete(read_metadata(path)) == (
+        "angles.txt has 12 angles for 5 frames, expected one for each: correct the list, unless "
+        "the scan was aborted"
+    )
     with open_scan(path, partial=True) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), ANGLES_DEG[:5])
 

@@ -322,7 +322,8 @@ def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
         The configuration file; by default config.yaml in that folder.
     """
     folder = Path(os.path.abspath(directory))
-    return make_campaign(read_config(config or folder / "config.yaml"), folder)
+    path = config or folder / "config.yaml"
+    return make_campaign(read_config(path), folder, source=str(path))
 
 
 def campaign_from_data(data: Mapping[str, Any], directory: Path) -> Campaign:
@@ -330,8 +331,8 @@ def campaign_from_data(data: Mapping[str, Any], directory: Path) -> Campaign:
     return make_campaign(parse_config(data), Path(os.path.abspath(directory)))
 
 
-def make_campaign(config: Config, directory: Path) -> Campaign:
-    """Find the files and read the table of a campaign."""
+def make_campaign(config: Config, directory: Path, *, source: str = "config") -> Campaign:
+    """Find the files and read the table of a campaign; errors name `source` for the config."""
     found = find_scans(config, directory)
     table = directory / (config.campaign.table or "scans.tsv")
     rows = read_table(table) if table.exists() or config.campaign.table else []
@@ -340,7 +341,7 @@ def make_campaign(config: Config, directory: Path) -> Campaign:
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
-    _check_overrides(config, found)
+    _check_overrides(config, found, source)
     scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
     failures = read_failures(
         directory / config.campaign.results,
@@ -356,15 +357,18 @@ def make_campaign(config: Config, directory: Path) -> Campaign:
     )
 
 
-def _check_overrides(config: Config, found: list[CampaignScan]) -> None:
+def _check_overrides(config: Config, found: list[CampaignScan], source: str) -> None:
     """Raise where an override names, without a pattern, a scan or a series that is not there."""
     known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
     for number, override in enumerate(config.overrides, start=1):
         for key, names in known.items():
             for name in getattr(override, key):
                 if not glob.has_magic(name) and name not in names:
+                    some = ", ".join([*sorted(names)[:4], *(["..."] if len(names) > 4 else [])])
                     raise TomopipeError(
-                        f"overrides {number}: {key}: there is no {name}{did_you_mean(name, names)}"
+                        f"{source}: overrides {number}: {key}: there is no {name}"
+                        f"{did_you_mean(name, names)}; expected a pattern, or one of those found: "
+                        f"{some or 'none'}"
                     )
 
 

@@ -60,6 +60,8 @@ class Metadata:
         Angles as found, in degrees: any number of them, finite or not. None: no theta.
     theta_place : str
         Where they stand.
+    theta_listed : bool
+        Whether that is a list apart from the frames, which may not fit to them.
     n_flats, n_darks : int
         Frames that there are, here or where the config says; 0 if declared absent.
     n_written : int
@@ -91,6 +93,7 @@ class Metadata:
     dtype: str
     theta_deg: NDArray[np.float64] | None
     theta_place: str
+    theta_listed: bool
     n_flats: int
     n_darks: int
     n_written: int
@@ -154,10 +157,17 @@ def _fault_of_angles(metadata: Metadata) -> str:
     n_angles, theta_deg, place = metadata.n_angles, metadata.theta_deg, metadata.theta_place
     if theta_deg is None:
         return ""
-    if len(theta_deg) > n_angles:
+    if len(theta_deg) > n_angles and not metadata.theta_listed:
         return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {place}"
-    if len(theta_deg) < n_angles:
-        return f"{place} has {len(theta_deg)} angles for {n_angles} frames"
+    if len(theta_deg) != n_angles:
+        what_to_do = "name a list of all of them (input.angles)"
+        if metadata.theta_listed:
+            what_to_do = "correct the list"
+            what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
+        return (
+            f"{place} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
+            f"{what_to_do}"
+        )
     chosen = metadata.chosen
     if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
         return f"{place}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
@@ -262,6 +272,7 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
         dtype=str(pixels.dtype),
         theta_deg=layout.theta_deg,
         theta_place=layout.theta_place,
+        theta_listed=layout.theta_listed,
         n_flats=0 if flat is None else len(flat.positions),
         n_darks=0 if dark is None else len(dark.positions),
         n_written=int(np.argmin(np.append(written, False))),
@@ -324,6 +335,7 @@ def _corrected(layout: Layout, known: Known) -> Layout:
     if known.angles is not None and layout.format != "TIFF":
         changes["theta_deg"] = read_angles(known.angles)
         changes["theta_place"] = known.angles
+        changes["theta_listed"] = True
         changes["warnings"] = tuple(text for text in layout.warnings if text != NO_THETA)
     return replace(layout, **changes)
 

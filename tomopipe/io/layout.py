@@ -31,6 +31,8 @@ class Layout:
         Angles as found, in degrees: any number of them, finite or not. None: there are none.
     theta_place : str
         Where the angles stand.
+    theta_listed : bool
+        Whether that is a list apart from the frames, which may not fit to them.
     pixel_size_um, energy_kev, distance_mm : Found or None
         Numbers of the instrument.
     missing_sources : tuple of str
@@ -48,6 +50,7 @@ class Layout:
     place: str
     theta_deg: NDArray[np.float64] | None
     theta_place: str
+    theta_listed: bool = False
     pixel_size_um: Found | None = None
     energy_kev: Found | None = None
     distance_mm: Found | None = None

@@ -209,7 +209,9 @@ class _Stack:
         self._planned_keys = planned
         if len(planned) < len(data):
             raise ScanError(
-                f"{path}: {self.key_name} has {len(planned)} keys for {len(data)} frames"
+                f"{path}: {self.key_name} has {len(planned)} keys for {len(data)} frames, expected "
+                "one for each: complete it in a copy of the file, or leave the scan out "
+                "(`select: no`)"
             )
         self._place = self._placed(len(data))
         self.aborted = ""

@@ -78,6 +78,7 @@ class TiffReader:
             theta_deg=theta_deg,
             place=self._stack.place,
             theta_place="" if source is None else source.name.replace(self._path.stem, "<scan>"),
+            theta_listed=source is not None,
             warnings=warnings,
         )
 
