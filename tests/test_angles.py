@@ -48,7 +48,8 @@ def test_units_of_angles():
         "theta in radians, as its units say",
     )
     assert to_degrees([5.0], "furlongs")[1] == (
-        "theta has the unit 'furlongs', which is not known: degrees assumed"
+        "theta has the unit 'furlongs', which is not known: degrees assumed (if they are not, "
+        "name a list of the angles in degrees: input.angles)"
     )
 
 

@@ -272,6 +272,23 @@ def test_dropped_frames_without_numbers_are_an_aborted_scan(tmp_path):
     assert incomplete(found).startswith("aborted: 13 frames for 14 keys in /entry0000")
 
 
+def test_an_unknown_unit_of_the_angles_is_named_until_a_list_is(tmp_path):
+    def change(entry):
+        entry["sample/rotation_angle"].attrs["units"] = "furlong"
+
+    path = write_nxtomo(tmp_path / "a.nxs", change=change)
+    found = read_metadata(path)
+    assert found.theta_deg.tolist() == THETA_DEG
+    (warning,) = [text for text in found.warnings if "'furlong'" in text]
+    assert "degrees assumed" in warning
+    assert "input.angles" in warning
+    angles = tmp_path / "angles.txt"
+    angles.write_text("\n".join(str(2 * angle) for angle in THETA_DEG))
+    found = read_metadata(path, known={"angles": str(angles)})
+    assert found.theta_deg.tolist() == [2 * angle for angle in THETA_DEG]
+    assert not [text for text in found.warnings if "furlong" in text]
+
+
 def test_an_aborted_scan(tmp_path):
     path = write_nxtomo(tmp_path / "a.nxs", change=put("data", frames_of()[:10]))
     found = read_metadata(path)

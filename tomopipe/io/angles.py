@@ -14,6 +14,7 @@ _PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("rad", "rads", "radian", "radians"), float(np.rad2deg(1))),
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
 }
+UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
 _RADIANS = re.compile(r"rad", re.IGNORECASE)
 # Frames missing at the ends of a scan: so few may have been dropped, more were never taken.
@@ -43,7 +44,10 @@ def to_degrees(values: ArrayLike, unit: str) -> tuple[NDArray[np.float64], str]:
         return angles, ""
     if unit in _PER_DEGREE:
         return angles * _PER_DEGREE[unit], f"theta in {unit}, as its units say"
-    return angles, f"theta has the unit {unit!r}, which is not known: degrees assumed"
+    return angles, (
+        f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, name a "
+        "list of the angles in degrees: input.angles)"
+    )
 
 
 def is_angle(name: str) -> bool:

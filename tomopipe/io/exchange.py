@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io.angles import read_angles
+from tomopipe.io.angles import UNKNOWN_UNIT, read_angles
 from tomopipe.io.columns import cut_columns
 from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import StillWrittenError, one_line
@@ -336,7 +336,9 @@ def _corrected(layout: Layout, known: Known) -> Layout:
         changes["theta_deg"] = read_angles(known.angles)
         changes["theta_place"] = known.angles
         changes["theta_listed"] = True
-        changes["warnings"] = tuple(text for text in layout.warnings if text != NO_THETA)
+        changes["warnings"] = tuple(
+            text for text in layout.warnings if not text.startswith((NO_THETA, UNKNOWN_UNIT))
+        )
     return replace(layout, **changes)
 
 
