@@ -106,10 +106,14 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
         "a_1, a_2: phase retrieval needs distance_mm, which the file does not tell: "
         "set input.distance_mm"
     ]
+    write_scan(tmp_path / "raw" / "a_2.h5", **size)
     known = "- {scans: [a_1], input: {distance_mm: 50}}\n"
     (tmp_path / "config.yaml").write_text(config + phase + known)
     errors = start.examine(load_campaign(tmp_path)).errors
-    assert [error.partition(":")[0] for error in errors] == ["a_2"]
+    assert errors == [
+        "a_2: phase retrieval needs energy_kev, distance_mm, pixel_size_um, which the file does "
+        "not tell: set input.energy_kev, input.distance_mm, input.pixel_size_um"
+    ]
     done = CliRunner().invoke(cli, ["check", str(tmp_path)])
     assert done.exit_code == 1
-    assert "set input.distance_mm" in " ".join(done.output.split())
+    assert "set input.energy_kev, input.distance_mm" in " ".join(done.output.split())

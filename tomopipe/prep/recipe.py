@@ -100,13 +100,16 @@ def phase_strength(
         "distance_mm": distance_mm,
         "pixel_size_um": pixel_size_um,
     }
-    numbers = {}
-    for key, value in known.items():
-        if not value or not math.isfinite(value) or value < 0:
-            raise ScanError(
-                f"phase retrieval needs {key}, which the file does not tell: set input.{key}"
-            )
-        numbers[key] = float(value)
+    numbers = {
+        key: float(value)
+        for key, value in known.items()
+        if value and math.isfinite(value) and value > 0
+    }
+    if lacking := [key for key in known if key not in numbers]:
+        raise ScanError(
+            f"phase retrieval needs {', '.join(lacking)}, which the file does not tell: "
+            f"set {', '.join(f'input.{key}' for key in lacking)}"
+        )
     return filter_strength(delta_beta=recipe.phase.delta_beta, **numbers)
 
 
