@@ -1,6 +1,7 @@
 """`tomopipe sweep`: slices as the volume has them, a labelled stack, a page."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -118,6 +119,20 @@ def test_the_cor_is_what_the_campaign_knows(campaign):
     assert known() == 40.6
     (campaign / "scans.tsv").write_text("scan\tcor_px\na [x]_1\t40.70\n")
     assert known() == 40.7
+
+
+def test_a_scan_that_is_not_there_is_named_beside_some_that_are(campaign):
+    for n in range(2, 7):
+        (campaign / "raw" / f"b_{n}.h5").touch()
+    arguments = ["sweep", "full_recon.filter", "ramp", "--campaign", str(campaign), "--scan"]
+    result = CliRunner().invoke(cli, [*arguments, "nope"])
+    assert isinstance(result.exception, TomopipeError)
+    assert re.fullmatch(
+        r"nope: no such scan in .*, where there is a \[x\]_1, b_2, b_3, b_4, \.\.\.",
+        str(result.exception),
+    )
+    result = CliRunner().invoke(cli, [*arguments, "a_x_1"])
+    assert str(result.exception).endswith("; did you mean a [x]_1?")
 
 
 def test_the_command(campaign):

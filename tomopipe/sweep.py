@@ -22,12 +22,14 @@ from tomopipe.config import fault_of_key, parse_cells
 from tomopipe.cor import parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_text
+from tomopipe.io.campaign_table import did_you_mean
 from tomopipe.io.exchange import read_metadata
 from tomopipe.io.tiff import write_labelled_stack
 from tomopipe.steps.full_recon import full_recon
 
 _WINDOW_PERCENT = (0.5, 99.5)
 _MAX_SHOWN_PX = 700  # of a picture on the page
+_N_NAMED = 4  # scans in an error
 
 Image = NDArray[np.float32]
 
@@ -70,8 +72,7 @@ def sweep_option(
     TomopipeError
         If there is no such scan, key or row, a value is refused, or sizes of slices differ.
     """
-    if scan not in campaign.scans:
-        raise TomopipeError(f"{scan}: no such scan in {campaign.directory}")
+    _check_scan(campaign, scan)
     variants = [_with(campaign, scan, key, value) for value in values]
     with chdir(campaign.directory):
         slices = [_slice(one, scan, cor_px, row) for one in variants]
@@ -95,9 +96,10 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
     Raises
     ------
     TomopipeError
-        If it has none.
+        If it has none, or there is no such scan.
     """
-    manual = parse_cor(campaign.scans[scan].manual) if scan in campaign.scans else None
+    _check_scan(campaign, scan)
+    manual = parse_cor(campaign.scans[scan].manual)
     if manual is not None:
         return manual
     found = [("cor.json", scan), (f"try_center/{scan}/prediction.json", None)]
@@ -108,6 +110,17 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
         if value is not None:
             return float(value)
     raise TomopipeError(f"{scan}: no COR is known yet. Give one with --cor, or run the campaign.")
+
+
+def _check_scan(campaign: Campaign, scan: str) -> None:
+    if scan in campaign.scans:
+        return
+    names = list(campaign.scans)
+    there = ", ".join(names[:_N_NAMED]) + (", ..." if len(names) > _N_NAMED else "")
+    raise TomopipeError(
+        f"{scan}: no such scan in {campaign.directory}, where there is "
+        f"{there or 'none'}{did_you_mean(scan, names)}"
+    )
 
 
 def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
