@@ -58,7 +58,7 @@ def sweep_option(
     cor_px : float
         COR, unbinned detector pixels.
     row : int, optional
-        Detector row; None: the middle one.
+        Detector row; None: the middle one of the campaign's full_recon.rows.
 
     Returns
     -------
@@ -75,6 +75,10 @@ def sweep_option(
     _check_scan(campaign, scan)
     variants = [_with(campaign, scan, key, value) for value in values]
     with chdir(campaign.directory):
+        if row is None:
+            # not of each variant, whose rows may be what is tried
+            rows = campaign.for_scan(scan).config.full_recon.rows
+            row = sum(_span(rows, variants[0], scan)) // 2
         slices = [_slice(one, scan, cor_px, row) for one in variants]
     if len({image.shape for image in slices}) > 1:
         sizes = ", ".join(
@@ -85,7 +89,7 @@ def sweep_option(
     labels = [f"{key}={value}" for value in values]
     write_labelled_stack(slices, labels, folder / "sweep.tif")
     page = folder / "index.html"
-    title = f"{scan}, row {'middle' if row is None else row}, COR {cor_px:g} px: {key}"
+    title = f"{scan}, row {row}, COR {cor_px:g} px: {key}"
     write_text(_page(title, labels, slices), page)
     return page, slices
 
@@ -135,21 +139,29 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     return replace(own, config=config)
 
 
-def _slice(campaign: Campaign, scan: str, cor_px: float, row: int | None) -> Image:
+def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int, int]:
+    """Return the first and last detector row of full_recon.rows, both included."""
+    if not isinstance(rows, str):
+        return rows[0], rows[1]
+    options = campaign.preprocess_options()
+    given = {key: options[key] for key in ("flats", "darks", "known") if key in options}
+    return 0, read_metadata(campaign.scans[scan].path, **given).n_rows - 1
+
+
+def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
     """Reconstruct the slice of the volume that a detector row is part of."""
     import h5py
 
     full = campaign.config.full_recon
     options = campaign.preprocess_options() | full.model_dump()
     raw = campaign.scans[scan].path
-    given = {key: options[key] for key in ("flats", "darks", "known") if key in options}
-    n_rows = read_metadata(raw, **given).n_rows
-    span = (0, n_rows - 1) if isinstance(full.rows, str) else full.rows
-    row = (span[0] + span[1]) // 2 if row is None else row
-    if not span[0] <= row <= span[1]:
-        raise TomopipeError(f"{scan}: expected a row from {span[0]} to {span[1]}, got {row}")
-    first = row - (row - span[0]) % full.binning
-    options |= {"rows": (first, min(first + full.binning - 1, span[1])), "value_range": "auto"}
+    start, end = _span(full.rows, campaign, scan)
+    if not start <= row <= end:
+        raise TomopipeError(
+            f"{scan}: expected a row from {start} to {end}, got {row}. Give another with --row."
+        )
+    first = row - (row - start) % full.binning
+    options |= {"rows": (first, min(first + full.binning - 1, end)), "value_range": "auto"}
     options |= {"output": "h5", "compression": "none", "dtype": "float32"}
     if full.unit != "per_pixel":
         options["pixel_size_um"] = campaign.config.export_star.pixel_size_um

@@ -25,7 +25,8 @@ def sweep(
         typer.Option("--cor", help="COR (pixels).", show_default="what the campaign has"),
     ] = None,
     row: Annotated[
-        int | None, typer.Option("--row", help="Detector row.", show_default="the middle one")
+        int | None,
+        typer.Option("--row", help="Detector row.", show_default="the middle one of the campaign"),
     ] = None,
 ) -> None:
     """Try values of an input, preprocess or full_recon option on one slice of a scan.
