@@ -30,6 +30,8 @@ from tomopipe.steps.full_recon import full_recon
 _WINDOW_PERCENT = (0.5, 99.5)
 _MAX_SHOWN_PX = 700  # of a picture on the page
 _N_NAMED = 4  # scans in an error
+# Slices are compared as they are computed, in float32: these would change nothing.
+_STORED = {"output": "h5", "compression": "none", "dtype": "float32", "value_range": "auto"}
 
 Image = NDArray[np.float32]
 
@@ -129,6 +131,12 @@ def _check_scan(campaign: Campaign, scan: str) -> None:
 
 def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     """Return the campaign of a scan with one option changed."""
+    if key in {f"full_recon.{name}" for name in _STORED}:
+        raise TomopipeError(
+            f"{key}: only changes how a volume is stored, and slices are compared before that, in "
+            "float32: all would be the same. Set it in config.yaml and run the campaign, or make a "
+            "sweep of another key."
+        )
     if fault := fault_of_key(key):
         raise TomopipeError(f"{key}: {fault}")
     own = campaign.for_scan(scan)
@@ -161,8 +169,7 @@ def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
             f"{scan}: expected a row from {start} to {end}, got {row}. Give another with --row."
         )
     first = row - (row - start) % full.binning
-    options |= {"rows": (first, min(first + full.binning - 1, end)), "value_range": "auto"}
-    options |= {"output": "h5", "compression": "none", "dtype": "float32"}
+    options |= {"rows": (first, min(first + full.binning - 1, end))} | _STORED
     if full.unit != "per_pixel":
         options["pixel_size_um"] = campaign.config.export_star.pixel_size_um
     with tempfile.TemporaryDirectory(dir=campaign.config.storage.scratch) as folder:

@@ -32,7 +32,8 @@ def sweep(
     """Try values of an input, preprocess or full_recon option on one slice of a scan.
 
     Writes results/sweep/SCAN/KEY/index.html, to look at, and sweep.tif, a labelled stack of the
-    slices, which are those that the volumes would have. Example:
+    slices, which are those that the volumes would have. What only changes how volumes are stored,
+    such as full_recon.dtype, is refused. Example:
     `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`.
     """
     campaign = load_campaign(directory, config_path(directory, config))
