@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import h5py
 import numpy as np
@@ -157,3 +158,25 @@ def test_the_command(campaign):
     result = CliRunner().invoke(cli, [*arguments, "--campaign", str(campaign), "--row", "3"])
     assert result.exit_code == 0, result.output
     assert result.output.strip().endswith("index.html")
+
+
+def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
+    def run(*more):
+        arguments = ["sweep", "full_recon.filter", "ramp", "--campaign", str(campaign), *more]
+        return CliRunner().invoke(cli, arguments)
+
+    for name in ("0", "b_2", "b_3"):
+        shutil.copy(campaign / "raw" / "a [x]_1.h5", campaign / "raw" / f"{name}.h5")
+    for more in ((), ("--cor", "41.2")):  # a COR of which scan?
+        assert "Run the campaign, or give --scan and --cor" in str(run(*more).exception)
+    results = campaign / "results"
+    results.mkdir()
+    cors = {"0": {"cor_px": None}, "a [x]_1": {"cor_px": 41.2}, "b_2": {"cor_px": 41}}
+    (results / "cor.json").write_text(json.dumps(cors))
+    said = run().output.splitlines()
+    assert said[0] == "scan a [x]_1, the first with a COR, at 41.2 px; --scan takes another"
+    assert said[-1].endswith("index.html")
+    (campaign / "scans.tsv").write_text("scan\tselect\na [x]_1\tno\n")
+    assert run("--cor", "40").output.startswith("scan b_2, the first with a COR, at 40 px;")
+    (campaign / "scans.tsv").write_text("scan\tcor_px\nb_3\t41.5\n")
+    assert run().output.startswith("scan b_3, the first with a COR, at 41.5 px;")

@@ -10,7 +10,7 @@ import io
 import json
 import tempfile
 from collections.abc import Sequence
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +116,26 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
         if value is not None:
             return float(value)
     raise TomopipeError(f"{scan}: no COR is known yet. Give one with --cor, or run the campaign.")
+
+
+def first_known(campaign: Campaign) -> tuple[str, float]:
+    """Return the first scan that has a COR, and its COR: rows of the table first, in its order.
+
+    Scans that are `select: no` are passed over.
+
+    Raises
+    ------
+    TomopipeError
+        If none has.
+    """
+    listed = [row.scan for row in campaign.table_rows if row.scan in campaign.scans]
+    for scan in dict.fromkeys([*listed, *campaign.scans]):
+        if campaign.scans[scan].select != "no":
+            with suppress(TomopipeError):
+                return scan, known_cor_px(campaign, scan)
+    raise TomopipeError(
+        f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
+    )
 
 
 def _check_scan(campaign: Campaign, scan: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from tomopipe.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, config_path
-from tomopipe.sweep import known_cor_px, sweep_option
+from tomopipe.sweep import first_known, known_cor_px, sweep_option
 
 
 def sweep(
@@ -15,7 +15,10 @@ def sweep(
         str, typer.Argument(help="The option: full_recon.filter, preprocess.stripes.size_px, ...")
     ],
     values: Annotated[list[str], typer.Argument(help="Its values, as in config.yaml.")],
-    scan: Annotated[str, typer.Option("--scan", "-s", help="Name of the scan.")],
+    scan: Annotated[
+        str | None,
+        typer.Option("--scan", "-s", help="Name of the scan.", show_default="the first with a COR"),
+    ] = None,
     directory: Annotated[
         Path, typer.Option("--campaign", "-d", help="The campaign folder.")
     ] = Path("."),
@@ -37,7 +40,11 @@ def sweep(
     `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`.
     """
     campaign = load_campaign(directory, config_path(directory, config))
-    if cor_px is None:
+    if scan is None:
+        scan, known_px = first_known(campaign)
+        cor_px = known_px if cor_px is None else cor_px
+        typer.echo(f"scan {scan}, the first with a COR, at {cor_px:g} px; --scan takes another")
+    elif cor_px is None:
         cor_px = known_cor_px(campaign, scan)
     page, _ = sweep_option(campaign, scan, key, values, cor_px=cor_px, row=row)
     typer.echo(str(page))
