@@ -74,6 +74,20 @@ def accepted_scans(campaign: Campaign) -> list[str]:
     Their COR is a prediction that was accepted and not replaced, without anything doubtful, or
     the one set by hand; their volume is there, and was made at that COR.
     """
+    return [scan for scan, why in _judged(campaign).items() if not why]
+
+
+def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
+    """Name the scans that are not accepted by the reason, such as `doubtful`."""
+    found: dict[str, list[str]] = {}
+    for scan, why in _judged(campaign).items():
+        if why:
+            found.setdefault(why, []).append(scan)
+    return found
+
+
+def _judged(campaign: Campaign) -> dict[str, str]:
+    """Say of each scan why it is not accepted, "" if it is."""
     record = collect(**what_to_report(campaign))
     doubtful = {
         alert.scan.name
@@ -81,23 +95,37 @@ def accepted_scans(campaign: Campaign) -> list[str]:
         if group.level != "info"
         for alert in group.alerts
     }
-    return [
-        scan.name
+    return {
+        scan.name: _why_not(scan, doubtful=scan.name in doubtful)
         for scan in record.scans
-        if scan.name in campaign.scans and _is_accepted(scan, doubtful=scan.name in doubtful)
-    ]
+        if scan.name in campaign.scans
+    }
 
 
-def _is_accepted(scan: ScanRecord, *, doubtful: bool) -> bool:
-    if scan.volume is None or scan.cor_px is None or scan.failures:
-        return False
+def _why_not(scan: ScanRecord, *, doubtful: bool) -> str:
+    """Say why a scan is not accepted, the first reason that holds, or nothing."""
+    made_at_cor = (
+        scan.volume is not None and scan.cor_px is not None and _made_at(scan.volume, scan.cor_px)
+    )
+    reasons = (
+        ("left out", scan.state in ("skipped", "unchecked")),
+        ("failed", bool(scan.failures) or scan.state == "failed"),
+        ("without a COR", scan.cor_px is None),
+        ("edited since the run", _is_edited(scan)),
+        (scan.state, scan.state not in ("ok", "manual")),
+        ("doubtful", scan.state == "ok" and doubtful),
+        ("without a volume", scan.volume is None),
+        ("with a volume of another COR", not made_at_cor),
+    )
+    return next((why for why, is_so in reasons if is_so), "")
+
+
+def _is_edited(scan: ScanRecord) -> bool:
+    """Tell whether a COR was typed or taken away that has not been used yet."""
     manual_px = parse_cor(scan.manual)
-    if scan.state == "manual":
-        # a COR that was typed or taken away since has not been used yet
-        settled = manual_px is not None and abs(manual_px - scan.cor_px) < 0.005
-    else:
-        settled = scan.state == "ok" and manual_px is None and not doubtful
-    return settled and _made_at(scan.volume, scan.cor_px)
+    if scan.state != "manual":
+        return manual_px is not None
+    return manual_px is None or scan.cor_px is None or abs(manual_px - scan.cor_px) >= 0.005
 
 
 def _made_at(volume: Path, cor_px: float) -> bool:

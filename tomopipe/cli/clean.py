@@ -1,6 +1,7 @@
 """`tomopipe clean`: remove what a campaign declares temporary."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 from tomopipe.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, config_path
 from tomopipe.errors import TomopipeError
-from tomopipe.retention import removable, remove
+from tomopipe.retention import removable, remove, unaccepted_scans
+
+_N_NAMED = 3  # scans for each reason
 
 
 def clean(
@@ -22,8 +25,9 @@ def clean(
     """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
 
     Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
-    COR needs no eyes and its volume was made at it; those of other scans stay. The next run does
-    not make the files again, and the review page shows any COR from rows.h5.
+    COR needs no eyes and its volume was made at it; those of other scans stay, and if nothing is
+    removed the reasons are told. The next run does not make the files again, and the review page
+    shows any COR from rows.h5.
 
     Example: `tomopipe clean mycampaign --dry-run`
     """
@@ -41,3 +45,15 @@ def clean(
     what = ", ".join(f"{n} of {kind}" for kind, n in sorted(kinds.items())) or "no files"
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {n_bytes / 1e9:.3f} GB: {did}")
+    if not files and (kept := unaccepted_scans(campaign)):
+        typer.echo(_why_kept(kept))
+
+
+def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:
+    n_scans = sum(map(len, scans.values()))
+    reasons = (
+        f"{len(some)} {why} ({', '.join(some[:_N_NAMED])}{', ...' if len(some) > _N_NAMED else ''})"
+        for why, some in scans.items()
+    )
+    verb = "scan is" if n_scans == 1 else "scans are"
+    return f"{n_scans} {verb} not accepted: {', '.join(reasons)}"
