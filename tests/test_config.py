@@ -78,6 +78,16 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
         ("export_star", {"hand": 0}, ["export_star.hand", "-1"]),
         ("report", [], ["report", "dictionary"]),
+        (
+            "overrides",
+            [{"scans": ["a"]}, {"scan": "b"}],
+            ["overrides 2.scan: unknown key; did you mean scans? allowed here: scans, series"],
+        ),
+        (
+            "overrides",
+            [{"scans": ["a"], "full_recon": 3}],
+            ["overrides 1.full_recon", "dictionary"],
+        ),
     ],
 )
 def test_refusal_names_key_and_what_is_allowed(block, options, words):

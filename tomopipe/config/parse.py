@@ -4,12 +4,14 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, changed_values
 from tomopipe.errors import TomopipeError
+
+Place = tuple[int | str, ...]  # of a value in the configuration: keys, and numbers of items
 
 
 def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
@@ -83,27 +85,27 @@ def read_config(path: Path) -> Config:
 
 def _problems(error: ValidationError) -> Iterator[str]:
     """One line per key: the branches of a union that all refused a value are one problem."""
-    refused: dict[str, tuple[list[str], Any, list[str]]] = {}
+    refused: dict[str, tuple[Place, Any, list[str]]] = {}
     for problem in error.errors():
-        keys = _keys(problem["loc"])
-        key = ".".join(keys)
+        place = _known(problem["loc"])
+        key = _label(place)
         if problem["type"] == "extra_forbidden":
-            names = list(_fields_at(keys[:-1]))
+            names = list(_fields_at(place[:-1]))
             hint = nearest(str(problem["loc"][-1]), names)
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
         elif problem["type"] == "missing":
             yield f"{key}: is required"
-        elif not keys:  # of several blocks at once
+        elif not place:  # of several blocks at once
             yield problem["msg"].removeprefix("Value error, ")
         else:
-            refused.setdefault(key, (keys, problem["input"], []))[2].append(
+            refused.setdefault(key, (place, problem["input"], []))[2].append(
                 problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
             )
-    for key, (keys, value, messages) in refused.items():
+    for key, (place, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
         hint = nearest(str(value), re.findall(r"'([^']+)'", message))
         got = "" if isinstance(value, Mapping) else f"got {value!r}; "  # of keys that do not fit
-        yield f"{key}: {got}{message}; {hint}{_meaning(keys)}"
+        yield f"{key}: {got}{message}; {hint}{_meaning(place)}"
 
 
 def nearest(word: str, choices: list[str]) -> str:
@@ -112,31 +114,51 @@ def nearest(word: str, choices: list[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    keys: list[str] = []
-    model: type[BaseModel] | None = Config
-    for part in location:
-        if model is None or not isinstance(part, str):
-            break
-        keys.append(part)
-        if part not in model.model_fields:
-            break
-        annotation = model.model_fields[part].annotation
-        model = (
-            annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel)
-            else None
-        )
-    return keys
+def _known(location: Place) -> Place:
+    """Return a place as far as its parts are keys and items of ours."""
+    return tuple(part for part, _ in _steps(location))
 
 
-def _fields_at(keys: list[str]) -> dict[str, Any]:
+def _label(place: Place) -> str:
+    """Return a place as people read it; items of lists count from 1."""
+    return "".join(f" {p + 1}" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
+
+
+def _fields_at(location: Place) -> dict[str, Any]:
+    """Return the fields of the block at a place."""
     model: type[BaseModel] = Config
-    for key in keys:
-        model = model.model_fields[key].annotation  # type: ignore[assignment]
+    for _, inner in _steps(location):
+        model = inner or model
     return model.model_fields
 
 
-def _meaning(keys: list[str]) -> str:
-    field = _fields_at(keys[:-1]).get(keys[-1])
+def _steps(location: Place) -> Iterator[tuple[int | str, type[BaseModel] | None]]:
+    """Walk down to a place: each part and the block behind it, None where there is no further."""
+    model: type[BaseModel] = Config
+    item: type[BaseModel] | None = None  # of the list that the last part named
+    for part in location:
+        if isinstance(part, int):
+            if item is None:
+                return
+            model, item = item, None
+            yield part, model
+            continue
+        field = model.model_fields.get(part)
+        inner, item = _block(field.annotation if field else None)
+        yield part, inner or (model if item else None)
+        if inner is None and item is None:
+            return
+        model = inner or model
+
+
+def _block(annotation: Any) -> tuple[type[BaseModel] | None, type[BaseModel] | None]:
+    """Return the block that an annotation is, or that of the items of the list that it is."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, None
+    items = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return None, items[0] if get_origin(annotation) is list and items else None
+
+
+def _meaning(place: Place) -> str:
+    field = _fields_at(place[:-1]).get(str(place[-1]))
     return f"it means: {field.description}" if field is not None and field.description else ""
