@@ -105,8 +105,9 @@ def test_half_acquisition_and_memory_may_differ_too(tmp_path):
     )
     assert found.for_scan("tooth_1").preprocess_options()["half_acquisition"] == "yes"
     assert "half_acquisition" not in found.preprocess_options()
-    assert found.for_scan("tooth_1").correction_halo(100, 100) is not None
-    assert found.correction_halo(100, 100) is None
+    row = {"n_rows": "100", "n_cols": "100"}
+    assert found.for_scan("tooth_1").correction_halo(row) is not None
+    assert found.correction_halo(row) is None
     shape = {"n_angles": "10", "n_rows": "100", "n_cols": "100"}
     sizes = {
         scan: output_bytes(found, "full_recon", shape | {"scan": scan})

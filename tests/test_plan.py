@@ -87,6 +87,21 @@ def test_plan_states_a_halo_of_more_than_a_quarter_of_a_block(campaign):
         assert [words in note for note in notes] == ([True] if words else [])
 
 
+def test_a_halo_by_an_override_and_by_the_numbers_of_the_file(campaign):
+    """Pixel size, energy and distance of the inventory, options of the scan."""
+    rows = rows_of(campaign)
+    config = (campaign / "config.yaml").read_text()
+    block = "overrides: [{scans: [a_1], preprocess: {phase: {method: paganin}}}]"
+    (campaign / "config.yaml").write_text(config + block + "\n")
+    found = load_campaign(campaign)
+    told = {"pixel_size_um": "5.0", "energy_kev": "25.0", "distance_mm": "50.0"}
+    (note,) = memory_notes(found, [JOB], {"a_1": {**rows["a_1"], **told}})
+    assert "need 20 rows" in note
+    further = {**rows["a_1"], **told, "distance_mm": "200.0"}
+    (note,) = memory_notes(found, [JOB], {"a_1": further})
+    assert "need 39 rows" in note  # it goes with the root of the distance
+
+
 def test_median_of_the_jobs_that_ended(tmp_path):
     for key, seconds, state in [("a", 2, "done"), ("b", 4, "done"), ("c", 90, "failed")]:
         path = tmp_path / "try_recon" / f"{key}.json"

@@ -192,15 +192,17 @@ class Campaign:
         """Whether there are corrections beyond flat, dark and logarithm."""
         return "corrections" in self.preprocess_options()
 
-    def correction_halo(self, n_rows: int, n_cols: int) -> int | None:
+    def correction_halo(self, row: Mapping[str, Any]) -> int | None:
         """Return the rows that corrections need around a block; None: there are no corrections.
 
-        Of the usual energy, distance and pixel size where the config does not name them.
+        Of a scan's row of the inventory; usual are taken for energy, distance and pixel size where
+        it and the config name none.
         """
-        from tomopipe.prep.recipe import expected_halo
+        from tomopipe.prep.recipe import USUAL, expected_halo
 
-        known = self.config.input.model_dump(exclude_defaults=True)
-        return expected_halo(self.config.preprocess, n_rows, n_cols, known)
+        found = {name: float(row[name]) for name in USUAL if row.get(name)}
+        known = found | self.config.input.model_dump(exclude_defaults=True)
+        return expected_halo(self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), known)
 
     def _known(self) -> dict[str, Any]:
         """Return what the configuration knows of the raw files, if it knows anything."""

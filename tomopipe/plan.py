@@ -336,27 +336,26 @@ def memory_notes(
 ) -> tuple[str, ...]:
     """Say where corrections need more rows around a block than a quarter of it, and what it takes.
 
-    One line for each size of scan; up to a quarter no job takes twice the memory.
+    One line for each size of scan and rows around; up to a quarter no job takes twice the memory.
     """
-    full = campaign.config.full_recon
-    shapes = {
-        tuple(int(rows[job.scan][key]) for key in ("n_angles", "n_rows", "n_cols"))
-        for job in planned
-        if job.rule == "full_recon" and job.scan in rows
-    }
-    notes = []
-    for n_angles, n_rows, n_cols in sorted(shapes):
-        halo = campaign.correction_halo(n_rows, n_cols)
-        height = full_recon.block_rows(full.binning)
-        if halo is None or 4 * halo <= height:
+    needs = set()
+    for job in planned:
+        if job.rule != "full_recon" or job.scan not in rows:
             continue
+        own, row = campaign.for_scan(job.scan), rows[job.scan]
+        halo, binning = own.correction_halo(row), own.config.full_recon.binning
+        if halo is not None and 4 * halo > full_recon.block_rows(binning):
+            shape = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
+            needs.add((*shape, binning, halo))
+    notes = []
+    for n_angles, n_rows, n_cols, binning, halo in sorted(needs):
         plain, needed = (
-            full_recon.memory_mb(n_angles, n_cols, full.binning, n_rows=n_rows, halo=rows_around)
+            full_recon.memory_mb(n_angles, n_cols, binning, n_rows=n_rows, halo=rows_around)
             for rows_around in (None, halo)
         )
         notes.append(
             f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
-            f"{full_recon.block_rows(full.binning, halo)}; full_recon asks for "
+            f"{full_recon.block_rows(binning, halo)}; full_recon asks for "
             f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f} (and more with more threads)"
         )
     return tuple(notes)

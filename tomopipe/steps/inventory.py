@@ -21,10 +21,11 @@ from tomopipe.io.tables import write_tsv
 from tomopipe.recon.angles import is_full_turn, largest_gap_rad, unpaired
 from tomopipe.series import reference_size
 
-REVISION = 5  # bump when results change
+REVISION = 6  # bump when results change
+NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")  # what phase retrieval takes
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
-    "warnings", "found", "full_turn", "linked",
+    "warnings", "found", "full_turn", "linked", *NUMBERS,
 )  # fmt: skip
 STILL_WRITTEN = "still written"
 
@@ -51,6 +52,7 @@ class _Look:
     found: str = ""
     full_turn: bool = False
     linked: Mapping[str, State] = field(default_factory=dict)
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def inventory(
@@ -79,7 +81,8 @@ def inventory(
         The table to write, columns `COLUMNS`, in order of series, index, name; `n_angles` are the
         projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
         found where, `full_turn` whether the angles in use go all the way round, `linked` size and
-        time of each file that an HDF5 file takes data from, as JSON.
+        time of each file that an HDF5 file takes data from, as JSON, then pixel size, energy and
+        distance as far as they are known.
     series_pattern : str
         Already applied in `entries`; here so that the options of the step are those of the config.
     min_fraction : float
@@ -165,6 +168,7 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
             found=metadata.found,
             full_turn=full_turn,
             linked={} if metadata.format == "TIFF" else linked_files(path),
+            numbers={name: getattr(metadata, name) for name in NUMBERS},
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
@@ -242,4 +246,5 @@ def _row(
         "found": look.found,
         "full_turn": look.full_turn,
         "linked": json.dumps(look.linked, sort_keys=True) if look.linked else "",
+        **{name: look.numbers.get(name) for name in NUMBERS},
     }

@@ -20,8 +20,9 @@ def stack_memory_mb(wildcards, attempt):
         return 900 * attempt
     # Past the checkpoint, as all stacks are, and not through it: the Snakemake that runs a group on
     # a node does not know it, and fails.
-    n_angles, n_rows, n_cols = shape_of(wildcards, read_inventory(foreseen(INVENTORY)))
-    halo = campaign.correction_halo(n_rows, n_cols) or 0
+    rows = read_inventory(foreseen(INVENTORY))
+    n_angles, n_rows, n_cols = shape_of(wildcards, rows)
+    halo = campaign.correction_halo(rows[wildcards.scan]) or 0
     return int((2100 + 8e-6 * halo * n_angles * n_cols) * attempt)
 
 

@@ -27,7 +27,7 @@ def memory_mb(wildcards, threads, attempt):
         output=full.output,
         compression=full.compression,
         algorithm=full.algorithm,
-        halo=campaign.correction_halo(n_rows, n_cols),
+        halo=campaign.correction_halo(inventory_rows()[wildcards.scan]),
         gpus=full.gpus,
         threads=1 if full.device == "cuda" else threads,
     )
