@@ -170,6 +170,12 @@ def test_the_reason_says_a_thing_once():
     prediction = Prediction(None, None, 0.0, "failed", "", "no COR")
     reason = reason_of("failed", inventory_reason="", failures=(), fix=fix, prediction=prediction)
     assert reason == "no COR; prediction failed: no COR"
+    fix = Fix(None, None, "", False, "no COR (prediction: noise), and no other", None, ())
+    prediction = Prediction(31.5, None, 0.2, "flat", "", "noise")
+    reason = reason_of(
+        "unresolved", inventory_reason="", failures=(), fix=fix, prediction=prediction
+    )
+    assert reason.count("noise") == 1
 
 
 @pytest.mark.parametrize("same_file", [True, False])

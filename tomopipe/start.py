@@ -21,6 +21,7 @@ from tomopipe.paths import workflow_folder
 from tomopipe.plan import foresee_inventory
 from tomopipe.prep.recipe import phase_strength
 from tomopipe.stacks import Stack, declared_stacks, find_stacks, stitched_volume
+from tomopipe.steps.inventory import NUMBERS
 
 
 @dataclass(frozen=True)
@@ -173,16 +174,9 @@ def _missing_of_phase(campaign: Campaign, rows: InventoryRows) -> list[str]:
     lacking: dict[str, list[str]] = {}
     for scan in campaign.scans_in(rows):
         recipe = campaign.for_scan(scan).config.preprocess
-        if recipe.phase.method == "none":  # the others need not be opened once more
-            continue
+        known = {name: float(rows[scan][name] or 0) or None for name in NUMBERS}
         try:
-            metadata = _metadata(campaign, scan)
-            phase_strength(
-                recipe,
-                energy_kev=metadata.energy_kev,
-                distance_mm=metadata.distance_mm,
-                pixel_size_um=metadata.pixel_size_um,
-            )
+            phase_strength(recipe, **known)
         except ScanError as error:
             lacking.setdefault(str(error), []).append(scan)
     return [f"{_some(scans)}: {reason}" for reason, scans in lacking.items()]

@@ -1,6 +1,7 @@
 """Decide the state of a scan, and say in one line why it is in it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tomopipe.report.records import Failure, Fix, Prediction
 
@@ -83,7 +84,9 @@ def reason_of(
     if fix is not None and fix.neighbours:
         parts.append(f"mean of {' and '.join(fix.neighbours)}")
     if prediction is not None and prediction.cor_px is None and state != "manual":
-        parts.append(not_accepted(prediction))
+        # the table of fix_cor has the reason of a prediction that nothing could replace
+        said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
+        parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
     return "; ".join(dict.fromkeys(parts))
 
 
