@@ -104,9 +104,6 @@ def _judged(campaign: Campaign) -> dict[str, str]:
 
 def _why_not(scan: ScanRecord, *, doubtful: bool) -> str:
     """Say why a scan is not accepted, the first reason that holds, or nothing."""
-    made_at_cor = (
-        scan.volume is not None and scan.cor_px is not None and _made_at(scan.volume, scan.cor_px)
-    )
     reasons = (
         ("left out", scan.state in ("skipped", "unchecked")),
         ("failed", bool(scan.failures) or scan.state == "failed"),
@@ -115,9 +112,12 @@ def _why_not(scan: ScanRecord, *, doubtful: bool) -> str:
         (scan.state, scan.state not in ("ok", "manual")),
         ("doubtful", scan.state == "ok" and doubtful),
         ("without a volume", scan.volume is None),
-        ("with a volume of another COR", not made_at_cor),
     )
-    return next((why for why, is_so in reasons if is_so), "")
+    why = next((why for why, is_so in reasons if is_so), "")
+    if why or scan.volume is None or scan.cor_px is None:
+        return why
+    # last, as it opens the volume
+    return "" if _made_at(scan.volume, scan.cor_px) else "with a volume of another COR"
 
 
 def _is_edited(scan: ScanRecord) -> bool:
