@@ -42,6 +42,11 @@ def taper(n_cols: int, n_padded: int, falls_per_px: Falls | None) -> NDArray[np.
     return np.concatenate(shares).astype(np.float32)
 
 
+def binned_falls(falls_per_px: Falls, binning: int) -> Falls:
+    """Return the falls of rows averaged over `binning` columns, per column of these."""
+    return binning * falls_per_px[0], binning * falls_per_px[1]
+
+
 def _beyond(n: int, n_cols: int, fall_per_px: float) -> NDArray[np.float64]:
     """Return the share of the edge value in each of n columns beyond an edge."""
     shares = ellipse(n, n_cols / 2, fall_per_px) if fall_per_px else fade(n)

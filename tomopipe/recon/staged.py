@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import module_of, on_host
 from tomopipe.geometry import bin_cor
+from tomopipe.recon.edges import binned_falls
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 
@@ -124,7 +125,7 @@ def coarse(sinogram: Any, plan: Plan, binning: int) -> tuple[Any, Plan]:
             n_cols,
             filter=name,
             filter_order=filter_order,
-            falls_per_px=falls and (binning * falls[0], binning * falls[1]),
+            falls_per_px=falls and binned_falls(falls, binning),
             xp=xp,
             lanes=plan.lanes,
         )

@@ -26,7 +26,7 @@ from tomopipe.prep.half_acquisition import (
 from tomopipe.recon.angles import is_full_turn, unpaired
 from tomopipe.recon.blocks import card_bytes, slices_on_card
 from tomopipe.recon.carry import Card, Carried, InPlace
-from tomopipe.recon.edges import UNKNOWN, Falls
+from tomopipe.recon.edges import UNKNOWN, Falls, binned_falls
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.iterative import ALGORITHMS, solve_slices, solver
 from tomopipe.recon.plan import make_plan
@@ -196,7 +196,7 @@ def fit_work(
     # an incomplete block of columns is dropped before the detector is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
     cor_px = float(bin_cor(options.cor_px, x0=scan.first_col, binning=binning))
-    falls_per_px = (binning * falls_per_px[0], binning * falls_per_px[1])
+    falls_per_px = binned_falls(falls_per_px, binning)
     half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), falls_per_px)
     return Work(
         scan=scan,

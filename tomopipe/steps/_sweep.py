@@ -23,7 +23,7 @@ from tomopipe.recon.angles import is_full_turn, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_card import claimed_card
-from tomopipe.recon.edges import Falls
+from tomopipe.recon.edges import Falls, binned_falls
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
@@ -127,7 +127,7 @@ def sweep_of(
     lanes = LANES
     while lanes > 4 and needs(len(binned), size, lanes) > options.memory_bytes:
         lanes //= 2
-    falls_per_px = (binning * rows.falls_per_px[0], binning * rows.falls_per_px[1])
+    falls_per_px = binned_falls(rows.falls_per_px, binning)
     if plan is None:
         middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))
         half = HalfAcquisition(binned.shape[1], middle_px, unpaired(rows.theta_rad), falls_per_px)
