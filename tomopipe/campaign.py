@@ -17,7 +17,7 @@ from typing import Any
 
 from tomopipe.config import Block, Config, parse_cells, parse_config, read_config
 from tomopipe.cor import is_valid, parse_cor
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.failures import Failure, Stat, read_failures
 from tomopipe.io.campaign_table import Row, did_you_mean, read_table
 from tomopipe.io.files import companions, folder_digest
@@ -366,11 +366,10 @@ def _check_overrides(config: Config, found: list[CampaignScan], source: str) -> 
         for key, names in known.items():
             for name in getattr(override, key):
                 if not glob.has_magic(name) and name not in names:
-                    some = ", ".join([*sorted(names)[:4], *(["..."] if len(names) > 4 else [])])
                     raise TomopipeError(
                         f"{source}: overrides {number}: {key}: there is no {name}"
                         f"{did_you_mean(name, names)}; expected a pattern, or one of those found: "
-                        f"{some or 'none'}"
+                        f"{some_of(sorted(names), 4) or 'none'}"
                     )
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from tomopipe.campaign import Campaign, InventoryRows
 from tomopipe.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, some_of
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
 from tomopipe.io.exchange import Metadata, read_metadata
@@ -22,6 +22,8 @@ from tomopipe.plan import foresee_inventory
 from tomopipe.prep.recipe import phase_strength
 from tomopipe.stacks import Stack, declared_stacks, find_stacks, stitched_volume
 from tomopipe.steps.inventory import NUMBERS
+
+_N_NAMED = 4  # scans in an error
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _missing_files(campaign: Campaign) -> list[str]:
             needed.setdefault(path, []).append(scan)
     return [
         f"{path}: no such file; preprocess.flats, preprocess.darks or input.angles names it"
-        + (f" for {_some(scans)}" if scans else "")
+        + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
         for path, scans in needed.items()
         if not (campaign.directory / path).exists()
     ]
@@ -179,12 +181,7 @@ def _missing_of_phase(campaign: Campaign, rows: InventoryRows) -> list[str]:
             phase_strength(recipe, **known)
         except ScanError as error:
             lacking.setdefault(str(error), []).append(scan)
-    return [f"{_some(scans)}: {reason}" for reason, scans in lacking.items()]
-
-
-def _some(scans: list[str]) -> str:
-    """Name the first scans of a list."""
-    return f"{', '.join(scans[:4])}{', ...' if len(scans) > 4 else ''}"
+    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in lacking.items()]
 
 
 def _metadata(campaign: Campaign, scan: str) -> Metadata:

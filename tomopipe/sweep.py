@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tomopipe.campaign import Campaign
 from tomopipe.config import fault_of_key, parse_cells
 from tomopipe.cor import parse_cor
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import did_you_mean
 from tomopipe.io.exchange import read_metadata
@@ -142,7 +142,7 @@ def _check_scan(campaign: Campaign, scan: str) -> None:
     if scan in campaign.scans:
         return
     names = list(campaign.scans)
-    there = ", ".join(names[:_N_NAMED]) + (", ..." if len(names) > _N_NAMED else "")
+    there = some_of(names, _N_NAMED)
     raise TomopipeError(
         f"{scan}: no such scan in {campaign.directory}, where there is "
         f"{there or 'none'}{did_you_mean(scan, names)}"

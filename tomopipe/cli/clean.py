@@ -9,7 +9,7 @@ import typer
 
 from tomopipe.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, config_path
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.retention import removable, remove, unaccepted_scans
 
 _N_NAMED = 3  # scans for each reason
@@ -51,9 +51,6 @@ def clean(
 
 def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:
     n_scans = sum(map(len, scans.values()))
-    reasons = (
-        f"{len(some)} {why} ({', '.join(some[:_N_NAMED])}{', ...' if len(some) > _N_NAMED else ''})"
-        for why, some in scans.items()
-    )
+    reasons = (f"{len(some)} {why} ({some_of(some, _N_NAMED)})" for why, some in scans.items())
     verb = "scan is" if n_scans == 1 else "scans are"
     return f"{n_scans} {verb} not accepted: {', '.join(reasons)}"

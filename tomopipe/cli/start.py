@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tomopipe.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.errors import some_of
 from tomopipe.paths import workflow_folder
 from tomopipe.start import Findings, examine, write_campaign, write_slurm_profile
 
@@ -89,7 +90,7 @@ def _show(findings: Findings) -> None:
     console.print(table)
     for group in findings.formats[:_MOST_FORMATS]:
         n = len(group.scans)
-        names = ", ".join(group.scans[:3]) + (", ..." if n > 3 else "")
+        names = some_of(group.scans, 3)
         format_, *parts = group.found.split("; ")
         console.print(f"{format_}: {n} scan{'s' if n > 1 else ''} ({names})", markup=False)
         for part in parts:

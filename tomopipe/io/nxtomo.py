@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, some_of
 from tomopipe.io import nxdetector
 from tomopipe.io.angles import place_frames, to_degrees
 from tomopipe.io.datasets import Path, find_dataset, text_of, unit_of
@@ -349,4 +349,4 @@ def _is_tomo(group: "h5py.Group") -> bool:
 
 
 def _list(names: list[str]) -> str:
-    return "there are " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return "there are " + some_of(names, 8)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.io.atomic import write_json, write_text
 from tomopipe.simulate.detector import Beam
 from tomopipe.simulate.objects import KINDS
@@ -345,7 +345,7 @@ def _check(folder: Path, sizes: dict[str, int], counts: float | None, seed: int)
         raise TomopipeError(f"{folder}: expected a folder, found a file. Choose another name.")
     found = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
     if found:
-        names = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        names = some_of(found, 3)
         raise TomopipeError(
             f"{folder}: expected a new or empty folder, found {names}. Choose another folder, or "
             "remove what is in this one."
