@@ -222,3 +222,36 @@ def test_sinograms_of_any_size_pass(shape):
     assert left.dtype == np.float32
     assert left is not sinogram
     assert np.array_equal(sinogram, before)
+
+
+def thin_tubes(body, rng):
+    """Tubes with walls of 1 px about the axis, as far off it as a stage leaves them."""
+    shells = []
+    for outer_px in (90.0, 60.0, 30.0):
+        x, y = rng.normal(0, 0.2, 2)
+        for radius_px, mu in ((outer_px, 1), (outer_px - 1, -1)):
+            shells.append([ELLIPSE, x, y, radius_px, radius_px, 0, mu])
+    table = np.array(shells)
+    return Solid(lambda height_px: table)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_walls_about_the_axis_stay_and_stripes_between_them_go(seed):
+    """A tube has two walls, one on each side of the axis; a stripe has no such image."""
+    lines = sinogram_of(thin_tubes, seed)
+    noisy = with_noise(lines, 2000, seed)
+    change = slice_of(remove_proven(noisy) - noisy)
+    assert change.std() < 0.01 * slice_of(lines).std()
+    stripes = np.zeros(N_COLS, np.float32)
+    stripes[[20, 85, 143, 246]] = 0.1, -0.08, 0.12, 0.1
+    left = slice_of(remove_proven(noisy + stripes) - noisy)
+    assert ring_energy(left) < 0.05 * ring_energy(slice_of(np.tile(stripes, (N_ANGLES, 1))))
+
+
+def test_two_stripes_alike_give_no_axis():
+    """Each would be the image of the other about the column between them."""
+    random = np.random.default_rng(5)
+    sinogram = random.normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram[:, [70, 180]] += 0.1
+    taken = (sinogram - remove_proven(sinogram)).mean(axis=0)
+    assert np.flatnonzero(taken).tolist() == [70, 180]

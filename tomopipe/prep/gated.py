@@ -14,8 +14,10 @@ angles, and is then beyond doubt; with a step that chance made beside it, it wou
 each side is tested by itself, the second one at the level of the many places where it is looked
 for. Errors come from few numbers: quantiles are Student's, or few angles would prove too much.
 
-What is round about the axis to a fraction of a pixel, and no wider than a stripe, is a stripe to
-this: a thin wall of a tube in the middle of the stage goes.
+What is round about the axis to a fraction of a pixel, and no wider than a stripe, looks like one: a
+thin wall of a tube in the middle of the stage. But the tube has two walls, and a stripe has no
+mirror image. The axis is not known here (a sweep has many); where the mean profile is its own
+mirror image for the most part, that gives it, and ridges are left alone whose image is there too.
 
 This is the regularisation of the mean's steps ([2]) with a test before it, as sorting ([1]) has it
 for large stripes. Of trimmed means the test is [3]; that more steps count where many stand out is
@@ -59,6 +61,10 @@ _RUN = 0.2  # correlation of neighbouring steps, from which on they are a slope
 _DEAD = 0.1  # how much a column varies, over what is usual around it
 _ALONE = 8.0  # deviation from neighbours over theirs from each other
 _LEAST = 1e-3  # such a difference at least, over the spread of the sinogram
+_ROUND = 0.6  # correlation of the mean profile with its mirror image, from which on that counts
+_IMAGE = 0.5  # least size of a mirror image, over that of the ridge
+_ALIKE = 0.7  # and over that of the profile there
+_OFF_AXIS = 2  # twice the pixels that one tube may be off the axis of the others
 _TINY = 1e-30  # no error is less: steps that do not vary at all are no 0 / 0
 _ANGLES = 64  # corrected at a time
 
@@ -98,7 +104,8 @@ def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -
         offsets += _constant_offsets(profiles - offsets, threshold, size_px, window)
     offsets += _changing_offsets(profiles - offsets, threshold, size_px)
     alone = _find_alone(profiles - offsets)
-    _subtract(out, np.where(alone, 0, offsets), bounds)
+    offsets[:, alone | _find_round(offsets, profiles, size_px)] = 0
+    _subtract(out, offsets, bounds)
     _interpolate(out, alone)
     return out
 
@@ -252,6 +259,51 @@ def _two_sided(
     second = np.minimum(least, side_limits[width - 1])
     both = (np.maximum(rise, fall) > least) & (np.minimum(rise, fall) > second)
     return np.where(np.repeat(both, width).reshape(sign.shape), ridges, 0)
+
+
+def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> NDArray[np.bool_]:
+    """Tell which columns hold ridges with a mirror image, so that they are of the object."""
+    found = np.zeros(offsets.shape[1], bool)
+    ridges = offsets.mean(axis=0)
+    if not ridges.any():
+        return found
+    level = profiles.mean(axis=0, keepdims=True)
+    level = (level - _median(level, size_px))[0]
+    axis = _mirror_axis(level - ridges)  # two stripes alike would give one of their own
+    if axis is None:
+        return found
+    reach = len(level) + _OFF_AXIS
+    beyond = np.pad(level, reach)
+    for first, last in _spans(ridges):
+        cols = np.arange(first, last)
+        ridge = ridges[first:last]
+        own = ridge @ level[cols]
+        images = [
+            ridge @ beyond[reach + twice - cols]
+            for twice in range(axis - _OFF_AXIS, axis + _OFF_AXIS + 1)
+        ]
+        found[cols] = 2 * first <= axis <= 2 * (last - 1) or any(
+            image > _IMAGE * (ridge @ ridge) and _ALIKE * own < image < own / _ALIKE
+            for image in images
+        )
+    return found
+
+
+def _mirror_axis(level: NDArray[np.float64]) -> int | None:
+    """Return twice the column about which a profile is its own mirror image, if there is one."""
+    limit = np.sqrt(np.mean(level**2))  # else the strongest columns alone would decide
+    level = np.clip(level, -limit, limit)
+    alike = np.convolve(level, level)
+    alike[::2] -= level**2  # what lies on the axis is alike for no merit of its own
+    best = int(alike.argmax())
+    return best if alike[best] > _ROUND * (level @ level) else None
+
+
+def _spans(ridges: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return the columns [first, last) of each ridge, which has one sign."""
+    sign = np.sign(ridges)
+    bounds = [0, *(np.flatnonzero(np.diff(sign)) + 1).tolist(), len(sign)]
+    return [(first, last) for first, last in pairwise(bounds) if sign[first]]
 
 
 def _find_dead(profiles: Profiles) -> NDArray[np.bool_]:
