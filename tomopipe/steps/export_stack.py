@@ -24,7 +24,7 @@ from tomopipe.prep.normalise import normalise
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.steps._corrected import CorrectedSource
 
-REVISION = 4  # bump when results change
+REVISION = 5  # bump when results change
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from tomopipe.steps._provenance import cor_source, geometry, versions
 from tomopipe.steps._source import check_scratch, open_source
 from tomopipe.steps._stream import Progress, run
 
-REVISION = 5
+REVISION = 6
 
 _MEMORY_BYTES = 3_200_000_000  # where nothing is said: a machine of 4 GB
 _USED = 0.8  # of the memory asked for; the rest is for what no formula knows

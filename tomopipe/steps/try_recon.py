@@ -30,7 +30,7 @@ from tomopipe.steps._sweep import (
     with_device,
 )
 
-REVISION = 5
+REVISION = 6
 
 _FAILED_SHAPE = (64, 64)
 _MEMORY_BYTES = 2 * 2**30
