@@ -94,6 +94,21 @@ def test_check_misses_files_that_the_config_names(tmp_path):
     assert [error.partition(":")[0] for error in errors] == ["gone", "gone.txt"]
 
 
+def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    write_scan(tmp_path / "raw" / "a_1.h5", **size, pixel_size_um=1.3)
+    write_scan(tmp_path / "raw" / "a_2.h5", **size)
+    config = "campaign: {scans: [raw/*.h5]}\nfull_recon: {unit: per_cm}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert errors == [
+        "a_2: full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
+        "set input.pixel_size_um"
+    ]
+    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2}\n")
+    assert not start.examine(load_campaign(tmp_path)).errors
+
+
 def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
     for name in ("a_1", "a_2", "b_1"):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.errors import ScanError
+
 Floats = NDArray[np.float64]
 
 # Position of the rotation axis in the slice of N columns, and column of that axis as the program
@@ -61,6 +63,22 @@ def bin_cor(cor_px: ArrayLike, *, x0: float = 0, binning: int = 1) -> Floats:
 def unbin_cor(cor_px: ArrayLike, *, x0: float = 0, binning: int = 1) -> Floats:
     """Convert a COR of cropped and binned data to unbinned detector columns: undo `bin_cor`."""
     return np.asarray(np.asarray(cor_px, float) * binning + (binning - 1) / 2 + x0)
+
+
+def pixels_per_cm(pixel_size_um: float | None) -> float:
+    """Return how many detector pixels make a centimetre.
+
+    Raises
+    ------
+    ScanError
+        If the size of a pixel is not known.
+    """
+    if not pixel_size_um:
+        raise ScanError(
+            "full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
+            "set input.pixel_size_um"
+        )
+    return 1e4 / pixel_size_um
 
 
 def axis_voxel(n_cols: int, program: str = "tomopipe") -> tuple[float, float]:

@@ -14,6 +14,7 @@ import yaml
 from tomopipe.campaign import Campaign, InventoryRows
 from tomopipe.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
 from tomopipe.errors import ScanError, some_of
+from tomopipe.geometry import pixels_per_cm
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
 from tomopipe.io.exchange import Metadata, read_metadata
@@ -145,7 +146,7 @@ def examine(campaign: Campaign) -> Findings:
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += _missing_files(campaign)
-    findings.errors += _missing_of_phase(campaign, rows)
+    findings.errors += _missing_numbers(campaign, rows)
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
@@ -168,17 +169,19 @@ def _missing_files(campaign: Campaign) -> list[str]:
     ]
 
 
-def _missing_of_phase(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Say what phase retrieval needs and neither file nor configuration tells, and of which scans.
+def _missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Say which numbers are needed that neither file nor configuration tells, and of which scans.
 
-    Their try sweeps and volumes would fail.
+    Their try sweeps or volumes would fail.
     """
     lacking: dict[str, list[str]] = {}
     for scan in campaign.scans_in(rows):
-        recipe = campaign.for_scan(scan).config.preprocess
+        config = campaign.for_scan(scan).config
         known = {name: float(rows[scan][name] or 0) or None for name in NUMBERS}
         try:
-            phase_strength(recipe, **known)
+            phase_strength(config.preprocess, **known)
+            if config.full_recon.unit == "per_cm":
+                pixels_per_cm(config.export_star.pixel_size_um or known["pixel_size_um"])
         except ScanError as error:
             lacking.setdefault(str(error), []).append(scan)
     return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in lacking.items()]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import ScanError
-from tomopipe.geometry import StackGeometry, bin_cor
+from tomopipe.geometry import StackGeometry, bin_cor, pixels_per_cm
 from tomopipe.io.chunks import DECODE_BYTES
 from tomopipe.io.encoding import DTYPES, Encoding, encoding_of, robust_range
 from tomopipe.io.exchange import Scan, Sources
@@ -278,10 +278,7 @@ def _scale(scan: Scan, options: Options) -> float:
     """Return the factor from attenuation per binned pixel to the unit asked for."""
     if options.unit == "per_pixel":
         return 1 / options.binning
-    size_um = options.pixel_size_um or scan.pixel_size_um
-    if not size_um:
-        raise ScanError("unit: per_cm needs the pixel size, which the file does not tell; set it")
-    return 1 / options.binning / (size_um * 1e-4)
+    return pixels_per_cm(options.pixel_size_um or scan.pixel_size_um) / options.binning
 
 
 def describe(work: Work, options: Options) -> dict[str, Any]:
