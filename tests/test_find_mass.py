@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
+from scipy.ndimage import gaussian_filter1d
 
-from tomopipe.find.mass import find_mass, less_air
+from tomopipe.find.mass import centre_of_mass, find_mass, less_air
+from tomopipe.find.seen import see
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, n_kept=3):
@@ -150,3 +152,41 @@ def test_the_bright_middle_of_a_sample_that_fills_the_field_is_no_object_in_air(
 @pytest.mark.parametrize("value", [0.0, 0.7])
 def test_where_nothing_stands_out_there_is_no_air(value):
     assert less_air(np.full((60, 100), value, np.float32)) is None
+
+
+def chord(theta_deg, n_cols, cor_px, x_px, y_px, radius_px):
+    """Line integrals of a uniform disk, shape (n_angles, n_cols)."""
+    theta_rad = np.deg2rad(theta_deg)[:, None]
+    away = np.arange(n_cols) - cor_px - x_px * np.cos(theta_rad) - y_px * np.sin(theta_rad)
+    return 2 * np.sqrt(np.clip(radius_px**2 - away**2, 0, None))
+
+
+@pytest.mark.parametrize("counts", [None, 20000])
+def test_a_faint_part_of_the_sample_is_not_air(counts):
+    """A wisp of a twentieth of the height beside the sample, over 140 degrees; taken for air it
+    would tilt the level of all columns, and move the COR by more than 2 px."""
+    theta_deg, n_cols, cor_px = np.linspace(0, 140, 281), 400, 205.3
+    dense = chord(theta_deg, n_cols, cor_px, -20, 10, 60) / 120
+    lines = dense + 0.05 * chord(theta_deg, n_cols, cor_px, 120, 60, 40) / 80
+    if counts:
+        measured = np.random.default_rng(0).poisson(counts * np.exp(-lines))
+        lines = -np.log(measured / counts)
+    rows = np.repeat(lines[:, None].astype(np.float32), 3, axis=1)
+    assert_found(find(rows, theta_deg), cor_px, 0.1 if counts is None else 0.3)
+
+
+def test_dirt_as_wide_as_ten_columns_makes_it_less_sure():
+    """Stays on the detector, behind the sample too: the error it may make is stated as it is."""
+    theta_deg, n_cols, cor_px = np.linspace(0, 150, 301), 300, 152.4
+    dense = chord(theta_deg, n_cols, cor_px, 15, -10, 80) / 160
+    errors, stated = [], []
+    for seed in range(40):
+        dirt = gaussian_filter1d(np.random.default_rng(seed).normal(size=n_cols), 4) * 0.1
+        lines = (dense + dirt).astype(np.float32)
+        turn = see(rows_of(lines[:, None], theta_deg, n_kept=1, pairs=False)).turn
+        place_px, sigma_px = centre_of_mass([lines], turn)
+        errors.append(place_px - cor_px)
+        stated.append(sigma_px)
+    share = np.abs(errors) / np.array(stated)
+    assert np.sqrt(np.mean(np.square(errors))) > 0.5  # the dirt matters
+    assert 0.3 < np.sqrt(np.mean(share**2)) < 1.2

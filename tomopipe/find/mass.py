@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.find.angles import Turn
-from tomopipe.find.clean import remove_stripes
+from tomopipe.find.clean import remove_stripes, robust_sigma
 from tomopipe.find.evidence import (
     MIN_ANGLES,
     Evidence,
@@ -36,6 +36,9 @@ _MAX_AIR = 0.12  # of the height of the object, over which a column holds more t
 _AIR_SHARE = 97  # percent of the angles at which it must not
 _EDGE_PX = 2  # next to the object, not taken for air
 _MAX_DRIFT = 0.5  # of the height of the object: a beam does not drift by more
+_FAINT = 0.02  # of the height: what may turn by in a column of air
+_SURE = 5.0  # standard errors more
+_PASSING = 24  # it stays in a column for one of so many parts of a scan
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
@@ -155,7 +158,32 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
         level = sinogram - fitted @ lines.T
     if np.percentile(np.abs(fitted[:, 0]), 95) > _MAX_DRIFT * height:
         return None
-    return level, air
+    still = _still(level, air, height)
+    if still.sum() < air.sum():
+        fitted = ndimage.gaussian_filter1d(_air_lines(sinogram, lines, still), 1.0, axis=0)
+        level = sinogram - fitted @ lines.T
+    return level, still
+
+
+def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
+    """Tell which columns of the air see nothing turn by; the outermost are taken for such.
+
+    A faint part of a sample is far below what noise lets one tell at a single angle. Taken for
+    air, it would tilt the level of all columns. What the flat field left stays the same.
+    """
+    n_angles, n_cols = level.shape
+    size = (max(1, n_angles // _PASSING), 9)
+    passing = ndimage.uniform_filter(level, size, mode="nearest")
+    passing -= np.median(passing, axis=0)
+    noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
+    seen = np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > _FAINT * height + _SURE * noise
+    width, half = max(4, round(0.02 * n_cols)), n_cols // 2
+    inside = np.flatnonzero(seen & air)
+    left = np.min(inside[inside < half], initial=half) - _EDGE_PX
+    right = n_cols - 1 - np.max(inside[inside >= half], initial=half) - _EDGE_PX
+    still = air.copy()
+    still[max(width, left) : n_cols - max(width, right)] = False
+    return still
 
 
 def _air_lines(
@@ -172,7 +200,7 @@ def _fit(
     found = less_air(sinogram)
     if found is None:
         return None
-    level, _ = found
+    level, air = found
     n_cols = sinogram.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2
     mass = level.sum(axis=1)
@@ -187,26 +215,28 @@ def _fit(
     pull_px = spread * abs(off_px)
     stripe = (level - remove_stripes(level.astype(np.float32))).mean(axis=0)
     stripe_px = abs(float(stripe @ (column - off_px))) / mass.mean()
-    outside_px = _static_pull(level, off_px) / mass.mean()
+    outside_px = _static_pull(level, air, off_px) / mass.mean()
     error_px = float(np.sqrt(error_px**2 + pull_px**2 + stripe_px**2 + outside_px**2))
     return off_px + (n_cols - 1) / 2, error_px
 
 
-def _static_pull(level: NDArray[np.float64], off_px: float) -> float:
+def _static_pull(level: NDArray[np.float64], air: NDArray[np.bool_], off_px: float) -> float:
     """First moment, about the estimate, of what stays on the detector where the sample never is.
 
     What the flat field left behind there is likely to be behind the sample as well; the moment is
-    scaled to all columns by the root of their number.
+    scaled to all columns by the root of their number, and neighbours that are alike add up.
     """
     n_cols = level.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2 - off_px
-    smooth = ndimage.uniform_filter(level, (min(5, len(level)), 5), mode="nearest")
-    height = float(np.percentile(smooth, 98))
-    air = smooth.max(axis=0) < 0.15 * height
-    if air.sum() < 4:
-        return 0.0
-    moment = np.median(level[:, air], axis=0) * column[air]
-    return float(np.sqrt(np.sum(moment**2) * n_cols / air.sum()))
+    stays = np.median(level, axis=0)
+    beside = air[1:] & air[:-1]
+    product = float(np.sum((stays[1:] * stays[:-1])[beside]))
+    square = float(np.sum((stays[1:] ** 2 + stays[:-1] ** 2)[beside])) / 2
+    # Of Gaussian correlation: neighbours tell how many columns count as one.
+    alike = np.clip(product / max(square, 1e-30), 0.05, 0.999)
+    together = max(1.0, float(np.sqrt(np.pi / -np.log(alike))))
+    squares = float(np.sum((stays * column)[air] ** 2))
+    return float(np.sqrt(together * squares * n_cols / air.sum()))
 
 
 def _fit_swing(
