@@ -68,6 +68,11 @@ def unbin_cor(cor_px: ArrayLike, *, x0: float = 0, binning: int = 1) -> Floats:
 def pixels_per_cm(pixel_size_um: float | None) -> float:
     """Return how many detector pixels make a centimetre.
 
+    Parameters
+    ----------
+    pixel_size_um : float or None
+        As far as it is known.
+
     Raises
     ------
     ScanError

@@ -133,14 +133,32 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
     None where one side has less than 2 % of the columns, or 4 columns, of air, or where its level
     is that of a sample: the middle of one that fills the field stands out as an object does.
     """
+    found = _find_air(sinogram)
+    if found is None:
+        return None
+    level, air, height = found
+    still = _still(level, air, height)
+    if still.sum() < air.sum():
+        level = _less_lines(sinogram, _slow_lines(sinogram, still))
+    return level, still
+
+
+def has_air(sinogram: Image) -> bool:
+    """Tell whether `less_air` has something to take off a sinogram (n_angles, n_cols)."""
+    return _find_air(sinogram) is not None
+
+
+def _find_air(
+    sinogram: Image,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], float] | None:
+    """Return what `less_air` does, faint parts of the sample taken for air, and its height."""
     n_angles, n_cols = sinogram.shape
-    width = max(4, round(0.02 * n_cols))
+    width = _least_air(n_cols)
     if n_cols < 4 * width:
         return None
-    lines = np.stack([np.ones(n_cols), np.linspace(-0.5, 0.5, n_cols)], axis=1)
     air = np.zeros(n_cols, dtype=bool)
     air[:width] = air[-width:] = True
-    level = sinogram - _air_lines(sinogram, lines, air) @ lines.T
+    level = _less_lines(sinogram, _air_lines(sinogram, air))
     for _ in range(3):  # what is air can be told better once the drift is gone
         smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
         height = float(np.percentile(smooth, 98))
@@ -153,16 +171,11 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
             return None
         air = np.zeros(n_cols, dtype=bool)
         air[:left] = air[n_cols - right :] = True
-        # Beams drift slowly: neighbouring angles share the noise of the fit.
-        fitted = ndimage.gaussian_filter1d(_air_lines(sinogram, lines, air), 1.0, axis=0)
-        level = sinogram - fitted @ lines.T
+        fitted = _slow_lines(sinogram, air)
+        level = _less_lines(sinogram, fitted)
     if np.percentile(np.abs(fitted[:, 0]), 95) > _MAX_DRIFT * height:
         return None
-    still = _still(level, air, height)
-    if still.sum() < air.sum():
-        fitted = ndimage.gaussian_filter1d(_air_lines(sinogram, lines, still), 1.0, axis=0)
-        level = sinogram - fitted @ lines.T
-    return level, still
+    return level, air, height
 
 
 def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
@@ -173,12 +186,12 @@ def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) ->
     """
     n_angles, n_cols = level.shape
     size = (max(1, n_angles // _PASSING), 9)
-    passing = ndimage.uniform_filter(level, size, mode="nearest")
+    passing = ndimage.uniform_filter(level, size, mode="nearest")[:, air]
     passing -= np.median(passing, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
     seen = np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > _FAINT * height + _SURE * noise
-    width, half = max(4, round(0.02 * n_cols)), n_cols // 2
-    inside = np.flatnonzero(seen & air)
+    width, half = _least_air(n_cols), n_cols // 2
+    inside = np.flatnonzero(air)[seen]
     left = np.min(inside[inside < half], initial=half) - _EDGE_PX
     right = n_cols - 1 - np.max(inside[inside >= half], initial=half) - _EDGE_PX
     still = air.copy()
@@ -186,11 +199,30 @@ def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) ->
     return still
 
 
-def _air_lines(
-    sinogram: Image, lines: NDArray[np.float64], air: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _least_air(n_cols: int) -> int:
+    """Return the least number of columns of air on each side."""
+    return max(4, round(0.02 * n_cols))
+
+
+def _lines(n_cols: int) -> NDArray[np.float64]:
+    """A constant and a slope, shape (n_cols, 2)."""
+    return np.stack([np.ones(n_cols), np.linspace(-0.5, 0.5, n_cols)], axis=1)
+
+
+def _air_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Offset and slope of the air at each angle, shape (n_angles, 2)."""
-    return np.asarray(sinogram[:, air].astype(np.float64) @ np.linalg.pinv(lines[air]).T)
+    lines = _lines(sinogram.shape[1])[air]
+    return np.asarray(sinogram[:, air].astype(np.float64) @ np.linalg.pinv(lines).T)
+
+
+def _slow_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The same of a beam that drifts slowly: neighbouring angles share the noise of the fit."""
+    return np.asarray(ndimage.gaussian_filter1d(_air_lines(sinogram, air), 1.0, axis=0))
+
+
+def _less_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take offsets and slopes (n_angles, 2) off a sinogram."""
+    return np.asarray(sinogram - fitted @ _lines(sinogram.shape[1]).T)
 
 
 def _fit(
