@@ -95,51 +95,65 @@ def line_integrals(one, image, theta_deg, rng):
 
 def measured(lines, rng):
     """Let a beam of 200 to 30 000 photons, a detector and a stage do their worst."""
-    n_angles, n_cols = lines.shape
     photons = 10 ** rng.uniform(2.3, 4.5)
     beam = np.exp(-lines)
-    if rng.random() < 0.15:  # the stage trembles
-        moved = [np.arange(n_cols) - rng.normal(0, 0.5) for _ in beam]
-        beam = np.array(
-            [np.interp(m, np.arange(n_cols), b) for m, b in zip(moved, beam, strict=True)]
-        )
-    if rng.random() < 0.3:  # the beam drifts
-        course = np.sin(np.linspace(0, rng.uniform(2, 12), n_angles))
-        beam *= 1 + rng.uniform(0.02, 0.2) * course[:, None]
+    if rng.random() < 0.15:
+        beam = trembled(beam, rng)
+    if rng.random() < 0.3:
+        beam *= drift(len(beam), (0.02, 0.2), rng)
     beam = rng.poisson(photons * beam) / photons
-    if rng.random() < 0.4:  # rings
-        beam *= np.exp(rng.normal(0, rng.uniform(0.01, 0.08), n_cols) * (rng.random(n_cols) < 0.15))
-    if rng.random() < 0.25:  # dirt
-        dirt = gaussian_filter1d(rng.normal(0, 1, n_cols), 4)
-        beam *= np.exp(dirt * rng.uniform(0.02, 0.3))
-    if rng.random() < 0.25:  # zingers
-        hot = rng.random(beam.shape) < 1e-3
-        beam[hot] *= rng.uniform(2, 10, hot.sum())
-    return -np.log(np.maximum(beam, 0.5 / photons)).astype(np.float32)
+    if rng.random() < 0.4:
+        beam *= rings(beam.shape[1], (0.01, 0.08), 0.15, rng)
+    if rng.random() < 0.25:
+        beam *= dirt(beam.shape[1], (0.02, 0.3), rng)
+    if rng.random() < 0.25:
+        add_zingers(beam, 1e-3, rng)
+    return to_lines(beam, photons)
 
 
 def measured_with(kind, lines, rng):
     """Let one kind of damage, at most, do its worst."""
-    n_angles, n_cols = lines.shape
     photons = 10 ** (rng.uniform(2.3, 3.3) if kind == "few photons" else rng.uniform(3.5, 4.7))
     beam = np.exp(-lines)
     if kind == "tremble":
-        moved = [np.arange(n_cols) - rng.normal(0, 0.5) for _ in beam]
-        beam = np.array(
-            [np.interp(m, np.arange(n_cols), b) for m, b in zip(moved, beam, strict=True)]
-        )
+        beam = trembled(beam, rng)
     elif kind == "drift":
-        course = np.sin(np.linspace(0, rng.uniform(2, 12), n_angles))
-        beam *= 1 + rng.uniform(0.05, 0.3) * course[:, None]
+        beam *= drift(len(beam), (0.05, 0.3), rng)
     beam = rng.poisson(photons * beam) / photons
     if kind == "rings":
-        beam *= np.exp(rng.normal(0, rng.uniform(0.02, 0.15), n_cols) * (rng.random(n_cols) < 0.2))
+        beam *= rings(beam.shape[1], (0.02, 0.15), 0.2, rng)
     elif kind == "dirt":
-        dirt = gaussian_filter1d(rng.normal(0, 1, n_cols), 4)
-        beam *= np.exp(dirt * rng.uniform(0.1, 0.4))
+        beam *= dirt(beam.shape[1], (0.1, 0.4), rng)
     elif kind == "zingers":
-        hot = rng.random(beam.shape) < 3e-3
-        beam[hot] *= rng.uniform(2, 10, hot.sum())
+        add_zingers(beam, 3e-3, rng)
+    return to_lines(beam, photons)
+
+
+def trembled(beam, rng):
+    column = np.arange(beam.shape[1])
+    moved = [column - rng.normal(0, 0.5) for _ in beam]
+    return np.array([np.interp(m, column, b) for m, b in zip(moved, beam, strict=True)])
+
+
+def drift(n_angles, strength, rng):
+    course = np.sin(np.linspace(0, rng.uniform(2, 12), n_angles))
+    return 1 + rng.uniform(*strength) * course[:, None]
+
+
+def rings(n_cols, strength, share, rng):
+    return np.exp(rng.normal(0, rng.uniform(*strength), n_cols) * (rng.random(n_cols) < share))
+
+
+def dirt(n_cols, strength, rng):
+    return np.exp(gaussian_filter1d(rng.normal(0, 1, n_cols), 4) * rng.uniform(*strength))
+
+
+def add_zingers(beam, share, rng):
+    hot = rng.random(beam.shape) < share
+    beam[hot] *= rng.uniform(2, 10, hot.sum())
+
+
+def to_lines(beam, photons):
     return -np.log(np.maximum(beam, 0.5 / photons)).astype(np.float32)
 
 
