@@ -39,6 +39,14 @@ def test_zingers_are_replaced_and_nothing_else(sinogram):
     assert np.mean((after != hit).flat[untouched]) < 1e-3
 
 
+@pytest.mark.parametrize("column", [0, 1, 118, 119])
+def test_a_zinger_at_the_border_is_replaced(column):
+    before = noisy(np.zeros((50, 120), np.float32))
+    hit = before.copy()
+    hit[20, column] = -2.0
+    assert np.abs(remove_zingers(hit) - before).max() < 0.1
+
+
 def test_an_edge_that_moves_between_angles_is_no_zinger():
     # 3 px per angle, as at the rim of a wide detector: far off the median of three angles
     edge = (np.arange(120) > 30 + 3 * np.arange(20)[:, None]).astype(np.float32)

@@ -43,7 +43,10 @@ def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
     sigma = robust_sigma(np.diff(sinogram[:: max(1, len(sinogram) // 64)], axis=1)) / np.sqrt(2.0)
     limit = limit_sigmas * max(sigma, 1e-12)
     row, column = np.nonzero(np.abs(sinogram - median) > limit)
-    around = np.clip(column[:, None] + np.arange(-2, 3), 0, sinogram.shape[1] - 1)
+    # At a border the last five: an edge value that is repeated would be its own median.
+    last = sinogram.shape[1] - 1
+    around = np.clip(column, 2, last - 2)[:, None] + np.arange(-2, 3)
+    around = np.clip(around, 0, last)
     along = np.median(sinogram[row[:, None], around], axis=1) if len(row) else np.zeros(0)
     alone = np.abs(sinogram[row, column] - along) > limit
     result = sinogram.copy()
