@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tomopipe.find.ai.closer import Closer, place_px
 from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
+from tomopipe.find.ai.recipe import RECIPE
 
 NEAR = 4  # samples of the grid that count as one place
 DOUBTS = (
@@ -24,7 +25,9 @@ DOUBTS = (
     "valid",  # share of the kinds that saw anything
     "rotates",  # gain of the match half a turn apart over that at other angles
     "stays",  # how many of those others match as well
+    "turning",  # how much of what varies turns with a sample
 )
+_TURNING = [name for name, *_ in RECIPE.scalars].index("turning")
 _ROTATION = 1.5, 0.1  # of scans over less than half a turn, which cannot tell
 
 
@@ -71,6 +74,7 @@ def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.f
             float(valid.mean()),
             float(np.clip(rotates, 0.0, 3.0)),
             float(np.clip(stays, 0.0, 1.0)),
+            float(inputs.scan[_TURNING]),
         ]
     )
 

@@ -45,9 +45,8 @@ if TYPE_CHECKING:
     from tomopipe.find.ai.model import Model
 
 METHOD = "ai"
+_LEAST_TURNING = -1.0  # a correlation: whether anything turns is for the network to say
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
-# Far lower than other methods ask: of 930 damaged scans with a sample 3 were below.
-_LEAST_TURNING = 0.04
 
 
 def ai_finder(reconstruct: Reconstruct, model: str | os.PathLike[str] = "shipped") -> Finder:
@@ -111,6 +110,10 @@ def find_ai(
     inputs = make_inputs(curves, RECIPE)
     inputs = with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, network.pictures)
     judgement = network.judge(inputs)
+    if judgement.none > _NONE:
+        curve = _on_candidates(inputs, judgement, candidates_px)
+        reason = why_blind(rows) or "nothing in the evidence looks like an axis"
+        return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
     closer = look_closer(rows, float(inputs.cor_px[judgement.index]), reconstruct)
     sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
     return _evidence(inputs, judgement, closer, sure, candidates_px)
@@ -153,10 +156,7 @@ def _evidence(
     candidates_px: NDArray[np.float64],
 ) -> Evidence:
     best_px = place_px(inputs, judgement, closer)
-    curve = np.interp(candidates_px, inputs.cor_px, np.clip(judgement.score, -30.0, 30.0))
-    if judgement.none > _NONE:
-        reason = "nothing in the evidence looks like an axis"
-        return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
+    curve = _on_candidates(inputs, judgement, candidates_px)
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
     where = f"outside of the candidates {low:g} to {high:g}"
     inside = near_candidates(best_px, candidates_px)
@@ -173,6 +173,12 @@ def _evidence(
         reason = "the kinds of evidence do not agree well enough"
     sure = 0.0 if verdict == "edge" else sure
     return Evidence(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
+
+
+def _on_candidates(
+    inputs: Inputs, judgement: Judgement, candidates_px: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.interp(candidates_px, inputs.cor_px, np.clip(judgement.score, -30.0, 30.0))
 
 
 def _other_px(inputs: Inputs, judgement: Judgement) -> float:

@@ -49,7 +49,7 @@ class Recipe:
         Size of a window of a slice.
     """
 
-    version: int = 3
+    version: int = 4
     kinds: tuple[str, ...] = KINDS
     scalars: tuple[tuple[str, str, float, float], ...] = (
         ("half_turn", "linear", 0.0, 1.0),
