@@ -218,7 +218,9 @@ def total_variation(
     return image
 
 
-def least_variation_near(image: Array, weight: float, dual: Array) -> tuple[Array, Array]:
+def least_variation_near(
+    image: Array, weight: float, dual: Array, n_inner: int = _N_PROX
+) -> tuple[Array, Array]:
     """Minimise half the squared distance to an image plus `weight` times the total variation.
 
     Parameters
@@ -229,6 +231,8 @@ def least_variation_near(image: Array, weight: float, dual: Array) -> tuple[Arra
         Of the variation.
     dual : ndarray of float32, shape (2, n_y, n_x)
         Where to begin: zeros, or what an earlier call returned.
+    n_inner : int
+        Steps.
 
     Returns
     -------
@@ -243,7 +247,7 @@ def least_variation_near(image: Array, weight: float, dual: Array) -> tuple[Arra
     """
     if weight == 0:
         return image, dual
-    for _ in range(_N_PROX):
+    for _ in range(n_inner):
         up = _differences(image - np.float32(weight) * _back_differences(dual))
         dual = dual + up / np.float32(8 * weight)
         dual = dual / np.maximum(np.sqrt((dual**2).sum(axis=0)), 1)

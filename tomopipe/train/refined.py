@@ -110,7 +110,8 @@ def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> 
     for kept in _read(_path(work, split, name)):
         if abs(kept["near_px"] - near_px) <= _SAME * step_px:
             rotation = kept["rotation"]
-            return Closer(kept["fine_px"], None if rotation is None else tuple(rotation))
+            rotation = None if rotation is None else tuple(rotation)
+            return Closer(kept["fine_px"], rotation, kept.get("simplest_px"))
     return None
 
 

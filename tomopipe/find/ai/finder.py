@@ -161,7 +161,7 @@ def _evidence(
     where = f"outside of the candidates {low:g} to {high:g}"
     inside = near_candidates(best_px, candidates_px)
     reason, verdict = "" if inside else f"found {where}, on the whole detector", "resolved"
-    if judgement.index in (0, len(inputs.cor_px) - 1):
+    if closer.simplest_px is None and judgement.index in (0, len(inputs.cor_px) - 1):
         reason, verdict = f"the best place, {best_px:.1f} px, is on the detector's border", "edge"
     elif sure < AMBIGUOUS_BELOW:
         other_px = _other_px(inputs, judgement)
