@@ -12,7 +12,7 @@ References
    denoising and deblurring problems", IEEE Trans. Image Process. 18, 2419 (2009).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from tomopipe.find.angles import Turn
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import refine_peak
 from tomopipe.geometry import bin_cor
-from tomopipe.recon.iterative import largest_gain, least_variation_near, seen
-from tomopipe.recon.projector import Projector, make_projector
+from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
+from tomopipe.recon.projector import Projector, about, make_projector
 
 Image = NDArray[np.float32]
 _WIDE = 1.6  # side of the slice over the columns: the sample leaves the field of view
@@ -95,31 +95,27 @@ def least_variation(
     theta_rad = turn.theta_rad[used].reshape(n_angles, together).mean(axis=1)
     n = 2 * round(_WIDE * data.shape[1] / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)
-    step = 1 / (1.05 * largest_gain(projector, 8))
+    gain = 1.05 * largest_gain(projector, 8)
     places = bin_cor(cor_px, binning=binning)
-    return np.array([_cost(data, projector, float(at), step, size.steps) for at in places])
+    return np.array([_cost(data, projector, float(at), gain, size.steps) for at in places])
 
 
-def _cost(data: Image, projector: Projector, cor: float, step: float, steps: int) -> float:
+def _cost(data: Image, projector: Projector, cor: float, gain: float, steps: int) -> float:
     """What is left of the misfit and the weighted variation after some steps from nothing."""
     n_angles, n = projector.sinogram_shape
     first = int(np.clip(round((n - 1) / 2 - cor), 0, n - data.shape[1]))
     here = slice(first, first + data.shape[1])
+    sinogram = np.zeros((n_angles, n), np.float32)
+    sinogram[:, here] = data
     # Moved in Fourier space: interpolated columns would be smoother between than at the pixels.
-    turned = np.arange(projector.plan.n_padded // 2 + 1) / projector.plan.n_padded * (first + cor)
-    projector = replace(projector, phase=np.exp(2j * np.pi * (turned % 1)).astype(np.complex64))
-    missing = np.zeros((n_angles, n), np.float32)
-    missing[:, here] = data
-    weight = _STRENGTH * float(np.abs(projector.back_project(missing)).max())
-    disk, image, momentum = seen(projector), np.zeros(projector.slice_shape, np.float32), 1.0
-    ahead, dual = image, np.zeros((2, *image.shape), np.float32)
-    for _ in range(steps):
-        missing[:, here] = projector.project(ahead)[:, here] - data
-        lower = ahead - np.float32(step) * disk * projector.back_project(missing)
-        smooth, dual = least_variation_near(lower, weight * step, dual, _INNER)
-        found = disk * np.maximum(smooth, np.float32(0))
-        before, momentum = momentum, (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead, image = found + np.float32((before - 1) / momentum) * (found - image), found
-    misfit = projector.project(image)[:, here] - data
+    projector = about(projector, first + cor)
+    image = total_variation(
+        sinogram, projector, strength=_STRENGTH, n_iterations=steps, least=0.0, gain=gain,
+        columns=here, n_inner=_INNER,
+    )  # fmt: skip
+    misfit = (projector.project(image) - sinogram)[:, here]
     along, across = np.diff(image, axis=0)[:, :-1], np.diff(image, axis=1)[:-1]
-    return 0.5 * float(np.sum(misfit**2)) + weight * float(np.sum(np.hypot(along, across)))
+    variation = variation_weight(sinogram, projector, _STRENGTH) * float(
+        np.sum(np.hypot(along, across))
+    )
+    return 0.5 * float(np.sum(misfit**2)) + variation

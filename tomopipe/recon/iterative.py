@@ -172,6 +172,8 @@ def total_variation(
     n_iterations: int = 100,
     least: float = -np.inf,
     gain: float | None = None,
+    columns: slice = slice(None),
+    n_inner: int = _N_PROX,
 ) -> Array:
     """Reconstruct the slice of least total variation that still explains the sinogram (FISTA).
 
@@ -186,6 +188,10 @@ def total_variation(
         Steps.
     gain : float, optional
         `largest_gain` of the projector; None: it is computed.
+    columns : slice
+        Those that were measured; the sinogram is 0 in all others, and they need not be explained.
+    n_inner : int
+        Steps of `least_variation_near` in each step.
 
     Returns
     -------
@@ -203,19 +209,26 @@ def total_variation(
     """
     _check(sinogram, projector)
     disk = seen(projector)
-    weight = strength * float(abs(projector.back_project(sinogram)).max())
+    weight = variation_weight(sinogram, projector, strength)
     step = np.float32(1 / (gain or largest_gain(projector)))
     image = np.zeros(projector.slice_shape, dtype=np.float32)
+    misfit = np.zeros(projector.sinogram_shape, dtype=np.float32)
     ahead, momentum = image, 1.0
     dual = np.zeros((2, *image.shape), dtype=np.float32)
     for _ in range(n_iterations):
-        slope = disk * projector.back_project(projector.project(ahead) - sinogram)
-        smooth, dual = least_variation_near(ahead - step * slope, weight * float(step), dual)
+        misfit[:, columns] = (projector.project(ahead) - sinogram)[:, columns]
+        lower = ahead - step * disk * projector.back_project(misfit)
+        smooth, dual = least_variation_near(lower, weight * float(step), dual, n_inner)
         found = disk * np.maximum(smooth, np.float32(least))
         momentum, before = (1 + np.sqrt(1 + 4 * momentum**2)) / 2, momentum
         ahead = found + np.float32((before - 1) / momentum) * (found - image)
         image = found
     return image
+
+
+def variation_weight(sinogram: Array, projector: Projector, strength: float) -> float:
+    """Return the weight of the variation that `total_variation` gives a strength."""
+    return strength * float(abs(projector.back_project(sinogram)).max())
 
 
 def least_variation_near(

@@ -6,7 +6,7 @@ through the slice's spectrum (centre slice theorem). The object has to lie insid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -115,10 +115,18 @@ def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projecto
         Takes 200 bytes per angle and column.
     """
     plan = make_plan(theta_rad, n_cols)
+    return Projector(plan, spreading_matrix(plan, slice(0, plan.n_angles)), _phase(plan, cor_px))
+
+
+def about(projector: Projector, cor_px: float) -> Projector:
+    """Return the projector of the same scan about another COR, which shares its matrix."""
+    return replace(projector, phase=_phase(projector.plan, cor_px))
+
+
+def _phase(plan: Plan, cor_px: float) -> NDArray[np.complex64]:
     cor = checked_cor(cor_px, 1)[0]
     turn = np.arange(plan.n_padded // 2 + 1) / plan.n_padded * cor
-    phase = np.exp(2j * np.pi * (turn % 1)).astype(np.complex64)
-    return Projector(plan, spreading_matrix(plan, slice(0, plan.n_angles)), phase)
+    return np.exp(2j * np.pi * (turn % 1)).astype(np.complex64)
 
 
 def _half_spectrum(image: Array, plan: Plan) -> NDArray[np.complex64]:
