@@ -4,10 +4,10 @@ import numpy as np
 from find_rows import HALF_TURN_DEG, rows_of, scan
 
 from tomopipe.find.ai.confidence import DOUBTS
+from tomopipe.find.ai.curves import all_curves
 from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
 from tomopipe.find.ai.model import new_net, save_model
 from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.find.curves import evidence_curves
 from tomopipe.io.rows import Rows
 from tomopipe.train.calibrate import calibrate
 from tomopipe.train.stages import reconstruct
@@ -24,7 +24,7 @@ def rows_with(cor_px: float = COR_PX, *, seed: int = 0, counts: float = 5000) ->
 
 def inputs_of(rows: Rows, pictures: str = "BC") -> Inputs:
     """What the networks see of it."""
-    curves = evidence_curves(rows, reconstruct)
+    curves = all_curves(rows, reconstruct)
     inputs = make_inputs(curves, RECIPE)
     return with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, pictures)
 

@@ -64,6 +64,19 @@ def test_the_cor_is_the_median_of_the_refined_kinds_that_stay_near_and_the_netwo
     assert place(own_px + 3) == pytest.approx(own_px, abs=0.01)
 
 
+def test_the_simplest_slice_is_one_of_the_kinds(inputs):
+    said = judgement(inputs)
+    own_px = float(inputs.cor_px[said.index])
+    fine_px = {"slices": own_px + 0.4}
+    near, far = (Closer(fine_px, None, own_px + away) for away in (0.3, 9.0))
+    assert place_px(inputs, said, near) == pytest.approx(own_px + 0.3)
+    assert place_px(inputs, said, far) == place_px(inputs, said, Closer(fine_px, None))
+    near, far = (named(doubts(inputs, said, closer)) for closer in (near, far))
+    assert near["votes"] == near["agree"] * 2 == 2
+    assert far["agree"] == 0.5
+    assert far["scatter"] > near["scatter"] + 1
+
+
 def test_the_networks_own_place_lies_between_places_that_it_likes_as_well(inputs):
     said = judgement(inputs)
     share = np.zeros_like(said.share)

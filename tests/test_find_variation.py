@@ -1,15 +1,12 @@
-"""About the right axis a simple slice explains a short turn of a truncated sample."""
+"""About the right axis a simple slice explains a short turn."""
 
 import numpy as np
 import pytest
-from find_rows import grid, rows_of, scan
+from find_rows import rows_of, scan
 
 from tests.phantoms import make_phantom
-from tomopipe.find.ai.closer import look_closer
-from tomopipe.find.ai.finder import find_ai
 from tomopipe.find.seen import see
-from tomopipe.find.variation import COARSE, least_variation, simplest_place
-from tomopipe.train.stages import reconstruct
+from tomopipe.find.variation import COARSE, least_variation, simplest_slice
 
 SHORT_DEG = np.linspace(0, 140, 141)
 
@@ -26,8 +23,25 @@ def cut(cor_px, *, n_cols=128, counts=5000, theta_deg=SHORT_DEG, seed=0):
 
 @pytest.mark.parametrize("cor_px", [49.3, 63.5, 80.8])
 def test_the_simplest_slice_is_about_the_axis(cor_px):
-    seen = see(cut(cor_px))
-    assert simplest_place(seen.sinograms[0], seen.turn) == pytest.approx(cor_px, abs=1.5)
+    simplest = simplest_slice(see(cut(cor_px)))
+    assert simplest.place_px == pytest.approx(cor_px, abs=1.5)
+
+
+def test_it_finds_the_axis_of_a_sample_that_is_seen_whole():
+    whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG)
+    simplest = simplest_slice(see(rows_of(whole, SHORT_DEG, pairs=False)))
+    assert simplest.place_px == pytest.approx(58.2, abs=0.5)
+
+
+def test_the_excess_tells_how_much_worse_other_axes_are():
+    simplest = simplest_slice(see(cut(63.5)))
+    assert (np.diff(simplest.cor_px) >= 0).all()
+    assert simplest.cor_px[0] == pytest.approx(0.2 * 127)
+    assert simplest.cor_px[-1] == pytest.approx(0.8 * 127)
+    assert (simplest.excess >= 0).all()
+    best = np.flatnonzero(simplest.excess == 0)
+    assert np.abs(simplest.cor_px[best] - simplest.place_px).min() == 0
+    assert simplest.excess[0] > 10 * np.median(simplest.excess[best[0] - 2 : best[-1] + 3])
 
 
 def test_the_cost_rises_to_both_sides_and_prefers_no_part_of_a_column():
@@ -39,18 +53,7 @@ def test_the_cost_rises_to_both_sides_and_prefers_no_part_of_a_column():
     assert (np.diff(cost)[5:] > 0).all()
 
 
-def test_it_is_looked_for_only_where_nothing_else_can_tell():
-    def looked(rows):
-        return look_closer(rows, 63.5, reconstruct).simplest_px is not None
-
-    assert looked(cut(63.5))
-    assert not looked(cut(63.5, theta_deg=np.linspace(0, 180, 181)))
-    whole = scan(63.5, n_cols=128, theta_deg=SHORT_DEG)
-    assert not looked(rows_of(whole, SHORT_DEG, pairs=False))
-
-
-def test_the_answer_is_that_of_the_simplest_slice():
-    rows = cut(52.2)
-    evidence = find_ai(rows, grid(128, 10), reconstruct)
-    assert evidence.best_cor_px == look_closer(rows, 64.0, reconstruct).simplest_px
-    assert evidence.best_cor_px == pytest.approx(52.2, abs=1.5)
+def test_it_is_looked_for_only_over_less_than_half_a_turn():
+    assert simplest_slice(see(cut(63.5, theta_deg=np.linspace(0, 180, 181)))) is None
+    few = cut(63.5, theta_deg=np.linspace(0, 140, 6))
+    assert simplest_slice(see(few)) is None

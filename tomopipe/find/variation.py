@@ -1,10 +1,11 @@
 """Least total variation: only about the right axis does a simple slice explain the sinogram.
 
-Over less than half a turn no projection has a counterpart, and of a sample that leaves the field of
-view some slice explains the sinogram about any axis. But it is simple only about the right one:
-half the squared misfit plus the weighted total variation of the best slice without negative values
-is least there. A bounded number of steps [1]_ from an empty slice finds it nearly, about all axes
-alike; a slice that another axis left to begin with would speak for that axis.
+Over less than half a turn no projection has a counterpart, and some slice nearly explains the
+sinogram about any axis, of a sample that leaves the field of view all the more. But it is simple
+only about the right one: half the squared misfit plus the weighted total variation of the best
+slice without negative values is least there. A bounded number of steps [1]_ from an empty slice
+finds it nearly, about all axes alike; a slice that another axis left to begin with would speak for
+that axis.
 
 References
 ----------
@@ -13,18 +14,21 @@ References
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.find.angles import Turn
 from tomopipe.find.clean import bin_columns
-from tomopipe.find.evidence import refine_peak
+from tomopipe.find.evidence import MIN_ANGLES, refine_peak
+from tomopipe.find.seen import Seen
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
 from tomopipe.recon.projector import Projector, about, make_projector
 
 Image = NDArray[np.float32]
+_LEAST_GAP_RAD = np.deg2rad(2.0)  # of half a turn
 _WIDE = 1.6  # side of the slice over the columns: the sample leaves the field of view
 _STRENGTH = 3e-3  # of the variation, of the largest value of the backprojected sinogram
 _INNER = 5  # steps of the variation in each
@@ -43,29 +47,72 @@ class Size:
 COARSE, FINE = Size(64, 60, 50), Size(96, 90, 60)
 
 
-def simplest_place(sinogram: Image, turn: Turn) -> float:
-    """Find the axis about which the simplest slice explains a sinogram.
+@dataclass(frozen=True, eq=False)
+class Simplest:
+    """Where the simplest slice is, and how much less simple those of other axes are.
+
+    Attributes
+    ----------
+    place_px : float
+        Its COR, px.
+    cor_px : ndarray of float64, shape (n_cor,)
+        Axes that were looked at, ascending, closer to each other near the best.
+    excess : ndarray of float64, shape (n_cor,)
+        `least_variation` of each over that of the best, less 1.
+    """
+
+    place_px: float
+    cor_px: NDArray[np.float64]
+    excess: NDArray[np.float64]
+
+
+@lru_cache(maxsize=1)  # the network and what refines its answer ask for the same
+def simplest_slice(seen: Seen) -> Simplest | None:
+    """Find the axis about which the simplest slice explains the first sinogram of a scan.
 
     Parameters
     ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals in the order of `turn`, without zingers and stripes.
-    turn : Turn
-        The angles.
+    seen : Seen
+        The scan.
 
     Returns
     -------
-    float
-        COR, px, from 0.2 to 0.8 of the columns.
+    Simplest, or None
+        From 0.2 to 0.8 of the columns. None where opposed rows can tell, and where the data are not
+        line integrals.
     """
-    cor_px = np.linspace(_FIRST, _LAST, _PLACES) * (sinogram.shape[1] - 1)
-    cost = least_variation(sinogram, turn, cor_px, COARSE)
-    for size, closer in ((COARSE, 3.0), (FINE, 8.0 / 3.0)):
-        step_px = float(cor_px[1] - cor_px[0]) / closer
-        cor_px = cor_px[int(np.argmin(cost))] + step_px * np.arange(-3, 4)
-        cost = least_variation(sinogram, turn, cor_px, size)
-    best = refine_peak(-cost, int(np.argmin(cost)))
-    return float(np.interp(best, np.arange(len(cor_px)), cor_px))
+    turn, n_angles = seen.turn, len(seen.rows.theta_rad)
+    if turn.gap_rad <= _LEAST_GAP_RAD or n_angles < MIN_ANGLES or not seen.rows.minus_log:
+        return None
+    return _search(seen.sinograms[0], turn)
+
+
+def _search(sinogram: Image, turn: Turn) -> Simplest:
+    """Look at the whole range, then twice closer at the best place so far."""
+    wide_px = np.linspace(_FIRST, _LAST, _PLACES) * (sinogram.shape[1] - 1)
+    wide = least_variation(sinogram, turn, wide_px, COARSE)
+    near_px = _around(wide_px, wide, 3.0)
+    near = least_variation(sinogram, turn, near_px, COARSE)
+    fine_px = _around(near_px, near, 8.0 / 3.0)
+    fine = least_variation(sinogram, turn, fine_px, FINE)
+    best = refine_peak(-fine, int(np.argmin(fine)))
+    place_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
+    lowest = min(wide.min(), near.min())
+    cor_px, excess = np.append(fine_px, place_px), np.append(fine / fine.min() - 1, 0.0)
+    for wider_px, cost in ((near_px, near), (wide_px, wide)):  # beyond those looked at closer
+        beyond = (wider_px < cor_px.min()) | (wider_px > cor_px.max())
+        cor_px = np.append(cor_px, wider_px[beyond])
+        excess = np.append(excess, cost[beyond] / lowest - 1)
+    order = np.argsort(cor_px)
+    return Simplest(place_px, cor_px[order], excess[order])
+
+
+def _around(
+    cor_px: NDArray[np.float64], cost: NDArray[np.float64], closer: float
+) -> NDArray[np.float64]:
+    """Seven axes about the best one, so many times closer to each other."""
+    step_px = float(cor_px[1] - cor_px[0]) / closer
+    return np.asarray(cor_px[int(np.argmin(cost))] + step_px * np.arange(-3, 4))
 
 
 def least_variation(
@@ -75,8 +122,10 @@ def least_variation(
 
     Parameters
     ----------
-    sinogram, turn
-        As for `simplest_place`.
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals in the order of `turn`, without zingers and stripes.
+    turn : Turn
+        The angles.
     cor_px : ndarray of float, shape (n_cor,)
         Axes, px.
     size : Size

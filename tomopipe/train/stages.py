@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.find.ai.curves import all_curves
 from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
 from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.find.curves import evidence_curves
 from tomopipe.io.atomic import whole
 from tomopipe.io.rows import read_rows, write_rows
 from tomopipe.train.pool import in_processes
@@ -111,7 +111,7 @@ def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
 
 def _features_one(work: Path, split: str, name: str) -> None:
     rows = read_rows(work / "rows" / split / f"{name}.h5").plain()
-    curves = evidence_curves(rows, reconstruct)
+    curves = all_curves(rows, reconstruct)
     inputs = with_pictures(
         make_inputs(curves, RECIPE), rows, curves.binning, reconstruct, RECIPE, "BC"
     )

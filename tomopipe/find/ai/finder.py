@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from tomopipe.errors import TomopipeError
 from tomopipe.find.ai.closer import Closer, look_closer, place_px
 from tomopipe.find.ai.confidence import confidence, doubts
+from tomopipe.find.ai.curves import all_curves
 from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.find.curves import evidence_curves
 from tomopipe.find.evidence import (
     AMBIGUOUS_BELOW,
     DOUBT_BELOW,
@@ -104,7 +104,7 @@ def find_ai(
     network = ready(model)
     if blind := why_blind(rows, _LEAST_TURNING):
         return nothing(METHOD, "flat", blind, candidates_px)
-    curves = evidence_curves(rows, reconstruct)
+    curves = all_curves(rows, reconstruct)
     if not curves.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     inputs = make_inputs(curves, RECIPE)
@@ -161,7 +161,7 @@ def _evidence(
     where = f"outside of the candidates {low:g} to {high:g}"
     inside = near_candidates(best_px, candidates_px)
     reason, verdict = "" if inside else f"found {where}, on the whole detector", "resolved"
-    if closer.simplest_px is None and judgement.index in (0, len(inputs.cor_px) - 1):
+    if judgement.index in (0, len(inputs.cor_px) - 1):
         reason, verdict = f"the best place, {best_px:.1f} px, is on the detector's border", "edge"
     elif sure < AMBIGUOUS_BELOW:
         other_px = _other_px(inputs, judgement)

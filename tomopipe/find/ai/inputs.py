@@ -59,7 +59,7 @@ def make_inputs(curves: Curves, recipe: Recipe) -> Inputs:
     Parameters
     ----------
     curves : Curves
-        Of `tomopipe.find.curves.evidence_curves`.
+        Of `tomopipe.find.ai.curves.all_curves`.
     recipe : Recipe
         Constants.
 

@@ -2,8 +2,8 @@
 
 A shipped network is only right for input made exactly as in its training. Its card holds the hash
 of the recipe and loading checks it. Whoever changes a constant here, or what `tomopipe.find.curves`
-makes, bumps `version` and trains anew: a test holds the input of a fixed scan against numbers of
-this version. Nothing of a campaign's configuration goes in.
+and `tomopipe.find.ai.curves` make, bumps `version` and trains anew: a test holds the input of a
+fixed scan against numbers of this version. Nothing of a campaign's configuration goes in.
 """
 
 import hashlib
@@ -11,6 +11,9 @@ import json
 from dataclasses import asdict, dataclass
 
 from tomopipe.find.curves import KINDS
+
+VARIATION = "variation"
+"""Name of the curve of the simplest slice, which only the networks look at: it takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Recipe:
         Size of a window of a slice.
     """
 
-    version: int = 4
-    kinds: tuple[str, ...] = KINDS
+    version: int = 5
+    kinds: tuple[str, ...] = (*KINDS, VARIATION)
     scalars: tuple[tuple[str, str, float, float], ...] = (
         ("half_turn", "linear", 0.0, 1.0),
         ("full_turn", "linear", 0.0, 1.0),
@@ -69,7 +72,7 @@ class Recipe:
     )
     seam: tuple[str, ...] = ("pairs", "rows", "difference", "moving")
     slices: tuple[str, ...] = ("entropy", "edges")
-    single: tuple[str, ...] = ("wedge", "mass")
+    single: tuple[str, ...] = ("wedge", "mass", VARIATION)
     clip_sigmas: float = 6.0
     apart: int = 5
     n_rivals: int = 5

@@ -1,0 +1,36 @@
+"""The networks' curves: those of the evidence, and over a short turn that of the simplest slice."""
+
+import numpy as np
+import pytest
+from ai_scans import rows_with
+from find_rows import rows_of, scan
+
+from tomopipe.find.ai.curves import all_curves
+from tomopipe.find.ai.recipe import RECIPE, VARIATION
+from tomopipe.find.curves import evidence_curves
+from tomopipe.train.stages import reconstruct
+
+SHORT_DEG = np.linspace(0, 140, 141)
+
+
+def test_over_half_a_turn_the_simplest_slice_is_not_looked_for():
+    rows = rows_with()
+    curves, evidence = all_curves(rows, reconstruct), evidence_curves(rows, reconstruct)
+    assert RECIPE.kinds[-1] == VARIATION
+    np.testing.assert_array_equal(curves.raw[:-1], evidence.raw)
+    np.testing.assert_array_equal(curves.prominence[:-1], evidence.prominence)
+    assert len(curves.valid) == len(RECIPE.kinds)
+    assert not curves.valid[-1]
+    assert not curves.raw[-1].any()
+    assert not curves.prominence[-1].any()
+
+
+def test_over_a_short_turn_its_curve_peaks_at_the_axis():
+    whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG)
+    curves = all_curves(rows_of(whole, SHORT_DEG, pairs=False), reconstruct)
+    assert curves.valid[-1]
+    for curve in (curves.raw[-1], curves.prominence[-1]):
+        assert curves.cor_px[np.argmax(curve)] == pytest.approx(58.2, abs=1)
+        assert np.isfinite(curve).all()
+    far = np.abs(curves.cor_px - 58.2) > 10
+    assert curves.prominence[-1, far].max() < 0.2 * curves.prominence[-1].max()
