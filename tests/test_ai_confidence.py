@@ -64,6 +64,16 @@ def test_the_cor_is_the_median_of_the_refined_kinds_that_stay_near_and_the_netwo
     assert place(own_px + 3) == pytest.approx(own_px, abs=0.01)
 
 
+def test_kinds_of_the_seam_have_two_votes_together(inputs):
+    said = judgement(inputs)
+    own_px = float(inputs.cor_px[said.index])
+    seam = dict.fromkeys(("pairs", "rows", "difference", "moving"), own_px + 0.8)
+    others = {"wedge": own_px - 0.1, "slices": own_px + 0.1, "mass": own_px + 0.2}
+    assert place_px(inputs, said, Closer(seam, None)) > own_px + 0.6  # two of three votes
+    # three of five for what lies near the network's place
+    assert place_px(inputs, said, Closer(seam | others, None)) < own_px + 0.25
+
+
 def test_the_simplest_slice_is_one_of_the_kinds(inputs):
     said = judgement(inputs)
     own_px = float(inputs.cor_px[said.index])

@@ -8,7 +8,7 @@ from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 from scipy.ndimage import gaussian_filter1d
 
-from tomopipe.find.mass import centre_of_mass, find_mass, less_air
+from tomopipe.find.mass import centre_of_mass, find_mass, less_air, less_drift
 from tomopipe.find.seen import see
 
 
@@ -140,6 +140,21 @@ def test_the_air_is_level_where_it_drifted_and_its_columns_are_known():
     assert not air[26:64].any()
     assert air[:24].all()
     assert air[66:].all()
+
+
+def test_drift_is_taken_off_and_what_stays_is_left():
+    sinogram = np.zeros((60, 100), np.float32)
+    sinogram[:, 30:60] = 1
+    dirt = 0.06 + np.random.default_rng(0).normal(0, 0.02, 100)
+    course = np.sin(np.linspace(0, 7, 60))[:, None]
+    drift = 0.2 * (course - np.median(course)) * np.linspace(1, 2, 100)
+    drifting = (sinogram + dirt + drift).astype(np.float32)
+    np.testing.assert_allclose(less_drift(drifting), sinogram + dirt, atol=0.02)
+
+
+def test_no_drift_is_taken_off_where_there_is_no_air():
+    full = np.random.default_rng(0).normal(1, 0.1, (60, 100)).astype(np.float32)
+    assert less_drift(full) is full
 
 
 def test_the_bright_middle_of_a_sample_that_fills_the_field_is_no_object_in_air():

@@ -33,6 +33,14 @@ def test_it_finds_the_axis_of_a_sample_that_is_seen_whole():
     assert simplest.place_px == pytest.approx(58.2, abs=0.5)
 
 
+def test_a_beam_that_drifts_does_not_move_it():
+    small = make_phantom("rock", 96, 8, 0)
+    whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG, phantom=small)
+    drift = 0.5 * np.sin(np.linspace(0, 9, len(SHORT_DEG)))[:, None, None]
+    rows = rows_of((whole + drift).astype(np.float32), SHORT_DEG, pairs=False)
+    assert simplest_slice(see(rows)).place_px == pytest.approx(58.2, abs=0.25)
+
+
 def test_the_excess_tells_how_much_worse_other_axes_are():
     simplest = simplest_slice(see(cut(63.5)))
     assert (np.diff(simplest.cor_px) >= 0).all()

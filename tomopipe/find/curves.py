@@ -25,12 +25,13 @@ from tomopipe.io.rows import Rows
 
 KINDS = ("pairs", "rows", "difference", "moving", "wedge", *MEASURES, "mass")
 """Order of the curves: projection pairs, opposed rows, the difference of either, that of what moves
-in a full turn, double wedge, entropy, edges and negativity of slices, centre of mass."""
+alone, double wedge, entropy, edges and negativity of slices, centre of mass."""
 
 _COLS = 320  # about so many columns are left by binning
 _MAX_GAP_DEG = 30.0  # of half a turn, which the double wedge may lack
 _FINE_ROWS, _FINE_ANGLES = 2, 360  # that refine the double wedge
-_MOVING_PX, _MOVING_OVERLAP = 4.0, 0.5  # smoothing, power of the overlap
+_MOVING_PX = 4.0  # smoothing
+_MOVING_OVERLAP = {True: 0.5, False: 1.0}  # power of the overlap, in a full turn and over less
 _TREND = 8  # the running median spans this part of the detector
 
 
@@ -136,23 +137,12 @@ def _seam_curves(seen: Seen, binning: int) -> tuple[Found, NDArray[np.float64]]:
         if matched is not None:
             found[name] = cor_px, matched[0][-1]
             texture = matched[1][-1]
-    lines = _most_lines(seen)
-    if lines is not None:
-        found["difference"] = cor_px, difference_score(lines.binned(binning))
-    if seen.moving_rows is not None:
-        moving = seen.moving_rows.binned(binning)
-        found["moving"] = cor_px, difference_score(moving, _MOVING_PX, _MOVING_OVERLAP)
+    if seen.most_lines is not None:
+        found["difference"] = cor_px, difference_score(seen.most_lines.binned(binning))
+    if seen.moving is not None:
+        moving, power = seen.moving.binned(binning), _MOVING_OVERLAP[seen.turn.full]
+        found["moving"] = cor_px, difference_score(moving, _MOVING_PX, power)
     return found, texture
-
-
-def _most_lines(seen: Seen) -> Opposed | None:
-    """Opposed rows, or projection pairs half a turn apart to 1 px that hold more lines."""
-    rows, images = seen.opposed_rows, seen.opposed_images
-    if rows is None or (
-        images is not None and images.motion_px <= 1.0 and len(images.here) > len(rows.here)
-    ):
-        return images
-    return rows
 
 
 def _wedge_curve(seen: Seen, binning: int) -> Found:
@@ -263,7 +253,7 @@ def refine(rows: Rows, near_px: float, reconstruct: Reconstruct) -> dict[str, fl
         place_px = None if opposed is None else _register(opposed, near_px, reach_px)
         if place_px is not None:
             places[name] = place_px
-    for name, lines in (("difference", _most_lines(seen)), ("moving", seen.moving_rows)):
+    for name, lines in (("difference", seen.most_lines), ("moving", seen.moving)):
         if lines is not None:
             places[name] = _least_difference(lines, near_px, reach_px)
     if np.rad2deg(seen.turn.gap_rad) <= _MAX_GAP_DEG:

@@ -143,6 +143,26 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
     return level, still
 
 
+def less_drift(sinogram: Image) -> Image:
+    """Take off how the level of the air changes; what stays on the detector remains.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals; angles in order.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_angles, n_cols)
+        The sinogram as it is where `less_air` finds none.
+    """
+    found = less_air(sinogram)
+    if found is None:
+        return sinogram
+    air = sinogram - found[0]
+    return np.asarray(sinogram - (air - np.median(air, axis=0)), np.float32)
+
+
 def has_air(sinogram: Image) -> bool:
     """Tell whether `less_air` has something to take off a sinogram (n_angles, n_cols)."""
     return _find_air(sinogram) is not None

@@ -55,6 +55,24 @@ class Opposed:
         return self.band(6.0)
 
 
+def less_counterparts(opposed: Opposed) -> Opposed:
+    """Return each line less its counterpart at the same place: what stays in place is not in it.
+
+    Parameters
+    ----------
+    opposed : Opposed
+        Lines to register; dirt, rings and an old flat field are at one place of both sides.
+
+    Returns
+    -------
+    Opposed
+        q(u) = p(u, t) - p(u, t + pi) is odd about the axis, q(2 cor - u) = -q(u): so its
+        counterpart is -q.
+    """
+    odd = opposed.here - opposed.flipped[:, ::-1]
+    return replace(opposed, here=odd, flipped=-odd[:, ::-1])
+
+
 def remove_fixed(
     here: NDArray[np.float32], flipped: NDArray[np.float32], limit: float = 0.5
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -16,7 +16,12 @@ from tomopipe.find.clean import (
     remove_zingers,
 )
 from tomopipe.find.evidence import MIN_ANGLES, NO_SAMPLE
-from tomopipe.find.opposed import Opposed, opposed_images, opposed_sinograms
+from tomopipe.find.opposed import (
+    Opposed,
+    less_counterparts,
+    opposed_images,
+    opposed_sinograms,
+)
 from tomopipe.io.rows import Rows
 
 Image = NDArray[np.float32]
@@ -70,24 +75,36 @@ class Seen:
         return opposed_sinograms(self.sinograms, self.turn)
 
     @cached_property
-    def moving_rows(self) -> Opposed | None:
-        """Opposed rows of a full turn less what stays in place: dirt, rings, an old flat field.
+    def opposed_images(self) -> Opposed | None:
+        """Projections half a turn apart, the closest ones; None where there are none."""
+        return opposed_images(self.rows)
 
-        Neighbouring angles are averaged, against noise; None where the turn is not full: what the
-        sample is on average over less of a turn is not the same on both sides of the axis.
+    @cached_property
+    def most_lines(self) -> Opposed | None:
+        """Opposed rows, or projections half a turn apart to 1 px that hold more lines."""
+        rows, images = self.opposed_rows, self.opposed_images
+        if rows is None or (
+            images is not None and images.motion_px <= 1.0 and len(images.here) > len(rows.here)
+        ):
+            return images
+        return rows
+
+    @cached_property
+    def moving(self) -> Opposed | None:
+        """Opposed lines without what stays in place: dirt, rings, an old flat field.
+
+        In a full turn that is the mean of all angles, and neighbouring ones are averaged, against
+        noise. Over less, what the sample is on average is not the same on both sides of the axis:
+        there lines are compared less their counterparts.
         """
         if not self.turn.full:
-            return None
+            lines = self.most_lines
+            return None if lines is None else less_counterparts(lines)
         moving = [
             ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
             for s in self.sinograms
         ]
         return opposed_sinograms(moving, self.turn)
-
-    @cached_property
-    def opposed_images(self) -> Opposed | None:
-        """Projections half a turn apart, the closest ones; None where there are none."""
-        return opposed_images(self.rows)
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,8 @@ sinogram about any axis, of a sample that leaves the field of view all the more.
 only about the right one: half the squared misfit plus the weighted total variation of the best
 slice without negative values is least there. A bounded number of steps [1]_ from an empty slice
 finds it nearly, about all axes alike; a slice that another axis left to begin with would speak for
-that axis.
+that axis. What a drifting beam adds to a projection no slice explains: it is taken off where there
+is air.
 
 References
 ----------
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from tomopipe.find.angles import Turn
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import MIN_ANGLES, refine_peak
+from tomopipe.find.mass import less_drift
 from tomopipe.find.seen import Seen
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
@@ -84,7 +86,7 @@ def simplest_slice(seen: Seen) -> Simplest | None:
     turn, n_angles = seen.turn, len(seen.rows.theta_rad)
     if turn.gap_rad <= _LEAST_GAP_RAD or n_angles < MIN_ANGLES or not seen.rows.minus_log:
         return None
-    return _search(seen.sinograms[0], turn)
+    return _search(less_drift(seen.sinograms[0]), turn)
 
 
 def _search(sinogram: Image, turn: Turn) -> Simplest:

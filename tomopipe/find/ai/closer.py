@@ -6,7 +6,8 @@ import numpy as np
 
 from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
-from tomopipe.find.combine import vote
+from tomopipe.find.ai.recipe import VARIATION
+from tomopipe.find.combine import GROUPS, vote
 from tomopipe.find.curves import refine
 from tomopipe.find.rotation import rotation_gain
 from tomopipe.find.seen import see
@@ -16,6 +17,7 @@ from tomopipe.io.rows import Rows
 
 _AROUND = 4  # samples of the grid that belong to one place
 _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
+_SEAM_VOTES = 2.0  # all kinds of the seam together: they see the same lines
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Closer:
     simplest_px: float | None = None
 
     @property
-    def places_px(self) -> list[float]:
+    def places_px(self) -> dict[str, float]:
         """COR of each kind, the simplest slice's as well."""
-        simplest = [] if self.simplest_px is None else [self.simplest_px]
-        return [*self.fine_px.values(), *simplest]
+        simplest = {} if self.simplest_px is None else {VARIATION: self.simplest_px}
+        return self.fine_px | simplest
 
 
 def look_closer(rows: Rows, near_px: float, reconstruct: Reconstruct) -> Closer:
@@ -87,11 +89,23 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     -------
     float
         Unbinned px. The network's own place is the mean of the places around the best, weighted
-        by their probability.
+        by their probability; it and each kind have one vote, but those of the seam, which are off
+        together where its lines are, at most two.
     """
     around = slice(max(0, judgement.index - _AROUND), judgement.index + _AROUND + 1)
     weight, cor_px = judgement.share[around], inputs.cor_px[around]
     own_px = float(np.sum(weight * cor_px) / np.sum(weight))
     reach_px = _TRUSTED * float(inputs.cor_px[1] - inputs.cor_px[0])
-    near = [place for place in closer.places_px if abs(place - own_px) <= reach_px]
-    return float(np.median([*near, own_px]))
+    near = {k: place for k, place in closer.places_px.items() if abs(place - own_px) <= reach_px}
+    n_seam = sum(kind in GROUPS["seam"] for kind in near)
+    seam_vote = min(1.0, _SEAM_VOTES / max(n_seam, 1))
+    votes = [seam_vote if kind in GROUPS["seam"] else 1.0 for kind in near]
+    return _median([own_px, *near.values()], [1.0, *votes])
+
+
+def _median(places_px: list[float], votes: list[float]) -> float:
+    """Weighted median, on the line through the middles of the votes; of equal ones the median."""
+    order = np.argsort(places_px)
+    places, weights = np.array(places_px)[order], np.array(votes)[order]
+    middle = np.cumsum(weights) - weights / 2
+    return float(np.interp(weights.sum() / 2, middle, places))

@@ -55,7 +55,7 @@ def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.f
     elsewhere = np.concatenate([score[:low], score[high:]])
     margin = float(score[index] - max(elsewhere.max(initial=-30.0), 0.0))
     place = place_px(inputs, judgement, closer)
-    away = np.abs(np.array(closer.places_px) - place)
+    away = np.abs(np.array(list(closer.places_px.values())) - place)
     valid, own = _kinds(inputs)
     known = closer.rotation is not None and np.isfinite(closer.rotation).all()
     rotates, stays = closer.rotation if closer.rotation is not None and known else _ROTATION
