@@ -159,8 +159,8 @@ def less_drift(sinogram: Image) -> Image:
     found = less_air(sinogram)
     if found is None:
         return sinogram
-    air = sinogram - found[0]
-    return np.asarray(sinogram - (air - np.median(air, axis=0)), np.float32)
+    level, _ = found
+    return np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
 
 
 def has_air(sinogram: Image) -> bool:

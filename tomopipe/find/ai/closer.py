@@ -104,7 +104,10 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
 
 
 def _median(places_px: list[float], votes: list[float]) -> float:
-    """Weighted median, on the line through the middles of the votes; of equal ones the median."""
+    """Weighted median, on the line through the middles of the votes; of equal ones the median.
+
+    `vote` takes no mean of two: its places may lie anywhere, these are within a binned pixel.
+    """
     order = np.argsort(places_px)
     places, weights = np.array(places_px)[order], np.array(votes)[order]
     middle = np.cumsum(weights) - weights / 2
