@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from find_rows import rows_of, scan
+from scipy.ndimage import gaussian_filter1d
 
 from tests.phantoms import make_phantom
 from tomopipe.find.seen import see
-from tomopipe.find.variation import COARSE, least_variation, simplest_slice
+from tomopipe.find.variation import COARSE, FINE, least_variation, simplest_slice
 
 SHORT_DEG = np.linspace(0, 140, 141)
 
@@ -39,6 +40,34 @@ def test_a_beam_that_drifts_does_not_move_it():
     drift = 0.5 * np.sin(np.linspace(0, 9, len(SHORT_DEG)))[:, None, None]
     rows = rows_of((whole + drift).astype(np.float32), SHORT_DEG, pairs=False)
     assert simplest_slice(see(rows)).place_px == pytest.approx(58.2, abs=0.25)
+
+
+def test_what_stays_on_the_detector_hardly_counts_and_what_changes_does():
+    whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG, phantom=make_phantom("rock", 96, 8, 0))
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter1d(rng.normal(0, 1, 128), 4)
+    pattern = 0.1 * np.percentile(whole, 98) * smooth / smooth.std()
+    flicker = pattern * rng.choice([-1, 1], (len(SHORT_DEG), 1, 1))
+
+    def cost(added, stays):
+        seen = see(rows_of((whole + added).astype(np.float32), SHORT_DEG, pairs=False))
+        return least_variation(seen.sinograms[0], seen.turn, np.array([58.2]), FINE, stays)[0]
+
+    clean, dirty, known = cost(0, (0.0, 1.0)), cost(pattern, (0.0, 1.0)), cost(pattern, (0.1, 8.0))
+    assert known - clean < 0.2 * (dirty - clean)
+    assert cost(flicker, (0.1, 8.0)) > dirty
+
+
+def test_dirt_is_measured_in_the_air():
+    whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG, phantom=make_phantom("rock", 96, 8, 0))
+    smooth = gaussian_filter1d(np.random.default_rng(1).normal(0, 1, 128), 4)
+    dirty = whole + 0.1 * np.percentile(whole, 98) * smooth / smooth.std()
+    rows = rows_of(dirty.astype(np.float32), SHORT_DEG, pairs=False)
+    simplest = simplest_slice(see(rows))
+    assert simplest.place_px == pytest.approx(58.2, abs=0.5)
+    both_px = np.array([simplest.cor_px[-1], simplest.place_px])
+    blind = least_variation(see(rows).sinograms[0], see(rows).turn, both_px, COARSE)
+    assert simplest.excess[-1] < 0.5 * (blind[0] / blind[1] - 1)
 
 
 def test_the_excess_tells_how_much_worse_other_axes_are():

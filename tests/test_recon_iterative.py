@@ -121,6 +121,28 @@ def test_values_are_attenuation_per_pixel():
         assert (image[seen(projector) == 0] == 0).all()
 
 
+def test_what_is_given_no_weight_need_not_be_explained():
+    theta_rad, cor_px = np.linspace(0, np.pi, 60, endpoint=False), 33.4
+    sinogram = smooth_sinogram(64, theta_rad, cor_px)
+    truth = smooth_image(64, engine_axis(64))
+    projector = make_projector(theta_rad, 64, cor_px)
+    dirty = sinogram.copy()
+    dirty[:, 20:24] += 0.3 * sinogram.max()
+
+    def without(misfit):
+        weighted = misfit.copy()
+        weighted[:, 20:24] = 0
+        return weighted
+
+    def off(weigh):
+        image = total_variation(dirty, projector, strength=1e-4, weigh=weigh)
+        return abs(image - truth)[seen(projector) > 0].mean() / truth.max()
+
+    assert off(without) < 0.005
+    assert off(None) > 0.02
+    assert off(np.copy) == off(None)
+
+
 def test_nothing_projected_is_nothing():
     projector = make_projector(np.linspace(0, np.pi, 9), 32, 15.5)
     for method in (sirt, cgls, total_variation):

@@ -163,6 +163,33 @@ def less_drift(sinogram: Image) -> Image:
     return np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
 
 
+def dirt(sinogram: Image) -> tuple[float, float]:
+    """Measure what stays on the detector where only air is seen.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals; angles in order.
+
+    Returns
+    -------
+    rms : float
+        Beyond what noise leaves, as a share of the height of the sample; 0 where `less_air` finds
+        no air.
+    reach_px : float
+        Columns so far from each other are alike by 1/e.
+    """
+    found = less_air(sinogram)
+    if found is None:
+        return 0.0, 1.0
+    level, air = found
+    stays = np.median(level, axis=0)
+    noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2)
+    of_median = np.sqrt(np.pi / 2 / len(level)) * noise
+    rms = np.sqrt(max(0.0, float(np.mean(stays[air] ** 2)) - of_median**2))
+    return float(rms / np.percentile(level, 98)), _reach_px(stays, air)
+
+
 def has_air(sinogram: Image) -> bool:
     """Tell whether `less_air` has something to take off a sinogram (n_angles, n_cols)."""
     return _find_air(sinogram) is not None
@@ -281,14 +308,18 @@ def _static_pull(level: NDArray[np.float64], air: NDArray[np.bool_], off_px: flo
     n_cols = level.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2 - off_px
     stays = np.median(level, axis=0)
+    together = max(1.0, float(np.sqrt(np.pi)) * _reach_px(stays, air))  # columns that count as one
+    squares = float(np.sum((stays * column)[air] ** 2))
+    return float(np.sqrt(together * squares * n_cols / air.sum()))
+
+
+def _reach_px(stays: NDArray[np.float64], air: NDArray[np.bool_]) -> float:
+    """How far columns are alike, were their correlation a Gaussian: neighbours tell."""
     beside = air[1:] & air[:-1]
     product = float(np.sum((stays[1:] * stays[:-1])[beside]))
     square = float(np.sum((stays[1:] ** 2 + stays[:-1] ** 2)[beside])) / 2
-    # Of Gaussian correlation: neighbours tell how many columns count as one.
     alike = np.clip(product / max(square, 1e-30), 0.05, 0.999)
-    together = max(1.0, float(np.sqrt(np.pi / -np.log(alike))))
-    squares = float(np.sum((stays * column)[air] ** 2))
-    return float(np.sqrt(together * squares * n_cols / air.sum()))
+    return float(np.sqrt(-1 / np.log(alike)))
 
 
 def _fit_swing(

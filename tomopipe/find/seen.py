@@ -113,10 +113,13 @@ def see(rows: Rows) -> Seen:
     return Seen(rows, turn_of(rows.theta_rad))
 
 
-def why_blind(rows: Rows, least_turning: float = LEAST_TURNING) -> str:
+def why_blind(rows: Rows) -> str:
     """Say why no finder could see the axis in these rows, or return nothing."""
+    return why_no_turn(rows) or ("" if see(rows).turning >= LEAST_TURNING else NO_SAMPLE)
+
+
+def why_no_turn(rows: Rows) -> str:
+    """Say why the angles by themselves let no finder see the axis, or return nothing."""
     if len(rows.theta_rad) < MIN_ANGLES:
         return f"{len(rows.theta_rad)} angles are too few"
-    if see(rows).turn.step_rad == 0:
-        return "all angles are the same"
-    return "" if see(rows).turning >= least_turning else NO_SAMPLE
+    return "all angles are the same" if see(rows).turn.step_rad == 0 else ""

@@ -6,7 +6,8 @@ only about the right one: half the squared misfit plus the weighted total variat
 slice without negative values is least there. A bounded number of steps [1]_ from an empty slice
 finds it nearly, about all axes alike; a slice that another axis left to begin with would speak for
 that axis. What a drifting beam adds to a projection no slice explains: it is taken off where there
-is air.
+is air. What stays on the detector no slice explains either: a misfit that is the same at all angles
+counts the less, the dirtier the air is, as dirt beside noise counts in a covariance.
 
 References
 ----------
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from tomopipe.find.angles import Turn
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import MIN_ANGLES, refine_peak
-from tomopipe.find.mass import less_drift
+from tomopipe.find.mass import dirt, less_drift
 from tomopipe.find.seen import Seen
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
@@ -34,6 +35,7 @@ _LEAST_GAP_RAD = np.deg2rad(2.0)  # of half a turn
 _WIDE = 1.6  # side of the slice over the columns: the sample leaves the field of view
 _STRENGTH = 3e-3  # of the variation, of the largest value of the backprojected sinogram
 _INNER = 5  # steps of the variation in each
+_CLEAN = 0.01  # of the height of the sample: dirt that counts as much as all else that stays
 _FIRST, _LAST, _PLACES = 0.2, 0.8, 20  # axes that are looked at, of the columns
 
 
@@ -86,17 +88,18 @@ def simplest_slice(seen: Seen) -> Simplest | None:
     turn, n_angles = seen.turn, len(seen.rows.theta_rad)
     if turn.gap_rad <= _LEAST_GAP_RAD or n_angles < MIN_ANGLES or not seen.rows.minus_log:
         return None
-    return _search(less_drift(seen.sinograms[0]), turn)
+    sinogram = less_drift(seen.sinograms[0])
+    return _search(sinogram, turn, dirt(sinogram))
 
 
-def _search(sinogram: Image, turn: Turn) -> Simplest:
+def _search(sinogram: Image, turn: Turn, stays: tuple[float, float]) -> Simplest:
     """Look at the whole range, then twice closer at the best place so far."""
     wide_px = np.linspace(_FIRST, _LAST, _PLACES) * (sinogram.shape[1] - 1)
-    wide = least_variation(sinogram, turn, wide_px, COARSE)
+    wide = least_variation(sinogram, turn, wide_px, COARSE, stays)
     near_px = _around(wide_px, wide, 3.0)
-    near = least_variation(sinogram, turn, near_px, COARSE)
+    near = least_variation(sinogram, turn, near_px, COARSE, stays)
     fine_px = _around(near_px, near, 8.0 / 3.0)
-    fine = least_variation(sinogram, turn, fine_px, FINE)
+    fine = least_variation(sinogram, turn, fine_px, FINE, stays)
     best = refine_peak(-fine, int(np.argmin(fine)))
     place_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())
@@ -118,7 +121,11 @@ def _around(
 
 
 def least_variation(
-    sinogram: Image, turn: Turn, cor_px: NDArray[np.float64], size: Size
+    sinogram: Image,
+    turn: Turn,
+    cor_px: NDArray[np.float64],
+    size: Size,
+    stays: tuple[float, float] = (0.0, 1.0),
 ) -> NDArray[np.float64]:
     """Misfit and variation of the simplest slice about each axis.
 
@@ -132,6 +139,8 @@ def least_variation(
         Axes, px.
     size : Size
         Columns and angles are averaged until about so many are left.
+    stays : tuple of float
+        What stays on the detector, as `tomopipe.find.mass.dirt` measures it.
 
     Returns
     -------
@@ -147,11 +156,26 @@ def least_variation(
     n = 2 * round(_WIDE * data.shape[1] / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)
     gain = 1.05 * largest_gain(projector, 8)
+    counts = _counts(data.shape[1], binning, stays)
     places = bin_cor(cor_px, binning=binning)
-    return np.array([_cost(data, projector, float(at), gain, size.steps) for at in places])
+    return np.array([_cost(data, projector, float(at), gain, size.steps, counts) for at in places])
 
 
-def _cost(data: Image, projector: Projector, cor: float, gain: float, steps: int) -> float:
+def _counts(n_cols: int, binning: int, stays: tuple[float, float]) -> Image:
+    """How much a misfit that is the same at all angles counts, shape (n_cols, n_cols).
+
+    The inverse of its covariance: 1 for what slice and noise leave at each column by itself, and
+    dirt that neighbours share.
+    """
+    rms, reach_px = stays
+    apart = np.subtract.outer(np.arange(n_cols), np.arange(n_cols)) * binning / reach_px
+    shared = (rms / _CLEAN) ** 2 * np.exp(-(apart**2))
+    return np.linalg.inv(np.eye(n_cols) + shared).astype(np.float32)
+
+
+def _cost(
+    data: Image, projector: Projector, cor: float, gain: float, steps: int, counts: Image
+) -> float:
     """What is left of the misfit and the weighted variation after some steps from nothing."""
     n_angles, n = projector.sinogram_shape
     first = int(np.clip(round((n - 1) / 2 - cor), 0, n - data.shape[1]))
@@ -160,13 +184,21 @@ def _cost(data: Image, projector: Projector, cor: float, gain: float, steps: int
     sinogram[:, here] = data
     # Moved in Fourier space: interpolated columns would be smoother between than at the pixels.
     projector = about(projector, first + cor)
+
+    def weigh(misfit: Image) -> Image:
+        """Only measured columns need be explained, and what is the same at all angles less."""
+        weighted = np.zeros_like(misfit)
+        same = misfit[:, here].mean(axis=0)
+        weighted[:, here] = misfit[:, here] + (counts @ same - same)
+        return weighted
+
     image = total_variation(
         sinogram, projector, strength=_STRENGTH, n_iterations=steps, least=0.0, gain=gain,
-        columns=here, n_inner=_INNER,
+        weigh=weigh, n_inner=_INNER,
     )  # fmt: skip
-    misfit = (projector.project(image) - sinogram)[:, here]
+    misfit = projector.project(image) - sinogram
     along, across = np.diff(image, axis=0)[:, :-1], np.diff(image, axis=1)[:-1]
     variation = variation_weight(sinogram, projector, _STRENGTH) * float(
         np.sum(np.hypot(along, across))
     )
-    return 0.5 * float(np.sum(misfit**2)) + variation
+    return 0.5 * float(np.sum(misfit * weigh(misfit))) + variation

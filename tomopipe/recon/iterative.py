@@ -172,7 +172,7 @@ def total_variation(
     n_iterations: int = 100,
     least: float = -np.inf,
     gain: float | None = None,
-    columns: slice = slice(None),
+    weigh: Callable[[Array], Array] | None = None,
     n_inner: int = _N_PROX,
 ) -> Array:
     """Reconstruct the slice of least total variation that still explains the sinogram (FISTA).
@@ -188,8 +188,9 @@ def total_variation(
         Steps.
     gain : float, optional
         `largest_gain` of the projector; None: it is computed.
-    columns : slice
-        Those that were measured; the sinogram is 0 in all others, and they need not be explained.
+    weigh : callable, optional
+        Weighs the residuals, shape (n_angles, n_cols), of which half the weighted square is least:
+        the inverse covariance of the noise, linear, none above 1. None: all count alike.
     n_inner : int
         Steps of `least_variation_near` in each step.
 
@@ -212,11 +213,11 @@ def total_variation(
     weight = variation_weight(sinogram, projector, strength)
     step = np.float32(1 / (gain or largest_gain(projector)))
     image = np.zeros(projector.slice_shape, dtype=np.float32)
-    misfit = np.zeros(projector.sinogram_shape, dtype=np.float32)
     ahead, momentum = image, 1.0
     dual = np.zeros((2, *image.shape), dtype=np.float32)
     for _ in range(n_iterations):
-        misfit[:, columns] = (projector.project(ahead) - sinogram)[:, columns]
+        misfit = projector.project(ahead) - sinogram
+        misfit = misfit if weigh is None else weigh(misfit)
         lower = ahead - step * disk * projector.back_project(misfit)
         smooth, dual = least_variation_near(lower, weight * float(step), dual, n_inner)
         found = disk * np.maximum(smooth, np.float32(least))

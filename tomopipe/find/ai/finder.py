@@ -37,7 +37,7 @@ from tomopipe.find.evidence import (
     near_candidates,
     nothing,
 )
-from tomopipe.find.seen import why_blind
+from tomopipe.find.seen import why_blind, why_no_turn
 from tomopipe.find.slices import Reconstruct
 from tomopipe.io.rows import Rows
 
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from tomopipe.find.ai.model import Model
 
 METHOD = "ai"
-_LEAST_TURNING = -1.0  # a correlation: whether anything turns is for the network to say
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
 
 
@@ -102,7 +101,7 @@ def find_ai(
         If torch is not installed, or the weights are missing or damaged.
     """
     network = ready(model)
-    if blind := why_blind(rows, _LEAST_TURNING):
+    if blind := why_no_turn(rows):  # whether anything turns is for the network to say
         return nothing(METHOD, "flat", blind, candidates_px)
     curves = all_curves(rows, reconstruct)
     if not curves.valid.any():
