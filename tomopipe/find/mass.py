@@ -174,8 +174,8 @@ def dirt(sinogram: Image) -> tuple[float, float]:
     Returns
     -------
     rms : float
-        Beyond what noise leaves, as a share of the height of the sample; 0 where `less_air` finds
-        no air.
+        Beyond what noise leaves, as a share of the height of the sample, 1 at most; 0 where
+        `less_air` finds no air.
     reach_px : float
         Columns so far from each other are alike by 1/e.
     """
@@ -187,7 +187,8 @@ def dirt(sinogram: Image) -> tuple[float, float]:
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2)
     of_median = np.sqrt(np.pi / 2 / len(level)) * noise
     rms = np.sqrt(max(0.0, float(np.mean(stays[air] ** 2)) - of_median**2))
-    return float(rms / np.percentile(level, 98)), _reach_px(stays, air)
+    height = max(float(np.percentile(level, 98)), rms, 1e-30)
+    return float(rms / height), _reach_px(stays, air)
 
 
 def has_air(sinogram: Image) -> bool:
