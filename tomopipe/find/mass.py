@@ -143,8 +143,8 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
     return level, still
 
 
-def less_drift(sinogram: Image) -> Image:
-    """Take off how the level of the air changes; what stays on the detector remains.
+def less_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
+    """Take off how the level of the air changes, and measure there what stays on the detector.
 
     Parameters
     ----------
@@ -153,36 +153,22 @@ def less_drift(sinogram: Image) -> Image:
 
     Returns
     -------
-    ndarray of float32, shape (n_angles, n_cols)
-        The sinogram as it is where `less_air` finds none.
+    steady : ndarray of float32, shape (n_angles, n_cols)
+        What stays remains. The sinogram as it is where `less_air` finds none.
+    dirt : tuple of float
+        Rms of what stays, beyond what noise leaves, as a share of the height of the sample, 1 at
+        most (0 where there is no air); and how far from each other columns are alike by 1/e, px.
     """
     found = less_air(sinogram)
     if found is None:
-        return sinogram
-    level, _ = found
-    return np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
-
-
-def dirt(sinogram: Image) -> tuple[float, float]:
-    """Measure what stays on the detector where only air is seen.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals; angles in order.
-
-    Returns
-    -------
-    rms : float
-        Beyond what noise leaves, as a share of the height of the sample, 1 at most; 0 where
-        `less_air` finds no air.
-    reach_px : float
-        Columns so far from each other are alike by 1/e.
-    """
-    found = less_air(sinogram)
-    if found is None:
-        return 0.0, 1.0
+        return sinogram, (0.0, 1.0)
     level, air = found
+    steady = np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
+    return steady, _dirt(level, air)
+
+
+def _dirt(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, float]:
+    """Rms, as a share of the height, and reach, px, of what stays where only air is seen."""
     stays = np.median(level, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2)
     of_median = np.sqrt(np.pi / 2 / len(level)) * noise

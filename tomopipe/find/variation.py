@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tomopipe.find.angles import Turn
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import MIN_ANGLES, refine_peak
-from tomopipe.find.mass import dirt, less_drift
+from tomopipe.find.mass import less_drift
 from tomopipe.find.seen import Seen
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
@@ -88,8 +88,8 @@ def simplest_slice(seen: Seen) -> Simplest | None:
     turn, n_angles = seen.turn, len(seen.rows.theta_rad)
     if turn.gap_rad <= _LEAST_GAP_RAD or n_angles < MIN_ANGLES or not seen.rows.minus_log:
         return None
-    sinogram = less_drift(seen.sinograms[0])
-    return _search(sinogram, turn, dirt(sinogram))
+    steady, dirt = less_drift(seen.sinograms[0])
+    return _search(steady, turn, dirt)
 
 
 def _search(sinogram: Image, turn: Turn, stays: tuple[float, float]) -> Simplest:
@@ -140,7 +140,7 @@ def least_variation(
     size : Size
         Columns and angles are averaged until about so many are left.
     stays : tuple of float
-        What stays on the detector, as `tomopipe.find.mass.dirt` measures it.
+        What stays on the detector, as `tomopipe.find.mass.less_drift` measures it.
 
     Returns
     -------
