@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.find.ai.model import load_model
+from tomopipe.io.rows import read_rows
+from tomopipe.simulate.suite import FAMILIES
 from tomopipe.train import run, stages
-from tomopipe.train.work import Plan, names, read_truth, start
+from tomopipe.train.work import WIDE_COLS, Plan, names, read_truth, start
 
-SMALL = Plan(seed=5, n_train=14, n_validation=8, n_cols=(64, 72), width=8, epochs=8)
+SMALL = Plan(seed=5, n_train=14, n_validation=8, n_wide=2, n_cols=(64, 72), width=8, epochs=8)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def work(tmp_path_factory):
 
 def test_each_stage_tells_how_far_it_is(work):
     _, _, told = work
-    for stage, total in [("simulate", 22), ("features", 22), ("train", 8)]:
+    for stage, total in [("simulate", 24), ("features", 24), ("train", 8)]:
         done = [d for name, d, n in told if name == stage and n == total]
         assert done[-1] == total
         assert done == sorted(done)
@@ -46,6 +48,16 @@ def test_the_result_is_a_network_that_loads_and_says_what_it_was_trained_on(work
     assert (card["data"]["train"], card["data"]["validation"], card["data"]["seed"]) == (14, 8, 5)
     assert card["validation"]["n"] + card["validation"]["n_without_answer"] == 8
     assert set(card["data"]["families"]["train"]).isdisjoint(card["data"]["families"]["validation"])
+
+
+def test_some_scans_that_calibrate_are_as_wide_as_detectors(work):
+    folder, card, _ = work
+    assert card["wide"]["n"] + card["wide"]["n_without_answer"] == card["data"]["wide"] == 2
+    for name in names(folder, "wide"):
+        path = folder / "rows" / "wide" / name
+        assert WIDE_COLS[0] <= read_rows(path.with_suffix(".h5")).sinograms.shape[2] <= WIDE_COLS[1]
+        family = read_truth(path.with_suffix(".json")).family
+        assert family in {"", *(made.__name__ for made in FAMILIES["validation"])}
 
 
 def test_it_beats_chance_clearly(work):
@@ -65,7 +77,7 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(work, monkeypatc
         run.everything(
             folder, SMALL, run.Options("A", cores=1), lambda *one: told.append(one), (stage,)
         )
-    assert told == [("simulate", 22, 22), ("features", 21, 22), ("features", 22, 22)]
+    assert told == [("simulate", 24, 24), ("features", 23, 24), ("features", 24, 24)]
     after = stages.read_features(gone)
     np.testing.assert_array_equal(after.grid, before.grid)
     np.testing.assert_array_equal(after.windows, before.windows)

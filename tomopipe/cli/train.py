@@ -109,7 +109,7 @@ def _plan(
         n_test=plan.n_test if test is None else test,
         epochs=epochs or plan.epochs,
     )
-    return plan if simulated else replace(plan, n_train=0, n_validation=0, n_test=0)
+    return plan if simulated else replace(plan, n_train=0, n_validation=0, n_test=0, n_wide=0)
 
 
 def show_card(name: str) -> None:

@@ -80,7 +80,7 @@ def choices(
         near_px, step_px = float(cor_px[judgement.index]), float(cor_px[1] - cor_px[0])
         if _kept(work, split, example.truth.name, near_px, step_px) is None:
             jobs.append((work, split, example.truth.name, near_px))
-    in_processes(_refine_one, jobs, cores, progress, "refine", len(examples))
+    in_processes(_refine_one, jobs, cores, progress, f"refine {split}", len(examples))
     return [
         _choice(work, split, example, judgement, place)
         for example, judgement in zip(examples, judgements, strict=True)

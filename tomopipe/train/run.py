@@ -102,32 +102,39 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
         state,
         lambda done, of: progress("train", done, of),
     )
-    said = judge_all(net, checks)
-    chosen = choices(work, "validation", checks, said, options.cores, progress)
+    wide = load(work, "wide", pictures)
+    chosen, chosen_wide = (
+        choices(work, split, some, judge_all(net, some), options.cores, progress)
+        for split, some in (("validation", checks), ("wide", wide))
+    )
     if before is not None and len(checks) < _CALIBRATES:
         calibration = before.card["confidence"]
     else:
+        every = chosen + chosen_wide
         calibration = calibrate(
-            np.array([choice.doubts for choice in chosen]),
-            np.array([choice.error_px <= RIGHT_PX for choice in chosen]),
+            np.array([choice.doubts for choice in every]),
+            np.array([choice.error_px <= RIGHT_PX for choice in every]),
         )
     card = {
         "name": f"{options.net} {plan.seed}",
         "net": options.net,
         "shape": shape,
         "confidence": calibration,
-        "data": data_of(work, plan, examples, checks) | {"start": options.start or "random"},
+        "data": data_of(work, plan, examples, checks)
+        | {"wide": len(wide), "start": options.start or "random"},
         "validation": metrics(checks, chosen, calibration),
         "limits": LIMITS,
     }
+    if wide:
+        card["wide"] = metrics(wide, chosen_wide, calibration)
     return save_model(net, card, work / "nets" / f"{options.net}.safetensors")
 
 
 LIMITS = (
     "Trained on simulated parallel-beam scans of 192 to 384 columns; wider detectors are binned to "
-    "some 320 before the network looks. Blind where no kind of evidence peaks near the axis. The "
-    "confidence is calibrated on simulated damage: on a new instrument compare it with CORs that "
-    "people accepted, and train on from them."
+    "some 320 before the network looks, and only the confidence knows such scans. Blind where no "
+    "kind of evidence peaks near the axis. The confidence is calibrated on simulated damage: on a "
+    "new instrument compare it with CORs that people accepted, and train on from them."
 )
 
 

@@ -14,6 +14,7 @@ from tomopipe.io.rows import read_rows, write_rows
 from tomopipe.train.pool import in_processes
 from tomopipe.train.work import (
     SPLITS,
+    WIDE_COLS,
     Plan,
     Progress,
     Truth,
@@ -25,6 +26,7 @@ from tomopipe.train.work import (
 _ARRAYS = ("cor_px", "grid", "scan", "rival_index", "rival", "seam", "windows")
 # Curves are kept as float16: three digits are what they carry.
 _SMALL = ("grid", "seam", "windows")
+_FIRST_WIDE = 500_000  # seeds of the split validation that its own scans do not reach
 
 
 def simulate(work: Path, plan: Plan, cores: int, progress: Progress) -> None:
@@ -96,10 +98,11 @@ def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
     rng = np.random.default_rng((plan.seed, SPLITS.index(split), number))
     null = rng.random() < plan.null_share
     condition = str(rng.choice(NULLS)) if null else None
-    low, high = plan.n_cols
+    wide = split == "wide"
+    low, high = WIDE_COLS if wide else plan.n_cols
     case = make_case(
-        split,
-        plan.seed * 1_000_000 + number,
+        "validation" if wide else split,
+        plan.seed * 1_000_000 + _FIRST_WIDE * wide + number,
         condition=condition,
         n_cols=int(rng.integers(low, high + 1)) if high else None,
     )

@@ -19,7 +19,8 @@ import numpy as np
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "wide")
+WIDE_COLS = 512, 1536  # as detectors have: a binned pixel is several of theirs
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many are done and how many there are."""
 
@@ -34,6 +35,8 @@ class Plan:
         Of scans, order and weights.
     n_train, n_validation, n_test : int
         Simulated scans; the test split is for comparisons only and may be empty.
+    n_wide : int
+        More to validate on, of wide detectors: the confidence is calibrated on both.
     null_share : float
         Share of scans without an answer, in each split.
     n_cols : tuple of int
@@ -48,6 +51,7 @@ class Plan:
     n_train: int = 2400
     n_validation: int = 1000
     n_test: int = 0
+    n_wide: int = 200
     null_share: float = 0.12
     n_cols: tuple[int, int] = (0, 0)
     width: int = 24
@@ -55,12 +59,14 @@ class Plan:
 
     def size(self, split: str) -> int:
         """Return the number of scans of a split."""
-        return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}[split]
+        return int(getattr(self, f"n_{split}"))
 
 
 DEFAULT_NET = "A"
 """The network that is shipped: the simplest that beats the evidence (docs/ai.md)."""
-QUICK = Plan(n_train=48, n_validation=24, null_share=0.1, n_cols=(96, 128), width=12, epochs=12)
+QUICK = Plan(
+    n_train=48, n_validation=24, n_wide=0, null_share=0.1, n_cols=(96, 128), width=12, epochs=12
+)
 
 
 @dataclass(frozen=True)

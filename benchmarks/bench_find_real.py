@@ -1,0 +1,144 @@
+"""COR finders on pieces of real scans of known COR: shorter turns, fewer columns, fewer angles.
+
+    python benchmarks/bench_find_real.py tooth.h5 --row 0 --row 1 --cor 295.8
+    python benchmarks/bench_find_real.py sinogram.tif --span 359.4 --cor 252.35 [--air 47000]
+
+FILE is a scan as tomopipe reads it, or one sinogram as a TIFF, an angle per line: line integrals,
+or with `--air` what was counted, of which the open beam has so many. Its COR is to be known from
+all of it. The pieces: all; half a turn, from four places of a full one; of each a third of the
+angles, three quarters and half of the columns about the axis; 170, 155 and 140 degrees, and these
+columns of 155. Printed is what bench_find.py prints. Noise, dirt, scattered light and the sample
+are real; which pieces there are is not.
+"""
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tifffile
+from bench_find import line
+from rich.progress import track
+
+from tomopipe.find import finders
+from tomopipe.io.exchange import open_scan
+from tomopipe.io.rows import Rows
+from tomopipe.prep.normalise import normalise
+from tomopipe.train.stages import reconstruct
+
+FULL_RAD = np.deg2rad(350)
+SHORT_DEG = (170, 155, 140)
+SHARES = (0.75, 0.5)  # of the columns
+STARTS = 4  # pieces of a full turn
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Part of a sinogram (n_angles, n_cols), and where its axis is."""
+
+    name: str
+    sinogram: np.ndarray
+    theta_rad: np.ndarray
+    cor_px: float
+
+
+def read(options) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return sinograms of line integrals and their angles."""
+    if options.file.lower().endswith((".tif", ".tiff")):
+        sinogram = tifffile.imread(options.file).astype(np.float32)
+        if options.air:
+            sinogram = -np.log(np.clip(sinogram / options.air, 1e-3, None))
+        return [(sinogram, np.deg2rad(np.linspace(0, options.span, len(sinogram))))]
+    found = []
+    with open_scan(options.file) as scan:
+        for row in options.row or [scan.n_rows // 2]:
+            here = slice(row, row + 1)
+            raw = scan.read_rows(row, row + 1)
+            found.append((normalise(raw, scan.flat[here], scan.dark[here])[:, 0], scan.theta_rad))
+    return found
+
+
+def pieces(sinogram, theta_rad, cor_px, rng) -> Iterator[Piece]:
+    theta_rad = np.abs(theta_rad - theta_rad[0])
+    n_cols = sinogram.shape[1]
+    yield Piece("all", sinogram, theta_rad, cor_px)
+    full = theta_rad[-1] > FULL_RAD
+    starts = np.linspace(0, np.pi, STARTS, endpoint=False) if full else [0.0]
+    for first in np.searchsorted(theta_rad, starts):
+
+        def turn(deg, first=first):
+            last = np.searchsorted(theta_rad, theta_rad[first] + np.deg2rad(deg) + 1e-6)
+            return slice(first, int(last))
+
+        def piece(name, angles, columns=slice(None)):
+            part, theta = sinogram[angles, columns], theta_rad[angles]
+            return Piece(name, part, theta - theta[0], cor_px - (columns.start or 0))
+
+        half = turn(180)
+        if full:
+            yield piece("half a turn", half)
+        yield piece("a third of the angles", slice(half.start, half.stop, 3))
+        for deg in SHORT_DEG:
+            yield piece(f"{deg} degrees", turn(deg))
+        for share in SHARES:
+            width = int(share * n_cols)
+            left = cor_px - width / 2 + rng.uniform(-0.05, 0.05) * width
+            left = int(np.clip(left, 0, n_cols - width))
+            some = slice(left, left + width)
+            yield piece(f"{share:.0%} of the columns", half, some)
+            yield piece(f"{share:.0%} of the columns, 155 degrees", turn(155), some)
+
+
+def rows_of(piece) -> Rows:
+    theta_rad = piece.theta_rad
+    rows = np.ascontiguousarray(piece.sinogram, np.float32)[None]
+    opposed = int(np.argmin(np.abs(theta_rad - np.pi)))
+    near = abs(theta_rad[opposed] - np.pi) < np.deg2rad(2)
+    pairs = np.array([[0, opposed]] if near else np.zeros((0, 2)), int)
+    return Rows(
+        sinograms=rows,
+        row_index=np.array([0]),
+        theta_rad=theta_rad,
+        pairs=rows[0][pairs].reshape(-1, 2, 1, rows.shape[2]),
+        pair_theta_rad=theta_rad[pairs],
+        n_rows=1,
+        theta_missing=False,
+        minus_log=True,
+        failed="",
+    )
+
+
+def ask(piece, methods):
+    known = finders(reconstruct)
+    grid_px = (piece.sinogram.shape[1] - 1) / 2 + np.arange(-20, 20.5, 0.5)
+    found = {name: known[name](rows_of(piece), grid_px) for name in methods}
+    return piece, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", help="a scan, or a sinogram as a TIFF")
+    parser.add_argument("--cor", type=float, required=True, help="its COR (pixels)")
+    parser.add_argument("--row", type=int, action="append", help="of the scan; repeat for more")
+    parser.add_argument("--span", type=float, default=180, help="degrees of all lines of a TIFF")
+    parser.add_argument("--air", type=float, help="counts of the open beam, if a TIFF has counts")
+    parser.add_argument("--method", action="append", default=None, help="ai, sum, pairs, ...")
+    parser.add_argument("--jobs", type=int, default=None)
+    options = parser.parse_args()
+    methods = options.method or ["ai", "sum"]
+    rng = np.random.default_rng(0)
+    every = [piece for one in read(options) for piece in pieces(*one, options.cor, rng)]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        said = pool.map(partial(ask, methods=methods), every)
+        answers = list(track(said, "pieces", len(every)))
+    print("| pieces | method | n | within 1 px | within 0.5 px | accepted | of those wrong |")
+    print("|---|---|---|---|---|---|---|")
+    for method in methods:
+        for name in dict.fromkeys(piece.name for piece in every):
+            print(line(name, method, [a for a in answers if a[0].name == name]))
+
+
+if __name__ == "__main__":
+    main()
