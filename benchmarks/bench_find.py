@@ -168,15 +168,20 @@ def scan(seed, one_damage=False):
     span_deg = MODES[one.mode] or rng.uniform(130, 175)
     ends = one.mode == "less than 180" or rng.random() < 0.5
     theta_deg = np.linspace(0, span_deg, one.n_angles, endpoint=bool(ends))
-    rows = damage(line_integrals(one, sample(one, rng), theta_deg, rng), rng)[None]
+    sinogram = damage(line_integrals(one, sample(one, rng), theta_deg, rng), rng)
+    return one, rows_of(sinogram, theta_deg)
+
+
+def rows_of(sinogram, theta_deg):
+    """Return one row of a scan as try_recon keeps it: line integrals (n_angles, n_cols) float32."""
     opposed = int(np.argmin(np.abs(theta_deg - 180)))
     pairs = np.array([[0, opposed]] if abs(theta_deg[opposed] - 180) < 2 else np.zeros((0, 2)), int)
     theta_rad = np.deg2rad(theta_deg)
-    return one, Rows(
-        sinograms=rows,
+    return Rows(
+        sinograms=sinogram[None],
         row_index=np.array([0]),
         theta_rad=theta_rad,
-        pairs=rows[0][pairs].reshape(-1, 2, 1, one.n_cols),
+        pairs=sinogram[pairs].reshape(-1, 2, 1, sinogram.shape[1]),
         pair_theta_rad=theta_rad[pairs],
         n_rows=1,
         theta_missing=False,

@@ -19,16 +19,15 @@ from functools import partial
 
 import numpy as np
 import tifffile
-from bench_find import line
+from bench_find import line, rows_of
 from rich.progress import track
 
 from tomopipe.find import finders
 from tomopipe.io.exchange import open_scan
-from tomopipe.io.rows import Rows
 from tomopipe.prep.normalise import normalise
 from tomopipe.train.stages import reconstruct
 
-FULL_RAD = np.deg2rad(350)
+FULL_DEG = 350
 SHORT_DEG = (170, 155, 140)
 SHARES = (0.75, 0.5)  # of the columns
 STARTS = 4  # pieces of a full turn
@@ -40,7 +39,7 @@ class Piece:
 
     name: str
     sinogram: np.ndarray
-    theta_rad: np.ndarray
+    theta_deg: np.ndarray
     cor_px: float
 
 
@@ -50,30 +49,31 @@ def read(options) -> list[tuple[np.ndarray, np.ndarray]]:
         sinogram = tifffile.imread(options.file).astype(np.float32)
         if options.air:
             sinogram = -np.log(np.clip(sinogram / options.air, 1e-3, None))
-        return [(sinogram, np.deg2rad(np.linspace(0, options.span, len(sinogram))))]
+        return [(sinogram, np.linspace(0, options.span, len(sinogram)))]
     found = []
     with open_scan(options.file) as scan:
         for row in options.row or [scan.n_rows // 2]:
             here = slice(row, row + 1)
             raw = scan.read_rows(row, row + 1)
-            found.append((normalise(raw, scan.flat[here], scan.dark[here])[:, 0], scan.theta_rad))
+            lines = normalise(raw, scan.flat[here], scan.dark[here])[:, 0]
+            found.append((lines, np.rad2deg(scan.theta_rad)))
     return found
 
 
-def pieces(sinogram, theta_rad, cor_px, rng) -> Iterator[Piece]:
-    theta_rad = np.abs(theta_rad - theta_rad[0])
+def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
+    theta_deg = np.abs(theta_deg - theta_deg[0])
     n_cols = sinogram.shape[1]
-    yield Piece("all", sinogram, theta_rad, cor_px)
-    full = theta_rad[-1] > FULL_RAD
-    starts = np.linspace(0, np.pi, STARTS, endpoint=False) if full else [0.0]
-    for first in np.searchsorted(theta_rad, starts):
+    yield Piece("all", sinogram, theta_deg, cor_px)
+    full = theta_deg[-1] > FULL_DEG
+    starts = np.linspace(0, 180, STARTS, endpoint=False) if full else [0.0]
+    for first in np.searchsorted(theta_deg, starts):
 
         def turn(deg, first=first):
-            last = np.searchsorted(theta_rad, theta_rad[first] + np.deg2rad(deg) + 1e-6)
+            last = np.searchsorted(theta_deg, theta_deg[first] + deg + 1e-4)
             return slice(first, int(last))
 
         def piece(name, angles, columns=slice(None)):
-            part, theta = sinogram[angles, columns], theta_rad[angles]
+            part, theta = sinogram[angles, columns], theta_deg[angles]
             return Piece(name, part, theta - theta[0], cor_px - (columns.start or 0))
 
         half = turn(180)
@@ -91,29 +91,11 @@ def pieces(sinogram, theta_rad, cor_px, rng) -> Iterator[Piece]:
             yield piece(f"{share:.0%} of the columns, 155 degrees", turn(155), some)
 
 
-def rows_of(piece) -> Rows:
-    theta_rad = piece.theta_rad
-    rows = np.ascontiguousarray(piece.sinogram, np.float32)[None]
-    opposed = int(np.argmin(np.abs(theta_rad - np.pi)))
-    near = abs(theta_rad[opposed] - np.pi) < np.deg2rad(2)
-    pairs = np.array([[0, opposed]] if near else np.zeros((0, 2)), int)
-    return Rows(
-        sinograms=rows,
-        row_index=np.array([0]),
-        theta_rad=theta_rad,
-        pairs=rows[0][pairs].reshape(-1, 2, 1, rows.shape[2]),
-        pair_theta_rad=theta_rad[pairs],
-        n_rows=1,
-        theta_missing=False,
-        minus_log=True,
-        failed="",
-    )
-
-
 def ask(piece, methods):
     known = finders(reconstruct)
     grid_px = (piece.sinogram.shape[1] - 1) / 2 + np.arange(-20, 20.5, 0.5)
-    found = {name: known[name](rows_of(piece), grid_px) for name in methods}
+    rows = rows_of(np.ascontiguousarray(piece.sinogram, np.float32), piece.theta_deg)
+    found = {name: known[name](rows, grid_px) for name in methods}
     return piece, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
 
 
