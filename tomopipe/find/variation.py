@@ -28,7 +28,7 @@ from tomopipe.find.mass import less_drift
 from tomopipe.find.seen import Seen
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
-from tomopipe.recon.projector import Projector, about, make_projector
+from tomopipe.recon.projector import about, make_projector
 
 Image = NDArray[np.float32]
 _LEAST_GAP_RAD = np.deg2rad(2.0)  # of half a turn
@@ -153,12 +153,34 @@ def least_variation(
     used = slice(0, n_angles * together)
     data = bin_columns(sinogram, binning)[used].reshape(n_angles, together, -1).mean(axis=1)
     theta_rad = turn.theta_rad[used].reshape(n_angles, together).mean(axis=1)
-    n = 2 * round(_WIDE * data.shape[1] / 2)
+    n_seen = data.shape[1]
+    n = 2 * round(_WIDE * n_seen / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)
     gain = 1.05 * largest_gain(projector, 8)
-    counts = _counts(data.shape[1], binning, stays)
-    places = bin_cor(cor_px, binning=binning)
-    return np.array([_cost(data, projector, float(at), gain, size.steps, counts) for at in places])
+    counts = _counts(n_seen, binning, stays)
+    places = bin_cor(np.asarray(cor_px), binning=binning)
+    sinograms = np.zeros((len(places), n_angles, n), np.float32)
+    sinograms[..., :n_seen] = data
+
+    def weigh(misfits: Image) -> Image:
+        """Only measured columns need be explained, and what is the same at all angles less."""
+        weighted = np.zeros_like(misfits)
+        same = misfits[..., :n_seen].mean(axis=-2, keepdims=True)
+        weighted[..., :n_seen] = misfits[..., :n_seen] + (same @ counts - same)
+        return weighted
+
+    # Moved in Fourier space: interpolated columns would be smoother between than at the pixels.
+    projector = about(projector, places)
+    images = total_variation(
+        sinograms, projector, strength=_STRENGTH, n_iterations=size.steps, least=0.0, gain=gain,
+        weigh=weigh, n_inner=_INNER,
+    )  # fmt: skip
+    misfits = projector.project(images) - sinograms
+    down, across = np.diff(images, axis=1)[:, :, :-1], np.diff(images, axis=2)[:, :-1]
+    variation = np.hypot(down, across).sum(axis=(1, 2), dtype=float)
+    weight = variation_weight(sinograms, projector, _STRENGTH)
+    square = np.sum(misfits * weigh(misfits), axis=(1, 2), dtype=float)
+    return np.asarray(0.5 * square + weight * variation)
 
 
 def _counts(n_cols: int, binning: int, stays: tuple[float, float]) -> Image:
@@ -171,34 +193,3 @@ def _counts(n_cols: int, binning: int, stays: tuple[float, float]) -> Image:
     apart = np.subtract.outer(np.arange(n_cols), np.arange(n_cols)) * binning / reach_px
     shared = (rms / _CLEAN) ** 2 * np.exp(-(apart**2))
     return np.linalg.inv(np.eye(n_cols) + shared).astype(np.float32)
-
-
-def _cost(
-    data: Image, projector: Projector, cor: float, gain: float, steps: int, counts: Image
-) -> float:
-    """What is left of the misfit and the weighted variation after some steps from nothing."""
-    n_angles, n = projector.sinogram_shape
-    first = int(np.clip(round((n - 1) / 2 - cor), 0, n - data.shape[1]))
-    here = slice(first, first + data.shape[1])
-    sinogram = np.zeros((n_angles, n), np.float32)
-    sinogram[:, here] = data
-    # Moved in Fourier space: interpolated columns would be smoother between than at the pixels.
-    projector = about(projector, first + cor)
-
-    def weigh(misfit: Image) -> Image:
-        """Only measured columns need be explained, and what is the same at all angles less."""
-        weighted = np.zeros_like(misfit)
-        same = misfit[:, here].mean(axis=0)
-        weighted[:, here] = misfit[:, here] + (counts @ same - same)
-        return weighted
-
-    image = total_variation(
-        sinogram, projector, strength=_STRENGTH, n_iterations=steps, least=0.0, gain=gain,
-        weigh=weigh, n_inner=_INNER,
-    )  # fmt: skip
-    misfit = projector.project(image) - sinogram
-    along, across = np.diff(image, axis=0)[:, :-1], np.diff(image, axis=1)[:-1]
-    variation = variation_weight(sinogram, projector, _STRENGTH) * float(
-        np.sum(np.hypot(along, across))
-    )
-    return 0.5 * float(np.sum(misfit * weigh(misfit))) + variation

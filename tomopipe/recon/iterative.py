@@ -13,13 +13,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.recon.denoise import least_variation_near
 from tomopipe.recon.projector import Projector
 
 Array = NDArray[np.float32]
 Solve = Callable[[Array, Projector], Array]
 ALGORITHMS = ("sirt", "cgls", "tv")
 _LEAST_SHARE = 0.05  # of the usual row or column sum, below which it is not divided by
-_N_PROX = 20  # inner iterations of the total variation step
 
 
 def solver(
@@ -108,7 +108,7 @@ def sirt(
     ----------
     .. [1] A. H. Andersen, A. C. Kak, Ultrasonic Imaging 6, 81 (1984).
     """
-    _check(sinogram, projector)
+    _check(sinogram.shape, projector)
     disk = seen(projector)
     rows = _inverse(projector.project(disk))
     columns = disk * _inverse(projector.back_project(np.ones_like(sinogram)))
@@ -144,7 +144,7 @@ def cgls(sinogram: Array, projector: Projector, *, n_iterations: int = 15) -> Ar
     ----------
     .. [1] M. R. Hestenes, E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952).
     """
-    _check(sinogram, projector)
+    _check(sinogram.shape, projector)
     disk = seen(projector)
     image = np.zeros(projector.slice_shape, dtype=np.float32)
     residual = sinogram.astype(np.float32)
@@ -173,13 +173,15 @@ def total_variation(
     least: float = -np.inf,
     gain: float | None = None,
     weigh: Callable[[Array], Array] | None = None,
-    n_inner: int = _N_PROX,
+    n_inner: int = 20,
 ) -> Array:
     """Reconstruct the slice of least total variation that still explains the sinogram (FISTA).
 
     Parameters
     ----------
-    sinogram, projector, least
+    sinogram : ndarray of float32, shape (n_angles, n_cols) or (n_slices, n_angles, n_cols)
+        Corrected, of an object that the detector sees as a whole; of several slices.
+    projector, least
         As for `sirt`.
     strength : float
         Weight of the total variation against half the squared misfit, as a share of the largest
@@ -189,14 +191,14 @@ def total_variation(
     gain : float, optional
         `largest_gain` of the projector; None: it is computed.
     weigh : callable, optional
-        Weighs the residuals, shape (n_angles, n_cols), of which half the weighted square is least:
-        the inverse covariance of the noise, linear, none above 1. None: all count alike.
+        Weighs the residuals, of the shape of `sinogram`, of which half the weighted square is
+        least: the inverse covariance of the noise, linear, none above 1. None: all count alike.
     n_inner : int
         Steps of `least_variation_near` in each step.
 
     Returns
     -------
-    ndarray of float32, shape (n_cols, n_cols)
+    ndarray of float32, shape (n_cols, n_cols) or (n_slices, n_cols, n_cols)
         Linear attenuation per pixel.
 
     Raises
@@ -208,18 +210,18 @@ def total_variation(
     ----------
     .. [1] A. Beck, M. Teboulle, IEEE Trans. Image Process. 18, 2419 (2009).
     """
-    _check(sinogram, projector)
+    _check(sinogram.shape[-2:], projector)
     disk = seen(projector)
     weight = variation_weight(sinogram, projector, strength)
     step = np.float32(1 / (gain or largest_gain(projector)))
-    image = np.zeros(projector.slice_shape, dtype=np.float32)
+    image = np.zeros((*sinogram.shape[:-2], *projector.slice_shape), dtype=np.float32)
     ahead, momentum = image, 1.0
-    dual = np.zeros((2, *image.shape), dtype=np.float32)
+    dual = None
     for _ in range(n_iterations):
         misfit = projector.project(ahead) - sinogram
         misfit = misfit if weigh is None else weigh(misfit)
         lower = ahead - step * disk * projector.back_project(misfit)
-        smooth, dual = least_variation_near(lower, weight * float(step), dual, n_inner)
+        smooth, dual = least_variation_near(lower, weight * step, dual, n_inner)
         found = disk * np.maximum(smooth, np.float32(least))
         momentum, before = (1 + np.sqrt(1 + 4 * momentum**2)) / 2, momentum
         ahead = found + np.float32((before - 1) / momentum) * (found - image)
@@ -227,45 +229,10 @@ def total_variation(
     return image
 
 
-def variation_weight(sinogram: Array, projector: Projector, strength: float) -> float:
-    """Return the weight of the variation that `total_variation` gives a strength."""
-    return strength * float(abs(projector.back_project(sinogram)).max())
-
-
-def least_variation_near(
-    image: Array, weight: float, dual: Array, n_inner: int = _N_PROX
-) -> tuple[Array, Array]:
-    """Minimise half the squared distance to an image plus `weight` times the total variation.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (n_y, n_x)
-        Where to stay near.
-    weight : float
-        Of the variation.
-    dual : ndarray of float32, shape (2, n_y, n_x)
-        Where to begin: zeros, or what an earlier call returned.
-    n_inner : int
-        Steps.
-
-    Returns
-    -------
-    image : ndarray of float32, shape (n_y, n_x)
-        The minimum, nearly.
-    dual : ndarray of float32, shape (2, n_y, n_x)
-        For the next call.
-
-    References
-    ----------
-    .. [1] A. Chambolle, J. Math. Imaging Vis. 20, 89 (2004).
-    """
-    if weight == 0:
-        return image, dual
-    for _ in range(n_inner):
-        up = _differences(image - np.float32(weight) * _back_differences(dual))
-        dual = dual + up / np.float32(8 * weight)
-        dual = dual / np.maximum(np.sqrt((dual**2).sum(axis=0)), 1)
-    return image - np.float32(weight) * _back_differences(dual), dual
+def variation_weight(sinogram: Array, projector: Projector, strength: float) -> Array:
+    """Return the weight of the variation that `total_variation` gives a strength, per slice."""
+    largest = abs(projector.back_project(sinogram)).max(axis=(-2, -1))
+    return np.asarray(strength * largest, np.float32)
 
 
 def seen(projector: Projector) -> Array:
@@ -278,29 +245,12 @@ def seen(projector: Projector) -> Array:
 def largest_gain(projector: Projector, n_iterations: int = 20) -> float:
     """Return the largest eigenvalue of projection followed by its adjoint, 5 % above."""
     disk = seen(projector)
-    image, gain = disk, 1.0
+    images, gain = np.broadcast_to(disk, (*projector.phase.shape[:-2], *disk.shape)), np.ones(())
     for _ in range(n_iterations):
-        image = disk * projector.back_project(projector.project(image))
-        gain = float(np.sqrt(_square(image)))
-        image = image / np.float32(gain)
-    return 1.05 * gain
-
-
-def _differences(image: Array) -> Array:
-    """Return differences to the next pixel along y and x, 0 at the end."""
-    found = np.zeros((2, *image.shape), dtype=np.float32)
-    found[0, :-1], found[1, :, :-1] = np.diff(image, axis=0), np.diff(image, axis=1)
-    return found
-
-
-def _back_differences(field: Array) -> Array:
-    """Return the adjoint of `_differences`; its last row and column are 0."""
-    found = np.zeros(field.shape[1:], dtype=np.float32)
-    found[:-1] -= field[0, :-1]
-    found[1:] += field[0, :-1]
-    found[:, :-1] -= field[1, :, :-1]
-    found[:, 1:] += field[1, :, :-1]
-    return found
+        images = disk * projector.back_project(projector.project(images))
+        gain = np.linalg.norm(images, axis=(-2, -1))
+        images = images / gain[..., None, None]
+    return 1.05 * float(gain.max())
 
 
 def _inverse(sums: Array) -> Array:
@@ -313,8 +263,6 @@ def _square(values: Array) -> float:
     return float(np.vdot(values, values))
 
 
-def _check(sinogram: Array, projector: Projector) -> None:
-    if sinogram.shape != projector.sinogram_shape:
-        raise ValueError(
-            f"sinogram: expected shape {projector.sinogram_shape}, got {sinogram.shape}"
-        )
+def _check(shape: tuple[int, ...], projector: Projector) -> None:
+    if shape != projector.sinogram_shape:
+        raise ValueError(f"sinogram: expected shape {projector.sinogram_shape}, got {shape}")
