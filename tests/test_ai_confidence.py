@@ -87,6 +87,17 @@ def test_the_simplest_slice_is_one_of_the_kinds(inputs):
     assert far["scatter"] > near["scatter"] + 1
 
 
+def test_the_simplest_slice_has_half_a_vote_beside_the_seam(inputs):
+    said = judgement(inputs)
+    own_px = float(inputs.cor_px[said.index])
+    alone, beside = (
+        place_px(inputs, said, Closer({kind: own_px + 0.2}, None, own_px + 0.9))
+        for kind in ("slices", "rows")
+    )
+    assert alone == pytest.approx(own_px + 0.2)  # the middle of three
+    assert beside == pytest.approx(own_px + 0.15)  # 1.25 of 2.5 votes: the middles are 0.5 and 1.5
+
+
 def test_the_networks_own_place_lies_between_places_that_it_likes_as_well(inputs):
     said = judgement(inputs)
     share = np.zeros_like(said.share)

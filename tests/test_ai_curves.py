@@ -1,8 +1,7 @@
-"""The networks' curves: those of the evidence, and over a short turn that of the simplest slice."""
+"""The networks' curves: those of the evidence, and that of the simplest slice."""
 
 import numpy as np
 import pytest
-from ai_scans import rows_with
 from find_rows import rows_of, scan
 
 from tomopipe.find.ai.curves import all_curves
@@ -10,11 +9,10 @@ from tomopipe.find.ai.recipe import RECIPE, VARIATION
 from tomopipe.find.curves import evidence_curves
 from tomopipe.train.stages import reconstruct
 
-SHORT_DEG = np.linspace(0, 140, 141)
 
-
-def test_over_half_a_turn_the_simplest_slice_is_not_looked_for():
-    rows = rows_with()
+def test_over_a_full_turn_the_simplest_slice_is_not_looked_for():
+    theta_deg = np.arange(0, 360, 2)
+    rows = rows_of(scan(58.2, n_cols=128, theta_deg=theta_deg), theta_deg)
     curves, evidence = all_curves(rows, reconstruct), evidence_curves(rows, reconstruct)
     assert RECIPE.kinds[-1] == VARIATION
     np.testing.assert_array_equal(curves.raw[:-1], evidence.raw)
@@ -25,9 +23,10 @@ def test_over_half_a_turn_the_simplest_slice_is_not_looked_for():
     assert not curves.prominence[-1].any()
 
 
-def test_over_a_short_turn_its_curve_peaks_at_the_axis():
-    whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG)
-    curves = all_curves(rows_of(whole, SHORT_DEG, pairs=False), reconstruct)
+@pytest.mark.parametrize("theta_deg", [np.linspace(0, 140, 141), np.linspace(0, 180, 181)])
+def test_over_less_its_curve_peaks_at_the_axis(theta_deg):
+    whole = scan(58.2, n_cols=128, theta_deg=theta_deg)
+    curves = all_curves(rows_of(whole, theta_deg, pairs=False), reconstruct)
     assert curves.valid[-1]
     for curve in (curves.raw[-1], curves.prominence[-1]):
         assert curves.cor_px[np.argmax(curve)] == pytest.approx(58.2, abs=1)

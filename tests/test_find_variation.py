@@ -7,9 +7,10 @@ from scipy.ndimage import gaussian_filter1d
 
 from tests.phantoms import make_phantom
 from tomopipe.find.seen import see
-from tomopipe.find.variation import COARSE, FINE, least_variation, simplest_slice
+from tomopipe.find.variation import SHORT, least_variation, simplest_slice
 
 SHORT_DEG = np.linspace(0, 140, 141)
+COARSE, FINE = SHORT
 
 
 def cut(cor_px, *, n_cols=128, counts=5000, theta_deg=SHORT_DEG, seed=0):
@@ -90,7 +91,15 @@ def test_the_cost_rises_to_both_sides_and_prefers_no_part_of_a_column():
     assert (np.diff(cost)[5:] > 0).all()
 
 
-def test_it_is_looked_for_only_over_less_than_half_a_turn():
-    assert simplest_slice(see(cut(63.5, theta_deg=np.linspace(0, 180, 181)))) is None
+@pytest.mark.parametrize("cor_px", [49.3, 63.5, 80.8])
+def test_it_finds_the_axis_over_half_a_turn(cor_px):
+    simplest = simplest_slice(see(cut(cor_px, theta_deg=np.linspace(0, 180, 181))))
+    assert simplest.place_px == pytest.approx(cor_px, abs=1.0)
+
+
+def test_there_is_none_over_a_full_turn_of_too_few_angles_or_at_the_end_of_what_it_looks_at():
+    assert simplest_slice(see(cut(63.5, theta_deg=np.arange(360)))) is None
     few = cut(63.5, theta_deg=np.linspace(0, 140, 6))
     assert simplest_slice(see(few)) is None
+    whole = scan(15.0, n_cols=128, theta_deg=SHORT_DEG, phantom=make_phantom("rock", 32, 8, 0))
+    assert simplest_slice(see(rows_of(whole, SHORT_DEG, pairs=False))) is None

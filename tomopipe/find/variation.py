@@ -1,13 +1,13 @@
 """Least total variation: only about the right axis does a simple slice explain the sinogram.
 
-Over less than half a turn no projection has a counterpart, and some slice nearly explains the
-sinogram about any axis, of a sample that leaves the field of view all the more. But it is simple
-only about the right one: half the squared misfit plus the weighted total variation of the best
-slice without negative values is least there. A bounded number of steps [1]_ from an empty slice
-finds it nearly, about all axes alike; a slice that another axis left to begin with would speak for
-that axis. What a drifting beam adds to a projection no slice explains: it is taken off where there
-is air. What stays on the detector no slice explains either: a misfit that is the same at all angles
-counts the less, the dirtier the air is, as dirt beside noise counts in a covariance.
+About any axis some slice nearly explains a sinogram, where the sample leaves the field of view or
+the turn is short of half all the more. But it is simple only about the right one: half the squared
+misfit plus the weighted total variation of the best slice without negative values is least there.
+A bounded number of steps [1]_ from an empty slice finds it nearly, about all axes alike; a slice
+that another axis left to begin with would speak for that axis. What a drifting beam adds to a
+projection no slice explains: it is taken off where there is air. What stays on the detector no
+slice explains either: a misfit that is the same at all angles counts the less, the dirtier the air
+is, as dirt beside noise counts in a covariance.
 
 References
 ----------
@@ -31,8 +31,6 @@ from tomopipe.recon.iterative import largest_gain, total_variation, variation_we
 from tomopipe.recon.projector import about, make_projector
 
 Image = NDArray[np.float32]
-_LEAST_GAP_RAD = np.deg2rad(2.0)  # of half a turn
-_WIDE = 1.6  # side of the slice over the columns: the sample leaves the field of view
 _STRENGTH = 3e-3  # of the variation, of the largest value of the backprojected sinogram
 _INNER = 5  # steps of the variation in each
 _CLEAN = 0.01  # of the height of the sample: dirt that counts as much as all else that stays
@@ -41,14 +39,27 @@ _FIRST, _LAST, _PLACES = 0.2, 0.8, 20  # axes that are looked at, of the columns
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a sinogram is looked at: about so many columns and angles, and steps."""
+    """How much of a sinogram is looked at.
+
+    Attributes
+    ----------
+    columns, angles : int
+        They are averaged until about so many are left.
+    steps : int
+        Of the search for the simplest slice.
+    side : float
+        Of the slice, over the columns: the sample may leave the field of view.
+    """
 
     columns: int
     angles: int
     steps: int
+    side: float
 
 
-COARSE, FINE = Size(64, 60, 50), Size(96, 90, 60)
+_SHORT_RAD = np.deg2rad(2.0)  # less than half a turn by more
+SHORT = Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6)  # coarse and fine
+HALF = Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0)  # costs differ more
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,24 +93,26 @@ def simplest_slice(seen: Seen) -> Simplest | None:
     Returns
     -------
     Simplest, or None
-        From 0.2 to 0.8 of the columns. None where opposed rows can tell, and where the data are not
-        line integrals.
+        From 0.2 to 0.8 of the columns. None where the best is at the end of these; over a full
+        turn, where every row has its opposite; and where the data are not line integrals.
     """
-    turn, n_angles = seen.turn, len(seen.rows.theta_rad)
-    if turn.gap_rad <= _LEAST_GAP_RAD or n_angles < MIN_ANGLES or not seen.rows.minus_log:
+    if seen.turn.full or len(seen.rows.theta_rad) < MIN_ANGLES or not seen.rows.minus_log:
         return None
     steady, dirt = less_drift(seen.sinograms[0])
-    return _search(steady, turn, dirt)
+    return _search(steady, seen.turn, dirt)
 
 
-def _search(sinogram: Image, turn: Turn, stays: tuple[float, float]) -> Simplest:
+def _search(sinogram: Image, turn: Turn, stays: tuple[float, float]) -> Simplest | None:
     """Look at the whole range, then twice closer at the best place so far."""
+    coarse_size, fine_size = SHORT if turn.gap_rad > _SHORT_RAD else HALF
     wide_px = np.linspace(_FIRST, _LAST, _PLACES) * (sinogram.shape[1] - 1)
-    wide = least_variation(sinogram, turn, wide_px, COARSE, stays)
+    wide = least_variation(sinogram, turn, wide_px, coarse_size, stays)
+    if not 0 < int(np.argmin(wide)) < _PLACES - 1:
+        return None
     near_px = _around(wide_px, wide, 3.0)
-    near = least_variation(sinogram, turn, near_px, COARSE, stays)
+    near = least_variation(sinogram, turn, near_px, coarse_size, stays)
     fine_px = _around(near_px, near, 8.0 / 3.0)
-    fine = least_variation(sinogram, turn, fine_px, FINE, stays)
+    fine = least_variation(sinogram, turn, fine_px, fine_size, stays)
     best = refine_peak(-fine, int(np.argmin(fine)))
     place_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())
@@ -138,7 +151,7 @@ def least_variation(
     cor_px : ndarray of float, shape (n_cor,)
         Axes, px.
     size : Size
-        Columns and angles are averaged until about so many are left.
+        How much is looked at.
     stays : tuple of float
         What stays on the detector, as `tomopipe.find.mass.less_drift` measures it.
 
@@ -154,7 +167,7 @@ def least_variation(
     data = bin_columns(sinogram, binning)[used].reshape(n_angles, together, -1).mean(axis=1)
     theta_rad = turn.theta_rad[used].reshape(n_angles, together).mean(axis=1)
     n_seen = data.shape[1]
-    n = 2 * round(_WIDE * n_seen / 2)
+    n = 2 * round(size.side * n_seen / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)
     gain = 1.05 * largest_gain(projector, 8)
     counts = _counts(n_seen, binning, stays)

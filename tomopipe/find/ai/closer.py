@@ -18,6 +18,7 @@ from tomopipe.io.rows import Rows
 _AROUND = 4  # samples of the grid that belong to one place
 _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
 _SEAM_VOTES = 2.0  # all kinds of the seam together: they see the same lines
+_COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside the seam
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Closer:
     rotation : tuple of float or None
         Of `tomopipe.find.rotation.rotation_gain`.
     simplest_px : float or None
-        COR of the simplest slice, over less than half a turn.
+        COR of the simplest slice, over less than a full turn.
     """
 
     fine_px: dict[str, float]
@@ -90,7 +91,7 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     float
         Unbinned px. The network's own place is the mean of the places around the best, weighted
         by their probability; it and each kind have one vote, but those of the seam, which are off
-        together where its lines are, at most two.
+        together where its lines are, at most two, and the simplest slice beside them half a one.
     """
     around = slice(max(0, judgement.index - _AROUND), judgement.index + _AROUND + 1)
     weight, cor_px = judgement.share[around], inputs.cor_px[around]
@@ -98,9 +99,11 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     reach_px = _TRUSTED * float(inputs.cor_px[1] - inputs.cor_px[0])
     near = {k: place for k, place in closer.places_px.items() if abs(place - own_px) <= reach_px}
     n_seam = sum(kind in GROUPS["seam"] for kind in near)
-    seam_vote = min(1.0, _SEAM_VOTES / max(n_seam, 1))
-    votes = [seam_vote if kind in GROUPS["seam"] else 1.0 for kind in near]
-    return _median([own_px, *near.values()], [1.0, *votes])
+    vote = dict.fromkeys(near, 1.0)
+    if n_seam:
+        vote |= dict.fromkeys(GROUPS["seam"], min(1.0, _SEAM_VOTES / n_seam))
+        vote[VARIATION] = _COARSE_VOTE
+    return _median([own_px, *near.values()], [1.0, *(vote[kind] for kind in near)])
 
 
 def _median(places_px: list[float], votes: list[float]) -> float:

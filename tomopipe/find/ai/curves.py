@@ -16,7 +16,7 @@ _WIDTH, _HEIGHT = 0.01, 10.0  # excess that halves the prominence, about, and it
 
 
 def all_curves(rows: Rows, reconstruct: Reconstruct) -> Curves:
-    """Evaluate all kinds of evidence, and over less than half a turn the simplest slice as well.
+    """Evaluate all kinds of evidence, and over less than a full turn the simplest slice as well.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def all_curves(rows: Rows, reconstruct: Reconstruct) -> Curves:
     -------
     Curves
         Of `tomopipe.find.curves.evidence_curves`, with one kind more, the last. Where that sees
-        nothing no kind does, or the turn is not short.
+        nothing no kind does, or `simplest_slice` has no answer.
     """
     curves = evidence_curves(rows, reconstruct)
     simplest = simplest_slice(see(rows)) if curves.valid.any() else None
