@@ -1,4 +1,4 @@
-"""About the right axis a simple slice explains a short turn."""
+"""About the right axis a simple slice explains the sinogram."""
 
 import numpy as np
 import pytest
