@@ -59,7 +59,7 @@ class Size:
 
 _SHORT_RAD = np.deg2rad(2.0)  # less than half a turn by more
 SHORT = Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6)  # coarse and fine
-HALF = Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0)  # costs differ more
+HALF = Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0)  # and more, where costs differ more
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,8 @@ def simplest_slice(seen: Seen) -> Simplest | None:
     -------
     Simplest, or None
         From 0.2 to 0.8 of the columns. None where the best is at the end of these; over a full
-        turn, where every row has its opposite; and where the data are not line integrals.
+        turn, where every row has its opposite; and where the data are not line integrals, or of
+        too few angles.
     """
     if seen.turn.full or len(seen.rows.theta_rad) < MIN_ANGLES or not seen.rows.minus_log:
         return None
@@ -171,7 +172,7 @@ def least_variation(
     projector = make_projector(theta_rad, n, (n - 1) / 2)
     gain = 1.05 * largest_gain(projector, 8)
     counts = _counts(n_seen, binning, stays)
-    places = bin_cor(np.asarray(cor_px), binning=binning)
+    places = bin_cor(cor_px, binning=binning)
     sinograms = np.zeros((len(places), n_angles, n), np.float32)
     sinograms[..., :n_seen] = data
 

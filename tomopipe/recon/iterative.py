@@ -180,7 +180,8 @@ def total_variation(
     Parameters
     ----------
     sinogram : ndarray of float32, shape (n_angles, n_cols) or (n_slices, n_angles, n_cols)
-        Corrected, of an object that the detector sees as a whole; of several slices.
+        Corrected, of an object that the detector sees as a whole. Several slices are solved
+        together, about one axis or each about its own (`tomopipe.recon.projector.about`).
     projector, least
         As for `sirt`.
     strength : float

@@ -94,9 +94,8 @@ class Projector:
         rays = fft_of(np).rfft(rows, axis=-1) * (self.phase / np.float32(plan.n_padded))
         rays[..., [0, -1]] /= 2  # the engine's convention: the conjugate half repeats these
         rays = np.where(plan.flipped[:, None], rays.conj(), rays)
-        n_slices = int(np.prod(before))
-        grids = _multiply(self.spreading, rays.reshape(n_slices, -1))
-        images = to_images(fold(grids.reshape(n_slices, *plan.half_grid_shape)), plan)
+        grids = _multiply(self.spreading, rays.reshape(-1, *rays.shape[-2:]))
+        images = to_images(fold(grids.reshape(-1, *plan.half_grid_shape)), plan)
         return np.asarray(images).reshape(*before, *self.slice_shape)
 
 
