@@ -98,6 +98,23 @@ def test_the_simplest_slice_has_half_a_vote_beside_the_seam(inputs):
     assert beside == pytest.approx(own_px + 0.15)  # 1.25 of 2.5 votes: the middles are 0.5 and 1.5
 
 
+def test_slices_that_agree_are_believed_where_the_seam_is_off(inputs):
+    said = judgement(inputs)
+    own_px = float(inputs.cor_px[said.index])
+    step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
+
+    def place(slices, simplest):
+        seam = dict.fromkeys(("rows", "difference", "moving"), own_px - step_px)
+        fine_px = seam | {"slices": own_px + slices * step_px}
+        return place_px(inputs, said, Closer(fine_px, None, own_px + simplest * step_px))
+
+    agreed = place(3.0, 3.2)  # both beyond what one kind may be off
+    assert own_px + 0.5 * step_px < agreed <= own_px + 3 * step_px
+    apart = place(3.0, 3.8)
+    assert own_px - step_px <= apart < own_px
+    assert place(5.0, 5.2) == apart  # too far from the network's own place
+
+
 def test_the_networks_own_place_lies_between_places_that_it_likes_as_well(inputs):
     said = judgement(inputs)
     share = np.zeros_like(said.share)

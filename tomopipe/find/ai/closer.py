@@ -19,6 +19,10 @@ _AROUND = 4  # samples of the grid that belong to one place
 _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
 _SEAM_VOTES = 2.0  # all kinds of the seam together: they see the same lines
 _COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside the seam
+_WHOLE_TURN = "slices", VARIATION  # kinds that see all angles, not only those half a turn apart
+_AGREE = 0.5  # samples between these that are a coincidence seldom: a quarter of a binned pixel
+_AGREE_REACH = 4.0  # samples from the network's own place where they still are believed
+_AGREE_VOTES = 2.0  # of each, where they agree
 
 
 @dataclass(frozen=True)
@@ -92,18 +96,30 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
         Unbinned px. The network's own place is the mean of the places around the best, weighted
         by their probability; it and each kind have one vote, but those of the seam, which are off
         together where its lines are, at most two, and the simplest slice beside them half a one.
+        Where the sample moves or changes over half a turn the seam is off; the slices and the
+        simplest slice, if they agree with each other, have two votes each beside it.
     """
     around = slice(max(0, judgement.index - _AROUND), judgement.index + _AROUND + 1)
     weight, cor_px = judgement.share[around], inputs.cor_px[around]
     own_px = float(np.sum(weight * cor_px) / np.sum(weight))
-    reach_px = _TRUSTED * float(inputs.cor_px[1] - inputs.cor_px[0])
-    near = {k: place for k, place in closer.places_px.items() if abs(place - own_px) <= reach_px}
+    step_px, places_px = float(inputs.cor_px[1] - inputs.cor_px[0]), closer.places_px
+    near = {k: at for k, at in places_px.items() if abs(at - own_px) <= _TRUSTED * step_px}
     n_seam = sum(kind in GROUPS["seam"] for kind in near)
     vote = dict.fromkeys(near, 1.0)
     if n_seam:
         vote |= dict.fromkeys(GROUPS["seam"], min(1.0, _SEAM_VOTES / n_seam))
         vote[VARIATION] = _COARSE_VOTE
+        whole = {k: places_px[k] for k in _WHOLE_TURN if k in places_px}
+        if len(whole) == 2 and _agree([*whole.values()], own_px, step_px):
+            near |= whole
+            vote |= dict.fromkeys(whole, _AGREE_VOTES)
     return _median([own_px, *near.values()], [1.0, *(vote[kind] for kind in near)])
+
+
+def _agree(places_px: list[float], own_px: float, step_px: float) -> bool:
+    """Whether places are as good as one, and not far from the network's own."""
+    away_px = np.abs(np.subtract(places_px, own_px))
+    return bool(np.ptp(places_px) <= _AGREE * step_px and away_px.max() <= _AGREE_REACH * step_px)
 
 
 def _median(places_px: list[float], votes: list[float]) -> float:
