@@ -10,7 +10,7 @@ from tomopipe.find.seen import see
 from tomopipe.find.variation import SHORT, least_variation, simplest_slice
 
 SHORT_DEG = np.linspace(0, 140, 141)
-COARSE, FINE = SHORT
+COARSE, FINE = SHORT.coarse, SHORT.fine
 
 
 def cut(cor_px, *, n_cols=128, counts=5000, theta_deg=SHORT_DEG, seed=0):
@@ -97,8 +97,24 @@ def test_it_finds_the_axis_over_half_a_turn(cor_px):
     assert simplest.place_px == pytest.approx(cor_px, abs=1.0)
 
 
-def test_there_is_none_over_a_full_turn_of_too_few_angles_or_at_the_end_of_what_it_looks_at():
-    assert simplest_slice(see(cut(63.5, theta_deg=np.arange(360)))) is None
+@pytest.mark.parametrize("first", [16, 50, 113])
+def test_it_finds_the_axis_over_a_full_turn_of_a_sample_that_is_seen_in_part(first):
+    theta_deg = np.arange(0, 360, 2)
+    wide = scan(127.3, n_cols=256, theta_deg=theta_deg, phantom=make_phantom("rock", 224, 8, 0))
+    part = rows_of(wide[..., first : first + 128], theta_deg, pairs=False)
+    simplest = simplest_slice(see(part))
+    assert simplest.place_px == pytest.approx(127.3 - first, abs=0.5)
+    assert simplest.cor_px[0] < 0.04 * 127
+    assert simplest.cor_px[-1] > 0.96 * 127
+
+
+def test_there_is_none_of_a_whole_sample_over_a_full_turn():
+    theta_deg = np.arange(360)
+    whole = scan(58.2, n_cols=128, theta_deg=theta_deg, phantom=make_phantom("rock", 96, 8, 0))
+    assert simplest_slice(see(rows_of(whole, theta_deg, pairs=False))) is None
+
+
+def test_there_is_none_of_too_few_angles_or_at_the_end_of_what_it_looks_at():
     few = cut(63.5, theta_deg=np.linspace(0, 140, 6))
     assert simplest_slice(see(few)) is None
     whole = scan(15.0, n_cols=128, theta_deg=SHORT_DEG, phantom=make_phantom("rock", 32, 8, 0))

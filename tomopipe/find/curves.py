@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.find.clean import bin_columns, robust_sigma
 from tomopipe.find.evidence import MIN_ANGLES, prominence, refine_peak
-from tomopipe.find.mass import centre_of_mass, has_air
+from tomopipe.find.mass import centre_of_mass, sees_air
 from tomopipe.find.opposed import Opposed
 from tomopipe.find.register import difference_score, register, seam_score
 from tomopipe.find.seen import Seen, see
@@ -219,7 +219,7 @@ def describe(seen: Seen) -> dict[str, float]:
         "noise": float(noise),
         "contrast": extent / max(float(noise), 1e-9 + 1e-6 * extent),
         "turning": seen.turning,
-        "air": float(has_air(first)),
+        "air": float(sees_air(seen)),
         "theta_missing": float(rows.theta_missing),
         "minus_log": float(rows.minus_log),
     }

@@ -12,6 +12,8 @@ References
    sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,7 +29,7 @@ from tomopipe.find.evidence import (
     ramp,
 )
 from tomopipe.find.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.find.seen import Image, see, why_blind
+from tomopipe.find.seen import Image, Seen, see, why_blind
 from tomopipe.io.rows import Rows
 
 METHOD = "mass"
@@ -177,9 +179,10 @@ def _dirt(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, fl
     return float(rms / height), _reach_px(stays, air)
 
 
-def has_air(sinogram: Image) -> bool:
-    """Tell whether `less_air` has something to take off a sinogram (n_angles, n_cols)."""
-    return _find_air(sinogram) is not None
+@lru_cache(maxsize=1)  # a number of the scan, and what the simplest slice asks
+def sees_air(seen: Seen) -> bool:
+    """Tell whether `less_air` has something to take off the first sinogram of a scan."""
+    return _find_air(seen.plain[0]) is not None
 
 
 def _find_air(

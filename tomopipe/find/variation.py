@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tomopipe.find.angles import Turn
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import MIN_ANGLES, refine_peak
-from tomopipe.find.mass import less_drift
+from tomopipe.find.mass import less_drift, sees_air
 from tomopipe.find.seen import Seen
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
@@ -34,7 +34,6 @@ Image = NDArray[np.float32]
 _STRENGTH = 3e-3  # of the variation, of the largest value of the backprojected sinogram
 _INNER = 5  # steps of the variation in each
 _CLEAN = 0.01  # of the height of the sample: dirt that counts as much as all else that stays
-_FIRST, _LAST, _PLACES = 0.2, 0.8, 20  # axes that are looked at, of the columns
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,31 @@ class Size:
     side: float
 
 
+@dataclass(frozen=True)
+class Search:
+    """Where and how the simplest slice is looked for.
+
+    Attributes
+    ----------
+    coarse, fine : Size
+        Of the first two looks, and of the last one.
+    first, last : float
+        Ends of the first look, of the columns.
+    n_places : int
+        Axes of it.
+    """
+
+    coarse: Size
+    fine: Size
+    first: float = 0.2
+    last: float = 0.8
+    n_places: int = 20
+
+
 _SHORT_RAD = np.deg2rad(2.0)  # less than half a turn by more
-SHORT = Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6)  # coarse and fine
-HALF = Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0)  # and more, where costs differ more
+SHORT = Search(Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6))
+HALF = Search(Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0))  # or more: costs differ more
+FULL = Search(Size(48, 60, 20, 2.2), Size(72, 90, 40, 2.2), 0.03, 0.97, 32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,27 +114,31 @@ def simplest_slice(seen: Seen) -> Simplest | None:
     Returns
     -------
     Simplest, or None
-        From 0.2 to 0.8 of the columns. None where the best is at the end of these; over a full
-        turn, where every row has its opposite; and where the data are not line integrals, or of
-        too few angles.
+        From 0.2 to 0.8 of the columns, over a full turn from 0.03 to 0.97. None where the best is
+        at the end of these; over a full turn where there is air on both sides, for there opposed
+        rows say it all; and where the data are not line integrals, or of too few angles.
     """
-    if seen.turn.full or len(seen.rows.theta_rad) < MIN_ANGLES or not seen.rows.minus_log:
+    if len(seen.rows.theta_rad) < MIN_ANGLES or not seen.rows.minus_log:
         return None
+    if seen.turn.full:
+        whole = sees_air(seen)
+        return None if whole else _search(seen.sinograms[0], seen.turn, FULL, (0.0, 1.0))
     steady, dirt = less_drift(seen.sinograms[0])
-    return _search(steady, seen.turn, dirt)
+    return _search(steady, seen.turn, SHORT if seen.turn.gap_rad > _SHORT_RAD else HALF, dirt)
 
 
-def _search(sinogram: Image, turn: Turn, stays: tuple[float, float]) -> Simplest | None:
+def _search(
+    sinogram: Image, turn: Turn, search: Search, stays: tuple[float, float]
+) -> Simplest | None:
     """Look at the whole range, then twice closer at the best place so far."""
-    coarse_size, fine_size = SHORT if turn.gap_rad > _SHORT_RAD else HALF
-    wide_px = np.linspace(_FIRST, _LAST, _PLACES) * (sinogram.shape[1] - 1)
-    wide = least_variation(sinogram, turn, wide_px, coarse_size, stays)
-    if not 0 < int(np.argmin(wide)) < _PLACES - 1:
+    wide_px = np.linspace(search.first, search.last, search.n_places) * (sinogram.shape[1] - 1)
+    wide = least_variation(sinogram, turn, wide_px, search.coarse, stays)
+    if not 0 < int(np.argmin(wide)) < search.n_places - 1:
         return None
     near_px = _around(wide_px, wide, 3.0)
-    near = least_variation(sinogram, turn, near_px, coarse_size, stays)
+    near = least_variation(sinogram, turn, near_px, search.coarse, stays)
     fine_px = _around(near_px, near, 8.0 / 3.0)
-    fine = least_variation(sinogram, turn, fine_px, fine_size, stays)
+    fine = least_variation(sinogram, turn, fine_px, search.fine, stays)
     best = refine_peak(-fine, int(np.argmin(fine)))
     place_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())

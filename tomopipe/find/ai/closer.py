@@ -36,7 +36,7 @@ class Closer:
     rotation : tuple of float or None
         Of `tomopipe.find.rotation.rotation_gain`.
     simplest_px : float or None
-        COR of the simplest slice, over less than a full turn.
+        COR of the simplest slice, where it is looked for and found.
     """
 
     fine_px: dict[str, float]

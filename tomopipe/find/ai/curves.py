@@ -16,7 +16,7 @@ _WIDTH, _HEIGHT = 0.01, 10.0  # excess that halves the prominence, about, and it
 
 
 def all_curves(rows: Rows, reconstruct: Reconstruct) -> Curves:
-    """Evaluate all kinds of evidence, and over less than a full turn the simplest slice as well.
+    """Evaluate all kinds of evidence, and the simplest slice as well.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ class Recipe:
         Size of a window of a slice.
     """
 
-    version: int = 8
+    version: int = 9
     kinds: tuple[str, ...] = (*KINDS, VARIATION)
     scalars: tuple[tuple[str, str, float, float], ...] = (
         ("half_turn", "linear", 0.0, 1.0),
