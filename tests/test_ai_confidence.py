@@ -108,11 +108,11 @@ def test_slices_that_agree_are_believed_where_the_seam_is_off(inputs):
         fine_px = seam | {"slices": own_px + slices * step_px}
         return place_px(inputs, said, Closer(fine_px, None, own_px + simplest * step_px))
 
-    agreed = place(3.0, 3.2)  # both beyond what one kind may be off
+    agreed = place(3.0, 3.0)  # both beyond what one kind may be off
     assert own_px + 0.5 * step_px < agreed <= own_px + 3 * step_px
-    apart = place(3.0, 3.8)
+    apart = place(3.0, 3.0 + 0.3 / step_px)
     assert own_px - step_px <= apart < own_px
-    assert place(5.0, 5.2) == apart  # too far from the network's own place
+    assert place(5.0, 5.0) == apart  # too far from the network's own place
 
 
 def test_the_networks_own_place_lies_between_places_that_it_likes_as_well(inputs):

@@ -20,7 +20,7 @@ _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a 
 _SEAM_VOTES = 2.0  # all kinds of the seam together: they see the same lines
 _COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside the seam
 _WHOLE_TURN = "slices", VARIATION  # kinds that see all angles, not only those half a turn apart
-_AGREE = 0.5  # samples between these that are a coincidence seldom: a quarter of a binned pixel
+_AGREE_PX = 0.25  # between these: seldom a coincidence
 _AGREE_REACH = 4.0  # samples from the network's own place where they still are believed
 _AGREE_VOTES = 2.0  # of each, where they agree
 
@@ -119,7 +119,7 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
 def _agree(places_px: list[float], own_px: float, step_px: float) -> bool:
     """Whether places are as good as one, and not far from the network's own."""
     away_px = np.abs(np.subtract(places_px, own_px))
-    return bool(np.ptp(places_px) <= _AGREE * step_px and away_px.max() <= _AGREE_REACH * step_px)
+    return bool(np.ptp(places_px) <= _AGREE_PX and away_px.max() <= _AGREE_REACH * step_px)
 
 
 def _median(places_px: list[float], votes: list[float]) -> float:
