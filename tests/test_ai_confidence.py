@@ -110,9 +110,9 @@ def test_slices_that_agree_are_believed_where_the_seam_is_off(inputs):
 
     agreed = place(3.0, 3.0)  # both beyond what one kind may be off
     assert own_px + 0.5 * step_px < agreed <= own_px + 3 * step_px
-    apart = place(3.0, 3.0 + 0.3 / step_px)
-    assert own_px - step_px <= apart < own_px
-    assert place(5.0, 5.0) == apart  # too far from the network's own place
+    assert place(3.0, 3.0 - 0.5 / step_px) > own_px  # less than a third of the 1.75 px to the seam
+    for apart in ((3.0, 3.0 - 0.7 / step_px), (5.0, 5.0)):  # (5, 5): far from the network's place
+        assert own_px - step_px <= place(*apart) < own_px
 
 
 def test_the_networks_own_place_lies_between_places_that_it_likes_as_well(inputs):

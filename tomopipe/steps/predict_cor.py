@@ -21,7 +21,7 @@ from tomopipe.io.rows import Rows, read_rows
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 19
+REVISION = 20
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
 """Of each method that has any: "shipped", or a file."""

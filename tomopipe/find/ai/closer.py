@@ -21,6 +21,7 @@ _SEAM_VOTES = 2.0  # all kinds of the seam together: they see the same lines
 _COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside the seam
 _WHOLE_TURN = "slices", VARIATION  # kinds that see all angles, not only those half a turn apart
 _AGREE_PX = 0.25  # between these: seldom a coincidence
+_AGREE_SHARE = 1 / 3  # or of what parts them from the seam
 _AGREE_REACH = 4.0  # samples from the network's own place where they still are believed
 _AGREE_VOTES = 2.0  # of each, where they agree
 
@@ -110,16 +111,19 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
         vote |= dict.fromkeys(GROUPS["seam"], min(1.0, _SEAM_VOTES / n_seam))
         vote[VARIATION] = _COARSE_VOTE
         whole = {k: places_px[k] for k in _WHOLE_TURN if k in places_px}
-        if len(whole) == 2 and _agree([*whole.values()], own_px, step_px):
+        seam_px = [near[kind] for kind in GROUPS["seam"] if kind in near]
+        if len(whole) == 2 and _agree([*whole.values()], seam_px, own_px, step_px):
             near |= whole
             vote |= dict.fromkeys(whole, _AGREE_VOTES)
     return _median([own_px, *near.values()], [1.0, *(vote[kind] for kind in near)])
 
 
-def _agree(places_px: list[float], own_px: float, step_px: float) -> bool:
-    """Whether places are as good as one, and not far from the network's own."""
+def _agree(places_px: list[float], seam_px: list[float], own_px: float, step_px: float) -> bool:
+    """Whether places are as good as one beside the seam, and not far from the network's own."""
+    apart_px = abs(np.mean(places_px) - np.median(seam_px))
     away_px = np.abs(np.subtract(places_px, own_px))
-    return bool(np.ptp(places_px) <= _AGREE_PX and away_px.max() <= _AGREE_REACH * step_px)
+    alike = np.ptp(places_px) <= max(_AGREE_PX, _AGREE_SHARE * apart_px)
+    return bool(alike and away_px.max() <= _AGREE_REACH * step_px)
 
 
 def _median(places_px: list[float], votes: list[float]) -> float:
