@@ -49,6 +49,30 @@ def test_an_axis_outside_of_the_grid_is_found():
     assert evidence.best_cor_px == pytest.approx(40.3, abs=0.25)
 
 
+STEPS = np.arange(360.0)
+GOLDEN_DEG = 180 * (np.sqrt(5) - 1) / 2
+
+
+@pytest.mark.parametrize(
+    "theta_deg",
+    [
+        -90 - STEPS[:181],
+        STEPS * GOLDEN_DEG,
+        np.ravel([777 + 4 * STEPS[:45] + k for k in (0, 2, 1, 3)]),
+        STEPS[:181][np.abs(STEPS[:181] - 88) > 8],
+        np.sort(np.random.default_rng(0).uniform(0, 180, 240)),
+        STEPS[:271],
+        1.5 * STEPS,
+    ],
+    ids=["descending", "golden", "interlaced", "gap", "irregular", "270", "540"],
+)
+def test_the_axis_is_found_however_the_angles_come(theta_deg):
+    projections = scan(COR_PX, n_cols=128, theta_deg=theta_deg, counts=5000)
+    evidence = found(rows_of(projections, theta_deg))
+    assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.25)
+    assert evidence.verdict == "resolved"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_is_not_accepted(seed):
     noise = np.random.default_rng(seed).normal(size=(181, 8, 128)).astype(np.float32)
