@@ -89,11 +89,26 @@ def sample(one, rng):
 
 
 def line_integrals(one, image, theta_deg, rng):
+    return scaled(projected(image, theta_deg, one.cor_px, one.n_cols), (0.5, 2.5), rng)
+
+
+def projected(image, theta_deg, cor_px, n_cols):
+    """Project a slice whose middle is on the axis, at one COR or one for each angle."""
     whole = radon(image, theta_deg, circle=False)
     column = np.arange(len(whole))
-    place = np.arange(one.n_cols) - one.cor_px + len(whole) // 2
-    rows = np.array([np.interp(place, column, line, left=0, right=0) for line in whole.T])
-    return rows * rng.uniform(0.5, 2.5) / max(np.percentile(rows, 98), 0.05 * rows.max())
+    place = np.arange(n_cols) - np.reshape(cor_px, (-1, 1)) + len(whole) // 2
+    place = np.broadcast_to(place, (len(theta_deg), n_cols))
+    return np.array(
+        [
+            np.interp(at, column, values, left=0, right=0)
+            for at, values in zip(place, whole.T, strict=True)
+        ]
+    )
+
+
+def scaled(lines, absorbs, rng):
+    """Let the thick parts of a sample absorb between so much and so much."""
+    return lines * rng.uniform(*absorbs) / max(np.percentile(lines, 98), 0.05 * lines.max())
 
 
 def measured(lines, rng):
@@ -208,6 +223,21 @@ def ask(seed, methods, one_damage=False, kind=None):
     return one, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
 
 
+def ask_all(ask, cases, jobs, what):
+    """Return what `ask` says of each case, in several processes."""
+    with ProcessPoolExecutor(jobs) as pool:
+        return list(track(pool.map(ask, cases), what, len(cases)))
+
+
+def print_table(what, methods, groups):
+    """Print how each method did in each group, a dict of answers by name."""
+    print(f"| {what} | method | n | within 1 px | within 0.5 px | accepted | of those wrong |")
+    print("|---|---|---|---|---|---|---|")
+    for method in methods:
+        for name, answers in groups.items():
+            print(line(name, method, answers))
+
+
 def line(name, method, answers):
     error_px = [
         np.inf if said[method][0] is None else abs(said[method][0] - one.cor_px)
@@ -239,23 +269,18 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     methods = arguments.method or ["ai", "sum"]
-    with ProcessPoolExecutor(arguments.jobs) as pool:
-        asked = partial(
-            ask, methods=methods, one_damage=arguments.one_damage, kind=arguments.damage
-        )
-        said = pool.map(asked, range(arguments.first, arguments.first + arguments.scans))
-        answers = list(track(said, "scans", arguments.scans))
-    print("| scans | method | n | within 1 px | within 0.5 px | accepted | of those wrong |")
-    print("|---|---|---|---|---|---|---|")
-    for method in methods:
-        print(line("all", method, answers))
-        for kind in ONE if arguments.one_damage else ():
-            print(line(kind, method, [a for a in answers if a[0].damage == kind]))
-        for mode in MODES:
-            for truncated in (False, True):
-                some = [a for a in answers if (a[0].mode, a[0].truncated) == (mode, truncated)]
-                if some:
-                    print(line(mode + ", truncated" * truncated, method, some))
+    asked = partial(ask, methods=methods, one_damage=arguments.one_damage, kind=arguments.damage)
+    numbers = range(arguments.first, arguments.first + arguments.scans)
+    answers = ask_all(asked, numbers, arguments.jobs, "scans")
+    groups = {"all": answers}
+    for kind in ONE if arguments.one_damage else ():
+        groups[kind] = [a for a in answers if a[0].damage == kind]
+    for mode in MODES:
+        for truncated in (False, True):
+            some = [a for a in answers if (a[0].mode, a[0].truncated) == (mode, truncated)]
+            if some:
+                groups[mode + ", truncated" * truncated] = some
+    print_table("scans", methods, groups)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,26 @@ Where the sample moves, the axis is where it is on average. Printed is what benc
 import argparse
 import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
-from bench_find import PICTURES, Drawn, add_zingers, dirt, drift, line, rings, sample
-from rich.progress import track
+from bench_find import (
+    PICTURES,
+    Drawn,
+    add_zingers,
+    ask_all,
+    dirt,
+    drift,
+    print_table,
+    projected,
+    rings,
+    sample,
+    scaled,
+)
 from scipy.ndimage import gaussian_filter, shift
-from skimage.transform import radon
 
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import try_recon
@@ -81,7 +90,7 @@ KINDS = {
 
 
 def draw(kind, rng):
-    """Return what `bench_find.sample` and `bench_find.line` want to know, and the angles."""
+    """Return what `bench_find` wants to know, and the angles."""
     n_cols = int(rng.integers(200, 420))
     n_angles = int(rng.integers(*kind.n_angles))
     away = rng.choice([-1, 1]) * rng.uniform(*kind.away)
@@ -121,14 +130,11 @@ def line_integrals(one, kind, slices, theta_deg, rng):
     moved_px = rng.uniform(-1, 1) * kind.moves_px * np.linspace(-0.5, 0.5, len(theta_deg))
     moved_px = moved_px + rng.normal(0, 1, len(theta_deg)) * kind.trembles_px
     roll_px = rng.choice([-1, 1]) * kind.roll_px * np.linspace(-0.5, 0.5, N_ROWS)
-    lines = np.empty((len(theta_deg), N_ROWS, one.n_cols))
-    for row, image in enumerate(slices):
-        whole = radon(image, theta_deg, circle=False)
-        column = np.arange(len(whole))
-        place = np.arange(one.n_cols) - one.cor_px - roll_px[row] + len(whole) // 2
-        for i, at_angle in enumerate(whole.T):
-            lines[i, row] = np.interp(place - moved_px[i], column, at_angle, left=0, right=0)
-    return lines * rng.uniform(*kind.absorbs) / max(np.percentile(lines, 98), 0.05 * lines.max())
+    lines = [
+        projected(image, theta_deg, one.cor_px + roll + moved_px, one.n_cols)
+        for image, roll in zip(slices, roll_px, strict=True)
+    ]
+    return scaled(np.stack(lines, axis=1), kind.absorbs, rng)
 
 
 def exposed(one, kind, lines, rng):
@@ -193,15 +199,12 @@ def main():
     arguments = parser.parse_args()
     methods = arguments.method or ["ai", "sum"]
     numbers = range(arguments.first, arguments.first + arguments.scans)
-    with ProcessPoolExecutor(arguments.jobs) as pool:
-        asked = partial(ask, name=arguments.kind, methods=methods)
-        said = list(track(pool.map(asked, numbers), "scans", len(numbers)))
-    print("| scans | method | n | within 1 px | within 0.5 px | accepted | of those wrong |")
-    print("|---|---|---|---|---|---|---|")
-    for method in methods:
-        print(line("all", method, [answers for _, answers in said]))
-        for name in dict.fromkeys(name for name, _ in said):
-            print(line(name, method, [answers for kind, answers in said if kind == name]))
+    asked = partial(ask, name=arguments.kind, methods=methods)
+    said = ask_all(asked, numbers, arguments.jobs, "scans")
+    groups = {"all": [answers for _, answers in said]}
+    for name in dict.fromkeys(name for name, _ in said):
+        groups[name] = [answers for kind, answers in said if kind == name]
+    print_table("scans", methods, groups)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,12 @@ are real; which pieces there are is not.
 
 import argparse
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import tifffile
-from bench_find import line, rows_of
-from rich.progress import track
+from bench_find import ask_all, print_table, rows_of
 
 from tomopipe.find import finders
 from tomopipe.io.exchange import open_scan
@@ -112,14 +110,10 @@ def main():
     methods = options.method or ["ai", "sum"]
     rng = np.random.default_rng(0)
     every = [piece for one in read(options) for piece in pieces(*one, options.cor, rng)]
-    with ProcessPoolExecutor(options.jobs) as pool:
-        said = pool.map(partial(ask, methods=methods), every)
-        answers = list(track(said, "pieces", len(every)))
-    print("| pieces | method | n | within 1 px | within 0.5 px | accepted | of those wrong |")
-    print("|---|---|---|---|---|---|---|")
-    for method in methods:
-        for name in dict.fromkeys(piece.name for piece in every):
-            print(line(name, method, [a for a in answers if a[0].name == name]))
+    answers = ask_all(partial(ask, methods=methods), every, options.jobs, "pieces")
+    names = dict.fromkeys(piece.name for piece in every)
+    groups = {name: [a for a in answers if a[0].name == name] for name in names}
+    print_table("pieces", methods, groups)
 
 
 if __name__ == "__main__":
