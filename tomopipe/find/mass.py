@@ -33,6 +33,8 @@ from tomopipe.find.seen import Image, Seen, see, why_blind
 from tomopipe.io.rows import Rows
 
 METHOD = "mass"
+NO_DIRT = 0.0, 1.0
+"""What `less_drift` tells of a detector on which nothing stays."""
 _MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, over which something left the field
 _MAX_AIR = 0.12  # of the height of the object, over which a column holds more than air
 _AIR_SHARE = 97  # percent of the angles at which it must not
@@ -163,7 +165,7 @@ def less_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
     """
     found = less_air(sinogram)
     if found is None:
-        return sinogram, (0.0, 1.0)
+        return sinogram, NO_DIRT
     level, air = found
     steady = np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
     return steady, _dirt(level, air)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tomopipe.find.angles import Turn
 from tomopipe.find.clean import bin_columns
 from tomopipe.find.evidence import MIN_ANGLES, refine_peak
-from tomopipe.find.mass import less_drift, sees_air
+from tomopipe.find.mass import NO_DIRT, less_drift, sees_air
 from tomopipe.find.seen import Seen
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
@@ -122,7 +122,7 @@ def simplest_slice(seen: Seen) -> Simplest | None:
         return None
     if seen.turn.full:
         whole = sees_air(seen)
-        return None if whole else _search(seen.sinograms[0], seen.turn, FULL, (0.0, 1.0))
+        return None if whole else _search(seen.sinograms[0], seen.turn, FULL, NO_DIRT)
     steady, dirt = less_drift(seen.sinograms[0])
     return _search(steady, seen.turn, SHORT if seen.turn.gap_rad > _SHORT_RAD else HALF, dirt)
 
@@ -164,7 +164,7 @@ def least_variation(
     turn: Turn,
     cor_px: NDArray[np.float64],
     size: Size,
-    stays: tuple[float, float] = (0.0, 1.0),
+    stays: tuple[float, float] = NO_DIRT,
 ) -> NDArray[np.float64]:
     """Misfit and variation of the simplest slice about each axis.
 

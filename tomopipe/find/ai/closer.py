@@ -105,13 +105,12 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     own_px = float(np.sum(weight * cor_px) / np.sum(weight))
     step_px, places_px = float(inputs.cor_px[1] - inputs.cor_px[0]), closer.places_px
     near = {k: at for k, at in places_px.items() if abs(at - own_px) <= _TRUSTED * step_px}
-    n_seam = sum(kind in GROUPS["seam"] for kind in near)
+    seam_px = [near[kind] for kind in GROUPS["seam"] if kind in near]
     vote = dict.fromkeys(near, 1.0)
-    if n_seam:
-        vote |= dict.fromkeys(GROUPS["seam"], min(1.0, _SEAM_VOTES / n_seam))
+    if seam_px:
+        vote |= dict.fromkeys(GROUPS["seam"], min(1.0, _SEAM_VOTES / len(seam_px)))
         vote[VARIATION] = _COARSE_VOTE
         whole = {k: places_px[k] for k in _WHOLE_TURN if k in places_px}
-        seam_px = [near[kind] for kind in GROUPS["seam"] if kind in near]
         if len(whole) == 2 and _agree([*whole.values()], seam_px, own_px, step_px):
             near |= whole
             vote |= dict.fromkeys(whole, _AGREE_VOTES)
