@@ -4,6 +4,7 @@ min_version("9.1")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/compare.smk"
 
 
 if not AFTER_COR:

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[1] / "config"
 def test_least_config_has_all_defaults():
     config = parse_config(LEAST)
     assert config.fix_cor.max_delta_px == 50
-    assert config.resolve_cor.on_missing == "block"
+    assert config.resolve_cor.on_missing == "skip"
     assert config.try_recon.step_px == 0.5
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign import load_campaign
-from tomopipe.ending import after_failure, ended_by_hand, scans_without_volume
+from tomopipe.ending import after_failure, ended_by_hand, unfinished_scans
 from tomopipe.io.atomic import write_json
 from tomopipe.plan import foresee_inventory
 
@@ -59,12 +59,11 @@ def test_report_that_fails_does_not_hide_the_record(campaign, monkeypatch, capsy
     assert "disk full" in capsys.readouterr().err
 
 
-def test_scans_without_volume(campaign):
+def test_scans_without_cor_or_volume_are_named(campaign):
     write_json({"a_1": {"cor_px": 31.5, "source": "auto"}}, campaign / "results" / "cor.json")
     (campaign / "results" / "a_1_rec.h5").write_bytes(b"x")
-    assert scans_without_volume(load_campaign(campaign)) == ["a_2"]
-    with (campaign / "config.yaml").open("a") as stream:
-        stream.write("resolve_cor: {on_missing: skip}\n")
-    assert scans_without_volume(load_campaign(campaign)) == []
+    (line,) = unfinished_scans(load_campaign(campaign))
+    assert "no COR" in line
+    assert "a_2" in line
     (campaign / "results" / "a_1_rec.h5").unlink()
-    assert scans_without_volume(load_campaign(campaign)) == ["a_1"]
+    assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]

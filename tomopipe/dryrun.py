@@ -1,20 +1,16 @@
 """Ask Snakemake, in processes of its own, which jobs a run would execute and why."""
 
-import base64
-import hashlib
-import json
 import logging
 import multiprocessing
 import os
-import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tomopipe.decisions import MISSING, REASONS
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 
@@ -79,9 +75,6 @@ def dry_run(
         *("--configfile", str(config)),
         *("--cores", "1", "--dry-run", "--nolock"),
     ]
-    if after_cor:
-        # the foreseen tables are inputs of other names; what they hold is compared by is_recorded
-        arguments += ["--rerun-triggers", "mtime", "params", "software-env"]
     environment = {
         "TOMOPIPE_FORESEEN": str(foreseen),
         "TOMOPIPE_AFTER_COR": "1" if after_cor else "",
@@ -96,40 +89,6 @@ def dry_run(
     return jobs
 
 
-def is_recorded(output: str, path: str, content: str) -> bool:
-    """Tell whether `content` is what the job that made `output` read from `path`.
-
-    Parameters
-    ----------
-    output, path : str
-        Relative to the campaign folder, which is the working directory.
-    content : str
-        The file that holds what `path` will hold.
-    """
-    try:
-        recorded = _record(output)["input_checksums"][path]
-        new = hashlib.sha256(Path(content).read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return bool(recorded == f"sha256:{new}")
-
-
-def recorded_param(output: str, pattern: str) -> str:
-    """Return the part that matches `pattern` of the parameters with which `output` was made."""
-    try:
-        texts = [str(text) for text in _record(output)["params"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return next((found[0] for text in texts if (found := re.search(pattern, text))), "")
-
-
-def _record(output: str) -> dict[str, Any]:
-    name = base64.b64encode(output.encode()).decode()
-    text = Path(".snakemake", "metadata", name).read_text(encoding="utf-8")
-    record: dict[str, Any] = json.loads(text)
-    return record
-
-
 class _Collector(logging.Filter):
     """Keep the jobs that Snakemake announces; a filter, as it clears the handlers of its logger."""
 
@@ -141,7 +100,11 @@ class _Collector(logging.Filter):
         if str(getattr(record, "event", "")) == "job_info":
             info = vars(record)
             wildcards = dict(info["wildcards"] or {})
-            self.jobs.append(Job(info["rule_name"], wildcards, info["reason"]))
+            outputs = [str(path) for path in info.get("output") or []]
+            reason = next((REASONS[p] for p in outputs if p in REASONS), "")
+            if reason in ("", MISSING):
+                reason = info["reason"]
+            self.jobs.append(Job(info["rule_name"], wildcards, reason))
         return True
 
 

@@ -58,8 +58,8 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
     return False
 
 
-def scans_without_volume(campaign: Campaign) -> list[str]:
-    """Name the scans that are in and have no volume although nothing left them out.
+def unfinished_scans(campaign: Campaign) -> list[str]:
+    """Say which scans that are in have no COR, and which have no volume; a line for each kind.
 
     Parameters
     ----------
@@ -71,13 +71,22 @@ def scans_without_volume(campaign: Campaign) -> list[str]:
         resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
-    left_out = campaign.config.resolve_cor.on_missing == "skip"
-    return [
+    scans = campaign.scans_in(inventory)
+    without_cor = [scan for scan in scans if scan not in resolved]
+    without_volume = [
         scan
-        for scan in campaign.scans_in(inventory)
-        if not (left_out and scan not in resolved)
-        and not (campaign.directory / campaign.volume(scan)).exists()
+        for scan in scans
+        if scan in resolved and not (campaign.directory / campaign.volume(scan)).exists()
     ]
+    lines = []
+    if without_cor:
+        lines.append(
+            f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "
+            "SCAN VALUE`, give resolve_cor.default_px, or take the scan out (select: no)."
+        )
+    if without_volume:
+        lines.append(f"no volume: {', '.join(without_volume)}")
+    return lines
 
 
 def say_stacks_left_out(campaign: Campaign) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tomopipe.errors import RunEndedError
+
 #: Seconds between two signs of life of a job.
 HEARTBEAT_S = 60.0
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -83,6 +85,8 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         try:
             with _heartbeat(status, path):
                 yield
+        except RunEndedError:
+            raise  # the status is that of a newer run by now
         except Exception as error:
             _write(
                 status | {"state": "failed", "end": time.time(), "error": _one_line(error)}, path

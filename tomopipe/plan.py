@@ -27,6 +27,8 @@ from tomopipe.io.tables import write_tsv
 from tomopipe.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.steps import fix_cor, full_recon, inventory, resolve_cor
 
+# the reasons of a volume and of a sidecar that hang on the COR alone
+_ONLY_COR = re.compile(r"cor_px: [^;]*|other facts")
 # targets, not work
 _NO_WORK = {"all", "predictions"}
 _AFTER_COR = ("full_recon", "sidecar")
@@ -96,14 +98,14 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
         jobs = dry_run(pool, campaign.directory, config, targets, foreseen=folder)
         pending = {job.wildcards["scan"] for job in jobs if job.rule == "predict_cor"}
         try:
-            guessed = foresee_cors(campaign, rows, folder, pending)
+            guessed, without_cor = foresee_cors(campaign, rows, folder, pending)
         except TomopipeError as error:
             return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
         after = dry_run(pool, campaign.directory, config, [], foreseen=folder, after_cor=True)
         # a person knows the tables by the names that they will have
         results = campaign.config.campaign.results
         jobs += [replace(job, reason=job.reason.replace(name, results)) for job in after]
-        return _plan(campaign, jobs, rows, pending, guessed)
+        return _plan(campaign, jobs, rows, pending, guessed, without_cor=without_cor)
 
 
 def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
@@ -119,16 +121,18 @@ def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
 
 def foresee_cors(
     campaign: Campaign, rows: InventoryRows, folder: Path, pending: set[str]
-) -> set[str]:
+) -> tuple[set[str], list[str]]:
     """Write the fix tables and cor.json that the next run will make into `folder`.
 
     A pending prediction is taken to come out as it was.
 
     Returns
     -------
-    set of str
+    guessed : set of str
         Scans for which nothing is known before their prediction; cor.json has a stand-in, so
         that the jobs that will follow are seen.
+    without_cor : list of str
+        Scans that will be left out.
 
     Raises
     ------
@@ -162,7 +166,7 @@ def foresee_cors(
         )
     stand_in = {scan: {"cor_px": -1.0, "source": "default"} for scan in guessed}
     write_json(known | stand_in, folder / "cor.json")
-    return guessed
+    return guessed, hopeless
 
 
 def _waiting(campaign: Campaign, pending: set[str]) -> set[str]:
@@ -178,6 +182,7 @@ def _plan(
     guessed: set[str],
     *,
     blocked: str = "",
+    without_cor: Iterable[str] = (),
 ) -> Plan:
     waiting = _waiting(campaign, pending)
     planned = [
@@ -196,6 +201,7 @@ def _plan(
         seconds=_seconds(campaign, planned),
         disk=disk_needed(campaign, [(job.rule, job.scan or job.stack) for job in planned], rows),
         notes=(
+            *(f"no COR, and so no volume: {scan}" for scan in without_cor),
             *memory_notes(campaign, planned, rows),
             *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
             *stack_notes(campaign, rows),
@@ -219,7 +225,7 @@ def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str])
     if scan in campaign.scans and not series:
         series = campaign.scans[scan].series
     # With a prediction of the series pending, a COR that looks changed may come out as it was.
-    only_cor = job.rule in _AFTER_COR and job.reason.startswith("Params have changed")
+    only_cor = job.rule in _AFTER_COR and bool(_ONLY_COR.fullmatch(job.reason))
     certain = not (scan in guessed or (only_cor and series in waiting))
     stack = job.wildcards.get("stack", "")
     return PlannedJob(job.rule, scan, series, short_reason(job.reason), certain, stack)
@@ -242,9 +248,8 @@ def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
 
 
 def short_reason(reason: str) -> str:
-    """Shorten Snakemake's reason: parameters are whole tables here, and lists of files long."""
+    """Shorten a reason: lists of files are long."""
     text = " ".join(reason.split())
-    text = re.sub(r"(Params have changed since last execution):.*", r"\1", text)
     return text if len(text) <= 160 else text[:157] + "..."
 
 

@@ -13,7 +13,8 @@ import yaml
 
 from tomopipe.campaign import Campaign, InventoryRows
 from tomopipe.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
-from tomopipe.errors import ScanError, some_of
+from tomopipe.errors import ScanError, TomopipeError, some_of
+from tomopipe.foreign import foreign, refuse_foreign
 from tomopipe.geometry import pixels_per_cm
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
@@ -21,6 +22,7 @@ from tomopipe.io.exchange import Metadata, read_metadata
 from tomopipe.paths import workflow_folder
 from tomopipe.plan import foresee_inventory
 from tomopipe.prep.recipe import phase_strength
+from tomopipe.products import RECORD, Record
 from tomopipe.stacks import Stack, declared_stacks, find_stacks, stitched_volume
 from tomopipe.steps.inventory import NUMBERS
 
@@ -152,6 +154,7 @@ def examine(campaign: Campaign) -> Findings:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
+    _check_foreign(campaign, findings)
     return findings
 
 
@@ -299,6 +302,14 @@ def _check_disk(
             "set full_recon.binning, full_recon.dtype, full_recon.rows or "
             "export_star.max_stack_gb"
         )
+
+
+def _check_foreign(campaign: Campaign, findings: Findings) -> None:
+    record = Record(campaign.results / RECORD, campaign.directory)
+    try:
+        refuse_foreign(foreign(campaign, record))
+    except TomopipeError as error:
+        findings.errors.append(str(error))
 
 
 def _check_folders(campaign: Campaign, findings: Findings) -> None:

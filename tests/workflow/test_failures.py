@@ -144,6 +144,7 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
     for name in ("c_1", "d_1"):
         with h5py.File(campaign / "raw" / f"{name}.h5", "r+") as file:
             file["exchange/data"][...] = 0  # as if never written
+    configure(campaign, "resolve_cor", on_missing="block")
     run = snakemake(campaign)
     assert run.status == 1
     assert volumes(campaign) == set()
@@ -158,8 +159,10 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
 
     configure(campaign, "resolve_cor", on_missing="skip")
     run = snakemake(campaign)
-    assert run.status == 0, run.text
+    assert run.status == 3, run.text
+    assert "no COR, and so no volume: c_1, d_1" in run.text
     assert volumes(campaign) == {"a_1"}
+    assert snakemake(campaign).status == 0  # nothing to do
     assert "c_1" in (campaign / "results/report/index.html").read_text()
 
 
@@ -168,6 +171,7 @@ def test_cor_by_hand_lets_a_blocked_run_go_on(tmp_path):
     with h5py.File(campaign / "raw" / "c_1.h5", "r+") as file:
         data = file["exchange/data"]  # noise: no COR can be found in it
         data[...] = np.random.default_rng(0).normal(20000, 200, data.shape).astype(data.dtype)
+    configure(campaign, "resolve_cor", on_missing="block")
     assert snakemake(campaign).status == 1
     table(campaign, "c_1\tauto\t47.25\t")
     run = snakemake(campaign)

@@ -59,10 +59,10 @@ def _show(found: Plan) -> None:
                 f"about {found.n_bytes / 1e9:.2f} GB of disk, uncompressed ({parts})",
                 markup=False,
             )
-        for line in found.notes:
-            console.print(line, markup=False)
     elif not found.blocked:
         console.print("Nothing to do.")
+    for line in found.notes:
+        console.print(line, markup=False)
     for line in found.failures:
         console.print(f"failed: {line}", style="red", markup=False)
     if found.failures:

@@ -8,7 +8,7 @@ from tomopipe.config.base import Block
 from tomopipe.config.blocks import METHODS, PredictCorBlock, ScanGlob
 from tomopipe.config.cells import fault_of_key, is_option, nested, parse_cells, value_of
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
-from tomopipe.config.parse import parse_config, read_config
+from tomopipe.config.parse import parse_config, read_config, with_file
 from tomopipe.config.preprocess import PreprocessBlock
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "parse_config",
     "read_config",
     "value_of",
+    "with_file",
 ]

@@ -237,8 +237,10 @@ class ResolveCorBlock(Block):
         None, ge=0, description="COR of scans that have none (pixels); null: they have none."
     )
     on_missing: Literal["block", "skip"] = Field(
-        "block",
-        description="A scan without a COR: block stops before any volume, skip leaves it out.",
+        "skip",
+        description="A scan without a COR: skip leaves it out, says so and ends with status 3; "
+        "block stops before any volume.",
+        json_schema_extra={"only": False},
     )
 
 
@@ -246,13 +248,14 @@ class FullReconBlock(Block):
     """The volumes."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU where there is one."
+        "auto", description="auto: a GPU where there is one.", json_schema_extra={"only": False}
     )
     gpus: int = Field(
         1,
         ge=1,
         description="GPUs that share the rows of one volume, at most: those that are free. The "
         "volume is the same, and is not made anew. device: cuda asks the scheduler for so many.",
+        json_schema_extra={"only": False},
     )
     algorithm: Literal["fbp", "sirt", "cgls", "tv"] = Field(
         "fbp",
@@ -260,13 +263,20 @@ class FullReconBlock(Block):
         "on the CPU, slow.",
     )
     iterations: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="null: what suits the algorithm (100, 15, 100)."
+        None,
+        description="null: what suits the algorithm (100, 15, 100).",
+        json_schema_extra={"only": {"algorithm": ["sirt", "cgls", "tv"]}},
     )
     tv_strength: float = Field(
-        3e-3, gt=0, description="Weight of the total variation: more for noisier data."
+        3e-3,
+        gt=0,
+        description="Weight of the total variation: more for noisier data.",
+        json_schema_extra={"only": {"algorithm": ["tv"]}},
     )
     filter: Literal[FILTERS] = Field(  # type: ignore[valid-type]
-        "ramp", description="Filter of the back-projection (fbp)."
+        "ramp",
+        description="Filter of the back-projection (fbp).",
+        json_schema_extra={"only": {"algorithm": ["fbp"]}},
     )
     rows: Literal["all"] | RowRange = Field(
         "all", description="all, or [first, last], both included."
@@ -296,6 +306,7 @@ class FullReconBlock(Block):
         "auto",
         description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
         "high], or auto: from 8 slices.",
+        json_schema_extra={"only": {"dtype": ["uint16", "uint8"]}},
     )
     unit: Literal["per_pixel", "per_cm"] = Field(
         "per_pixel",

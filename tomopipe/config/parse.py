@@ -83,6 +83,31 @@ def read_config(path: Path) -> Config:
     return parse_config(data if data is not None else {}, source=str(path))
 
 
+def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the blocks of a file with those that the command line gives, key by key.
+
+    Parameters
+    ----------
+    path : Path
+        A configuration file.
+    config : mapping
+        What `--config` gave; a block may be a text, which is read as YAML.
+    """
+    import yaml
+
+    data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(data, dict):
+        return data  # said by parse_config
+    merged = dict(data)
+    for block, value in config.items():
+        given = yaml.safe_load(value) if isinstance(value, str) else value
+        old = merged.get(block)
+        if isinstance(old, Mapping) and isinstance(given, Mapping):
+            given = {**old, **given}
+        merged[block] = given
+    return merged
+
+
 def _problems(error: ValidationError) -> Iterator[str]:
     """One line per key: the branches of a union that all refused a value are one problem."""
     refused: dict[str, tuple[Place, Any, list[str]]] = {}

@@ -25,7 +25,11 @@ class ZingersBlock(Block):
         description="Brighter than the median by more than this share of it (0.2 is usual); "
         "null: off.",
     )
-    size_px: Literal[3, 5, 7] = Field(3, description="Side of the median's square (pixels).")
+    size_px: Literal[3, 5, 7] = Field(
+        3,
+        description="Side of the median's square (pixels).",
+        json_schema_extra={"only": {"threshold": {"not": None}}},
+    )
 
 
 class RingCurrentBlock(Block):
@@ -35,7 +39,9 @@ class RingCurrentBlock(Block):
         None, min_length=1, description="HDF5 path of one number per projection; null: off."
     )
     flats_mean: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="The monitor while the flats were taken; null: the projections' mean."
+        None,
+        description="The monitor while the flats were taken; null: the projections' mean.",
+        json_schema_extra={"only": {"dataset": {"not": None}}},
     )
 
 
@@ -46,7 +52,9 @@ class DistortionBlock(Block):
         [], description="k0, k1, ... in pixels (as Discorpy's backward model); []: off."
     )
     center_px: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="[column, row] of its centre (pixels); null: the detector's middle."
+        None,
+        description="[column, row] of its centre (pixels); null: the detector's middle.",
+        json_schema_extra={"only": {"coefficients": {"not": []}}},
     )
 
 
@@ -59,7 +67,10 @@ class PhaseBlock(Block):
         "pixel size are those of the file, or of `input`.",
     )
     delta_beta: float = Field(
-        1000, gt=0, description="delta / beta of the material: larger smooths more."
+        1000,
+        gt=0,
+        description="delta / beta of the material: larger smooths more.",
+        json_schema_extra={"only": {"method": ["paganin", "generalised"]}},
     )
 
 
@@ -72,19 +83,53 @@ class StripesBlock(Block):
         "dead, large and small ones; fourier-wavelet; titarenko: one offset per column.",
     )
     threshold: float = Field(
-        5.0, gt=0, description="gated: standard errors of an offset; larger finds fewer."
+        5.0,
+        gt=0,
+        description="gated: standard errors of an offset; larger finds fewer.",
+        json_schema_extra={"only": {"method": ["gated"]}},
     )
     size_px: int = Field(
         21,
         ge=3,
         description="Median of gated, sorting and vo (pixels): stripes up to half of it go.",
+        json_schema_extra={"only": {"method": ["gated", "sorting", "vo"]}},
     )
-    large_px: int = Field(51, ge=3, description="Median for large stripes of vo (pixels).")
-    snr: float = Field(3.0, gt=1, description="vo: larger finds fewer large and dead stripes.")
-    sigma: float = Field(1.0, gt=0, description="fourier-wavelet: larger removes more.")
-    level: int = Field(5, ge=1, description="fourier-wavelet: more for wide stripes.")
-    wavelet: str = Field("db9", min_length=1, description="fourier-wavelet: name of the wavelet.")
-    alpha: float = Field(5e-4, gt=0, description="titarenko: smaller removes more.")
+    large_px: int = Field(
+        51,
+        ge=3,
+        description="Median for large stripes of vo (pixels).",
+        json_schema_extra={"only": {"method": ["vo"]}},
+    )
+    snr: float = Field(
+        3.0,
+        gt=1,
+        description="vo: larger finds fewer large and dead stripes.",
+        json_schema_extra={"only": {"method": ["vo"]}},
+    )
+    sigma: float = Field(
+        1.0,
+        gt=0,
+        description="fourier-wavelet: larger removes more.",
+        json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
+    )
+    level: int = Field(
+        5,
+        ge=1,
+        description="fourier-wavelet: more for wide stripes.",
+        json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
+    )
+    wavelet: str = Field(
+        "db9",
+        min_length=1,
+        description="fourier-wavelet: name of the wavelet.",
+        json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
+    )
+    alpha: float = Field(
+        5e-4,
+        gt=0,
+        description="titarenko: smaller removes more.",
+        json_schema_extra={"only": {"method": ["titarenko"]}},
+    )
 
 
 class PreprocessBlock(Block):
@@ -105,12 +150,18 @@ class PreprocessBlock(Block):
         "sets of flats, projection by projection; pca: their principal components, weighed for "
         "each projection (reads the whole scan once more).",
     )
-    flat_components: int = Field(3, ge=1, description="pca: how many components.")
+    flat_components: int = Field(
+        3,
+        ge=1,
+        description="pca: how many components.",
+        json_schema_extra={"only": {"flat_method": ["pca"]}},
+    )
     flat_sets: int = Field(
         2,
         ge=2,
         description="interpolate, of files that do not tell when flats were taken: so many equal "
         "sets in the order of the file, evenly spread from before the scan to after it.",
+        json_schema_extra={"only": {"flat_method": ["interpolate"]}},
     )
     bad_pixels: BadPixelsBlock = Field(
         BadPixelsBlock(), description="Hot and dead pixels, interpolated along their row."

@@ -1,23 +1,30 @@
-"""Write a file whole or not at all: temporary name in the same folder, then rename."""
+"""Write a file whole or not at all: temporary name on the same file system, then rename.
+
+In a run the temporary file lies in the folder of the run (`tomopipe.io.runs`), which is taken away
+when a newer run begins: the rename itself decides whether a job still has the right to its result.
+"""
 
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tomopipe.io import runs
 
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends without an error.
 
-    The temporary file (or folder) lies in the folder of `path`, which is made if need be; on an
-    error it is removed and `path` is left as it was. What a killed process leaves behind is found
-    again by `remove_stale`.
+    The temporary file (or folder) lies in the folder of the run, if there is one and it is on the
+    file system of `path`; else in the folder of `path`, which is made if need be. On an error
+    it is removed and `path` is left as it was. What a killed process leaves behind goes with its
+    run, or is found again by `remove_stale`.
 
     Parameters
     ----------
@@ -29,12 +36,22 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     Path
         Where to write. Keeps the suffix of `path`, since some writers look at it.
+
+    Raises
+    ------
+    tomopipe.errors.RunEndedError
+        If the run of this job has ended.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}")
+    folder = runs.current()
+    if folder is None or os.stat(folder).st_dev != os.stat(final.parent).st_dev:
+        folder = final.parent
+    temporary = folder / f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}"
     try:
         yield temporary
+        for check in before_rename:
+            check()
         if temporary.is_dir():
             for file in temporary.rglob("*"):
                 if file.is_file():
@@ -43,9 +60,16 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         else:
             _sync(temporary)
             temporary.replace(final)
+    except FileNotFoundError:
+        runs.current()  # says so if the run has ended meanwhile
+        raise
     except BaseException:
         _remove(temporary)
         raise
+
+
+before_rename: list[Callable[[], None]] = []
+"""Called before a result gets its name; what they raise leaves everything as it was."""
 
 
 def remove_stale(path: str | os.PathLike[str]) -> list[Path]:

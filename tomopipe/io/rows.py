@@ -1,6 +1,8 @@
 """rows.h5: the few sinograms and opposed projections that COR finding and review look at."""
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +101,9 @@ def failed_rows(reason: str) -> Rows:
     return Rows(**arrays, n_rows=0, theta_missing=False, minus_log=True, failed=reason)
 
 
-def write_rows(rows: Rows, path: str | os.PathLike[str]) -> None:
+def write_rows(
+    rows: Rows, path: str | os.PathLike[str], *, made_from: Mapping[str, Any] | None = None
+) -> None:
     """Write `rows` whole to an HDF5 file; equal rows give equal content.
 
     Parameters
@@ -108,6 +112,8 @@ def write_rows(rows: Rows, path: str | os.PathLike[str]) -> None:
         What to keep.
     path : path-like
         The file; an existing one is replaced in one step.
+    made_from : mapping, optional
+        The statement that the file carries.
 
     Raises
     ------
@@ -119,6 +125,8 @@ def write_rows(rows: Rows, path: str | os.PathLike[str]) -> None:
     _check(rows, path)
     with whole(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"] = FORMAT
+        if made_from:
+            file.attrs["made_from"] = json.dumps(made_from, sort_keys=True)
         for name, (dtype, _) in _ARRAYS.items():
             file.create_dataset(name, data=np.asarray(getattr(rows, name), dtype=dtype))
         if rows.plain_sinograms is not None:

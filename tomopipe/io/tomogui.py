@@ -72,7 +72,12 @@ def read_rot_cen(path: str | os.PathLike[str]) -> dict[str, float]:
 
 def write_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> None:
     """Write TomoGUI's rot_cen.json: absolute path of each scan to its COR as "1024.50"."""
-    write_json({name: format_cor(cor_px) for name, cor_px in cors.items()}, path)
+    write_json(rot_cen(cors), path)
+
+
+def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
+    """Return the content of rot_cen.json."""
+    return {name: format_cor(cor_px) for name, cor_px in cors.items()}
 
 
 def read_batch_csv(path: str | os.PathLike[str]) -> dict[str, float]:

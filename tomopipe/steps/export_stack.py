@@ -52,6 +52,7 @@ def export_stack(
     partial: bool = False,
     pixel_size_um: float | None = None,
     energy_kev: float | None = None,
+    made_from: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the normalised projections of one scan as an MRC stack, and what export_star needs.
@@ -83,6 +84,8 @@ def export_stack(
     pixel_size_um, energy_kev : float, optional
         Unbinned pixel size in micrometres and photon energy in keV; by default those of the file,
         else 1 um and 20 keV with a warning.
+    made_from : mapping, optional
+        The statement that `meta_path` carries.
     progress : callable, optional
         Called with pixels done and pixels to do.
 
@@ -130,6 +133,7 @@ def export_stack(
             "statistics": writer.statistics,
             "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
             "warnings": warnings,
+            **({"made_from": dict(made_from)} if made_from else {}),
         }
     log.info("%s: %d images of %d x %d pixels, binning %d", stack_path, *shape, binning)
     for warning in warnings:

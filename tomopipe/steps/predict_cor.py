@@ -39,6 +39,7 @@ def predict_cor(
     min_confidence: float,
     dinov2_checkpoint: str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] = "shipped",
+    made_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Look for the COR in the rows that try_recon kept; write the prediction and the accepted COR.
 
@@ -64,6 +65,8 @@ def predict_cor(
         The classifier that the method dinov2 runs; only that method needs it.
     model : str or path-like
         The network of the method ai: "shipped", or weights of `tomopipe train`.
+    made_from : mapping, optional
+        The statement that `prediction_json` carries.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def predict_cor(
         reason = _reason(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = _record(None, None, 0.0, "failed", "", reason, {})
-    write_json(prediction, prediction_json)
+    write_json(prediction | ({"made_from": made_from} if made_from else {}), prediction_json)
     text = format_cor(prediction["cor_px"])
     write_text(f"{text}\n" if text else "", center_txt)
     logger.info(

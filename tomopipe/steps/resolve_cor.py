@@ -1,15 +1,17 @@
 """Decide the COR of every scan: its own after fixing, else the default, else none."""
 
+import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tomopipe.cor import off_detector, parse_cor, resolve
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 from tomopipe.io.tables import read_tsv
-from tomopipe.io.tomogui import write_rot_cen
+from tomopipe.io.tomogui import rot_cen, write_rot_cen
 
 REVISION = 1  # bump when results change
 
@@ -59,10 +61,61 @@ def resolve_cor(
         log.warning("%s: left out, %s", scan, reason)
     log.info("%d scans with a COR, %d without", len(table), len(missing))
     write_json(table, cor_json)
-    write_rot_cen(
-        {os.path.abspath(scans[scan]["path"]): entry["cor_px"] for scan, entry in table.items()},
-        rot_cen_json,
-    )
+    write_rot_cen(_by_path(table, scans), rot_cen_json)
+
+
+def differs(
+    tables: Sequence[str],
+    cor_json: str | os.PathLike[str],
+    *,
+    scans: Mapping[str, Mapping[str, Any]],
+    default_px: float | None,
+    on_missing: str,
+) -> str:
+    """Say why cor.json is not what `resolve_cor` would write now; "" if it is.
+
+    Parameters
+    ----------
+    tables, cor_json, scans, default_px, on_missing
+        As for `resolve_cor`.
+    """
+    try:
+        rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
+        table, missing = compute(rows, scans=scans, default_px=default_px)
+        if missing and on_missing == "block":
+            return f"no COR for {', '.join(missing)}"
+        found = json.loads(Path(cor_json).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        return f"missing: {error.filename}"
+    except (OSError, ValueError, TomopipeError) as error:
+        return f"cannot be read: {error}"
+    if found != table:
+        return f"{cor_json} is not what the tables of fix_cor make it"
+    return ""
+
+
+def renew_paths(
+    cor_json: str | os.PathLike[str],
+    rot_cen_json: str | os.PathLike[str],
+    scans: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write the summary for TomoGUI anew where it names other paths, as in a moved campaign."""
+    try:
+        table = json.loads(Path(cor_json).read_text(encoding="utf-8"))
+        cors_px = _by_path({scan: table[scan] for scan in scans if scan in table}, scans)
+        found = Path(rot_cen_json).read_bytes()
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # the next run makes them
+    try:
+        same = json.loads(found) == rot_cen(cors_px)
+    except ValueError:
+        same = False
+    if not same:
+        write_rot_cen(cors_px, rot_cen_json)
+
+
+def _by_path(table: CorTable, scans: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {os.path.abspath(scans[scan]["path"]): row["cor_px"] for scan, row in table.items()}
 
 
 def compute(

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tomopipe.cor import parse_cor
@@ -11,7 +12,13 @@ from tomopipe.io.atomic import write_json
 REVISION = 1  # bump when results change
 
 
-def sidecar(output: str | os.PathLike[str], *, content: str, parameters: Mapping[str, Any]) -> None:
+def sidecar(
+    output: str | os.PathLike[str],
+    *,
+    content: str,
+    parameters: Mapping[str, Any],
+    campaign: str | os.PathLike[str] = ".",
+) -> None:
     """Write the sidecar of one scan.
 
     Parameters
@@ -24,8 +31,28 @@ def sidecar(output: str | os.PathLike[str], *, content: str, parameters: Mapping
     parameters : mapping
         The options in force when these facts were established. They are no parameter of the
         rule: an option that changes no fact about this scan rewrites no sidecar.
+    campaign : path-like
+        Folder of the campaign that writes it.
     """
-    write_json(json.loads(content) | {"parameters": dict(parameters)}, output)
+    about = {"campaign": os.path.abspath(campaign), "parameters": dict(parameters)}
+    write_json(json.loads(content) | about, output)
+
+
+def is_of_another(path: str | os.PathLike[str], campaign: str | os.PathLike[str]) -> bool:
+    """Tell whether a sidecar was written by another campaign that is still there.
+
+    Parameters
+    ----------
+    path : path-like
+        The sidecar; none, or one that does not name its campaign, is of no other.
+    campaign : path-like
+        The campaign folder.
+    """
+    try:
+        owner = json.loads(Path(path).read_text(encoding="utf-8"))["campaign"]
+        return not os.path.samefile(owner, campaign) and Path(owner, "config.yaml").exists()
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def sidecar_content(

@@ -1,9 +1,10 @@
 """Step stitch: scans of one sample at several heights, as one tall volume."""
 
+import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
@@ -45,6 +46,7 @@ def stitch(
     compression: str = "none",
     dtype: str = "float32",
     value_range: str | Sequence[float] = "auto",
+    made_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Join volumes of one sample at several heights, where they overlap, into one.
 
@@ -72,6 +74,8 @@ def stitch(
         Fit gain and offset of each volume to those before it, by least squares in the overlap.
     output, compression, dtype, value_range
         As for `tomopipe.steps.full_recon`; auto: the range of all volumes.
+    made_from : mapping, optional
+        The statement that volume and `shifts` carry.
 
     Returns
     -------
@@ -94,6 +98,8 @@ def stitch(
         gains = _match(parts, pairs) if match_intensity else [(1.0, 0.0)] * len(members)
         placed = _place(members, pairs, gains)
         rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
+        stated = {"made_from": dict(made_from)} if made_from else {}
+        carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
         found = _found(stack, scans, members, placed, pairs, rows)
         parameters = {
             "direction": direction,
@@ -115,13 +121,14 @@ def stitch(
                     for scan, volume in zip(scans, members, strict=True)
                 },
                 "versions": package_versions(),
-            },
+            }
+            | carried,
         ) as put:
             resampled = [Resampled(part) for part in placed]
             for start in range(rows.start, rows.stop, BLOCK_ROWS):
                 block = range(start, min(start + BLOCK_ROWS, rows.stop))
                 put(start - rows.start, blended(resampled, block))
-        write_json(found, shifts)
+        write_json(found | stated, shifts)
     return found
 
 

@@ -61,6 +61,7 @@ def try_recon(
     device: str = "auto",
     threads: int | None = None,
     memory_bytes: int | None = None,
+    made_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Reconstruct one row for each candidate COR and keep what later steps look at.
 
@@ -107,6 +108,8 @@ def try_recon(
     memory_bytes : int, optional
         Memory the job may take, 2 GiB by default: fewer slices are computed at a time. Where a GPU
         computes, its free memory counts.
+    made_from : mapping, optional
+        The statement that `try_json` and `rows_h5` carry.
 
     Returns
     -------
@@ -145,8 +148,8 @@ def try_recon(
         except Exception as error:
             if of_the_device(error):
                 raise
-            return _fail(error, try_tif, try_json, rows_h5)
-        write_rows(rows, rows_h5)
+            return _fail(error, try_tif, try_json, rows_h5, made_from)
+        write_rows(rows, rows_h5, made_from=made_from)
         try:
             _write_slices(rows, len(asked), cor_px, options, Path(try_json).parent)
             _write_stack(shown, window, options, try_tif)
@@ -155,9 +158,9 @@ def try_recon(
         except Exception as error:
             if of_the_device(error):
                 raise
-            return _fail(error, try_tif, try_json, rows_h5)
+            return _fail(error, try_tif, try_json, rows_h5, made_from)
     record = _describe(rows, shown, window, options, asked=asked, pixel_size_um=pixel_size_um)
-    write_json(record, try_json)
+    write_json(record | _stated(made_from), try_json)
     return record
 
 
@@ -270,13 +273,18 @@ def _fail(
     try_tif: str | os.PathLike[str],
     try_json: str | os.PathLike[str],
     rows_h5: str | os.PathLike[str],
+    made_from: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Write the outputs of a scan that cannot be looked at."""
     text = " ".join(str(error).split())
     reason = text if isinstance(error, ScanError) else f"{type(error).__name__}: {text}"
     logger.error("failed: %s", reason, exc_info=error)
-    write_rows(failed_rows(reason), rows_h5)
+    write_rows(failed_rows(reason), rows_h5, made_from=made_from)
     page = np.zeros((1, *_FAILED_SHAPE), dtype=np.uint16)
     tiff.write_try_stack(page, [0], try_tif, shape=_FAILED_SHAPE, labels=[f"failed: {reason}"])
-    write_json({"failed": reason}, try_json)
+    write_json({"failed": reason} | _stated(made_from), try_json)
     return {"failed": reason}
+
+
+def _stated(made_from: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"made_from": dict(made_from)} if made_from else {}

@@ -1,3 +1,4 @@
+import atexit
 import json
 import os
 import sys
@@ -7,15 +8,28 @@ from pathlib import Path
 
 import yaml
 
+from tomopipe import made_from, snakemake_internals
 from tomopipe.campaign import as_json, campaign_from_data, options, read_inventory
-from tomopipe.dryrun import is_recorded
+from tomopipe.config import with_file
+from tomopipe.decisions import MISSING, REASONS, Decisions
 from tomopipe.errors import TomopipeError
+from tomopipe.foreign import foreign, refuse_foreign
+from tomopipe.io import runs
 from tomopipe.io.tables import read_tsv
+from tomopipe.products import digest
 
 START_TIME = time.time()
 
-if not config and Path("config.yaml").exists():
-    config.update(yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8")) or {})
+# the folder of the run, made when it begins and handed to its jobs
+os.environ.setdefault(runs.VARIABLE, "")
+
+
+envvars:
+    runs.VARIABLE,
+
+
+# a job on a node does what it was sent to do; what runs is decided once
+DECIDES = snakemake_internals.is_main(workflow)
 
 if " " in sys.executable:
     sys.exit(
@@ -24,7 +38,15 @@ if " " in sys.executable:
     )
 
 try:
+    if not DECIDES:
+        runs.current()  # before Snakemake touches a result
+    if not workflow.configfiles and Path("config.yaml").exists():
+        config = with_file(Path("config.yaml"), config)
     CAMPAIGN = campaign_from_data(config, Path.cwd())
+    DECISIONS = Decisions(CAMPAIGN)
+    if DECIDES:
+        DECISIONS.take_said()
+        refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
 except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")
 
@@ -100,29 +122,40 @@ def foreseen(path):
     return os.path.join(FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results))
 
 
-def settled(paths, output):
-    """Tables below a checkpoint, as inputs of the rule that makes `output`.
+def run_for(reason, outputs, *, even_missing=False):
+    """Have a job run if there is a reason; what is missing Snakemake sees by itself."""
+    forced = bool(reason) and (reason != MISSING or even_missing)
+    snakemake_internals.force(workflow, outputs, run=forced)
+    if reason:
+        REASONS[outputs[0]] = reason
 
-    In a run Snakemake compares them with what the rule last read; in a foreseen run there is no
-    record of the foreseen tables, so that comparison is made here.
+
+def decided(step, key, outputs, wanted, inputs, *, follows=False, **more):
+    """Return the inputs of a job, after deciding whether its results are those wanted.
+
+    Their times decide nothing: inputs are ancient, unless the job runs, or one that it follows.
     """
-    if not FORESEEN:
-        return paths
-    return [
-        (ancient(foreseen(path)) if is_recorded(output, path, foreseen(path)) else foreseen(path))
-        for path in paths
-    ]
+    if not DECIDES:
+        return inputs
+    reason = DECISIONS.reason(step, key, outputs, wanted, **more)
+    # a missing result is made where somebody wants it; rows are wanted by people, too
+    run_for(reason, outputs, even_missing=step == "try_recon")
+    return inputs if reason or follows else [ancient(path) for path in inputs]
 
 
 def raw(wildcards):
     return CAMPAIGN.scans[wildcards.scan].path
 
 
-def raw_signature(wildcards):
+def known_inventory():
     # past the checkpoint, and not through it: the Snakemake that runs a group on a node has none
     table = foreseen(INVENTORY)
-    rows = read_inventory(table) if os.path.exists(table) else None
-    return CAMPAIGN.raw_signature(wildcards.scan, rows)
+    return read_inventory(table) if os.path.exists(table) else None
+
+
+def raw_content(scan):
+    """What tells the content of a scan's raw files from others."""
+    return DECISIONS.raw(scan, known_inventory())
 
 
 def try_center(scan, name):

@@ -2,7 +2,7 @@ from tomopipe.ending import (
     after_failure,
     remove_temporary,
     say_stacks_left_out,
-    scans_without_volume,
+    unfinished_scans,
 )
 
 
@@ -18,20 +18,45 @@ onstart:
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+    DECISIONS.save()  # with what the jobs of a run that was killed have said
+    os.environ[runs.VARIABLE] = str(runs.begin(Path(CAMPAIGN.config.campaign.results)))
+
+
+def save_record():
+    """Write what was found of files also where there was nothing to do."""
+    if snakemake_internals.is_dry(workflow):
+        return
+    DECISIONS.save()
+    if os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
+        scans = CAMPAIGN.to_resolve(read_inventory(INVENTORY))
+        resolve_cor_step.renew_paths(COR_TABLE, ROT_CEN, scans)
+
+
+if DECIDES and not FORESEEN:
+    atexit.register(save_record)
+
+
+def end_of_run():
+    """Take in what the jobs have said, and end the run: what still writes writes nothing."""
+    DECISIONS.take_said()
+    DECISIONS.save()
+    runs.end_all(CAMPAIGN.results)
+    os.environ[runs.VARIABLE] = ""
 
 
 onsuccess:
+    end_of_run()
     remove_temporary(CAMPAIGN)
     if default_target():
         say_stacks_left_out(CAMPAIGN)
-    missing = scans_without_volume(CAMPAIGN) if default_target() else []
-    if missing:
-        print(
-            f"tomopipe: no volume of {', '.join(missing)}; see {REPORT}",
-            file=sys.stderr,
-        )
+    unfinished = unfinished_scans(CAMPAIGN) if default_target() else []
+    if unfinished:
+        for line in unfinished:
+            print(f"tomopipe: {line}", file=sys.stderr)
+        print(f"tomopipe: see {REPORT}", file=sys.stderr)
         raise SystemExit(3)
 
 
 onerror:
+    end_of_run()
     after_failure(CAMPAIGN, log, since=START_TIME)

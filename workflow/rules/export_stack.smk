@@ -1,5 +1,3 @@
-from tomopipe.steps import export_stack as export_stack_step
-
 STACK = CAMPAIGN.stack("{scan}")
 STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")
 # what changes a stack; `hand` only changes the star file
@@ -11,6 +9,31 @@ def stack_options(wildcards):
     options = CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
     options.pop("half_acquisition", None)
     return as_json(options | STACK_OPTIONS)
+
+
+def stack_files(scan):
+    return [STACK_META.format(scan=scan), STACK.format(scan=scan)]
+
+
+def stack_wanted(scan):
+    return made_from.of_export_stack(CAMPAIGN, scan, raw_content(scan))
+
+
+def stack_pending(scan):
+    """Whether the stack of a scan is yet to be made; a temporary one may be gone."""
+    files = stack_files(scan)
+    gone = [] if CAMPAIGN.config.storage.keep_stacks else files[1:]
+    return DECIDES and DECISIONS.reason(
+        "export_stack", scan, files, stack_wanted(scan), may_be_gone=gone
+    )
+
+
+def stack_inputs(wildcards):
+    if DECIDES:
+        reason = stack_pending(wildcards.scan)
+        outputs = stack_files(wildcards.scan)
+        run_for(reason, outputs)
+    return []
 
 
 def stack_memory_mb(wildcards, attempt):
@@ -29,8 +52,7 @@ def stack_memory_mb(wildcards, attempt):
 rule export_stack:
     """Write a scan's projections as the image stack that RELION reads."""
     input:
-        raw=raw,
-        shared=flats_and_darks,
+        stack_inputs,
     output:
         stack=STACK,
         meta=STACK_META,
@@ -43,8 +65,9 @@ rule export_stack:
         mem_mb=stack_memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        raw=raw_signature,
+        raw=raw,
+        raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
         options=stack_options,
-        revision=export_stack_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(stack_wanted(wildcards.scan)),
     script:
         "../scripts/export_stack.py"

@@ -1,6 +1,5 @@
-from tomopipe.steps import export_star as export_star_step
-
 STAR = CAMPAIGN.result("relion", "tomograms.star")
+STAR_FILES = [STAR, CAMPAIGN.result("relion", "names.tsv")]
 
 
 localrules:
@@ -16,16 +15,32 @@ def star_set(wildcards):
     return [STAR, *(path.format(scan=scan) for scan in resolved() for path in kept)]
 
 
-def star_cor(wildcards):
-    cor_table()
-    return settled([COR_TABLE], STAR)
+def star_wanted(table=None):
+    cors = resolved() if table is None else read_json(table)
+    metas = {scan: DECISIONS.content(STACK_META.format(scan=scan)) for scan in cors}
+    return made_from.of_export_star(CAMPAIGN, cors, metas)
+
+
+def star_inputs(wildcards):
+    """cor.json and what each stack says of itself; a stack that is made anew may come out equal."""
+    table = cor_table()
+    metas = [STACK_META.format(scan=scan) for scan in resolved()]
+    if not DECIDES:
+        return {"cor": table, "metas": metas}
+    as_is = star_wanted(COR_TABLE) if os.path.exists(COR_TABLE) else None
+    reason = DECISIONS.reason("export_star", "campaign", STAR_FILES, star_wanted(), as_is=as_is)
+    run_for(reason, STAR_FILES)
+    fresh = [
+        meta if reason or stack_pending(scan) else ancient(meta)
+        for scan, meta in zip(resolved(), metas, strict=True)
+    ]
+    return {"cor": table if reason else ancient(table), "metas": fresh}
 
 
 rule export_star:
     """Write the tomogram set that RELION 4 and 5 read: matrices and angles of every stack."""
     input:
-        cor=star_cor,
-        metas=lambda wildcards: [STACK_META.format(scan=scan) for scan in resolved()],
+        unpack(star_inputs),
     output:
         star=STAR,
         names=CAMPAIGN.result("relion", "names.tsv"),
@@ -34,6 +49,6 @@ rule export_star:
         "logs/export_star/campaign.log",
     params:
         options=lambda wildcards: as_json({"hand": CAMPAIGN.config.export_star.hand}),
-        revision=export_star_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(star_wanted()),
     script:
         "../scripts/export_star.py"

@@ -1,14 +1,40 @@
-from tomopipe.steps import fix_cor as fix_cor_step
-
-
 localrules:
     fix_cor,
+
+
+def fix_table(series):
+    return CAMPAIGN.result("fix_cor", f"{series}.tsv")
+
+
+def fix_wanted(series):
+    scans = [s for s in CAMPAIGN.series_in(inventory_rows())[series] if s not in CAMPAIGN.failures]
+    content = {scan: [DECISIONS.content(path) for path in prediction_files(scan)] for scan in scans}
+    members = CAMPAIGN.members(series, inventory_rows())
+    return made_from.of_fix_cor(CAMPAIGN, members, content)
+
+
+def fix_pending(series):
+    """Whether the table of a series is yet to be made."""
+    scans = CAMPAIGN.series_in(inventory_rows())[series]
+    return any(map(prediction_pending, scans)) or DECISIONS.reason(
+        "fix_cor", series, [fix_table(series)], fix_wanted(series)
+    )
+
+
+def fix_inputs(wildcards):
+    series = wildcards.series
+    scans = CAMPAIGN.series_in(inventory_rows())[series]
+    follows = DECIDES and any(map(prediction_pending, scans))
+    wanted = fix_wanted(series) if DECIDES else {}
+    return decided(
+        "fix_cor", series, [fix_table(series)], wanted, predictions_of(scans), follows=follows
+    )
 
 
 rule fix_cor:
     """Replace outlying CORs and fill missing ones, one filename series at a time."""
     input:
-        lambda wildcards: predictions_of(CAMPAIGN.series_in(inventory_rows())[wildcards.series]),
+        fix_inputs,
     output:
         CAMPAIGN.result("fix_cor", "{series}.tsv"),
     log:
@@ -16,6 +42,6 @@ rule fix_cor:
     params:
         members=lambda wildcards: as_json(CAMPAIGN.members(wildcards.series, inventory_rows())),
         options=lambda wildcards: options(CAMPAIGN.config.fix_cor),
-        revision=fix_cor_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(fix_wanted(wildcards.series)),
     script:
         "../scripts/fix_cor.py"

@@ -34,11 +34,32 @@ def memory_mb(wildcards, threads, attempt):
 
 
 def volume_options(wildcards):
-    """All options of a scan's volume but its COR, and those that change nothing in it."""
+    """All options of a scan's volume but its COR."""
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     full = campaign.config.full_recon
     options = full.model_dump(exclude={"gpus"})
     return as_json(campaign.preprocess_options() | options | pixel_size_of_volumes(full))
+
+
+def volume_wanted(scan):
+    cor_px = resolved()[scan]["cor_px"]
+    return made_from.of_full_recon(CAMPAIGN, scan, raw_content(scan), cor_px)
+
+
+def volume_pending(scan):
+    """Whether the volume of a scan is yet to be made."""
+    if not DECIDES:
+        return False
+    return DECISIONS.reason("full_recon", scan, [CAMPAIGN.volume(scan)], volume_wanted(scan))
+
+
+def volume_inputs(wildcards):
+    """cor.json, which is always ancient: what counts of it is the number of this scan."""
+    if DECIDES:
+        reason = volume_pending(wildcards.scan)
+        outputs = [CAMPAIGN.volume(wildcards.scan)]
+        run_for(reason, outputs)
+    return [ancient(cor_table())]
 
 
 def gpus(wildcards):
@@ -54,9 +75,7 @@ def gpus_to_ask_for(wildcards):
 rule full_recon:
     """Reconstruct the whole volume at the resolved COR."""
     input:
-        raw=raw,
-        shared=flats_and_darks,
-        cor=ancient(cor_table),
+        volume_inputs,
     output:
         VOLUME if FULL.output == "h5" else directory(VOLUME),
     log:
@@ -68,9 +87,10 @@ rule full_recon:
         most_gpus=gpus,  # not a param: how many compute changes no volume
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        raw=raw_signature,
+        raw=raw,
+        raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
         cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
         options=volume_options,
-        revision=full_recon_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(volume_wanted(wildcards.scan)),
     script:
         "../scripts/full_recon.py"

@@ -1,5 +1,4 @@
 from tomopipe.campaign import STILL_WRITTEN
-from tomopipe.dryrun import recorded_param
 from tomopipe.steps import inventory as inventory_step
 
 
@@ -7,29 +6,39 @@ localrules:
     inventory,
 
 
-def look_again(wildcards):
-    """Differ while a file is still written, or a linked one changed; stay as it was afterwards."""
+def look_again():
+    """Differ while a file is still written, or a linked one changed; else nothing."""
     try:
         rows = read_inventory(INVENTORY)
     except (OSError, TomopipeError):
         return ""
     growing = any(row["reason"].startswith(STILL_WRITTEN) for row in rows.values())
-    if growing or CAMPAIGN.has_other_links(rows):
-        return f"look again {START_TIME}"
-    return recorded_param(INVENTORY, r"look again [0-9.]+")
+    return f"{START_TIME}" if growing or CAMPAIGN.has_other_links(rows) else ""
+
+
+def inventory_wanted():
+    """Of linked files the inventory holds the state: it says itself when it must look again."""
+    scans = [scan.path for scan in (*CAMPAIGN.scans.values(), *CAMPAIGN.refused)]
+    shared = [path for scan in CAMPAIGN.scans for path in CAMPAIGN.for_scan(scan).shared_files()]
+    content = {path: DECISIONS.record.raw(path) for path in {*scans, *shared}}
+    return made_from.of_inventory(CAMPAIGN, content, look_again())
+
+
+def inventory_inputs(wildcards):
+    return decided("inventory", "campaign", [INVENTORY], inventory_wanted(), compared())
 
 
 checkpoint inventory:
     """Open every file once: series, index, shape, and whether the scan is sound."""
+    input:
+        inventory_inputs,
     output:
         INVENTORY,
     log:
         "logs/inventory/campaign.log",
     params:
         entries=lambda wildcards: as_json(CAMPAIGN.inventory_entries()),
-        files=lambda wildcards: CAMPAIGN.files_signature(),
         options=lambda wildcards: as_json(CAMPAIGN.inventory_options()),
-        look_again=look_again,
-        revision=inventory_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(inventory_wanted() | {"look_again": ""}),
     script:
         "../scripts/inventory.py"

@@ -1,19 +1,50 @@
-from tomopipe.steps import predict_cor as predict_cor_step
+def networks():
+    """Content of the files of networks that the configuration names: a new one is asked again."""
+    block = CAMPAIGN.config.predict_cor
+    own = [] if block.model == "shipped" or "ai" not in block.methods else [block.model]
+    if block.dinov2_checkpoint and "dinov2" in block.methods:
+        own.append(block.dinov2_checkpoint)
+    return {path: DECISIONS.record.raw(path) for path in own}
 
 
-def networks(block):
-    """Files of the networks that the configuration names."""
-    own = [] if block.model == "shipped" else [block.model]
-    return own + ([block.dinov2_checkpoint] if block.dinov2_checkpoint else [])
+def prediction_files(scan):
+    return [try_center(scan, name) for name in ("prediction.json", "center_of_rotation.txt")]
+
+
+def prediction_wanted(scan):
+    rows = digest(try_wanted(scan))
+    return made_from.of_predict_cor(CAMPAIGN, rows, networks())
+
+
+def prediction_inputs(wildcards):
+    scan = wildcards.scan
+    rows = [try_center(scan, "rows.h5"), try_center(scan, "try.json")]
+    wanted = prediction_wanted(scan)
+    return decided(
+        "predict_cor", scan, prediction_files(scan), wanted, rows, follows=try_pending(scan)
+    )
+
+
+def try_pending(scan):
+    """Whether the rows of a scan are yet to be made."""
+    files = try_files(scan)
+    return DECIDES and DECISIONS.reason(
+        "try_recon", scan, files, try_wanted(scan), may_be_gone=files[2:]
+    )
+
+
+def prediction_pending(scan):
+    """Whether the prediction of a scan is yet to be made."""
+    if not DECIDES or scan in CAMPAIGN.failures:
+        return False
+    files, wanted = prediction_files(scan), prediction_wanted(scan)
+    return try_pending(scan) or DECISIONS.reason("predict_cor", scan, files, wanted)
 
 
 rule predict_cor:
     """Find the COR by the configured methods; accept it only if one of them is confident."""
     input:
-        rows=try_center("{scan}", "rows.h5"),
-        sweep=try_center("{scan}", "try.json"),
-        # a network that was replaced is asked again
-        model=lambda wildcards: networks(CAMPAIGN.config.predict_cor),
+        prediction_inputs,
     output:
         prediction=try_center("{scan}", "prediction.json"),
         center=try_center("{scan}", "center_of_rotation.txt"),
@@ -26,6 +57,6 @@ rule predict_cor:
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         options=lambda wildcards: options(CAMPAIGN.config.predict_cor),
-        revision=predict_cor_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(prediction_wanted(wildcards.scan)),
     script:
         "../scripts/predict_cor.py"

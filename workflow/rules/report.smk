@@ -1,20 +1,44 @@
-from tomopipe.steps import report as report_step
-
-
 localrules:
     report,
 
 
+def prediction_file(scan):
+    return try_center(scan, "prediction.json")
+
+
+def report_shown(as_is=False):
+    """The results that the page shows, by content; volumes by what they were made from."""
+    scans = [scan for scan in CAMPAIGN.scans_in(inventory_rows()) if scan not in CAMPAIGN.failures]
+    tables = [INVENTORY, COR_TABLE, *fix_tables()]
+    files = [prediction_file(scan) for scan in scans]
+    files += [SHIFTS.format(stack=name) for name in stacks_made()]
+    volumes = {scan: digest(volume_wanted(scan)) for scan in resolved()}
+    where = {path: path if as_is else foreseen(path) for path in tables}
+    where |= {path: path for path in files}
+    return {name: DECISIONS.content(path) for name, path in where.items()} | volumes
+
+
+def report_wanted(*, as_is=False):
+    return made_from.of_report(CAMPAIGN, report_shown(as_is))
+
+
 def report_inputs(wildcards):
     """Only what the report shows: results of scans that are in, and the tables."""
-    scans = CAMPAIGN.scans_in(inventory_rows())
-    predictions = [try_center(s, "prediction.json") for s in scans if s not in CAMPAIGN.failures]
-    if AFTER_COR:
-        predictions = [path for path in predictions if os.path.exists(path)]
+    scans = [scan for scan in CAMPAIGN.scans_in(inventory_rows()) if scan not in CAMPAIGN.failures]
+    predictions = {path: False for path in map(prediction_file, scans) if os.path.exists(path)}
+    if not AFTER_COR:
+        predictions = {prediction_file(scan): prediction_pending(scan) for scan in scans}
+    volumes = {CAMPAIGN.volume(scan): volume_pending(scan) for scan in resolved()}
+    stacks = {SHIFTS.format(stack=name): stitch_pending(name) for name in stacks_made()}
     cor_table()
-    tables = settled([INVENTORY, COR_TABLE, *fix_tables()], REPORT)
-    shifts = [SHIFTS.format(stack=name) for name in stacks_made()]
-    return [*tables, *predictions, *volumes(wildcards), *shifts]
+    tables = dict.fromkeys([INVENTORY, COR_TABLE, *fix_tables()], False)
+    inputs = {foreseen(path): False for path in tables} | predictions | volumes | stacks
+    if not DECIDES:
+        return list(inputs)
+    as_is = report_wanted(as_is=True)
+    reason = DECISIONS.reason("report", "campaign", [REPORT], report_wanted(), as_is=as_is)
+    run_for(reason, [REPORT])
+    return [path if reason or pending else ancient(path) for path, pending in inputs.items()]
 
 
 rule report:
@@ -32,6 +56,6 @@ rule report:
         "logs/report/campaign.log",
     params:
         config=lambda wildcards: options(CAMPAIGN.config.report),
-        revision=report_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(report_wanted()),
     script:
         "../scripts/report.py"

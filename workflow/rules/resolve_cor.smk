@@ -5,10 +5,30 @@ localrules:
     resolve_cor,
 
 
+def resolve_reason():
+    """Say why cor.json is not what the fix tables make it; it is compared as a whole."""
+    return resolve_cor_step.differs(
+        fix_tables(),
+        COR_TABLE,
+        scans=CAMPAIGN.to_resolve(inventory_rows()),
+        **CAMPAIGN.config.resolve_cor.model_dump(),
+    )
+
+
+def resolve_inputs(wildcards):
+    tables = fix_tables()
+    if not DECIDES:
+        return tables
+    follows = any(map(fix_pending, CAMPAIGN.series_in(inventory_rows())))
+    reason = "a table of fix_cor is made anew" if follows else resolve_reason()
+    run_for(reason, [COR_TABLE], even_missing=True)
+    return tables if reason else [ancient(path) for path in tables]
+
+
 checkpoint resolve_cor:
     """Decide the COR of every scan that is in; without one, block or leave the scan out."""
     input:
-        fix_tables,
+        resolve_inputs,
     output:
         cor=COR_TABLE,
         rot_cen=ROT_CEN,
@@ -17,6 +37,5 @@ checkpoint resolve_cor:
     params:
         scans=lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows())),
         options=lambda wildcards: options(CAMPAIGN.config.resolve_cor),
-        revision=resolve_cor_step.REVISION,
     script:
         "../scripts/resolve_cor.py"

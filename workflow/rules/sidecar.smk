@@ -5,8 +5,20 @@ localrules:
     sidecar,
 
 
+@lru_cache(maxsize=None)
+def sidecar_file(scan):
+    """The sidecar's path: beside the data, unless another campaign has written one there."""
+    path = CAMPAIGN.sidecar(scan)
+    if path in DECISIONS.record or not sidecar_step.is_of_another(path, "."):
+        return path
+    own = CAMPAIGN.result("sidecars", f"{scan}.cor.json")
+    if DECIDES:
+        print(f"tomopipe: {path} is of another campaign, and stays: see {own}", file=sys.stderr)
+    return own
+
+
 def sidecars(wildcards):
-    return [CAMPAIGN.sidecar(scan) for scan in resolved()]
+    return [sidecar_file(scan) for scan in resolved()]
 
 
 def sidecar_content(wildcards):
@@ -21,14 +33,21 @@ def sidecar_content(wildcards):
     )
 
 
+def sidecar_inputs(wildcards):
+    path = sidecar_file(wildcards.scan)
+    if DECIDES:
+        run_for(DECISIONS.sidecar_reason(path, sidecar_content(wildcards)), [path])
+    return [ancient(cor_table())]
+
+
 rule sidecar:
     """Write the resolved COR and where it comes from next to the raw file."""
     input:
-        ancient(cor_table),
+        sidecar_inputs,
     output:
         "{folder}/{scan}.cor.json",
     params:
         content=sidecar_content,
-        revision=sidecar_step.REVISION,
+        made_from=lambda wildcards: as_json(made_from.of_text(sidecar_content(wildcards))),
     script:
         "../scripts/sidecar.py"

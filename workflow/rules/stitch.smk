@@ -29,10 +29,37 @@ def stack_width(wildcards):
     return widening * n_cols // config.full_recon.binning
 
 
+def stitch_files(name):
+    return [SHIFTS.format(stack=name), TALL.format(stack=name)]
+
+
+def stitch_wanted(name):
+    scans = stacks_made()[name].scans
+    volumes = [digest(volume_wanted(scan)) for scan in scans]
+    return made_from.of_stitch(CAMPAIGN, scans, volumes)
+
+
+def stitch_pending(name):
+    """Whether a tall volume is yet to be made."""
+    if not DECIDES:
+        return False
+    return any(map(volume_pending, stacks_made()[name].scans)) or DECISIONS.reason(
+        "stitch", name, stitch_files(name), stitch_wanted(name)
+    )
+
+
+def stitch_inputs(wildcards):
+    name = wildcards.stack
+    scans = stacks_made()[name].scans
+    follows = DECIDES and any(map(volume_pending, scans))
+    paths = [CAMPAIGN.volume(scan) for scan in scans]
+    return decided("stitch", name, stitch_files(name), stitch_wanted(name), paths, follows=follows)
+
+
 rule stitch:
     """Join the volumes of scans at several heights into one, where they overlap."""
     input:
-        lambda wildcards: [CAMPAIGN.volume(s) for s in stacks_made()[wildcards.stack].scans],
+        stitch_inputs,
     output:
         volume=TALL if FULL.output == "h5" else directory(TALL),
         shifts=SHIFTS,
@@ -47,6 +74,6 @@ rule stitch:
     params:
         scans=lambda wildcards: as_json(stacks_made()[wildcards.stack].scans),
         options=lambda wildcards: as_json(STITCH | STORED),
-        revision=stitch_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(stitch_wanted(wildcards.stack)),
     script:
         "../scripts/stitch.py"

@@ -1,11 +1,29 @@
 from tomopipe.steps import try_recon as try_recon_step
 
 
+def try_files(scan):
+    return [try_center(scan, name) for name in ("rows.h5", "try.json", "try.tif")]
+
+
+def try_wanted(scan):
+    return made_from.of_try_recon(CAMPAIGN, scan, raw_content(scan))
+
+
+def try_inputs(wildcards):
+    """No file: of a raw file its content counts, not its time, nor whether it can be found now."""
+    scan = wildcards.scan
+    files = try_files(scan)
+    return decided("try_recon", scan, files, try_wanted(scan), compared(), may_be_gone=files[2:])
+
+
+def raw_mb(scan):
+    return (CAMPAIGN.scans[scan].n_bytes or 0) / 1e6
+
+
 rule try_recon:
     """Reconstruct one slice over the candidate CORs; keep the rows that later looking needs."""
     input:
-        raw=raw,
-        shared=flats_and_darks,
+        try_inputs,
     output:
         stack=try_center("{scan}", "try.tif"),
         sweep=try_center("{scan}", "try.json"),
@@ -16,17 +34,22 @@ rule try_recon:
         "try"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, input, attempt: int(
-            (1500 + 0.1 * input.size_mb + 1000 * CAMPAIGN.for_scan(wildcards.scan).is_corrected)
+        mem_mb=lambda wildcards, attempt: int(
+            (
+                1500
+                + 0.1 * raw_mb(wildcards.scan)
+                + 1000 * CAMPAIGN.for_scan(wildcards.scan).is_corrected
+            )
             * attempt
         ),
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
-        raw=raw_signature,
+        raw=raw,
+        raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
         options=lambda wildcards: as_json(
             CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
-            | CAMPAIGN.config.try_recon.model_dump()
+            | CAMPAIGN.for_scan(wildcards.scan).config.try_recon.model_dump()
         ),
-        revision=try_recon_step.REVISION,
+        made_from=lambda wildcards: made_from.as_text(try_wanted(wildcards.scan)),
     script:
         "../scripts/try_recon.py"

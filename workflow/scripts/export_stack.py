@@ -1,14 +1,19 @@
 import json
 
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.export_stack import export_stack
 
-with job(snakemake.log[0]):
+with (
+    job(snakemake.log[0]),
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+):
     export_stack(
-        snakemake.input.raw,
+        snakemake.params.raw,
         snakemake.output.stack,
         snakemake.output.meta,
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
+        made_from=json.loads(snakemake.params.made_from),
         **json.loads(snakemake.params.options),
     )

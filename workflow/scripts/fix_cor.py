@@ -2,12 +2,16 @@ import json
 from pathlib import Path
 
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.fix_cor import fix_cor
 
 # inputs come in pairs, prediction.json and center_of_rotation.txt of one scan after the other
 predictions, centers = snakemake.input[0::2], snakemake.input[1::2]
 
-with job(snakemake.log[0]):
+with (
+    job(snakemake.log[0]),
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+):
     fix_cor(
         {
             Path(text).parent.name: (text, record)

@@ -1,14 +1,18 @@
 import json
 
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.full_recon import full_recon
 
-with job(snakemake.log[0]):
+with (
+    job(snakemake.log[0]),
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+):
     full_recon(
-        snakemake.input.raw,
+        snakemake.params.raw,
         snakemake.output[0],
         cor_px=snakemake.params.cor_px,
-        cor_json=snakemake.input.cor,
+        cor_json=snakemake.input[0],
         scan=snakemake.wildcards.scan,
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
@@ -17,5 +21,6 @@ with job(snakemake.log[0]):
         memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
         # not a param: where temporary files lie changes no volume
         scratch=(snakemake.config.get("storage") or {}).get("scratch"),
+        provenance={"made_from": snakemake.params.made_from},
         **json.loads(snakemake.params.options),
     )

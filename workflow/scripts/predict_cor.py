@@ -1,13 +1,17 @@
 import json
 
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.predict_cor import predict_cor
 
-with job(snakemake.log[0]):
+with (
+    job(snakemake.log[0]),
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+):
     predict_cor(
-        snakemake.input.rows,
-        snakemake.input.sweep,
+        *snakemake.input[:2],
         snakemake.output.prediction,
         snakemake.output.center,
+        made_from=json.loads(snakemake.params.made_from),
         **json.loads(snakemake.params.options),
     )

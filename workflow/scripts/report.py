@@ -3,6 +3,10 @@ from pathlib import Path
 from tomopipe.campaign import campaign_from_data
 from tomopipe.campaign_report import report_campaign
 from tomopipe.log import job
+from tomopipe.products import making
 
-with job(snakemake.log[0]):
+with (
+    job(snakemake.log[0]),
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+):
     report_campaign(campaign_from_data(snakemake.config, Path.cwd()), snakemake.output[0])

@@ -1,9 +1,10 @@
 import json
 
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0]), making(snakemake.log[0], snakemake.output):
     resolve_cor(
         list(snakemake.input),
         snakemake.output.cor,

@@ -1,9 +1,12 @@
 from tomopipe.config import parse_config
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.sidecar import sidecar
 
 # no `log:` in the rule: it would have to carry the folder of the data in its name
-with job(f"logs/sidecar/{snakemake.wildcards.scan}.log"):
+log = f"logs/sidecar/{snakemake.wildcards.scan}.log"
+
+with job(log), making(log, snakemake.output, snakemake.params):
     config = parse_config(snakemake.config)
     blocks = ("preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor")
     sidecar(

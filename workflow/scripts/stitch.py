@@ -1,14 +1,19 @@
 import json
 
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.stitch import stitch
 
-with job(snakemake.log[0]):
+with (
+    job(snakemake.log[0]),
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+):
     stitch(
         snakemake.input,
         snakemake.output.volume,
         snakemake.output.shifts,
         stack=snakemake.wildcards.stack,
         scans=json.loads(snakemake.params.scans),
+        made_from=json.loads(snakemake.params.made_from),
         **json.loads(snakemake.params.options),
     )

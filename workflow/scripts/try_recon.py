@@ -1,11 +1,15 @@
 import json
 
 from tomopipe.log import job
+from tomopipe.products import making
 from tomopipe.steps.try_recon import try_recon
 
-with job(snakemake.log[0]):
+with (
+    job(snakemake.log[0]),
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+):
     try_recon(
-        snakemake.input.raw,
+        snakemake.params.raw,
         snakemake.output.stack,
         snakemake.output.sweep,
         snakemake.output.rows,
@@ -13,5 +17,6 @@ with job(snakemake.log[0]):
         partial=True,
         threads=snakemake.threads,
         memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
+        made_from=json.loads(snakemake.params.made_from),
         **json.loads(snakemake.params.options),
     )

@@ -1,0 +1,36 @@
+"""Compare files whose time or inode changed, though not their size, with what was written."""
+
+import logging
+import os
+
+from tomopipe.campaign import Campaign
+from tomopipe.io import checksums
+from tomopipe.io.tables import write_tsv
+from tomopipe.products import RECORD, Record
+
+COLUMNS = ("path", "difference")
+
+log = logging.getLogger(__name__)
+
+
+def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int = 1) -> None:
+    """Read all such files of a campaign, and write which have another content.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    output : path-like
+        Table to write: `path`, and `difference`, empty where the content is the same.
+    threads : int
+        That read at a time.
+    """
+    record = Record(campaign.results / RECORD, campaign.directory)
+    suspects = record.suspects()
+    rows = []
+    for number, path in enumerate(suspects, start=1):
+        expected = record.products[path].checksum
+        difference = checksums.matches(record.where(path), expected, threads=threads)
+        log.info("%d of %d: %s: %s", number, len(suspects), path, difference or "the same")
+        rows.append({"path": path, "difference": difference})
+    write_tsv(rows, COLUMNS, output)

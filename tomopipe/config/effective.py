@@ -1,0 +1,70 @@
+"""Effective options: those that differ from their baseline and change the result.
+
+What a result was made with is stated in these, so that a new key with a default, an option of a
+method that is not chosen, or a value written out that is the default anyway remake nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from tomopipe.config.base import Block
+
+
+def effective(block: Block) -> dict[str, Any]:
+    """Return the options of a block that change what is made with it.
+
+    Parameters
+    ----------
+    block : Block
+        With all its values. Its schema tells of each key the `baseline` (the default when the key
+        first appeared; where there is none, the default), with which values of its neighbours it
+        has an effect at all (`only`; False: never), and which values make something else since a
+        mend (`remade`: value to number).
+
+    Returns
+    -------
+    dict
+        Key to value; empty where all is as it was in the beginning.
+    """
+    found = {}
+    for key, field in type(block).model_fields.items():
+        value = getattr(block, key)
+        if not _has_effect(block, field):
+            continue
+        if isinstance(value, Block):
+            if inner := effective(value):
+                found[key] = inner
+        elif value != _extra(field).get("baseline", field.default):
+            found[key] = _plain(value)
+        if number := _extra(field).get("remade", {}).get(str(value)):
+            found[f"{key} since"] = number
+    return found
+
+
+def _has_effect(block: Block, field: FieldInfo) -> bool:
+    only = _extra(field).get("only", {})
+    if only is False:
+        return False
+    return all(
+        value in allowed if isinstance(allowed, list | tuple) else value != allowed["not"]
+        for key, allowed in only.items()
+        for value in [getattr(block, key)]
+    )
+
+
+def _extra(field: FieldInfo) -> Mapping[str, Any]:
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON: 50.0 is 50, whoever wrote it, and a block in a list its values."""
+    if isinstance(value, Block):
+        return {key: _plain(inner) for key, inner in value.model_dump().items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,32 @@
+SUSPECTS = DECISIONS.record.suspects() if DECIDES and not FORESEEN else []
+COMPARED = CAMPAIGN.result("compared.tsv")
+
+
+def compared():
+    """Wait for the comparing of files whose time changed, though not their size, if there are any."""
+    if SUSPECTS:
+        checkpoints.compare.get()
+        DECISIONS.take_compared(COMPARED)
+    return []
+
+
+def compare_inputs(wildcards):
+    if SUSPECTS:
+        snakemake_internals.force(workflow, [COMPARED], run=True)
+    return []
+
+
+checkpoint compare:
+    """Read files whose time or inode changed, though not their size: is the content the same?"""
+    input:
+        compare_inputs,
+    output:
+        COMPARED,
+    log:
+        "logs/compare/campaign.log",
+    threads: 4
+    resources:
+        mem_mb=1000,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+    script:
+        "../scripts/compare.py"
