@@ -89,7 +89,7 @@ def statement(
         elif step == "fix_cor":
             found["members"] = next(one for one in params if isinstance(one, list))
             found["options"] = _of_block(step, mappings[0])
-        elif step in ("predict_cor", "report"):
+        elif step in ("predict_cor", "report", "resolve_cor"):
             found["options"] = _of_block(step, mappings[0])
         elif step == "export_star":
             found["options"] = {"hand": mappings[0]["hand"]}

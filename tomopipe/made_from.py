@@ -22,6 +22,7 @@ from tomopipe.steps import (
     inventory,
     predict_cor,
     report,
+    resolve_cor,
     stitch,
     try_recon,
 )
@@ -126,6 +127,15 @@ def of_fix_cor(
     }
 
 
+def of_resolve_cor(campaign: Campaign) -> Statement:
+    """State the options of cor.json; its content is compared with that of the fix tables itself."""
+    return {
+        "step": "resolve_cor",
+        "revision": resolve_cor.REVISION,
+        "options": _block("resolve_cor", campaign.config),
+    }
+
+
 def of_full_recon(campaign: Campaign, scan: str, raw: Sequence[str], cor_px: float) -> Statement:
     """State what the volume of a scan is made from."""
     options, metadata = reading_options("full_recon", campaign.for_scan(scan).config)
@@ -202,12 +212,12 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
     lines = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
-        if before == after or key in ("metadata", "maker"):
+        if before == after or key == "maker":
             continue
         if key == "raw":
             lines.append("the raw file was replaced")
         elif isinstance(before, Mapping) or isinstance(after, Mapping):
-            inner = "" if key == "options" else f"{key}."
+            inner = "" if key in ("options", "metadata") else f"{key}."
             lines += difference(before or {}, after or {}, prefix + inner)
         else:
             lines.append(f"{prefix}{key}: {_shown(before)} -> {_shown(after)}")
@@ -238,7 +248,7 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
     per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
     for key in _METADATA if config.preprocess.phase.method == "none" else ():
         if key in read and not (per_cm and key == "pixel_size_um"):
-            metadata[key] = read.pop(key)
+            metadata[f"input.{key}"] = read.pop(key)
     preprocess = effective(config.preprocess)
     own = effective(getattr(config, "export_star" if step == "export_stack" else step))
     if step == "export_stack":

@@ -107,8 +107,8 @@ def content_of(path: str | os.PathLike[str]) -> str:
 
 
 def digest(statement: Mapping[str, Any]) -> str:
-    """Return the short text by which the record knows a statement; metadata do not count."""
-    plain = {key: value for key, value in statement.items() if key not in ("metadata", "maker")}
+    """Return the short text by which the record knows a statement."""
+    plain = {key: value for key, value in statement.items() if key != "maker"}
     text = json.dumps(plain, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -7,7 +7,9 @@ localrules:
 
 def resolve_reason():
     """Say why cor.json is not what the fix tables make it; it is compared as a whole."""
-    return resolve_cor_step.differs(
+    wanted = made_from.of_resolve_cor(CAMPAIGN)
+    reason = DECISIONS.reason("resolve_cor", "campaign", [COR_TABLE], wanted)
+    return reason or resolve_cor_step.differs(
         fix_tables(),
         COR_TABLE,
         scans=CAMPAIGN.to_resolve(inventory_rows()),
@@ -37,5 +39,6 @@ checkpoint resolve_cor:
     params:
         scans=lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows())),
         options=lambda wildcards: options(CAMPAIGN.config.resolve_cor),
+        made_from=lambda wildcards: made_from.as_text(made_from.of_resolve_cor(CAMPAIGN)),
     script:
         "../scripts/resolve_cor.py"
