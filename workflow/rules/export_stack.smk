@@ -1,3 +1,4 @@
+from tomopipe.relion_set import campaign_binning
 from tomopipe.steps import export_stack as export_stack_step
 
 STACK = CAMPAIGN.stack("{scan}")
@@ -11,6 +12,14 @@ def stack_options(wildcards):
     options = CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
     options.pop("half_acquisition", None)
     return as_json(options | STACK_OPTIONS)
+
+
+def stack_binning(wildcards, threads):
+    """The binning of the campaign, decided once from all scans; the job notes it.
+
+    With `threads` among its arguments Snakemake does not compare it: no stack is made anew.
+    """
+    return as_json(campaign_binning(CAMPAIGN, foreseen(INVENTORY), foreseen(COR_TABLE)))
 
 
 def stack_memory_mb(wildcards, attempt):
@@ -45,6 +54,7 @@ rule export_stack:
     params:
         raw=raw_signature,
         options=stack_options,
+        binning=stack_binning,
         revision=export_stack_step.REVISION,
     script:
         "../scripts/export_stack.py"
