@@ -1,3 +1,4 @@
+from tomopipe.relion_set import star_options
 from tomopipe.steps import export_star as export_star_step
 
 STAR = CAMPAIGN.result("relion", "tomograms.star")
@@ -33,7 +34,7 @@ rule export_star:
     log:
         "logs/export_star/campaign.log",
     params:
-        options=lambda wildcards: as_json({"hand": CAMPAIGN.config.export_star.hand}),
+        options=lambda wildcards: as_json(star_options(CAMPAIGN, resolved())),
         revision=export_star_step.REVISION,
     script:
         "../scripts/export_star.py"

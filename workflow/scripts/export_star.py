@@ -5,11 +5,14 @@ from tomopipe.log import job
 from tomopipe.steps.export_star import export_star
 
 with job(snakemake.log[0]):
+    metas = {Path(meta).stem: meta for meta in snakemake.input.metas}
+    folder = Path(snakemake.output.star).parent
     export_star(
-        {Path(meta).stem: meta for meta in snakemake.input.metas},
+        metas,
         # by name: a temporary stack may have been removed
-        {Path(meta).stem: Path(meta).with_suffix(".mrcs") for meta in snakemake.input.metas},
+        {scan: Path(meta).with_suffix(".mrcs") for scan, meta in metas.items()},
         snakemake.input.cor[0],
-        Path(snakemake.output.star).parent,
+        folder,
+        volumes={scan: folder.parent / f"{scan}_rec.mrc" for scan in metas},
         **json.loads(snakemake.params.options),
     )
