@@ -278,7 +278,12 @@ def _volume_cols(geometry: StackGeometry, *, is_half: bool) -> int:
 
 
 def _tomogram(
-    meta: dict[str, Any], cor_px: float, name: str, stack: str, tilt_series: str, mode: str
+    meta: dict[str, Any],
+    cor_px: float,
+    name: str,
+    stack: str,
+    tilt_series: str,
+    mode: str = "auto",
 ) -> Tomogram:
     geometry = StackGeometry(meta["n_cols"], meta["n_rows"], meta["binning"])
     # stacks made before columns could be selected do not name the first one
