@@ -3,10 +3,13 @@ import json
 import h5py
 import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
 import starfile
 
 from tests.beads import centroid_px, project_beads, write_scan
+from tests.phantoms import sphere
+from tests.phantoms import write_scan as write_phantom
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 from tomopipe.io.mrc import StackFile
@@ -26,13 +29,15 @@ def campaign(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_stack(scan, *, n_images=3, n_cols=100, n_rows=4, pixel_size_um=0.65, energy_kev=25.0):
+def write_stack(
+    scan, *, n_images=3, n_cols=100, n_rows=4, pixel_size_um=0.65, energy_kev=25.0, binning=1
+):
     """Write a stack of zeros and its JSON as export_stack would; return both paths."""
     stack, meta = f"results/relion/stacks/{scan}.mrcs", f"results/relion/stacks/{scan}.json"
-    shape = [n_images, n_rows, n_cols // 2 * 2]
+    shape = [n_images, n_rows // binning, n_cols // binning // 2 * 2]
     write_json(
         {
-            "binning": 1,
+            "binning": binning,
             "energy_kev": {"source": "config", "value": energy_kev},
             "first_row": 0,
             "n_cols": n_cols,
@@ -44,23 +49,35 @@ def write_stack(scan, *, n_images=3, n_cols=100, n_rows=4, pixel_size_um=0.65, e
         },
         meta,
     )
-    writer = StackFile(stack, shape, pixel_size_um * 1e4)
+    writer = StackFile(stack, shape, pixel_size_um * binning * 1e4)
     writer.write(np.zeros(shape, np.float32), 0, 0)
     writer.finish()
     return stack, meta
 
 
-def export(scans, cor_px=47.25, **options):
-    """Export some scans, all with one COR, stacks and all."""
-    files = {scan: write_stack(scan, **options) for scan in scans}
+def export(scans, cor_px=47.25, each=None, volumes=None, other_rows=(), **options):
+    """Export some scans, all with one COR, stacks and all; `each` has options of single ones."""
+    files = {scan: write_stack(scan, **options | (each or {}).get(scan, {})) for scan in scans}
     write_json({scan: {"cor_px": cor_px, "source": "auto"} for scan in scans}, "results/cor.json")
     export_star(
         {scan: meta for scan, (_, meta) in files.items()},
         {scan: stack for scan, (stack, _) in files.items()},
         "results/cor.json",
         "results/relion",
+        volumes=volumes,
+        other_rows=other_rows,
     )
     return starfile.read("results/relion/tomograms.star", always_dict=True, parse_as_string=TEXT)
+
+
+def write_volume(path, size, voxel_angstrom, *, values=None):
+    """Write an MRC volume of (x, y, z) voxels."""
+    values = np.zeros(size[::-1], np.int8) if values is None else values
+    with mrcfile.new(path, overwrite=True) as file:
+        file.set_data(values)
+        file.set_volume()
+        file.voxel_size = voxel_angstrom
+    return path
 
 
 def columns_and_rows_by_relion4(tables, name, voxels):
@@ -181,13 +198,81 @@ def test_global_is_what_relion_wants(campaign):
             "rlnTomoSizeY": 5,
             "rlnTomoSizeZ": 100,
             "rlnTomoHand": -1,
+            "rlnOpticsGroupName": "px6500A_25keV",
             "rlnTomoTiltSeriesPixelSize": 6500,
+            "rlnMicrographOriginalPixelSize": 6500,
+            "rlnTomoTomogramBinning": 1,
             "rlnVoltage": 25,
             "rlnSphericalAberration": 0,
             "rlnAmplitudeContrast": 1,
             "rlnTomoImportFractionalDose": 0,
         }
     ]
+
+
+def test_one_optics_group_for_each_pixel_size_and_voltage(campaign, caplog):
+    each = {
+        "b": {"pixel_size_um": 6.5},
+        "c": {"energy_kev": 30.0},
+        "e": {"binning": 2},
+        "f": {"pixel_size_um": 1.3},
+    }
+    table = export("abcdef", each=each)["global"].set_index("rlnTomoName")
+    groups = table["rlnOpticsGroupName"]
+    assert groups["a"] == groups["d"]
+    assert groups["e"] == groups["f"]  # as large, whatever the camera and the binning
+    assert groups.nunique() == 4
+    for _, members in table.groupby("rlnOpticsGroupName"):
+        assert members["rlnTomoTiltSeriesPixelSize"].nunique() == 1
+        assert members["rlnVoltage"].nunique() == 1
+    original = table["rlnMicrographOriginalPixelSize"].tolist()
+    assert original == [6500, 65000, 6500, 6500, 6500, 13000]
+    assert "4 optics groups" in caplog.text
+    assert "px65000A_25keV: b" in caplog.text
+    # the name of a group does not hang on the other scans
+    caplog.clear()
+    alone = export(["c"], each=each)["global"]["rlnOpticsGroupName"]
+    assert alone.tolist() == [groups["c"]]
+    assert "optics group" not in caplog.text
+
+
+def test_volumes_are_named_where_they_are_those_of_the_stack(campaign, caplog):
+    scans = ["a", "b", "c", "d", "e", "f g", "h"]
+    sizes = {
+        "a": ((101, 4, 101), 6500),
+        "b": ((50, 2, 50), 13000),  # binned
+        "c": ((80, 4, 80), 6500),  # cropped
+        "f g": ((101, 4, 101), 0),  # does not tell its voxels
+        "h": ((101, 4, 101), 6500),
+    }
+    volumes = {scan: f"results/{scan}_rec.mrc" for scan in scans}
+    write_volume(write_stack("a")[0], (1, 1, 1), 1)  # makes the folder
+    for scan, size in sizes.items():
+        write_volume(volumes[scan], *size)
+    (campaign / "results/d_rec.mrc").write_bytes(b"no volume")
+    table = export(scans, n_cols=101, volumes=volumes, other_rows=["h"])["global"]
+    table = table.set_index("rlnTomoName")
+    names = tomo_names(scans)
+    link = f"results/relion/links/{names['f g']}_rec.mrc"
+    found = table["rlnTomoReconstructedTomogram"].fillna("None")
+    assert {scan: found[names[scan]] for scan in scans} == {
+        "a": volumes["a"],
+        "b": volumes["b"],
+        "c": "None",
+        "d": "None",
+        "e": "None",
+        "f g": link,
+        "h": "None",
+    }
+    assert (campaign / link).samefile(campaign / volumes["f g"])
+    assert table["rlnTomoTomogramBinning"][["a", "b", "c"]].tolist() == [1, 2, 1]
+    assert "c_rec.mrc: expected (x, y, z) (101, 4, 101)" in caplog.text
+    assert "d_rec.mrc: not an MRC volume" in caplog.text
+    assert "h_rec.mrc has other rows" in caplog.text
+    # axis (50, 49) of 101 and (25, 24) of 50: twice (25, 24) is one off in z; rows 0 and 1 are 0.5
+    assert "b_rec.mrc: 2 pixels of the stack in a voxel" in caplog.text
+    assert "(x, z, y) 0, 1, 0.5 pixels" in caplog.text
+    assert "rlnTomoReconstructedTomogram" not in export(["e"], volumes=volumes)["global"]
 
 
 def test_tilt_tables_switch_the_ctf_off_and_name_the_angle(campaign):
@@ -270,3 +355,113 @@ def test_a_scan_without_cor_is_named(campaign):
     write_json({}, "results/cor.json")
     with pytest.raises(TomopipeError, match="expected a COR of each scan exported; none of a"):
         export_star({"a": meta}, {"a": stack}, "results/cor.json", "results/relion")
+
+
+# Over a full turn the beads beyond the near edge of the detector are in the field of view, too.
+FULL_TURN_DEG = np.linspace(0, 360, 180, endpoint=False)
+SCANS = {
+    "half turn": ({"n_cols": 72, "theta_deg": np.linspace(0, 180, 121), "cor_px": 34.3}, 1),
+    "half turn, binned": ({"n_cols": 74, "theta_deg": np.linspace(180, 0, 121), "cor_px": 34.3}, 2),
+    "half acquisition": ({"n_cols": 64, "theta_deg": FULL_TURN_DEG, "cor_px": 55.4}, 1),
+    "half acquisition, binned": ({"n_cols": 67, "theta_deg": FULL_TURN_DEG, "cor_px": 10.7}, 2),
+}
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_beads_picked_in_the_volume_are_found_in_the_images(campaign, name):
+    """From the voxels of beads to a particle star, and through the written geometry to the stack.
+
+    Everything is found again from the files alone, to 0.3 pixels of the stack.
+    """
+    options, binning = SCANS[name]
+    cor_px, n_cols = options["cor_px"], options["n_cols"]
+    is_half = name.startswith("half acquisition")
+    # from the axis; of a half acquisition all but the second lie beyond the near edge at some angle
+    reach = 44 if is_half else 26
+    beads = [(0.9, 5, 8.3), (0.3, -9, 21.2), (-0.55, 12, 34.4)]
+    truth = write_phantom(
+        campaign / "bead.h5", n_rows=44, **options,
+        phantom=[sphere(share * reach, y, row, 2.5 * binning, 0.02) for share, y, row in beads],
+    )  # fmt: skip
+    full_recon("bead.h5", "bead_rec.h5", cor_px=cor_px, binning=binning, device="cpu")
+    with h5py.File("bead_rec.h5") as file:
+        volume = file["exchange/data"][()]
+    n_wide = (2 if is_half else 1) * (n_cols // binning)
+    assert volume.shape == (44 // binning, n_wide, n_wide)
+    picked = [pick(volume, bead, reach, n_wide, binning) for bead in beads]
+    starfile.write(
+        pd.DataFrame(picked, columns=[f"rlnCoordinate{axis}" for axis in "XYZ"]).assign(
+            rlnTomoName="bead"
+        ),
+        "particles.star",
+    )
+
+    export_stack("bead.h5", "bead.mrcs", "bead.json", binning=binning, max_tilts=45)
+    write_json({"bead": {"cor_px": cor_px, "source": "auto"}}, "cor.json")
+    export_star({"bead": "bead.json"}, {"bead": "bead.mrcs"}, "cor.json", "relion")
+    tables = starfile.read("relion/tomograms.star", always_dict=True)
+    (entry,) = tables["global"].to_dict("records")
+    size = [entry[f"rlnTomoSize{axis}"] for axis in "XYZ"]
+    assert size == [n_wide // 2 * 2, 44 // binning, n_wide // 2 * 2]
+
+    particles = starfile.read("particles.star")
+    voxels = particles[[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy()
+    images = mrcfile.read(entry["rlnTomoTiltSeriesName"])
+    by_relion4 = columns_and_rows_by_relion4(tables, "bead", voxels)
+    by_relion5 = columns_and_rows_by_relion5(tables, "bead", voxels, images.shape[:0:-1])
+    assert by_relion4 == pytest.approx(by_relion5, abs=1e-5)
+    n_seen = 0
+    for bead, tilt in np.ndindex(by_relion4.shape[1:]):
+        column, row = by_relion4[:, bead, tilt]
+        if not 4 <= column < images.shape[2] - 5:
+            continue  # of a half acquisition, where the bead is off the detector
+        # each bead has rows of its own
+        top, bottom = (max(0, round(row + step)) for step in (-3.4, 4.4))
+        found_column, found_row = centroid_px(images[tilt, top:bottom], floor=0.3)
+        assert found_column == pytest.approx(column, abs=0.3)
+        assert found_row + top == pytest.approx(row, abs=0.3)
+        n_seen += 1
+    assert n_seen >= (0.5 if is_half else 1) * by_relion4[0].size
+    assert (by_relion4[0] < 0).any() or (by_relion4[0] > images.shape[2]).any() or not is_half
+    assert truth.cor_px == cor_px
+
+
+def pick(volume, bead, reach, n_wide, binning):
+    """Find the centre of a bead in the volume, as a person would: x, detector row, y."""
+    share, y_px, row = bead
+    x, y, z = share * reach / binning, y_px / binning, row / binning
+    expected = [z, y + n_wide // 2 - 1, x + n_wide // 2]
+    off_px = np.indices(volume.shape).transpose(1, 2, 3, 0) - expected
+    weight = np.where((np.abs(off_px) < 5).all(axis=3), volume, 0)
+    weight = np.where(weight > 0.5 * weight.max(), weight, 0)
+    z, y, x = (float((weight * index).sum() / weight.sum()) for index in np.indices(volume.shape))
+    return x, z, y
+
+
+def test_the_set_of_a_half_acquisition_is_as_wide_as_its_volume(campaign):
+    """Voxel (x, y) of one is voxel (x, y) of the other, for few images and older stacks, too."""
+    theta_deg = np.linspace(0, 360, 420, endpoint=False)
+    write_phantom("a.h5", n_cols=96, cor_px=81.3, n_rows=4, theta_deg=theta_deg, phantom="rock")
+    export_stack("a.h5", "a.mrcs", "a.json", binning=1, max_tilts=20)
+    meta = json.loads((campaign / "a.json").read_text())
+    assert meta["full_turn"] is True
+    write_json({"a": {"cor_px": 81.3, "source": "auto"}}, "cor.json")
+
+    def width(**options):
+        export_star({"a": "a.json"}, {"a": "a.mrcs"}, "cor.json", "relion", **options)
+        tables = starfile.read("relion/tomograms.star", always_dict=True)
+        matrix = [json.loads(tables["a"][f"rlnTomoProj{axis}"][0]) for axis in "XZ"]
+        # at 0 degrees column = COR + x - axis, depth = z - axis (world = voxel + 1)
+        axis_xz = round(81.3 - matrix[0][3] - 1), round(-matrix[1][3] - 1)
+        return int(tables["global"]["rlnTomoSizeX"][0]), axis_xz
+
+    assert width() == (192, (96, 95))
+    assert width(half_acquisition={"a": "yes"}) == (192, (96, 95))
+    assert width(half_acquisition={"a": "no"}) == (96, (48, 47))
+    assert width(half_acquisition={"b": "no"}) == (192, (96, 95))
+    del meta["full_turn"]
+    write_json(meta, "a.json")
+    assert width() == (192, (96, 95))
+    # half a turn is none, whatever is wanted: its volume is an error, and the set stays whole
+    write_json(meta | {"full_turn": False}, "a.json")
+    assert width(half_acquisition={"a": "yes"}) == (96, (48, 47))

@@ -302,6 +302,44 @@ def test_a_crop_is_a_part_of_the_whole(tmp_path, binning):
     )
 
 
+@pytest.mark.parametrize(
+    ("n_cols", "options", "half"),
+    [
+        (96, {}, False),
+        (96, {"rows": [2, 15], "crop_x": [50, 90], "crop_y": [20, 50]}, False),
+        (96, {"rows": [3, 14], "crop_x": [51, 90], "crop_y": [21, 50], "binning": 2}, False),
+        (97, {"rows": [1, 15], "crop_x": [47, 90], "binning": 3}, False),
+        (96, {"rows": [2, 15], "crop_x": [90, 150], "crop_y": [60, 100]}, True),
+        (97, {"crop_x": [90, 150], "crop_y": [60, 100], "binning": 2}, True),
+    ],
+)
+def test_ome_zarr_says_where_a_cropped_volume_lies(tmp_path, n_cols, options, half):
+    """A bead is where the levels say, in micrometres of the whole, unbinned volume: to 0.1 px."""
+    size_um, row = 0.5, 8.4
+    turn = {"theta_deg": np.linspace(0, 360, 300, endpoint=False), "cor_px": 83.2} if half else {}
+    truth = _scan(
+        tmp_path, n_cols=n_cols, n_rows=17, phantom=[sphere(20, -13, row, 5, 0.02)], **turn
+    )
+    path = tmp_path / "a_rec.zarr"
+    full_recon(
+        truth.path, path, cor_px=truth.cor_px, device="cpu", output="zarr",
+        pixel_size_um=size_um, **options,
+    )  # fmt: skip
+    wide = 2 * n_cols if half else n_cols
+    expected_um = size_um * np.array([row, -13 + wide // 2 - 1, 20 + wide // 2])
+    group = zarr.open_group(path, mode="r")
+    datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
+    assert not half or group["0"].shape[2] > 20
+    for dataset in datasets:
+        scale, shift = (t[t["type"]] for t in dataset["coordinateTransformations"])
+        values = group[dataset["path"]][:]
+        weight = np.where(values > 0.3 * values.max(), values, 0)
+        centre = [(w * index).sum() / w.sum() for w in [weight] for index in np.indices(w.shape)]
+        found_um = np.array(shift) + np.array(scale) * centre
+        tolerance_px = 0.1 * scale[0] / size_um
+        assert np.abs(found_um - expected_um).max() < tolerance_px * size_um, dataset
+
+
 @pytest.mark.parametrize("crop", [[127, 127], [0, 0], [126, 127]])
 def test_a_crop_at_the_edge_has_at_least_one_voxel(tmp_path, crop):
     truth = _scan(tmp_path, n_angles=21)

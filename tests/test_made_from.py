@@ -13,6 +13,7 @@ from tomopipe.campaign import Campaign, campaign_from_data
 from tomopipe.config import Config
 from tomopipe.config.effective import effective
 from tomopipe.products import digest
+from tomopipe.relion_set import star_options
 
 TABLE = Path(__file__).parents[1] / "docs" / "reruns.md"
 STEPS = (
@@ -140,7 +141,7 @@ def statements(campaign: Campaign) -> dict[str, str]:
         "full_recon": digest(volume),
         "stitch": digest(made_from.of_stitch(campaign, ["a_1"], [digest(plain_volume)])),
         "export_stack": digest(made_from.of_export_stack(campaign, "a_1", raw)),
-        "export_star": digest(made_from.of_export_star(campaign, cors, {})),
+        "export_star": digest(made_from.of_export_star(star_options(campaign, cors), cors, {})),
         "report": digest(made_from.of_report(campaign, {})),
         "sidecar": "",
     }

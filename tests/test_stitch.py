@@ -278,6 +278,26 @@ def test_blended_rows_are_the_sample():
     assert np.std(error) < 0.01 * np.std(rows[0])
 
 
+@pytest.mark.parametrize("z", [43.997, 44.003, -43.997, -44.003, 43.96])
+def test_no_row_is_lost_to_the_last_digits_of_a_height(z):
+    """Two scans 44 rows apart give 104 rows, whatever was found within the accuracy of heights."""
+    sampled = field()
+    low = min(0, round(z))
+    parts = [placed_at(sampled, 0, 0, 0, 60), placed_at(sampled, z, 0, 0, 60)]
+    rows = range(min(p.rows.start for p in parts), max(p.rows.stop for p in parts))
+    assert rows == range(low, low + 104)
+    truth = sampled(low, 0, 0, 104)
+    for end in (slice(0, 8), slice(96, 104)):
+        block = range(rows.start + end.start, rows.start + end.stop)
+        error = blended([Resampled(p) for p in parts], block) - truth[end]
+        assert np.std(error[:, 4:-4, 4:-4]) < 0.05 * np.std(truth)
+
+
+def test_a_row_that_no_scan_shows_is_not_made_up():
+    assert Placed(60, None, 43.9).rows == range(44, 103)
+    assert Placed(60, None, 44.1).rows == range(45, 104)
+
+
 def write_volume(path, values, *, dtype="float32", limits=None, **attributes):
     form = {"": "tiff", ".h5": "h5", ".zarr": "zarr"}[path.suffix]
     options = {"output_format": form, "encoding": encoding_of(dtype, limits)}

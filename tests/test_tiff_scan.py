@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tomopipe.campaign import campaign_from_data
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import NO_THETA, incomplete, open_scan, read_metadata
 
@@ -230,3 +231,73 @@ def test_a_compression_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("tomopipe.io.tiff_scan._DECODABLE", {1})
     monkeypatch.setitem(__import__("sys").modules, "imagecodecs", None)
     assert "install imagecodecs to read it" in reason_of(path)
+
+
+@pytest.mark.parametrize("into", ["", "tiffs"])
+@pytest.mark.parametrize("names", ["{}_{{:04d}}.tiff", "{}{{}}.tif", "{}_before-{{}}.TIF"])
+def test_loose_flats_and_darks_are_no_projections(tmp_path, into, names):
+    path = tmp_path / "scan_1"
+    write_images(path / into, values(), name="proj_{}.tiff")
+    write_images(path, np.full((3, N_ROWS, N_COLS), FLAT, "u2"), name=names.format("flat"))
+    write_images(path, np.full((2, N_ROWS, N_COLS), DARK, "u2"), name=names.format("Dark"))
+    write_list(path / "angles.txt")
+    found = read_metadata(path)
+    assert (found.n_angles, found.n_flats, found.n_darks) == (N, 3, 2)
+    assert incomplete(found) == ""
+    assert "flat images beside the projections" in found.found
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), values())
+        assert (scan.flat == FLAT).all()
+        assert (scan.dark == DARK).all()
+    # the folder named as the flats of another scan gives its flats alone
+    other = tmp_path / "other"
+    write_images(other, values())
+    with open_scan(other, flats=str(path), darks=str(path)) as scan:
+        assert (scan.n_flats, scan.flat[0, 0]) == (3, FLAT)
+        assert (scan.n_darks, scan.dark[0, 0]) == (2, DARK)
+
+
+def test_loose_flats_in_the_folder_of_the_projections(tmp_path):
+    path = tmp_path / "scan_1"
+    for name, frame in (("img", values()), ("flats", values(3)), ("darkfield", values(1))):
+        write_images(path / "tomo", frame, name=f"{name}_{{}}.tif")
+    found = read_metadata(path)
+    assert (found.n_angles, found.n_flats, found.n_darks) == (N, 3, 1)
+
+
+@pytest.mark.parametrize("name", ["dark_wood_{}.tif", "flatfish{}.tif", "darkness_{:03d}.tif"])
+def test_samples_with_dark_names_are_projections(tmp_path, name):
+    path = write_folder(tmp_path / "scan_1", name=name)
+    assert read_metadata(path).n_angles == N
+
+
+def test_flats_and_darks_alone_are_no_scan_and_those_beside_it_are_named(tmp_path):
+    path = tmp_path / "scan_1"
+    write_images(path, values(3), name="flat_{}.tif")
+    write_images(path, values(2), name="dark_{}.tif")
+    assert "a folder without TIFF files but flats and darks (dark_0.tif, ..., 5 in all)" in (
+        reason_of(path)
+    )
+    write_images(path / "tiffs", values())
+    assert read_metadata(path).n_angles == N
+    assert "no folder flats beside the projections" in reason_of(path / "tiffs")
+    assert "flat_0.tif lies beside it: give scan_1/ in campaign.scans" in reason_of(path / "tiffs")
+
+
+def test_loose_flats_that_a_pattern_finds_are_no_scans(tmp_path):
+    raw = tmp_path / "raw"
+    write_images(raw / "tiffs", values())
+    write_images(raw, values(2), name="flat_{:04d}.tiff")
+    write_images(raw, values(1), name="dark_0000.tiff")
+    write_images(raw, values(1), name="dark_wood_1.tiff")
+    for pattern, scans in (("raw/*", ["dark_wood_1", "tiffs"]), ("raw/*.tiff", ["dark_wood_1"])):
+        campaign = campaign_from_data({"campaign": {"scans": [pattern]}}, tmp_path)
+        assert sorted(campaign.scans) == scans
+        reasons = {scan.name: scan.refused for scan in campaign.refused}
+        assert sorted(reasons) == ["dark_0000", "flat_0000", "flat_0001"]
+        assert "one of the flats by its name, not a scan" in reasons["flat_0000"]
+        assert "preprocess.darks" in reasons["dark_0000"]
+    named = {"campaign": {"scans": ["raw/flat_0000.tiff"]}}
+    assert sorted(campaign_from_data(named, tmp_path).scans) == ["flat_0000"]
+    whole = campaign_from_data({"campaign": {"scans": ["raw"]}}, tmp_path)
+    assert sorted(whole.scans) == ["raw"]

@@ -133,3 +133,20 @@ def test_the_package_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
     with pytest.raises(TomopipeError, match=r"install tomopipe\[zarr\]|Install tomopipe\[zarr\]"):
         _write(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cropped_volume_begins_where_it_was_cut_out(tmp_path):
+    """Every level of a part lies where the same voxels lie in the whole."""
+    ramps = np.indices((24, 160, 300), dtype=np.float32)
+    first = (5, 17, 40)
+    for axis, ramp in enumerate(ramps):
+        part = np.ascontiguousarray(ramp[5:20, 17:150, 40:290])
+        group = _write(tmp_path / "x", part, attributes={"voxel_size_um": 0.5}, first_voxel=first)
+        for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]:
+            scale, shift = (
+                transform[transform["type"]][axis]
+                for transform in dataset["coordinateTransformations"]
+            )
+            data = np.moveaxis(group[dataset["path"]][:], axis, 0)[:-1, 0, 0]
+            places_um = shift + scale * np.arange(len(data))
+            np.testing.assert_allclose(places_um, 0.5 * data, atol=1e-4)

@@ -17,6 +17,7 @@ from tomopipe.config import Config, PreprocessBlock
 from tomopipe.config.effective import effective
 
 _SAME_TIME_S = 1.0
+_HALF_AND_MORE_DEG = 270
 _LONGEST = 254  # of a name in Snakemake's record
 _PREPROCESS = ("flats", "darks", "minus_log", "half_acquisition")
 
@@ -93,9 +94,11 @@ def statement(
             found["options"] = _of_block(step, mappings[0])
         elif step == "export_star":
             found["options"] = {"hand": mappings[0]["hand"]}
+            if _is_plain_set(record, directory):
+                found["revision"] = wanted["revision"]
         elif step == "inventory":
             found |= _inventory(params, mappings, wanted)
-    except (LookupError, StopIteration, ValueError, TypeError):
+    except (LookupError, OSError, StopIteration, ValueError, TypeError):
         return None
     if step == "full_recon":
         found["cor_px"] = next(one for one in params if isinstance(one, float))
@@ -147,6 +150,22 @@ def _same_raw(record: Mapping[str, Any], params: list[Any], output: Path, raw: P
         return True
     made = max(file.stat().st_mtime for file in (output, *output.glob(".snakemake_timestamp")))
     return abs(made - float(record.get("endtime") or 0)) > _SAME_TIME_S
+
+
+def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
+    """Tell whether a tomogram set without optics groups is as good: all scans of one kind.
+
+    RELION gives all of them one group then. Sets of full rotations may be narrower than volumes.
+    """
+    kinds = set()
+    for name in record["input"]:
+        if name.endswith("cor.json"):
+            continue
+        meta = json.loads(Path(directory, name).read_text(encoding="utf-8"))
+        pixel_um, theta_deg = meta["pixel_size_um"]["value"] * meta["binning"], meta["theta_deg"]
+        is_full = max(theta_deg) - min(theta_deg) > _HALF_AND_MORE_DEG
+        kinds.add((pixel_um, meta["energy_kev"]["value"], is_full))
+    return len(kinds) == 1 and not next(iter(kinds))[2]
 
 
 def _reading_options(step: str, old: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

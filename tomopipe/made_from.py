@@ -162,15 +162,18 @@ def of_export_stack(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statem
 
 
 def of_export_star(
-    campaign: Campaign, resolved: Mapping[str, Any], metas: Mapping[str, str]
+    options: Mapping[str, Any], resolved: Mapping[str, Any], metas: Mapping[str, str]
 ) -> Statement:
-    """State what the tomogram set is made from: the CORs, and the content of each stack's file."""
+    """State what the tomogram set is made from: the CORs, and the content of each stack's file.
+
+    `options` are those of `tomopipe.relion_set.star_options`.
+    """
     return {
         "step": "export_star",
         "revision": export_star.REVISION,
         "cor": dict(resolved),
         "metas": dict(metas),
-        "options": {"hand": campaign.config.export_star.hand},
+        "options": dict(options),
     }
 
 

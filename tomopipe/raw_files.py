@@ -13,6 +13,7 @@ from pathlib import Path
 from unicodedata import category
 
 from tomopipe.config import Config, OverrideBlock, ScanGlob
+from tomopipe.io.files import reference_kind
 from tomopipe.series import series_key, split_name
 
 # Room for the longest ending of ours (255 bytes is the limit of a file name).
@@ -81,7 +82,10 @@ def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
             name = prefix + _stem(path, directory)
             if (path, name) not in scans:
                 folder = os.path.dirname(path) if several else None
-                scans[path, name] = _scan(path, name, folder, config, directory)
+                scan = _scan(path, name, folder, config, directory)
+                if found != os.path.expanduser(pattern):  # what is named in full is a scan
+                    scan = replace(scan, refused=scan.refused or _no_scan(scan))
+                scans[path, name] = scan
     everything = list(scans.values())
     names = Counter(scan.name for scan in everything)
     return [
@@ -145,6 +149,17 @@ def _refusal(name: str, path: str) -> str:
     if n_bytes > MAX_NAME_BYTES:
         return f"the name has {n_bytes} bytes; at most {MAX_NAME_BYTES} leave room for endings"
     return ""
+
+
+def _no_scan(scan: CampaignScan) -> str:
+    """Say that an image which a pattern found is a flat or dark by its name, or nothing."""
+    kind = None if scan.is_folder else reference_kind(os.path.basename(scan.path))
+    if kind is None:
+        return ""
+    return (
+        f"one of the {kind} by its name, not a scan; name the folder around it as the scan, or set "
+        f"preprocess.{kind} (a scan of this name: give its path without a wildcard)"
+    )
 
 
 def _twice(scan: CampaignScan, names: Counter[str], found: list[CampaignScan]) -> str:

@@ -344,7 +344,9 @@ class ExportStarBlock(Block):
         None, gt=0, description="Photon energy (keV); null: the file's, else 20 with a warning."
     )
     binning: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="auto: the smallest that keeps a stack under max_stack_gb."
+        "auto",
+        description="auto: one for all scans, decided with the first stack: the smallest that "
+        "keeps each under max_stack_gb; a later scan that needs more gets more.",
     )
     max_stack_gb: float = Field(4, gt=0, description="Largest stack (10^9 bytes).")
     rows: Literal["all"] | RowRange = Field(

@@ -2,13 +2,26 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 
 Path = str | os.PathLike[str]
 IMAGES = (".tif", ".tiff")
 LISTS = (".txt", ".csv", ".dat", ".tsv")
 REFERENCES = ("flats", "darks")
+# Loose images that are no projections: flat_0001, dark-12, flats, darkfield_3, flat_before_0007
+_REFERENCE_NAME = re.compile(
+    r"(flat|dark)(s|[ _.-]?fields?)?([ _.-]*(before|after|pre|post|start|end))?([ _.-]*\d+)*",
+    re.IGNORECASE,
+)
 _DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
+
+
+def reference_kind(name: str) -> str | None:
+    """Tell whether an image is one of the flats or darks, by its name: `flats`, `darks` or None."""
+    stem, ending = os.path.splitext(name)
+    found = _REFERENCE_NAME.fullmatch(stem) if ending.lower() in IMAGES else None
+    return f"{found[1].lower()}s" if found else None
 
 
 def file_state(path: Path) -> tuple[int, int] | None:

@@ -97,3 +97,19 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
             f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "
             f"bytes; found {found} in mode {mode} and {n_bytes} bytes. Delete it, run again."
         )
+
+
+def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:
+    """Read the size (x, y, z) of an MRC volume, and the width of a voxel in angstroms, 0: unknown.
+
+    Raises
+    ------
+    TomopipeError
+        If it is no MRC file.
+    """
+    try:
+        with mrcfile.open(path, header_only=True, permissive=False) as mrc:
+            header = mrc.header
+            return (int(header.nx), int(header.ny), int(header.nz)), float(mrc.voxel_size.x)
+    except (OSError, ValueError) as error:
+        raise TomopipeError(f"{path}: not an MRC volume ({error})") from error

@@ -91,5 +91,5 @@ def open_reference(path: Path, kind: Kind, stack: ExitStack) -> Reference:
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.io.tiff_scan import all_frames
 
-        return all_frames(path)
+        return all_frames(path, kind)
     return open_reader(path, Known(), stack).reference(kind)

@@ -2,7 +2,8 @@
 
 A folder `scan/` holds the projections, one file each, in the order of the numbers in their names;
 or they lie in its only other subfolder. Its subfolders `flats` and `darks`, if there are any, are
-those of this scan; `angles.txt` (`.csv`), or the only text file, is its list of angles. Beside a
+those of this scan, else its images with names like `flat_0001.tif` and `dark_0001.tif`, which are
+never projections; `angles.txt` (`.csv`), or the only text file, is its list of angles. Beside a
 file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the list `scan.txt` (`.csv`).
 """
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.io.angles import place_frames, read_angles
-from tomopipe.io.files import IMAGES, LISTS, REFERENCES
+from tomopipe.io.files import IMAGES, LISTS, REFERENCES, reference_kind
 from tomopipe.io.hdf5 import check_file, one_line
 from tomopipe.io.layout import (
     NO_THETA,
@@ -88,10 +89,28 @@ class TiffReader:
         place = self._path / kind if self._path.is_dir() else stem.parent / f"{stem.name}_{kind}"
         if place.is_dir():
             shown = place.name.replace(self._path.stem, "<scan>")
-            return replace(all_frames(place), place=f"{shown}/")
+            return replace(all_frames(place, kind), place=f"{shown}/")
+        if self._path.is_dir():
+            for folder in (self._path, FilePath(self._stack.name)):
+                if loose := _named(tiff_files(folder), kind):
+                    stack = _Files(loose)
+                    frames = Frames(stack, np.arange(len(loose)))
+                    return without_position(frames, f"{kind[:-1]} images beside the projections")
         raise ScanError(
             f"{self._path}: no folder {place.name} beside the projections; {how_to_name(kind)}"
+            + self._loose_above(kind, place)
         )
+
+    def _loose_above(self, kind: Kind, place: FilePath) -> str:
+        """Say what to do with images of this kind beside the folder or file of the scan."""
+        above = self._path.absolute().parent
+        loose = _named(tiff_files(above), kind)
+        if not loose:
+            return ""
+        hint = f"put such images into {place.name}/"
+        if self._path.is_dir():
+            hint = f"give {above.name}/ in campaign.scans if it holds this scan alone, else {hint}"
+        return f" ({loose[0].name} lies beside it: {hint})"
 
     def _list_of_angles(self) -> FilePath | None:
         if not self._path.is_dir():
@@ -108,16 +127,26 @@ class TiffReader:
         return next(iter(named or lists), None)
 
 
-def all_frames(path: Path) -> Reference:
+def all_frames(path: Path, kind: Kind) -> Reference:
     """Return all images of a folder or file: the flats or the darks.
+
+    Of a folder with both only those of this kind, by their names.
 
     Raises
     ------
     ScanError
         If there are no images, or they cannot be used.
     """
-    stack = _open_stack(FilePath(path))
+    folder = FilePath(path)
+    files = tiff_files(folder) if folder.is_dir() else []
+    of_kind = _named(files, kind) or _named(files, None) or files
+    stack = _Files(of_kind) if of_kind else _open_stack(folder)
     return without_position(Frames(stack, np.arange(stack.shape[0])), stack.place)
+
+
+def _named(files: list[FilePath], kind: str | None) -> list[FilePath]:
+    """Return the images whose names say that they are flats, darks, or (None) neither."""
+    return [path for path in files if reference_kind(path.name) == kind]
 
 
 def tiff_files(folder: Path) -> list[FilePath]:
@@ -140,18 +169,22 @@ def _open_stack(path: FilePath) -> "_Files | _Pages":
     if not path.is_dir():
         check_file(path)
         return _Pages(path)
-    files = tiff_files(path)
+    images = tiff_files(path)
+    files = _named(images, None)
     if files:
         return _Files(files)
     below = [
         folder
         for folder in sorted(p for p in path.iterdir() if p.is_dir())
-        if folder.name not in REFERENCES and tiff_files(folder)
+        if folder.name not in REFERENCES and _named(tiff_files(folder), None)
     ]
     if len(below) != 1:
         names = ", ".join(folder.name for folder in below[:4]) or "no subfolder either"
-        raise ScanError(f"{path}: a folder without TIFF files ({names} with any)")
-    return _Files(tiff_files(below[0]), f"{below[0].name}/")
+        what = "TIFF files"
+        if images:
+            what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
+        raise ScanError(f"{path}: a folder without {what} ({names} with any)")
+    return _Files(_named(tiff_files(below[0]), None), f"{below[0].name}/")
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def new_volume(
     attributes: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     first_number: int = 0,
+    first_voxel: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Iterator[PutSlices]:
     """Yield a function that stores slices; the volume appears under `path` once it is verified.
 
@@ -73,6 +74,9 @@ def new_volume(
         How the volume was made: text, numbers, lists and mappings of these.
     first_number : int
         Number in the name of the first TIFF.
+    first_voxel : tuple of float
+        Where a cropped volume begins: the centre of its first voxel (z, y, x) from that of the
+        whole one, in voxels. OME-Zarr states it.
 
     Yields
     ------
@@ -97,7 +101,7 @@ def new_volume(
         )
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,
-        dict(attributes or {}), dict(provenance or {}), first_number,
+        dict(attributes or {}), dict(provenance or {}), first_number, first_voxel,
     )  # fmt: skip
     with whole(path) as temporary:
         if compression == "none":

@@ -38,6 +38,8 @@ class Layout:
         About the values; how the volume was made.
     first_number : int
         Number in the name of the first TIFF.
+    first_voxel : tuple of float
+        Centre of the first voxel (z, y, x) from that of the whole volume, in voxels.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Layout:
     attributes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     first_number: int = 0
+    first_voxel: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def plane_shapes(self) -> dict[str, tuple[int, int]]:

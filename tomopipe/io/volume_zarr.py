@@ -183,16 +183,23 @@ def _compressors(compression: str) -> Any:
 
 
 def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
-    """Describe the levels: voxel size, and where the first voxel's centre lies."""
+    """Describe the levels: voxel size, and where the first voxel's centre lies.
+
+    Places are those of the whole volume, unbinned, whose first voxel's centre is 0.
+    """
     size_um = layout.attributes.get("voxel_size_um")
     unit = {"unit": "micrometer"} if size_um else {}
     size = size_um or 1.0
     datasets = []
     factors = [1, 1, 1]
     for level, shape in enumerate(shapes):
+        starts = [
+            size * (first + (factor - 1) / 2)
+            for first, factor in zip(layout.first_voxel, factors, strict=True)
+        ]
         transforms: list[dict[str, Any]] = [
             {"type": "scale", "scale": [size * factor for factor in factors]},
-            {"type": "translation", "translation": [size * (f - 1) / 2 for f in factors]},
+            {"type": "translation", "translation": starts},
         ]
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
         factors = [f * 2 if n > 1 else f for f, n in zip(factors, shape, strict=True)]

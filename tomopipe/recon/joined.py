@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 HALO_ROWS = 8  # the cubic spline of a row depends on those further away by less than 3e-5
 BLOCK_ROWS = 8
 _STRIP_BYTES = 64 * 2**20
+_BEYOND_ROWS = 0.05  # that heights are found wrong by: a row so little outside counts as inside
 
 Array = NDArray[np.float32]
 
@@ -47,9 +48,12 @@ class Placed:
 
     @property
     def rows(self) -> range:
-        """Rows of the grid that lie within the volume."""
-        first = math.ceil(self.z_px - 1e-6)
-        return range(first, math.floor(self.z_px + self.n_rows - 1 + 1e-6) + 1)
+        """Rows of the grid that lie within the volume, to the accuracy of its height.
+
+        Else a volume found at 43.997 instead of 44 would lose its last row.
+        """
+        first = math.ceil(self.z_px - _BEYOND_ROWS)
+        return range(first, math.floor(self.z_px + self.n_rows - 1 + _BEYOND_ROWS) + 1)
 
 
 def ramps(placed: Sequence[Placed], rows: range) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.geometry import axis_voxel
+from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.steps._work import Work
 
 _PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
@@ -40,6 +41,23 @@ def geometry(work: Work) -> dict[str, Any]:
         "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
         "theta_missing": work.scan.theta_missing,
     }
+
+
+def first_voxel(work: Work) -> tuple[float, float, float]:
+    """Return the centre of the first voxel (z, y, x), in voxels of the volume.
+
+    Counted from the first voxel's centre of the volume of all rows, neither cropped nor binned:
+    what turns into what by binning is the axis, and blocks of detector rows.
+    """
+    binning, (y, x) = work.binning, work.crop
+    widening = FACTOR if work.half is not None else 1
+    whole_x, whole_y = axis_voxel(widening * work.scan.n_cols)
+    axis_x, axis_y = axis_voxel(work.plan.n_cols)
+    return (
+        (work.first_row + (work.binning_rows - 1) / 2) / binning,
+        whole_y / binning + y.start - axis_y,
+        whole_x / binning + x.start - axis_x,
+    )
 
 
 def versions(work: Work) -> dict[str, str]:

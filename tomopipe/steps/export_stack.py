@@ -4,8 +4,10 @@ Rows are cut out, the projections normalised, blocks of `binning` by `binning` p
 an odd last column is dropped: see `tomopipe.geometry.StackGeometry`.
 """
 
+import json
 import logging
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import StackGeometry
 from tomopipe.io.atomic import remove_stale, whole, write_json
 from tomopipe.io.exchange import Scan, Sources, open_scan
@@ -22,6 +24,7 @@ from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.recipe import recipe_of
+from tomopipe.recon.angles import is_full_turn
 from tomopipe.steps._corrected import CorrectedSource
 
 REVISION = 5  # bump when results change
@@ -49,6 +52,7 @@ def export_stack(
     max_stack_gb: float = 4.0,
     rows: Literal["all"] | Sequence[int] = "all",
     max_tilts: int | Literal["all"] = "all",
+    least_binning: int | None = None,
     partial: bool = False,
     pixel_size_um: float | None = None,
     energy_kev: float | None = None,
@@ -72,13 +76,16 @@ def export_stack(
     corrections : mapping, optional
         The other keys of `tomopipe.config.PreprocessBlock`.
     binning : int or "auto"
-        Factor of block averaging; "auto" is the smallest that keeps the stack under `max_stack_gb`.
+        Factor of block averaging; "auto" is the smallest that keeps the stack under `max_stack_gb`,
+        and `least_binning` or more.
     max_stack_gb : float
         Largest size of the file for binning "auto", in 1e9 bytes.
     rows : "all" or [first, last]
         Detector rows to export, 0-based, both included.
     max_tilts : int or "all"
         Largest number of images, chosen evenly over the angles.
+    least_binning : int, optional
+        Binning of the campaign (`settle_binning`), for "auto"; a scan that needs more gets more.
     partial : bool
         Use only the frames really written.
     pixel_size_um, energy_kev : float, optional
@@ -108,7 +115,8 @@ def export_stack(
         frames = choose_tilts(scan.theta_rad, max_tilts)
         if binning == "auto":
             limit_bytes = int(max_stack_gb * 1e9)
-            binning = smallest_binning(frames.size, past - first, scan.n_cols, limit_bytes)
+            needed = smallest_binning(frames.size, past - first, scan.n_cols, limit_bytes)
+            binning = _at_least(raw, needed, least_binning, scan.n_cols)
         geometry = StackGeometry(scan.n_cols, past - first, binning)
         pixel_size = _known("pixel_size_um", pixel_size_um, scan.pixel_size_um, warnings)
         shape = [int(frames.size), *_image_shape(raw, geometry)]
@@ -125,6 +133,7 @@ def export_stack(
             "energy_kev": _known("energy_kev", energy_kev, scan.energy_kev, warnings),
             "first_col": scan.first_col,
             "first_row": first,
+            "full_turn": is_full_turn(scan.theta_rad),
             "n_cols": geometry.n_cols,
             "n_rows": geometry.n_rows,
             "pixel_size_um": pixel_size,
@@ -164,6 +173,74 @@ def smallest_binning(n_images: int, n_rows: int, n_cols: int, limit_bytes: int) 
             break
         binning += 1
     return binning
+
+
+def _at_least(raw: Path, needed: int, least: int | None, n_cols: int) -> int:
+    """Return the campaign's binning, unless the scan needs more or is too narrow for it."""
+    if least is None:
+        return needed
+    if needed > least:
+        log.warning("%s: binned by %d, the other scans by %d", raw, needed, least)
+    return max(needed, min(least, n_cols // 2))
+
+
+def settle_binning(
+    path: str | os.PathLike[str],
+    binning: int | Literal["auto"],
+    proposed: Mapping[str, Any] | None,
+) -> int | None:
+    """Decide the binning of the campaign, once: before the first stack is made.
+
+    Jobs may do this at the same time on several machines. The first one's file stands; it is
+    replaced where it was made for other options.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON file of the decision.
+    binning : int or "auto"
+        As configured; a number leaves nothing to decide, and an old decision is removed.
+    proposed : mapping or None
+        What the file is to hold: `binning`, `options` and more (`tomopipe.relion_set`).
+
+    Returns
+    -------
+    int or None
+        The least binning of a stack; None: each scan for itself.
+    """
+    path = Path(path)
+    if binning != "auto":
+        path.unlink(missing_ok=True)
+        return None
+    if proposed is None:
+        return None
+    known = read_binning(path)
+    if known is None or known["options"] != proposed["options"]:
+        own = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        write_json(dict(proposed), own)
+        try:
+            if known is not None:
+                own.replace(path)
+            else:
+                os.link(own, path)  # unlike a rename, not over a file that came meanwhile
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            own.replace(path)
+        own.unlink(missing_ok=True)
+        known = read_binning(path)
+    if known is None:
+        raise TomopipeError(f"{path}: expected the binning of the campaign. Delete it, run again.")
+    return int(known["binning"])
+
+
+def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Read what `settle_binning` wrote; None if there is no such file, or another one."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        return found if found["binning"] >= 1 and "options" in found else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArray[np.float32]:

@@ -6,20 +6,21 @@ tomogram; RELION 5 follows `rlnTomoTiltSeriesStarFile` to the angles in `tilt_se
 The tomogram is the volume that full_recon makes of the same rows and the same binning, with its
 first two axes swapped (x = column, y = detector row counted from the first row exported, z = row of
 the slice), without an odd last x and z. So the matrices carry the axis of that volume, odd or not:
-voxel (N//2, N//2 - 1) with N the columns after binning.
+voxel (N//2, N//2 - 1) with N its columns: those of the binned detector, of a half acquisition
+twice as many.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import (
     Floats,
     StackGeometry,
@@ -29,14 +30,19 @@ from tomopipe.geometry import (
     relion5_alignment,
 )
 from tomopipe.io.atomic import whole
-from tomopipe.io.mrc import check_stack
+from tomopipe.io.mrc import check_stack, read_volume_size
 from tomopipe.io.star import matrix_rows_text, number_text, tomo_names, write_star
 from tomopipe.io.tables import write_tsv
+from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
+from tomopipe.recon.angles import is_full_turn
 
-REVISION = 1  # bump when results change
+REVISION = 2  # bump when results change
 
 COLUMNS = ("scan", "rlnTomoName")
 _ANGSTROM_PER_UM = 1e4
+_NO_FILE = "None"  # RELION's word
+_N_NAMED = 4  # scans in a warning
+_SAME_PX = 0.01
 Table = dict[str, list[str]]
 
 log = logging.getLogger(__name__)
@@ -58,6 +64,12 @@ class Tomogram:
         Column of the rotation axis in the stack.
     pixel_angstrom, energy_kev : float
         Size of a pixel of the stack, photon energy.
+    is_half : bool
+        The volume of this scan is that of a half acquisition, twice as wide as the detector.
+    volume : str
+        The scan's volume as RELION opens it, or empty.
+    volume_binning : float
+        Pixels of the stack in one of its voxels.
     """
 
     name: str
@@ -68,11 +80,25 @@ class Tomogram:
     cor_px: float
     pixel_angstrom: float
     energy_kev: float
+    is_half: bool = False
+    volume: str = ""
+    volume_binning: float = 1.0
 
     @property
     def axis_xz(self) -> tuple[float, float]:
         """Voxel of the rotation axis: x and z."""
-        return axis_voxel(self.geometry.volume_cols)
+        return axis_voxel(_volume_cols(self.geometry, is_half=self.is_half))
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Width, height and depth: those of the volume without an odd last x and last z."""
+        width = _volume_cols(self.geometry, is_half=self.is_half) // 2 * 2
+        return width, self.geometry.rows, width
+
+    @property
+    def optics_group(self) -> str:
+        """Name of all tomograms with this pixel size and energy, whatever others there are."""
+        return f"px{number_text(self.pixel_angstrom)}A_{number_text(self.energy_kev)}keV"
 
 
 def export_star(
@@ -82,6 +108,9 @@ def export_star(
     output: str | os.PathLike[str],
     *,
     hand: int = -1,
+    half_acquisition: Mapping[str, str] | None = None,
+    volumes: Mapping[str, str | os.PathLike[str]] | None = None,
+    other_rows: Collection[str] = (),
 ) -> None:
     """Write tomograms.star, tilt_series/ and names.tsv for the stacks of a campaign.
 
@@ -100,6 +129,13 @@ def export_star(
         that nothing stays of scans that left.
     hand : int
         rlnTomoHand, -1 or +1: whether defocus grows with depth. It mirrors nothing.
+    half_acquisition : mapping of str to {"auto", "yes", "no"}, optional
+        preprocess.half_acquisition of scans where it is not auto; "no" also for scans whose volume
+        is not made by fbp.
+    volumes : mapping of str to path-like, optional
+        Where the MRC volume of each scan is, if there is one; relative to the same folder.
+    other_rows : collection of str
+        Scans whose volume has other detector rows than their stack: it is not in the set.
 
     Raises
     ------
@@ -116,7 +152,8 @@ def export_star(
     names = tomo_names(sorted(metas))
     links = {scan: output / "links" / f"{name}.mrcs" for scan, name in names.items()}
     links = {scan: link for scan, link in links.items() if scan != names[scan]}
-    tomograms = []
+    tomograms: list[Tomogram] = []
+    linked: dict[Path, Path] = {}
     for scan, name in names.items():
         meta = _read_json(metas[scan])
         if os.path.lexists(stacks[scan]):
@@ -125,8 +162,21 @@ def export_star(
             log.warning("%s is in the set, but its stack was removed: %s", scan, stacks[scan])
         stack = Path(links.get(scan, stacks[scan])).as_posix()
         tilt_series = (output / "tilt_series" / f"{name}.star").as_posix()
-        tomograms.append(_tomogram(meta, cor_px[scan], name, stack, tilt_series))
-    _write_links({link: Path(stacks[scan]) for scan, link in links.items()}, output / "links")
+        mode = (half_acquisition or {}).get(scan, "auto")
+        tomogram = _tomogram(meta, cor_px[scan], name, stack, tilt_series, mode)
+        volume = Path((volumes or {}).get(scan, ""))
+        if volume.is_file() and scan not in other_rows:
+            link = output / "links" / f"{name}_rec.mrc"
+            shown = link if scan in links else volume
+            tomogram = _with_volume(tomogram, volume, shown.as_posix())
+            if tomogram.volume == link.as_posix():
+                linked[link] = volume
+        elif volume.is_file():
+            log.warning("%s has other rows than the stack: it is not in the set", volume)
+        tomograms.append(tomogram)
+    _warn_of_groups(tomograms)
+    linked |= {link: Path(stacks[scan]) for scan, link in links.items()}
+    _write_links(linked, output / "links")
     with whole(output / "tilt_series") as folder:
         folder.mkdir()
         for tomogram in tomograms:
@@ -140,9 +190,9 @@ def export_star(
 
 def global_table(tomograms: list[Tomogram], hand: int) -> Table:
     """Make the table `global`: one row per tomogram."""
-    sizes = [tomogram.geometry.tomogram_size for tomogram in tomograms]
+    sizes = [tomogram.size for tomogram in tomograms]
     constant = len(tomograms)
-    return {
+    table = {
         "rlnTomoName": [t.name for t in tomograms],
         "rlnTomoTiltSeriesName": [t.stack for t in tomograms],
         "rlnTomoTiltSeriesStarFile": [t.tilt_series for t in tomograms],
@@ -151,13 +201,22 @@ def global_table(tomograms: list[Tomogram], hand: int) -> Table:
         "rlnTomoSizeY": [str(size[1]) for size in sizes],
         "rlnTomoSizeZ": [str(size[2]) for size in sizes],
         "rlnTomoHand": [str(hand)] * constant,
+        # Without it RELION gives all particles the pixel size and voltage of the first tomogram.
+        "rlnOpticsGroupName": [t.optics_group for t in tomograms],
         "rlnTomoTiltSeriesPixelSize": [number_text(t.pixel_angstrom) for t in tomograms],
+        "rlnMicrographOriginalPixelSize": [
+            number_text(t.pixel_angstrom / t.geometry.binning) for t in tomograms
+        ],
+        "rlnTomoTomogramBinning": [number_text(t.volume_binning) for t in tomograms],
         "rlnVoltage": [number_text(t.energy_kev) for t in tomograms],
         "rlnSphericalAberration": ["0"] * constant,
         # With amplitude contrast 1 the CTF is 1 at every frequency: applying it does no harm.
         "rlnAmplitudeContrast": ["1"] * constant,
         "rlnTomoImportFractionalDose": ["0"] * constant,
     }
+    if any(t.volume for t in tomograms):
+        table["rlnTomoReconstructedTomogram"] = [t.volume or _NO_FILE for t in tomograms]
+    return table
 
 
 def matrix_table(tomogram: Tomogram) -> Table:
@@ -180,7 +239,7 @@ def angle_table(tomogram: Tomogram) -> Table:
         tomogram.cor_px,
         tomogram.axis_xz,
         image_size=(geometry.cols, geometry.rows),
-        tomogram_size=geometry.tomogram_size,
+        tomogram_size=tomogram.size,
     )
     zero = ["0"] * tomogram.theta_rad.size
     angles = {
@@ -214,21 +273,89 @@ def _set_tables(tomograms: list[Tomogram], hand: int) -> Iterator[tuple[str, Tab
         yield tomogram.name, matrix_table(tomogram)
 
 
+def _volume_cols(geometry: StackGeometry, *, is_half: bool) -> int:
+    return (FACTOR if is_half else 1) * geometry.volume_cols
+
+
 def _tomogram(
-    meta: dict[str, Any], cor_px: float, name: str, stack: str, tilt_series: str
+    meta: dict[str, Any],
+    cor_px: float,
+    name: str,
+    stack: str,
+    tilt_series: str,
+    mode: str = "auto",
 ) -> Tomogram:
     geometry = StackGeometry(meta["n_cols"], meta["n_rows"], meta["binning"])
+    # stacks made before columns could be selected do not name the first one
+    first_col = meta.get("first_col", 0)
+    theta_rad = np.radians(meta["theta_deg"])
+    # older stacks do not say it of the whole scan, of which they may have chosen a few images
+    full_turn = meta.get("full_turn", is_full_turn(theta_rad))
+    is_half = full_turn and is_half_acquisition(
+        mode,
+        full_turn=True,
+        cor_px=float(bin_cor(cor_px, x0=first_col)),
+        n_cols=geometry.n_cols,
+    )
     return Tomogram(
         name=name,
         stack=stack,
         tilt_series=tilt_series,
         geometry=geometry,
-        theta_rad=np.radians(meta["theta_deg"]),
-        # stacks made before columns could be selected do not name the first one
-        cor_px=float(bin_cor(cor_px, x0=meta.get("first_col", 0), binning=geometry.binning)),
+        theta_rad=theta_rad,
+        cor_px=float(bin_cor(cor_px, x0=first_col, binning=geometry.binning)),
         pixel_angstrom=meta["pixel_size_um"]["value"] * geometry.binning * _ANGSTROM_PER_UM,
         energy_kev=meta["energy_kev"]["value"],
+        is_half=is_half,
     )
+
+
+def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
+    """Name the volume in the set if it is that of the stack; else leave it out and say why."""
+    try:
+        size, voxel_angstrom = read_volume_size(path)
+    except TomopipeError as error:
+        log.warning("%s; it is not in the set", error)
+        return tomogram
+    stack = tomogram.geometry
+    ratio = voxel_angstrom / tomogram.pixel_angstrom if voxel_angstrom > 0 else 1.0
+    binning = max(1, round(ratio * stack.binning))
+    geometry = StackGeometry(stack.n_cols, stack.n_rows, binning)
+    cols = _volume_cols(geometry, is_half=tomogram.is_half)
+    expected = (cols, geometry.rows, cols)
+    if size != expected or abs(ratio * stack.binning / binning - 1) > 1e-3:
+        log.warning(
+            "%s: expected (x, y, z) %s, which the whole volume has at voxels of %g A; found %s: it "
+            "is not in the set",
+            *(path, expected, binning * tomogram.pixel_angstrom / stack.binning, size),
+        )
+        return tomogram
+    ratio = binning / stack.binning
+    # RELION takes voxel i of the volume for i * ratio of the set
+    axis, set_axis = axis_voxel(cols), tomogram.axis_xz
+    off_px = [set_axis[i] - ratio * axis[i] for i in range(2)] + [(ratio - 1) / 2]
+    if max(map(abs, off_px)) > _SAME_PX:
+        log.warning(
+            "%s: %g pixels of the stack in a voxel; places picked in it are off by (x, z, y) "
+            "%.3g, %.3g, %.3g pixels of the stack. Equal export_star.binning and "
+            "full_recon.binning have no such shift.",
+            *(path, ratio, *off_px),
+        )
+    return replace(tomogram, volume=shown, volume_binning=ratio)
+
+
+def _warn_of_groups(tomograms: list[Tomogram]) -> None:
+    """Say which optics groups there are, if there are several."""
+    groups: dict[str, list[str]] = {}
+    for tomogram in tomograms:
+        groups.setdefault(tomogram.optics_group, []).append(tomogram.name)
+    if len(groups) > 1:
+        log.warning(
+            "%d optics groups, one for each pixel size and energy: %s. Where scans differ only in "
+            "digits, export_star.pixel_size_um and energy_kev make them one.",
+            len(groups),
+            "; ".join(f"{group}: {some_of(names, _N_NAMED)}" for group, names in groups.items()),
+        )
 
 
 def _write_links(links: Mapping[Path, Path], folder: Path) -> None:

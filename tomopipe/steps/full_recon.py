@@ -32,7 +32,7 @@ from tomopipe.steps._fit import (
     span_of,
 )
 from tomopipe.steps._memory import Job, job_bytes, standard_blocks, usable_bytes
-from tomopipe.steps._provenance import cor_source, geometry, versions
+from tomopipe.steps._provenance import cor_source, first_voxel, geometry, versions
 from tomopipe.steps._source import check_scratch, open_source
 from tomopipe.steps._stream import Progress, run
 
@@ -237,6 +237,7 @@ def full_recon(
                 attributes=describe(work, options),
                 provenance=notes | dict(provenance or {}),
                 first_number=work.first_row // binning,
+                first_voxel=first_voxel(work),
             )
         )
         run(works, source, blocks, put, progress)

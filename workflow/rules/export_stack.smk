@@ -1,3 +1,5 @@
+from tomopipe.relion_set import campaign_binning
+
 STACK = CAMPAIGN.stack("{scan}")
 STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")
 # what changes a stack; `hand` only changes the star file
@@ -36,6 +38,14 @@ def stack_inputs(wildcards):
     return []
 
 
+def stack_binning(wildcards, threads):
+    """The binning of the campaign, decided once from all scans; the job notes it.
+
+    With `threads` among its arguments Snakemake does not compare it: no stack is made anew.
+    """
+    return as_json(campaign_binning(CAMPAIGN, foreseen(INVENTORY), foreseen(COR_TABLE)))
+
+
 def stack_memory_mb(wildcards, attempt):
     """Blocks of 256 MiB, twice, and the interpreter; what corrections hold, the halo's rows too."""
     campaign = CAMPAIGN.for_scan(wildcards.scan)
@@ -69,5 +79,6 @@ rule export_stack:
         raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
         options=stack_options,
         made_from=lambda wildcards: made_from.as_text(stack_wanted(wildcards.scan)),
+        binning=stack_binning,
     script:
         "../scripts/export_stack.py"

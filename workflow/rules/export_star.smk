@@ -1,3 +1,5 @@
+from tomopipe.relion_set import star_options
+
 STAR = CAMPAIGN.result("relion", "tomograms.star")
 STAR_FILES = [STAR, CAMPAIGN.result("relion", "names.tsv")]
 
@@ -18,7 +20,7 @@ def star_set(wildcards):
 def star_wanted(table=None):
     cors = resolved() if table is None else read_json(table)
     metas = {scan: DECISIONS.content(STACK_META.format(scan=scan)) for scan in cors}
-    return made_from.of_export_star(CAMPAIGN, cors, metas)
+    return made_from.of_export_star(star_options(CAMPAIGN, cors), cors, metas)
 
 
 def star_inputs(wildcards):
@@ -48,7 +50,7 @@ rule export_star:
     log:
         "logs/export_star/campaign.log",
     params:
-        options=lambda wildcards: as_json({"hand": CAMPAIGN.config.export_star.hand}),
+        options=lambda wildcards: as_json(star_options(CAMPAIGN, resolved())),
         made_from=lambda wildcards: made_from.as_text(star_wanted()),
     script:
         "../scripts/export_star.py"

@@ -1,13 +1,15 @@
 import json
+from pathlib import Path
 
 from tomopipe.log import job
 from tomopipe.products import making
-from tomopipe.steps.export_stack import export_stack
+from tomopipe.steps.export_stack import export_stack, settle_binning
 
 with (
     job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
 ):
+    options = json.loads(snakemake.params.options)
     export_stack(
         snakemake.params.raw,
         snakemake.output.stack,
@@ -15,5 +17,10 @@ with (
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
         made_from=json.loads(snakemake.params.made_from),
-        **json.loads(snakemake.params.options),
+        least_binning=settle_binning(
+            Path(snakemake.output.meta).parent.parent / "binning.json",
+            options["binning"],
+            json.loads(snakemake.params.binning),
+        ),
+        **options,
     )

@@ -9,11 +9,14 @@ with (
     job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
 ):
+    metas = {Path(meta).stem: meta for meta in snakemake.input.metas}
+    folder = Path(snakemake.output.star).parent
     export_star(
-        {Path(meta).stem: meta for meta in snakemake.input.metas},
+        metas,
         # by name: a temporary stack may have been removed
-        {Path(meta).stem: Path(meta).with_suffix(".mrcs") for meta in snakemake.input.metas},
+        {scan: Path(meta).with_suffix(".mrcs") for scan, meta in metas.items()},
         snakemake.input.cor,
-        Path(snakemake.output.star).parent,
+        folder,
+        volumes={scan: folder.parent / f"{scan}_rec.mrc" for scan in metas},
         **json.loads(snakemake.params.options),
     )
