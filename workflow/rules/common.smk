@@ -40,8 +40,9 @@ if " " in sys.executable:
 try:
     if not DECIDES:
         runs.current()  # before Snakemake touches a result
-    if not workflow.configfiles and Path("config.yaml").exists():
-        config = with_file(Path("config.yaml"), config)
+    # read here as well: Snakemake hands nested values of --config on as text, in place of a block
+    for path in workflow.configfiles or filter(Path.exists, [Path("config.yaml")]):
+        config.update(with_file(Path(path), config))
     CAMPAIGN = campaign_from_data(config, Path.cwd())
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:

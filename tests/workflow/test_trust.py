@@ -1,0 +1,335 @@
+"""Nothing silently stale, overwritten or made again for nothing, on real runs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.workflow.conftest import (
+    CORS_PX,
+    HOME,
+    configure,
+    failing,
+    new_campaign,
+    package_with,
+    plan,
+    snakemake,
+    table,
+)
+from tests.workflow.test_reruns import TAIL, changed, expect, jobs_of
+
+CAMPAIGNS = HOME / "tests" / "campaigns"
+
+
+def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
+    """Unpack a finished campaign of an earlier version."""
+    with tarfile.open(CAMPAIGNS / f"{name}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    campaign = folder / "campaign"
+    if new_times:
+        for path in campaign.rglob("*"):
+            os.utime(path)
+    return campaign
+
+
+@pytest.mark.parametrize("new_times", [False, True], ids=["times kept", "times new"])
+@pytest.mark.parametrize("name", sorted(p.name[:-7] for p in CAMPAIGNS.glob("*.tar.xz")))
+def test_campaign_of_an_earlier_version_has_nothing_to_do(tmp_path, name, new_times):
+    campaign = unpacked(name, tmp_path, new_times=new_times)
+    assert plan(campaign) == (0, frozenset())
+    run = snakemake(campaign)
+    assert (run.status, run.jobs) == (0, frozenset()), run.text
+    # a moved campaign: the summary for TomoGUI names the paths of here
+    (results,) = {path.parent for path in campaign.glob("*/rot_cen.json")}
+    assert all(str(campaign) in path for path in json.loads((results / "rot_cen.json").read_text()))
+
+
+def test_campaign_of_an_earlier_version_follows_an_edit(tmp_path):
+    campaign = unpacked("c668ed3-default", tmp_path, new_times=True)
+    table(campaign, "a_2\tauto\t33.75\t")
+    expect(campaign, {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL})
+    configure(campaign, "preprocess", stripes={"method": "sorting"})
+    others = {"a_1", "a_2", "a_3", "b_1"}  # b_2 has an override
+    run = snakemake(campaign)
+    assert jobs_of("full_recon", others) <= run.jobs
+    assert "full_recon:b_2" not in run.jobs
+
+
+def test_edits_are_seen_without_snakemakes_record(campaign):
+    shutil.rmtree(campaign / ".snakemake")
+    assert snakemake(campaign).jobs == frozenset()
+    table(campaign, "a_2\tauto\t50.25\t")
+    shutil.rmtree(campaign / ".snakemake")
+    expect(campaign, {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL})
+    shutil.rmtree(campaign / ".snakemake")
+    configure(campaign, "full_recon", filter="hann")
+    expect(campaign, {*jobs_of("full_recon"), "report"})
+
+
+def test_results_tell_by_themselves_what_they_were_made_from(campaign):
+    """Without any record tables are made again, volumes only if they are others."""
+    shutil.rmtree(campaign / ".snakemake")
+    (campaign / "results" / "products.tsv").unlink()
+    table(campaign, "b_2\tauto\t44.25\t")
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    rules = {job for job in run.jobs if job.split(":")[0] not in ("inventory", "fix_cor", *TAIL)}
+    assert rules == {"resolve_cor", *changed("b_2")}
+
+
+def test_no_job_after_a_copy_a_chmod_or_a_restore(campaign, tmp_path):
+    copy = tmp_path / "elsewhere" / "campaign"
+    shutil.copytree(campaign, copy, copy_function=shutil.copyfile)
+    expect(copy, set())
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o060)
+    expect(copy, set())
+
+
+def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path):
+    site = package_with(tmp_path, "products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000")
+    assert snakemake(campaign, environment=site).jobs == frozenset()
+    for path in campaign.glob("results/*_rec.h5"):
+        os.utime(path)
+    os.utime(campaign / "raw" / "a_1.h5")
+    run = snakemake(campaign, environment=site)
+    assert (run.status, run.jobs) == (0, {"compare"}), run.text
+    assert snakemake(campaign, environment=site).jobs == frozenset()
+    # the same size, another content
+    with h5py.File(campaign / "results" / "a_2_rec.h5", "r+") as file:
+        file["exchange/data"][0, 0, 0] += 1
+    run = snakemake(campaign, environment=site)
+    assert (run.status, run.jobs) == (0, {"compare", "full_recon:a_2", "report"}), run.text
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def edited(path: Path) -> None:
+    path.write_text(path.read_text().replace("4", "5"))
+
+
+@pytest.mark.parametrize(
+    ("path", "damage", "jobs"),
+    [
+        ("results/a_1_rec.h5", emptied, {"full_recon:a_1", "report"}),
+        ("results/relion/stacks/a_1.mrcs", cut, {"export_stack:a_1", "export_star"}),
+        ("raw/a_1.cor.json", emptied, {"sidecar:a_1"}),
+        ("results/cor.json", cut, {"resolve_cor"}),
+        ("results/cor.json", edited, {"resolve_cor"}),
+        ("results/inventory.tsv", cut, {"inventory"}),
+        ("results/fix_cor/a.tsv", edited, {"fix_cor:a", "resolve_cor"}),
+        ("results/relion/tomograms.star", cut, {"export_star"}),
+        ("results/report/index.html", emptied, {"report"}),
+    ],
+)
+def test_a_damaged_result_is_made_again(campaign, path, damage, jobs):
+    whole = (campaign / path).read_bytes()
+    damage(campaign / path)
+    run = snakemake(campaign)
+    assert (run.status, run.jobs) == (0, jobs), run.text
+    assert path in run.text
+    if not path.endswith((".h5", ".html")):
+        assert (campaign / path).read_bytes() == whole
+    assert snakemake(campaign).jobs == frozenset()
+
+
+@pytest.mark.parametrize("name", ["try.tif", "rows.h5", "prediction.json"])
+def test_a_damaged_sweep_or_prediction_is_made_again(campaign, name):
+    damaged = campaign / "results" / "try_center" / "a_1" / name
+    whole = damaged.read_bytes()
+    cut(damaged)
+    step = "predict_cor:a_1" if name == "prediction.json" else "try_recon:a_1"
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert run.jobs >= {step, "predict_cor:a_1"}
+    assert not run.jobs & {"full_recon:a_1", "export_stack:a_1"}
+    assert damaged.read_bytes() == whole
+
+
+def test_exchanged_volumes_are_made_again(campaign):
+    first, second = (campaign / "results" / f"{name}_rec.h5" for name in ("a_1", "a_2"))
+    aside = first.with_name("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+    run = snakemake(campaign)
+    assert (run.status, run.jobs) == (0, {"full_recon:a_1", "full_recon:a_2", "report"}), run.text
+
+
+def test_raw_files_swapped_for_others_of_equal_size_and_older_time(campaign):
+    path = campaign / "raw" / "a_3.h5"
+    old = path.stat()
+    with h5py.File(path, "r+") as file:
+        file["exchange/data_white"][...] += 7
+    assert path.stat().st_size == old.st_size
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns - 10**12))
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert {"try_recon:a_3", "full_recon:a_3", "export_stack:a_3"} <= run.jobs
+    assert not run.jobs & (jobs_of("full_recon") - {"full_recon:a_3"})
+
+
+def test_raw_file_changed_with_equal_size_and_time(campaign):
+    path = campaign / "raw" / "a_3.h5"
+    old = path.stat()
+    with h5py.File(path, "r+") as file:
+        file["exchange/data_white"][...] += 7
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert "full_recon:a_3" in snakemake(campaign).jobs
+
+
+def test_raw_file_from_the_future(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5})
+    ahead = time.time() + 86400
+    os.utime(campaign / "raw" / "a_1.h5", (ahead, ahead))
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_what_others_made_is_never_overwritten(campaign, tmp_path):
+    """A results folder of TomoGUI, without anything that tomopipe has made."""
+    tree = campaign / "raw_rec" / "try_center" / "a_1"
+    tree.mkdir(parents=True)
+    (tree / "center_of_rotation.txt").write_text("77.77")
+    (campaign / "raw_rec" / "a_2_rec.h5").write_bytes(b"a volume of somebody else")
+    configure(campaign, "campaign", results="raw_rec")
+    run = snakemake(campaign)
+    assert run.status != 0
+    assert run.jobs == frozenset()
+    assert "raw_rec/try_center/a_1/center_of_rotation.txt" in run.text
+    assert "raw_rec/a_2_rec.h5" in run.text
+    assert (tree / "center_of_rotation.txt").read_text() == "77.77"
+    checked = subprocess.run(
+        [sys.executable, "-m", "tomopipe", "check", str(campaign)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 1
+    assert "raw_rec/a_2_rec.h5" in checked.stdout + checked.stderr
+
+
+def test_a_renamed_campaign_without_any_record_is_still_ours(campaign, tmp_path):
+    shutil.rmtree(campaign / ".snakemake")
+    (campaign / "results" / "products.tsv").unlink()
+    renamed = campaign.rename(tmp_path / "renamed")
+    run = snakemake(renamed)
+    assert run.status == 0, run.text
+    assert not run.jobs & {*jobs_of("full_recon"), *jobs_of("export_stack"), *jobs_of("try_recon")}
+
+
+def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.yaml").write_text(
+        f"campaign: {{scans: ['{campaign}/raw/b_*.h5']}}\ntry_recon: {{width_px: 8, step_px: 1}}\n"
+        "predict_cor: {methods: [pairs]}\n"
+    )
+    before = (campaign / "raw" / "b_1.cor.json").read_bytes()
+    table(other, "b_1\tauto\t46.00\t")
+    run = snakemake(other)
+    assert run.status == 0, run.text
+    assert "is of another campaign" in run.text
+    assert (campaign / "raw" / "b_1.cor.json").read_bytes() == before
+    own = json.loads((other / "results" / "sidecars" / "b_1.cor.json").read_text())
+    assert own["cor_px"] == 46.0
+    assert snakemake(other).jobs == frozenset()
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_a_job_that_outlives_its_run_writes_nothing(campaign, tmp_path):
+    """The main process is killed, the edit undone, the recovery run: then the old job goes on."""
+    go = tmp_path / "go"
+    waiting = (
+        f"import pathlib\n            while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.1)"
+    )
+    table(campaign, "a_2\tauto\t50.25\t")
+    environment = os.environ | failing(tmp_path, "full_recon", "a_2", waiting)
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml")),
+        *("--cores", "2"),
+    ]
+    with (tmp_path / "first.out").open("w") as out:
+        first = subprocess.Popen(
+            command, env=environment, cwd=campaign, stdout=out, stderr=out, start_new_session=True
+        )
+    status = campaign / "logs" / "status" / "full_recon" / "a_2.json"
+    deadline = time.monotonic() + 120
+    while not (status.exists() and json.loads(status.read_text())["state"] == "running"):
+        assert time.monotonic() < deadline, (tmp_path / "first.out").read_text()
+        time.sleep(0.1)
+    orphan = json.loads(status.read_text())["pid"]
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    (campaign / "scans.tsv").unlink()  # the edit is undone
+    assert snakemake(campaign, "--unlock").status == 0
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    volume = campaign / "results" / "a_2_rec.h5"
+    before = volume.read_bytes()
+    go.touch()
+    while Path(f"/proc/{orphan}").exists() and _is_alive(orphan):
+        time.sleep(0.1)
+    assert volume.read_bytes() == before
+    assert json.loads((campaign / "results" / "cor.json").read_text())["a_2"]["cor_px"] != 50.25
+    assert snakemake(campaign).jobs == frozenset()
+    assert plan(campaign) == (0, frozenset())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_nothing_temporary_stays_after_a_killed_run(campaign, tmp_path):
+    left = campaign / "results" / ".runs" / "19990101-000000-abcdef01"
+    (left / "said").mkdir(parents=True)
+    (left / ".tmp-0-1.h5").write_bytes(b"half a volume")
+    table(campaign, "a_2\tauto\t50.25\t")
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert not (campaign / "results" / ".runs").exists()
+    assert not list(campaign.rglob(".tmp-*"))
+
+
+def test_the_name_of_the_campaign_remakes_the_report(campaign):
+    configure(campaign, "campaign", name="another name")
+    expect(campaign, {"report"})
+    assert "another name" in (campaign / "results" / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("with_file", [True, False])
+def test_nested_options_on_the_command_line(campaign, with_file):
+    arguments = ["--config", "full_recon={filter: hann}"]
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--directory", str(campaign), "--cores", "2", *arguments),
+    ]
+    command += ["--configfile", str(campaign / "config.yaml")] * with_file
+    done = subprocess.run(command, cwd=campaign, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in CORS_PX:
+        with h5py.File(campaign / "results" / f"{name}_rec.h5") as file:
+            text = file["provenance"].attrs["made_from"]
+            assert json.loads(text)["options"]["full_recon"] == {"filter": "hann"}
+            assert np.isfinite(file["exchange/data"][...]).all()
