@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tomopipe.io import checksums
+
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -17,7 +19,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file (or folder) lies in the folder of `path`, which is made if need be; on an
     error it is removed and `path` is left as it was. What a killed process leaves behind is found
-    again by `remove_stale`.
+    again by `remove_stale`. Its checksum is remembered (`tomopipe.io.checksums`).
 
     Parameters
     ----------
@@ -35,6 +37,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = final.with_name(f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}")
     try:
         yield temporary
+        checksum = checksums.finish(temporary)
         if temporary.is_dir():
             for file in temporary.rglob("*"):
                 if file.is_file():
@@ -43,7 +46,9 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         else:
             _sync(temporary)
             temporary.replace(final)
+        checksums.remember(final, checksum)
     except BaseException:
+        checksums.forget(temporary)
         _remove(temporary)
         raise
 
