@@ -309,7 +309,7 @@ def test_nothing_stays_of_a_scan_that_left(campaign):
     export(["stays", "leaves us"])
     export(["stays"])
     relion = campaign / "results/relion"
-    assert [path.name for path in (relion / "tilt_series").iterdir()] == ["stays.star"]
+    assert [path.name for path in (relion / "tilt_series").glob("[!.]*")] == ["stays.star"]
     assert list((relion / "links").iterdir()) == []
 
 

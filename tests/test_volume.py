@@ -78,7 +78,13 @@ def test_equal_volumes_are_equal_files(tmp_path):
 def test_tiff_series_replaces_the_old_one_whole(tmp_path):
     _write(tmp_path / "x_rec", output_format="tiff")
     _write(tmp_path / "x_rec", DATA[:2], [(0, 2)], output_format="tiff", first_number=40)
-    names = ["mid_planes.h5", "provenance.json", "recon_00040.tiff", "recon_00041.tiff"]
+    names = [
+        ".tomopipe-manifest",
+        "mid_planes.h5",
+        "provenance.json",
+        "recon_00040.tiff",
+        "recon_00041.tiff",
+    ]
     assert sorted(os.listdir(tmp_path / "x_rec")) == names
     slices = tiff.read_slices(tiff.slice_paths(tmp_path / "x_rec"))
     np.testing.assert_array_equal(slices, DATA[:2])

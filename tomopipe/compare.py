@@ -6,7 +6,7 @@ import os
 from tomopipe.campaign import Campaign
 from tomopipe.io import checksums
 from tomopipe.io.tables import write_tsv
-from tomopipe.products import RECORD, Record
+from tomopipe.products import RECORD, Record, raw_differs
 
 COLUMNS = ("path", "difference")
 
@@ -29,8 +29,12 @@ def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int 
     suspects = record.suspects()
     rows = []
     for number, path in enumerate(suspects, start=1):
-        expected = record.products[path].checksum
-        difference = checksums.matches(record.where(path), expected, threads=threads)
+        product = record.products[path]
+        if product.is_raw:
+            other = raw_differs(record.where(path), product.checksum)
+            difference = "other content than was read" if other else ""
+        else:
+            difference = checksums.matches(record.where(path), product.checksum, threads=threads)
         log.info("%d of %d: %s: %s", number, len(suspects), path, difference or "the same")
         rows.append({"path": path, "difference": difference})
     write_tsv(rows, COLUMNS, output)

@@ -123,7 +123,7 @@ class Decisions:
             said = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        self.record.take(_products(said))
+        self._take(said)
         path.unlink(missing_ok=True)
         return True
 
@@ -197,10 +197,14 @@ class Decisions:
 
     # ---- the record --------------------------------------------------------------------------
 
+    def _take(self, said: Mapping[str, Any]) -> None:
+        self.record.take(_products(said))
+        self.record.take_raw(said.get("raw", {}))
+
     def take_said(self) -> None:
         """Take in what jobs of all runs have said, those of a run that was killed too."""
         for said in runs.all_said(self.campaign.results):
-            self.record.take(_products(said))
+            self._take(said)
 
     def save(self) -> None:
         """Write the record if something in it is new; say what was accepted as it is."""

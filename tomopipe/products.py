@@ -21,12 +21,15 @@ from tomopipe.errors import TomopipeError
 from tomopipe.io import atomic, checksums, runs
 from tomopipe.io.atomic import write_text
 from tomopipe.io.files import file_state, folder_digest
+from tomopipe.io.fingerprint import fingerprint
 
 COLUMNS = ("path", "n_bytes", "mtime_ns", "inode", "ctime_ns", "statement", "checksum")
 RECORD = "products.tsv"
 """Name of the record in the results folder."""
 SMALL_BYTES = 1_000_000
 """Up to this size a file is compared at once; above, in a job."""
+SUMMED_BYTES = 256_000_000
+"""Up to this size all of a raw file is summed when it has been read, above a part."""
 RAW = "raw "
 """What the statement of a raw file begins with; its content follows, told by size and time."""
 
@@ -106,6 +109,26 @@ def content_of(path: str | os.PathLike[str]) -> str:
         return ""
 
 
+def raw_content(path: str | os.PathLike[str]) -> str:
+    """Return a checksum of a raw file; of a large one, or a folder, a fingerprint; "" if neither.
+
+    A fingerprint (`tomopipe.io.fingerprint`) reads a small part of the file.
+    """
+    try:
+        if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
+            return fingerprint(path)
+        return checksums.checksum_of(path)
+    except OSError:
+        return ""
+
+
+def raw_differs(path: str | os.PathLike[str], content: str) -> bool:
+    """Tell whether a raw file has another content than `raw_content` said."""
+    if content.startswith("sample:"):
+        return raw_content(path) != content
+    return bool(checksums.matches(path, content))
+
+
 def digest(statement: Mapping[str, Any]) -> str:
     """Return the short text by which the record knows a statement."""
     plain = {key: value for key, value in statement.items() if key != "maker"}
@@ -153,7 +176,8 @@ def making(
         for path, state in states.items()
         if state is not None
     ]
-    runs.say(step, key, {"products": [asdict(product) for product in made]})
+    read = {path: [state, raw_content(path)] for path, state in raw.items() if step == "try_recon"}
+    runs.say(step, key, {"products": [asdict(product) for product in made], "raw": read})
 
 
 class Record:
@@ -278,7 +302,7 @@ class Record:
     def _raw_content(self, path: str, state: State) -> str:
         """Return the checksum of a small raw file; large ones are summed where they are read."""
         where = self.where(path)
-        return content_of(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
+        return raw_content(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
 
     def _same_raw(self, product: Product, now: State) -> bool:
         if now[0] != product.n_bytes:
@@ -288,7 +312,7 @@ class Record:
         elif now[0] > SMALL_BYTES or os.path.isdir(self.where(product.path)):
             return True  # a suspect
         else:
-            same = not checksums.matches(self.where(product.path), product.checksum)
+            same = not raw_differs(self.where(product.path), product.checksum)
         if same:
             self.put(replace(product, state=now))
         return same
@@ -306,6 +330,13 @@ class Record:
             writer.writerow((product.path, *product.state, product.statement, product.checksum))
         write_text(stream.getvalue(), self.file)
         self.is_changed = False
+
+    def take_raw(self, read: Mapping[str, Sequence[Any]]) -> None:
+        """Take in the contents of raw files as a job has read them, in the state that they have."""
+        for path, (state, content) in read.items():
+            product = self.products.get(path)
+            if product is not None and state is not None and product.state == tuple(state):
+                self.put(replace(product, checksum=content))
 
     def take(self, said: Iterable[Product]) -> None:
         """Take in what a job says of what it made, if it is still there.

@@ -1,5 +1,6 @@
 """Calls of Snakemake in forks of a process that has it loaded: loading takes most of a call."""
 
+import atexit
 import multiprocessing
 import os
 from pathlib import Path
@@ -30,4 +31,7 @@ def _here(arguments: list[str], directory: Path, output: Path, environment: dict
         os.dup2(stream, standard)
     from snakemake.cli import main
 
-    main(arguments)
+    try:
+        main(arguments)
+    finally:
+        atexit._run_exitfuncs()  # which a process of multiprocessing leaves out

@@ -18,6 +18,7 @@ from tomopipe.cli.start import check, init
 from tomopipe.cli.status import status
 from tomopipe.cli.sweep import sweep
 from tomopipe.cli.train import train
+from tomopipe.cli.verify import verify
 from tomopipe.errors import TomopipeError
 
 cli = typer.Typer(
@@ -44,6 +45,7 @@ for command in (
     review,
     sweep,
     clean,
+    verify,
     evaluate,
     train,
 ):

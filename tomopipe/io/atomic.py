@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tomopipe.io import runs
+from tomopipe.io import checksums, runs
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary file (or folder) lies in the folder of the run, if there is one and it is on the
     file system of `path`; else in the folder of `path`, which is made if need be. On an error
     it is removed and `path` is left as it was. What a killed process leaves behind goes with its
-    run, or is found again by `remove_stale`.
+    run, or is found again by `remove_stale`. Its checksum is remembered (`tomopipe.io.checksums`).
 
     Parameters
     ----------
@@ -50,6 +50,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = folder / f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}"
     try:
         yield temporary
+        checksum = checksums.finish(temporary)
         for check in before_rename:
             check()
         if temporary.is_dir():
@@ -60,11 +61,12 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         else:
             _sync(temporary)
             temporary.replace(final)
-    except FileNotFoundError:
-        runs.current()  # says so if the run has ended meanwhile
-        raise
-    except BaseException:
+        checksums.remember(final, checksum)
+    except BaseException as error:
+        checksums.forget(temporary)
         _remove(temporary)
+        if isinstance(error, FileNotFoundError):
+            runs.current()  # says so if the run has ended meanwhile
         raise
 
 

@@ -1,7 +1,7 @@
 """Checksums of results, taken while they are written, and comparison with what is on disk.
 
 A checksum is one line of text, `xxh3:<bytes>:<layout>:<digest>`, with XXH3 of 128 bits [1]_ in
-hexadecimal. Layout `p18`: the file is cut into pieces of 2**18 bytes, and the digest is that of the
+hexadecimal. Layout `p20`: the file is cut into pieces of 2**20 bytes, and the digest is that of the
 pieces' digests, one after the other; so pieces may be summed in any order, while the file is
 written. Layout `d12`: a folder of 12 files, and the digest is that of the lines of its manifest
 (`tomopipe.io.manifest`), in order of name.
@@ -33,8 +33,8 @@ from tomopipe.io.manifest import (
     write_manifest,
 )
 
-PIECE_BITS = 18  # of the pieces of new checksums: 256 KiB, a few in each slice of a volume
-_BATCH = 64  # pieces that wait for each thread
+PIECE_BITS = 20  # of the pieces of new checksums: 1 MiB
+_BATCH = 16  # pieces that wait for each thread
 
 AnyPath = str | os.PathLike[str]
 Progress = Callable[[int], None]
@@ -49,7 +49,7 @@ def checksum_of(path: AnyPath, *, threads: int = 1, progress: Progress | None = 
         A file, or a folder with all that is below it. Links in a folder count by what they say, not
         by what they lead to.
     threads : int
-        Threads that read and sum; memory is 256 KiB for each.
+        Threads that read and sum; memory is 1 MiB for each.
     progress : callable, optional
         Called with the number of bytes read since the last call, from any thread.
 
@@ -61,6 +61,16 @@ def checksum_of(path: AnyPath, *, threads: int = 1, progress: Progress | None = 
     if os.path.isdir(path):
         return _of_all(_each_below(path, threads, progress))
     return _of_file(path, PIECE_BITS, threads, progress)
+
+
+def checksum_of_bytes(content: Any) -> str:
+    """Return the checksum of a file with this content, a contiguous buffer."""
+    import xxhash
+
+    total, size, data = xxhash.xxh3_128(), 1 << PIECE_BITS, memoryview(content).cast("B")
+    for first in range(0, len(data), size):
+        total.update(xxhash.xxh3_128_digest(data[first : first + size]))
+    return f"xxh3:{len(data)}:p{PIECE_BITS}:{total.hexdigest()}"
 
 
 def matches(
@@ -130,28 +140,29 @@ class _Sums:
 
     def __init__(self) -> None:
         self._digests, self._done = bytearray(), bytearray()  # 17 bytes a piece: there are many
-        self._covered: dict[int, int] = {}  # bytes that there are of incomplete pieces
+        # of incomplete pieces the bytes that there are, and their sum if they came in order
+        self._begun: dict[int, tuple[int, Any]] = {}
+        self.rewritten = False
 
     def add(self, path: AnyPath, offset: int, n_bytes: int, data: memoryview | None) -> None:
         import xxhash
 
-        size, complete, end = 1 << PIECE_BITS, [], offset + n_bytes
+        size, end = 1 << PIECE_BITS, offset + n_bytes
         for piece in range(offset // size, -(-end // size)):
             first, last = max(offset, piece * size), min(end, (piece + 1) * size)
-            covered = self._covered.pop(piece, 0) + last - first
-            if covered < size:
-                self._covered[piece] = covered
-            elif last - first == size and data is not None:
-                self._set(piece, xxhash.xxh3_128_digest(data[first - offset : last - offset]))
+            n_there, total = self._begun.pop(piece, (0, xxhash.xxh3_128()))
+            if data is not None and total is not None and first == piece * size + n_there:
+                total.update(data[first - offset : last - offset])
             else:
-                complete.append(piece)
-        if complete:
-            with open(path, "rb", buffering=0) as stream:
-                for piece in complete:
-                    self._set(piece, _digest(stream.fileno(), size, piece))
+                total = None
+            n_there += last - first
+            if n_there < size:
+                self._begun[piece] = n_there, total
+            else:
+                self._set(piece, total.digest() if total else _read_digest(path, size, piece))
 
     def get(self, piece: int) -> bytes | None:
-        known = piece < len(self._done) and self._done[piece]
+        known = not self.rewritten and piece < len(self._done) and self._done[piece]
         return bytes(self._digests[16 * piece : 16 * piece + 16]) if known else None
 
     def _set(self, piece: int, digest: bytes) -> None:
@@ -188,11 +199,17 @@ def written(path: AnyPath, offset: int, n_bytes: int, data: Any = None) -> None:
         _open.setdefault(_key(path), _Sums()).add(path, offset, n_bytes, view)
 
 
+def rewritten(path: AnyPath) -> None:
+    """Tell that what `written` was told of changes after all: all is read when it is finished."""
+    with _lock:
+        _open.setdefault(_key(path), _Sums()).rewritten = True
+
+
 def finish(temporary: AnyPath) -> str:
     """Return the checksum of a temporary file or folder that is complete.
 
     What `written` was told of, and files below a folder that are remembered, are not read again. A
-    folder is given its manifest.
+    folder is given its manifest, an empty one excepted.
 
     Raises
     ------
@@ -204,7 +221,8 @@ def finish(temporary: AnyPath) -> str:
             sums = _open.pop(_key(temporary), None)
         return _of_file(temporary, PIECE_BITS, sums=sums)
     each = _each_below(temporary, known=_taken(temporary))
-    write_manifest(temporary, each)
+    if size_of(each):
+        write_manifest(temporary, each)
     return _of_all(each)
 
 
@@ -269,6 +287,11 @@ def _of_file(
             if progress:
                 progress(min(n_bytes, size * pieces.stop) - size * first)
     return f"xxh3:{n_bytes}:p{bits}:{total.hexdigest()}"
+
+
+def _read_digest(path: AnyPath, size: int, piece: int) -> bytes:
+    with open(path, "rb", buffering=0) as stream:
+        return _digest(stream.fileno(), size, piece)
 
 
 def _digest(descriptor: int, size: int, piece: int) -> bytes:

@@ -34,7 +34,7 @@ def file_state(path: Path) -> tuple[int, int] | None:
         status = os.stat(path)
         if not os.path.isdir(path):
             return status.st_size, status.st_mtime_ns
-        found = [(entry.st_size, entry.st_mtime_ns) for _, entry in _files(os.fspath(path))]
+        found = [(entry.st_size, entry.st_mtime_ns) for _, entry in files_in(os.fspath(path))]
     except (OSError, ValueError):  # ValueError: a NUL character in the path
         return None
     times = [time for _, time in found]
@@ -44,7 +44,7 @@ def file_state(path: Path) -> tuple[int, int] | None:
 def folder_digest(path: Path) -> str:
     """Return a text that changes when an image or list of a folder comes, goes or changes."""
     digest = hashlib.sha256()
-    for name, status in sorted(_files(os.fspath(path)), key=lambda item: item[0]):
+    for name, status in sorted(files_in(os.fspath(path)), key=lambda item: item[0]):
         line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
@@ -71,8 +71,8 @@ def companions(path: str, directory: Path = ".") -> list[str]:
     return [one for one in beside if os.path.exists(os.path.join(directory, one))]
 
 
-def _files(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield name and status of the images and lists in a folder and its subfolders."""
+def files_in(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield name and status of the images and lists in a folder of a scan and its subfolders."""
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if not entry.name.startswith(".")]
@@ -83,6 +83,6 @@ def _files(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str,
             if entry.name.lower().endswith((*IMAGES, *LISTS)) and entry.is_file():
                 yield prefix + entry.name, entry.stat()
             elif depth < _DEEPEST and entry.is_dir():
-                yield from _files(entry.path, f"{prefix}{entry.name}/", depth + 1)
+                yield from files_in(entry.path, f"{prefix}{entry.name}/", depth + 1)
         except OSError:
             continue  # gone meanwhile, or a dangling link

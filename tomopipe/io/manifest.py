@@ -47,7 +47,7 @@ def parse(checksum: str) -> tuple[int, str]:
     found = _CHECKSUM.fullmatch(checksum)
     if not found:
         raise TomopipeError(
-            f"expected a checksum like xxh3:1024:p18:..., got {checksum!r}. "
+            f"expected a checksum like xxh3:1024:p20:..., got {checksum!r}. "
             "Run again what made the file, or correct the record."
         )
     return int(found[1]), found[2]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
+from tomopipe.io import checksums
 
 HEADER_BYTES = 1024  # of an MRC file without extended header
 
@@ -46,8 +47,12 @@ class StackFile:
         pieces = [images] if images.shape[1] == n_rows else list(images)
         with open(self.path, "r+b") as stream:
             for i, piece in enumerate(pieces):
-                stream.seek(HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row))
-                stream.write(np.ascontiguousarray(piece, "<f4").data)
+                offset = HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row)
+                data = np.ascontiguousarray(piece, "<f4").data
+                stream.seek(offset)
+                stream.write(data)
+                stream.flush()
+                checksums.written(self.path, offset, 4 * piece.size, data)
         self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
         self.total += float(images.sum(dtype=np.float64))
         self.total_squares += float(np.square(images, dtype=np.float64).sum())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io import volume_h5, volume_tiff, volume_zarr
+from tomopipe.io import checksums, volume_h5, volume_tiff, volume_zarr
 from tomopipe.io.atomic import whole
 from tomopipe.io.encoding import Encoding
 from tomopipe.io.noted import Noted, note
@@ -115,6 +115,8 @@ def new_volume(
                 middle = shape[0] // 2 - first
                 if not isinstance(slices, Noted):
                     slices = note(slices, layout.encoding, middle)
+                if watch.stored[first : first + len(slices.slices)].any():
+                    checksums.rewritten(temporary)
                 watch.see(first, slices, store.planes)
                 store.put(first, slices.slices)
 

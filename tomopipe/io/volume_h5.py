@@ -1,6 +1,7 @@
 """A volume as one HDF5 file, and the small HDF5 file of mid planes beside other formats."""
 
 import errno
+import itertools
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.io import checksums
 from tomopipe.io.encoding import Encoding
 from tomopipe.io.volume_store import MID_PLANES, Layout, Slices, Store
 
@@ -37,12 +39,18 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
             **_filters(layout.compression),
         )
 
+        plain = layout.compression == "none" and data.chunks == (1, n_y, n_x)
+
         def put(first: int, slices: Slices) -> None:
             if layout.compression == "gzip" and data.chunks == (1, n_y, n_x):
                 _put_deflated(data, first, slices, layout.encoding)
+                for row in range(first, first + len(slices)):
+                    _sum_slice(temporary, data, row)
                 return
             for row, image in enumerate(slices, first):
-                data[row] = layout.encoding.encode(image)
+                stored = np.ascontiguousarray(layout.encoding.encode(image))
+                data[row] = stored
+                _sum_slice(temporary, data, row, stored if plain else None)
 
         def finish(summary: dict[str, Any]) -> None:
             data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)
@@ -64,6 +72,16 @@ def _put_deflated(data: "h5py.Dataset", first: int, slices: Slices, encoding: En
             chunks = pool.map(deflated, slices[start : start + n])
             for row, chunk in enumerate(chunks, first + start):
                 data.id.write_direct_chunk((row, 0, 0), chunk)
+
+
+def _sum_slice(
+    path: Path, data: "h5py.Dataset", row: int, stored: NDArray[Any] | None = None
+) -> None:
+    """Sum the chunks of a slice just written; without a cache for chunks they are in the file."""
+    (_, n_y, n_x), (_, high, wide) = data.shape, data.chunks
+    for y, x in itertools.product(range(0, n_y, high), range(0, n_x, wide)):
+        chunk = data.id.get_chunk_info_by_coord((row, y, x))
+        checksums.written(path, chunk.byte_offset, chunk.size, stored)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import tifffile
 from numpy.typing import NDArray
 
+from tomopipe.io import checksums
 from tomopipe.io.atomic import write_json
 from tomopipe.io.tiff import slice_path, slice_paths
 from tomopipe.io.volume_h5 import notes_file
@@ -32,7 +33,9 @@ def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
             stored = layout.encoding.encode(image)
             file = io.BytesIO()  # where tifffile writes to the disk, a full one has no errno
             tifffile.imwrite(file, stored, description=about, metadata=None, **options)
-            slice_path(temporary, number).write_bytes(file.getbuffer())
+            path = slice_path(temporary, number)
+            path.write_bytes(file.getbuffer())
+            checksums.remember(path, checksums.checksum_of_bytes(file.getbuffer()))
 
     def finish(summary: dict[str, Any]) -> None:
         attributes = layout.attributes | layout.scaling | summary

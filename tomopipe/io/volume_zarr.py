@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
+from tomopipe.io import checksums
 from tomopipe.io.volume_store import MID_PLANES, Layout, Slices, Store
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
         )
         for name, shape in layout.plane_shapes.items()
     }
-    pyramid = _Pyramid(levels, layout)
+    pyramid = _Pyramid(temporary, levels, layout)
 
     def put(first: int, slices: Slices) -> None:
         for row, image in enumerate(slices, first):
@@ -128,8 +129,8 @@ def read_back_zarr(path: Path, row: int) -> tuple[Shape, NDArray[Any]]:
 class _Pyramid:
     """Slices waiting until a layer of chunks is complete, at all levels."""
 
-    def __init__(self, levels: "list[zarr.Array]", layout: Layout) -> None:
-        self._levels, self._encoding = levels, layout.encoding
+    def __init__(self, folder: Path, levels: "list[zarr.Array]", layout: Layout) -> None:
+        self._folder, self._levels, self._encoding = folder, levels, layout.encoding
         self._waiting: dict[tuple[int, int], dict[int, Slices]] = {}
 
     def add(self, level: int, row: int, image: Slices) -> None:
@@ -147,6 +148,9 @@ class _Pyramid:
             stored[number - first] = self._encoding.encode(each)
         array[first : first + len(layer)] = stored
         del stored
+        for file in (self._folder / str(level) / "c" / str(first // depth)).rglob("*"):
+            if file.is_file():
+                checksums.remember(file, checksums.checksum_of(file))
         if level + 1 < len(self._levels):
             for number in range(first, first + len(layer), 2):
                 one, next_one = layer.pop(number), layer.pop(number + 1, None)

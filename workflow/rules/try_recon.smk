@@ -16,6 +16,13 @@ def try_inputs(wildcards):
     return decided("try_recon", scan, files, try_wanted(scan), compared(), may_be_gone=files[2:])
 
 
+def raw_without_content(scan):
+    """The raw files of a scan that nobody has summed yet."""
+    files = DECISIONS.raw_files(scan, known_inventory())
+    known = DECISIONS.record.products
+    return [path for path in files if path not in known or not known[path].checksum]
+
+
 def raw_mb(scan):
     return (CAMPAIGN.scans[scan].n_bytes or 0) / 1e6
 
@@ -45,7 +52,7 @@ rule try_recon:
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         raw=raw,
-        raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
+        raw_files=lambda wildcards: as_json(raw_without_content(wildcards.scan)),
         options=lambda wildcards: as_json(
             CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
             | CAMPAIGN.for_scan(wildcards.scan).config.try_recon.model_dump()

@@ -1,0 +1,64 @@
+"""`tomopipe verify`: whether what is on disk is what was made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from tomopipe.campaign import load_campaign
+from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.products import Product
+from tomopipe.verification import damaged, recorded
+
+
+def verify(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read all results and compare their checksums.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read.")] = 4,
+) -> None:
+    """Compare the results on disk with the record of what was made.
+
+    Without --deep sizes and times alone, in seconds. With it every byte, at the speed of the disk:
+    after a copy, a restored backup, a full disk or a crash. A result that differs is named; delete
+    it, and the next run makes it again.
+    Exit status: 0 all as it was made, 1 something differs.
+
+    Example: `tomopipe verify mycampaign --deep`
+    """
+    campaign = load_campaign(directory, config)
+    products = recorded(campaign)
+    if not products:
+        typer.echo(f"No result is on record in {campaign.results}.")
+        return
+    n_damaged = _compare(campaign.directory, products, deep, threads)
+    n_bytes = sum(product.n_bytes for product in products)
+    how = "read and compared" if deep else "compared by size and time"
+    typer.echo(f"{len(products)} results, {n_bytes / 1e9:.3f} GB, {how}: {n_damaged} differ")
+    if deep and (without := sum(not product.checksum for product in products)):
+        typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")
+    if n_damaged:
+        raise typer.Exit(1)
+
+
+def _compare(directory: Path, products: Sequence[Product], deep: bool, threads: int) -> int:
+    """Name what differs as it is found, over a bar on terminals; return how many."""
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    n_damaged = 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=sum(product.n_bytes for product in products))
+
+        def progress(n_bytes: int) -> None:
+            bar.advance(task, n_bytes)
+
+        for product, what in damaged(
+            directory, products, deep=deep, threads=threads, progress=progress
+        ):
+            typer.echo(f"{product.path}: {what}")
+            n_damaged += 1
+    return n_damaged

@@ -1,0 +1,75 @@
+"""Whether the results on disk are still what was made, by the campaign's record."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tomopipe.campaign import Campaign
+from tomopipe.io.checksums import matches, quick_state
+from tomopipe.io.manifest import sizes_match
+from tomopipe.products import RECORD, Product, read_products
+
+# people may write a COR into it
+_MAY_CHANGE = "center_of_rotation.txt"
+
+
+def recorded(campaign: Campaign) -> list[Product]:
+    """Read which results are on record, in order of path; nothing where there is no record yet.
+
+    Raises
+    ------
+    TomopipeError
+        If the record cannot be read.
+    """
+    products = read_products(campaign.results / RECORD)
+    return [
+        product
+        for path, product in sorted(products.items())
+        if not product.is_raw and not path.endswith(_MAY_CHANGE)
+    ]
+
+
+def damaged(
+    directory: Path,
+    products: Sequence[Product],
+    *,
+    deep: bool,
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[Product, str]]:
+    """Yield what is not as it was made, and what differs of it, as it is found.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder.
+    products : sequence of Product
+        What to look at.
+    deep : bool
+        Read all content and compare checksums: neither time nor place counts. False: sizes and
+        times alone, of folders the names and sizes of all files.
+    threads : int
+        Threads that read.
+    progress : callable, optional
+        Called with the number of bytes done since the last call, from any thread.
+    """
+    for product in products:
+        path = directory / product.path
+        if deep and product.checksum:
+            what = matches(path, product.checksum, threads=threads, progress=progress)
+        else:
+            what = _differs(path, product, deep)
+            if progress:
+                progress(product.n_bytes)
+        if what:
+            yield product, what
+
+
+def _differs(path: Path, product: Product, deep: bool) -> str:
+    found = quick_state(path)
+    if found is None:
+        return "missing"
+    if path.is_dir() and (what := sizes_match(path)):
+        return what
+    if found[0] != product.n_bytes:
+        return f"{found[0]} bytes, {product.n_bytes} expected"
+    return "" if deep or found[1] == product.mtime_ns else "changed since it was made"
