@@ -7,7 +7,8 @@ import pytest
 
 from tests.review_campaign import TABLE, client_of, make_campaign
 from tomopipe.errors import TomopipeError
-from tomopipe.io.campaign_table import edit_table
+from tomopipe.io import shared
+from tomopipe.io.campaign_table import edit_table, table_sha256
 from tomopipe.review import decisions
 from tomopipe.review.decisions import checked_cells, decide, read_cells
 
@@ -63,32 +64,31 @@ def test_the_same_decision_twice_is_no_conflict(table):
 def test_an_edit_between_look_and_write_is_not_lost(table, monkeypatch):
     """Somebody saves in an editor at the worst moment, twice."""
     others = iter(["bone_003", "bone_004"])
-    write = decisions.edit_table
+    flush = shared._flush
 
-    def late(path, edits, *, expected_sha256):
+    def late(temporary):
+        flush(temporary)
         if other := next(others, None):
-            edit_table(path, {other: {"cor_px": "500"}})
-        return write(path, edits, expected_sha256=expected_sha256)
+            table.write_text(table.read_text() + f"{other}\tauto\t500\t\t\n")
 
-    monkeypatch.setattr(decisions, "edit_table", late)
+    monkeypatch.setattr(shared, "_flush", late)
     assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
     assert {"bone_001", "bone_003", "bone_004"} <= set(read_cells(table))
 
 
-def test_an_edit_overwritten_by_a_slower_writer_is_made_again(table, monkeypatch):
-    """Another process compared before us and replaced the file after us."""
-    theirs = iter([TABLE + "bone_003\tauto\t500\t\t\n"])
-    write = decisions.edit_table
+def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
+    flush = shared._flush
+    theirs = iter([TABLE + "bone_001\tauto\t500\t\t\n"])
 
-    def overwritten(path, edits, *, expected_sha256):
-        changed = write(path, edits, expected_sha256=expected_sha256)
+    def late(temporary):
+        flush(temporary)
         if text := next(theirs, None):
-            path.write_text(text)
-        return changed
+            table.write_text(text)
 
-    monkeypatch.setattr(decisions, "edit_table", overwritten)
-    assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
-    assert {"bone_001", "bone_003"} <= set(read_cells(table))
+    monkeypatch.setattr(shared, "_flush", late)
+    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY)
+    assert (outcome.saved, outcome.cells["cor_px"]) == (False, "500")
+    assert outcome.sha256 == table_sha256(table)
 
 
 def test_a_table_that_cannot_be_written_is_said(table, monkeypatch):
@@ -132,6 +132,9 @@ def test_cells_are_checked():
     for cells in ({"scan": "b"}, {"cor_px": 12.5}, {"select": "maybe"}):
         with pytest.raises(TomopipeError, match="expected"):
             checked_cells("a", cells, 64)
+    for note in ("a\0b", "a\tb", "a\nb", "\x1b[31m", "\ud800"):
+        with pytest.raises(TomopipeError, match="a cell cannot"):
+            checked_cells("a", {"note": note}, 64)
 
 
 def test_two_editors_through_the_page(tmp_path):
