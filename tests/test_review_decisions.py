@@ -1,5 +1,6 @@
 """Decisions land in the campaign table, and nobody's edit is lost."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -157,11 +158,74 @@ def test_two_editors_through_the_page(tmp_path):
     assert "bone_002\tauto\t\t" in (folder / "scans.tsv").read_text()
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"scan": "bone_001", "cells": [], "seen": {}}', b"\xff"]
-)
-def test_nonsense_is_refused(tmp_path, body):
-    folder = make_campaign(tmp_path)
-    answer = client_of(folder).post("/api/decide", content=body)
-    assert answer.status_code == 422
+BODY = {"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": EMPTY}
+NONSENSE = {
+    "nothing": b"",
+    "no object": b"[]",
+    "no keys": b"{}",
+    "half": b'{"scan": "bone_001", "cells": {',
+    "no utf-8": b"\xff",
+    "utf-16": json.dumps(BODY).encode("utf-16"),
+    "deep lists": b"[" * 40_000,
+    "deep objects": b'{"a":' * 15_000,
+    "a huge whole number": b'{"scan": ' + b"9" * 5000 + b"}",
+    "a huge number": b'{"scan": 1e999}',
+    "a number for the scan": json.dumps(BODY | {"scan": 5}).encode(),
+    "no scan": json.dumps(BODY | {"scan": None}).encode(),
+    "cells in a list": json.dumps(BODY | {"cells": []}).encode(),
+    "a number in a cell": json.dumps(BODY | {"cells": {"cor_px": 512}}).encode(),
+    "nan in a cell": b'{"scan": "bone_001", "cells": {"cor_px": NaN}, "seen": {}}',
+    "an object in a cell": json.dumps(BODY | {"cells": {"note": {}}}).encode(),
+    "seen in a text": json.dumps(BODY | {"seen": "x"}).encode(),
+    "numbers seen": json.dumps(BODY | {"seen": {"cor_px": 1}}).encode(),
+    "a word for the stamp": json.dumps(BODY | {"stamp": "yes"}).encode(),
+}
+REFUSED = {
+    "another scan": BODY | {"scan": "bone_9"},
+    "half a character": BODY | {"scan": "\ud800"},
+    "another column": BODY | {"cells": {"scan": "x"}},
+    "a NUL in the note": BODY | {"cells": {"note": "a\0b"}},
+    "a tab in the note": BODY | {"cells": {"note": "a\tb"}},
+    "half a character in the note": BODY | {"cells": {"note": "\udfff"}},
+    "escapes in the note": BODY | {"cells": {"note": "\x1b[2J"}},
+    "no such select": BODY | {"cells": {"select": "maybe"}},
+    "a huge cor": BODY | {"cells": {"cor_px": "9" * 5000}},
+}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = make_campaign(tmp_path_factory.mktemp("page"))
+    return folder, client_of(folder)
+
+
+@pytest.mark.parametrize("body", NONSENSE.values(), ids=NONSENSE)
+def test_a_request_that_is_none_is_400(page, body):
+    folder, client = page
+    answer = client.post("/api/decide", content=body)
+    assert (answer.status_code, answer.json()["error"][:8]) == (400, "expected")
     assert (folder / "scans.tsv").read_text() == TABLE
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+def test_what_the_table_cannot_hold_is_422(page, body):
+    folder, client = page
+    answer = client.post("/api/decide", content=json.dumps(body))
+    assert (answer.status_code, list(answer.json())) == (422, ["error"])
+    assert (folder / "scans.tsv").read_text() == TABLE
+    assert client.get("/api/queue").status_code == 200
+
+
+def test_the_page_goes_on_while_the_table_has_an_error(tmp_path):
+    folder = make_campaign(tmp_path)
+    client = client_of(folder)
+    (folder / "scans.tsv").write_text(TABLE.replace("no\t\t", "No\t\t"))
+    found = client.get("/api/queue").json()
+    assert "line 4: select of bone_010 is 'No'" in found["problem"]
+    manual = {entry["scan"]: entry["manual"] for entry in found["scans"]}
+    assert manual["bone_007"] == "513.65"
+    answer = client.post("/api/decide", json=BODY)
+    assert (answer.status_code, "did you mean no?" in answer.json()["error"]) == (422, True)
+    (folder / "scans.tsv").write_text(TABLE)
+    assert client.get("/api/queue").json()["problem"] == ""
+    assert client.post("/api/decide", json=BODY).status_code == 200
