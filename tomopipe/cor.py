@@ -20,6 +20,10 @@ FIX_COLUMNS = (
     *("scan", "index", "before_px", "after_px", "source"),
     *("flagged", "reason", "limit_px", "neighbours"),
 )
+# reasons that other parts look for
+EDITED = "center_of_rotation.txt edited by hand"
+EMPTIED = "center_of_rotation.txt emptied by hand"
+NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
 MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
 MAD_FACTOR = 5.0
 NEIGHBOURS_AGREE_PX = 10.0
@@ -37,7 +41,7 @@ class Member:
     n_cols: int
     manual: str = ""  # the cell of the campaign table as it is
     predicted_px: float = math.nan
-    predicted_source: str = "auto"  # or "ai"
+    predicted_source: str = "auto"  # or "ai"; "manual" where the file was edited by hand
     is_in: bool = True  # False: `select: no`, donates in pass 2 and is left alone
     note: str = ""  # what the caller has to report of this scan
     doubt: str = ""  # why there is no predicted COR, told where nothing else gives one either
@@ -239,6 +243,14 @@ def resolve(
     return None
 
 
+def is_by_file(reason: str) -> bool:
+    """Tell from the reason of fix_cor whether a person changed center_of_rotation.txt.
+
+    What the prediction says, such as its confidence, is then not about the COR.
+    """
+    return EDITED in reason or EMPTIED in reason
+
+
 def off_detector(cor_px: float, n_cols: int) -> str:
     """Say that a COR is not on the detector."""
     return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
@@ -262,6 +274,8 @@ def _start(member: Member) -> Fixed:
         cor_px, source = manual_px, "manual"
     elif is_valid(member.predicted_px, member.n_cols):
         cor_px, source = member.predicted_px, member.predicted_source
+        if source == "manual":
+            notes.append(EDITED)
     elif not math.isnan(member.predicted_px):
         notes.append(f"predicted COR {off_detector(member.predicted_px, member.n_cols)}, ignored")
     return Fixed(

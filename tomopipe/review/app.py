@@ -235,10 +235,13 @@ def _decision(body: bytes) -> tuple[str, dict[str, str], dict[str, str], bool]:
     stamp = data.get("stamp", False)
     if not isinstance(scan, str) or not isinstance(stamp, bool):
         raise _MalformedError("expected a text for scan, and true or false for stamp.")
-    for part in (cells, seen):
-        if not isinstance(part, dict) or not all(isinstance(cell, str) for cell in part.values()):
-            raise _MalformedError("expected texts by column for cells and for seen.")
-    return scan, cells, seen, stamp
+    return scan, _texts(cells), _texts(seen), stamp
+
+
+def _texts(cells: object) -> dict[str, str]:
+    if not isinstance(cells, dict) or not all(isinstance(cell, str) for cell in cells.values()):
+        raise _MalformedError("expected texts by column for cells and for seen.")
+    return cells
 
 
 def _not_allowed() -> Response:
