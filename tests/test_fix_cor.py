@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tomopipe.cor import EDITED, EMPTIED, FIX_COLUMNS, format_cor, is_by_file
+from tomopipe.cor import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED, format_cor, is_by_file
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import read_tsv
 from tomopipe.steps import resolve_cor
@@ -243,3 +243,23 @@ def test_a_scan_without_any_cor_tells_why_it_was_not_predicted(campaign):
         default_px=None,
     )[1]
     assert "(prediction: ai: the pictures are empty)" in missing["größe 002"]
+
+
+def test_without_prediction_a_default_wins_over_the_series(campaign):
+    """A COR by hand is that of its scan; without a default it still helps its series."""
+    cells = [("", "1000"), ("", ""), ("", "1004"), ("", "")]
+    predicted, members = campaign(*cells)
+    for _, path in predicted.values():
+        Path(path).write_text(json.dumps({"verdict": "flat", "cor_px": None, "reason": NOT_ASKED}))
+    rows = compute(predicted, members=members, **OPTIONS)
+    assert [row["source"] for row in rows] == ["manual", "neighbours", "manual", "series-mean"]
+    assert [NOT_ASKED in row["reason"] for row in rows] == [False, True, False, True]
+    scans = {member["scan"]: member for member in members}
+    for default_px, after in [
+        (1100.0, [1000.0, 1100.0, 1004.0, 1100.0]),
+        (None, [1000.0, 1002.0, 1004.0, 1002.0]),
+        (5000.0, [1000.0, 1002.0, 1004.0, 1002.0]),  # off the detector
+    ]:
+        table, missing = resolve_cor.compute(rows, scans=scans, default_px=default_px)
+        assert [entry["cor_px"] for entry in table.values()] == after
+        assert missing == {}

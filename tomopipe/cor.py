@@ -251,6 +251,14 @@ def is_by_file(reason: str) -> bool:
     return EDITED in reason or EMPTIED in reason
 
 
+def is_for_default(source: str, reason: str) -> bool:
+    """Tell whether a COR is filled from the series of a scan that no method was asked about.
+
+    `default_px` then wins: a COR set by hand for one scan must not move all others.
+    """
+    return source in ("neighbours", "series-mean") and NOT_ASKED in reason
+
+
 def off_detector(cor_px: float, n_cols: int) -> str:
     """Say that a COR is not on the detector."""
     return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
@@ -348,8 +356,10 @@ def _bridged(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) ->
 
 def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:
     """Give a scan that still has no COR the mean of the donors; report one that cannot have it."""
+    not_asked = member.doubt == NOT_ASKED  # resolve_cor has to know
     if not math.isnan(row.after_px):
-        return row
+        bridged = math.isnan(row.before_px)
+        return _noted(row, NOT_ASKED) if bridged and not_asked else row
     no_cor = f"no COR ({member.doubt})" if member.doubt else "no COR"
     if not donors_px:
         return _noted(row, f"{no_cor}, and none in the series to fill it from")
@@ -357,7 +367,8 @@ def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:
     if not is_valid(cor_px, member.n_cols):
         return _noted(row, f"{no_cor}, mean of the series {off_detector(cor_px, member.n_cols)}")
     row = replace(row, after_px=cor_px, source="series-mean")
-    return _noted(row, f"no COR, mean of {len(donors_px)} of the series")
+    told = no_cor if not_asked else "no COR"
+    return _noted(row, f"{told}, mean of {len(donors_px)} of the series")
 
 
 def _mean(values_px: list[float]) -> float:

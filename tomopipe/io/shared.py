@@ -147,11 +147,12 @@ def _acquire(path: Path, lock: Path, mine: bytes, wait_s: float) -> None:
 def _made(lock: Path, mine: bytes) -> bool:
     """Make the lock file; False if there is one."""
     try:
-        descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
     try:
         with open(descriptor, "wb") as stream:
+            os.fchmod(descriptor, 0o644)  # whatever the umask: others must see who holds it
             stream.write(mine)
     except OSError:
         lock.unlink(missing_ok=True)

@@ -55,11 +55,12 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         failures=failures,
         has_default=source.has_default,
     )
+    unused = fix is not None and cor.get("source") == "default" and fix.after_px is not None
     reason = reason_of(
         state,
         inventory_reason="" if row is None else row["reason"],
         failures=failures,
-        fix=fix,
+        fix=None if unused else fix,  # default_px won over what the series would give
         prediction=prediction,
     )
     return ScanRecord(

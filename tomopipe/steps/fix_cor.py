@@ -10,6 +10,7 @@ from typing import Any
 from tomopipe.cor import (
     EMPTIED,
     FIX_COLUMNS,
+    NOT_ASKED,
     Fixed,
     Member,
     fix_series,
@@ -131,6 +132,8 @@ def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str
     if is_edited and not note:
         return math.nan, source, EMPTIED, ""
     reason = told.get("reason")
+    if reason == NOT_ASKED:
+        return math.nan, source, note, NOT_ASKED
     return math.nan, source, note, f"prediction: {reason}" if reason else ""
 
 
