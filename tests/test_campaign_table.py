@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io import campaign_table
+from tomopipe.io import shared
 from tomopipe.io.campaign_table import Row, check_table, edit_table, read_table, table_sha256
 
 MESSY = (
@@ -65,7 +65,9 @@ def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
         (b"scna\tcor_px\na\t5\n", "expected a header line with the columns scan, .*'scna, cor_px'"),
         (b"scan\tcor_px\tcor_px\n", "got cor_px twice"),
         ("scan\tcor_px\n".encode("utf-16"), "expected UTF-8 text"),
-        (b"scan\0\n", "expected UTF-8 text"),
+        ("scan\tcor_px\n".encode("utf-16-le"), "expected UTF-8 text"),
+        (b"scan\tnote\na\t\nb\tx\0y\n", r"line 3: holds a NUL character.*Remove it"),
+        (b"scan\tCOR_PX\na\t5\n", r"line 1: column 'COR_PX' is none of.*did you mean cor_px\?"),
     ],
 )
 def test_what_is_no_table_is_refused_by_name(tmp_path, content, message):
@@ -86,7 +88,7 @@ def test_check_names_line_and_remedy_of_each_problem():
     rows = [
         Row("tooth_001", line=2),
         Row("tooth_01", cor_px="1024,5", line=3),
-        Row("tooth_001", select="maybe", line=4),
+        Row("tooth_001", line=4),
         Row("", cor_px="5", line=5),
         Row("other", cor_px="nan", line=6),
     ]
@@ -96,7 +98,6 @@ def test_check_names_line_and_remedy_of_each_problem():
         "line 3: cor_px of tooth_01 is '1024,5'; expected a number with a decimal point, "
         "such as 1024.50, or nothing",
         "line 4: scan tooth_001 is already on line 2; keep one",
-        "line 4: select of tooth_001 is 'maybe'; expected auto, yes or no",
         "line 5: no scan named; write its name or remove the row",
         "line 6: no scan other in the campaign",
         "line 6: cor_px of other is 'nan'; expected a number with a decimal point, "
@@ -164,34 +165,83 @@ def test_undoing_an_edit_gives_the_same_bytes(table):
     assert path.read_bytes() == MESSY.encode()
 
 
-def test_edit_refuses_a_table_that_changed_meanwhile(table, monkeypatch):
+@pytest.mark.parametrize("moment", ["before", "in place", "after"])
+def test_what_an_editor_saves_meanwhile_is_merged(table, monkeypatch, moment):
+    """It saves between our look and the new file, into the old file, or over ours."""
     path = table("scan\tcor_px\na\t5\n")
-    seen = table_sha256(path)
-    assert seen == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert edit_table(path, {"a": {"cor_px": "6"}}, expected_sha256=seen)
-    with pytest.raises(TomopipeError, match=r"scans\.tsv: was changed by someone else meanwhile"):
-        edit_table(path, {"a": {"cor_px": "7"}}, expected_sha256=seen)
-    assert path.read_text() == "scan\tcor_px\na\t6\n"
+    theirs = "scan\tcor_px\na\t5\nb\t8\n"
+    flush, sleep = shared._flush, shared.time.sleep
+    old = path.open("r+")
+    saves = iter([True])
 
-    copymode = campaign_table.shutil.copymode  # called between reading and replacing
+    def before(temporary):
+        flush(temporary)
+        if moment == "before" and next(saves, False):
+            path.write_text(theirs)
 
-    def intrude(*names):
-        copymode(*names)
-        path.write_text("scan\tcor_px\na\t8\n")
+    def later(seconds):
+        sleep(seconds)
+        if moment != "before" and next(saves, False):
+            with old if moment == "in place" else path.open("w") as stream:
+                stream.write(theirs)
 
-    monkeypatch.setattr(campaign_table.shutil, "copymode", intrude)
-    with pytest.raises(TomopipeError, match="just now"):
-        edit_table(path, {"a": {"cor_px": "7"}})
-    assert path.read_text() == "scan\tcor_px\na\t8\n"
+    monkeypatch.setattr(shared, "_flush", before)
+    monkeypatch.setattr(shared.time, "sleep", later)
+    assert edit_table(path, {"a": {"cor_px": "7"}})
+    assert path.read_text() == "scan\tcor_px\na\t7\nb\t8\n"
     assert os.listdir(path.parent) == ["scans.tsv"]
 
 
-def test_the_hash_of_no_table_is_that_of_nothing(tmp_path):
-    path = tmp_path / "scans.tsv"
-    seen = table_sha256(path)
-    path.write_text("scan\n")
-    with pytest.raises(TomopipeError, match="meanwhile"):
-        edit_table(path, {"a": {"cor_px": "5"}}, expected_sha256=seen)
+def test_edits_may_be_made_from_the_rows(table):
+    path = table("scan\tcor_px\na\t5\nb\t6\n")
+    edit_table(path, lambda rows: {row.scan: {"note": f"was {row.cor_px}"} for row in rows})
+    assert path.read_text() == "scan\tcor_px\tnote\na\t5\twas 5\nb\t6\twas 6\n"
+    assert table_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("column", "ours"),
+    [
+        ("COR_PX", "cor_px"),
+        ("Cor px", "cor_px"),
+        ("COR [px]", "cor_px"),
+        ("cor-px", "cor_px"),
+        ("cropx", "cor_px"),
+        ("COR", "cor_px"),
+        ("Select", "select"),
+        ("selected", "select"),
+        ("Scan", "scan"),
+        ("NOTE", "note"),
+        ("notes", "note"),
+        ("full_recon-filter", "full_recon.filter"),
+        ("full recon.filter", "full_recon.filter"),
+    ],
+)
+def test_a_column_that_is_nearly_ours_is_named(table, column, ours):
+    path = table(f"# mine\nscan\tsample\t{column}\na\tx\t5\n")
+    for use in (read_table, lambda p: edit_table(p, {"a": {"cor_px": "1"}})):
+        with pytest.raises(TomopipeError, match=rf"line 2: column .*did you mean {ours}\?"):
+            use(path)
+
+
+def test_columns_of_ones_own_pass(table):
+    own = ["sample", "temperature", "scan_id", "date", "node", "old_cor", "Größe", "µm", "1", ""]
+    path = table("\t".join(["scan", *own]) + "\na\n")
+    assert read_table(path) == [Row("a", line=2)]
+    # a name a letter off ours is one's own where ours is there too
+    path = table("scan\tcor_px\tcor_px_1\tnote\tnotes\na\t5\t6\tx\ty\n")
+    assert read_table(path) == [Row("a", cor_px="5", note="x", line=2)]
+
+
+def test_every_select_that_is_none_is_named(table):
+    path = table("scan\tselect\na\tYes\nb\tno\nc\tnone\nd\t\ne\tja\n")
+    with pytest.raises(TomopipeError) as told:
+        read_table(path)
+    assert str(told.value).splitlines() == [
+        f"{path}: line 2: select of a is 'Yes'; expected auto, yes or no; did you mean yes?",
+        f"{path}: line 4: select of c is 'none'; expected auto, yes or no; did you mean no?",
+        f"{path}: line 6: select of e is 'ja'; expected auto, yes or no",
+    ]
 
 
 def test_edit_keeps_mode_and_link(table, tmp_path):
@@ -207,8 +257,19 @@ def test_edit_keeps_mode_and_link(table, tmp_path):
 
 def test_edit_refuses_what_a_cell_cannot_hold(table):
     path = table("scan\tcor_px\na\t5\na\t6\n")
-    with pytest.raises(TomopipeError, match="a tab or a line break"):
-        edit_table(path, {"a": {"note": "one\ttwo"}})
+    for text, name in [
+        ("one\ttwo", "a tab"),
+        ("one\r\ntwo", "a line break"),
+        ("\0", r"the control character U\+0000"),
+        ("\x1f", r"U\+001F"),
+        ("\x85", r"U\+0085"),
+        ("\u2028", r"U\+2028"),
+        ("\ud800", "half a character"),
+    ]:
+        with pytest.raises(TomopipeError, match=f"holds {name}|{name}; a cell cannot"):
+            edit_table(path, {"a": {"note": text}})
+        with pytest.raises(TomopipeError, match=f"holds {name}|{name}; a cell cannot"):
+            edit_table(path, {f"a{text}": {"note": "x"}})
     with pytest.raises(TomopipeError, match="no column colour; expected select, cor_px, note"):
         edit_table(path, {"a": {"colour": "red"}})
     with pytest.raises(TomopipeError, match=r"scan a is on lines 2 and 3\. Keep one"):
@@ -222,7 +283,9 @@ def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path):
         edit_table(tmp_path / "file" / "scans.tsv", {"a": {"cor_px": "5"}})
 
 
-names = st.text(st.characters(blacklist_categories=["Cc", "Cs"]), min_size=1, max_size=6)
+names = st.text(
+    st.characters(blacklist_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=6
+)
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))

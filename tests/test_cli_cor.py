@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.cli.cor import app
-from tomopipe.cor import FIX_COLUMNS
+from tomopipe.cor import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import write_tsv
 
@@ -113,11 +113,28 @@ def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign
     assert rows(call(campaign, "list"))[0][2:5] == ["", "predicted", "1300.00"]
 
 
-def test_damaged_results_are_named(campaign, results):
-    for text in ("{", "[]"):
-        (results / "cor.json").write_text(text)
-        with pytest.raises(TomopipeError, match=r"cor\.json: .*Delete it and run again"):
-            call(campaign, "list")
+@pytest.mark.parametrize("text", ["{", "[]", "scan\tn_cols\tke"])
+@pytest.mark.parametrize("name", ["cor.json", "inventory.tsv", "try_center/a_1/prediction.json"])
+def test_damaged_results_are_named(campaign, results, name, text):
+    (results / name).write_text(text)
+    with pytest.raises(TomopipeError, match=rf"{name}: .*Delete .* and run again"):
+        call(campaign, "list")
+
+
+def test_list_tells_a_file_edited_by_hand_from_a_prediction(campaign, results):
+    """It is set by hand, of no confidence, and waits for no run."""
+    fixed = [
+        {"scan": "a_1", "before_px": "1009.00", "after_px": "1009.00", "source": "manual"}
+        | {"reason": EDITED},
+        {"scan": "a_2", "before_px": "1010.00", "after_px": "1010.00", "source": "manual"},
+    ]
+    write_tsv(fixed, FIX_COLUMNS, results / "fix_cor" / "a.tsv")
+    cors = json.loads((results / "cor.json").read_text())
+    cors["a_1"] = {"cor_px": 1009.0, "source": "manual"}
+    (results / "cor.json").write_text(json.dumps(cors))
+    output = call(campaign, "list")
+    assert rows(output)[0] == ["a_1", "a", "1009.00", "manual", "1009.00", "", ""]
+    assert "by hand" not in output
 
 
 def test_set_changes_one_cell(campaign, results):
@@ -205,6 +222,55 @@ def test_export_and_import_give_the_same_values(campaign, results):
         assert "a_1\t1010.00\t" in table(campaign)
     data = json.loads((campaign / "rot_cen.json").read_text())
     assert data[str(campaign / "raw" / "a_1.h5")] == "1010.00"
+
+
+def test_import_leaves_foreign_junk_aside(campaign, results):
+    file = campaign / "rot.json"
+    file.write_text(json.dumps({"/their/x.h5": "1024,5", "/their/y.h5": 5, "a_1.h5": "1000"}))
+    output = call(campaign, "import", file)
+    assert "a_1: none -> 1000.00\n" in output
+    assert "unmatched: /their/x.h5 (no COR: '1024,5')\n" in output
+    assert "1 set, 0 as they were, 2 unmatched, 0 ambiguous" in output
+
+
+def test_export_keeps_the_entries_of_others(campaign, results):
+    file = campaign / "rot_cen.json"
+    ours = str(campaign / "raw" / "b [red] 1.h5")  # has no COR here
+    file.write_text(json.dumps({"/their/x.h5": "700.00", ours: "299"}))
+    output = call(campaign, "export", file)
+    assert output == (
+        f"wrote 2 CORs to {file}; 2 other entries stay, 1 of them of scans that have no COR here\n"
+    )
+    data = json.loads(file.read_text())
+    assert (data["/their/x.h5"], data[ours], len(data)) == ("700.00", "299", 4)
+    file.write_text("[]")
+    with pytest.raises(TomopipeError, match=r"rot_cen\.json: expected a JSON object"):
+        call(campaign, "export", file)
+    assert file.read_text() == "[]"
+
+
+def test_a_campaign_begun_in_tomogui_goes_on_here(campaign):
+    for scan, text in [("a_1", "1000.50\n"), ("a_2", ""), ("c_9", "5")]:
+        place = campaign / "raw_rec" / "try_center" / scan
+        place.mkdir(parents=True)
+        (place / "center_of_rotation.txt").write_text(text)
+    output = call(campaign, "import", campaign / "raw_rec")
+    assert table(campaign) == TABLE.replace("a_1\t\t", "a_1\t1000.50\t")
+    assert "unmatched: " in output
+    assert "passed over: 1 without a COR\n1 set, 0 as they were, 1 unmatched" in output
+
+
+def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
+    """A predicted COR stays one; it would be frozen otherwise."""
+    (campaign / "scans.tsv").unlink()
+    for scan, source in [("a_1", "ai"), ("a_2", "manual"), ("b [red] 1", "series-mean")]:
+        text = json.dumps({"scan": scan, "cor_px": 1010.0, "source": source})
+        (campaign / "raw" / f"{scan}.cor.json").write_text(text)
+    output = call(campaign, "import", campaign / "raw")
+    assert table(campaign) == "scan\tselect\tcor_px\tnote\na_2\tauto\t1010.00\t\n"
+    assert "passed over: 1 predicted" in output
+    assert "passed over: 1 filled" in output
+    assert "1 set, 1 as they were" in call(campaign, "import", campaign / "raw", "--predicted")
 
 
 def test_export_without_results_says_what_to_do(campaign):

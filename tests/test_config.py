@@ -72,7 +72,7 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
             ["full_recon.compression", "none or gzip for output: tiff"],
         ),
         ("full_recon", {"binning": 1.5}, ["full_recon.binning", "integer"]),
-        ("predict_cor", {"methods": []}, ["predict_cor.methods", "at least 1"]),
+        ("predict_cor", {"methods": "none"}, ["predict_cor.methods", "list"]),
         ("predict_cor", {"min_confidence": 1.1}, ["predict_cor.min_confidence", "less than"]),
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
@@ -195,3 +195,8 @@ def test_methods_are_those_of_the_finders():
     from tomopipe.find import METHODS as FINDERS
 
     assert tuple(FINDERS) == METHODS
+
+
+def test_a_campaign_may_do_without_prediction():
+    config = parse_config({"campaign": {"scans": ["*.h5"]}, "predict_cor": {"methods": []}})
+    assert config.predict_cor.methods == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tomopipe.cor import FIX_COLUMNS
+from tomopipe.cor import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED, format_cor, is_by_file
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tables import read_tsv
 from tomopipe.steps import resolve_cor
@@ -118,12 +118,64 @@ def test_bytes_that_are_no_text_are_junk(campaign, tmp_path):
     assert "not a number, ignored" in row["reason"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": null}', "\x00"])
-def test_a_damaged_prediction_json_costs_only_the_word_ai(campaign, tmp_path, text):
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": null}', "\x00", "[" * 20000])
+def test_a_damaged_prediction_json_costs_only_the_word_ai_and_is_said(campaign, tmp_path, text):
     predicted, members = campaign(("1000", ""), methods=["ai"])
     (tmp_path / "größe 001" / "prediction.json").write_text(text)
     row = compute(predicted, members=members, **OPTIONS)[0]
-    assert (row["after_px"], row["source"], row["reason"]) == ("1000.00", "auto", "")
+    assert (row["after_px"], row["source"]) == ("1000.00", "auto")
+    assert row["reason"] == "prediction.json is damaged: delete it and run again"
+
+
+@pytest.fixture
+def accepted(campaign, tmp_path):
+    """Return a function that writes what the network accepted, and what the file holds now."""
+
+    def make(*cells):
+        predicted, members = campaign(*[(text, manual) for _, text, manual in cells])
+        for member, (cor_px, _, _) in zip(members, cells, strict=True):
+            record = {"method": "ai", "cor_px": cor_px, "confidence": 0.9996, "reason": "fine"}
+            Path(predicted[member["scan"]][1]).write_text(json.dumps(record))
+        return predicted, members
+
+    return make
+
+
+def test_a_file_edited_by_hand_is_manual(accepted):
+    predicted, members = accepted(
+        (1000.0, "1000.00\n", ""), (1000.2, "1003\n", ""), (None, "1001", ""), (1000.0, "1100", "")
+    )
+    rows = compute(predicted, members=members, **OPTIONS)
+    assert [row["source"] for row in rows] == ["ai", "manual", "manual", "manual"]
+    assert [row["after_px"] for row in rows] == ["1000.00", "1003.00", "1001.00", "1100.00"]
+    assert [row["reason"] for row in rows[:3]] == ["", EDITED, EDITED]
+    assert rows[3]["reason"].startswith(f"{EDITED}; 98.00 px from the median")
+    assert rows[3]["reason"].endswith("manual, kept")
+    unprotected = compute(predicted, members=members, max_delta_px=50.0, protect_manual=False)
+    assert (unprotected[3]["source"], unprotected[3]["after_px"]) == ("outlier", "1001.00")
+    assert is_by_file(unprotected[3]["reason"])
+
+
+def test_the_table_wins_over_an_edited_file(accepted):
+    predicted, members = accepted((1000.0, "1003", "1005"))
+    (row,) = compute(predicted, members=members, **OPTIONS)
+    assert (row["after_px"], row["source"], row["reason"]) == ("1005.00", "manual", "")
+
+
+def test_an_emptied_file_is_no_cor_and_is_said(accepted):
+    predicted, members = accepted((1000.0, "\n", ""), (1002.0, "1002.00", ""), (None, "", ""))
+    rows = compute(predicted, members=members, **OPTIONS)
+    assert [row["source"] for row in rows] == ["series-mean", "ai", "series-mean"]
+    assert rows[0]["reason"] == f"{EMPTIED}; no COR, mean of 1 of the series"
+    assert rows[2]["reason"] == "no COR, mean of 1 of the series"
+
+
+@pytest.mark.parametrize("cor_px", [1000.005, 1000.0051, 999.995, 0.0, 2047.0, 1e-9, 1234.5678])
+def test_what_predict_cor_wrote_is_not_edited(accepted, cor_px):
+    """The number in the file is that of the prediction, rounded to 0.01 px."""
+    predicted, members = accepted((cor_px, f"{format_cor(cor_px)}\n", ""))
+    (row,) = compute(predicted, members=members, **OPTIONS)
+    assert (row["source"], row["reason"]) == ("ai", "")
 
 
 def test_a_failed_prediction_is_a_scan_without_cor(campaign):
@@ -191,3 +243,23 @@ def test_a_scan_without_any_cor_tells_why_it_was_not_predicted(campaign):
         default_px=None,
     )[1]
     assert "(prediction: ai: the pictures are empty)" in missing["größe 002"]
+
+
+def test_without_prediction_a_default_wins_over_the_series(campaign):
+    """A COR by hand is that of its scan; without a default it still helps its series."""
+    cells = [("", "1000"), ("", ""), ("", "1004"), ("", "")]
+    predicted, members = campaign(*cells)
+    for _, path in predicted.values():
+        Path(path).write_text(json.dumps({"verdict": "flat", "cor_px": None, "reason": NOT_ASKED}))
+    rows = compute(predicted, members=members, **OPTIONS)
+    assert [row["source"] for row in rows] == ["manual", "neighbours", "manual", "series-mean"]
+    assert [NOT_ASKED in row["reason"] for row in rows] == [False, True, False, True]
+    scans = {member["scan"]: member for member in members}
+    for default_px, after in [
+        (1100.0, [1000.0, 1100.0, 1004.0, 1100.0]),
+        (None, [1000.0, 1002.0, 1004.0, 1002.0]),
+        (5000.0, [1000.0, 1002.0, 1004.0, 1002.0]),  # off the detector
+    ]:
+        table, missing = resolve_cor.compute(rows, scans=scans, default_px=default_px)
+        assert [entry["cor_px"] for entry in table.values()] == after
+        assert missing == {}

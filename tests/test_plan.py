@@ -8,6 +8,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign import load_campaign
 from tomopipe.disk import SCRATCH, disk_needed, output_bytes
+from tomopipe.errors import TomopipeError
 from tomopipe.plan import (
     Plan,
     PlannedJob,
@@ -137,7 +138,6 @@ def test_check_counts_and_explains(campaign):
     [
         ("scan\tcor_px\na_1\t1024,5\n", "", "1024,5"),
         ("scan\tcor_px\na_9\t12\n", "", "a_9"),
-        ("scan\tselect\na_1\tmaybe\n", "", "maybe"),
         ("", "preprocess: {flats: nowhere.h5}\n", "nowhere.h5"),
     ],
 )
@@ -147,6 +147,19 @@ def test_check_finds_what_must_be_mended(campaign, table, config, words):
     with (campaign / "config.yaml").open("a") as stream:
         stream.write(config)
     assert any(words in line for line in examine(load_campaign(campaign)).errors)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("scan\tCOR_PX\na_1\t12\n", "line 1: column 'COR_PX' is none of .*did you mean cor_px"),
+        ("scan\tselect\na_1\tmaybe\n", "line 2: select of a_1 is 'maybe'; expected auto, yes"),
+    ],
+)
+def test_a_cell_that_would_be_passed_over_stops_everything(campaign, table, words):
+    (campaign / "scans.tsv").write_text(table)
+    with pytest.raises(TomopipeError, match=rf"scans\.tsv: {words}"):
+        load_campaign(campaign)
 
 
 def test_check_says_when_nothing_matches(tmp_path):

@@ -158,11 +158,29 @@ def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
         run()
 
 
-@pytest.mark.parametrize("methods", [["pairs", "guess"], []])
-def test_an_unknown_method_is_an_error_of_the_config(run, tmp_path, methods):
+def test_an_unknown_method_is_an_error_of_the_config(run, tmp_path):
     with pytest.raises(TomopipeError, match=r"predict_cor\.methods"):
-        run(methods=methods)
+        run(methods=["pairs", "guess"])
     assert not (tmp_path / "prediction.json").exists()
+
+
+def test_without_methods_there_is_no_prediction_and_no_failure(run):
+    prediction, text = run(methods=[])
+    assert (prediction["verdict"], prediction["methods"], text) == ("flat", {}, "")
+    assert prediction["best_cor_px"] is prediction["cor_px"] is None
+    assert prediction["reason"] == "no method was asked (predict_cor.methods is empty)"
+    # a scan that cannot be tried still is one that failed
+    assert run(failed_rows("no beam"), methods=[])[0]["verdict"] == "failed"
+
+
+def test_a_damaged_grid_is_named(run, tmp_path):
+    run()
+    (tmp_path / "try.json").write_text('{"cor_px": [1.0, ')
+    paths = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
+    prediction = predict_cor(*paths, methods=METHODS, min_confidence=0.5)
+    assert prediction["verdict"] == "failed"
+    assert "try.json: is damaged (JSONDecodeError" in prediction["reason"]
+    assert "Delete it and run again" in prediction["reason"]
 
 
 @pytest.mark.parametrize("sweep", [{"cor_px": []}, {"cor_px": [1.0, "x"]}, {"window": [0, 1]}, {}])

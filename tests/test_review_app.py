@@ -106,6 +106,8 @@ def test_pictures_are_png(client):
 def set_predicted(folder, values_px):
     for name, cor_px in values_px.items():
         place = folder / "results/try_center" / name
+        prediction = json.loads((place / "prediction.json").read_text())
+        (place / "prediction.json").write_text(json.dumps(prediction | {"cor_px": cor_px}))
         (place / "center_of_rotation.txt").write_text(f"{cor_px:.2f}")
 
 

@@ -1,5 +1,6 @@
 """Decisions land in the campaign table, and nobody's edit is lost."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +8,8 @@ import pytest
 
 from tests.review_campaign import TABLE, client_of, make_campaign
 from tomopipe.errors import TomopipeError
-from tomopipe.io.campaign_table import edit_table
+from tomopipe.io import shared
+from tomopipe.io.campaign_table import edit_table, table_sha256
 from tomopipe.review import decisions
 from tomopipe.review.decisions import checked_cells, decide, read_cells
 
@@ -63,32 +65,31 @@ def test_the_same_decision_twice_is_no_conflict(table):
 def test_an_edit_between_look_and_write_is_not_lost(table, monkeypatch):
     """Somebody saves in an editor at the worst moment, twice."""
     others = iter(["bone_003", "bone_004"])
-    write = decisions.edit_table
+    flush = shared._flush
 
-    def late(path, edits, *, expected_sha256):
+    def late(temporary):
+        flush(temporary)
         if other := next(others, None):
-            edit_table(path, {other: {"cor_px": "500"}})
-        return write(path, edits, expected_sha256=expected_sha256)
+            table.write_text(table.read_text() + f"{other}\tauto\t500\t\t\n")
 
-    monkeypatch.setattr(decisions, "edit_table", late)
+    monkeypatch.setattr(shared, "_flush", late)
     assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
     assert {"bone_001", "bone_003", "bone_004"} <= set(read_cells(table))
 
 
-def test_an_edit_overwritten_by_a_slower_writer_is_made_again(table, monkeypatch):
-    """Another process compared before us and replaced the file after us."""
-    theirs = iter([TABLE + "bone_003\tauto\t500\t\t\n"])
-    write = decisions.edit_table
+def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
+    flush = shared._flush
+    theirs = iter([TABLE + "bone_001\tauto\t500\t\t\n"])
 
-    def overwritten(path, edits, *, expected_sha256):
-        changed = write(path, edits, expected_sha256=expected_sha256)
+    def late(temporary):
+        flush(temporary)
         if text := next(theirs, None):
-            path.write_text(text)
-        return changed
+            table.write_text(text)
 
-    monkeypatch.setattr(decisions, "edit_table", overwritten)
-    assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
-    assert {"bone_001", "bone_003"} <= set(read_cells(table))
+    monkeypatch.setattr(shared, "_flush", late)
+    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY)
+    assert (outcome.saved, outcome.cells["cor_px"]) == (False, "500")
+    assert outcome.sha256 == table_sha256(table)
 
 
 def test_a_table_that_cannot_be_written_is_said(table, monkeypatch):
@@ -132,6 +133,9 @@ def test_cells_are_checked():
     for cells in ({"scan": "b"}, {"cor_px": 12.5}, {"select": "maybe"}):
         with pytest.raises(TomopipeError, match="expected"):
             checked_cells("a", cells, 64)
+    for note in ("a\0b", "a\tb", "a\nb", "\x1b[31m", "\ud800"):
+        with pytest.raises(TomopipeError, match="a cell cannot"):
+            checked_cells("a", {"note": note}, 64)
 
 
 def test_two_editors_through_the_page(tmp_path):
@@ -154,11 +158,74 @@ def test_two_editors_through_the_page(tmp_path):
     assert "bone_002\tauto\t\t" in (folder / "scans.tsv").read_text()
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"scan": "bone_001", "cells": [], "seen": {}}', b"\xff"]
-)
-def test_nonsense_is_refused(tmp_path, body):
-    folder = make_campaign(tmp_path)
-    answer = client_of(folder).post("/api/decide", content=body)
-    assert answer.status_code == 422
+BODY = {"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": EMPTY}
+NONSENSE = {
+    "nothing": b"",
+    "no object": b"[]",
+    "no keys": b"{}",
+    "half": b'{"scan": "bone_001", "cells": {',
+    "no utf-8": b"\xff",
+    "utf-16": json.dumps(BODY).encode("utf-16"),
+    "deep lists": b"[" * 40_000,
+    "deep objects": b'{"a":' * 15_000,
+    "a huge whole number": b'{"scan": ' + b"9" * 5000 + b"}",
+    "a huge number": b'{"scan": 1e999}',
+    "a number for the scan": json.dumps(BODY | {"scan": 5}).encode(),
+    "no scan": json.dumps(BODY | {"scan": None}).encode(),
+    "cells in a list": json.dumps(BODY | {"cells": []}).encode(),
+    "a number in a cell": json.dumps(BODY | {"cells": {"cor_px": 512}}).encode(),
+    "nan in a cell": b'{"scan": "bone_001", "cells": {"cor_px": NaN}, "seen": {}}',
+    "an object in a cell": json.dumps(BODY | {"cells": {"note": {}}}).encode(),
+    "seen in a text": json.dumps(BODY | {"seen": "x"}).encode(),
+    "numbers seen": json.dumps(BODY | {"seen": {"cor_px": 1}}).encode(),
+    "a word for the stamp": json.dumps(BODY | {"stamp": "yes"}).encode(),
+}
+REFUSED = {
+    "another scan": BODY | {"scan": "bone_9"},
+    "half a character": BODY | {"scan": "\ud800"},
+    "another column": BODY | {"cells": {"scan": "x"}},
+    "a NUL in the note": BODY | {"cells": {"note": "a\0b"}},
+    "a tab in the note": BODY | {"cells": {"note": "a\tb"}},
+    "half a character in the note": BODY | {"cells": {"note": "\udfff"}},
+    "escapes in the note": BODY | {"cells": {"note": "\x1b[2J"}},
+    "no such select": BODY | {"cells": {"select": "maybe"}},
+    "a huge cor": BODY | {"cells": {"cor_px": "9" * 5000}},
+}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = make_campaign(tmp_path_factory.mktemp("page"))
+    return folder, client_of(folder)
+
+
+@pytest.mark.parametrize("body", NONSENSE.values(), ids=NONSENSE)
+def test_a_request_that_is_none_is_400(page, body):
+    folder, client = page
+    answer = client.post("/api/decide", content=body)
+    assert (answer.status_code, answer.json()["error"][:8]) == (400, "expected")
     assert (folder / "scans.tsv").read_text() == TABLE
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+def test_what_the_table_cannot_hold_is_422(page, body):
+    folder, client = page
+    answer = client.post("/api/decide", content=json.dumps(body))
+    assert (answer.status_code, list(answer.json())) == (422, ["error"])
+    assert (folder / "scans.tsv").read_text() == TABLE
+    assert client.get("/api/queue").status_code == 200
+
+
+def test_the_page_goes_on_while_the_table_has_an_error(tmp_path):
+    folder = make_campaign(tmp_path)
+    client = client_of(folder)
+    (folder / "scans.tsv").write_text(TABLE.replace("no\t\t", "No\t\t"))
+    found = client.get("/api/queue").json()
+    assert "line 4: select of bone_010 is 'No'" in found["problem"]
+    manual = {entry["scan"]: entry["manual"] for entry in found["scans"]}
+    assert manual["bone_007"] == "513.65"
+    answer = client.post("/api/decide", json=BODY)
+    assert (answer.status_code, "did you mean no?" in answer.json()["error"]) == (422, True)
+    (folder / "scans.tsv").write_text(TABLE)
+    assert client.get("/api/queue").json()["problem"] == ""
+    assert client.post("/api/decide", json=BODY).status_code == 200

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.report_campaign import CONFIG, NASTY, every_state, large
+from tomopipe.cor import EDITED, NOT_ASKED
 from tomopipe.report.collect import collect
 from tomopipe.review.queue import STATES, page_state, queue_entries, shown_cor
 
@@ -125,3 +126,27 @@ def test_a_thousand_scans_are_sorted_quickly(tmp_path):
     eyes = [e for e in found if e["state"] == "needs eyes"]
     assert eyes == found[: len(eyes)]
     assert [e["confidence"] for e in eyes] == sorted(e["confidence"] for e in eyes)
+
+
+def test_a_file_edited_by_hand_is_manual_and_waits_for_no_run(tmp_path):
+    made = every_state(tmp_path, plane_px=0)
+    (row,) = (row for row in made.fixes["bone"] if row["scan"] == "bone_005")
+    row |= {"before_px": "515.00", "after_px": "515.00", "source": "manual", "reason": EDITED}
+    made.resolve("bone_005", 515.0, "manual")
+    record = collect(**made.write().arguments())
+    (scan,) = (scan for scan in record.scans if scan.name == "bone_005")
+    assert (scan.state, scan.source, scan.reason) == ("manual", "manual", EDITED)
+    assert (scan.prediction.method, scan.prediction.confidence) == ("", None)
+    entry = by_name(record)["bone_005"]
+    assert (entry["state"], entry["source"], entry["confidence"]) == ("manual", "manual", None)
+    assert (entry["cor_px"], entry["rerun"]) == (515.0, False)
+
+
+def test_a_campaign_without_prediction_says_so_and_has_no_failures(tmp_path):
+    made = every_state(tmp_path, plane_px=0)
+    made.predict("bone_008", None, 0.0, verdict="flat", method="", reason=NOT_ASKED)
+    made.resolve("bone_008", 512.0, "default")
+    made.fixes["bone"] = [row for row in made.fixes["bone"] if row["scan"] != "bone_008"]
+    record = collect(**made.write().arguments())
+    (scan,) = (scan for scan in record.scans if scan.name == "bone_008")
+    assert (scan.state, scan.reason, scan.failures) == ("filled", NOT_ASKED, ())

@@ -99,6 +99,8 @@ def test_this_machine_at_any_port(server, host):
         "http://localhost:1",
         "file://",
         "https://localhost.evil.example",
+        "http://[",
+        "http://[::1",
     ],
 )
 def test_403_with_a_foreign_origin(server, origin):

@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+from tomopipe.cor import EDITED, EMPTIED
 from tomopipe.steps.sidecar import sidecar, sidecar_content
 
 ROW = {
@@ -41,6 +44,14 @@ def test_content_has_value_source_and_trace():
         "neighbours": ["a_2", "a_4"],
         "reason": "97.00 px from the median",
     }
+
+
+@pytest.mark.parametrize("reason", [EDITED, f"{EDITED}; 97 px from the median", EMPTIED])
+def test_an_edited_file_has_neither_method_nor_confidence(reason):
+    cor = {"cor_px": 1003.0, "source": "manual"}
+    content = sidecar_content("a_3", cor, ROW | {"reason": reason}, PREDICTION)
+    assert (content["source"], content["method"], content["confidence"]) == ("manual", None, None)
+    assert content["predicted_px"] == 1100.0
 
 
 def test_limit_of_the_series_is_told_only_where_it_was_applied():

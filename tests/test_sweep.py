@@ -133,7 +133,9 @@ def test_the_cor_is_what_the_campaign_knows(campaign):
     folder.mkdir(parents=True)
     (folder / "prediction.json").write_text(json.dumps({"cor_px": 40.5}))
     assert known() == 40.5
-    (campaign / "results" / "cor.json").write_text(json.dumps({"a [x]_1": {"cor_px": 40.6}}))
+    (campaign / "results" / "cor.json").write_text(
+        json.dumps({"a [x]_1": {"cor_px": 40.6, "source": "ai"}})
+    )
     assert known() == 40.6
     (campaign / "scans.tsv").write_text("scan\tcor_px\na [x]_1\t40.70\n")
     assert known() == 40.7
@@ -171,7 +173,8 @@ def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
         assert "Run the campaign, or give --scan and --cor" in str(run(*more).exception)
     results = campaign / "results"
     results.mkdir()
-    cors = {"0": {"cor_px": None}, "a [x]_1": {"cor_px": 41.2}, "b_2": {"cor_px": 41}}
+    cors = {"a [x]_1": {"cor_px": 41.2}, "b_2": {"cor_px": 41}}
+    cors = {scan: entry | {"source": "ai"} for scan, entry in cors.items()}
     (results / "cor.json").write_text(json.dumps(cors))
     said = run().output.splitlines()
     assert said[0] == "scan a [x]_1, the first with a COR, at 41.2 px; --scan takes another"

@@ -7,10 +7,10 @@ import pytest
 from tomopipe.errors import TomopipeError
 from tomopipe.io.tomogui import (
     match,
-    read_batch_csv,
+    merge_batch_csv,
+    merge_rot_cen,
     read_cors,
-    read_rot_cen,
-    write_batch_csv,
+    read_entries,
     write_rot_cen,
 )
 
@@ -20,14 +20,14 @@ def test_rot_cen_holds_text_with_two_decimals(tmp_path):
     write_rot_cen({"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}, path)
     data = json.loads(path.read_text())
     assert data == {"/data/b.h5": "1024.50", "/data/größe 1.h5": "7.00"}
-    assert read_rot_cen(path) == {"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}
+    assert read_cors(path) == {"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}
 
 
 def test_rot_cen_values_may_be_text_numbers_or_lists_of_one(tmp_path):
     path = tmp_path / "rot_cen.json"
     values = {"a": "1024.50", "b": 1024, "c": 7.25, "d": [9.5], "e": ["10"], "f": "", "g": None}
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(values).encode())
-    assert read_rot_cen(path) == {"a": 1024.5, "b": 1024.0, "c": 7.25, "d": 9.5, "e": 10.0}
+    assert read_cors(path) == {"a": 1024.5, "b": 1024.0, "c": 7.25, "d": 9.5, "e": 10.0}
 
 
 @pytest.mark.parametrize("junk", ["1024,5", "middle", True, [1, 2], [], {}, float("nan"), [[5]]])
@@ -35,40 +35,46 @@ def test_rot_cen_with_junk_is_refused_by_entry(tmp_path, junk):
     path = tmp_path / "rot_cen.json"
     path.write_text(json.dumps({"/d/a.h5": 5, "/d/b.h5": junk}))
     with pytest.raises(TomopipeError, match=r"(?s)rot_cen\.json: expected one number.*/d/b\.h5: "):
-        read_rot_cen(path)
+        read_cors(path)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "expected JSON"), ("[1, 2]", "got list"), ("", "expected JSON"), ("5", "got int")],
+    [
+        ("{", "expected JSON"),
+        ("[1, 2]", "got list"),
+        ("[" * 20_000, "expected JSON"),
+        ("", "expected rot_cen.json or a table .*got 'nothing'"),
+        ("5", "expected rot_cen.json or a table .*got '5'"),
+    ],
 )
 def test_rot_cen_that_is_no_object_is_refused(tmp_path, text, message):
     path = tmp_path / "rot_cen.json"
     path.write_text(text)
     with pytest.raises(TomopipeError, match=message):
-        read_rot_cen(path)
+        read_cors(path)
 
 
 def test_batch_csv_both_ways(tmp_path):
     path = tmp_path / "batch_cor_values.csv"
-    write_batch_csv({"/data/b, 2.h5": 1024.5, "/data/a.h5": 7.0}, path)
+    merge_batch_csv({"/data/b, 2.h5": 1024.5, "/data/a.h5": 7.0}, path)
     assert path.read_text() == 'Filename,COR\na.h5,7.00\n"b, 2.h5",1024.50\n'
-    assert read_batch_csv(path) == {"a.h5": 7.0, "b, 2.h5": 1024.5}
+    assert read_cors(path) == {"a.h5": 7.0, "b, 2.h5": 1024.5}
 
 
 def test_batch_csv_cannot_hold_two_files_of_one_name(tmp_path):
     path = tmp_path / "batch.csv"
     with pytest.raises(TomopipeError, match=r"two files are named a\.h5.*Use rot_cen\.json"):
-        write_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 2.0}, path)
+        merge_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 2.0}, path)
     assert not path.exists()
-    write_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 1.0}, path)
-    assert read_batch_csv(path) == {"a.h5": 1.0}
+    merge_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 1.0}, path)
+    assert read_cors(path) == {"a.h5": 1.0}
 
 
 def test_batch_csv_of_other_programs(tmp_path):
     path = tmp_path / "batch.csv"
     path.write_bytes(b"\xef\xbb\xbfNo,Filename, COR\r\n1,a.h5, 7\r\n2,b.h5,\r\n3,c.h5\r\n\r\n")
-    assert read_batch_csv(path) == {"a.h5": 7.0}
+    assert read_cors(path) == {"a.h5": 7.0}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_batch_csv_with_junk_is_refused(tmp_path, text, message):
     path = tmp_path / "batch.csv"
     path.write_text(text)
     with pytest.raises(TomopipeError, match=message):
-        read_batch_csv(path)
+        read_cors(path)
 
 
 def test_the_form_is_told_by_content(tmp_path):
@@ -96,6 +102,58 @@ def test_the_form_is_told_by_content(tmp_path):
     assert read_cors(path) == {"b.h5": 6.0}
     with pytest.raises(TomopipeError, match=r"none: cannot be read"):
         read_cors(tmp_path / "none")
+
+
+def test_junk_is_told_apart_and_so_are_two_values_of_one_entry(tmp_path):
+    path = tmp_path / "rot_cen.json"
+    path.write_text('{"a": "5", "b": {"c": 1}, "d": 1, "d": 2, "e": 7, "e": "7.0"}')
+    cors, junk = read_entries(path)
+    assert cors == {"a": 5.0, "e": 7.0}
+    assert junk == {"b": "'{\"c\": 1}'", "d": "'2' (second value)"}
+
+
+def test_entries_of_others_stay_in_rot_cen(tmp_path):
+    path = tmp_path / "rot_cen.json"
+    theirs = {"/their/x_1.h5": [700.5], "/data/raw/../raw/a_1.h5": 1, "/their/junk.h5": "1024,5"}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(theirs).encode())
+    others = merge_rot_cen({"/data/raw/a_1.h5": 512.25, "/data/raw/a_2.h5": 513.0}, path)
+    assert others == ["/their/x_1.h5", "/their/junk.h5"]
+    assert list(json.loads(path.read_text()).items()) == [
+        ("/their/x_1.h5", [700.5]),
+        ("/data/raw/../raw/a_1.h5", "512.25"),
+        ("/their/junk.h5", "1024,5"),
+        ("/data/raw/a_2.h5", "513.00"),
+    ]
+    fresh = tmp_path / "new.json"
+    merge_rot_cen({"/b": 2, "/a": 1}, fresh)
+    write_rot_cen({"/b": 2, "/a": 1}, path)
+    assert fresh.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "5", "Filename,COR\n"])
+@pytest.mark.parametrize("merge", [merge_rot_cen, merge_batch_csv])
+def test_a_file_of_something_else_is_left_alone(tmp_path, merge, text):
+    path = tmp_path / "file"
+    path.write_text("x" if text.startswith("F") else text)
+    before = path.read_bytes()
+    with pytest.raises(TomopipeError, match="file: expected "):
+        merge({"/a.h5": 1.0}, path)
+    assert path.read_bytes() == before
+
+
+def test_lines_of_others_stay_in_batch_csv(tmp_path):
+    path = tmp_path / "batch.csv"
+    path.write_text('No,Filename,COR,by\n1,x.h5,700,Ada\n2,a.h5,51,5,Bob\n3,"y, 1.h5",,\n4,b.h5\n')
+    others = merge_batch_csv({"/data/a.h5": 512.25, "/data/b.h5": 7, "/data/c.h5": 8.0}, path)
+    assert others == ["x.h5", "y, 1.h5"]
+    assert path.read_text().splitlines() == [
+        "No,Filename,COR,by",
+        "1,x.h5,700,Ada",
+        "2,a.h5,512.25,Bob",
+        '3,"y, 1.h5",,',
+        "4,b.h5,7.00,",
+        ",c.h5,8.00,",
+    ]
 
 
 SCANS = {
@@ -120,6 +178,7 @@ SCANS = {
         ("scan_1.5.h5", "scan_1.5"),
         ("/data/day1/../day2/x.h5", "day2_x"),
         ("day1_x.h5", "day1_x"),
+        ("/data/day1/x", "day1_x"),
     ],
 )
 def test_an_entry_means_the_scan_of_its_path_or_its_unique_name(entry, scan):

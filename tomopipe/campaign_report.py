@@ -1,6 +1,5 @@
 """The report of a campaign: hands the step what it needs of the campaign."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from tomopipe import __version__
 from tomopipe.campaign import Campaign, read_inventory
 from tomopipe.errors import TomopipeError
+from tomopipe.io.results import read_cor_json
 from tomopipe.stacks import declared_stacks, find_stacks
 from tomopipe.steps.report import report
 
@@ -41,8 +41,8 @@ def _stacks(campaign: Campaign) -> list[dict[str, Any]]:
         return []
     try:
         inventory = read_inventory(campaign.results / "inventory.tsv")
-        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+        resolved = read_cor_json(campaign.results / "cor.json")
         found = find_stacks(campaign, inventory, resolved)
-    except (OSError, ValueError, TomopipeError):
+    except (OSError, TomopipeError):
         found = declared_stacks(campaign)
     return [asdict(stack) for stack in found]

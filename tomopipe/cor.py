@@ -20,6 +20,10 @@ FIX_COLUMNS = (
     *("scan", "index", "before_px", "after_px", "source"),
     *("flagged", "reason", "limit_px", "neighbours"),
 )
+# reasons that other parts look for
+EDITED = "center_of_rotation.txt edited by hand"
+EMPTIED = "center_of_rotation.txt emptied by hand"
+NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
 MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
 MAD_FACTOR = 5.0
 NEIGHBOURS_AGREE_PX = 10.0
@@ -37,7 +41,7 @@ class Member:
     n_cols: int
     manual: str = ""  # the cell of the campaign table as it is
     predicted_px: float = math.nan
-    predicted_source: str = "auto"  # or "ai"
+    predicted_source: str = "auto"  # or "ai"; "manual" where the file was edited by hand
     is_in: bool = True  # False: `select: no`, donates in pass 2 and is left alone
     note: str = ""  # what the caller has to report of this scan
     doubt: str = ""  # why there is no predicted COR, told where nothing else gives one either
@@ -239,6 +243,22 @@ def resolve(
     return None
 
 
+def is_by_file(reason: str) -> bool:
+    """Tell from the reason of fix_cor whether a person changed center_of_rotation.txt.
+
+    What the prediction says, such as its confidence, is then not about the COR.
+    """
+    return EDITED in reason or EMPTIED in reason
+
+
+def is_for_default(source: str, reason: str) -> bool:
+    """Tell whether a COR is filled from the series of a scan that no method was asked about.
+
+    `default_px` then wins: a COR set by hand for one scan must not move all others.
+    """
+    return source in ("neighbours", "series-mean") and NOT_ASKED in reason
+
+
 def off_detector(cor_px: float, n_cols: int) -> str:
     """Say that a COR is not on the detector."""
     return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
@@ -262,6 +282,8 @@ def _start(member: Member) -> Fixed:
         cor_px, source = manual_px, "manual"
     elif is_valid(member.predicted_px, member.n_cols):
         cor_px, source = member.predicted_px, member.predicted_source
+        if source == "manual":
+            notes.append(EDITED)
     elif not math.isnan(member.predicted_px):
         notes.append(f"predicted COR {off_detector(member.predicted_px, member.n_cols)}, ignored")
     return Fixed(
@@ -334,8 +356,10 @@ def _bridged(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) ->
 
 def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:
     """Give a scan that still has no COR the mean of the donors; report one that cannot have it."""
+    not_asked = member.doubt == NOT_ASKED  # resolve_cor has to know
     if not math.isnan(row.after_px):
-        return row
+        bridged = math.isnan(row.before_px)
+        return _noted(row, NOT_ASKED) if bridged and not_asked else row
     no_cor = f"no COR ({member.doubt})" if member.doubt else "no COR"
     if not donors_px:
         return _noted(row, f"{no_cor}, and none in the series to fill it from")
@@ -343,7 +367,8 @@ def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:
     if not is_valid(cor_px, member.n_cols):
         return _noted(row, f"{no_cor}, mean of the series {off_detector(cor_px, member.n_cols)}")
     row = replace(row, after_px=cor_px, source="series-mean")
-    return _noted(row, f"no COR, mean of {len(donors_px)} of the series")
+    told = no_cor if not_asked else "no COR"
+    return _noted(row, f"{told}, mean of {len(donors_px)} of the series")
 
 
 def _mean(values_px: list[float]) -> float:

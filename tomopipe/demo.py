@@ -5,7 +5,6 @@ again, which then only does what was edited since.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tomopipe.campaign import Campaign, load_campaign, read_inventory
+from tomopipe.io.results import read_cor_json
 from tomopipe.io.tables import read_tsv
 from tomopipe.paths import workflow_folder
 from tomopipe.simulate.campaign import load_truth, simulate_campaign
@@ -61,7 +61,7 @@ def comparison(campaign: Campaign) -> Table:
     truth = load_truth(campaign.directory)["scans"]
     rows = read_inventory(campaign.results / "inventory.tsv")
     path = campaign.results / "cor.json"
-    resolved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    resolved = read_cor_json(path) if path.exists() else {}
     fixed = {
         row["scan"]: row
         for table in sorted((campaign.results / "fix_cor").glob("*.tsv"))

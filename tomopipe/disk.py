@@ -1,6 +1,5 @@
 """The disk that a campaign takes: volumes, try stacks, stacks for RELION, temporary files."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,6 +8,7 @@ from tomopipe.campaign import Campaign, InventoryRows
 from tomopipe.cor import parse_cor
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
+from tomopipe.io.results import read_cor_json
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.stacks import declared_stacks
 from tomopipe.steps.try_recon import candidates
@@ -84,7 +84,7 @@ def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) ->
 def known_cors(campaign: Campaign) -> dict[str, float]:
     """Return the COR of each scan that has one: of the campaign table, or of the last run."""
     path = campaign.results / "cor.json"
-    resolved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    resolved = read_cor_json(path) if path.is_file() else {}
     known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
     manual = {name: parse_cor(scan.manual) for name, scan in campaign.scans.items()}
     return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}

@@ -7,10 +7,9 @@ the volume which the same options would give.
 import base64
 import html
 import io
-import json
 import tempfile
 from collections.abc import Sequence
-from contextlib import chdir, suppress
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tomopipe.errors import TomopipeError, some_of
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import did_you_mean
 from tomopipe.io.exchange import read_metadata
+from tomopipe.io.results import read_cor_json, read_prediction
 from tomopipe.io.tiff import write_labelled_stack
 from tomopipe.steps.full_recon import full_recon
 
@@ -102,20 +102,26 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
     Raises
     ------
     TomopipeError
-        If it has none, or there is no such scan.
+        If it has none, there is no such scan, or a result is damaged.
     """
     _check_scan(campaign, scan)
+    if (cor_px := _known(campaign, scan)) is None:
+        raise TomopipeError(
+            f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."
+        )
+    return cor_px
+
+
+def _known(campaign: Campaign, scan: str) -> float | None:
     manual = parse_cor(campaign.scans[scan].manual)
     if manual is not None:
         return manual
-    found = [("cor.json", scan), (f"try_center/{scan}/prediction.json", None)]
-    for name, inner in found:
-        path = campaign.results / name
-        record = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        value = (record if inner is None else record.get(inner, {})).get("cor_px")
-        if value is not None:
-            return float(value)
-    raise TomopipeError(f"{scan}: no COR is known yet. Give one with --cor, or run the campaign.")
+    path = campaign.results / "cor.json"
+    if path.exists() and scan in (resolved := read_cor_json(path)):
+        return float(resolved[scan]["cor_px"])
+    path = campaign.results / "try_center" / scan / "prediction.json"
+    accepted_px = read_prediction(path).get("cor_px") if path.exists() else None
+    return None if accepted_px is None else float(accepted_px)
 
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
@@ -126,13 +132,14 @@ def first_known(campaign: Campaign) -> tuple[str, float]:
     Raises
     ------
     TomopipeError
-        If none has.
+        If none has, or a result is damaged.
     """
     listed = [row.scan for row in campaign.table_rows if row.scan in campaign.scans]
     for scan in dict.fromkeys([*listed, *campaign.scans]):
         if campaign.scans[scan].select != "no":
-            with suppress(TomopipeError):
-                return scan, known_cor_px(campaign, scan)
+            cor_px = _known(campaign, scan)
+            if cor_px is not None:
+                return scan, cor_px
     raise TomopipeError(
         f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
     )

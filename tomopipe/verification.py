@@ -6,10 +6,7 @@ from pathlib import Path
 from tomopipe.campaign import Campaign
 from tomopipe.io.checksums import matches, quick_state
 from tomopipe.io.manifest import sizes_match
-from tomopipe.products import RECORD, Product, read_products
-
-# people may write a COR into it
-_MAY_CHANGE = "center_of_rotation.txt"
+from tomopipe.products import BY_HAND, RECORD, Product, read_products
 
 
 def recorded(campaign: Campaign) -> list[Product]:
@@ -24,7 +21,7 @@ def recorded(campaign: Campaign) -> list[Product]:
     return [
         product
         for path, product in sorted(products.items())
-        if not product.is_raw and not path.endswith(_MAY_CHANGE)
+        if not product.is_raw and not path.endswith(BY_HAND)
     ]
 
 

@@ -1,7 +1,10 @@
 """`tomopipe cor`: list, set, import and export the CORs of a campaign."""
 
-import json
+import math
+import os
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,11 +17,13 @@ from rich.text import Text
 
 from tomopipe.campaign import Campaign, load_campaign
 from tomopipe.cli.options import ConfigFile
-from tomopipe.cor import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor import format_cor, is_by_file, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.io.campaign_table import did_you_mean, edit_table
+from tomopipe.io.cor_files import find_cors
+from tomopipe.io.results import read_cor_json, read_inventory_tsv, read_prediction
 from tomopipe.io.tables import read_tsv
-from tomopipe.io.tomogui import Match, match, read_cors, write_batch_csv, write_rot_cen
+from tomopipe.io.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.raw_files import CampaignScan
 from tomopipe.series import encode_series
 
@@ -56,6 +61,7 @@ class Known:
     source: str
     before_px: str
     confidence: str
+    by_file: bool = False  # a person changed center_of_rotation.txt
 
 
 @app.command("list")
@@ -126,24 +132,44 @@ def set_cor(
 
 @app.command("import")
 def import_cors(
-    file: Annotated[Path, typer.Argument(help="rot_cen.json, or a CSV file `Filename,COR`.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="rot_cen.json; a CSV file `Filename,COR`; a sidecar; or a folder of sidecars, or "
+            "with try_center, such as TomoGUI's `<folder>_rec`."
+        ),
+    ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+    predicted: Annotated[
+        bool,
+        typer.Option(
+            "--predicted",
+            help="Of tomopipe's own results also take CORs that were predicted: they then count as "
+            "set by hand.",
+        ),
     ] = False,
     directory: Folder = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Take the CORs of TomoGUI's rot_cen.json or batch_cor_values.csv as set by hand.
+    """Take CORs that TomoGUI or an earlier campaign left as set by hand.
 
     An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
-    that fit no scan or several are listed and left out. A file with values that are no COR of
-    their scan is refused whole.
+    that fit no scan or several are listed and left out. Where a value is no COR of its scan,
+    nothing is imported. Of sidecars and results of tomopipe those set by hand are taken.
 
-    Example: `tomopipe cor import /data/rot_cen.json -d mycampaign --dry-run`
+    Examples: `tomopipe cor import /data/rot_cen.json -d mycampaign --dry-run`,
+    `tomopipe cor import /data/raw_rec -d mycampaign` (TomoGUI's results),
+    `tomopipe cor import mycampaign/raw -d mycampaign` (sidecars: scans.tsv was lost)
     """
     campaign = load_campaign(directory, config)
-    entries = read_cors(file)
+    cors, junk, passed_over = find_cors(file, predicted=predicted)
+    entries = cors | dict.fromkeys(junk, math.nan)
     found = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
+    foreign = {*found.unmatched, *found.ambiguous}
+    if ours := {entry: text for entry, text in junk.items() if entry not in foreign}:
+        raise TomopipeError(f"{file}: nothing imported: {what_is_wrong(ours)}")
     n_cols = widths(campaign)
     off = [
         f"{scan}: {off_detector(cor_px, n_cols[scan])}"
@@ -157,7 +183,9 @@ def import_cors(
     changes = {scan: text for scan, text in new.items() if parse_cor(old[scan]) != float(text)}
     if changes and not dry_run:
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
-    _tell(found, changes, old)
+    _tell(found, changes, old, junk)
+    for why, n in Counter(passed_over.values()).items():
+        typer.echo(f"passed over: {n} {why}")
     verb = "would be set" if dry_run else "set"
     typer.echo(
         f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "
@@ -181,8 +209,9 @@ def export_cors(
 ) -> None:
     """Write the resolved CORs in one of TomoGUI's forms, or as a set to train on.
 
-    Every run writes results/rot_cen.json as well. A set has the CORs that were set by hand or
-    accepted, not those filled in, with what is needed to learn from them.
+    Entries of others in the file stay. Every run writes results/rot_cen.json as well. A set has
+    the CORs that were set by hand or accepted, not those filled in, with what is needed to learn
+    from them.
 
     Examples: `tomopipe cor export /data/rot_cen.json`,
     `tomopipe cor export batch_cor_values.csv --format csv`,
@@ -192,7 +221,7 @@ def export_cors(
     path = campaign.results / "cor.json"
     if not path.is_file():
         raise TomopipeError(f"{path}: not there yet. Run the workflow up to resolve_cor first.")
-    resolved = _read_json(path)
+    resolved = read_cor_json(path)
     if form is Form.training:
         _export_set(campaign, resolved, file)
         return
@@ -201,8 +230,16 @@ def export_cors(
         for scan, entry in resolved.items()
         if scan in campaign.scans
     }
-    (write_rot_cen if form is Form.rot_cen else write_batch_csv)(cors, file)
-    typer.echo(f"wrote {len(cors)} CORs to {file}")
+    others = (merge_rot_cen if form is Form.rot_cen else merge_batch_csv)(cors, file)
+    typer.echo(f"wrote {len(cors)} CORs to {file}" + _kept(campaign, cors, others))
+
+
+def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
+    """Say what else stands in the file."""
+    here = {scan.abspath for scan in campaign.scans.values()} - set(cors)
+    stale = sum(os.path.normpath(name) in here for name in others)
+    text = f"; {len(others)} other entries stay" if others else ""
+    return text + (f", {stale} of them of scans that have no COR here" if stale else "")
 
 
 def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> None:
@@ -230,7 +267,8 @@ def collect(campaign: Campaign) -> dict[str, Known]:
     dict
         Scan to what is known of it.
     """
-    resolved = _read_json(campaign.results / "cor.json")
+    path = campaign.results / "cor.json"
+    resolved = read_cor_json(path) if path.is_file() else {}
     kept = _inventory(campaign)
     tables: dict[str, dict[str, dict[str, str]]] = {}
     known = {}
@@ -241,7 +279,8 @@ def collect(campaign: Campaign) -> dict[str, Known]:
             tables[scan.series] = {row["scan"]: row for row in rows}
         fixed = tables[scan.series].get(scan.name)
         folder = campaign.results / "try_center" / scan.name
-        prediction = _read_json(folder / "prediction.json")
+        path = folder / "prediction.json"
+        prediction = read_prediction(path) if path.is_file() else {}
         known[scan.name] = _known(
             resolved.get(scan.name), fixed, prediction, _left_out(scan, kept.get(scan.name))
         )
@@ -255,7 +294,7 @@ def widths(campaign: Campaign) -> dict[str, int]:
 
 def _inventory(campaign: Campaign) -> dict[str, dict[str, str]]:
     path = campaign.results / "inventory.tsv"
-    rows = read_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
+    rows = read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
     return {row["scan"]: row for row in rows if row["scan"] in campaign.scans}
 
 
@@ -275,7 +314,8 @@ def _known(
     left_out: str,
 ) -> Known:
     predicted_px = prediction.get("cor_px")
-    confidence = prediction.get("confidence")
+    by_file = is_by_file((fixed or {}).get("reason", ""))
+    confidence = None if by_file else prediction.get("confidence")
     if left_out:
         cor_px, source = "", left_out
     elif resolved is not None:
@@ -289,6 +329,7 @@ def _known(
         source=source,
         before_px=format_cor(predicted_px) if fixed is None else fixed["before_px"],
         confidence="" if confidence is None else f"{confidence:.2f}",
+        by_file=by_file,
     )
 
 
@@ -299,7 +340,7 @@ def _is_pending(scan: CampaignScan, row: Known) -> bool:
     manual_px = parse_cor(scan.manual)
     was = row.before_px if row.source in ("manual", "outlier") else ""
     if manual_px is None:
-        return row.source == "manual"
+        return row.source == "manual" and not row.by_file
     return format_cor(manual_px) != was
 
 
@@ -316,23 +357,10 @@ def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:
     return format_cor(cor_px)
 
 
-def _tell(found: Match, changes: dict[str, str], old: dict[str, str]) -> None:
+def _tell(found: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]) -> None:
     for scan, text in changes.items():
         typer.echo(f"{scan}: {old[scan] or 'none'} -> {text}")
     for entry in found.unmatched:
-        typer.echo(f"unmatched: {entry}")
+        typer.echo(f"unmatched: {entry}" + (f" (no COR: {junk[entry]})" if entry in junk else ""))
     for entry, scans in found.ambiguous.items():
         typer.echo(f"ambiguous: {entry} may be {', '.join(scans)}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; an empty one where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise TomopipeError(f"{path}: is damaged ({error}). Delete it and run again.") from error
-    if not isinstance(data, dict):
-        raise TomopipeError(f"{path}: expected a JSON object. Delete it and run again.")
-    return data

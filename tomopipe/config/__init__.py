@@ -6,7 +6,14 @@ this package (``python -m tomopipe.config``) and a test holds the three together
 
 from tomopipe.config.base import Block
 from tomopipe.config.blocks import METHODS, PredictCorBlock, ScanGlob
-from tomopipe.config.cells import fault_of_key, is_option, nested, parse_cells, value_of
+from tomopipe.config.cells import (
+    fault_of_key,
+    is_option,
+    nested,
+    option_keys,
+    parse_cells,
+    value_of,
+)
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
 from tomopipe.config.parse import parse_config, read_config, with_file
 from tomopipe.config.preprocess import PreprocessBlock
@@ -23,6 +30,7 @@ __all__ = [
     "fault_of_key",
     "is_option",
     "nested",
+    "option_keys",
     "parse_cells",
     "parse_config",
     "read_config",

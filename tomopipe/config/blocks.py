@@ -194,7 +194,9 @@ class PredictCorBlock(Block):
     """The prediction of the COR."""
 
     methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = Field(  # type: ignore[valid-type]
-        ["ai"], min_length=1, description="Finders in order: the first confident one wins."
+        ["ai"],
+        description="Finders in order: the first confident one wins. []: none, CORs are set by "
+        "hand or resolve_cor: default_px.",
     )
     min_confidence: Fraction = Field(
         0.5, description="A prediction below this confidence is not accepted."

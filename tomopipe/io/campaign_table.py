@@ -10,19 +10,22 @@ import difflib
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tomopipe.config import fault_of_key, is_option
+from tomopipe.config import fault_of_key, is_option, option_keys
 from tomopipe.cor import parse_cor, shown
 from tomopipe.errors import TomopipeError
-from tomopipe.io.atomic import whole
+from tomopipe.io.shared import update_file
 
 COLUMNS = ("scan", "select", "cor_px", "note")
 SELECT = ("auto", "yes", "no")
+Edits = Mapping[str, Mapping[str, str]]
+"""Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
 _BOM = "\ufeff"
+# Unit separators and the like vanish in an editor, and some programs end lines at the last two.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,33 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     Raises
     ------
     TomopipeError
-        If the file cannot be read, is no UTF-8 text, or its header lacks `scan`, repeats a name, or
-        has words joined by dots that are no key of the configuration which may differ.
+        If the file cannot be read, is no UTF-8 text, or its header lacks `scan`, repeats a name,
+        has a name that is nearly one of ours, or words joined by dots that are no key of the
+        configuration which may differ; and for cells of `select` that are none. Names the cell.
     """
-    lines = _split(_decoded(_read_bytes(path), path))
+    return _rows(_decoded(_read_bytes(path), path), path)
+
+
+def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
+    lines = _split(text)
     columns = _columns(lines, path)
     keys = _option_columns(lines, columns, path)
-    rows = []
+    rows, faults = [], []
     for number, line in enumerate(lines, start=1):
         if line.cells is None or columns is None or line.cells is columns:
             continue
         cell = {name: _value(line.cells, columns, name) for name in COLUMNS}
         cell["select"] = cell["select"] or "auto"
+        if cell["select"] not in SELECT:
+            faults.append(
+                f"{path}: line {number}: select of {cell['scan']} is {shown(cell['select'])}; "
+                f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
+            )
         texts = {key: _value(line.cells, columns, key) for key in keys}
         options = {key: text for key, text in texts.items() if text}
         rows.append(Row(**cell, line=number, options=options))
+    if faults:
+        raise TomopipeError("\n".join(faults))
     return rows
 
 
@@ -86,10 +101,9 @@ def _option_columns(
 ) -> list[str]:
     """Return the columns that are keys of the configuration."""
     keys = [name for name in map(_unquoted, columns or []) if is_option(name)]
-    number = next((n for n, line in enumerate(lines, start=1) if line.cells is columns), 0)
     faults = {key: fault for key in keys if (fault := fault_of_key(key))}
     if faults:
-        where = f"{path}: line {number}: column"
+        where = f"{path}: line {_line_of(columns, lines)}: column"
         raise TomopipeError("\n".join(f"{where} {key}: {text}" for key, text in faults.items()))
     return keys
 
@@ -123,10 +137,6 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
             hint = did_you_mean(row.scan, known_scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
         first.setdefault(row.scan, row.line)
-        if row.select not in SELECT:
-            problems.append(
-                f"{where}: select of {row.scan} is {shown(row.select)}; expected auto, yes or no"
-            )
         if row.cor_px and parse_cor(row.cor_px) is None:
             problems.append(
                 f"{where}: cor_px of {row.scan} is {shown(row.cor_px)}; expected a number with a "
@@ -146,22 +156,18 @@ def table_sha256(path: str | os.PathLike[str]) -> str:
     return hashlib.sha256(_read_bytes(path) if os.path.exists(path) else b"").hexdigest()
 
 
-def edit_table(
-    path: str | os.PathLike[str],
-    edits: Mapping[str, Mapping[str, str]],
-    *,
-    expected_sha256: str | None = None,
-) -> bool:
+def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]], Edits]) -> bool:
     """Change cells of the campaign table; every other byte stays as it is.
+
+    Writers wait for each other, and what an editor saves meanwhile is merged (`update_file`).
 
     Parameters
     ----------
     path : path-like
         The table; made if it does not exist. Missing rows and columns are added at the end.
-    edits : mapping
-        Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it.
-    expected_sha256 : str, optional
-        Of the content the edits were made for, from `table_sha256`.
+    edits : mapping or callable
+        What to change; or what says so from the rows of the table as they are when nobody else
+        may change them. It is called again where an editor saved the table meanwhile.
 
     Returns
     -------
@@ -171,40 +177,26 @@ def edit_table(
     Raises
     ------
     TomopipeError
-        If the table cannot be read or is not what was expected, a scan has two rows, or a cell
-        holds a tab or a line break.
+        If the table cannot be read or written, another writer does not finish, a scan has two
+        rows, or a cell holds a control character, such as a tab or a line break. Nothing is
+        written then.
     """
-    real = Path(os.path.realpath(path))  # a link stays a link
-    before = _read_bytes(real) if real.exists() else b""
-    if expected_sha256 not in (None, hashlib.sha256(before).hexdigest()):
-        raise TomopipeError(
-            f"{path}: was changed by someone else meanwhile. Look again, then edit."
-        )
-    text = _decoded(before, path)
-    for scan, cells in edits.items():
-        _check_edit(scan, cells)
-    lines = _split(text)
-    _apply(lines, edits, path)
-    bom = _BOM if text.startswith(_BOM) else ""
-    after = (bom + "".join(line.text + line.end for line in lines)).encode(
-        "utf-8", "surrogateescape"
-    )
-    if after == before:
-        return False
+
+    def change(before: bytes) -> bytes:
+        text = _decoded(before, path)
+        wanted = edits(_rows(text, path)) if callable(edits) else edits
+        for scan, cells in wanted.items():
+            _check_edit(scan, cells)
+        lines = _split(text)
+        _apply(lines, wanted, path)
+        bom = _BOM if text.startswith(_BOM) else ""
+        changed = bom + "".join(line.text + line.end for line in lines)
+        return changed.encode("utf-8", "surrogateescape")
+
     try:
-        _write(real, before, after)
+        return update_file(path, change)
     except OSError as error:
         raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error
-    return True
-
-
-def _write(path: Path, before: bytes, after: bytes) -> None:
-    with whole(path) as temporary:
-        temporary.write_bytes(after)
-        if path.exists():
-            shutil.copymode(path, temporary)
-        if (path.read_bytes() if path.exists() else b"") != before:
-            raise TomopipeError(f"{path}: was changed by someone else just now. Try again.")
 
 
 def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
@@ -213,11 +205,22 @@ def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
             f"campaign table: no column {', '.join(unknown)}; expected {', '.join(COLUMNS[1:])}."
         )
     for cell in (scan, *cells.values()):
-        if re.search(r"[\t\r\n]", cell):
-            raise TomopipeError(
-                f"campaign table: {shown(cell)} for {shown(scan)} holds a tab or a line break; "
-                "a cell cannot."
-            )
+        if problem := fault_of_cell(cell):
+            raise TomopipeError(f"campaign table: {shown(cell)} for {shown(scan)} {problem}.")
+
+
+def fault_of_cell(text: str) -> str:
+    """Say why a cell of the table cannot hold a text, or nothing."""
+    if found := _CONTROL.search(text):
+        name = {"\t": "a tab", "\r": "a line break", "\n": "a line break"}.get(
+            found[0], f"the control character U+{ord(found[0]):04X}"
+        )
+        return f"holds {name}; a cell cannot"
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return "holds half a character; a cell cannot"
+    return ""
 
 
 def _apply(
@@ -297,7 +300,43 @@ def _columns(lines: list[_Line], path: str | os.PathLike[str]) -> list[str] | No
             f"{path}: expected a header line with the columns {', '.join(COLUMNS)}, separated by "
             f"tabs and each once; got {found}. Correct the first line."
         )
+    meant = {name: ours for name in names if (ours := _meant(name, names))}
+    if meant:
+        where = f"{path}: line {_line_of(columns, lines)}: column"
+        raise TomopipeError(
+            "\n".join(
+                f"{where} {shown(name)} is none of {', '.join(COLUMNS)}; did you mean {ours}? "
+                "Rename it; a column of your own needs a name less like ours."
+                for name, ours in meant.items()
+            )
+        )
     return columns
+
+
+def _meant(name: str, names: Collection[str]) -> str:
+    """Return the column of ours that a name is meant to be, "" if it is ours or its owner's."""
+    if name in COLUMNS or is_option(name):
+        return ""
+    bare = _bare(name)
+    ours = {_bare(column): column for column in COLUMNS} | {"cor": "cor_px"}
+    keys = {_bare(key): key for key in option_keys()}
+    if same := (ours | keys).get(bare):
+        return same
+    # A letter off is a slip, unless ours is there too: `note` and `notes` are two columns.
+    absent = [key for key, column in ours.items() if column not in names and key != "cor"]
+    similar = difflib.get_close_matches(bare, absent, n=1, cutoff=_SIMILAR)
+    return ours[similar[0]] if similar else ""
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+_SIMILAR = 0.8
+
+
+def _line_of(columns: list[str] | None, lines: list[_Line]) -> int:
+    return next((n for n, line in enumerate(lines, start=1) if line.cells is columns), 0)
 
 
 def _value(cells: list[str], columns: list[str], name: str) -> str:
@@ -330,6 +369,12 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content.count(b"\0") > len(content) // 4:
         raise TomopipeError(f"{path}: expected UTF-8 text, got UTF-16 or binary. Save it as UTF-8.")
+    if b"\0" in content:
+        number = len(re.split(rb"\r\n|\n|\r", content[: content.index(b"\0")]))
+        raise TomopipeError(
+            f"{path}: line {number}: holds a NUL character, which no text has. Remove it: in an "
+            "editor, or with tr -d '\\000'."
+        )
     return content.decode("utf-8", "surrogateescape")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tomopipe.cor import is_by_file
+
 #: Every state a scan can be in, the order of the page; `pending` is a campaign not yet finished.
 STATES: Mapping[str, str] = {
     "ok": "predicted COR used as it is",
@@ -103,6 +105,11 @@ class Fix:
     reason: str
     limit_px: float | None
     neighbours: tuple[str, ...]
+
+    @property
+    def by_file(self) -> bool:
+        """Whether a person changed center_of_rotation.txt."""
+        return is_by_file(self.reason)
 
 
 @dataclass(frozen=True)

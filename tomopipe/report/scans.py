@@ -1,7 +1,7 @@
 """One scan: everything that the files of a campaign say about it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
     try_tif = source.results / "try_center" / name / "try.tif"
     failures = _standing_failures(reader, source, name, path, prediction, volume)
     fix = source.fixes.get(name)
+    if prediction is not None and fix is not None and fix.by_file:
+        prediction = replace(prediction, method="", confidence=None)  # not of this COR
     cor = (source.cor or {}).get(name)
     cor = cor if isinstance(cor, dict) else {}
     cor_px = number(cor.get("cor_px"))
@@ -53,11 +55,12 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         failures=failures,
         has_default=source.has_default,
     )
+    unused = fix is not None and cor.get("source") == "default" and fix.after_px is not None
     reason = reason_of(
         state,
         inventory_reason="" if row is None else row["reason"],
         failures=failures,
-        fix=fix,
+        fix=None if unused else fix,  # default_px won over what the series would give
         prediction=prediction,
     )
     return ScanRecord(

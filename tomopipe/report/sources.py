@@ -50,8 +50,8 @@ class Reader:
             return read_tsv(path, columns)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except TomopipeError:
-            self.note(path, f"expected the columns {', '.join(columns)}")
+        except TomopipeError as error:
+            self.note(path, str(error).removeprefix(f"{path}: "))
         except Exception as error:  # csv has errors of its own: whatever it is, it is noted
             self.note(path, f"not readable as a table: {error}")
         return []

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from tomopipe.cor import NOT_ASKED
 from tomopipe.report.records import Failure, Fix, Prediction
 
 _EARLY_STEPS = frozenset({"try_recon", "predict_cor"})
@@ -92,6 +93,8 @@ def reason_of(
 
 def not_accepted(prediction: Prediction) -> str:
     """Say why a prediction did not become a COR."""
+    if prediction.reason == NOT_ASKED:
+        return NOT_ASKED
     verdict = prediction.verdict or "unknown"
     if verdict == "failed":
         return f"prediction failed: {prediction.reason or 'no reason given'}"

@@ -83,6 +83,10 @@ def make_app(
     )
 
 
+class _MalformedError(TomopipeError):
+    """A request that no page of ours sends."""
+
+
 class _Api:
     """The answers; those that take a while are plain functions, which run in threads."""
 
@@ -99,16 +103,17 @@ class _Api:
         store, sha256 = self.store, self.store.table_sha256()
         record = store.record()
         session = request.cookies.get(self.keys.cookie, "")
+        cells = store.cells()
         return JSONResponse(
             {
                 "campaign": record.name,
                 "csrf": self.keys.csrf_of(session),
                 "states": dict(STATES),
-                "scans": queue_entries(record, store.cells(), store.campaign.scans),
+                "scans": queue_entries(record, cells, store.campaign.scans),
                 "fix_cor": store.campaign.config.fix_cor.model_dump(),
                 "min_confidence": store.campaign.config.predict_cor.min_confidence,
                 "notes": [f"{note.path}: {note.problem}" for note in record.notes],
-                "problem": store.problem,
+                "problem": store.table_problem or store.problem,
                 "table_sha256": sha256,
                 "read": store.read_number,
             }
@@ -170,19 +175,11 @@ class _Api:
 
     async def decide(self, request: Request) -> Response:
         """Write a decision into the campaign table; 409 if somebody else was first."""
-        try:
-            data = json.loads(await request.body())
-            scan, cells, seen = data["scan"], data["cells"], data["seen"]
-            if not all(isinstance(part, dict) for part in (cells, seen)):
-                raise TypeError
-        except (ValueError, KeyError, TypeError) as error:
-            raise TomopipeError("expected JSON with scan, cells and seen.") from error
-        return await run_in_threadpool(
-            self._decide, str(scan), cells, seen, stamp=data.get("stamp") is True
-        )
+        scan, cells, seen, stamp = _decision(await request.body())
+        return await run_in_threadpool(self._decide, scan, cells, seen, stamp=stamp)
 
     def _decide(
-        self, scan: str, cells: dict[str, Any], seen: dict[str, Any], *, stamp: bool
+        self, scan: str, cells: dict[str, str], seen: dict[str, str], *, stamp: bool
     ) -> Response:
         record = self.store.scan(scan)
         n_cols = record.shape[2] if record.shape else None
@@ -226,6 +223,27 @@ class _Api:
         return JSONResponse(self.runner.state(), status_code=202)
 
 
+def _decision(body: bytes) -> tuple[str, dict[str, str], dict[str, str], bool]:
+    """Read scan, cells, cells seen and stamp of a decision; a body that is none is refused."""
+    try:
+        data = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _MalformedError("expected JSON with scan, cells and seen.") from error
+    if not isinstance(data, dict):
+        raise _MalformedError("expected a JSON object with scan, cells and seen.")
+    scan, cells, seen = data.get("scan"), data.get("cells"), data.get("seen")
+    stamp = data.get("stamp", False)
+    if not isinstance(scan, str) or not isinstance(stamp, bool):
+        raise _MalformedError("expected a text for scan, and true or false for stamp.")
+    return scan, _texts(cells), _texts(seen), stamp
+
+
+def _texts(cells: object) -> dict[str, str]:
+    if not isinstance(cells, dict) or not all(isinstance(cell, str) for cell in cells.values()):
+        raise _MalformedError("expected texts by column for cells and for seen.")
+    return cells
+
+
 def _not_allowed() -> Response:
     message = "this server starts nothing: it was started without --allow-run."
     return JSONResponse({"error": message}, status_code=403)
@@ -253,7 +271,9 @@ def _sender(content: bytes, media_type: str) -> Callable[[Request], Response]:
 
 def _told(_: Request, error: Exception) -> Response:
     """Tell the page what is wrong; errors of the file system name files of the campaign alone."""
-    return JSONResponse({"error": str(error)}, status_code=422)
+    status_code = 400 if isinstance(error, _MalformedError) else 422
+    text = str(error).encode("utf-8", "backslashreplace").decode()  # names may be no text
+    return JSONResponse({"error": text}, status_code=status_code)
 
 
 def _picture(content: bytes) -> Response:

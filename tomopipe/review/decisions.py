@@ -1,25 +1,29 @@
 """Decisions go to the campaign table at once, and nobody's edit is lost.
 
 A page says which cells it saw. If the row still holds them, the edit goes in, whatever happened to
-other rows meanwhile; if not, the person is shown what stands there now. There are no file locks,
-which no file server can be trusted with: the hash of the content that was compared guards the time
-until the new one is in place, and a look a moment later the instant between the two.
+other rows meanwhile; if not, the person is shown what stands there now. The row is looked at while
+nobody else of tomopipe may change the table.
 """
 
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tomopipe.cor import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError
-from tomopipe.io.campaign_table import SELECT, edit_table, read_table, table_sha256
+from tomopipe.io.campaign_table import (
+    SELECT,
+    Edits,
+    Row,
+    edit_table,
+    fault_of_cell,
+    read_table,
+    table_sha256,
+)
 
 CELLS = ("select", "cor_px", "note")
-_ATTEMPTS = 20
-_SETTLED_S = 0.03  # longer than a writer takes from comparing to replacing the file
 _writing = threading.Lock()  # the browsers of one server wait for each other
 
 
@@ -34,11 +38,12 @@ class Outcome:
 
 def read_cells(table: Path) -> dict[str, dict[str, str]]:
     """Return the cells of each scan in the campaign table; none where there is no table."""
-    if not table.exists():
-        return {}
+    return _cells(read_table(table)) if table.exists() else {}
+
+
+def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
     return {
-        row.scan: {"select": row.select, "cor_px": row.cor_px, "note": row.note}
-        for row in read_table(table)
+        row.scan: {"select": row.select, "cor_px": row.cor_px, "note": row.note} for row in rows
     }
 
 
@@ -55,6 +60,8 @@ def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) ->
         if name not in CELLS or not isinstance(value, str):
             raise TomopipeError(f"{scan}: expected texts for {', '.join(CELLS)}; got {name}.")
         checked[name] = value.strip()
+        if problem := fault_of_cell(checked[name]):
+            raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")
     if text := checked.get("cor_px"):
         checked["cor_px"] = _checked_cor(scan, text, n_cols)
     if checked.get("select", "auto") not in SELECT:
@@ -88,39 +95,28 @@ def decide(
     Raises
     ------
     TomopipeError
-        If the table cannot be read or written, or others write without pause.
+        If the table cannot be read or written, or another writer does not finish.
     """
-    with _writing:
-        return _decide(table, scan, cells, _with_defaults(seen), stamp)
+    was = _with_defaults(seen)
+    outcome = Outcome(False, was, "")
 
-
-def _decide(
-    table: Path, scan: str, cells: Mapping[str, str], seen: dict[str, str], stamp: str
-) -> Outcome:
-    for _ in range(_ATTEMPTS):
-        before = table_sha256(table)
-        now = _with_defaults(read_cells(table).get(scan, {}))
-        if table_sha256(table) != before:
-            continue  # what was read belongs to neither
+    def edits(rows: list[Row]) -> Edits:
+        nonlocal outcome
+        now = _with_defaults(_cells(rows).get(scan, {}))
         new = {**now, **cells}
-        if all(now[name] == new[name] for name in CELLS):
-            return Outcome(True, now, before)  # somebody decided the same
-        if now != seen:
-            return Outcome(False, now, before)
+        same = all(now[name] == new[name] for name in CELLS)  # somebody decided the same
+        if same or now != was:
+            outcome = Outcome(same, now, "")
+            return {}
         edit = dict(cells)
         if stamp and "note" not in edit:
             edit["note"] = f"{now['note']}; {stamp}" if now["note"] else stamp
-        try:
-            edit_table(table, {scan: edit}, expected_sha256=before)
-        except TomopipeError:
-            if table_sha256(table) != before:
-                continue  # another row, perhaps: look again
-            raise
-        time.sleep(_SETTLED_S)
-        if _with_defaults(read_cells(table).get(scan, {})) == now:
-            continue  # overwritten by somebody who had looked before us
-        return Outcome(True, {**now, **edit}, table_sha256(table))
-    raise TomopipeError(f"{table}: others change it without pause. Try again.")
+        outcome = Outcome(True, {**now, **edit}, "")
+        return {scan: edit}
+
+    with _writing:
+        edit_table(table, edits)
+        return replace(outcome, sha256=table_sha256(table))
 
 
 def stamp_now() -> str:

@@ -1,7 +1,6 @@
 """Pictures: pages of the try stack, slices at any COR, opposed projections laid over each other."""
 
 import io
-import json
 import os
 import threading
 import zlib
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import on_host
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
+from tomopipe.io.results import read_json
 from tomopipe.io.rows import Rows, read_rows
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, widen_for_each
 from tomopipe.recon.angles import unpaired
@@ -94,8 +94,7 @@ class Pictures:
 
     def grid(self, scan: str) -> dict[str, Any]:
         """Return try.json of a scan."""
-        data = json.loads(self.path(scan, "try.json").read_bytes())
-        return data if isinstance(data, dict) else {}
+        return read_json(self.path(scan, "try.json"), "the grid of try_recon")
 
     def page(self, scan: str, index: int) -> bytes:
         """Return one page of the try stack as PNG, in the window of the sweep.

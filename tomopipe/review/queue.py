@@ -80,6 +80,8 @@ def page_state(scan: ScanRecord, cells: Mapping[str, str], *, doubtful: bool) ->
         return "failed" if scan.state == "failed" and _died_late(scan) else "manual"
     if scan.state in ("unchecked", "skipped"):
         return "pending"
+    if scan.state == "manual" and _is_by_file(scan):
+        return "manual"
     return _state_without_hand(scan, doubtful=doubtful)
 
 
@@ -132,7 +134,7 @@ def _differs(scan: ScanRecord, manual: str) -> bool:
     """Tell whether the table says something else than what the results were made with."""
     manual_px = parse_cor(manual)
     if manual_px is None:
-        return scan.source == "manual"
+        return scan.source == "manual" and not _is_by_file(scan)
     if scan.cor_px is None:
         return True
     was_px = scan.fix.before_px if scan.source == "outlier" and scan.fix else scan.cor_px
@@ -155,6 +157,10 @@ def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 def _untrusted(scan: ScanRecord) -> bool:
     """Tell whether a scan whose manual COR was taken away has no trusted one left."""
     return scan.prediction is None or scan.prediction.cor_px is None
+
+
+def _is_by_file(scan: ScanRecord) -> bool:
+    return scan.fix is not None and scan.fix.by_file
 
 
 def _died_late(scan: ScanRecord) -> bool:

@@ -148,7 +148,10 @@ class Guard:
 
     def _is_own(self, origin: str, host: str) -> bool:
         """Tell whether a page of `origin` is ours; a proxy may have put its own port into Host."""
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         if parts.scheme not in ("http", "https"):
             return False
         return parts.netloc == host or _hostname(origin) in self.hosts - LOCAL_HOSTS

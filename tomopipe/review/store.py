@@ -46,7 +46,8 @@ class Store:
         self._began_at = self._read_at = 0.0
         self._reading = threading.Lock()
         self.read_number = 0
-        self.problem = ""
+        self.problem = self.table_problem = ""
+        self._cells: dict[str, dict[str, str]] = {}
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self) -> None:
@@ -94,8 +95,12 @@ class Store:
         return self.campaign.table_path
 
     def cells(self) -> dict[str, dict[str, str]]:
-        """Return the campaign table as it is at this moment."""
-        return read_cells(self.table)
+        """Return the campaign table as it is at this moment; as it was, while it has an error."""
+        try:
+            self._cells, self.table_problem = read_cells(self.table), ""
+        except TomopipeError as error:
+            self.table_problem = str(error)
+        return self._cells
 
     def table_sha256(self) -> str:
         """Return the hash of the campaign table at this moment."""

@@ -1,15 +1,14 @@
 """What a volume says of itself: what it was made of, how, and by what."""
 
-import json
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tomopipe.geometry import axis_voxel
+from tomopipe.io.results import read_cor_json
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.steps._work import Work
 
@@ -20,7 +19,7 @@ def cor_source(cor_json: str | os.PathLike[str] | None, scan: str) -> str | None
     """Look up where the COR comes from."""
     if cor_json is None:
         return None
-    return json.loads(Path(cor_json).read_text(encoding="utf-8")).get(scan, {}).get("source")
+    return read_cor_json(cor_json).get(scan, {}).get("source")
 
 
 def geometry(work: Work) -> dict[str, Any]:

@@ -10,7 +10,6 @@ voxel (N//2, N//2 - 1) with N its columns: those of the binned detector, of a ha
 twice as many.
 """
 
-import json
 import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -31,6 +30,7 @@ from tomopipe.geometry import (
 )
 from tomopipe.io.atomic import whole
 from tomopipe.io.mrc import check_stack, read_volume_size
+from tomopipe.io.results import read_cor_json, read_json
 from tomopipe.io.star import matrix_rows_text, number_text, tomo_names, write_star
 from tomopipe.io.tables import write_tsv
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
@@ -143,7 +143,7 @@ def export_star(
         If a scan has no COR, or a stack is not the one its JSON file describes.
     """
     output = Path(output)
-    cor_px = {scan: entry["cor_px"] for scan, entry in _read_json(cor).items()}
+    cor_px = {scan: entry["cor_px"] for scan, entry in read_cor_json(cor).items()}
     if missing := [scan for scan in metas if scan not in cor_px]:
         raise TomopipeError(
             f"{cor}: expected a COR of each scan exported; none of {', '.join(missing)}. "
@@ -155,7 +155,7 @@ def export_star(
     tomograms: list[Tomogram] = []
     linked: dict[Path, Path] = {}
     for scan, name in names.items():
-        meta = _read_json(metas[scan])
+        meta = read_json(metas[scan], "what export_stack says of its stack")
         if os.path.lexists(stacks[scan]):
             check_stack(stacks[scan], meta["stack_shape"])
         else:  # declared temporary: RELION has had it
@@ -371,7 +371,3 @@ def _write_links(links: Mapping[Path, Path], folder: Path) -> None:
 
 def _texts(values: Floats) -> list[str]:
     return [number_text(value) for value in values]
-
-
-def _read_json(path: str | os.PathLike[str]) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))

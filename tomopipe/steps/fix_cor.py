@@ -1,6 +1,5 @@
 """Replace outlying CORs and fill missing ones, one filename series at a time."""
 
-import json
 import logging
 import math
 import os
@@ -8,8 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import FIX_COLUMNS, Fixed, Member, fix_series, format_cor, parse_cor, shown
+from tomopipe.cor import (
+    EMPTIED,
+    FIX_COLUMNS,
+    NOT_ASKED,
+    Fixed,
+    Member,
+    fix_series,
+    format_cor,
+    parse_cor,
+    shown,
+)
 from tomopipe.errors import TomopipeError
+from tomopipe.io.results import read_prediction
 from tomopipe.io.tables import write_tsv
 
 REVISION = 1  # bump when results change
@@ -101,9 +111,10 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
 
 
 def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str, str, str]:
-    """Return the accepted COR (NaN if none), ai or auto, what to report of the files, and a doubt.
+    """Return the COR (NaN if none), its source, what to report of the files, and a doubt.
 
-    The doubt is why the prediction was not accepted, if it was not.
+    The source is ai or auto, or manual if the file does not hold what the prediction accepted. The
+    doubt is why the prediction was not accepted, if it was not.
     """
     text = _read_text(center_path)
     cor_px = parse_cor(text)
@@ -111,14 +122,18 @@ def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str
     if cor_px is None and text.strip():
         note = f"{Path(center_path).name} holds {shown(text.strip())}, not a number, ignored"
     try:
-        prediction = json.loads(_read_text(prediction_path))
-    except ValueError:
-        prediction = None
-    told = prediction if isinstance(prediction, dict) else {}
+        told = read_prediction(prediction_path)
+    except TomopipeError:  # one damaged file must not hold up the series
+        told, note = {}, note or f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if told.get("method") == "ai" else "auto"
+    is_edited = "cor_px" in told and format_cor(cor_px) != format_cor(told["cor_px"])
     if cor_px is not None:
-        return cor_px, source, note, ""
+        return cor_px, "manual" if is_edited else source, note, ""
+    if is_edited and not note:
+        return math.nan, source, EMPTIED, ""
     reason = told.get("reason")
+    if reason == NOT_ASKED:
+        return math.nan, source, note, NOT_ASKED
     return math.nan, source, note, f"prediction: {reason}" if reason else ""
 
 

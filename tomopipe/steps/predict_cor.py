@@ -1,7 +1,6 @@
 """Step predict_cor: find the COR of one scan by several methods; accept it, or say why not."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor import format_cor
+from tomopipe.cor import NOT_ASKED, format_cor
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.io.atomic import remove_stale, write_json, write_text
+from tomopipe.io.results import read_json
 from tomopipe.io.rows import Rows, read_rows
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def predict_cor(
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     methods : sequence of str
-        Names in `tomopipe.find.METHODS`; the first confident one wins.
+        Names in `tomopipe.find.METHODS`; the first confident one wins. None: the prediction says
+        that none was asked for, with the verdict "flat": no estimate, and no failure.
     min_confidence : float
         Least confidence, 0 to 1, of an accepted COR.
     dinov2_checkpoint : path-like or None
@@ -76,17 +77,17 @@ def predict_cor(
     Raises
     ------
     TomopipeError
-        If a method is unknown or none is given, or ai is asked for and cannot run: torch or the
+        If a method is unknown, or ai is asked for and cannot run: torch or the
         weights are missing, or do not belong to this version.
     """
     from tomopipe.find import METHODS
 
     known = METHODS if dinov2_checkpoint is None else (*METHODS, "dinov2")
     unknown = [name for name in methods if name not in known]
-    if unknown or not methods:
+    if unknown:
         raise TomopipeError(
             f"predict_cor.methods: expected names among {', '.join(known)}; "
-            f"got {', '.join(unknown) or 'none'}. Correct the config."
+            f"got {', '.join(unknown)}. Correct the config."
         )
     if "ai" in methods:
         from tomopipe.find.ai.finder import ready
@@ -120,7 +121,7 @@ def predict_cor(
 
 def _candidates(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """Read the try grid."""
-    sweep = json.loads(Path(path).read_text("utf-8"))
+    sweep = read_json(path, "the grid of try_recon")
     if "failed" in sweep:
         raise ScanError(str(sweep["failed"]))
     candidates_px = np.asarray(sweep["cor_px"], dtype=np.float64)
@@ -142,6 +143,8 @@ def _predict(
     from tomopipe.find import choose
     from tomopipe.find.roll import measure_roll
 
+    if not methods:
+        return _record(None, None, 0.0, "flat", "", NOT_ASKED, {})
     evidence = [_ask(name, rows, candidates_px, weights) for name in methods]
     decision = choose(evidence, min_confidence)
     prediction = _record(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import off_detector, parse_cor, resolve
+from tomopipe.cor import is_for_default, is_valid, off_detector, parse_cor, resolve
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 from tomopipe.io.tables import read_tsv
@@ -146,8 +146,11 @@ def compute(
     for scan in sorted(scans):
         n_cols = int(scans[scan]["n_cols"])
         row = fixed.get(scan, {})
-        own_px = parse_cor(row.get("after_px", ""))
-        found = resolve(own_px, default_px, n_cols, source=row.get("source", ""))
+        is_valid_default = is_valid(default_px, n_cols)
+        own_px, source = parse_cor(row.get("after_px", "")), row.get("source", "")
+        if is_valid_default and is_for_default(source, row.get("reason", "")):
+            own_px = None
+        found = resolve(own_px, default_px, n_cols, source=source)
         if found is None:
             missing[scan] = _why(row, default_px, n_cols)
         else:

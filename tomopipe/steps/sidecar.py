@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import parse_cor
+from tomopipe.cor import is_by_file, parse_cor
 from tomopipe.io.atomic import write_json
 
 REVISION = 1  # bump when results change
@@ -78,18 +78,20 @@ def sidecar_content(
     -------
     dict
         `cor_px` and `source` as resolved; `method`, `confidence`, `verdict` and `predicted_px` of
-        the prediction, whether it was used or not; `before_px` before fixing (None if there was
+        the prediction, whether it was used or not (no method and no confidence where somebody
+        edited center_of_rotation.txt); `before_px` before fixing (None if there was
         none), `flagged`, `limit_px` (of a flagged COR), `neighbours` and `reason` of fix_cor.
     """
     row = fixed_row or {}
     found = prediction or {}
     neighbours = row.get("neighbours", "")
+    by_file = is_by_file(row.get("reason", ""))
     return {
         "scan": scan,
         "cor_px": cor["cor_px"],
         "source": cor["source"],
-        "method": found.get("method"),
-        "confidence": found.get("confidence"),
+        "method": None if by_file else found.get("method"),
+        "confidence": None if by_file else found.get("confidence"),
         "verdict": found.get("verdict"),
         "predicted_px": found.get("best_cor_px"),
         "before_px": parse_cor(row.get("before_px", "")),

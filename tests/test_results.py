@@ -1,0 +1,134 @@
+"""The small files of the results: what was cut or edited is named, with what to do."""
+
+import json
+
+import pytest
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io.results import read_cor_json, read_inventory_tsv, read_json, read_prediction
+from tomopipe.io.tables import read_tsv, write_tsv
+
+ENTRY = {"cor_px": 1000.5, "source": "ai"}
+COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
+ROW = {"scan": "a", "path": "raw/a.h5", "n_cols": 2048, "keep": True, "reason": ""}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"a": {"cor_px": 10', b"\xff\xfe{", b"\0" * 50, b"[" * 20_000, b"9" * 5000],
+    ids=["empty", "open", "cut", "no text", "zeros", "deep", "huge"],
+)
+@pytest.mark.parametrize("read", [read_cor_json, read_prediction])
+def test_what_is_no_json_is_named(tmp_path, read, content):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(TomopipeError, match=r"file\.json: .*expected .*Delete it and run again"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], r"expected a JSON object, scan to cor_px and source; got \[\]"),
+        ({"a": 5}, "a: expected cor_px and source; got 5"),
+        ({"a": ENTRY | {"cor_px": "1000"}}, "a: cor_px: expected a number; got '1000'"),
+        ({"a": ENTRY | {"cor_px": float("nan")}}, "a: cor_px: expected a number; got nan"),
+        ({"a": ENTRY | {"cor_px": 10**400}}, "a: cor_px: expected a number; got 1000"),
+        ({"a": {"source": "ai"}}, "a: cor_px: expected a number; got None"),
+        ({"a": ENTRY | {"source": None}}, "a: source: expected a word; got None"),
+    ],
+)
+def test_what_is_no_cor_table_is_named(tmp_path, found, message):
+    path = tmp_path / "cor.json"
+    path.write_text(json.dumps(found))
+    with pytest.raises(TomopipeError, match=rf"cor\.json: {message}"):
+        read_cor_json(path)
+
+
+def test_a_cor_table_is_read(tmp_path):
+    path = tmp_path / "cor.json"
+    path.write_text(json.dumps({"größe 1": ENTRY}), encoding="utf-8")
+    assert read_cor_json(path) == {"größe 1": ENTRY}
+    with pytest.raises(TomopipeError, match=r"none\.json: cannot be read"):
+        read_json(tmp_path / "none.json", "anything")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cor_px": "5"}, "cor_px: expected a number or null; got '5'"),
+        ({"confidence": True}, "confidence: expected a number or null; got True"),
+        ({"best_cor_px": [1]}, "best_cor_px: expected"),
+        ({"verdict": "good"}, "verdict: expected one of resolved, edge, ambiguous, flat, failed"),
+        ({"method": None}, "method: expected a text; got None"),
+    ],
+)
+def test_what_is_no_prediction_is_named(tmp_path, change, message):
+    good = {"cor_px": None, "best_cor_px": 5, "confidence": 0.3, "verdict": "flat", "method": ""}
+    path = tmp_path / "prediction.json"
+    path.write_text(json.dumps(good))
+    assert read_prediction(path) == good
+    path.write_text(json.dumps(good | change))
+    with pytest.raises(TomopipeError, match=rf"prediction\.json: {message}"):
+        read_prediction(path)
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    path = tmp_path / "inventory.tsv"
+    rows = [ROW, ROW | {"scan": "b", "keep": False, "n_cols": None, "reason": "cannot be opened"}]
+    write_tsv(rows, COLUMNS, path)
+    return path
+
+
+def test_an_inventory_is_read(inventory):
+    first, second = read_inventory_tsv(inventory)
+    assert first == {
+        "scan": "a",
+        "path": "raw/a.h5",
+        "n_cols": "2048",
+        "keep": "true",
+        "reason": "",
+    }
+    assert (second["n_cols"], second["keep"]) == ("", "false")
+
+
+def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
+    """Whatever is left, no cell is taken for shorter than it was."""
+    content = inventory.read_bytes()
+    whole = read_inventory_tsv(inventory)
+    for end in range(len(content)):
+        inventory.write_bytes(content[:end])
+        try:
+            rows = read_inventory_tsv(inventory)
+        except TomopipeError as error:
+            assert str(inventory) in str(error)  # noqa: PT017
+            assert "run again" in str(error)  # noqa: PT017
+        else:
+            assert content[end - 1 : end] == b"\n"
+            assert rows == whole[: len(rows)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"true", b"maybe", "keep of a: expected true or false; got 'maybe'"),
+        (b"2048", b"20 48", "n_cols of a: expected a whole number; got '20 48'"),
+        (b"2048\t", b"", "line 2: expected 5 cells, got 4: it was cut or edited"),
+        (b"\traw/a", b"\t\traw/a", "line 2: expected 5 cells, got 6"),
+        (b"n_cols", b"width", "missing n_cols"),
+        (b"raw/a", b"raw\0a", "line 2: holds a NUL character"),
+    ],
+)
+def test_an_inventory_edited_by_hand_is_named(inventory, old, new, message):
+    inventory.write_bytes(inventory.read_bytes().replace(old, new, 1))
+    with pytest.raises(TomopipeError, match=rf"inventory\.tsv: .*{message}.*run again"):
+        read_inventory_tsv(inventory)
+
+
+def test_a_table_of_fix_cor_that_was_cut_gives_no_shorter_cor(tmp_path):
+    path = tmp_path / "a.tsv"
+    write_tsv([{"scan": "a", "after_px": "1024.50"}], ("scan", "after_px"), path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(TomopipeError, match=r"a\.tsv: line 2: expected a line end after it"):
+        read_tsv(path, ("scan", "after_px"))

@@ -1,0 +1,205 @@
+"""A file that several edit: nothing is lost, holders are named, and the dead hold nothing."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from tomopipe.errors import TomopipeError
+from tomopipe.io import shared
+from tomopipe.io.campaign_table import edit_table
+from tomopipe.io.shared import locked, update_file
+
+ADD = (
+    "import sys, time\n"
+    "from tomopipe.io.campaign_table import edit_table\n"
+    "path, name, n, start = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])\n"
+    "time.sleep(max(0, start - time.time()))\n"
+    "for at in range(n):\n"
+    "    edit_table(path, {f'{name}_{at}': {'cor_px': '5'}})\n"
+)
+HOLD = (
+    "import os, sys, time\n"
+    "from pathlib import Path\n"
+    "from tomopipe.io.shared import locked\n"
+    "with locked(Path(sys.argv[1])):\n"
+    "    print('held', flush=True)\n"
+    "    sys.stdin.read()\n"
+)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Return the file, and a process that holds it until its standard input is closed."""
+    path = tmp_path / "scans.tsv"
+    path.write_text("scan\na\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield path, process
+    process.kill()
+    process.stdin.close()
+    process.stdout.close()
+    process.wait()
+
+
+def add_line(before):
+    return before + b"b\n"
+
+
+def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
+    path = tmp_path / "scans.tsv"
+    path.write_text("# mine\nscan\tsample\na_0\tleft\n")
+    start = f"{time.time() + 3:.3f}"  # all have been imported by then
+    writers = [
+        subprocess.Popen([sys.executable, "-c", ADD, str(path), f"w{at}", "3", start])
+        for at in range(8)
+    ]
+    assert [writer.wait() for writer in writers] == [0] * 8
+    lines = path.read_text().splitlines()
+    assert lines[:3] == ["# mine", "scan\tsample\tcor_px", "a_0\tleft"]
+    expected = {f"w{w}_{at}" for w in range(8) for at in range(3)}
+    assert {line.split("\t")[0] for line in lines[3:]} == expected
+    assert len(lines) == 3 + len(expected)
+    assert os.listdir(tmp_path) == ["scans.tsv"]
+
+
+def test_a_writer_that_does_not_finish_is_named_and_nothing_is_written(holder):
+    path, process = holder
+    message = rf"is being changed by .+ on .+ \(process {process.pid}, since 20.+UTC\)"
+    with pytest.raises(TomopipeError, match=message):
+        update_file(path, add_line, wait_s=0.2)
+    assert path.read_text() == "scan\na\n"
+    process.stdin.close()
+    assert update_file(path, add_line)
+    assert path.read_text() == "scan\na\nb\n"
+    assert os.listdir(path.parent) == ["scans.tsv"]
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_with_a_line(holder, caplog):
+    path, process = holder
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert path.with_name("scans.tsv.lock").exists()
+    assert update_file(path, add_line, wait_s=0)
+    assert f"process {process.pid}" in caplog.text
+    assert "taken over: that process has ended" in caplog.text
+    assert os.listdir(path.parent) == ["scans.tsv"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"junk", b"[" * 9999, b'{"pid": 1, "machine": "another", "host": "n7"}']
+)
+def test_a_lock_of_another_machine_is_taken_over_when_it_is_old(tmp_path, content, caplog):
+    path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
+    lock.write_bytes(content)
+    with pytest.raises(TomopipeError, match=r"nobody is at it, remove .*scans\.tsv\.lock"):
+        update_file(path, add_line, wait_s=0)
+    assert not path.exists()
+    old_s = time.time() - shared.STALE_S - 5
+    os.utime(lock, (old_s, old_s))
+    assert update_file(path, add_line, wait_s=0)
+    assert "s old" in caplog.text
+
+
+def test_the_age_of_a_lock_is_by_the_clock_of_its_file_server(tmp_path, monkeypatch):
+    """Our clock is an hour ahead, or behind: the lock is a moment old all the same."""
+    path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
+    lock.write_bytes(b"")
+    now_s = time.time()
+    for off_s in (-3600, 3600):
+        monkeypatch.setattr(shared.time, "time", lambda off_s=off_s: now_s + off_s)
+        with pytest.raises(TomopipeError, match="being changed"):
+            update_file(path, add_line, wait_s=0)
+    assert os.listdir(tmp_path) == ["scans.tsv.lock"]
+
+
+def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch):
+    """It was asleep for so long that another took the lock, changed the file and went."""
+    path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
+    path.write_text("a\n")
+    flush = shared._flush
+    others = iter([json.dumps({"pid": os.getpid(), "machine": shared._machine()})])
+
+    def asleep(temporary):
+        flush(temporary)
+        if other := next(others, None):
+            lock.write_text(other)
+            monkeypatch.setattr(shared, "_flush", flush)
+
+    monkeypatch.setattr(shared, "_flush", asleep)
+    with pytest.raises(TomopipeError, match="being changed"):
+        update_file(path, add_line, wait_s=0.1)
+    assert path.read_text() == "a\n"
+    assert lock.exists()  # it is theirs
+
+
+def test_a_lock_taken_over_by_somebody_else_first_is_given_back(tmp_path):
+    lock = tmp_path / "scans.tsv.lock"
+    lock.write_bytes(b"new holder")
+    assert not shared._taken_away(lock, b"the dead one")
+    assert lock.read_bytes() == b"new holder"
+    assert os.listdir(tmp_path) == ["scans.tsv.lock"]
+
+
+def test_an_error_of_the_change_gives_the_lock_back(tmp_path):
+    path = tmp_path / "scans.tsv"
+
+    def broken(before):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        update_file(path, broken)
+    assert os.listdir(tmp_path) == []
+    with locked(path):
+        pass
+
+
+def test_a_group_goes_on_writing(tmp_path):
+    """With umask 002 what is made is the group's too, and a file that is keeps that."""
+    before = os.umask(0o002)
+    try:
+        update_file(tmp_path / "new", add_line)
+        (tmp_path / "old").write_text("")
+        (tmp_path / "old").chmod(0o640)
+        os.umask(0o022)
+        for name in ("new", "old"):
+            update_file(tmp_path / name, add_line)
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "old")]
+    assert modes == [0o664, 0o640]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+def test_two_users_edit_one_table(tmp_path):
+    """Ada and Bob are in one group, and the folder is the group's."""
+    group, path = 4242, tmp_path / "scans.tsv"
+    for folder in tmp_path.parents[:-2]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    os.chown(tmp_path, 0, group)
+    tmp_path.chmod(0o770)
+    for user in (5001, 5002, 5001):
+        if not (child := os.fork()):  # not a new process: it might not get at this Python
+            with suppress(BaseException):
+                os.setgroups([group])
+                os.setgid(group)
+                os.setuid(user)
+                os.umask(0o002)
+                edit_table(path, {f"user {user}, {path.exists()}": {"cor_px": "5"}})
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert path.stat().st_uid == 5001
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
+    assert path.read_text().count("user 500") == 3

@@ -1,0 +1,78 @@
+"""What people do by hand between runs: edit results, do without prediction, share a campaign."""
+
+import json
+import os
+import stat
+
+from tests.workflow.conftest import configure, new_campaign, plan, snakemake, table
+from tests.workflow.test_reruns import TAIL, changed, expect
+from tomopipe.campaign import load_campaign
+from tomopipe.campaign_report import what_to_report
+from tomopipe.cor import EDITED, EMPTIED, NOT_ASKED
+from tomopipe.report.collect import collect
+
+
+def sidecar(campaign, scan):
+    return json.loads((campaign / "raw" / f"{scan}.cor.json").read_text())
+
+
+def center_of(campaign, scan):
+    return campaign / "results" / "try_center" / scan / "center_of_rotation.txt"
+
+
+def record(campaign, scan):
+    found = collect(**what_to_report(load_campaign(campaign)))
+    return next(one for one in found.scans if one.name == scan), found
+
+
+def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
+    before = sidecar(campaign, "a_2")
+    found = center_of(campaign, "a_2").read_text()
+    jobs = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
+    center_of(campaign, "a_2").write_text("50.25\n")
+    expect(campaign, jobs)
+    told = sidecar(campaign, "a_2")
+    assert [told[key] for key in ("cor_px", "source", "reason")] == [50.25, "manual", EDITED]
+    assert told["method"] is told["confidence"] is None
+    scan, report = record(campaign, "a_2")
+    assert (scan.state, scan.reason, scan.prediction.confidence) == ("manual", EDITED, None)
+    assert not [group.title for group in report.alerts if group.level == "bad"]
+
+    center_of(campaign, "a_2").write_text("")
+    assert snakemake(campaign).jobs == jobs
+    told = sidecar(campaign, "a_2")
+    assert (told["source"], told["confidence"]) == ("neighbours", None)
+    assert told["reason"].startswith(EMPTIED)
+
+    center_of(campaign, "a_2").write_text(found)
+    assert snakemake(campaign).jobs == jobs
+    assert sidecar(campaign, "a_2") == before
+
+
+def test_a_group_shares_a_campaign_without_prediction(tmp_path):
+    """By hand and by default; with umask 002 the group may change whatever a run has made."""
+    umask = os.umask(0o002)
+    try:
+        campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0, "b_1": 45.0})
+        configure(campaign, "predict_cor", methods=[])
+        configure(campaign, "resolve_cor", default_px=49.0)
+        table(campaign, "a_1\tauto\t48.50\t")
+        run = snakemake(campaign, environment={})
+    finally:
+        os.umask(umask)
+    assert run.status == 0, run.text
+    private = [
+        str(path.relative_to(campaign))
+        for path in campaign.rglob("*")
+        if not path.is_symlink() and not path.stat().st_mode & stat.S_IWGRP
+    ]
+    assert private == []
+    assert plan(campaign) == (0, frozenset())
+    resolved = json.loads((campaign / "results" / "cor.json").read_text())
+    # a COR by hand is that of its scan alone
+    assert resolved["a_1"] == {"cor_px": 48.5, "source": "manual"}
+    assert resolved["a_2"] == {"cor_px": 49.0, "source": "default"}
+    assert resolved["b_1"] == {"cor_px": 49.0, "source": "default"}
+    scan, report = record(campaign, "a_2")
+    assert (scan.state, scan.failures, report.failures) == ("filled", (), ())
+    assert scan.reason == NOT_ASKED
