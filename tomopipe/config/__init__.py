@@ -8,7 +8,7 @@ from tomopipe.config.base import Block
 from tomopipe.config.blocks import METHODS, PredictCorBlock, ScanGlob
 from tomopipe.config.cells import fault_of_key, is_option, nested, parse_cells, value_of
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
-from tomopipe.config.parse import parse_config, read_config
+from tomopipe.config.parse import parse_config, parsed_texts, read_config, read_document
 from tomopipe.config.preprocess import PreprocessBlock
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "nested",
     "parse_cells",
     "parse_config",
+    "parsed_texts",
     "read_config",
+    "read_document",
     "value_of",
 ]

@@ -25,7 +25,7 @@ rule try_recon:
         raw=raw_signature,
         options=lambda wildcards: as_json(
             CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
-            | CAMPAIGN.config.try_recon.model_dump()
+            | CAMPAIGN.for_scan(wildcards.scan).config.try_recon.model_dump()
         ),
         revision=try_recon_step.REVISION,
     script:
