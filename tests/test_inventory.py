@@ -143,6 +143,22 @@ def test_a_turn_with_a_gap_is_warned_of(tmp_path, gap_deg, known, words):
     assert bool(warnings) is bool(words)
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("rad", np.pi / 180), ("mdeg", 1000.0)])
+def test_angles_in_another_unit_are_refused_until_the_unit_is_told(tmp_path, unit, factor):
+    write(tmp_path / "s_1.h5")
+    write(tmp_path / "s_2.h5", theta=np.linspace(0, 180, 40) * factor)
+    row = take(tmp_path)["s_2"]
+    assert not row["keep"]
+    assert row["reason"].startswith("angles that cannot be degrees: they cover ")
+    assert row["reason"].endswith("or to deg if they are degrees (/exchange/theta)")
+    assert row["n_cols"] is None  # not even `select: yes` takes it in
+    own = entry(tmp_path / "s_2.h5", known={"angle_unit": unit})
+    row = take(tmp_path, [entry(tmp_path / "s_1.h5"), own])["s_2"]
+    assert (row["keep"], row["reason"], row["warnings"]) == (True, "", "")
+    assert "angles /exchange/theta, 180 degrees" in row["found"]
+    assert all(kept(take(tmp_path, known={"angle_unit": "deg"})).values())
+
+
 def test_half_the_size_is_kept(tmp_path):
     for index, n_angles in enumerate((40, 40, 20, 19)):
         write(tmp_path / f"s_{index}.h5", n_angles, span_deg=4.5 * n_angles)

@@ -107,8 +107,8 @@ def encode_series(key: str) -> str:
 def reference_size(sizes: Iterable[float]) -> float:
     """Return the size of a complete scan of a series: the largest size that several scans share.
 
-    A size is a number of projections. Complete scans of a series follow one protocol and have the same size (here: within 0.5 %);
-    aborted ones are smaller and end anywhere. Hence:
+    A size is a number of projections. Complete scans of a series follow one protocol and have the
+    same size (here: within 0.5 %); aborted ones are smaller and end anywhere. Hence:
 
     - the median is wrong as soon as half of the scans are aborted; a high quantile only moves
       that limit;

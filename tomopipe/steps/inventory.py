@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.io.angles import span_deg
 from tomopipe.io.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
 from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import one_line
@@ -170,7 +170,7 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
             data_bytes=metadata.data_bytes,
             n_frames=metadata.n_angles,
             meant_frames=_meant_frames(metadata),
-            span_deg=_span_deg(metadata.theta_deg),
+            span_deg=None if metadata.theta_deg is None else span_deg(metadata.theta_deg),
             warnings=metadata.warnings + warnings,
             found=metadata.found,
             full_turn=full_turn,
@@ -205,14 +205,6 @@ def _meant_frames(metadata: Metadata) -> int:
     """Return the projections the scan was to have: an aborted one may still list all its angles."""
     n_theta = 0 if metadata.theta_deg is None else len(metadata.theta_deg)
     return max(metadata.n_angles, n_theta)
-
-
-def _span_deg(theta_deg: NDArray[np.float64] | None) -> float | None:
-    """Return the range of angles, the last step included; None if there are no angles."""
-    if theta_deg is None:
-        return None
-    finite = theta_deg[np.isfinite(theta_deg)]
-    return float(np.ptp(finite)) * len(finite) / (len(finite) - 1) if len(finite) > 1 else 0.0
 
 
 def _reference_frames(looks: Sequence[_Look]) -> float:
