@@ -49,10 +49,15 @@ def test_unreadable_files_and_remarks_are_told(folder):
     (place / "bone_002" / "prediction.json").write_text("{")
     grid = json.loads((place / "bone_001" / "try.json").read_text())
     (place / "bone_001" / "try.json").write_text(json.dumps(grid | {"notes": ["a remark"]}))
+    found = json.loads((place / "bone_001" / "prediction.json").read_text())
+    told = json.dumps(found | {"warnings": ["4 of 121 projections are dark"]})
+    (place / "bone_001" / "prediction.json").write_text(told)
     client = client_of(folder)
     (note,) = client.get("/api/queue").json()["notes"]
     assert note.startswith("results/try_center/bone_002/prediction.json: not readable as JSON")
-    assert client.get("/api/scan?scan=bone_001").json()["warnings"] == ["a remark"]
+    assert client.get("/api/scan?scan=bone_001").json()["warnings"] == [
+        "a remark", "4 of 121 projections are dark"
+    ]  # fmt: skip
 
 
 def test_a_scan_without_pictures_says_why(client):

@@ -262,6 +262,7 @@ def _describe(
         },
         "filter": options.filter,
         "format": options.format,
+        "bad_frames": {kind: len(numbers) for kind, numbers in (rows.bad_frames or {}).items()},
     }
 
 

@@ -2,6 +2,7 @@ from tomopipe.ending import (
     after_failure,
     remove_temporary,
     say_stacks_left_out,
+    say_warnings,
     scans_without_volume,
 )
 
@@ -24,6 +25,7 @@ onsuccess:
     remove_temporary(CAMPAIGN)
     if default_target():
         say_stacks_left_out(CAMPAIGN)
+        say_warnings(CAMPAIGN)
     missing = scans_without_volume(CAMPAIGN) if default_target() else []
     if missing:
         print(
