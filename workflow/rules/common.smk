@@ -178,4 +178,7 @@ def shape_of(wildcards, rows=None):
 def flats_and_darks(wildcards=None):
     """Files with flats, darks or angles that scans share, or that one scan needs."""
     scan = getattr(wildcards, "scan", None)
-    return (CAMPAIGN.for_scan(scan) if scan else CAMPAIGN).shared_files()
+    files = (CAMPAIGN.for_scan(scan) if scan else CAMPAIGN).shared_files()
+    # what goes after the inventory has looked costs the scans that need it, in their jobs; a
+    # missing input would end the whole campaign
+    return [path for path in files if os.path.exists(path)]
