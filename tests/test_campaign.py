@@ -118,6 +118,13 @@ def test_one_file_by_two_links_is_said_to_be_one(tmp_path):
     ]
 
 
+def test_a_path_that_no_file_can_have_is_refused(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    found = campaign(tmp_path, ["raw/*.h5", "raw/a\0.h5", "raw/[\0]*.h5"])
+    assert list(found.scans) == ["s_1"]
+    assert [scan.path for scan in found.refused] == ["raw/a\0.h5"]
+
+
 def test_one_path_written_two_ways_is_one_scan(tmp_path):
     raw(tmp_path, "s_1.h5")
     entries = ["raw/*.h5", "./raw/s_1.h5", str(tmp_path / "raw" / "s_1.h5")]

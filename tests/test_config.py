@@ -257,6 +257,8 @@ def test_a_text_that_is_no_block_is_refused_with_its_name():
         for read in (parse_config, parsed_texts):
             with pytest.raises(TomopipeError, match=r"^config: full_recon: "):
                 read(LEAST | {"full_recon": value})
+    with pytest.raises(TomopipeError, match="config: expected blocks of keys"):
+        parsed_texts(["a"])
     with pytest.raises(TomopipeError, match="config: overrides: expected"):
         parsed_texts(LEAST | {"overrides": "{scans: [a]}"})
     with pytest.raises(TomopipeError, match=r"full_recon\.binning: got 'many'"):

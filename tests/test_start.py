@@ -142,8 +142,8 @@ def test_check_names_patterns_without_files_folders_that_are_closed_and_files_na
     found = start.examine(load_campaign(tmp_path))
     assert not found.errors
     texts = "\n".join(found.warnings)
-    assert f"campaign.scans: raw/*.nxs matches nothing in {tmp_path}" in texts
-    assert f"gone/*.h5 matches nothing: there is no folder {tmp_path / 'gone'}" in texts
+    assert f"campaign.scans: no file matches raw/*.nxs in {tmp_path}" in texts
+    assert f"no file matches gone/*.h5: there is no folder {tmp_path / 'gone'}" in texts
     assert f"{tmp_path / 'closed'}: this folder cannot be read, and what closed/*.h5 match" in texts
     assert f"{tmp_path / 'raw/a_2.h5'} is 2 scans: a_2, x_a_2; name it once" in texts
     assert "raw/a_1.h5 more than once (raw/*.h5 and ./raw/a_1.h5): taken once" in texts
@@ -153,7 +153,7 @@ def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     status, shown = run_check(tmp_path)
     assert status == 1
-    assert "error: campaign.scans: raw/*.h5 matches nothing: there is no folder" in shown
+    assert "error: campaign.scans: no file matches raw/*.h5: there is no folder" in shown
 
 
 def test_check_misses_files_that_the_config_names(tmp_path):

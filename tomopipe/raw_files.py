@@ -114,7 +114,7 @@ def path_problems(config: Config, directory: Path) -> list[str]:
         ]
         found = _expand(expanded, directory)
         if not found and not unreadable:
-            problems.append(f"campaign.scans: {pattern} matches nothing{_why(expanded, directory)}")
+            problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
         for path in found:
             place = os.path.abspath(directory / path)
             entries.setdefault(place, []).append(pattern)
@@ -197,7 +197,7 @@ def state_of(path: str | os.PathLike[str]) -> tuple[int | None, int | None, bool
     """Return size, time and whether it is a folder; None where there is nothing."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # no file, or no name of one
         return None, None, False  # the inventory says why
     return found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode)
 

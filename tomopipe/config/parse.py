@@ -30,10 +30,6 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
     TomopipeError
         One line per problem: key, value, what is allowed, nearest match.
     """
-    if not isinstance(data, Mapping):
-        raise TomopipeError(
-            f"{source}: expected blocks of keys such as campaign:, got {_shown(data)}"
-        )
     try:
         config = Config.model_validate(_blocks(data, source))
         problems = [
@@ -84,6 +80,10 @@ def _blocks(data: Mapping[str, Any], source: str) -> dict[str, Any]:
 
     Snakemake hands on a text where a value of --config is not what it takes for YAML.
     """
+    if not isinstance(data, Mapping):
+        raise TomopipeError(
+            f"{source}: expected blocks of keys such as campaign:, got {_shown(data)}"
+        )
     blocks: dict[str, Any] = {}
     for key, value in data.items():
         kind = list if key == "overrides" else dict
