@@ -79,6 +79,17 @@ def test_the_largest_number_of_a_type_is_a_limit(dtype):
     assert found(raw, flat, dark, has_flats=False) == {"saturated": BAD}
 
 
+def test_air_scaled_to_white_is_not_saturated():
+    raw, flat, dark = projections(air=2.0e4)
+    white = np.clip((raw - dark) / (flat - dark) * 255, 0, 255).astype("u1")
+    ones, none = np.ones_like(flat), 0.0
+    assert not found(white, ones, none, has_flats=False)
+    clipped = np.clip(white * 1.1, 0, 255).astype("u1")
+    assert not found(clipped, ones, none, has_flats=False)
+    clipped[BAD] = 255
+    assert found(clipped, ones, none, has_flats=False) == {"saturated": BAD}
+
+
 def test_few_pixels_at_the_limit_do_no_harm():
     raw, flat, dark = projections()
     n = int(0.04 * N_COLS)

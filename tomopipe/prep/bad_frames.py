@@ -45,7 +45,9 @@ def find_bad_frames(
     flat, dark : ndarray of float32, shape (n_rows, n_cols)
         Of the same rows.
     has_flats : bool
-        Whether `flat` is measured: what is dark can be told then.
+        Whether `flat` is measured: what is dark can be told then. Values of a scan without flats
+        may have been scaled so that air is the largest number: if more than half of its
+        projections were saturated, none is.
 
     Returns
     -------
@@ -64,6 +66,8 @@ def find_bad_frames(
         for frame in np.flatnonzero((part == limit).mean(axis=1) >= _SATURATED_SHARE / 3).tolist():
             beyond = np.mean(values[frame] > limit)
             saturated[frame] |= beyond < _BEYOND_SHARE and _is_plateau(raw[frame] == limit)
+    if not has_flats and 2 * np.count_nonzero(saturated) > n:
+        saturated &= constant  # white is air: values that somebody has scaled
     dark_frames = constant & (low == 0) & ~saturated
     if has_flats:
         # float64 sums: frames are large, and differences small
