@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.io.angles import count_periods, place_frames, read_angles, to_degrees
+from tomopipe.io.angles import (
+    count_periods,
+    other_unit,
+    place_frames,
+    read_angles,
+    span_deg,
+    to_degrees,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +56,57 @@ def test_units_of_angles():
     )
     assert to_degrees([5.0], "furlongs")[1] == (
         "theta has the unit 'furlongs', which is not known: degrees assumed (if they are not, "
-        "name a list of the angles in degrees: input.angles)"
+        "set input.angle_unit, or name a list of the angles in degrees: input.angles)"
     )
+    for unit, in_it in (("deg", 180), ("rad", np.pi), ("mrad", 1000 * np.pi), ("mdeg", 180_000)):
+        # the owner's word, whatever the file says
+        theta_deg, warning = to_degrees([in_it], "rad", unit)
+        assert theta_deg == pytest.approx([180])
+        assert not warning
+
+
+@pytest.mark.parametrize(
+    ("span", "n", "unit"),
+    [
+        (np.pi, 31, "rad"),
+        (np.pi, 1801, "rad"),
+        (np.pi * 30 / 31, 31, "rad"),  # the last step is left out
+        (2 * np.pi * 1799 / 1800, 1800, "rad"),
+        (-2 * np.pi, 720, "rad"),
+        (3.09, 900, "rad"),
+        (179_006, 181, "mdeg"),
+        (180_000, 181, "mdeg"),
+        (359_900, 3600, "mdeg"),
+    ],
+)
+def test_spans_that_are_turns_in_another_unit_cannot_be_degrees(span, n, unit):
+    angles = np.linspace(10, 10 + span, n)
+    angles[[1, 3]] = angles[[3, 1]]
+    fault, warning = other_unit(np.append(angles, np.nan))
+    assert fault.startswith("angles that cannot be degrees: they cover ")
+    assert f"set input.angle_unit to {unit}, or to deg if they are degrees" in fault
+    assert not warning
+
+
+@pytest.mark.parametrize(
+    ("span", "warned"),
+    [
+        (180, ""), (360, ""), (179, ""), (60, ""), (10, ""), (720, ""), (3600, ""), (17 * 360, ""),
+        (0, ""), (2.2, "rad"), (3.0, "rad"), (3.3, "rad"), (5.0, "rad"), (170_000, "mdeg"),
+    ],
+)  # fmt: skip
+def test_spans_that_may_be_degrees(span, warned):
+    fault, warning = other_unit(np.linspace(0, span, 901))
+    assert not fault
+    assert warning.startswith("the angles cover ") == bool(warned)
+    assert warned in warning
+
+
+def test_odd_lists_have_no_span():
+    for angles in ([], [np.nan], [3.0], [np.nan, 1.0]):
+        assert other_unit(np.array(angles)) == ("", "")
+        assert span_deg(np.array(angles)) == 0
+    assert span_deg(np.array([0, np.nan, 60, 120])) == 180
 
 
 @pytest.mark.parametrize(

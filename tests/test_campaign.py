@@ -106,6 +106,33 @@ def test_two_files_of_one_name_are_both_refused(tmp_path):
     assert len(found.refused) == 2
 
 
+def test_one_file_by_two_links_is_said_to_be_one(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "s_1.h5").symlink_to(tmp_path / "raw" / "s_1.h5")
+    found = campaign(tmp_path, ["raw/*.h5", "b/*.h5"])
+    reasons = sorted(scan.refused for scan in found.refused)
+    assert reasons == [
+        f"one file twice, by links: also {path}; name it once"
+        for path in ("b/s_1.h5", "raw/s_1.h5")
+    ]
+
+
+def test_a_path_that_no_file_can_have_is_refused(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    found = campaign(tmp_path, ["raw/*.h5", "raw/a\0.h5", "raw/[\0]*.h5"])
+    assert list(found.scans) == ["s_1"]
+    assert [scan.path for scan in found.refused] == ["raw/a\0.h5"]
+
+
+def test_one_path_written_two_ways_is_one_scan(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    entries = ["raw/*.h5", "./raw/s_1.h5", str(tmp_path / "raw" / "s_1.h5")]
+    found = campaign(tmp_path, entries)
+    assert [scan.path for scan in found.scans.values()] == ["raw/s_1.h5"]
+    assert not found.refused
+
+
 def test_file_matched_twice_is_one_scan(tmp_path):
     raw(tmp_path, "s_1.h5")
     assert list(campaign(tmp_path, ["raw/*.h5", "raw/s_*.h5"]).scans) == ["s_1"]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign import load_campaign
-from tomopipe.ending import after_failure, ended_by_hand, unfinished_scans
+from tomopipe.ending import after_failure, ended_by_hand, say_warnings, unfinished_scans
 from tomopipe.io.atomic import write_json
 from tomopipe.plan import foresee_inventory
 
@@ -57,6 +57,24 @@ def test_report_that_fails_does_not_hide_the_record(campaign, monkeypatch, capsy
     after_failure(load_campaign(campaign), [], since=50.0)
     assert (campaign / "results" / "failed" / "try_recon" / "a_1.json").exists()
     assert "disk full" in capsys.readouterr().err
+
+
+def test_warnings_of_scans_that_are_in_are_said(campaign, capsys):
+    say_warnings(load_campaign(campaign))
+    assert not capsys.readouterr().err
+    folder = campaign / "results" / "try_center"
+    write_json({"warnings": ["40 of 121 projections are dark"]}, folder / "a_1/prediction.json")
+    write_json({"verdict": "resolved"}, folder / "a_2" / "prediction.json")
+    say_warnings(load_campaign(campaign))
+    assert capsys.readouterr().err == "tomopipe: a_1: 40 of 121 projections are dark\n"
+    write_json({"warnings": ["x"] * 30}, folder / "a_2" / "prediction.json")
+    say_warnings(load_campaign(campaign))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "tomopipe: 11 more such lines: see the report"
+    (campaign / "scans.tsv").write_text("scan\tselect\na_1\tno\na_2\tno\n")
+    say_warnings(load_campaign(campaign))
+    assert not capsys.readouterr().err
 
 
 def test_scans_without_cor_or_volume_are_named(campaign):

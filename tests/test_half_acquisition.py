@@ -1,9 +1,13 @@
 """Half acquisition from a raw scan to the sweep, the review page and the volume."""
 
+import io
+import json
+
 import h5py
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.phantoms import write_scan
 from tomopipe.errors import ScanError
@@ -173,6 +177,22 @@ def test_the_review_page_shows_the_same_slice(truth):
     _try(truth)
     pictures = Pictures(truth.path.parent / "try_center", filter="ramp", device="cpu")
     assert pictures.slice("a_1", COR_PX, 0) == _png_of(truth)
+
+
+def test_the_review_page_shows_the_volume_at_a_cor_far_from_the_sweep(truth):
+    window = _try(truth)[0]["window"]
+    _try(truth, center_px=50)  # as one without a COR: slices as wide as the detector
+    folder = truth.path.parent / "try_center"
+    found = json.loads((folder / "a_1" / "try.json").read_text())
+    (folder / "a_1" / "try.json").write_text(json.dumps(found | {"window": window}))
+    pictures = Pictures(
+        folder, filter="ramp", device="cpu", half_acquisition={"a_1": "auto"}.__getitem__
+    )
+    assert pictures.slice("a_1", COR_PX, 0) == _png_of(truth)
+    _try(truth, center_px=50)
+    narrow = Pictures(folder, filter="ramp", device="cpu", half_acquisition=lambda scan: "no")
+    for made, cor_px in ((pictures, 50), (narrow, COR_PX)):
+        assert Image.open(io.BytesIO(made.slice("a_1", cor_px, 0))).size == (N_COLS, N_COLS)
 
 
 def _png_of(truth):

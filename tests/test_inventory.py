@@ -20,14 +20,16 @@ N_ROWS, N_COLS = 2, 8
 LONG_AGO = (1e9, 1e9)
 
 
-def write(path, n_angles=40, *, theta=None, span_deg=180.0, written=None, dtype="u2"):
+def write(
+    path, n_angles=40, *, theta=None, span_deg=180.0, written=None, dtype="u2",
+    frame=(N_ROWS, N_COLS),
+):  # fmt: skip
     """Write a scan; theta "none" leaves it out, `written` frames of the shape claimed."""
     with h5py.File(path, "w") as file:
-        shape = (n_angles, N_ROWS, N_COLS)
-        data = file.create_dataset("exchange/data", shape, dtype, chunks=(1, N_ROWS, N_COLS))
+        data = file.create_dataset("exchange/data", (n_angles, *frame), dtype, chunks=(1, *frame))
         data[:written] = 100
-        file["exchange/data_white"] = np.full((2, N_ROWS, N_COLS), 200, dtype)
-        file["exchange/data_dark"] = np.zeros((2, N_ROWS, N_COLS), dtype)
+        file["exchange/data_white"] = np.full((2, *frame), 200, dtype)
+        file["exchange/data_dark"] = np.zeros((2, *frame), dtype)
         if not isinstance(theta, str):
             angles = np.linspace(0, span_deg, n_angles) if theta is None else theta
             file["exchange/theta"] = angles
@@ -103,9 +105,16 @@ def test_equal_indices_are_in_order_of_name_and_two_of_one_name_are_both_rows(tm
         ),
         (lambda path: write(path, 40, written=10), "aborted: the first 10 of 40 frames"),
         (lambda path: write(path, 40, written=0), "aborted: the first 0 of 40 frames"),
-        (lambda path: write(path, 19), "undersized: 608 bytes, less than 0.5 of the 1280 of its"),
+        (
+            lambda path: write(path, 19, span_deg=81),
+            "undersized: 19 projections over 86 degrees, less than 0.5 of the 40 of its series",
+        ),
+        (
+            lambda path: write(path, 19, theta="none"),
+            "undersized: 19 projections without angles, less than 0.5 of the 40 of its series",
+        ),
     ],
-    ids=["2 longer theta", "2 angles", "3 part", "3 nothing", "4 undersized"],
+    ids=["2 longer theta", "2 angles", "3 part", "3 nothing", "4 undersized", "4 no angles"],
 )
 def test_the_first_rule_that_fails_is_the_reason(tmp_path, make, reason):
     for index in range(3):
@@ -134,11 +143,32 @@ def test_a_turn_with_a_gap_is_warned_of(tmp_path, gap_deg, known, words):
     assert bool(warnings) is bool(words)
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("rad", np.pi / 180), ("mdeg", 1000.0)])
+def test_angles_in_another_unit_are_refused_until_the_unit_is_told(tmp_path, unit, factor):
+    write(tmp_path / "s_1.h5")
+    write(tmp_path / "s_2.h5", theta=np.linspace(0, 180, 40) * factor)
+    row = take(tmp_path)["s_2"]
+    assert not row["keep"]
+    assert row["reason"].startswith("angles that cannot be degrees: they cover ")
+    assert row["reason"].endswith("or to deg if they are degrees (/exchange/theta)")
+    assert row["n_cols"] is None  # not even `select: yes` takes it in
+    own = entry(tmp_path / "s_2.h5", known={"angle_unit": unit})
+    row = take(tmp_path, [entry(tmp_path / "s_1.h5"), own])["s_2"]
+    assert (row["keep"], row["reason"], row["warnings"]) == (True, "", "")
+    assert "angles /exchange/theta, 180 degrees" in row["found"]
+    assert all(kept(take(tmp_path, known={"angle_unit": "deg"})).values())
+
+
 def test_half_the_size_is_kept(tmp_path):
     for index, n_angles in enumerate((40, 40, 20, 19)):
-        write(tmp_path / f"s_{index}.h5", n_angles)
+        write(tmp_path / f"s_{index}.h5", n_angles, span_deg=4.5 * n_angles)
     assert list(kept(take(tmp_path)).values()) == [True, True, True, False]
     assert list(kept(take(tmp_path, min_fraction=0.4)).values()) == [True] * 4
+
+
+def aborted(n_angles, **options):
+    """Describe a scan of 40 projections over half a turn that ended before, for `sizes_kept`."""
+    return n_angles, {"span_deg": 180 / 39 * (n_angles - 1), **options}
 
 
 def sizes_kept(folder, *scans):
@@ -151,22 +181,30 @@ def sizes_kept(folder, *scans):
 @pytest.mark.parametrize(
     ("scans", "expected"),
     [
-        ([(40, {}), (40, {}), (9, {}), (13, {}), (5, {}), (17, {})], [1, 1, 0, 0, 0, 0]),
-        ([(40, {}), (9, {}), (13, {}), (5, {})], [1, 0, 0, 0]),
+        ([(40, {}), (40, {}), *map(aborted, (9, 13, 5, 17))], [1, 1, 0, 0, 0, 0]),
+        ([(40, {}), *map(aborted, (9, 13, 5))], [1, 0, 0, 0]),
         ([(200, {}), (40, {}), (40, {}), (40, {})], [1, 1, 1, 1]),
-        ([(40, {}), (15, {})], [1, 0]),
-        ([(15, {})], [1]),
-        ([(40, {}), *[(15, {"span_deg": 65})] * 4], [1, 0, 0, 0, 0]),
+        ([(40, {}), aborted(15)], [1, 0]),
+        ([(40, {}), (15, {})], [1, 1]),
+        ([aborted(15)], [1]),
+        ([(40, {}), *[aborted(15)] * 4], [1, 0, 0, 0, 0]),
         ([(720, {"span_deg": 360}), *[(181, {})] * 3], [1, 1, 1, 1]),
-        ([(40, {"span_deg": 120}), (40, {"span_deg": 120}), (8, {})], [1, 1, 0]),
+        ([*[(720, {"span_deg": 719})] * 3, (180, {"span_deg": 179})], [1, 1, 1, 1]),
+        ([*[(720, {"span_deg": 719})] * 3, (180, {"span_deg": 160})], [1, 1, 1, 0]),
+        ([*[(40, {"dtype": "u4"})] * 2, (40, {"dtype": "u1"})], [1, 1, 1]),
+        ([*[(40, {"frame": (9, 16)})] * 2, (40, {"frame": (2, 5)})], [1, 1, 1]),
+        ([*[(40, {"frame": (2, 5)})] * 2, aborted(15, frame=(9, 16))], [1, 1, 0]),
+        ([(40, {"span_deg": 120}), (40, {"span_deg": 120}), (8, {"span_deg": 21})], [1, 1, 0]),
         ([*[(40, {"span_deg": 120})] * 2, *[(15, {"span_deg": 45})] * 3], [1, 1, 0, 0, 0]),
-        ([*[(9, {"theta": np.linspace(0, 180, 40)})] * 3, (12, {})], [0, 0, 0, 0]),
-        ([(40, {"written": 3}), (40, {"written": 5}), (12, {})], [0, 0, 0]),
+        ([*[(9, {"theta": np.linspace(0, 180, 40)})] * 3, aborted(12)], [0, 0, 0, 0]),
+        ([(40, {"written": 3}), (40, {"written": 5}), aborted(12)], [0, 0, 0]),
         ([(40, {"theta": "none"}), (40, {"theta": "none"}), (9, {"theta": "none"})], [1, 1, 0]),
     ],
     ids=[
-        "most aborted", "one complete", "one oversized", "pair", "single",
-        "aborted at one frame", "one whole turn", "limited angle", "limited and aborted",
+        "most aborted", "one complete", "one oversized", "pair", "coarse", "single",
+        "aborted at one frame", "one whole turn", "half a turn beside two turns",
+        "less than half a turn beside two turns", "type of pixels", "rows and columns",
+        "large frames and aborted", "limited angle", "limited and aborted",
         "all aborted by theta", "never written", "no theta",
     ],
 )  # fmt: skip
@@ -176,12 +214,12 @@ def test_undersized_in_its_series(tmp_path, scans, expected):
 
 def test_series_do_not_judge_each_other(tmp_path):
     write(tmp_path / "a_1.h5", 400)
-    write(tmp_path / "b_1.h5", 20)
+    write(tmp_path / "b_1.h5", 20, span_deg=90)
     assert all(kept(take(tmp_path)).values())
 
 
 def test_refused_and_broken_files_do_not_judge_the_others(tmp_path):
-    write(tmp_path / "s_1.h5", 20)
+    write(tmp_path / "s_1.h5", 20, span_deg=90)
     write(tmp_path / "s_2.h5", 400)
     (tmp_path / "s_3.h5").write_text("x" * 100_000)
     entries = [entry(path) for path in sorted(tmp_path.glob("*.h5"))]

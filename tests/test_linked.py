@@ -56,6 +56,25 @@ def test_links_and_parts_are_found_however_deep(folder):
     assert linked_files("raw/nowhere.h5") == {}
 
 
+def test_groups_that_contain_each_other_and_are_nested_without_end_are_seen_once(tmp_path):
+    # seen by every path, these would be 2^27 groups, and those that contain themselves without end
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file
+        for _ in range(27):
+            below = group.create_group("a")
+            group["b"] = below
+            group = below
+        group["top"], group["itself"] = file["/"], group
+        group["data"] = h5py.ExternalLink("frames.h5", "/frames")
+        group = file.create_group("deep")
+        for _ in range(1500):
+            group = group.create_group("x")
+        group["data"] = h5py.ExternalLink("more.h5", "/frames")
+    assert sorted(linked_files(tmp_path / "a.h5")) == [
+        str(tmp_path / "frames.h5"), str(tmp_path / "more.h5"),
+    ]  # fmt: skip
+
+
 def test_a_target_that_was_replaced_is_another_raw_file(folder):
     def campaign():
         return campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)

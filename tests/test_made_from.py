@@ -26,6 +26,7 @@ OTHER = {
     "input.entry": "/entry2",
     "input.mirrored": "no",
     "input.angles": "angles.txt",
+    "input.angle_unit": "rad",
     "input.pixel_size_um": 2.5,
     "input.energy_kev": 30.0,
     "input.distance_mm": 10.0,
@@ -74,6 +75,7 @@ OTHER = {
     "try_recon.format": "tiff",
     "predict_cor.methods": ["sum"],
     "predict_cor.min_confidence": 0.6,
+    "predict_cor.max_bad_frames": 0.2,
     "predict_cor.model": "own.safetensors",
     "predict_cor.dinov2_checkpoint": (
         "net.pth",

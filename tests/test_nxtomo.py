@@ -114,6 +114,15 @@ def test_angles_in_their_units(tmp_path, entry, units, per_degree):
     assert np.allclose(read_metadata(path).theta_deg, THETA_DEG)
 
 
+def test_the_unit_that_the_owner_names_counts(tmp_path):
+    angles = ANGLES_DEG * np.pi / 180
+    for number, units in enumerate((None, "deg", "steps")):
+        path = write_nxtomo(tmp_path / f"{number}.nxs", angles=angles, units=units)
+        found = read_metadata(path, known={"angle_unit": "rad"})
+        assert np.allclose(found.theta_deg, THETA_DEG)
+        assert not any("theta" in warning or "angles" in warning for warning in found.warnings)
+
+
 def test_an_angle_in_an_unknown_unit_is_told(tmp_path):
     found = read_metadata(write_nxtomo(tmp_path / "a.nxs", units="steps"))
     assert any("'steps'" in warning for warning in found.warnings)

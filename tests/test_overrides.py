@@ -117,6 +117,24 @@ def test_half_acquisition_and_memory_may_differ_too(tmp_path):
     assert sizes["tooth_1"] * 2 == sizes["tooth_2"]
 
 
+def test_the_grid_of_a_series_and_of_a_scan_is_its_own(tmp_path):
+    found = campaign(
+        tmp_path,
+        {"series": ["tooth"], "try_recon": {"center_px": 1900, "width_px": 30}},
+        {"scans": ["tooth_2"], "try_recon": {"center_px": 1950.5}},
+        try_recon={"width_px": 80},
+    )
+    grids = [found.for_scan(scan).config.try_recon for scan in NAMES]
+    assert [(g.center_px, g.width_px) for g in grids] == [(1900, 30), (1950.5, 30), (None, 80)]
+    row = {"n_angles": "10", "n_rows": "1", "n_cols": "2048", "full_turn": "false"}
+    n_bytes = [output_bytes(found, "try_recon", row | {"scan": scan}) for scan in NAMES]
+    # so many slices of 1024 x 1024 voxels, and little else
+    assert [n // (2 * 1024**2) for n in n_bytes] == [121, 121, 321]
+    with_table(tmp_path, ("scan", "try_recon.center_px"), ("foam_1", "77"), ("tooth_1", ""))
+    own = campaign(tmp_path, try_recon={"width_px": 80}).for_scan("foam_1").config.try_recon
+    assert (own.center_px, own.width_px) == (77, 80)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -130,7 +148,8 @@ def test_half_acquisition_and_memory_may_differ_too(tmp_path):
         ({"scans": ["a"], "preprocess": {"phase": 3}}, r"1: preprocess\.phase"),
         ({"scans": ["a"], "full_recon": {"output": "zarr"}}, "the same for all scans"),
         ({"full_recon": {"binning": 2}}, "needs scans or series"),
-        ({"scans": ["a"], "try_recon": {}}, "overrides"),
+        ({"scans": ["a"], "fix_cor": {}}, "overrides"),
+        ({"scans": ["a"], "try_recon": {"step_px": 0}}, r"1: try_recon\.step_px: got 0"),
     ],
 )
 def test_what_is_wrong_is_named(override, said):
@@ -219,7 +238,8 @@ def test_cells_are_values_as_in_the_configuration(tmp_path):
             r"unknown key; did you mean full_recon\.filter\? allowed here: device",
         ),
         ("preproces.phase.method", "", 2, r"did you mean preprocess\.phase\.method\?"),
-        ("try_recon.step_px", "1", 2, "expected a key of input, preprocess or full_recon"),
+        ("fix_cor.max_delta_px", "1", 2, "expected a key of input, preprocess, try_recon or full"),
+        ("try_recon.width_px", "-1", 4, "got -1; should be greater than or equal to 0"),
         ("full_recon.output", "zarr", 2, "is the same for all scans of a campaign"),
         ("full_recon.filter", "han", 4, "got 'han'; should be 'ramp'.*did you mean hann"),
         ("preprocess.stripes.size_px", "2", 4, "got 2; should be greater than or equal to 3"),

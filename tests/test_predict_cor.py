@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 from find_rows import HALF_TURN_DEG, rows_of, scan
@@ -13,7 +14,7 @@ from tomopipe import find
 from tomopipe.errors import TomopipeError
 from tomopipe.find.evidence import Evidence
 from tomopipe.io.atomic import write_json
-from tomopipe.io.rows import failed_rows, write_rows
+from tomopipe.io.rows import failed_rows, read_rows, write_rows
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import try_recon
 
@@ -72,6 +73,77 @@ def test_slices_are_made_by_the_engine(run):
     prediction, _ = run(methods=["slices"])
     assert prediction["method"] == "slices"
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+
+
+def saturated_scan(path, frames):
+    """Write a scan of 121 projections, some of them three times as bright and cut off."""
+    truth = write_scan(
+        path, n_cols=192, n_rows=5, n_angles=121, cor_px=97.4, counts=20_000, seed=1,
+        beam={"n_flats": 10},
+    )  # fmt: skip
+    with h5py.File(path, "r+") as file:
+        data = file["exchange/data"]
+        raw = data[()].astype(float)
+        air = np.percentile(raw, 99)
+        raw[frames] *= 3
+        data[:] = np.clip(raw * 0.6 * 65535 / air, 0, 65535).astype(data.dtype)
+        for name in ("data_white", "data_dark"):
+            other = file[f"exchange/{name}"]
+            other[:] = np.clip(other[()] * (0.6 * 65535 / air), 0, 65535).astype(other.dtype)
+    return truth
+
+
+def predicted(folder, raw, **options):
+    files = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
+    sweep = try_recon(raw, *files, width_px=12, device="cpu")
+    out = folder / "prediction.json", folder / "center_of_rotation.txt"
+    asked = {"methods": ["sum"], "min_confidence": 0.3, **options}
+    prediction = predict_cor(files[2], files[1], *out, **asked)
+    return sweep, prediction, out[1].read_text("utf-8")
+
+
+def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp_path):
+    raw = tmp_path / "s_1.h5"
+    truth = saturated_scan(raw, slice(40, 80))
+    sweep, prediction, text = predicted(tmp_path, raw)
+    assert sweep["bad_frames"] == {"saturated": 40, "dark": 0, "constant": 0}
+    assert prediction["warnings"] == [
+        "40 of 121 projections are saturated: where the camera was at its limit, values of the "
+        "volume are too low (numbers 40 to 79; input.skip_projections leaves them out)"
+    ]
+    assert prediction["best_cor_px"] == pytest.approx(truth.cor_px, abs=1)
+    assert (prediction["cor_px"], prediction["verdict"], text) == (None, "ambiguous", "")
+    assert prediction["reason"].startswith(prediction["warnings"][0])
+    assert "more than 0.1 of all (predict_cor.max_bad_frames)" in prediction["reason"]
+    for share in (0.4, 1.0):
+        _, prediction, text = predicted(tmp_path, raw, max_bad_frames=share)
+        assert prediction["verdict"] == "resolved"
+        assert float(text) == pytest.approx(truth.cor_px, abs=1)
+        assert len(prediction["warnings"]) == 1
+
+
+def test_few_saturated_projections_are_a_warning_with_their_numbers_in_the_file(tmp_path):
+    raw = tmp_path / "s_1.h5"
+    truth = saturated_scan(raw, [30, 31, 90])
+    _, prediction, text = predicted(tmp_path, raw)
+    assert "3 of 121 projections are saturated" in prediction["warnings"][0]
+    assert "numbers 30 to 31, 90;" in prediction["warnings"][0]
+    assert prediction["verdict"] == "resolved"
+    assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
+    files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
+    try_recon(raw, *files, width_px=3, known={"skip_projections": [[0, 9], 30]})
+    assert read_rows(files[2]).bad_frames["saturated"] == (31, 90)
+
+
+def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path):
+    prediction, _ = run()
+    assert prediction["warnings"] == []
+    assert "bad_frames" not in h5py.File(tmp_path / "rows.h5")
+    rows = rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG)
+    n_angles = rows.sinograms.shape[1]
+    prediction, text = run(replace(rows, bad_frames={"dark": tuple(range(n_angles // 5))}))
+    assert (prediction["verdict"], text) == ("ambiguous", "")
+    assert "are dark, as with the shutter closed" in prediction["warnings"][0]
 
 
 def test_roll_is_reported_where_many_rows_resolve(run):

@@ -375,13 +375,17 @@ def test_what_try_recon_noted_is_told(tmp_path):
     write_json(grid | {"half_acquisition": True, "notes": ["3 frames were empty"]}, path)
     (path.parent.parent / "bone_003" / "try.json").write_text("{")
     path = made.results / "try_center" / "bone_001" / "prediction.json"
-    write_json(json.loads(path.read_text()) | {"roll_px_per_100_rows": -0.25}, path)
+    told = {"roll_px_per_100_rows": -0.25, "warnings": ["4 of 121 projections are dark"]}
+    write_json(json.loads(path.read_text()) | told, path)
     scans, record = by_name(made)
     assert scans["bone_002"].warnings == (
         *("no theta: 0 to 180 assumed", "3 frames were empty"),
         "half acquisition: slices twice as wide as the detector",
     )
     assert "3 frames were empty" in groups(record)["Warnings"]["bone_002"]
+    assert "4 of 121 projections are dark" in groups(record)["Warnings"]["bone_001"]
     assert [note.path for note in record.notes] == ["results/try_center/bone_003/try.json"]
     report(made.page, **made.arguments())
-    assert "roll -0.25 px per 100 rows" in made.page.read_text(encoding="utf-8")
+    page = made.page.read_text(encoding="utf-8")
+    assert "roll -0.25 px per 100 rows" in page
+    assert "4 of 121 projections are dark" in page

@@ -49,10 +49,30 @@ def test_unreadable_files_and_remarks_are_told(folder):
     (place / "bone_002" / "prediction.json").write_text("{")
     grid = json.loads((place / "bone_001" / "try.json").read_text())
     (place / "bone_001" / "try.json").write_text(json.dumps(grid | {"notes": ["a remark"]}))
+    found = json.loads((place / "bone_001" / "prediction.json").read_text())
+    told = json.dumps(found | {"warnings": ["4 of 121 projections are dark"]})
+    (place / "bone_001" / "prediction.json").write_text(told)
     client = client_of(folder)
     (note,) = client.get("/api/queue").json()["notes"]
     assert note.startswith("results/try_center/bone_002/prediction.json: not readable as JSON")
-    assert client.get("/api/scan?scan=bone_001").json()["warnings"] == ["a remark"]
+    assert client.get("/api/scan?scan=bone_001").json()["warnings"] == [
+        "a remark", "4 of 121 projections are dark"
+    ]  # fmt: skip
+
+
+def test_pages_are_about_the_cor_that_is_shown_wherever_the_sweep_was(folder):
+    client = client_of(folder)
+    found = client.get("/api/scan?scan=bone_001").json()
+    assert not found["grid"]["moved"]
+    assert found["grid"]["cor_px"] == GRID_PX
+    text = (folder / "scans.tsv").read_text()
+    (folder / "scans.tsv").write_text(text + "bone_001\tauto\t620.25\t\t\n")
+    grid = client.get("/api/scan?scan=bone_001").json()["grid"]
+    assert grid["moved"]
+    assert grid["cor_px"] == [615.25 + at for at in range(11)]
+    page = client.get("/api/page?scan=bone_001&cor=620.25")
+    assert (page.status_code, page.headers["content-type"]) == (200, "image/png")
+    assert client.get("/api/page?scan=bone_001&cor=9999").status_code == 422
 
 
 def test_a_scan_without_pictures_says_why(client):

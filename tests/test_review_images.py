@@ -17,7 +17,7 @@ from tests.review_campaign import (
 )
 from tomopipe.errors import TomopipeError
 from tomopipe.io.rows import failed_rows, write_rows
-from tomopipe.review.images import Kept, Pictures, grey, mirror
+from tomopipe.review.images import Kept, Pictures, grey, grid_around, mirror
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,25 @@ def test_pages_of_a_stack_that_was_removed_come_from_the_rows(tmp_path):
     assert np.abs(page - full.reshape(64, 16, 64, 16).mean((1, 3))).max() <= 1
     with pytest.raises(TomopipeError, match="from 0 to 10; got 11"):
         made.page("bone_001", 11)
+
+
+def test_a_page_off_the_sweep_is_made_from_the_rows(tmp_path):
+    write_pictures(tmp_path, "bone_001", 600.0)  # where the sweep does not go
+    made = Pictures(tmp_path / "results/try_center", filter="ramp", device="cpu")
+    page = pixels(made.page_at("bone_001", 600.0))
+    assert page.shape == (64, 64)
+    full = pixels(made.slice("bone_001", 600.0, 0))
+    assert np.abs(page - full.reshape(64, 16, 64, 16).mean((1, 3))).max() <= 1
+    assert abs(bead(full) - 255 * 0.012 / 0.014) < 12
+
+
+def test_the_grid_is_the_sweep_or_as_many_steps_about_a_cor_off_it():
+    columns = (0, N_COLS - 1)
+    for cor_px in (None, GRID_PX[0] - 0.4, GRID_PX[4] + 0.3, GRID_PX[-1] + 0.5):
+        assert grid_around(GRID_PX, cor_px, columns) is GRID_PX
+    assert grid_around(GRID_PX, 600.3, columns) == [595.3 + at for at in range(11)]
+    assert grid_around(GRID_PX, 2.0, columns) == [float(at) for at in range(8)]
+    assert grid_around([500.0], 600.0, columns) == [600.0]
 
 
 def test_a_slice_at_the_true_cor_shows_the_bead_in_the_window_of_the_sweep(pictures):

@@ -37,6 +37,15 @@ def test_round_trip_keeps_values_types_and_flags(rows, tmp_path):
     assert (back.n_rows, back.theta_missing, back.minus_log, back.failed) == (9, True, False, "")
 
 
+def test_bad_frames_come_back_and_are_not_known_of_older_files(rows, tmp_path):
+    path = tmp_path / "rows.h5"
+    for bad in (None, {"saturated": (1, 5), "dark": (), "constant": ()}):
+        write_rows(replace(rows, bad_frames=bad), path)
+        with h5py.File(path) as file:
+            assert file.attrs["format"] == 2
+        assert read_rows(path).bad_frames == bad
+
+
 def test_equal_rows_give_equal_bytes(rows, tmp_path):
     write_rows(rows, tmp_path / "a.h5")
     write_rows(rows, tmp_path / "b.h5")

@@ -95,16 +95,25 @@ def test_few_complete_scans_among_many_aborted_at_random():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "min_fraction", "expected"),
+    ("n_frames", "covered_deg", "expected"),
     [
-        ([100, 50, 49], 0.5, [False, False, True]),
-        ([100, 40], 0.5, [False, True]),
-        ([100, 40], 0.4, [False, False]),
-        ([100, 100, 10, 20, 30, 45], 0.5, [False, False, True, True, True, True]),
-        ([900, 100, 100, 100], 0.5, [False] * 4),
-        ([3], 1.0, [False]),
-        ([], 0.5, []),
+        (499, 80.0, True),
+        (500, 80.0, False),  # half of them is kept
+        (499, None, True),
+        (500, None, False),
+        (499, 169.9, True),
+        (499, 170.0, False),
+        (20, 180.0, False),
+        (20, 3600.0, False),
+        (5000, 10.0, False),
     ],
 )
-def test_undersized(sizes, min_fraction, expected):
-    assert undersized(sizes, min_fraction) == expected
+def test_undersized_takes_few_projections_over_less_than_half_a_turn(
+    n_frames, covered_deg, expected
+):
+    assert undersized(n_frames, covered_deg, reference=1000.0, min_fraction=0.5) is expected
+
+
+def test_nothing_is_undersized_beside_nothing():
+    assert not undersized(3, None, reference=0.0, min_fraction=1.0)
+    assert not undersized(3, None, reference=3.0, min_fraction=1.0)

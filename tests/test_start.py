@@ -1,5 +1,8 @@
 """`tomopipe init`: a campaign folder and a SLURM profile of this site; `tomopipe check`."""
 
+import os
+
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -82,6 +85,75 @@ def test_check_says_once_what_was_found_where(tmp_path):
     assert "energy 25 keV, /measurement/instrument/monochromator/energy" in shown
     assert "NXtomo: 1 scan (b_1)" in shown
     assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
+
+
+def run_check(folder):
+    done = CliRunner().invoke(cli, ["check", str(folder)])
+    return done.exit_code, " ".join(done.output.split())
+
+
+def test_check_refuses_angles_in_another_unit_and_names_the_key(tmp_path):
+    size = {"n_rows": 2, "n_cols": 32}
+    for name, factor in (("a_1", 1), ("a_2", np.pi / 180), ("a_3", np.pi / 180), ("b_1", 1000)):
+        write_scan(tmp_path / "raw" / f"{name}.h5", **size, theta_deg=np.arange(0, 180) * factor)
+    config = "campaign: {scans: [raw/*.h5]}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert [error.partition(": ")[0] for error in errors] == ["a_2, a_3", "b_1"]
+    assert "cover 3.12414, about 180 degrees in rad; set input.angle_unit to rad" in errors[0]
+    assert "cover 179000, about 180 degrees in mdeg; set input.angle_unit to mdeg" in errors[1]
+    status, shown = run_check(tmp_path)
+    assert status == 1
+    assert "Ready to run" not in shown
+    (tmp_path / "scans.tsv").write_text("scan\tselect\tinput.angle_unit\nb_1\t\tmdeg\na_3\tno\t\n")
+    own = "overrides: [{scans: [a_2], input: {angle_unit: rad}}]\n"
+    (tmp_path / "config.yaml").write_text(config + own)
+    assert not start.examine(load_campaign(tmp_path)).errors
+    assert run_check(tmp_path)[0] == 0
+
+
+def test_check_refuses_a_campaign_without_any_usable_scan(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    status, shown = run_check(tmp_path)
+    assert status == 1
+    assert "none of 1 scans can be used (0 have select: no); the first reason: not an HDF5" in shown
+    assert "Ready to run" not in shown
+    write_scan(tmp_path / "raw" / "a_2.h5", n_angles=31, n_rows=2, n_cols=32)
+    assert run_check(tmp_path)[0] == 0
+    (tmp_path / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
+    assert "none of 2 scans can be used (1 have select: no)" in run_check(tmp_path)[1]
+
+
+def test_check_names_patterns_without_files_folders_that_are_closed_and_files_named_twice(
+    tmp_path, monkeypatch
+):
+    for name in ("raw/a_1", "raw/a_2", "closed/b_1"):
+        write_scan(tmp_path / f"{name}.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5, ./raw/a_1.h5, raw/*.nxs, gone/*.h5, closed/*.h5, "
+        "{glob: raw/a_2.h5, prefix: x_}]}\n"
+    )
+    allowed = os.access
+    monkeypatch.setattr(  # as for one who is not root
+        os, "access", lambda path, mode: "closed" not in str(path) and allowed(path, mode)
+    )
+    found = start.examine(load_campaign(tmp_path))
+    assert not found.errors
+    texts = "\n".join(found.warnings)
+    assert f"campaign.scans: no file matches raw/*.nxs in {tmp_path}" in texts
+    assert f"no file matches gone/*.h5: there is no folder {tmp_path / 'gone'}" in texts
+    assert f"{tmp_path / 'closed'}: this folder cannot be read, and what closed/*.h5 match" in texts
+    assert f"{tmp_path / 'raw/a_2.h5'} is 2 scans: a_2, x_a_2; name it once" in texts
+    assert "raw/a_1.h5 more than once (raw/*.h5 and ./raw/a_1.h5): taken once" in texts
+
+
+def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    status, shown = run_check(tmp_path)
+    assert status == 1
+    assert "error: campaign.scans: no file matches raw/*.h5: there is no folder" in shown
 
 
 def test_check_misses_files_that_the_config_names(tmp_path):

@@ -109,7 +109,7 @@ def test_stack_and_page_are_labelled(campaign):
         ("full_recon.filter", ["box"], {}, r"full_recon\.filter: got 'box'"),
         ("full_recon.filtre", ["hann"], {}, r"full_recon\.filtre"),
         ("try_recon.row", ["3"], {}, "expected a key of input, preprocess or full_recon"),
-        ("full_recon", ["3"], {}, "expected a key of input, preprocess or full_recon"),
+        ("full_recon", ["3"], {}, "expected a key of input, preprocess, try_recon or full_recon"),
         ("full_recon.output", ["zarr"], {}, "output: only changes how a volume is stored"),
         ("full_recon.compression", ["none", "gzip"], {}, "compression: only changes how"),
         ("full_recon.dtype", ["float32", "uint8"], {}, "all would be the same. Set it in config"),

@@ -12,6 +12,7 @@ from tomopipe.failures import record_failures
 from tomopipe.retention import removable, remove
 from tomopipe.stacks import find_stacks
 
+_MOST_SAID = 20  # lines about scans
 # Snakemake's own words in its log when a person ended the run: then nobody is to blame.
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
@@ -101,6 +102,26 @@ def say_stacks_left_out(campaign: Campaign) -> None:
     for stack in find_stacks(campaign, inventory, resolved):
         if stack.problem:
             _say(f"stack {stack.name} is not joined: {stack.problem}")
+
+
+def say_warnings(campaign: Campaign) -> None:
+    """Say what is wrong with projections of scans that are in, which stop nothing."""
+    try:
+        scans = campaign.scans_in(read_inventory(campaign.results / "inventory.tsv"))
+    except FileNotFoundError:
+        return
+    said = []
+    for scan in scans:
+        path = campaign.results / "try_center" / scan / "prediction.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")).get("warnings", [])
+        except (OSError, ValueError):
+            continue
+        said += [f"{scan}: {warning}" for warning in found]
+    for line in said[:_MOST_SAID]:
+        _say(line)
+    if len(said) > _MOST_SAID:
+        _say(f"{len(said) - _MOST_SAID} more such lines: see the report")
 
 
 def remove_temporary(campaign: Campaign) -> None:

@@ -14,6 +14,7 @@ from unicodedata import category
 
 from tomopipe.config import Config, OverrideBlock, ScanGlob
 from tomopipe.io.files import reference_kind
+from tomopipe.errors import some_of
 from tomopipe.series import series_key, split_name
 
 # Room for the longest ending of ours (255 bytes is the limit of a file name).
@@ -76,11 +77,14 @@ def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
     folders = {os.path.dirname(pattern.rstrip("/")) for pattern, _ in entries}
     several = len(folders) > 1 or any(glob.has_magic(folder) for folder in folders)
     scans: dict[tuple[str, str], CampaignScan] = {}
+    places: set[tuple[str, str]] = set()
     for pattern, prefix in entries:
         for found in _expand(os.path.expanduser(pattern), directory):
             path = found.rstrip("/")  # a pattern that ends in / finds folders only
             name = prefix + _stem(path, directory)
-            if (path, name) not in scans:
+            place = os.path.abspath(directory / path), name
+            if place not in places:  # raw/a.h5 and ./raw/a.h5 are one
+                places.add(place)
                 folder = os.path.dirname(path) if several else None
                 scan = _scan(path, name, folder, config, directory)
                 if found != os.path.expanduser(pattern):  # what is named in full is a scan
@@ -92,6 +96,73 @@ def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
         replace(scan, refused=scan.refused or _twice(scan, names, everything))
         for scan in everything
     ]
+
+
+def path_problems(config: Config, directory: Path) -> list[str]:
+    """Say what is odd about the entries of campaign.scans, a sentence each.
+
+    An entry that matches nothing, folders that cannot be read (whose files nobody sees), files that
+    several entries name, or that are several scans.
+    """
+    problems = []
+    entries: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    for entry in config.campaign.scans:
+        pattern, prefix = (entry, "") if isinstance(entry, str) else (entry.glob, entry.prefix)
+        expanded = os.path.expanduser(pattern)
+        unreadable = [path for path in _folders(expanded, directory) if _is_closed(path)]
+        problems += [
+            f"{path}: this folder cannot be read, and what {pattern} matches in it is not seen: "
+            "give yourself the right to read and enter it"
+            for path in unreadable
+        ]
+        found = _expand(expanded, directory)
+        if not found and not unreadable:
+            problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
+        for path in found:
+            place = os.path.abspath(directory / path)
+            entries.setdefault(place, []).append(pattern)
+            name = prefix + _stem(path.rstrip("/"), directory)
+            names[place] = list(dict.fromkeys([*names.get(place, []), name]))
+    for place, named in names.items():
+        if len(named) > 1:
+            problems.append(f"{place} is {len(named)} scans: {', '.join(named)}; name it once")
+    twice = [place for place in names if len(entries[place]) > 1 and len(names[place]) == 1]
+    if twice:
+        by = " and ".join(dict.fromkeys(entries[twice[0]]))
+        problems.append(
+            f"campaign.scans names {some_of(sorted(twice), 3)} more than once ({by}): taken once"
+        )
+    return problems
+
+
+def _folders(pattern: str, directory: Path) -> list[Path]:
+    """List the folders in which files of a pattern are looked for, as far as they can be seen."""
+    folder = os.path.dirname(pattern.rstrip("/"))
+    parts = Path(folder).parts
+    found = [directory]
+    for number, part in enumerate(parts):
+        above = os.path.join(*parts[: number + 1])
+        if not glob.has_magic(part):
+            found.append(directory / above)
+        elif part != "**":
+            found += [directory / path for path in glob.glob(above, root_dir=directory)]
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
+
+
+def _is_closed(folder: Path) -> bool:
+    return not os.access(folder, os.R_OK | os.X_OK)
+
+
+def _why(pattern: str, directory: Path) -> str:
+    """Name the folder that is not there, if that is why a pattern matches nothing."""
+    parts = Path(os.path.dirname(pattern.rstrip("/"))).parts
+    for number, part in enumerate(parts):
+        if glob.has_magic(part):
+            break
+        if not (directory / os.path.join(*parts[: number + 1])).is_dir():
+            return f": there is no folder {directory / os.path.join(*parts[: number + 1])}"
+    return f" in {directory}"
 
 
 def _expand(pattern: str, directory: Path) -> list[str]:
@@ -130,7 +201,7 @@ def state_of(path: str | os.PathLike[str]) -> tuple[int | None, int | None, bool
     """Return size, time and whether it is a folder; None where there is nothing."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # no file, or no name of one
         return None, None, False  # the inventory says why
     return found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode)
 
@@ -166,6 +237,10 @@ def _twice(scan: CampaignScan, names: Counter[str], found: list[CampaignScan]) -
     if names[scan.name] < 2:
         return ""
     others = [other.path for other in found if other.name == scan.name and other is not scan]
+    real = os.path.realpath(scan.abspath)
+    same = [other.abspath for other in found if other.name == scan.name]
+    if all(os.path.realpath(path) == real for path in same):
+        return f"one file twice, by links: also {', '.join(others)}; name it once"
     return (
         f"two files with one name: also {', '.join(others)}; rename one, or give the entry a prefix"
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from tomopipe.errors import TomopipeError
@@ -12,6 +12,9 @@ DEFAULT_PATTERN = r"^(.*?)[._-]*(\d+)$"
 # Complete scans of a series differ by a few dropped frames in thousands at most; two scans aborted
 # at random are hardly ever this close.
 SAME_SIZE = 0.005
+
+# Angles over so much make a slice: half a turn, but for what is left out at its ends.
+COVERS_DEG = 170.0
 
 _LONGEST_NAME_BYTES = 200  # of the 255 of a file name, leaving room for suffixes
 
@@ -104,8 +107,8 @@ def encode_series(key: str) -> str:
 def reference_size(sizes: Iterable[float]) -> float:
     """Return the size of a complete scan of a series: the largest size that several scans share.
 
-    Complete scans of a series follow one protocol and have the same size (here: within 0.5 %);
-    aborted ones are smaller and end anywhere. Hence:
+    A size is a number of projections. Complete scans of a series follow one protocol and have the
+    same size (here: within 0.5 %); aborted ones are smaller and end anywhere. Hence:
 
     - the median is wrong as soon as half of the scans are aborted; a high quantile only moves
       that limit;
@@ -124,7 +127,7 @@ def reference_size(sizes: Iterable[float]) -> float:
     Parameters
     ----------
     sizes : iterable of float
-        Size of each scan of one series, any one unit. Sizes that are not positive do not count.
+        Projections of each scan of one series. Sizes that are not positive do not count.
 
     Returns
     -------
@@ -141,16 +144,25 @@ def reference_size(sizes: Iterable[float]) -> float:
     return descending[0]
 
 
-def undersized(sizes: Sequence[float], min_fraction: float) -> list[bool]:
-    """Tell which scans of a series are smaller than `min_fraction` of its reference size.
+def undersized(
+    n_frames: int, covered_deg: float | None, *, reference: float, min_fraction: float
+) -> bool:
+    """Tell whether a scan looks aborted beside those of its series.
+
+    It has few projections, and they do not cover what a slice takes. Neither alone tells: a coarse
+    scan of half a turn is a whole one, whatever the others are, and so is one of less than that
+    with as many projections as they have. Rows, columns and the type of the pixels say nothing.
 
     Parameters
     ----------
-    sizes : sequence of float, shape (n_scans,)
-        Size of each scan of one series, any one unit.
+    n_frames : int
+        Its projections.
+    covered_deg : float or None
+        Range of their angles, the last step included; None: there are no angles.
+    reference : float
+        From `reference_size`, of the projections of its series.
     min_fraction : float
-        Smallest size kept, as a fraction of `reference_size`; 0..1. A scan of exactly this size
-        is kept.
+        Smallest number kept, as a fraction of it; 0..1. A scan of exactly so many is kept.
     """
-    smallest = min_fraction * reference_size(sizes)
-    return [size < smallest for size in sizes]
+    few = n_frames < min_fraction * reference
+    return few and (covered_deg is None or covered_deg < COVERS_DEG)

@@ -16,6 +16,7 @@ from tomopipe.disk import KINDS, half_notes, known_cors, output_bytes, stack_byt
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.foreign import foreign, refuse_foreign
 from tomopipe.geometry import pixels_per_cm
+from tomopipe.io.angles import CANNOT_BE
 from tomopipe.io.atomic import write_text
 from tomopipe.io.campaign_table import check_table
 from tomopipe.io.exchange import Metadata, read_metadata
@@ -23,6 +24,7 @@ from tomopipe.paths import workflow_folder
 from tomopipe.plan import foresee_inventory
 from tomopipe.prep.recipe import phase_strength
 from tomopipe.products import RECORD, Record
+from tomopipe.raw_files import path_problems
 from tomopipe.stacks import Stack, declared_stacks, find_stacks, stitched_volume
 from tomopipe.steps.inventory import NUMBERS
 
@@ -138,17 +140,21 @@ def has_accounting() -> bool:
 def examine(campaign: Campaign) -> Findings:
     """Look at table, data and disk of a campaign, metadata only."""
     findings = Findings()
-    if not campaign.scans and not campaign.refused:
-        findings.errors.append(
-            f"campaign.scans: no file matches {_patterns(campaign)} in {campaign.directory}"
-        )
+    odd_paths = path_problems(campaign.config, campaign.directory)
+    if campaign.scans or campaign.refused:
+        findings.warnings += odd_paths
+    else:
+        findings.errors += odd_paths
     findings.errors += check_table(list(campaign.table_rows), set(campaign.scans))
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = foresee_inventory(campaign, Path(folder))
+    findings.errors += _impossible_angles(campaign, rows)
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += _missing_files(campaign)
     findings.errors += _missing_numbers(campaign, rows)
+    if not findings.errors:
+        findings.errors += _nothing_usable(campaign, rows)
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
@@ -169,6 +175,38 @@ def _missing_files(campaign: Campaign) -> list[str]:
         + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
         for path, scans in needed.items()
         if not (campaign.directory / path).exists()
+    ]
+
+
+def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Name the scans whose angles cover what degrees do not, with the key that tells the unit."""
+    found: dict[str, list[str]] = {}
+    for scan in campaign.scans:
+        reason = rows[scan]["reason"] if scan in rows else ""
+        if _is_unit_fault(reason) and campaign.scans[scan].select != "no":
+            found.setdefault(reason, []).append(scan)
+    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in found.items()]
+
+
+def _is_unit_fault(reason: str) -> bool:
+    return reason.startswith(CANNOT_BE)
+
+
+def _nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Say so if no scan would be worked on."""
+    everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
+    if not everything or campaign.scans_in(rows):
+        return []
+    unselected = sum(scan.select == "no" for scan in campaign.scans.values())
+    reasons = [
+        *(rows[s]["reason"] for s in campaign.scans if s in rows and rows[s]["reason"]),
+        *(scan.refused for scan in campaign.refused),
+    ]
+    why = f"; the first reason: {reasons[0]}" if reasons else ""
+    return [
+        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Mend "
+        "the files, or name others in campaign.scans; select: yes in scans.tsv takes in a scan "
+        "that is only incomplete or undersized"
     ]
 
 
@@ -198,11 +236,6 @@ def _metadata(campaign: Campaign, scan: str) -> Metadata:
         return read_metadata(campaign.scans[scan].path, **sources)
 
 
-def _patterns(campaign: Campaign) -> str:
-    entries = campaign.config.campaign.scans
-    return ", ".join(entry if isinstance(entry, str) else entry.glob for entry in entries)
-
-
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     groups: dict[str, list[str]] = {}
     for scan in rows:
@@ -220,7 +253,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             SeriesSummary(name, len(scans), n_in, n_skipped, tuple(sorted(shapes)))
         )
         for scan in scans:
-            if rows[scan]["reason"]:
+            if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
                 findings.warnings.append(f"{scan}: skipped: {rows[scan]['reason']}")
             if rows[scan].get("warnings"):
                 findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")

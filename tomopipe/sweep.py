@@ -164,6 +164,11 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
             "float32: all would be the same. Set it in config.yaml and run the campaign, or make a "
             "sweep of another key."
         )
+    if key.startswith("try_recon."):
+        raise TomopipeError(
+            f"{key}: changes nothing in a slice of the volume; expected a key of input, preprocess "
+            "or full_recon, such as full_recon.filter"
+        )
     if fault := fault_of_key(key):
         raise TomopipeError(f"{key}: {fault}")
     own = campaign.for_scan(scan)

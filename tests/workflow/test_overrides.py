@@ -3,6 +3,8 @@
 In the configuration, and in the campaign table.
 """
 
+import json
+
 import yaml
 
 from tests.workflow.conftest import plan, snakemake
@@ -27,6 +29,18 @@ def test_preprocess_of_one_scan(campaign):
     override(campaign, preprocess={"stripes": {"method": "sorting"}})
     chain = {f"{rule}:a_2" for rule in ("try_recon", "predict_cor", "full_recon", "export_stack")}
     expect(campaign, {*chain, "fix_cor:a", "resolve_cor", *TAIL}, pending=True)
+
+
+def test_the_grid_of_one_scan(campaign):
+    found = json.loads((campaign / "results/try_center/a_2/try.json").read_text())["cor_px"]
+    override(campaign, try_recon={"center_px": found[len(found) // 2] + 2, "width_px": 9})
+    run = snakemake(campaign)
+    chain = {f"{rule}:a_2" for rule in ("try_recon", "predict_cor")}
+    own = {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar:a_2", "export_stack:a_2", *TAIL}
+    assert chain <= run.jobs <= chain | own, run.text  # the COR may come out as it was
+    moved = json.loads((campaign / "results/try_center/a_2/try.json").read_text())["cor_px"]
+    assert (moved[0], moved[-1]) == (found[len(found) // 2] - 7, found[len(found) // 2] + 11)
+    assert snakemake(campaign).jobs == frozenset()
 
 
 def test_an_override_that_says_what_is_so_already_runs_nothing(campaign):

@@ -15,7 +15,13 @@ from tomopipe.config.cells import (
     value_of,
 )
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
-from tomopipe.config.parse import parse_config, read_config, with_file
+from tomopipe.config.parse import (
+    parse_config,
+    parsed_texts,
+    read_config,
+    read_document,
+    with_file,
+)
 from tomopipe.config.preprocess import PreprocessBlock
 
 __all__ = [
@@ -33,7 +39,9 @@ __all__ = [
     "option_keys",
     "parse_cells",
     "parse_config",
+    "parsed_texts",
     "read_config",
+    "read_document",
     "value_of",
     "with_file",
 ]

@@ -105,6 +105,11 @@ class InputBlock(Block):
         description="Text or CSV file with the angle of each projection (degrees), for all scans "
         "or by a pattern such as angles/{scan}.txt; null: the scan's own.",
     )
+    angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg"] = Field(
+        "auto",
+        description="Unit of the angles; auto: the one that stands beside them, else degrees. A "
+        "scan whose angles would be degrees by mistake is skipped until this names their unit.",
+    )
     pixel_size_um: float | None = Field(
         None, gt=0, description="Pixel size in the sample (micrometres); null: the file's."
     )
@@ -153,7 +158,9 @@ class InventoryBlock(Block):
         description="Regular expression on the scan's name: group 1 the series, group 2 the index.",
     )
     min_fraction: Fraction = Field(
-        0.5, description="A scan smaller than this share of its series' usual size is skipped."
+        0.5,
+        description="A scan with fewer projections than this share of its series' usual number is "
+        "skipped, if its angles cover less than 170 degrees or it has none.",
     )
 
     @field_validator("series_pattern")
@@ -200,6 +207,11 @@ class PredictCorBlock(Block):
     )
     min_confidence: Fraction = Field(
         0.5, description="A prediction below this confidence is not accepted."
+    )
+    max_bad_frames: Fraction = Field(
+        0.1,
+        description="No COR is accepted of a scan of which more than this share of the "
+        "projections is saturated, dark or constant; 1: whatever their number.",
     )
     model: str = Field(
         "shipped",

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
 from tomopipe.config.parse import nearest, problems_of
+from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 
 _EXPECTED = (
@@ -64,12 +65,7 @@ def value_of(text: str) -> Any:
     TomopipeError
         If it is not YAML.
     """
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise TomopipeError(f"cannot be read: {' '.join(str(error).split())}") from None
+    return load_yaml(text, "the cell")
 
 
 def nested(key: str, value: Any) -> Any:

@@ -25,7 +25,7 @@ from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.stitch import StitchBlock
 from tomopipe.errors import TomopipeError
 
-OVERRIDABLE = ("input", "preprocess", "full_recon")
+OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
 
 
 class OverrideBlock(Block):
@@ -37,6 +37,7 @@ class OverrideBlock(Block):
     preprocess: dict[str, Any] = Field(
         {}, description="Keys of preprocess that differ, blocks within it included."
     )
+    try_recon: dict[str, Any] = Field({}, description="Keys of try_recon that differ.")
     full_recon: dict[str, Any] = Field(
         {}, description="Keys of full_recon that differ; all but output."
     )
@@ -73,7 +74,7 @@ class Config(Block):
     report: ReportBlock = ReportBlock()
     overrides: list[OverrideBlock] = Field(
         [],
-        description="Other input, preprocess and full_recon options for some scans.",
+        description="Other input, preprocess, try_recon and full_recon options for some scans.",
     )
 
     def for_scan(self, scan: str, series: str, own: OverrideBlock | None = None) -> "Config":

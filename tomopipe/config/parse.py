@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, changed_values
+from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 
 Place = tuple[int | str, ...]  # of a value in the configuration: keys, and numbers of items
@@ -29,12 +30,8 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
     TomopipeError
         One line per problem: key, value, what is allowed, nearest match.
     """
-    if not isinstance(data, Mapping):
-        raise TomopipeError(f"{source}: expected blocks of keys such as campaign:, got {data!r}")
     try:
-        config = Config.model_validate(
-            {k: ([] if k == "overrides" else {}) if v is None else v for k, v in data.items()}
-        )
+        config = Config.model_validate(_blocks(data, source))
         problems = [
             f"overrides {number}: {line}"
             for number, override in enumerate(config.overrides, start=1)
@@ -45,6 +42,102 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
     if problems:
         raise TomopipeError("\n".join(f"{source}: {line}" for line in problems))
     return config
+
+
+def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str, Any]:
+    """Return a configuration with values in place of the texts that stand for them.
+
+    `snakemake --config 'full_recon={binning: 2}'` hands on the text 2. A text that its key takes
+    (the name of a file, hann) stays one.
+
+    Parameters
+    ----------
+    data : mapping
+        The blocks; values in them, or whole blocks, may be texts in YAML.
+    source : str
+        Named in the errors.
+
+    Raises
+    ------
+    TomopipeError
+        If the text of a block is none.
+    """
+    blocks = _blocks(data, source)
+    overrides = blocks.pop("overrides", None)
+    blocks = _values_for_texts(blocks)
+    if isinstance(overrides, list):
+        overrides = [
+            {**one, **_values_for_texts({k: v for k, v in one.items() if k in OVERRIDABLE})}
+            if isinstance(one, Mapping)
+            else one
+            for one in overrides
+        ]
+    return blocks if overrides is None else {**blocks, "overrides": overrides}
+
+
+def _blocks(data: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the blocks, those left empty as such, those that are texts in YAML as what these say.
+
+    Snakemake hands on a text where a value of --config is not what it takes for YAML.
+    """
+    if not isinstance(data, Mapping):
+        raise TomopipeError(
+            f"{source}: expected blocks of keys such as campaign:, got {_shown(data)}"
+        )
+    blocks: dict[str, Any] = {}
+    for key, value in data.items():
+        kind = list if key == "overrides" else dict
+        found = value
+        if isinstance(value, str) and key in Config.model_fields:
+            place = f"{source}: {key}"
+            found = load_yaml(value, place)
+            if not isinstance(found, kind | None):
+                example = "[{scans: [a_1], input: {every: 2}}]" if kind is list else "{key: value}"
+                raise TomopipeError(f"{place}: expected {example}, got {_shown(value)}")
+        blocks[key] = kind() if found is None else found
+    return blocks
+
+
+def _values_for_texts(blocks: dict[str, Any]) -> dict[str, Any]:
+    """Replace the texts of keys that do not take them by what they stand for."""
+    blocks = _without_null(blocks)
+    try:
+        Config.model_validate({"campaign": {"scans": ["*"]}, **blocks})
+    except ValidationError as error:
+        places = {_known(problem["loc"]) for problem in error.errors()}
+    else:
+        return blocks
+    for place in sorted(places, key=str):
+        holder: Any = blocks
+        for part in place[:-1]:
+            try:
+                holder = holder[part]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            if isinstance(holder, dict) and place and place[-1] in holder:
+                holder[place[-1]] = _value_for_text(holder[place[-1]])
+    return blocks
+
+
+def _without_null(value: Any) -> Any:
+    """Return a copy in which a key's text null is none, which some keys would take for a name."""
+    if isinstance(value, list):
+        return [_without_null(one) for one in value]
+    if isinstance(value, Mapping):
+        return {k: None if v == "null" else _without_null(v) for k, v in value.items()}
+    return value
+
+
+def _value_for_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_value_for_text(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        return load_yaml(value, "value")
+    except TomopipeError:
+        return value
 
 
 def problems_of(config: Config, override: OverrideBlock) -> list[str]:
@@ -70,17 +163,21 @@ def problems_of(config: Config, override: OverrideBlock) -> list[str]:
 
 def read_config(path: Path) -> Config:
     """Read and check a YAML configuration file."""
-    import yaml
+    return parse_config(read_document(path), source=str(path))
 
+
+def read_document(path: Path) -> Any:
+    """Read a YAML configuration file, and check no more than that it is one; {} if it is empty."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise TomopipeError(
             f"{path}: no such file. Start a campaign with `tomopipe init`, or name the file."
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
-    return parse_config(data if data is not None else {}, source=str(path))
+    data = load_yaml(text, str(path))
+    return {} if data is None else data
 
 
 def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,16 +188,10 @@ def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     path : Path
         A configuration file.
     config : mapping
-        What `--config` gave; a block may be a text, which is read as YAML.
+        What `--config` gave.
     """
-    import yaml
-
-    data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if not isinstance(data, dict):
-        return data  # said by parse_config
-    merged = dict(data)
-    for block, value in config.items():
-        given = yaml.safe_load(value) if isinstance(value, str) else value
+    merged = dict(_blocks(read_document(path), str(path)))
+    for block, given in config.items():
         old = merged.get(block)
         if isinstance(old, Mapping) and isinstance(given, Mapping):
             given = {**old, **given}
@@ -129,8 +220,14 @@ def _problems(error: ValidationError) -> Iterator[str]:
     for key, (place, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
         hint = nearest(str(value), re.findall(r"'([^']+)'", message))
-        got = "" if isinstance(value, Mapping) else f"got {value!r}; "  # of keys that do not fit
+        # of keys that do not fit
+        got = "" if isinstance(value, Mapping) else f"got {_shown(value)}; "
         yield f"{key}: {got}{message}; {hint}{_meaning(place)}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it stands in an error, which is for people to read."""
+    return f"{value!r:.200}"
 
 
 def nearest(word: str, choices: list[str]) -> str:

@@ -13,16 +13,24 @@ _DEGREES = dict.fromkeys(("", "deg", "degs", "degree", "degrees", "°"), 1.0)
 _PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("rad", "rads", "radian", "radians"), float(np.rad2deg(1))),
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
+    **dict.fromkeys(("mdeg", "millidegree", "millidegrees"), 1e-3),
 }
 UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
+CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
 _RADIANS = re.compile(r"rad", re.IGNORECASE)
 # Frames missing at the ends of a scan: so few may have been dropped, more were never taken.
 _MAX_MISSING_AT_ENDS = 0.01
+# Spans in degrees that are those of half a turn or a whole one in another unit, and how near.
+_OTHER_UNITS = ((180 / np.pi, "rad"), (1e-3, "mdeg"))
+_NEAR = 0.02
+_FEW_DEG, _MANY_DEG = 6.5, 36_000.0  # what an aborted scan in radians covers; a hundred turns
 _STEADY = 0.25  # of a frame period: a time stamp further off does not tell which frame it is
 
 
-def to_degrees(values: ArrayLike, unit: str) -> tuple[NDArray[np.float64], str]:
+def to_degrees(
+    values: ArrayLike, unit: str, known_unit: str = "auto"
+) -> tuple[NDArray[np.float64], str]:
     """Convert angles to degrees.
 
     Parameters
@@ -31,6 +39,8 @@ def to_degrees(values: ArrayLike, unit: str) -> tuple[NDArray[np.float64], str]:
         Angles.
     unit : str
         As in the file, lower case; "" counts as degrees.
+    known_unit : str
+        What the configuration says: deg, rad, mrad or mdeg, whatever the file says, or auto.
 
     Returns
     -------
@@ -40,14 +50,55 @@ def to_degrees(values: ArrayLike, unit: str) -> tuple[NDArray[np.float64], str]:
         What was assumed, or "".
     """
     angles = np.asarray(values, dtype=float).ravel()
+    if known_unit != "auto":
+        return angles * _PER_DEGREE[known_unit], ""
     if unit in _DEGREES:
         return angles, ""
     if unit in _PER_DEGREE:
         return angles * _PER_DEGREE[unit], f"theta in {unit}, as its units say"
     return angles, (
-        f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, name a "
-        "list of the angles in degrees: input.angles)"
+        f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, set "
+        "input.angle_unit, or name a list of the angles in degrees: input.angles)"
     )
+
+
+def span_deg(theta_deg: NDArray[np.float64]) -> float:
+    """Return the range of the finite angles, the last step included; 0 for fewer than two."""
+    finite = theta_deg[np.isfinite(theta_deg)]
+    return float(np.ptp(finite)) * len(finite) / (len(finite) - 1) if len(finite) > 1 else 0.0
+
+
+def other_unit(theta_deg: NDArray[np.float64]) -> tuple[str, str]:
+    """Tell whether angles taken for degrees look as if they were given in another unit.
+
+    Scans of a few degrees are made, and scans of many turns: only a span within 2 % of pi or 2 pi,
+    or of 1000 times 180 or 360, is told from these.
+
+    Parameters
+    ----------
+    theta_deg : ndarray of float64, shape (n_angles,)
+        Angles, finite or not.
+
+    Returns
+    -------
+    fault : str
+        Why they cannot be taken for degrees without a word of the owner, or "".
+    warning : str
+        What is odd about them, or "".
+    """
+    finite = theta_deg[np.isfinite(theta_deg)]
+    span = float(np.ptp(finite)) if len(finite) else 0.0
+    for scale, unit in _OTHER_UNITS:
+        for turn_deg in (180, 360):
+            # the last angle of a turn is taken, or the one before it
+            nearest = min(span, span_deg(theta_deg), key=lambda s: abs(s * scale - turn_deg))
+            if abs(nearest * scale - turn_deg) <= _NEAR * turn_deg:
+                fault = f"{CANNOT_BE}they cover {span:.6g}, about {turn_deg} degrees in {unit}"
+                return f"{fault}; set input.angle_unit to {unit}, or to deg if they are degrees", ""
+    if 0 < span < _FEW_DEG or span > _MANY_DEG:
+        unit = "rad" if span < _FEW_DEG else "mdeg"
+        return "", f"the angles cover {span:.4g} degrees: if they are {unit}, set input.angle_unit"
+    return "", ""
 
 
 def is_angle(name: str) -> bool:
@@ -55,7 +106,7 @@ def is_angle(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
-def read_angles(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArray[np.float64]:
     """Read a list of angles: one line per projection.
 
     Parameters
@@ -64,6 +115,8 @@ def read_angles(path: str | os.PathLike[str]) -> NDArray[np.float64]:
         Text or CSV (comma, semicolon, tab or blanks). Of several columns a header must name the
         one: it contains angle, theta, rotation or omega; `rad` in its name means radians. Lines
         that begin with # are remarks.
+    known_unit : str
+        As for `to_degrees`.
 
     Returns
     -------
@@ -90,7 +143,7 @@ def read_angles(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     except (ValueError, IndexError) as error:
         raise ScanError(f"{path}: expected an angle in each line ({error})") from error
     in_radians = bool(header) and _RADIANS.search(header[column]) is not None
-    return np.rad2deg(values) if in_radians else values
+    return to_degrees(values, "rad" if in_radians else "deg", known_unit)[0]
 
 
 def _cells(line: str) -> list[str]:

@@ -37,21 +37,23 @@ class DxchangeReader:
         An open file.
     path : path-like
         The file, as it is named in errors.
+    angle_unit : str
+        As for `tomopipe.io.angles.to_degrees`.
     """
 
-    def __init__(self, file: "h5py.File", path: Path) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: "h5py.File", path: Path, angle_unit: str = "auto") -> None:
+        self._file, self._path, self._angle_unit = file, path, angle_unit
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
-        return _read_layout(self._file, self._path)
+        return _read_layout(self._file, self._path, self._angle_unit)
 
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks."""
         return _read_reference(self._file, self._path, kind)
 
 
-def _read_layout(file: "h5py.File", path: Path) -> Layout:
+def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
     data = find_dataset(file, DATA, path)
     if data is None:
         raise ScanError(
@@ -60,7 +62,7 @@ def _read_layout(file: "h5py.File", path: Path) -> Layout:
     if data.ndim != 3 or 0 in data.shape:
         raise ScanError(f"{path}: {DATA} has shape {data.shape}; expected 3-D, not empty")
     pixels = Hdf5Pixels(data)
-    theta_deg, warnings = _theta_deg(file, path, len(data))
+    theta_deg, warnings = _theta_deg(file, path, len(data), angle_unit)
     return Layout(
         format="DXchange",
         projections=Frames(pixels, np.arange(len(data))),
@@ -92,7 +94,7 @@ def _read_reference(file: "h5py.File", path: Path, kind: Kind) -> Reference:
 
 
 def _theta_deg(
-    file: "h5py.File", path: Path, n_frames: int
+    file: "h5py.File", path: Path, n_frames: int, angle_unit: str
 ) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
     """Read the angles; of frames that the camera dropped, leave them out."""
     theta = find_dataset(file, THETA, path)
@@ -100,7 +102,7 @@ def _theta_deg(
         return None, (NO_THETA,)
     if sum(n != 1 for n in theta.shape) > 1:
         raise ScanError(f"{path}: {THETA} has shape {theta.shape}; expected one dimension")
-    angles, warning = to_degrees(theta[()], unit_of(theta))
+    angles, warning = to_degrees(theta[()], unit_of(theta), angle_unit)
     warnings = (warning,) if warning else ()
     if len(angles) <= n_frames:
         return angles, warnings

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.io.angles import UNKNOWN_UNIT, read_angles
+from tomopipe.io.angles import UNKNOWN_UNIT, other_unit, read_angles
 from tomopipe.io.columns import cut_columns
 from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import StillWrittenError, one_line
@@ -252,6 +252,11 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
+    if layout.theta_deg is not None and known.angle_unit == "auto":
+        fault, warning = other_unit(layout.theta_deg)
+        if fault:
+            raise ScanError(f"{path}: {fault} ({layout.theta_place})")
+        warnings += [warning] if warning else []
     flat, flat_place = find_references(path, reader, "flats", flats, layout, stack)
     dark, dark_place = find_references(path, reader, "darks", darks, layout, stack)
     if dark is not None and not len(dark.positions):
@@ -333,7 +338,7 @@ def _corrected(layout: Layout, known: Known) -> Layout:
         if (value := getattr(known, name)) is not None
     }
     if known.angles is not None and layout.format != "TIFF":
-        changes["theta_deg"] = read_angles(known.angles)
+        changes["theta_deg"] = read_angles(known.angles, known.angle_unit)
         changes["theta_place"] = known.angles
         changes["theta_listed"] = True
         changes["warnings"] = tuple(

@@ -61,17 +61,28 @@ def _place(name: str, path: str) -> str:
     return os.path.normpath((beside or places)[0])
 
 
-def _names(group: "h5py.Group") -> Iterator[str]:
-    """Yield the files that the links and virtual datasets below a group name."""
+def _names(file: "h5py.File") -> Iterator[str]:
+    """Yield the files that the links and virtual datasets of a file name, each object seen once.
+
+    Groups may be linked from many places, from below themselves too, and be nested without end.
+    """
     import h5py
 
-    for name in group:
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            yield link.filename
-        elif isinstance(link, h5py.HardLink):
+    waiting, seen = [file["/"]], set()
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield link.filename
+            if not isinstance(link, h5py.HardLink):
+                continue
             found = group[name]
+            at = h5py.h5o.get_info(found.id).addr
+            if at in seen:
+                continue
+            seen.add(at)
             if isinstance(found, h5py.Group):
-                yield from _names(found)
+                waiting.append(found)
             elif isinstance(found, h5py.Dataset) and found.is_virtual:
                 yield from (source.file_name for source in found.virtual_sources())

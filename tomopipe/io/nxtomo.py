@@ -83,6 +83,8 @@ class NxtomoReader:
         Which group of it to read, where several have frames and keys; "": the only one.
     angles, mirrors : bool
         Whether the angles of the file, and what it says of mirrored frames, are to be read.
+    angle_unit : str
+        As for `tomopipe.io.angles.to_degrees`.
 
     Raises
     ------
@@ -99,9 +101,10 @@ class NxtomoReader:
         *,
         angles: bool = True,
         mirrors: bool = True,
+        angle_unit: str = "auto",
     ) -> None:
         self._stack, self._path = _Stack(file, path, entry, detector, mirrors), path
-        self._angles = angles
+        self._angles, self._angle_unit = angles, angle_unit
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
@@ -111,7 +114,9 @@ class NxtomoReader:
             raise ScanError(
                 f"{self._path}: {stack.key_name} marks no projection (0) in {stack.name}"
             )
-        theta_deg, place, warnings = stack.theta_deg() if self._angles else (None, "", ())
+        theta_deg, place, warnings = (
+            stack.theta_deg(self._angle_unit) if self._angles else (None, "", ())
+        )
         if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
             warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
         sample, detector = stack.of("NXsample"), [stack.detector]
@@ -233,12 +238,12 @@ class _Stack:
         everywhere = [*self._groups, *self._outer]
         return [group for group in everywhere if class_of(group) == nx_class]
 
-    def theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+    def theta_deg(self, known_unit: str) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
         """Return the angles of the projections, where they stand, and what was assumed."""
         dataset, place = self._rotation()
         if dataset is None:
             return None, place, (NO_THETA,)
-        angles, warning = to_degrees(self._values(dataset, place), unit_of(dataset))
+        angles, warning = to_degrees(self._values(dataset, place), unit_of(dataset), known_unit)
         warnings = [warning] if warning else []
         n_dropped = self._n_planned - len(self.keys)
         is_projection = self._planned_keys == PROJECTION

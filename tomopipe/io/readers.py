@@ -22,6 +22,8 @@ class Known:
         The NXtomo entry, of several, or the detector in one.
     angles : str or None
         A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
+    angle_unit : {"auto", "deg", "rad", "mrad", "mdeg"}
+        Of the angles, wherever they stand and whatever stands beside them; auto: what stands there.
     pixel_size_um, energy_kev, distance_mm : float or None
         In place of those of the file.
     columns : "all" or (int, int)
@@ -34,6 +36,7 @@ class Known:
 
     entry: str | None = None
     angles: str | None = None
+    angle_unit: str = "auto"
     pixel_size_um: float | None = None
     energy_kev: float | None = None
     distance_mm: float | None = None
@@ -64,7 +67,7 @@ def open_reader(path: Path, known: Known, stack: ExitStack) -> Reader:
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.io.tiff_scan import TiffReader
 
-        return TiffReader(path, known.angles)
+        return TiffReader(path, known.angles, known.angle_unit)
     file = stack.enter_context(open_hdf5(path))
     if "exchange" not in file:
         names = nxtomo.find_entries(file)
@@ -76,8 +79,9 @@ def open_reader(path: Path, known: Known, stack: ExitStack) -> Reader:
                 *chosen,
                 angles=known.angles is None,
                 mirrors=known.mirrored == "file",
+                angle_unit=known.angle_unit,
             )
-    return dxchange.DxchangeReader(file, path)
+    return dxchange.DxchangeReader(file, path, known.angle_unit)
 
 
 def _begins_as_tiff(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,9 @@ class Rows:
         None: they are the same.
     falls_per_px : (float, float)
         What rows lose of their value per column at both edges (`tomopipe.prep.edges`); 0: unknown.
+    bad_frames : mapping, or None
+        Of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no
+        picture; None: not looked for, by an earlier version.
     """
 
     sinograms: NDArray[np.float32]
@@ -74,6 +77,7 @@ class Rows:
     first_col: int = 0
     plain_sinograms: NDArray[np.float32] | None = None
     falls_per_px: tuple[float, float] = (0.0, 0.0)
+    bad_frames: Mapping[str, Sequence[int]] | None = None
 
     def plain(self) -> "Rows":
         """Return the rows as COR finding sees them, whatever else the owner has corrected."""
@@ -135,6 +139,8 @@ def write_rows(
         file["n_rows"] = int(rows.n_rows)
         file["first_col"] = int(rows.first_col)
         file["falls_per_px"] = np.asarray(rows.falls_per_px, dtype=np.float64)
+        for kind, numbers in sorted((rows.bad_frames or {}).items()):
+            file[f"bad_frames/{kind}"] = np.asarray(numbers, dtype=np.int64)
         file["theta_missing"] = bool(rows.theta_missing)
         file["minus_log"] = bool(rows.minus_log)
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
@@ -182,6 +188,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
             "Delete it and run try_recon again."
         )
+    bad = file.get("bad_frames")  # earlier versions did not look for them
     falls = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
     return Rows(
         **{name: file[name][()].astype(dtype) for name, (dtype, _) in _ARRAYS.items()},
@@ -194,6 +201,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             file["plain_sinograms"][()].astype(np.float32) if "plain_sinograms" in file else None
         ),
         falls_per_px=(float(falls[0]), float(falls[1])),
+        bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
     )
 
 

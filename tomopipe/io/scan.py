@@ -47,6 +47,8 @@ class Scan:
         Projections in use, rows, columns in use.
     first_col, detector_cols : int
         The first of these columns, and how many the detector has.
+    numbers : ndarray of int, shape (n_angles,)
+        Of the projections in use: which of those recorded they are, the first is 0.
     dtype : numpy.dtype
         Type of raw pixels, in the byte order of this machine.
     chunks : tuple of int or None
@@ -74,6 +76,7 @@ class Scan:
     ) -> None:
         self._projections = Frames(projections.pixels, projections.index[used])
         self._used, self._flats, self._darks = used, flats, darks
+        self.numbers = used
         # of what a monitor may have numbers, and which of them are those of the frames in use
         self._lengths = [
             (projections.pixels.shape[0], self._projections.index),

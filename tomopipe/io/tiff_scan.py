@@ -48,6 +48,8 @@ class TiffReader:
         A folder, or a file of several pages.
     angles : path-like or None
         The list of angles; None: the one beside the images.
+    angle_unit : str
+        As for `tomopipe.io.angles.to_degrees`.
 
     Raises
     ------
@@ -55,8 +57,8 @@ class TiffReader:
         If there are no images, or they cannot be used.
     """
 
-    def __init__(self, path: Path, angles: Path | None = None) -> None:
-        self._path = FilePath(path)
+    def __init__(self, path: Path, angles: Path | None = None, angle_unit: str = "auto") -> None:
+        self._path, self._angle_unit = FilePath(path), angle_unit
         self._angles = None if angles is None else FilePath(angles)
         self._stack = _open_stack(self._path)
 
@@ -64,7 +66,7 @@ class TiffReader:
         """Find projections and angles; TIFF files do not tell the rest."""
         n_frames = self._stack.shape[0]
         source = self._angles or self._list_of_angles()
-        theta_deg = None if source is None else read_angles(source)
+        theta_deg = None if source is None else read_angles(source, self._angle_unit)
         warnings: tuple[str, ...] = () if source else (NO_THETA,)
         ids = self._stack.numbers
         if theta_deg is not None and len(theta_deg) > n_frames and ids is not None:

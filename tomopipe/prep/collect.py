@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 from tomopipe.io.rows import Rows
+from tomopipe.prep.bad_frames import find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edges import measure_falls
 from tomopipe.prep.recipe import geometry_only
@@ -81,6 +82,7 @@ def collect_rows(
     logger.info("reading rows %s and %d opposed pairs", kept, len(pairs))
     raw_rows, raw_frames = _read_once(scan, kept, sorted(set(pairs.ravel().tolist())))
     _check_written(raw_rows)
+    bad_frames = _bad_frames(scan, kept, raw_rows, raw_frames, recipe)
     geometry = geometry_only(recipe)
     plain = corrections_of(scan, geometry)
     sinograms = _correct_rows(scan, plain, kept, raw_rows, threads)
@@ -103,6 +105,7 @@ def collect_rows(
         theta_missing=scan.theta_missing,
         minus_log=recipe.minus_log,
         failed="",
+        bad_frames=bad_frames,
     )
     if recipe == geometry:
         return replace(rows, falls_per_px=measure_falls(scan, plain))
@@ -113,6 +116,31 @@ def collect_rows(
         plain_sinograms=sinograms,
         falls_per_px=measure_falls(scan, asked_for),
     )
+
+
+def _bad_frames(
+    scan: Scan,
+    kept: Sequence[int],
+    raw_rows: NDArray[Any],
+    raw_frames: Mapping[int, NDArray[Any]],
+    recipe: PreprocessBlock,
+) -> dict[str, tuple[int, ...]]:
+    """Number the projections that hold no picture, by the rows that are kept of every one.
+
+    Of those that are read as a whole all rows count.
+    """
+    has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not those of a camera
+    flat, dark = scan.flat, scan.dark
+    found = find_bad_frames(raw_rows, flat[kept], dark[kept], has_flats=has_flats)
+    bad = {kind: set(frames.tolist()) for kind, frames in found.items()}
+    for frame, image in raw_frames.items():
+        if not any(frame in frames for frames in bad.values()):
+            for kind, one in find_bad_frames(image[None], flat, dark, has_flats=has_flats).items():
+                bad[kind] |= {frame} if len(one) else set()
+    numbers = {k: tuple(scan.numbers[sorted(frames)].tolist()) for k, frames in bad.items()}
+    for warning in warnings_of(numbers, scan.n_angles):
+        logger.warning("%s", warning)
+    return numbers
 
 
 def _correct_rows(

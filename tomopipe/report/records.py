@@ -92,6 +92,7 @@ class Prediction:
     curves: tuple[Curve, ...] = ()
     model: Model | None = None
     roll_px_per_100_rows: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

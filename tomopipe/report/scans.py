@@ -77,6 +77,7 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         warnings=(
             *_split((row or {}).get("warnings", "")),
             *_remarks(reader, try_tif.with_name("try.json")),
+            *(w for w in (prediction.warnings if prediction else ()) if w not in reason),
         ),
         cor_px=cor_px,
         source=text(cor.get("source")),

@@ -107,7 +107,12 @@ def parse_prediction(data: Mapping[str, Any]) -> Prediction:
         curves=tuple(curves),
         model=_parse_model(data.get("model")),
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
+        warnings=_parse_warnings(data.get("warnings")),
     )
+
+
+def _parse_warnings(warnings: object) -> tuple[str, ...]:
+    return tuple(map(text, warnings)) if isinstance(warnings, list) else ()
 
 
 def _parse_model(model: object) -> Model | None:

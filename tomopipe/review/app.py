@@ -131,8 +131,10 @@ class _Api:
         return JSONResponse(scan_view(self.store, _scan(request, self.store)))
 
     def page(self, request: Request) -> Response:
-        """Return one page of the try stack."""
+        """Return one page of the try stack, by its number; or what it would be at another COR."""
         scan = _scan(request, self.store)
+        if "cor" in request.query_params:
+            return _picture(self.store.pictures.page_at(scan, _cor(request, self.store, scan)))
         return _picture(self.store.pictures.page(scan, _whole(request, "page")))
 
     def slice(self, request: Request) -> Response:

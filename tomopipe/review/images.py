@@ -5,7 +5,7 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,13 @@ from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.io.results import read_json
 from tomopipe.io.rows import Rows, read_rows
-from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, widen_for_each
-from tomopipe.recon.angles import unpaired
+from tomopipe.prep.half_acquisition import (
+    FACTOR,
+    HalfAcquisition,
+    is_half_acquisition,
+    widen_for_each,
+)
+from tomopipe.recon.angles import is_full_turn, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
@@ -72,12 +77,24 @@ class Pictures:
         Of the reconstruction.
     device : str
         auto, cpu or cuda.
+    half_acquisition : callable, optional
+        Returns preprocess.half_acquisition of a scan: which slices off the sweep are as wide as
+        those of a volume; None: all are as wide as those of the sweep.
     """
 
-    def __init__(self, folder: Path, *, filter: str, device: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        filter: str,
+        device: str,
+        half_acquisition: Callable[[str], str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._half_acquisition = half_acquisition
         self._filter = filter
         self._device = device
+        self._rows = Kept(3)
         self._scans = Kept(3)
         self._stacks = Kept(8)
         self._png = Kept(_KEPT_PICTURES)
@@ -110,20 +127,24 @@ class Pictures:
             raise TomopipeError(f"{scan}: expected a page from 0 to {len(pages) - 1}; got {index}.")
         return png((pages[index] >> 8).astype(np.uint8))
 
-    def _page_of_rows(self, scan: str, index: int) -> bytes:
+    def page_at(self, scan: str, cor_px: float) -> bytes:
+        """Return the page that the sweep would have at any COR, made from the rows kept."""
         from PIL import Image
 
+        binning = int(self.grid(scan).get("binning", 1))
+        full = Image.open(io.BytesIO(self.slice(scan, cor_px, 0)))
+        side = full.width // binning
+        whole = full.crop((0, 0, side * binning, side * binning))
+        return png(np.asarray(whole.reduce(binning)))
+
+    def _page_of_rows(self, scan: str, index: int) -> bytes:
         grid = self.grid(scan)
         values_px = grid.get("cor_px", [])
         if not 0 <= index < len(values_px):
             raise TomopipeError(
                 f"{scan}: expected a page from 0 to {len(values_px) - 1}; got {index}."
             )
-        full = Image.open(io.BytesIO(self.slice(scan, values_px[index], 0)))
-        binning = int(grid.get("binning", 1))
-        side = full.width // binning
-        whole = full.crop((0, 0, side * binning, side * binning))
-        return png(np.asarray(whole.reduce(binning)))
+        return self.page_at(scan, values_px[index])
 
     def slice(self, scan: str, cor_px: float, row: int) -> bytes:
         """Return the slice of one kept row at any COR, full size, in the window of the sweep."""
@@ -134,7 +155,7 @@ class Pictures:
 
     def _slice(self, scan: str, cor_px: float, row: int) -> bytes:
         with self._working:
-            held = self._held(scan)
+            held = self._held(scan, cor_px)
             if not 0 <= row < len(held.rows.sinograms):
                 raise TomopipeError(
                     f"{scan}: {len(held.rows.sinograms)} rows are kept; got number {row}."
@@ -154,7 +175,7 @@ class Pictures:
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
         """Return opposed projections, the second mirrored at the COR: grey where they agree."""
         with self._working:
-            rows = self._held(scan).rows
+            rows = self._read(scan)
         if not 0 <= pair < len(rows.pairs):
             raise TomopipeError(f"{scan}: {len(rows.pairs)} opposed pairs are kept; got {pair}.")
         first, second = rows.pairs[pair]
@@ -166,7 +187,7 @@ class Pictures:
     def details(self, scan: str) -> dict[str, Any]:
         """Return what can be asked for of a scan: detector rows, width, pairs."""
         with self._working:
-            rows = self._held(scan).rows
+            rows = self._read(scan)
         return {
             "rows": rows.row_index.tolist(),
             "n_cols": int(rows.sinograms.shape[2]),
@@ -176,20 +197,44 @@ class Pictures:
             "pair_deg": np.rad2deg(rows.pair_theta_rad).round(2).tolist(),
         }
 
-    def _held(self, scan: str) -> _Scan:
+    def _read(self, scan: str) -> Rows:
         path = self.path(scan, "rows.h5")
-        held: _Scan = self._scans.get((scan, _version(path)), lambda: self._load(scan, path))
-        return held
-
-    def _load(self, scan: str, path: Path) -> _Scan:
-        rows = read_rows(path)
+        rows: Rows = self._rows.get((scan, _version(path)), lambda: read_rows(path))
         if rows.failed:
             raise TomopipeError(f"{scan}: {rows.failed}")
-        grid = self.grid(scan)
-        half, falls_per_px = bool(grid.get("half_acquisition")), rows.falls_per_px
-        n_cols = rows.sinograms.shape[2]
+        return rows
+
+    def _held(self, scan: str, cor_px: float) -> _Scan:
+        rows, grid = self._read(scan), self.grid(scan)
+        half, middle_px = self._width(scan, rows, grid, cor_px)
+        path = self.path(scan, "rows.h5")
+        held: _Scan = self._scans.get(
+            (scan, _version(path), half, half and round(middle_px)),
+            lambda: self._load(rows, grid, half, middle_px),
+        )
+        return held
+
+    def _width(
+        self, scan: str, rows: Rows, grid: dict[str, Any], cor_px: float
+    ) -> tuple[bool, float]:
+        """Tell whether slices are twice as wide as the detector, and the column their edges go by.
+
+        In the sweep they are all of one width, which goes by its middle; off it, by their own COR,
+        as in the volume.
+        """
+        half, n_cols = bool(grid.get("half_acquisition")), rows.sinograms.shape[2]
+        values_px = grid.get("cor_px") or [cor_px]
+        if values_px[0] <= cor_px <= values_px[-1]:
+            return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
+        place_px = float(bin_cor(cor_px, x0=rows.first_col))
+        if self._half_acquisition is not None and self._half_acquisition(scan) == "auto":
+            full_turn = is_full_turn(rows.theta_rad)
+            half = is_half_acquisition("auto", full_turn=full_turn, cor_px=place_px, n_cols=n_cols)
+        return half, place_px
+
+    def _load(self, rows: Rows, grid: dict[str, Any], half: bool, middle_px: float) -> _Scan:
+        n_cols, falls_per_px = rows.sinograms.shape[2], rows.falls_per_px
         if half:
-            middle_px = (grid["cor_px"][0] + grid["cor_px"][-1]) / 2 - rows.first_col
             alone = unpaired(rows.theta_rad)
             falls_per_px = HalfAcquisition(n_cols, middle_px, alone, falls_per_px).wide_falls()
         plan = make_plan(
@@ -203,6 +248,28 @@ class Pictures:
         )
         window = grid.get("window")
         return _Scan(rows, plan, (float(window[0]), float(window[1])) if window else None)
+
+
+def grid_around(
+    grid_px: Sequence[float], cor_px: float | None, columns: tuple[int, int]
+) -> Sequence[float]:
+    """Return the CORs to leaf through: those of the sweep, or as many in its steps about another.
+
+    Parameters
+    ----------
+    grid_px : sequence of float
+        CORs of the sweep, ascending.
+    cor_px : float or None
+        The COR that is shown.
+    columns : (int, int)
+        First and last column in use; a COR is one of them or between them.
+    """
+    n = len(grid_px)
+    step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
+    if cor_px is None or grid_px[0] - step_px / 2 <= cor_px <= grid_px[-1] + step_px / 2:
+        return grid_px
+    around = [round(cor_px + step_px * k, 4) for k in range(-(n // 2), n // 2 + 1)]
+    return [value for value in around if columns[0] <= value <= columns[1]] or grid_px
 
 
 def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.report.records import Prediction, ScanRecord
+from tomopipe.review.images import grid_around
 from tomopipe.review.queue import shown_cor
 from tomopipe.review.store import Store
 
@@ -25,7 +26,8 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     """
     record = store.scan(name)
     cells = store.cells().get(name, {})
-    grid, problem = _grid(store, name)
+    cor_px = shown_cor(record, cells.get("cor_px", ""))
+    grid, problem = _grid(store, name, cor_px)
     failures = [
         {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
         for failure in record.failures
@@ -42,7 +44,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             "cor_px": cells.get("cor_px", ""),
             "note": cells.get("note", ""),
         },
-        "cor_px": shown_cor(record, cells.get("cor_px", "")),
+        "cor_px": cor_px,
         "resolved_px": record.cor_px,
         "source": record.source,
         "fix": _fix(record),
@@ -54,14 +56,20 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _grid(store: Store, name: str) -> tuple[dict[str, Any] | None, str]:
-    """Return what there is to look at: CORs of the pages, detector rows; or why there is not."""
+def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any] | None, str]:
+    """Return what there is to look at: CORs of the pages, detector rows; or why there is not.
+
+    Where the COR is off the sweep the pages are about it, and are made when they are asked for.
+    """
     try:
         grid = store.pictures.grid(name)
         if "failed" in grid:
             return None, str(grid["failed"])
         found = {key: grid[key] for key in ("cor_px", "row", "binning")}
-        return found | store.pictures.details(name), ""
+        details = store.pictures.details(name)
+        columns = details["first_col"], details["first_col"] + details["n_cols"] - 1
+        around = grid_around(grid["cor_px"], cor_px, columns)
+        return found | details | {"cor_px": around, "moved": around is not grid["cor_px"]}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
 

@@ -39,7 +39,10 @@ class Store:
         self.campaign: Campaign = load_campaign(self.directory, self.config)
         full = self.campaign.config.full_recon
         self.pictures = Pictures(
-            self.campaign.results / "try_center", filter=full.filter, device=full.device
+            self.campaign.results / "try_center",
+            filter=full.filter,
+            device=full.device,
+            half_acquisition=self._half_acquisition,
         )
         self._record: CampaignRecord | None = None
         self._by_name: dict[str, ScanRecord] = {}
@@ -49,6 +52,11 @@ class Store:
         self.problem = self.table_problem = ""
         self._cells: dict[str, dict[str, str]] = {}
         threading.Thread(target=self.read, daemon=True).start()
+
+    def _half_acquisition(self, scan: str) -> str:
+        known = scan in self.campaign.scans
+        own = self.campaign.for_scan(scan) if known else self.campaign
+        return own.config.preprocess.half_acquisition
 
     def read(self) -> None:
         """Read the results anew, unless somebody else is at it (then wait for them)."""

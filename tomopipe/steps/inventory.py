@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.io.angles import span_deg
 from tomopipe.io.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
 from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import one_line
 from tomopipe.io.linked import State, linked_files
 from tomopipe.io.tables import write_tsv
 from tomopipe.recon.angles import is_full_turn, largest_gap_rad, unpaired
-from tomopipe.series import reference_size
+from tomopipe.series import reference_size, undersized
 
 REVISION = 6  # bump when results change
 NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")  # what phase retrieval takes
@@ -41,13 +41,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Look:
-    """What was seen of one file; `meant_bytes` and `span_deg` serve its series."""
+    """What was seen of one file.
+
+    `n_frames` are the projections that there are, `meant_frames` those that were to be taken;
+    `span_deg` is None where there are no angles.
+    """
 
     reason: str = ""
     shape: tuple[int, int, int] | None = None
     data_bytes: int = 0
-    meant_bytes: int = 0
-    span_deg: float = 0.0
+    n_frames: int = 0
+    meant_frames: int = 0
+    span_deg: float | None = None
     warnings: tuple[str, ...] = ()
     found: str = ""
     full_turn: bool = False
@@ -68,7 +73,8 @@ def inventory(
     """Write one row per file: series, index, shape, and whether the scan is sound.
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
-    written, (4) is not undersized in its series; the first reason that fails is written down. Shape
+    written, (4) is not undersized in its series: few projections over less than half a turn
+    (`tomopipe.series.undersized`); the first reason that fails is written down. Shape
     and size are empty where (1) fails or the file is still written: such a scan cannot be used even
     by hand.
 
@@ -86,7 +92,7 @@ def inventory(
     series_pattern : str
         Already applied in `entries`; here so that the options of the step are those of the config.
     min_fraction : float
-        Smallest size kept, as a fraction of the reference size of the series.
+        Smallest number of projections kept, as a fraction of the reference of the series.
     flats, darks, known
         As in `tomopipe.io.exchange.read_metadata`.
 
@@ -107,7 +113,7 @@ def inventory(
         if not entry["reason"]:
             members.setdefault(entry["series"], []).append(looks[entry["path"]])
     references = {
-        series: _reference_bytes(series_looks) for series, series_looks in members.items()
+        series: _reference_frames(series_looks) for series, series_looks in members.items()
     }
     rows = [
         _row(entry, looks.get(entry["path"]), references.get(entry["series"], 0.0), min_fraction)
@@ -162,8 +168,9 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
             reason=incomplete(metadata),
             shape=(len(metadata.chosen), metadata.n_rows, metadata.n_cols),
             data_bytes=metadata.data_bytes,
-            meant_bytes=_meant_bytes(metadata),
-            span_deg=_span_deg(metadata.theta_deg),
+            n_frames=metadata.n_angles,
+            meant_frames=_meant_frames(metadata),
+            span_deg=None if metadata.theta_deg is None else span_deg(metadata.theta_deg),
             warnings=metadata.warnings + warnings,
             found=metadata.found,
             full_turn=full_turn,
@@ -194,41 +201,41 @@ def _turn(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
     return True, (f"{gap}: of an axis off the middle, what only these would see is guessed",)
 
 
-def _meant_bytes(metadata: Metadata) -> int:
-    """Return the size the scan was to have: an aborted one may still list all its angles."""
+def _meant_frames(metadata: Metadata) -> int:
+    """Return the projections the scan was to have: an aborted one may still list all its angles."""
     n_theta = 0 if metadata.theta_deg is None else len(metadata.theta_deg)
-    return metadata.data_bytes // metadata.n_angles * max(metadata.n_angles, n_theta)
+    return max(metadata.n_angles, n_theta)
 
 
-def _span_deg(theta_deg: NDArray[np.float64] | None) -> float:
-    """Return the range of angles, the last step included; 0 if unknown."""
-    finite = np.zeros(0) if theta_deg is None else theta_deg[np.isfinite(theta_deg)]
-    return float(np.ptp(finite)) * len(finite) / (len(finite) - 1) if len(finite) > 1 else 0.0
+def _reference_frames(looks: Sequence[_Look]) -> float:
+    """Return the number of projections of a complete scan of a series.
 
-
-def _reference_bytes(looks: Sequence[_Look]) -> float:
-    """Return the size of a complete scan of a series.
-
-    All files that open take part with the size they were meant to have, those skipped by rules 2
+    All files that open take part with the number they were meant to have, those skipped by rules 2
     and 3 too: they are the best witnesses of it in a series of which most was aborted. Left out are
     those whose angles show that they stop early (less than half a turn, and clearly less than the
     largest of the series): aborted at one frame they would confirm each other.
     """
     opened = [look for look in looks if look.shape is not None]
-    largest = max(opened, key=lambda look: look.meant_bytes, default=_Look())
-    needed_deg = 0.9 * min(180.0, largest.span_deg)
-    return reference_size(look.meant_bytes for look in opened if look.span_deg >= needed_deg)
+    largest = max(opened, key=lambda look: look.meant_frames, default=_Look())
+    needed_deg = 0.9 * min(180.0, largest.span_deg or 0.0)
+    return reference_size(
+        look.meant_frames for look in opened if (look.span_deg or 0.0) >= needed_deg
+    )
 
 
 def _row(
-    entry: dict[str, Any], look: _Look | None, reference_bytes: float, min_fraction: float
+    entry: dict[str, Any], look: _Look | None, reference: float, min_fraction: float
 ) -> dict[str, Any]:
     look = _Look(entry["reason"]) if entry["reason"] or look is None else look
     reason = look.reason
-    if not reason and look.data_bytes < min_fraction * reference_bytes:
+    covered_deg = look.span_deg
+    if not reason and undersized(
+        look.n_frames, covered_deg, reference=reference, min_fraction=min_fraction
+    ):
+        over = "without angles" if covered_deg is None else f"over {covered_deg:.0f} degrees"
         reason = (
-            f"undersized: {look.data_bytes} bytes, less than {min_fraction:g} of the "
-            f"{reference_bytes:.0f} of its series"
+            f"undersized: {look.n_frames} projections {over}, less than {min_fraction:g} of the "
+            f"{reference:.0f} of its series"
         )
     n_angles, n_rows, n_cols = look.shape or (None, None, None)
     return {

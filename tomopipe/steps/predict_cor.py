@@ -17,6 +17,7 @@ from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.io.atomic import remove_stale, write_json, write_text
 from tomopipe.io.results import read_json
 from tomopipe.io.rows import Rows, read_rows
+from tomopipe.prep.bad_frames import warnings_of
 
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
@@ -40,6 +41,7 @@ def predict_cor(
     dinov2_checkpoint: str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] = "shipped",
     made_from: Mapping[str, Any] | None = None,
+    max_bad_frames: float = 0.1,
 ) -> dict[str, Any]:
     """Look for the COR in the rows that try_recon kept; write the prediction and the accepted COR.
 
@@ -54,7 +56,8 @@ def predict_cor(
         The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
     prediction_json : path-like
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
-        roll_px_per_100_rows where the COR of several rows shows how it changes along them.
+        roll_px_per_100_rows where the COR of several rows shows how it changes along them;
+        `warnings`: sentences on projections that hold no picture.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     methods : sequence of str
@@ -68,6 +71,9 @@ def predict_cor(
         The network of the method ai: "shipped", or weights of `tomopipe train`.
     made_from : mapping, optional
         The statement that `prediction_json` carries.
+    max_bad_frames : float
+        Share of projections without a picture (`tomopipe.prep.bad_frames`), 0 to 1, above which
+        the verdict is ambiguous: the COR may be right, but the volume is not.
 
     Returns
     -------
@@ -96,18 +102,24 @@ def predict_cor(
     weights = {"dinov2": dinov2_checkpoint, "ai": model}
     for path in (prediction_json, center_txt):
         remove_stale(path)
+    warnings: list[str] = []
     try:
         rows = read_rows(rows_h5).plain()  # not what the owner makes of them
+        warnings = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
         candidates_px = _candidates(try_json)
         if rows.failed:
             raise ScanError(rows.failed)
         prediction = _predict(rows, candidates_px, methods, min_confidence, weights)
+        prediction = _without_trust(prediction, rows, warnings, max_bad_frames)
     except MemoryError:
         raise
     except Exception as error:
         reason = _reason(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = _record(None, None, 0.0, "failed", "", reason, {})
+    prediction["warnings"] = warnings
+    for warning in warnings:
+        logger.warning("%s", warning)
     write_json(prediction | ({"made_from": made_from} if made_from else {}), prediction_json)
     text = format_cor(prediction["cor_px"])
     write_text(f"{text}\n" if text else "", center_txt)
@@ -117,6 +129,20 @@ def predict_cor(
         prediction["confidence"], prediction["reason"],
     )  # fmt: skip
     return prediction
+
+
+def _without_trust(
+    prediction: dict[str, Any], rows: Rows, warnings: Sequence[str], max_bad_frames: float
+) -> dict[str, Any]:
+    """Return a prediction that is not accepted if too many projections hold no picture."""
+    n_bad = sum(map(len, (rows.bad_frames or {}).values()))
+    few = n_bad <= max_bad_frames * rows.sinograms.shape[1]
+    if few or prediction["verdict"] in ("flat", "failed"):
+        return prediction
+    limit = f"more than {max_bad_frames:g} of all (predict_cor.max_bad_frames)"
+    reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
+    plain = {key: value for key, value in prediction.items() if key != "roll_px_per_100_rows"}
+    return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
 
 
 def _candidates(path: str | os.PathLike[str]) -> NDArray[np.float64]:

@@ -265,6 +265,7 @@ def _describe(
         },
         "filter": options.filter,
         "format": options.format,
+        "bad_frames": {kind: len(numbers) for kind, numbers in (rows.bad_frames or {}).items()},
     }
 
 

@@ -6,11 +6,10 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
 
 from tomopipe import made_from, snakemake_internals
 from tomopipe.campaign import as_json, campaign_from_data, options, read_inventory
-from tomopipe.config import with_file
+from tomopipe.config import parsed_texts, with_file
 from tomopipe.decisions import MISSING, REASONS, Decisions
 from tomopipe.errors import TomopipeError
 from tomopipe.foreign import foreign, refuse_foreign
@@ -40,9 +39,9 @@ if " " in sys.executable:
 try:
     if not DECIDES:
         runs.current()  # before Snakemake touches a result
-    # read here as well: Snakemake hands nested values of --config on as text, in place of a block
-    for path in workflow.configfiles or filter(Path.exists, [Path("config.yaml")]):
-        config.update(with_file(Path(path), config))
+    if not workflow.configfiles and Path("config.yaml").exists():
+        config.update(with_file(Path("config.yaml"), config))
+    config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
     CAMPAIGN = campaign_from_data(config, Path.cwd())
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:
@@ -207,9 +206,3 @@ def shape_of(wildcards, rows=None):
     """Angles, rows and columns of a scan as the inventory found them."""
     row = (rows or inventory_rows())[wildcards.scan]
     return tuple(int(row[name]) for name in ("n_angles", "n_rows", "n_cols"))
-
-
-def flats_and_darks(wildcards=None):
-    """Files with flats, darks or angles that scans share, or that one scan needs."""
-    scan = getattr(wildcards, "scan", None)
-    return (CAMPAIGN.for_scan(scan) if scan else CAMPAIGN).shared_files()

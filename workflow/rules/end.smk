@@ -2,6 +2,7 @@ from tomopipe.ending import (
     after_failure,
     remove_temporary,
     say_stacks_left_out,
+    say_warnings,
     unfinished_scans,
 )
 
@@ -49,6 +50,7 @@ onsuccess:
     remove_temporary(CAMPAIGN)
     if default_target():
         say_stacks_left_out(CAMPAIGN)
+        say_warnings(CAMPAIGN)
     unfinished = unfinished_scans(CAMPAIGN) if default_target() else []
     if unfinished:
         for line in unfinished:

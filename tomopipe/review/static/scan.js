@@ -53,7 +53,8 @@ const nearest = (cor) => {
 
 function page(at) {
   if (!pages.has(at)) {
-    const made = picture("page", { scan: now.data.scan, page: at });
+    const { grid, scan } = now.data;
+    const made = picture("page", grid.moved ? { scan, cor: trim(grid.cor_px[at]) } : { scan, page: at });
     made.catch(() => pages.delete(at));
     pages.set(at, made);
     if (pages.size > 80) pages.delete(pages.keys().next().value);
@@ -62,6 +63,7 @@ function page(at) {
 }
 
 function preload(at, direction) {
+  if (now.data.grid.moved) return; // each of these pages takes the engine a moment
   const count = now.data.grid.cor_px.length;
   for (let step = 1; step <= AHEAD; step++) {
     for (const place of [at + step * direction, at - step * direction]) if (place >= 0 && place < count) page(place);

@@ -1,0 +1,135 @@
+"""Projections without a picture are told from those of a bright beam, a thin sample, no noise."""
+
+import numpy as np
+import pytest
+
+from tomopipe.prep.bad_frames import KINDS, find_bad_frames, warnings_of
+
+N_ANGLES, N_ROWS, N_COLS = 60, 5, 400
+BAD = [7, 20, 21, 59]
+
+
+def projections(*, air=20_000.0, noise=True, profile=0.1, dark=100.0, limit=65535, dtype="u2"):
+    """A disk that turns about, in a beam with a profile; half of the columns are air.
+
+    Returns raw projections, the flat and the dark.
+    """
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 1, N_COLS)
+    beam = air * (1 - profile * x**2) * np.ones((N_ROWS, 1))
+    turn = np.linspace(0, np.pi, N_ANGLES)[:, None]
+    thick = np.sqrt(np.clip(0.25 - (x - 0.2 * np.cos(turn)) ** 2, 0, None))
+    signal = beam * np.exp(-3 * thick)[:, None]
+    if noise:
+        signal = signal + rng.normal(0, np.sqrt(10 * signal))  # of a tenth as many photons
+    return np.clip(np.rint(signal + dark), 0, limit).astype(dtype), (beam + dark), dark
+
+
+def found(raw, flat, dark, *, has_flats=True):
+    flat, dark = flat.astype("f4"), np.full(flat.shape, dark, "f4")
+    bad = find_bad_frames(raw, flat, dark, has_flats=has_flats)
+    assert list(bad) == list(KINDS)
+    return {kind: frames.tolist() for kind, frames in bad.items() if len(frames)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"air": 64_000.0},  # noise of 800: some pixels of air are at 65535
+        {"air": 64_900.0, "profile": 0.0},  # a quarter of them
+        {"air": 180.0, "dark": 10.0, "limit": 255, "dtype": "u1"},
+        {"air": 3900.0, "limit": 4095},
+        {"noise": False, "profile": 0.0},  # all air of one value, the highest
+        {"noise": False, "profile": 0.0, "dtype": "f4", "dark": 0.0, "air": 1.0, "limit": 1},
+        {"noise": False, "air": 60.0, "dark": 5.0},  # few counts: plateaus of rounding
+        {"air": 900.0},
+    ],
+    ids=[
+        "plain", "bright", "at the limit", "8 bits", "12 bits", "no noise", "floats", "few counts",
+        "weak",
+    ],
+)  # fmt: skip
+def test_sound_projections_are_sound(options):
+    raw, flat, dark = projections(**options)
+    for has_flats in (True, False):
+        assert not found(raw, flat, dark, has_flats=has_flats)
+
+
+@pytest.mark.parametrize("limit", [4095, 16383, 65520, 65535, 5000])
+def test_projections_cut_off_at_the_limit_of_the_camera_are_saturated(limit):
+    raw, flat, dark = projections(air=0.6 * limit)
+    raw[BAD] = np.minimum(2.0 * raw[BAD], limit).astype(raw.dtype)
+    raw[30, :, ::200] = limit  # some hot pixels
+    assert found(raw, flat, dark) == {"saturated": BAD}
+
+
+def test_hot_pixels_beyond_the_limit_do_not_hide_it():
+    raw, flat, dark = projections(air=2500.0, limit=4095)
+    raw[BAD] = np.minimum(2 * raw[BAD], 4095)
+    raw[:, 2, 100] = 65535
+    assert found(raw, flat, dark) == {"saturated": BAD}
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "u4"])
+def test_the_largest_number_of_a_type_is_a_limit(dtype):
+    raw, flat, dark = projections(air=100.0, dark=5.0, dtype=dtype)
+    raw[BAD] = np.iinfo(dtype).max
+    assert found(raw, flat, dark) == {"saturated": BAD}
+    assert found(raw, flat, dark, has_flats=False) == {"saturated": BAD}
+
+
+def test_air_scaled_to_white_is_not_saturated():
+    raw, flat, dark = projections(air=2.0e4)
+    white = np.clip((raw - dark) / (flat - dark) * 255, 0, 255).astype("u1")
+    ones, none = np.ones_like(flat), 0.0
+    assert not found(white, ones, none, has_flats=False)
+    clipped = np.clip(white * 1.1, 0, 255).astype("u1")
+    assert not found(clipped, ones, none, has_flats=False)
+    clipped[BAD] = 255
+    assert found(clipped, ones, none, has_flats=False) == {"saturated": BAD}
+
+
+def test_few_pixels_at_the_limit_do_no_harm():
+    raw, flat, dark = projections()
+    n = int(0.04 * N_COLS)
+    raw[BAD, :, :n] = 65535
+    assert not found(raw, flat, dark)
+    raw[BAD, :, : 2 * n] = 65535
+    assert found(raw, flat, dark) == {"saturated": BAD}
+
+
+def test_dark_projections_and_those_of_one_value():
+    raw, flat, dark = projections()
+    rng = np.random.default_rng(1)
+    raw[[3, 4]] = np.rint(rng.normal(dark, 8, raw[:2].shape))  # the shutter closed
+    raw[10], raw[11] = 0, 7000
+    assert found(raw, flat, dark) == {"dark": [3, 4, 10], "constant": [11]}
+    assert found(raw, flat, dark, has_flats=False) == {"dark": [10], "constant": [11]}
+    floats = raw.astype("f4")
+    floats[12] = np.nan
+    floats[13, 0, 0] = np.nan
+    assert found(floats, flat, dark)["constant"] == [11, 12]
+
+
+def test_what_lets_little_through_is_not_dark():
+    raw, flat, dark = projections(noise=False)
+    # 2 % of the beam behind a plate that is as wide as the detector
+    raw[BAD] = np.rint(0.02 * (flat - dark) + dark)
+    assert not found(raw, flat, dark)
+
+
+def test_one_row_and_one_pixel():
+    raw, flat, dark = projections()
+    assert found(raw[:, :1, :1], flat[:1, :1], dark) == {}
+    raw[BAD, :1] = 65535
+    assert found(raw[:, :1], flat[:1], dark) == {"saturated": BAD}
+
+
+def test_sentences_name_the_projections():
+    assert warnings_of({}, 10) == []
+    bad = {"saturated": [3, 4, 5, 9], "dark": [], "constant": [0, 2, 4, 6, 8, 10]}
+    saturated, constant = warnings_of(bad, 121)
+    assert saturated.startswith("4 of 121 projections are saturated: ")
+    assert "(numbers 3 to 5, 9; input.skip_projections leaves them out)" in saturated
+    assert "numbers 0, 2, 4, 6, 8, ...;" in constant

@@ -1,0 +1,75 @@
+"""A file with the flats of one scan goes: that scan is skipped with a reason, the others run."""
+
+import json
+import shutil
+
+from tests.workflow.conftest import configure, new_campaign, package_with, plan, snakemake
+from tests.workflow.test_reruns import TAIL
+from tomopipe.io.tables import read_tsv
+
+
+def inventory(campaign):
+    rows = read_tsv(campaign / "results" / "inventory.tsv", ("scan", "keep", "reason"))
+    return {row["scan"]: row for row in rows}
+
+
+def with_flats(folder, names):
+    """Write a campaign whose scans have files of flats and darks of their own."""
+    campaign = new_campaign(folder / "campaign", dict.fromkeys(names, 48.5))
+    (campaign / "flats").mkdir()
+    for name in names:
+        shutil.copy(campaign / "raw" / f"{name}.h5", campaign / "flats" / f"{name}.h5")
+    configure(campaign, "preprocess", flats="flats/{scan}.h5", darks="flats/{scan}.h5")
+    return campaign
+
+
+def test_flats_of_one_scan_that_vanish_cost_that_scan(tmp_path):
+    campaign = with_flats(tmp_path, ("a_1", "a_2", "b_1"))
+    gone = campaign / "flats" / "b_1.h5"
+    gone.rename(campaign / "elsewhere.h5")  # missing from the first
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert {job for job in run.jobs if job.endswith(":b_1")} == set()
+    assert {"full_recon:a_1", "full_recon:a_2"} <= run.jobs
+    (campaign / "elsewhere.h5").rename(gone)
+    assert snakemake(campaign).status == 0
+    assert plan(campaign) == (0, frozenset())
+    made = campaign / "results" / "b_1_rec.h5"
+    before = made.read_bytes()
+
+    gone.unlink()  # after the run
+    (campaign / "flats" / "a_2.h5").unlink()
+    (campaign / "results" / "a_1_rec.h5").unlink()
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    jobs = {"inventory", "fix_cor:a", "resolve_cor", "full_recon:a_1", "sidecar:a_1", *TAIL}
+    assert run.jobs <= jobs
+    assert {"inventory", "full_recon:a_1", "report"} <= run.jobs
+    rows = inventory(campaign)
+    assert [rows[name]["keep"] for name in ("a_1", "a_2", "b_1")] == ["true", "false", "false"]
+    assert rows["b_1"]["reason"] == "flats/b_1.h5: no such file"
+    assert list(json.loads((campaign / "results" / "cor.json").read_text())) == ["a_1"]
+    assert "flats/b_1.h5: no such file" in (
+        campaign / "results" / "report" / "index.html"
+    ).read_text("utf-8")
+    assert made.read_bytes() == before  # what was made stays
+    assert plan(campaign) == (0, frozenset())
+
+
+def test_flats_that_vanish_while_the_campaign_runs_cost_their_scan(tmp_path):
+    campaign = with_flats(tmp_path, ("a_1", "b_1"))
+    configure(campaign, "resolve_cor", on_missing="skip")
+    gone = campaign / "flats" / "b_1.h5"
+    as_it_ends = f"\n    os.unlink({str(gone)!r})\n    return rows\n\n\ndef _look_at_all("
+    vanishing = package_with(
+        tmp_path, "steps/inventory.py", "\n    return rows\n\n\ndef _look_at_all(", as_it_ends
+    )
+    run = snakemake(campaign, environment=vanishing)
+    assert inventory(campaign)["b_1"]["keep"] == "true", run.text  # it was there then
+    assert (campaign / "results" / "a_1_rec.h5").exists()
+    assert not (campaign / "results" / "b_1_rec.h5").exists()
+    path = campaign / "results" / "try_center" / "b_1" / "prediction.json"
+    assert "flats/b_1.h5: no such file" in json.loads(path.read_text())["reason"]
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert inventory(campaign)["b_1"]["reason"] == "flats/b_1.h5: no such file"

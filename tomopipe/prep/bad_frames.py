@@ -1,0 +1,145 @@
+"""Projections that hold no picture: saturated, dark, or constant."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+BadFrames = Mapping[str, Sequence[int]]
+"""Of each kind the numbers of the projections, as they were recorded, the first is 0."""
+
+KINDS: Mapping[str, str] = {
+    "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
+    "dark": "dark, as with the shutter closed",
+    "constant": "of a single value each, as if they had never been written",
+}
+"""Kinds of bad projections, and what is said of them."""
+
+# Of the pixels of a projection: so many at the camera's limit, each between two such. The noise of
+# a beam near the limit puts single pixels there, and small hot spots of it do no harm.
+_SATURATED_SHARE = 0.05
+_BEYOND_SHARE = 0.01  # pixels above what is taken for the limit of a camera of fewer bits
+# Less of the beam than this, on the average of all rows looked at, is none.
+_DARK_SHARE = 0.005
+# The flat where pixels are cut off: it differs so much from place to place, or is so far below.
+_SPREAD, _FAR_BELOW = 0.01, 0.8
+_SAMPLED = 500  # pixels of a projection
+_BITS = (8, 10, 12, 14, 16)
+
+
+def find_bad_frames(
+    raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32], *, has_flats: bool
+) -> dict[str, NDArray[np.intp]]:
+    """Tell which projections hold no picture, from some of their rows.
+
+    Saturated is a projection of which 5 % of the pixels are at the camera's limit, in runs of three
+    and more along the rows. The limit is the largest number of the type of the pixels, or of a
+    camera of 8 to 16 bits, also of one that fills the upper bits; or whatever value is the
+    highest of all projections, if pixels whose flats differ all have it: that is no air. Dark is
+    one with less than 0.5 % of the beam, or of zeros. Constant is one of a single other value.
+
+    Parameters
+    ----------
+    raw : ndarray, shape (n_angles, n_rows, n_cols)
+        Rows of all projections, as recorded.
+    flat, dark : ndarray of float32, shape (n_rows, n_cols)
+        Of the same rows.
+    has_flats : bool
+        Whether `flat` is measured: what is dark can be told then. Values of a scan without flats
+        may have been scaled so that air is the largest number: if more than half of its
+        projections were saturated, none is.
+
+    Returns
+    -------
+    dict
+        Each of `KINDS` to the projections of that kind, ascending; none is of two kinds.
+    """
+    n = len(raw)
+    values = raw.reshape(n, -1)
+    low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+    constant = ~(low < high) if values.shape[1] > 1 else np.zeros(n, bool)  # all of them NaN too
+    # what a part of the pixels tells need not be looked for in all of them
+    part = values[:, :: max(1, values.shape[1] // _SAMPLED)]
+    saturated = np.zeros(n, bool)
+    for limit in _limits(raw.dtype, high):
+        saturated |= constant & (low == limit)
+        for frame in np.flatnonzero((part == limit).mean(axis=1) >= _SATURATED_SHARE / 3).tolist():
+            beyond = np.mean(values[frame] > limit)
+            saturated[frame] |= beyond < _BEYOND_SHARE and _is_plateau(raw[frame] == limit)
+    if not has_flats and 2 * np.count_nonzero(saturated) > n:
+        saturated &= constant  # white is air: values that somebody has scaled
+    dark_frames = constant & (low == 0) & ~saturated
+    if has_flats:
+        # float64 sums: frames are large, and differences small
+        beam, offset = (float(np.mean(mean, dtype=float)) for mean in (flat - dark, dark))
+        dim = part.mean(axis=1, dtype=float) - offset < 10 * _DARK_SHARE * beam
+        for frame in np.flatnonzero(dim & ~saturated).tolist():
+            dark_frames[frame] |= values[frame].mean(dtype=float) - offset < _DARK_SHARE * beam
+        top, step = np.fmax.reduce(high), 1.0 if raw.dtype.kind in "iu" else 0.0
+        for frame in np.flatnonzero((high == top) & ~constant & ~dark_frames).tolist():
+            saturated[frame] |= _is_cut_off(raw[frame] == top, flat, float(top), step)
+    rest = constant & ~saturated & ~dark_frames
+    found = {"saturated": saturated, "dark": dark_frames, "constant": rest}
+    return {kind: np.flatnonzero(found[kind]) for kind in KINDS}
+
+
+def _limits(dtype: np.dtype, high: NDArray) -> list[int]:
+    """List the limits that cameras have and that some projection reaches."""
+    limits = {2**bits - 1 for bits in _BITS} | {(2**bits - 1) << (16 - bits) for bits in _BITS}
+    if dtype.kind in "iu":
+        largest = int(np.iinfo(dtype).max)
+        limits = {limit for limit in limits if limit <= largest} | {largest}
+    most = np.fmax.reduce(high)
+    return sorted(limit for limit in limits if limit <= most)
+
+
+def _is_plateau(at_limit: NDArray[np.bool_]) -> bool:
+    """Tell whether so many pixels of a projection are at a limit, each between two such."""
+    between = at_limit[:, 1:-1] & at_limit[:, :-2] & at_limit[:, 2:]
+    return bool(np.count_nonzero(between) >= _SATURATED_SHARE * at_limit.size)
+
+
+def _is_cut_off(
+    at_top: NDArray[np.bool_], flat: NDArray[np.float32], top: float, step: float
+) -> bool:
+    """Tell whether a projection is cut off at the highest value of all, whatever that is.
+
+    The air of a scan without noise has one value too, to a `step` of its numbers; there the flat is
+    of that value.
+    """
+    if not _is_plateau(at_top):
+        return False
+    low, middle, high = np.percentile(flat[at_top], (5, 50, 95))
+    spread = max(_SPREAD * abs(top), 2 * step)
+    return bool(high - low > spread or middle < _FAR_BELOW * top)
+
+
+def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
+    """Say in sentences which projections hold no picture.
+
+    Parameters
+    ----------
+    bad : mapping
+        Kind to numbers of projections.
+    n_angles : int
+        Projections in use.
+    """
+    return [
+        f"{len(bad[kind])} of {n_angles} projections are {says} (numbers {_ranges(bad[kind])}; "
+        "input.skip_projections leaves them out)"
+        for kind, says in KINDS.items()
+        if len(bad.get(kind, ()))
+    ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write ascending numbers as ranges, the first few of them."""
+    ordered = np.asarray(numbers)
+    ends = np.flatnonzero(np.diff(ordered) != 1)
+    starts = ordered[np.concatenate([[0], ends + 1])].tolist()
+    lasts = ordered[np.concatenate([ends, [len(ordered) - 1]])].tolist()
+    shown = [
+        str(first) if first == last else f"{first} to {last}"
+        for first, last in zip(starts, lasts, strict=True)
+    ]
+    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
