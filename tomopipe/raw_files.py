@@ -13,8 +13,8 @@ from pathlib import Path
 from unicodedata import category
 
 from tomopipe.config import Config, OverrideBlock, ScanGlob
-from tomopipe.io.files import reference_kind
 from tomopipe.errors import some_of
+from tomopipe.io.files import reference_kind
 from tomopipe.series import series_key, split_name
 
 # Room for the longest ending of ours (255 bytes is the limit of a file name).

@@ -193,9 +193,8 @@ def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(_blocks(read_document(path), str(path)))
     for block, given in config.items():
         old = merged.get(block)
-        if isinstance(old, Mapping) and isinstance(given, Mapping):
-            given = {**old, **given}
-        merged[block] = given
+        both = isinstance(old, Mapping) and isinstance(given, Mapping)
+        merged[block] = {**(old or {}), **given} if both else given
     return merged
 
 
