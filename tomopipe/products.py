@@ -312,7 +312,11 @@ class Record:
         if now[0] != product.n_bytes:
             return False
         if not product.checksum:
-            same = now[1] == product.mtime_ns
+            # of a folder the digest of all its files' times
+            same = (now[1], now[3] * _is_folder(now)) == (
+                product.mtime_ns,
+                product.state[3] * _is_folder(now),
+            )
         elif now[0] > SMALL_BYTES or os.path.isdir(self.where(product.path)):
             return True  # a suspect
         else:
@@ -358,7 +362,11 @@ class Record:
 def _new_raw(state: State, before: str = "") -> str:
     """Name the content of a raw file; not as the one before it."""
     name = f"{RAW}{state[0]}:{state[1]}"
-    return name if name != before else f"{name}:{state[3]}"
+    return f"{name}:{state[3]}" if name == before or _is_folder(state) else name
+
+
+def _is_folder(state: State) -> bool:
+    return state[2] == 0
 
 
 def read_products(file: Path) -> dict[str, Product]:
