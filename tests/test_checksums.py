@@ -111,6 +111,14 @@ def test_slices_of_a_volume_are_not_read_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("small_pieces")
+def test_a_drive_may_read_less_than_it_was_asked(tmp_path, monkeypatch):
+    _write_volume(tmp_path / "x.h5")
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, n, at: pread(file, min(n, 1000), at))
+    assert checksum_of(tmp_path / "x.h5") == made()[tmp_path / "x.h5"]
+
+
+@pytest.mark.usefixtures("small_pieces")
 def test_a_slice_may_be_stored_twice(tmp_path):
     with new_volume(tmp_path / "x.h5", VOLUME.shape) as put:
         put(0, 2 * VOLUME)

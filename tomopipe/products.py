@@ -1,5 +1,6 @@
 """The results that a campaign has on record, and whether they are still what was made."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +105,12 @@ def damaged(
 def _differs(path: Path, product: Product, deep: bool) -> str:
     found = quick_state(path)
     if found is None:
-        return "missing"
-    if path.is_dir() and (what := sizes_match(path)):
-        return what
+        return "cannot be read" if os.path.lexists(path) else "missing"
+    try:
+        if path.is_dir() and (what := sizes_match(path)):
+            return what
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
     if found[0] != product.n_bytes:
         return f"{found[0]} bytes, {product.n_bytes} expected"
     return "" if deep or found[1] == product.mtime_ns else "changed since it was made"

@@ -295,10 +295,16 @@ def _read_digest(path: AnyPath, size: int, piece: int) -> bytes:
 
 
 def _digest(descriptor: int, size: int, piece: int) -> bytes:
-    """Sum one piece; of a file that is shorter now, what there is."""
+    """Sum one piece; at the end of the file, what there is. Network drives may read it in parts."""
     import xxhash
 
-    return xxhash.xxh3_128_digest(os.pread(descriptor, size, piece * size))
+    content = os.pread(descriptor, size, piece * size)
+    while len(content) < size:
+        more = os.pread(descriptor, size - len(content), piece * size + len(content))
+        if not more:
+            break
+        content += more
+    return xxhash.xxh3_128_digest(content)
 
 
 def _each_below(
