@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.io import atomic, checksums, runs
 from tomopipe.io.atomic import write_text
 from tomopipe.io.files import file_state, folder_digest
@@ -120,7 +120,7 @@ def raw_content(path: str | os.PathLike[str]) -> str:
         if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
             return fingerprint(path)
         return checksums.checksum_of(path)
-    except OSError:
+    except (OSError, ScanError):
         return ""
 
 
