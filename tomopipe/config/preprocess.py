@@ -115,9 +115,9 @@ class PreprocessBlock(Block):
         "mean",
         description="Of all flats the mean or the median; interpolate: between the means of "
         "sets of flats, projection by projection; pca: their principal components, weighed for "
-        "each projection (reads the whole scan once more).",
+        "each projection by its air (reads the whole scan once more).",
     )
-    flat_components: int = Field(3, ge=1, description="pca: how many components.")
+    flat_components: int = Field(3, ge=1, description="pca: how many components, at most.")
     flat_sets: int = Field(
         2,
         ge=2,
