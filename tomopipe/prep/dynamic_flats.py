@@ -253,11 +253,14 @@ def look_for_air(
     some = np.sort(np.random.default_rng(0).permutation(len(expected))[:_N_PIXELS])
     best = np.zeros(len(expected), bool)
     for start in _starts(transmissions.mean(axis=0), lit):
-        part = values[:, some], basis[:, some], expected[some]
-        weights = _settle(*part, start[some], spread)
-        if weights is None or (np.mean(weights**2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
+        settled = _settle(values[:, some], basis[:, some], expected[some], start[some], spread)
+        if settled is None:
             continue
-        found = _chi2(values, basis, expected, weights) < _MOST_CHI2
+        weights, kept = settled
+        if (np.mean(weights[kept] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
+            continue
+        left = _left(values[kept], basis, expected, weights[kept])
+        found = left.mean(axis=0) < _MOST_CHI2
         best = max(best, found, key=np.count_nonzero)
     if best.mean() < _LEAST_AIR:
         logger.warning("no air: weights of the flats' components are those of least variation")
@@ -273,27 +276,35 @@ def _settle(
     expected: NDArray[np.float64],
     chosen: NDArray[np.bool_],
     spread: NDArray[np.float64],
-) -> NDArray[np.float64] | None:
+) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
     """Return weights fitted to the pixels that follow them; None if there are none in the end.
 
     It begins with the pixels chosen, of which the better half counts at first.
+
+    Returns
+    -------
+    weights : ndarray, shape (n_frames, n_shapes)
+    kept : ndarray of int
+        Frames that count: not the worst tenth, as a beam may fail.
     """
-    weights = None
     for n in range(20):
         if not chosen.any():
             return None
         weights = _fit(values, shapes, chosen / expected, spread)
-        chi2 = _chi2(values, shapes, expected, weights)
+        left = _left(values, shapes, expected, weights)
+        order = np.argsort(np.median(left[:, chosen], axis=1), kind="stable")
+        kept = np.sort(order[: len(order) - len(order) // 10])
+        chi2 = left[kept].mean(axis=0)
         limit = max(_MOST_CHI2, np.median(chi2[chosen])) if n < 5 else _MOST_CHI2
         before, chosen = chosen, chi2 < limit
         if n >= 5 and np.array_equal(before, chosen):
             break
-    return weights
+    return weights, kept
 
 
-def _chi2(values: NDArray, shapes: NDArray, expected: NDArray, weights: NDArray) -> NDArray:
-    """Return the mean square over frames of what weights leave, over what is expected."""
-    return np.asarray(np.mean((values - 1 - weights @ shapes) ** 2, axis=0) / expected)
+def _left(values: NDArray, shapes: NDArray, expected: NDArray, weights: NDArray) -> NDArray:
+    """Return the square of what weights leave, over what is expected, (n_frames, n_pixels)."""
+    return np.asarray((values - 1 - weights @ shapes) ** 2 / expected)
 
 
 def _starts(mean: NDArray[np.float32], lit: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
