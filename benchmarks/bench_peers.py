@@ -117,8 +117,8 @@ def dynamic(raw, is_flat, dark):
     shapes = principal_shapes(read, [(0, n_rows)], flat, dark, 2)
     done = normalise(raw[~is_flat], flat, dark, minus_log=False)
     flats = normalise(raw[is_flat], flat, dark, minus_log=False)
-    seen = look_for_air(done[::3], flats, shapes, np.ones(dark.shape, bool), flat - dark)
-    weights = seen.weights(done).astype(np.float32)
+    fit = look_for_air(done[::3], flats, shapes, np.ones(dark.shape, bool), flat - dark)
+    weights = fit.weights(done).astype(np.float32)
     Beam(flat, dark, shapes, weights).divide(done, (0, len(done)), (0, n_rows))
     return done
 

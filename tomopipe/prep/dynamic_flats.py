@@ -115,8 +115,8 @@ def _without_noise(shape: NDArray[np.float32], signal: NDArray[np.float32]) -> N
     for level in parts[1:]:
         for detail in level.values():
             detail[np.abs(detail) < least] = 0
-    some = tuple(slice(0, size) for size in shape.shape)
-    smooth = pywt.waverecn(parts, _WAVELET, axes=axes)[some]
+    size = tuple(map(slice, shape.shape))  # an odd one comes back one longer
+    smooth = pywt.waverecn(parts, _WAVELET, axes=axes)[size]
     return np.divide(smooth, scale, out=np.zeros_like(shape), where=scale > 0)
 
 
@@ -149,33 +149,33 @@ def fit_weights(
     def transmission(raw: NDArray, rows: slice = slice(None)) -> NDArray[np.float32]:
         averaged = _average(np.nan_to_num(raw.astype(np.float32) - dark[rows]), block)
         first = (rows.start or 0) // block
-        some = slice(first, first + averaged.shape[1])
+        band = slice(first, first + averaged.shape[1])
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(lit[some], averaged / signal[some], 1).astype(np.float32)
+            return np.where(lit[band], averaged / signal[band], 1).astype(np.float32)
 
     def frames(numbers: list[int]) -> NDArray[np.float32]:
         steps = range(0, len(numbers), batch_frames)
-        some = [scan.read_frames(numbers[i : i + batch_frames]) for i in steps]
-        return np.concatenate([transmission(raw) for raw in some])
+        batches = (scan.read_frames(numbers[i : i + batch_frames]) for i in steps)
+        return np.concatenate([transmission(raw) for raw in batches])
 
     tall = min(block, scan.n_rows)
     n_high = tall * max(1, _FLATS_BYTES // (4 * scan.n_flats * scan.n_cols * tall))
     used = scan.n_rows // tall * tall
     rows = [slice(first, min(first + n_high, used)) for first in range(0, used, n_high)]
-    flats = [transmission(scan.read_flats(some.start, some.stop), some) for some in rows]
+    flats = [transmission(scan.read_flats(band.start, band.stop), band) for band in rows]
     spread_out = np.linspace(0, scan.n_angles - 1, min(_N_LOOKED_AT, scan.n_angles))
     looked_at = frames([int(frame) for frame in spread_out])
     small = np.stack([np.where(lit, shape, 0) for shape in _average(shapes, block)])
-    view = look_for_air(looked_at, np.concatenate(flats, axis=1), small, lit, signal)
+    fit = look_for_air(looked_at, np.concatenate(flats, axis=1), small, lit, signal)
     for first in range(0, scan.n_angles, batch_frames):
-        some = list(range(first, min(first + batch_frames, scan.n_angles)))
-        weights[some] = view.weights(frames(some))
+        batch = list(range(first, min(first + batch_frames, scan.n_angles)))
+        weights[batch] = fit.weights(frames(batch))
     return weights
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """What is known of a scan's frames before their weights are fitted; see `look_for_air`.
+class BeamFit:
+    """What weights of a scan's frames are fitted with; see `look_for_air`.
 
     Attributes
     ----------
@@ -218,7 +218,7 @@ def look_for_air(
     shapes: NDArray[np.float32],
     lit: NDArray[np.bool_],
     signal: NDArray[np.float32],
-) -> View:
+) -> BeamFit:
     """Find the pixels whose transmission only the beam changes, in all of some frames.
 
     There 1 + sum w shapes is the transmission, to photon noise. Weights fitted to the edges of the
@@ -239,21 +239,22 @@ def look_for_air(
         Of the mean flat, with whose root photon noise goes.
     """
     flat_values, basis = flats[:, lit], shapes[:, lit].astype(np.float64)
-    own = _fit(flat_values, basis, np.ones(basis.shape[1]))
-    spread = np.sqrt(np.mean(own**2, axis=0)) + 1e-6
+    flat_weights = _fit(flat_values, basis, np.ones(basis.shape[1]))
+    spread = np.sqrt(np.mean(flat_weights**2, axis=0)) + 1e-6
     n_free = len(flats) - 1 - len(shapes)
     if n_free > 0:
-        variance = np.sum((flat_values - 1 - own @ basis) ** 2, axis=0) / n_free
+        variance = np.sum((flat_values - 1 - flat_weights @ basis) ** 2, axis=0) / n_free
     else:  # nothing is left: neighbours differ by noise, or by more
         steps = np.diff(np.where(lit, flats - 1, 0), axis=2, append=0)[:, lit]
         variance = np.mean(steps**2, axis=0) / 2 * len(flats) / max(len(flats) - 1, 1)
     photons = np.median(variance * signal[lit])
     noise = np.sqrt(photons / np.maximum(signal, signal[lit].min()) + _STEADY**2)
     values, expected = transmissions[:, lit].astype(np.float64), noise[lit] ** 2
-    some = np.sort(np.random.default_rng(0).permutation(len(expected))[:_N_PIXELS])
+    sampled = np.sort(np.random.default_rng(0).permutation(len(expected))[:_N_PIXELS])
     best = np.zeros(len(expected), bool)
     for start in _starts(transmissions.mean(axis=0), lit):
-        settled = _settle(values[:, some], basis[:, some], expected[some], start[some], spread)
+        sample = values[:, sampled], basis[:, sampled], expected[sampled], start[sampled]
+        settled = _settle(*sample, spread)
         if settled is None:
             continue
         weights, kept = settled
@@ -267,7 +268,7 @@ def look_for_air(
         best[:] = False
     air = np.zeros(lit.shape, bool)
     air[lit] = best
-    return View(shapes, lit, air, noise.astype(np.float32), spread)
+    return BeamFit(shapes, lit, air, noise.astype(np.float32), spread)
 
 
 def _settle(
