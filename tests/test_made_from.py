@@ -245,6 +245,13 @@ def test_values_that_make_something_else_since_a_mend_say_so():
     assert effective(model(method="pca")) == {"method": "pca", "method since": 2}
 
 
+def test_gated_keeps_the_size_that_null_stands_for():
+    block = Config.model_fields["preprocess"].annotation
+    assert effective(block(stripes={"method": "gated"})) == {"stripes": {"method": "gated"}}
+    sorting = effective(block(stripes={"method": "sorting"}))
+    assert sorting == {"stripes": {"method": "sorting", "size_px": None}}
+
+
 def test_options_without_effect_are_not_stated(folder):
     data = {
         "campaign": {"scans": ["raw/*.h5"]},
