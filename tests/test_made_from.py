@@ -189,7 +189,8 @@ def remade(folder: Path, key: str) -> set[str]:
 def table() -> dict[str, set[str]]:
     """Read the table of the docs: the keys of each line, and the steps that they remake."""
     found = {}
-    for line in TABLE.read_text().splitlines():
+    text = TABLE.read_text().partition("## Which option remakes what")[2]
+    for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         names = re.findall(r"`([a-z0-9_.]+)`", cells[0])
         if line.startswith("| `") and len(cells) == 2:

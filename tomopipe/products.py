@@ -234,7 +234,7 @@ class Record:
             return ""
         if now[0] != product.n_bytes:
             return f"{now[0]} bytes, written were {product.n_bytes}"
-        is_small = now[0] <= SMALL_BYTES and not os.path.isdir(self.where(path))
+        is_small = now[0] <= SMALL_BYTES
         compared = is_small and product.checksum
         if path in self.different or (
             compared and checksums.matches(self.where(path), product.checksum)
@@ -254,7 +254,7 @@ class Record:
                 continue
             if not product.checksum:
                 continue  # nothing to compare with
-            if now[0] > SMALL_BYTES or os.path.isdir(self.where(path)):
+            if now[0] > SMALL_BYTES:
                 found.append(path)
         return found
 
@@ -306,7 +306,7 @@ class Record:
     def _raw_content(self, path: str, state: State) -> str:
         """Return the checksum of a small raw file; large ones are summed where they are read."""
         where = self.where(path)
-        return raw_content(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
+        return raw_content(where) if state[0] <= SMALL_BYTES else ""
 
     def _same_raw(self, product: Product, now: State) -> bool:
         if now[0] != product.n_bytes:
@@ -317,7 +317,7 @@ class Record:
                 product.mtime_ns,
                 product.state[3] * _is_folder(now),
             )
-        elif now[0] > SMALL_BYTES or os.path.isdir(self.where(product.path)):
+        elif now[0] > SMALL_BYTES:
             return True  # a suspect
         else:
             same = not raw_differs(self.where(product.path), product.checksum)
