@@ -91,8 +91,14 @@ def read_json_at(path, mtime_ns):
 
 
 def read_json(path):
-    """Read JSON, memoised by time: the workflow asks once per job."""
-    return read_json_at(str(path), os.stat(path).st_mtime_ns)
+    """Read JSON, memoised by time: the workflow asks once per job; {} where a file is damaged.
+
+    A damaged one is made again, and then it is asked for once more.
+    """
+    try:
+        return read_json_at(str(path), os.stat(path).st_mtime_ns)
+    except (OSError, ValueError):
+        return {}
 
 
 def resolved():
