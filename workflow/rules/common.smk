@@ -10,7 +10,9 @@ import yaml
 from tomopipe.campaign import as_json, campaign_from_data, options, read_inventory
 from tomopipe.dryrun import is_recorded
 from tomopipe.errors import TomopipeError
+from tomopipe.io.layout import is_without_angles
 from tomopipe.io.tables import read_tsv
+from tomopipe.steps._angles import proven_angles, with_angles
 
 START_TIME = time.time()
 
@@ -90,6 +92,8 @@ def resolved_at(path, inventory, times):
         scan: entry
         for scan, entry in read_json(path).items()
         if scan in rows and CAMPAIGN.is_in(scan, rows[scan])
+        # without angles there is no volume, wherever a COR came from
+        and not (lacks_angles(scan) and proven_angles(try_center(scan, "try.json")) is None)
     }
 
 
@@ -123,6 +127,21 @@ def raw_signature(wildcards):
     table = foreseen(INVENTORY)
     rows = read_inventory(table) if os.path.exists(table) else None
     return CAMPAIGN.raw_signature(wildcards.scan, rows)
+
+
+def lacks_angles(scan):
+    """Whether the file has no angles and nobody told them: try_recon has to prove them."""
+    table = foreseen(INVENTORY)  # past the checkpoint, as above
+    row = (read_inventory(table) if os.path.exists(table) else {}).get(scan)
+    return bool(row) and is_without_angles(row["warnings"])
+
+
+def known_angles(scan, options):
+    """Options of a step; those of a scan that lacks angles with what try_recon has proved."""
+    if not lacks_angles(scan):
+        return options
+    angles = proven_angles(try_center(scan, "try.json"))
+    return with_angles(options, angles) if angles else options
 
 
 def try_center(scan, name):

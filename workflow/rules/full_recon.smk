@@ -38,7 +38,8 @@ def volume_options(wildcards):
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     full = campaign.config.full_recon
     options = full.model_dump(exclude={"gpus"})
-    return as_json(campaign.preprocess_options() | options | pixel_size_of_volumes(full))
+    known = known_angles(wildcards.scan, campaign.preprocess_options())
+    return as_json(known | options | pixel_size_of_volumes(full))
 
 
 def gpus(wildcards):

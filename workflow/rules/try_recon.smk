@@ -26,6 +26,8 @@ rule try_recon:
         options=lambda wildcards: as_json(
             CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
             | CAMPAIGN.config.try_recon.model_dump()
+            # of an earlier version such a scan was tried at angles that were assumed
+            | ({"prove": True} if lacks_angles(wildcards.scan) else {})
         ),
         revision=try_recon_step.REVISION,
     script:
