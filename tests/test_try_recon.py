@@ -323,7 +323,7 @@ def test_a_full_turn_without_angles_is_proven_and_then_as_if_they_were_told(tmp_
     theta_deg = np.linspace(0, 360, 200, endpoint=False)
     known = {"every": 2, "skip_angles": [[80, 90]]}
     truth = _scan(tmp_path, theta_deg=theta_deg, n_rows=4, write_theta=False)
-    result, try_tif, _, rows_h5 = _try(tmp_path, center_px=truth.cor_px, known=known)
+    result, _, _, rows_h5 = _try(tmp_path, center_px=truth.cor_px, known=known)
     assert result["geometry"]["angles_proven"] == {"start": 0.0, "stop": pytest.approx(358.2)}
     rows = read_rows(rows_h5)
     expected = [one for one in theta_deg[::2] if not 80 <= one <= 90]
