@@ -307,3 +307,24 @@ def test_methods_are_those_of_the_finders():
 def test_a_campaign_may_do_without_prediction():
     config = parse_config({"campaign": {"scans": ["*.h5"]}, "predict_cor": {"methods": []}})
     assert config.predict_cor.methods == []
+
+
+@pytest.mark.parametrize(
+    ("angles", "files"),
+    [
+        ({"start": 0, "stop": 360}, []),
+        ({"start": 90, "step": -0.5}, []),
+        ("/entry/my_angles", []),
+        ("/data/list.txt", ["/data/list.txt"]),
+        ("angles/{scan}.txt", ["angles/{scan}.txt"]),
+    ],
+)
+def test_angles_are_a_range_a_dataset_or_a_file(angles, files):
+    config = parse_config({"campaign": {"scans": ["a.h5"]}, "input": {"angles": angles}})
+    assert config.named_files() == files
+
+
+@pytest.mark.parametrize("angles", [{"start": 0}, {"stop": 1, "step": 1}, {"stop": 0}, 5, ""])
+def test_angles_that_are_neither_are_refused(angles):
+    with pytest.raises(TomopipeError, match=r"input\.angles"):
+        parse_config({"campaign": {"scans": ["a.h5"]}, "input": {"angles": angles}})

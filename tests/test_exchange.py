@@ -91,15 +91,69 @@ def test_one_row_one_angle_one_flat(tmp_path):
         assert scan.flat.tolist() == [[9] * 5]
 
 
-def test_no_theta_is_a_warning_and_half_a_turn_inclusive(tmp_path):
+def test_no_theta_is_a_warning_and_nothing_is_assumed(tmp_path):
     path = write(tmp_path / "a.h5", replace(THETA, None))
     found = read_metadata(path)
     assert found.theta_deg is None
     assert found.warnings == (NO_THETA,)
     assert incomplete(found) == ""
-    with open_scan(path) as scan:
+    with pytest.raises(ScanError, match=r"a\.h5: no angles: set input\.angles"), open_scan(path):
+        pass
+    with open_scan(path, without_angles=True) as scan:
         assert scan.theta_missing
-        assert np.allclose(np.rad2deg(scan.theta_rad), [0, 30, 60, 90, 120, 150, 180])
+        assert np.isnan(scan.theta_rad).all()
+
+
+@pytest.mark.parametrize(
+    ("angles", "first_deg", "last_deg"),
+    [
+        ({"start": 0, "stop": 360}, 0, 360),
+        ({"start": 10.0, "step": -0.5}, 10, 7),
+        ("/measurement/my_angles", 0, 60),
+    ],
+)
+def test_angles_that_the_configuration_tells(tmp_path, angles, first_deg, last_deg):
+    def change(file):
+        replace(THETA, None)(file)
+        file["measurement/my_angles"] = np.deg2rad(np.arange(0, 70, 10))
+        file["measurement/my_angles"].attrs["units"] = "rad"
+        file["measurement/theta_too"] = np.arange(0, 140, 20.0)
+
+    path = write(tmp_path / "a.h5", change)
+    found = read_metadata(path, known={"angles": angles})
+    assert NO_THETA not in found.warnings
+    with open_scan(path, known={"angles": angles}) as scan:
+        assert np.rad2deg(scan.theta_rad)[[0, -1]] == pytest.approx([first_deg, last_deg])
+    with pytest.raises(ScanError, match=r"no /nowhere \(input\.angles\)"):
+        read_metadata(path, known={"angles": "/nowhere"})
+
+
+def test_angles_elsewhere_in_the_file_are_found_by_name_unit_and_length(tmp_path):
+    def write_with(**datasets):
+        def change(file):
+            replace(THETA, None)(file)
+            file["instrument/sample_tilt_angle"] = np.arange(0, 70, 10.0)  # of something else
+            file["instrument/temperature"] = np.arange(0, 70, 10.0)
+            file["process/theta_planned"] = np.arange(0, 90, 10.0)  # too many
+            for name, (values, unit) in datasets.items():
+                file[f"process/{name}"] = values
+                file[f"process/{name}"].attrs["units"] = unit
+
+        return read_metadata(write(tmp_path / "a.h5", change))
+
+    turn_deg = np.arange(0, 420, 60.0)
+    assert write_with().theta_deg is None
+    assert write_with(theta_of_nothing=(np.zeros(7), "")).theta_deg is None
+    found = write_with(omega=(np.deg2rad(turn_deg), "rad"))
+    np.testing.assert_allclose(found.theta_deg, turn_deg)
+    assert "angles of /process/omega, by its name and length" in found.warnings
+    assert write_with(position=(turn_deg, "deg")).theta_deg.tolist() == turn_deg.tolist()
+    equal = write_with(rotation_set=(turn_deg, "deg"), rotation_is=(turn_deg + 2e-4, "deg"))
+    assert equal.theta_deg is not None
+    several = write_with(rotation=(turn_deg, "deg"), omega=(-turn_deg, "deg"))
+    assert several.theta_deg is None
+    assert NO_THETA in several.warnings
+    assert any("/process/omega, /process/rotation, which differ" in w for w in several.warnings)
 
 
 def test_theta_as_a_column_and_in_radians(tmp_path):
@@ -162,7 +216,7 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
 
     path = write(tmp_path / "a.h5", change)
     assert incomplete(read_metadata(path)) == ""
-    with open_scan(path) as scan:
+    with open_scan(path, without_angles=True) as scan:
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:6])
     (tmp_path / "part1.h5").unlink()
     found = read_metadata(path)

@@ -194,11 +194,12 @@ def test_pixel_size_and_energy_of_the_config_then_the_file_then_assumed(tmp_path
     ]
 
 
-def test_a_scan_without_theta_turns_by_180_degrees(tmp_path):
+def test_a_scan_without_theta_is_refused_unless_its_angles_are_told(tmp_path):
     path = write_scan(tmp_path / "still.h5", attenuation())
-    _, meta = export(path)
-    assert meta["theta_deg"] == pytest.approx(np.linspace(0, 180, N_ANGLES).tolist())
-    assert "theta is missing: 0 to 180 degrees assumed" in meta["warnings"]
+    with pytest.raises(ScanError, match=r"no angles: set input\.angles"):
+        export(path)
+    _, meta = export(path, known={"angles": {"start": 0, "stop": 360}})
+    assert meta["theta_deg"] == pytest.approx(np.linspace(0, 360, N_ANGLES).tolist())
 
 
 def test_an_aborted_scan_gives_the_frames_it_has(tmp_path):

@@ -64,7 +64,6 @@ SCANS = {
     "descending": {"theta_deg": np.linspace(180, 0, 201)},
     "other start": {"theta_deg": np.linspace(33, 213, 201)},
     "whole turn": {"theta_deg": np.linspace(0, 360, 400, endpoint=False)},
-    "no theta": {"write_theta": False},
     "contiguous": {"chunks": False},
     "noise, uint16": {"dtype": np.uint16, "counts": 50000},
 }
@@ -82,6 +81,16 @@ def test_beads_are_where_they_are(tmp_path, options):
         found_px = _centre_of_bead(image, *true_px, bead.semi_x_px)
         np.testing.assert_allclose(found_px, true_px, atol=0.05)
     assert np.sqrt(((volume - truth.volume()) ** 2).mean()) < 0.0015
+
+
+def test_a_scan_without_theta_is_refused_and_one_whose_angles_are_told_is_the_same(tmp_path):
+    theta_deg = np.linspace(0, 360, 200, endpoint=False)
+    expected = _volume(_scan(tmp_path, theta_deg=theta_deg))
+    truth = _scan(tmp_path, theta_deg=theta_deg, write_theta=False)
+    with pytest.raises(ScanError, match=r"no angles: set input\.angles"):
+        _volume(truth)
+    told = {"angles": {"start": 0, "stop": 360 - 1.8}}
+    np.testing.assert_allclose(_volume(truth, "told.h5", known=told), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("binning", [1, 2, 3])

@@ -72,7 +72,9 @@ def test_rows_and_table(tmp_path):
         "pixel_size_um": None, "energy_kev": None, "distance_mm": None,
     }  # fmt: skip
     assert rows["b_9"]["keep"]
-    assert rows["b_9"]["warnings"] == "no theta: linspace(0, 180) assumed"
+    assert rows["b_9"]["warnings"] == (
+        "no theta: to be proven from the projections, or told (input.angles)"
+    )
     assert rows["b_1,5"]["keep"] is False
     assert rows["b_1,5"]["reason"] == "the name has a ,"
     table = read_tsv(tmp_path / "results" / "inventory.tsv", COLUMNS)

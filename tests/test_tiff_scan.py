@@ -172,8 +172,10 @@ def test_pages_cut_short(tmp_path):
     os.truncate(path, os.path.getsize(path) - 2 * N_ROWS * N_COLS * 2 - 1)
     found = read_metadata(path, flats="none", darks="none")
     assert found.n_written == 9
-    with open_scan(path, flats="none", darks="none", partial=True) as scan:
+    known = {"angles": {"start": 0, "step": 15}}
+    with open_scan(path, flats="none", darks="none", partial=True, known=known) as scan:
         assert np.array_equal(scan.read_rows(0, 3), values()[: found.n_written])
+        assert np.rad2deg(scan.theta_rad[-1]) == pytest.approx(120)
 
 
 def test_flats_and_darks_of_other_scans(tmp_path):

@@ -316,3 +316,25 @@ def test_pages_are_those_of_the_full_reconstruction(tmp_path):
     pages = _to_values(tiff.read_try_stack(rows_h5.with_name("try.tif"))[0], result["window"])
     low, high = result["window"]
     np.testing.assert_allclose(pages, expected.clip(low, high), atol=(high - low) / 65535)
+
+
+def test_a_full_turn_without_angles_is_proven_and_then_as_if_they_were_told(tmp_path):
+    """It used to be taken for half a turn: the slice was nonsense, and accepted."""
+    theta_deg = np.linspace(0, 360, 200, endpoint=False)
+    known = {"every": 2, "skip_angles": [[80, 90]]}
+    truth = _scan(tmp_path, theta_deg=theta_deg, n_rows=4, write_theta=False)
+    result, _, _, rows_h5 = _try(tmp_path, center_px=truth.cor_px, known=known)
+    assert result["geometry"]["angles_proven"] == {"start": 0.0, "stop": pytest.approx(358.2)}
+    rows = read_rows(rows_h5)
+    expected = [one for one in theta_deg[::2] if not 80 <= one <= 90]
+    np.testing.assert_allclose(np.rad2deg(rows.theta_rad), expected, atol=1e-9)
+    assert not rows.theta_missing
+
+
+def test_without_a_proof_the_scan_fails_and_says_what_to_set(tmp_path):
+    _scan(tmp_path, theta_deg=np.linspace(0, 140, 100), write_theta=False)
+    result, *_ = _try(tmp_path)
+    assert "no angles: set input.angles, such as {start: 0, stop: 180}" in result["failed"]
+    result, *_ = _try(tmp_path, known={"angles": {"start": 0, "stop": 140}})
+    assert result["geometry"]["theta_deg"] == pytest.approx([0, 140])
+    assert "angles_proven" not in result["geometry"]

@@ -1,5 +1,6 @@
 """What all blocks of the configuration share."""
 
+import os
 import re
 from typing import Annotated, Any, Self, get_args
 
@@ -42,6 +43,11 @@ def _file_pattern(value: str) -> str:
     if "{" in braces or "}" in braces:
         raise ValueError("must have nothing but {scan} or {series} in braces")
     return value
+
+
+def is_dataset(angles: str) -> bool:
+    """Tell whether `input.angles` names a dataset of the scan: a path from / without an ending."""
+    return bool(re.fullmatch(r"/[^.]*", angles)) and not os.path.isfile(angles)
 
 
 FilePattern = Annotated[str, AfterValidator(_file_pattern)]

@@ -85,6 +85,22 @@ class StorageBlock(Block):
     )
 
 
+class AngleRange(Block):
+    """Angles at equal steps: start and stop, or start and step."""
+
+    start: float = Field(0.0, description="Angle of the first projection (degrees).")
+    stop: float | None = Field(None, description="Angle of the last projection (degrees).")
+    step: float | None = Field(None, description="From each projection to the next (degrees).")
+
+    @model_validator(mode="after")
+    def _either(self) -> "AngleRange":
+        if (self.stop is None) == (self.step is None):
+            raise ValueError("needs either stop (angle of the last projection) or step")
+        if self.step == 0 or self.stop == self.start:
+            raise ValueError("must go from one angle to another")
+        return self
+
+
 class InputBlock(Block):
     """What raw files do not say, or say wrongly."""
 
@@ -99,11 +115,12 @@ class InputBlock(Block):
         description="file: frames of an NXtomo detector that states that it mirrored them are "
         "mirrored back; no: they are taken as they were recorded.",
     )
-    angles: FilePattern | None = Field(
+    angles: AngleRange | Annotated[FilePattern, Field(min_length=1)] | None = Field(
         None,
-        min_length=1,
-        description="Text or CSV file with the angle of each projection (degrees), for all scans "
-        "or by a pattern such as angles/{scan}.txt; null: the scan's own.",
+        description="Angles (degrees): {start: 0, stop: 360} (of the first and the last "
+        "projection), {start: 0, step: 0.5}, a dataset of the scan's HDF5 file (/entry/my_angles), "
+        "or a text or CSV file with one per projection, for all scans or by a pattern such as "
+        "angles/{scan}.txt; null: the scan's own, or proven from the projections.",
     )
     angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg"] = Field(
         "auto",

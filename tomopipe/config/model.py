@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from tomopipe.config.base import Block
+from tomopipe.config.base import Block, is_dataset
 from tomopipe.config.blocks import (
     CampaignBlock,
     ExportStarBlock,
@@ -92,7 +92,10 @@ class Config(Block):
 
     def named_files(self) -> list[str]:
         """Return the files with flats, darks or angles as they are named, patterns included."""
-        named = [self.input.angles]
+        angles = self.input.angles
+        named: list[Any] = []
+        if isinstance(angles, str) and not is_dataset(angles):
+            named.append(angles)
         for source in (self.preprocess.flats, self.preprocess.darks):
             named += source if isinstance(source, list) else [source]
         return sorted({path for path in named if path not in (None, "none")})
@@ -111,7 +114,9 @@ class Config(Block):
             if isinstance(source, list):
                 return [named(one) for one in source]
             both = {"{scan}": scan, "{series}": series}
-            return source and re.sub(r"\{scan\}|\{series\}", lambda found: both[found[0]], source)
+            if not isinstance(source, str):
+                return source
+            return re.sub(r"\{scan\}|\{series\}", lambda found: both[found[0]], source)
 
         flats, darks = named(self.preprocess.flats), named(self.preprocess.darks)
         blocks = {

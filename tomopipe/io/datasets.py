@@ -1,14 +1,23 @@
 """Datasets in HDF5 files of others: found or not, numbers or not, decodable or not."""
 
 import os
+import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.errors import ScanError
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError, some_of
+from tomopipe.io.angles import is_angle, is_angle_unit, to_degrees
+from tomopipe.io.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     import h5py
 
 _LONGEST = 10_000_000  # along any axis; damaged files claim more than memory holds
+_LEAST_DEG, _SAME_DEG = 30.0, 1e-3  # range of what may be angles; so far equal ones may differ
+_OTHER_ANGLE = re.compile(r"tilt|roll|pitch|yaw|mono|bragg|2theta|two", re.IGNORECASE)
 _LONGEST_TEXT = 100_000  # bytes of an attribute
 Path = str | os.PathLike[str]
 
@@ -52,6 +61,88 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
         raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
     _check_filters(found, path)
     return found
+
+
+def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray[np.float64], str]:
+    """Read a dataset of angles that somebody has named; the unit is as in `to_degrees`.
+
+    Returns
+    -------
+    theta_deg : ndarray of float64
+        Degrees.
+    warning : str
+        What was assumed of its unit, or "".
+
+    Raises
+    ------
+    ScanError
+        If there is none, or it has more than one dimension.
+    """
+    with open_hdf5(path) as file:
+        dataset = find_dataset(file, name, path)
+        if dataset is None:
+            raise ScanError(f"{path}: no {name} (input.angles)")
+        if sum(n != 1 for n in dataset.shape) > 1:
+            raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected one dimension")
+        return to_degrees(dataset[()], unit_of(dataset), known_unit)
+
+
+def find_angles(
+    group: "h5py.Group", lengths: Collection[int], path: Path
+) -> tuple["h5py.Dataset | None", str]:
+    """Look for angles by their name, their unit and their number, wherever they are.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        A file, or an entry of one.
+    lengths : collection of int
+        How many there may be.
+    path : path-like
+        The file, as it is named in errors.
+
+    Returns
+    -------
+    dataset : h5py.Dataset or None
+        Numbers that go over more than 30 degrees; of several equal ones the first.
+    warning : str
+        Which was taken, or which differ and were not; "" if there is none.
+    """
+    import h5py
+
+    found: dict[str, h5py.Dataset] = {}
+
+    def look(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset) and _may_be_angles(name, thing, lengths):
+            found[f"{group.name.rstrip('/')}/{name}"] = thing
+
+    try:
+        group.visititems(look)
+    except Exception:  # a damaged group elsewhere must not cost the scan
+        return None, ""
+    values = {name: to_degrees(one[()], unit_of(one))[0] for name, one in found.items()}
+    values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
+    if not values:
+        return None, ""
+    first, *others = values
+    if any(
+        len(values[o]) != len(values[first]) or np.abs(values[o] - values[first]).max() > _SAME_DEG
+        for o in others
+    ):
+        return (
+            None,
+            f"angles may be {some_of(list(values), 8)}, which differ: set input.angles to one",
+        )
+    return found[first], f"angles of {first}, by its name and length"
+
+
+def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int]) -> bool:
+    n = max(dataset.shape, default=0) if dataset.shape is not None else 0
+    if n not in lengths or dataset.size != n or dataset.dtype.kind not in "uif":
+        return False
+    unit = unit_of(dataset)
+    named = is_angle(name.rpartition("/")[2]) and not _OTHER_ANGLE.search(name)
+    return is_angle_unit(unit) and (named or unit != "") and bool(np.isfinite(dataset[()]).all())
 
 
 def text_of(value: Any) -> str:

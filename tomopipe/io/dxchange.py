@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.io.angles import count_periods, place_frames, to_degrees
-from tomopipe.io.datasets import Path, find_dataset, unit_of
+from tomopipe.io.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.io.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.io.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.io.pixels import Frames, Hdf5Pixels
@@ -99,7 +99,7 @@ def _theta_deg(
     """Read the angles; of frames that the camera dropped, leave them out."""
     theta = find_dataset(file, THETA, path)
     if theta is None:
-        return None, (NO_THETA,)
+        return _theta_elsewhere(file, path, n_frames, angle_unit)
     if sum(n != 1 for n in theta.shape) > 1:
         raise ScanError(f"{path}: {THETA} has shape {theta.shape}; expected one dimension")
     angles, warning = to_degrees(theta[()], unit_of(theta), angle_unit)
@@ -111,6 +111,22 @@ def _theta_deg(
         return angles, warnings
     dropped = f"{len(angles) - n_frames} frames dropped by the camera: their angles are left out"
     return angles[place], (*warnings, dropped)
+
+
+def _theta_elsewhere(
+    file: "h5py.File", path: Path, n_frames: int, angle_unit: str
+) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    """Look for angles elsewhere: of the projections, or of all frames in a known order."""
+    locations = _locations(file)
+    of_data = None if locations is None else locations == DATA
+    if of_data is None or np.count_nonzero(of_data) != n_frames:
+        of_data = np.ones(n_frames, bool)
+    theta, found = find_angles(file, {n_frames, len(of_data)}, path)
+    if theta is None:
+        return None, (NO_THETA, found) if found else (NO_THETA,)
+    angles, warning = to_degrees(theta[()], unit_of(theta), angle_unit)
+    warnings = (found, warning) if warning else (found,)
+    return (angles if len(angles) == n_frames else angles[of_data]), warnings
 
 
 def _places(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config.base import is_dataset
 from tomopipe.errors import ScanError
-from tomopipe.io.angles import UNKNOWN_UNIT, other_unit, read_angles
+from tomopipe.io.angles import UNKNOWN_UNIT, equal_steps, other_unit, read_angles
 from tomopipe.io.columns import cut_columns
+from tomopipe.io.datasets import read_named
 from tomopipe.io.files import file_state
 from tomopipe.io.hdf5 import StillWrittenError, one_line
 from tomopipe.io.instrument import Found
@@ -26,7 +28,13 @@ from tomopipe.io.references import References, Sources, find_references
 from tomopipe.io.scan import FlatSet, Scan
 from tomopipe.io.selection import chosen_projections
 
+NO_ANGLES = (
+    "no angles: set input.angles, such as {start: 0, stop: 180} (the angles of the first and the "
+    "last projection)"
+)
+
 __all__ = [
+    "NO_ANGLES",
     "NO_THETA",
     "FlatSet",
     "Known",
@@ -184,6 +192,7 @@ def open_scan(
     darks: Sources = None,
     known: Mapping[str, Any] | None = None,
     partial: bool = False,
+    without_angles: bool = False,
 ) -> Iterator[Scan]:
     """Open a scan to read its pixels.
 
@@ -194,6 +203,8 @@ def open_scan(
     partial : bool
         Accept an incomplete scan; only the leading frames that were really written and have a
         finite angle are used, with their angles. Of those that `known` leaves out, none is.
+    without_angles : bool
+        Open also a scan whose angles nobody knows.
 
     Yields
     ------
@@ -210,6 +221,8 @@ def open_scan(
         reason = incomplete(parts.metadata)
         if reason and not partial:
             raise ScanError(f"{path}: {reason}; `select: yes` uses the frames that are there")
+        if parts.metadata.theta_deg is None and not without_angles:
+            raise ScanError(f"{path}: {NO_ANGLES}")
         frames = _usable_frames(parts.metadata)
         if len(frames) == 0:
             raise ScanError(f"{path}: no frame can be used; {reason}")
@@ -248,7 +261,7 @@ def _examine(path: Path, flats: Sources, darks: Sources, known: Known, stack: Ex
 
 def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
     reader = open_reader(path, known, stack)
-    layout = _corrected(reader.layout(), known)
+    layout = _corrected(path, reader.layout(), known)
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
@@ -330,21 +343,37 @@ def _chosen(path: Path, layout: Layout, known: Known) -> NDArray[np.intp]:
     return chosen
 
 
-def _corrected(layout: Layout, known: Known) -> Layout:
+def _corrected(path: Path, layout: Layout, known: Known) -> Layout:
     """Put what the configuration says in place of what the file says."""
     changes: dict[str, Any] = {
         name: Found(value, "the configuration")
         for name in ("pixel_size_um", "energy_kev", "distance_mm")
         if (value := getattr(known, name)) is not None
     }
-    if known.angles is not None and layout.format != "TIFF":
-        changes["theta_deg"] = read_angles(known.angles, known.angle_unit)
-        changes["theta_place"] = known.angles
-        changes["theta_listed"] = True
+    if known.angles is not None:
+        changes |= _told_angles(path, layout, known.angles, known.angle_unit)
         changes["warnings"] = tuple(
             text for text in layout.warnings if not text.startswith((NO_THETA, UNKNOWN_UNIT))
         )
     return replace(layout, **changes)
+
+
+def _told_angles(
+    path: Path, layout: Layout, angles: str | Mapping[str, float], unit: str
+) -> dict[str, Any]:
+    """Return the angles that the configuration gives, and where they stand."""
+    if not isinstance(angles, str):
+        theta_deg = equal_steps(len(layout.projections.index), **angles)
+        return {"theta_deg": theta_deg, "theta_place": "the configuration"}
+    if is_dataset(angles):
+        if layout.format == "TIFF":
+            raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
+        theta_deg, warning = read_named(path, angles, unit)
+        place = {"theta_deg": theta_deg, "theta_place": angles}
+        return place | ({"notes": (*layout.notes, warning)} if warning else {})
+    if layout.format == "TIFF":
+        return {}  # its reader has read the list, and knows which images are missing
+    return {"theta_deg": read_angles(angles, unit), "theta_place": angles, "theta_listed": True}
 
 
 def _value(found: Found | None) -> float | None:

@@ -12,7 +12,12 @@ from tomopipe.io.pixels import Frames
 
 Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
-NO_THETA = "no theta: linspace(0, 180) assumed"
+NO_THETA = "no theta: to be proven from the projections, or told (input.angles)"
+
+
+def is_without_angles(warnings: str) -> bool:
+    """Tell from the warnings of an inventory, of earlier versions too, that there are no angles."""
+    return any(text.startswith("no theta") for text in warnings.split("; "))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError, some_of
 from tomopipe.io import nxdetector
 from tomopipe.io.angles import place_frames, to_degrees
-from tomopipe.io.datasets import Path, find_dataset, text_of, unit_of
+from tomopipe.io.datasets import Path, find_angles, find_dataset, text_of, unit_of
 from tomopipe.io.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.io.layout import NO_THETA, Kind, Layout, Reference, how_to_name
 from tomopipe.io.nexus import class_of, first_number, groups_below
@@ -241,10 +241,16 @@ class _Stack:
     def theta_deg(self, known_unit: str) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
         """Return the angles of the projections, where they stand, and what was assumed."""
         dataset, place = self._rotation()
+        elsewhere = ""
         if dataset is None:
-            return None, place, (NO_THETA,)
+            n_projections = int(np.count_nonzero(self._planned_keys == PROJECTION))
+            lengths = {self._n_planned, n_projections}
+            dataset, elsewhere = find_angles(self._groups[0], lengths, self._path)
+            if dataset is None:
+                return None, place, (NO_THETA, elsewhere) if elsewhere else (NO_THETA,)
+            place = str(dataset.name)
         angles, warning = to_degrees(self._values(dataset, place), unit_of(dataset), known_unit)
-        warnings = [warning] if warning else []
+        warnings = [text for text in (elsewhere, warning) if text]
         n_dropped = self._n_planned - len(self.keys)
         is_projection = self._planned_keys == PROJECTION
         if len(angles) == np.count_nonzero(is_projection) and len(angles) != self._n_planned:

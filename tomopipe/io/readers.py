@@ -1,10 +1,11 @@
 """Recognise the format of a scan from its content."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from tomopipe.config.base import is_dataset
 from tomopipe.io import dxchange, nxtomo
 from tomopipe.io.hdf5 import check_file, open_hdf5
 from tomopipe.io.layout import Kind, Path, Reader, Reference
@@ -20,8 +21,9 @@ class Known:
     ----------
     entry : str or None
         The NXtomo entry, of several, or the detector in one.
-    angles : str or None
-        A list of angles (`tomopipe.io.angles.read_angles`) in place of those of the file.
+    angles : str, mapping or None
+        In place of those of the file: a list of angles (`tomopipe.io.angles.read_angles`), a
+        dataset of the file, or start and stop, or start and step (`tomopipe.config.AngleRange`).
     angle_unit : {"auto", "deg", "rad", "mrad", "mdeg"}
         Of the angles, wherever they stand and whatever stands beside them; auto: what stands there.
     pixel_size_um, energy_kev, distance_mm : float or None
@@ -35,7 +37,7 @@ class Known:
     """
 
     entry: str | None = None
-    angles: str | None = None
+    angles: str | Mapping[str, float] | None = None
     angle_unit: str = "auto"
     pixel_size_um: float | None = None
     energy_kev: float | None = None
@@ -67,7 +69,8 @@ def open_reader(path: Path, known: Known, stack: ExitStack) -> Reader:
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.io.tiff_scan import TiffReader
 
-        return TiffReader(path, known.angles, known.angle_unit)
+        listed = isinstance(known.angles, str) and not is_dataset(known.angles)
+        return TiffReader(path, str(known.angles) if listed else None, known.angle_unit)
     file = stack.enter_context(open_hdf5(path))
     if "exchange" not in file:
         names = nxtomo.find_entries(file)

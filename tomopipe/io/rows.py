@@ -40,7 +40,7 @@ class Rows:
     row_index : ndarray of int, shape (n_kept,)
         Detector rows of `sinograms`, 0-based.
     theta_rad : ndarray of float64, shape (n_angles,)
-        Angles; made up (0 to pi) when `theta_missing`.
+        Angles; made up (0 to pi) when `theta_missing`, which earlier versions did.
     pairs : ndarray of float32, shape (n_pairs, 2, n_pair_rows, n_cols)
         Opposed projections, averaged over blocks of rows to at most 256 rows; n_pairs may be 0.
     pair_theta_rad : ndarray of float64, shape (n_pairs, 2)
@@ -48,7 +48,7 @@ class Rows:
     n_rows : int
         Rows of the detector.
     theta_missing : bool
-        The file has no angles.
+        The angles were made up.
     minus_log : bool
         Values are attenuation line integrals, not transmission.
     failed : str

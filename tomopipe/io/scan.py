@@ -45,6 +45,8 @@ class Scan:
     ----------
     n_angles, n_rows, n_cols : int
         Projections in use, rows, columns in use.
+    n_planned : int
+        Projections of the file, in use or not.
     first_col, detector_cols : int
         The first of these columns, and how many the detector has.
     numbers : ndarray of int, shape (n_angles,)
@@ -57,9 +59,9 @@ class Scan:
     threads : int
         Threads that decode while `read_rows` or `read_block` reads; 1 unless it is set.
     theta_rad : ndarray of float64, shape (n_angles,)
-        Angles of the projections in use; from 0 to pi inclusive where there are none.
+        Angles of the projections in use; NaN where nobody knows them.
     theta_missing : bool
-        Whether the angles were assumed.
+        Whether nobody knows the angles.
     n_flats, n_darks : int
         Flats and darks that were written; 0 if declared absent.
     pixel_size_um, energy_kev, distance_mm : float or None
@@ -83,6 +85,7 @@ class Scan:
             (len(projections.index), used),
         ]
         self.n_angles, self.n_rows = len(used), metadata.n_rows
+        self.n_planned = metadata.n_angles
         self.n_cols = self._projections.pixels.shape[2]
         self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
@@ -90,7 +93,7 @@ class Scan:
         self.threads = 1
         self.theta_missing = metadata.theta_deg is None
         if metadata.theta_deg is None:
-            theta_deg = np.linspace(0, 180, metadata.n_angles)
+            theta_deg = np.full(metadata.n_angles, np.nan)
         else:
             theta_deg = metadata.theta_deg
         self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])

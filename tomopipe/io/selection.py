@@ -25,7 +25,8 @@ def chosen_projections(
     n_angles : int
         Projections of the scan, in the order in which they were taken.
     theta_deg : ndarray of float64, shape (n_theta,), or None
-        Angles as found; any number of them, finite or not. None: from 0 to 180 degrees inclusive.
+        Angles as found; any number of them, finite or not. None: none is
+        left out for its angle.
     every : int
         Every n-th projection, from the first one.
     skip_angles : sequence of (float, float)
@@ -45,8 +46,9 @@ def chosen_projections(
         first, last = span if isinstance(span, Sequence) else (span, span)
         chosen[first : last + 1] = False
     theta = np.full(n_angles, np.nan)
-    known = np.linspace(0, 180, n_angles) if theta_deg is None else theta_deg[:n_angles]
-    theta[: len(known)] = known
+    if theta_deg is not None:
+        known = theta_deg[:n_angles]
+        theta[: len(known)] = known
     for first_deg, last_deg in skip_angles:
         beyond = np.mod(theta - (first_deg - _ROUNDING_DEG), _TURN_DEG)
         chosen &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)

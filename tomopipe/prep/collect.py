@@ -143,6 +143,32 @@ def _bad_frames(
     return numbers
 
 
+def collect_sinograms(
+    scan: Scan, rows: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
+) -> NDArray[np.float32]:
+    """Read rows of a scan, and correct them.
+
+    Parameters
+    ----------
+    scan, recipe, threads
+        As for `collect_rows`.
+    rows : sequence of int
+        Detector rows.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_angles, n_cols)
+
+    Raises
+    ------
+    ScanError
+        If the data were never written.
+    """
+    raw_rows, _ = _read_once(scan, rows, [])
+    _check_written(raw_rows)
+    return _correct_rows(scan, corrections_of(scan, recipe), rows, raw_rows, threads)
+
+
 def _correct_rows(
     scan: Scan,
     corrections: Corrections,

@@ -110,7 +110,7 @@ def export_stack(
     for leftover in remove_stale(stack_path):
         log.info("removed %s, left by a killed job", leftover.name)
     with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
-        warnings = ["theta is missing: 0 to 180 degrees assumed"] if scan.theta_missing else []
+        warnings: list[str] = []
         first, past = _row_range(raw, rows, scan.n_rows)
         frames = choose_tilts(scan.theta_rad, max_tilts)
         if binning == "auto":

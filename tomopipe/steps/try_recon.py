@@ -20,6 +20,7 @@ from tomopipe.io.rows import Rows, failed_rows, write_rows
 from tomopipe.prep.collect import collect_rows, row_numbers
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.array import of_the_device
+from tomopipe.steps._angles import prove_angles, with_angles
 from tomopipe.steps._sweep import (
     Options,
     Sweep,
@@ -59,6 +60,7 @@ def try_recon(
     partial: bool = False,
     filter: str = "ramp",
     device: str = "auto",
+    prove: bool = True,
     threads: int | None = None,
     memory_bytes: int | None = None,
     made_from: Mapping[str, Any] | None = None,
@@ -103,6 +105,8 @@ def try_recon(
         angles make a full turn and the middle of the sweep is in an outer quarter.
     filter, device
         As for `tomopipe.recon`.
+    prove : bool
+        Prove the angles of a scan without any from its projections; False: refuse such a scan.
     threads : int, optional
         CPU threads; None: the cores this process may use.
     memory_bytes : int, optional
@@ -128,6 +132,11 @@ def try_recon(
     tiff.remove_try_slices(Path(try_json).parent, foreign=format == "tiff")
     with ExitStack() as held:
         try:
+            proven = prove_angles(
+                raw, flats=flats, darks=darks, known=known, minus_log=minus_log,
+                corrections=corrections, partial=partial, threads=thread_count(threads),
+            ) if prove else None  # fmt: skip
+            known = with_angles({"known": known or {}}, proven)["known"] if proven else known
             with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
                 asked = row_numbers(row, scan.n_rows)
                 recipe = recipe_of(flats, darks, minus_log, corrections)
@@ -160,7 +169,10 @@ def try_recon(
                 raise
             return _fail(error, try_tif, try_json, rows_h5, made_from)
     record = _describe(rows, shown, window, options, asked=asked, pixel_size_um=pixel_size_um)
-    write_json(record | _stated(made_from), try_json)
+    if proven:
+        record["geometry"]["angles_proven"] = proven
+    record |= _stated(made_from)
+    write_json(record, try_json)
     return record
 
 

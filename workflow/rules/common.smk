@@ -14,8 +14,10 @@ from tomopipe.decisions import MISSING, REASONS, Decisions
 from tomopipe.errors import TomopipeError
 from tomopipe.foreign import foreign, refuse_foreign
 from tomopipe.io import runs
+from tomopipe.io.layout import is_without_angles
 from tomopipe.io.tables import read_tsv
 from tomopipe.products import digest
+from tomopipe.steps._angles import proven_angles, with_angles
 
 START_TIME = time.time()
 
@@ -118,6 +120,8 @@ def resolved_at(path, inventory, times):
         scan: entry
         for scan, entry in read_json(path).items()
         if scan in rows and CAMPAIGN.is_in(scan, rows[scan])
+        # without angles there is no volume, wherever a COR came from
+        and not (lacks_angles(scan) and proven_angles(try_center(scan, "try.json")) is None)
     }
 
 
@@ -162,6 +166,28 @@ def known_inventory():
 def raw_content(scan):
     """What tells the content of a scan's raw files from others."""
     return DECISIONS.raw(scan, known_inventory())
+
+
+def lacks_angles(scan):
+    """Whether the file has no angles and nobody told them: try_recon has to prove them."""
+    table = foreseen(INVENTORY)  # past the checkpoint, as above
+    row = (read_inventory(table) if os.path.exists(table) else {}).get(scan)
+    return bool(row) and is_without_angles(row["warnings"])
+
+
+def with_proven_angles(scan, wanted):
+    """Statement of a result; that of a scan that lacks angles tells which try_recon has proved."""
+    if not lacks_angles(scan):
+        return wanted
+    return wanted | {"angles": proven_angles(try_center(scan, "try.json"))}
+
+
+def known_angles(scan, options):
+    """Options of a step; those of a scan that lacks angles with what try_recon has proved."""
+    if not lacks_angles(scan):
+        return options
+    angles = proven_angles(try_center(scan, "try.json"))
+    return with_angles(options, angles) if angles else options
 
 
 def try_center(scan, name):

@@ -10,7 +10,7 @@ def stack_options(wildcards):
     """All options of a stack: of the preprocess options those of slices change none."""
     options = CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
     options.pop("half_acquisition", None)
-    return as_json(options | STACK_OPTIONS)
+    return as_json(known_angles(wildcards.scan, options) | STACK_OPTIONS)
 
 
 def stack_files(scan):
@@ -18,7 +18,7 @@ def stack_files(scan):
 
 
 def stack_wanted(scan):
-    return made_from.of_export_stack(CAMPAIGN, scan, raw_content(scan))
+    return with_proven_angles(scan, made_from.of_export_stack(CAMPAIGN, scan, raw_content(scan)))
 
 
 def stack_pending(scan):

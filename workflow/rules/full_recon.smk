@@ -38,12 +38,14 @@ def volume_options(wildcards):
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     full = campaign.config.full_recon
     options = full.model_dump(exclude={"gpus"})
-    return as_json(campaign.preprocess_options() | options | pixel_size_of_volumes(full))
+    known = known_angles(wildcards.scan, campaign.preprocess_options())
+    return as_json(known | options | pixel_size_of_volumes(full))
 
 
 def volume_wanted(scan):
     cor_px = resolved()[scan]["cor_px"]
-    return made_from.of_full_recon(CAMPAIGN, scan, raw_content(scan), cor_px)
+    wanted = made_from.of_full_recon(CAMPAIGN, scan, raw_content(scan), cor_px)
+    return with_proven_angles(scan, wanted)
 
 
 def volume_pending(scan):

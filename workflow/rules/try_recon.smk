@@ -6,7 +6,9 @@ def try_files(scan):
 
 
 def try_wanted(scan):
-    return made_from.of_try_recon(CAMPAIGN, scan, raw_content(scan))
+    wanted = made_from.of_try_recon(CAMPAIGN, scan, raw_content(scan))
+    # of an earlier version such a scan was tried at angles that were assumed
+    return wanted | ({"angles": "proven"} if lacks_angles(scan) else {})
 
 
 def try_inputs(wildcards):
@@ -56,6 +58,7 @@ rule try_recon:
         options=lambda wildcards: as_json(
             CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
             | CAMPAIGN.for_scan(wildcards.scan).config.try_recon.model_dump()
+            | ({"prove": True} if lacks_angles(wildcards.scan) else {})
         ),
         made_from=lambda wildcards: made_from.as_text(try_wanted(wildcards.scan)),
     script:

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from tests.phantoms import make_phantom, project, sphere
+from tomopipe.find.angular_range import prove_range
+from tomopipe.simulate.phantom import Phantom
+
+N_COLS, N_ROWS = 128, 6
+
+
+def rows_of(theta_deg, *, cor_px=66.4, phantom=None, noise=0.01, moved_px=None, seed=0):
+    """Noisy rows (n_rows, n_angles, n_cols) of a rock; `moved_px` shifts each projection."""
+    phantom = phantom or make_phantom("rock", N_COLS, N_ROWS, seed)
+    lines = project(phantom, np.deg2rad(theta_deg), cor_px, N_ROWS, N_COLS, threads=1)
+    if moved_px is not None:
+        columns = np.arange(N_COLS)
+        lines = np.array(
+            [
+                [np.interp(columns - by, columns, row) for row in image]
+                for image, by in zip(lines, moved_px, strict=True)
+            ]
+        )
+    lines = lines + np.random.default_rng(seed).normal(0, noise, lines.shape)
+    return lines.transpose(1, 0, 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("endpoint", [True, False])
+@pytest.mark.parametrize(
+    ("range_deg", "n_angles"), [(180, 181), (360, 200), (540, 151), (720, 300)]
+)
+def test_ranges_with_and_without_their_end(range_deg, n_angles, endpoint):
+    theta_deg = 20 + np.linspace(0, range_deg, n_angles, endpoint=endpoint)
+    proof = prove_range(rows_of(theta_deg))
+    assert (proof.range_deg, proof.endpoint, proof.reason) == (range_deg, endpoint, "")
+    assert proof.step_deg(n_angles) == pytest.approx(theta_deg[1] - theta_deg[0])
+    # steps from the last projection to the end, measured
+    assert proof.beyond == pytest.approx(0 if endpoint else 1, abs=0.1)
+
+
+@pytest.mark.parametrize("range_deg", [180, 360])
+def test_the_other_direction_says_the_same(range_deg):
+    theta_deg = np.linspace(range_deg, 0, 181)
+    assert prove_range(rows_of(theta_deg)).range_deg == range_deg
+
+
+def test_a_region_of_interest_with_the_axis_off_the_middle():
+    rock = make_phantom("rock", 220, N_ROWS, 3)
+    for range_deg in (180, 360):
+        theta_deg = np.linspace(0, range_deg, 240, endpoint=False)
+        proof = prove_range(rows_of(theta_deg, cor_px=70.0, phantom=rock))
+        assert (proof.range_deg, proof.endpoint) in [(range_deg, False), (0, False)]
+        assert range_deg == 180 or proof.range_deg == 360
+
+
+@pytest.mark.parametrize("range_deg", [140, 200, 270, 450])
+def test_other_ranges_are_not_proven(range_deg):
+    proof = prove_range(rows_of(np.linspace(0, range_deg, 221)))
+    assert proof.range_deg == 0
+    assert proof.reason
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_moved_is_proven_rightly_or_not_at_all(seed):
+    """Drift by 1 px, which at the rim looks like one step or two."""
+    rng = np.random.default_rng(seed)
+    range_deg, endpoint = (180, 360, 540)[seed % 3], bool(seed % 2)
+    n_angles = 360 + seed
+    theta_deg = np.linspace(0, range_deg, n_angles, endpoint=endpoint)
+    moved_px = rng.choice([-1, 1]) * np.linspace(0, 1, n_angles)
+    proof = prove_range(rows_of(theta_deg, moved_px=moved_px, seed=seed))
+    assert (proof.range_deg, proof.endpoint) in [(range_deg, endpoint), (0, False)]
+
+
+def test_a_sample_that_repeats_itself_is_not_proven():
+    """Six equal beads about the axis look the same after 60 degrees: 180 may be 540."""
+    angles = np.deg2rad(np.arange(0, 360, 60))
+    beads = [sphere(40 * np.cos(a), 40 * np.sin(a), N_ROWS / 2, 8, 0.02) for a in angles] + [
+        sphere(0, 0, N_ROWS / 2, 20, 0.005)
+    ]
+    proof = prove_range(rows_of(np.linspace(0, 180, 181), phantom=Phantom("six", tuple(beads))))
+    assert proof.range_deg == 0
+    assert "180 and 540 degrees fit nearly as well" in proof.reason
+
+
+def test_nothing_to_see_proves_nothing():
+    noise = np.random.default_rng(0).normal(0, 0.01, (3, 120, 64)).astype(np.float32)
+    assert prove_range(noise).range_deg == 0
+    assert prove_range(np.zeros((2, 50, 64))).reason
+    assert prove_range(rows_of(np.linspace(0, 180, 10))).reason == "10 frames are too few"

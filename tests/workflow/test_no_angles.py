@@ -1,0 +1,77 @@
+"""Scans whose files have no angles: proven, told, or left out."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tests.workflow.conftest import plan, plan_all, snakemake, table
+
+COR_PX = 44.3
+SIZE = {"n_rows": 4, "n_cols": 96, "cor_px": COR_PX, "counts": 50000}
+TURN_DEG = np.linspace(0, 360, 180, endpoint=False)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory):
+    """A campaign after its run, and the run."""
+    folder = tmp_path_factory.mktemp("no_angles")
+    for name, theta_deg in (
+        ("turn_1", TURN_DEG),
+        ("told_1", np.linspace(0, 140, 100)),
+        ("short_1", np.linspace(0, 140, 100)),
+    ):
+        write_scan(folder / f"raw/{name}.h5", theta_deg=theta_deg, write_theta=False, **SIZE)
+    write_scan(folder / "raw/with_1.h5", theta_deg=TURN_DEG, **SIZE)
+    (folder / "config.yaml").write_text(
+        "campaign: {scans: ['raw/*.h5']}\n"
+        "try_recon: {width_px: 6, step_px: 1}\n"
+        "predict_cor: {methods: [sum]}\n"
+        "resolve_cor: {on_missing: skip}\n"
+        "overrides: [{scans: [told_1], input: {angles: {start: 0, stop: 140}}}]\n"
+    )
+    table(folder, f"short_1\tauto\t{COR_PX}\t", f"told_1\tauto\t{COR_PX}\t")
+    return folder, snakemake(folder)
+
+
+def _json(folder, scan, name):
+    return json.loads((folder / "results/try_center" / scan / name).read_text())
+
+
+def test_a_proven_turn_makes_the_volume_of_the_scan_with_its_angles(campaign):
+    folder, _ = campaign
+    geometry = _json(folder, "turn_1", "try.json")["geometry"]
+    assert geometry["angles_proven"] == {"start": 0.0, "stop": pytest.approx(358)}
+    assert not geometry["theta_missing"]
+    assert "angles_proven" not in _json(folder, "with_1", "try.json")["geometry"]
+    volumes = []
+    for scan in ("turn_1", "with_1"):
+        with h5py.File(folder / f"results/{scan}_rec.h5") as file:
+            volumes.append(file["exchange/data"][...])
+    # the same sample and axis; the noise is drawn alike
+    np.testing.assert_allclose(volumes[0], volumes[1], atol=2e-3)
+    meta = json.loads((folder / "results/relion/stacks/turn_1.json").read_text())
+    assert meta["theta_deg"] == pytest.approx(TURN_DEG.tolist())
+
+
+def test_without_a_proof_there_is_no_volume_even_with_a_cor_and_the_others_run(campaign):
+    folder, run = campaign
+    prediction = _json(folder, "short_1", "prediction.json")
+    assert prediction["verdict"] == "failed"
+    assert "set input.angles, such as {start: 0, stop: 180}" in prediction["reason"]
+    assert not (folder / "results/short_1_rec.h5").exists()
+    assert not (folder / "results/relion/stacks/short_1.mrcs").exists()
+    for scan in ("turn_1", "told_1", "with_1"):
+        assert (folder / f"results/{scan}_rec.h5").exists(), run.text
+
+
+def test_what_is_told_later_is_done_then_and_nothing_else(campaign):
+    folder, _ = campaign
+    assert plan(folder)[1] == frozenset()
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("[told_1]", "[told_1, short_1]"))
+    jobs = plan_all(folder)[1]
+    assert {"try_recon:short_1", "predict_cor:short_1", "full_recon:short_1"} <= set(jobs)
+    assert not any(name in job for job in jobs for name in ("turn_1", "with_1", "told_1"))
