@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tomopipe.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.ending import unfinished_scans
 from tomopipe.io.slurm import Pending
 from tomopipe.status import JobStatus, Status, StepStatus, as_record, read_status
 
@@ -35,11 +36,16 @@ def status(
 
     Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
-    found = read_status(load_campaign(directory, config))
+    campaign = load_campaign(directory, config)
+    found = read_status(campaign)
     if as_json:
         typer.echo(json.dumps(as_record(found), indent=1, ensure_ascii=False))
         return
-    _show(found, Console())
+    console = Console()
+    _show(found, console)
+    if not found.with_state("running"):
+        for line in unfinished_scans(campaign):
+            console.print(Text(line, style=_STYLE["failed"]))
 
 
 def _show(found: Status, console: Console) -> None:

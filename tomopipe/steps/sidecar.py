@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.cor import is_by_file, parse_cor
-from tomopipe.io.atomic import write_json
+from tomopipe.io.atomic import remove_stale, write_json
 
 REVISION = 1  # bump when results change
 
@@ -34,6 +34,7 @@ def sidecar(
     campaign : path-like
         Folder of the campaign that writes it.
     """
+    remove_stale(output)  # beside the data no run takes it away
     about = {"campaign": os.path.abspath(campaign), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
 
