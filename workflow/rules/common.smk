@@ -51,6 +51,19 @@ except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")
 
 
+def end_earlier_runs():
+    """Let nothing of a run that was killed change a result any more, before one is looked at."""
+    DECISIONS.take_said()
+    DECISIONS.save()
+    runs.end_all(CAMPAIGN.results)
+
+
+snakemake_internals.remove_only_in_run()
+if DECIDES:
+    snakemake_internals.see_cancelled_jobs()
+    snakemake_internals.before_deciding(workflow, end_earlier_runs)
+
+
 wildcard_constraints:
     scan=r"[^/]+",
     series=r"[^/]+",

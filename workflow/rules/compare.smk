@@ -7,6 +7,8 @@ def compared():
     if SUSPECTS:
         checkpoints.compare.get()
         DECISIONS.take_compared(COMPARED)
+        if DECIDES:
+            DECISIONS.save()  # jobs on nodes state what the record says of raw files
     return []
 
 
