@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.io import atomic, checksums, runs
 from tomopipe.io.atomic import write_text
 from tomopipe.io.files import file_state, folder_digest
@@ -120,7 +120,7 @@ def raw_content(path: str | os.PathLike[str]) -> str:
         if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
             return fingerprint(path)
         return checksums.checksum_of(path)
-    except OSError:
+    except (OSError, ScanError):
         return ""
 
 
@@ -312,7 +312,11 @@ class Record:
         if now[0] != product.n_bytes:
             return False
         if not product.checksum:
-            same = now[1] == product.mtime_ns
+            # of a folder the digest of all its files' times
+            same = (now[1], now[3] * _is_folder(now)) == (
+                product.mtime_ns,
+                product.state[3] * _is_folder(now),
+            )
         elif now[0] > SMALL_BYTES or os.path.isdir(self.where(product.path)):
             return True  # a suspect
         else:
@@ -358,7 +362,11 @@ class Record:
 def _new_raw(state: State, before: str = "") -> str:
     """Name the content of a raw file; not as the one before it."""
     name = f"{RAW}{state[0]}:{state[1]}"
-    return name if name != before else f"{name}:{state[3]}"
+    return f"{name}:{state[3]}" if name == before or _is_folder(state) else name
+
+
+def _is_folder(state: State) -> bool:
+    return state[2] == 0
 
 
 def read_products(file: Path) -> dict[str, Product]:
