@@ -85,6 +85,7 @@ REPORT = CAMPAIGN.result("report", "index.html")
 def inventory_rows():
     """The rows of the inventory, once it is up to date."""
     if not FORESEEN:
+        compared()
         checkpoints.inventory.get()
     return read_inventory(foreseen(INVENTORY))
 
@@ -93,6 +94,7 @@ def cor_table(wildcards=None):
     """The path of cor.json, once it is up to date."""
     if not FORESEEN:
         # in this order, else the second checkpoint is taken for finished before its inputs are known
+        compared()
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
     return foreseen(COR_TABLE)
