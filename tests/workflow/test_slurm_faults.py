@@ -18,7 +18,6 @@ from tomopipe.io.volume import read_provenance
 pytestmark = pytest.mark.slurm
 
 COR_PX = {"a_1": 48.75, "a_2": 49.25, "b_1": 45.25, "b_2": 45.75}
-HELD = tuple(COR_PX)
 
 
 def slurm(*command: str) -> str:
@@ -26,7 +25,7 @@ def slurm(*command: str) -> str:
 
 
 def jobs_in(state: str) -> list[str]:
-    return slurm("squeue", "--noheader", f"--states={state}", "--format=%A").split()
+    return slurm("squeue", "--me", "--noheader", f"--states={state}", "--format=%A").split()
 
 
 def state_of(job: str) -> str:
@@ -45,9 +44,9 @@ def drain(state: str) -> None:
     slurm("scontrol", "update", "nodename=ALL", f"state={state}", "reason=test")
 
 
-def edit(campaign: Path, more_px: float) -> None:
-    """Edit the CORs, so that each of these volumes is a job."""
-    table(campaign, *(f"{scan}\tauto\t{cor_px + more_px:.2f}\t" for scan, cor_px in COR_PX.items()))
+def edit(campaign: Path, cors_px: dict[str, float]) -> None:
+    """Edit CORs, so that the volume of each of these scans is a job."""
+    table(campaign, *(f"{scan}\tauto\t{cor_px:.2f}\t" for scan, cor_px in cors_px.items()))
 
 
 def jobs_of_run(log: Path) -> list[str]:
@@ -79,7 +78,7 @@ def status_of(campaign: Path, scan: str) -> dict:
 
 @pytest.fixture
 def nodes():
-    """Nodes that take jobs again after the test, and none of its jobs."""
+    """Let nodes take jobs again after the test, and leave none of its jobs."""
     yield
     if left := [*jobs_in("RUNNING"), *jobs_in("PENDING")]:
         slurm("scancel", *left)
@@ -89,13 +88,9 @@ def nodes():
 
 @pytest.fixture
 def holding(campaign, cluster, tmp_path, nodes):  # noqa: F811
-    """The environment in which a volume's job waits as long as tmp_path/hold-SCAN is there.
-
-    The campaign is finished but for edited CORs: each of their volumes is a job of SLURM.
-    """
+    """The environment in which a volume's job waits as long as tmp_path/hold-SCAN is there."""
     init(campaign, cluster)
     assert snakemake(campaign).status == 0  # a copy: its files are compared
-    edit(campaign, 0)
     held = f"""
 _plain = _heartbeat
 
@@ -109,7 +104,7 @@ def _heartbeat(status, path):
         yield
 """
     end = "\n\ndef _one_line("
-    for scan in HELD:
+    for scan in COR_PX:
         (tmp_path / f"hold-{scan}").touch()
     return cluster | package_with(tmp_path, "log.py", end, held + end)
 
@@ -128,9 +123,10 @@ def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: st
 
 def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
     log = tmp_path / "run.log"
+    edit(campaign, COR_PX)
     run = start(campaign, holding, log, "--retries", "0")
     try:
-        until(lambda: len(jobs_of_run(log)) == len(HELD), "all submitted")
+        until(lambda: len(jobs_of_run(log)) == len(COR_PX), "all submitted")
         until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
         drain("drain")
         running, pending = jobs_in("RUNNING"), jobs_in("PENDING")
@@ -138,7 +134,7 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
         slurm("scontrol", "update", f"jobid={running[1]}", "endtime=now")
         until(lambda: not jobs_in("RUNNING"), "both have ended")
         assert jobs_in("PENDING") == [pending[1]]  # a drained node takes no job
-        release(tmp_path, *HELD)
+        release(tmp_path, *COR_PX)
         drain("resume")
         assert run.wait(200) == 1
     finally:
@@ -156,19 +152,21 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
 
 
 def test_killed_main_process_and_its_jobs(campaign, holding, cluster, tmp_path):  # noqa: F811
-    """A job of the dead run was at work, others were queued; none touches what the next makes."""
+    """A job of the dead run was at work, another was queued; none touches what the next makes."""
+    cors_px = {scan: COR_PX[scan] for scan in ("a_1", "a_2", "b_1")}
+    edit(campaign, cors_px)
     first_log = tmp_path / "first.log"
     first = start(campaign, holding, first_log)
     try:
-        until(lambda: len(jobs_of_run(first_log)) == len(HELD), "all submitted")
+        until(lambda: len(jobs_of_run(first_log)) == len(cors_px), "all submitted")
         until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
-        drain("drain")  # the others wait
+        drain("drain")  # the other waits
     finally:
         first.kill()
         first.wait()
     early, late = held_now(campaign)
     orphans = jobs_of_run(first_log)
-    edit(campaign, 0.5)
+    edit(campaign, {scan: cor_px + 0.5 for scan, cor_px in cors_px.items()})
     assert snakemake(campaign, "--unlock").status == 0
     second_log = tmp_path / "second.log"
     second = start(campaign, cluster, second_log, "--retries", "0")
@@ -180,19 +178,19 @@ def test_killed_main_process_and_its_jobs(campaign, holding, cluster, tmp_path):
     finally:
         second.kill()
     assert not (campaign / "results" / ".runs").exists()
-    made = {scan: volume(campaign, scan) for scan in HELD}
-    statuses = {scan: status_of(campaign, scan) for scan in HELD}
+    made = {scan: volume(campaign, scan) for scan in cors_px}
+    statuses = {scan: status_of(campaign, scan) for scan in cors_px}
     assert {status["state"] for status in statuses.values()} == {"done"}
-    release(tmp_path, *HELD)
+    release(tmp_path, *cors_px)
     until(lambda: not jobs_in("RUNNING"), f"the job of {late} has ended")
-    assert {scan: volume(campaign, scan) for scan in HELD} == made
-    assert {scan: status_of(campaign, scan) for scan in HELD} == statuses
+    assert {scan: volume(campaign, scan) for scan in cors_px} == made
+    assert {scan: status_of(campaign, scan) for scan in cors_px} == statuses
     assert {job: state_of(job) for job in orphans} == dict.fromkeys(orphans, "FAILED")
     said = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*/*.log")]
     assert sum("the run of this job has ended" in text for text in said) == len(orphans)
     third = snakemake(campaign)
     assert (third.status, third.jobs) == (0, frozenset()), third.text
     assert plan(campaign) == (0, frozenset())
-    for scan in HELD:
+    for scan, cor_px in cors_px.items():
         provenance = read_provenance(campaign / "results" / f"{scan}_rec.h5")
-        assert json.loads(provenance["made_from"])["cor_px"] == pytest.approx(COR_PX[scan] + 0.5)
+        assert json.loads(provenance["made_from"])["cor_px"] == pytest.approx(cor_px + 0.5)
