@@ -94,29 +94,39 @@ def test_no_job_after_a_copy_a_chmod_or_a_restore(campaign, tmp_path):
     expect(copy, set())
 
 
+def where_files_are_large(folder: Path) -> tuple[tuple[str, str], dict[str, str]]:
+    """Copy the workflow with a package that compares files above 20 kB in a job."""
+    site = package_with(folder, "products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000")
+    copy = Path(site["PYTHONPATH"])  # what lies beside the Snakefile comes before PYTHONPATH
+    for name in ("workflow", "profiles"):
+        shutil.copytree(HOME / name, copy / name)
+    shutil.copy(HOME / "Snakefile", copy)
+    return ("--snakefile", str(copy / "Snakefile")), site
+
+
 def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path):
-    site = package_with(tmp_path, "products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000")
-    assert snakemake(campaign, environment=site).jobs == frozenset()
+    snakefile, site = where_files_are_large(tmp_path)
+    assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
     for path in campaign.glob("results/*_rec.h5"):
         os.utime(path)
     os.utime(campaign / "raw" / "a_1.h5")
-    run = snakemake(campaign, environment=site)
+    run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare"}), run.text
-    assert snakemake(campaign, environment=site).jobs == frozenset()
+    assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
     # the same size, another content
     with h5py.File(campaign / "results" / "a_2_rec.h5", "r+") as file:
         file["exchange/data"][0, 0, 0] += 1
-    run = snakemake(campaign, environment=site)
+    run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare", "full_recon:a_2", "report"}), run.text
 
 
 def test_an_edit_is_followed_in_the_call_that_compares(campaign, tmp_path):
-    site = package_with(tmp_path, "products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000")
+    snakefile, site = where_files_are_large(tmp_path)
     table(campaign, "a_2\tauto\t50.25\t")
     os.utime(campaign / "results" / "a_1_rec.h5")
-    run = snakemake(campaign, environment=site)
+    run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs >= {"compare", *changed("a_2"), *TAIL}) == (0, True), run.text
-    assert snakemake(campaign, environment=site).jobs == frozenset()
+    assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
 
 
 def emptied(path: Path) -> None:
