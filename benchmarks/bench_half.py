@@ -90,7 +90,7 @@ def cut_turn(path):
             :, 0
         ]
         theta = scan.theta_rad
-    sinogram, n_cols = stripes.remove_by_sorting(sinogram), sinogram.shape[1]
+    sinogram, n_cols = stripes.remove_by_sorting(sinogram, size_px=21), sinogram.shape[1]
     here, there = np.array_split(sinogram[: len(theta) // 2 * 2], 2)
     cor_px = axis_of(here, there[:, ::-1])
     whole = reconstruct(sinogram[None], make_plan(theta, n_cols), cor_px)[0]

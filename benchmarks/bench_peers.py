@@ -29,7 +29,7 @@ from scipy.ndimage import gaussian_filter
 from tomopipe.find.roll import measure_roll
 from tomopipe.io.rows import Rows
 from tomopipe.prep import stripes, wavelets
-from tomopipe.prep.dynamic_flats import least_variation, principal_shapes
+from tomopipe.prep.dynamic_flats import look_for_air, principal_shapes
 from tomopipe.prep.flats import Beam, hat_weights, relative_changes
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.phase import filter_strength, retrieve_phase
@@ -55,14 +55,17 @@ def table(header, rows):
 
 
 def beams(n, shape, random):
-    """Flats without noise of a beam that drifts, and one that flickers in two patterns."""
+    """Flats without noise of a beam that drifts, and of two that flicker in two patterns each."""
     # bands as of a multilayer: sharp along the rows, as those of beamlines are
     first, second = (gaussian_filter(random.normal(0, 1, shape), (1, 20)) for _ in range(2))
     base = 20000 * (1 + 0.3 * first / first.std() * 0.3)
     steady = base * (1 + np.linspace(0, 0.1, n)[:, None, None] * second / second.std())
     weight = random.normal(0, 0.03, (n, 2))
     patterns = np.stack([first / first.std(), second / second.std()])
-    return steady, base * (1 + np.tensordot(weight, patterns, 1))
+    bands = base * (1 + np.tensordot(weight, patterns, 1))
+    y, x = np.mgrid[: shape[0], : shape[1]] / shape[1]
+    patterns = np.stack([np.cos(2 * np.pi * x), np.sin(2 * np.pi * (x + y))])
+    return steady, bands, base * (1 + np.tensordot(random.normal(0, 0.05, (n, 2)), patterns, 1))
 
 
 def flats():
@@ -74,7 +77,9 @@ def flats():
     true = np.exp(-project(KINDS["rock"](96, 64, 3), np.linspace(0, 3, n), 47.0, 64, 96))
     taken = [np.flatnonzero(is_flat)[8 * k : 8 * k + 8] for k in range(3)]
     rows = []
-    for kind, beam in zip(("drift", "flicker"), beams(n + 24, shape, random), strict=True):
+    for kind, beam in zip(
+        ("drift", "bands flicker", "smooth flicker"), beams(n + 24, shape, random), strict=True
+    ):
         through = np.ones((n + 24, *shape))
         through[~is_flat] = true
         raw = (random.poisson(beam * through) + DARK).astype(np.float32)
@@ -111,8 +116,9 @@ def dynamic(raw, is_flat, dark):
 
     shapes = principal_shapes(read, [(0, n_rows)], flat, dark, 2)
     done = normalise(raw[~is_flat], flat, dark, minus_log=False)
-    lit = np.ones(dark.shape, bool)
-    weights = np.array([least_variation(one, shapes, lit) for one in done], np.float32)
+    flats = normalise(raw[is_flat], flat, dark, minus_log=False)
+    fit = look_for_air(done[::3], flats, shapes, np.ones(dark.shape, bool), flat - dark)
+    weights = fit.weights(done).astype(np.float32)
     Beam(flat, dark, shapes, weights).divide(done, (0, len(done)), (0, n_rows))
     return done
 
@@ -185,14 +191,14 @@ def rings():
         return remove
 
     filters = {
-        "fourier-wavelet": wavelets.remove_by_wavelets,
+        "fourier-wavelet, 5 levels": lambda s: wavelets.remove_by_wavelets(s, level=5),
         "nabu MunchDeringer, db9, 5 levels, padded": peer(
             MunchDeringer(clean.shape, 1.0, levels=5, wname="db9", padding=True)
         ),
         "Algotom wavelet-fft, db9, 5 levels": removal.remove_stripe_based_wavelet_fft,
-        "vo": stripes.remove_by_combination,
+        "vo 51, 21": lambda s: stripes.remove_by_combination(s, large_px=51, small_px=21),
         "nabu VoDeringer": peer(VoDeringer(clean.shape)),
-        "sorting 21": stripes.remove_by_sorting,
+        "sorting 21": lambda s: stripes.remove_by_sorting(s, size_px=21),
         "Algotom sorting 21": lambda s: removal.remove_stripe_based_sorting(s, 21),
         "nabu SinoMeanDeringer, (0, 30)": peer(
             SinoMeanDeringer(clean.shape, filter_cutoff=(0, 30))

@@ -72,12 +72,12 @@ def cases(n_angles, n_rows, n_cols):
             1.0,
         ),
         "stripes: fourier-wavelet": (
-            lambda: wavelets.remove_by_wavelets(sino),
+            lambda: wavelets.remove_by_wavelets(sino, level=5),
             lambda: removal.remove_stripe_based_wavelet_fft(sino),
             1.0,
         ),
         "stripes: vo": (
-            lambda: stripes.remove_by_combination(sino),
+            lambda: stripes.remove_by_combination(sino, large_px=51, small_px=21),
             lambda: removal.remove_all_stripe(sino),
             1.5,
         ),

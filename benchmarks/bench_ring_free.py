@@ -3,6 +3,7 @@
     python benchmarks/bench_ring_free.py --set looked-at [--seeds 2] [--filter gated]
     python benchmarks/bench_ring_free.py --set held-out
     python benchmarks/bench_ring_free.py --real FILE --rows 0 1 --cor 295.8
+    python benchmarks/bench_ring_free.py --defaults [--cols 384] [--angles 600]
 
 Lost is the rms change of the slice, as a share of the standard deviation of the slice without
 noise; within the circle that all angles see where the object leaves the detector. The sets have
@@ -13,24 +14,35 @@ Of a real scan a sinogram without rings is made thus: all of its line integrals 
 (Vo's combination, then sorting, both 31 px wide), photon noise added anew. So its structure is that
 of the real object, less what such filters take, and no column differs from the others. Lost is then
 measured against that slice.
+
+`--defaults`: every correction at its default, or its usual value, on a cylinder with four rods: how
+far the mean of the cylinder is from the truth, and the contrast of the worst rod. Both for a scan
+with nothing to correct and, for all but stripes, for one with what the correction is for.
 """
 
 import argparse
 import collections
+import tempfile
 import zlib
+from pathlib import Path
 
+import h5py
 import numpy as np
 from bench_rings import FILTERS, MORE, OBJECTS, Slices, with_noise
 
+from tomopipe.config import PreprocessBlock
 from tomopipe.io.exchange import open_scan
 from tomopipe.prep import stripes
+from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
+from tomopipe.prep.phase import filter_strength
+from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.angles import unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.simulate import objects
-from tomopipe.simulate.phantom import project
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 from tomopipe.simulate.suite import rasters, solids
 from tomopipe.simulate.suite._kernels import ELLIPSE, RECTANGLE
 from tomopipe.simulate.suite.sample import Solid, View
@@ -249,6 +261,148 @@ def real(options):
     report(lost, "photons", 2)
 
 
+# Of the cylinder: 0.4 of the columns wide. Of the rods: distance from the axis and radius, as
+# shares of the columns, direction (rad), and what they add to the cylinder's 1.
+RODS = (
+    (0.2, 0.05, 0.3, 1.0),
+    (0.22, 0.03, 2.4, 2.0),
+    (0.18, 0.06, 4.2, -1.0),
+    (0.3, 0.04, 5.4, 0.5),
+)
+N_ROWS, ROW, N_FLATS, COUNTS = 33, 16, 40, 20000
+KNOWN = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
+TURNED = {"roll_deg": 0.5, "distortion": {"coefficients": [1.0, 0.0, 1e-7]}}
+HARDER = [1.0, 0.05]  # of the line integral as measured: the true one
+# name: (recipe, what is wrong with the scan that it is for)
+DEFAULTS = {
+    "flat_method: mean": ({}, ""),
+    "flat_method: median": ({"flat_method": "median"}, "outlying flats"),
+    "flat_method: interpolate": ({"flat_method": "interpolate"}, "drift"),
+    "flat_method: pca": ({"flat_method": "pca"}, "flicker"),
+    "bad_pixels: 0.3": ({"bad_pixels": {"threshold": 0.3}}, "bad pixels"),
+    "zingers: 0.2": ({"zingers": {"threshold": 0.2}}, "zingers"),
+    "ring_current": ({"ring_current": {"dataset": "/monitor"}}, "decay"),
+    "air_px: 10": ({"air_px": 10}, "decay"),
+    "distortion, roll_deg": (TURNED, "turned"),
+    "hardening": ({"hardening": HARDER}, "hardened"),
+    "phase: paganin": ({"phase": {"method": "paganin"}}, "refraction"),
+    "phase: generalised": ({"phase": {"method": "generalised"}}, "refraction, by steps"),
+    **{
+        f"stripes: {method}": ({"stripes": {"method": method}}, "")
+        for method in ("gated", "sorting", "vo", "fourier-wavelet", "titarenko")
+    },
+}
+ONLY_MENDED = ("distortion, roll_deg", "hardening", "phase: paganin", "phase: generalised")
+
+
+def rods(n_cols, centre_px):
+    """Return a cylinder, off the axis, with rods at the same places."""
+    mu = PEAK / (0.8 * n_cols)
+
+    def rod(x_px, y_px, radius_px, value):
+        return Ellipsoid(x_px, y_px, 0, radius_px, radius_px, 1e5, 0.0, value)
+
+    parts = [
+        rod(far * n_cols * np.cos(phi), far * n_cols * np.sin(phi), wide * n_cols, gain * mu)
+        for far, wide, phi, gain in RODS
+    ]
+    return Phantom("rods", (rod(*centre_px, 0.4 * n_cols, mu), *parts))
+
+
+def write_rods(path, lines, theta_rad, fault):
+    """Write a scan of line integrals (n_angles, n_cols) with something wrong, or nothing."""
+    random = np.random.default_rng(1)
+    (n_angles, n_cols), shape = lines.shape, (N_ROWS, lines.shape[1])
+    lines = np.repeat(lines[:, None].astype(float), N_ROWS, axis=1)
+    if fault == "hardened":
+        c1, c2 = HARDER
+        lines = (np.sqrt(c1**2 + 4 * c2 * lines) - c1) / (2 * c2)
+    through = np.exp(-lines)
+    if fault.startswith("refraction"):
+        k = 2 * np.pi * np.fft.rfftfreq(2 * n_cols)
+        square = 2 - 2 * np.cos(k) if "steps" in fault else k**2
+        mirrored = np.fft.rfft(np.concatenate([through, through[..., ::-1]], axis=2))
+        alpha = filter_strength(**KNOWN, delta_beta=PreprocessBlock().phase.delta_beta)
+        through = np.fft.irfft(mirrored * (1 + alpha * square))[..., :n_cols]
+    elif fault == "turned":
+        back = Warp(*shape, -TURNED["roll_deg"], (1.0, 0.0, -1e-7))
+        through = apply_warp(through.astype(np.float32), back, (0, N_ROWS), (0, N_ROWS))
+    beam, flats = np.ones((n_angles, 1, 1)), np.ones((N_FLATS, *shape))
+    if fault == "decay":
+        beam = np.linspace(1.05, 0.95, n_angles)[:, None, None]
+    elif fault == "drift":
+        wave = 1 + 0.05 * np.sin(np.arange(n_cols) / 40)
+        beam = 1 + np.linspace(0, 1, n_angles)[:, None, None] * (wave - 1)
+        flats[N_FLATS // 2 :] = wave
+    elif fault == "flicker":
+        y, x = np.mgrid[:N_ROWS, :n_cols] / n_cols
+        shapes = np.stack([np.cos(3 * x + 9 * y), np.sin(5 * x - 9 * y)])
+        beam, flats = (
+            1 + np.tensordot(random.normal(0, 0.05, (n, 2)), shapes, 1) for n in (n_angles, N_FLATS)
+        )
+    gain = np.where(random.random(shape) < 0.005, 0.3, 1) if fault == "bad pixels" else 1
+    # what is a phase contrast here is no number of photons
+    draw = np.asarray if fault.startswith("refraction") else random.poisson
+    data, white = draw(COUNTS * beam * gain * through), random.poisson(COUNTS * gain * flats)
+    if fault == "outlying flats":
+        white[:3] //= 2
+    elif fault == "zingers":
+        data[random.random(data.shape) < 1e-3] += 2 * COUNTS
+    with h5py.File(path, "w") as file:
+        for name, values in [("data", data), ("data_white", white), ("data_dark", 0 * white[:2])]:
+            file[f"exchange/{name}"] = values.astype(np.float32)
+        file["exchange/theta"] = np.rad2deg(theta_rad)
+        file["monitor"] = beam.mean(axis=(1, 2))
+
+
+def slice_by(path, recipe, cor_px):
+    """Return one slice of a scan, corrected as the workflow does it."""
+    with open_scan(path, known=KNOWN) as scan:
+        corrections = corrections_of(scan, PreprocessBlock(**recipe))
+        first, last = corrections.span((ROW, ROW + 1))
+        lines = corrections.sinograms(scan.read_rows(first, last), (ROW, ROW + 1))
+        return reconstruct(lines, make_plan(scan.theta_rad, scan.n_cols), cor_px)[0]
+
+
+def rods_seen(image, phantom):
+    """Return the mean of the cylinder's matrix and the contrast of each rod over the truth."""
+    y, x = np.indices(image.shape) - np.array([len(image) // 2 - 1, len(image) // 2])[:, None, None]
+    body, *parts = phantom.ellipsoids
+    far = [np.hypot(x - part.x_px, y - part.y_px) - part.semi_x_px for part in phantom.ellipsoids]
+    matrix = image[(far[0] < -3) & np.all([one > 3 for one in far[1:]], axis=0)].mean()
+    inside = [image[one < -2].mean() for one in far[1:]]
+    return matrix / body.mu_per_px, [
+        (value - matrix) / part.mu_per_px for value, part in zip(inside, parts, strict=True)
+    ]
+
+
+def off(options, recipe, fault):
+    """Return how far the mean and the worst contrast are from the truth, percent, as cells."""
+    theta_rad = np.linspace(0, np.pi, options.angles, endpoint=False)
+    cor_px = (options.cols - 1) / 2 + 1.3
+    means, contrasts = [], []
+    for centre_px in ((0, 0), (0.03 * options.cols, -0.02 * options.cols)):
+        phantom = rods(options.cols, centre_px)
+        lines = project(phantom, theta_rad, cor_px, 1, options.cols)[:, 0]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rods.h5"
+            write_rods(path, lines, theta_rad, fault)
+            mean, contrast = rods_seen(slice_by(path, recipe, cor_px), phantom)
+        means.append(mean)
+        contrasts += contrast
+    return [f"{100 * max(abs(np.array(v) - 1)):.2f}" for v in (means, contrasts)]
+
+
+def defaults(options):
+    print(f"{options.angles} angles, {options.cols} columns, {COUNTS} photons; % off the truth")
+    print("| correction | sound scan: mean | contrast | what is wrong | mean | contrast |")
+    print("|---" * 6 + "|")
+    for name, (recipe, fault) in DEFAULTS.items():
+        sound = ("", "") if name in ONLY_MENDED else off(options, recipe, "")
+        mended = off(options, recipe, fault) if fault else ("", "")
+        print("| " + " | ".join([name, *sound, fault, *mended]) + " |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", choices=SETS, default="looked-at")
@@ -259,8 +413,11 @@ def main():
     parser.add_argument("--real", help="a scan that is made free of rings")
     parser.add_argument("--rows", type=int, nargs="+", default=[0])
     parser.add_argument("--cor", type=float, help="of the real scan (pixels)")
+    parser.add_argument("--defaults", action="store_true", help="every correction, on rods")
+    parser.add_argument("--cols", type=int, default=384, help="of --defaults")
+    parser.add_argument("--angles", type=int, default=600, help="of --defaults")
     options = parser.parse_args()
-    (real if options.real else simulated)(options)
+    (defaults if options.defaults else real if options.real else simulated)(options)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,15 @@ from tomopipe.simulate.suite.sample import Solid, View
 
 FILTERS = {
     "gated": remove_proven,
-    "sorting 21": lambda s: stripes.remove_by_sorting(s, size_px=21),
-    "sorting 9": lambda s: stripes.remove_by_sorting(s, size_px=9),
+    "sorting": stripes.remove_by_sorting,
     "vo": stripes.remove_by_combination,
     "fourier-wavelet": wavelets.remove_by_wavelets,
-    "titarenko 5e-4": stripes.remove_by_regularisation,
+    "titarenko": stripes.remove_by_regularisation,
+    "sorting 21": lambda s: stripes.remove_by_sorting(s, size_px=21),
+    "vo 51, 21": lambda s: stripes.remove_by_combination(s, large_px=51, small_px=21),
+    "fourier-wavelet 5": lambda s: wavelets.remove_by_wavelets(s, level=5),
     "titarenko 0.05": lambda s: stripes.remove_by_regularisation(s, alpha=0.05),
+    "titarenko 5e-4": lambda s: stripes.remove_by_regularisation(s, alpha=5e-4),
 }
 PEAK = 1.8  # line integral through the thickest part
 PHOTONS = (np.inf, 200000, 20000, 2000)

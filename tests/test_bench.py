@@ -1,6 +1,7 @@
 import sys
 import types
 
+import numba
 import numpy as np
 import pytest
 
@@ -99,6 +100,23 @@ def test_every_engine_gives_the_smooth_phantom(name, least_db):
     assert phantoms.psnr_db(image[:, ::-1], truth, axis) < 30
     half_off = phantoms.smooth_image(n_cols, (axis[0] + 0.5, axis[1]))
     assert phantoms.psnr_db(image, half_off, axis) < 44
+
+
+@pytest.mark.parametrize("function", ["fbp_reconstruction", "dfi_reconstruction"])
+def test_algotom_has_one_thread_and_leaves_the_others_as_they_were(monkeypatch, function):
+    """Its back projection with several adds to one pixel from two threads: 40 dB instead of 60."""
+    threads = []
+
+    def made(sinogram, _cor_px, _theta_rad, **_options):
+        threads.append(numba.get_num_threads())
+        return sinogram
+
+    monkeypatch.setattr(f"algotom.rec.reconstruction.{function}", made)
+    before = numba.get_num_threads()
+    run = BY_NAME[f"algotom {function[:3]}"].make(cpu.half_turn(8), 8)
+    run(np.zeros((2, 12, 8), np.float32), 3.5)
+    assert threads == [1, 1]
+    assert numba.get_num_threads() == before
 
 
 @pytest.mark.parametrize("name", ["gridrec", "gridrec padded"])

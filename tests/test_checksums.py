@@ -111,6 +111,14 @@ def test_slices_of_a_volume_are_not_read_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("small_pieces")
+def test_a_drive_may_read_less_than_it_was_asked(tmp_path, monkeypatch):
+    _write_volume(tmp_path / "x.h5")
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, n, at: pread(file, min(n, 1000), at))
+    assert checksum_of(tmp_path / "x.h5") == made()[tmp_path / "x.h5"]
+
+
+@pytest.mark.usefixtures("small_pieces")
 def test_a_slice_may_be_stored_twice(tmp_path):
     with new_volume(tmp_path / "x.h5", VOLUME.shape) as put:
         put(0, 2 * VOLUME)
@@ -172,9 +180,10 @@ def test_a_checksum_is_one_short_line_that_equal_content_shares(tmp_path):
     for name in ["a", "b"]:
         write_text("equal", tmp_path / name)
         texts.add(made()[tmp_path / name])
-    assert texts == {"xxh3:5:p20:" + checksum_of(tmp_path / "a").split(":")[3]}
-    folder = f"xxh3:{10**15}:d{10**6}:{32 * 'f'}"
-    assert len(folder) < 80
+    assert texts == {checksum_of(tmp_path / "a")}
+    text = texts.pop()
+    assert text.startswith("xxh3:5:p20:")
+    assert len(text.replace(":5:", f":{10**15}:")) <= 80
 
 
 def test_what_differs_of_a_file_is_said(tmp_path):
@@ -191,6 +200,21 @@ def test_what_differs_of_a_file_is_said(tmp_path):
     assert matches(path, checksum) == "a folder, a file is expected"
     with pytest.raises(TomopipeError, match="expected a checksum like xxh3:"):
         matches(path, "md5:0123")
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_place_of_damage_is_told_to_a_sixteenth_of_the_file(tmp_path):
+    content = np.random.default_rng(0).bytes(100 * 4096 + 7)
+    (tmp_path / "x").write_bytes(content)
+    checksum = checksum_of(tmp_path / "x")
+    for at in [0, 130_000, len(content) - 1]:
+        damaged = content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+        (tmp_path / "x").write_bytes(damaged)
+        words = matches(tmp_path / "x", checksum).split()
+        assert words[:5] == ["its", "content", "differs", "within", "bytes"]
+        first, last = int(words[5]), int(words[7])
+        assert first <= at < last
+        assert last - first <= len(content) / 16 + 4096
 
 
 def test_a_file_that_cannot_be_read_is_told_not_raised(tmp_path, monkeypatch):

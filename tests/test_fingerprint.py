@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -19,6 +21,15 @@ STORAGES = {
     "tiles": {"chunks": (4, 20, N_COLS)},
     "gzip": {"chunks": (1, N_ROWS, N_COLS), "compression": "gzip", "shuffle": True},
 }
+
+WAITS = """
+import sys
+from tomopipe.io.fingerprint import fingerprint
+try:
+    fingerprint(sys.argv[1])
+except Exception as error:
+    print(type(error).__name__)
+"""
 
 
 @pytest.fixture(params=["in full", "in pieces"])
@@ -214,6 +225,14 @@ def test_a_broken_hdf5_file_still_has_one(tmp_path):
     assert before == fingerprint(tmp_path / "x.h5")
     os.truncate(tmp_path / "x.h5", 100_001)
     assert before != fingerprint(tmp_path / "x.h5")
+
+
+def test_a_scan_that_is_still_written_has_none(tmp_path):
+    with (
+        h5py.File(tmp_path / "x.h5", "w", libver="latest", locking=True),
+        subprocess.Popen([sys.executable, "-c", WAITS, tmp_path / "x.h5"], stdout=-1) as other,
+    ):
+        assert other.stdout.read() == b"StillWrittenError\n"
 
 
 def test_a_scan_that_is_gone_is_an_error(tmp_path):

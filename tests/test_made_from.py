@@ -189,7 +189,8 @@ def remade(folder: Path, key: str) -> set[str]:
 def table() -> dict[str, set[str]]:
     """Read the table of the docs: the keys of each line, and the steps that they remake."""
     found = {}
-    for line in TABLE.read_text().splitlines():
+    text = TABLE.read_text().partition("## Which option remakes what")[2]
+    for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         names = re.findall(r"`([a-z0-9_.]+)`", cells[0])
         if line.startswith("| `") and len(cells) == 2:
@@ -243,6 +244,13 @@ def test_values_that_make_something_else_since_a_mend_say_so():
     )
     assert effective(model()) == {}
     assert effective(model(method="pca")) == {"method": "pca", "method since": 2}
+
+
+def test_gated_keeps_the_size_that_null_stands_for():
+    block = Config.model_fields["preprocess"].annotation
+    assert effective(block(stripes={"method": "gated"})) == {"stripes": {"method": "gated"}}
+    sorting = effective(block(stripes={"method": "sorting"}))
+    assert sorting == {"stripes": {"method": "sorting", "size_px": None}}
 
 
 def test_options_without_effect_are_not_stated(folder):

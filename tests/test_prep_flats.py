@@ -10,6 +10,9 @@ from tomopipe.errors import ScanError
 from tomopipe.io.exchange import open_scan
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.flats import hat_weights, read_beam
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+from tomopipe.simulate.objects import KINDS
 
 N_ROWS, N_COLS, N_ANGLES = 6, 40, 31
 
@@ -72,37 +75,126 @@ def test_sets_that_the_file_dates_are_used_where_they_were_taken(drifting, monke
     assert np.allclose(at[30], first + (last - first) * 15.5 / 16, rtol=1e-5)
 
 
-def test_components_of_the_flats_follow_a_beam_that_flickers(tmp_path):
-    """Two patterns of random strength in every flat and every projection, and photon noise."""
-    n_rows, n_cols, n_angles, n_flats = 24, 64, 15, 20
-    truth = write_scan(tmp_path / "a.h5", n_rows=n_rows, n_cols=n_cols, n_angles=n_angles)
+N_FLICKERING, N_FLATS, COUNTS = 60, 20, 2e4
+
+
+def smooth_waves(y, x):
+    return np.stack([np.cos(2 * np.pi * x), np.sin(2 * np.pi * (x + y))])
+
+
+def brightness_and_tilt(y, x):
+    return np.stack([np.ones_like(x), x - 0.5])
+
+
+def fine_bands(y, x):
+    """Of 4 to 6 pixels."""
+    return np.stack([np.sin(y * 150), np.cos(x * 100 + y * 60)])
+
+
+def flickering(path, patterns, *, strength=0.05, size=0.8, n_rows=24, n_cols=96, n_flats=N_FLATS):
+    """Write a scan of a rock, photon noise included; each frame has random weights of patterns.
+
+    The noise of a frame is the same whatever flickers.
+    """
+    theta_deg = np.linspace(0, 180, N_FLICKERING, endpoint=False)
+    phantom = KINDS["rock"](n_cols, n_rows, 3, size=size)
+    truth = write_scan(path, n_rows=n_rows, n_cols=n_cols, theta_deg=theta_deg, phantom=phantom)
     random = np.random.default_rng(0)
-    y, x = np.mgrid[:n_rows, :n_cols]
-    patterns = np.stack([np.sin(y / 1.5), np.cos(x / 2 + y / 3)])
+    shapes = patterns(*np.mgrid[:n_rows, :n_cols] / n_cols)
 
-    def beams(n):
-        return 1 + np.tensordot(random.normal(0, 0.05, (n, 2)), patterns, axes=1)
+    def frames(n, transmission):
+        beam = 1 + np.tensordot(random.normal(0, strength, (n, len(shapes))), shapes, axes=1)
+        counts = COUNTS * beam * transmission
+        return 100 + counts + np.sqrt(counts) * random.normal(0, 1, counts.shape)
 
-    counts = {
-        "data": 1e5 * beams(n_angles) * np.exp(-truth.projections()),
-        "data_white": 1e5 * beams(n_flats),
-        "data_dark": np.zeros((2, n_rows, n_cols)),
-    }
-    with h5py.File(truth.path, "r+") as file:
-        for name, values in counts.items():
+    with h5py.File(path, "r+") as file:
+        for name, values in [
+            ("data", frames(N_FLICKERING, np.exp(-truth.projections()))),
+            ("data_white", frames(n_flats, 1)),
+            ("data_dark", np.full((2, n_rows, n_cols), 100)),
+        ]:
             del file["exchange"][name]
-            file["exchange"][name] = (100 + random.poisson(values)).astype(np.float32)
-    errors = {}
+            file["exchange"][name] = values.astype(np.float32)
+    return truth
+
+
+def corrected(truth, **options):
+    """Return line integrals by an option, and how far a slice is from the truth, rms per pixel."""
     with open_scan(truth.path) as scan:
-        for method in ("mean", "pca"):
-            recipe = PreprocessBlock(flat_method=method, flat_components=2)
-            corrections = corrections_of(scan, recipe)
-            raw = scan.read_rows(0, n_rows)
-            got = corrections.projections(raw, (0, n_angles), (0, n_rows))
-            errors[method] = np.std(got - truth.projections())
-    noise = np.sqrt(np.mean(np.exp(truth.projections())) / 1e5)
-    assert errors["pca"] < 1.5 * noise
-    assert errors["mean"] > 8 * errors["pca"]
+        corrections = corrections_of(scan, PreprocessBlock(**options))
+        frames, rows = (0, scan.n_angles), (0, scan.n_rows)
+        lines = corrections.projections(scan.read_rows(*rows), frames, rows)
+    plan, row = make_plan(truth.theta_rad, truth.n_cols), truth.n_rows // 2
+    both = np.stack([lines[:, row], truth.projections()[:, row]])
+    slices = reconstruct(np.ascontiguousarray(both, np.float32), plan, truth.cor_px)
+    y, x = np.indices(slices[0].shape) - truth.n_cols / 2
+    inside = np.hypot(x, y) < 0.45 * truth.n_cols
+    return lines, np.std((slices[0] - slices[1])[inside])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "most"), [(smooth_waves, 1.02), (brightness_and_tilt, 1.02), (fine_bands, 1.1)]
+)
+def test_components_follow_the_beam_and_not_the_sample(tmp_path, patterns, most):
+    """Fine components keep the noise of the flats that they were made of, 5 % more in all."""
+    truth = flickering(tmp_path / "a.h5", patterns)
+    steady = flickering(tmp_path / "steady.h5", patterns, strength=0)
+    expected = truth.projections()
+    lines, error = corrected(truth, flat_method="pca")
+    plain, _ = corrected(truth)
+    best, least_error = corrected(steady)
+    noise = np.std(best - expected)
+    assert lines[expected > 0.1].mean() == pytest.approx(expected[expected > 0.1].mean(), rel=0.001)
+    assert np.std(lines - expected) < most * noise
+    assert np.std(plain - expected) > 3 * noise
+    assert error < most * least_error
+
+
+def test_without_air_smooth_components_are_left_to_the_mean_flat(tmp_path, caplog):
+    """A rock wider than the detector: nothing tells a smooth change of the beam from it."""
+    truth = flickering(tmp_path / "a.h5", smooth_waves, size=1.4)
+    expected = truth.projections()
+    lines, error = corrected(truth, flat_method="pca")
+    plain, plain_error = corrected(truth)
+    assert "no air" in caplog.text
+    assert lines.mean() == pytest.approx(expected.mean(), rel=0.01)
+    assert np.std(lines - expected) < 1.02 * np.std(plain - expected)
+    assert error < 1.03 * plain_error
+
+
+def test_without_air_fine_components_are_followed(tmp_path):
+    truth = flickering(tmp_path / "a.h5", fine_bands, size=1.4)
+    steady = flickering(tmp_path / "steady.h5", fine_bands, size=1.4, strength=0)
+    lines, _ = corrected(truth, flat_method="pca")
+    noise = np.std(corrected(steady)[0] - truth.projections())
+    assert np.std(lines - truth.projections()) < 1.15 * noise
+
+
+def test_a_frame_without_beam_hides_no_air(tmp_path, caplog):
+    truth = flickering(tmp_path / "a.h5", smooth_waves)
+    sound, _ = corrected(truth, flat_method="pca")
+    with h5py.File(truth.path, "r+") as file:
+        file["exchange/data"][7] = 100
+    lines, _ = corrected(truth, flat_method="pca")
+    assert "no air" not in caplog.text
+    others = np.arange(len(lines)) != 7
+    np.testing.assert_allclose(lines[others], sound[others], atol=1e-3)
+
+
+def test_flats_that_differ_by_noise_have_no_components(tmp_path):
+    truth = flickering(tmp_path / "a.h5", fine_bands, strength=0)
+    assert np.array_equal(corrected(truth, flat_method="pca")[0], corrected(truth)[0])
+
+
+@pytest.mark.parametrize(("n_rows", "n_flats"), [(24, 2), (1, 20), (2, 3), (1, 2)])
+def test_few_flats_and_rows_have_components(tmp_path, n_rows, n_flats):
+    """Two flats differ in one way, which the projections share only in part."""
+    truth = flickering(tmp_path / "a.h5", smooth_waves, n_rows=n_rows, n_flats=n_flats)
+    lines, _ = corrected(truth, flat_method="pca")
+    plain, _ = corrected(truth)
+    expected = truth.projections()
+    assert np.std(lines - expected) < np.std(plain - expected)
+    assert lines.mean() == pytest.approx(expected.mean(), rel=0.02)
 
 
 def test_one_flat_has_no_components(drifting):

@@ -1,5 +1,8 @@
 """Corrections on a card that is none: by CuPy's rules, with the host's results."""
 
+import shutil
+
+import h5py
 import numpy as np
 import pytest
 import pywt
@@ -105,9 +108,14 @@ def test_each_step_gives_the_sinograms_of_the_host(path, step):
     assert np.abs(here - plain).max() > 1e-4 * np.ptp(here)
 
 
-def test_dynamic_flats_on_a_card(path):
+def test_dynamic_flats_on_a_card(path, tmp_path):
     recipe = PreprocessBlock(flat_method="pca", flat_components=2)
-    with open_scan(path, known=KNOWN) as scan:
+    flickering = tmp_path / "flickering.h5"
+    shutil.copy(path, flickering)
+    with h5py.File(flickering, "r+") as file:
+        flats = file["exchange/data_white"]
+        flats[0] = flats[0] * np.linspace(0.9, 1, flats.shape[2])
+    with open_scan(flickering, known=KNOWN) as scan:
         corrections = corrections_of(scan, recipe)
         raw = scan.read_rows(3, 9)
     here = corrections.sinograms(raw, (3, 9))

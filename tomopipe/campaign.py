@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,15 +20,12 @@ from tomopipe.cor import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.failures import Failure, Stat, read_failures
 from tomopipe.io.campaign_table import Row, did_you_mean, read_table
-from tomopipe.io.files import companions, folder_digest
 from tomopipe.io.linked import link_state
 from tomopipe.io.tables import read_tsv
-from tomopipe.raw_files import CampaignScan, find_scans, state_of
+from tomopipe.raw_files import CampaignScan, find_scans
 from tomopipe.series import encode_series
 
 STILL_WRITTEN = "still written"
-# Snakemake compares the content of files up to this size, and only times above it.
-CHECKSUM_LIMIT_BYTES = 1_000_000
 VOLUME_ENDINGS = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
 
 InventoryRows = Mapping[str, Mapping[str, str]]
@@ -47,11 +44,12 @@ class Campaign:
     _groups: dict[int, tuple[InventoryRows, dict[str, list[str]]]] = field(
         default_factory=dict, compare=False, repr=False
     )
-    _states: dict[str, list[Any]] = field(default_factory=dict, compare=False, repr=False)
     # not handed on by `replace`: it is of this configuration
     _for_scans: dict[str, "Campaign"] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+    effective: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Effective options of this configuration by step, once they are asked for."""
 
     @property
     def name(self) -> str:
@@ -80,38 +78,12 @@ class Campaign:
         """Return the path of a scan's stack for RELION, relative to the campaign folder."""
         return self.result("relion", "stacks", f"{scan}.mrcs")
 
-    def raw_signature(self, scan: str, inventory: InventoryRows | None = None) -> str:
-        """Describe the content of the raw files of a scan as far as the file system tells.
-
-        Snakemake sees a newer file; this also sees an older one put in its place, and each file of
-        a folder. Up to the checksum limit Snakemake compares contents, and the time must not count.
-        Files that an HDF5 file takes data from are as the inventory saw them, which opens it.
-        """
-        own = self.scans[scan].path
-        shared = self.for_scan(scan).shared_files()
-        paths = [own, *companions(own, self.directory), *shared]
-        linked = (inventory or {}).get(scan, {}).get("linked")
-        states = [value for path in paths for value in self._state(path)]
-        return json.dumps([*states, linked] if linked else states)
-
     def has_other_links(self, inventory: InventoryRows) -> bool:
         """Tell whether a file that raw files take data from is not as the inventory saw it."""
         seen: dict[str, list[int] | None] = {}
         for row in inventory.values():
             seen |= json.loads(row.get("linked") or "{}")
         return any(link_state(self.directory / path) != was for path, was in seen.items())
-
-    def _state(self, path: str) -> list[Any]:
-        """Return what tells one content of a file or folder from another, found out once."""
-        if path not in self._states:
-            n_bytes, mtime_ns, is_folder = state_of(self.directory / path)
-            large = (n_bytes or 0) > CHECKSUM_LIMIT_BYTES
-            self._states[path] = (
-                [folder_digest(self.directory / path)]
-                if is_folder
-                else [n_bytes, mtime_ns if large else None]
-            )
-        return self._states[path]
 
     def shared_files(self) -> list[str]:
         """Return the files with flats, darks or angles that the configuration names."""
@@ -209,20 +181,13 @@ class Campaign:
         known = self.config.input.model_dump(exclude_defaults=True)
         return {"known": known} if known else {}
 
-    def files_signature(self) -> str:
-        """Return a text that changes when a file comes, goes or changes."""
-        everything = [*self.scans.values(), *self.refused]
-        files = [
-            [s.path, s.name, *(self._state(s.path) if s.is_folder else (s.n_bytes, s.mtime_ns))]
-            for s in everything
-        ]
-        shared = {path for scan in self.scans for path in self.for_scan(scan).shared_files()}
-        shared.update(self.shared_files())
-        states = [[path, *self._state(path)] for path in sorted(shared)]
-        return json.dumps(sorted(files) + states)
+    def donors(
+        self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
+    ) -> dict[str, float]:
+        """Return the known CORs of sound scans of a series that are `select: no`.
 
-    def donors(self, series: str, inventory: InventoryRows) -> dict[str, float]:
-        """Return the known CORs of sound scans of a series that are `select: no`."""
+        The prediction of a scan whose raw file was replaced since is not known any more.
+        """
         known = {}
         for scan in self._sound(series, inventory):
             if self.scans[scan].select != "no":
@@ -230,7 +195,7 @@ class Campaign:
             n_cols = int(inventory[scan]["n_cols"])
             path = self.results / "try_center" / scan / "center_of_rotation.txt"
             texts = [self.scans[scan].manual]
-            if path.is_file():
+            if scan not in replaced and path.is_file():
                 texts.append(path.read_bytes().decode("utf-8", "replace"))
             valid = [
                 cor for cor in map(parse_cor, texts) if cor is not None and is_valid(cor, n_cols)
@@ -272,15 +237,20 @@ class Campaign:
             self._groups[id(inventory)] = kept = (inventory, groups)
         return kept[1]
 
-    def members(self, series: str, inventory: InventoryRows) -> list[dict[str, Any]]:
-        """Return what fix_cor needs of each scan of an (encoded) series, predictions aside."""
+    def members(
+        self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Return what fix_cor needs of each scan of an (encoded) series, predictions aside.
+
+        `replaced` are scans whose raw file is not the one of their prediction.
+        """
         members: list[dict[str, Any]] = []
         for scan in self.series_in(inventory)[series]:
             cor_px = parse_cor(self.scans[scan].manual)
             manual = self.scans[scan].manual.strip() if cor_px is None else f"{cor_px:.2f}"
             members.append(self._member(scan, inventory) | {"manual": manual, "select": "in"})
         key = self.scans[members[0]["scan"]].series
-        for scan, cor_px in self.donors(key, inventory).items():
+        for scan, cor_px in self.donors(key, inventory, replaced).items():
             members.append(
                 self._member(scan, inventory)
                 | {"manual": "", "select": "donor", "donor_px": round(cor_px, 2)}

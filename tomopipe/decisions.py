@@ -42,13 +42,21 @@ class Decisions:
         self.record = Record(campaign.results / RECORD, campaign.directory)
         self.accepted: list[str] = []  # of earlier versions, without a statement of their own
         self._told: set[str] = set()
-        self._linked: dict[str, list[str]] = {}
+        self._raw: dict[tuple[str, str], list[str]] = {}
+        self._fresh: set[tuple[str, str, str]] = set()
 
     # ---- what there is -----------------------------------------------------------------------
 
     def raw(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
-        """Tell the content of all raw files of a scan, those linked and shared ones included."""
-        return [self.record.raw(path) for path in self.raw_files(scan, inventory)]
+        """Tell the content of all raw files of a scan, those linked and shared ones included.
+
+        Found out once: what changes while the run lasts is the next run's.
+        """
+        linked = (inventory or {}).get(scan, {}).get("linked") or ""
+        if (scan, linked) not in self._raw:
+            files = self.raw_files(scan, inventory)
+            self._raw[scan, linked] = [self.record.raw(path) for path in files]
+        return self._raw[scan, linked]
 
     def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
         """Name the files that a scan is read from; linked ones as the inventory saw them."""
@@ -56,6 +64,17 @@ class Decisions:
         linked = json.loads((inventory or {}).get(scan, {}).get("linked") or "{}")
         shared = self.campaign.for_scan(scan).shared_files()
         return [own, *companions(own, self.campaign.directory), *shared, *sorted(linked)]
+
+    def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
+        """Name the scans that are `select: no` and whose raw file is not that of their sweep."""
+        found = set()
+        for scan, known in self.campaign.scans.items():
+            if known.select != "no" or scan not in inventory:
+                continue
+            swept = made_from.made_from(self.campaign.results / "try_center" / scan / "try.json")
+            if swept and swept.get("raw") != self.raw(scan, inventory):
+                found.add(scan)
+        return found
 
     def content(self, path: str) -> str:
         """Return the checksum of a small file as it is now."""
@@ -89,6 +108,9 @@ class Decisions:
             The statement that would be wanted of the tables as they are, where `wanted` is of those
             that are foreseen: for results that the record does not know.
         """
+        asked = step, key, digest(wanted)
+        if asked in self._fresh:
+            return ""  # and what runs meanwhile makes it as it is wanted
         for path in outputs:
             if not os.path.lexists(self.record.where(path)):
                 if path not in may_be_gone:
@@ -104,7 +126,8 @@ class Decisions:
                     self._say(f"{path}: {damage}: it is made again")
                     return f"{path}: {damage}"
         known = self.record.products.get(outputs[0])
-        if known is None or known.statement == digest(wanted):
+        if known is None or known.statement == asked[2]:
+            self._fresh.add(asked)
             return ""
         if self._take_from_run(step, key):
             return self.reason(step, key, outputs, wanted, may_be_gone=may_be_gone)
@@ -185,6 +208,8 @@ class Decisions:
 
     def take_compared(self, table: str) -> None:
         """Take in what the job that compared files has found."""
+        self._raw.clear()
+        self._fresh.clear()
         for row in read_tsv(self.record.where(table), ("path", "difference")):
             self.record.compared(row["path"], row["difference"])
             if row["difference"] and not self.record.products[row["path"]].is_raw:

@@ -71,7 +71,7 @@ def _looked_for(config: Any) -> dict[str, Any]:
 
 def of_try_recon(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what the sweep and rows of a scan are made from."""
-    options, metadata = reading_options("try_recon", campaign.for_scan(scan).config)
+    options, metadata = _reading_options("try_recon", campaign, scan)
     return {
         "step": "try_recon",
         "revision": try_recon.REVISION,
@@ -138,7 +138,7 @@ def of_resolve_cor(campaign: Campaign) -> Statement:
 
 def of_full_recon(campaign: Campaign, scan: str, raw: Sequence[str], cor_px: float) -> Statement:
     """State what the volume of a scan is made from."""
-    options, metadata = reading_options("full_recon", campaign.for_scan(scan).config)
+    options, metadata = _reading_options("full_recon", campaign, scan)
     return {
         "step": "full_recon",
         "revision": full_recon.REVISION,
@@ -151,7 +151,7 @@ def of_full_recon(campaign: Campaign, scan: str, raw: Sequence[str], cor_px: flo
 
 def of_export_stack(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what the stack for RELION of a scan is made from."""
-    options, metadata = reading_options("export_stack", campaign.for_scan(scan).config)
+    options, metadata = _reading_options("export_stack", campaign, scan)
     return {
         "step": "export_stack",
         "revision": export_stack.REVISION,
@@ -235,6 +235,17 @@ def _shown(value: Any) -> str:
 def _block(name: str, config: Any) -> dict[str, Any]:
     found = effective(getattr(config, name))
     return {name: found} if found else {}
+
+
+def _reading_options(
+    step: str, campaign: Campaign, scan: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return `reading_options`, worked out once for all scans of one configuration."""
+    own = campaign.for_scan(scan)
+    if step not in own.effective:
+        own.effective[step] = reading_options(step, own.config)
+    found: tuple[dict[str, Any], dict[str, Any]] = own.effective[step]
+    return found
 
 
 def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from tomopipe.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.cor import FIX_COLUMNS, parse_cor
+from tomopipe.decisions import Decisions
 from tomopipe.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.dryrun import Job, dry_run, planner
 from tomopipe.errors import TomopipeError
@@ -140,10 +141,11 @@ def foresee_cors(
         If a scan will be without a COR and `on_missing` is block.
     """
     fixed = []
+    replaced = Decisions(campaign).replaced(rows)
     for series, scans in campaign.series_in(rows).items():
         table = fix_cor.compute(
             campaign.predicted_files(scans),
-            members=campaign.members(series, rows),
+            members=campaign.members(series, rows, replaced),
             **campaign.config.fix_cor.model_dump(),
         )
         write_tsv(table, FIX_COLUMNS, folder / "fix_cor" / f"{series}.tsv")

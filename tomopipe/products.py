@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.io import atomic, checksums, runs
 from tomopipe.io.atomic import write_text
 from tomopipe.io.files import file_state, folder_digest
@@ -120,7 +120,7 @@ def raw_content(path: str | os.PathLike[str]) -> str:
         if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
             return fingerprint(path)
         return checksums.checksum_of(path)
-    except OSError:
+    except (OSError, ScanError):
         return ""
 
 
@@ -234,7 +234,7 @@ class Record:
             return ""
         if now[0] != product.n_bytes:
             return f"{now[0]} bytes, written were {product.n_bytes}"
-        is_small = now[0] <= SMALL_BYTES and not os.path.isdir(self.where(path))
+        is_small = now[0] <= SMALL_BYTES
         compared = is_small and product.checksum
         if path in self.different or (
             compared and checksums.matches(self.where(path), product.checksum)
@@ -254,7 +254,7 @@ class Record:
                 continue
             if not product.checksum:
                 continue  # nothing to compare with
-            if now[0] > SMALL_BYTES or os.path.isdir(self.where(path)):
+            if now[0] > SMALL_BYTES:
                 found.append(path)
         return found
 
@@ -306,14 +306,18 @@ class Record:
     def _raw_content(self, path: str, state: State) -> str:
         """Return the checksum of a small raw file; large ones are summed where they are read."""
         where = self.where(path)
-        return raw_content(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
+        return raw_content(where) if state[0] <= SMALL_BYTES else ""
 
     def _same_raw(self, product: Product, now: State) -> bool:
         if now[0] != product.n_bytes:
             return False
         if not product.checksum:
-            same = now[1] == product.mtime_ns
-        elif now[0] > SMALL_BYTES or os.path.isdir(self.where(product.path)):
+            # of a folder the digest of all its files' times
+            same = (now[1], now[3] * _is_folder(now)) == (
+                product.mtime_ns,
+                product.state[3] * _is_folder(now),
+            )
+        elif now[0] > SMALL_BYTES:
             return True  # a suspect
         else:
             same = not raw_differs(self.where(product.path), product.checksum)
@@ -358,7 +362,11 @@ class Record:
 def _new_raw(state: State, before: str = "") -> str:
     """Name the content of a raw file; not as the one before it."""
     name = f"{RAW}{state[0]}:{state[1]}"
-    return name if name != before else f"{name}:{state[3]}"
+    return f"{name}:{state[3]}" if name == before or _is_folder(state) else name
+
+
+def _is_folder(state: State) -> bool:
+    return state[2] == 0
 
 
 def read_products(file: Path) -> dict[str, Product]:

@@ -161,6 +161,7 @@ def examine(campaign: Campaign) -> Findings:
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     _check_foreign(campaign, findings)
+    _check_left_behind(campaign, rows, findings)
     return findings
 
 
@@ -335,6 +336,18 @@ def _check_disk(
             "set full_recon.binning, full_recon.dtype, full_recon.rows or "
             "export_star.max_stack_gb"
         )
+
+
+def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    """Warn of scans that are skipped now and have a volume, of the file that was there before."""
+    for scan, row in rows.items():
+        if row["keep"] == "true" or scan not in campaign.scans or campaign.is_in(scan, row):
+            continue
+        if os.path.lexists(campaign.directory / campaign.volume(scan)):
+            findings.warnings.append(
+                f"{scan} is skipped ({row['reason']}), but {campaign.volume(scan)} is there, of "
+                "the file before. Remove volume, stack and sidecar, or mend the file"
+            )
 
 
 def _check_foreign(campaign: Campaign, findings: Findings) -> None:

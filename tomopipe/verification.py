@@ -1,5 +1,6 @@
 """Whether the results on disk are still what was made, by the campaign's record."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,11 +18,14 @@ def recorded(campaign: Campaign) -> list[Product]:
     TomopipeError
         If the record cannot be read.
     """
-    products = read_products(campaign.results / RECORD)
+    storage = campaign.config.storage
+    temporary = ["/try.tif"] * (not storage.keep_try) + [".mrcs"] * (not storage.keep_stacks)
     return [
         product
-        for path, product in sorted(products.items())
-        if not product.is_raw and not path.endswith(BY_HAND)
+        for path, product in sorted(read_products(campaign.results / RECORD).items())
+        if not product.is_raw
+        and not path.endswith(BY_HAND)
+        and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
 
 
@@ -64,9 +68,12 @@ def damaged(
 def _differs(path: Path, product: Product, deep: bool) -> str:
     found = quick_state(path)
     if found is None:
-        return "missing"
-    if path.is_dir() and (what := sizes_match(path)):
-        return what
+        return "cannot be read" if os.path.lexists(path) else "missing"
+    try:
+        if path.is_dir() and (what := sizes_match(path)):
+            return what
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
     if found[0] != product.n_bytes:
         return f"{found[0]} bytes, {product.n_bytes} expected"
     return "" if deep or found[1] == product.mtime_ns else "changed since it was made"

@@ -45,6 +45,10 @@ def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
 @pytest.mark.parametrize("name", sorted(p.name[:-7] for p in CAMPAIGNS.glob("*.tar.xz")))
 def test_campaign_of_an_earlier_version_has_nothing_to_do(tmp_path, name, new_times):
     campaign = unpacked(name, tmp_path, new_times=new_times)
+    text = (campaign / "config.yaml").read_text()
+    # the default of then, written out: it has another one now
+    text = text.replace("method: titarenko", "method: titarenko, alpha: 0.0005")
+    (campaign / "config.yaml").write_text(text)
     assert plan(campaign) == (0, frozenset())
     run = snakemake(campaign)
     assert (run.status, run.jobs) == (0, frozenset()), run.text
@@ -55,13 +59,25 @@ def test_campaign_of_an_earlier_version_has_nothing_to_do(tmp_path, name, new_ti
 
 def test_campaign_of_an_earlier_version_follows_an_edit(tmp_path):
     campaign = unpacked("c668ed3-default", tmp_path, new_times=True)
+    assert snakemake(campaign).status == 0
     table(campaign, "a_2\tauto\t33.75\t")
     expect(campaign, {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL})
     configure(campaign, "preprocess", stripes={"method": "sorting"})
-    others = {"a_1", "a_2", "a_3", "b_1"}  # b_2 has an override
     run = snakemake(campaign)
-    assert jobs_of("full_recon", others) <= run.jobs
-    assert "full_recon:b_2" not in run.jobs
+    # b_2 has a method of its own
+    assert run.jobs & jobs_of("full_recon") == jobs_of("full_recon", {"a_1", "a_2", "a_3", "b_1"})
+
+
+def test_a_changed_default_remakes_what_it_touches(tmp_path):
+    """titarenko's alpha: of five scans one has that method, by an override."""
+    campaign = unpacked("c668ed3-default", tmp_path, new_times=False)
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    steps = ("try_recon", "predict_cor", "full_recon", "export_stack")
+    expected = {f"{step}:b_2" for step in steps}
+    assert expected <= run.jobs
+    assert run.jobs - expected <= {"fix_cor:b", "resolve_cor", "sidecar:b_2", *TAIL}
+    assert snakemake(campaign).jobs == frozenset()
 
 
 def test_edits_are_seen_without_snakemakes_record(campaign):

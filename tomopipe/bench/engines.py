@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,7 +102,14 @@ def _algotom(function: str) -> Make:
             options["gpu"] = False
 
         def single(sinogram: NDArray[np.float32], cor_px: float) -> Any:
-            return getattr(module, function)(sinogram, cor_px, theta_rad, ncore=1, **options)
+            # ncore does not reach its compiled back projection, whose threads add to the same
+            # pixels at once and lose sums by chance
+            before = numba.get_num_threads()
+            numba.set_num_threads(1)
+            try:
+                return getattr(module, function)(sinogram, cor_px, theta_rad, ncore=1, **options)
+            finally:
+                numba.set_num_threads(before)
 
         return _one_by_one(single)
 

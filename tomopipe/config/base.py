@@ -1,7 +1,7 @@
 """What all blocks of the configuration share."""
 
 import re
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -13,6 +13,10 @@ class Block(BaseModel):
     """A block of the configuration: unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def in_effect(self) -> Self:
+        """Return the block with what its nulls stand for, as far as that is a fixed value."""
+        return self
 
     @field_validator("*", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ method that is not chosen, or a value written out that is the default anyway rem
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tomopipe.config.base import Block
@@ -28,6 +29,7 @@ def effective(block: Block) -> dict[str, Any]:
     dict
         Key to value; empty where all is as it was in the beginning.
     """
+    block = block.in_effect()
     found = {}
     for key, field in type(block).model_fields.items():
         value = getattr(block, key)
@@ -40,6 +42,18 @@ def effective(block: Block) -> dict[str, Any]:
             found[key] = _plain(value)
         if number := _extra(field).get("remade", {}).get(str(value)):
             found[f"{key} since"] = number
+    return found
+
+
+def baselines(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the baselines of a block's keys whose default is another by now."""
+    found = {}
+    for key, field in model.model_fields.items():
+        if isinstance(field.default, Block):
+            if inner := baselines(type(field.default)):
+                found[key] = inner
+        elif "baseline" in _extra(field):
+            found[key] = _extra(field)["baseline"]
     return found
 
 

@@ -1,6 +1,6 @@
 """The block of corrections, with the blocks inside it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -88,17 +88,17 @@ class StripesBlock(Block):
         description="gated: standard errors of an offset; larger finds fewer.",
         json_schema_extra={"only": {"method": ["gated"]}},
     )
-    size_px: int = Field(
-        21,
-        ge=3,
-        description="Median of gated, sorting and vo (pixels): stripes up to half of it go.",
-        json_schema_extra={"only": {"method": ["gated", "sorting", "vo"]}},
+    size_px: Annotated[int, Field(ge=3)] | None = Field(
+        None,
+        description="Median of gated, sorting and vo (pixels): stripes up to half of it go; null: "
+        "gated 21, the others a 40th of the columns, 3 to 21.",
+        json_schema_extra={"only": {"method": ["gated", "sorting", "vo"]}, "baseline": 21},
     )
-    large_px: int = Field(
-        51,
-        ge=3,
-        description="Median for large stripes of vo (pixels).",
-        json_schema_extra={"only": {"method": ["vo"]}},
+    large_px: Annotated[int, Field(ge=3)] | None = Field(
+        None,
+        description="Median for dead and large stripes of vo (pixels); null: 9 for dead ones, for "
+        "large ones a 40th of the columns, 3 to 51.",
+        json_schema_extra={"only": {"method": ["vo"]}, "baseline": 51},
     )
     snr: float = Field(
         3.0,
@@ -112,11 +112,10 @@ class StripesBlock(Block):
         description="fourier-wavelet: larger removes more.",
         json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
     )
-    level: int = Field(
-        5,
-        ge=1,
-        description="fourier-wavelet: more for wide stripes.",
-        json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
+    level: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="fourier-wavelet: more for wide stripes; null: log2(columns / 64), 1 to 5.",
+        json_schema_extra={"only": {"method": ["fourier-wavelet"]}, "baseline": 5},
     )
     wavelet: str = Field(
         "db9",
@@ -125,11 +124,18 @@ class StripesBlock(Block):
         json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
     )
     alpha: float = Field(
-        5e-4,
+        0.5,
         gt=0,
-        description="titarenko: smaller removes more.",
-        json_schema_extra={"only": {"method": ["titarenko"]}},
+        description="titarenko, of line integrals: smaller removes more, of the sample too; 0.05 "
+        "takes less than 1 % of it from 1000 columns on.",
+        json_schema_extra={"only": {"method": ["titarenko"]}, "baseline": 5e-4},
     )
+
+    def in_effect(self) -> Self:
+        """Return the block with what null stands for, where that does not follow the columns."""
+        if self.method == "gated" and self.size_px is None:
+            return self.model_copy(update={"size_px": 21})
+        return self
 
 
 class PreprocessBlock(Block):
@@ -148,12 +154,13 @@ class PreprocessBlock(Block):
         "mean",
         description="Of all flats the mean or the median; interpolate: between the means of "
         "sets of flats, projection by projection; pca: their principal components, weighed for "
-        "each projection (reads the whole scan once more).",
+        "each projection by its air (reads the whole scan once more).",
+        json_schema_extra={"remade": {"pca": 2}},
     )
     flat_components: int = Field(
         3,
         ge=1,
-        description="pca: how many components.",
+        description="pca: how many components, at most.",
         json_schema_extra={"only": {"flat_method": ["pca"]}},
     )
     flat_sets: int = Field(

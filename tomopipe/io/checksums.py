@@ -3,7 +3,8 @@
 A checksum is one line of text, `xxh3:<bytes>:<layout>:<digest>`, with XXH3 of 128 bits [1]_ in
 hexadecimal. Layout `p20`: the file is cut into pieces of 2**20 bytes, and the digest is that of the
 pieces' digests, one after the other; so pieces may be summed in any order, while the file is
-written. Layout `d12`: a folder of 12 files, and the digest is that of the lines of its manifest
+written. Behind it 16 marks, of a letter each, tell in which part of the file damage lies. Layout
+`d12`: a folder of 12 files, and the digest is that of the lines of its manifest
 (`tomopipe.io.manifest`), in order of name.
 
 References
@@ -13,6 +14,7 @@ References
 
 import os
 import stat
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,8 +35,10 @@ from tomopipe.io.manifest import (
     write_manifest,
 )
 
-PIECE_BITS = 20  # of the pieces of new checksums: 1 MiB
+PIECE_BITS = 20  # of pieces: 1 MiB. Never to change, as checksums of folders do not tell it
 _BATCH = 16  # pieces that wait for each thread
+_N_MARKS = 16
+_LETTERS = string.ascii_letters + string.digits + "-_"
 
 AnyPath = str | os.PathLike[str]
 Progress = Callable[[int], None]
@@ -67,10 +71,9 @@ def checksum_of_bytes(content: Any) -> str:
     """Return the checksum of a file with this content, a contiguous buffer."""
     import xxhash
 
-    total, size, data = xxhash.xxh3_128(), 1 << PIECE_BITS, memoryview(content).cast("B")
-    for first in range(0, len(data), size):
-        total.update(xxhash.xxh3_128_digest(data[first : first + size]))
-    return f"xxh3:{len(data)}:p{PIECE_BITS}:{total.hexdigest()}"
+    size, data = 1 << PIECE_BITS, memoryview(content).cast("B")
+    pieces = (data[first : first + size] for first in range(0, len(data), size))
+    return _text(len(data), PIECE_BITS, map(xxhash.xxh3_128_digest, pieces))
 
 
 def matches(
@@ -105,8 +108,8 @@ def matches(
             return _folder_differs(path, checksum, threads, progress)
         if status.st_size != n_bytes:
             return f"{status.st_size} bytes, {n_bytes} expected"
-        same = _of_file(path, int(layout[1:]), threads, progress) == checksum
-        return "" if same else "its content differs"
+        found = _of_file(path, int(layout[1:]), threads, progress)
+        return "" if found == checksum else f"its content differs{_place(found, checksum)}"
     except FileNotFoundError:
         return "missing"
     except OSError as error:
@@ -271,22 +274,57 @@ def _of_file(
     sums: _Sums | None = None,
 ) -> str:
     """Sum a file in pieces of 2**bits bytes, those that are not known already."""
-    import xxhash
-
-    size, total, known = 1 << bits, xxhash.xxh3_128(), sums or _Sums()
-    with open(path, "rb", buffering=0) as stream, _mapping(threads) as mapped:
-        one = partial(_digest, stream.fileno(), size)
+    with open(path, "rb", buffering=0) as stream:
         n_bytes = os.fstat(stream.fileno()).st_size
-        n_pieces = -(-n_bytes // size)
+        pieces = _digests(stream.fileno(), n_bytes, bits, threads, progress, sums or _Sums())
+        return _text(n_bytes, bits, pieces)
+
+
+def _digests(
+    descriptor: int,
+    n_bytes: int,
+    bits: int,
+    threads: int,
+    progress: Progress | None,
+    known: _Sums,
+) -> Iterator[bytes]:
+    """Yield the digests of all pieces of a file, in order."""
+    size = 1 << bits
+    n_pieces = -(-n_bytes // size)
+    with _mapping(threads) as mapped:
         for first in range(0, n_pieces, _BATCH * threads):
             pieces = range(first, min(first + _BATCH * threads, n_pieces))
             missing = [piece for piece in pieces if known.get(piece) is None]
-            summed = dict(zip(missing, mapped(one, missing), strict=True))
-            for piece in pieces:
-                total.update(known.get(piece) or summed[piece])
+            summed = mapped(partial(_digest, descriptor, size), missing)
+            read = dict(zip(missing, summed, strict=True))
+            yield from (known.get(piece) or read[piece] for piece in pieces)
             if progress:
                 progress(min(n_bytes, size * pieces.stop) - size * first)
-    return f"xxh3:{n_bytes}:p{bits}:{total.hexdigest()}"
+
+
+def _text(n_bytes: int, bits: int, digests: Iterable[bytes]) -> str:
+    """Return the checksum of a file, of its pieces' digests."""
+    import xxhash
+
+    total, parts = xxhash.xxh3_128(), [xxhash.xxh3_64() for _ in range(_N_MARKS)]
+    n_pieces = -(-n_bytes >> bits)
+    for piece, digest in enumerate(digests):
+        total.update(digest)
+        parts[piece * _N_MARKS // n_pieces].update(digest)
+    marks = "".join(_LETTERS[part.intdigest() % len(_LETTERS)] for part in parts)
+    return f"xxh3:{n_bytes}:p{bits}:{total.hexdigest()}:{marks}"
+
+
+def _place(found: str, checksum: str) -> str:
+    """Say in which bytes two checksums of files of one size differ; "" if the marks do not tell."""
+    (n_bytes, layout), *marks = parse(checksum), found[-_N_MARKS:], checksum[-_N_MARKS:]
+    parts = [part for part, (a, b) in enumerate(zip(*marks, strict=True)) if a != b]
+    bits = int(layout[1:])
+    n_pieces = -(-n_bytes >> bits)
+    if not parts or n_pieces < 2:
+        return ""
+    first, last = (-(-part * n_pieces // _N_MARKS) << bits for part in (parts[0], parts[-1] + 1))
+    return f" within bytes {first} to {min(last, n_bytes)}"
 
 
 def _read_digest(path: AnyPath, size: int, piece: int) -> bytes:
@@ -295,10 +333,16 @@ def _read_digest(path: AnyPath, size: int, piece: int) -> bytes:
 
 
 def _digest(descriptor: int, size: int, piece: int) -> bytes:
-    """Sum one piece; of a file that is shorter now, what there is."""
+    """Sum one piece; at the end of the file, what there is. Network drives may read it in parts."""
     import xxhash
 
-    return xxhash.xxh3_128_digest(os.pread(descriptor, size, piece * size))
+    content = os.pread(descriptor, size, piece * size)
+    while len(content) < size:
+        more = os.pread(descriptor, size - len(content), piece * size + len(content))
+        if not more:
+            break
+        content += more
+    return xxhash.xxh3_128_digest(content)
 
 
 def _each_below(

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tomopipe.errors import ScanError
 from tomopipe.io.files import companions, files_in
+from tomopipe.io.hdf5 import StillWrittenError, open_hdf5
 from tomopipe.io.linked import linked_files
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ def fingerprint(path: AnyPath) -> str:
     ------
     OSError
         If it cannot be read.
+    StillWrittenError
+        If another process is writing it.
     """
     import xxhash
 
@@ -106,13 +110,12 @@ def _plain(descriptor: int, n_bytes: int, n_pieces: int, number: int = 0) -> Ite
 
 def _of_hdf5(path: str, descriptor: int) -> Iterator[bytes]:
     """Yield what is taken of an HDF5 file; of one that cannot be opened, of its bytes."""
-    from tomopipe.errors import ScanError
-    from tomopipe.io.hdf5 import open_hdf5
-
     try:
         with open_hdf5(path) as file:
             yield from _of_group(file, descriptor, set())
-    except (ScanError, RuntimeError, KeyError, ValueError):
+    except StillWrittenError:
+        raise
+    except (ScanError, OSError, RuntimeError, KeyError, ValueError):
         yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_PIECES)
 
 

@@ -17,7 +17,7 @@ DAMAGED = f"its {MANIFEST} is damaged"
 _NOT_RESULTS = (MANIFEST, ".snakemake_timestamp")
 _HEAD = re.compile(rb"tomopipe-manifest-1\t(\d+) bytes\t(\d+) names\n")
 _LONGEST_HEAD = 100
-_CHECKSUM = re.compile(r"(?:xxh3|link):(\d+):([pdl]\d+):[0-9a-f]{32}")
+_CHECKSUM = re.compile(r"(?:xxh3|link):(\d+):([pdl]\d+):[0-9a-f]{32}(?::[\w-]{16})?", re.A)
 _N_NAMED = 3  # files that differ
 
 AnyPath = str | os.PathLike[str]

@@ -242,7 +242,7 @@ def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
     one = recipe.stripes
     filters: dict[str, Callable[[Any], Any]] = {
-        "gated": lambda s: remove_proven(s, threshold=one.threshold, size_px=one.size_px),
+        "gated": lambda s: remove_proven(s, threshold=one.threshold, size_px=one.size_px or 21),
         "sorting": lambda s: stripes.remove_by_sorting(s, size_px=one.size_px),
         "vo": lambda s: stripes.remove_by_combination(
             s, snr=one.snr, large_px=one.large_px, small_px=one.size_px

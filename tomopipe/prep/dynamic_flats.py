@@ -1,30 +1,54 @@
 """Flats that follow the beam: principal components of the flats, weighed for each projection.
 
-The components are those of the flats' relative differences from their mean. A projection's weights
-are those that leave the least total variation in the logarithm of its transmission [1]_, found by
-reweighted least squares on whole frames averaged to at most `MOST_PX` pixels. They are the same
-whichever rows are corrected, and cost one reading of the scan.
+The components are those of the flats' relative differences from their mean that stand out of the
+others. A projection's weights must follow the beam and never the sample, whose smooth parts look
+like a smooth beam's changes: they are fitted by least squares where no sample is at any angle
+(`look_for_air`), as in [2]_. Where there is no such place they are those that leave the least total
+variation, here of slopes, in the logarithm of the transmission [1]_, less what the sample may have
+put into them: a component that the sample hides keeps a weight near 0, which is the mean flat. All
+this is done on whole frames averaged to at most `MOST_PX` pixels; weights are the same whichever
+rows are corrected, and cost one reading of the scan.
 
 References
 ----------
 .. [1] Van Nieuwenhove, De Beenhouwer, De Carlo, Mancini, Marone, Sijbers, "Dynamic intensity
        normalization using eigen flat fields in X-ray imaging", Opt. Express 23 (2015) 27975.
+.. [2] Jailin, Buffiere, Hild, Poncelet, Roux, "On the use of flat-fields for tomographic
+       reconstruction", J. Synchrotron Rad. 24 (2017) 220.
 """
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import pywt
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.io.exchange import Scan
 
 MOST_PX = 192  # columns and rows of the averaged frames
+_WAVELET, _NOISE, _LEAST_SIDE = "sym4", 3.0, 16  # of shapes; in standard deviations; pixels
+_STANDS_OUT = 2.0  # strength of a component over the mean of those weaker than it
+_FLATS_BYTES = 2**26  # of flats read at a time
 _LEAST_TRANSMISSION = 1e-3
 _N_ITERATIONS = 12
 _SHARPNESS = 1e-3  # of the logarithm: differences below count squared
 
+_N_LOOKED_AT = 48  # projections in which air is looked for
+_N_PIXELS = 4096  # that are looked at first
+_STEADY = 3e-3  # of the transmission: what changes less than this is steady beside photon noise
+_LEAST_AIR = 0.01  # of the pixels
+_MOST_CHI2 = 2.0  # of air, over what is expected
+_MOST_SPREADS = 8.0  # of a weight, over the spread of those of flats: more is a sample
+_OUTLIER = 4.7  # errors, beyond which a pixel of one frame does not count
+_TILE_PX = 8  # within which the sample is taken for one piece of evidence
+_CAUTION = 300.0  # times the variance between tiles: the sample's own are alike
+
 RowBlocks = list[tuple[int, int]]
+
+logger = logging.getLogger(__name__)
 
 
 def principal_shapes(
@@ -45,11 +69,11 @@ def principal_shapes(
     mean, dark : ndarray of float32, shape (n_rows, n_cols)
         Of flats and darks.
     n_shapes : int
-        How many, at most one less than there are flats.
+        At most so many, and one less than there are flats; the noise of flats is none.
 
     Returns
     -------
-    ndarray of float32, shape (n_shapes, n_rows, n_cols)
+    ndarray of float32, shape (n_found, n_rows, n_cols)
         Of mean square 1 where the detector is sound; 0 at dead pixels.
     """
 
@@ -61,17 +85,47 @@ def principal_shapes(
         return np.asarray(values.reshape(len(values), -1), dtype=np.float64)
 
     products = np.sum([part @ part.T for part in map(changes, blocks)], axis=0)
-    n_shapes = min(n_shapes, len(products) - 1)
     strengths, vectors = np.linalg.eigh(products)
-    chosen = np.argsort(strengths)[::-1][:n_shapes]
+    order = np.argsort(strengths)[::-1][: len(products) - 1]  # their mean is taken off: one is 0
+    n_shapes = min(n_shapes, _n_outstanding(strengths[order]))
+    chosen = order[:n_shapes]
     scale = np.sqrt(np.maximum(strengths[chosen], 1e-30) / mean.size)
     # vectors.T @ changes has squared norm `strength`: divided by its root it has mean square 1
     mixing = vectors[:, chosen].T / scale[:, None]
     shapes = np.zeros((n_shapes, *mean.shape), np.float32)
     for rows in blocks:
         part = mixing @ changes(rows)
-        shapes[:, slice(*rows)] = part.reshape(n_shapes, -1, mean.shape[1])
+        shapes[:, slice(*rows)] = part.reshape(n_shapes, rows[1] - rows[0], mean.shape[1])
+    signal = np.nan_to_num(mean - dark).clip(0)
+    for shape in shapes:
+        shape[...] = _without_noise(shape, signal)
     return shapes
+
+
+def _without_noise(shape: NDArray[np.float32], signal: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take out of a shape the wavelets that are no larger than photon noise, as [1]_ does."""
+    axes = [axis for axis in (0, 1) if shape.shape[axis] >= _LEAST_SIDE]
+    if not axes or not signal.any():
+        return shape
+    scale = np.sqrt(signal)  # with it noise is the same everywhere
+    levels = min(pywt.dwtn_max_level([shape.shape[axis] for axis in axes], _WAVELET), 5)
+    parts = pywt.wavedecn(shape * scale, _WAVELET, level=levels, axes=axes)
+    finest = parts[-1]["d" * len(axes)]
+    least = _NOISE * np.median(np.abs(finest)) / 0.6745
+    for level in parts[1:]:
+        for detail in level.values():
+            detail[np.abs(detail) < least] = 0
+    size = tuple(map(slice, shape.shape))  # an odd one comes back one longer
+    smooth = pywt.waverecn(parts, _WAVELET, axes=axes)[size]
+    return np.divide(smooth, scale, out=np.zeros_like(shape), where=scale > 0)
+
+
+def _n_outstanding(strengths: NDArray[np.float64]) -> int:
+    """Count the strengths, descending, that stand out of all weaker ones; a single one does."""
+    for n, strength in enumerate(strengths[:-1]):
+        if strength <= _STANDS_OUT * strengths[n + 1 :].mean():
+            return n
+    return max(len(strengths) - 1, 1)
 
 
 def fit_weights(
@@ -86,23 +140,220 @@ def fit_weights(
     signal = _average(np.nan_to_num(mean - dark)[None], block)[0]
     if not (signal > 0).any():
         raise ScanError("preprocess.flat_method: pca: the flats are not above the darks")
-    lit = signal > 0.05 * np.median(signal[signal > 0])
-    small = np.stack([np.where(lit, shape, 0) for shape in _average(shapes, block)])
     weights = np.zeros((scan.n_angles, len(shapes)), np.float32)
+    if not len(shapes):
+        logger.info("the flats differ by noise alone: their mean is the beam of all projections")
+        return weights
+    lit = signal > 0.05 * np.median(signal[signal > 0])
+
+    def transmission(raw: NDArray, rows: slice = slice(None)) -> NDArray[np.float32]:
+        averaged = _average(np.nan_to_num(raw.astype(np.float32) - dark[rows]), block)
+        first = (rows.start or 0) // block
+        band = slice(first, first + averaged.shape[1])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(lit[band], averaged / signal[band], 1).astype(np.float32)
+
+    def frames(numbers: list[int]) -> NDArray[np.float32]:
+        steps = range(0, len(numbers), batch_frames)
+        batches = (scan.read_frames(numbers[i : i + batch_frames]) for i in steps)
+        return np.concatenate([transmission(raw) for raw in batches])
+
+    tall = min(block, scan.n_rows)
+    n_high = tall * max(1, _FLATS_BYTES // (4 * scan.n_flats * scan.n_cols * tall))
+    used = scan.n_rows // tall * tall
+    rows = [slice(first, min(first + n_high, used)) for first in range(0, used, n_high)]
+    flats = [transmission(scan.read_flats(band.start, band.stop), band) for band in rows]
+    spread_out = np.linspace(0, scan.n_angles - 1, min(_N_LOOKED_AT, scan.n_angles))
+    looked_at = frames([int(frame) for frame in spread_out])
+    small = np.stack([np.where(lit, shape, 0) for shape in _average(shapes, block)])
+    fit = look_for_air(looked_at, np.concatenate(flats, axis=1), small, lit, signal)
     for first in range(0, scan.n_angles, batch_frames):
-        frames = range(first, min(first + batch_frames, scan.n_angles))
-        raw = np.nan_to_num(scan.read_frames(frames).astype(np.float32) - dark)
-        for frame, image in zip(frames, _average(raw, block), strict=True):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                transmission = np.where(lit, image / signal, 1)
-            weights[frame] = least_variation(transmission, small, lit)
+        batch = list(range(first, min(first + batch_frames, scan.n_angles)))
+        weights[batch] = fit.weights(frames(batch))
     return weights
 
 
-def least_variation(
-    transmission: NDArray[np.float32], shapes: NDArray[np.float32], lit: NDArray[np.bool_]
+@dataclass(frozen=True, eq=False)
+class BeamFit:
+    """What weights of a scan's frames are fitted with; see `look_for_air`.
+
+    Attributes
+    ----------
+    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
+    lit, air : ndarray of bool, shape (n_rows, n_cols)
+        Pixels that count, and those that no sample covers in any frame; no air: all False.
+    noise : ndarray, shape (n_rows, n_cols)
+        Expected error of a transmission of 1.
+    spread : ndarray, shape (n_shapes,)
+        Of the flats' own weights.
+    """
+
+    shapes: NDArray[np.float32]
+    lit: NDArray[np.bool_]
+    air: NDArray[np.bool_]
+    noise: NDArray[np.float32]
+    spread: NDArray[np.float64]
+
+    def weights(self, transmissions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the weights of frames (n, n_rows, n_cols), shape (n, n_shapes)."""
+        if not self.air.any():
+            return np.array(
+                [least_variation(one, self.shapes, self.lit, self.spread) for one in transmissions]
+            )
+        shapes, values = self.shapes[:, self.air], transmissions[:, self.air]
+        precise = 1 / self.noise[self.air] ** 2
+        found = np.empty((len(values), len(shapes)))
+        for weights, value in zip(found, values, strict=True):
+            trust = precise
+            for _ in range(5):  # zingers, and thin parts that are there at few angles
+                weights[:] = _fit(value[None], shapes, trust, self.spread)[0]
+                square = (value - 1 - weights @ shapes) ** 2 * precise / _OUTLIER**2
+                trust = precise * np.maximum(1 - square, 0) ** 2
+        return found
+
+
+def look_for_air(
+    transmissions: NDArray[np.float32],
+    flats: NDArray[np.float32],
+    shapes: NDArray[np.float32],
+    lit: NDArray[np.bool_],
+    signal: NDArray[np.float32],
+) -> BeamFit:
+    """Find the pixels whose transmission only the beam changes, in all of some frames.
+
+    There 1 + sum w shapes is the transmission, to photon noise. Weights fitted to the edges of the
+    frames and to their most transparent part tell which pixels follow; these are fitted again,
+    until they stay the same. The largest such set counts.
+
+    Parameters
+    ----------
+    transmissions : ndarray, shape (n, n_rows, n_cols)
+        Of projections spread over the scan, by the mean flat.
+    flats : ndarray, shape (n_flats, n_rows, n_cols)
+        Flats by their mean.
+    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
+        From `principal_shapes`, averaged to the same pixels; 0 where not `lit`.
+    lit : ndarray of bool, shape (n_rows, n_cols)
+        Pixels that count.
+    signal : ndarray, shape (n_rows, n_cols)
+        Of the mean flat, with whose root photon noise goes.
+    """
+    flat_values, basis = flats[:, lit], shapes[:, lit].astype(np.float64)
+    flat_weights = _fit(flat_values, basis, np.ones(basis.shape[1]))
+    spread = np.sqrt(np.mean(flat_weights**2, axis=0)) + 1e-6
+    n_free = len(flats) - 1 - len(shapes)
+    if n_free > 0:
+        variance = np.sum((flat_values - 1 - flat_weights @ basis) ** 2, axis=0) / n_free
+    else:  # nothing is left: neighbours differ by noise, or by more
+        steps = np.diff(np.where(lit, flats - 1, 0), axis=2, append=0)[:, lit]
+        variance = np.mean(steps**2, axis=0) / 2 * len(flats) / max(len(flats) - 1, 1)
+    photons = np.median(variance * signal[lit])
+    noise = np.sqrt(photons / np.maximum(signal, signal[lit].min()) + _STEADY**2)
+    values, expected = transmissions[:, lit].astype(np.float64), noise[lit] ** 2
+    sampled = np.sort(np.random.default_rng(0).permutation(len(expected))[:_N_PIXELS])
+    best = np.zeros(len(expected), bool)
+    for start in _starts(transmissions.mean(axis=0), lit):
+        sample = values[:, sampled], basis[:, sampled], expected[sampled], start[sampled]
+        settled = _settle(*sample, spread)
+        if settled is None:
+            continue
+        weights, kept = settled
+        if (np.mean(weights[kept] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
+            continue
+        left = _left(values[kept], basis, expected, weights[kept])
+        found = left.mean(axis=0) < _MOST_CHI2
+        best = max(best, found, key=np.count_nonzero)
+    if best.mean() < _LEAST_AIR:
+        logger.warning("no air: weights of the flats' components are those of least variation")
+        best[:] = False
+    air = np.zeros(lit.shape, bool)
+    air[lit] = best
+    return BeamFit(shapes, lit, air, noise.astype(np.float32), spread)
+
+
+def _settle(
+    values: NDArray[np.float64],
+    shapes: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    chosen: NDArray[np.bool_],
+    spread: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
+    """Return weights fitted to the pixels that follow them; None if there are none in the end.
+
+    It begins with the pixels chosen, of which the better half counts at first.
+
+    Returns
+    -------
+    weights : ndarray, shape (n_frames, n_shapes)
+    kept : ndarray of int
+        Frames that count: not the worst tenth, as a beam may fail.
+    """
+    for n in range(20):
+        if not chosen.any():
+            return None
+        weights = _fit(values, shapes, chosen / expected, spread)
+        left = _left(values, shapes, expected, weights)
+        order = np.argsort(np.median(left[:, chosen], axis=1), kind="stable")
+        kept = np.sort(order[: len(order) - len(order) // 10])
+        chi2 = left[kept].mean(axis=0)
+        limit = max(_MOST_CHI2, np.median(chi2[chosen])) if n < 5 else _MOST_CHI2
+        before, chosen = chosen, chi2 < limit
+        if n >= 5 and np.array_equal(before, chosen):
+            break
+    return weights, kept
+
+
+def _left(values: NDArray, shapes: NDArray, expected: NDArray, weights: NDArray) -> NDArray:
+    """Return the square of what weights leave, over what is expected, (n_frames, n_pixels)."""
+    return np.asarray((values - 1 - weights @ shapes) ** 2 / expected)
+
+
+def _starts(mean: NDArray[np.float32], lit: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Return where air may be: both sides, one, above, below, where most light comes through."""
+    (y, x), (n_rows, n_cols) = np.indices(lit.shape), lit.shape
+    aside, high = np.minimum(x, n_cols - 1 - x), n_rows / 8
+    left, right = (x < n_cols / 8), (x >= n_cols * 7 / 8)
+    clear = mean >= np.quantile(mean[lit], 0.9)
+    both = [aside < max(n_cols / part, 1) for part in (8, 16, 32)]
+    return [start[lit] for start in (*both, left, right, y < high, y >= n_rows - high, clear)]
+
+
+def _fit(
+    values: NDArray,
+    shapes: NDArray,
+    trust: NDArray,
+    spread: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the weights w that leave log(transmission / (1 + sum w shapes)) least variation.
+    """Return the weights w that leave least of values - 1 - w shapes, squared and weighed.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, n_pixels)
+    shapes : ndarray, shape (n_shapes, n_pixels)
+    trust : ndarray, shape (n_pixels,)
+        One over the variance of each pixel.
+    spread : ndarray, shape (n_shapes,), optional
+        Of weights: what the pixels leave open stays near 0.
+    """
+    weighed = shapes * trust
+    normal = weighed @ shapes.T
+    if spread is not None:
+        normal[np.diag_indices_from(normal)] += 1 / spread**2
+    normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)
+    return np.asarray(np.linalg.solve(normal, weighed @ (values - 1).T).T)
+
+
+def least_variation(
+    transmission: NDArray[np.float32],
+    shapes: NDArray[np.float32],
+    lit: NDArray[np.bool_],
+    spread: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the weights w that leave the slopes of log(transmission / beam) least variation.
+
+    The beam is 1 + sum w shapes. Slopes, as most of a sample's smooth parts have a constant one.
+    The weights are then lessened by what the sample may have put into them, which is told from how
+    much parts of the frame contradict each other.
 
     Parameters
     ----------
@@ -111,6 +362,8 @@ def least_variation(
     shapes : ndarray, shape (n_shapes, n_rows, n_cols)
     lit : ndarray of bool, shape (n_rows, n_cols)
         Pixels that count.
+    spread : ndarray, shape (n_shapes,)
+        Of the weights of flats.
     """
     log = np.log(np.maximum(transmission, _LEAST_TRANSMISSION)).astype(float)
     weights = np.zeros(len(shapes))
@@ -125,14 +378,26 @@ def least_variation(
         weights += step
         if np.abs(step).max() < 1e-6:
             break
-    return weights
+    tile = _tiles(lit.shape)
+    pulls = np.stack([np.bincount(tile, rough * trust * slope) for slope in slopes.T])
+    inverse = np.linalg.inv(normal)
+    by_sample = _CAUTION * inverse @ (pulls @ pulls.T) @ inverse
+    expected = np.diag(spread**2)
+    return np.asarray(expected @ np.linalg.solve(expected + by_sample, weights))
 
 
 def _differences(image: NDArray, lit: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the differences of neighbours, down and across, 0 where one does not count."""
-    down = np.where(lit[1:] & lit[:-1], np.diff(image, axis=0), 0)
-    across = np.where(lit[:, 1:] & lit[:, :-1], np.diff(image, axis=1), 0)
+    """Return second differences of neighbours, down and across, 0 where one does not count."""
+    down = np.where(lit[2:] & lit[1:-1] & lit[:-2], np.diff(image, 2, axis=0), 0)
+    across = np.where(lit[:, 2:] & lit[:, 1:-1] & lit[:, :-2], np.diff(image, 2, axis=1), 0)
     return np.concatenate([down.ravel(), across.ravel()]).astype(float)
+
+
+def _tiles(shape: tuple[int, int]) -> NDArray[np.intp]:
+    """Return the tile of each difference of `_differences`."""
+    y, x = np.indices(shape) // _TILE_PX
+    tile = y * (shape[1] // _TILE_PX + 1) + x
+    return np.concatenate([tile[1:-1].ravel(), tile[:, 1:-1].ravel()])
 
 
 def _average(images: NDArray, block: int) -> NDArray:

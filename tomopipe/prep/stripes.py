@@ -21,24 +21,28 @@ from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
 from tomopipe.prep.kernels import kernels_of
 
 _TINY = 1e-5  # the least spread of columns told from none, as a ratio
+# Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %
+# of the mean (benchmarks/bench_ring_free.py --defaults).
+_SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51
+_DEAD_PX = 9  # wider and narrower ones find dead columns in sound objects
 
 
-def remove_by_sorting(sinogram: Any, *, size_px: int = 21) -> Any:
+def remove_by_sorting(sinogram: Any, *, size_px: int | None = None) -> Any:
     """Smooth across columns the values of equal rank (algorithm 3 of [1]).
 
     Parameters
     ----------
     sinogram : ndarray of float32, shape (n_angles, n_cols)
         Line integrals or transmission.
-    size_px : int
-        Width of the median; stripes up to half of it go.
+    size_px : int, optional
+        Width of the median; stripes up to half of it go. None: a 40th of the columns, 3 to 21.
     """
     ranked, order = _sort_columns(sinogram)
-    return _unsort_columns(_smooth(ranked, size_px), order)
+    return _unsort_columns(_smooth(ranked, size_px or _safe_size(sinogram, _MOST_SMALL_PX)), order)
 
 
 def remove_by_combination(
-    sinogram: Any, *, snr: float = 3.0, large_px: int = 51, small_px: int = 21
+    sinogram: Any, *, snr: float = 3.0, large_px: int | None = None, small_px: int | None = None
 ) -> Any:
     """Remove dead, large and small stripes in this order (algorithms 6, 5 and 3 of [1]).
 
@@ -48,15 +52,18 @@ def remove_by_combination(
         Line integrals or transmission.
     snr : float
         How far above the usual spread a column counts as a stripe; larger finds less.
-    large_px, small_px : int
-        Width of the median for large, and for small to medium stripes.
+    large_px : int, optional
+        Width of the median for dead and large stripes. None: 9 for dead ones, for large ones a 40th
+        of the columns, 3 to 51.
+    small_px : int, optional
+        The same for small to medium stripes. None: a 40th of the columns, 3 to 21.
     """
-    sinogram = _remove_dead(sinogram, snr, large_px)
-    sinogram = _remove_large(sinogram, snr, large_px)
+    sinogram = _remove_dead(sinogram, snr, large_px or _DEAD_PX)
+    sinogram = _remove_large(sinogram, snr, large_px or _safe_size(sinogram, _MOST_LARGE_PX))
     return remove_by_sorting(sinogram, size_px=small_px)
 
 
-def remove_by_regularisation(sinogram: Any, *, alpha: float = 5e-4) -> Any:
+def remove_by_regularisation(sinogram: Any, *, alpha: float = 0.5) -> Any:
     """Subtract from each column what makes the mean over angles rough ([3]).
 
     The offset c of the columns minimises |gradient(mean - c)|^2 + alpha |c|^2; with the ends free
@@ -67,7 +74,8 @@ def remove_by_regularisation(sinogram: Any, *, alpha: float = 5e-4) -> Any:
     sinogram : ndarray of float32, shape (n_angles, n_cols)
         Line integrals.
     alpha : float
-        Smaller removes more.
+        Smaller removes more: of a stripe of one column sqrt(alpha / (alpha + 4)) is left, of an
+        object of d columns about 1 / (d sqrt(alpha)) is lost.
     """
     xp = module_of(sinogram)
     fft = fft_of(xp)
@@ -76,6 +84,12 @@ def remove_by_regularisation(sinogram: Any, *, alpha: float = 5e-4) -> Any:
     spectrum = fft.dct(sinogram.mean(axis=0, dtype=np.float64), norm="ortho")
     offset = fft.idct(spectrum * roughness / (roughness + alpha), norm="ortho")
     return sinogram - offset.astype(np.float32)
+
+
+def _safe_size(sinogram: Any, most_px: int) -> int:
+    """Return the odd width of a median that leaves objects as they are."""
+    width = min(max(sinogram.shape[1] // _SHARE, 3), most_px)
+    return width - 1 + width % 2
 
 
 def _sort_columns(sinogram: Any) -> tuple[Any, Any]:

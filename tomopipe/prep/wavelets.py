@@ -14,10 +14,13 @@ from tomopipe.arrays import fft_of, module_of
 from tomopipe.prep.kernels import kernels_of
 
 _MIN_SIZE = 16  # of the coarsest level
+# Columns per pixel of the coarsest level, and the most levels, unless told: with half as many
+# columns up to 4 % of the contrast goes.
+_SAFE_SIZE, _MOST_LEVELS = 64, 5
 
 
 def remove_by_wavelets(
-    sinogram: Any, *, sigma: float = 1.0, level: int = 5, wavelet: str = "db9"
+    sinogram: Any, *, sigma: float = 1.0, level: int | None = None, wavelet: str = "db9"
 ) -> Any:
     """Take out of the details across columns what hardly changes along the angles ([1]).
 
@@ -29,8 +32,9 @@ def remove_by_wavelets(
         Line integrals, of NumPy or CuPy.
     sigma : float
         Width of the damping in frequencies along the angles; larger removes more.
-    level : int
-        Wavelet levels; wide stripes need more. Fewer where the sinogram is small.
+    level : int, optional
+        Wavelet levels; wide stripes need more. Fewer where the sinogram is small. None: as many as
+        leave 64 columns per 2^level, 1 to 5.
     wavelet : str
         A discrete wavelet's name, for example db9.
 
@@ -41,6 +45,8 @@ def remove_by_wavelets(
     xp = module_of(sinogram)
     dwt, idwt = kernels_of(xp).dwt, kernels_of(xp).idwt
     n_angles, n_cols = sinogram.shape
+    if level is None:
+        level = min(max(int(np.log2(n_cols / _SAFE_SIZE)), 1), _MOST_LEVELS)
     pad = min(150, int(0.1 * min(n_angles, n_cols)))
     padded = xp.pad(sinogram, ((pad, pad), (0, 0)), mode="mean")
     padded = xp.pad(padded, ((0, 0), (pad, pad)), mode="edge").astype(np.float32, copy=False)

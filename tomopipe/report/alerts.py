@@ -78,6 +78,12 @@ def _warned(scan: ScanRecord, _min: float) -> str:
     return "" if scan.state in ("skipped", "unchecked") else "; ".join(scan.warnings)
 
 
+def _of_an_earlier_file(scan: ScanRecord, _min: float) -> str:
+    if scan.state != "skipped" or scan.volume is None:
+        return ""
+    return f"{scan.volume.name} is of the file that was there before: {scan.reason}"
+
+
 def _filled(scan: ScanRecord, _min: float) -> str:
     return (scan.reason or f"from {scan.source}") if scan.state == "filled" else ""
 
@@ -137,6 +143,12 @@ _KINDS = (
         "Correct the cell: a column of the detector, counted from 0, with a decimal point.",
         _bad_manual,
         once=False,
+    ),
+    _Kind(
+        "Skipped now, with a volume",
+        "bad",
+        "The raw file has changed since: remove volume, stack and sidecar, or mend the file.",
+        _of_an_earlier_file,
     ),
     _Kind("Filled", "look", "These COR are not measured: look at the volume.", _filled),
     _Kind("Outliers", "look", "Further from the median than the limit.", _outlier),

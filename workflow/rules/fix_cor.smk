@@ -6,11 +6,15 @@ def fix_table(series):
     return CAMPAIGN.result("fix_cor", f"{series}.tsv")
 
 
+def members(series):
+    rows = inventory_rows()
+    return CAMPAIGN.members(series, rows, DECISIONS.replaced(rows))
+
+
 def fix_wanted(series):
     scans = [s for s in CAMPAIGN.series_in(inventory_rows())[series] if s not in CAMPAIGN.failures]
     content = {scan: [DECISIONS.content(path) for path in prediction_files(scan)] for scan in scans}
-    members = CAMPAIGN.members(series, inventory_rows())
-    return made_from.of_fix_cor(CAMPAIGN, members, content)
+    return made_from.of_fix_cor(CAMPAIGN, members(series), content)
 
 
 def fix_pending(series):
@@ -40,7 +44,7 @@ rule fix_cor:
     log:
         "logs/fix_cor/{series}.log",
     params:
-        members=lambda wildcards: as_json(CAMPAIGN.members(wildcards.series, inventory_rows())),
+        members=lambda wildcards: as_json(members(wildcards.series)),
         options=lambda wildcards: options(CAMPAIGN.config.fix_cor),
         made_from=lambda wildcards: made_from.as_text(fix_wanted(wildcards.series)),
     script:
