@@ -6,8 +6,14 @@ def compared():
     """Wait for the comparing of files whose time changed, though not their size, if there are any."""
     if SUSPECTS:
         checkpoints.compare.get()
-        DECISIONS.take_compared(COMPARED)
+        take_compared()
     return []
+
+
+@lru_cache(maxsize=None)
+def take_compared():
+    # once: each time a raw file that differs gets a new name
+    DECISIONS.take_compared(COMPARED)
 
 
 def compare_inputs(wildcards):
