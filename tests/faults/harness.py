@@ -353,6 +353,8 @@ def tree(campaign: Path, place: Path | None = None) -> dict[str, str]:
     """
     files = [path for path in (campaign / "results").rglob("*") if path.is_file()]
     files += (campaign / "raw").glob("*")
+    # of a run that was killed stays what its jobs said until a run has jobs: no temporary file
+    files = [path for path in files if path.name != "run.json" and path.parent.name != "said"]
     left_out = [campaign / "results" / name for name in ("products.tsv", "compared.tsv")]
     return {
         str(path.relative_to(campaign)): _digest(path, place or campaign)
@@ -378,9 +380,9 @@ def _content(path: Path) -> bytes:
         with suppress(OSError):
             return "\n".join(sorted(_in_hdf5(path))).encode()
     content = path.read_bytes()
-    if path.suffix == ".html":  # who took how long, when
-        content = re.sub(rb'<section id="times".*?</section>', b"", content, flags=re.DOTALL)
-        content = re.sub(rb'<section id="efficiency".*?</section>', b"", content, flags=re.DOTALL)
+    if path.suffix == ".html":  # who took how long, when, by which state of the checkout
+        for section in (b"times", b"efficiency", b"provenance"):
+            content = re.sub(b'<section id="%s".*?</section>' % section, b"", content, flags=re.S)
         content = re.sub(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?", b"", content)
     if path.name == "pictures.json":  # with the times of what they show
         content = re.sub(rb'"stamp": \[.*?\]', b"", content, flags=re.DOTALL)
