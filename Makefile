@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 DEMO := demo
 CORES ?= $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())")
 
-.PHONY: demo test lint docs clean
+# minutes for faults of further calls by chance, in `make faults`
+MINUTES ?= 45
+
+.PHONY: demo test faults lint docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +20,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(CORES)
+
+# calls that fail, killed and stopped processes, two runs at once: up to 90 minutes
+faults: $(VENV)/.installed
+	TOMOPIPE_TEST_FAULTS=$(MINUTES) $(BIN)/python -m pytest -s -q tests/test_faults.py tests/test_runs.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -127,6 +127,16 @@ def test_a_damaged_prediction_json_costs_only_the_word_ai_and_is_said(campaign, 
     assert row["reason"] == "prediction.json is damaged: delete it and run again"
 
 
+def test_a_prediction_that_the_disk_does_not_give_stops_the_step(campaign, tmp_path):
+    """Its table would lack what was edited by hand, and nothing would make it again."""
+    predicted, members = campaign(("1000", ""))
+    path = tmp_path / "größe 001" / "prediction.json"
+    path.unlink()
+    path.mkdir()  # reading it is an error of the system
+    with pytest.raises(TomopipeError, match=r"prediction\.json: cannot be read"):
+        compute(predicted, members=members, **OPTIONS)
+
+
 @pytest.fixture
 def accepted(campaign, tmp_path):
     """Return a function that writes what the network accepted, and what the file holds now."""

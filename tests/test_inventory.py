@@ -1,5 +1,6 @@
 """The inventory: every file is a row, sound or with its first reason."""
 
+import errno
 import logging
 import os
 import threading
@@ -14,7 +15,7 @@ from tests.nxtomo_files import write_nxtomo
 from tomopipe.io.tables import read_tsv
 from tomopipe.series import split_name
 from tomopipe.steps import inventory as module
-from tomopipe.steps.inventory import COLUMNS, inventory
+from tomopipe.steps.inventory import COLUMNS, LOOK_AGAIN, _look, inventory
 
 N_ROWS, N_COLS = 2, 8
 LONG_AGO = (1e9, 1e9)
@@ -271,6 +272,24 @@ def test_an_unforeseen_error_is_a_reason(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "read_metadata", fail)
     assert take(tmp_path)["a_1"]["reason"] == "cannot be read (RecursionError: too deep by far)"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_the_system_does_not_give_now_is_looked_at_again(tmp_path, monkeypatch, number):
+    write(tmp_path / "a_1.h5")
+    (tmp_path / "b_1.h5").write_bytes(b"damaged for good")
+    plain = open
+
+    def refuse(path, *arguments, **options):
+        if str(path).endswith("a_1.h5"):
+            raise OSError(number, os.strerror(number))
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    rows = take(tmp_path)
+    assert rows["a_1"]["reason"].endswith(LOOK_AGAIN)
+    assert LOOK_AGAIN not in rows["b_1"]["reason"]
+    assert LOOK_AGAIN not in _look(str(tmp_path / "none.h5"), None, None, None).reason
 
 
 def test_flats_elsewhere(tmp_path):

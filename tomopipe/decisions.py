@@ -16,6 +16,7 @@ from tomopipe import earlier, made_from
 from tomopipe.campaign import Campaign
 from tomopipe.errors import some_of
 from tomopipe.io import runs
+from tomopipe.io.atomic import remove_stale
 from tomopipe.io.files import companions
 from tomopipe.io.tables import read_tsv
 from tomopipe.made_from import Statement
@@ -240,6 +241,8 @@ class Decisions:
             )
             self.accepted.clear()
         if self.campaign.results.is_dir():
+            # outside a run it is written beside itself; nobody but the main process writes it
+            remove_stale(self.record.file)
             self.record.save()
 
 

@@ -123,7 +123,9 @@ def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str
         note = f"{Path(center_path).name} holds {shown(text.strip())}, not a number, ignored"
     try:
         told = read_prediction(prediction_path)
-    except TomopipeError:  # one damaged file must not hold up the series
+    except TomopipeError as error:  # one damaged file must not hold up the series
+        if isinstance(error.__cause__, OSError):
+            raise  # of the disk, not of the file: the table would be wrong, and stay
         told, note = {}, note or f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if told.get("method") == "ai" else "auto"
     is_edited = "cor_px" in told and format_cor(cor_px) != format_cor(told["cor_px"])

@@ -1,5 +1,6 @@
 """Open every file of the campaign once and judge it; of pixels, nothing is read."""
 
+import errno
 import json
 import logging
 import os
@@ -28,7 +29,20 @@ COLUMNS = (
     "warnings", "found", "full_turn", "linked", *NUMBERS,
 )  # fmt: skip
 STILL_WRITTEN = "still written"
+#: What the reason of a scan ends with that the system did not let us read: it may the next time.
+LOOK_AGAIN = "; the next run looks again"
 
+# h5py says nothing of a damaged file; of one that is not there its state tells
+_OF_THE_FILE = (
+    None,
+    0,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENAMETOOLONG,
+)
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
@@ -180,9 +194,19 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
     except ScanError as error:
-        return _Look(str(error).removeprefix(f"{path}: "))
+        return _Look(str(error).removeprefix(f"{path}: ") + _whether_again(error))
     except Exception as error:
-        return _Look(f"cannot be read ({type(error).__name__}: {one_line(error)})")
+        reason = f"cannot be read ({type(error).__name__}: {one_line(error)})"
+        return _Look(reason + _whether_again(error))
+
+
+def _whether_again(error: BaseException | None) -> str:
+    """Tell a fault of disk, network or permission from one of the file, which stays the same."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
+            return LOOK_AGAIN
+        error = error.__cause__
+    return ""
 
 
 def _turn(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:

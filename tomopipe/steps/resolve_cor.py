@@ -9,7 +9,7 @@ from typing import Any
 
 from tomopipe.cor import is_for_default, is_valid, off_detector, parse_cor, resolve
 from tomopipe.errors import TomopipeError
-from tomopipe.io.atomic import write_json
+from tomopipe.io.atomic import remove_stale, write_json
 from tomopipe.io.tables import read_tsv
 from tomopipe.io.tomogui import rot_cen, write_rot_cen
 
@@ -106,6 +106,7 @@ def renew_paths(
         found = Path(rot_cen_json).read_bytes()
     except (OSError, ValueError, LookupError, TypeError):
         return  # the next run makes them
+    remove_stale(rot_cen_json)
     try:
         same = json.loads(found) == rot_cen(cors_px)
     except ValueError:

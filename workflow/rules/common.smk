@@ -87,6 +87,7 @@ REPORT = CAMPAIGN.result("report", "index.html")
 def inventory_rows():
     """The rows of the inventory, once it is up to date."""
     if not FORESEEN:
+        # each checkpoint that is waited for by name: Snakemake asks again only who waits for it
         compared()
         checkpoints.inventory.get()
     return read_inventory(foreseen(INVENTORY))
@@ -95,8 +96,8 @@ def inventory_rows():
 def cor_table(wildcards=None):
     """The path of cor.json, once it is up to date."""
     if not FORESEEN:
-        # in this order, else the second checkpoint is taken for finished before its inputs are known
         compared()
+        # in this order, else the second checkpoint is taken for finished before its inputs are known
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
     return foreseen(COR_TABLE)

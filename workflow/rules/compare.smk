@@ -6,10 +6,15 @@ def compared():
     """Wait for the comparing of files whose time changed, though not their size, if there are any."""
     if SUSPECTS:
         checkpoints.compare.get()
-        SUSPECTS.clear()
-        DECISIONS.take_compared(COMPARED)
-        DECISIONS.save()  # jobs on nodes state what the record says of raw files
+        take_compared()
     return []
+
+
+@lru_cache(maxsize=None)
+def take_compared():
+    # once: each time a raw file that differs gets a new name
+    DECISIONS.take_compared(COMPARED)
+    DECISIONS.save()  # jobs on nodes state what the record says of raw files
 
 
 def compare_inputs(wildcards):

@@ -7,13 +7,15 @@ localrules:
 
 
 def look_again():
-    """Differ while a file is still written, or a linked one changed; else nothing."""
+    """Differ while a file is still written or was not to be had, or a linked one changed."""
     try:
         rows = read_inventory(INVENTORY)
     except (OSError, TomopipeError):
         return ""
-    growing = any(row["reason"].startswith(STILL_WRITTEN) for row in rows.values())
-    return f"{START_TIME}" if growing or CAMPAIGN.has_other_links(rows) else ""
+    reasons = [row["reason"] for row in rows.values()]
+    growing = any(reason.startswith(STILL_WRITTEN) for reason in reasons)
+    unread = any(reason.endswith(inventory_step.LOOK_AGAIN) for reason in reasons)
+    return f"{START_TIME}" if growing or unread or CAMPAIGN.has_other_links(rows) else ""
 
 
 def inventory_wanted():

@@ -1,0 +1,602 @@
+"""Faults on purpose: processes whose k-th call of libc fails, and what is left of their campaign.
+
+Processes are forked from a server that has all packages loaded and the shim (shim.c) before libc;
+Snakemake runs in one, and its scripts in others. A point is one call that fails in one way.
+"""
+
+import atexit
+import hashlib
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tomopipe.steps.inventory import LOOK_AGAIN
+
+HOME = Path(__file__).parents[2]
+SHIM = Path(__file__).with_name("shim.c")
+ACTIONS = ("ENOSPC", "EIO", "KILL")
+N_ROWS, N_COLS, N_ANGLES = 20, 64, 31
+STEP_ROWS = 9  # between the heights of the scans
+SCANS = {"a_1": 33.0, "a_2": 33.5}
+#: Bytes above which a file is compared in a job, so that tiny ones reach that rule.
+SMALL_BYTES = "TOMOPIPE_TEST_SMALL_BYTES"
+_SMALL = 20_000
+_PRELOADED = [
+    *("snakemake.cli", "tomopipe.plan", "tomopipe.ending", "tomopipe.compare", "h5py", "tifffile"),
+    *("tomopipe.campaign_report", "matplotlib.pyplot", "PIL.Image", "tomopipe.io.volume"),
+    *(f"tomopipe.steps.{step}" for step in ("inventory", "try_recon", "predict_cor", "fix_cor")),
+    *(f"tomopipe.steps.{step}" for step in ("resolve_cor", "sidecar", "full_recon", "stitch")),
+    *(f"tomopipe.steps.{step}" for step in ("export_stack", "export_star")),
+]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One call that fails: the n-th of a kind, of a process, on paths that match."""
+
+    who: str
+    kind: str
+    glob: str
+    at: int
+    action: str
+
+    def environment(self) -> dict[str, str]:
+        """Return what the shim is told."""
+        return {
+            "FAULT_ONLY": self.who,
+            "FAULT_KIND": self.kind,
+            "FAULT_GLOB": self.glob,
+            "FAULT_AT": str(self.at),
+            "FAULT_ACTION": self.action,
+        }
+
+
+def build(folder: Path) -> Path:
+    """Compile the shim; return the library."""
+    library = folder / "shim.so"
+    command = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-o", str(library), str(SHIM), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+# ---- the server, which forks -----------------------------------------------------------------
+
+
+class Server:
+    """A process with all packages loaded and the shim before libc, which forks others.
+
+    Parameters
+    ----------
+    folder : Path
+        For the library, the socket and what the processes print; its path is short.
+    preload : sequence of str, optional
+        Modules to load at first.
+    """
+
+    def __init__(self, folder: Path, preload: Sequence[str] = _PRELOADED) -> None:
+        self.folder = folder
+        self.address = str(folder / "socket")
+        self.state = folder / "state"
+        self.state.write_bytes(bytes(16))
+        environment = os.environ | {
+            "LD_PRELOAD": str(build(folder)),
+            "PYTHONPATH": os.pathsep.join([str(HOME), os.environ.get("PYTHONPATH", "")]),
+        }
+        command = [sys.executable, "-m", "tests.faults.harness", self.address, *preload]
+        with (folder / "server.out").open("w") as out:
+            self._process = subprocess.Popen(
+                command, env=environment, cwd=HOME, stdout=out, stderr=out, start_new_session=True
+            )
+        while not os.path.exists(self.address):
+            assert self._process.poll() is None, (folder / "server.out").read_text()
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """End the server and all that it has forked."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def start(
+        self,
+        what: str,
+        arguments: Sequence[str],
+        directory: Path,
+        *,
+        out: Path,
+        roots: Sequence[Path] = (),
+        log: Path | None = None,
+        point: Point | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> "Forked":
+        """Fork a process; see `_DO` for what it may do."""
+        self.state.write_bytes(bytes(16))
+        faults = {
+            "FAULT_ROOTS": ":".join(str(root) for root in roots),
+            "FAULT_LOG": str(log or ""),
+            "FAULT_STATE": str(self.state),
+            "FAULT_AT": "0",
+            "FAULT_SERVER": self.address,
+            "FAULT_OUT": str(out),
+        }
+        faults |= point.environment() if point else {}
+        return ask(self.address, what, arguments, directory, faults | dict(environment or {}))
+
+    def run(self, *arguments, seconds: float = 300, **options) -> int:
+        """Fork a process and return its status; negative for a signal."""
+        return self.start(*arguments, **options).wait(seconds)
+
+    def has_fired(self) -> bool:
+        """Tell whether the call that was to fail was made."""
+        return self.state.read_bytes()[8:] != bytes(8)
+
+
+class Forked:
+    """A process that the server has forked."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._lines = stream.makefile()
+        self.pid = int(self._lines.readline())
+
+    def wait(self, seconds: float = 300) -> int:
+        """Return the status; TimeoutError if there is none in time, and the process is killed."""
+        self._stream.settimeout(seconds)
+        try:
+            return os.waitstatus_to_exitcode(int(self._lines.readline()))
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            raise
+        finally:
+            self._lines.close()
+            self._stream.close()
+
+
+def ask(
+    address: str,
+    what: str,
+    arguments: Sequence[str],
+    directory: Path | str,
+    environment: Mapping[str, str],
+) -> Forked:
+    """Have the server fork a process."""
+    stream = socket.socket(socket.AF_UNIX)
+    stream.connect(address)
+    stream.sendall(json.dumps([what, *arguments]).encode() + b"\n")
+    stream.sendall(json.dumps([str(directory), dict(environment)]).encode() + b"\n")
+    return Forked(stream)
+
+
+def _serve(address: str) -> None:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{address}.new")
+    listening.listen(64)
+    os.rename(f"{address}.new", address)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        stream, _ = listening.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listening.close()
+            _answer(stream)
+            os._exit(0)
+        stream.close()
+
+
+def _answer(stream: socket.socket) -> None:
+    lines = stream.makefile()
+    what, *arguments = json.loads(lines.readline())
+    directory, environment = json.loads(lines.readline())
+    pid = os.fork()
+    if pid == 0:
+        stream.close()
+        os._exit(_child(what, arguments, directory, environment))
+    # who asked may be dead by now, which ends nothing
+    with suppress(OSError):
+        stream.sendall(f"{pid}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    with suppress(OSError):
+        stream.sendall(f"{status}\n".encode())
+
+
+def _child(what: str, arguments: list[str], directory: str, environment: dict[str, str]) -> int:
+    os.environ.update(environment)
+    out = os.open(os.environ["FAULT_OUT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for standard in (1, 2):
+        os.dup2(out, standard)
+    os.close(out)
+    os.chdir(directory)
+    if SMALL_BYTES in os.environ:
+        import tomopipe.products
+
+        tomopipe.products.SMALL_BYTES = int(os.environ[SMALL_BYTES])
+    status = 0
+    try:
+        _DO[what](*arguments)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    if what == "snakemake":
+        atexit._run_exitfuncs()  # which a forked process leaves out
+    with suppress(OSError):
+        sys.stdout.flush()
+    return status
+
+
+def _arm(who: str) -> None:
+    import ctypes
+
+    os.environ["FAULT_WHO"] = who
+    ctypes.CDLL(None).fault_reload()
+
+
+def _snakemake(*arguments: str) -> None:
+    from snakemake.cli import main
+    from snakemake.script import PythonScript
+
+    PythonScript.execute_script = _execute_script
+    _arm("main")
+    main(list(arguments))
+
+
+def _execute_script(self, fname: str, edit: bool = False) -> None:
+    """Run a script of a rule in a process of its own, without loading all packages again."""
+    if stash := os.environ.get("FAULT_STASH"):
+        kept = Path(stash, _rule_of(fname))
+        with suppress(FileExistsError):  # of the rule's first job
+            kept.mkdir()
+            shutil.copyfile(fname, kept / f"{kept.name}.py")
+            (kept / "outputs.json").write_text(json.dumps(list(self.output)))
+    done = ask(os.environ["FAULT_SERVER"], "script", [fname], os.getcwd(), os.environ)
+    if status := done.wait(600):
+        raise subprocess.CalledProcessError(status, fname)
+
+
+def _rule_of(script: str) -> str:
+    return Path(script).stem.split(".")[-1]
+
+
+def _script(path: str) -> None:
+    _arm(_rule_of(path))
+    runpy.run_path(path, run_name="__main__")
+
+
+def _script_in_new_run(path: str) -> None:
+    """Run a script that was kept, as the only job of a run of its own."""
+    from tomopipe.io import runs
+
+    os.environ[runs.VARIABLE] = str(runs.begin(Path("results")))
+    rule = _rule_of(path)
+    _arm(rule)
+    try:
+        runpy.run_path(path, run_name="__main__")
+    finally:
+        os.environ["FAULT_ROOTS"] = ""
+        _arm(rule)
+        if os.environ["FAULT_AT"] == "0":
+            runs.end_all(Path("results"))
+
+
+def _call(module: str, function: str, *arguments: str) -> None:
+    """Call a function of a test."""
+    import importlib
+
+    found = getattr(importlib.import_module(module), function)
+    _arm(function)
+    found(*arguments)
+
+
+_DO = {
+    "snakemake": _snakemake,
+    "script": _script,
+    "script in a new run": _script_in_new_run,
+    "call": _call,
+}
+
+
+# ---- campaigns -------------------------------------------------------------------------------
+
+
+def new_campaign(folder: Path) -> Path:
+    """Write a campaign of two tiny scans at two heights, which are joined."""
+    from tests.phantoms import make_phantom, write_scan
+
+    tall = make_phantom("foam", N_COLS, N_ROWS + STEP_ROWS, seed=5)
+    for seed, (scan, cor_px) in enumerate(SCANS.items()):
+        write_scan(
+            folder / "raw" / f"{scan}.h5", phantom=tall.moved(rows=-STEP_ROWS * seed), counts=50000,
+            cor_px=cor_px, n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES, seed=seed,
+        )  # fmt: skip
+        # of files written within the last minute the inventory waits for more
+        os.utime(folder / "raw" / f"{scan}.h5", (time.time() - 3600,) * 2)
+    config = {
+        "campaign": {"scans": ["raw/*.h5"]},
+        "try_recon": {"width_px": 4, "step_px": 1},
+        "predict_cor": {"methods": ["pairs"]},
+        "stitch": {"stacks": {"tall": ["a_*"]}, "overlap_rows": N_ROWS - STEP_ROWS},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def snakemake_arguments(campaign: Path, *more: str) -> list[str]:
+    """Return the command line of a run of a campaign."""
+    return [
+        *("--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)),
+        *("--configfile", str(campaign / "config.yaml"), "--cores", "2", *more),
+    ]
+
+
+def tree(campaign: Path, place: Path | None = None) -> dict[str, str]:
+    """Return digests of all results and raw files, by path: of what does not tell time or place.
+
+    The place is that where the campaign was when the results were written.
+    """
+    files = [path for path in (campaign / "results").rglob("*") if path.is_file()]
+    files += (campaign / "raw").glob("*")
+    # of a run that was killed stays what its jobs said until a run has jobs: no temporary file
+    files = [path for path in files if path.name != "run.json" and path.parent.name != "said"]
+    left_out = [campaign / "results" / name for name in ("products.tsv", "compared.tsv")]
+    return {
+        str(path.relative_to(campaign)): _digest(path, place or campaign)
+        for path in files
+        if path not in left_out and path.name != ".snakemake_timestamp"
+    }
+
+
+_digests: dict[tuple[str, int, int, int], str] = {}
+
+
+def _digest(path: Path, place: Path) -> str:
+    status = path.stat()
+    key = str(path), status.st_ino, status.st_mtime_ns, status.st_size
+    if key not in _digests:
+        content = _content(path).replace(os.fsencode(place), b"@")
+        _digests[key] = hashlib.sha256(content).hexdigest()[:16]
+    return _digests[key]
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix == ".h5":
+        with suppress(OSError):
+            return "\n".join(sorted(_in_hdf5(path))).encode()
+    content = path.read_bytes()
+    if path.suffix == ".html":  # who took how long, when, by which state of the checkout
+        for section in (b"times", b"efficiency", b"provenance"):
+            content = re.sub(b'<section id="%s".*?</section>' % section, b"", content, flags=re.S)
+        content = re.sub(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?", b"", content)
+    if path.name == "pictures.json":  # with the times of what they show
+        content = re.sub(rb'"stamp": \[.*?\]', b"", content, flags=re.DOTALL)
+    return content
+
+
+def _in_hdf5(path: Path) -> Iterator[str]:
+    """Yield all that a file holds: HDF5 notes times of its own."""
+    import h5py
+
+    with h5py.File(path) as file:
+        items: list[tuple[str, object]] = [("", file)]
+        file.visititems(lambda name, item: items.append((name, item)))
+        for name, item in items:
+            yield f"{name} {sorted((key, str(value)) for key, value in item.attrs.items())}"
+            if isinstance(item, h5py.Dataset):
+                value = item[()]
+                yield f"{name} {value if isinstance(value, bytes) else value.tobytes().hex()}"
+
+
+def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """Name what is missing, too much or of another content."""
+    lines = [f"{path}: missing" for path in sorted(wanted.keys() - found.keys())]
+    lines += [f"{path}: too much" for path in sorted(found.keys() - wanted.keys())]
+    both = sorted(wanted.keys() & found.keys())
+    return lines + [f"{path}: other content" for path in both if found[path] != wanted[path]]
+
+
+# ---- faults ----------------------------------------------------------------------------------
+
+
+class Bench:
+    """A finished campaign, the scripts of its jobs, and a server to break them with.
+
+    Parameters
+    ----------
+    folder : Path
+        For all of it; its path is short.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = Server(folder)
+        self.campaign = new_campaign(folder / "campaign")
+        self.finished = folder / "finished"
+        self.scripts = folder / "scripts"
+        self.scripts.mkdir()
+        self.out = folder / "out"
+        status = self.snakemake(environment={"FAULT_STASH": str(self.scripts)})
+        assert status == 0, self.said()
+        self.wanted = tree(self.campaign)
+        self.campaign.rename(self.finished)
+        self.restore()  # in a copy large files have other inodes
+        environment = {"FAULT_STASH": str(self.scripts), SMALL_BYTES: str(_SMALL)}
+        assert self.snakemake(environment=environment) == 0, self.said()
+
+    def close(self) -> None:
+        """End all processes."""
+        self.server.close()
+
+    def said(self) -> str:
+        """Return the end of what processes have printed since `restore`."""
+        return self.out.read_text(errors="replace")[-5000:]
+
+    def rules(self) -> list[str]:
+        """Name the rules that have a script, one job of each."""
+        return sorted(path.name for path in self.scripts.iterdir())
+
+    def outputs(self, rule: str) -> list[str]:
+        """Return the results of the kept job of a rule."""
+        return list(json.loads((self.scripts / rule / "outputs.json").read_text()))
+
+    def restore(self, *missing: str, linked: bool = False) -> None:
+        """Make the campaign anew from the finished one, without some of its results.
+
+        Linked is faster, where only whole new files replace those that are there.
+        """
+        shutil.rmtree(self.campaign, ignore_errors=True)
+        shutil.copytree(
+            self.finished,
+            self.campaign,
+            symlinks=True,
+            copy_function=os.link if linked else shutil.copy2,
+            ignore=shutil.ignore_patterns("logs", ".snakemake") if linked else None,
+        )
+        self.out.write_bytes(b"")
+        for name in missing:
+            if (self.campaign / name).is_dir():
+                shutil.rmtree(self.campaign / name)
+            else:
+                (self.campaign / name).unlink(missing_ok=True)
+
+    def snakemake(self, *arguments: str, **options) -> int:
+        """Run the workflow and return its status."""
+        command = snakemake_arguments(self.campaign, *arguments)
+        return self.server.run("snakemake", command, self.campaign, out=self.out, **options)
+
+    def start(self, *arguments: str) -> Forked:
+        """Start the workflow."""
+        command = snakemake_arguments(self.campaign, *arguments)
+        return self.server.start("snakemake", command, self.campaign, out=self.out)
+
+    def script(self, rule: str, **options) -> int:
+        """Run the script of a rule in a run of its own and return its status."""
+        if rule == "compare":
+            options["environment"] = {SMALL_BYTES: str(_SMALL)}
+        what = ["script in a new run", [str(self.scripts / rule / f"{rule}.py")], self.campaign]
+        return self.server.run(*what, out=self.out, roots=[self.campaign], **options)
+
+    def n_calls(self, rule: str) -> int:
+        """Count the calls of a rule's script that may fail."""
+        log = self.folder / "log"
+        log.write_bytes(b"")
+        self.restore(*self.outputs(rule), linked=True)
+        assert self.script(rule, log=log) == 0, self.said()
+        return len(log.read_text().splitlines())
+
+    def wrong_after_fault_in_script(self, rule: str, at: int, action: str) -> list[str]:
+        """Let a call of a rule's script fail, run it again; say what is not as it should be."""
+        outputs = self.outputs(rule)
+        self.restore(*outputs, linked=True)
+        status = self.script(rule, point=Point("", "", "", at, action))
+        if not self.server.has_fired():
+            return ["no call has failed"]
+        found = tree(self.campaign)
+        wrong = [
+            f"{path}: half or other"
+            for path, content in found.items()
+            if path in self.wanted
+            and content != self.wanted[path]
+            and not (rule == "inventory" and LOOK_AGAIN in (self.campaign / path).read_text())
+        ]
+        if status == 0:
+            wrong += [
+                f"{path}: missing, though the job ended well"
+                for path in self.wanted.keys() - found.keys()
+            ]
+        if again := self.script(rule):
+            wrong.append(f"stuck: {again}")
+        return wrong + difference(tree(self.campaign), self.wanted)
+
+    # ---- through Snakemake
+
+    def calls(self, *missing: str, is_compared: bool = False) -> "list[Call]":
+        """List the calls of a run that makes some results anew, in all its processes."""
+        log = self.folder / "log"
+        log.write_bytes(b"")
+        self.restore(*missing)
+        options = {"log": log, "roots": [self.campaign], "environment": _compared(is_compared)}
+        assert self.snakemake(**options) == 0, self.said()
+        lines = log.read_text(errors="replace").splitlines()
+        return [Call(*line.split("\t")) for line in lines]
+
+    def wrong_after_fault(
+        self, point: Point, *missing: str, is_compared: bool = False
+    ) -> list[str]:
+        """Let a call of a run fail, run again; say what is not as it should be."""
+        self.restore(*missing)
+        options = {"roots": [self.campaign], "environment": _compared(is_compared)}
+        try:
+            self.snakemake(point=point, **options)
+        except TimeoutError:
+            return ["stuck: the run with the fault does not end"]
+        return self.wrong_after_clean_run()
+
+    def wrong_after_clean_run(self) -> list[str]:
+        """Run again, as people do; say what is not as it was without any fault."""
+        try:
+            is_locked = any((self.campaign / ".snakemake" / "locks").glob("*"))
+            if is_locked and self.snakemake("--unlock"):
+                return ["stuck: it cannot be unlocked"]
+            if status := self.snakemake():
+                return [f"stuck: {status}"]
+        except TimeoutError:
+            return ["stuck: the run does not end"]
+        return difference(tree(self.campaign), self.wanted)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of libc, as the shim has written it down."""
+
+    who: str
+    kind: str
+    path: str
+
+    @property
+    def glob(self) -> str:
+        """A pattern of this path that is the same in another run."""
+        path = self.path
+        for pattern, wildcard in _VARYING:
+            path = pattern.sub(wildcard, path)
+        return path
+
+
+# names that differ in each run: temporary files, the folder of a run, scripts and logs of Snakemake
+_VARYING = [
+    (re.compile(r"[*?[]"), "?"),
+    (re.compile(r"/results/\.runs/[^/]+"), "/results/.runs/*"),
+    (re.compile(r"/\.tmp-([0-9a-f]{16})-[0-9a-f]{8}"), r"/.tmp-\1-*"),
+    (re.compile(r"/\.tmp-[0-9]+-"), "/.tmp-*-"),
+    (re.compile(r"(/said/.*)\.[0-9]+$"), r"\1.*"),
+    (re.compile(r"/\.snakemake/(scripts|log|auxiliary|locks|tmp\.[^/]*)/.*"), r"/.snakemake/\1/*"),
+    (re.compile(r"\.[0-9]+\.tmp$"), ".*.tmp"),
+]
+
+
+def _compared(is_compared: bool) -> dict[str, str]:
+    return {SMALL_BYTES: str(_SMALL)} if is_compared else {}
+
+
+if __name__ == "__main__":
+    import importlib
+
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
+    _serve(sys.argv[1])

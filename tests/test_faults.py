@@ -1,0 +1,152 @@
+"""Calls of libc that fail in any step: one clean run later all is as if nothing had happened.
+
+With TOMOPIPE_TEST_FAULTS, minutes to spend, far more of them (`make faults`); seeds are printed.
+"""
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.harness import ACTIONS, Bench, Point, difference, tree
+
+MINUTES = float(os.environ.get("TOMOPIPE_TEST_FAULTS", "0"))
+N_POINTS = 30
+N_KILLS = 40 if MINUTES else 2
+RULES = [
+    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "sidecar", "full_recon"),
+    *("stitch", "export_stack", "export_star", "report", "compare"),
+]
+#: What was tried: points, wrong, stuck, by part.
+TABLE: dict[str, Counter[str]] = {}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    if shutil.which("gcc") is None and "CI" not in os.environ:
+        pytest.skip("needs gcc, for the calls that fail")
+    made = Bench(tmp_path_factory.mktemp("f"))
+    yield made
+    made.close()
+    print("\n" + table())
+
+
+@pytest.fixture(scope="module")
+def seed() -> int:
+    return int(os.environ.get("TOMOPIPE_TEST_SEED", time.time_ns() % 1_000_000))
+
+
+def table() -> str:
+    """What was tried, and what came of it."""
+    lines = [f"{'part':<32}{'points':>8}{'wrong':>8}{'stuck':>8}"]
+    for part, count in TABLE.items():
+        lines.append(f"{part:<32}{count['points']:>8}{count['wrong']:>8}{count['stuck']:>8}")
+    return "\n".join(lines)
+
+
+def note(part: str, wrong: list[str]) -> None:
+    count = TABLE.setdefault(part, Counter())
+    is_stuck = any(line.startswith("stuck") for line in wrong)
+    count += Counter(points=1, stuck=is_stuck, wrong=bool(wrong) and not is_stuck)
+    TABLE[part] = count
+
+
+def test_all_rules_are_broken(bench):
+    assert bench.rules() == sorted(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_call_of_a_script(bench, rule):
+    """In CI each call is killed at, and fails by one of the two errors."""
+    n_calls = bench.n_calls(rule)
+    assert n_calls > 10
+    failures = {}
+    for at in range(1, n_calls + 1):
+        for action in ACTIONS if MINUTES else (ACTIONS[at % 2], "KILL"):
+            wrong = bench.wrong_after_fault_in_script(rule, at, action)
+            note(f"script of {rule}", wrong)
+            if wrong:
+                failures[at, action] = wrong
+    assert not failures, bench.said()
+
+
+def points_of(bench: Bench, rule: str) -> list[Point]:
+    """Points of the main process and of the job of a rule: each call of each kind on each file."""
+    calls = bench.calls(*bench.outputs(rule), is_compared=rule == "compare")
+    seen = Counter((call.who, call.kind, call.glob) for call in calls if call.who in (rule, "main"))
+    assert any(who == rule for who, _, _ in seen)
+    return [Point(*key, at, "") for key, n in sorted(seen.items()) for at in range(1, n + 1)]
+
+
+def test_points_of_a_run(bench, seed):
+    """Through Snakemake, which has files of its own, and the main process, which has the record."""
+    print(f"TOMOPIPE_TEST_SEED={seed}")
+    chance = random.Random(seed)
+    every = [(rule, point) for rule in RULES for point in points_of(bench, rule)]
+    chance.shuffle(every)
+    # each file and kind of call at least once
+    first = [one for one in every if one[1].at == 1] if MINUTES else every[:N_POINTS]
+    todo = first + [one for one in every if one[1].at > 1] if MINUTES else first
+    end = time.monotonic() + 60 * MINUTES
+    failures = {}
+    for number, (rule, where) in enumerate(todo):
+        if number >= len(first) and time.monotonic() > end:
+            break
+        point = replace(where, action=chance.choice(ACTIONS))
+        is_compared = rule == "compare"
+        wrong = bench.wrong_after_fault(point, *bench.outputs(rule), is_compared=is_compared)
+        note(f"run of {rule}", wrong)
+        if wrong:
+            failures[rule, point] = wrong
+            print(rule, point, wrong, bench.said(), sep="\n")
+    assert not failures
+
+
+def test_main_process_killed_at_any_moment(bench, seed):
+    chance = random.Random(seed)
+    failures = {}
+    for number in range(N_KILLS):
+        rule = chance.choice(RULES)
+        bench.restore(*bench.outputs(rule))
+        main = bench.start()
+        moment_s = chance.uniform(0, 3)
+        time.sleep(moment_s)
+        with suppress(ProcessLookupError):  # it was faster
+            os.kill(main.pid, signal.SIGKILL)
+        main.wait()
+        wrong = bench.wrong_after_clean_run()
+        note("main process killed", wrong)
+        if wrong:
+            failures[number, rule, moment_s] = wrong
+            print(rule, moment_s, wrong, bench.said(), sep="\n")
+    assert not failures
+
+
+@pytest.mark.parametrize("how", ["--nolock", "--unlock"])
+def test_two_runs_at_once(bench, seed, how):
+    """The second takes the first one's folder away: what is left of the first writes nothing."""
+    chance = random.Random(seed)
+    for _ in range(5 if MINUTES else 1):
+        missing = {path for rule in ("full_recon", "stitch") for path in bench.outputs(rule)}
+        bench.restore(*missing)
+        first = bench.start()
+        time.sleep(chance.uniform(0.5, 2.5))
+        if how == "--unlock":
+            assert bench.snakemake("--unlock") == 0, bench.said()
+        second = bench.start(*["--nolock"] * (how == "--nolock"))
+        first.wait()
+        second.wait()
+        wrong = bench.wrong_after_clean_run()
+        note(f"two runs at once, {how}", wrong)
+        assert not wrong, bench.said()
+
+
+def test_nothing_was_written_in_place(bench):
+    """Scripts had links to the finished results: whoever writes into a file changes them."""
+    assert difference(tree(bench.finished, bench.campaign), bench.wanted) == []

@@ -1,0 +1,189 @@
+"""The folder of a run: who has the right to write, and what stays."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import HOME, build
+from tomopipe.errors import RunEndedError
+from tomopipe.io import runs
+from tomopipe.io.atomic import whole, write_text
+
+RESULTS = Path("results")
+
+
+@pytest.fixture
+def campaign(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "results").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(runs.VARIABLE, "")
+    return tmp_path
+
+
+def test_no_two_runs_have_the_same_folder(campaign):
+    names = {runs.begin(RESULTS) for _ in range(20)}
+    assert len(names) == 20
+    assert runs.earlier(RESULTS) == [path for path in names if path.exists()]
+    assert len(runs.earlier(RESULTS)) == 1
+    (folder,) = runs.earlier(RESULTS)
+    assert json.loads((folder / "run.json").read_text())["pid"] == os.getpid()
+
+
+def test_a_job_of_a_run_that_has_ended_does_not_begin(campaign, monkeypatch):
+    folder = runs.begin(RESULTS)
+    monkeypatch.setenv(runs.VARIABLE, str(folder))
+    assert runs.current() == folder
+    runs.end_all(RESULTS)
+    with pytest.raises(RunEndedError, match="has ended"):
+        runs.current()
+    with pytest.raises(RunEndedError):
+        write_text("late", "results/a.txt")
+    with pytest.raises(RunEndedError):
+        runs.say("step", "scan", {})
+    assert os.listdir("results") == []
+
+
+def test_a_job_whose_run_ends_meanwhile_writes_nothing(campaign, monkeypatch):
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
+    write_text("early", "results/a.txt")
+    with pytest.raises(RunEndedError), whole("results/a.txt") as temporary:  # noqa: PT012
+        temporary.write_text("late")
+        runs.begin(RESULTS)
+    assert Path("results/a.txt").read_text() == "early"
+
+
+def test_what_jobs_say_is_gathered(campaign, monkeypatch):
+    folder = runs.begin(RESULTS)
+    monkeypatch.setenv(runs.VARIABLE, str(folder))
+    name = "ö" * 120  # a name of 240 bytes
+    said = [{"step": step, "scan": scan} for step in ("a", "b") for scan in ("1", name)]
+    for record in said:
+        runs.say(record["step"], record["scan"], record)
+    runs.say("a", "1", said[0])  # again, of another attempt
+    runs.said_path(folder, "c", "half").write_text('{"step": ')
+    found = list(runs.all_said(RESULTS))
+    assert sorted(found, key=str) == sorted(said, key=str)
+    runs.end_all(RESULTS)
+    assert list(runs.all_said(RESULTS)) == []
+
+
+def test_outside_a_run_nothing_is_said(campaign):
+    runs.say("step", "scan", {})
+    assert os.listdir("results") == []
+
+
+def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch):
+    folder = runs.begin(RESULTS)
+    (folder / ".tmp-0-1.h5").write_bytes(b"half")
+    (folder / ".tmp-0-2").mkdir()
+    (folder / ".tmp-0-2" / "half.tif").write_bytes(b"half")
+    (RESULTS / ".runs" / "ended-0").mkdir()  # killed while it took another one away
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
+    assert sorted(path.name for path in Path("results/.runs").rglob("*") if path.is_file()) == [
+        "run.json"
+    ]
+    runs.end_all(RESULTS)
+    assert os.listdir("results") == []
+
+
+# ---- a job that stops at any call, and goes on when a newer run has ended ------------------
+
+WRITER = """
+import sys
+from tests.test_runs import write
+write(sys.argv[1], "old")
+"""
+N_FILES = 2
+
+
+def write(kind: str, word: str) -> None:
+    """Write a result as steps do: one file, or a folder of files."""
+    with whole(f"results/{kind}") as temporary:
+        if kind == "file.txt":
+            temporary.write_text(word)
+            return
+        temporary.mkdir()
+        for number in range(N_FILES):
+            (temporary / f"{number}.tif").write_text(word)
+
+
+def content(kind: str) -> set[str]:
+    path = Path("results", kind)
+    files = [path] if path.is_file() else sorted(path.glob("*.tif"))
+    return {file.read_text() for file in files}
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory) -> Path:
+    if shutil.which("gcc") is None and "CI" not in os.environ:
+        pytest.skip("needs gcc, for calls that stop")
+    return build(tmp_path_factory.mktemp("shim"))
+
+
+def start(shim: Path, folder: Path, kind: str, **faults: str) -> subprocess.Popen:
+    state = folder / "state"
+    state.write_bytes(bytes(16))
+    environment = os.environ | {
+        "LD_PRELOAD": str(shim),
+        "PYTHONPATH": str(HOME),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FAULT_ROOTS": str(folder / "results"),
+        "FAULT_STATE": str(state),
+        **faults,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, kind], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def has_stopped(child: subprocess.Popen) -> bool:
+    """Wait until a process stops itself, or ends."""
+    while True:
+        pid, status = os.waitpid(child.pid, os.WUNTRACED | os.WNOHANG)
+        if pid:
+            if os.WIFSTOPPED(status):
+                return True
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return False
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "replaced"])
+@pytest.mark.parametrize("kind", ["file.txt", "series"])
+def test_the_newer_run_stands_wherever_the_older_one_stopped(
+    campaign, monkeypatch, shim, kind, is_there
+):
+    log, at = campaign / "calls", 0
+    while True:
+        at += 1
+        shutil.rmtree("results")
+        RESULTS.mkdir()
+        if is_there:
+            write(kind, "before")
+        monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
+        child = start(
+            shim, campaign, kind, FAULT_AT=str(at), FAULT_ACTION="STOP", FAULT_LOG=str(log)
+        )
+        if not has_stopped(child):
+            break  # it has fewer calls
+        monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
+        write(kind, "new")
+        os.kill(child.pid, signal.SIGCONT)
+        said = child.communicate(timeout=60)[1]
+        assert content(kind) == {"new"}, (at, said)
+        runs.end_all(RESULTS)
+        monkeypatch.setenv(runs.VARIABLE, "")
+        assert os.listdir("results") == [kind], (at, said)
+    assert child.returncode == 0, child.communicate()[1]
+    assert content(kind) == {"old"}
+    # what was tried: at least each write, sync and rename
+    kinds = {line.split("\t")[1] for line in log.read_text().splitlines()}
+    assert kinds == {"open", "write", "sync", "rename"}
+    assert at > (5 if kind == "file.txt" else 5 * N_FILES)
