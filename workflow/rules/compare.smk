@@ -6,7 +6,9 @@ def compared():
     """Wait for the comparing of files whose time changed, though not their size, if there are any."""
     if SUSPECTS:
         checkpoints.compare.get()
+        SUSPECTS.clear()
         DECISIONS.take_compared(COMPARED)
+        DECISIONS.save()  # jobs on nodes state what the record says of raw files
     return []
 
 
