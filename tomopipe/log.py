@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import RunEndedError
+from tomopipe.io import runs
 
 #: Seconds between two signs of life of a job.
 HEARTBEAT_S = 60.0
@@ -85,12 +86,10 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         try:
             with _heartbeat(status, path):
                 yield
-        except RunEndedError:
-            raise  # the status is that of a newer run by now
         except Exception as error:
-            _write(
-                status | {"state": "failed", "end": time.time(), "error": _one_line(error)}, path
-            )
+            failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
+            with suppress(RunEndedError):
+                _write(status | failed, path)
             raise
         _write(status | {"state": "done", "end": time.time()}, path)
 
@@ -103,7 +102,7 @@ def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
     def beat() -> None:
         while not ended.wait(HEARTBEAT_S):
             # A full disk or a file server away for a minute must not end the job.
-            with suppress(OSError):
+            with suppress(OSError, RunEndedError):
                 _write(status | {"heartbeat": time.time()}, path)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -121,7 +120,11 @@ def _one_line(error: BaseException) -> str:
 
 
 def _write(status: dict[str, Any], path: Path) -> None:
-    """Write whole, without the flush to disk of results: a status may be lost in a power cut."""
+    """Write whole, without the flush to disk of results: a status may be lost in a power cut.
+
+    Once the run of the job has ended the status is that of a newer one, and stays.
+    """
+    runs.current()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
     temporary.write_text(json.dumps(status, indent=1, sort_keys=True), encoding="utf-8")

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -95,20 +94,39 @@ def test_no_job_after_a_copy_a_chmod_or_a_restore(campaign, tmp_path):
     expect(copy, set())
 
 
+def where_files_are_large(folder: Path) -> tuple[tuple[str, str], dict[str, str]]:
+    """Copy the workflow with a package that compares files above 20 kB in a job."""
+    site = package_with(folder, "products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000")
+    copy = Path(site["PYTHONPATH"])  # what lies beside the Snakefile comes before PYTHONPATH
+    for name in ("workflow", "profiles"):
+        shutil.copytree(HOME / name, copy / name)
+    shutil.copy(HOME / "Snakefile", copy)
+    return ("--snakefile", str(copy / "Snakefile")), site
+
+
 def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path):
-    site = package_with(tmp_path, "products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000")
-    assert snakemake(campaign, environment=site).jobs == frozenset()
+    snakefile, site = where_files_are_large(tmp_path)
+    assert snakemake(campaign, *snakefile, environment=site).jobs <= {"compare"}  # a copy
     for path in campaign.glob("results/*_rec.h5"):
         os.utime(path)
     os.utime(campaign / "raw" / "a_1.h5")
-    run = snakemake(campaign, environment=site)
+    run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare"}), run.text
-    assert snakemake(campaign, environment=site).jobs == frozenset()
+    assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
     # the same size, another content
     with h5py.File(campaign / "results" / "a_2_rec.h5", "r+") as file:
         file["exchange/data"][0, 0, 0] += 1
-    run = snakemake(campaign, environment=site)
+    run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare", "full_recon:a_2", "report"}), run.text
+
+
+def test_an_edit_is_followed_in_the_call_that_compares(campaign, tmp_path):
+    snakefile, site = where_files_are_large(tmp_path)
+    table(campaign, "a_2\tauto\t50.25\t")
+    os.utime(campaign / "results" / "a_1_rec.h5")
+    run = snakemake(campaign, *snakefile, environment=site)
+    assert (run.status, run.jobs >= {"compare", *changed("a_2"), *TAIL}) == (0, True), run.text
+    assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
 
 
 def emptied(path: Path) -> None:
@@ -254,31 +272,41 @@ def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_p
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_a_job_that_outlives_its_run_writes_nothing(campaign, tmp_path):
-    """The main process is killed, the edit undone, the recovery run: then the old job goes on."""
-    go = tmp_path / "go"
-    waiting = (
-        f"import pathlib\n            while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.1)"
-    )
-    table(campaign, "a_2\tauto\t50.25\t")
-    environment = os.environ | failing(tmp_path, "full_recon", "a_2", waiting)
+def killed_while_making(campaign: Path, scan: str, go: Path) -> int:
+    """Kill the main process once the job of a volume waits for `go`; return the job's process."""
+    waits = f"while not Path({str(go)!r}).exists(): time.sleep(0.1)"
+    holding = failing(go.parent, "full_recon", scan, waits)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
         *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml")),
         *("--cores", "2"),
     ]
-    with (tmp_path / "first.out").open("w") as out:
+    status = campaign / "logs" / "status" / "full_recon" / f"{scan}.json"
+    status.unlink(missing_ok=True)
+    log = campaign / "first.out"
+    with log.open("w") as out:
         first = subprocess.Popen(
-            command, env=environment, cwd=campaign, stdout=out, stderr=out, start_new_session=True
+            command,
+            env=os.environ | holding,
+            cwd=campaign,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
-    status = campaign / "logs" / "status" / "full_recon" / "a_2.json"
     deadline = time.monotonic() + 120
     while not (status.exists() and json.loads(status.read_text())["state"] == "running"):
-        assert time.monotonic() < deadline, (tmp_path / "first.out").read_text()
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
-    orphan = json.loads(status.read_text())["pid"]
-    os.kill(first.pid, signal.SIGKILL)
+    first.kill()
     first.wait()
+    return json.loads(status.read_text())["pid"]
+
+
+def test_a_job_that_outlives_its_run_writes_nothing(campaign, tmp_path):
+    """The main process is killed, the edit undone, the recovery run: then the old job goes on."""
+    go = tmp_path / "go"
+    table(campaign, "a_2\tauto\t50.25\t")
+    orphan = killed_while_making(campaign, "a_2", go)
     (campaign / "scans.tsv").unlink()  # the edit is undone
     assert snakemake(campaign, "--unlock").status == 0
     run = snakemake(campaign)
@@ -286,12 +314,43 @@ def test_a_job_that_outlives_its_run_writes_nothing(campaign, tmp_path):
     volume = campaign / "results" / "a_2_rec.h5"
     before = volume.read_bytes()
     go.touch()
-    while Path(f"/proc/{orphan}").exists() and _is_alive(orphan):
+    while _is_alive(orphan):
         time.sleep(0.1)
     assert volume.read_bytes() == before
     assert json.loads((campaign / "results" / "cor.json").read_text())["a_2"]["cor_px"] != 50.25
     assert snakemake(campaign).jobs == frozenset()
     assert plan(campaign) == (0, frozenset())
+
+
+def test_what_a_job_finishes_after_its_main_process_was_killed_counts(campaign, tmp_path):
+    go = tmp_path / "go"
+    table(campaign, "a_2\tauto\t50.25\t")
+    orphan = killed_while_making(campaign, "a_2", go)
+    go.touch()
+    while _is_alive(orphan):
+        time.sleep(0.1)
+    assert snakemake(campaign, "--unlock").status == 0
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert "full_recon:a_2" not in run.jobs
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_a_job_that_outlives_its_run_writes_nothing_though_nothing_was_to_do(campaign, tmp_path):
+    """The option that was changed is set back: what is there is what is wanted."""
+    go = tmp_path / "go"
+    volume = campaign / "results" / "a_2_rec.h5"
+    aside = volume.rename(tmp_path / "aside")
+    orphan = killed_while_making(campaign, "a_2", go)
+    aside.rename(volume)
+    before = volume.stat()
+    assert snakemake(campaign, "--unlock").status == 0
+    assert snakemake(campaign).jobs == frozenset()
+    go.touch()
+    while _is_alive(orphan):
+        time.sleep(0.1)
+    assert os.path.samestat(volume.stat(), before)
+    assert snakemake(campaign).jobs == frozenset()
 
 
 def _is_alive(pid: int) -> bool:

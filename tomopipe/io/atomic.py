@@ -97,6 +97,29 @@ def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
     return stale
 
 
+def take_away(path: str | os.PathLike[str]) -> None:
+    """Remove a result, if it is there, in one step that a job of a run that has ended cannot take.
+
+    Raises
+    ------
+    tomopipe.errors.RunEndedError
+        If the run of this job has ended.
+    """
+    final = Path(path)
+    folder = runs.current()
+    if not os.path.lexists(final):
+        return
+    aside = final
+    if folder is not None and os.stat(folder).st_dev == os.lstat(final).st_dev:
+        aside = folder / f"{_prefix(final)}{secrets.token_hex(4)}-old"
+        try:
+            final.rename(aside)
+        except FileNotFoundError:
+            runs.current()
+            return
+    _remove(aside)
+
+
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
     """Write UTF-8 text whole, with LF line ends; bytes of undecodable file names are escaped."""
     with whole(path) as temporary:

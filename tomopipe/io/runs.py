@@ -1,9 +1,9 @@
 """The folder of a run: what its jobs write lies there until it is renamed to its place.
 
 The main process makes the folder, with a name that never comes again, when it begins, and hands the
-name to its jobs. A later run renames it away before its first job: so a job that outlived its main
-process, or waited in a queue meanwhile, cannot rename anything over a newer result, on no file
-system. What jobs say of their results lies there, too, until the main process has gathered it.
+name to its jobs. A later run renames it away before it looks at any result: so a job that outlived
+its main process, or waited in a queue meanwhile, cannot rename anything over a newer result, on no
+file system. What jobs say of their results lies there, too, until the main process has gathered it.
 """
 
 import getpass

@@ -51,6 +51,19 @@ except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")
 
 
+def end_earlier_runs():
+    """Let nothing of a run that was killed change a result any more, before one is looked at."""
+    DECISIONS.take_said()
+    DECISIONS.save()
+    runs.end_all(CAMPAIGN.results)
+
+
+snakemake_internals.remove_only_in_run()
+if DECIDES:
+    snakemake_internals.see_cancelled_jobs()
+    snakemake_internals.before_deciding(workflow, end_earlier_runs)
+
+
 wildcard_constraints:
     scan=r"[^/]+",
     series=r"[^/]+",
@@ -72,6 +85,7 @@ REPORT = CAMPAIGN.result("report", "index.html")
 def inventory_rows():
     """The rows of the inventory, once it is up to date."""
     if not FORESEEN:
+        compared()
         checkpoints.inventory.get()
     return read_inventory(foreseen(INVENTORY))
 
@@ -80,6 +94,7 @@ def cor_table(wildcards=None):
     """The path of cor.json, once it is up to date."""
     if not FORESEEN:
         # in this order, else the second checkpoint is taken for finished before its inputs are known
+        compared()
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
     return foreseen(COR_TABLE)
