@@ -1,0 +1,196 @@
+"""Jobs cancelled, timed out and drained, and a killed main process, through a real SLURM."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import HOME, package_with, plan, snakemake, table
+from tests.workflow.test_slurm import cluster, init  # noqa: F401
+from tomopipe.io.volume import read_provenance
+
+pytestmark = pytest.mark.slurm
+
+COR_PX = {"a_1": 48.75, "a_2": 49.25, "b_1": 45.25, "b_2": 45.75}
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def jobs_in(state: str) -> list[str]:
+    return slurm("squeue", "--me", "--noheader", f"--states={state}", "--format=%A").split()
+
+
+def state_of(job: str) -> str:
+    return slurm("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
+
+
+def until(check: Callable[[], object], what: str, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+
+
+def drain(state: str) -> None:
+    """Drain, or resume, all nodes."""
+    slurm("scontrol", "update", "nodename=ALL", f"state={state}", "reason=test")
+
+
+def edit(campaign: Path, cors_px: dict[str, float]) -> None:
+    """Edit CORs, so that the volume of each of these scans is a job."""
+    table(campaign, *(f"{scan}\tauto\t{cor_px:.2f}\t" for scan, cor_px in cors_px.items()))
+
+
+def jobs_of_run(log: Path) -> list[str]:
+    return sorted(set(re.findall(r"SLURM jobid (\d+)", log.read_text())))
+
+
+def held_now(campaign: Path) -> list[str]:
+    """Name the scans whose volumes are at work."""
+    running = jobs_in("RUNNING")
+    paths = campaign.glob("logs/status/full_recon/*.json")
+    found = [json.loads(path.read_text()) for path in paths]
+    return [one["key"] for one in found if one["slurm_job"] in running]
+
+
+def release(folder: Path, *scans: str) -> None:
+    for scan in scans:
+        (folder / f"hold-{scan}").unlink(missing_ok=True)
+
+
+def volume(campaign: Path, scan: str) -> tuple[int, bytes]:
+    path = campaign / "results" / f"{scan}_rec.h5"
+    return path.stat().st_mtime_ns, path.read_bytes()
+
+
+def status_of(campaign: Path, scan: str) -> dict:
+    path = campaign / "logs" / "status" / "full_recon" / f"{scan}.json"
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def nodes():
+    """Let nodes take jobs again after the test, and leave none of its jobs."""
+    yield
+    if left := [*jobs_in("RUNNING"), *jobs_in("PENDING")]:
+        slurm("scancel", *left)
+    if slurm("sinfo", "--noheader", "--states=drain", "--format=%n"):
+        drain("resume")
+
+
+@pytest.fixture
+def holding(campaign, cluster, tmp_path, nodes):  # noqa: F811
+    """The environment in which a volume's job waits as long as tmp_path/hold-SCAN is there."""
+    init(campaign, cluster)
+    assert snakemake(campaign).status == 0  # a copy: its files are compared
+    held = f"""
+_plain = _heartbeat
+
+
+@contextmanager
+def _heartbeat(status, path):
+    with _plain(status, path):
+        hold = Path({str(tmp_path)!r}, f"hold-{{status['key']}}")
+        while status["step"] == "full_recon" and hold.exists():
+            time.sleep(0.1)
+        yield
+"""
+    end = "\n\ndef _one_line("
+    for scan in COR_PX:
+        (tmp_path / f"hold-{scan}").touch()
+    return cluster | package_with(tmp_path, "log.py", end, held + end)
+
+
+def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: str):
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--profile", "slurm", "--directory", str(campaign)),
+        *("--configfile", str(campaign / "config.yaml"), *arguments),
+    ]
+    with log.open("w") as stream:
+        return subprocess.Popen(
+            command, env=os.environ | environment, cwd=HOME, stdout=stream, stderr=stream
+        )
+
+
+def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
+    log = tmp_path / "run.log"
+    edit(campaign, COR_PX)
+    run = start(campaign, holding, log, "--retries", "0")
+    try:
+        until(lambda: len(jobs_of_run(log)) == len(COR_PX), "all submitted")
+        until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
+        drain("drain")
+        running, pending = jobs_in("RUNNING"), jobs_in("PENDING")
+        slurm("scancel", running[0], pending[0])
+        slurm("scontrol", "update", f"jobid={running[1]}", "endtime=now")
+        until(lambda: not jobs_in("RUNNING"), "both have ended")
+        assert jobs_in("PENDING") == [pending[1]]  # a drained node takes no job
+        release(tmp_path, *COR_PX)
+        drain("resume")
+        assert run.wait(200) == 1
+    finally:
+        run.kill()
+    ended = {running[0]: "CANCELLED", pending[0]: "CANCELLED", running[1]: "TIMEOUT"}
+    text = log.read_text()
+    for job, state in ended.items():
+        assert f"SLURM-job '{job}' failed, SLURM status is: '{state}'" in text, text
+    assert {job: state_of(job) for job in ended} == ended
+    assert state_of(pending[1]) == "COMPLETED"
+    again = snakemake(campaign)
+    assert again.status == 0, again.text
+    assert sum(job.startswith("full_recon:") for job in again.jobs) == 3
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_killed_main_process_and_its_jobs(campaign, holding, cluster, tmp_path):  # noqa: F811
+    """A job of the dead run was at work, another was queued; none touches what the next makes."""
+    cors_px = {scan: COR_PX[scan] for scan in ("a_1", "a_2", "b_1")}
+    edit(campaign, cors_px)
+    first_log = tmp_path / "first.log"
+    first = start(campaign, holding, first_log)
+    try:
+        until(lambda: len(jobs_of_run(first_log)) == len(cors_px), "all submitted")
+        until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
+        drain("drain")  # the other waits
+    finally:
+        first.kill()
+        first.wait()
+    early, late = held_now(campaign)
+    orphans = jobs_of_run(first_log)
+    edit(campaign, {scan: cor_px + 0.5 for scan, cor_px in cors_px.items()})
+    assert snakemake(campaign, "--unlock").status == 0
+    second_log = tmp_path / "second.log"
+    second = start(campaign, cluster, second_log, "--retries", "0")
+    try:
+        until(lambda: jobs_of_run(second_log), "the second run has begun")
+        release(tmp_path, early)  # its node is free for the queue
+        drain("resume")
+        assert second.wait(300) == 0, second_log.read_text()
+    finally:
+        second.kill()
+    assert not (campaign / "results" / ".runs").exists()
+    made = {scan: volume(campaign, scan) for scan in cors_px}
+    statuses = {scan: status_of(campaign, scan) for scan in cors_px}
+    assert {status["state"] for status in statuses.values()} == {"done"}
+    release(tmp_path, *cors_px)
+    until(lambda: not jobs_in("RUNNING"), f"the job of {late} has ended")
+    assert {scan: volume(campaign, scan) for scan in cors_px} == made
+    assert {scan: status_of(campaign, scan) for scan in cors_px} == statuses
+    assert {job: state_of(job) for job in orphans} == dict.fromkeys(orphans, "FAILED")
+    said = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*/*.log")]
+    assert sum("the run of this job has ended" in text for text in said) == len(orphans)
+    third = snakemake(campaign)
+    assert (third.status, third.jobs) == (0, frozenset()), third.text
+    assert plan(campaign) == (0, frozenset())
+    for scan, cor_px in cors_px.items():
+        provenance = read_provenance(campaign / "results" / f"{scan}_rec.h5")
+        assert json.loads(provenance["made_from"])["cor_px"] == pytest.approx(cor_px + 0.5)
