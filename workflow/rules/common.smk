@@ -98,6 +98,7 @@ def cor_table(wildcards=None):
     if not FORESEEN:
         compared()
         # in this order, else the second checkpoint is taken for finished before its inputs are known
+        compared()
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
     return foreseen(COR_TABLE)
