@@ -61,8 +61,8 @@ def test_all_rules_are_broken(bench):
     assert bench.rules() == sorted(RULES)
 
 
-# An error while a scan or its rows are read is taken for a fault of the scan: the job ends well, and
-# what it wrote stays.
+# An error while a scan or its rows are read is taken for a fault of the scan: the job ends well,
+# and what it wrote stays.
 READS = pytest.mark.xfail(reason="an error of the disk while reading counts as a failed prediction")
 RULES_READING = ("try_recon", "predict_cor", "full_recon")
 
