@@ -92,6 +92,7 @@ def points_of(bench: Bench, rule: str) -> list[Point]:
     return [Point(*key, at, "") for key, n in sorted(seen.items()) for at in range(1, n + 1)]
 
 
+@READS
 def test_points_of_a_run(bench, seed):
     """Through Snakemake, which has files of its own, and the main process, which has the record."""
     print(f"TOMOPIPE_TEST_SEED={seed}")
