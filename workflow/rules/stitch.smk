@@ -59,7 +59,9 @@ def stitch_inputs(wildcards):
 rule stitch:
     """Join the volumes of scans at several heights into one, where they overlap."""
     input:
-        stitch_inputs,
+        volumes=stitch_inputs,
+        # not read: for this job to be asked again when there is a new one
+        cor=lambda wildcards: ancient(cor_table()),
     output:
         volume=TALL if FULL.output == "h5" else directory(TALL),
         shifts=SHIFTS,

@@ -9,7 +9,7 @@ with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
 ):
     stitch(
-        snakemake.input,
+        snakemake.input.volumes,
         snakemake.output.volume,
         snakemake.output.shifts,
         stack=snakemake.wildcards.stack,
