@@ -87,7 +87,8 @@ def test_the_reader_gives_these_columns_of_all_frames(truth, tmp_path, form):
             new["exchange/data_white"], new["exchange/data_dark"] = flats, darks
             new["exchange/theta"] = theta
     part = np.s_[..., 17:125]
-    with open_scan(path, known={"columns": [17, 124]}) as scan:
+    angles = {"angles": {"start": 0, "stop": 180}}  # images have none
+    with open_scan(path, known={"columns": [17, 124]} | angles) as scan:
         scan.threads = 2
         assert (scan.n_cols, scan.first_col, scan.detector_cols) == (108, 17, N_COLS)
         np.testing.assert_array_equal(scan.read_rows(1, 3), data[:, 1:3][part])

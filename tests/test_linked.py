@@ -8,6 +8,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign import campaign_from_data, read_inventory
+from tomopipe.decisions import Decisions
 from tomopipe.io.linked import linked_files
 from tomopipe.plan import foresee_inventory
 
@@ -84,19 +85,25 @@ def test_a_target_that_was_replaced_is_another_raw_file(folder):
     assert not campaign().has_other_links(before)
     assert before["own_1"]["linked"] == ""
     target = folder / "camera" / "link_1.h5"
+    decisions = Decisions(campaign())
+    signature = {name: [decisions.raw(name, before)] for name in before}
+    decisions.record.save()
     content, times = target.read_bytes(), target.stat()
-    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns - 10**12))  # older, as a backup
+    with h5py.File(target, "r+") as file:  # another one of equal size, and older, as a backup
+        data = next(iter(file.values()))
+        data[...] = data[...] + 1
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns - 10**12))
     assert campaign().has_other_links(before)
     after = read_inventory(folder / "seen" / "inventory.tsv")
     after = dict(foresee_inventory(campaign(), folder / "seen"))
     assert not campaign().has_other_links(after)
-    signature = {
-        name: [campaign().raw_signature(name, rows) for rows in (before, after)] for name in before
-    }
+    decisions = Decisions(campaign())
+    for name in before:
+        signature[name].append(decisions.raw(name, after))
     assert signature["link_1"][0] != signature["link_1"][1]
     for name in ("virtual_1", "own_1"):
         assert signature[name][0] == signature[name][1]
     # a scan of one file is told by that file, whatever the inventory knows
-    assert campaign().raw_signature("own_1") == signature["own_1"][0]
-    assert target.read_bytes() == content
+    assert Decisions(campaign()).raw("own_1") == signature["own_1"][0]
+    assert target.stat().st_size == len(content)
     assert np.array_equal(sorted(before), ["link_1", "own_1", "virtual_1"])

@@ -10,6 +10,7 @@ import tifffile
 from tests.phantoms import write_scan
 from tomopipe.campaign import campaign_from_data
 from tomopipe.config import parse_config
+from tomopipe.decisions import Decisions
 from tomopipe.errors import TomopipeError
 from tomopipe.io.exchange import open_scan
 from tomopipe.plan import foresee_inventory
@@ -100,15 +101,14 @@ def test_darks_and_angles_too_and_by_an_override(folder, monkeypatch):
 
 
 def test_one_file_that_changes_concerns_its_scans_alone(folder):
-    def signatures():
-        campaign = look(folder, "series/{series}.tif")
-        return [campaign.raw_signature(scan) for scan in SCANS], campaign.files_signature()
+    def contents():
+        decisions = Decisions(look(folder, "series/{series}.tif"))
+        return [decisions.raw(scan) for scan in SCANS]
 
-    before = signatures()
+    before = contents()
     tifffile.imwrite(folder / "series" / "b.tif", np.ones((4, 16), "f4"))
-    after = signatures()
-    assert [a != b for a, b in zip(before[0], after[0], strict=True)] == [False, False, True]
-    assert before[1] != after[1]
+    after = contents()
+    assert [a != b for a, b in zip(before, after, strict=True)] == [False, False, True]
 
 
 def test_a_file_that_is_missing_is_named_with_its_scan(folder, monkeypatch):

@@ -1,6 +1,7 @@
 """The sidecar says what is known of a scan's COR, and nothing that changes by itself."""
 
 import json
+import os
 
 import pytest
 
@@ -71,5 +72,6 @@ def test_file_holds_the_content_and_only_depends_on_it(tmp_path):
     for name in ("first", "second"):
         order = content if name == "first" else dict(reversed(content.items()))
         sidecar(tmp_path / name, content=json.dumps(order), parameters=PARAMETERS)
-    assert json.loads((tmp_path / "first").read_text()) == content | {"parameters": PARAMETERS}
+    about = {"parameters": PARAMETERS, "campaign": os.getcwd()}
+    assert json.loads((tmp_path / "first").read_text()) == content | about
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

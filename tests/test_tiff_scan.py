@@ -254,7 +254,8 @@ def test_loose_flats_and_darks_are_no_projections(tmp_path, into, names):
     # the folder named as the flats of another scan gives its flats alone
     other = tmp_path / "other"
     write_images(other, values())
-    with open_scan(other, flats=str(path), darks=str(path)) as scan:
+    angles = {"angles": {"start": 0, "stop": 180}}
+    with open_scan(other, flats=str(path), darks=str(path), known=angles) as scan:
         assert (scan.n_flats, scan.flat[0, 0]) == (3, FLAT)
         assert (scan.n_darks, scan.dark[0, 0]) == (2, DARK)
 
