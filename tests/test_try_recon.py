@@ -338,3 +338,18 @@ def test_without_a_proof_the_scan_fails_and_says_what_to_set(tmp_path):
     result, *_ = _try(tmp_path, known={"angles": {"start": 0, "stop": 140}})
     assert result["geometry"]["theta_deg"] == pytest.approx([0, 140])
     assert "angles_proven" not in result["geometry"]
+
+
+def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, monkeypatch):
+    """What is written does not state what was wanted, so that the next run makes it again."""
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tomopipe.steps.try_recon.open_scan", broken)
+    monkeypatch.setattr("tomopipe.steps.try_recon.prove_angles", lambda *_, **__: None)
+    files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
+    found = try_recon(tmp_path / "a.h5", *files, made_from={"step": "try_recon"})
+    assert "Input/output error" in found["failed"]
+    stated = json.loads(files[1].read_text())["made_from"]
+    assert stated == {"step": "try_recon", "not_read": found["failed"]}

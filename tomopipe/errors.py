@@ -1,5 +1,6 @@
 """Errors that are meant for people: each names file, found, expected and what to do."""
 
+import errno
 from collections.abc import Sequence
 
 
@@ -13,6 +14,28 @@ class ScanError(TomopipeError):
 
 class RunEndedError(TomopipeError):
     """The run that a job belongs to has ended, or a newer one has begun."""
+
+
+# h5py says nothing of a damaged file; of one that is not there its state tells
+_OF_THE_FILE = (
+    None,
+    0,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENAMETOOLONG,
+)
+
+
+def is_of_the_system(error: BaseException | None) -> bool:
+    """Tell a fault of disk, network or permission, gone perhaps the next time, from a file's."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
+            return True
+        error = error.__cause__
+    return False
 
 
 def some_of(names: Sequence[str], n_most: int) -> str:

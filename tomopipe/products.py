@@ -111,6 +111,16 @@ def content_of(path: str | os.PathLike[str]) -> str:
         return ""
 
 
+def _stated(outputs: Sequence[str]) -> dict[str, Any]:
+    """Return what a sweep or a prediction itself says it was made from, if there is one."""
+    for path in outputs:
+        if os.path.basename(path) in ("try.json", "prediction.json"):
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            found: dict[str, Any] = record.get("made_from", {})
+            return found
+    return {}
+
+
 def raw_content(path: str | os.PathLike[str]) -> str:
     """Return a checksum of a raw file; of a large one, or a folder, a fingerprint; "" if neither.
 
@@ -171,7 +181,7 @@ def making(
         for check in checks:
             atomic.before_rename.remove(check)
     text = getattr(params, "made_from", "")
-    statement = digest(json.loads(text)) if text else ""
+    statement = digest(_stated(outputs) or json.loads(text)) if text else ""
     states = {str(path): state_of(path) for path in outputs}
     made = [
         Product(path, state, statement, made_checksum(path))

@@ -1,6 +1,5 @@
 """Open every file of the campaign once and judge it; of pixels, nothing is read."""
 
-import errno
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.io.angles import span_deg
 from tomopipe.io.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
 from tomopipe.io.files import file_state
@@ -32,17 +31,6 @@ STILL_WRITTEN = "still written"
 #: What the reason of a scan ends with that the system did not let us read: it may the next time.
 LOOK_AGAIN = "; the next run looks again"
 
-# h5py says nothing of a damaged file; of one that is not there its state tells
-_OF_THE_FILE = (
-    None,
-    0,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.EINVAL,
-    errno.ENAMETOOLONG,
-)
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
@@ -200,13 +188,8 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
         return _Look(reason + _whether_again(error))
 
 
-def _whether_again(error: BaseException | None) -> str:
-    """Tell a fault of disk, network or permission from one of the file, which stays the same."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
-            return LOOK_AGAIN
-        error = error.__cause__
-    return ""
+def _whether_again(error: BaseException) -> str:
+    return LOOK_AGAIN if is_of_the_system(error) else ""
 
 
 def _turn(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor import NOT_ASKED, format_cor
-from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.io.atomic import remove_stale, write_json, write_text
 from tomopipe.io.results import read_json
@@ -117,6 +117,8 @@ def predict_cor(
         reason = _reason(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = _record(None, None, 0.0, "failed", "", reason, {})
+        if made_from and is_of_the_system(error):
+            made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)

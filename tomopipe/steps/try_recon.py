@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.geometry import axis_voxel
 from tomopipe.io import tiff
 from tomopipe.io.atomic import remove_stale, write_json
@@ -292,6 +292,8 @@ def _fail(
     text = " ".join(str(error).split())
     reason = text if isinstance(error, ScanError) else f"{type(error).__name__}: {text}"
     logger.error("failed: %s", reason, exc_info=error)
+    if made_from and is_of_the_system(error):
+        made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     write_rows(failed_rows(reason), rows_h5, made_from=made_from)
     page = np.zeros((1, *_FAILED_SHAPE), dtype=np.uint16)
     tiff.write_try_stack(page, [0], try_tif, shape=_FAILED_SHAPE, labels=[f"failed: {reason}"])

@@ -1,0 +1,150 @@
+"""The campaign's record: what was made, what has become of it, and which raw file is which."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tomopipe import products
+from tomopipe.errors import TomopipeError
+from tomopipe.io import checksums, runs
+from tomopipe.io.atomic import write_json, write_text
+from tomopipe.products import Product, Record, digest, making, read_products, state_of
+
+STATEMENT = {"step": "full_recon", "cor_px": 31.5}
+
+
+@pytest.fixture
+def record(tmp_path):
+    (tmp_path / "results").mkdir()
+    return Record(tmp_path / "results" / "products.tsv", tmp_path)
+
+
+def put(record: Record, path: str, text: str = "a result") -> Path:
+    where = record.directory / path
+    write_text(text, where)
+    record.put(Product(path, state_of(where), "made", checksums.checksum_of(where)))
+    return where
+
+
+def again(record: Record) -> Record:
+    """Read the record as the next run does."""
+    record.save()
+    return Record(record.file, record.directory)
+
+
+def test_the_record_reads_back_as_it_was_written(record):
+    put(record, "results/größe 1_rec.h5")
+    assert again(record).products == record.products
+
+
+def test_a_record_that_is_none_of_ours_says_what_to_do(tmp_path):
+    path = tmp_path / "products.tsv"
+    path.write_text("path\tsize\n")
+    with pytest.raises(TomopipeError, match="Delete it and run again"):
+        read_products(path)
+
+
+def test_what_has_become_of_a_result(record):
+    where = put(record, "results/a.json")
+    assert record.damage("results/a.json") == ""
+    os.utime(where, (1, 1))
+    assert record.damage("results/a.json") == ""  # compared at once
+    assert again(record).products["results/a.json"].mtime_ns == 10**9
+    where.write_text("A result")
+    assert record.damage("results/a.json") == "other content than was written"
+    where.write_text("")
+    assert record.damage("results/a.json").startswith("0 bytes")
+    where.unlink()
+    assert record.damage("results/a.json") == "missing"
+
+
+def test_large_files_wait_for_a_job_that_compares_them(record, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    where = put(record, "results/a_rec.h5")
+    assert record.suspects() == []
+    where.write_text("A result")
+    assert record.damage("results/a_rec.h5") == ""
+    assert record.suspects() == ["results/a_rec.h5"]
+    record.compared("results/a_rec.h5", "its content differs")
+    assert record.damage("results/a_rec.h5") == "other content than was written"
+    where.write_text("a result")
+    record.different.clear()
+    record.compared("results/a_rec.h5", "")
+    assert record.suspects() == []
+
+
+def test_a_raw_file_keeps_its_name_while_its_content_is_the_same(record):
+    where = record.directory / "a.h5"
+    where.write_text("frames")
+    name = record.raw("a.h5")
+    os.utime(where, (1, 1))
+    assert again(record).raw("a.h5") == name
+    os.utime(where, (2, 2))
+    where.write_text("FRAMES")
+    assert again(record).raw("a.h5") != name
+
+
+def test_a_raw_file_changed_with_equal_size_and_time_is_another_one(record):
+    where = record.directory / "a.h5"
+    where.write_text("frames")
+    name, old = record.raw("a.h5"), where.stat()
+    where.write_text("FRAMES")
+    os.utime(where, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert again(record).raw("a.h5") != name
+
+
+def test_a_large_raw_file_without_a_checksum_is_told_by_its_time(record, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    where = record.directory / "a.h5"
+    where.write_text("frames")
+    name = record.raw("a.h5")
+    where.chmod(0o600)
+    assert again(record).raw("a.h5") == name
+    os.utime(where, (1, 1))
+    assert again(record).raw("a.h5") != name
+    assert record.raw("none.h5") == "raw none"
+
+
+def test_jobs_tell_what_they_have_made_and_read(record, monkeypatch):
+    monkeypatch.chdir(record.directory)
+    (record.directory / "a.h5").write_text("frames")
+    name = record.raw("a.h5")
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
+    params = SimpleNamespace(made_from=json.dumps(STATEMENT), raw_files='["a.h5"]')
+    with making("logs/try_recon/a.log", ["results/rows.h5"], params):
+        write_text("rows", "results/rows.h5")
+    os.utime("results/rows.h5")  # as Snakemake does when a job has ended
+    (said,) = runs.all_said(Path("results"))
+    record.take([Product(**one | {"state": tuple(one["state"])}) for one in said["products"]])
+    record.take_raw(said["raw"])
+    assert record.damage("results/rows.h5") == ""
+    assert record.products["results/rows.h5"].statement == digest(STATEMENT)
+    assert record.raw("a.h5") == name
+
+
+def test_a_sweep_that_the_disk_did_not_give_is_not_what_was_wanted(record, monkeypatch):
+    monkeypatch.chdir(record.directory)
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
+    params = SimpleNamespace(made_from=json.dumps(STATEMENT))
+    with making("logs/try_recon/a.log", ["results/try.json"], params):
+        write_json({"made_from": STATEMENT | {"not_read": "EIO"}}, "results/try.json")
+    (said,) = runs.all_said(Path("results"))
+    assert said["products"][0]["statement"] != digest(STATEMENT)
+
+
+def test_a_volume_of_a_raw_file_that_changes_meanwhile_is_not_written(record, monkeypatch):
+    monkeypatch.chdir(record.directory)
+    Path("a.h5").write_text("frames")
+    params = SimpleNamespace(made_from=json.dumps(STATEMENT), raw_files='["a.h5"]')
+
+    def full_recon():
+        with making("logs/full_recon/a.log", ["results/a_rec.h5"], params):
+            Path("a.h5").write_text("other frames")
+            write_text("volume", "results/a_rec.h5")
+
+    with pytest.raises(TomopipeError, match=r"a\.h5: changed while it was read"):
+        full_recon()
+    assert not Path("results/a_rec.h5").exists()
