@@ -13,7 +13,10 @@ from tomopipe.report.collect import collect
 
 
 def sidecar(campaign, scan):
-    return json.loads((campaign / "raw" / f"{scan}.cor.json").read_text())
+    """Return what it states, but for the folder of the campaign, which was copied."""
+    found = json.loads((campaign / "raw" / f"{scan}.cor.json").read_text())
+    del found["campaign"]
+    return found
 
 
 def center_of(campaign, scan):

@@ -136,12 +136,13 @@ def test_an_image_put_in_the_place_of_another_runs_its_scan_again(mixed):
     folder = mixed[0]
     path = folder / "tiff" / "folder_1" / "projections" / "0003.tif"
     content, status = path.read_bytes(), path.stat()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of equal size
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 10**12))  # older, as a backup
     jobs = plan(folder)[1]
     assert {"inventory", "try_recon:folder_1", "export_stack:folder_1"} <= jobs
     assert not any(job.endswith((":dx_1", ":pages_1")) for job in jobs)
+    path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert path.read_bytes() == content
     assert plan(folder) == (0, frozenset())
 
 

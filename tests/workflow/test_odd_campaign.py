@@ -76,7 +76,8 @@ def inventory(folder):
 
 
 def test_run_ends_well(odd):
-    assert odd[1].status == 0, odd[1].text
+    assert odd[1].status == 3, odd[1].text
+    assert "no COR, and so no volume: noise_1" in odd[1].text
 
 
 @pytest.mark.parametrize(

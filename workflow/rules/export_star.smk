@@ -19,6 +19,8 @@ def star_set(wildcards):
 
 def star_wanted(table=None):
     cors = resolved() if table is None else read_json(table)
+    if not set(cors) <= set(CAMPAIGN.scans):
+        return made_from.of_text("a set with scans that are gone")
     metas = {scan: DECISIONS.content(STACK_META.format(scan=scan)) for scan in cors}
     return made_from.of_export_star(star_options(CAMPAIGN, cors), cors, metas)
 
