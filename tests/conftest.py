@@ -38,7 +38,7 @@ NEEDS = {
 
 
 # Each of their tests has a campaign of its own and takes seconds.
-APART = {"failures", "overrides", "report", "reruns", "retention"}
+APART = {"failures", "overrides", "report", "reruns", "retention", "trust"}
 
 
 def _scope(nodeid: str) -> str:
