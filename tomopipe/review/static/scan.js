@@ -95,6 +95,7 @@ export async function go(cor, { direction = 1, settle = false } = {}) {
   const grid = now.data.grid;
   value();
   facts(now.data, go, cor);
+  clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
   const at = nearest(cor);
   $("slider").value = at;
@@ -104,12 +105,12 @@ export async function go(cor, { direction = 1, settle = false } = {}) {
     preload(at, direction);
   } else {
     // asked for when the hand rests: a slice takes the engine a moment
-    clearTimeout(waiting);
     waiting = setTimeout(draw, settle ? 0 : WAIT_MS);
   }
 }
 
 async function draw() {
+  if (!now.data.grid) return;
   const ticket = ++now.frame;
   const { cor, mode, b, data } = now;
   const busy = setTimeout(() => ($("busy").hidden = false), 150);
