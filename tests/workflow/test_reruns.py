@@ -218,7 +218,12 @@ def test_export_star_option_that_leaves_the_stacks(campaign):
 def test_revision_bumped(campaign, tmp_path):
     """The package of a new version, in which one step has a new revision."""
     new = package_with(tmp_path, "steps/export_star.py", "REVISION = ", "REVISION = 10 + ")
-    run = snakemake(campaign, environment=new)
+    home, site = Path(__file__).parents[2], tmp_path / "site"
+    # Snakemake looks for packages beside the Snakefile first
+    shutil.copy(home / "Snakefile", site)
+    for name in ("workflow", "profiles"):
+        shutil.copytree(home / name, site / name)
+    run = snakemake(campaign, "--snakefile", str(site / "Snakefile"), environment=new)
     assert (run.status, run.jobs) == (0, {"export_star"}), run.text
 
 
