@@ -14,13 +14,14 @@ from typing import Any
 
 from tomopipe import earlier, made_from
 from tomopipe.campaign import Campaign
-from tomopipe.errors import some_of
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.io import runs
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.files import companions
+from tomopipe.io.results import read_json
 from tomopipe.io.tables import read_tsv
 from tomopipe.made_from import Statement
-from tomopipe.products import RECORD, Product, Record, content_of, digest, state_of
+from tomopipe.products import RECORD, SMALL_BYTES, Product, Record, content_of, digest, state_of
 
 MISSING = "missing"
 REASONS: dict[str, str] = {}
@@ -116,7 +117,7 @@ class Decisions:
             if not os.path.lexists(self.record.where(path)):
                 if path not in may_be_gone:
                     return MISSING
-            elif not self._knows(step, key, path):
+            elif path not in self.record and not self._is_told(step, key, path):
                 self._adopt(step, key, path, as_is or wanted)
         for path in outputs:
             if path in self.record and os.path.lexists(self.record.where(path)):
@@ -134,8 +135,8 @@ class Decisions:
             return self.reason(step, key, outputs, wanted, may_be_gone=may_be_gone)
         return self._difference(step, key, outputs[0], wanted)
 
-    def _knows(self, step: str, key: str, path: str) -> bool:
-        return path in self.record or (self._take_from_run(step, key) and path in self.record)
+    def _is_told(self, step: str, key: str, path: str) -> bool:
+        return self._take_from_run(step, key) and path in self.record
 
     def _take_from_run(self, step: str, key: str) -> bool:
         """Take in what a job of this run has said meanwhile."""
@@ -172,7 +173,7 @@ class Decisions:
                 stated = {"step": step, "fault": fault}
             else:
                 self.accepted.append(path)
-        checksum = content_of(where) if state[0] < 1_000_000 and not where.is_dir() else ""
+        checksum = content_of(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
         self.record.put(Product(path, state, digest(stated), checksum))
 
     def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
@@ -198,8 +199,8 @@ class Decisions:
         if known is not None and (known.state, known.statement) == (now, wanted):
             return ""
         try:
-            found = _json(where)
-        except (OSError, ValueError):
+            found = read_json(where, "a sidecar")
+        except TomopipeError:
             return "cannot be read"
         facts = json.loads(content)
         if any(found.get(key, facts) != value for key, value in facts.items()):
@@ -316,10 +317,3 @@ def unreadable(path: Path) -> str:
     except Exception as error:  # whatever a damaged file does to its reader
         return f"cannot be read ({' '.join(str(error).split())[:200]})"
     return ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError("no mapping")
-    return found

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.config import Config, PreprocessBlock
+from tomopipe.config.cells import merged
 from tomopipe.config.effective import baselines, effective
 
 _SAME_TIME_S = 1.0
@@ -175,7 +176,7 @@ def _reading_options(step: str, old: Mapping[str, Any]) -> tuple[dict[str, Any],
     rest = dict(old)
     preprocess = {key: rest.pop(key) for key in _PREPROCESS if key in rest}
     # a key that was not written out had the default of then
-    preprocess = _merged(baselines(PreprocessBlock), preprocess | rest.pop("corrections", {}))
+    preprocess = merged(baselines(PreprocessBlock), preprocess | rest.pop("corrections", {}))
     block = "export_star" if step == "export_stack" else step
     data = {
         "campaign": {"scans": ["*"]},
@@ -187,14 +188,6 @@ def _reading_options(step: str, old: Mapping[str, Any]) -> tuple[dict[str, Any],
     known = Config.model_fields[block].annotation.model_fields  # type: ignore[union-attr]
     data[block] = {key: value for key, value in rest.items() if key in known}
     return reading_options(step, Config.model_validate(data))
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    found = {**old, **new}
-    for key in old.keys() & new.keys():
-        if isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
-            found[key] = _merged(old[key], new[key])
-    return found
 
 
 def _of_block(block: str, old: Mapping[str, Any]) -> dict[str, Any]:

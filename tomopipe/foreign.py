@@ -1,20 +1,20 @@
 """Files where results would be written that tomopipe has not made: these are never overwritten."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tomopipe import earlier
 from tomopipe.campaign import Campaign
 from tomopipe.decisions import statement_in
 from tomopipe.errors import TomopipeError
 from tomopipe.io import tiff
+from tomopipe.io.results import read_json
 from tomopipe.products import Record
 
 _NAMES = ("try.tif", "try.json", "rows.h5", "prediction.json", "center_of_rotation.txt")
 _N_NAMED = 10
+_EXPECTED = "a result of tomopipe"
 _LABEL = slice(224, 232)  # of an MRC file, its first label
 _KEYS = {
     "prediction.json": {"best_cor_px", "verdict"},
@@ -86,20 +86,13 @@ def _is_stack(path: Path) -> bool:
 
 
 def _is_table(path: Path) -> bool:
-    return all({"cor_px", "source"} <= set(entry) for entry in _json(path).values())
+    return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
 
 
 def _has_keys(path: Path) -> bool:
-    found = _json(path)
+    found = read_json(path, _EXPECTED)
     ending = ".cor.json" if path.name.endswith(".cor.json") else path.name
     return _KEYS[ending] <= set(found) or (ending == "try.json" and "failed" in found)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError("no mapping")
-    return found
 
 
 # longer endings before those that they end in; what has no sign of its own lies beside what has

@@ -13,7 +13,7 @@ from typing import Any
 
 from tomopipe.campaign import Campaign
 from tomopipe.config import Config
-from tomopipe.config.effective import effective
+from tomopipe.config.effective import effective, plain
 from tomopipe.steps import (
     export_stack,
     export_star,
@@ -71,14 +71,7 @@ def _looked_for(config: Any) -> dict[str, Any]:
 
 def of_try_recon(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what the sweep and rows of a scan are made from."""
-    options, metadata = _reading_options("try_recon", campaign, scan)
-    return {
-        "step": "try_recon",
-        "revision": try_recon.REVISION,
-        "raw": list(raw),
-        "options": options,
-        "metadata": metadata,
-    }
+    return _of_reading("try_recon", try_recon.REVISION, campaign, scan, raw)
 
 
 def of_predict_cor(campaign: Campaign, rows: str, networks: Mapping[str, str]) -> Statement:
@@ -138,27 +131,12 @@ def of_resolve_cor(campaign: Campaign) -> Statement:
 
 def of_full_recon(campaign: Campaign, scan: str, raw: Sequence[str], cor_px: float) -> Statement:
     """State what the volume of a scan is made from."""
-    options, metadata = _reading_options("full_recon", campaign, scan)
-    return {
-        "step": "full_recon",
-        "revision": full_recon.REVISION,
-        "cor_px": cor_px,
-        "raw": list(raw),
-        "options": options,
-        "metadata": metadata,
-    }
+    return _of_reading("full_recon", full_recon.REVISION, campaign, scan, raw) | {"cor_px": cor_px}
 
 
 def of_export_stack(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what the stack for RELION of a scan is made from."""
-    options, metadata = _reading_options("export_stack", campaign, scan)
-    return {
-        "step": "export_stack",
-        "revision": export_stack.REVISION,
-        "raw": list(raw),
-        "options": options,
-        "metadata": metadata,
-    }
+    return _of_reading("export_stack", export_stack.REVISION, campaign, scan, raw)
 
 
 def of_export_star(
@@ -237,6 +215,20 @@ def _block(name: str, config: Any) -> dict[str, Any]:
     return {name: found} if found else {}
 
 
+def _of_reading(
+    step: str, revision: int, campaign: Campaign, scan: str, raw: Sequence[str]
+) -> Statement:
+    """State what a step that reads a scan makes its result from."""
+    options, metadata = _reading_options(step, campaign, scan)
+    return {
+        "step": step,
+        "revision": revision,
+        "raw": list(raw),
+        "options": options,
+        "metadata": metadata,
+    }
+
+
 def _reading_options(
     step: str, campaign: Campaign, scan: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -276,7 +268,7 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
     blocks = {"input": read, "preprocess": preprocess}
     blocks["export_star" if step == "export_stack" else step] = own
     if per_cm and config.export_star.pixel_size_um is not None:
-        blocks["export_star"] = {"pixel_size_um": _number(config.export_star.pixel_size_um)}
+        blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
     return {name: block for name, block in blocks.items() if block}, metadata
 
 
@@ -285,10 +277,6 @@ def used_options(options: Mapping[str, Any], methods: Sequence[str]) -> dict[str
     needs = {"model": "ai", "dinov2_checkpoint": "dinov2"}
     idle = {key for key, method in needs.items() if method not in methods}
     return {key: value for key, value in options.items() if key not in idle}
-
-
-def _number(value: float) -> float | int:
-    return int(value) if float(value).is_integer() else value
 
 
 def made_from(path: Path) -> Statement | None:

@@ -96,17 +96,17 @@ def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock
     problems = []
     for key, text in cells.items():
         try:
-            options = _merged(options, nested(key, value_of(text))) if text else options
+            options = merged(options, nested(key, value_of(text))) if text else options
         except TomopipeError as error:
             problems.append(f"{key}: got {text!r}; {error}")
     own = OverrideBlock(**options)
     return own, problems + problems_of(config, own)
 
 
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return `old` with the keys of `new`, those of mappings within it one by one."""
-    merged = old | new
+    found = old | new
     for key in old.keys() & new.keys():
         if isinstance(old[key], dict) and isinstance(new[key], dict):
-            merged[key] = _merged(old[key], new[key])
-    return merged
+            found[key] = merged(old[key], new[key])
+    return found

@@ -39,7 +39,7 @@ def effective(block: Block) -> dict[str, Any]:
             if inner := effective(value):
                 found[key] = inner
         elif value != _extra(field).get("baseline", field.default):
-            found[key] = _plain(value)
+            found[key] = plain(value)
         if number := _extra(field).get("remade", {}).get(str(value)):
             found[f"{key} since"] = number
     return found
@@ -73,12 +73,12 @@ def _extra(field: FieldInfo) -> Mapping[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON: 50.0 is 50, whoever wrote it, and a block in a list its values."""
     if isinstance(value, Block):
-        return {key: _plain(inner) for key, inner in value.model_dump().items()}
+        return {key: plain(inner) for key, inner in value.model_dump().items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
