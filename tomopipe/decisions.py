@@ -8,7 +8,7 @@ a folder may be copied, moved, restored or lose its .snakemake, and the same is 
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tomopipe.io.results import read_json
 from tomopipe.io.tables import read_tsv
 from tomopipe.made_from import Statement
 from tomopipe.products import RECORD, SMALL_BYTES, Product, Record, content_of, digest, state_of
+from tomopipe.stated import only_metadata_differ, statement_in
 
 MISSING = "missing"
 REASONS: dict[str, str] = {}
@@ -155,7 +156,8 @@ class Decisions:
     def _difference(self, step: str, key: str, path: str, wanted: Statement) -> str:
         old = self._stated(step, key, path, wanted)
         lines = made_from.difference(old, wanted) if old else []
-        return "; ".join(lines) or "made from something else"
+        only = " (metadata alone, nothing is computed)" if only_metadata_differ(old, wanted) else ""
+        return "; ".join(lines) + only or "made from something else"
 
     def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
         """Take a result into the record that is not there: by what it states, or as it is."""
@@ -255,38 +257,6 @@ def _products(said: Mapping[str, Any]) -> list[Product]:
         ]
     except (LookupError, TypeError):
         return []
-
-
-def statement_in(path: Path) -> Statement | None:
-    """Return the statement that a result carries, None if it has none or cannot be read."""
-    readers: dict[str, Callable[[Path], Statement | None]] = {
-        ".json": made_from.made_from,
-        ".h5": _in_hdf5,
-        ".mrcs": lambda stack: made_from.made_from(stack.with_suffix(".json")),
-        ".tif": lambda stack: made_from.made_from(stack.with_suffix(".json")),
-        ".txt": lambda text: made_from.made_from(text.with_name("prediction.json")),
-    }
-    try:
-        if path.is_dir() or path.name.endswith("_rec.h5"):
-            return _in_volume(path)
-        return readers.get(path.suffix, lambda _: None)(path)
-    except Exception:  # whatever a damaged file does to its reader
-        return None
-
-
-def _in_volume(path: Path) -> Statement | None:
-    from tomopipe.io.volume import read_provenance
-
-    text = read_provenance(path).get("made_from")
-    return json.loads(text) if text else None
-
-
-def _in_hdf5(path: Path) -> Statement | None:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        text = file.attrs.get("made_from")
-        return json.loads(text) if text else _in_volume(path)
 
 
 def unreadable(path: Path) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tomopipe import earlier
 from tomopipe.campaign import Campaign
-from tomopipe.decisions import statement_in
 from tomopipe.errors import TomopipeError
 from tomopipe.io import tiff
 from tomopipe.io.results import read_json
 from tomopipe.products import Record
+from tomopipe.stated import statement_in
 
 _NAMES = ("try.tif", "try.json", "rows.h5", "prediction.json", "center_of_rotation.txt")
 _N_NAMED = 10

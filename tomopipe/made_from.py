@@ -31,7 +31,12 @@ Statement = dict[str, Any]
 
 MAKER = "tomopipe"
 # of `input`: they change voxels through phase retrieval and attenuation per cm alone
-_METADATA = ("pixel_size_um", "energy_kev", "distance_mm")
+_NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
+_METADATA = {
+    "try_recon": (),
+    "full_recon": ("pixel_size_um",),
+    "export_stack": ("pixel_size_um", "energy_kev"),
+}
 
 
 def as_text(statement: Mapping[str, Any]) -> str:
@@ -252,9 +257,10 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
     """
     read, metadata = effective(config.input), {}
     per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
-    for key in _METADATA if config.preprocess.phase.method == "none" else ():
+    for key in _NUMBERS if config.preprocess.phase.method == "none" else ():
         if key in read and not (per_cm and key == "pixel_size_um"):
-            metadata[f"input.{key}"] = read.pop(key)
+            value = read.pop(key)
+            metadata |= {f"input.{key}": value} if key in _METADATA[step] else {}
     preprocess = effective(config.preprocess)
     own = effective(getattr(config, "export_star" if step == "export_stack" else step))
     if step == "export_stack":
@@ -264,7 +270,7 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
             own.pop("max_stack_gb", None)
         own.pop("enabled", None)
         own.pop("hand", None)
-        metadata |= {f"export_star.{k}": own.pop(k) for k in _METADATA if k in own}
+        metadata |= {f"export_star.{k}": own.pop(k) for k in _METADATA[step] if k in own}
     blocks = {"input": read, "preprocess": preprocess}
     blocks["export_star" if step == "export_stack" else step] = own
     if per_cm and config.export_star.pixel_size_um is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tomopipe.io import runs
 from tomopipe.io.atomic import take_away
+from tomopipe.stated import is_kept
 
 
 def _decide_ourselves(workflow: Any) -> None:
@@ -72,8 +73,9 @@ def remove_only_in_run() -> None:
     @functools.wraps(plain)
     async def remove(job: Any) -> None:
         if runs.current() is not None:
-            for path in job.output:
-                take_away(path)
+            if not is_kept(job.output[0], job.params):
+                for path in job.output:
+                    take_away(path)
             for path in job.log:
                 await path.remove(remove_non_empty_dir=False)
         else:

@@ -146,10 +146,11 @@ def test_an_image_put_in_the_place_of_another_runs_its_scan_again(mixed):
     assert plan(folder) == (0, frozenset())
 
 
-def test_another_energy_runs_all_that_reads_scans(mixed):
+def test_another_energy_changes_stacks_alone_where_no_phase_is_retrieved(mixed):
     folder = mixed[0]
     before = (folder / "config.yaml").read_text()
     configure(folder, "input", energy_kev=30.0)
     jobs = plan(folder)[1]
     (folder / "config.yaml").write_text(before)
-    assert {f"try_recon:{scan}" for scan in SCANS} | {"inventory"} <= jobs
+    assert {f"export_stack:{scan}" for scan in SCANS} | {"inventory"} <= jobs
+    assert not any(job.startswith(("try_recon", "full_recon")) for job in jobs)

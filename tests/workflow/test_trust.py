@@ -414,3 +414,25 @@ def test_nested_options_on_the_command_line(campaign, with_file):
             text = file["provenance"].attrs["made_from"]
             assert json.loads(text)["options"]["full_recon"] == {"filter": "hann"}
             assert np.isfinite(file["exchange/data"][...]).all()
+
+
+def test_another_pixel_size_computes_no_voxel(campaign):
+    """The metadata of volumes and stacks are written anew; a damaged volume is computed."""
+    results = campaign / "results"
+    volumes = sorted(results.glob("*_rec.h5"))
+    before = {path: h5py.File(path)["exchange/data"][()] for path in volumes}
+    with open(volumes[0], "r+b") as file:
+        file.seek(-1000, 2)
+        file.write(bytes(100))
+    configure(campaign, "input", pixel_size_um=2.5)
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    steps = jobs_of("full_recon") | jobs_of("export_stack")
+    assert run.jobs == {"inventory", *steps, *TAIL}
+    for path in volumes:
+        with h5py.File(path) as file:
+            assert file["exchange/data"].attrs["voxel_size_um"] == 2.5
+            assert np.array_equal(file["exchange/data"][()], before[path])
+        log = campaign / "logs" / "full_recon" / f"{path.name[:-7]}.log"
+        assert ("only metadata are new" in log.read_text()) == (path != volumes[0])
+    assert snakemake(campaign).jobs == frozenset()

@@ -1,7 +1,7 @@
 """MRC image stacks of float32: written piece by piece, checked by their headers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import mrcfile
 import numpy as np
@@ -102,6 +102,15 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
             f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "
             f"bytes; found {found} in mode {mode} and {n_bytes} bytes. Delete it, run again."
         )
+
+
+def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """Yield the images of a stack of `StackFile`, (n_rows, n_cols) each; `shape` is that of all."""
+    n_images, n_rows, n_cols = shape
+    with open(path, "rb") as stream:
+        stream.seek(HEADER_BYTES)
+        for _ in range(n_images):
+            yield np.fromfile(stream, "<f4", n_rows * n_cols).reshape(n_rows, n_cols)
 
 
 def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:

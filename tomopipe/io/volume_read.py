@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.io.encoding import Encoding
+from tomopipe.io.noted import Noted
 from tomopipe.io.tiff import slice_paths
-from tomopipe.io.volume import read_provenance
+from tomopipe.io.volume import PutSlices, read_mid_planes, read_provenance
 from tomopipe.io.volume_store import Slices
 from tomopipe.io.volume_zarr import check_zarr
 
@@ -35,6 +36,8 @@ class Volume:
         How it was made.
     read_slice : callable
         read_slice(row): the values of one slice (n_y, n_x), float32.
+    read_stored : callable
+        read_stored(row): one slice as it is stored.
     """
 
     shape: tuple[int, int, int]
@@ -42,6 +45,7 @@ class Volume:
     attributes: Mapping[str, Any]
     provenance: Mapping[str, Any]
     read_slice: Callable[[int], Slices]
+    read_stored: Callable[[int], NDArray[Any]]
 
 
 @contextmanager
@@ -71,7 +75,35 @@ def open_volume(path: str | os.PathLike[str]) -> Iterator[Volume]:
             attributes,
             provenance,
             lambda row: encoding.decode(np.asarray(stored[row])),
+            lambda row: np.asarray(stored[row]),
         )
+
+
+def copy_voxels(path: str | os.PathLike[str], volume: Volume, put: PutSlices) -> None:
+    """Store the voxels of a volume in another one, as they are, with what was noted of them.
+
+    Parameters
+    ----------
+    path : path-like
+        The volume.
+    volume : Volume
+        The same, open.
+    put : callable
+        Of `tomopipe.io.volume.new_volume`, of the same shape and encoding.
+    """
+    planes, about = read_mid_planes(path), volume.attributes
+    extremes = np.array([about["min"], about["max"]], np.float32)
+    n_rows = volume.shape[0]
+    for row in range(n_rows):
+        noted = Noted(
+            slices=volume.read_stored(row)[np.newaxis],
+            extremes=extremes,
+            clipped=np.array([about.get("clipped", 0) if row == 0 else 0]),
+            mid_xz=planes["mid_xz"][row : row + 1],
+            mid_yz=planes["mid_yz"][row : row + 1],
+            mid_xy=planes["mid_xy"] if row == n_rows // 2 else None,
+        )
+        put(row, noted)
 
 
 def _open(path: Path, stack: ExitStack) -> tuple[Any, Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import StackGeometry
 from tomopipe.io.atomic import remove_stale, whole, write_json
 from tomopipe.io.exchange import Scan, Sources, open_scan
-from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack
+from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack, images_of
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.recipe import recipe_of
@@ -57,6 +57,7 @@ def export_stack(
     pixel_size_um: float | None = None,
     energy_kev: float | None = None,
     made_from: Mapping[str, Any] | None = None,
+    pixels_of: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the normalised projections of one scan as an MRC stack, and what export_star needs.
@@ -93,6 +94,9 @@ def export_stack(
         else 1 um and 20 keV with a warning.
     made_from : mapping, optional
         The statement that `meta_path` carries.
+    pixels_of : path-like, optional
+        An earlier stack of the same scan and options, but for the metadata: its pixels are taken
+        and none is computed.
     progress : callable, optional
         Called with pixels done and pixels to do.
 
@@ -122,8 +126,13 @@ def export_stack(
         shape = [int(frames.size), *_image_shape(raw, geometry)]
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, pixel_size["value"] * binning * _ANGSTROM_PER_UM)
-            recipe = recipe_of(None, None, minus_log, corrections)
-            _write(writer, scan, geometry, frames, first, recipe, progress)
+            if pixels_of:
+                log.info("only metadata are new: the pixels are those of the stack there is")
+                for number, image in enumerate(images_of(pixels_of, shape)):
+                    writer.write(image[np.newaxis], number, 0)
+            else:
+                recipe = recipe_of(None, None, minus_log, corrections)
+                _write(writer, scan, geometry, frames, first, recipe, progress)
             if not writer.is_finite:
                 raise ScanError(f"{raw}: normalised values are not finite. Check flats and darks.")
             writer.finish()

@@ -14,6 +14,7 @@ import numpy as np
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.exchange import Sources, open_scan
 from tomopipe.io.volume import new_volume
+from tomopipe.io.volume_read import copy_voxels, open_volume
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.edges import measure_falls
 from tomopipe.prep.recipe import is_plain, recipe_of
@@ -78,6 +79,7 @@ def full_recon(
     memory_bytes: int | None = None,
     scratch: str | None = None,
     provenance: Mapping[str, Any] | None = None,
+    voxels_of: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Reconstruct the volume of a scan and write it whole, verified.
@@ -144,6 +146,9 @@ def full_recon(
         Folder for a large temporary file; None: the system's.
     provenance : mapping, optional
         More to write into the volume.
+    voxels_of : path-like, optional
+        An earlier volume of the same scan and options, but for the metadata: its voxels are taken
+        and none is computed.
     progress : callable, optional
         Called with the number of slices done and of all slices.
 
@@ -177,7 +182,8 @@ def full_recon(
         )
         opened.threads = thread_count(threads)
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
-        xp = array_module(device if algorithm == "fbp" else "cpu")
+        earlier = stack.enter_context(open_volume(voxels_of)) if voxels_of else None
+        xp = array_module("cpu" if earlier or algorithm != "fbp" else device)
         cards = [] if xp is np else stack.enter_context(claimed_cards(xp, gpus))
         recipe = recipe_of(flats, darks, minus_log, corrections)
         fit = corrections_of(opened, recipe)
@@ -209,22 +215,25 @@ def full_recon(
             for one in where
         ]
         work = works[0]
-        used = (work.first_row, work.last_row)
-        used = fitted.span(used) if fitted else used
-        source, blocks = stack.enter_context(
-            open_source(
-                opened, used, blocks, low_blocks, samples=needs_range(options), scratch=scratch
+        if earlier is None:
+            used = (work.first_row, work.last_row)
+            used = fitted.span(used) if fitted else used
+            source, blocks = stack.enter_context(
+                open_source(
+                    opened, used, blocks, low_blocks, samples=needs_range(options), scratch=scratch
+                )
             )
-        )
-        if work.corrected and fitted is not None:
-            source = CorrectedSource(source, fitted, opened.threads)
+            if work.corrected and fitted is not None:
+                source = CorrectedSource(source, fitted, opened.threads)
+            encoding, made_by = choose_encoding(work, source, options), versions(work)
+        else:
+            encoding, made_by = earlier.encoding, earlier.provenance["versions"]
         parameters = {"known": dict(known or {}), "corrections": dict(corrections or {})}
         notes |= {
             "parameters": asdict(options) | parameters | {"revision": REVISION},
             "geometry": geometry(work),
-            "versions": versions(work),
+            "versions": made_by,
         }
-        encoding = choose_encoding(work, source, options)
         if cards:
             works = [replace(one, encoding=encoding) for one in works]
         put = stack.enter_context(
@@ -240,7 +249,11 @@ def full_recon(
                 first_voxel=first_voxel(work),
             )
         )
-        run(works, source, blocks, put, progress)
+        if earlier is None or voxels_of is None:
+            run(works, source, blocks, put, progress)
+        else:
+            logger.info("only metadata are new: the voxels are those of the volume there is")
+            copy_voxels(voxels_of, earlier, put)
 
 
 def block_rows(binning: int, halo: int = 0) -> int:

@@ -141,7 +141,6 @@ def try_recon(
                 asked = row_numbers(row, scan.n_rows)
                 recipe = recipe_of(flats, darks, minus_log, corrections)
                 rows = collect_rows(scan, asked, recipe, threads=thread_count(threads))
-                pixel_size_um = scan.pixel_size_um
             cor_px = candidates(
                 rows.sinograms.shape[2],
                 first_col=rows.first_col,
@@ -168,7 +167,7 @@ def try_recon(
             if of_the_device(error):
                 raise
             return _fail(error, try_tif, try_json, rows_h5, made_from)
-    record = _describe(rows, shown, window, options, asked=asked, pixel_size_um=pixel_size_um)
+    record = _describe(rows, shown, window, options, asked=asked)
     if proven:
         record["geometry"]["angles_proven"] = proven
     record |= _stated(made_from)
@@ -251,7 +250,6 @@ def _describe(
     options: Options,
     *,
     asked: list[int],
-    pixel_size_um: float | None,
 ) -> dict[str, Any]:
     """Return the content of try.json."""
     n_angles, n_cols = job.sinogram.shape
@@ -273,7 +271,6 @@ def _describe(
             "axis_voxel_xy": list(axis_voxel(size)),
             "theta_deg": [float(np.rad2deg(value)) for value in rows.theta_rad[[0, -1]]],
             "theta_missing": rows.theta_missing,
-            "pixel_size_um": pixel_size_um,
         },
         "filter": options.filter,
         "format": options.format,

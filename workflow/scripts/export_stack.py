@@ -3,6 +3,7 @@ from pathlib import Path
 
 from tomopipe.log import job
 from tomopipe.products import making
+from tomopipe.stated import content_of
 from tomopipe.steps.export_stack import export_stack, settle_binning
 
 with (
@@ -17,6 +18,7 @@ with (
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
         made_from=json.loads(snakemake.params.made_from),
+        pixels_of=content_of(snakemake.output.stack, snakemake.params),
         least_binning=settle_binning(
             Path(snakemake.output.meta).parent.parent / "binning.json",
             options["binning"],

@@ -2,6 +2,7 @@ import json
 
 from tomopipe.log import job
 from tomopipe.products import making
+from tomopipe.stated import content_of
 from tomopipe.steps.full_recon import full_recon
 
 with (
@@ -22,5 +23,6 @@ with (
         # not a param: where temporary files lie changes no volume
         scratch=(snakemake.config.get("storage") or {}).get("scratch"),
         provenance={"made_from": snakemake.params.made_from},
+        voxels_of=content_of(snakemake.output[0], snakemake.params),
         **json.loads(snakemake.params.options),
     )
