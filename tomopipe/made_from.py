@@ -255,7 +255,8 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
     config : Config
         That of the scan.
     """
-    read, metadata = effective(config.input), {}
+    metadata: dict[str, Any] = {}
+    read = effective(config.input)
     per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
     for key in _NUMBERS if config.preprocess.phase.method == "none" else ():
         if key in read and not (per_cm and key == "pixel_size_um"):
