@@ -122,8 +122,16 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
     path.write_text(json.dumps({"verdict": "failed", "reason": "zero frames"}))
     rows = rows_of(campaign)
     assert standing_failures(load_campaign(campaign), rows) == ["a_1: predict_cor: zero frames"]
+    cor_json = campaign / "results" / "cor.json"  # written into center_of_rotation.txt
+    cor_json.write_text(json.dumps({"a_1": {"cor_px": 31.5, "source": "manual"}}))
+    assert standing_failures(load_campaign(campaign), rows) == []
+    cor_json.unlink()
     (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t31.5\n")
     assert standing_failures(load_campaign(campaign), rows) == []
+    status = campaign / "logs" / "status" / "full_recon" / "a_1.json"
+    status.parent.mkdir(parents=True)
+    status.write_text(json.dumps({"step": "full_recon", "state": "failed", "error": "full disk"}))
+    assert standing_failures(load_campaign(campaign), rows) == ["a_1: full_recon: full disk"]
 
 
 def test_check_counts_and_explains(campaign):

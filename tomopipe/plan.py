@@ -286,21 +286,27 @@ def _perhaps(
     return found
 
 
+_SCAN_STEPS = ("full_recon", "export_stack")
+
+
 def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Return one line for each failure of a scan that is in and that nobody has dealt with."""
     lines = [
         f"{failure.scan}: {failure.step}: {failure.reason}"
         for failure in campaign.failures.values()
     ]
+    resolved = _read(campaign.results / "cor.json")
     for scan in campaign.scans_in(rows):
-        # a COR set by hand deals with a failed prediction
-        if scan in campaign.failures or parse_cor(campaign.scans[scan].manual) is not None:
+        if scan in campaign.failures:
             continue
-        for path, state in (
-            (campaign.results / "try_center" / scan / "prediction.json", "verdict"),
-            (campaign.directory / "logs" / "status" / "full_recon" / f"{scan}.json", "state"),
-            (campaign.directory / "logs" / "status" / "export_stack" / f"{scan}.json", "state"),
-        ):
+        status = campaign.directory / "logs" / "status"
+        looked_at = [(status / step / f"{scan}.json", "state") for step in _SCAN_STEPS]
+        # a COR set by hand, in the table or in center_of_rotation.txt, deals with a failed one
+        by_hand = parse_cor(campaign.scans[scan].manual) is not None
+        if not by_hand and resolved.get(scan, {}).get("source") != "manual":
+            prediction = campaign.results / "try_center" / scan / "prediction.json"
+            looked_at.insert(0, (prediction, "verdict"))
+        for path, state in looked_at:
             record = _read(path)
             if record.get(state) == "failed":
                 step = record.get("step", "predict_cor")
