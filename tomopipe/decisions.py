@@ -47,6 +47,7 @@ class Decisions:
         self._told: set[str] = set()
         self._raw: dict[tuple[str, str], list[str]] = {}
         self._fresh: set[tuple[str, str, str]] = set()
+        self.n_comparisons = 0  # after one the raw files are looked at again
 
     # ---- what there is -----------------------------------------------------------------------
 
@@ -114,14 +115,14 @@ class Decisions:
         asked = step, key, digest(wanted)
         if asked in self._fresh:
             return ""  # and what runs meanwhile makes it as it is wanted
-        for path in outputs:
-            if not os.path.lexists(self.record.where(path)):
-                if path not in may_be_gone:
-                    return MISSING
-            elif path not in self.record and not self._is_told(step, key, path):
+        there = [path for path in outputs if os.path.lexists(self.record.at(path))]
+        if any(path not in there and path not in may_be_gone for path in outputs):
+            return MISSING
+        for path in there:
+            if path not in self.record and not self._is_told(step, key, path):
                 self._adopt(step, key, path, as_is or wanted)
-        for path in outputs:
-            if path in self.record and os.path.lexists(self.record.where(path)):
+        for path in there:
+            if path in self.record:
                 if damage := self.record.damage(path):
                     self._take_from_run(step, key)
                     damage = self.record.damage(path)
@@ -214,6 +215,7 @@ class Decisions:
         """Take in what the job that compared files has found."""
         self._raw.clear()
         self._fresh.clear()
+        self.n_comparisons += 1
         for row in read_tsv(self.record.where(table), ("path", "difference")):
             self.record.compared(row["path"], row["difference"])
             if row["difference"] and not self.record.products[row["path"]].is_raw:

@@ -14,18 +14,7 @@ from typing import Any
 from tomopipe.campaign import Campaign
 from tomopipe.config import Config
 from tomopipe.config.effective import effective, plain
-from tomopipe.steps import (
-    export_stack,
-    export_star,
-    fix_cor,
-    full_recon,
-    inventory,
-    predict_cor,
-    report,
-    resolve_cor,
-    stitch,
-    try_recon,
-)
+from tomopipe.steps.revisions import REVISIONS
 
 Statement = dict[str, Any]
 
@@ -49,7 +38,7 @@ def of_inventory(campaign: Campaign, raw: Mapping[str, str], look_again: str) ->
     keys = ("scan", "path", "series", "index", "reason")
     return {
         "step": "inventory",
-        "revision": inventory.REVISION,
+        "revision": REVISIONS["inventory"],
         "entries": [
             {key: entry[key] for key in keys} | _own_options(campaign, entry)
             for entry in campaign.inventory_entries()
@@ -76,7 +65,7 @@ def _looked_for(config: Any) -> dict[str, Any]:
 
 def of_try_recon(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what the sweep and rows of a scan are made from."""
-    return _of_reading("try_recon", try_recon.REVISION, campaign, scan, raw)
+    return _of_reading("try_recon", campaign, scan, raw)
 
 
 def of_predict_cor(campaign: Campaign, rows: str, networks: Mapping[str, str]) -> Statement:
@@ -95,7 +84,7 @@ def of_predict_cor(campaign: Campaign, rows: str, networks: Mapping[str, str]) -
     options = used_options(effective(block), block.methods)
     return {
         "step": "predict_cor",
-        "revision": predict_cor.REVISION,
+        "revision": REVISIONS["predict_cor"],
         "rows": rows,
         "options": {"predict_cor": options} if options else {},
         "networks": dict(networks),
@@ -118,7 +107,7 @@ def of_fix_cor(
     """
     return {
         "step": "fix_cor",
-        "revision": fix_cor.REVISION,
+        "revision": REVISIONS["fix_cor"],
         "members": list(members),
         "predictions": dict(predictions),
         "options": _block("fix_cor", campaign.config),
@@ -129,19 +118,19 @@ def of_resolve_cor(campaign: Campaign) -> Statement:
     """State the options of cor.json; its content is compared with that of the fix tables itself."""
     return {
         "step": "resolve_cor",
-        "revision": resolve_cor.REVISION,
+        "revision": REVISIONS["resolve_cor"],
         "options": _block("resolve_cor", campaign.config),
     }
 
 
 def of_full_recon(campaign: Campaign, scan: str, raw: Sequence[str], cor_px: float) -> Statement:
     """State what the volume of a scan is made from."""
-    return _of_reading("full_recon", full_recon.REVISION, campaign, scan, raw) | {"cor_px": cor_px}
+    return _of_reading("full_recon", campaign, scan, raw) | {"cor_px": cor_px}
 
 
 def of_export_stack(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what the stack for RELION of a scan is made from."""
-    return _of_reading("export_stack", export_stack.REVISION, campaign, scan, raw)
+    return _of_reading("export_stack", campaign, scan, raw)
 
 
 def of_export_star(
@@ -153,7 +142,7 @@ def of_export_star(
     """
     return {
         "step": "export_star",
-        "revision": export_star.REVISION,
+        "revision": REVISIONS["export_star"],
         "cor": dict(resolved),
         "metas": dict(metas),
         "options": dict(options),
@@ -170,7 +159,7 @@ def of_stitch(campaign: Campaign, scans: Sequence[str], volumes: Sequence[str]) 
     }
     return {
         "step": "stitch",
-        "revision": stitch.REVISION,
+        "revision": REVISIONS["stitch"],
         "scans": list(scans),
         "volumes": list(volumes),
         "options": ({"stitch": joined} if joined else {}) | stored,
@@ -181,7 +170,7 @@ def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
     """State what the report shows: the content, or the statement, of each result."""
     return {
         "step": "report",
-        "revision": report.REVISION,
+        "revision": REVISIONS["report"],
         "name": campaign.config.campaign.name,
         "shown": dict(shown),
         "options": _block("report", campaign.config),
@@ -220,14 +209,12 @@ def _block(name: str, config: Any) -> dict[str, Any]:
     return {name: found} if found else {}
 
 
-def _of_reading(
-    step: str, revision: int, campaign: Campaign, scan: str, raw: Sequence[str]
-) -> Statement:
+def _of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what a step that reads a scan makes its result from."""
     options, metadata = _reading_options(step, campaign, scan)
     return {
         "step": step,
-        "revision": revision,
+        "revision": REVISIONS[step],
         "raw": list(raw),
         "options": options,
         "metadata": metadata,

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -82,7 +83,7 @@ def state_of(path: str | os.PathLike[str]) -> State | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    if os.path.isdir(path):
+    if stat.S_ISDIR(status.st_mode):
         found = checksums.quick_state(path)
         return None if found is None else (*found, 0)
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
@@ -204,7 +205,7 @@ class Record:
     """
 
     def __init__(self, file: Path, directory: Path) -> None:
-        self.file, self.directory = file, directory
+        self.file, self.directory, self._folder = file, directory, str(directory)
         self.products = read_products(file)
         self.is_changed = False
         self.different: set[str] = set()  # large ones that a job has found to have other content
@@ -226,6 +227,10 @@ class Record:
         """Return the absolute path."""
         return self.directory / path
 
+    def at(self, path: str) -> str:
+        """Return the absolute path as a text, for what is asked of every file."""
+        return os.path.join(self._folder, path)
+
     # ---- results -----------------------------------------------------------------------------
 
     def damage(self, path: str) -> str:
@@ -235,12 +240,10 @@ class Record:
         compared it (`suspects`).
         """
         product = self.products[path]
-        now = state_of(self.where(path))
+        now = state_of(self.at(path))
         if now is None:
             return "missing"
-        if path.endswith(BY_HAND):
-            return ""
-        if now == product.state:
+        if path.endswith(BY_HAND) or now == product.state:
             return ""
         if now[0] != product.n_bytes:
             return f"{now[0]} bytes, written were {product.n_bytes}"
@@ -259,7 +262,7 @@ class Record:
         found = []
         for path, product in self.products.items():
             state = raw_state_of if product.is_raw else state_of
-            now = state(self.where(path))
+            now = state(self.at(path))
             if now is None or now == product.state or now[0] != product.n_bytes:
                 continue
             if not product.checksum:
@@ -285,7 +288,7 @@ class Record:
 
     def small_content(self, path: str) -> str:
         """Return the checksum of a small file as it is now, read only if its state has changed."""
-        now = state_of(self.where(path))
+        now = state_of(self.at(path))
         if now is None:
             return ""
         product = self.products.get(path)
@@ -302,7 +305,7 @@ class Record:
         checksum says so, or until a job has compared it; without a checksum another time is
         another content.
         """
-        now = raw_state_of(self.where(path))
+        now = raw_state_of(self.at(path))
         if now is None:
             return f"{RAW}none"
         product = self.products.get(path)

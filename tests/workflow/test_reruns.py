@@ -217,7 +217,7 @@ def test_export_star_option_that_leaves_the_stacks(campaign):
 
 def test_revision_bumped(campaign, tmp_path):
     """The package of a new version, in which one step has a new revision."""
-    new = package_with(tmp_path, "steps/export_star.py", "REVISION = ", "REVISION = 10 + ")
+    new = package_with(tmp_path, "steps/revisions.py", '"export_star": ', '"export_star": 10 + ')
     home, site = Path(__file__).parents[2], tmp_path / "site"
     # Snakemake looks for packages beside the Snakefile first
     shutil.copy(home / "Snakefile", site)

@@ -17,7 +17,8 @@ from tomopipe.evaluate.suites import Item
 from tomopipe.io.atomic import write_json
 from tomopipe.io.rows import write_rows
 from tomopipe.simulate.suite import Case
-from tomopipe.steps.predict_cor import REVISION, predict_cor
+from tomopipe.steps.predict_cor import predict_cor
+from tomopipe.steps.revisions import REVISIONS
 
 ANSWERS = "answers.jsonl"
 ASKED = "asked.json"
@@ -128,7 +129,7 @@ def evaluate(
 
 def _resume(folder: Path, options: Mapping[str, Any]) -> dict[str, dict[str, Answer]]:
     """Read the answers of a folder, or begin it; say if they are not of this question."""
-    asked = {"options": dict(options), "revision": REVISION}
+    asked = {"options": dict(options), "revision": REVISIONS["predict_cor"]}
     path = folder / ASKED
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))

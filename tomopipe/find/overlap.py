@@ -27,7 +27,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.signal import windows
 
 from tomopipe.errors import TomopipeError
 from tomopipe.find.register import correlate, likelihood
@@ -339,6 +338,8 @@ def _changing(box: Array) -> Array:
 
 def _window(shape: tuple[int, ...]) -> Array:
     """Return weights that fall to 0 at the faces of a box."""
+    from scipy.signal import windows  # slow to import, and the workflow imports this module
+
     z, y, x = (windows.tukey(n + 2, 0.5)[1:-1] for n in shape)
     return np.asarray(z[:, None, None] * y[:, None] * x, np.float32)
 

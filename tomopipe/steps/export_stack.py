@@ -27,8 +27,6 @@ from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.angles import is_full_turn
 from tomopipe.steps._corrected import CorrectedSource
 
-REVISION = 5  # bump when results change
-
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 forms held at once

@@ -36,8 +36,6 @@ from tomopipe.io.tables import write_tsv
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.recon.angles import is_full_turn
 
-REVISION = 2  # bump when results change
-
 COLUMNS = ("scan", "rlnTomoName")
 _ANGSTROM_PER_UM = 1e4
 _NO_FILE = "None"  # RELION's word

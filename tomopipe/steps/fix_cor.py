@@ -22,8 +22,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.io.results import read_prediction
 from tomopipe.io.tables import write_tsv
 
-REVISION = 1  # bump when results change
-
 log = logging.getLogger(__name__)
 
 

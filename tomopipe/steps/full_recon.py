@@ -36,8 +36,7 @@ from tomopipe.steps._memory import Job, job_bytes, standard_blocks, usable_bytes
 from tomopipe.steps._provenance import cor_source, first_voxel, geometry, versions
 from tomopipe.steps._source import check_scratch, open_source
 from tomopipe.steps._stream import Progress, run
-
-REVISION = 6
+from tomopipe.steps.revisions import REVISIONS
 
 _MEMORY_BYTES = 3_200_000_000  # where nothing is said: a machine of 4 GB
 _USED = 0.8  # of the memory asked for; the rest is for what no formula knows
@@ -230,7 +229,7 @@ def full_recon(
             encoding, made_by = earlier.encoding, earlier.provenance["versions"]
         parameters = {"known": dict(known or {}), "corrections": dict(corrections or {})}
         notes |= {
-            "parameters": asdict(options) | parameters | {"revision": REVISION},
+            "parameters": asdict(options) | parameters | {"revision": REVISIONS["full_recon"]},
             "geometry": geometry(work),
             "versions": made_by,
         }

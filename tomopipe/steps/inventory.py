@@ -21,7 +21,6 @@ from tomopipe.io.tables import write_tsv
 from tomopipe.recon.angles import is_full_turn, largest_gap_rad, unpaired
 from tomopipe.series import reference_size, undersized
 
-REVISION = 6  # bump when results change
 NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")  # what phase retrieval takes
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",

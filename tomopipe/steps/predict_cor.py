@@ -22,7 +22,6 @@ from tomopipe.prep.bad_frames import warnings_of
 if TYPE_CHECKING:
     from tomopipe.find.evidence import Evidence, Finder
 
-REVISION = 20
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
 """Of each method that has any: "shipped", or a file."""

@@ -12,8 +12,6 @@ from tomopipe.report.collect import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
 
-REVISION = 1  # bump when results change
-
 _log = logging.getLogger(__name__)
 
 

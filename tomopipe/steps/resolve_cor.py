@@ -13,8 +13,6 @@ from tomopipe.io.atomic import remove_stale, write_json
 from tomopipe.io.tables import read_tsv
 from tomopipe.io.tomogui import rot_cen, write_rot_cen
 
-REVISION = 1  # bump when results change
-
 log = logging.getLogger(__name__)
 
 CorTable = dict[str, dict[str, Any]]

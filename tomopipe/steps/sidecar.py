@@ -9,8 +9,6 @@ from typing import Any
 from tomopipe.cor import is_by_file, parse_cor
 from tomopipe.io.atomic import remove_stale, write_json
 
-REVISION = 1  # bump when results change
-
 
 def sidecar(
     output: str | os.PathLike[str],

@@ -22,8 +22,7 @@ from tomopipe.io.volume_zarr import BUFFER_BYTES
 from tomopipe.recon.blocks import BASE_BYTES
 from tomopipe.recon.joined import BLOCK_ROWS, HALO_ROWS, Placed, Resampled, blended
 from tomopipe.steps._provenance import package_versions
-
-REVISION = 1
+from tomopipe.steps.revisions import REVISIONS
 
 _TOLERANCE = 0.1  # of a declared overlap
 _TOLERANCE_ROWS = 10
@@ -115,7 +114,7 @@ def stitch(
             attributes=_shared_attributes(members),
             provenance=found
             | {
-                "parameters": parameters | {"revision": REVISION},
+                "parameters": parameters | {"revision": REVISIONS["stitch"]},
                 "made_of": {
                     scan: dict(volume.provenance)
                     for scan, volume in zip(scans, members, strict=True)

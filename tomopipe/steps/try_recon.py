@@ -31,8 +31,6 @@ from tomopipe.steps._sweep import (
     with_device,
 )
 
-REVISION = 6
-
 _FAILED_SHAPE = (64, 64)
 _MEMORY_BYTES = 2 * 2**30
 

@@ -95,7 +95,8 @@ def inventory_rows():
 
 def cor_table(wildcards=None):
     """The path of cor.json, once it is up to date."""
-    if not FORESEEN:
+    ready = not SUSPECTS and checkpoints.created_output.issuperset((INVENTORY, COR_TABLE))
+    if not (FORESEEN or ready):
         compared()
         # in this order, else the second checkpoint is taken for finished before its inputs are known
         compared()
@@ -178,6 +179,12 @@ def known_inventory():
     # past the checkpoint, and not through it: the Snakemake that runs a group on a node has none
     table = foreseen(INVENTORY)
     return read_inventory(table) if os.path.exists(table) else None
+
+
+def known():
+    """Changes when more is known of raw files: what was worked out of them is worked out again."""
+    table = foreseen(INVENTORY)
+    return DECISIONS.n_comparisons, os.stat(table).st_mtime_ns if os.path.exists(table) else 0
 
 
 def raw_content(scan):

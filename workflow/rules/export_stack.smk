@@ -18,7 +18,12 @@ def stack_files(scan):
 
 
 def stack_wanted(scan):
-    return with_proven_angles(scan, made_from.of_export_stack(CAMPAIGN, scan, raw_content(scan)))
+    return with_proven_angles(scan, stack_statement(scan, known()))
+
+
+@lru_cache(maxsize=None)
+def stack_statement(scan, _known):
+    return made_from.of_export_stack(CAMPAIGN, scan, raw_content(scan))
 
 
 def stack_pending(scan):

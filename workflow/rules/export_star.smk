@@ -31,8 +31,9 @@ def star_inputs(wildcards):
     metas = [STACK_META.format(scan=scan) for scan in resolved()]
     if not DECIDES:
         return {"cor": table, "metas": metas}
-    as_is = star_wanted(COR_TABLE) if os.path.exists(COR_TABLE) else None
-    reason = DECISIONS.reason("export_star", "campaign", STAR_FILES, star_wanted(), as_is=as_is)
+    wanted = star_wanted()
+    as_is = star_wanted(COR_TABLE) if FORESEEN and os.path.exists(COR_TABLE) else wanted
+    reason = DECISIONS.reason("export_star", "campaign", STAR_FILES, wanted, as_is=as_is)
     run_for(reason, STAR_FILES)
     fresh = [
         meta if reason or stack_pending(scan) else ancient(meta)

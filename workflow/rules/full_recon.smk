@@ -43,9 +43,13 @@ def volume_options(wildcards):
 
 
 def volume_wanted(scan):
-    cor_px = resolved()[scan]["cor_px"]
-    wanted = made_from.of_full_recon(CAMPAIGN, scan, raw_content(scan), cor_px)
+    wanted = volume_statement(scan, resolved()[scan]["cor_px"], known())
     return with_proven_angles(scan, wanted)
+
+
+@lru_cache(maxsize=None)
+def volume_statement(scan, cor_px, _known):
+    return made_from.of_full_recon(CAMPAIGN, scan, raw_content(scan), cor_px)
 
 
 def volume_pending(scan):

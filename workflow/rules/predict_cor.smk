@@ -12,6 +12,11 @@ def prediction_files(scan):
 
 
 def prediction_wanted(scan):
+    return prediction_statement(scan, known())
+
+
+@lru_cache(maxsize=None)
+def prediction_statement(scan, _known):
     rows = digest(try_wanted(scan))
     return made_from.of_predict_cor(CAMPAIGN, rows, networks())
 

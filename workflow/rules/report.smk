@@ -35,8 +35,9 @@ def report_inputs(wildcards):
     inputs = {foreseen(path): False for path in tables} | predictions | volumes | stacks
     if not DECIDES:
         return list(inputs)
-    as_is = report_wanted(as_is=True)
-    reason = DECISIONS.reason("report", "campaign", [REPORT], report_wanted(), as_is=as_is)
+    wanted = report_wanted()
+    as_is = report_wanted(as_is=True) if FORESEEN else wanted
+    reason = DECISIONS.reason("report", "campaign", [REPORT], wanted, as_is=as_is)
     run_for(reason, [REPORT])
     return [path if reason or pending else ancient(path) for path, pending in inputs.items()]
 

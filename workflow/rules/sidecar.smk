@@ -1,3 +1,4 @@
+from tomopipe.series import encode_series
 from tomopipe.steps import sidecar as sidecar_step
 
 
@@ -23,14 +24,17 @@ def sidecars(wildcards):
 
 def sidecar_content(wildcards):
     """The facts that the sidecar states, as one text: it is written again only when they change."""
-    return as_json(
-        sidecar_step.sidecar_content(
-            wildcards.scan,
-            resolved()[wildcards.scan],
-            fixed_rows().get(wildcards.scan),
-            prediction_of(wildcards.scan),
-        )
-    )
+    scan = wildcards.scan
+    fixed = CAMPAIGN.result("fix_cor", f"{encode_series(CAMPAIGN.scans[scan].series)}.tsv")
+    sources = [cor_table(), foreseen(fixed), try_center(scan, "prediction.json")]
+    times = [os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in sources]
+    return sidecar_text(scan, tuple(times))
+
+
+@lru_cache(maxsize=None)
+def sidecar_text(scan, _times):
+    facts = resolved()[scan], fixed_rows().get(scan), prediction_of(scan)
+    return as_json(sidecar_step.sidecar_content(scan, *facts))
 
 
 def sidecar_inputs(wildcards):

@@ -6,6 +6,11 @@ def try_files(scan):
 
 
 def try_wanted(scan):
+    return try_statement(scan, known())
+
+
+@lru_cache(maxsize=None)
+def try_statement(scan, _known):
     wanted = made_from.of_try_recon(CAMPAIGN, scan, raw_content(scan))
     # of an earlier version such a scan was tried at angles that were assumed
     return wanted | ({"angles": "proven"} if lacks_angles(scan) else {})
