@@ -5,8 +5,9 @@ from find_rows import HALF_TURN_DEG, rows_of, scan
 
 from tomopipe.find.ai.confidence import DOUBTS
 from tomopipe.find.ai.curves import all_curves
-from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
-from tomopipe.find.ai.model import new_net, save_model
+from tomopipe.find.ai.inputs import Inputs, make_inputs
+from tomopipe.find.ai.model import SHAPE, save_model
+from tomopipe.find.ai.network import Weights, weight_shapes
 from tomopipe.find.ai.recipe import RECIPE
 from tomopipe.io.rows import Rows
 from tomopipe.train.calibrate import calibrate
@@ -22,23 +23,20 @@ def rows_with(cor_px: float = COR_PX, *, seed: int = 0, counts: float = 5000) ->
     return rows_of(projections, HALF_TURN_DEG)
 
 
-def inputs_of(rows: Rows, pictures: str = "BC") -> Inputs:
-    """What the networks see of it."""
-    curves = all_curves(rows, reconstruct)
-    inputs = make_inputs(curves, RECIPE)
-    return with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, pictures)
+def inputs_of(rows: Rows) -> Inputs:
+    """What the network sees of it."""
+    return make_inputs(all_curves(rows, reconstruct), RECIPE)
 
 
 def shape_of(inputs: Inputs) -> dict[str, int]:
     """The shape of a small network for such inputs."""
-    return {
-        "n_channels": inputs.grid.shape[0],
-        "n_scalars": len(inputs.scan),
-        "n_features": inputs.rival.shape[1],
-        "seam_planes": 2,
-        "windows_planes": 3,
-        "width": 8,
-    }
+    return dict(zip(SHAPE, (len(inputs.grid), len(inputs.scan), 8), strict=True))
+
+
+def random_weights(inputs: Inputs, seed: int = 0) -> Weights:
+    """Weights of an untrained network."""
+    rng, shapes = np.random.default_rng(seed), weight_shapes(**shape_of(inputs))
+    return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def calibration() -> dict:
@@ -48,8 +46,7 @@ def calibration() -> dict:
     return calibrate(values, values[:, 1] > 0)
 
 
-def write_model(path, inputs: Inputs, net: str = "A", **changes) -> dict:
+def write_model(path, inputs: Inputs, seed: int = 0) -> dict:
     """An untrained network with its card."""
-    shape = shape_of(inputs)
-    card = {"name": "test", "net": net, "shape": shape, "confidence": calibration(), **changes}
-    return save_model(new_net(net, shape, 0), card, path)
+    card = {"name": "test", "shape": shape_of(inputs), "confidence": calibration()}
+    return save_model(random_weights(inputs, seed), card, path)

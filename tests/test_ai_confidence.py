@@ -16,11 +16,11 @@ def inputs():
 
 
 def judgement(inputs, margin=8.0, none=0.01):
-    """A network that is sure of the first rival and gives the second one less."""
-    score = np.full(inputs.grid.shape[1], -10.0)
-    score[inputs.rival_index[0]], score[inputs.rival_index[1]] = 10.0, 10.0 - margin
+    """A network that is sure of the axis and gives a place far from it less."""
+    score, index = np.full(inputs.grid.shape[1], -10.0), int(np.argmax(inputs.grid[-5]))
+    score[index], score[index + 60] = 10.0, 10.0 - margin
     share = np.exp(score - 10) / np.exp(score - 10).sum() * (1 - none)
-    return Judgement(score, share, none, int(inputs.rival_index[0]), 0.3, 0.2)
+    return Judgement(score, share, none, index, 0.3, 0.2)
 
 
 def named(values):

@@ -200,7 +200,7 @@ def test_without_its_libraries_the_prediction_says_what_to_install(tmp_path, row
     monkeypatch.setitem(sys.modules, "tomopipe.find.ai.dinov2", None)
     failed = _predict(tmp_path, rows)
     assert failed["verdict"] == "failed"
-    assert "pip install tomopipe[dinov2]" in failed["reason"]
+    assert "pip install 'tomopipe[torch]'" in failed["reason"]
 
 
 def test_the_config_asks_for_the_checkpoint_of_the_method():

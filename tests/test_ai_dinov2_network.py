@@ -84,5 +84,5 @@ def test_without_transformers_the_error_says_what_to_install(short, monkeypatch)
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(TomopipeError, match=r"pip install tomopipe\[dinov2\]"):
+    with pytest.raises(TomopipeError, match=r"pip install 'tomopipe\[torch\]'"):
         make_backbone(short, 56)

@@ -1,7 +1,5 @@
 """Method ai as predict_cor asks it: it finds axes, doubts, and never falls back."""
 
-import builtins
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -92,7 +90,7 @@ def test_too_few_or_equal_angles_are_flat():
 
 def test_a_network_of_ones_own_is_asked(tmp_path):
     rows = rows_with()
-    write_model(tmp_path / "own.safetensors", inputs_of(rows), "A+B+C")
+    write_model(tmp_path / "own.safetensors", inputs_of(rows))
     evidence = found(rows, tmp_path / "own.safetensors")
     assert evidence.method == "ai"
     assert evidence.confidence != found(rows).confidence
@@ -101,23 +99,6 @@ def test_a_network_of_ones_own_is_asked(tmp_path):
 def test_missing_weights_are_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(TomopipeError, match=r"no such file.*predict_cor\.methods"):
         found(rows_with(), tmp_path / "none.safetensors")
-
-
-def test_without_torch_the_method_is_an_error_that_says_what_to_do(monkeypatch):
-    real = builtins.__import__
-
-    def without_torch(name, *args, **kwargs):
-        if name == "torch" or name.startswith("torch."):
-            raise ImportError("No module named 'torch'")
-        return real(name, *args, **kwargs)
-
-    for name in [n for n in sys.modules if n == "torch" or n.startswith("torch.")]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ("model", "batch", "nets"):
-        monkeypatch.delitem(sys.modules, f"tomopipe.find.ai.{name}", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without_torch)
-    with pytest.raises(TomopipeError, match=r"needs torch.*leave ai out of predict_cor\.methods"):
-        found(rows_with())
 
 
 def asked(tmp_path, **options):

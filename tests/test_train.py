@@ -26,7 +26,7 @@ def work(tmp_path_factory):
     card = run.everything(
         folder,
         SMALL,
-        run.Options("A", cores=1),
+        run.Options(cores=1),
         lambda *one: told.append(one),
         ("simulate", "features", "train"),
     )
@@ -74,13 +74,11 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(work, monkeypatc
     gone.unlink()
     told = []
     for stage in ("simulate", "features"):
-        run.everything(
-            folder, SMALL, run.Options("A", cores=1), lambda *one: told.append(one), (stage,)
-        )
+        run.everything(folder, SMALL, run.Options(cores=1), lambda *one: told.append(one), (stage,))
     assert told == [("simulate", 24, 24), ("features", 23, 24), ("features", 24, 24)]
     after = stages.read_features(gone)
     np.testing.assert_array_equal(after.grid, before.grid)
-    np.testing.assert_array_equal(after.windows, before.windows)
+    np.testing.assert_array_equal(after.scan, before.scan)
     changed = [path for path, time in every.items() if path.stat().st_mtime_ns != time]
     assert changed == [gone]
 
@@ -94,7 +92,7 @@ def test_a_folder_of_another_plan_is_refused(tmp_path):
 def test_too_few_scans_are_refused(tmp_path):
     start(tmp_path, SMALL)
     with pytest.raises(TomopipeError, match="0 scans in train"):
-        run.train(tmp_path, SMALL, run.Options("A"), lambda *one: None)
+        run.train(tmp_path, SMALL, run.Options(), lambda *one: None)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"cor_px": "x"}', '{"cor_px": NaN}', "{"])
@@ -130,7 +128,7 @@ def test_the_command_trains_on_from_what_is_there(work):
     more = run.everything(
         folder,
         SMALL,
-        run.Options("A", cores=1, start=str(nets / "A.safetensors")),
+        run.Options(cores=1, start=str(nets / "A.safetensors")),
         lambda *one: None,
         ("train",),
     )

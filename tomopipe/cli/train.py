@@ -22,7 +22,6 @@ class Stage(StrEnum):
     simulate = "simulate"
     features = "features"
     train = "train"
-    compare = "compare"
 
 
 def train(
@@ -32,7 +31,7 @@ def train(
     *,
     stage: Annotated[
         list[Stage] | None,
-        typer.Option(help="Only this; repeat for more. compare: all networks, on a test split."),
+        typer.Option(help="Only this; repeat for more."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small, in minutes; to try it.")] = False,
     from_set: Annotated[
@@ -44,9 +43,7 @@ def train(
     start: Annotated[
         str, typer.Option(help="Weights to begin with: shipped, or a path; default: random.")
     ] = "",
-    net: Annotated[str, typer.Option(help="logistic, A, A+B, A+C or A+B+C.")] = "",
     scans: Annotated[int | None, typer.Option(min=16, help="Simulated scans to train on.")] = None,
-    test: Annotated[int | None, typer.Option(min=0, help="Simulated scans to compare on.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the scans.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of scans, order and weights.")] = 1,
     cores: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all")] = None,
@@ -58,7 +55,7 @@ def train(
     """Train the network of method `ai`, in stages that go on where they stopped.
 
     `simulate` draws scans of known COR, `features` makes the network's input,
-    `train` fits the network and calibrates its confidence. The result is WORK/nets/NET.safetensors
+    `train` fits the network and calibrates its confidence. The result is WORK/nets/A.safetensors
     with its card: set `predict_cor.model` to it.
 
     Examples: `tomopipe train work`, `tomopipe train work --quick`,
@@ -74,26 +71,25 @@ def train(
     from tomopipe.train.work import n_cores
     from tomopipe.train.work import start as begin
 
-    plan = _plan(quick, seed, scans, test, epochs, simulated=from_set is None)
+    plan = _plan(quick, seed, scans, epochs, simulated=from_set is None)
+    wanted = [one.value for one in stage or Stage]
+    if Stage.train in wanted:
+        run.need_torch()  # before the hours that the other stages take
     begin(work, plan)
-    wanted = [one.value for one in stage] if stage else ["simulate", "features", "train"]
     if from_set is not None:
         typer.echo(take_set(from_set, work, plan))
         wanted = [one for one in wanted if one != "simulate"]
-    options = run.Options(net or _net_of(start), device, cores or n_cores(), start)
+    options = run.Options(device, cores or n_cores(), start)
     with _progress() as tell:
         done = run.everything(work, plan, options, tell, tuple(wanted))
-        if "compare" in wanted:
-            _compare(work, options.cores, tell)
     if done is not None:
-        _say(work / "nets" / f"{options.net}.safetensors", done)
+        _say(work / "nets" / "A.safetensors", done)
 
 
 def _plan(
     quick: bool,
     seed: int,
     scans: int | None,
-    test: int | None,
     epochs: int | None,
     *,
     simulated: bool,
@@ -106,10 +102,9 @@ def _plan(
         plan,
         seed=seed,
         n_train=plan.n_train if scans is None else scans,
-        n_test=plan.n_test if test is None else test,
         epochs=epochs or plan.epochs,
     )
-    return plan if simulated else replace(plan, n_train=0, n_validation=0, n_test=0, n_wide=0)
+    return plan if simulated else replace(plan, n_train=0, n_validation=0, n_wide=0)
 
 
 def show_card(name: str) -> None:
@@ -119,24 +114,6 @@ def show_card(name: str) -> None:
     shown = read_card(weights_path(name))
     shown.pop("confidence")
     typer.echo(json.dumps(shown, indent=2, sort_keys=True))
-
-
-def _net_of(start: str) -> str:
-    """Return the kind of network that is trained where none is named."""
-    from tomopipe.find.ai.card import read_card, weights_path
-    from tomopipe.train.work import DEFAULT_NET
-
-    if start:
-        return str(read_card(weights_path(start))["net"])
-    return DEFAULT_NET
-
-
-def _compare(work: Path, cores: int, tell: "Progress") -> None:
-    from tomopipe.train.compare import compare, simplest, table
-
-    rows, n, n_tail = compare(work, cores, tell)
-    typer.echo(table(rows, n, n_tail))
-    typer.echo(f"The simplest that is surely better on the tail: {simplest(rows)}")
 
 
 def _say(path: Path, card: dict[str, Any]) -> None:

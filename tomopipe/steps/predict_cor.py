@@ -82,8 +82,8 @@ def predict_cor(
     Raises
     ------
     TomopipeError
-        If a method is unknown, or ai is asked for and cannot run: torch or the
-        weights are missing, or do not belong to this version.
+        If a method is unknown, or ai is asked for and cannot run: the weights are missing, or do
+        not belong to this version.
     """
     from tomopipe.find import METHODS
 
@@ -95,9 +95,9 @@ def predict_cor(
             f"got {', '.join(unknown)}. Correct the config."
         )
     if "ai" in methods:
-        from tomopipe.find.ai.finder import ready
+        from tomopipe.find.ai.model import load_model
 
-        ready(model)
+        load_model(model)
     weights = {"dinov2": dinov2_checkpoint, "ai": model}
     for path in (prediction_json, center_txt):
         remove_stale(path)
@@ -212,7 +212,7 @@ def _dinov2_finder(checkpoint: str | os.PathLike[str]) -> "Finder":
     except ImportError as error:
         raise TomopipeError(
             f"predict_cor.methods: dinov2 cannot run: {error}. "
-            "Install its libraries: pip install tomopipe[dinov2]"
+            "Install its libraries: pip install 'tomopipe[torch]'"
         ) from error
     return dinov2_finder(slices, checkpoint)
 

@@ -24,16 +24,11 @@ class Example:
     target: float
 
 
-def load(work: Path, split: str, pictures: str = "BC") -> list[Example]:
-    """Read all examples of a split, with the pictures named."""
+def load(work: Path, split: str) -> list[Example]:
+    """Read all examples of a split."""
     examples = []
     for truth in truths(work, split):
         inputs = read_features(work / "features" / split / f"{truth.name}.npz")
-        inputs = replace(
-            inputs,
-            seam=inputs.seam if "B" in pictures else None,
-            windows=inputs.windows if "C" in pictures else None,
-        )
         examples.append(Example(inputs, truth, target_of(inputs, truth.cor_px)))
     return examples
 
@@ -76,13 +71,8 @@ def augmented(example: Example, rng: np.random.Generator) -> Example:
 def deaf(inputs: Inputs, kind: int) -> Inputs:
     """Return the input as if one kind of evidence had seen nothing."""
     n_kinds = len(RECIPE.kinds)
-    grid, scan, rival = inputs.grid.copy(), inputs.scan.copy(), inputs.rival.copy()
+    grid, scan = inputs.grid.copy(), inputs.scan.copy()
     grid[5 * kind : 5 * kind + 5] = 0.0
     scan[kind - n_kinds] = 0.0
     grid[-5] = add_up(grid[1 : 5 * n_kinds : 5], RECIPE)
-    columns = [kind + n_kinds * i for i in range(4)]
-    columns += [4 * n_kinds + 5 + kind + n_kinds * i for i in range(3)]
-    rival[:, columns] = 0.0
-    there = inputs.rival_index >= 0
-    rival[there, 4 * n_kinds] = grid[-5, inputs.rival_index[there]]
-    return replace(inputs, grid=grid, scan=scan, rival=rival)
+    return replace(inputs, grid=grid, scan=scan)

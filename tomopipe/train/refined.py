@@ -1,7 +1,6 @@
-"""Classical refinement around the places that networks choose, kept beside the features."""
+"""Classical refinement around the places that a network chooses, kept beside the features."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from tomopipe.find.ai.closer import Closer, look_closer, place_px
 from tomopipe.find.ai.confidence import doubts
-from tomopipe.find.ai.inputs import Inputs
 from tomopipe.find.ai.judgement import Judgement
 from tomopipe.io.atomic import write_json
 from tomopipe.io.rows import read_rows
@@ -20,7 +18,6 @@ from tomopipe.train.pool import in_processes
 from tomopipe.train.stages import reconstruct
 from tomopipe.train.work import Progress
 
-Place = Callable[[Inputs, Judgement, Closer], float]
 _SAME = 1.5  # samples of the grid: places as close as that refine to the same
 
 
@@ -50,7 +47,6 @@ def choices(
     judgements: list[Judgement],
     cores: int,
     progress: Progress,
-    place: Place = place_px,
 ) -> list[Choice]:
     """Refine what a network chose.
 
@@ -66,8 +62,6 @@ def choices(
         Processes.
     progress : callable
         Told how many are refined.
-    place : callable
-        Makes the COR of what a closer look found.
 
     Returns
     -------
@@ -82,16 +76,16 @@ def choices(
             jobs.append((work, split, example.truth.name, near_px))
     in_processes(_refine_one, jobs, cores, progress, f"refine {split}", len(examples))
     return [
-        _choice(work, split, example, judgement, place)
+        _choice(work, split, example, judgement)
         for example, judgement in zip(examples, judgements, strict=True)
     ]
 
 
-def _choice(work: Path, split: str, example: Example, judgement: Judgement, place: Place) -> Choice:
+def _choice(work: Path, split: str, example: Example, judgement: Judgement) -> Choice:
     cor_px = example.inputs.cor_px
     near_px, step_px = float(cor_px[judgement.index]), float(cor_px[1] - cor_px[0])
     closer = _kept(work, split, example.truth.name, near_px, step_px) or Closer({}, None)
-    best_px = place(example.inputs, judgement, closer)
+    best_px = place_px(example.inputs, judgement, closer)
     truth_px = example.truth.cor_px
     error_px = float("inf") if truth_px is None else abs(best_px - truth_px)
     return Choice(best_px, error_px, doubts(example.inputs, judgement, closer))

@@ -9,26 +9,13 @@ import numpy as np
 
 from tomopipe.errors import TomopipeError
 from tomopipe.find.ai.confidence import confidence
-from tomopipe.find.ai.fit import Schedule, fit
-from tomopipe.find.ai.inputs import Inputs
-from tomopipe.find.ai.judgement import Judgement
-from tomopipe.find.ai.model import (
-    Model,
-    copy_of,
-    judge,
-    load_model,
-    new_net,
-    save_model,
-    take_along,
-)
-from tomopipe.find.ai.nets import Net
-from tomopipe.find.ai.pictures import SEAM_PLANES, WINDOW_PLANES
+from tomopipe.find.ai.model import NET, SHAPE, judge, load_model, save_model
 from tomopipe.train.calibrate import RIGHT_PX, calibrate
 from tomopipe.train.data import Example, batches, load
 from tomopipe.train.refined import Choice, choices
 from tomopipe.train.work import Plan, Progress
 
-_STEP, _BATCH = 24, 64  # scans learned from, and asked about, at once
+_STEP = 24  # scans learned from at once
 _LEAST = 6  # scans a split must have
 _CALIBRATES = 100  # scans of the validation split that can calibrate anew when training goes on
 
@@ -39,8 +26,6 @@ class Options:
 
     Attributes
     ----------
-    net : str
-        One of `tomopipe.find.ai.nets.KINDS_OF_NET`.
     device : str
         Of torch.
     cores : int
@@ -49,14 +34,13 @@ class Options:
         "" to begin with random weights; else "shipped" or weights to go on from.
     """
 
-    net: str
     device: str = "cpu"
     cores: int = 1
     start: str = ""
 
 
 def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[str, Any]:
-    """Train one network from the features of a work folder.
+    """Train the network from the features of a work folder.
 
     Parameters
     ----------
@@ -65,7 +49,7 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     plan : Plan
         Sizes and seed.
     options : Options
-        Which network, and where.
+        Where, and from which weights.
     progress : callable
         Told the stage, and how far it is.
 
@@ -77,15 +61,22 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     Raises
     ------
     TomopipeError
-        If there are too few scans.
+        If there are too few scans, or torch is missing.
     """
-    pictures = "".join(letter for letter in "BC" if letter in options.net)
-    examples, checks = load(work, "train", pictures), load(work, "validation", pictures)
+    need_torch()
+    from tomopipe.train.fit import Schedule, fit
+    from tomopipe.train.nets import new_net, put_weights, weights_of
+
+    examples, checks = load(work, "train"), load(work, "validation")
     for split, some in (("train", examples), ("validation", checks)):
         if len(some) < _LEAST:
             raise TomopipeError(f"{work}: {len(some)} scans in {split}, at least {_LEAST} needed.")
     before = load_model(options.start) if options.start else None
-    net, shape = _begin(work, plan, options.net, before, examples[0].inputs)
+    sizes = len(examples[0].inputs.grid), len(examples[0].inputs.scan), plan.width
+    shape = before.card["shape"] if before else dict(zip(SHAPE, sizes, strict=True))
+    net = new_net(shape, plan.seed)
+    if before:
+        put_weights(net, before.weights)
     schedule = Schedule(
         plan.epochs,
         rate=5e-4 if before else 2e-3,
@@ -94,7 +85,7 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
         threads=options.cores,
         data=f"{len(examples)} scans, begun with {options.start or 'random weights'}",
     )
-    state = work / "nets" / f"{options.net}.state.safetensors"
+    state = work / "nets" / f"{NET}.state.safetensors"
     fit(
         net,
         lambda rng: batches(examples, _STEP, rng),
@@ -102,9 +93,11 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
         state,
         lambda done, of: progress("train", done, of),
     )
-    wide = load(work, "wide", pictures)
+    weights, wide = weights_of(net), load(work, "wide")
     chosen, chosen_wide = (
-        choices(work, split, some, judge_all(net, some), options.cores, progress)
+        choices(
+            work, split, some, [judge(weights, one.inputs) for one in some], options.cores, progress
+        )
         for split, some in (("validation", checks), ("wide", wide))
     )
     if before is not None and len(checks) < _CALIBRATES:
@@ -116,8 +109,7 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
             np.array([choice.error_px <= RIGHT_PX for choice in every]),
         )
     card = {
-        "name": f"{options.net} {plan.seed}",
-        "net": options.net,
+        "name": f"{NET} {plan.seed}",
         "shape": shape,
         "confidence": calibration,
         "data": data_of(work, plan, examples, checks)
@@ -127,7 +119,7 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     }
     if wide:
         card["wide"] = metrics(wide, chosen_wide, calibration)
-    return save_model(net, card, work / "nets" / f"{options.net}.safetensors")
+    return save_model(weights, card, work / "nets" / f"{NET}.safetensors")
 
 
 LIMITS = (
@@ -138,41 +130,15 @@ LIMITS = (
 )
 
 
-def _begin(
-    work: Path, plan: Plan, name: str, before: Model | None, inputs: Inputs
-) -> tuple[Net, dict[str, int]]:
-    """Return a network to train: on from another one, on top of A, or new."""
-    if before is not None:
-        if before.card["net"] != name:
-            raise TomopipeError(
-                f"the network to begin with is {before.card['net']}; {name} was asked for. "
-                "Leave --net out."
-            )
-        return copy_of(before), before.card["shape"]
-    shape = {
-        "n_channels": inputs.grid.shape[0],
-        "n_scalars": inputs.scan.shape[0],
-        "n_features": inputs.rival.shape[1],
-        "seam_planes": SEAM_PLANES,
-        "windows_planes": WINDOW_PLANES,
-        "width": plan.width,
-    }
-    net = new_net(name, shape, plan.seed)
-    below = work / "nets" / "A.safetensors"
-    if "+" in name and below.is_file():
-        take_along(net, load_model(below))
-    return net, shape
-
-
-def judge_all(net: Net, examples: list[Example]) -> list[Judgement]:
-    """Ask a network about many scans, those of like length together."""
-    order = np.argsort([example.inputs.grid.shape[1] for example in examples], kind="stable")
-    said: dict[int, Judgement] = {}
-    for first in range(0, len(order), _BATCH):
-        some = order[first : first + _BATCH]
-        answers = judge(net, [examples[i].inputs for i in some])
-        said |= dict(zip(some.tolist(), answers, strict=True))
-    return [said[i] for i in range(len(examples))]
+def need_torch() -> None:
+    """Raise TomopipeError, which says what to install, where torch is missing."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise TomopipeError(
+            f"tomopipe train: its last stage needs torch, which cannot be imported ({error}). "
+            "pip install 'tomopipe[torch]', or ask for --stage simulate --stage features alone."
+        ) from error
 
 
 def data_of(

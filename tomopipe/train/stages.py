@@ -1,13 +1,12 @@
 """Stages simulate and features: one scan at a time, each a file, on all cores."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.find.ai.curves import all_curves
-from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
+from tomopipe.find.ai.inputs import Inputs, make_inputs
 from tomopipe.find.ai.recipe import RECIPE
 from tomopipe.io.atomic import whole
 from tomopipe.io.rows import read_rows, write_rows
@@ -23,9 +22,7 @@ from tomopipe.train.work import (
     write_truth,
 )
 
-_ARRAYS = ("cor_px", "grid", "scan", "rival_index", "rival", "seam", "windows")
-# Curves are kept as float16: three digits are what they carry.
-_SMALL = ("grid", "seam", "windows")
+_ARRAYS = ("cor_px", "grid", "scan")
 _FIRST_WIDE = 500_000  # seeds of the split validation that its own scans do not reach
 
 
@@ -53,7 +50,7 @@ def simulate(work: Path, plan: Plan, cores: int, progress: Progress) -> None:
 
 
 def features(work: Path, cores: int, progress: Progress) -> None:
-    """Make the networks' input of all scans that have none yet.
+    """Make the network's input of all scans that have none yet.
 
     Parameters
     ----------
@@ -74,7 +71,7 @@ def features(work: Path, cores: int, progress: Progress) -> None:
 
 
 def read_features(path: Path) -> Inputs:
-    """Read the input of one scan, all pictures included."""
+    """Read the input of one scan."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in _ARRAYS}
     return Inputs(**arrays | {"grid": arrays["grid"].astype(np.float32)})
@@ -95,7 +92,7 @@ def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
     """Draw one scan; its seed is that of the plan and its number."""
     from tomopipe.simulate.suite import NULLS, make_case
 
-    rng = np.random.default_rng((plan.seed, SPLITS.index(split), number))
+    rng = np.random.default_rng((plan.seed, SPLITS[split], number))
     null = rng.random() < plan.null_share
     condition = str(rng.choice(NULLS)) if null else None
     wide = split == "wide"
@@ -115,13 +112,11 @@ def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
 def _features_one(work: Path, split: str, name: str) -> None:
     rows = read_rows(work / "rows" / split / f"{name}.h5").plain()
     curves = all_curves(rows, reconstruct)
-    inputs = with_pictures(
-        make_inputs(curves, RECIPE), rows, curves.binning, reconstruct, RECIPE, "BC"
-    )
-    small = {key: getattr(inputs, key).astype(np.float16) for key in _SMALL}
-    inputs = replace(inputs, **small)
+    inputs = make_inputs(curves, RECIPE)
+    arrays = {key: getattr(inputs, key) for key in _ARRAYS}
+    arrays["grid"] = inputs.grid.astype(np.float16)  # three digits are what curves carry
     with whole(work / "features" / split / f"{name}.npz") as path, path.open("wb") as file:
-        np.savez(file, **{key: getattr(inputs, key) for key in _ARRAYS})
+        np.savez(file, **arrays)
 
 
 def _name(number: int) -> str:

@@ -2,9 +2,9 @@
 
 plan.json                         what was asked for
 rows/<split>/<name>.h5, .json     rows of a scan as try_recon keeps them, and its truth
-features/<split>/<name>.npz       input of the networks
+features/<split>/<name>.npz       input of the network
 refined/<split>/<name>.json       classical refinement around the places asked for so far
-nets/<net>.safetensors, .json     trained networks with their cards
+nets/A.safetensors, .json         the trained network with its card
 """
 
 import json
@@ -19,7 +19,8 @@ import numpy as np
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 
-SPLITS = ("train", "validation", "test", "wide")
+SPLITS = {"train": 0, "validation": 1, "wide": 3}
+"""Of scans, each with its part in their seeds."""
 WIDE_COLS = 512, 1536  # as detectors have: a binned pixel is several of theirs
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many are done and how many there are."""
@@ -33,8 +34,8 @@ class Plan:
     ----------
     seed : int
         Of scans, order and weights.
-    n_train, n_validation, n_test : int
-        Simulated scans; the test split is for comparisons only and may be empty.
+    n_train, n_validation : int
+        Simulated scans.
     n_wide : int
         More to validate on, of wide detectors: the confidence is calibrated on both.
     null_share : float
@@ -50,7 +51,6 @@ class Plan:
     seed: int = 1
     n_train: int = 2400
     n_validation: int = 1000
-    n_test: int = 0
     n_wide: int = 200
     null_share: float = 0.12
     n_cols: tuple[int, int] = (0, 0)
@@ -62,8 +62,6 @@ class Plan:
         return int(getattr(self, f"n_{split}"))
 
 
-DEFAULT_NET = "A"
-"""The network that is shipped: the simplest that beats the evidence (docs/ai.md)."""
 QUICK = Plan(
     n_train=48, n_validation=24, n_wide=0, null_share=0.1, n_cols=(96, 128), width=12, epochs=12
 )

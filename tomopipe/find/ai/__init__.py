@@ -1,1 +1,1 @@
-"""The learned judge of all evidence. Only this package imports torch, and only when it is used."""
+"""The learned judge of all evidence, in NumPy; here only `dinov2` needs torch, when it is used."""

@@ -128,7 +128,8 @@ def make_backbone(checkpoint: Checkpoint, window_px: int) -> nn.Module:
         from transformers import Dinov2Config, Dinov2Model
     except ImportError as error:
         raise TomopipeError(
-            "predict_cor.methods: dinov2 needs transformers and torch: pip install tomopipe[dinov2]"
+            "predict_cor.methods: dinov2 needs transformers and torch: "
+            "pip install 'tomopipe[torch]'"
         ) from error
     state = {
         key.removeprefix("model."): value

@@ -16,17 +16,16 @@ References
 """
 
 import os
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import TomopipeError
 from tomopipe.find.ai.closer import Closer, look_closer, place_px
 from tomopipe.find.ai.confidence import confidence, doubts
 from tomopipe.find.ai.curves import all_curves
-from tomopipe.find.ai.inputs import Inputs, make_inputs, with_pictures
+from tomopipe.find.ai.inputs import Inputs, make_inputs
 from tomopipe.find.ai.judgement import Judgement
+from tomopipe.find.ai.model import load_model
 from tomopipe.find.ai.recipe import RECIPE
 from tomopipe.find.evidence import (
     AMBIGUOUS_BELOW,
@@ -40,9 +39,6 @@ from tomopipe.find.evidence import (
 from tomopipe.find.seen import why_blind, why_no_turn
 from tomopipe.find.slices import Reconstruct
 from tomopipe.io.rows import Rows
-
-if TYPE_CHECKING:
-    from tomopipe.find.ai.model import Model
 
 METHOD = "ai"
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
@@ -61,7 +57,7 @@ def ai_finder(reconstruct: Reconstruct, model: str | os.PathLike[str] = "shipped
     Returns
     -------
     Finder
-        `find_ai` with both; it raises TomopipeError where torch or the weights are missing.
+        `find_ai` with both; it raises TomopipeError where the weights are missing.
     """
 
     def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
@@ -98,16 +94,15 @@ def find_ai(
     Raises
     ------
     TomopipeError
-        If torch is not installed, or the weights are missing or damaged.
+        If the weights are missing, damaged or for another recipe.
     """
-    network = ready(model)
+    network = load_model(model)
     if blind := why_no_turn(rows):  # whether anything turns is for the network to say
         return nothing(METHOD, "flat", blind, candidates_px)
     curves = all_curves(rows, reconstruct)
     if not curves.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     inputs = make_inputs(curves, RECIPE)
-    inputs = with_pictures(inputs, rows, curves.binning, reconstruct, RECIPE, network.pictures)
     judgement = network.judge(inputs)
     if judgement.none > _NONE:
         curve = _on_candidates(inputs, judgement, candidates_px)
@@ -116,35 +111,6 @@ def find_ai(
     closer = look_closer(rows, float(inputs.cor_px[judgement.index]), reconstruct)
     sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
     return _evidence(inputs, judgement, closer, sure, candidates_px)
-
-
-def ready(model: str | os.PathLike[str] = "shipped") -> "Model":
-    """Load a network for use.
-
-    Parameters
-    ----------
-    model : str or path-like
-        "shipped", or weights of `tomopipe train`.
-
-    Returns
-    -------
-    Model
-        Kept for the next time.
-
-    Raises
-    ------
-    TomopipeError
-        If torch is not installed, or the weights are missing, damaged or for another recipe.
-    """
-    try:
-        from tomopipe.find.ai.model import load_model
-    except ImportError as error:
-        raise TomopipeError(
-            f"predict_cor.methods: ai needs torch and safetensors, which cannot be imported "
-            f"({error}). Install tomopipe with its dependencies, or leave ai out of "
-            "predict_cor.methods."
-        ) from error
-    return load_model(model)
 
 
 def _evidence(

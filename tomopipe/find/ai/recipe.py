@@ -1,4 +1,4 @@
-"""The frozen recipe: every constant that forms the networks' input, with a version and a hash.
+"""The frozen recipe: every constant that forms the network's input, with a version and a hash.
 
 A shipped network is only right for input made exactly as in its training. Its card holds the hash
 of the recipe and loading checks it. Whoever changes a constant here, or what `tomopipe.find.curves`
@@ -35,21 +35,7 @@ class Recipe:
     clip_sigmas : float
         Standardised raw curves end here.
     apart : int
-        Samples between two rivals at least.
-    n_rivals : int
-        Rivals of a scan.
-    near : int
-        Samples around a rival whose best evidence counts as the rival's.
-    seam_lines, seam_cols : int
-        Size of the picture of the seam.
-    seam_long : float
-        Long end of its band-pass, as a share of the columns.
-    slice_cols : int
-        Columns of the slices, about.
-    slice_step : float
-        Distance d of the slices on both sides of a rival, columns of the slices.
-    window : int
-        Size of a window of a slice.
+        Samples between a place and another one, at least.
     """
 
     version: int = 9
@@ -75,20 +61,17 @@ class Recipe:
     single: tuple[str, ...] = ("wedge", "mass", VARIATION)
     clip_sigmas: float = 6.0
     apart: int = 5
-    n_rivals: int = 5
-    near: int = 2
-    seam_lines: int = 32
-    seam_cols: int = 96
-    seam_long: float = 1 / 16
-    slice_cols: int = 128
-    slice_step: float = 2.0
-    window: int = 40
 
 
 RECIPE = Recipe()
+_GONE = {
+    "n_rivals": 5, "near": 2, "seam_lines": 32, "seam_cols": 96, "seam_long": 1 / 16,
+    "slice_cols": 128, "slice_step": 2.0, "window": 40,
+}  # fmt: skip
+"""Of pictures that networks of version 9 could see; hashed on, so that weights of it still load."""
 
 
 def recipe_hash(recipe: Recipe = RECIPE) -> str:
     """Return the sha256 of a recipe's canonical JSON, version included."""
-    text = json.dumps(asdict(recipe), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(asdict(recipe) | _GONE, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,16 +11,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from tomopipe.find.ai.batch import collate
 from tomopipe.find.ai.inputs import Inputs
-from tomopipe.find.ai.nets import Batch, Scores
 from tomopipe.io.atomic import whole, write_json
+from tomopipe.train.nets import Batch, Scores, collate
 
 Batches = Callable[[np.random.Generator], Iterable[tuple[list[Inputs], list[float]]]]
 """Makes the batches of one pass: scans and their CORs in samples of the grid, NaN for none."""
 
 _SIGMA = 1.2  # samples; how soft the target is along the grid
-_RIGHT = 4.0  # samples within which a rival is the right one: what refinement bridges
+_RIGHT = 4.0  # samples within which a place is told its way to the COR: what refinement bridges
 _EVERY = 5  # epochs between two states on disk
 
 
@@ -75,18 +74,13 @@ def loss_of(scores: Scores, batch: Batch, target: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        A scalar: cross-entropy of the places, or of the rivals where the network only knows
-        those, and of "none"; and the likelihood of offset and spread.
+        A scalar: cross-entropy of the places and of "none"; and the likelihood of offset and
+        spread.
     """
     answer = torch.isfinite(target)
     place = torch.where(answer, target, 0.0)
-    if scores.rivals_only:
-        main = _rival_loss(scores, batch, place, answer)
-    else:
-        main = _grid_loss(scores, batch, place, answer)
-    if scores.log_spread.requires_grad:
-        main = main + 0.2 * _offset_loss(scores, batch, place, answer)
-    return main
+    main = _grid_loss(scores, batch, place, answer)
+    return main + 0.2 * _offset_loss(scores, batch, place, answer)
 
 
 def _grid_loss(scores: Scores, batch: Batch, place: Tensor, answer: Tensor) -> Tensor:
@@ -97,18 +91,6 @@ def _grid_loss(scores: Scores, batch: Batch, place: Tensor, answer: Tensor) -> T
     logits = functional.log_softmax(torch.cat([scores.grid, scores.none[:, None]], dim=1), dim=1)
     wanted = torch.cat([soft, none[:, None]], dim=1)
     return -(wanted * logits).sum(dim=1).mean()
-
-
-def _rival_loss(scores: Scores, batch: Batch, place: Tensor, answer: Tensor) -> Tensor:
-    away = (batch.rival_index - place[:, None]).abs()
-    away = torch.where(batch.rival_index >= 0, away.to(place.dtype), torch.inf)
-    nearest, which = away.min(dim=1)
-    wanted = torch.where(answer, which, scores.rival.shape[1])
-    logits = torch.cat([scores.rival, scores.none[:, None]], dim=1)
-    each = functional.cross_entropy(logits, wanted, reduction="none")
-    # nothing can be learned where no rival is right, but that none of them is
-    known = ((nearest <= _RIGHT) | ~answer).to(each.dtype)
-    return (each * known).sum() / known.sum().clamp(min=1.0)
 
 
 def _offset_loss(scores: Scores, batch: Batch, place: Tensor, answer: Tensor) -> Tensor:

@@ -1,0 +1,81 @@
+"""The plain install has no torch: what needs it says so, and nothing else loads it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from ai_scans import COR_PX, rows_with
+from find_rows import grid
+from typer.testing import CliRunner
+
+from tomopipe.cli import cli
+from tomopipe.errors import TomopipeError
+from tomopipe.io.atomic import write_json
+from tomopipe.io.rows import write_rows
+
+NEED_TORCH = {
+    "tomopipe.find.ai.dinov2",
+    "tomopipe.find.ai.dinov2_checkpoint",
+    "tomopipe.find.ai.dinov2_network",
+    "tomopipe.train.fit",
+    "tomopipe.train.nets",
+}
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def without_torch(code, *arguments):
+    """Run code in a Python that has no torch."""
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_method_ai_runs_without_torch(tmp_path):
+    write_rows(rows_with(), tmp_path / "rows.h5")
+    write_json({"cor_px": grid(128).tolist()}, tmp_path / "try.json")
+    names = ("rows.h5", "try.json", "prediction.json", "center.txt")
+    code = (
+        "from tomopipe.steps.predict_cor import predict_cor\n"
+        "predict_cor(*sys.argv[1:], methods=['ai'], min_confidence=0.5)\n"
+    )
+    done = without_torch(code, *(tmp_path / name for name in names))
+    assert done.returncode == 0, done.stderr
+    prediction = json.loads((tmp_path / "prediction.json").read_text())
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+
+
+def test_only_dinov2_and_training_import_torch():
+    code = (
+        "import importlib, pkgutil, tomopipe\n"
+        "for module in pkgutil.walk_packages(tomopipe.__path__, 'tomopipe.'):\n"
+        "    try:\n"
+        "        if not module.name.endswith('__main__'):\n"
+        "            importlib.import_module(module.name)\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        print(module.name, error.name)\n"
+    )
+    done = without_torch(code)
+    assert done.returncode == 0, done.stderr
+    missing = dict(line.split() for line in done.stdout.splitlines())
+    assert {name for name, of in missing.items() if of.startswith("torch")} == NEED_TORCH
+
+
+def test_training_says_what_to_install_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    said = CliRunner().invoke(cli, ["train", str(tmp_path / "work")])
+    assert isinstance(said.exception, TomopipeError)
+    assert "pip install 'tomopipe[torch]'" in str(said.exception)
+    assert not (tmp_path / "work").exists()

@@ -1,0 +1,114 @@
+"""The network along the COR axis in NumPy: its 20 000 weights need no library of their own.
+
+`tomopipe.train.nets` is the same in torch, to be trained; a test holds both together.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+Weights = dict[str, NDArray[np.float32]]
+"""By their names in the file."""
+DILATIONS = 1, 2, 4, 8, 16
+LEVEL_EPSILON = 1e-5
+LOG_SPREAD = -3.0, 4.0
+"""Least and greatest log of the spread, in samples of the grid."""
+
+
+def weight_shapes(n_channels: int, n_scalars: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of weights.
+
+    Parameters
+    ----------
+    n_channels, n_scalars : int
+        Curves along the COR axis, and numbers of the scan as a whole.
+    width : int
+        Channels within the network.
+
+    Returns
+    -------
+    dict
+        By the names in the file.
+    """
+    layers: dict[str, tuple[int, ...]] = {
+        "enter": (width, n_channels, 1),
+        "tell": (width, n_scalars),
+        **{f"layers.{i}": (width, width, 5) for i in range(len(DILATIONS))},
+        **{f"norms.{i}": (width,) for i in range(len(DILATIONS))},
+        "share": (width, 2 * width),
+        "leave": (3, width, 1),
+        "refuse.0": (width, 3 * width),
+        "refuse.3": (1, width),
+    }
+    weight = {f"along.{name}.weight": shape for name, shape in layers.items()}
+    return weight | {f"along.{name}.bias": shape[:1] for name, shape in layers.items()}
+
+
+def look_along(
+    weights: Weights, grid: NDArray[np.float32], scan: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], float, NDArray[np.float32], NDArray[np.float32]]:
+    """Score every place of one scan.
+
+    Parameters
+    ----------
+    weights : dict of ndarray of float32
+        With the shapes of `weight_shapes`.
+    grid : ndarray of float32, shape (n_channels, n_grid)
+        Curves along the COR axis.
+    scan : ndarray of float32, shape (n_scalars,)
+        What is known of the scan as a whole.
+
+    Returns
+    -------
+    score : ndarray of float32, shape (n_grid,)
+        Logit of each place.
+    none : float
+        Logit of "none of these".
+    offset, log_spread : ndarray of float32, shape (n_grid,)
+        From each place to the COR, in samples of the grid, and the log of how far off that is.
+    """
+    told = _linear(weights, "tell", scan)
+    hidden = _linear(weights, "enter", grid) + told[:, None]
+    for i, dilation in enumerate(DILATIONS):
+        hidden = hidden + _gelu(_normed(weights, i, _convolved(weights, i, dilation, hidden)))
+        if i == len(DILATIONS) // 2:
+            hidden = hidden + _linear(weights, "share", _pooled(hidden))[:, None]
+    score, offset, log_spread = _linear(weights, "leave", hidden)
+    refused = _gelu(_linear(weights, "refuse.0", np.concatenate([_pooled(hidden), told])))
+    none = float(_linear(weights, "refuse.3", refused)[0])
+    return score, none, offset, np.clip(log_spread, *LOG_SPREAD)
+
+
+def _linear(weights: Weights, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weigh the channels, of all places alike: (n_in,) or (n_in, n_grid)."""
+    weight, bias = weights[f"along.{name}.weight"], weights[f"along.{name}.bias"]
+    return ((weight.reshape(len(weight), -1) @ x).T + bias).T
+
+
+def _convolved(
+    weights: Weights, i: int, dilation: int, x: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    weight, bias = weights[f"along.layers.{i}.weight"], weights[f"along.layers.{i}.bias"]
+    n_grid, n_taps = x.shape[1], weight.shape[2]
+    wide = np.pad(x, ((0, 0), 2 * [dilation * (n_taps // 2)]))
+    taps = (wide[:, k * dilation : k * dilation + n_grid] for k in range(n_taps))
+    return bias[:, None] + sum(weight[..., k] @ tap for k, tap in enumerate(taps))
+
+
+def _normed(weights: Weights, i: int, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Level the channels of each place: the length of the grid must not change what is said."""
+    away = x - x.mean(axis=0)
+    unit = np.sqrt(np.mean(away**2, axis=0) + LEVEL_EPSILON)
+    weight, bias = weights[f"along.norms.{i}.weight"], weights[f"along.norms.{i}.bias"]
+    return away / unit * weight[:, None] + bias[:, None]
+
+
+def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(0.5 * x * (1.0 + erf(x / math.sqrt(2.0))), dtype=np.float32)
+
+
+def _pooled(hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean and maximum over the grid, shape (2 * width,)."""
+    return np.concatenate([hidden.mean(axis=1), hidden.max(axis=1)])
