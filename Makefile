@@ -10,22 +10,30 @@ MINUTES ?= 45
 
 .PHONY: demo test faults lint docs clean
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# what users need
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm,dev]'
+	$(PIP) -e '.[slurm]'
+	touch $@
+
+# and what tests and linters do
+$(VENV)/.developed: $(VENV)/.installed
+	$(PIP) -e '.[slurm,torch,dev]'
 	touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m tomopipe.demo $(DEMO) --cores $(CORES)
 
-test: $(VENV)/.installed
+test: $(VENV)/.developed
 	$(BIN)/python -m pytest -n $(CORES)
 
 # calls that fail, killed and stopped processes, two runs at once: up to 90 minutes
-faults: $(VENV)/.installed
+faults: $(VENV)/.developed
 	TOMOPIPE_TEST_FAULTS=$(MINUTES) $(BIN)/python -m pytest -s -q tests/test_faults.py tests/test_runs.py
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow

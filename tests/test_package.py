@@ -1,11 +1,15 @@
 """The package that `pip install .` makes: it brings the workflow along."""
 
+import ast
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 HOME = Path(__file__).parents[1]
 
@@ -44,3 +48,46 @@ def test_installed_package_finds_its_workflow(wheel, tmp_path):
         check=True,
     )
     assert done.stdout.strip() == str(tmp_path / "site" / "tomopipe" / "_workflow")
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((HOME / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def imported(folder: Path) -> set[str]:
+    """The first names of all that the files of a folder import."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(str(node.module))
+    return {name.partition(".")[0] for name in names}
+
+
+def test_what_everybody_installs_is_what_the_package_imports(project):
+    """No dependency without an import; no import without a dependency, or an extra."""
+    provided: dict[str, set[str]] = {}
+    for name, distributions in packages_distributions().items():
+        for distribution in distributions:
+            provided.setdefault(distribution.lower(), set()).add(name)
+    used = imported(HOME / "tomopipe") - set(sys.stdlib_module_names) - {"tomopipe"}
+    needed = [Requirement(text).name for text in project["dependencies"]]
+    assert [name for name in needed if not provided[name] & used] == []
+    extras = project["optional-dependencies"].values()
+    more = [Requirement(text).name for extra in extras for text in extra]
+    known = set().union(*(provided.get(name, {name}) for name in needed + more))
+    # numba brings llvmlite; tifffile wants imagecodecs for rare files and says so; CuPy is named
+    # after a version of CUDA
+    assert used - known <= {"llvmlite", "imagecodecs", "cupy", "cupyx"}
+
+
+def test_torch_is_an_extra_and_nothing_is_pinned(project):
+    wanted = [Requirement(text) for text in project["dependencies"]]
+    assert not {"torch", "transformers"} & {one.name for one in wanted}
+    assert not [one.name for one in wanted if "==" in str(one.specifier)]
+    extras = project["optional-dependencies"]
+    assert {Requirement(text).name for text in extras["torch"]} == {"torch", "transformers"}
+    assert extras["dinov2"] == ["tomopipe[torch]"]

@@ -37,7 +37,7 @@ SMALL_BYTES = "TOMOPIPE_TEST_SMALL_BYTES"
 _SMALL = 20_000
 _PRELOADED = [
     *("snakemake.cli", "tomopipe.plan", "tomopipe.ending", "tomopipe.compare", "h5py", "tifffile"),
-    *("tomopipe.campaign_report", "matplotlib.pyplot", "PIL.Image", "tomopipe.io.volume"),
+    *("tomopipe.campaign_report", "PIL.Image", "tomopipe.io.volume"),
     *(f"tomopipe.steps.{step}" for step in ("inventory", "try_recon", "predict_cor", "fix_cor")),
     *(f"tomopipe.steps.{step}" for step in ("resolve_cor", "sidecar", "full_recon", "stitch")),
     *(f"tomopipe.steps.{step}" for step in ("export_stack", "export_star")),
