@@ -13,6 +13,7 @@ from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import write_json
 from tomopipe.io.rows import write_rows
+from tomopipe.train import stages
 
 NEED_TORCH = {
     "tomopipe.find.ai.dinov2",
@@ -75,6 +76,7 @@ def test_only_dinov2_and_training_import_torch():
 
 def test_training_says_what_to_install_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(stages, "simulate", lambda *some: pytest.fail("it began"))
     said = CliRunner().invoke(cli, ["train", str(tmp_path / "work")])
     assert isinstance(said.exception, TomopipeError)
     assert "pip install 'tomopipe[torch]'" in str(said.exception)

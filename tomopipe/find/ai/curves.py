@@ -1,4 +1,4 @@
-"""All that the networks look at: the curves of the evidence, and that of the simplest slice."""
+"""All that the network looks at: the curves of the evidence, and that of the simplest slice."""
 
 from dataclasses import replace
 

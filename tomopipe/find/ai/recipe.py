@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from tomopipe.find.curves import KINDS
 
 VARIATION = "variation"
-"""Name of the curve of the simplest slice, which only the networks look at: it takes seconds."""
+"""Name of the curve of the simplest slice, which only the network looks at: it takes seconds."""
 
 
 @dataclass(frozen=True)
