@@ -136,7 +136,7 @@ def need_torch() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise TomopipeError(
-            f"tomopipe train: its last stage needs torch, which cannot be imported ({error}). "
+            f"train: the last stage needs torch, which cannot be imported ({error}). Install it: "
             "pip install 'tomopipe[torch]', or ask for --stage simulate --stage features alone."
         ) from error
 
