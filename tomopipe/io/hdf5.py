@@ -1,11 +1,13 @@
-"""Open HDF5 files of others read-only; say in one line why one cannot be opened."""
+"""Open HDF5 files of others read-only and say why one cannot be; write our own without loss."""
 
 import errno
 import os
 import re
 import stat
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.errors import ScanError
 
@@ -50,6 +52,42 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
         if "unable to lock file" in str(error) and error.errno in _NO_LOCKS:
             return _open_unlocked(path)
         raise _explain(path, error) from error
+
+
+@contextmanager
+def new_hdf5(path: str | os.PathLike[str]) -> "Iterator[h5py.File]":
+    """Yield a new HDF5 file; what cannot be written to its end is an OSError, and no crash."""
+    import h5py
+
+    # What is written here are whole chunks, which need no cache. With one, HDF5 keeps what a full
+    # disk refused and crashes the process when it tries again.
+    file = h5py.File(path, "w", rdcc_nbytes=0)
+    try:
+        yield file
+    except BaseException:
+        with suppress(Exception):  # the first error says more than those of closing
+            file.close()
+        raise
+    with _written(path):
+        file.close()
+
+
+def put(group: "h5py.Group", name: str, data: Any) -> None:
+    """Write a dataset that nobody holds open; what the disk refuses is an OSError.
+
+    HDF5 writes small data when a dataset is closed, and h5py loses an error of the closing of one
+    that it lets go of: the file would be whole, with zeros in it.
+    """
+    with _written(group.file.filename):
+        group.create_dataset(name, data=data).flush()
+
+
+@contextmanager
+def _written(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"cannot be written to its end ({error})", str(path)) from error
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.io.atomic import whole
+from tomopipe.io.hdf5 import new_hdf5, put
 
 if TYPE_CHECKING:
     import h5py
@@ -124,28 +125,25 @@ def write_rows(
     TomopipeError
         If the shapes of the arrays do not belong together.
     """
-    import h5py
-
     _check(rows, path)
-    with whole(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         if made_from:
             file.attrs["made_from"] = json.dumps(made_from, sort_keys=True)
         for name, (dtype, _) in _ARRAYS.items():
-            file.create_dataset(name, data=np.asarray(getattr(rows, name), dtype=dtype))
+            put(file, name, np.asarray(getattr(rows, name), dtype=dtype))
         if rows.plain_sinograms is not None:
-            plain = np.asarray(rows.plain_sinograms, dtype=np.float32)
-            file.create_dataset("plain_sinograms", data=plain)
-        file["n_rows"] = int(rows.n_rows)
-        file["first_col"] = int(rows.first_col)
-        file["falls_per_px"] = np.asarray(rows.falls_per_px, dtype=np.float64)
+            put(file, "plain_sinograms", np.asarray(rows.plain_sinograms, dtype=np.float32))
+        put(file, "n_rows", int(rows.n_rows))
+        put(file, "first_col", int(rows.first_col))
+        put(file, "falls_per_px", np.asarray(rows.falls_per_px, dtype=np.float64))
         for kind, numbers in sorted((rows.bad_frames or {}).items()):
-            file[f"bad_frames/{kind}"] = np.asarray(numbers, dtype=np.int64)
-        file["theta_missing"] = bool(rows.theta_missing)
-        file["minus_log"] = bool(rows.minus_log)
+            put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
+        put(file, "theta_missing", bool(rows.theta_missing))
+        put(file, "minus_log", bool(rows.minus_log))
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
         reason = rows.failed.encode("utf-8", "surrogateescape")
-        file["failed"] = np.frombuffer(reason, dtype=np.uint8)
+        put(file, "failed", np.frombuffer(reason, dtype=np.uint8))
 
 
 def read_rows(path: str | os.PathLike[str]) -> Rows:

@@ -1,12 +1,11 @@
 """A volume as one HDF5 file, and the small HDF5 file of mid planes beside other formats."""
 
-import errno
 import itertools
 import json
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from tomopipe.io import checksums
 from tomopipe.io.encoding import Encoding
+from tomopipe.io.hdf5 import new_hdf5, put
 from tomopipe.io.volume_store import MID_PLANES, Layout, Slices, Store
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _THREADS = 8
 def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
     """Yield the store of an HDF5 file: /exchange/data in chunks of one slice."""
     _, n_y, n_x = layout.shape
-    with _created(temporary) as file:
+    with new_hdf5(temporary) as file:
         data = file.create_dataset(
             "exchange/data",
             layout.shape,
@@ -87,7 +87,7 @@ def _sum_slice(
 @contextmanager
 def notes_file(path: Path, layout: Layout) -> "Iterator[dict[str, h5py.Dataset]]":
     """Yield the mid planes of a new HDF5 file that holds them and the provenance."""
-    with _created(path) as file:
+    with new_hdf5(path) as file:
         yield create_notes(file, layout)
 
 
@@ -99,7 +99,7 @@ def create_notes(file: "h5py.File", layout: Layout) -> "dict[str, h5py.Dataset]"
         planes[name].attrs.update(layout.attributes)
     group = file.create_group("provenance")
     _write_attributes(group, layout.provenance)
-    group["json"] = json.dumps(layout.provenance, sort_keys=True)
+    put(group, "json", json.dumps(layout.provenance, sort_keys=True))
     return planes
 
 
@@ -139,26 +139,6 @@ def _filters(compression: str) -> dict[str, Any]:
         return dict(hdf5plugin.Bitshuffle(cname="lz4"))
     chosen = hdf5plugin.LZ4() if compression == "lz4" else hdf5plugin.Zstd(clevel=1)
     return {"shuffle": True, **chosen}
-
-
-@contextmanager
-def _created(path: Path) -> "Iterator[h5py.File]":
-    """Yield a new HDF5 file; whatever cannot be written is an OSError, and no crash."""
-    import h5py
-
-    # Slices are whole chunks and need no cache. With one, HDF5 keeps what a full disk refused and
-    # crashes the process when it tries again.
-    file = h5py.File(path, "w", rdcc_nbytes=0)
-    try:
-        yield file
-    except BaseException:
-        with suppress(Exception):  # the first error says more than those of closing
-            file.close()
-        raise
-    try:
-        file.close()
-    except RuntimeError as error:
-        raise OSError(errno.EIO, f"cannot be written to its end ({error})", str(path)) from error
 
 
 def _write_attributes(group: "h5py.Group", values: Mapping[str, Any]) -> None:
