@@ -200,6 +200,20 @@ def test_a_failure_of_try_recon_is_passed_on(run, rows, sweep):
     assert prediction["cor_px"] is None
 
 
+def test_of_rows_that_the_disk_did_not_give_the_prediction_is_not_the_wanted_one(run, tmp_path):
+    """Else it would stay if the run ended between try_recon, made again, and predict_cor."""
+    sweep = {"failed": "EIO", "made_from": {"step": "try_recon", "not_read": "EIO"}}
+    run(failed_rows("EIO"), sweep)
+    files = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
+    stated = {"step": "predict_cor"}
+    found = predict_cor(*files, methods=METHODS, min_confidence=0.5, made_from=stated)
+    assert found["verdict"] == "failed"
+    assert "EIO" in json.loads(files[2].read_text("utf-8"))["made_from"]["not_read"]
+    write_json({"failed": "no signal", "made_from": {"step": "try_recon"}}, files[1])
+    predict_cor(*files, methods=METHODS, min_confidence=0.5, made_from=stated)
+    assert json.loads(files[2].read_text("utf-8"))["made_from"] == stated
+
+
 def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeypatch, caplog):
     def broken(rows, candidates_px):
         raise RuntimeError("singular\nmatrix")

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,7 @@ def predict_cor(
         reason = _reason(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = _record(None, None, 0.0, "failed", "", reason, {})
-        if made_from and is_of_the_system(error):
+        if made_from and (is_of_the_system(error) or _is_unread(try_json)):
             made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     prediction["warnings"] = warnings
     for warning in warnings:
@@ -144,6 +145,13 @@ def _without_trust(
     reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
     plain = {key: value for key, value in prediction.items() if key != "roll_px_per_100_rows"}
     return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
+
+
+def _is_unread(path: str | os.PathLike[str]) -> bool:
+    """Tell whether try_recon failed because the system did not let it read the scan."""
+    with suppress(TomopipeError):
+        return "not_read" in (read_json(path, "the grid of try_recon").get("made_from") or {})
+    return False
 
 
 def _candidates(path: str | os.PathLike[str]) -> NDArray[np.float64]:
