@@ -135,6 +135,17 @@ def test_a_sweep_that_the_disk_did_not_give_is_not_what_was_wanted(record, monke
     assert said["products"][0]["statement"] != digest(STATEMENT)
 
 
+def test_a_page_that_lacks_what_the_disk_did_not_give_is_not_what_was_wanted(record, monkeypatch):
+    monkeypatch.chdir(record.directory)
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
+    params = SimpleNamespace(made_from=json.dumps(STATEMENT))
+    with making("logs/report/campaign.log", ["results/index.html"], params) as more:
+        write_text("page", "results/index.html")
+        more["not_read"] = ["results/cor.json"]
+    (said,) = runs.all_said(Path("results"))
+    assert said["products"][0]["statement"] != digest(STATEMENT)
+
+
 def test_a_volume_of_a_raw_file_that_changes_meanwhile_is_not_written(record, monkeypatch):
     monkeypatch.chdir(record.directory)
     Path("a.h5").write_text("frames")

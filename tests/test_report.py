@@ -1,5 +1,6 @@
 """The report step on whole, broken, empty and large campaigns."""
 
+import errno
 import json
 import os
 import re
@@ -60,6 +61,29 @@ def test_a_broken_campaign_is_still_reported(tmp_path, caplog):
     assert html.count('<tr id="') == 13
     assert pages_pictures(made) == 0
     assert len(caplog.records) >= n_broken - 8  # volumes are in the page
+
+
+def test_a_page_names_what_the_disk_did_not_give_and_not_what_is_damaged(tmp_path, monkeypatch):
+    made = every_state(tmp_path).write()
+    break_files(tmp_path)
+    assert report(made.page, **made.arguments()) == []
+    plain = step.read_mid_planes
+
+    def of_a_bad_disk(path):
+        if path.name == "bone_002_rec.h5":
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(path)
+
+    monkeypatch.setattr(step, "read_mid_planes", of_a_bad_disk)
+    assert report(made.page, **made.arguments()) == ["results/bone_002_rec.h5"]
+    # pictures of sweeps that were removed are nowhere else
+    monkeypatch.setattr(
+        "pathlib.Path.read_bytes", lambda path: of_a_bad_disk(path.with_name("bone_002_rec.h5"))
+    )
+    before = (made.page.parent / "pictures.json").stat()
+    with pytest.raises(OSError, match="Input/output"):
+        report(made.page, **made.arguments())
+    assert (made.page.parent / "pictures.json").stat() == before
 
 
 def test_nothing_at_all(tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 
 from tomopipe import __version__
 from tomopipe.campaign import Campaign, read_inventory
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.io.results import read_cor_json
 from tomopipe.stacks import declared_stacks, find_stacks
 from tomopipe.steps.report import report
@@ -14,13 +14,14 @@ from tomopipe.steps.report import report
 _SHOWN = ("path", "series", "index", "select", "manual")
 
 
-def report_campaign(campaign: Campaign, output: str | Path) -> None:
-    """Write the report of whatever exists of a campaign to `output`."""
-    report(output, **what_to_report(campaign))
+def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
+    """Write the report of whatever exists of a campaign; name what the system kept from it."""
+    return report(output, **what_to_report(campaign))
 
 
 def what_to_report(campaign: Campaign) -> dict[str, Any]:
     """Return what report and review page need to know of a campaign beside its results."""
+    stacks, unread = _stacks(campaign)
     return {
         "results": campaign.results,
         "logs": campaign.directory / "logs",
@@ -31,18 +32,21 @@ def what_to_report(campaign: Campaign) -> dict[str, Any]:
         ],
         "config": campaign.config.model_dump(),
         "version": __version__,
-        "stacks": _stacks(campaign),
+        "stacks": stacks,
+        "unread": unread,
     }
 
 
-def _stacks(campaign: Campaign) -> list[dict[str, Any]]:
-    """Return the stacks, and why some are not joined as far as is known yet."""
+def _stacks(campaign: Campaign) -> tuple[list[dict[str, Any]], str]:
+    """Return the stacks, and why some are not joined as far as is known; what kept it from us."""
+    unread = ""
     if not campaign.config.stitch.stacks:
-        return []
+        return [], unread
     try:
         inventory = read_inventory(campaign.results / "inventory.tsv")
         resolved = read_cor_json(campaign.results / "cor.json")
         found = find_stacks(campaign, inventory, resolved)
-    except (OSError, TomopipeError):
+    except (OSError, TomopipeError) as error:
+        unread = str(error) if is_of_the_system(error) else ""
         found = declared_stacks(campaign)
-    return [asdict(stack) for stack in found]
+    return [asdict(stack) for stack in found], unread

@@ -152,7 +152,7 @@ def digest(statement: Mapping[str, Any]) -> str:
 @contextmanager
 def making(
     log: str | os.PathLike[str], outputs: Sequence[str], params: Any = None
-) -> Iterator[None]:
+) -> Iterator[dict[str, Any]]:
     """Tell the main process what a job has made, once it has ended well.
 
     Parameters
@@ -165,6 +165,11 @@ def making(
         `made_from`, the statement of the results as JSON; `raw_files`, a JSON list of the files it
         reads. If one of these changes meanwhile, a volume or a stack is not written; what try_recon
         finds of such a scan is a result, and is looked at again.
+
+    Yields
+    ------
+    dict
+        What is put into it the results state beside `made_from`; so the next run makes them again.
     """
     step, key = Path(log).parent.name, Path(log).name.removesuffix(".log")
     raw = {path: raw_state_of(path) for path in json.loads(getattr(params, "raw_files", "[]"))}
@@ -176,13 +181,14 @@ def making(
 
     checks = [is_as_it_was] if step in ("full_recon", "export_stack") else []
     atomic.before_rename.extend(checks)
+    more: dict[str, Any] = {}
     try:
-        yield
+        yield more
     finally:
         for check in checks:
             atomic.before_rename.remove(check)
     text = getattr(params, "made_from", "")
-    statement = digest(_stated(outputs) or json.loads(text)) if text else ""
+    statement = digest((_stated(outputs) or json.loads(text)) | more) if text else ""
     states = {str(path): state_of(path) for path in outputs}
     made = [
         Product(path, state, statement, made_checksum(path))

@@ -11,7 +11,7 @@ from tomopipe.cor import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations
-from tomopipe.report.records import CampaignRecord, Failure, ScanRecord, SeriesRecord
+from tomopipe.report.records import CampaignRecord, Failure, Note, ScanRecord, SeriesRecord
 from tomopipe.report.scans import SCAN_STEPS, Sources, refused_records, scan_record
 from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
 from tomopipe.report.stacks import read_stacks
@@ -31,6 +31,7 @@ def collect(
     config: Mapping[str, Any],
     version: str,
     stacks: Iterable[Mapping[str, Any]] = (),
+    unread: str = "",
 ) -> CampaignRecord:
     """Read whatever exists of a campaign; a broken file is noted and left out.
 
@@ -48,6 +49,8 @@ def collect(
         The version of tomopipe.
     stacks : iterable of dict
         The stacks of the campaign: name, scans, problem.
+    unread : str
+        Why the system did not let the stacks be worked out, if it did not.
 
     Returns
     -------
@@ -56,6 +59,8 @@ def collect(
     """
     results, logs = Path(results).absolute(), Path(logs).absolute()
     reader = Reader(logs.parent)
+    if unread:
+        reader.notes.append(Note(reader.relative(results), unread, again=True))
     jobs = read_jobs(reader, logs / "status")
     entries = [dict(entry) for entry in scans]
     source = _read_sources(reader, results, logs, jobs, config, entries)

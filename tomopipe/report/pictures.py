@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import is_of_the_system
 from tomopipe.io.atomic import write_json
 from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord, StackRecord
@@ -158,7 +159,8 @@ class _Maker:
             if made is None:
                 made = make()
         except Exception as error:  # a broken file must not take the report with it
-            self.notes.append(Note(f"{path.parent.name}/{path.name}", f"no pictures: {error}"))
+            name, again = f"{path.parent.name}/{path.name}", is_of_the_system(error)
+            self.notes.append(Note(name, f"no pictures: {error}", again))
             return None
         self.made.setdefault(scan, {})[kind] = {"stamp": stamp, "made": made}
         return made
@@ -187,7 +189,9 @@ def _picture(entry: Mapping[str, Any]) -> Picture:
 def _read_cache(path: Path) -> Mapping[str, Any]:
     try:
         cache = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if is_of_the_system(error):
+            raise  # it would be written anew, without the sweeps of stacks that were removed
         return {}
     return cache if isinstance(cache, dict) else {}
 

@@ -35,10 +35,14 @@ SOURCES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Note:
-    """A file that could not be used, and why; the rest of the report goes on without it."""
+    """A file that could not be used, and why; the rest of the report goes on without it.
+
+    `again`: the system did not let it be read, which it may the next time.
+    """
 
     path: str
     problem: str
+    again: bool = False
 
 
 @dataclass(frozen=True)

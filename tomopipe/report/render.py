@@ -13,7 +13,7 @@ from typing import Any
 from tomopipe.io.atomic import write_text
 from tomopipe.report.pictures import PlaneReader, ScanPictures, picture_all, stack_key
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
-from tomopipe.report.records import SOURCES, STATES, CampaignRecord
+from tomopipe.report.records import SOURCES, STATES, CampaignRecord, Note
 
 #: Lines of one group of alerts that are open at once.
 OPEN_ALERTS = 8
@@ -34,7 +34,7 @@ COLUMNS = (
 
 def write_page(
     campaign: CampaignRecord, output: str | os.PathLike[str], *, read_planes: PlaneReader
-) -> None:
+) -> tuple[Note, ...]:
     """Write the report of a campaign.
 
     Parameters
@@ -45,11 +45,17 @@ def write_page(
         The page; above 200 scans the pictures lie in a folder `pictures` beside it.
     read_planes : callable
         Reads the mid planes of one volume, by name.
+
+    Returns
+    -------
+    tuple of Note
+        What could not be read, of pictures too.
     """
     page = Path(output).absolute()
     pictures, notes = picture_all(campaign.scans, page.parent, read_planes, campaign.stacks)
     campaign = replace(campaign, notes=(*campaign.notes, *notes))
     write_text(render(campaign, pictures), page)
+    return campaign.notes
 
 
 def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> str:

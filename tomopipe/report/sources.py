@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.io.tables import read_tsv
 from tomopipe.report.records import Curve, Failure, Fix, Model, Note, Prediction
 
@@ -22,9 +22,9 @@ class Reader:
         self.base = base
         self.notes: list[Note] = []
 
-    def note(self, path: Path, problem: str) -> None:
+    def note(self, path: Path, problem: str, error: BaseException | None = None) -> None:
         """Remember that `path` could not be used."""
-        self.notes.append(Note(self.relative(path), problem))
+        self.notes.append(Note(self.relative(path), problem, is_of_the_system(error)))
 
     def relative(self, path: Path) -> str:
         """Give `path` as seen from the campaign folder."""
@@ -37,7 +37,7 @@ class Reader:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
-            self.note(path, f"not readable as JSON: {error}")
+            self.note(path, f"not readable as JSON: {error}", error)
             return None
         if not isinstance(data, dict):
             self.note(path, f"expected a JSON object, found a {type(data).__name__}")
@@ -53,7 +53,7 @@ class Reader:
         except TomopipeError as error:
             self.note(path, str(error).removeprefix(f"{path}: "))
         except Exception as error:  # csv has errors of its own: whatever it is, it is noted
-            self.note(path, f"not readable as a table: {error}")
+            self.note(path, f"not readable as a table: {error}", error)
         return []
 
     def files(self, folder: Path, pattern: str) -> Iterator[Path]:
@@ -69,7 +69,9 @@ class Reader:
                 stream.seek(0, os.SEEK_END)
                 stream.seek(max(0, stream.tell() - _TAIL_BYTES))
                 text = stream.read().decode("utf-8", "replace")
-        except OSError:
+        except OSError as error:
+            if is_of_the_system(error):
+                self.note(path, f"not readable: {error}", error)
             return ""
         return "\n".join(text.splitlines()[-_TAIL_LINES:])
 

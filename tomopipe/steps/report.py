@@ -25,7 +25,8 @@ def report(
     config: Mapping[str, Any],
     version: str,
     stacks: Iterable[Mapping[str, Any]] = (),
-) -> None:
+    unread: str = "",
+) -> list[str]:
     """Build the page from whatever exists: a whole campaign, half of one, or a broken one.
 
     Reads small files, a few try slices, and the mid planes stored in the volumes; never raw data,
@@ -48,6 +49,13 @@ def report(
         The version of tomopipe.
     stacks : iterable of dict
         The stacks of the campaign: name, scans, problem.
+    unread : str
+        Why the stacks could not be worked out, if they could not.
+
+    Returns
+    -------
+    list of str
+        Files that the system did not let be read, and may the next time: the page lacks them.
     """
     campaign = collect(
         results,
@@ -57,11 +65,13 @@ def report(
         config=config,
         version=version,
         stacks=stacks,
+        unread=unread,
     )
     found = efficiency(campaign.allocations, slurm.usages(campaign.allocations))
     campaign = replace(campaign, efficiency=found)
     for note in campaign.notes:
         _log.warning("%s: left out of the report: %s", note.path, note.problem)
-    write_page(campaign, output, read_planes=read_mid_planes)
+    notes = write_page(campaign, output, read_planes=read_mid_planes)
     counts = ", ".join(f"{n} {state}" for state, n in campaign.counts.items() if n)
     _log.info("%s: %d scans: %s", output, len(campaign.scans), counts or "none")
+    return sorted({note.path for note in notes if note.again})

@@ -7,6 +7,8 @@ from tomopipe.products import making
 
 with (
     job(snakemake.log[0]),
-    making(snakemake.log[0], snakemake.output, snakemake.params),
+    making(snakemake.log[0], snakemake.output, snakemake.params) as more,
 ):
-    report_campaign(campaign_from_data(snakemake.config, Path.cwd()), snakemake.output[0])
+    campaign = campaign_from_data(snakemake.config, Path.cwd())
+    if unread := report_campaign(campaign, snakemake.output[0]):
+        more["not_read"] = unread
