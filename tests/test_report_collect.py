@@ -110,6 +110,19 @@ def test_a_half_finished_campaign_is_pending(tmp_path):
     assert scans["bone_004"].reached == ""
 
 
+def test_a_job_whose_run_is_over_does_not_run(tmp_path):
+    """Its status stays as it was when it was killed, and its result may be whole."""
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1")
+    made.status("full_recon", "a_1", 0, "running", run="results/.runs/1")
+    (tmp_path / "results" / ".runs" / "1").mkdir(parents=True)
+    scans, _ = by_name(made.write())
+    assert scans["a_1"].reached == "running full_recon"
+    (tmp_path / "results" / ".runs" / "1").rmdir()
+    scans, _ = by_name(made.write())
+    assert scans["a_1"].reached == ""
+
+
 def test_a_campaign_that_never_ran(tmp_path):
     made = report_campaign.Made(tmp_path)
     made.scan("a_1", series="a")

@@ -69,7 +69,8 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
 
     A job that is killed leaves a status with a start and no end; that is how `onerror` tells it
     from its neighbours. `state` is running, done or failed; times are Unix seconds. While the job
-    runs, `heartbeat` is at most `HEARTBEAT_S` old: where it is much older the job is lost.
+    runs, `heartbeat` is at most `HEARTBEAT_S` old: where it is much older the job is lost. So it is
+    where the folder of its `run` is gone.
     """
     path = status_path(log)
     status: dict[str, Any] = {
@@ -80,6 +81,7 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "run": os.environ.get(runs.VARIABLE, ""),
     }
     _write(status | {"heartbeat": status["start"]}, path)
     with log_to(log):

@@ -2,9 +2,10 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tomopipe.report.records import StepTimes
 from tomopipe.report.sources import Reader, number, text
@@ -39,7 +40,7 @@ class JobTime:
 
     @property
     def is_running(self) -> bool:
-        """True if the job has not written its end (it may have been killed since)."""
+        """True if the job has not written its end, and its run goes on."""
         return self.state == "running"
 
     @property
@@ -64,7 +65,7 @@ def read_jobs(reader: Reader, folder: Path) -> list[JobTime]:
             JobTime(
                 step=path.parent.name,
                 name=path.name.removesuffix(".json"),
-                state=text(data.get("state")),
+                state="lost" if _is_lost(data, reader.base) else text(data.get("state")),
                 start_s=number(data.get("start")),
                 end_s=number(data.get("end")),
                 host=text(data.get("host")),
@@ -73,6 +74,12 @@ def read_jobs(reader: Reader, folder: Path) -> list[JobTime]:
             )
         )
     return sorted(jobs, key=lambda j: (order.get(j.step, len(order)), j.step, j.name))
+
+
+def _is_lost(data: Mapping[str, Any], folder: Path) -> bool:
+    """Tell whether the run of a job that has not written its end is over."""
+    run = text(data.get("run"))
+    return data.get("state") == "running" and run != "" and not (folder / run).is_dir()
 
 
 def step_times(jobs: Iterable[JobTime]) -> tuple[StepTimes, ...]:

@@ -7,8 +7,8 @@ from tomopipe.stated import content_of
 from tomopipe.steps.export_stack import export_stack, settle_binning
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     options = json.loads(snakemake.params.options)
     export_stack(

@@ -6,8 +6,8 @@ from tomopipe.products import making
 from tomopipe.steps.export_star import export_star
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     metas = {Path(meta).stem: meta for meta in snakemake.input.metas}
     folder = Path(snakemake.output.star).parent

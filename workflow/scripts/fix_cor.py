@@ -9,8 +9,8 @@ from tomopipe.steps.fix_cor import fix_cor
 predictions, centers = snakemake.input[0::2], snakemake.input[1::2]
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     fix_cor(
         {

@@ -6,8 +6,8 @@ from tomopipe.stated import content_of
 from tomopipe.steps.full_recon import full_recon
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     full_recon(
         snakemake.params.raw,

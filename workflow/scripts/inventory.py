@@ -5,8 +5,8 @@ from tomopipe.products import making
 from tomopipe.steps.inventory import inventory
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     inventory(
         json.loads(snakemake.params.entries),

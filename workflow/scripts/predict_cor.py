@@ -5,8 +5,8 @@ from tomopipe.products import making
 from tomopipe.steps.predict_cor import predict_cor
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     predict_cor(
         *snakemake.input[:2],

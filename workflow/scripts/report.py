@@ -6,8 +6,8 @@ from tomopipe.log import job
 from tomopipe.products import making
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params) as more,
+    job(snakemake.log[0]),
 ):
     campaign = campaign_from_data(snakemake.config, Path.cwd())
     if unread := report_campaign(campaign, snakemake.output[0]):

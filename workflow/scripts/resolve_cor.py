@@ -4,7 +4,7 @@ from tomopipe.log import job
 from tomopipe.products import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
-with job(snakemake.log[0]), making(snakemake.log[0], snakemake.output, snakemake.params):
+with making(snakemake.log[0], snakemake.output, snakemake.params), job(snakemake.log[0]):
     resolve_cor(
         list(snakemake.input),
         snakemake.output.cor,

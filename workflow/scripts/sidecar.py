@@ -6,7 +6,7 @@ from tomopipe.steps.sidecar import sidecar
 # no `log:` in the rule: it would have to carry the folder of the data in its name
 log = f"logs/sidecar/{snakemake.wildcards.scan}.log"
 
-with job(log), making(log, snakemake.output, snakemake.params):
+with making(log, snakemake.output, snakemake.params), job(log):
     config = parse_config(snakemake.config)
     blocks = ("preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor")
     sidecar(

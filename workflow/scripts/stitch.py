@@ -5,8 +5,8 @@ from tomopipe.products import making
 from tomopipe.steps.stitch import stitch
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     stitch(
         snakemake.input.volumes,

@@ -5,8 +5,8 @@ from tomopipe.products import making
 from tomopipe.steps.try_recon import try_recon
 
 with (
-    job(snakemake.log[0]),
     making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0]),
 ):
     try_recon(
         snakemake.params.raw,
