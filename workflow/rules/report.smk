@@ -39,7 +39,10 @@ def report_inputs(wildcards):
     as_is = report_wanted(as_is=True) if FORESEEN else wanted
     reason = DECISIONS.reason("report", "campaign", [REPORT], wanted, as_is=as_is)
     run_for(reason, [REPORT])
-    return [path if reason or pending else ancient(path) for path, pending in inputs.items()]
+    found = [path if reason or pending else ancient(path) for path, pending in inputs.items()]
+    # what failed before and runs again now would be told as failed for good
+    later = reason and default_target()
+    return found + (star_set(wildcards) + sidecars(wildcards) if later else [])
 
 
 rule report:
