@@ -17,12 +17,12 @@ import pytest
 from tests.faults.harness import ACTIONS, Bench, Point, difference, tree
 
 MINUTES = float(os.environ.get("TOMOPIPE_TEST_FAULTS", "0"))
-N_POINTS = 30
 N_KILLS = 40 if MINUTES else 2
 RULES = [
     *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "sidecar", "full_recon"),
     *("stitch", "export_stack", "export_star", "report", "compare"),
 ]
+N_POINTS = [3, 2] * 6  # of each rule, in CI
 #: What was tried: points, wrong, stuck, by part.
 TABLE: dict[str, Counter[str]] = {}
 
@@ -62,12 +62,7 @@ def test_all_rules_are_broken(bench):
     assert bench.rules() == sorted(RULES)
 
 
-# The others take minutes, and are left to `make faults`. There try_recon and predict_cor still take
-# an error of the disk while they read for a fault of the scan.
-QUICK = ("inventory", "fix_cor", "resolve_cor", "sidecar")
-
-
-@pytest.mark.parametrize("rule", RULES if MINUTES else QUICK)
+@pytest.mark.parametrize("rule", RULES)
 def test_each_call_of_a_script(bench, rule):
     """In CI each call is killed at, and fails by one of the two errors."""
     n_calls = bench.n_calls(rule)
@@ -75,11 +70,12 @@ def test_each_call_of_a_script(bench, rule):
     failures = {}
     for at in range(1, n_calls + 1):
         for action in ACTIONS if MINUTES else (ACTIONS[at % 2], "KILL"):
-            wrong = bench.wrong_after_fault_in_script(rule, at, action)
+            wrong = bench.wrong_after_fault_in_script(rule, at, action, always=bool(MINUTES))
             note(f"script of {rule}", wrong)
             if wrong:
                 failures[at, action] = wrong
-    assert not failures, bench.said()
+                print(rule, at, action, wrong, bench.said(), sep="\n")
+    assert not failures
 
 
 def points_of(bench: Bench, rule: str) -> list[Point]:
@@ -90,32 +86,31 @@ def points_of(bench: Bench, rule: str) -> list[Point]:
     return [Point(*key, at, "") for key, n in sorted(seen.items()) for at in range(1, n + 1)]
 
 
-def points_of_a_run(bench, seed):
+@pytest.mark.parametrize("rule", RULES)
+def test_points_of_a_run(bench, rule, seed):
     """Through Snakemake, which has files of its own, and the main process, which has the record."""
     print(f"TOMOPIPE_TEST_SEED={seed}")
-    chance = random.Random(seed)
-    every = [(rule, point) for rule in RULES for point in points_of(bench, rule)]
-    chance.shuffle(every)
-    # each file and kind of call at least once
-    first = [one for one in every if one[1].at == 1] if MINUTES else every[:N_POINTS]
-    todo = first + [one for one in every if one[1].at > 1] if MINUTES else first
-    end = time.monotonic() + 60 * MINUTES
+    chance = random.Random(f"{seed} {rule}")
+    todo = points_of(bench, rule)
+    chance.shuffle(todo)
+    if MINUTES:  # each file and kind of call at least once
+        todo.sort(key=lambda point: point.at > 1)
+        n_least = sum(point.at == 1 for point in todo)
+    else:
+        todo, n_least = todo[: N_POINTS[RULES.index(rule)]], N_POINTS[RULES.index(rule)]
+    end = time.monotonic() + 60 * MINUTES / len(RULES)
     failures = {}
-    for number, (rule, where) in enumerate(todo):
-        if number >= len(first) and time.monotonic() > end:
+    for number, where in enumerate(todo):
+        if number >= n_least and time.monotonic() > end:
             break
         point = replace(where, action=chance.choice(ACTIONS))
         is_compared = rule == "compare"
         wrong = bench.wrong_after_fault(point, *bench.outputs(rule), is_compared=is_compared)
         note(f"run of {rule}", wrong)
         if wrong:
-            failures[rule, point] = wrong
-            print(rule, point, wrong, bench.said(), sep="\n")
+            failures[point] = wrong
+            print(point, wrong, bench.said(), sep="\n")
     assert not failures
-
-
-if MINUTES:
-    test_points_of_a_run = points_of_a_run
 
 
 def test_main_process_killed_at_any_moment(bench, seed):

@@ -355,8 +355,6 @@ def tree(campaign: Path, place: Path | None = None) -> dict[str, str]:
     """
     files = [path for path in (campaign / "results").rglob("*") if path.is_file()]
     files += (campaign / "raw").glob("*")
-    # of a run that was killed stays what its jobs said until a run has jobs: no temporary file
-    files = [path for path in files if path.name != "run.json" and path.parent.name != "said"]
     left_out = [campaign / "results" / name for name in ("products.tsv", "compared.tsv")]
     return {
         str(path.relative_to(campaign)): _digest(path, place or campaign)
@@ -433,6 +431,7 @@ class Bench:
         self.finished = folder / "finished"
         self.scripts = folder / "scripts"
         self.scripts.mkdir()
+        self._mended: set[tuple[object, ...]] = set()
         self.out = folder / "out"
         status = self.snakemake(environment={"FAULT_STASH": str(self.scripts)})
         assert status == 0, self.said()
@@ -503,8 +502,13 @@ class Bench:
         assert self.script(rule, log=log) == 0, self.said()
         return len(log.read_text().splitlines())
 
-    def wrong_after_fault_in_script(self, rule: str, at: int, action: str) -> list[str]:
-        """Let a call of a rule's script fail, run it again; say what is not as it should be."""
+    def wrong_after_fault_in_script(
+        self, rule: str, at: int, action: str, *, always: bool = True
+    ) -> list[str]:
+        """Let a call of a rule's script fail, run it again; say what is not as it should be.
+
+        Unless `always`, it is run again once for each state in which it leaves the campaign.
+        """
         outputs = self.outputs(rule)
         self.restore(*outputs, linked=True)
         status = self.script(rule, point=Point("", "", "", at, action))
@@ -521,9 +525,20 @@ class Bench:
                 f"{path}: missing, though the job ended well"
                 for path in self.wanted.keys() - found.keys()
             ]
-        if again := self.script(rule):
-            wrong.append(f"stuck: {again}")
-        return wrong + difference(tree(self.campaign), self.wanted)
+        state = self._state(rule, found)
+        if always or wrong or state not in self._mended:
+            if again := self.script(rule):
+                wrong.append(f"stuck: {again}")
+            wrong += difference(tree(self.campaign), self.wanted)
+        if not wrong:
+            self._mended.add(state)
+        return wrong
+
+    def _state(self, rule: str, found: Mapping[str, str]) -> tuple[object, ...]:
+        """Return all that a rule's next job may see: of the run's folder, which goes, the names."""
+        content = {name: value for name, value in found.items() if "/.runs/" not in name}
+        names = {_without_chance(str(path)) for path in self.campaign.rglob("*")}
+        return rule, *sorted(content.items()), *sorted(names)
 
     def _is_told(self, path: str) -> bool:
         """Tell whether the job itself says that a result is not the one wanted."""
@@ -581,10 +596,7 @@ class Call:
     @property
     def glob(self) -> str:
         """A pattern of this path that is the same in another run."""
-        path = self.path
-        for pattern, wildcard in _VARYING:
-            path = pattern.sub(wildcard, path)
-        return path
+        return _without_chance(self.path)
 
 
 # names that differ in each run: temporary files, the folder of a run, scripts and logs of Snakemake
@@ -597,6 +609,12 @@ _VARYING = [
     (re.compile(r"/\.snakemake/(scripts|log|auxiliary|locks|tmp\.[^/]*)/.*"), r"/.snakemake/\1/*"),
     (re.compile(r"\.[0-9]+\.tmp$"), ".*.tmp"),
 ]
+
+
+def _without_chance(path: str) -> str:
+    for pattern, wildcard in _VARYING:
+        path = pattern.sub(wildcard, path)
+    return path
 
 
 def _compared(is_compared: bool) -> dict[str, str]:
