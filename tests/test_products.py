@@ -1,5 +1,6 @@
 """The campaign's record: what was made, what has become of it, and which raw file is which."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,9 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from tomopipe import products
+from tomopipe.campaign import campaign_from_data
+from tomopipe.compare import compare
+from tomopipe.decisions import Decisions
 from tomopipe.errors import TomopipeError
 from tomopipe.io import checksums, runs
 from tomopipe.io.atomic import write_json, write_text
+from tomopipe.io.tables import read_tsv
 from tomopipe.products import Product, Record, digest, making, read_products, state_of
 
 STATEMENT = {"step": "full_recon", "cor_px": 31.5}
@@ -94,6 +99,50 @@ def test_a_raw_file_changed_with_equal_size_and_time_is_another_one(record):
     where.write_text("FRAMES")
     os.utime(where, ns=(old.st_atime_ns, old.st_mtime_ns))
     assert again(record).raw("a.h5") != name
+
+
+def test_a_raw_file_that_the_disk_does_not_give_is_not_another_one(record, monkeypatch):
+    """Else all of its scan would be made again; the next run compares it."""
+    plain = checksums._of_file
+
+    def broken(path, *arguments, **options):
+        if Path(path).name == "a.h5":
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(path, *arguments, **options)
+
+    where, found = record.directory / "a.h5", record.directory / "compared.tsv"
+    where.write_text("frames")
+    name = record.raw("a.h5")
+    os.utime(where, (1, 1))
+    with monkeypatch.context() as bad_disk:
+        bad_disk.setattr(checksums, "_of_file", broken)
+        assert again(record).raw("a.h5") == name
+        bad_disk.setattr(products, "SMALL_BYTES", 4)
+        compare(SimpleNamespace(results=record.file.parent, directory=record.directory), found)
+        assert read_tsv(found, ("path",)) == []
+    where.write_text("FRAMES")
+    os.utime(where, (1, 1))
+    assert again(record).raw("a.h5") != name
+
+
+def test_a_result_that_the_disk_does_not_give_is_not_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.h5").write_text("frames")
+    write_json({"made_from": STATEMENT}, "results/a.json")
+    campaign = campaign_from_data({"campaign": {"scans": ["a.h5"]}}, tmp_path)
+    wanted = STATEMENT | {"cor_px": 32.5}
+    asked = ("full_recon", "a", ["results/a.json"], wanted)
+    assert Decisions(campaign).reason(*asked) == "cor_px: 31.5 -> 32.5"
+    plain, calls = Path.read_text, []
+
+    def once_broken(path, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", once_broken)
+    assert Decisions(campaign).reason(*asked)
 
 
 def test_a_large_raw_file_without_a_checksum_is_told_by_its_time(record, monkeypatch):

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int = 1) -> None:
     """Read all such files of a campaign, and write which have another content.
 
+    A raw file that cannot be read is left out: the next run compares it.
+
     Parameters
     ----------
     campaign : Campaign
@@ -32,6 +34,9 @@ def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int 
         product = record.products[path]
         if product.is_raw:
             other = raw_differs(record.where(path), product.checksum)
+            if other is None:
+                log.warning("%s: cannot be read, so it is not compared", path)
+                continue
             difference = "other content than was read" if other else ""
         else:
             difference = checksums.matches(record.where(path), product.checksum, threads=threads)

@@ -14,7 +14,7 @@ from typing import Any
 
 from tomopipe import earlier, made_from
 from tomopipe.campaign import Campaign
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.io import runs
 from tomopipe.io.atomic import remove_stale
 from tomopipe.io.files import companions
@@ -22,7 +22,7 @@ from tomopipe.io.results import read_json
 from tomopipe.io.tables import read_tsv
 from tomopipe.made_from import Statement
 from tomopipe.products import RECORD, SMALL_BYTES, Product, Record, content_of, digest, state_of
-from tomopipe.stated import only_metadata_differ, statement_in
+from tomopipe.stated import only_metadata_differ, read_statement
 
 MISSING = "missing"
 REASONS: dict[str, str] = {}
@@ -181,7 +181,11 @@ class Decisions:
 
     def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
         """Return what a result was made from: its own word, else Snakemake's record."""
-        own = statement_in(self.record.where(path))
+        try:
+            own = read_statement(self.record.where(path))
+        except Exception as error:  # whatever a damaged file does to its reader
+            # who knows what one was made from that the system does not let be read
+            own = {"not_read": str(error)} if is_of_the_system(error) else None
         if own is not None:
             return own
         record = earlier.recorded(self.campaign.directory, path)

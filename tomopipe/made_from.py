@@ -276,8 +276,13 @@ def used_options(options: Mapping[str, Any], methods: Sequence[str]) -> dict[str
 def made_from(path: Path) -> Statement | None:
     """Read the statement of a JSON file of ours; None where it has none, or is not readable."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return read(path)
     except (OSError, ValueError):
         return None
+
+
+def read(path: Path) -> Statement | None:
+    """Read the statement of a JSON file of ours; None where it has none, an error where no JSON."""
+    record = json.loads(path.read_text(encoding="utf-8"))
     found = record.get("made_from") if isinstance(record, dict) else None
     return found if isinstance(found, dict) else None

@@ -2,29 +2,34 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tomopipe.io import checksums, runs
-from tomopipe.made_from import Statement, made_from
+from tomopipe.made_from import Statement, read
 from tomopipe.products import RECORD, read_products
 
 
 def statement_in(path: Path) -> Statement | None:
     """Return the statement that a result carries, None if it has none or cannot be read."""
+    with suppress(Exception):  # whatever a damaged file does to its reader
+        return read_statement(path)
+    return None
+
+
+def read_statement(path: Path) -> Statement | None:
+    """Return the statement that a result carries; raise what a damaged file raises."""
     readers: dict[str, Callable[[Path], Statement | None]] = {
-        ".json": made_from,
+        ".json": read,
         ".h5": _in_hdf5,
-        ".mrcs": lambda stack: made_from(stack.with_suffix(".json")),
-        ".tif": lambda stack: made_from(stack.with_suffix(".json")),
-        ".txt": lambda text: made_from(text.with_name("prediction.json")),
+        ".mrcs": lambda stack: read(stack.with_suffix(".json")),
+        ".tif": lambda stack: read(stack.with_suffix(".json")),
+        ".txt": lambda text: read(text.with_name("prediction.json")),
     }
-    try:
-        if path.is_dir() or path.name.endswith("_rec.h5"):
-            return _in_volume(path)
-        return readers.get(path.suffix, lambda _: None)(path)
-    except Exception:  # whatever a damaged file does to its reader
-        return None
+    if path.is_dir() or path.name.endswith("_rec.h5"):
+        return _in_volume(path)
+    return readers.get(path.suffix, lambda _: None)(path)
 
 
 def _in_volume(path: Path) -> Statement | None:

@@ -98,22 +98,29 @@ def matches(
     TomopipeError
         If `checksum` is none of ours.
     """
-    n_bytes, layout = parse(checksum)
     try:
-        status = os.stat(path)
-        is_folder = stat.S_ISDIR(status.st_mode)
-        if is_folder != layout.startswith("d"):
-            return "a folder, a file is expected" if is_folder else "a file, a folder is expected"
-        if is_folder:
-            return _folder_differs(path, checksum, threads, progress)
-        if status.st_size != n_bytes:
-            return f"{status.st_size} bytes, {n_bytes} expected"
-        found = _of_file(path, int(layout[1:]), threads, progress)
-        return "" if found == checksum else f"its content differs{_place(found, checksum)}"
+        return differs(path, checksum, threads=threads, progress=progress)
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
+
+
+def differs(
+    path: AnyPath, checksum: str, *, threads: int = 1, progress: Progress | None = None
+) -> str:
+    """Compare as `matches` does; what cannot be read is an OSError, as it tells nothing."""
+    n_bytes, layout = parse(checksum)
+    status = os.stat(path)
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if is_folder != layout.startswith("d"):
+        return "a folder, a file is expected" if is_folder else "a file, a folder is expected"
+    if is_folder:
+        return _folder_differs(path, checksum, threads, progress)
+    if status.st_size != n_bytes:
+        return f"{status.st_size} bytes, {n_bytes} expected"
+    found = _of_file(path, int(layout[1:]), threads, progress)
+    return "" if found == checksum else f"its content differs{_place(found, checksum)}"
 
 
 def quick_state(path: AnyPath) -> tuple[int, int, int] | None:
