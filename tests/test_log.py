@@ -56,6 +56,13 @@ def test_a_failure_is_told_on_one_line(path):
     assert "ValueError: two" in path.read_text()
 
 
+def test_a_log_that_cannot_be_written_fails_the_job_which_was_not_killed(path):
+    path.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError), log.job(path):
+        pass
+    assert status_of(path)["state"] == "failed"
+
+
 def test_the_heart_beats_while_the_job_runs_and_never_after(path, monkeypatch):
     monkeypatch.setattr(log, "HEARTBEAT_S", 0.02)
     with log.job(path):

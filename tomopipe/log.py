@@ -84,16 +84,15 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         "run": os.environ.get(runs.VARIABLE, ""),
     }
     _write(status | {"heartbeat": status["start"]}, path)
-    with log_to(log):
-        try:
-            with _heartbeat(status, path):
-                yield
-        except Exception as error:
-            failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
-            with suppress(RunEndedError):
-                _write(status | failed, path)
-            raise
-        _write(status | {"state": "done", "end": time.time()}, path)
+    try:
+        with log_to(log), _heartbeat(status, path):
+            yield
+    except Exception as error:  # of the log itself, too: without an end it would count as killed
+        failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
+        with suppress(RunEndedError):
+            _write(status | failed, path)
+        raise
+    _write(status | {"state": "done", "end": time.time()}, path)
 
 
 @contextmanager
