@@ -114,6 +114,7 @@ def test_points_of_a_run(bench, rule, seed):
         point = replace(where, action=chance.choice(ACTIONS))
         is_compared = rule == "compare"
         wrong = bench.wrong_after_fault(point, *bench.outputs(rule), is_compared=is_compared)
+        wrong = wrong or bench.work_left()
         note(f"run of {rule}", wrong)
         if wrong:
             failures[point] = wrong
@@ -133,7 +134,7 @@ def test_main_process_killed_at_any_moment(bench, seed):
         with suppress(ProcessLookupError):  # it was faster
             os.kill(main.pid, signal.SIGKILL)
         main.wait()
-        wrong = bench.wrong_after_clean_run()
+        wrong = bench.wrong_after_clean_run() or bench.work_left()
         note("main process killed", wrong)
         if wrong:
             failures[number, rule, moment_s] = wrong

@@ -587,6 +587,12 @@ class Bench:
             return ["stuck: the run does not end"]
         return difference(tree(self.campaign), self.wanted)
 
+    def work_left(self) -> list[str]:
+        """Say so if a run would still have something to do."""
+        self.out.write_bytes(b"")
+        self.snakemake("--dry-run")
+        return [] if "Nothing to be done" in self.said() else ["the next run has work left"]
+
 
 @dataclass(frozen=True)
 class Call:
