@@ -335,7 +335,11 @@ def new_campaign(folder: Path) -> Path:
         "campaign": {"scans": ["raw/*.h5"]},
         "try_recon": {"width_px": 4, "step_px": 1},
         "predict_cor": {"methods": ["pairs"]},
-        "stitch": {"stacks": {"tall": ["a_*"]}, "overlap_rows": N_ROWS - STEP_ROWS},
+        "stitch": {
+            "stacks": {"tall": ["a_*"]},
+            "direction": "down",
+            "overlap_rows": N_ROWS - STEP_ROWS,
+        },
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
