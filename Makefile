@@ -24,7 +24,7 @@ $(VENV)/.developed: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m tomopipe.demo $(DEMO) --cores $(CORES)
+	$(BIN)/python -m tomopipe.simulate.demo $(DEMO) --cores $(CORES)
 
 test: $(VENV)/.developed
 	$(BIN)/python -m pytest -n $(CORES)

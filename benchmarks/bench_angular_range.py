@@ -21,8 +21,8 @@ from multiprocessing import Pool
 
 import numpy as np
 
-from tomopipe.find.angular_range import prove_range
-from tomopipe.prep.collect import spread_rows
+from tomopipe.cor.angular_range import prove_range
+from tomopipe.cor.collect import spread_rows
 from tomopipe.simulate.suite.case import _sample, _view, is_answerable
 from tomopipe.simulate.suite.damage import Instrument, Part
 from tomopipe.simulate.suite.settings import Settings, log_uniform

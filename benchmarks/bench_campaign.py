@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tomopipe.demo import snakemake_command
-from tomopipe.simulate.campaign import simulate_campaign
+from tomopipe.simulate.demo import snakemake_command
+from tomopipe.simulate.simulated_campaign import simulate_campaign
 
 SCANS_IN_A_SERIES = 20
 

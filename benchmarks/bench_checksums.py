@@ -19,11 +19,11 @@ from unittest import mock
 import h5py
 import numpy as np
 
-from tomopipe.io import checksums
 from tomopipe.recon.jit import thread_count
 from tomopipe.steps.export_stack import export_stack
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.try_recon import try_recon
+from tomopipe.storage import checksums
 
 SUMMING = ("written", "checksum_of", "checksum_of_bytes", "finish")
 

@@ -35,9 +35,9 @@ from nabu.estimation.cor import (
 )
 from rich.progress import track
 
+from tomopipe.cor import finders
 from tomopipe.evaluate.scores import wilson
-from tomopipe.find import finders
-from tomopipe.recon.angles import is_full_turn
+from tomopipe.recon.angular_sampling import is_full_turn
 from tomopipe.simulate.suite import CONDITIONS, make_case
 from tomopipe.train.stages import reconstruct
 

@@ -25,9 +25,9 @@ from scipy.ndimage import gaussian_filter1d
 from skimage import data
 from skimage.transform import radon, resize
 
+from tomopipe.cor import finders
+from tomopipe.cor.rows_file import Rows
 from tomopipe.evaluate.scores import wilson
-from tomopipe.find import finders
-from tomopipe.io.rows import Rows
 from tomopipe.train.stages import reconstruct
 
 PICTURES = (

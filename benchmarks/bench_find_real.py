@@ -20,9 +20,9 @@ import numpy as np
 import tifffile
 from bench_find import ask_all, print_table, rows_of
 
-from tomopipe.find import finders
-from tomopipe.io.exchange import open_scan
+from tomopipe.cor import finders
 from tomopipe.prep.normalise import normalise
+from tomopipe.scans.exchange import open_scan
 from tomopipe.train.stages import reconstruct
 
 FULL_DEG = 350

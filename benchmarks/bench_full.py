@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from tomopipe.recon.jit import thread_count
-from tomopipe.steps import _fit
 from tomopipe.steps.full_recon import full_recon
+from tomopipe.stream import fit_options as _fit
 
 
 def make_scan(path, n_cols, n_rows):

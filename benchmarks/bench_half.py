@@ -15,13 +15,13 @@ from bench_peers import rms, table
 from nabu.reconstruction.sinogram import SinoBuilder, prepare_half_tomo_sinogram
 from scipy.ndimage import gaussian_filter, shift
 
-from tomopipe.io.exchange import open_scan
 from tomopipe.prep import stripes
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
-from tomopipe.recon.angles import unpaired
+from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
+from tomopipe.scans.exchange import open_scan
 
 BODY = [(0.0, 0.0, 190.0, 0.01)] + [
     (150 * np.cos(k) * (k / 12), 150 * np.sin(k) * (k / 12), 9.0, 0.02) for k in range(1, 13)

@@ -43,7 +43,7 @@ def make(folder: Path, names: list[str], raw: Path | None) -> None:
 
 
 def _simulate(path: Path) -> None:
-    from tomopipe.simulate.campaign import simulate_campaign
+    from tomopipe.simulate.simulated_campaign import simulate_campaign
 
     with tempfile.TemporaryDirectory() as folder:
         simulate_campaign(

@@ -26,14 +26,14 @@ from nabu.preproc.phase import PaganinPhaseRetrieval
 from nabu.reconstruction.rings import MunchDeringer, SinoMeanDeringer, VoDeringer
 from scipy.ndimage import gaussian_filter
 
-from tomopipe.find.roll import measure_roll
-from tomopipe.io.rows import Rows
+from tomopipe.cor.roll import measure_roll
+from tomopipe.cor.rows_file import Rows
 from tomopipe.prep import stripes, wavelets
+from tomopipe.prep.bad_pixels import remove_zingers
 from tomopipe.prep.dynamic_flats import look_for_air, principal_shapes
 from tomopipe.prep.flats import Beam, hat_weights, relative_changes
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.phase import filter_strength, retrieve_phase
-from tomopipe.prep.pixels import remove_zingers
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan

@@ -17,7 +17,8 @@ import numpy as np
 from algotom.prep import correction, filtering, removal
 from scipy.ndimage import median_filter
 
-from tomopipe.prep import phase, pixels, stripes, wavelets
+from tomopipe.prep import bad_pixels as pixels
+from tomopipe.prep import phase, stripes, wavelets
 from tomopipe.prep.gated import remove_proven
 from tomopipe.prep.intensity import correct_hardening
 from tomopipe.prep.normalise import normalise

@@ -16,7 +16,7 @@ from skimage import data
 from skimage.color import rgb2gray
 from skimage.transform import radon, resize
 
-from tomopipe.prep.edges import falls_of
+from tomopipe.prep.edge_slopes import falls_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.simulate.objects import foam, rock

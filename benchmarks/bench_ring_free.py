@@ -31,16 +31,16 @@ import numpy as np
 from bench_rings import FILTERS, MORE, OBJECTS, Slices, with_noise
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.io.exchange import open_scan
 from tomopipe.prep import stripes
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.phase import filter_strength
 from tomopipe.prep.warp import Warp, apply_warp
-from tomopipe.recon.angles import unpaired
+from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate import objects
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 from tomopipe.simulate.suite import rasters, solids

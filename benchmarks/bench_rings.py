@@ -21,12 +21,12 @@ import argparse
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from tomopipe.io.exchange import open_scan
 from tomopipe.prep import stripes, wavelets
 from tomopipe.prep.gated import remove_proven
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.objects import rock
 from tomopipe.simulate.phantom import project
 from tomopipe.simulate.suite import rasters, solids

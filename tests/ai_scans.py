@@ -3,13 +3,13 @@
 import numpy as np
 from find_rows import HALF_TURN_DEG, rows_of, scan
 
-from tomopipe.find.ai.confidence import DOUBTS
-from tomopipe.find.ai.curves import all_curves
-from tomopipe.find.ai.inputs import Inputs, make_inputs
-from tomopipe.find.ai.model import SHAPE, save_model
-from tomopipe.find.ai.network import Weights, weight_shapes
-from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.io.rows import Rows
+from tomopipe.cor.ai.confidence import DOUBTS
+from tomopipe.cor.ai.input_curves import all_curves
+from tomopipe.cor.ai.input_recipe import RECIPE
+from tomopipe.cor.ai.inputs import Inputs, make_inputs
+from tomopipe.cor.ai.network import Weights, weight_shapes
+from tomopipe.cor.ai.network_model import SHAPE, save_model
+from tomopipe.cor.rows_file import Rows
 from tomopipe.train.calibrate import calibrate
 from tomopipe.train.stages import reconstruct
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tomopipe.find.ai.dinov2_checkpoint import DEPTHS, expected_shapes
+from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, expected_shapes
 
 
 def random_state(width=384, *, grid=37, pooled=True, seed=0):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import read_metadata
+from tomopipe.scans.exchange import read_metadata
 
 N_ANGLES, N_ROWS, N_COLS = 7, 3, 5
 DATA, FLATS, DARKS, THETA = (

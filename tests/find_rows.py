@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tests.phantoms import make_phantom
-from tomopipe.io.rows import Rows
+from tomopipe.cor.rows_file import Rows
 from tomopipe.simulate.phantom import Phantom, project
 
 HALF_TURN_DEG = np.linspace(0, 180, 181)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate.detector import Beam
+from tomopipe.simulate.dxchange_writer import simulate_scan
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
-from tomopipe.simulate.scan import simulate_scan
 
 
 @dataclass(frozen=True)

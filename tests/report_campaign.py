@@ -7,9 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tomopipe.io.tables import write_tsv
-from tomopipe.io.tiff import write_try_stack
-from tomopipe.series import encode_series
+from tomopipe.campaign.series import encode_series
+from tomopipe.storage.tables import write_tsv
+from tomopipe.volumes.tiff import write_try_stack
 
 INVENTORY = (
     "scan path series index n_angles n_rows n_cols bytes keep reason warnings".split()  # noqa: SIM905

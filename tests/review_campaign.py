@@ -4,11 +4,11 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from tests.report_campaign import every_state, write_json
-from tomopipe.io.rows import Rows, write_rows
-from tomopipe.io.tiff import write_try_stack
+from tomopipe.cor.rows_file import Rows, write_rows
 from tomopipe.review.app import make_app
 from tomopipe.review.security import CSRF_HEADER, Keys
 from tomopipe.review.store import Store
+from tomopipe.volumes.tiff import write_try_stack
 
 N_COLS = 1024
 BEAD_PX = (180.0, -90.0)  # from the axis

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from ai_scans import inputs_of, rows_with
 
-from tomopipe.find.ai.closer import Closer, place_px
-from tomopipe.find.ai.confidence import DOUBTS, confidence, doubts
-from tomopipe.find.ai.judgement import Judgement
+from tomopipe.cor.ai.closer import Closer, place_px
+from tomopipe.cor.ai.confidence import DOUBTS, confidence, doubts
+from tomopipe.cor.ai.judgement import Judgement
 from tomopipe.train.calibrate import calibrate
 
 

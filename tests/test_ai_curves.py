@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from find_rows import rows_of, scan
 
-from tomopipe.find.ai.curves import all_curves
-from tomopipe.find.ai.recipe import RECIPE, VARIATION
-from tomopipe.find.curves import evidence_curves
+from tomopipe.cor.ai.input_curves import all_curves
+from tomopipe.cor.ai.input_recipe import RECIPE, VARIATION
+from tomopipe.cor.curves import evidence_curves
 from tomopipe.train.stages import reconstruct
 
 

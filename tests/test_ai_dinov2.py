@@ -10,15 +10,15 @@ from dinov2_weights import random_state, save
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 
 from tomopipe.config import parse_config
+from tomopipe.cor.ai import dinov2
+from tomopipe.cor.ai.dinov2 import N_SHORTLIST, decide, dinov2_finder, find_dinov2
+from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, Checkpoint
+from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai import dinov2
-from tomopipe.find.ai.dinov2 import N_SHORTLIST, decide, dinov2_finder, find_dinov2
-from tomopipe.find.ai.dinov2_checkpoint import DEPTHS, Checkpoint
-from tomopipe.io.atomic import write_json
-from tomopipe.io.rows import write_rows
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
 from tomopipe.steps.predict_cor import predict_cor
+from tomopipe.storage.atomic import write_json
 
 N_COLS, COR_PX = 240, 127.3
 CHECKPOINT = Checkpoint({}, 64, 2, 518, 3)
@@ -197,7 +197,7 @@ def test_a_checkpoint_that_does_not_load_fails_the_prediction(tmp_path, rows):
 
 
 def test_without_its_libraries_the_prediction_says_what_to_install(tmp_path, rows, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tomopipe.find.ai.dinov2", None)
+    monkeypatch.setitem(sys.modules, "tomopipe.cor.ai.dinov2", None)
     failed = _predict(tmp_path, rows)
     assert failed["verdict"] == "failed"
     assert "pip install 'tomopipe[torch]'" in failed["reason"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from dinov2_weights import random_state, save
 
+from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, expected_shapes, read_checkpoint
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.dinov2_checkpoint import DEPTHS, expected_shapes, read_checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from dinov2_weights import random_state, reference_features
 
+from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, Checkpoint
+from tomopipe.cor.ai.dinov2_network import Classifier, make_backbone
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.dinov2_checkpoint import DEPTHS, Checkpoint
-from tomopipe.find.ai.dinov2_network import Classifier, make_backbone
 
 
 def windows_of(size_px, n=1):

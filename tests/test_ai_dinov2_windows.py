@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.find.ai.dinov2_windows import cut_windows, window_corners
+from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
 
 
 @pytest.mark.parametrize(

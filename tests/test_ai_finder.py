@@ -7,14 +7,14 @@ import pytest
 from ai_scans import COR_PX, inputs_of, rows_with, write_model
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 
+from tomopipe.cor.ai.finder import find_ai
+from tomopipe.cor.ai.input_recipe import recipe_hash
+from tomopipe.cor.ai.model_card import SHIPPED, read_card
+from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.card import SHIPPED, read_card
-from tomopipe.find.ai.finder import find_ai
-from tomopipe.find.ai.recipe import recipe_hash
-from tomopipe.io.atomic import write_json
-from tomopipe.io.rows import write_rows
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import try_recon
+from tomopipe.storage.atomic import write_json
 from tomopipe.train.stages import reconstruct
 
 CANDIDATES = grid(128)

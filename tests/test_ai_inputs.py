@@ -10,8 +10,8 @@ from ai_scans import COR_PX, N_COLS, inputs_of, rows_with
 from find_rows import HALF_TURN_DEG, rows_of, scan
 
 from tests.phantoms import make_phantom
-from tomopipe.find.ai.inputs import Inputs, mirrored
-from tomopipe.find.ai.recipe import RECIPE, recipe_hash
+from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
+from tomopipe.cor.ai.inputs import Inputs, mirrored
 
 GOLDEN = Path(__file__).with_name("ai_golden.json")
 

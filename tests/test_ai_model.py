@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from ai_scans import inputs_of, random_weights, rows_with, write_model
 
+from tomopipe.cor.ai.input_recipe import RECIPE
+from tomopipe.cor.ai.inputs import Inputs, mirrored
+from tomopipe.cor.ai.model_card import card_path, model_record, read_card
+from tomopipe.cor.ai.network_model import judge, load_model
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.card import card_path, model_record, read_card
-from tomopipe.find.ai.inputs import Inputs, mirrored
-from tomopipe.find.ai.model import judge, load_model
-from tomopipe.find.ai.recipe import RECIPE
 
 N_KINDS = len(RECIPE.kinds)
 # Of the shipped weights on `drawn(n)`, as torch said it when it judged: every tenth score, the

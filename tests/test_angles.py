@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.io.angles import (
+from tomopipe.scans.angle_lists import (
     count_periods,
     other_unit,
     place_frames,

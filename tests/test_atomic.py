@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tomopipe.io.atomic import remove_stale, whole, write_json, write_text
-from tomopipe.io.manifest import MANIFEST
+from tomopipe.storage.atomic import remove_stale, whole, write_json, write_text
+from tomopipe.storage.manifest import MANIFEST
 
 
 def _fail_half_way(path, begin):
@@ -63,7 +63,7 @@ def test_a_name_of_255_bytes_can_be_written(tmp_path):
 def test_leftovers_of_a_killed_writer_are_removed_those_of_others_kept(tmp_path):
     script = (
         "import os, signal, sys\n"
-        "from tomopipe.io.atomic import whole\n"
+        "from tomopipe.storage.atomic import whole\n"
         "with whole(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

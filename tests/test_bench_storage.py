@@ -12,9 +12,9 @@ from tomopipe.bench import cpu, gpu, gpu_ways, sweeps, tables, volumes
 from tomopipe.bench.engines import ENGINES
 from tomopipe.bench.measure import Interval
 from tomopipe.errors import TomopipeError
-from tomopipe.io.volume import COMPRESSIONS
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.volumes.volume import COMPRESSIONS
 
 
 def _text(table):

@@ -4,15 +4,15 @@ import os
 
 import pytest
 
-from tomopipe.campaign import (
+from tomopipe.campaign.campaign import (
     as_json,
     campaign_from_data,
     load_campaign,
     read_inventory,
 )
-from tomopipe.decisions import Decisions
 from tomopipe.errors import TomopipeError
-from tomopipe.io.tables import write_tsv
+from tomopipe.run.decisions import Decisions
+from tomopipe.storage.tables import write_tsv
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tomopipe.campaign.table import Row, check_table, edit_table, read_table, table_sha256
 from tomopipe.errors import TomopipeError
-from tomopipe.io import shared
-from tomopipe.io.campaign_table import Row, check_table, edit_table, read_table, table_sha256
+from tomopipe.storage import shared
 
 MESSY = (
     "\ufeff# made by hand\r\n"

@@ -9,10 +9,12 @@ import pytest
 from tests.phantoms import write_scan
 from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
 from tomopipe.errors import TomopipeError
-from tomopipe.io.exchange import Scan
-from tomopipe.steps import _fit, _stream, full_recon
-from tomopipe.steps._cards import _Queue
-from tomopipe.steps._memory import Blocks, Job, job_bytes
+from tomopipe.scans.exchange import Scan
+from tomopipe.steps import full_recon
+from tomopipe.stream import fit_options as _fit
+from tomopipe.stream import stream as _stream
+from tomopipe.stream.cards import _Queue
+from tomopipe.stream.memory import Blocks, Job, job_bytes
 
 COR_PX = 15.2
 CORRECTED = {"corrections": {"zingers": {"threshold": 0.2}, "stripes": {"method": "sorting"}}}

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from tomopipe.cor.rows_file import Rows, write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.io import checksums
-from tomopipe.io.atomic import whole, write_text
-from tomopipe.io.checksums import checksum_of, made, matches, quick_state
-from tomopipe.io.encoding import Encoding
-from tomopipe.io.manifest import MANIFEST, sizes_match
-from tomopipe.io.mrc import StackFile
-from tomopipe.io.rows import Rows, write_rows
-from tomopipe.io.tiff import write_try_stack
-from tomopipe.io.volume import COMPRESSIONS, new_volume
+from tomopipe.relion.mrc import StackFile
+from tomopipe.storage import checksums
+from tomopipe.storage.atomic import whole, write_text
+from tomopipe.storage.checksums import checksum_of, made, matches, quick_state
+from tomopipe.storage.manifest import MANIFEST, sizes_match
+from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.tiff import write_try_stack
+from tomopipe.volumes.volume import COMPRESSIONS, new_volume
 
 VOLUME = np.random.default_rng(0).normal(1, 0.2, (6, 40, 50)).astype(np.float32)
 

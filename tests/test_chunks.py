@@ -4,8 +4,8 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.errors import ScanError
-from tomopipe.io import chunks
-from tomopipe.io.exchange import open_scan
+from tomopipe.scans import chunks
+from tomopipe.scans.exchange import open_scan
 
 SHAPE = (23, 18, 31)
 

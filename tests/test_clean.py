@@ -4,10 +4,10 @@ import pytest
 import yaml
 
 from tests.review_campaign import make_campaign
-from tomopipe import retention
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.clean import _why_kept, clean
 from tomopipe.errors import TomopipeError
+from tomopipe.run import retention
 
 ACCEPTED = {"bone_001", "bone_002", "bone_003", "bone_004", "bone_007"}
 

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.cli.cor import app
-from tomopipe.cor import EDITED, FIX_COLUMNS
+from tomopipe.cor.rules import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
-from tomopipe.io.tables import write_tsv
+from tomopipe.storage.tables import write_tsv
 
 TABLE = "# mine\nscan\tcor_px\tselect\tnote\tbeam\na_1\t\t\t\ton\na_2\t1010\t\tby eye\ton\n"
 

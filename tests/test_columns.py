@@ -11,17 +11,17 @@ from PIL import Image
 
 from tests.phantoms import sphere, write_scan
 from tomopipe.config import PreprocessBlock
+from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.io.exchange import open_scan, read_metadata
-from tomopipe.io.rows import read_rows
-from tomopipe.io.volume import read_provenance
 from tomopipe.prep.correct import corrections_of
-from tomopipe.review.images import Pictures
+from tomopipe.review.scan_images import Pictures
+from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.steps.export_stack import export_stack
 from tomopipe.steps.export_star import _tomogram
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import candidates, try_recon
+from tomopipe.volumes.volume import read_provenance
 
 N_COLS, COR_PX = 151, 71.3
 BEADS = [(21.0, -12.0), (-17.0, 15.0)]

@@ -268,8 +268,8 @@ def test_a_text_that_is_no_block_is_refused_with_its_name():
 
 
 def test_formats_and_types_are_those_of_the_volume():
-    from tomopipe.io.encoding import DTYPES
-    from tomopipe.io.volume import COMPRESSIONS
+    from tomopipe.volumes.encoding import DTYPES
+    from tomopipe.volumes.volume import COMPRESSIONS
 
     def choices(key):
         return get_args(FullReconBlock.model_fields[key].annotation)
@@ -299,7 +299,7 @@ def test_filters_are_those_of_the_engine():
 
 def test_methods_are_those_of_the_finders():
     from tomopipe.config import METHODS
-    from tomopipe.find import METHODS as FINDERS
+    from tomopipe.cor import METHODS as FINDERS
 
     assert tuple(FINDERS) == METHODS
 

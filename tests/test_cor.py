@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomopipe import cor
-from tomopipe.cor import Fixed, Member
+from tomopipe.cor import rules as cor
+from tomopipe.cor.rules import Fixed, Member
 
 N_COLS = 2048
 NONE = math.nan

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from tomopipe.campaign.cor_files import find_cors
 from tomopipe.errors import TomopipeError
-from tomopipe.io.cor_files import find_cors
 
 
 def write_center(folder, scan, text, accepted_px=None, *, ours=False):

@@ -4,12 +4,12 @@ import io
 
 from rich.console import Console
 
-from tomopipe.campaign import load_campaign
-from tomopipe.demo import comparison, snakemake_command
-from tomopipe.io.atomic import write_json
-from tomopipe.io.tables import write_tsv
-from tomopipe.plan import foresee_inventory
-from tomopipe.simulate.campaign import simulate_campaign
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.simulate.demo import comparison, snakemake_command
+from tomopipe.simulate.simulated_campaign import simulate_campaign
+from tomopipe.storage.atomic import write_json
+from tomopipe.storage.tables import write_tsv
 
 
 def shown(folder):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import campaign_from_data
-from tomopipe.disk import disk_needed, half_notes
-from tomopipe.plan import foresee_inventory
-from tomopipe.start import examine
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.run.disk import disk_needed, half_notes
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.start import examine
 from tomopipe.steps.full_recon import full_recon
 
 N_COLS, N_ROWS = 40, 2

@@ -4,8 +4,8 @@ import pytest
 from tests import pretend_cupy
 from tests.pretend_cupy import XP
 from tomopipe.errors import TomopipeError
-from tomopipe.io.encoding import Encoding, encoding_of, robust_range
-from tomopipe.io.noted import note
+from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
+from tomopipe.volumes.noted import note
 
 VALUES = np.linspace(-0.002, 0.02, 5001, dtype=np.float32)
 

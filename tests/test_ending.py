@@ -3,10 +3,10 @@
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import load_campaign
-from tomopipe.ending import after_failure, ended_by_hand, say_warnings, unfinished_scans
-from tomopipe.io.atomic import write_json
-from tomopipe.plan import foresee_inventory
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.run.ending import after_failure, ended_by_hand, say_warnings, unfinished_scans
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.storage.atomic import write_json
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_report_that_fails_does_not_hide_the_record(campaign, monkeypatch, capsy
     def broken(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("tomopipe.ending.report_campaign", broken)
+    monkeypatch.setattr("tomopipe.run.ending.report_campaign", broken)
     after_failure(load_campaign(campaign), [], since=50.0)
     assert (campaign / "results" / "failed" / "try_recon" / "a_1.json").exists()
     assert "disk full" in capsys.readouterr().err

@@ -8,17 +8,17 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from typer.testing import CliRunner
 
+from tomopipe.campaign.tomogui import write_rot_cen
 from tomopipe.cli import cli
+from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.evaluate.answers import Answer, append, read_answers
 from tomopipe.evaluate.run import ANSWERS, ask, evaluate
 from tomopipe.evaluate.suites import SUITES
 from tomopipe.evaluate.summary import by_family, summarise, to_plain
 from tomopipe.evaluate.tables import markdown
-from tomopipe.io.atomic import write_json
-from tomopipe.io.rows import write_rows
-from tomopipe.io.tomogui import write_rot_cen
 from tomopipe.simulate.suite import NULLS, Case
+from tomopipe.storage.atomic import write_json
 
 COR_PX = 82.4
 OPTIONS = {"methods": ["mass", "pairs"], "min_confidence": 0.5}

@@ -17,7 +17,7 @@ from tests.exchange_files import (
     write,
 )
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import (
+from tomopipe.scans.exchange import (
     NO_THETA,
     incomplete,
     open_scan,

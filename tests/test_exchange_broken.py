@@ -22,7 +22,7 @@ from tests.exchange_files import (
     write,
 )
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import (
+from tomopipe.scans.exchange import (
     StillWrittenError,
     incomplete,
     open_scan,

@@ -16,7 +16,7 @@ from tests.exchange_files import (
     replace,
     write,
 )
-from tomopipe.io.exchange import (
+from tomopipe.scans.exchange import (
     incomplete,
     open_scan,
     read_metadata,

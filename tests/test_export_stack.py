@@ -9,9 +9,9 @@ import pytest
 from tests.beads import write_scan
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import StackGeometry
-from tomopipe.io import mrc
-from tomopipe.io.atomic import whole
+from tomopipe.relion import mrc
 from tomopipe.steps import export_stack as step
+from tomopipe.storage.atomic import whole
 
 N_ANGLES, N_ROWS, N_COLS = 7, 11, 21
 THETA_DEG = np.linspace(0, 180, N_ANGLES)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tomopipe.failures import forget, read_failures, record_failures
-from tomopipe.io.atomic import write_json
+from tomopipe.campaign.failures import forget, read_failures, record_failures
+from tomopipe.storage.atomic import write_json
 
 FILES = {"a": (10, 100), "b": (20, 200)}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.find.angles import half_turn, opposed_rows, turn_of
+from tomopipe.cor.angle_order import half_turn, opposed_rows, turn_of
 
 START = 0.7
 

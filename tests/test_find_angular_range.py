@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import make_phantom, project, sphere
-from tomopipe.find.angular_range import prove_range
+from tomopipe.cor.angular_range import prove_range
 from tomopipe.simulate.phantom import Phantom
 
 N_COLS, N_ROWS = 128, 6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of
 
-from tomopipe.find import METHODS, Evidence, choose
+from tomopipe.cor import METHODS, Evidence, choose
 from tomopipe.steps.predict_cor import finder
 
 CANDIDATES = np.arange(40.0, 60.5, 0.5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.find_rows import scan
-from tomopipe.find.clean import (
+from tomopipe.cor.clean_rows import (
     LEAST_TURNING,
     band_pass,
     clean_sinogram,

@@ -7,9 +7,9 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.find import combine
-from tomopipe.find.combine import add_up, find_sum, vote
-from tomopipe.find.curves import KINDS, evidence_curves
+from tomopipe.cor import combine
+from tomopipe.cor.combine import add_up, find_sum, vote
+from tomopipe.cor.curves import KINDS, evidence_curves
 from tomopipe.steps.predict_cor import slices
 
 

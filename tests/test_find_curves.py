@@ -5,7 +5,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.find.curves import KINDS, evidence_curves, refine
+from tomopipe.cor.curves import KINDS, evidence_curves, refine
 from tomopipe.steps.predict_cor import slices
 
 FULL_TURN_DEG = np.linspace(0, 360, 241)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.find.evidence import (
+from tomopipe.cor.evidence import (
     find_peak,
     judge,
     near_candidates,

@@ -5,7 +5,7 @@ import pytest
 from find_rows import grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.find.pairs import find_pairs
+from tomopipe.cor.pairs import find_pairs
 
 FULL_TURN_DEG = np.linspace(0, 360, 241)
 

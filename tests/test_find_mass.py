@@ -8,8 +8,8 @@ from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 from scipy.ndimage import gaussian_filter1d
 
-from tomopipe.find.mass import centre_of_mass, find_mass, less_air, less_drift
-from tomopipe.find.seen import see
+from tomopipe.cor.mass import centre_of_mass, find_mass, less_air, less_drift
+from tomopipe.cor.seen import see
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, n_kept=3):

@@ -7,9 +7,9 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom, sphere
 
-from tomopipe.find.opposed import remove_fixed
-from tomopipe.find.pairs import find_pairs
-from tomopipe.find.register import correlate
+from tomopipe.cor.opposed import remove_fixed
+from tomopipe.cor.pairs import find_pairs
+from tomopipe.cor.register import correlate
 from tomopipe.simulate.phantom import Phantom
 
 

@@ -7,7 +7,7 @@ import pytest
 from find_rows import rows_of
 from phantoms import make_phantom
 
-from tomopipe.find.roll import fit_line, measure_roll
+from tomopipe.cor.roll import fit_line, measure_roll
 from tomopipe.simulate.phantom import project
 
 N_ROWS, N_COLS, COR_PX = 128, 160, 83.4

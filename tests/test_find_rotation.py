@@ -5,8 +5,8 @@ import pytest
 from find_rows import HALF_TURN_DEG, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.find.rotation import rotation_doubt, rotation_gain
-from tomopipe.find.seen import see
+from tomopipe.cor.rotation import rotation_doubt, rotation_gain
+from tomopipe.cor.seen import see
 
 
 def fading(seed, theta_deg, n_blobs=5):

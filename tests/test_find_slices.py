@@ -7,8 +7,8 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.find import choose
-from tomopipe.find.sharpness import sharpness
+from tomopipe.cor import choose
+from tomopipe.cor.sharpness import sharpness
 from tomopipe.steps.predict_cor import finder
 
 find_slices = finder("slices")

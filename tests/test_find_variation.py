@@ -6,8 +6,8 @@ from find_rows import rows_of, scan
 from scipy.ndimage import gaussian_filter1d
 
 from tests.phantoms import make_phantom
-from tomopipe.find.seen import see
-from tomopipe.find.variation import SHORT, least_variation, simplest_slice
+from tomopipe.cor.seen import see
+from tomopipe.cor.variation import SHORT, least_variation, simplest_slice
 
 SHORT_DEG = np.linspace(0, 140, 141)
 COARSE, FINE = SHORT.coarse, SHORT.fine

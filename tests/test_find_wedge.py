@@ -7,7 +7,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.find.wedge import find_wedge, wedge_metric
+from tomopipe.cor.wedge import find_wedge, wedge_metric
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, n_kept=3):

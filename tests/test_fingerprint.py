@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from tomopipe.io import fingerprint as module
-from tomopipe.io.fingerprint import fingerprint
+from tomopipe.scans import fingerprint as module
+from tomopipe.scans.fingerprint import fingerprint
 
 N_FRAMES, N_ROWS, N_COLS = 60, 80, 90
 KINDS = {"data": N_FRAMES, "data_white": 5, "data_dark": 5}
@@ -24,7 +24,7 @@ STORAGES = {
 
 WAITS = """
 import sys
-from tomopipe.io.fingerprint import fingerprint
+from tomopipe.scans.fingerprint import fingerprint
 try:
     fingerprint(sys.argv[1])
 except Exception as error:

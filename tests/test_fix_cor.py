@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tomopipe.cor import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED, format_cor, is_by_file
+from tomopipe.cor.rules import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED, format_cor, is_by_file
 from tomopipe.errors import TomopipeError
-from tomopipe.io.tables import read_tsv
 from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, fix_cor
+from tomopipe.storage.tables import read_tsv
 
 OPTIONS = {"max_delta_px": 50.0, "protect_manual": True}
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.io.frames import written_frames
-from tomopipe.io.hdf5 import StillWrittenError
+from tomopipe.scans.frames import written_frames
+from tomopipe.scans.hdf5 import StillWrittenError
 
 SHAPE = (6, 4, 5)
 
@@ -221,6 +221,6 @@ def test_a_source_still_written_makes_the_scan_so(tmp_path, monkeypatch):
     def locked(path):
         raise StillWrittenError(f"{path}: still written")
 
-    monkeypatch.setattr("tomopipe.io.frames.open_hdf5", locked)
+    monkeypatch.setattr("tomopipe.scans.frames.open_hdf5", locked)
     with pytest.raises(StillWrittenError):
         frames_of(path)

@@ -15,11 +15,15 @@ import zarr
 
 from tests.phantoms import sphere, write_scan
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.io import tiff
-from tomopipe.io.volume import read_mid_planes, read_provenance
 from tomopipe.simulate.phantom import Ellipsoid
-from tomopipe.steps import _fit, _source, _stream, _work, full_recon
-from tomopipe.steps._memory import Blocks
+from tomopipe.steps import full_recon
+from tomopipe.stream import fit_options as _fit
+from tomopipe.stream import source as _source
+from tomopipe.stream import stream as _stream
+from tomopipe.stream import work as _work
+from tomopipe.stream.memory import Blocks
+from tomopipe.volumes import tiff
+from tomopipe.volumes.volume import read_mid_planes, read_provenance
 
 full_recon = full_recon.full_recon
 

@@ -11,14 +11,14 @@ from PIL import Image
 
 from tests.phantoms import write_scan
 from tomopipe.errors import ScanError
-from tomopipe.io import tiff
-from tomopipe.io.volume import read_provenance
-from tomopipe.review.images import Pictures
+from tomopipe.review.scan_images import Pictures
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.steps import full_recon as full_step
-from tomopipe.steps._memory import Blocks, Job, job_bytes
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.try_recon import try_recon
+from tomopipe.stream.memory import Blocks, Job, job_bytes
+from tomopipe.volumes import tiff
+from tomopipe.volumes.volume import read_provenance
 
 N_COLS, COR_PX = 96, 81.3
 # The body is 1.5 times as wide as the detector, and tall: all rows but the ends show its disk.
@@ -196,7 +196,7 @@ def test_the_review_page_shows_the_volume_at_a_cor_far_from_the_sweep(truth):
 
 
 def _png_of(truth):
-    from tomopipe.review.images import grey, png
+    from tomopipe.review.scan_images import grey, png
 
     sweep, _, _ = _try(truth)
     low, high = sweep["window"]

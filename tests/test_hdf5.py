@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.io import hdf5
-from tomopipe.io.hdf5 import StillWrittenError, one_line, open_hdf5
+from tomopipe.scans import hdf5
+from tomopipe.scans.hdf5 import StillWrittenError, one_line, open_hdf5
 
 
 def good(path, **options):

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.io.instrument import read_energy_kev, read_pixel_size_um
+from tomopipe.scans.instrument import read_energy_kev, read_pixel_size_um
 
 OBJECTIVE = "measurement/instrument/detection_system/objective"
 RESOLUTION, MAGNIFICATION = f"{OBJECTIVE}/resolution", f"{OBJECTIVE}/magnification"

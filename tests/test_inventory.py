@@ -12,10 +12,10 @@ import pytest
 import tifffile
 
 from tests.nxtomo_files import write_nxtomo
-from tomopipe.io.tables import read_tsv
-from tomopipe.series import split_name
+from tomopipe.campaign.series import split_name
 from tomopipe.steps import inventory as module
 from tomopipe.steps.inventory import COLUMNS, LOOK_AGAIN, _look, inventory
+from tomopipe.storage.tables import read_tsv
 
 N_ROWS, N_COLS = 2, 8
 LONG_AGO = (1e9, 1e9)

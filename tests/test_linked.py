@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import campaign_from_data, read_inventory
-from tomopipe.decisions import Decisions
-from tomopipe.io.linked import linked_files
-from tomopipe.plan import foresee_inventory
+from tomopipe.campaign.campaign import campaign_from_data, read_inventory
+from tomopipe.run.decisions import Decisions
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.scans.linked import linked_files
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tomopipe import log
+from tomopipe.campaign import log
 
 
 @pytest.fixture

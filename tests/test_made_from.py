@@ -8,12 +8,12 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 from tests.phantoms import write_scan
-from tomopipe import made_from
-from tomopipe.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.campaign import Campaign, campaign_from_data
 from tomopipe.config import Config
 from tomopipe.config.effective import effective
-from tomopipe.products import digest
-from tomopipe.relion_set import star_options
+from tomopipe.run import made_from
+from tomopipe.run.products import digest
+from tomopipe.run.relion_set import star_options
 
 TABLE = Path(__file__).parents[1] / "docs" / "reruns.md"
 STEPS = (

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from tomopipe.io.atomic import whole
-from tomopipe.io.checksums import made, matches, quick_state
-from tomopipe.io.manifest import MANIFEST, read_manifest, sizes_match
+from tomopipe.storage.atomic import whole
+from tomopipe.storage.checksums import made, matches, quick_state
+from tomopipe.storage.manifest import MANIFEST, read_manifest, sizes_match
 
 NAMES = ["Probe ä_001.tiff", "a\tb", "a/b/c", os.fsdecode(b"undecodable \xff")]
 

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.steps._memory import (
+from tomopipe.steps.full_recon import memory_mb
+from tomopipe.stream.memory import (
     Blocks,
     Job,
     choose_blocks,
@@ -18,7 +19,6 @@ from tomopipe.steps._memory import (
     standard_blocks,
     usable_bytes,
 )
-from tomopipe.steps.full_recon import memory_mb
 
 SCAN = Job(3072, 2048, 2048, itemsize=2, full_turn=False, decode_bytes=0)
 LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
@@ -131,7 +131,7 @@ def _virtual_scan(folder, n_angles, n_rows, n_cols, n_frames=4, **options):
 _RUN = """
 import json, logging, resource, sys, warnings
 from tomopipe.steps import full_recon
-from tomopipe.steps._stream import logger
+from tomopipe.stream.stream import logger
 from tomopipe.steps import _fit, _memory
 path, out, limit_bytes, options = sys.argv[1:]
 limit_bytes = int(limit_bytes)

@@ -8,13 +8,13 @@ import pytest
 import tifffile
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import campaign_from_data
+from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.config import parse_config
-from tomopipe.decisions import Decisions
 from tomopipe.errors import TomopipeError
-from tomopipe.io.exchange import open_scan
-from tomopipe.plan import foresee_inventory
-from tomopipe.start import examine
+from tomopipe.run.decisions import Decisions
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.start import examine
+from tomopipe.scans.exchange import open_scan
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 SCANS = ("a_1", "a_2", "b_1")

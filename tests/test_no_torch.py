@@ -10,15 +10,15 @@ from find_rows import grid
 from typer.testing import CliRunner
 
 from tomopipe.cli import cli
+from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.io.atomic import write_json
-from tomopipe.io.rows import write_rows
+from tomopipe.storage.atomic import write_json
 from tomopipe.train import stages
 
 NEED_TORCH = {
-    "tomopipe.find.ai.dinov2",
-    "tomopipe.find.ai.dinov2_checkpoint",
-    "tomopipe.find.ai.dinov2_network",
+    "tomopipe.cor.ai.dinov2",
+    "tomopipe.cor.ai.dinov2_checkpoint",
+    "tomopipe.cor.ai.dinov2_network",
     "tomopipe.train.fit",
     "tomopipe.train.nets",
 }

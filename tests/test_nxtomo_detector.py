@@ -17,7 +17,7 @@ from tests.nxtomo_files import (
     write_nxtomo,
 )
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan, read_metadata
 
 X, Y, Z = np.eye(3).tolist()
 THETA_DEG = ANGLES_DEG[PROJECTIONS].tolist()

@@ -5,13 +5,13 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from tomopipe.campaign import as_json, campaign_from_data, load_campaign
+from tomopipe.campaign.campaign import as_json, campaign_from_data, load_campaign
 from tomopipe.cli import cli
 from tomopipe.config import parse_config
-from tomopipe.decisions import Decisions
-from tomopipe.disk import output_bytes
 from tomopipe.errors import TomopipeError
-from tomopipe.review.decisions import decide
+from tomopipe.review.table_edits import decide
+from tomopipe.run.decisions import Decisions
+from tomopipe.run.disk import output_bytes
 
 NAMES = ("tooth_1", "tooth_2", "foam_1")
 

@@ -6,7 +6,7 @@ import pytest
 from tests import pretend_cupy
 from tests.pretend_cupy import XP
 from tomopipe.arrays import on_host
-from tomopipe.steps._pieces import Window, cut, together
+from tomopipe.stream.pieces import Window, cut, together
 
 N_ROWS = 40
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import load_campaign
-from tomopipe.disk import SCRATCH, disk_needed, output_bytes
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import TomopipeError
-from tomopipe.plan import (
+from tomopipe.run.disk import SCRATCH, disk_needed, output_bytes
+from tomopipe.run.next_run import (
     Plan,
     PlannedJob,
     foresee_inventory,
@@ -18,7 +18,7 @@ from tomopipe.plan import (
     short_reason,
     standing_failures,
 )
-from tomopipe.start import examine
+from tomopipe.run.start import examine
 from tomopipe.steps.try_recon import try_recon
 
 JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)

@@ -7,7 +7,6 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import open_scan
 from tomopipe.prep import correct
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.normalise import normalise
@@ -18,6 +17,7 @@ from tomopipe.prep.recipe import (
     phase_strength,
     recipe_of,
 )
+from tomopipe.scans.exchange import open_scan
 
 N_ROWS, N_COLS, N_ANGLES = 30, 48, 41
 PHASE = {"method": "paganin", "delta_beta": 300.0}

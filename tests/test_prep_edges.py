@@ -7,13 +7,13 @@ import tifffile
 
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
-from tomopipe.io import tiff
-from tomopipe.io.exchange import open_scan
 from tomopipe.prep.correct import corrections_of
-from tomopipe.prep.edges import falls_of, measure_falls
+from tomopipe.prep.edge_slopes import falls_of, measure_falls
+from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.try_recon import try_recon
+from tomopipe.volumes import tiff
 
 MU = 0.003
 N_COLS, N_ROWS, COR_PX = 128, 40, 63.5

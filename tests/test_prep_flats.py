@@ -7,11 +7,11 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import open_scan
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.flats import hat_weights, read_beam
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.objects import KINDS
 
 N_ROWS, N_COLS, N_ANGLES = 6, 40, 31
@@ -62,7 +62,7 @@ def test_interpolated_flats_are_the_same_in_any_block(drifting):
 
 def test_sets_that_the_file_dates_are_used_where_they_were_taken(drifting, monkeypatch):
     """A set half-way that equals the first: nothing drifts before it."""
-    from tomopipe.io.scan import FlatSet, Scan
+    from tomopipe.scans.scan import FlatSet, Scan
 
     with open_scan(drifting.path) as scan:
         flats = scan.read_flats(0, N_ROWS)

@@ -14,8 +14,8 @@ from tomopipe.simulate.suite._kernels import ELLIPSE
 from tomopipe.simulate.suite.sample import Solid, View
 from tomopipe.simulate.suite.solids import Body
 from tomopipe.steps import full_recon as full_module
-from tomopipe.steps._memory import Blocks
 from tomopipe.steps.full_recon import full_recon
+from tomopipe.stream.memory import Blocks
 
 N_ANGLES, N_COLS, COR_PX = 400, 256, 128.8
 THETA_RAD = np.linspace(0, np.pi, N_ANGLES, endpoint=False)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.prep.edges import falls_of
+from tomopipe.prep.edge_slopes import falls_of
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
-from tomopipe.recon.angles import angle_weights, is_full_turn, turn_weights, unpaired
+from tomopipe.recon.angular_sampling import angle_weights, is_full_turn, turn_weights, unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
 

@@ -11,10 +11,12 @@ from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tomopipe.config import PreprocessBlock
-from tomopipe.io.exchange import open_scan
-from tomopipe.prep import compiled, correct, on_card
+from tomopipe.prep import correct
+from tomopipe.prep import device_kernels as on_card
+from tomopipe.prep import host_kernels as compiled
 from tomopipe.prep.correct import corrections_of
-from tomopipe.prep.kernels import kernels_of
+from tomopipe.prep.dispatch import kernels_of
+from tomopipe.scans.exchange import open_scan
 
 RNG = np.random.default_rng(5)
 KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}

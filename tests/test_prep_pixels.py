@@ -5,8 +5,8 @@ import pytest
 from algotom.prep.removal import remove_zinger
 from scipy.ndimage import median_filter
 
-from tomopipe.prep.compiled import median_of_square
-from tomopipe.prep.pixels import find_bad_pixels, plan_repair, remove_zingers
+from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair, remove_zingers
+from tomopipe.prep.host_kernels import median_of_square
 
 SHAPE = (24, 40)
 

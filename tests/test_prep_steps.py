@@ -8,15 +8,15 @@ import pytest
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
-from tomopipe.io.rows import read_rows
-from tomopipe.prep.collect import collect_rows
+from tomopipe.cor.collect import collect_rows
+from tomopipe.cor.rows_file import read_rows
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon as full_module
-from tomopipe.steps._memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
 from tomopipe.steps.full_recon import block_rows, full_recon, memory_mb
 from tomopipe.steps.try_recon import try_recon
+from tomopipe.stream.memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
 COR_PX = 24.7
@@ -155,8 +155,8 @@ def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binnin
 
 
 def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):
-    from tomopipe.io.exchange import open_scan
-    from tomopipe.prep import collect
+    from tomopipe.cor import collect
+    from tomopipe.scans.exchange import open_scan
 
     path = make_scan(tmp_path, CHUNKS[2])
     recipe = recipe_of(None, None, True, EVERYTHING)
@@ -170,8 +170,8 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
 def test_stacks_are_corrected_as_volumes_are(tmp_path, monkeypatch):
     import mrcfile
 
-    from tomopipe.io.exchange import open_scan
     from tomopipe.prep.correct import corrections_of
+    from tomopipe.scans.exchange import open_scan
     from tomopipe.steps import export_stack as module
 
     path = make_scan(tmp_path)

@@ -7,9 +7,9 @@ from algotom.prep import removal
 
 from tomopipe.config import PreprocessBlock
 from tomopipe.prep import stripes, wavelets
-from tomopipe.prep.compiled import running_median
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.flats import Beam
+from tomopipe.prep.host_kernels import running_median
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project

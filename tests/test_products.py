@@ -8,15 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomopipe import products
-from tomopipe.campaign import campaign_from_data
-from tomopipe.compare import compare
-from tomopipe.decisions import Decisions
+from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import TomopipeError
-from tomopipe.io import checksums, runs
-from tomopipe.io.atomic import write_json, write_text
-from tomopipe.io.tables import read_tsv
-from tomopipe.products import Product, Record, digest, making, read_products, state_of
+from tomopipe.run import products
+from tomopipe.run.compare import compare
+from tomopipe.run.decisions import Decisions
+from tomopipe.run.products import Product, Record, digest, making, read_products, state_of
+from tomopipe.storage import checksums
+from tomopipe.storage import run_folder as runs
+from tomopipe.storage.atomic import write_json, write_text
+from tomopipe.storage.tables import read_tsv
 
 STATEMENT = {"step": "full_recon", "cor_px": 31.5}
 

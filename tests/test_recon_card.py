@@ -14,16 +14,19 @@ from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
 from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
 from tomopipe.config import PreprocessBlock
-from tomopipe.io.exchange import open_scan
-from tomopipe.io.volume import read_mid_planes
 from tomopipe.prep.card_memory import card_correct_bytes
 from tomopipe.prep.correct import corrections_of
 from tomopipe.recon.blocks import card_bytes, slices_on_card
 from tomopipe.recon.carry import Carried
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps import _fit, _stream, _work, full_recon
-from tomopipe.steps._memory import Blocks
-from tomopipe.steps._pieces import Window, cut
+from tomopipe.scans.exchange import open_scan
+from tomopipe.steps import full_recon
+from tomopipe.stream import fit_options as _fit
+from tomopipe.stream import stream as _stream
+from tomopipe.stream import work as _work
+from tomopipe.stream.memory import Blocks
+from tomopipe.stream.pieces import Window, cut
+from tomopipe.volumes.volume import read_mid_planes
 
 N_ROWS, N_COLS, N_ANGLES, COR_PX = 21, 32, 31, 15.2
 

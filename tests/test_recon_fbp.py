@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tomopipe.geometry import bin_cor
-from tomopipe.prep.edges import falls_of
+from tomopipe.prep.edge_slopes import falls_of
 from tomopipe.recon import compiled
 from tomopipe.recon.fbp import mask_circle, reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response

@@ -9,8 +9,8 @@ import pytest
 from tests.phantoms import sphere, write_scan
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.projector import make_projector
-from tomopipe.steps._memory import Blocks, Job, job_bytes
 from tomopipe.steps.full_recon import full_recon, memory_mb
+from tomopipe.stream.memory import Blocks, Job, job_bytes
 
 BEADS = [sphere(12, -9, 1, 8, 0.02), sphere(-10, 13, 1, 7, 0.02), sphere(3, 20, 1, 5, 0.03)]
 

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import campaign_from_data
+from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import TomopipeError
-from tomopipe.io.atomic import write_json
-from tomopipe.plan import foresee_inventory
-from tomopipe.relion_set import binning_path, campaign_binning, star_options
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.relion_set import binning_path, campaign_binning, star_options
 from tomopipe.steps.export_stack import export_stack, read_binning, settle_binning
+from tomopipe.storage.atomic import write_json
 
 N_ANGLES, N_ROWS = 9, 4
 # so many columns need 1, 2 and 3 with stacks of at most 2000 bytes after the header

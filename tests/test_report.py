@@ -11,10 +11,10 @@ import pytest
 
 from tests import report_campaign
 from tests.report_campaign import break_files, every_state, large
-from tomopipe.io.volume import new_volume
 from tomopipe.report import pictures
 from tomopipe.steps import report as step
 from tomopipe.steps.report import report
+from tomopipe.volumes.volume import new_volume
 
 MAX_BYTES_PER_SCAN = 25_000
 MAX_CODE_BYTES = 300_000

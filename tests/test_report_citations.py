@@ -3,7 +3,7 @@
 import pytest
 
 from tests.report_campaign import every_state
-from tomopipe.find import METHODS
+from tomopipe.cor import METHODS
 from tomopipe.report import citations as module
 from tomopipe.report.citations import citations
 from tomopipe.report.collect import collect

@@ -5,8 +5,8 @@ import pytest
 
 from tests.report_campaign import Made, write_json
 from tomopipe.errors import TomopipeError
-from tomopipe.io.tiff import write_try_stack
 from tomopipe.report.strips import PIECE_PX, read_sweep, telling_part
+from tomopipe.volumes.tiff import write_try_stack
 
 
 def stack(folder, pages, grid_px, binning=1):

@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from tomopipe.cor import FIX_COLUMNS
+from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
-from tomopipe.io.tables import write_tsv
 from tomopipe.steps.resolve_cor import compute, resolve_cor
+from tomopipe.storage.tables import write_tsv
 
 
 def row(scan, after_px, source="auto", reason=""):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from tomopipe.campaign.results import read_cor_json, read_inventory_tsv, read_json, read_prediction
 from tomopipe.errors import TomopipeError
-from tomopipe.io.results import read_cor_json, read_inventory_tsv, read_json, read_prediction
-from tomopipe.io.tables import read_tsv, write_tsv
+from tomopipe.storage.tables import read_tsv, write_tsv
 
 ENTRY = {"cor_px": 1000.5, "source": "ai"}
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")

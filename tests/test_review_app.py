@@ -7,10 +7,10 @@ import pytest
 
 from tests.report_campaign import NASTY
 from tests.review_campaign import GRID_PX, client_of, make_campaign
-from tomopipe.cor import Member, fix_series
-from tomopipe.plan import Plan
+from tomopipe.cor.rules import Member, fix_series
 from tomopipe.review.planner import Planner
 from tomopipe.review.store import Store
+from tomopipe.run.next_run import Plan
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.review_campaign import TABLE, client_of, make_campaign
+from tomopipe.campaign.table import edit_table, table_sha256
 from tomopipe.errors import TomopipeError
-from tomopipe.io import shared
-from tomopipe.io.campaign_table import edit_table, table_sha256
-from tomopipe.review import decisions
-from tomopipe.review.decisions import checked_cells, decide, read_cells
+from tomopipe.review import table_edits as decisions
+from tomopipe.review.table_edits import checked_cells, decide, read_cells
+from tomopipe.storage import shared
 
 EMPTY = {"select": "auto", "cor_px": "", "note": ""}
 

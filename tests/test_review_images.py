@@ -15,9 +15,9 @@ from tests.review_campaign import (
     make_campaign,
     write_pictures,
 )
+from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.io.rows import failed_rows, write_rows
-from tomopipe.review.images import Kept, Pictures, grey, grid_around, mirror
+from tomopipe.review.scan_images import Kept, Pictures, grey, grid_around, mirror
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.report_campaign import CONFIG, NASTY, every_state, large
-from tomopipe.cor import EDITED, NOT_ASKED
+from tomopipe.cor.rules import EDITED, NOT_ASKED
 from tomopipe.report.collect import collect
 from tomopipe.review.queue import STATES, page_state, queue_entries, shown_cor
 

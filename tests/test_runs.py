@@ -13,8 +13,8 @@ import pytest
 
 from tests.faults.harness import HOME, build
 from tomopipe.errors import RunEndedError
-from tomopipe.io import runs
-from tomopipe.io.atomic import whole, write_text
+from tomopipe.storage import run_folder as runs
+from tomopipe.storage.atomic import whole, write_text
 
 RESULTS = Path("results")
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from tomopipe.io import scratch
-from tomopipe.io.scratch import free_bytes, new_scratch
+from tomopipe.stream import scratch
+from tomopipe.stream.scratch import free_bytes, new_scratch
 
 RAW = np.random.default_rng(0).integers(0, 60000, (13, 23, 10)).astype(np.uint16)
 
@@ -37,7 +37,7 @@ def test_nor_does_a_killed_process(tmp_path):
     script = (
         "import os, signal, sys\n"
         "import numpy as np\n"
-        "from tomopipe.io.scratch import new_scratch\n"
+        "from tomopipe.stream.scratch import new_scratch\n"
         "with new_scratch(sys.argv[1], (9, 9, 9), 0, 4, np.dtype('u2')) as file:\n"
         "    file.write_block(0, 0, np.ones((9, 9, 9), 'u2'))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

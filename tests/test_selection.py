@@ -9,11 +9,11 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.config import METHODS
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import open_scan, read_metadata
-from tomopipe.io.selection import chosen_projections
-from tomopipe.recon.angles import angle_weights
+from tomopipe.recon.angular_sampling import angle_weights
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.selection import chosen_projections
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.inventory import inventory
 from tomopipe.steps.predict_cor import predict_cor

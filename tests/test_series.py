@@ -2,8 +2,14 @@
 
 import pytest
 
+from tomopipe.campaign.series import (
+    encode_series,
+    reference_size,
+    series_key,
+    split_name,
+    undersized,
+)
 from tomopipe.errors import TomopipeError
-from tomopipe.series import encode_series, reference_size, series_key, split_name, undersized
 
 
 @pytest.mark.parametrize(

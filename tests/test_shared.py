@@ -11,14 +11,14 @@ from contextlib import suppress
 
 import pytest
 
+from tomopipe.campaign.table import edit_table
 from tomopipe.errors import TomopipeError
-from tomopipe.io import shared
-from tomopipe.io.campaign_table import edit_table
-from tomopipe.io.shared import locked, update_file
+from tomopipe.storage import shared
+from tomopipe.storage.shared import locked, update_file
 
 ADD = (
     "import sys, time\n"
-    "from tomopipe.io.campaign_table import edit_table\n"
+    "from tomopipe.campaign.table import edit_table\n"
     "path, name, n, start = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])\n"
     "time.sleep(max(0, start - time.time()))\n"
     "for at in range(n):\n"
@@ -27,7 +27,7 @@ ADD = (
 HOLD = (
     "import os, sys, time\n"
     "from pathlib import Path\n"
-    "from tomopipe.io.shared import locked\n"
+    "from tomopipe.storage.shared import locked\n"
     "with locked(Path(sys.argv[1])):\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from tomopipe.cli.simulate import simulate
 from tomopipe.errors import TomopipeError
-from tomopipe.simulate.campaign import load_truth, plan_scans, simulate_campaign
 from tomopipe.simulate.phantom import project
+from tomopipe.simulate.simulated_campaign import load_truth, plan_scans, simulate_campaign
 
 SMALL = {"n_cols": 96, "n_rows": 6, "n_angles": 61}
 

@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-import tomopipe.simulate.scan
+import tomopipe.simulate.dxchange_writer
 from tests.phantoms import sphere, write_scan
-from tomopipe.io.exchange import incomplete, open_scan, read_metadata
+from tomopipe.scans.exchange import incomplete, open_scan, read_metadata
 from tomopipe.simulate.detector import OPEN_BEAM_ADU, Beam, Detector
 
 
@@ -122,7 +122,7 @@ def test_an_aborted_scan_has_fewer_frames_than_angles(tmp_path):
 
 def test_blocks_change_nothing(tmp_path, monkeypatch):
     write_scan(tmp_path / "one.h5", n_angles=11, n_rows=4, n_cols=128)
-    monkeypatch.setattr(tomopipe.simulate.scan, "BLOCK_BYTES", 3 * 8 * 4 * 128)
+    monkeypatch.setattr(tomopipe.simulate.dxchange_writer, "BLOCK_BYTES", 3 * 8 * 4 * 128)
     write_scan(tmp_path / "many.h5", n_angles=11, n_rows=4, n_cols=128)
     one, many = read(tmp_path / "one.h5")[0], read(tmp_path / "many.h5")[0]
     assert np.array_equal(one, many)

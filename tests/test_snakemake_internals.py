@@ -6,11 +6,11 @@ import logging
 import pytest
 from snakemake.jobs import Job
 
-from tomopipe import log
+from tomopipe.campaign import log
 from tomopipe.errors import RunEndedError
-from tomopipe.io import runs
-from tomopipe.io.atomic import take_away
-from tomopipe.snakemake_internals import remove_only_in_run, see_cancelled_jobs
+from tomopipe.run.snakemake_internals import remove_only_in_run, see_cancelled_jobs
+from tomopipe.storage import run_folder as runs
+from tomopipe.storage.atomic import take_away
 
 slurm = pytest.importorskip("snakemake_executor_plugin_slurm")
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import load_campaign
-from tomopipe.campaign_report import report_campaign
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import parse_config
-from tomopipe.disk import disk_needed
-from tomopipe.ending import say_stacks_left_out
 from tomopipe.errors import TomopipeError
-from tomopipe.io.volume import new_volume
-from tomopipe.plan import foresee_inventory
-from tomopipe.stacks import declared_stacks, find_stacks, stack_notes
-from tomopipe.start import examine
+from tomopipe.run.campaign_report import report_campaign
+from tomopipe.run.disk import disk_needed
+from tomopipe.run.ending import say_stacks_left_out
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.start import examine
+from tomopipe.volumes.volume import new_volume
 
 SIZE = {"n_rows": 4, "n_cols": 32, "n_angles": 21}
 

@@ -2,7 +2,7 @@ import pytest
 import starfile
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io import star
+from tomopipe.relion import star
 
 
 @pytest.mark.parametrize("scan", ["sample_001", "0042", "S-1.5", "my_data_1", "Global", "x" * 200])

@@ -8,10 +8,10 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
-from tomopipe import start
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.config import read_config
+from tomopipe.run import start
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.io import runs
-from tomopipe.io.volume import read_mid_planes, read_provenance
-from tomopipe.io.volume_read import open_volume
-from tomopipe.made_from import as_text
-from tomopipe.products import RECORD, Product, Record, made_checksum, state_of
-from tomopipe.stated import content_of, is_kept, only_metadata_differ
+from tomopipe.run.made_from import as_text
+from tomopipe.run.products import RECORD, Product, Record, made_checksum, state_of
+from tomopipe.run.stated import content_of, is_kept, only_metadata_differ
 from tomopipe.steps.export_stack import export_stack
 from tomopipe.steps.full_recon import full_recon
+from tomopipe.storage import run_folder as runs
+from tomopipe.volumes.volume import read_mid_planes, read_provenance
+from tomopipe.volumes.volume_read import open_volume
 
 
 def stated(pixel_size_um: float, **more: object) -> dict:

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.report_campaign import INVENTORY
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.cli.status import pending_line
-from tomopipe.io.tables import write_tsv
 from tomopipe.report.times import STEP_ORDER
-from tomopipe.status import read_status
+from tomopipe.run.status import read_status
+from tomopipe.storage.tables import write_tsv
 
 NOW = 1_800_000_000.0
 
@@ -135,7 +135,7 @@ def test_a_cancelled_job_says_so_and_a_slow_slurm_says_nothing(folder, monkeypat
     (lost,) = full_recon(folder)[1].with_state("lost")
     assert lost.error == "SLURM job 41: CANCELLED"
     (made / "sacct").write_text("#!/bin/sh\nexec /bin/sleep 9\n")
-    monkeypatch.setattr("tomopipe.io.slurm._SECONDS", 0.2)
+    monkeypatch.setattr("tomopipe.campaign.slurm._SECONDS", 0.2)
     assert [job.key for job in full_recon(folder)[1].with_state("running")] == ["bone_3"]
 
 

@@ -9,13 +9,13 @@ from scipy import ndimage
 
 from tests.phantoms import make_phantom, write_scan
 from tomopipe.errors import TomopipeError
-from tomopipe.find.overlap import Part, block_means, find_shift
-from tomopipe.io.encoding import encoding_of
-from tomopipe.io.volume import new_volume, read_provenance
-from tomopipe.io.volume_read import open_volume
-from tomopipe.recon.joined import HALO_ROWS, Placed, Resampled, blended, ramps
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.stitch import memory_mb, stitch
+from tomopipe.stitching.joined import HALO_ROWS, Placed, Resampled, blended, ramps
+from tomopipe.stitching.overlap import Part, block_means, find_shift
+from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.volume import new_volume, read_provenance
+from tomopipe.volumes.volume_read import open_volume
 
 N_COLS, N_ROWS, N_ANGLES = 64, 40, 101
 SCANS = ("bone_1", "bone_2", "bone_3")

@@ -8,11 +8,11 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.errors import TomopipeError
-from tomopipe.io.exchange import open_scan
-from tomopipe.io.scratch import Scratch
-from tomopipe.steps import _source
-from tomopipe.steps._memory import Blocks
-from tomopipe.steps._source import count_decodes, open_source, read_ahead, read_spread
+from tomopipe.scans.exchange import open_scan
+from tomopipe.stream import source as _source
+from tomopipe.stream.memory import Blocks
+from tomopipe.stream.scratch import Scratch
+from tomopipe.stream.source import count_decodes, open_source, read_ahead, read_spread
 
 N_ROWS = 64
 LOW = Blocks(4, 8)  # for a scratch file

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.io.rows import read_rows, write_rows
+from tomopipe.cor.rows_file import read_rows, write_rows
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 from tomopipe.simulate.suite import CONDITIONS, FAMILIES, NULLS, SPLITS, make_case
 from tomopipe.simulate.suite._kernels import ELLIPSE, RECTANGLE

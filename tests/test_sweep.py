@@ -12,11 +12,11 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
+from tomopipe.run.option_sweep import known_cor_px, sweep_option
 from tomopipe.steps.full_recon import full_recon
-from tomopipe.sweep import known_cor_px, sweep_option
 
 COR_PX = 41.2
 PHASE = {"method": "paganin"}

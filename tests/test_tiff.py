@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io import tiff
+from tomopipe.volumes import tiff
 
 PAGES = (np.arange(3 * 4 * 5, dtype=np.uint16) * 900).reshape(3, 4, 5)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from tomopipe.campaign import campaign_from_data
+from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import NO_THETA, incomplete, open_scan, read_metadata
+from tomopipe.scans.exchange import NO_THETA, incomplete, open_scan, read_metadata
 
 N, N_ROWS, N_COLS = 12, 3, 5
 ANGLES_DEG = np.linspace(0, 165, N)
@@ -230,7 +230,7 @@ def test_an_image_of_another_size_is_an_error_when_read(tmp_path):
 
 def test_a_compression_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
     path = write_folder(tmp_path / "scan", compression="zlib")
-    monkeypatch.setattr("tomopipe.io.tiff_scan._DECODABLE", {1})
+    monkeypatch.setattr("tomopipe.scans.tiff_scan._DECODABLE", {1})
     monkeypatch.setitem(__import__("sys").modules, "imagecodecs", None)
     assert "install imagecodecs to read it" in reason_of(path)
 

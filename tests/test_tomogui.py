@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from tomopipe.errors import TomopipeError
-from tomopipe.io.tomogui import (
+from tomopipe.campaign.tomogui import (
     match,
     merge_batch_csv,
     merge_rot_cen,
@@ -13,6 +12,7 @@ from tomopipe.io.tomogui import (
     read_entries,
     write_rot_cen,
 )
+from tomopipe.errors import TomopipeError
 
 
 def test_rot_cen_holds_text_with_two_decimals(tmp_path):

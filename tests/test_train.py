@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.cli import cli
+from tomopipe.cor.ai.network_model import load_model
+from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.model import load_model
-from tomopipe.io.rows import read_rows
 from tomopipe.simulate.suite import FAMILIES
 from tomopipe.train import run, stages
 from tomopipe.train.work import WIDE_COLS, Plan, names, read_truth, start

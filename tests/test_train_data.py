@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ai_scans import COR_PX, inputs_of, rows_with
 
-from tomopipe.find.ai.recipe import RECIPE
+from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.train.data import Example, augmented, deaf, target_of
 from tomopipe.train.run import auroc
 from tomopipe.train.work import Truth

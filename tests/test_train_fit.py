@@ -5,9 +5,9 @@ import pytest
 import torch
 from ai_scans import COR_PX, inputs_of, rows_with, shape_of
 
-from tomopipe.find.ai.inputs import Inputs
-from tomopipe.find.ai.model import judge, load_model
-from tomopipe.find.ai.network import look_along, weight_shapes
+from tomopipe.cor.ai.inputs import Inputs
+from tomopipe.cor.ai.network import look_along, weight_shapes
+from tomopipe.cor.ai.network_model import judge, load_model
 from tomopipe.train.fit import Schedule, fit, loss_of
 from tomopipe.train.nets import Scores, collate, new_net, put_weights, weights_of
 

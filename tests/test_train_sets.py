@@ -7,8 +7,8 @@ from ai_scans import rows_with
 from typer.testing import CliRunner
 
 from tomopipe.cli import cli
+from tomopipe.cor.rows_file import read_rows, write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.io.rows import read_rows, write_rows
 from tomopipe.train.sets import LEAST, take_set
 from tomopipe.train.work import Plan, names, read_truth
 

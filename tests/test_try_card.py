@@ -12,8 +12,8 @@ from tomopipe.recon import cuda, portable
 from tomopipe.recon.blocks import card_sweep_bytes
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
-from tomopipe.steps import _sweep
 from tomopipe.steps import try_recon as step
+from tomopipe.stream import try_sweep as _sweep
 
 COR_PX = 15.2
 

@@ -9,13 +9,13 @@ import pytest
 import tifffile
 
 from tests.phantoms import sphere, write_scan
+from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError
-from tomopipe.io import tiff
-from tomopipe.io.rows import read_rows
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps import _sweep as step
 from tomopipe.steps.try_recon import candidates, try_recon
+from tomopipe.stream import try_sweep as step
+from tomopipe.volumes import tiff
 
 COR_PX = 62.25
 BEADS = [sphere(20, -13, 2, 8, 0.02), sphere(-15, 18, 2, 6, 0.02), sphere(5, 30, 2, 5, 0.02)]

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
-from tomopipe.io.atomic import write_json
-from tomopipe.io.checksums import made
-from tomopipe.io.tables import write_tsv
-from tomopipe.io.volume import new_volume
-from tomopipe.products import COLUMNS, state_of
-from tomopipe.verification import recorded
+from tomopipe.run.products import COLUMNS, state_of
+from tomopipe.run.verification import recorded
+from tomopipe.storage.atomic import write_json
+from tomopipe.storage.checksums import made
+from tomopipe.storage.tables import write_tsv
+from tomopipe.volumes.volume import new_volume
 
 VOLUME = np.random.default_rng(0).random((4, 30, 30), np.float32)
 

@@ -12,9 +12,9 @@ import tifffile
 import zarr
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io import tiff
-from tomopipe.io.encoding import Encoding, encoding_of
-from tomopipe.io.volume import COMPRESSIONS, new_volume, read_mid_planes, read_provenance
+from tomopipe.volumes import tiff
+from tomopipe.volumes.encoding import Encoding, encoding_of
+from tomopipe.volumes.volume import COMPRESSIONS, new_volume, read_mid_planes, read_provenance
 
 DATA = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 PROVENANCE = {
@@ -275,7 +275,7 @@ def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(tmp_path, output_f
     script = (
         "import gc, resource, signal, sys\n"
         "import numpy as np\n"
-        "from tomopipe.io.volume import new_volume\n"
+        "from tomopipe.volumes.volume import new_volume\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))\n"
         "slices = np.random.default_rng(0).normal(size=(8, 400, 400)).astype('f4')\n"

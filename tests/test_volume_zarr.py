@@ -7,9 +7,9 @@ import yaozarrs
 import zarr
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io import volume_zarr
-from tomopipe.io.encoding import encoding_of
-from tomopipe.io.volume import new_volume, read_mid_planes, read_provenance
+from tomopipe.volumes import volume_zarr
+from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.volume import new_volume, read_mid_planes, read_provenance
 
 SHAPE = (21, 150, 269)
 DATA = np.random.default_rng(0).normal(1, 0.2, SHAPE).astype(np.float32)

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import TIMEOUT_MS, row
 from tests.review_campaign import make_campaign
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
-from tomopipe.review.decisions import read_cells
+from tomopipe.review.table_edits import read_cells
 
 pytestmark = pytest.mark.browser
 

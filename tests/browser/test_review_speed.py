@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import row
 from tests.report_campaign import large, write_json
 from tests.review_campaign import write_pictures
-from tomopipe.io.tiff import write_try_stack
+from tomopipe.volumes.tiff import write_try_stack
 
 pytestmark = pytest.mark.browser
 

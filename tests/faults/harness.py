@@ -24,10 +24,10 @@ from pathlib import Path
 
 import yaml
 
-from tomopipe.failures import STEPS
-from tomopipe.io.runs import all_said
-from tomopipe.products import RECORD, read_products
+from tomopipe.campaign.failures import STEPS
+from tomopipe.run.products import RECORD, read_products
 from tomopipe.steps.inventory import LOOK_AGAIN
+from tomopipe.storage.run_folder import all_said
 
 HOME = Path(__file__).parents[2]
 SHIM = Path(__file__).with_name("shim.c")
@@ -39,8 +39,15 @@ SCANS = {"a_1": 33.0, "a_2": 33.5}
 SMALL_BYTES = "TOMOPIPE_TEST_SMALL_BYTES"
 _SMALL = 20_000
 _PRELOADED = [
-    *("snakemake.cli", "tomopipe.plan", "tomopipe.ending", "tomopipe.compare", "h5py", "tifffile"),
-    *("tomopipe.campaign_report", "PIL.Image", "tomopipe.io.volume"),
+    *(
+        "snakemake.cli",
+        "tomopipe.run.next_run",
+        "tomopipe.run.ending",
+        "tomopipe.run.compare",
+        "h5py",
+        "tifffile",
+    ),
+    *("tomopipe.run.campaign_report", "PIL.Image", "tomopipe.volumes.volume"),
     *(f"tomopipe.steps.{step}" for step in ("inventory", "try_recon", "predict_cor", "fix_cor")),
     *(f"tomopipe.steps.{step}" for step in ("resolve_cor", "sidecar", "full_recon", "stitch")),
     *(f"tomopipe.steps.{step}" for step in ("export_stack", "export_star")),
@@ -225,9 +232,9 @@ def _child(what: str, arguments: list[str], directory: str, environment: dict[st
     os.close(out)
     os.chdir(directory)
     if SMALL_BYTES in os.environ:
-        import tomopipe.products
+        import tomopipe.run.products
 
-        tomopipe.products.SMALL_BYTES = int(os.environ[SMALL_BYTES])
+        tomopipe.run.products.SMALL_BYTES = int(os.environ[SMALL_BYTES])
     status = 0
     try:
         _DO[what](*arguments)
@@ -285,7 +292,7 @@ def _script(path: str) -> None:
 
 def _script_in_new_run(path: str) -> None:
     """Run a script that was kept, as the only job of a run of its own."""
-    from tomopipe.io import runs
+    from tomopipe.storage import run_folder as runs
 
     os.environ[runs.VARIABLE] = str(runs.begin(Path("results")))
     rule = _rule_of(path)

@@ -131,7 +131,7 @@ def _heartbeat(status, path):
         yield
 """
     end = "\n\ndef _one_line("
-    return package_with(folder, "log.py", end, wrapped + end)
+    return package_with(folder, "campaign/log.py", end, wrapped + end)
 
 
 def table(campaign: Path, *rows: str) -> None:

@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 # what the Snakefile imports too; `tomopipe plan` shares the process
-LOADED = ["snakemake.cli", "tomopipe.plan", "tomopipe.ending", "tomopipe.steps.try_recon"]
+LOADED = [
+    "snakemake.cli",
+    "tomopipe.run.next_run",
+    "tomopipe.run.ending",
+    "tomopipe.steps.try_recon",
+]
 
 
 def call(arguments: list[str], directory: Path, output: Path, seconds: float = 600) -> int:

@@ -6,10 +6,10 @@ import stat
 
 from tests.workflow.conftest import configure, new_campaign, plan, snakemake, table
 from tests.workflow.test_reruns import TAIL, changed, expect
-from tomopipe.campaign import load_campaign
-from tomopipe.campaign_report import what_to_report
-from tomopipe.cor import EDITED, EMPTIED, NOT_ASKED
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cor.rules import EDITED, EMPTIED, NOT_ASKED
 from tomopipe.report.collect import collect
+from tomopipe.run.campaign_report import what_to_report
 
 
 def sidecar(campaign, scan):

@@ -11,7 +11,7 @@ import tifffile
 from tests.nxtomo_files import DIAMOND, write_nxtomo
 from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import configure, plan, snakemake
-from tomopipe.io.tables import read_tsv
+from tomopipe.storage.tables import read_tsv
 
 COR_PX, N_COLS, N_ROWS, N_ANGLES = 44.3, 96, 3, 91
 SCANS = {

@@ -12,7 +12,7 @@ import tifffile
 
 from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import configure, plan, snakemake, table
-from tomopipe.io.tables import read_tsv
+from tomopipe.storage.tables import read_tsv
 
 # name -> options of a sound scan; 40 px is far from the middle of 96 columns
 SOUND = {

@@ -233,7 +233,7 @@ def test_comment_in_config_and_touched_code(campaign, tmp_path):
     home = Path(__file__).parents[2]
     site = tmp_path / "site"
     shutil.copytree(home / "tomopipe", site / "tomopipe")  # new times and one new line of code
-    with (site / "tomopipe" / "cor.py").open("a") as stream:
+    with (site / "tomopipe" / "cor" / "rules.py").open("a") as stream:
         stream.write("\nNEW_NAME = 1\n")
     for name in ("Snakefile", "workflow"):
         copy = shutil.copytree if (home / name).is_dir() else shutil.copy

@@ -7,8 +7,8 @@ import yaml
 
 from tests.workflow.conftest import CORS_PX, configure, plan, plan_all, snakemake, table
 from tests.workflow.test_reruns import TAIL, changed
-from tomopipe.campaign import load_campaign
-from tomopipe.retention import accepted_scans, removable, remove
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.run.retention import accepted_scans, removable, remove
 
 
 def try_stacks(campaign):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.workflow.conftest import HOME, package_with, plan, snakemake, table
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
-from tomopipe.io.volume import read_provenance
+from tomopipe.volumes.volume import read_provenance
 
 pytestmark = pytest.mark.slurm
 
@@ -106,7 +106,7 @@ def _heartbeat(status, path):
     end = "\n\ndef _one_line("
     for scan in COR_PX:
         (tmp_path / f"hold-{scan}").touch()
-    return cluster | package_with(tmp_path, "log.py", end, held + end)
+    return cluster | package_with(tmp_path, "campaign/log.py", end, held + end)
 
 
 def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: str):

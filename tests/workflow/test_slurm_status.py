@@ -11,10 +11,10 @@ import pytest
 
 from tests.workflow.conftest import HOME, failing, new_campaign
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
-from tomopipe.campaign import load_campaign
-from tomopipe.io import slurm
-from tomopipe.start import has_accounting
-from tomopipe.status import read_status
+from tomopipe.campaign import slurm
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.run.start import has_accounting
+from tomopipe.run.status import read_status
 
 pytestmark = pytest.mark.slurm
 SLOW = "time.sleep(40)"

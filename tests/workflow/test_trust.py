@@ -112,7 +112,9 @@ def test_no_job_after_a_copy_a_chmod_or_a_restore(campaign, tmp_path):
 
 def where_files_are_large(folder: Path) -> tuple[tuple[str, str], dict[str, str]]:
     """Copy the workflow with a package that compares files above 20 kB in a job."""
-    site = package_with(folder, "products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000")
+    site = package_with(
+        folder, "run/products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000"
+    )
     copy = Path(site["PYTHONPATH"])  # what lies beside the Snakefile comes before PYTHONPATH
     for name in ("workflow", "profiles"):
         shutil.copytree(HOME / name, copy / name)

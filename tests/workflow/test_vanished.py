@@ -5,7 +5,7 @@ import shutil
 
 from tests.workflow.conftest import configure, new_campaign, package_with, plan, snakemake
 from tests.workflow.test_reruns import TAIL
-from tomopipe.io.tables import read_tsv
+from tomopipe.storage.tables import read_tsv
 
 
 def inventory(campaign):

@@ -23,10 +23,10 @@ from tomopipe.bench.gpu_ways import MAKERS, Scan, Way
 from tomopipe.bench.measure import Interval, median_interval, rotate
 from tomopipe.bench.phantoms import engine_axis, psnr_db, sharp_image
 from tomopipe.errors import TomopipeError
-from tomopipe.io.noted import note
 from tomopipe.recon.array import array_module
 from tomopipe.recon.carry import Card, Carried, Home
 from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.volumes.noted import note
 
 _SLOTS = 2  # blocks on their way back
 _COPY_BYTES = 2**28

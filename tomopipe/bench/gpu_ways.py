@@ -16,12 +16,12 @@ from tomopipe.arrays import module_of
 from tomopipe.bench.cpu import cor_of
 from tomopipe.bench.phantoms import sharp_sinogram
 from tomopipe.config import PreprocessBlock
-from tomopipe.io.encoding import Encoding, encoding_of
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.volumes.encoding import Encoding, encoding_of
 
 _COUNTS = 40000.0  # of the open beam
 CHAIN: dict[str, Any] = {

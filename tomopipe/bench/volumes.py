@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.bench.measure import Interval, median_interval, turned
-from tomopipe.io.volume import COMPRESSIONS, new_volume
+from tomopipe.volumes.volume import COMPRESSIONS, new_volume
 
 BARE = "bare bytes"
 _BLOCK = 16  # slices per call, as in full_recon

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon.angles import angle_weights
+from tomopipe.recon.angular_sampling import angle_weights
 from tomopipe.recon.filters import filter_response
 from tomopipe.recon.plan import fast_even_size
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, config_path
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.retention import removable, remove, unaccepted_scans
+from tomopipe.run.retention import removable, remove, unaccepted_scans
 
 _N_NAMED = 3  # scans for each reason
 

@@ -15,17 +15,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign import Campaign, load_campaign
+from tomopipe.campaign.campaign import Campaign, load_campaign
+from tomopipe.campaign.cor_files import find_cors
+from tomopipe.campaign.raw_files import CampaignScan
+from tomopipe.campaign.results import read_cor_json, read_inventory_tsv, read_prediction
+from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.table import did_you_mean, edit_table
+from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import ConfigFile
-from tomopipe.cor import format_cor, is_by_file, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.rules import format_cor, is_by_file, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError
-from tomopipe.io.campaign_table import did_you_mean, edit_table
-from tomopipe.io.cor_files import find_cors
-from tomopipe.io.results import read_cor_json, read_inventory_tsv, read_prediction
-from tomopipe.io.tables import read_tsv
-from tomopipe.io.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
-from tomopipe.raw_files import CampaignScan
-from tomopipe.series import encode_series
+from tomopipe.storage.tables import read_tsv
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -131,7 +131,7 @@ def _simulated(
 def _campaign(
     folder: Path, config: Path | None, truth: Path | None
 ) -> tuple[Sequence[Item], dict[str, Any], str]:
-    from tomopipe.campaign import load_campaign
+    from tomopipe.campaign.campaign import load_campaign
     from tomopipe.evaluate.suites import labelled
 
     campaign = load_campaign(folder, config)
@@ -160,8 +160,8 @@ def _from(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def _methods(asked: Sequence[str] | None, configured: Sequence[str]) -> list[str]:
     """Return the methods asked for; by default all that need no file, and those configured."""
+    from tomopipe.cor import METHODS
     from tomopipe.evaluate.answers import DECISION
-    from tomopipe.find import METHODS
 
     known = (*METHODS, *configured, DECISION)
     for name in asked or []:

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.failures import forget
 from tomopipe.cli.options import ConfigFile, Directory, config_path
 from tomopipe.errors import TomopipeError
-from tomopipe.failures import forget
-from tomopipe.plan import Plan, as_records, make_plan
+from tomopipe.run.next_run import Plan, as_records, make_plan
 
 
 def plan(

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tomopipe.campaign import load_campaign
-from tomopipe.campaign_report import report_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.run.campaign_report import report_campaign
 
 
 def report(

@@ -33,7 +33,7 @@ def simulate(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn
 
-    from tomopipe.simulate.campaign import simulate_campaign
+    from tomopipe.simulate.simulated_campaign import simulate_campaign
 
     # On stderr: the last line alone is for whoever reads the output.
     console = Console(stderr=True)

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.errors import some_of
 from tomopipe.paths import workflow_folder
-from tomopipe.start import Findings, examine, write_campaign, write_slurm_profile
+from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
 
 _MOST_FORMATS = 10  # shown
 

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
-from tomopipe.ending import unfinished_scans
-from tomopipe.io.slurm import Pending
-from tomopipe.status import JobStatus, Status, StepStatus, as_record, read_status
+from tomopipe.run.ending import unfinished_scans
+from tomopipe.run.status import JobStatus, Status, StepStatus, as_record, read_status
 
 _WIDE = 100  # columns of the terminal from which there is room to spare
 _STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}

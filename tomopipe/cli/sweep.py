@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, config_path
-from tomopipe.sweep import first_known, known_cor_px, sweep_option
+from tomopipe.run.option_sweep import first_known, known_cor_px, sweep_option
 
 
 def sweep(

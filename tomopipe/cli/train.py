@@ -109,7 +109,7 @@ def _plan(
 
 def show_card(name: str) -> None:
     """Print the card of a network, its calibration aside."""
-    from tomopipe.find.ai.card import read_card, weights_path
+    from tomopipe.cor.ai.model_card import read_card, weights_path
 
     shown = read_card(weights_path(name))
     shown.pop("confidence")

@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from tomopipe.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
-from tomopipe.products import Product
-from tomopipe.verification import damaged, recorded
+from tomopipe.run.products import Product
+from tomopipe.run.verification import damaged, recorded
 
 
 def verify(

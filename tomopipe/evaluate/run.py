@@ -11,14 +11,14 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.evaluate.answers import DECISION, Answer, append, read_answers
 from tomopipe.evaluate.suites import Item
-from tomopipe.io.atomic import write_json
-from tomopipe.io.rows import write_rows
 from tomopipe.simulate.suite import Case
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.revisions import REVISIONS
+from tomopipe.storage.atomic import write_json
 
 ANSWERS = "answers.jsonl"
 ASKED = "asked.json"
@@ -34,7 +34,7 @@ def ask(case: Case, methods: Sequence[str], options: Mapping[str, Any]) -> list[
     case : Case
         The scan and its truth.
     methods : sequence of str
-        Names in `tomopipe.find.METHODS`, and "decision" for all configured ones together.
+        Names in `tomopipe.cor.METHODS`, and "decision" for all configured ones together.
     options : mapping
         The block predict_cor of a configuration.
 

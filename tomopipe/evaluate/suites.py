@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign import Campaign
-from tomopipe.cor import parse_cor
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.tomogui import match, read_cors
+from tomopipe.cor.rows_file import read_rows
+from tomopipe.cor.rules import parse_cor
 from tomopipe.errors import TomopipeError
-from tomopipe.io.rows import read_rows
-from tomopipe.io.tomogui import match, read_cors
 from tomopipe.simulate.suite import CONDITIONS, GRID_MISSES, NULLS, Case, case_name, make_case
 
 

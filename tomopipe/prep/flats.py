@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
-from tomopipe.io.exchange import Scan
 from tomopipe.prep.dynamic_flats import fit_weights, principal_shapes
+from tomopipe.scans.exchange import Scan
 
 _BLOCK_BYTES = 64 * 2**20
 

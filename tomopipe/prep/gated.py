@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from tomopipe.arrays import module_of, on_host
-from tomopipe.prep.kernels import kernels_of
+from tomopipe.prep.dispatch import kernels_of
 
 Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
 

@@ -71,9 +71,10 @@ class HalfAcquisition:
     cor_px : float
         Column of the axis in them.
     unpaired : ndarray of bool, shape (n_angles,)
-        Projections whose opposed one is missing (`tomopipe.recon.angles.unpaired`).
+        Projections whose opposed one is missing (`tomopipe.recon.angular_sampling.unpaired`).
     falls_per_px : (float, float)
-        What rows lose of their value per column at both edges (`tomopipe.prep.edges`); 0: unknown.
+        What rows lose of their value per column at both edges (`tomopipe.prep.edge_slopes`); 0:
+        unknown.
     """
 
     n_cols: int

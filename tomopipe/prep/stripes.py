@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
-from tomopipe.prep.kernels import kernels_of
+from tomopipe.prep.dispatch import kernels_of
 
 _TINY = 1e-5  # the least spread of columns told from none, as a ratio
 # Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of, module_of
-from tomopipe.prep.kernels import kernels_of
+from tomopipe.prep.dispatch import kernels_of
 
 _MIN_SIZE = 16  # of the coarsest level
 # Columns per pixel of the coarsest level, and the most levels, unless told: with half as many

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
-from tomopipe.recon.angles import overlap_weights
+from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.blocks import CHUNK_BYTES, SAMPLES_BYTES
 from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.recon import kernel
+from tomopipe.recon import gridding_kernel
 from tomopipe.recon.plan import MARGIN, Plan
 
 PIECE = 256  # samples per group of threads
@@ -84,18 +84,20 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any]:
     xp = plan.xp
     radius = xp.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)
     position = (xp.asarray(plan.direction[angles])[:, None, :] * radius[:, None]).reshape(-1, 2)
-    first = xp.ceil(position - kernel.WIDTH / 2)
+    first = xp.ceil(position - gridding_kernel.WIDTH / 2)
     column = first[:, 0].astype(xp.int32) + (plan.n_grid // 2 + MARGIN)
     row = first[:, 1].astype(xp.int32) + MARGIN
     cell = row * plan.half_grid_shape[1] + column
     order = xp.argsort(cell)
-    t = (2 * (first - position) + kernel.WIDTH - 1)[order].astype(xp.float32)
-    taps = xp.asarray(kernel.tap_polynomials(kernel.WIDTH, plan.beta), dtype=xp.float32)
-    weights = xp.zeros((len(t), 2, kernel.WIDTH), dtype=xp.float32)
+    t = (2 * (first - position) + gridding_kernel.WIDTH - 1)[order].astype(xp.float32)
+    taps = xp.asarray(
+        gridding_kernel.tap_polynomials(gridding_kernel.WIDTH, plan.beta), dtype=xp.float32
+    )
+    weights = xp.zeros((len(t), 2, gridding_kernel.WIDTH), dtype=xp.float32)
     for coefficients in taps[::-1]:
         weights *= t[:, :, None]
         weights += coefficients
-    return order.astype(xp.uint32), cell[order], weights.reshape(-1, 2 * kernel.WIDTH)
+    return order.astype(xp.uint32), cell[order], weights.reshape(-1, 2 * gridding_kernel.WIDTH)
 
 
 def spread_cuda(samples_of: Callable[[slice], Any], plan: Plan, n_slices: int, n_chunk: int) -> Any:

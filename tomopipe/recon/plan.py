@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.recon import kernel
-from tomopipe.recon.angles import (
+from tomopipe.recon import gridding_kernel
+from tomopipe.recon.angular_sampling import (
     angle_weights,
     is_full_turn,
     turn_weights,
     unpaired,
     upper_directions,
 )
-from tomopipe.recon.edges import UNKNOWN, Falls, taper
 from tomopipe.recon.filters import filter_response
+from tomopipe.recon.truncation import UNKNOWN, Falls, taper
 
-OVERSAMPLING = 1.125  # grid cells per pixel of the image; see kernel.WIDTH
-MARGIN = kernel.WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
+OVERSAMPLING = 1.125  # grid cells per pixel of the image; see gridding_kernel.WIDTH
+MARGIN = gridding_kernel.WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def make_plan(
     falls_per_px : (float, float) or None
         Share of its edge value that a row loses per column at its left and its right edge: beyond
         them it goes on as the ellipse that falls so. 0, unknown: it fades by a cosine [1]_. None:
-        edge values go on. See `tomopipe.recon.edges`.
+        edge values go on. See `tomopipe.recon.truncation`.
     xp : module
         `numpy` or `cupy`: where the slices are computed.
     lanes : {4, 8, 16}
@@ -131,7 +131,7 @@ def make_plan(
         raise ValueError(f"lanes: expected 4, 8 or 16, got {lanes}")
     n_padded = fast_even_size(2 * n_cols)
     n_grid = fast_even_size(max(int(np.ceil(OVERSAMPLING * n_cols)), 8 * MARGIN))
-    beta = kernel.beta_of(kernel.WIDTH, n_grid / n_cols)
+    beta = gridding_kernel.beta_of(gridding_kernel.WIDTH, n_grid / n_cols)
     direction, flipped = upper_directions(theta)
     order = np.argsort(np.arctan2(direction[:, 1], direction[:, 0]), kind="stable")
     return Plan(
@@ -177,7 +177,9 @@ def fast_even_size(n_least: int) -> int:
 
 def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:
     position = image_positions(n_cols)
-    factor = 1 / kernel.kernel_transform(position.astype(float), n_grid, kernel.WIDTH, beta)
+    factor = 1 / gridding_kernel.kernel_transform(
+        position.astype(float), n_grid, gridding_kernel.WIDTH, beta
+    )
     factor[0] *= np.where(position[0] % 2, -1, 1)  # the grid's columns begin at -M/2, rows at 0
     return factor
 

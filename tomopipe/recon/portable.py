@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of
-from tomopipe.recon.angles import overlap_weights
+from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.blocks import CARD_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan, image_positions
 

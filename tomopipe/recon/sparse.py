@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon import kernel
+from tomopipe.recon import gridding_kernel
 from tomopipe.recon.plan import MARGIN, Plan
 
 
@@ -31,10 +31,10 @@ def spreading_matrix(plan: Plan, angles: slice) -> Any:
 
     radius = np.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)
     position = plan.direction[angles, None, :] * radius[:, None]
-    first: NDArray[np.float64] = np.ceil(position - kernel.WIDTH / 2)
-    cell = first[..., None] + np.arange(kernel.WIDTH)  # (n_chunk, n_bins, axis, tap)
+    first: NDArray[np.float64] = np.ceil(position - gridding_kernel.WIDTH / 2)
+    cell = first[..., None] + np.arange(gridding_kernel.WIDTH)  # (n_chunk, n_bins, axis, tap)
     distance = cell - position[..., None]
-    weight = kernel.kernel_values(distance, kernel.WIDTH, plan.beta)
+    weight = gridding_kernel.kernel_values(distance, gridding_kernel.WIDTH, plan.beta)
     n_rows, n_cols = plan.half_grid_shape
     cell = cell.astype(np.int64)
     column = cell[..., 0, None, :] + plan.n_grid // 2 + MARGIN

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon import kernel as kaiser
+from tomopipe.recon import gridding_kernel as kaiser
 from tomopipe.recon.jit import aligned, kernel
 from tomopipe.recon.plan import MARGIN, Plan
 from tomopipe.recon.rows import put_centred

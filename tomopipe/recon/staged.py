@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import module_of, on_host
 from tomopipe.geometry import bin_cor
-from tomopipe.recon.edges import binned_falls
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
+from tomopipe.recon.truncation import binned_falls
 
 Score = Callable[[Any], Any]  # images (n, n_y, n_x) to numbers (n,), higher is better
 LEAST_COLS = 128  # in the first stage

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tomopipe.cor import is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.rules import is_valid, off_detector, parse_cor, shown
 from tomopipe.report.records import Alert, AlertGroup, ScanRecord
 from tomopipe.report.states import not_accepted
 

@@ -43,7 +43,7 @@ ENGINE = (Place("recon/kernel.py", "beta_of"), Place("recon/filters.py", "ramp_r
 OUTLIERS = Place("cor.py", "outlier_limit")
 DISTORTION = Place("prep/warp.py")
 # others: the module of that name
-FINDERS = {"pairs": Place("find/register.py"), "sum": Place("find/combine.py")}
+FINDERS = {"pairs": Place("cor/register.py"), "sum": Place("cor/combine.py")}
 STRIPES = {
     "gated": Place("prep/gated.py"),
     "sorting": Place("prep/stripes.py", "", (1,)),
@@ -86,9 +86,9 @@ def citations(scans: Iterable[ScanRecord], config: Mapping[str, Any]) -> tuple[C
 def _of_finders(predictions: Sequence[Prediction]) -> Iterator[Citation]:
     curves = [curve for one in predictions for curve in one.curves]
     for name in sorted({curve.method for curve in curves if curve.best_cor_px is not None}):
-        if (_PACKAGE / "find" / name).is_dir() and re.fullmatch(r"\w+", name):
+        if (_PACKAGE / "cor" / name).is_dir() and re.fullmatch(r"\w+", name):
             models = " ".join(one.model.name for one in predictions if one.model is not None)
-            yield Citation(f"COR: {name}", _of_network(_PACKAGE / "find" / name, models))
+            yield Citation(f"COR: {name}", _of_network(_PACKAGE / "cor" / name, models))
         elif re.fullmatch(r"\w+", name):
             place = FINDERS.get(name, Place(f"find/{name}.py"))
             yield Citation(f"COR: {name}", place.references())

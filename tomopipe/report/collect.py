@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import FIX_COLUMNS
+from tomopipe.campaign.series import encode_series
+from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations
 from tomopipe.report.records import CampaignRecord, Failure, Note, ScanRecord, SeriesRecord
-from tomopipe.report.scans import SCAN_STEPS, Sources, refused_records, scan_record
+from tomopipe.report.scan_record import SCAN_STEPS, Sources, refused_records, scan_record
 from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
-from tomopipe.report.stacks import read_stacks
+from tomopipe.report.stitched import read_stacks
 from tomopipe.report.times import JobTime, read_jobs, step_times
 from tomopipe.report.versions import versions
-from tomopipe.series import encode_series
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 

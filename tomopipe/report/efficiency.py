@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from tomopipe.io.slurm import Usage
+from tomopipe.campaign.slurm import Usage
 from tomopipe.report.records import Efficiency
 from tomopipe.report.times import JobTime
 

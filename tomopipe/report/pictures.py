@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import is_of_the_system
-from tomopipe.io.atomic import write_json
 from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord, StackRecord
 from tomopipe.report.strips import read_sweep
 from tomopipe.report.thumbnails import Picture, Strip, make_pictures, make_strip
+from tomopipe.storage.atomic import write_json
 
 #: Above this number of scans the pictures go into a folder beside the page.
 INLINE_SCANS = 200

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tomopipe.cor import parse_cor
+from tomopipe.cor.rules import parse_cor
 from tomopipe.report.records import Curve, ScanRecord, SeriesRecord
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import is_by_file
+from tomopipe.cor.rules import is_by_file
 
 #: Every state a scan can be in, the order of the page; `pending` is a campaign not yet finished.
 STATES: Mapping[str, str] = {

@@ -10,10 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tomopipe.io.atomic import write_text
 from tomopipe.report.pictures import PlaneReader, ScanPictures, picture_all, stack_key
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
 from tomopipe.report.records import SOURCES, STATES, CampaignRecord, Note
+from tomopipe.storage.atomic import write_text
 
 #: Lines of one group of alerts that are open at once.
 OPEN_ALERTS = 8

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.io.tables import read_tsv
 from tomopipe.report.records import Curve, Failure, Fix, Model, Note, Prediction
+from tomopipe.storage.tables import read_tsv
 
 _TAIL_BYTES = 8192
 _TAIL_LINES = 25

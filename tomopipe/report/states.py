@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tomopipe.cor import NOT_ASKED
+from tomopipe.cor.rules import NOT_ASKED
 from tomopipe.report.records import Failure, Fix, Prediction
 
 _EARLY_STEPS = frozenset({"try_recon", "predict_cor"})

@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tomopipe.cor import is_valid, off_detector, parse_cor
+from tomopipe.cor.rules import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
-from tomopipe.review.decisions import checked_cells, decide, stamp_now
 from tomopipe.review.planner import Planner
 from tomopipe.review.queue import STATES, queue_entries
 from tomopipe.review.runner import Runner
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
-from tomopipe.status import as_record, read_status
+from tomopipe.review.table_edits import checked_cells, decide, stamp_now
+from tomopipe.run.status import as_record, read_status
 
 _TYPES = {
     ".html": "text/html",

@@ -3,8 +3,8 @@
 import threading
 from typing import Any
 
-from tomopipe.plan import as_records, make_plan
 from tomopipe.review.store import Store
+from tomopipe.run.next_run import as_records, make_plan
 
 _ATTEMPTS = 5  # to catch up with somebody who decides while a plan is made
 

@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping
 from typing import Any
 
-from tomopipe.cor import is_valid, parse_cor
+from tomopipe.cor.rules import is_valid, parse_cor
 from tomopipe.report.records import CampaignRecord, ScanRecord
 
 #: States of the page, with what they mean, in the order of the queue.

@@ -6,8 +6,8 @@ from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.report.records import Prediction, ScanRecord
-from tomopipe.review.images import grid_around
 from tomopipe.review.queue import shown_cor
+from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store
 
 _NEIGHBOURS = 3  # of the series, on each side

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign import Campaign, load_campaign, read_inventory
-from tomopipe.campaign_report import what_to_report
+from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
+from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.table import table_sha256
 from tomopipe.errors import TomopipeError
-from tomopipe.io.campaign_table import table_sha256
 from tomopipe.report.collect import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
-from tomopipe.review.decisions import read_cells
-from tomopipe.review.images import Pictures
-from tomopipe.series import encode_series
+from tomopipe.review.scan_images import Pictures
+from tomopipe.review.table_edits import read_cells
+from tomopipe.run.campaign_report import what_to_report
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again when somebody looks; more where reading takes long.

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import StackGeometry
-from tomopipe.io.atomic import remove_stale, whole, write_json
-from tomopipe.io.exchange import Scan, Sources, open_scan
-from tomopipe.io.mrc import HEADER_BYTES, StackFile, check_stack, images_of
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.recipe import recipe_of
-from tomopipe.recon.angles import is_full_turn
-from tomopipe.steps._corrected import CorrectedSource
+from tomopipe.recon.angular_sampling import is_full_turn
+from tomopipe.relion.mrc import HEADER_BYTES, StackFile, check_stack, images_of
+from tomopipe.scans.exchange import Scan, Sources, open_scan
+from tomopipe.storage.atomic import remove_stale, whole, write_json
+from tomopipe.stream.corrected import CorrectedSource
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def export_stack(
     meta_path : path-like
         JSON file to write: angles, shapes, binning, pixel size, energy, warnings.
     flats, darks, known
-        As for `tomopipe.io.exchange.open_scan`.
+        As for `tomopipe.scans.exchange.open_scan`.
     minus_log : bool
         Take -ln of the transmission; False leaves what the flats and darks make of the data.
     corrections : mapping, optional
@@ -208,7 +208,7 @@ def settle_binning(
     binning : int or "auto"
         As configured; a number leaves nothing to decide, and an old decision is removed.
     proposed : mapping or None
-        What the file is to hold: `binning`, `options` and more (`tomopipe.relion_set`).
+        What the file is to hold: `binning`, `options` and more (`tomopipe.run.relion_set`).
 
     Returns
     -------

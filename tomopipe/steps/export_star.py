@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tomopipe.campaign.results import read_cor_json, read_json
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import (
     Floats,
@@ -28,13 +29,12 @@ from tomopipe.geometry import (
     relion4_matrices,
     relion5_alignment,
 )
-from tomopipe.io.atomic import whole
-from tomopipe.io.mrc import check_stack, read_volume_size
-from tomopipe.io.results import read_cor_json, read_json
-from tomopipe.io.star import matrix_rows_text, number_text, tomo_names, write_star
-from tomopipe.io.tables import write_tsv
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
-from tomopipe.recon.angles import is_full_turn
+from tomopipe.recon.angular_sampling import is_full_turn
+from tomopipe.relion.mrc import check_stack, read_volume_size
+from tomopipe.relion.star import matrix_rows_text, number_text, tomo_names, write_star
+from tomopipe.storage.atomic import whole
+from tomopipe.storage.tables import write_tsv
 
 COLUMNS = ("scan", "rlnTomoName")
 _ANGSTROM_PER_UM = 1e4

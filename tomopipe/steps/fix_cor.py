@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import (
+from tomopipe.campaign.results import read_prediction
+from tomopipe.cor.rules import (
     EMPTIED,
     FIX_COLUMNS,
     NOT_ASKED,
@@ -19,8 +20,7 @@ from tomopipe.cor import (
     shown,
 )
 from tomopipe.errors import TomopipeError
-from tomopipe.io.results import read_prediction
-from tomopipe.io.tables import write_tsv
+from tomopipe.storage.tables import write_tsv
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def fix_cor(
         Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed for
         good is absent.
     output : path-like
-        The table to write, `tomopipe.cor.FIX_COLUMNS`; CORs in unbinned pixels, two decimals.
+        The table to write, `tomopipe.cor.rules.FIX_COLUMNS`; CORs in unbinned pixels, two decimals.
     members : sequence of mapping
         The scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of the campaign table),
         `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for

@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.io.atomic import remove_stale
-from tomopipe.io.exchange import Sources, open_scan
-from tomopipe.io.volume import new_volume
-from tomopipe.io.volume_read import copy_voxels, open_volume
 from tomopipe.prep.correct import corrections_of
-from tomopipe.prep.edges import measure_falls
+from tomopipe.prep.edge_slopes import measure_falls
 from tomopipe.prep.recipe import is_plain, recipe_of
 from tomopipe.recon.array import array_module
 from tomopipe.recon.carry import Card
 from tomopipe.recon.cuda_card import claimed_cards
-from tomopipe.steps._corrected import CorrectedSource
-from tomopipe.steps._fit import (
+from tomopipe.scans.exchange import Sources, open_scan
+from tomopipe.steps.revisions import REVISIONS
+from tomopipe.storage.atomic import remove_stale
+from tomopipe.stream.corrected import CorrectedSource
+from tomopipe.stream.fit_options import (
     Options,
     check_options,
     choose_encoding,
@@ -32,11 +31,12 @@ from tomopipe.steps._fit import (
     needs_range,
     span_of,
 )
-from tomopipe.steps._memory import Job, job_bytes, standard_blocks, usable_bytes
-from tomopipe.steps._provenance import cor_source, first_voxel, geometry, versions
-from tomopipe.steps._source import check_scratch, open_source
-from tomopipe.steps._stream import Progress, run
-from tomopipe.steps.revisions import REVISIONS
+from tomopipe.stream.memory import Job, job_bytes, standard_blocks, usable_bytes
+from tomopipe.stream.provenance import cor_source, first_voxel, geometry, versions
+from tomopipe.stream.source import check_scratch, open_source
+from tomopipe.stream.stream import Progress, run
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_read import copy_voxels, open_volume
 
 _MEMORY_BYTES = 3_200_000_000  # where nothing is said: a machine of 4 GB
 _USED = 0.8  # of the memory asked for; the rest is for what no formula knows
@@ -121,7 +121,7 @@ def full_recon(
         Number type of the volume; value = offset + scale * stored.
     value_range : "auto" or (float, float)
         Values of the smallest and the largest whole number, in the unit of the volume; auto: from
-        slices spread over the volume (`tomopipe.io.encoding.robust_range`).
+        slices spread over the volume (`tomopipe.volumes.encoding.robust_range`).
     unit : {"per_pixel", "per_cm"}
         Attenuation per unbinned pixel, or per cm.
     pixel_size_um : float, optional
@@ -129,7 +129,7 @@ def full_recon(
     gpus : int
         GPUs that share the rows, at most: those that no other job holds.
     flats, darks, known, partial
-        As for `tomopipe.io.exchange.open_scan`.
+        As for `tomopipe.scans.exchange.open_scan`.
     minus_log : bool
         Take -log of the transmission.
     corrections : mapping, optional

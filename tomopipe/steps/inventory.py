@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from tomopipe.campaign.series import reference_size, undersized
 from tomopipe.errors import ScanError, is_of_the_system
-from tomopipe.io.angles import span_deg
-from tomopipe.io.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
-from tomopipe.io.files import file_state
-from tomopipe.io.hdf5 import one_line
-from tomopipe.io.linked import State, linked_files
-from tomopipe.io.tables import write_tsv
-from tomopipe.recon.angles import is_full_turn, largest_gap_rad, unpaired
-from tomopipe.series import reference_size, undersized
+from tomopipe.recon.angular_sampling import is_full_turn, largest_gap_rad, unpaired
+from tomopipe.scans.angle_lists import span_deg
+from tomopipe.scans.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
+from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.linked import State, linked_files
+from tomopipe.scans.raw_state import file_state
+from tomopipe.storage.tables import write_tsv
 
 NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")  # what phase retrieval takes
 COLUMNS = (
@@ -75,7 +75,7 @@ def inventory(
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
     written, (4) is not undersized in its series: few projections over less than half a turn
-    (`tomopipe.series.undersized`); the first reason that fails is written down. Shape
+    (`tomopipe.campaign.series.undersized`); the first reason that fails is written down. Shape
     and size are empty where (1) fails or the file is still written: such a scan cannot be used even
     by hand.
 
@@ -95,7 +95,7 @@ def inventory(
     min_fraction : float
         Smallest number of projections kept, as a fraction of the reference of the series.
     flats, darks, known
-        As in `tomopipe.io.exchange.read_metadata`.
+        As in `tomopipe.scans.exchange.read_metadata`.
 
     Returns
     -------

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor import NOT_ASKED, format_cor
+from tomopipe.campaign.results import read_json
+from tomopipe.cor.rows_file import Rows, read_rows
+from tomopipe.cor.rules import NOT_ASKED, format_cor
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.io.atomic import remove_stale, write_json, write_text
-from tomopipe.io.results import read_json
-from tomopipe.io.rows import Rows, read_rows
 from tomopipe.prep.bad_frames import warnings_of
+from tomopipe.storage.atomic import remove_stale, write_json, write_text
 
 if TYPE_CHECKING:
-    from tomopipe.find.evidence import Evidence, Finder
+    from tomopipe.cor.evidence import Evidence, Finder
 
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
@@ -51,7 +51,7 @@ def predict_cor(
     Parameters
     ----------
     rows_h5 : path-like
-        Rows of the scan (`tomopipe.io.rows`).
+        Rows of the scan (`tomopipe.cor.rows_file`).
     try_json : path-like
         The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
     prediction_json : path-like
@@ -61,7 +61,7 @@ def predict_cor(
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     methods : sequence of str
-        Names in `tomopipe.find.METHODS`; the first confident one wins. None: the prediction says
+        Names in `tomopipe.cor.METHODS`; the first confident one wins. None: the prediction says
         that none was asked for, with the verdict "flat": no estimate, and no failure.
     min_confidence : float
         Least confidence, 0 to 1, of an accepted COR.
@@ -86,7 +86,7 @@ def predict_cor(
         If a method is unknown, or ai is asked for and cannot run: the weights are missing, or do
         not belong to this version.
     """
-    from tomopipe.find import METHODS
+    from tomopipe.cor import METHODS
 
     known = METHODS if dinov2_checkpoint is None else (*METHODS, "dinov2")
     unknown = [name for name in methods if name not in known]
@@ -96,7 +96,7 @@ def predict_cor(
             f"got {', '.join(unknown)}. Correct the config."
         )
     if "ai" in methods:
-        from tomopipe.find.ai.model import load_model
+        from tomopipe.cor.ai.network_model import load_model
 
         load_model(model)
     weights = {"dinov2": dinov2_checkpoint, "ai": model}
@@ -175,8 +175,8 @@ def _predict(
     min_confidence: float,
     weights: Weights,
 ) -> dict[str, Any]:
-    from tomopipe.find import choose
-    from tomopipe.find.roll import measure_roll
+    from tomopipe.cor import choose
+    from tomopipe.cor.roll import measure_roll
 
     if not methods:
         return _record(None, None, 0.0, "flat", "", NOT_ASKED, {})
@@ -203,11 +203,11 @@ def _predict(
 
 
 def finder(name: str, weights: str | os.PathLike[str] | None = None) -> "Finder":
-    """Return the finder of a name in `tomopipe.find.METHODS`, with the engine for its slices.
+    """Return the finder of a name in `tomopipe.cor.METHODS`, with the engine for its slices.
 
     `weights` are those of "ai", by default the shipped ones, or the checkpoint of "dinov2".
     """
-    from tomopipe.find import finders
+    from tomopipe.cor import finders
 
     if name == "dinov2" and weights is not None:
         return _dinov2_finder(weights)
@@ -216,7 +216,7 @@ def finder(name: str, weights: str | os.PathLike[str] | None = None) -> "Finder"
 
 def _dinov2_finder(checkpoint: str | os.PathLike[str]) -> "Finder":
     try:
-        from tomopipe.find.ai.dinov2 import dinov2_finder
+        from tomopipe.cor.ai.dinov2 import dinov2_finder
     except ImportError as error:
         raise TomopipeError(
             f"predict_cor.methods: dinov2 cannot run: {error}. "
@@ -243,7 +243,7 @@ def _ask(
     weights: Weights,
 ) -> "Evidence":
     """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
-    from tomopipe.find.evidence import nothing
+    from tomopipe.cor.evidence import nothing
 
     try:
         places = bin_cor(candidates_px, x0=rows.first_col)
@@ -281,7 +281,7 @@ def _on_detector(evidence: "Evidence", first_col: int) -> "Evidence":
 def _model_record(method: str, weights: str | os.PathLike[str]) -> dict[str, str]:
     """Name and hash of the weights of a method; no hash if a checkpoint could not be read."""
     if method == "ai":
-        from tomopipe.find.ai.card import model_record
+        from tomopipe.cor.ai.model_card import model_record
 
         return model_record(weights)
     path = Path(weights)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tomopipe.io import slurm
-from tomopipe.io.volume import read_mid_planes
+from tomopipe.campaign import slurm
 from tomopipe.report.collect import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
+from tomopipe.volumes.volume import read_mid_planes
 
 _log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import is_for_default, is_valid, off_detector, parse_cor, resolve
+from tomopipe.campaign.tomogui import rot_cen, write_rot_cen
+from tomopipe.cor.rules import is_for_default, is_valid, off_detector, parse_cor, resolve
 from tomopipe.errors import TomopipeError
-from tomopipe.io.atomic import remove_stale, write_json
-from tomopipe.io.tables import read_tsv
-from tomopipe.io.tomogui import rot_cen, write_rot_cen
+from tomopipe.storage.atomic import remove_stale, write_json
+from tomopipe.storage.tables import read_tsv
 
 log = logging.getLogger(__name__)
 

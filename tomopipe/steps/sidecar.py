@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor import is_by_file, parse_cor
-from tomopipe.io.atomic import remove_stale, write_json
+from tomopipe.cor.rules import is_by_file, parse_cor
+from tomopipe.storage.atomic import remove_stale, write_json
 
 
 def sidecar(

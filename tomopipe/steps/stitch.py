@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import TomopipeError
-from tomopipe.find.overlap import Part, Shift, block_means, find_shift
-from tomopipe.io.atomic import remove_stale, write_json
-from tomopipe.io.encoding import Encoding, encoding_of
-from tomopipe.io.volume import new_volume
-from tomopipe.io.volume_h5 import DEFLATE_BYTES
-from tomopipe.io.volume_read import Volume, open_volume
-from tomopipe.io.volume_zarr import BUFFER_BYTES
 from tomopipe.recon.blocks import BASE_BYTES
-from tomopipe.recon.joined import BLOCK_ROWS, HALO_ROWS, Placed, Resampled, blended
-from tomopipe.steps._provenance import package_versions
 from tomopipe.steps.revisions import REVISIONS
+from tomopipe.stitching.joined import BLOCK_ROWS, HALO_ROWS, Placed, Resampled, blended
+from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
+from tomopipe.storage.atomic import remove_stale, write_json
+from tomopipe.stream.provenance import package_versions
+from tomopipe.volumes.encoding import Encoding, encoding_of
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_h5 import DEFLATE_BYTES
+from tomopipe.volumes.volume_read import Volume, open_volume
+from tomopipe.volumes.volume_zarr import BUFFER_BYTES
 
 _TOLERANCE = 0.1  # of a declared overlap
 _TOLERANCE_ROWS = 10

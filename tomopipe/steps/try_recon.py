@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.collect import collect_rows, row_numbers
+from tomopipe.cor.proven_angles import prove_angles, with_angles
+from tomopipe.cor.rows_file import Rows, failed_rows, write_rows
 from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.geometry import axis_voxel
-from tomopipe.io import tiff
-from tomopipe.io.atomic import remove_stale, write_json
-from tomopipe.io.exchange import Sources, open_scan
-from tomopipe.io.rows import Rows, failed_rows, write_rows
-from tomopipe.prep.collect import collect_rows, row_numbers
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.array import of_the_device
-from tomopipe.steps._angles import prove_angles, with_angles
-from tomopipe.steps._sweep import (
+from tomopipe.scans.exchange import Sources, open_scan
+from tomopipe.storage.atomic import remove_stale, write_json
+from tomopipe.stream.try_sweep import (
     Options,
     Sweep,
     check_options,
@@ -30,6 +29,7 @@ from tomopipe.steps._sweep import (
     sweep_of,
     with_device,
 )
+from tomopipe.volumes import tiff
 
 _FAILED_SHAPE = (64, 64)
 _MEMORY_BYTES = 2 * 2**30
@@ -79,7 +79,7 @@ def try_recon(
     try_json : path-like
         Grid, window and geometry of the sweep, or {"failed": reason}.
     rows_h5 : path-like
-        Corrected sinograms of a few rows and opposed projections (`tomopipe.io.rows`).
+        Corrected sinograms of a few rows and opposed projections (`tomopipe.cor.rows_file`).
     center_px : float, optional
         Middle of the sweep; None: (n_cols - 1) / 2.
     width_px, step_px : float
@@ -93,7 +93,7 @@ def try_recon(
     format : {"stack", "tiff"}
         "tiff" writes full-size float32 slices with TomoGUI's names beside `try_json` as well.
     flats, darks, known, partial
-        As for `tomopipe.io.exchange.open_scan`.
+        As for `tomopipe.scans.exchange.open_scan`.
     minus_log : bool
         Take -log of the transmission.
     corrections : mapping, optional

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.find.ai.inputs import Inputs, add_up, mirrored
-from tomopipe.find.ai.recipe import RECIPE
+from tomopipe.cor.ai.input_recipe import RECIPE
+from tomopipe.cor.ai.inputs import Inputs, add_up, mirrored
 from tomopipe.train.stages import read_features, truths
 from tomopipe.train.work import Truth
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from tomopipe.find.ai.inputs import Inputs
-from tomopipe.io.atomic import whole, write_json
+from tomopipe.cor.ai.inputs import Inputs
+from tomopipe.storage.atomic import whole, write_json
 from tomopipe.train.nets import Batch, Scores, collate
 
 Batches = Callable[[np.random.Generator], Iterable[tuple[list[Inputs], list[float]]]]

@@ -1,4 +1,4 @@
-"""The network of `tomopipe.find.ai.network` in torch, to be trained: scans in padded batches.
+"""The network of `tomopipe.cor.ai.network` in torch, to be trained: scans in padded batches.
 
 Scores are logits; those of the places of a scan and its "none of these" compete in one softmax.
 """
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomopipe.find.ai.inputs import Inputs
-from tomopipe.find.ai.model import SHAPE
-from tomopipe.find.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, Weights
+from tomopipe.cor.ai.inputs import Inputs
+from tomopipe.cor.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, Weights
+from tomopipe.cor.ai.network_model import SHAPE
 
 _MASKED = -1e4
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs of several scans (`tomopipe.find.ai.inputs.Inputs`), padded.
+    """Inputs of several scans (`tomopipe.cor.ai.inputs.Inputs`), padded.
 
     Attributes
     ----------

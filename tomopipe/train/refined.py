@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.find.ai.closer import Closer, look_closer, place_px
-from tomopipe.find.ai.confidence import doubts
-from tomopipe.find.ai.judgement import Judgement
-from tomopipe.io.atomic import write_json
-from tomopipe.io.rows import read_rows
+from tomopipe.cor.ai.closer import Closer, look_closer, place_px
+from tomopipe.cor.ai.confidence import doubts
+from tomopipe.cor.ai.judgement import Judgement
+from tomopipe.cor.rows_file import read_rows
+from tomopipe.storage.atomic import write_json
 from tomopipe.train.data import Example
 from tomopipe.train.pool import in_processes
 from tomopipe.train.stages import reconstruct
@@ -32,7 +32,7 @@ class Choice:
     error_px : float
         Its distance from the truth; infinite where there is none.
     doubts : ndarray of float64
-        Of `tomopipe.find.ai.confidence.doubts`.
+        Of `tomopipe.cor.ai.confidence.doubts`.
     """
 
     cor_px: float

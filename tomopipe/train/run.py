@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tomopipe.cor.ai.confidence import confidence
+from tomopipe.cor.ai.network_model import NET, SHAPE, judge, load_model, save_model
 from tomopipe.errors import TomopipeError
-from tomopipe.find.ai.confidence import confidence
-from tomopipe.find.ai.model import NET, SHAPE, judge, load_model, save_model
 from tomopipe.train.calibrate import RIGHT_PX, calibrate
 from tomopipe.train.data import Example, batches, load
 from tomopipe.train.refined import Choice, choices

@@ -8,10 +8,10 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
-from tomopipe.io.atomic import whole, write_json
-from tomopipe.io.rows import read_rows
+from tomopipe.storage.atomic import whole, write_json
 from tomopipe.train.work import Plan, Truth, read_truth, write_truth
 
 _VALIDATION_OF = 4  # one scan in so many checks the others

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.find.ai.curves import all_curves
-from tomopipe.find.ai.inputs import Inputs, make_inputs
-from tomopipe.find.ai.recipe import RECIPE
-from tomopipe.io.atomic import whole
-from tomopipe.io.rows import read_rows, write_rows
+from tomopipe.cor.ai.input_curves import all_curves
+from tomopipe.cor.ai.input_recipe import RECIPE
+from tomopipe.cor.ai.inputs import Inputs, make_inputs
+from tomopipe.cor.rows_file import read_rows, write_rows
+from tomopipe.storage.atomic import whole
 from tomopipe.train.pool import in_processes
 from tomopipe.train.work import (
     SPLITS,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import TomopipeError
-from tomopipe.io.atomic import write_json
+from tomopipe.storage.atomic import write_json
 
 SPLITS = {"train": 0, "validation": 1, "wide": 3}
 """Of scans, each with its part in their seeds."""

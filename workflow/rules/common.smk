@@ -7,26 +7,26 @@ from functools import lru_cache
 from pathlib import Path
 
 
-from tomopipe import made_from, snakemake_internals
-from tomopipe.campaign import as_json, campaign_from_data, options, read_inventory
+from tomopipe.run import made_from, snakemake_internals
+from tomopipe.campaign.campaign import as_json, campaign_from_data, options, read_inventory
 from tomopipe.config import parsed_texts, with_file
-from tomopipe.decisions import MISSING, REASONS, Decisions
+from tomopipe.run.decisions import MISSING, REASONS, Decisions
 from tomopipe.errors import TomopipeError
-from tomopipe.foreign import foreign, refuse_foreign
-from tomopipe.io import runs
-from tomopipe.io.layout import is_without_angles
-from tomopipe.io.tables import read_tsv
-from tomopipe.products import digest
-from tomopipe.steps._angles import proven_angles, with_angles
+from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.storage import run_folder
+from tomopipe.scans.layout import is_without_angles
+from tomopipe.storage.tables import read_tsv
+from tomopipe.run.products import digest
+from tomopipe.cor.proven_angles import proven_angles, with_angles
 
 START_TIME = time.time()
 
 # the folder of the run, made when it begins and handed to its jobs
-os.environ.setdefault(runs.VARIABLE, "")
+os.environ.setdefault(run_folder.VARIABLE, "")
 
 
 envvars:
-    runs.VARIABLE,
+    run_folder.VARIABLE,
 
 
 # a job on a node does what it was sent to do; what runs is decided once
@@ -40,7 +40,7 @@ if " " in sys.executable:
 
 try:
     if not DECIDES:
-        runs.current()  # before Snakemake touches a result
+        run_folder.current()  # before Snakemake touches a result
     if not workflow.configfiles and Path("config.yaml").exists():
         config.update(with_file(Path("config.yaml"), config))
     config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
@@ -57,7 +57,7 @@ def end_earlier_runs():
     """Let nothing of a run that was killed change a result any more, before one is looked at."""
     DECISIONS.take_said()
     DECISIONS.save()
-    runs.end_all(CAMPAIGN.results)
+    run_folder.end_all(CAMPAIGN.results)
 
 
 snakemake_internals.remove_only_in_run()

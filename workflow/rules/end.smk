@@ -1,4 +1,4 @@
-from tomopipe.ending import (
+from tomopipe.run.ending import (
     after_failure,
     remove_temporary,
     say_stacks_left_out,

@@ -1,4 +1,4 @@
-from tomopipe.relion_set import campaign_binning
+from tomopipe.run.relion_set import campaign_binning
 
 STACK = CAMPAIGN.stack("{scan}")
 STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")

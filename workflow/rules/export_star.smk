@@ -1,4 +1,4 @@
-from tomopipe.relion_set import star_options
+from tomopipe.run.relion_set import star_options
 
 STAR = CAMPAIGN.result("relion", "tomograms.star")
 STAR_FILES = [STAR, CAMPAIGN.result("relion", "names.tsv")]

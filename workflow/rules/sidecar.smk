@@ -1,4 +1,4 @@
-from tomopipe.series import encode_series
+from tomopipe.campaign.series import encode_series
 from tomopipe.steps import sidecar as sidecar_step
 
 

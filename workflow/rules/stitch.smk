@@ -1,4 +1,4 @@
-from tomopipe.stacks import find_stacks, stitched_shifts, stitched_volume
+from tomopipe.campaign.stacks import find_stacks, stitched_shifts, stitched_volume
 from tomopipe.steps import stitch as stitch_step
 
 TALL = stitched_volume(CAMPAIGN, "{stack}")

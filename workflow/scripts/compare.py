@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from tomopipe.campaign import campaign_from_data
-from tomopipe.compare import compare
-from tomopipe.log import job
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.log import job
+from tomopipe.run.compare import compare
 
 with job(snakemake.log[0]):
     campaign = campaign_from_data(snakemake.config, Path.cwd())

@@ -1,9 +1,9 @@
 import json
 from pathlib import Path
 
-from tomopipe.log import job
-from tomopipe.products import making
-from tomopipe.stated import content_of
+from tomopipe.campaign.log import job
+from tomopipe.run.products import making
+from tomopipe.run.stated import content_of
 from tomopipe.steps.export_stack import export_stack, settle_binning
 
 with (

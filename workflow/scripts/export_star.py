@@ -1,8 +1,8 @@
 import json
 from pathlib import Path
 
-from tomopipe.log import job
-from tomopipe.products import making
+from tomopipe.campaign.log import job
+from tomopipe.run.products import making
 from tomopipe.steps.export_star import export_star
 
 with (

@@ -1,8 +1,8 @@
 import json
 from pathlib import Path
 
-from tomopipe.log import job
-from tomopipe.products import making
+from tomopipe.campaign.log import job
+from tomopipe.run.products import making
 from tomopipe.steps.fix_cor import fix_cor
 
 # inputs come in pairs, prediction.json and center_of_rotation.txt of one scan after the other

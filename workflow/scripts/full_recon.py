@@ -1,8 +1,8 @@
 import json
 
-from tomopipe.log import job
-from tomopipe.products import making
-from tomopipe.stated import content_of
+from tomopipe.campaign.log import job
+from tomopipe.run.products import making
+from tomopipe.run.stated import content_of
 from tomopipe.steps.full_recon import full_recon
 
 with (

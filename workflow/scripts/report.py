@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from tomopipe.campaign import campaign_from_data
-from tomopipe.campaign_report import report_campaign
-from tomopipe.log import job
-from tomopipe.products import making
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.log import job
+from tomopipe.run.campaign_report import report_campaign
+from tomopipe.run.products import making
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params) as more,

@@ -1,7 +1,7 @@
 import json
 
-from tomopipe.log import job
-from tomopipe.products import making
+from tomopipe.campaign.log import job
+from tomopipe.run.products import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
 with making(snakemake.log[0], snakemake.output, snakemake.params), job(snakemake.log[0]):

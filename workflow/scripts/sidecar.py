@@ -1,6 +1,6 @@
+from tomopipe.campaign.log import job
 from tomopipe.config import parse_config
-from tomopipe.log import job
-from tomopipe.products import making
+from tomopipe.run.products import making
 from tomopipe.steps.sidecar import sidecar
 
 # no `log:` in the rule: it would have to carry the folder of the data in its name

@@ -1,7 +1,7 @@
 import json
 
-from tomopipe.log import job
-from tomopipe.products import making
+from tomopipe.campaign.log import job
+from tomopipe.run.products import making
 from tomopipe.steps.stitch import stitch
 
 with (

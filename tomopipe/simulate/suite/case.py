@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.io.rows import Rows
-from tomopipe.prep.collect import N_KEPT, opposed_pairs, spread_rows
+from tomopipe.cor.collect import N_KEPT, opposed_pairs, spread_rows
+from tomopipe.cor.rows_file import Rows
 from tomopipe.simulate.suite import rasters, solids
 from tomopipe.simulate.suite.damage import Instrument, Part, fringes, motion
 from tomopipe.simulate.suite.nulls import NULLS_BY_NAME, null_frames

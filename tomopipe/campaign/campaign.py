@@ -1,0 +1,392 @@
+"""A campaign as the workflow and the command line see it: its scans, who is in, what is known.
+
+Everything a person may edit (config, campaign table) is read here, when the workflow is parsed,
+without opening a raw file. The functions that need the inventory take its rows.
+"""
+
+import glob
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.failures import Failure, Stat, read_failures
+from tomopipe.campaign.raw_files import CampaignScan, find_scans
+from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.table import Row, did_you_mean, read_table
+from tomopipe.config import Block, Config, parse_cells, parse_config, read_config
+from tomopipe.cor.rules import is_valid, parse_cor
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.scans.linked import link_state
+from tomopipe.storage.tables import read_tsv
+
+STILL_WRITTEN = "still written"
+VOLUME_ENDINGS = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
+
+InventoryRows = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The files, the table and the configuration of one campaign."""
+
+    directory: Path
+    config: Config
+    scans: dict[str, CampaignScan]
+    refused: tuple[CampaignScan, ...] = ()
+    table_rows: tuple[Row, ...] = ()
+    failures: dict[str, Failure] = field(default_factory=dict)
+    _groups: dict[int, tuple[InventoryRows, dict[str, list[str]]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    # not handed on by `replace`: it is of this configuration
+    _for_scans: dict[str, "Campaign"] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    effective: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Effective options of this configuration by step, once they are asked for."""
+
+    @property
+    def name(self) -> str:
+        """Title of the campaign."""
+        return self.config.campaign.name or self.directory.name
+
+    @property
+    def results(self) -> Path:
+        """Absolute path of the results folder."""
+        return self.directory / self.config.campaign.results
+
+    @property
+    def table_path(self) -> Path:
+        """Absolute path of the campaign table, which may not exist."""
+        return self.directory / (self.config.campaign.table or "scans.tsv")
+
+    def result(self, *parts: str) -> str:
+        """Return the path of a result, relative to the campaign folder."""
+        return "/".join((self.config.campaign.results.rstrip("/"), *parts))
+
+    def volume(self, scan: str) -> str:
+        """Return the path of a scan's volume, relative to the campaign folder."""
+        return self.result(scan + VOLUME_ENDINGS[self.config.full_recon.output])
+
+    def stack(self, scan: str) -> str:
+        """Return the path of a scan's stack for RELION, relative to the campaign folder."""
+        return self.result("relion", "stacks", f"{scan}.mrcs")
+
+    def has_other_links(self, inventory: InventoryRows) -> bool:
+        """Tell whether a file that raw files take data from is not as the inventory saw it."""
+        seen: dict[str, list[int] | None] = {}
+        for row in inventory.values():
+            seen |= json.loads(row.get("linked") or "{}")
+        return any(link_state(self.directory / path) != was for path, was in seen.items())
+
+    def shared_files(self) -> list[str]:
+        """Return the files with flats, darks or angles that the configuration names."""
+        return [path for path in self.config.named_files() if "{" not in path]
+
+    def sidecar(self, scan: str) -> str:
+        """Return the path of the scan's sidecar, in a folder that can be written."""
+        name = f"{scan}.cor.json"
+        where = self.config.storage.sidecars
+        if where != "beside":
+            return f"{where.rstrip('/')}/{name}"
+        folder = os.path.dirname(self.scans[scan].path)
+        return (
+            f"{folder or '.'}/{name}" if self._writable(folder) else self.result("sidecars", name)
+        )
+
+    def _writable(self, folder: str) -> bool:
+        # A comma or a brace in a wildcard breaks spawned jobs and targets.
+        absolute = self.directory / folder
+        return not re.search(r"[,{}]", folder) and os.access(absolute, os.W_OK | os.X_OK)
+
+    def for_scan(self, scan: str) -> "Campaign":
+        """Return the campaign with the configuration of one scan: overrides, files by pattern."""
+        known = self.scans[scan]
+        if known.own is None and not (self.config.overrides or self.config.has_patterns):
+            return self
+        if scan not in self._for_scans:
+            config = self.config.for_scan(scan, known.series, known.own)
+            self._for_scans[scan] = replace(self, config=config)
+        return self._for_scans[scan]
+
+    # ---- inventory ---------------------------------------------------------------------------
+
+    def inventory_entries(self) -> list[dict[str, Any]]:
+        """Return what the inventory step needs to know of every file, refused ones included."""
+        everything = [*self.scans.values(), *self.refused]
+        return [
+            {
+                "scan": scan.name,
+                "path": scan.path,
+                "series": scan.series,
+                "index": scan.index,
+                "reason": scan.refused,
+                **self._own_sources(scan),
+            }
+            for scan in sorted(everything, key=lambda scan: (scan.name, scan.path))
+        ]
+
+    def _own_sources(self, scan: CampaignScan) -> dict[str, Any]:
+        """Return flats, darks and what is known of a scan, where not as for the others."""
+        if scan.refused or self.for_scan(scan.name) is self:
+            return {}
+        own, all_scans = (
+            campaign.config.preprocess.model_dump(include={"flats", "darks"})
+            | {"known": campaign._known().get("known", {})}
+            for campaign in (self.for_scan(scan.name), self)
+        )
+        return {key: value for key, value in own.items() if value != all_scans[key]}
+
+    def inventory_options(self) -> dict[str, Any]:
+        """Return the options of the inventory step: its block, and the flats and darks expected."""
+        shared = self.config.preprocess.model_dump(include={"flats", "darks"})
+        return self.config.inventory.model_dump() | shared | self._known()
+
+    def preprocess_options(self) -> dict[str, Any]:
+        """Return the preprocess options of a step: flats, darks, minus_log, and the corrections.
+
+        Without corrections these are not named, so that a new one makes nobody run anything again.
+        """
+        block = self.config.preprocess
+        plain = block.model_dump(include={"flats", "darks", "minus_log"})
+        width = block.model_dump(include={"half_acquisition"}, exclude_defaults=True)
+        corrections = block.model_dump(exclude={*plain, "half_acquisition"}, exclude_defaults=True)
+        return plain | width | self._known() | ({"corrections": corrections} if corrections else {})
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether there are corrections beyond flat, dark and logarithm."""
+        return "corrections" in self.preprocess_options()
+
+    def correction_halo(self, row: Mapping[str, Any]) -> int | None:
+        """Return the rows that corrections need around a block; None: there are no corrections.
+
+        Of a scan's row of the inventory; usual are taken for energy, distance and pixel size where
+        it and the config name none.
+        """
+        from tomopipe.prep.recipe import USUAL, expected_halo
+
+        found = {name: float(row[name]) for name in USUAL if row.get(name)}
+        known = found | self.config.input.model_dump(exclude_defaults=True)
+        return expected_halo(self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), known)
+
+    def _known(self) -> dict[str, Any]:
+        """Return what the configuration knows of the raw files, if it knows anything."""
+        known = self.config.input.model_dump(exclude_defaults=True)
+        return {"known": known} if known else {}
+
+    def donors(
+        self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
+    ) -> dict[str, float]:
+        """Return the known CORs of sound scans of a series that are `select: no`.
+
+        The prediction of a scan whose raw file was replaced since is not known any more.
+        """
+        known = {}
+        for scan in self._sound(series, inventory):
+            if self.scans[scan].select != "no":
+                continue
+            n_cols = int(inventory[scan]["n_cols"])
+            path = self.results / "try_center" / scan / "center_of_rotation.txt"
+            texts = [self.scans[scan].manual]
+            if scan not in replaced and path.is_file():
+                texts.append(path.read_bytes().decode("utf-8", "replace"))
+            valid = [
+                cor for cor in map(parse_cor, texts) if cor is not None and is_valid(cor, n_cols)
+            ]
+            if valid:
+                known[scan] = valid[0]
+        return known
+
+    def _sound(self, series: str, inventory: InventoryRows) -> list[str]:
+        return [
+            scan
+            for scan, row in inventory.items()
+            if scan in self.scans and self.scans[scan].series == series and row["keep"] == "true"
+        ]
+
+    def is_in(self, scan: str, row: Mapping[str, str]) -> bool:
+        """Tell whether a scan takes part: the file's judgement, unless its owner overrides it."""
+        if scan not in self.scans:
+            return False
+        select = self.scans[scan].select
+        if select == "no":
+            return False
+        # A file whose shape could not be read is never in; nor is one that is still growing.
+        usable = row["n_cols"] != "" and not row["reason"].startswith(STILL_WRITTEN)
+        return row["keep"] == "true" or (select == "yes" and usable)
+
+    def scans_in(self, inventory: InventoryRows) -> list[str]:
+        """Return the names of the scans that take part, in the order of the inventory."""
+        return [scan for scan, row in inventory.items() if self.is_in(scan, row)]
+
+    def series_in(self, inventory: InventoryRows) -> dict[str, list[str]]:
+        """Return the scans that are in by encoded series name."""
+        kept = self._groups.get(id(inventory))
+        if kept is None or kept[0] is not inventory:
+            groups: dict[str, list[str]] = {}
+            for scan in self.scans_in(inventory):
+                groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
+            # asked for once per job: at 5000 scans grouping anew each time would be quadratic
+            self._groups[id(inventory)] = kept = (inventory, groups)
+        return kept[1]
+
+    def members(
+        self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Return what fix_cor needs of each scan of an (encoded) series, predictions aside.
+
+        `replaced` are scans whose raw file is not the one of their prediction.
+        """
+        members: list[dict[str, Any]] = []
+        for scan in self.series_in(inventory)[series]:
+            cor_px = parse_cor(self.scans[scan].manual)
+            manual = self.scans[scan].manual.strip() if cor_px is None else f"{cor_px:.2f}"
+            members.append(self._member(scan, inventory) | {"manual": manual, "select": "in"})
+        key = self.scans[members[0]["scan"]].series
+        for scan, cor_px in self.donors(key, inventory, replaced).items():
+            members.append(
+                self._member(scan, inventory)
+                | {"manual": "", "select": "donor", "donor_px": round(cor_px, 2)}
+            )
+        return members
+
+    def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
+        """Return what resolve_cor needs of each scan that is in: its path and its columns."""
+        return {
+            scan: {"path": self.scans[scan].path, "n_cols": int(inventory[scan]["n_cols"])}
+            for scan in self.scans_in(inventory)
+        }
+
+    def predicted_files(self, scans: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return the accepted COR's file and the prediction of each scan that has both."""
+        found = {}
+        for scan in scans:
+            folder = self.results / "try_center" / scan
+            files = folder / "center_of_rotation.txt", folder / "prediction.json"
+            if scan not in self.failures and all(file.exists() for file in files):
+                found[scan] = (str(files[0]), str(files[1]))
+        return found
+
+    def _member(self, scan: str, inventory: InventoryRows) -> dict[str, Any]:
+        return {
+            "scan": scan,
+            "index": self.scans[scan].index,
+            "n_cols": int(inventory[scan]["n_cols"]),
+            "donor_px": None,
+        }
+
+
+def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
+    """Read the campaign in `directory`.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder.
+    config : Path, optional
+        The configuration file; by default config.yaml in that folder.
+    """
+    folder = Path(os.path.abspath(directory))
+    path = config or folder / "config.yaml"
+    return make_campaign(read_config(path), folder, source=str(path))
+
+
+def campaign_from_data(data: Mapping[str, Any], directory: Path) -> Campaign:
+    """Make a campaign of a configuration that Snakemake has read."""
+    return make_campaign(parse_config(data), Path(os.path.abspath(directory)))
+
+
+def make_campaign(config: Config, directory: Path, *, source: str = "config") -> Campaign:
+    """Find the files and read the table of a campaign; errors name `source` for the config."""
+    found = find_scans(config, directory)
+    table = directory / (config.campaign.table or "scans.tsv")
+    rows = read_table(table) if table.exists() or config.campaign.table else []
+    repeated = [scan for scan, n in Counter(row.scan for row in rows).items() if n > 1]
+    if repeated:
+        raise TomopipeError(
+            f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
+        )
+    _check_overrides(config, found, source)
+    scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
+    failures = read_failures(
+        directory / config.campaign.results,
+        stats_of(scans.values()),
+    )
+    return Campaign(
+        directory=directory,
+        config=config,
+        scans=scans,
+        refused=tuple(scan for scan in found if scan.refused),
+        table_rows=tuple(rows),
+        failures=failures,
+    )
+
+
+def _check_overrides(config: Config, found: list[CampaignScan], source: str) -> None:
+    """Raise where an override names, without a pattern, a scan or a series that is not there."""
+    known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
+    for number, override in enumerate(config.overrides, start=1):
+        for key, names in known.items():
+            for name in getattr(override, key):
+                if not glob.has_magic(name) and name not in names:
+                    raise TomopipeError(
+                        f"{source}: overrides {number}: {key}: there is no {name}"
+                        f"{did_you_mean(name, names)}; expected a pattern, or one of those found: "
+                        f"{some_of(sorted(names), 4) or 'none'}"
+                    )
+
+
+def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
+    """Return size and time of each scan's raw file, by which a record of failure is known."""
+    return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
+
+
+def _with_rows(
+    found: list[CampaignScan], rows: list[Row], config: Config, table: Path
+) -> dict[str, CampaignScan]:
+    """Put what the campaign table says of each scan to it."""
+    by_name = {row.scan: row for row in rows}
+    scans, problems = {}, []
+    for scan in found:
+        row, own = by_name.get(scan.name, Row(scan.name)), None
+        if row.options:
+            own, faults = parse_cells(row.options, config.for_scan(scan.name, scan.series))
+            problems += [f"{table}: line {row.line}: column {fault}" for fault in faults]
+        scans[scan.name] = replace(
+            scan, select=row.select or "auto", manual=row.cor_px, note=row.note, own=own
+        )
+    if problems:
+        raise TomopipeError("\n".join(problems))
+    return scans
+
+
+def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
+    """Read results/inventory.tsv by scan; refused names, which may repeat, are left out.
+
+    Memoised by time and size: the workflow asks once per job.
+    """
+    found = os.stat(path)
+    return _read_inventory(os.fspath(path), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
+    columns = ("scan", "path", "n_cols", "keep", "reason")
+    return {row["scan"]: row for row in read_tsv(path, columns)}
+
+
+def as_json(data: Any) -> str:
+    """Return one sorted line of JSON: parameters are compared as texts without names."""
+    return json.dumps(data, sort_keys=True)
+
+
+def options(block: Block) -> str:
+    """Return a configuration block as one sorted JSON text."""
+    return as_json(block.model_dump())

@@ -1,0 +1,130 @@
+"""CORs that earlier work left: TomoGUI's tables, trees of center_of_rotation.txt, our sidecars."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tomopipe.campaign.results import read_json, read_prediction
+from tomopipe.campaign.tomogui import read_entries
+from tomopipe.cor.rules import format_cor, parse_cor, shown
+from tomopipe.errors import TomopipeError
+
+_CENTER = "center_of_rotation.txt"
+_SIDECAR = ".cor.json"
+_PREDICTED = "predicted, which the next run finds again (--predicted takes them)"
+_FILLED = "filled or replaced in their series, which the next run does again"
+_NONE = "without a COR"
+
+
+class Found(NamedTuple):
+    """What there is, by entry: a path whose last part names the scan or its file."""
+
+    cors: dict[str, float]  # in unbinned pixels
+    junk: dict[str, str]  # what stands there that is no COR
+    passed_over: dict[str, str]  # why an entry is not taken
+
+
+def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found:
+    """Read the CORs of a file or a folder, whichever form they have.
+
+    Parameters
+    ----------
+    path : path-like
+        rot_cen.json, batch_cor_values.csv, a sidecar `<scan>.cor.json`; or a folder: with sidecars
+        in it or in its folder `sidecars`, or with `try_center/<scan>/center_of_rotation.txt`, or
+        with `<scan>/center_of_rotation.txt`.
+    predicted : bool
+        Also take predictions of tomopipe, which a run finds again by itself. A sidecar is taken
+        if its source is manual, and center_of_rotation.txt if no prediction.json lies beside it
+        (it is another program's) or holds another COR (it was edited by hand).
+
+    Returns
+    -------
+    Found
+        In the order of the file, or of the names.
+
+    Raises
+    ------
+    TomopipeError
+        If there is nothing of the kind.
+    """
+    place = Path(path)
+    if not place.is_dir():
+        if place.name.endswith(_SIDECAR):
+            return _collected(place, [_of_sidecar(place, predicted)])
+        return Found(*read_entries(place), {})
+    files = sorted([*place.glob(f"*{_SIDECAR}"), *place.glob(f"sidecars/*{_SIDECAR}")])
+    texts = sorted([*place.glob(f"try_center/*/{_CENTER}"), *place.glob(f"*/{_CENTER}")])
+    return _collected(
+        place,
+        [*(_of_sidecar(f, predicted) for f in files), *(_of_text(f, predicted) for f in texts)],
+    )
+
+
+class _Entry(NamedTuple):
+    name: str
+    text: str  # of the COR
+    why_not: str = ""
+
+
+def _collected(path: Path, entries: list[_Entry]) -> Found:
+    if not entries:
+        raise TomopipeError(
+            f"{path}: expected sidecars (*{_SIDECAR}) or try_center/<scan>/{_CENTER}; found none."
+        )
+    found = Found({}, {}, {})
+    for name, text, why_not in entries:
+        cor_px = parse_cor(text)
+        if why_not:
+            found.passed_over[name] = why_not
+        elif cor_px is None:
+            found.junk[name] = shown(text)
+        else:
+            found.cors[name] = cor_px
+    return found
+
+
+def _of_sidecar(path: Path, predicted: bool) -> _Entry:
+    try:
+        data = read_json(path, "a sidecar of tomopipe")
+    except TomopipeError as error:  # the others are fine
+        return _Entry(str(path), "", f"damaged: {error}")
+    scan, source = data.get("scan"), data.get("source")
+    if not isinstance(scan, str) or not isinstance(source, str):
+        return _Entry(str(path), "", f"no sidecar of tomopipe: {path}")
+    takes = ("manual", "ai", "auto") if predicted else ("manual",)
+    why_not = ""
+    if source not in takes:
+        why_not = _PREDICTED if source in ("ai", "auto") else _FILLED
+    return _Entry(f"{path.parent}/{scan}", _as_text(data.get("cor_px")), why_not)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _of_text(path: Path, predicted: bool) -> _Entry:
+    name = str(path.parent)
+    root = path.parent.parents[1]
+    if path.parents[1].name == "try_center" and root.name.endswith("_rec"):
+        # TomoGUI's results of /data/raw are in /data/raw_rec
+        name = f"{str(root.absolute())[:-4]}/{path.parent.name}"
+    lines = path.read_bytes().decode("utf-8", "replace").split("\n")
+    # tomo-center appends: the last one counts
+    text = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    if not text:
+        return _Entry(name, "", _NONE)
+    try:
+        is_ours = _is_ours(path, text)
+    except TomopipeError as error:
+        return _Entry(name, "", f"damaged: {error}")
+    return _Entry(name, text, _PREDICTED if is_ours and not predicted else "")
+
+
+def _is_ours(path: Path, text: str) -> bool:
+    """Tell whether a COR is what predict_cor of tomopipe accepted."""
+    prediction = path.with_name("prediction.json")
+    if not prediction.is_file():
+        return False
+    return format_cor(parse_cor(text)) == format_cor(read_prediction(prediction).get("cor_px"))

@@ -1,0 +1,134 @@
+"""Records of jobs that died for good, so that the next call goes on without their scan.
+
+A record is results/failed/<step>/<scan>.json; it counts only while the raw file has the size and
+time it had then. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopipe.storage.atomic import write_json
+
+STEPS = ("try_recon", "predict_cor")
+Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that died: its step, scan, and what is known of why."""
+
+    step: str
+    scan: str
+    reason: str
+
+
+def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure]:
+    """Return the failures that still count, by scan.
+
+    Parameters
+    ----------
+    results : Path
+        The results folder.
+    files : mapping of str to (int, int)
+        Size and modification time (ns) of each scan's raw file now.
+    """
+    failures = {}
+    for step in STEPS:
+        for path in sorted((results / "failed" / step).glob("*.json")):
+            scan = path.name.removesuffix(".json")
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+                same = (record["bytes"], record["mtime_ns"]) == files.get(scan)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # an unreadable record forgets the failure: the job is tried again
+            if same:
+                failures[scan] = Failure(step, scan, str(record.get("reason", "")))
+    return failures
+
+
+def record_failures(
+    results: Path, logs: Path, files: Mapping[str, Stat], *, since: float
+) -> list[Failure]:
+    """Record every job that started after `since`, did not end and left no output.
+
+    Parameters
+    ----------
+    results, logs : Path
+        Folders of the campaign.
+    files : mapping of str to (int, int)
+        Size and modification time (ns) of each scan's raw file.
+    since : float
+        Unix time; jobs of earlier calls are not judged again.
+
+    Returns
+    -------
+    list of Failure
+        What was recorded.
+    """
+    recorded = []
+    for step in STEPS:
+        for path in sorted((logs / "status" / step).glob("*.json")):
+            scan = path.name.removesuffix(".json")
+            reason = _reason(path, since)
+            if reason and scan in files and not _has_output(results, step, scan):
+                n_bytes, mtime_ns = files[scan]
+                write_json(
+                    {"step": step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
+                    results / "failed" / step / f"{scan}.json",
+                )
+                recorded.append(Failure(step, scan, reason))
+    return recorded
+
+
+def _reason(status_path: Path, since: float) -> str:
+    try:
+        status = json.loads(status_path.read_text(encoding="utf-8"))
+        started = float(status["start"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    if started < since or status.get("state") == "done":
+        return ""
+    if status.get("state") == "failed":
+        # Whatever a scan can be blamed for is caught and is a result. What remains (a full disk, a
+        # wrong installation) would blame every scan of the campaign, but for too little memory.
+        error = str(status.get("error", ""))
+        return f"failed: {error}" if error.startswith("MemoryError") else ""
+    return f"killed or timed out on {status.get('host', 'its node')}; see the log"
+
+
+def _has_output(results: Path, step: str, scan: str) -> bool:
+    name = "rows.h5" if step == "try_recon" else "prediction.json"
+    return (results / "try_center" / scan / name).exists()
+
+
+def forget(results: Path, scans: Iterable[str]) -> list[str]:
+    """Forget records and failed predictions, so that the next run tries these scans again.
+
+    Returns
+    -------
+    list of str
+        The scans for which there was something to forget.
+    """
+    forgotten = []
+    for scan in scans:
+        paths = [results / "failed" / step / f"{scan}.json" for step in STEPS]
+        folder = results / "try_center" / scan
+        if _prediction_failed(folder / "prediction.json"):
+            names = ("prediction.json", "center_of_rotation.txt", "try.json", "try.tif", "rows.h5")
+            paths += [folder / name for name in names]
+        present = [path for path in paths if os.path.lexists(path)]
+        for path in present:
+            path.unlink()
+        if present:
+            forgotten.append(scan)
+    return forgotten
+
+
+def _prediction_failed(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["verdict"] == "failed"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

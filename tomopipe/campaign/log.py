@@ -1,0 +1,132 @@
+"""What a job leaves behind: a log for people, and a status file for onerror and the report."""
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tomopipe.errors import RunEndedError
+from tomopipe.storage import run_folder
+
+#: Seconds between two signs of life of a job.
+HEARTBEAT_S = 60.0
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Send the messages of this process to a file and to standard error.
+
+    Parameters
+    ----------
+    path : path-like
+        The log of the job; written anew.
+    """
+    log = Path(path)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [
+        logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace"),
+        logging.StreamHandler(sys.stderr),
+    ]
+    handlers[1].setLevel(logging.WARNING)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(FORMAT))
+        root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        root.exception("this job failed")
+        raise
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+
+
+def status_path(log: str | os.PathLike[str]) -> Path:
+    """Return logs/status/<step>/<key>.json for logs/<step>/<key>.log."""
+    path = Path(log)
+    # with_suffix would take a dot inside the scan's name for the suffix
+    key = path.name.removesuffix(".log")
+    return path.parents[1] / "status" / path.parent.name / f"{key}.json"
+
+
+@contextmanager
+def job(log: str | os.PathLike[str]) -> Iterator[None]:
+    """Run one job: log to `log`, and note its start, heartbeat and end beside it.
+
+    A job that is killed leaves a status with a start and no end; that is how `onerror` tells it
+    from its neighbours. `state` is running, done or failed; times are Unix seconds. While the job
+    runs, `heartbeat` is at most `HEARTBEAT_S` old: where it is much older the job is lost. So it is
+    where the folder of its `run` is gone.
+    """
+    path = status_path(log)
+    status: dict[str, Any] = {
+        "step": path.parent.name,
+        "key": path.name.removesuffix(".json"),
+        "state": "running",
+        "start": time.time(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "run": os.environ.get(run_folder.VARIABLE, ""),
+    }
+    _write(status | {"heartbeat": status["start"]}, path)
+    try:
+        with log_to(log), _heartbeat(status, path):
+            yield
+    except Exception as error:  # of the log itself, too: without an end it would count as killed
+        failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
+        with suppress(RunEndedError):
+            _write(status | failed, path)
+        raise
+    _write(status | {"state": "done", "end": time.time()}, path)
+
+
+@contextmanager
+def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
+    """Rewrite the status now and then, and no more once the block has ended."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            # A full disk or a file server away for a minute must not end the job.
+            with suppress(OSError, RunEndedError):
+                _write(status | {"heartbeat": time.time()}, path)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _write(status: dict[str, Any], path: Path) -> None:
+    """Write whole, without the flush to disk of results: a status may be lost in a power cut.
+
+    Once the run of the job has ended the status is that of a newer one, and stays.
+    """
+    run_folder.current()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
+    temporary.write_text(json.dumps(status, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,246 @@
+"""The raw files of a campaign: found by the patterns of the config, named, or refused.
+
+No raw file is opened here.
+"""
+
+import glob
+import os
+import re
+import stat
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unicodedata import category
+
+from tomopipe.campaign.series import series_key, split_name
+from tomopipe.config import Config, OverrideBlock, ScanGlob
+from tomopipe.errors import some_of
+from tomopipe.scans.raw_state import reference_kind
+
+# Room for the longest ending of ours (255 bytes is the limit of a file name).
+MAX_NAME_BYTES = 230
+RAW_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class CampaignScan:
+    """One raw file of the campaign and what its owner said about it.
+
+    Attributes
+    ----------
+    name : str
+        File stem with the entry's prefix: `<scan>` in every path.
+    path : str
+        As in the config: relative to the campaign folder, or absolute.
+    abspath : str
+        Absolute, symbolic links kept.
+    series : str
+        Series key; begins with the folder if the config names several.
+    index : int
+        Number within the series.
+    select, manual, note : str
+        Cells of the campaign table: auto, yes or no; COR as typed; remark.
+    own : OverrideBlock or None
+        Its options in the campaign table.
+    n_bytes, mtime_ns : int or None
+        Of the file or folder itself; None where there is none.
+    is_folder : bool
+        The scan is a folder of TIFF files.
+    refused : str
+        Why the name cannot be used at all, or empty.
+    """
+
+    name: str
+    path: str
+    abspath: str
+    series: str
+    index: int
+    select: str = "auto"
+    manual: str = ""
+    note: str = ""
+    own: OverrideBlock | None = None
+    n_bytes: int | None = None
+    mtime_ns: int | None = None
+    is_folder: bool = False
+    refused: str = ""
+
+
+def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
+    """Find the raw files of a campaign, with series and index from their names.
+
+    A name that two files share, or that nothing could carry, is refused: `refused` says why.
+    """
+    entries = [
+        (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
+        for entry in config.campaign.scans
+    ]
+    folders = {os.path.dirname(pattern.rstrip("/")) for pattern, _ in entries}
+    several = len(folders) > 1 or any(glob.has_magic(folder) for folder in folders)
+    scans: dict[tuple[str, str], CampaignScan] = {}
+    places: set[tuple[str, str]] = set()
+    for pattern, prefix in entries:
+        for found in _expand(os.path.expanduser(pattern), directory):
+            path = found.rstrip("/")  # a pattern that ends in / finds folders only
+            name = prefix + _stem(path, directory)
+            place = os.path.abspath(directory / path), name
+            if place not in places:  # raw/a.h5 and ./raw/a.h5 are one
+                places.add(place)
+                folder = os.path.dirname(path) if several else None
+                scan = _scan(path, name, folder, config, directory)
+                if found != os.path.expanduser(pattern):  # what is named in full is a scan
+                    scan = replace(scan, refused=scan.refused or _no_scan(scan))
+                scans[path, name] = scan
+    everything = list(scans.values())
+    names = Counter(scan.name for scan in everything)
+    return [
+        replace(scan, refused=scan.refused or _twice(scan, names, everything))
+        for scan in everything
+    ]
+
+
+def path_problems(config: Config, directory: Path) -> list[str]:
+    """Say what is odd about the entries of campaign.scans, a sentence each.
+
+    An entry that matches nothing, folders that cannot be read (whose files nobody sees), files that
+    several entries name, or that are several scans.
+    """
+    problems = []
+    entries: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    for entry in config.campaign.scans:
+        pattern, prefix = (entry, "") if isinstance(entry, str) else (entry.glob, entry.prefix)
+        expanded = os.path.expanduser(pattern)
+        unreadable = [path for path in _folders(expanded, directory) if _is_closed(path)]
+        problems += [
+            f"{path}: this folder cannot be read, and what {pattern} matches in it is not seen: "
+            "give yourself the right to read and enter it"
+            for path in unreadable
+        ]
+        found = _expand(expanded, directory)
+        if not found and not unreadable:
+            problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
+        for path in found:
+            place = os.path.abspath(directory / path)
+            entries.setdefault(place, []).append(pattern)
+            name = prefix + _stem(path.rstrip("/"), directory)
+            names[place] = list(dict.fromkeys([*names.get(place, []), name]))
+    for place, named in names.items():
+        if len(named) > 1:
+            problems.append(f"{place} is {len(named)} scans: {', '.join(named)}; name it once")
+    twice = [place for place in names if len(entries[place]) > 1 and len(names[place]) == 1]
+    if twice:
+        by = " and ".join(dict.fromkeys(entries[twice[0]]))
+        problems.append(
+            f"campaign.scans names {some_of(sorted(twice), 3)} more than once ({by}): taken once"
+        )
+    return problems
+
+
+def _folders(pattern: str, directory: Path) -> list[Path]:
+    """List the folders in which files of a pattern are looked for, as far as they can be seen."""
+    folder = os.path.dirname(pattern.rstrip("/"))
+    parts = Path(folder).parts
+    found = [directory]
+    for number, part in enumerate(parts):
+        above = os.path.join(*parts[: number + 1])
+        if not glob.has_magic(part):
+            found.append(directory / above)
+        elif part != "**":
+            found += [directory / path for path in glob.glob(above, root_dir=directory)]
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
+
+
+def _is_closed(folder: Path) -> bool:
+    return not os.access(folder, os.R_OK | os.X_OK)
+
+
+def _why(pattern: str, directory: Path) -> str:
+    """Name the folder that is not there, if that is why a pattern matches nothing."""
+    parts = Path(os.path.dirname(pattern.rstrip("/"))).parts
+    for number, part in enumerate(parts):
+        if glob.has_magic(part):
+            break
+        if not (directory / os.path.join(*parts[: number + 1])).is_dir():
+            return f": there is no folder {directory / os.path.join(*parts[: number + 1])}"
+    return f" in {directory}"
+
+
+def _expand(pattern: str, directory: Path) -> list[str]:
+    """Return the paths that a pattern names; a plain path also where there is no file."""
+    if os.path.lexists(directory / pattern) or not glob.has_magic(pattern):
+        return [pattern]
+    return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
+
+
+def _scan(
+    path: str, name: str, folder: str | None, config: Config, directory: Path
+) -> CampaignScan:
+    series, index = split_name(name, config.inventory.series_pattern)
+    n_bytes, mtime_ns, is_folder = state_of(directory / path)
+    return CampaignScan(
+        name=name,
+        path=path,
+        abspath=os.path.abspath(directory / path),
+        series=series_key(series, folder),
+        index=index,
+        n_bytes=n_bytes,
+        mtime_ns=mtime_ns,
+        is_folder=is_folder,
+        refused=_refusal(name, path),
+    )
+
+
+def _stem(path: str, directory: Path) -> str:
+    """Return the name of a scan; an ending that only a folder has belongs to its name."""
+    stem, ending = os.path.splitext(os.path.basename(path))
+    is_folder = os.path.isdir(directory / path)
+    return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
+
+
+def state_of(path: str | os.PathLike[str]) -> tuple[int | None, int | None, bool]:
+    """Return size, time and whether it is a folder; None where there is nothing."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # no file, or no name of one
+        return None, None, False  # the inventory says why
+    return found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode)
+
+
+def _refusal(name: str, path: str) -> str:
+    """Say why no wildcard, file or text file could carry this name, or return nothing."""
+    try:
+        n_bytes = len(f"{name}{path}".encode()) and len(name.encode())
+    except UnicodeEncodeError:
+        return "the name is not valid UTF-8; rename the file"
+    if bad := sorted({c for c in name if c in ",{}" or category(c) in ("Cc", "Zl", "Zp")}):
+        shown = ", ".join(repr(c) for c in bad)
+        return f"the name contains {shown}, which no workflow can carry; rename the file"
+    if re.search(r"[{}\x00-\x1f\x7f]", path):
+        return "the folder's name contains a brace or a control character; rename the folder"
+    if n_bytes > MAX_NAME_BYTES:
+        return f"the name has {n_bytes} bytes; at most {MAX_NAME_BYTES} leave room for endings"
+    return ""
+
+
+def _no_scan(scan: CampaignScan) -> str:
+    """Say that an image which a pattern found is a flat or dark by its name, or nothing."""
+    kind = None if scan.is_folder else reference_kind(os.path.basename(scan.path))
+    if kind is None:
+        return ""
+    return (
+        f"one of the {kind} by its name, not a scan; name the folder around it as the scan, or set "
+        f"preprocess.{kind} (a scan of this name: give its path without a wildcard)"
+    )
+
+
+def _twice(scan: CampaignScan, names: Counter[str], found: list[CampaignScan]) -> str:
+    if names[scan.name] < 2:
+        return ""
+    others = [other.path for other in found if other.name == scan.name and other is not scan]
+    real = os.path.realpath(scan.abspath)
+    same = [other.abspath for other in found if other.name == scan.name]
+    if all(os.path.realpath(path) == real for path in same):
+        return f"one file twice, by links: also {', '.join(others)}; name it once"
+    return (
+        f"two files with one name: also {', '.join(others)}; rename one, or give the entry a prefix"
+    )

@@ -1,0 +1,150 @@
+"""Read the small files that steps leave for each other: what is damaged is named, with the remedy.
+
+`cor.json` of resolve_cor, `prediction.json` of predict_cor, `inventory.tsv` of inventory. All are
+written whole; somebody may have cut or edited them since.
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.tables import read_tsv
+
+VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
+INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
+_AGAIN = "Delete it and run again."
+
+
+def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """Read cor.json, the COR of every scan.
+
+    Parameters
+    ----------
+    path : path-like
+        The file of resolve_cor.
+
+    Returns
+    -------
+    dict
+        Scan to `cor_px` (float, unbinned pixels) and `source` (str).
+
+    Raises
+    ------
+    TomopipeError
+        If the file cannot be read or is not of that form.
+    """
+    expected = "scan to cor_px and source"
+    found = read_json(path, expected)
+    for scan, entry in found.items():
+        if not isinstance(entry, dict):
+            raise _fault(path, f"{scan}: expected cor_px and source", entry)
+        if not _is_number(entry.get("cor_px")):
+            raise _fault(path, f"{scan}: cor_px: expected a number", entry.get("cor_px"))
+        if not isinstance(entry.get("source"), str):
+            raise _fault(path, f"{scan}: source: expected a word", entry.get("source"))
+    return found
+
+
+def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a prediction.json.
+
+    Parameters
+    ----------
+    path : path-like
+        The file of predict_cor.
+
+    Returns
+    -------
+    dict
+        Its content; `best_cor_px` and `cor_px` are numbers or None, `confidence` a number,
+        `verdict` one of `VERDICTS`, `method` and `reason` texts, where they are there.
+
+    Raises
+    ------
+    TomopipeError
+        If the file cannot be read or is not of that form.
+    """
+    found = read_json(path, "the prediction of a scan")
+    for name in ("best_cor_px", "cor_px", "confidence"):
+        if found.get(name) is not None and not _is_number(found[name]):
+            raise _fault(path, f"{name}: expected a number or null", found[name])
+    for name in ("verdict", "method", "reason"):
+        if not isinstance(found.get(name, ""), str):
+            raise _fault(path, f"{name}: expected a text", found[name])
+    if found.get("verdict", "failed") not in VERDICTS:
+        raise _fault(path, f"verdict: expected one of {', '.join(VERDICTS)}", found["verdict"])
+    return found
+
+
+def read_inventory_tsv(
+    path: str | os.PathLike[str], columns: Sequence[str] = INVENTORY_COLUMNS
+) -> list[dict[str, str]]:
+    """Read inventory.tsv, as texts.
+
+    Parameters
+    ----------
+    path : path-like
+        The file of the inventory.
+    columns : sequence of str
+        Those that must be there.
+
+    Raises
+    ------
+    TomopipeError
+        If the file cannot be read, was cut, or `keep` or a size is none.
+    """
+    rows = read_tsv(path, columns)
+    for row in rows:
+        if row.get("keep", "true") not in ("true", "false"):
+            raise _fault(path, f"keep of {row['scan']}: expected true or false", row["keep"])
+        for name in ("n_angles", "n_rows", "n_cols"):
+            text = row.get(name, "")
+            if text and not (text.isascii() and text.isdecimal()):
+                raise _fault(path, f"{name} of {row['scan']}: expected a whole number", text)
+    return rows
+
+
+def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
+    """Read a JSON object that a step wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    expected : str
+        What it should hold, for the message.
+
+    Raises
+    ------
+    TomopipeError
+        If the file cannot be read or is no JSON object.
+    """
+    try:
+        found = json.loads(Path(path).read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise TomopipeError(
+            f"{path}: is damaged ({what}); expected JSON, {expected}. {_AGAIN}"
+        ) from error
+    if not isinstance(found, dict):
+        raise _fault(path, f"expected a JSON object, {expected}", found)
+    return found
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _fault(path: str | os.PathLike[str], expected: str, found: object) -> TomopipeError:
+    return TomopipeError(f"{path}: {expected}; got {found!r:.60}. {_AGAIN}")

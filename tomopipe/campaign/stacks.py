@@ -1,0 +1,157 @@
+"""Stacks of a campaign: which scans are joined into a tall volume, and which stacks cannot be."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tomopipe.campaign.campaign import VOLUME_ENDINGS, Campaign, InventoryRows
+from tomopipe.campaign.table import did_you_mean
+
+# What must be the same for all volumes of a stack.
+_ALIKE = {
+    "full_recon": ("binning", "unit", "crop_x", "crop_y"),
+    "preprocess": ("half_acquisition",),
+    "input": ("pixel_size_um",),
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Scans at several heights.
+
+    Attributes
+    ----------
+    name : str
+        Of the stack, in its files.
+    scans : tuple of str
+        Its scans, in order of height.
+    problem : str
+        Why it cannot be joined, or nothing.
+    """
+
+    name: str
+    scans: tuple[str, ...]
+    problem: str = ""
+
+
+def stitched_volume(campaign: Campaign, stack: str) -> str:
+    """Return the path of a tall volume, relative to the campaign folder."""
+    ending = VOLUME_ENDINGS[campaign.config.full_recon.output]
+    return campaign.result("stitched", stack + ending)
+
+
+def stitched_shifts(campaign: Campaign, stack: str) -> str:
+    """Return the path of what was found of a stack, relative to the campaign folder."""
+    return campaign.result("stitched", f"{stack}.json")
+
+
+def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> list[Stack]:
+    """Return the stacks of the configuration, and what is wrong with how they are declared.
+
+    With the inventory also scans of different widths.
+    """
+    stacks = [
+        Stack(name, _expanded(campaign, entries))
+        for name, entries in campaign.config.stitch.stacks.items()
+    ]
+    uses = Counter(scan for stack in stacks for scan in stack.scans)
+    return [
+        replace(stack, problem=_wrong(campaign, stack, uses) or _other_width(stack, rows or {}))
+        for stack in stacks
+    ]
+
+
+def find_stacks(
+    campaign: Campaign, rows: InventoryRows, resolved: Mapping[str, Any]
+) -> list[Stack]:
+    """Return the stacks, and why some are not joined in the next run.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    rows : mapping
+        The inventory.
+    resolved : mapping
+        The scans that have a COR, as keys.
+    """
+    return [
+        stack
+        if stack.problem
+        else replace(stack, problem=_missing(campaign, stack, rows, resolved))
+        for stack in declared_stacks(campaign, rows)
+    ]
+
+
+def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:
+    """Say which stacks will not be joined, and why; a COR that is missing is said elsewhere."""
+    return tuple(
+        f"stack {stack.name} will not be joined: {stack.problem}"
+        for stack in find_stacks(campaign, rows, rows)
+        if stack.problem
+    )
+
+
+def _expanded(campaign: Campaign, entries: list[str]) -> tuple[str, ...]:
+    """Return the scans of a stack as listed; those of a pattern in order of their numbers."""
+    order = sorted(campaign.scans.values(), key=lambda scan: (scan.series, scan.index, scan.name))
+    found: list[str] = []
+    for entry in entries:
+        if entry in campaign.scans:
+            found.append(entry)
+        else:
+            matching = [scan.name for scan in order if fnmatchcase(scan.name, entry)]
+            found += matching or [entry]
+    return tuple(found)
+
+
+def _wrong(campaign: Campaign, stack: Stack, uses: Counter[str]) -> str:
+    """Say what is wrong with a stack before any file is looked at, or nothing."""
+    if unknown := [scan for scan in stack.scans if scan not in campaign.scans]:
+        name = unknown[0]
+        return f"no scan {name} in the campaign{did_you_mean(name, campaign.scans)}"
+    if len(stack.scans) < 2:
+        return f"expected at least two scans, got {', '.join(stack.scans) or 'none'}"
+    if twice := [scan for scan in stack.scans if uses[scan] > 1]:
+        return f"{twice[0]} stands in stitch.stacks more than once"
+    configs = [campaign.for_scan(scan).config for scan in stack.scans]
+    for block, keys in _ALIKE.items():
+        for key in keys:
+            values = [getattr(getattr(config, block), key) for config in configs]
+            for scan, value in zip(stack.scans, values, strict=True):
+                if value != values[0]:
+                    return (
+                        f"{block}.{key} is {values[0]} for {stack.scans[0]} and {value} for "
+                        f"{scan}; expected one value for all scans of a stack"
+                    )
+    return ""
+
+
+def _other_width(stack: Stack, rows: InventoryRows) -> str:
+    widths = {scan: rows[scan]["n_cols"] for scan in stack.scans if scan in rows}
+    known = {scan: n_cols for scan, n_cols in widths.items() if n_cols}
+    for scan, n_cols in known.items():
+        first, expected = next(iter(known.items()))
+        if n_cols != expected:
+            return (
+                f"{first} has {expected} columns and {scan} {n_cols}; expected the same width for "
+                "all scans of a stack"
+            )
+    return ""
+
+
+def _missing(
+    campaign: Campaign, stack: Stack, rows: InventoryRows, resolved: Mapping[str, Any]
+) -> str:
+    """Say which scan of a stack will have no volume, or nothing."""
+    for scan in stack.scans:
+        row = rows.get(scan)
+        if row is None:
+            return f"{scan} is not in the inventory"
+        if not campaign.is_in(scan, row):
+            return f"{scan} is left out: {row['reason'] or 'select: no'}"
+        if scan not in resolved:
+            return f"{scan} has no COR"
+    return ""

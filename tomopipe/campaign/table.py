@@ -1,0 +1,380 @@
+"""The campaign table (scans.tsv): read it, check it, edit cells and leave everything else alone.
+
+Tab-separated UTF-8 text for people and spreadsheets: comment lines begin with #, blank lines, other
+columns and any order of columns are fine. A column named like a key of the configuration, such as
+full_recon.filter, holds what differs for a scan. A cell may stand in double quotes, as spreadsheets
+do for some (then "" inside means one); a scan whose name begins with # must.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tomopipe.config import fault_of_key, is_option, option_keys
+from tomopipe.cor.rules import parse_cor, shown
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.shared import update_file
+
+COLUMNS = ("scan", "select", "cor_px", "note")
+SELECT = ("auto", "yes", "no")
+Edits = Mapping[str, Mapping[str, str]]
+"""Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
+_BOM = "\ufeff"
+# Unit separators and the like vanish in an editor, and some programs end lines at the last two.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one scan; cells as typed, without white space around them."""
+
+    scan: str
+    select: str = "auto"
+    cor_px: str = ""
+    note: str = ""
+    line: int = 0  # 1-based, in the file
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Cells under keys of the configuration, those left empty aside."""
+
+
+@dataclass
+class _Line:
+    """A line of the file: its text and line end, and the cells if it is a row or the header."""
+
+    text: str
+    end: str
+    cells: list[str] | None = None
+
+
+def read_table(path: str | os.PathLike[str]) -> list[Row]:
+    """Read the rows of the campaign table.
+
+    Parameters
+    ----------
+    path : path-like
+        The table; a column that is missing counts as empty, `scan` must be there.
+
+    Returns
+    -------
+    list of Row
+        In the order of the file, repeated scans included; an empty `select` is `auto`.
+
+    Raises
+    ------
+    TomopipeError
+        If the file cannot be read, is no UTF-8 text, or its header lacks `scan`, repeats a name,
+        has a name that is nearly one of ours, or words joined by dots that are no key of the
+        configuration which may differ; and for cells of `select` that are none. Names the cell.
+    """
+    return _rows(_decoded(_read_bytes(path), path), path)
+
+
+def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
+    lines = _split(text)
+    columns = _columns(lines, path)
+    keys = _option_columns(lines, columns, path)
+    rows, faults = [], []
+    for number, line in enumerate(lines, start=1):
+        if line.cells is None or columns is None or line.cells is columns:
+            continue
+        cell = {name: _value(line.cells, columns, name) for name in COLUMNS}
+        cell["select"] = cell["select"] or "auto"
+        if cell["select"] not in SELECT:
+            faults.append(
+                f"{path}: line {number}: select of {cell['scan']} is {shown(cell['select'])}; "
+                f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
+            )
+        texts = {key: _value(line.cells, columns, key) for key in keys}
+        options = {key: text for key, text in texts.items() if text}
+        rows.append(Row(**cell, line=number, options=options))
+    if faults:
+        raise TomopipeError("\n".join(faults))
+    return rows
+
+
+def _option_columns(
+    lines: list[_Line], columns: list[str] | None, path: str | os.PathLike[str]
+) -> list[str]:
+    """Return the columns that are keys of the configuration."""
+    keys = [name for name in map(_unquoted, columns or []) if is_option(name)]
+    faults = {key: fault for key in keys if (fault := fault_of_key(key))}
+    if faults:
+        where = f"{path}: line {_line_of(columns, lines)}: column"
+        raise TomopipeError("\n".join(f"{where} {key}: {text}" for key, text in faults.items()))
+    return keys
+
+
+def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
+    """Say what is wrong with the rows, in the order of the file.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The table.
+    known_scans : collection of str
+        The scans of the campaign.
+
+    Returns
+    -------
+    list of str
+        One sentence for each problem; empty if all is well.
+    """
+    problems = []
+    first: dict[str, int] = {}
+    for row in rows:
+        where = f"line {row.line}"
+        if not row.scan:
+            problems.append(f"{where}: no scan named; write its name or remove the row")
+        elif row.scan in first:
+            problems.append(
+                f"{where}: scan {row.scan} is already on line {first[row.scan]}; keep one"
+            )
+        elif row.scan not in known_scans:
+            hint = did_you_mean(row.scan, known_scans)
+            problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
+        first.setdefault(row.scan, row.line)
+        if row.cor_px and parse_cor(row.cor_px) is None:
+            problems.append(
+                f"{where}: cor_px of {row.scan} is {shown(row.cor_px)}; expected a number with a "
+                "decimal point, such as 1024.50, or nothing"
+            )
+    return problems
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name most like the one given, as the end of a sentence."""
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
+
+
+def table_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the hash of the table's content, that of nothing where there is no file."""
+    return hashlib.sha256(_read_bytes(path) if os.path.exists(path) else b"").hexdigest()
+
+
+def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]], Edits]) -> bool:
+    """Change cells of the campaign table; every other byte stays as it is.
+
+    Writers wait for each other, and what an editor saves meanwhile is merged (`update_file`).
+
+    Parameters
+    ----------
+    path : path-like
+        The table; made if it does not exist. Missing rows and columns are added at the end.
+    edits : mapping or callable
+        What to change; or what says so from the rows of the table as they are when nobody else
+        may change them. It is called again where an editor saved the table meanwhile.
+
+    Returns
+    -------
+    bool
+        Whether the file changed.
+
+    Raises
+    ------
+    TomopipeError
+        If the table cannot be read or written, another writer does not finish, a scan has two
+        rows, or a cell holds a control character, such as a tab or a line break. Nothing is
+        written then.
+    """
+
+    def change(before: bytes) -> bytes:
+        text = _decoded(before, path)
+        wanted = edits(_rows(text, path)) if callable(edits) else edits
+        for scan, cells in wanted.items():
+            _check_edit(scan, cells)
+        lines = _split(text)
+        _apply(lines, wanted, path)
+        bom = _BOM if text.startswith(_BOM) else ""
+        changed = bom + "".join(line.text + line.end for line in lines)
+        return changed.encode("utf-8", "surrogateescape")
+
+    try:
+        return update_file(path, change)
+    except OSError as error:
+        raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
+    if unknown := [name for name in cells if name not in COLUMNS[1:]]:
+        raise TomopipeError(
+            f"campaign table: no column {', '.join(unknown)}; expected {', '.join(COLUMNS[1:])}."
+        )
+    for cell in (scan, *cells.values()):
+        if problem := fault_of_cell(cell):
+            raise TomopipeError(f"campaign table: {shown(cell)} for {shown(scan)} {problem}.")
+
+
+def fault_of_cell(text: str) -> str:
+    """Say why a cell of the table cannot hold a text, or nothing."""
+    if found := _CONTROL.search(text):
+        name = {"\t": "a tab", "\r": "a line break", "\n": "a line break"}.get(
+            found[0], f"the control character U+{ord(found[0]):04X}"
+        )
+        return f"holds {name}; a cell cannot"
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return "holds half a character; a cell cannot"
+    return ""
+
+
+def _apply(
+    lines: list[_Line], edits: Mapping[str, Mapping[str, str]], path: str | os.PathLike[str]
+) -> None:
+    """Write the edits into the lines, adding header, columns and rows as needed."""
+    end = next((line.end for line in lines if line.end), "\n")
+    columns = _columns(lines, path)
+    if columns is None:
+        columns = list(COLUMNS)
+        _append(lines, columns, end)
+    where: dict[str, list[int]] = {}
+    for at, line in enumerate(lines):
+        if line.cells is not None and line.cells is not columns:
+            where.setdefault(_value(line.cells, columns, "scan"), []).append(at)
+    for scan, cells in edits.items():
+        places = where.get(scan, [])
+        if len(places) > 1:
+            numbers = " and ".join(str(at + 1) for at in places)
+            raise TomopipeError(f"{path}: scan {scan} is on lines {numbers}. Keep one.")
+        if not places and not any(cells.values()):
+            continue  # nothing to clear
+        for name, value in cells.items():
+            if value and name not in map(_unquoted, columns):
+                columns.append(name)
+        if places:
+            _set_cells(lines[places[0]], columns, cells)
+        else:
+            _append(lines, [""] * len(columns), end)
+            _set_cells(lines[-1], columns, {"scan": scan, "select": "auto", **cells})
+    header = next(line for line in lines if line.cells is columns)
+    header.text = "\t".join(columns)
+
+
+def _append(lines: list[_Line], cells: list[str], end: str) -> None:
+    if lines and not lines[-1].end:
+        if lines[-1].text:
+            lines[-1].end = end
+        else:
+            lines.pop()
+    lines.append(_Line("\t".join(cells), end, cells))
+
+
+def _set_cells(line: _Line, columns: list[str], cells: Mapping[str, str]) -> None:
+    assert line.cells is not None
+    names = [_unquoted(name) for name in columns]
+    for name, value in cells.items():
+        # A table without `select` needs no column for the auto of a new row.
+        if name not in names or _value(line.cells, columns, name) == value:
+            continue
+        at = names.index(name)
+        line.cells += [""] * (at + 1 - len(line.cells))
+        line.cells[at] = _quoted(value)
+    line.text = "\t".join(line.cells)
+
+
+def _split(text: str) -> list[_Line]:
+    """Return the lines of a table; those that are neither blank nor comments with their cells."""
+    parts = re.split(r"(\r\n|\n|\r)", text.removeprefix(_BOM))
+    lines = [_Line(text, end) for text, end in zip(parts[::2], [*parts[1::2], ""], strict=True)]
+    for line in lines:
+        if line.text.strip() and not line.text.lstrip().startswith("#"):
+            line.cells = line.text.split("\t")
+    return lines
+
+
+def _columns(lines: list[_Line], path: str | os.PathLike[str]) -> list[str] | None:
+    """Return the cells of the header, the first line that has any; None if there is none."""
+    columns = next((line.cells for line in lines if line.cells is not None), None)
+    if columns is None:
+        return None
+    names = [_unquoted(name) for name in columns]
+    repeated = sorted({n for n in names if names.count(n) > 1 and (n in COLUMNS or is_option(n))})
+    if "scan" not in names or repeated:
+        found = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(names))
+        raise TomopipeError(
+            f"{path}: expected a header line with the columns {', '.join(COLUMNS)}, separated by "
+            f"tabs and each once; got {found}. Correct the first line."
+        )
+    meant = {name: ours for name in names if (ours := _meant(name, names))}
+    if meant:
+        where = f"{path}: line {_line_of(columns, lines)}: column"
+        raise TomopipeError(
+            "\n".join(
+                f"{where} {shown(name)} is none of {', '.join(COLUMNS)}; did you mean {ours}? "
+                "Rename it; a column of your own needs a name less like ours."
+                for name, ours in meant.items()
+            )
+        )
+    return columns
+
+
+def _meant(name: str, names: Collection[str]) -> str:
+    """Return the column of ours that a name is meant to be, "" if it is ours or its owner's."""
+    if name in COLUMNS or is_option(name):
+        return ""
+    bare = _bare(name)
+    ours = {_bare(column): column for column in COLUMNS} | {"cor": "cor_px"}
+    keys = {_bare(key): key for key in option_keys()}
+    if same := (ours | keys).get(bare):
+        return same
+    # A letter off is a slip, unless ours is there too: `note` and `notes` are two columns.
+    absent = [key for key, column in ours.items() if column not in names and key != "cor"]
+    similar = difflib.get_close_matches(bare, absent, n=1, cutoff=_SIMILAR)
+    return ours[similar[0]] if similar else ""
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+_SIMILAR = 0.8
+
+
+def _line_of(columns: list[str] | None, lines: list[_Line]) -> int:
+    return next((n for n, line in enumerate(lines, start=1) if line.cells is columns), 0)
+
+
+def _value(cells: list[str], columns: list[str], name: str) -> str:
+    names = [_unquoted(column) for column in columns]
+    at = names.index(name) if name in names else len(cells)
+    return _unquoted(cells[at]) if at < len(cells) else ""
+
+
+def _unquoted(cell: str) -> str:
+    cell = cell.strip()
+    if len(cell) >= 2 and cell[0] == cell[-1] == '"':
+        return cell[1:-1].replace('""', '"')
+    return cell
+
+
+def _quoted(cell: str) -> str:
+    """Quote a cell that would be read as something else."""
+    if cell != cell.strip() or cell.startswith(('"', "#")):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise TomopipeError(
+            f"{path}: the campaign table cannot be read ({error.strerror})."
+        ) from error
+
+
+def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content.count(b"\0") > len(content) // 4:
+        raise TomopipeError(f"{path}: expected UTF-8 text, got UTF-16 or binary. Save it as UTF-8.")
+    if b"\0" in content:
+        number = len(re.split(rb"\r\n|\n|\r", content[: content.index(b"\0")]))
+        raise TomopipeError(
+            f"{path}: line {number}: holds a NUL character, which no text has. Remove it: in an "
+            "editor, or with tr -d '\\000'."
+        )
+    return content.decode("utf-8", "surrogateescape")

@@ -1,0 +1,331 @@
+"""TomoGUI's forms of a table of CORs: rot_cen.json and the older batch_cor_values.csv."""
+
+import csv
+import io
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from tomopipe.cor.rules import format_cor, parse_cor, shown
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.atomic import write_json
+from tomopipe.storage.shared import update_file
+
+
+class Entries(NamedTuple):
+    """What a file says, by entry as written: a path, or a file name."""
+
+    cors: dict[str, float]  # in unbinned pixels; entries without a COR are left out
+    junk: dict[str, str]  # what stands there that is no COR, quoted
+
+
+class Match(NamedTuple):
+    """Which entries of a file belong to which scans."""
+
+    matched: dict[str, float]  # scan to COR
+    unmatched: list[str]  # entries that no scan answers to
+    ambiguous: dict[str, list[str]]  # entry to the scans it may mean
+
+
+def read_cors(path: str | os.PathLike[str]) -> dict[str, float]:
+    """Read rot_cen.json or batch_cor_values.csv, of which every entry must be fine.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its name does not matter.
+
+    Raises
+    ------
+    TomopipeError
+        If it is neither, or holds a value that is no COR.
+    """
+    cors, junk = read_entries(path)
+    if junk:
+        raise TomopipeError(f"{path}: {what_is_wrong(junk)}")
+    return cors
+
+
+def what_is_wrong(junk: Mapping[str, str]) -> str:
+    """Name the entries that are no CORs, and say what to do."""
+    lines = [f"  {name}: {text}" for name, text in junk.items()]
+    return "\n".join(
+        [
+            "expected one number per scan, such as 1024.50; got",
+            *lines,
+            "Correct or remove these entries.",
+        ]
+    )
+
+
+def read_entries(path: str | os.PathLike[str]) -> Entries:
+    """Read rot_cen.json or batch_cor_values.csv, whichever the content is.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its name does not matter. JSON: an object, path of a scan to its COR as a number,
+        as text, or as a list of one of them. CSV: the columns Filename and COR. An empty text and
+        null mean that none is known.
+
+    Raises
+    ------
+    TomopipeError
+        If it is neither.
+    """
+    text = _read_text(path)
+    if text.lstrip().startswith(("{", "[")):
+        return _parsed([(name, _as_text(value)) for name, value in _object(text, path).pairs])
+    return _parsed(_csv_entries(text, path))
+
+
+def write_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> None:
+    """Write TomoGUI's rot_cen.json: absolute path of each scan to its COR as "1024.50"."""
+    write_json(rot_cen(cors), path)
+
+
+def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
+    """Return the content of rot_cen.json."""
+    return {name: format_cor(cor_px) for name, cor_px in cors.items()}
+
+
+def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
+    """Put CORs into TomoGUI's rot_cen.json, made if need be; entries of others stay.
+
+    Parameters
+    ----------
+    cors : mapping
+        Absolute path of each scan to its COR in unbinned pixels.
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    list of str
+        The entries that stayed as they were.
+
+    Raises
+    ------
+    TomopipeError
+        If there is a file that is something else; it is left as it is.
+    """
+    others: list[str] = []
+
+    def change(before: bytes) -> bytes:
+        text = before.decode("utf-8-sig", "surrogateescape")
+        found = dict(_object(text, path)) if text.strip() else {}
+        keys = defaultdict(list)
+        for key in found:
+            keys[os.path.normpath(key)].append(key)
+        new = {key: format_cor(cors[name]) for name in sorted(cors) for key in keys[name] or [name]}
+        others[:] = [key for key in found if key not in new]
+        return (json.dumps(found | new, indent=1) + "\n").encode()
+
+    _update(path, change)
+    return others
+
+
+def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
+    """Put CORs into TomoGUI's batch_cor_values.csv, made if need be; lines of others stay.
+
+    Parameters
+    ----------
+    cors : mapping
+        Path of each scan to its COR in unbinned pixels; the file has their names, no folders.
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    list of str
+        The file names whose lines stayed as they were.
+
+    Raises
+    ------
+    TomopipeError
+        If two files of one name have different CORs, which the form cannot tell apart, or there is
+        a file that is something else; it is left as it is.
+    """
+    new: dict[str, str] = {}
+    for name, cor_px in sorted(cors.items()):
+        text = format_cor(cor_px)
+        if new.setdefault(os.path.basename(name), text) != text:
+            raise TomopipeError(
+                f"{path}: two files are named {os.path.basename(name)}, which Filename,COR cannot "
+                "tell apart. Use rot_cen.json."
+            )
+    others: list[str] = []
+
+    def change(before: bytes) -> bytes:
+        text = before.decode("utf-8-sig", "surrogateescape")
+        rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
+        rows = rows if text.strip() else [["Filename", "COR"]]
+        at_name, at_cor = _csv_columns(rows[0], path)
+        left, others[:] = dict(sorted(new.items())), []
+        n_cells = len(rows[0])
+        for row in rows[1:]:
+            name = row[at_name] if len(row) > at_name else ""
+            if name in new:
+                row.extend([""] * (n_cells - len(row)))
+                # a comma for the decimal point had made a cell too many
+                row[at_cor : at_cor + 1 + len(row) - n_cells] = [new[name]]
+                left.pop(name, None)
+            elif name:
+                others.append(name)
+        for name, cor in left.items():
+            cells = {at_name: name, at_cor: cor}
+            rows.append([cells.get(at, "") for at in range(n_cells)])
+        stream = io.StringIO(newline="")
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+        return stream.getvalue().encode("utf-8", "surrogateescape")
+
+    _update(path, change)
+    return others
+
+
+def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
+    """Find the scan that each entry means: by its path, else by its file name if unique.
+
+    Parameters
+    ----------
+    entries : mapping
+        Path or file name, as another program wrote it, to COR in unbinned pixels.
+    scans : mapping
+        Scan to the absolute path of its file.
+
+    Returns
+    -------
+    Match
+        An entry that names a file of the campaign by its path wins over one of the same file name
+        in another folder, which is then unmatched. Entries with different CORs for one scan are
+        ambiguous.
+    """
+    by_path: dict[str, list[str]] = defaultdict(list)
+    by_bare_path: dict[str, list[str]] = defaultdict(list)
+    by_name: dict[str, set[str]] = defaultdict(set)
+    for scan, path in scans.items():
+        by_path[os.path.normpath(path)].append(scan)
+        by_bare_path[os.path.splitext(os.path.normpath(path))[0]].append(scan)
+        for name in (scan, _file_name(path), _stem(path)):
+            by_name[name].add(scan)
+    exact = {}
+    for entry in entries:
+        path = os.path.normpath(entry)
+        bare = by_bare_path.get(path, [])
+        exact[entry] = by_path.get(path) or (bare if len(bare) == 1 else [])
+    taken = {scan for found in exact.values() for scan in found}
+    claims: dict[str, list[str]] = defaultdict(list)
+    unmatched, ambiguous = [], {}
+    for entry, found in exact.items():
+        candidates = found or sorted(_by_name(entry, by_name))
+        free = found or [scan for scan in candidates if scan not in taken]
+        if not free:
+            unmatched.append(entry)
+        elif not found and len(candidates) > 1:
+            ambiguous[entry] = candidates
+        else:
+            for scan in free:
+                claims[scan].append(entry)
+    matched = {}
+    for scan, names in claims.items():
+        if len({entries[name] for name in names}) == 1:
+            matched[scan] = entries[names[0]]
+        else:
+            ambiguous.update({name: [scan] for name in names})
+    return Match(dict(sorted(matched.items())), unmatched, ambiguous)
+
+
+def _by_name(entry: str, by_name: Mapping[str, set[str]]) -> set[str]:
+    """Return the scans of this file name; with the ending first: `a_1.5` may be a whole name."""
+    return by_name.get(_file_name(entry)) or by_name.get(_stem(entry)) or set()
+
+
+def _file_name(path: str) -> str:
+    return PurePosixPath(path.replace("\\", "/")).name  # TomoGUI may have run on Windows
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(_file_name(path)).stem
+
+
+def _parsed(entries: list[tuple[str, str]]) -> Entries:
+    cors: dict[str, float] = {}
+    junk: dict[str, str] = {}
+    for name, text in entries:
+        if not text.strip() or name in junk:
+            continue
+        cor_px = parse_cor(text)
+        if cor_px is None:
+            junk[name] = shown(text)
+        elif cors.setdefault(name, cor_px) != cor_px:
+            junk[name] = f"{shown(text)} (second value)"
+    return Entries({name: cor_px for name, cor_px in cors.items() if name not in junk}, junk)
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that also knows the keys which stand there twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def _object(text: str, path: str | os.PathLike[str]) -> _Object:
+    try:
+        data = json.loads(text, object_pairs_hook=_Object)
+    except (ValueError, RecursionError) as error:
+        raise TomopipeError(f"{path}: expected JSON, path to COR; {error}.") from error
+    if not isinstance(data, _Object):
+        raise TomopipeError(
+            f"{path}: expected a JSON object, path to COR; got {type(data).__name__}."
+        )
+    return data
+
+
+def _csv_entries(text: str, path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    header = next(rows, [])
+    at_name, at_cor = _csv_columns(header, path)
+    entries = []
+    for row in rows:
+        cells = dict(enumerate(row))
+        # A comma for the decimal point makes a third cell: 1024,5 must not be read as 1024.
+        entries.append(
+            (cells.get(at_name, ""), ",".join([cells.get(at_cor, ""), *row[len(header) :]]))
+        )
+    return entries
+
+
+def _csv_columns(header: list[str], path: str | os.PathLike[str]) -> tuple[int, int]:
+    if not {"Filename", "COR"} <= set(header):
+        raise TomopipeError(
+            f"{path}: expected rot_cen.json or a table with the columns Filename,COR; "
+            f"got {shown(', '.join(header) or 'nothing')}."
+        )
+    return header.index("Filename"), header.index("COR")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _read_text(path: str | os.PathLike[str]) -> str:
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
+    return text
+
+
+def _update(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) -> None:
+    try:
+        update_file(path, change)
+    except OSError as error:
+        raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error

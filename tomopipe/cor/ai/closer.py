@@ -1,0 +1,136 @@
+"""A closer look at the chosen place, at full size: refinement, and whether anything rotates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomopipe.cor.ai.input_recipe import VARIATION
+from tomopipe.cor.ai.inputs import Inputs
+from tomopipe.cor.ai.judgement import Judgement
+from tomopipe.cor.combine import GROUPS, vote
+from tomopipe.cor.curves import refine
+from tomopipe.cor.rotation import rotation_gain
+from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.seen import see
+from tomopipe.cor.slices import Reconstruct
+from tomopipe.cor.variation import simplest_slice
+
+_AROUND = 4  # samples of the grid that belong to one place
+_TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
+_SEAM_VOTES = 2.0  # all kinds of the seam together: they see the same lines
+_COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside the seam
+_WHOLE_TURN = "slices", VARIATION  # kinds that see all angles, not only those half a turn apart
+_AGREE_PX = 0.25  # between these: seldom a coincidence
+_AGREE_SHARE = 1 / 3  # or of what parts them from the seam
+_AGREE_REACH = 4.0  # samples from the network's own place where they still are believed
+_AGREE_VOTES = 2.0  # of each, where they agree
+
+
+@dataclass(frozen=True)
+class Closer:
+    """What full size says of one place.
+
+    Attributes
+    ----------
+    fine_px : dict
+        Refined COR of each kind of evidence that could refine, unbinned px.
+    rotation : tuple of float or None
+        Of `tomopipe.cor.rotation.rotation_gain`.
+    simplest_px : float or None
+        COR of the simplest slice, where it is looked for and found.
+    """
+
+    fine_px: dict[str, float]
+    rotation: tuple[float, float] | None
+    simplest_px: float | None = None
+
+    @property
+    def places_px(self) -> dict[str, float]:
+        """COR of each kind, the simplest slice's as well."""
+        simplest = {} if self.simplest_px is None else {VARIATION: self.simplest_px}
+        return self.fine_px | simplest
+
+
+def look_closer(rows: Rows, near_px: float, reconstruct: Reconstruct) -> Closer:
+    """Refine the COR near a place by all kinds of evidence that can.
+
+    Parameters
+    ----------
+    rows : Rows
+        The scan.
+    near_px : float
+        The place, unbinned px.
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+
+    Returns
+    -------
+    Closer
+        Without estimates where nothing can refine.
+    """
+    seen = see(rows)
+    simplest = simplest_slice(seen)
+    fine_px = refine(rows, near_px, reconstruct)
+    place_px = vote(fine_px)[0] if fine_px else near_px
+    simplest_px = None if simplest is None else simplest.place_px
+    return Closer(fine_px, rotation_gain(seen, place_px), simplest_px)
+
+
+def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
+    """Return the COR: the median of the network's own place and the refined kinds next to it.
+
+    Where a scan is short or damaged, single kinds are off by pixels where the curves, read
+    together, are not (docs/ai.md).
+
+    Parameters
+    ----------
+    inputs : Inputs
+        What the network saw.
+    judgement : Judgement
+        What it said.
+    closer : Closer
+        What full size says.
+
+    Returns
+    -------
+    float
+        Unbinned px. The network's own place is the mean of the places around the best, weighted
+        by their probability; it and each kind have one vote, but those of the seam, which are off
+        together where its lines are, at most two, and the simplest slice beside them half a one.
+        Where the sample moves or changes over half a turn the seam is off; the slices and the
+        simplest slice, if they agree with each other, have two votes each beside it.
+    """
+    around = slice(max(0, judgement.index - _AROUND), judgement.index + _AROUND + 1)
+    weight, cor_px = judgement.share[around], inputs.cor_px[around]
+    own_px = float(np.sum(weight * cor_px) / np.sum(weight))
+    step_px, places_px = float(inputs.cor_px[1] - inputs.cor_px[0]), closer.places_px
+    near = {k: at for k, at in places_px.items() if abs(at - own_px) <= _TRUSTED * step_px}
+    seam_px = [near[kind] for kind in GROUPS["seam"] if kind in near]
+    vote = dict.fromkeys(near, 1.0)
+    if seam_px:
+        vote |= dict.fromkeys(GROUPS["seam"], min(1.0, _SEAM_VOTES / len(seam_px)))
+        vote[VARIATION] = _COARSE_VOTE
+        whole = {k: places_px[k] for k in _WHOLE_TURN if k in places_px}
+        if len(whole) == 2 and _agree([*whole.values()], seam_px, own_px, step_px):
+            near |= whole
+            vote |= dict.fromkeys(whole, _AGREE_VOTES)
+    return _median([own_px, *near.values()], [1.0, *(vote[kind] for kind in near)])
+
+
+def _agree(places_px: list[float], seam_px: list[float], own_px: float, step_px: float) -> bool:
+    """Whether places are as good as one beside the seam, and not far from the network's own."""
+    apart_px = abs(np.mean(places_px) - np.median(seam_px))
+    away_px = np.abs(np.subtract(places_px, own_px))
+    alike = np.ptp(places_px) <= max(_AGREE_PX, _AGREE_SHARE * apart_px)
+    return bool(alike and away_px.max() <= _AGREE_REACH * step_px)
+
+
+def _median(places_px: list[float], votes: list[float]) -> float:
+    """Weighted median, on the line through the middles of the votes; of equal ones the median.
+
+    `vote` takes no mean of two: its places may lie anywhere, these are within a binned pixel.
+    """
+    order = np.argsort(places_px)
+    places, weights = np.array(places_px)[order], np.array(votes)[order]
+    middle = np.cumsum(weights) - weights / 2
+    return float(np.interp(weights.sum() / 2, middle, places))

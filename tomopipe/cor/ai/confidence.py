@@ -1,0 +1,120 @@
+"""How sure one can be of a chosen place: a calibrated probability of being within 1 px."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor.ai.closer import Closer, place_px
+from tomopipe.cor.ai.input_recipe import RECIPE
+from tomopipe.cor.ai.inputs import Inputs
+from tomopipe.cor.ai.judgement import Judgement
+
+NEAR = 4  # samples of the grid that count as one place
+DOUBTS = (
+    "share",  # log-odds of the place, its neighbours included
+    "margin",  # logit above the best place elsewhere
+    "none",  # log-odds of "none of these"
+    "spread",  # log of the spread, unbinned px
+    "votes",  # refined kinds within a binned pixel of the COR
+    "agree",  # share of the refined kinds within 0.5 px of it
+    "scatter",  # log of how far they are from it, unbinned px
+    "moved",  # log of the way from the chosen place to the COR, in samples
+    "total",  # sum of all evidence there
+    "kinds",  # share of the kinds that saw anything whose best place it is
+    "valid",  # share of the kinds that saw anything
+    "rotates",  # gain of the match half a turn apart over that at other angles
+    "stays",  # how many of those others match as well
+    "turning",  # how much of what varies turns with a sample
+)
+_TURNING = [name for name, *_ in RECIPE.scalars].index("turning")
+_ROTATION = 1.5, 0.1  # of scans over less than half a turn, which cannot tell
+
+
+def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.float64]:
+    """Measure what speaks for and against a choice.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        What the network saw.
+    judgement : Judgement
+        What it said.
+    closer : Closer
+        What a closer look at the chosen place found.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_doubts,)
+        In the order of `DOUBTS`.
+    """
+    index, score = judgement.index, judgement.score
+    step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
+    low, high = max(0, index - NEAR), index + NEAR + 1
+    share = float(judgement.share[low:high].sum())
+    elsewhere = np.concatenate([score[:low], score[high:]])
+    margin = float(score[index] - max(elsewhere.max(initial=-30.0), 0.0))
+    place = place_px(inputs, judgement, closer)
+    away = np.abs(np.array(list(closer.places_px.values())) - place)
+    valid, own = _kinds(inputs)
+    known = closer.rotation is not None and np.isfinite(closer.rotation).all()
+    rotates, stays = closer.rotation if closer.rotation is not None and known else _ROTATION
+    return np.array(
+        [
+            _log_odds(share),
+            np.clip(margin, -30.0, 30.0),
+            _log_odds(judgement.none),
+            np.log(judgement.spread_px),
+            float(np.sum(away <= 2.0 * step_px)),
+            float(np.mean(away <= 0.5)) if away.size else 0.0,
+            np.log(0.05 + (float(np.median(away)) if len(away) > 1 else 1.0)),
+            np.log(0.1 + abs(place - float(inputs.cor_px[index])) / step_px),
+            float(inputs.grid[-5, low:high].max()),
+            float(np.mean(np.abs(own[valid] - index) <= NEAR)) if valid.any() else 0.0,
+            float(valid.mean()),
+            float(np.clip(rotates, 0.0, 3.0)),
+            float(np.clip(stays, 0.0, 1.0)),
+            float(inputs.scan[_TURNING]),
+        ]
+    )
+
+
+def confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> float:
+    """Map doubts to the confidence, 0 to 1.
+
+    Parameters
+    ----------
+    calibration : dict
+        Of the card: `middle`, `unit`, `weight` of each doubt, `bias`, and the knots `logit` and
+        `confidence` of a rising line.
+    values : ndarray of float64, shape (n_doubts,)
+        Of `doubts`.
+
+    Returns
+    -------
+    float
+        Confidence that the COR is right within 1 px.
+    """
+    return float(np.interp(logit(calibration, values), *_knots(calibration)))
+
+
+def logit(calibration: dict[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted sum of doubts, shape (...,) of (..., n_doubts)."""
+    middle, unit, weight = (np.array(calibration[key]) for key in ("middle", "unit", "weight"))
+    scaled = np.clip((values - middle) / unit, -4.0, 4.0)
+    return np.asarray(scaled @ weight + calibration["bias"])
+
+
+def _knots(calibration: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array(calibration["logit"]), np.array(calibration["confidence"])
+
+
+def _kinds(inputs: Inputs) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Which kinds saw anything, and where each has its own best place."""
+    kinds = inputs.grid[:-5].reshape(-1, 5, inputs.grid.shape[1])
+    return kinds[:, 4, 0] > 0, np.argmax(kinds[:, 1], axis=1)
+
+
+def _log_odds(share: float) -> float:
+    share = float(np.clip(share, 1e-6, 1 - 1e-6))
+    return float(np.log(share / (1 - share)))

@@ -1,0 +1,205 @@
+"""Finder `dinov2`: run the DINOv2 checkpoints of the APS family on the slices of the try grid.
+
+The classifier scores each slice alone; the COR is the candidate of the highest score. On a CPU one
+slice takes seconds, so that without a GPU only the best candidates of the classical evidence are
+scored, and the evidence says so.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomopipe.cor.ai.dinov2_checkpoint import PATCH_PX, Checkpoint, read_checkpoint
+from tomopipe.cor.ai.dinov2_network import Classifier
+from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
+from tomopipe.cor.curves import Curves, evidence_curves
+from tomopipe.cor.evidence import AMBIGUOUS_BELOW, Evidence, Finder, nothing
+from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.seen import why_blind
+from tomopipe.cor.slices import Reconstruct
+
+METHOD = "dinov2"
+N_SHORTLIST = 15
+MIN_WINDOW_PX = 224
+_RIVAL_PX = 2.0  # a high score further away than this is a rival
+_BATCH = 16  # slices held at a time
+
+logger = logging.getLogger(__name__)
+
+
+def dinov2_finder(reconstruct: Reconstruct, checkpoint_path: str | os.PathLike[str]) -> Finder:
+    """Return the finder that runs one checkpoint.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+    checkpoint_path : path-like
+        Of ``tomo-center`` or TomoCuPy.
+
+    Returns
+    -------
+    Finder
+        Reads the checkpoint when it is called.
+    """
+
+    def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+        return find_dinov2(rows, candidates_px, reconstruct, read_checkpoint(checkpoint_path))
+
+    return find
+
+
+def find_dinov2(
+    rows: Rows,
+    candidates_px: NDArray[np.float64],
+    reconstruct: Reconstruct,
+    checkpoint: Checkpoint,
+) -> Evidence:
+    """Score the slices of the try row, and take the COR of the highest score.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan; its first sinogram is looked at.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px, ascending.
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+    checkpoint : Checkpoint
+        The classifier.
+
+    Returns
+    -------
+    Evidence
+        Its curve has the candidates that were scored: all with a GPU, else the `N_SHORTLIST` best
+        of the classical evidence and the neighbours of the best.
+    """
+    sinogram = rows.sinograms[0]
+    n = sinogram.shape[1]
+    window_px = min(checkpoint.window_px, (n - 1) // PATCH_PX * PATCH_PX)
+    if window_px < min(MIN_WINDOW_PX, checkpoint.window_px):
+        reason = f"slices of {n} px are too small: {MIN_WINDOW_PX + 1} px are needed"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
+    gpu = torch.cuda.is_available()
+    network = Classifier(checkpoint, window_px).to("cuda" if gpu else "cpu")
+    judge = _Judge(rows, reconstruct, network, window_px, checkpoint.n_windows)
+    if gpu or len(candidates_px) <= N_SHORTLIST:
+        scores = dict(enumerate(judge.score(candidates_px)))
+    else:
+        chosen = shortlist(evidence_curves(rows, reconstruct), candidates_px)
+        logger.info("dinov2: no GPU, %d of %d candidates", len(chosen), len(candidates_px))
+        scores = dict(zip(chosen, judge.score(candidates_px[chosen]), strict=True))
+        _score_neighbours(scores, candidates_px, judge)
+    return decide(scores, candidates_px)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Scores slices of one sinogram."""
+
+    rows: Rows
+    reconstruct: Reconstruct
+    network: Classifier
+    window_px: int
+    n_windows: int
+
+    def score(self, cor_px: NDArray[np.float64]) -> list[float]:
+        """Return the probability of each COR, in their order."""
+        sinogram = self.rows.sinograms[0]
+        n = sinogram.shape[1]
+        corners = window_corners(n, self.window_px, self.n_windows)
+        # The edge value goes on beyond the detector: a truncated object gets no bright rim.
+        pad = max(4, n // 4)
+        wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
+        first = wide.shape[1] // 2 - n // 2
+        inner = slice(first, first + n)
+        scores = []
+        for start in range(0, len(cor_px), _BATCH):
+            places_px = cor_px[start : start + _BATCH] + pad
+            slices = self.reconstruct(wide, self.rows.theta_rad, places_px)[:, inner, inner]
+            scores += [
+                self.network.score(cut_windows(image, corners, self.window_px)) for image in slices
+            ]
+        return scores
+
+
+def shortlist(curves: Curves, candidates_px: NDArray[np.float64]) -> list[int]:
+    """Choose the candidates that the classical evidence together finds best.
+
+    Parameters
+    ----------
+    curves : Curves
+        All evidence of the scan.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px.
+
+    Returns
+    -------
+    list of int
+        Indices of `N_SHORTLIST` candidates, ascending.
+    """
+    total = np.interp(candidates_px, curves.cor_px, curves.prominence[curves.valid].sum(axis=0))
+    return sorted(int(index) for index in np.argsort(-total, kind="stable")[:N_SHORTLIST])
+
+
+def _score_neighbours(
+    scores: dict[int, float], candidates_px: NDArray[np.float64], judge: _Judge
+) -> None:
+    """Score the neighbours of the best candidate too, so that it is the top of something."""
+    while True:
+        best = max(scores, key=lambda index: scores[index])
+        unseen = [
+            index
+            for index in (best - 1, best + 1)
+            if 0 <= index < len(candidates_px) and index not in scores
+        ]
+        if not unseen or len(scores) > 2 * N_SHORTLIST:
+            return
+        scores.update(zip(unseen, judge.score(candidates_px[unseen]), strict=True))
+
+
+def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Evidence:
+    """Make evidence of the scores of some candidates.
+
+    Parameters
+    ----------
+    scores : dict
+        Probability, 0 to 1, by the index of the candidate.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px, ascending.
+
+    Returns
+    -------
+    Evidence
+        The best candidate (the middle of equally good neighbours). Confidence: its score, times
+        one minus the best score more than 2 px away. That is no calibrated probability.
+    """
+    index = np.array(sorted(scores))
+    score = np.array([scores[i] for i in index])
+    cor_px = candidates_px[index]
+    top = score == score.max()
+    first_px = cor_px[np.argmax(top)]
+    tied = index[top & (cor_px <= first_px + _RIVAL_PX)]
+    best_px = float(candidates_px[tied].mean())
+    away = np.abs(cor_px - best_px) > _RIVAL_PX
+    rival = float(score[away].max()) if away.any() else 0.0
+    confidence = float(score.max()) * (1.0 - rival)
+    reason = ""
+    verdict = "resolved"
+    if tied[0] == 0 or tied[-1] == len(candidates_px) - 1:
+        verdict, confidence = "edge", 0.0
+        reason = f"the best match, {best_px:.1f} px, is at the border of the candidates: widen "
+        reason += "try_recon.width_px or move center_px"
+    elif confidence < AMBIGUOUS_BELOW:
+        verdict = "ambiguous"
+        reason = f"score {score.max():.2f}, elsewhere {rival:.2f}"
+    if len(index) < len(candidates_px):
+        part = f"only {len(index)} of {len(candidates_px)} candidates scored, for lack of a GPU"
+        reason = f"{reason}; {part}" if reason else part
+    return Evidence(METHOD, best_px, confidence, verdict, reason, cor_px, score)

@@ -1,0 +1,153 @@
+"""The finder `ai`: the network chooses among all evidence, classical matching refines.
+
+The evidence is registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
+centre of mass [4]_.
+
+References
+----------
+.. [1] D. Padfield, "Masked object registration in the Fourier domain", IEEE Trans. Image Process.
+   21, 2706 (2012).
+.. [2] N. T. Vo et al., "Reliable method for calculating the center of rotation in parallel-beam
+   tomography", Opt. Express 22, 19078 (2014).
+.. [3] T. Donath et al., "Toward optimal estimation of the center of rotation", J. Opt. Soc. Am. A
+   23, 1048 (2006).
+.. [4] S. G. Azevedo et al., "Calculation of the rotational centers in computed tomography
+   sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
+"""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor.ai.closer import Closer, look_closer, place_px
+from tomopipe.cor.ai.confidence import confidence, doubts
+from tomopipe.cor.ai.input_curves import all_curves
+from tomopipe.cor.ai.input_recipe import RECIPE
+from tomopipe.cor.ai.inputs import Inputs, make_inputs
+from tomopipe.cor.ai.judgement import Judgement
+from tomopipe.cor.ai.network_model import load_model
+from tomopipe.cor.evidence import (
+    AMBIGUOUS_BELOW,
+    DOUBT_BELOW,
+    NO_SAMPLE,
+    Evidence,
+    Finder,
+    near_candidates,
+    nothing,
+)
+from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.seen import why_blind, why_no_turn
+from tomopipe.cor.slices import Reconstruct
+
+METHOD = "ai"
+_NONE = 0.97  # probability of "none of these" above which a scan is flat
+
+
+def ai_finder(reconstruct: Reconstruct, model: str | os.PathLike[str] = "shipped") -> Finder:
+    """Return the finder that lets a network judge.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+    model : str or path-like
+        "shipped", or weights of `tomopipe train`.
+
+    Returns
+    -------
+    Finder
+        `find_ai` with both; it raises TomopipeError where the weights are missing.
+    """
+
+    def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+        return find_ai(rows, candidates_px, reconstruct, model)
+
+    return find
+
+
+def find_ai(
+    rows: Rows,
+    candidates_px: NDArray[np.float64],
+    reconstruct: Reconstruct,
+    model: str | os.PathLike[str] = "shipped",
+) -> Evidence:
+    """Find the COR by the judgement of a network on all curves of evidence.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px; only the curve is reported on it. All of the detector is looked
+        at, and a sure answer counts wherever it is.
+    reconstruct : callable
+        Makes slices of one sinogram at several CORs.
+    model : str or path-like
+        "shipped", or weights of `tomopipe train`.
+
+    Returns
+    -------
+    Evidence
+        Score: log-odds of each candidate against "none of these".
+
+    Raises
+    ------
+    TomopipeError
+        If the weights are missing, damaged or for another recipe.
+    """
+    network = load_model(model)
+    if blind := why_no_turn(rows):  # whether anything turns is for the network to say
+        return nothing(METHOD, "flat", blind, candidates_px)
+    curves = all_curves(rows, reconstruct)
+    if not curves.valid.any():
+        return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
+    inputs = make_inputs(curves, RECIPE)
+    judgement = network.judge(inputs)
+    if judgement.none > _NONE:
+        curve = _on_candidates(inputs, judgement, candidates_px)
+        reason = why_blind(rows) or "nothing in the evidence looks like an axis"
+        return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
+    closer = look_closer(rows, float(inputs.cor_px[judgement.index]), reconstruct)
+    sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
+    return _evidence(inputs, judgement, closer, sure, candidates_px)
+
+
+def _evidence(
+    inputs: Inputs,
+    judgement: Judgement,
+    closer: Closer,
+    sure: float,
+    candidates_px: NDArray[np.float64],
+) -> Evidence:
+    best_px = place_px(inputs, judgement, closer)
+    curve = _on_candidates(inputs, judgement, candidates_px)
+    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
+    where = f"outside of the candidates {low:g} to {high:g}"
+    inside = near_candidates(best_px, candidates_px)
+    reason, verdict = "" if inside else f"found {where}, on the whole detector", "resolved"
+    if judgement.index in (0, len(inputs.cor_px) - 1):
+        reason, verdict = f"the best place, {best_px:.1f} px, is on the detector's border", "edge"
+    elif sure < AMBIGUOUS_BELOW:
+        other_px = _other_px(inputs, judgement)
+        reason, verdict = f"the axis may be elsewhere, such as at {other_px:.1f} px", "ambiguous"
+    elif sure < DOUBT_BELOW and not inside:
+        reason = f"the best place, {best_px:.1f} px, is {where}, and not sure: look there"
+        verdict = "edge"
+    elif sure < DOUBT_BELOW:
+        reason = "the kinds of evidence do not agree well enough"
+    sure = 0.0 if verdict == "edge" else sure
+    return Evidence(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
+
+
+def _on_candidates(
+    inputs: Inputs, judgement: Judgement, candidates_px: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.interp(candidates_px, inputs.cor_px, np.clip(judgement.score, -30.0, 30.0))
+
+
+def _other_px(inputs: Inputs, judgement: Judgement) -> float:
+    """Return the best place at least three samples away from the best."""
+    score = judgement.score.copy()
+    score[max(0, judgement.index - RECIPE.apart) : judgement.index + RECIPE.apart + 1] = -np.inf
+    return float(inputs.cor_px[int(np.argmax(score))])

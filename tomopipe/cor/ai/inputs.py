@@ -1,0 +1,121 @@
+"""What the network sees of a scan: curves along the COR axis, and numbers of the scan."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor.ai.input_recipe import Recipe
+from tomopipe.cor.curves import Curves
+
+_PER_KIND = 5  # channels
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The input of one scan.
+
+    Attributes
+    ----------
+    cor_px : ndarray of float64, shape (n_grid,)
+        The grid, unbinned px.
+    grid : ndarray of float32, shape (n_channels, n_grid)
+        Of each kind the standardised raw curve, the prominence, nearness and signed way to the
+        kind's own best and whether it saw anything; then the sum of all evidence, overlap, texture,
+        distance from the middle and nearness of the border.
+    scan : ndarray of float32, shape (n_scalars,)
+        What is known of the scan as a whole.
+    """
+
+    cor_px: NDArray[np.float64]
+    grid: NDArray[np.float32]
+    scan: NDArray[np.float32]
+
+
+def make_inputs(curves: Curves, recipe: Recipe) -> Inputs:
+    """Make what the network sees of the curves of one scan.
+
+    Parameters
+    ----------
+    curves : Curves
+        Of `tomopipe.cor.ai.input_curves.all_curves`.
+    recipe : Recipe
+        Constants.
+
+    Returns
+    -------
+    Inputs
+        Of the scan as it is.
+    """
+    valid = curves.valid.astype(np.float32)
+    prominence = curves.prominence * valid[:, None]
+    total = add_up(prominence, recipe)
+    own = np.argmax(prominence, axis=1)
+    place = np.arange(len(curves.cor_px))
+    away = (place - own[:, None]).astype(np.float32)
+    per_kind = np.stack(
+        [
+            _standardised(curves.raw, recipe.clip_sigmas) * valid[:, None],
+            prominence,
+            np.exp(-0.5 * (away / 4.0) ** 2) * valid[:, None],
+            np.sign(away) * np.log1p(np.abs(away)) / 4.0 * valid[:, None],
+            np.broadcast_to(valid[:, None], prominence.shape),
+        ],
+        axis=1,
+    )
+    middle = 2.0 * place / max(1, len(place) - 1) - 1.0
+    border = np.exp(-np.minimum(place, place[::-1]) / 8.0)
+    general = np.stack([total, curves.overlap, curves.texture, np.abs(middle), border])
+    grid = np.concatenate([per_kind.reshape(-1, len(place)), general]).astype(np.float32)
+    return Inputs(curves.cor_px, grid, scan_vector(curves, recipe))
+
+
+def mirrored(inputs: Inputs, n_kinds: int) -> Inputs:
+    """Return the input of the scan seen in a mirror: left and right exchanged.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Of a scan.
+    n_kinds : int
+        Kinds of evidence in the grid.
+
+    Returns
+    -------
+    Inputs
+        What the mirrored sinogram gives.
+    """
+    grid = inputs.grid[:, ::-1].copy()
+    ways = 3 + _PER_KIND * np.arange(n_kinds)
+    grid[ways] *= -1
+    last = inputs.cor_px[-1] + inputs.cor_px[0]
+    return replace(inputs, cor_px=last - inputs.cor_px[::-1], grid=grid)
+
+
+def scan_vector(curves: Curves, recipe: Recipe) -> NDArray[np.float32]:
+    """Return what is told of a scan, each number from 0 to 1, and which kinds saw anything."""
+    told = []
+    for name, scale, low, high in recipe.scalars:
+        value, zero, one = (
+            float(np.log(max(number, 1e-9))) if scale == "log" else number
+            for number in (curves.scan[name], low, high)
+        )
+        told.append(np.clip((value - zero) / (one - zero), 0.0, 1.0))
+    return np.array([*told, *curves.valid], dtype=np.float32)
+
+
+def add_up(prominence: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
+    """Add the evidence of all kinds; frozen, whatever becomes of `tomopipe.cor.combine`."""
+
+    def of(kinds: tuple[str, ...]) -> NDArray[np.float32]:
+        return prominence[[recipe.kinds.index(kind) for kind in kinds]]
+
+    total = of(recipe.seam + recipe.single).sum(axis=0) + of(recipe.slices).max(axis=0)
+    return np.asarray(total / 6.0, dtype=np.float32)
+
+
+def _standardised(raw: NDArray[np.float32], clip_sigmas: float) -> NDArray[np.float32]:
+    """Curves less their median in units of their standard deviation, clipped and scaled."""
+    away = raw - np.median(raw, axis=1, keepdims=True)
+    unit = np.maximum(away.std(axis=1, keepdims=True), 1e-12)
+    return np.asarray(np.clip(away / unit, -clip_sigmas, clip_sigmas) / 3.0, dtype=np.float32)

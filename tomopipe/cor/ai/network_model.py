@@ -1,0 +1,175 @@
+"""A trained network with its card: loading, checking, and asking it about one scan."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
+from tomopipe.cor.ai.inputs import Inputs, mirrored
+from tomopipe.cor.ai.judgement import Judgement
+from tomopipe.cor.ai.model_card import card_path, read_card, weights_path
+from tomopipe.cor.ai.network import Weights, look_along, weight_shapes
+from tomopipe.errors import TomopipeError
+
+NET = "A"
+"""Name of the network along the COR axis in its card; others were tried (decision 11)."""
+SHAPE = "n_channels", "n_scalars", "width"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The weights of a network and its card."""
+
+    weights: Weights
+    card: dict[str, Any]
+
+    def judge(self, inputs: Inputs) -> Judgement:
+        """Ask about one scan; parameters and result as of `judge`."""
+        return judge(self.weights, inputs)
+
+
+def judge(weights: Weights, inputs: Inputs) -> Judgement:
+    """Ask a network about one scan, seen directly and in a mirror.
+
+    Parameters
+    ----------
+    weights : dict of ndarray of float32
+        Of `tomopipe.cor.ai.network.look_along`.
+    inputs : Inputs
+        What it sees.
+
+    Returns
+    -------
+    Judgement
+        The mean of both.
+    """
+    back = mirrored(inputs, len(RECIPE.kinds))
+    score, none, offset, log_spread = _looked(weights, inputs)
+    other, other_none, other_offset, other_spread = _looked(weights, back)
+    return _judgement(
+        inputs,
+        0.5 * (score + other[::-1]) - 0.5 * (none + other_none),
+        0.5 * (offset - other_offset[::-1]),
+        0.5 * (log_spread + other_spread[::-1]),
+    )
+
+
+def _looked(
+    weights: Weights, inputs: Inputs
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]]:
+    score, none, offset, log_spread = look_along(weights, inputs.grid, inputs.scan)
+    return score.astype(float), none, offset.astype(float), log_spread.astype(float)
+
+
+def _judgement(
+    inputs: Inputs,
+    score: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    log_spread: NDArray[np.float64],
+) -> Judgement:
+    top = max(0.0, float(score.max()))
+    weight = np.exp(score - top)
+    total = float(weight.sum() + np.exp(-top))
+    index = int(np.argmax(score))
+    step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
+    return Judgement(
+        score=score,
+        share=weight / total,
+        none=float(np.exp(-top)) / total,
+        index=index,
+        offset_px=float(offset[index]) * step_px,
+        spread_px=float(np.exp(log_spread[index])) * step_px,
+    )
+
+
+def save_model(weights: Weights, card: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Write weights and card side by side.
+
+    Parameters
+    ----------
+    weights : dict of ndarray of float32
+        Trained.
+    card : dict
+        With `shape` and `confidence`; kind, recipe and hash of the weights are added.
+    path : path
+        Of the weights, ending in .safetensors; the card is named alike.
+
+    Returns
+    -------
+    dict
+        The card as written.
+    """
+    from tomopipe.storage.atomic import whole, write_json
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_bytes(save(weights))
+    card = card | {
+        "net": NET,
+        "recipe": recipe_hash(),
+        "recipe_version": RECIPE.version,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    write_json(card, card_path(path))
+    return card
+
+
+def load_model(name: str | os.PathLike[str] = "shipped") -> Model:
+    """Load a network, having checked that it belongs to its card and to this recipe.
+
+    Parameters
+    ----------
+    name : str or path-like
+        "shipped", or the path of weights with their card beside them.
+
+    Returns
+    -------
+    Model
+        Ready to judge; kept for the next time.
+
+    Raises
+    ------
+    TomopipeError
+        If a file is missing or damaged, or the card is of other weights, another kind of network
+        or another recipe.
+    """
+    path = weights_path(name)
+    return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, mtime_ns: int) -> Model:
+    card = read_card(path)
+    if card["net"] != NET:
+        raise TomopipeError(
+            f"{card_path(path)}: expected a network {NET}; got {card['net']}, a kind that gained "
+            "nothing over it and is no longer run. Train it anew with `tomopipe train`."
+        )
+    if card["recipe"] != recipe_hash():
+        raise TomopipeError(
+            f"{card_path(path)}: made for input of recipe version {card.get('recipe_version')}, "
+            f"this tomopipe makes version {RECIPE.version}. Train it anew with `tomopipe train`."
+        )
+    try:
+        weights = load_file(path)
+        expected = weight_shapes(*(int(card["shape"][name]) for name in SHAPE))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise TomopipeError(
+            f"{path}: expected the weights of its card; got {error!r}. Train it anew."
+        ) from error
+    found = {name: array.shape for name, array in weights.items()}
+    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if wrong:
+        raise TomopipeError(
+            f"{path}: expected the weights of its card, {wrong[0]} of shape "
+            f"{expected.get(wrong[0])}; got {found.get(wrong[0])}. Train it anew."
+        )
+    return Model(weights, card)

@@ -1,0 +1,497 @@
+"""Prove from the projections over which angles a scan without angles was taken.
+
+The steps between the frames are equal, the range is 180, 360, 540 or 720 degrees, and the last
+frame is at its end or one step before it. Let P(w, t) be the Fourier transform of a detector row at
+the angle t and F = exp(i w cor) P. As rows half a turn apart are mirror images, the real part of F
+has even harmonics of t alone and its imaginary part odd ones; a sample that reaches r px from the
+axis has none above w r (Helgason-Ludwig) [1]_. So each hypothesis about the range is a linear model
+of all frames, those in between included; what it leaves unexplained at each spatial frequency w is
+its likelihood.
+
+A sample that moves shifts rows, and a shift by as much as the rim moves in a step looks like a
+step. The power spectrum of a row knows neither shifts nor the axis, and repeats itself with every
+half turn. So what is found over more than half a turn has to hold for the power spectra alone as
+well; within half a turn only the first and the last frames are compared, and their shift is one
+with the axis, which is fitted.
+
+The direction of rotation cannot be known: a mirrored sample turning the other way looks the same.
+
+References
+----------
+.. [1] P. R. Edholm, R. M. Lewitt, B. Lindholm, Proc. SPIE 671, 8-18 (1986), doi:10.1117/12.966672.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from tomopipe.cor.clean_rows import fill_dead_columns, remove_stripes, remove_zingers
+from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.register import seam_score
+
+SIGNIFICANCE = 4.5
+"""Standard errors by which the second best hypothesis has to be worse."""
+_SYMMETRIC_SIGNIFICANCE, _POWER_SIGNIFICANCE = 3.0, 3.5
+_REPEATED = 0.8  # of simulated scans false multiples explained 0.6 at most, true ones 1.0
+
+_HALF_TURNS = (1, 2, 3, 4)
+_ENDS = np.array([0.0, 1.0])  # steps from the last frame to the end of the range
+_NEAR_ENDS = np.arange(-1.5, 2.6, 0.5)
+_FAR_PX = 0.25  # of the columns: so far the axis may be from the middle
+_MARGIN = 3  # harmonics beyond w r
+_FILLED = 0.9  # parameters over frames
+_HARMONICS, _FINE_HARMONICS = 80, 80  # to count half turns, and to find the end
+_COUNTING_ROWS = 12
+_BEYOND_DETECTOR = 1.6  # reach of a truncated sample, over half the columns
+_FAINT = 0.01  # of the mean row: what is fainter is air
+_WIDER = 1.1  # reach that is assumed, over the one that is seen
+_BLOCKS = 12  # at least, and at least 4 of each row, if there are as many frequencies
+_MAX_ERROR = 0.3  # of the measured end, steps
+_PAIRS = 24  # of frames half a turn apart, to find the axis of a truncated sample
+
+Floats = NDArray[np.float64]
+Lines = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the frames say about their angles.
+
+    Attributes
+    ----------
+    range_deg : float
+        180, 360, 540 or 720; 0: not proven.
+    endpoint : bool
+        Whether the last frame is at the end of the range, or else one step before it.
+    reason : str
+        Why nothing is proven, for people; "" if something is.
+    beyond : float
+        Steps from the last frame to the end of the range, as measured.
+    beyond_error : float
+        Its standard error.
+    """
+
+    range_deg: float
+    endpoint: bool
+    reason: str
+    beyond: float = np.nan
+    beyond_error: float = np.nan
+
+    def step_deg(self, n_frames: int) -> float:
+        """Return the angle between two frames; 0 if nothing is proven."""
+        return self.range_deg / (n_frames - self.endpoint) if self.range_deg else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """Cleaned rows (n_rows, n_used, n_cols), numbers of the frames, what the sample fills."""
+
+    lines: Lines
+    numbers: Floats
+    n_frames: int
+    first_col: int
+    last_col: int
+    truncated: bool
+
+    @property
+    def n_cols(self) -> int:
+        return int(self.lines.shape[2])
+
+    def few(self) -> "_View":
+        """Return some of the rows."""
+        n_rows = len(self.lines)
+        some = np.unique(
+            np.linspace(0, n_rows - 1, min(n_rows, _COUNTING_ROWS)).round().astype(int)
+        )
+        return _View(
+            self.lines[some], self.numbers, self.n_frames, self.first_col, self.last_col,
+            self.truncated,
+        )  # fmt: skip
+
+    def reach_px(self, cor_px: float | None = None) -> float:
+        """Return how far the sample reaches from the axis; None: at least, wherever that is."""
+        if self.truncated:
+            return _BEYOND_DETECTOR * self.n_cols / 2
+        if cor_px is None:
+            return _WIDER * (self.last_col - self.first_col) / 2 + 1
+        return _WIDER * max(cor_px - self.first_col, self.last_col - cor_px) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """Fourier coefficients of rows, (n_groups, n_rows * n_w), rows first.
+
+    `numbers` are those of the frames, or of groups of neighbouring ones; `w` and the harmonics that
+    a channel may have are of shape (n_rows * n_w,).
+    """
+
+    values: NDArray[np.complex128]
+    numbers: Floats
+    w: Floats
+    harmonics: NDArray[np.intp]
+    n_rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Minus log-likelihood (n_ends, n_channels) and axis (n_ends,) of each assumed end."""
+
+    misfit: Floats
+    cor_px: Floats
+    n_rows: int
+
+    @property
+    def best(self) -> int:
+        return int(np.argmin(self.misfit.sum(axis=1)))
+
+
+def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) -> Proof:
+    """Tell 180, 360, 540 and 720 degrees apart, with and without the last frame at the end.
+
+    Parameters
+    ----------
+    sinograms : ndarray of float, shape (n_rows, n_used, n_cols)
+        Corrected rows, -log, of the first frames of the scan in the order in which they were taken,
+        at equal steps; the more rows, the surer.
+    n_frames : int, optional
+        Frames that the scan was to have; None: those given are all.
+
+    Returns
+    -------
+    Proof
+        Proven only if the second best hypothesis is worse by `SIGNIFICANCE` standard errors, taken
+        from the scatter of rows and spatial frequencies.
+    """
+    view = _view(np.asarray(sinograms), n_frames)
+    if view is None:
+        return _unproven("there is no sample, or there are too few frames")
+    few = view.few()
+    counted = {m: fit for m in _HALF_TURNS if (fit := _fit_at_own_axis(few, m)) is not None}
+    if len(counted) < len(_HALF_TURNS):
+        return _unproven(f"{view.n_frames} frames are too few")
+    half_turns, margins = _least(counted)
+    for other, margin in margins.items():
+        # these need a sample that is the same after a part of half a turn, too
+        least = _SYMMETRIC_SIGNIFICANCE if half_turns % other == 0 else SIGNIFICANCE
+        if margin < least:
+            return _unproven(_alike(half_turns, other))
+    cor_px = float(counted[half_turns].cor_px[counted[half_turns].best])
+    # A sample that moved, or that is symmetric: its power spectra come again sooner.
+    for multiple, share in _explained_by_multiples(few, half_turns, cor_px).items():
+        if share > _REPEATED:
+            return _unproven(_alike(half_turns, multiple))
+    return _proof_of_end(view, half_turns, cor_px)
+
+
+def _proof_of_end(view: _View, half_turns: int, cor_px: float) -> Proof:
+    reach_px, window = view.reach_px(cor_px), _window(view, cor_px)
+    channels = _channels(view, window, reach_px, half_turns, _FINE_HARMONICS)
+    if channels is None:
+        return _unproven(f"{view.n_frames} frames are too few")
+    near_px = cor_px + np.arange(-2, 2.1, 0.25)
+    beyond, error = _measure(_fit_rows(channels, view.n_frames, half_turns, _NEAR_ENDS, near_px))
+    end = float(np.clip(np.round(beyond), 0, 1)) if np.isfinite(beyond) else 0.0
+    measured = (
+        f"the end of {180 * half_turns} degrees is {beyond:.2f} +- {error:.2f} steps beyond the "
+        "last projection"
+    )
+    if not _decides(beyond, error, end):
+        return _unproven(measured, beyond, error)
+    if half_turns > 1:
+        reach_px = view.reach_px()
+        power = _channels(view, window, reach_px, half_turns, _FINE_HARMONICS, power=True)
+        if power is None:
+            return _unproven(f"{view.n_frames} frames are too few")
+        fit = _fit_power(power, view.n_frames, half_turns, _NEAR_ENDS)
+        if not _decides(*_measure(fit), end, _POWER_SIGNIFICANCE):
+            return _unproven(f"{measured}, unless the sample moved", beyond, error)
+    return Proof(180.0 * half_turns, end == 0, "", beyond, error)
+
+
+def _unproven(reason: str, beyond: float = np.nan, error: float = np.nan) -> Proof:
+    return Proof(0.0, False, reason, beyond, error)
+
+
+def _alike(half_turns: int, other: int) -> str:
+    first, second = sorted((180 * half_turns, 180 * other))
+    return f"{first} and {second} degrees fit nearly as well"
+
+
+def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANCE) -> bool:
+    """Tell whether a measured end is one of both, and by how much it is not the other."""
+    if not (np.isfinite(beyond) and 0 <= error <= _MAX_ERROR):
+        return False
+    return abs(beyond - end) <= _MAX_ERROR and abs(beyond - (1 - end)) >= least * error
+
+
+def _view(sinograms: NDArray[np.floating], n_frames: int | None) -> _View | None:
+    """Clean rows and see where the sample is; None where there is none."""
+    if sinograms.shape[1] < 8 or sinograms.shape[2] < 16:
+        return None
+    finite = np.nan_to_num(sinograms.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    lines = np.array([remove_stripes(fill_dead_columns(remove_zingers(s))) for s in finite])
+    mean = np.abs(lines.mean(axis=(0, 1)))
+    filled = np.flatnonzero(mean > _FAINT * mean.max())
+    if not mean.max() > 0:
+        return None
+    truncated = max(mean[:3].mean(), mean[-3:].mean()) > 0.05 * mean.max()
+    return _View(
+        lines,
+        np.arange(lines.shape[1], dtype=float),
+        n_frames or lines.shape[1],
+        0 if truncated else int(filled[0]),
+        lines.shape[2] - 1 if truncated else int(filled[-1]),
+        bool(truncated),
+    )
+
+
+def _window(view: _View, cor_px: float) -> Floats:
+    """Return weights of the columns: the same on both sides of the axis, where that matters."""
+    if not view.truncated:
+        return np.ones(view.n_cols)
+    half_px = (0.5 - _FAR_PX) * view.n_cols
+    half_px = max(half_px, min(cor_px, view.n_cols - 1 - cor_px))
+    away = np.abs(np.arange(view.n_cols) - cor_px) / half_px
+    return np.asarray(np.cos(np.clip((away - 0.55) / 0.45, 0, 1) * np.pi / 2) ** 2)
+
+
+def _fit_at_own_axis(view: _View, half_turns: int) -> _Fit | None:
+    """Fit rows with both ends; first with the reach that there is at least, then about the axis."""
+    middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
+    cors_px, cor_px = middle + np.arange(-far, far + 1), None
+    if not view.truncated:
+        # over half a turn a sample off the axis is seen more on one side of it, but not this much
+        filled_px = (view.first_col + view.last_col) / 2
+        cors_px = cors_px[np.abs(cors_px - filled_px) <= 0.35 * view.reach_px()]
+        if len(cors_px) < 2:
+            return None
+    if view.truncated:
+        cor_px = _registered(view, half_turns)
+        cors_px = cor_px + np.arange(-2, 2.1, 0.5)
+    fit = None
+    for _ in range(2):
+        window = _window(view, middle if cor_px is None else cor_px)
+        # for all half turns the frequencies that four of them leave
+        channels = _channels(view, window, view.reach_px(cor_px), max(_HALF_TURNS), _HARMONICS)
+        if channels is None:
+            return None
+        fit = _fit_rows(channels, view.n_frames, half_turns, _ENDS, cors_px)
+        cor_px = float(np.clip(fit.cor_px[fit.best], middle - far, middle + far))
+    return fit
+
+
+def _registered(view: _View, half_turns: int) -> float:
+    """Find the axis by registering frames half a turn apart."""
+    n_used, n_cols = view.lines.shape[1:]
+    apart = round((view.n_frames - 0.5) / half_turns) if half_turns > 1 else n_used - 1
+    apart = min(apart, n_used - 1)
+    n_pairs = min(_PAIRS, n_used - apart)
+    first = np.linspace(0, n_used - 1 - apart, n_pairs).round().astype(int)
+    here, there = (view.lines[:, at].reshape(-1, n_cols) for at in (first, first + apart))
+    group = np.zeros(len(here), dtype=np.intp)
+    scored = seam_score(Opposed(here, there[:, ::-1], group, 0.0))
+    cors_px = np.arange(2 * n_cols - 1) / 2
+    near = np.abs(cors_px - (n_cols - 1) / 2) <= _FAR_PX * n_cols
+    return (
+        (n_cols - 1) / 2 if scored is None else float(cors_px[near][scored[0][-1][near].argmax()])
+    )
+
+
+def _channels(
+    view: _View,
+    window: Floats,
+    reach_px: float,
+    half_turns: int,
+    most: int,
+    *,
+    power: bool = False,
+) -> _Channels | None:
+    """Transform rows; keep the frequencies whose harmonics the frames of half a turn can tell.
+
+    Of dense scans neighbouring frames are averaged. None where next to no frequency is left.
+    """
+    n_cols, n_frames = view.n_cols, view.n_frames
+    w = 2 * np.pi * np.arange(1, n_cols // 2) / n_cols
+    harmonics = (np.ceil(w * reach_px).astype(np.intp) + _MARGIN) * (2 if power else 1)
+    kept = (harmonics + 2 <= _FILLED * n_frames / half_turns) & (harmonics <= most)
+    if kept.sum() < 2:
+        return None
+    coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, kept]
+    if power:
+        coefficients = np.abs(coefficients) ** 2
+    values = coefficients.transpose(1, 0, 2).reshape(len(view.numbers), -1)
+    n_rows = len(view.lines)
+    w, harmonics = np.tile(w[kept], n_rows), np.tile(harmonics[kept], n_rows)
+    group = max(1, int(_FILLED / 2 * n_frames / (half_turns * harmonics.max())))
+    half = len(values) // 2 // group * group  # what is left over lies in the middle of the scan
+    both = np.r_[0:half, len(values) - half : len(values)] if half else np.arange(len(values))
+    group = group if half else 1
+    return _Channels(
+        values[both].reshape(len(both) // group, group, -1).mean(axis=1),
+        view.numbers[both].reshape(-1, group).mean(axis=1),
+        w,
+        harmonics,
+        n_rows,
+    )
+
+
+def _fit_rows(
+    channels: _Channels, n_frames: int, half_turns: int, ends: Floats, cors_px: Floats
+) -> _Fit:
+    """Fit harmonics to rows, each end with the axis that suits it best."""
+    n_data, n_parameters = 2 * len(channels.numbers), 2 * channels.harmonics + 3
+    misfits, axes = [], []
+    for end in ends:
+        theta_rad = np.pi * half_turns * channels.numbers / (n_frames - 1 + end)
+        sums = _explained(channels, theta_rad)
+
+        def misfit(some_px: Floats, sums: Floats = sums) -> Floats:
+            left = _unexplained(sums, channels.w, some_px)
+            return n_data / 2 * np.log(left * n_data / (n_data - n_parameters))
+
+        best_px = cors_px[misfit(cors_px).sum(axis=1).argmin()]
+        fine_px = best_px + np.arange(-1, 1.001, 0.04) * (cors_px[1] - cors_px[0])
+        fine = misfit(fine_px)
+        best = fine.sum(axis=1).argmin()
+        misfits.append(fine[best])
+        axes.append(fine_px[best])
+    return _Fit(np.array(misfits), np.array(axes), channels.n_rows)
+
+
+def _explained(channels: _Channels, theta_rad: Floats) -> Floats:
+    """Return what decides the fit at any axis, (7, n_channels).
+
+    All energy; then of even and of odd harmonics the explained energy of the real part and of the
+    imaginary part, and their product. A constant goes with the odd ones: that is no sample, but
+    what stays in place.
+    """
+    values = channels.values
+    at = np.arange(values.shape[1])
+    both = np.concatenate([values.real, values.imag], axis=1)
+    sums = [np.sum(np.abs(values) ** 2, axis=0)]
+    for first in (2, 1):
+        found, n_columns = _coefficients(both, theta_rad, channels.harmonics, first)
+        real, imaginary = found[:, : len(at)], found[:, len(at) :]
+        for product in (real**2, imaginary**2, real * imaginary):
+            sums.append(np.cumsum(product, axis=0)[n_columns - 1, at])
+    return np.array(sums)
+
+
+def _unexplained(sums: Floats, w: Floats, cors_px: Floats) -> Floats:
+    """Return the share of the energy that is left at some axes, (n_cors, n_channels)."""
+    cos, sin = np.cos(np.outer(cors_px, w)), np.sin(np.outer(cors_px, w))
+    total, even_rr, even_ii, even_ri, odd_rr, odd_ii, odd_ri = sums
+    even = even_rr * cos**2 + even_ii * sin**2 - 2 * even_ri * cos * sin
+    odd = odd_rr * sin**2 + odd_ii * cos**2 + 2 * odd_ri * cos * sin
+    left = 1 - (even + odd) / np.maximum(total, np.finfo(float).tiny)
+    return np.asarray(np.maximum(left, 1e-9))
+
+
+def _fit_power(channels: _Channels, n_frames: int, half_turns: int, ends: Floats) -> _Fit:
+    """Fit harmonics of half a turn to power spectra."""
+    values = channels.values.real - channels.values.real.mean(axis=0)
+    n_data, n_parameters = len(values), channels.harmonics + 1
+    total = np.maximum(np.sum(values**2, axis=0), np.finfo(float).tiny)
+    misfits = []
+    for end in ends:
+        theta_rad = np.pi * half_turns * channels.numbers / (n_frames - 1 + end)
+        found, n_columns = _coefficients(values, theta_rad, channels.harmonics, 2)
+        explained = np.cumsum(found**2, axis=0)[n_columns - 1, np.arange(len(total))]
+        left = np.maximum(1 - explained / total, 1e-9)
+        misfits.append(n_data / 2 * np.log(left * n_data / (n_data - n_parameters)))
+    return _Fit(np.array(misfits), np.zeros(len(ends)), channels.n_rows)
+
+
+def _coefficients(
+    values: Floats, theta_rad: Floats, harmonics: NDArray[np.intp], first: int
+) -> tuple[Floats, NDArray[np.intp]]:
+    """Project on a constant and every second harmonic, made orthonormal in this order.
+
+    Returns
+    -------
+    coefficients : ndarray, shape (n_basis, n_values)
+        The sum of the squares of the first ones is what they explain.
+    n_columns : ndarray of int, shape (n_channels,)
+        How many of them each channel may have.
+    """
+    orders = np.arange(first, int(harmonics.max()) + 1, 2)
+    phase = np.outer(theta_rad, orders)
+    basis = np.ones((len(theta_rad), 2 * len(orders) + 1))
+    basis[:, 1::2], basis[:, 2::2] = np.cos(phase), np.sin(phase)
+    gram = basis.T @ basis
+    gram[np.diag_indices_from(gram)] *= 1 + 1e-7
+    lower = linalg.cholesky(gram, lower=True)
+    coefficients = linalg.solve_triangular(lower, basis.T @ values, lower=True)
+    return coefficients, 1 + 2 * np.searchsorted(orders, harmonics, side="right")
+
+
+def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
+    """Return the best number of half turns, and by how many standard errors each other is worse."""
+    misfits = {m: fit.misfit[fit.best].reshape(fit.n_rows, -1) for m, fit in fits.items()}
+    n_w = min(misfit.shape[1] for misfit in misfits.values())  # those that all have
+    totals = {m: misfit[:, :n_w].sum() for m, misfit in misfits.items()}
+    best = min(totals, key=lambda m: totals[m])
+    return best, {
+        m: _margin(misfit[:, :n_w] - misfits[best][:, :n_w])
+        for m, misfit in misfits.items()
+        if m != best
+    }
+
+
+def _explained_by_multiples(view: _View, half_turns: int, cor_px: float) -> dict[int, float]:
+    """Return how much of what half turns explain of the power spectra each multiple explains."""
+    multiples = [m for m in _HALF_TURNS if m > half_turns and m % half_turns == 0]
+    window = _window(view, cor_px)
+    channels = _channels(view, window, view.reach_px(), max(_HALF_TURNS), _HARMONICS, power=True)
+    if channels is None:
+        return dict.fromkeys(multiples, 1.0)
+    fits = {m: _fit_power(channels, view.n_frames, m, _ENDS) for m in (half_turns, *multiples)}
+    n_data = len(channels.numbers)
+    explained = {
+        m: float(np.sum(1 - np.exp(2 * fit.misfit[fit.best] / n_data))) for m, fit in fits.items()
+    }
+    if not explained[half_turns] > 0:
+        return dict.fromkeys(multiples, 1.0)
+    return {m: explained[m] / explained[half_turns] for m in multiples}
+
+
+def _bands(values: Floats) -> list[Floats]:
+    """Sum (..., n_rows, n_w) over bands of frequencies of each row."""
+    n_rows, n_w = values.shape[-2:]
+    bands = np.array_split(np.arange(n_w), min(n_w, max(4, _BLOCKS // n_rows)))
+    return [values[..., row, band].sum(axis=-1) for row in range(n_rows) for band in bands]
+
+
+def _margin(worse: Floats) -> float:
+    """Return the mean over its standard error of (n_rows, n_w), all frequencies of a row as one.
+
+    Of few rows there are several parts, each with frequencies from the lowest to the highest: what
+    tells half turns apart are often the lowest ones alone.
+    """
+    n_parts = min(-(-_BLOCKS // len(worse)), worse.shape[1])
+    parts = np.array([row[first::n_parts].sum() for row in worse for first in range(n_parts)])
+    error = parts.std(ddof=1) / np.sqrt(len(parts))
+    return float(parts.mean() / max(error, np.finfo(float).tiny))
+
+
+def _measure(fit: _Fit) -> tuple[float, float]:
+    """Return where between the ends the fit is best, and the standard error (jackknife)."""
+    values = fit.misfit.reshape(len(_NEAR_ENDS), fit.n_rows, -1)
+    total, blocks = fit.misfit.sum(axis=1), _bands(values)
+    without = np.array([_lowest(total - block) for block in blocks])
+    n = len(blocks)
+    error = np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2))
+    return _lowest(total), float(error)
+
+
+def _lowest(misfit: Floats) -> float:
+    """Return the vertex of the parabola through the lowest point and its neighbours."""
+    at = int(np.clip(np.argmin(misfit), 1, len(misfit) - 2))
+    before, here, after = misfit[at - 1 : at + 2]
+    curvature = before - 2 * here + after
+    if not curvature > 0:
+        return np.nan
+    step = _NEAR_ENDS[1] - _NEAR_ENDS[0]
+    return float(_NEAR_ENDS[at] + step * (before - after) / 2 / curvature)

@@ -1,0 +1,327 @@
+"""Pick out of a scan the rows and opposed projections that COR finding looks at."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.config import PreprocessBlock
+from tomopipe.cor.rows_file import Rows
+from tomopipe.errors import ScanError
+from tomopipe.prep.bad_frames import find_bad_frames, warnings_of
+from tomopipe.prep.correct import Corrections, corrections_of
+from tomopipe.prep.edge_slopes import measure_falls
+from tomopipe.prep.recipe import geometry_only
+from tomopipe.scans.exchange import Scan
+
+N_KEPT = 5  # rows, those asked for included
+N_PAIRS = 3
+MAX_PAIR_ROWS = 256
+_READ_BYTES = 256 * 2**20
+
+logger = logging.getLogger(__name__)
+
+
+def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[int]:
+    """Turn fractions of the height (floats) and row numbers (ints) into rows, each once.
+
+    Parameters
+    ----------
+    row : float, int or sequence of them
+        0.5 is the middle row, 0 the first, 0.0 too, 1 the second, 1.0 the last.
+    n_rows : int
+        Detector rows.
+
+    Raises
+    ------
+    ScanError
+        If there is no such row.
+    """
+    rows = []
+    for value in row if isinstance(row, Sequence) else [row]:
+        number = (
+            int(value)
+            if isinstance(value, int | np.integer)
+            else math.floor(value * (n_rows - 1) + 0.5)
+        )
+        if not 0 <= number < n_rows:
+            raise ScanError(f"try_recon.row: {value} is not a row of this scan (0 to {n_rows - 1})")
+        rows.append(number)
+    return list(dict.fromkeys(rows))
+
+
+def collect_rows(
+    scan: Scan, asked: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
+) -> Rows:
+    """Read the rows and opposed projections of a scan, and correct them.
+
+    One pass; a second one where a correction needs the rows around those that are kept.
+
+    Parameters
+    ----------
+    scan : Scan
+        An open scan.
+    asked : sequence of int
+        Rows to keep, first of all; a few more are added (`spread_rows`).
+    recipe : PreprocessBlock
+        How to correct them.
+    threads : int
+        CPU threads.
+
+    Raises
+    ------
+    ScanError
+        If the data were never written or hold no signal.
+    """
+    kept = spread_rows(asked, scan.n_rows)
+    pairs = opposed_pairs(scan.theta_rad)
+    logger.info("reading rows %s and %d opposed pairs", kept, len(pairs))
+    raw_rows, raw_frames = _read_once(scan, kept, sorted(set(pairs.ravel().tolist())))
+    _check_written(raw_rows)
+    bad_frames = _bad_frames(scan, kept, raw_rows, raw_frames, recipe)
+    geometry = geometry_only(recipe)
+    plain = corrections_of(scan, geometry)
+    sinograms = _correct_rows(scan, plain, kept, raw_rows, threads)
+    if np.ptp(sinograms[0]) == 0:
+        raise ScanError(f"no signal: row {kept[0]} is {sinograms[0, 0, 0]:g} everywhere")
+    averaged = {
+        frame: _average_rows(plain.projections(raw[None], (frame, frame + 1), (0, scan.n_rows))[0])
+        for frame, raw in raw_frames.items()
+    }
+    n_pair_rows = -(-scan.n_rows // -(-scan.n_rows // MAX_PAIR_ROWS))
+    pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
+    rows = Rows(
+        sinograms=sinograms,
+        row_index=np.array(kept, dtype=np.int64),
+        theta_rad=np.asarray(scan.theta_rad, dtype=np.float64),
+        pairs=np.array(pair_images, dtype=np.float32).reshape(-1, 2, n_pair_rows, scan.n_cols),
+        pair_theta_rad=np.asarray(scan.theta_rad, dtype=np.float64)[pairs],
+        n_rows=scan.n_rows,
+        first_col=scan.first_col,
+        theta_missing=scan.theta_missing,
+        minus_log=recipe.minus_log,
+        failed="",
+        bad_frames=bad_frames,
+    )
+    if recipe == geometry:
+        return replace(rows, falls_per_px=measure_falls(scan, plain))
+    asked_for = corrections_of(scan, recipe)
+    return replace(
+        rows,
+        sinograms=_correct_rows(scan, asked_for, kept, raw_rows, threads),
+        plain_sinograms=sinograms,
+        falls_per_px=measure_falls(scan, asked_for),
+    )
+
+
+def _bad_frames(
+    scan: Scan,
+    kept: Sequence[int],
+    raw_rows: NDArray[Any],
+    raw_frames: Mapping[int, NDArray[Any]],
+    recipe: PreprocessBlock,
+) -> dict[str, tuple[int, ...]]:
+    """Number the projections that hold no picture, by the rows that are kept of every one.
+
+    Of those that are read as a whole all rows count.
+    """
+    has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not those of a camera
+    flat, dark = scan.flat, scan.dark
+    found = find_bad_frames(raw_rows, flat[kept], dark[kept], has_flats=has_flats)
+    bad = {kind: set(frames.tolist()) for kind, frames in found.items()}
+    for frame, image in raw_frames.items():
+        if not any(frame in frames for frames in bad.values()):
+            for kind, one in find_bad_frames(image[None], flat, dark, has_flats=has_flats).items():
+                bad[kind] |= {frame} if len(one) else set()
+    numbers = {k: tuple(scan.numbers[sorted(frames)].tolist()) for k, frames in bad.items()}
+    for warning in warnings_of(numbers, scan.n_angles):
+        logger.warning("%s", warning)
+    return numbers
+
+
+def collect_sinograms(
+    scan: Scan, rows: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
+) -> NDArray[np.float32]:
+    """Read rows of a scan, and correct them.
+
+    Parameters
+    ----------
+    scan, recipe, threads
+        As for `collect_rows`.
+    rows : sequence of int
+        Detector rows.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_angles, n_cols)
+
+    Raises
+    ------
+    ScanError
+        If the data were never written.
+    """
+    raw_rows, _ = _read_once(scan, rows, [])
+    _check_written(raw_rows)
+    return _correct_rows(scan, corrections_of(scan, recipe), rows, raw_rows, threads)
+
+
+def _correct_rows(
+    scan: Scan,
+    corrections: Corrections,
+    kept: Sequence[int],
+    raw_rows: NDArray[Any],
+    threads: int,
+) -> NDArray[np.float32]:
+    """Correct the rows that are kept, reading those around them where they are needed.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_kept, n_angles, n_cols)
+    """
+    sinograms = np.empty((len(kept), scan.n_angles, scan.n_cols), np.float32)
+    spans = [corrections.span((row, row + 1)) for row in kept]
+    if all(span == (row, row + 1) for row, span in zip(kept, spans, strict=True)):
+        for i, row in enumerate(kept):
+            raw = raw_rows[:, i : i + 1]
+            sinograms[i] = corrections.sinograms(raw, (row, row + 1), threads=threads)[0]
+        return sinograms
+    chunk = scan.chunks or (1, 1)
+    first_row, last_row = min(span[0] for span in spans), max(span[1] for span in spans)
+    together = chunk[1] >= (last_row - first_row) // 2  # then a read decodes all rows anyway
+    most_rows = last_row - first_row if together else max(span[1] - span[0] for span in spans)
+    frame_bytes = most_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
+    step = max(1, _READ_BYTES // 4 // (frame_bytes * chunk[0])) * chunk[0]
+    for first in range(0, scan.n_angles, step):
+        frames = first, min(first + step, scan.n_angles)
+        block = scan.read_block(frames, (first_row, last_row)) if together else None
+        for sinogram, row, span in zip(sinograms, kept, spans, strict=True):
+            if block is None:
+                raw = scan.read_block(frames, span)
+            else:
+                raw = block[:, span[0] - first_row : span[1] - first_row]
+            done = corrections.each_projection(raw, frames, (row, row + 1), threads=threads)
+            sinogram[slice(*frames)] = done[0]
+        logger.info("corrected %d of %d frames", frames[1], scan.n_angles)
+    corrections.remove_stripes(sinograms, threads)
+    return sinograms
+
+
+def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list[int]:
+    """Add rows to those asked for until there are `n_kept`, each far from the others.
+
+    Parameters
+    ----------
+    asked : sequence of int
+        Rows kept in any case, in this order.
+    n_rows : int
+        Detector rows; all are taken if there are no more than `n_kept`.
+
+    Returns
+    -------
+    list of int
+        Without repetition; the added ones lie in the inner 80 % of the height while they can,
+        as beams fade towards the edges.
+    """
+    kept = list(dict.fromkeys(asked))
+    margin = n_rows // 10
+    inner = range(margin, n_rows - margin)
+    while len(kept) < min(n_kept, n_rows):
+        free = [r for r in inner if r not in kept] or [r for r in range(n_rows) if r not in kept]
+        kept.append(max(free, key=lambda r: min(abs(r - other) for other in kept)))
+    return kept
+
+
+def opposed_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDArray[np.intp]:
+    """Find projections that look at each other: half a turn apart to within half a step.
+
+    Parameters
+    ----------
+    theta_rad : ndarray of float, shape (n_angles,)
+        Angles, in any order.
+    n_pairs : int
+        At most so many, spread over the scan.
+
+    Returns
+    -------
+    ndarray of int, shape (n_found, 2)
+        Frames; the second is at the larger angle.
+    """
+    theta_rad = np.asarray(theta_rad, dtype=np.float64)
+    none = np.zeros((0, 2), dtype=np.intp)
+    if theta_rad.size < 2:
+        return none
+    half_step = np.median(np.diff(np.sort(theta_rad))) / 2
+    order = np.argsort(theta_rad % (2 * np.pi), kind="stable")
+    turned = (theta_rad % (2 * np.pi))[order]
+    # Once more on each side, so that the nearest angle is found across 0.
+    ring = np.concatenate([turned - 2 * np.pi, turned, turned + 2 * np.pi])
+    target = (theta_rad + np.pi) % (2 * np.pi)
+    right = np.searchsorted(ring, target).clip(1, ring.size - 1)
+    nearest = np.where(target - ring[right - 1] <= ring[right] - target, right - 1, right)
+    partner = order[nearest % theta_rad.size]
+    opposed = np.abs(ring[nearest] - target) <= half_step + 1e-9
+    first = np.flatnonzero(opposed & (theta_rad[partner] > theta_rad))
+    if first.size == 0:
+        return none
+    first = first[np.argsort(theta_rad[first], kind="stable")]
+    chosen = first[np.arange(min(n_pairs, first.size)) * first.size // min(n_pairs, first.size)]
+    return np.stack([chosen, partner[chosen]], axis=1)
+
+
+def _read_once(
+    scan: Scan, rows: Sequence[int], frames: Sequence[int]
+) -> tuple[NDArray[Any], dict[int, NDArray[Any]]]:
+    """Read rows (n_angles, n_kept, n_cols) and whole frames, inflating chunks as rarely as can be.
+
+    Chunks of few frames that hold several of the rows are read frame by frame.
+    """
+    chunk = scan.chunks
+    if chunk is None or chunk[0] >= _most_in_a_chunk(rows, chunk[1]):
+        sinograms = [scan.read_rows(row, row + 1) for row in rows]
+        images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
+        return np.concatenate(sinograms, axis=1), dict(zip(frames, images, strict=True))
+    raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
+    kept: dict[int, NDArray[Any]] = {}
+    frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
+    n_read = max(1, _READ_BYTES // (frame_bytes * chunk[0])) * chunk[0]
+    for first in range(0, scan.n_angles, n_read):
+        last = min(first + n_read, scan.n_angles)
+        block = scan.read_frames(range(first, last))
+        raw[first:last] = block[:, rows]
+        kept |= {frame: block[frame - first].copy() for frame in frames if first <= frame < last}
+        logger.info("read %d of %d frames", last, scan.n_angles)
+    return raw, kept
+
+
+def _most_in_a_chunk(rows: Sequence[int], chunk_rows: int) -> int:
+    """Count how often reading row by row would inflate one chunk."""
+    return int(np.bincount([row // chunk_rows for row in rows]).max())
+
+
+def _check_written(raw: NDArray[Any]) -> None:
+    """Refuse frames without any variation: space that was claimed and never written, or no beam.
+
+    A single such frame is left to the correction; half of all, or the last hundredth, is not.
+    """
+    flat = raw.reshape(len(raw), -1)
+    low, high = np.fmin.reduce(flat, axis=1), np.fmax.reduce(flat, axis=1)  # ignoring NaN
+    empty = ~(low < high)
+    n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
+    if flat.shape[1] > 1 and (empty.mean() >= 0.5 or n_trailing > max(1, len(empty) // 100)):
+        raise ScanError(
+            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
+            "value, as if they had never been written"
+        )
+
+
+def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average blocks of rows so that at most `MAX_PAIR_ROWS` remain; the last may be smaller."""
+    block = -(-len(image) // MAX_PAIR_ROWS)
+    starts = np.arange(0, len(image), block)
+    counts = np.diff([*starts, len(image)])
+    totals = np.add.reduceat(image, starts, axis=0)
+    return (totals / counts[:, None]).astype(np.float32)

@@ -1,0 +1,239 @@
+"""What a finder says about one scan, and how a score curve becomes an answer with a doubt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from tomopipe.cor.rows_file import Rows
+
+NO_SAMPLE = "nothing turns: the sinograms show only noise, drift or fixed patterns"
+MIN_ANGLES = 8
+AMBIGUOUS_BELOW = 0.25  # confidence
+DOUBT_BELOW = 0.6  # confidence under which the evidence names its largest doubt
+VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One method's answer for one scan.
+
+    Attributes
+    ----------
+    method : str
+        Name in `tomopipe.cor.METHODS`.
+    best_cor_px : float or None
+        Best estimate, unbinned px; None only for verdicts flat and failed.
+    confidence : float
+        0 to 1; above 0.5 the estimate was right within 1 px in all but a few simulated scans.
+    verdict : str
+        "resolved", "edge" (the best lies on or outside the border of the search), "ambiguous"
+        (rivals, or a weak match), "flat" (nothing to see) or "failed".
+    reason : str
+        Why not resolved, or "".
+    curve_cor_px, curve_score : ndarray, shape (n_candidates,)
+        Score at each candidate, higher is better.
+    """
+
+    method: str
+    best_cor_px: float | None
+    confidence: float
+    verdict: str
+    reason: str
+    curve_cor_px: NDArray[np.float64]
+    curve_score: NDArray[np.float64]
+
+
+Finder = Callable[[Rows, NDArray[np.float64]], Evidence]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The best local maximum of a curve over the whole detector, and what speaks against it.
+
+    Attributes
+    ----------
+    index : int
+        Where in the curve.
+    height, rival : float
+        The curve at the peak, and at the best place elsewhere.
+    at_border : bool
+        The best place is an end of the curve, not a local maximum.
+    """
+
+    index: int
+    height: float
+    rival: float
+    at_border: bool
+
+    @property
+    def rivalry(self) -> float:
+        """The best place elsewhere, as a share of the peak's height."""
+        return self.rival / self.height if self.height > 0 else np.inf
+
+
+def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.float64]) -> Evidence:
+    """Return evidence without an estimate: verdict "flat" or "failed", a level curve."""
+    level = np.zeros(len(candidates_px))
+    return Evidence(method, None, 0.0, verdict, reason, np.asarray(candidates_px, float), level)
+
+
+def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
+    """Height of a curve above its slow trend, in units of its usual residual.
+
+    The trend is a running median. The unit is the *mean* absolute residual: the median one is 0
+    wherever the running median follows a smooth curve.
+
+    Parameters
+    ----------
+    score : array_like of float, shape (n,)
+        Higher is better.
+    window : int
+        Width of the running median, samples.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        All 0 for a constant curve.
+    """
+    score = np.asarray(score, dtype=float)
+    window = max(3, min(int(window), len(score)) | 1)
+    residual = score - ndimage.median_filter(score, size=window, mode="nearest")
+    usual = float(np.mean(np.abs(residual)))
+    return residual / usual if usual > 0 else np.zeros_like(score)
+
+
+def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
+    """Sub-sample place of a maximum: the vertex of the parabola fitted around it.
+
+    Parameters
+    ----------
+    score : array_like of float, shape (n,)
+        Higher is better.
+    index : int
+        The largest sample.
+    reach : int
+        Samples on each side that the fit uses; fewer near an end, the same on both sides.
+
+    Returns
+    -------
+    float
+        Place in samples, never more than one from `index`; `index` itself at an end or where the
+        fit has no maximum.
+    """
+    score = np.asarray(score, dtype=float)
+    reach = min(reach, index, len(score) - 1 - index)
+    if reach < 1:
+        return float(index)
+    offset = np.arange(-reach, reach + 1)
+    curvature, slope, _ = np.polyfit(offset, score[index - reach : index + reach + 1], 2)
+    if not curvature < 0:
+        return float(index)
+    return index + float(np.clip(-slope / (2 * curvature), -1.0, 1.0))
+
+
+def find_peak(score: NDArray[np.float64], *, apart: int, lobe: float = 0.5) -> Peak:
+    """Find the best local maximum of a curve and the best place elsewhere.
+
+    Parameters
+    ----------
+    score : ndarray of float, shape (n,)
+        Higher is better, 0 where nothing matches.
+    apart : int
+        Samples that belong to the peak on each side in any case.
+    lobe : float
+        The peak also owns its neighbours as far as they stay above this share of its height, and
+        no further than 8 times `apart`: a broad peak is not its own rival.
+
+    Returns
+    -------
+    Peak
+        The peak; its own samples are no rivals.
+    """
+    index = int(np.argmax(score))
+    reach = 8 * apart
+    low, high = index, index
+    while low > max(0, index - reach) and score[low - 1] > lobe * score[index]:
+        low -= 1
+    while high < min(len(score) - 1, index + reach) and score[high + 1] > lobe * score[index]:
+        high += 1
+    owned = np.zeros(len(score), dtype=bool)
+    owned[max(0, min(low, index - apart)) : max(high, index + apart) + 1] = True
+    rivals = score[~owned]
+    return Peak(
+        index=index,
+        height=float(score[index]),
+        rival=float(rivals.max()) if rivals.size else 0.0,
+        at_border=index in (0, len(score) - 1),
+    )
+
+
+def near_candidates(cor_px: float, candidates_px: NDArray[np.float64]) -> bool:
+    """Whether a place lies in the candidates' range, widened by a margin of 4 px or 2 steps.
+
+    Parameters
+    ----------
+    cor_px : float
+        The place.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid.
+    """
+    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
+    margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
+    return low - margin <= cor_px <= high + margin
+
+
+def judge(
+    method: str,
+    best_cor_px: float,
+    peak: Peak,
+    doubts: dict[str, float],
+    candidates_px: NDArray[np.float64],
+    curve: NDArray[np.float64],
+) -> Evidence:
+    """Turn a peak and what speaks against it into evidence.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    best_cor_px : float
+        The refined best place on the whole detector.
+    peak : Peak
+        The peak of the method's own curve.
+    doubts : dict
+        Factor from 0 (fatal) to 1 (none) for each reason to doubt, in words.
+    candidates_px, curve : ndarray of float, shape (n_candidates,)
+        The try grid and the score on it.
+
+    Returns
+    -------
+    Evidence
+        Confidence is the product of the factors; the reason is the smallest. "edge" without
+        confidence where the best place is on the border of the detector, and where it lies outside
+        of the candidates with a confidence under 0.6.
+    """
+    confidence = float(np.prod(list(doubts.values())))
+    worst = min(doubts, key=lambda name: doubts[name])
+    if peak.at_border:
+        reason = f"the best match, {best_cor_px:.1f} px, is on the border of the detector"
+        return Evidence(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
+    reason = worst if confidence < DOUBT_BELOW else ""
+    if not near_candidates(best_cor_px, candidates_px):
+        low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
+        if confidence < DOUBT_BELOW:
+            reason = (
+                f"the best match, {best_cor_px:.1f} px, is not inside the candidates {low:g} to "
+                f"{high:g}, and {worst}: look there (try_recon.width_px, try_recon.center_px)"
+            )
+            return Evidence(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
+        reason = f"found outside of the candidates {low:g} to {high:g}, on the whole detector"
+    verdict = "ambiguous" if confidence < AMBIGUOUS_BELOW else "resolved"
+    return Evidence(method, best_cor_px, confidence, verdict, reason, candidates_px, curve)
+
+
+def ramp(value: float, zero_at: float, one_at: float) -> float:
+    """Rise linearly from 0 at `zero_at` to 1 at `one_at` (which may be the smaller), clipped."""
+    return float(np.clip((value - zero_at) / (one_at - zero_at), 0.0, 1.0))

@@ -1,0 +1,336 @@
+"""Centre of mass: that of each projection swings about the rotation axis like a point.
+
+For an object that never leaves the field of view, m(t) = sum(u p) / sum(p) is exactly
+cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than half a turn. A beam
+that drifts or tilts is measured in the air on both sides and taken off first. Whatever leaves the
+field makes the method useless; the gates find it: there is air on both sides at all angles, and the
+row sums stay what they are.
+
+References
+----------
+.. [1] S. G. Azevedo et al., "Calculation of the rotational centers in computed tomography
+   sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tomopipe.cor.angle_order import Turn
+from tomopipe.cor.clean_rows import remove_stripes, robust_sigma
+from tomopipe.cor.evidence import (
+    MIN_ANGLES,
+    Evidence,
+    Peak,
+    judge,
+    nothing,
+    ramp,
+)
+from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
+from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.seen import Image, Seen, see, why_blind
+
+METHOD = "mass"
+NO_DIRT = 0.0, 1.0
+"""What `less_drift` tells of a detector on which nothing stays."""
+_MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, over which something left the field
+_MAX_AIR = 0.12  # of the height of the object, over which a column holds more than air
+_AIR_SHARE = 97  # percent of the angles at which it must not
+_EDGE_PX = 2  # next to the object, not taken for air
+_MAX_DRIFT = 0.5  # of the height of the object: a beam does not drift by more
+_FAINT = 0.02  # of the height: what may turn by in a column of air
+_SURE = 5.0  # standard errors more
+_PASSING = 24  # it stays in a column for one of so many parts of a scan
+_MIN_SPAN_RAD = np.deg2rad(90)
+
+
+def find_mass(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+    """Find the COR from the centres of mass of the rows, where both margins see only air.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px. The method needs none; an answer outside of it has to be sure.
+
+    Returns
+    -------
+    Evidence
+        Score: minus the square of the distance from the estimate in units of its uncertainty.
+    """
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
+    seen = see(rows)
+    if seen.turn.span_rad < _MIN_SPAN_RAD:
+        reason = f"{np.rad2deg(seen.turn.span_rad):.0f} degrees are too little of a turn"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    if not rows.minus_log:
+        return nothing(METHOD, "flat", "the data are not line integrals", candidates_px)
+    found = centre_of_mass(seen.plain, seen.turn)
+    if found is None:
+        reason = "the sample leaves the field of view, or the background drifts"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    return _judge(*found, rows, candidates_px)
+
+
+def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | None:
+    """Return the COR and its uncertainty if most sinograms pass the gates.
+
+    Parameters
+    ----------
+    sinograms : list of ndarray of float32, each of shape (n_angles, n_cols)
+        Line integrals in the order of `turn`, without zingers.
+    turn : Turn
+        The angles.
+
+    Returns
+    -------
+    tuple of float, or None
+        COR and standard error, px. None over less than 90 degrees, or where half of the sinograms
+        show a sample that leaves the field of view, or a background that drifts.
+    """
+    if turn.span_rad < _MIN_SPAN_RAD:
+        return None
+    fits = [fit for s in sinograms if (fit := _fit(s, turn.theta_rad)) is not None]
+    if 2 * len(fits) <= len(sinograms):
+        return None
+    place_px, error_px = np.array(fits).T
+    best_px = float(np.median(place_px))
+    # Rows share their systematic errors: they check each other, they do not average.
+    scatter_px = 1.4826 * float(np.median(np.abs(place_px - best_px)))
+    return best_px, float(np.hypot(np.median(error_px), scatter_px))
+
+
+def _judge(
+    best_px: float, sigma_px: float, rows: Rows, candidates_px: NDArray[np.float64]
+) -> Evidence:
+    """Turn an estimate and its uncertainty into evidence."""
+    score = -(((candidates_px - best_px) / max(sigma_px, 0.1)) ** 2)
+    doubts = {
+        f"it is uncertain by {sigma_px:.2f} px": 0.85 * ramp(sigma_px, 0.8, 0.2),
+        "the scan has no angles": 0.8 if rows.theta_missing else 1.0,
+        NO_ROTATION: rotation_doubt(see(rows), best_px),
+    }
+    last = rows.sinograms.shape[2] - 1
+    peak = Peak(index=0, height=1.0, rival=0.0, at_border=not 0 < best_px < last)
+    return judge(METHOD, best_px, peak, doubts, candidates_px, score)
+
+
+def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+    """Take the level of the air off a sinogram: at each angle the line through both sides of it.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals; angles in order.
+
+    Returns
+    -------
+    level : ndarray of float64, shape (n_angles, n_cols)
+        0 in air, but for what stays on the detector.
+    air : ndarray of bool, shape (n_cols,)
+        Columns left and right of the object that hold air at nearly all angles.
+
+    None where one side has less than 2 % of the columns, or 4 columns, of air, or where its level
+    is that of a sample: the middle of one that fills the field stands out as an object does.
+    """
+    found = _find_air(sinogram)
+    if found is None:
+        return None
+    level, air, height = found
+    still = _still(level, air, height)
+    if still.sum() < air.sum():
+        level = _less_lines(sinogram, _slow_lines(sinogram, still))
+    return level, still
+
+
+def less_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
+    """Take off how the level of the air changes, and measure there what stays on the detector.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals; angles in order.
+
+    Returns
+    -------
+    steady : ndarray of float32, shape (n_angles, n_cols)
+        What stays remains. The sinogram as it is where `less_air` finds none.
+    dirt : tuple of float
+        Rms of what stays, beyond what noise leaves, as a share of the height of the sample, 1 at
+        most (0 where there is no air); and how far from each other columns are alike by 1/e, px.
+    """
+    found = less_air(sinogram)
+    if found is None:
+        return sinogram, NO_DIRT
+    level, air = found
+    steady = np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
+    return steady, _dirt(level, air)
+
+
+def _dirt(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, float]:
+    """Rms, as a share of the height, and reach, px, of what stays where only air is seen."""
+    stays = np.median(level, axis=0)
+    noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2)
+    of_median = np.sqrt(np.pi / 2 / len(level)) * noise
+    rms = np.sqrt(max(0.0, float(np.mean(stays[air] ** 2)) - of_median**2))
+    height = max(float(np.percentile(level, 98)), rms, 1e-30)
+    return float(rms / height), _reach_px(stays, air)
+
+
+@lru_cache(maxsize=1)  # a number of the scan, and what the simplest slice asks
+def sees_air(seen: Seen) -> bool:
+    """Tell whether `less_air` has something to take off the first sinogram of a scan."""
+    return _find_air(seen.plain[0]) is not None
+
+
+def _find_air(
+    sinogram: Image,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], float] | None:
+    """Return what `less_air` does, faint parts of the sample taken for air, and its height."""
+    n_angles, n_cols = sinogram.shape
+    width = _least_air(n_cols)
+    if n_cols < 4 * width:
+        return None
+    air = np.zeros(n_cols, dtype=bool)
+    air[:width] = air[-width:] = True
+    level = _less_lines(sinogram, _air_lines(sinogram, air))
+    for _ in range(3):  # what is air can be told better once the drift is gone
+        smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
+        height = float(np.percentile(smooth, 98))
+        held = np.percentile(np.abs(smooth), _AIR_SHARE, axis=0) > _MAX_AIR * height
+        inside = np.flatnonzero(held)
+        if not inside.size or height <= 0:
+            return None
+        left, right = inside[0] - _EDGE_PX, n_cols - 1 - inside[-1] - _EDGE_PX
+        if min(left, right) < width:
+            return None
+        air = np.zeros(n_cols, dtype=bool)
+        air[:left] = air[n_cols - right :] = True
+        fitted = _slow_lines(sinogram, air)
+        level = _less_lines(sinogram, fitted)
+    if np.percentile(np.abs(fitted[:, 0]), 95) > _MAX_DRIFT * height:
+        return None
+    return level, air, height
+
+
+def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
+    """Tell which columns of the air see nothing turn by; the outermost are taken for such.
+
+    A faint part of a sample is far below what noise lets one tell at a single angle. Taken for
+    air, it would tilt the level of all columns. What the flat field left stays the same.
+    """
+    n_angles, n_cols = level.shape
+    size = (max(1, n_angles // _PASSING), 9)
+    passing = ndimage.uniform_filter(level, size, mode="nearest")[:, air]
+    passing -= np.median(passing, axis=0)
+    noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
+    seen = np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > _FAINT * height + _SURE * noise
+    width, half = _least_air(n_cols), n_cols // 2
+    inside = np.flatnonzero(air)[seen]
+    left = np.min(inside[inside < half], initial=half) - _EDGE_PX
+    right = n_cols - 1 - np.max(inside[inside >= half], initial=half) - _EDGE_PX
+    still = air.copy()
+    still[max(width, left) : n_cols - max(width, right)] = False
+    return still
+
+
+def _least_air(n_cols: int) -> int:
+    """Return the least number of columns of air on each side."""
+    return max(4, round(0.02 * n_cols))
+
+
+def _lines(n_cols: int) -> NDArray[np.float64]:
+    """A constant and a slope, shape (n_cols, 2)."""
+    return np.stack([np.ones(n_cols), np.linspace(-0.5, 0.5, n_cols)], axis=1)
+
+
+def _air_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Offset and slope of the air at each angle, shape (n_angles, 2)."""
+    lines = _lines(sinogram.shape[1])[air]
+    return np.asarray(sinogram[:, air].astype(np.float64) @ np.linalg.pinv(lines).T)
+
+
+def _slow_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The same of a beam that drifts slowly: neighbouring angles share the noise of the fit."""
+    return np.asarray(ndimage.gaussian_filter1d(_air_lines(sinogram, air), 1.0, axis=0))
+
+
+def _less_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take offsets and slopes (n_angles, 2) off a sinogram."""
+    return np.asarray(sinogram - fitted @ _lines(sinogram.shape[1]).T)
+
+
+def _fit(
+    sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """COR and its uncertainty from one sinogram; None if it fails a gate."""
+    found = less_air(sinogram)
+    if found is None:
+        return None
+    level, air = found
+    n_cols = sinogram.shape[1]
+    column = np.arange(n_cols) - (n_cols - 1) / 2
+    mass = level.sum(axis=1)
+    spread = mass.std() / mass.mean() if mass.mean() > 0 else np.inf
+    if spread > _MAX_SUM_SPREAD:
+        return None
+    fitted = _fit_swing(level @ column / mass, theta_rad)
+    if fitted is None:
+        return None
+    off_px, error_px = fitted
+    # A background that makes the sums vary pulls towards the middle by as much.
+    pull_px = spread * abs(off_px)
+    stripe = (level - remove_stripes(level.astype(np.float32))).mean(axis=0)
+    stripe_px = abs(float(stripe @ (column - off_px))) / mass.mean()
+    outside_px = _static_pull(level, air, off_px) / mass.mean()
+    error_px = float(np.sqrt(error_px**2 + pull_px**2 + stripe_px**2 + outside_px**2))
+    return off_px + (n_cols - 1) / 2, error_px
+
+
+def _static_pull(level: NDArray[np.float64], air: NDArray[np.bool_], off_px: float) -> float:
+    """First moment, about the estimate, of what stays on the detector where the sample never is.
+
+    What the flat field left behind there is likely to be behind the sample as well; the moment is
+    scaled to all columns by the root of their number, and neighbours that are alike add up.
+    """
+    n_cols = level.shape[1]
+    column = np.arange(n_cols) - (n_cols - 1) / 2 - off_px
+    stays = np.median(level, axis=0)
+    together = max(1.0, float(np.sqrt(np.pi)) * _reach_px(stays, air))  # columns that count as one
+    squares = float(np.sum((stays * column)[air] ** 2))
+    return float(np.sqrt(together * squares * n_cols / air.sum()))
+
+
+def _reach_px(stays: NDArray[np.float64], air: NDArray[np.bool_]) -> float:
+    """How far columns are alike, were their correlation a Gaussian: neighbours tell."""
+    beside = air[1:] & air[:-1]
+    product = float(np.sum((stays[1:] * stays[:-1])[beside]))
+    square = float(np.sum((stays[1:] ** 2 + stays[:-1] ** 2)[beside])) / 2
+    alike = np.clip(product / max(square, 1e-30), 0.05, 0.999)
+    return float(np.sqrt(-1 / np.log(alike)))
+
+
+def _fit_swing(
+    centre_px: NDArray[np.float64], theta_rad: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """Constant of c + a cos t + b sin t and its uncertainty, robustly.
+
+    The uncertainty is that of residuals as correlated as neighbouring angles of a sinogram are: an
+    eighth of the angles count.
+    """
+    design = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
+    keep = np.ones(len(theta_rad), dtype=bool)
+    for _ in range(3):
+        solution = np.linalg.lstsq(design[keep], centre_px[keep])[0]
+        residual = centre_px - design @ solution
+        sigma = 1.4826 * np.median(np.abs(residual[keep]))
+        keep = np.abs(residual) <= max(4.0 * sigma, 1e-6)
+        if keep.sum() < MIN_ANGLES:
+            return None
+    covariance = np.linalg.pinv(design[keep].T @ design[keep])
+    rms_px = float(np.sqrt(np.mean(residual[keep] ** 2)))
+    return float(solution[0]), rms_px * float(np.sqrt(8.0 * covariance[0, 0]))

@@ -1,0 +1,106 @@
+"""Projections half a turn apart: flipped left to right, one must cover the other.
+
+Projection pairs hold all rows of the detector and are registered where a scan has them. In a full
+turn each row of a sinogram has its opposite, and all of them are registered over the whole
+detector. That is all that half acquisition needs, where the axis is near an edge and opposed
+projections share a narrow strip: many rows that find the same place make up for the little they
+share.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor.evidence import (
+    Evidence,
+    Peak,
+    find_peak,
+    judge,
+    nothing,
+    ramp,
+)
+from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.register import MIN_OVERLAP, register, seam_score
+from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
+from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.seen import Seen, see, why_blind
+
+METHOD = "pairs"
+
+
+def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+    """Find the COR from opposed projections, or from opposed rows of the sinograms.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px. All of the detector is looked at; a best match outside of the
+        grid has to be a strong one.
+
+    Returns
+    -------
+    Evidence
+        Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its
+        log-likelihood ratio per column.
+    """
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
+    seen = see(rows)
+    opposed = _opposed(seen)
+    if opposed is None:
+        reason = "no two projections are half a turn apart"
+        return nothing(METHOD, "flat", reason, candidates_px)
+    n_cols = opposed.here.shape[1]
+    matched = seam_score(opposed)
+    if matched is None:
+        return nothing(METHOD, "flat", "the projections show nothing", candidates_px)
+    score = matched[0]
+    cor_px = np.arange(score.shape[1]) / 2
+    usable = 1 - np.abs(2 * cor_px / (n_cols - 1) - 1) >= MIN_OVERLAP
+    cor_px, score = cor_px[usable], score[:, usable]
+    peak = find_peak(score[-1], apart=6)
+    best_px, each_px = register(opposed, round(2 * cor_px[peak.index]) - (n_cols - 1))
+    spread_px = float(np.median(np.abs(each_px - best_px)))
+    own_px = cor_px[np.argmax(score[:-1], axis=1)]
+    votes = float(np.mean(np.abs(own_px - cor_px[peak.index]) <= 2.0))
+    many = seen.turn.full and len(own_px) >= 5 and opposed.here.shape[0] >= 80
+    doubts = _doubts(peak, n_cols, votes, spread_px, opposed.motion_px, many=many)
+    doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
+    curve = np.interp(candidates_px, cor_px, score[-1])
+    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
+
+
+def _doubts(
+    peak: Peak, n_cols: int, votes: float, spread_px: float, motion_px: float, *, many: bool
+) -> dict[str, float]:
+    """Factors for `judge`, set on 800 simulated scans with a sample and 500 without.
+
+    Chance matches of one row shrink with the root of its length: noise, dirt and drift reached
+    heights of 0.6 on 128 columns. Of the right matches 99 % were above 0.7, and 98 % had rivals
+    under 0.52 of their height. Where the rim may have moved since half a turn, all wrong matches
+    were lower than 1. Of `many` rows of a full turn, free of stripes, several groups that find the
+    same place count as much as a high match.
+    """
+    significant = ramp(peak.height * np.sqrt(n_cols / 128), 0.55, 0.85)
+    weak = significant * ramp(peak.height, 0.2, 0.4)
+    if many:
+        weak = max(weak, 0.9 * ramp(votes, 0.4, 0.8) * ramp(spread_px, 0.7, 0.3))
+    still = 1.0 - 0.25 * max(0.0, motion_px - 0.5)
+    return {
+        "the match is weak": weak,
+        "another place matches nearly as well": ramp(peak.rivalry, 0.8, 0.55),
+        "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
+        "the angles are not quite half a turn apart": max(
+            0.4, still, 0.75 * ramp(peak.height, 1.0, 1.15)
+        ),
+    }
+
+
+def _opposed(seen: Seen) -> Opposed | None:
+    """All rows of a full turn; else projection pairs half a turn apart to 1 px; else rows."""
+    images = None if seen.turn.full else seen.opposed_images
+    if images is not None and images.motion_px <= 1.0:
+        return images
+    return seen.opposed_rows or images

@@ -1,0 +1,204 @@
+"""Register lines half a turn apart: flipped left to right, one must cover the other.
+
+With p the projection at t and q the one at t + pi, p(u) = q(2 cor - u). The flipped q matches p
+after a shift by d = 2 cor - (n_cols - 1), found by normalised cross-correlation over the overlap
+only [1]_.
+
+References
+----------
+.. [1] D. Padfield, "Masked object registration in the Fourier domain", IEEE Trans. Image Process.
+   21, 2706 (2012).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from tomopipe.cor.evidence import refine_peak
+from tomopipe.cor.opposed import Opposed
+
+MIN_OVERLAP = 0.08  # of the columns
+_TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
+_LAGS = 4
+_SMOOTH_PX = 1.5  # against noise, of the differences
+
+
+def likelihood(correlation: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Signed root of the log-likelihood ratio of a correlation that a share of the data supports.
+
+    A square counts 0.95 times: a perfect match of one edge is hardly better than a good one.
+    """
+    square = 0.95 * np.minimum(correlation**2, 1.0)
+    return np.asarray(np.sign(correlation) * np.sqrt(-share * np.log1p(-square)))
+
+
+def correlate(
+    here: NDArray[np.float32], flipped: NDArray[np.float32], group: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Normalised cross-correlation of lines over their overlap at every shift.
+
+    Parameters
+    ----------
+    here, flipped : ndarray of float32, shape (n_lines, n_cols)
+        Band-passed lines, so that their local mean is 0.
+    group : ndarray of int, shape (n_lines,)
+        Groups 0 to n_groups - 1.
+
+    Returns
+    -------
+    correlation, share : ndarray of float, shape (n_groups + 1, 2 * n_cols - 1)
+        At shifts -(n_cols - 1) to n_cols - 1 of `flipped` to the right, that is at a COR of
+        0, 0.5, 1, ...; the last row is all groups together. The share is that of the texture
+        (the energy of the lines) that lies in the overlap.
+    """
+    n_cols = here.shape[1]
+    n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
+    cross = fft.rfft(here, n_fft) * np.conj(fft.rfft(flipped, n_fft))
+    n_groups = int(group.max()) + 1
+    product = np.zeros((n_groups + 1, 2 * n_cols - 1))
+    first, second = np.zeros((2, n_groups + 1, n_cols))
+    for g in range(n_groups):
+        some = group == g
+        around = fft.irfft(cross[some].sum(axis=0, dtype=np.complex128), n_fft)
+        product[g] = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
+        first[g] = np.sum(here[some].astype(float) ** 2, axis=0)
+        second[g] = np.sum(flipped[some].astype(float) ** 2, axis=0)
+    for sums in (product, first, second):
+        sums[-1] = sums[:-1].sum(axis=0)
+    share_first = _overlap_share(first)
+    share_second = _overlap_share(second)[:, ::-1]
+    norm = np.sqrt(first.sum(axis=1) * second.sum(axis=1))[:, None]
+    share = np.sqrt(share_first * share_second)
+    # The floor of a tenth of the average texture keeps empty overlaps from matching by chance.
+    floor = 0.1 * (1 - np.abs(np.arange(1 - n_cols, n_cols)) / n_cols)
+    weight = norm * np.sqrt((share_first + floor) * (share_second + floor))
+    return product / np.maximum(weight, np.finfo(float).tiny), share
+
+
+def _overlap_share(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the energy in the columns that overlap at each shift."""
+    n_cols = energy.shape[1]
+    inside = _overlap_sums(energy)
+    return inside / np.maximum(inside[:, n_cols - 1 : n_cols], np.finfo(float).tiny)
+
+
+def _overlap_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of each line over the columns that overlap at each shift."""
+    n_cols = values.shape[1]
+    sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+    lags = np.arange(-(n_cols - 1), n_cols)
+    return np.asarray(sums[:, np.minimum(n_cols, n_cols + lags)] - sums[:, np.maximum(0, lags)])
+
+
+def seam_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """How well lines match their counterparts about every place of the detector.
+
+    Parameters
+    ----------
+    opposed : Opposed
+        Lines to register.
+
+    Returns
+    -------
+    score, share : ndarray of float, shape (n_groups + 1, 2 * n_cols - 1), or None
+        `likelihood` at a COR of 0, 0.5, 1, ... of each group and, last, of all; the share of the
+        texture that overlaps. None where the lines show nothing.
+    """
+    here, flipped = opposed.band(max(4.0, opposed.here.shape[1] / 16))
+    if not (here.any() and flipped.any()):
+        return None
+    correlation, share = correlate(here, flipped, opposed.group)
+    return likelihood(correlation, share), share
+
+
+def difference_score(
+    opposed: Opposed, smooth_px: float = _SMOOTH_PX, overlap_power: float = 0.0
+) -> NDArray[np.float64]:
+    """How little is left of lines less their counterparts, over the whole overlap.
+
+    Wide structure counts as well, which `seam_score` filters away, and the size of the overlap does
+    not: in half acquisition and of smooth objects this finds what that misses.
+
+    Parameters
+    ----------
+    opposed : Opposed
+        Lines to register.
+    smooth_px : float
+        Standard deviation of the smoothing against noise, along the lines.
+    overlap_power : float
+        The score is multiplied by this power of the share of the columns that overlap: a few
+        columns match by chance.
+
+    Returns
+    -------
+    ndarray of float, shape (2 * n_cols - 1,)
+        At a COR of 0, 0.5, 1, ..., minus the logarithm of the variance of the difference over the
+        sum of both variances, each line less its mean in the overlap: 0 by chance, higher is
+        better.
+    """
+    n_cols = opposed.here.shape[1]
+    here, flipped = (
+        ndimage.gaussian_filter1d(
+            (lines - lines.mean(axis=1, keepdims=True)).astype(np.float64),
+            smooth_px,
+            axis=1,
+            mode="nearest",
+        )
+        for lines in (opposed.here, opposed.flipped)
+    )
+    n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
+    cross = np.sum(fft.rfft(here, n_fft) * np.conj(fft.rfft(flipped, n_fft)), axis=0)
+    around = fft.irfft(cross, n_fft)
+    product = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
+    count = n_cols - np.abs(np.arange(1 - n_cols, n_cols))
+    first, second = _overlap_sums(here), _overlap_sums(flipped)[:, ::-1]
+    covariance = product - np.sum(first * second, axis=0) / count
+    squares = _overlap_sums(np.stack([np.sum(here**2, axis=0), np.sum(flipped**2, axis=0)]))
+    variance = squares[0] + squares[1, ::-1]
+    variance -= np.sum(first**2 + second**2, axis=0) / count
+    rounding = 1e-9 * max(float(squares.max()), np.finfo(float).tiny)
+    score = -np.log(np.maximum(1 - 2 * covariance / np.maximum(variance, rounding), 1e-4))
+    return np.asarray(score * (count / n_cols) ** overlap_power)
+
+
+def register(opposed: Opposed, lag: int, n_lags: int = _LAGS) -> tuple[float, NDArray[np.float64]]:
+    """Find the COR near an integer shift to a fraction of a pixel.
+
+    Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector,
+    where the band-pass sees the repeated edge value.
+
+    Parameters
+    ----------
+    opposed : Opposed
+        Lines to register.
+    lag : int
+        2 cor - (n_cols - 1) to within `n_lags`.
+    n_lags : int
+        How far to look on each side.
+
+    Returns
+    -------
+    best_px : float
+        COR of all lines together.
+    each_px : ndarray of float, shape (n_groups,)
+        COR of each group alone.
+    """
+    n_cols = opposed.here.shape[1]
+    low, high = max(0, lag), min(n_cols, n_cols + lag)
+    trim = min(_TRIM_PX + n_lags, max(n_lags, (high - low) // 4))
+    here, flipped = opposed.fine
+    window = here[:, low + trim : high - trim].astype(np.float64)
+    n_groups = int(opposed.group.max()) + 1
+    product = np.zeros((n_groups, 2 * n_lags + 1))
+    energy = np.zeros_like(product)
+    for i, extra in enumerate(range(-n_lags, n_lags + 1)):
+        shift = lag + extra
+        other = flipped[:, low + trim - shift : high - trim - shift]
+        np.add.at(product[:, i], opposed.group, np.einsum("ij,ij->i", window, other))
+        np.add.at(energy[:, i], opposed.group, np.einsum("ij,ij->i", other, other))
+    match = product / np.sqrt(np.maximum(energy, 1e-30))
+    total = product.sum(axis=0) / np.sqrt(np.maximum(energy.sum(axis=0), 1e-30))
+    best = refine_peak(total, int(np.argmax(total)))
+    each = np.array([refine_peak(m, int(np.argmax(m))) for m in match])
+    first = (n_cols - 1 + lag - n_lags) / 2
+    return first + best / 2, first + each / 2

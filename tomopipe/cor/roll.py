@@ -1,0 +1,100 @@
+"""Roll of the detector: the COR changes along the rows, c(row) = c0 + row * slope.
+
+Opposed projections are registered band by band near the COR of the scan; a robust line through the
+places gives the slope. It is reported only where it is known well enough to act on.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor.opposed import Opposed, opposed_images, opposed_sinograms
+from tomopipe.cor.register import register
+from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.seen import see
+
+_MAX_BANDS = 16
+_MIN_BANDS = 4
+_BAND_ROWS = 6  # at least
+_MAX_ERROR = 0.05  # px per 100 rows
+_FAR_PX = 0.5  # from the line, of a band that did not resolve
+
+
+def measure_roll(rows: Rows, cor_px: float) -> float | None:
+    """Measure how the COR changes along the rows of a scan.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan.
+    cor_px : float
+        Its COR, right within a pixel.
+
+    Returns
+    -------
+    float or None
+        Pixels per 100 detector rows, positive where the COR grows with the row; None where too few
+        rows resolve, or the uncertainty is above 0.05 px per 100 rows.
+    """
+    banded = _banded(rows)
+    if banded is None:
+        return None
+    opposed, place = banded
+    n_cols = opposed.here.shape[1]
+    _, each_px = register(opposed, round(2 * cor_px) - (n_cols - 1))
+    fit = fit_line(place, each_px)
+    if fit is None or 100 * fit[1] > _MAX_ERROR:
+        return None
+    return 100 * fit[0]
+
+
+def fit_line(place: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Fit the slope of a line through points of which less than half are wrong.
+
+    Parameters
+    ----------
+    place, value : ndarray of float, shape (n,)
+        Points.
+
+    Returns
+    -------
+    tuple of float, or None
+        Slope and its standard error; None if fewer than four points, or less than two thirds of
+        them, lie within 0.5 of one line.
+    """
+    first, second = np.triu_indices(len(place), 1)
+    apart = place[second] - place[first]
+    wide = np.abs(apart) >= 0.3 * np.ptp(place)
+    if len(place) < _MIN_BANDS or not wide.any() or np.ptp(place) == 0:
+        return None
+    slope = float(np.median(((value[second] - value[first])[wide]) / apart[wide]))
+    residual = value - slope * place
+    residual -= np.median(residual)
+    sigma = 1.4826 * float(np.median(np.abs(residual)))
+    keep = np.abs(residual) <= np.clip(3 * sigma, 0.02, _FAR_PX)
+    if keep.sum() < max(_MIN_BANDS, 2 * len(place) / 3):
+        return None
+    design = np.stack([np.ones(keep.sum()), place[keep] - place[keep].mean()], axis=1)
+    solution = np.linalg.lstsq(design, value[keep])[0]
+    rest = value[keep] - design @ solution
+    variance = np.sum(rest**2) / (keep.sum() - 2) / np.sum(design[:, 1] ** 2)
+    return float(solution[1]), float(np.sqrt(variance))
+
+
+def _banded(rows: Rows) -> tuple[Opposed, NDArray[np.float64]] | None:
+    """Opposed lines whose groups are bands of rows, and the detector row of each band."""
+    n_pairs, n_pair_rows = rows.pairs.shape[0], rows.pairs.shape[2]
+    n_bands = min(_MAX_BANDS, n_pair_rows // _BAND_ROWS)
+    if n_pairs and n_bands >= _MIN_BANDS:
+        exact = opposed_images(rows, n_bands)
+        if exact is not None and exact.motion_px <= 1.0:
+            block = -(-rows.n_rows // n_pair_rows)
+            line = np.minimum((np.arange(n_pair_rows) + 0.5) * block - 0.5, rows.n_rows - 1)
+            band = np.arange(n_pair_rows) * n_bands // n_pair_rows
+            return exact, np.array([line[band == b].mean() for b in range(n_bands)])
+    if len(rows.sinograms) < _MIN_BANDS:
+        return None
+    seen = see(rows)
+    if not seen.turn.closes:
+        return None
+    opposed = opposed_sinograms(seen.sinograms, seen.turn, 1)
+    return None if opposed is None else (opposed, rows.row_index.astype(float))

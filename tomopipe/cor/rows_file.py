@@ -1,0 +1,231 @@
+"""rows.h5: the few sinograms and opposed projections that COR finding and review look at."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.scans.hdf5 import new_hdf5, put
+from tomopipe.storage.atomic import whole
+
+if TYPE_CHECKING:
+    import h5py
+
+FORMAT = 2
+_READABLE = (1, 2)  # 1 had no plain sinograms
+_ARRAYS = {
+    "sinograms": (np.float32, 3),
+    "row_index": (np.int64, 1),
+    "theta_rad": (np.float64, 1),
+    "pairs": (np.float32, 4),
+    "pair_theta_rad": (np.float64, 2),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What try_recon keeps of a scan, corrected, unbinned along the columns.
+
+    The columns are those in use; a COR in them is that of the detector less `first_col`.
+
+    Attributes
+    ----------
+    sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols)
+        The try row first, then a few more spread over the height; as the volume is made of them.
+    row_index : ndarray of int, shape (n_kept,)
+        Detector rows of `sinograms`, 0-based.
+    theta_rad : ndarray of float64, shape (n_angles,)
+        Angles; made up (0 to pi) when `theta_missing`, which earlier versions did.
+    pairs : ndarray of float32, shape (n_pairs, 2, n_pair_rows, n_cols)
+        Opposed projections, averaged over blocks of rows to at most 256 rows; n_pairs may be 0.
+    pair_theta_rad : ndarray of float64, shape (n_pairs, 2)
+        Their angles, the second within half a step of the first + pi.
+    n_rows : int
+        Rows of the detector.
+    theta_missing : bool
+        The angles were made up.
+    minus_log : bool
+        Values are attenuation line integrals, not transmission.
+    failed : str
+        Why there is nothing here, or "". The arrays are empty when failed.
+    first_col : int
+        Column of the detector that is the first one here.
+    plain_sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols), or None
+        `sinograms` with flat, dark, logarithm, distortion and roll corrected and nothing else;
+        None: they are the same.
+    falls_per_px : (float, float)
+        What rows lose of their value per column at both edges (`tomopipe.prep.edge_slopes`); 0:
+        unknown.
+    bad_frames : mapping, or None
+        Of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no
+        picture; None: not looked for, by an earlier version.
+    """
+
+    sinograms: NDArray[np.float32]
+    row_index: NDArray[np.int64]
+    theta_rad: NDArray[np.float64]
+    pairs: NDArray[np.float32]
+    pair_theta_rad: NDArray[np.float64]
+    n_rows: int
+    theta_missing: bool
+    minus_log: bool
+    failed: str
+    first_col: int = 0
+    plain_sinograms: NDArray[np.float32] | None = None
+    falls_per_px: tuple[float, float] = (0.0, 0.0)
+    bad_frames: Mapping[str, Sequence[int]] | None = None
+
+    def plain(self) -> "Rows":
+        """Return the rows as COR finding sees them, whatever else the owner has corrected."""
+        if self.plain_sinograms is None:
+            return self
+        return replace(self, sinograms=self.plain_sinograms, plain_sinograms=None)
+
+
+def failed_rows(reason: str) -> Rows:
+    """Return the record of a scan whose rows could not be made.
+
+    Parameters
+    ----------
+    reason : str
+        Why, for people; not empty.
+
+    Returns
+    -------
+    Rows
+        Empty arrays and the reason.
+    """
+    arrays: dict[str, Any] = {
+        name: np.zeros((0,) * ndim, dtype) for name, (dtype, ndim) in _ARRAYS.items()
+    }
+    return Rows(**arrays, n_rows=0, theta_missing=False, minus_log=True, failed=reason)
+
+
+def write_rows(
+    rows: Rows, path: str | os.PathLike[str], *, made_from: Mapping[str, Any] | None = None
+) -> None:
+    """Write `rows` whole to an HDF5 file; equal rows give equal content.
+
+    Parameters
+    ----------
+    rows : Rows
+        What to keep.
+    path : path-like
+        The file; an existing one is replaced in one step.
+    made_from : mapping, optional
+        The statement that the file carries.
+
+    Raises
+    ------
+    TomopipeError
+        If the shapes of the arrays do not belong together.
+    """
+    _check(rows, path)
+    with whole(path) as temporary, new_hdf5(temporary) as file:
+        file.attrs["format"] = FORMAT
+        if made_from:
+            file.attrs["made_from"] = json.dumps(made_from, sort_keys=True)
+        for name, (dtype, _) in _ARRAYS.items():
+            put(file, name, np.asarray(getattr(rows, name), dtype=dtype))
+        if rows.plain_sinograms is not None:
+            put(file, "plain_sinograms", np.asarray(rows.plain_sinograms, dtype=np.float32))
+        put(file, "n_rows", int(rows.n_rows))
+        put(file, "first_col", int(rows.first_col))
+        put(file, "falls_per_px", np.asarray(rows.falls_per_px, dtype=np.float64))
+        for kind, numbers in sorted((rows.bad_frames or {}).items()):
+            put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
+        put(file, "theta_missing", bool(rows.theta_missing))
+        put(file, "minus_log", bool(rows.minus_log))
+        # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
+        reason = rows.failed.encode("utf-8", "surrogateescape")
+        put(file, "failed", np.frombuffer(reason, dtype=np.uint8))
+
+
+def read_rows(path: str | os.PathLike[str]) -> Rows:
+    """Read a file of `write_rows`.
+
+    Parameters
+    ----------
+    path : path-like
+        rows.h5 of one scan.
+
+    Returns
+    -------
+    Rows
+        Its content, in memory.
+
+    Raises
+    ------
+    TomopipeError
+        If the file cannot be read, is of another format or its shapes do not belong together.
+    """
+    import h5py
+
+    if not Path(path).exists():
+        raise TomopipeError(f"{path}: no such file. Run try_recon of this scan.")
+    try:
+        with h5py.File(path, "r") as file:
+            rows = _read(file, path)
+    except (OSError, KeyError) as error:
+        raise TomopipeError(
+            f"{path}: expected an HDF5 file written by try_recon; got {error}. "
+            "Delete it and run try_recon again."
+        ) from error
+    _check(rows, path)
+    return rows
+
+
+def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
+    if file.attrs.get("format") not in _READABLE:
+        raise TomopipeError(
+            f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
+            "Delete it and run try_recon again."
+        )
+    bad = file.get("bad_frames")  # earlier versions did not look for them
+    falls = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
+    return Rows(
+        **{name: file[name][()].astype(dtype) for name, (dtype, _) in _ARRAYS.items()},
+        n_rows=int(file["n_rows"][()]),
+        first_col=int(file["first_col"][()]) if "first_col" in file else 0,
+        theta_missing=bool(file["theta_missing"][()]),
+        minus_log=bool(file["minus_log"][()]),
+        failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
+        plain_sinograms=(
+            file["plain_sinograms"][()].astype(np.float32) if "plain_sinograms" in file else None
+        ),
+        falls_per_px=(float(falls[0]), float(falls[1])),
+        bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
+    )
+
+
+def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
+    """Raise if the arrays of `rows` do not have the shapes of one scan."""
+    if rows.failed:
+        return
+    for name, (_, ndim) in _ARRAYS.items():
+        if np.ndim(getattr(rows, name)) != ndim:
+            got = np.shape(getattr(rows, name))
+            raise TomopipeError(f"{path}: {name}: expected {ndim} dimensions, got shape {got}.")
+    n_kept, n_angles, n_cols = rows.sinograms.shape
+    n_pairs = len(rows.pairs)
+    expected = {
+        "row_index": (n_kept,),
+        "theta_rad": (n_angles,),
+        "pairs": (n_pairs, 2, rows.pairs.shape[2], n_cols if n_pairs else rows.pairs.shape[3]),
+        "pair_theta_rad": (n_pairs, 2 if n_pairs else rows.pair_theta_rad.shape[1]),
+    }
+    if rows.plain_sinograms is not None:
+        expected["plain_sinograms"] = rows.sinograms.shape
+    for name, shape in expected.items():
+        if np.shape(getattr(rows, name)) != shape:
+            got = np.shape(getattr(rows, name))
+            raise TomopipeError(
+                f"{path}: {name}: expected shape {shape} beside sinograms "
+                f"{rows.sinograms.shape}, got {got}. Run try_recon again."
+            )

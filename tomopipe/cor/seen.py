@@ -1,0 +1,125 @@
+"""A scan as the finders see it: sorted, cleaned, and made once for all of them."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tomopipe.cor.angle_order import Turn, turn_of
+from tomopipe.cor.clean_rows import (
+    LEAST_TURNING,
+    fill_dead_columns,
+    median_turning,
+    remove_stripes,
+    remove_zingers,
+)
+from tomopipe.cor.evidence import MIN_ANGLES, NO_SAMPLE
+from tomopipe.cor.opposed import (
+    Opposed,
+    less_counterparts,
+    opposed_images,
+    opposed_sinograms,
+)
+from tomopipe.cor.rows_file import Rows
+
+Image = NDArray[np.float32]
+_ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Rows of one scan, cleaned.
+
+    Attributes
+    ----------
+    rows : Rows
+        What try_recon kept.
+    turn : Turn
+        Its angles.
+    """
+
+    rows: Rows
+    turn: Turn
+
+    @property
+    def n_cols(self) -> int:
+        """Columns of the detector."""
+        return int(self.rows.sinograms.shape[2])
+
+    @cached_property
+    def plain(self) -> list[Image]:
+        """Sinograms in the order of the turn, finite, without zingers and dead columns."""
+        finite = (np.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0) for s in self.rows.sinograms)
+        return [fill_dead_columns(remove_zingers(s[self.turn.order])) for s in finite]
+
+    @cached_property
+    def sinograms(self) -> list[Image]:
+        """The same without stripes."""
+        return [remove_stripes(sinogram) for sinogram in self.plain]
+
+    @cached_property
+    def turning(self) -> float:
+        """How much of what varies turns with the sample."""
+        return median_turning(self.sinograms)
+
+    @cached_property
+    def shows_sample(self) -> bool:
+        """Whether something turns: else there are only noise, drift or fixed patterns."""
+        return self.turning >= LEAST_TURNING
+
+    @cached_property
+    def opposed_rows(self) -> Opposed | None:
+        """Rows of the sinograms half a turn apart; None where there are none."""
+        return opposed_sinograms(self.sinograms, self.turn)
+
+    @cached_property
+    def opposed_images(self) -> Opposed | None:
+        """Projections half a turn apart, the closest ones; None where there are none."""
+        return opposed_images(self.rows)
+
+    @cached_property
+    def most_lines(self) -> Opposed | None:
+        """Opposed rows, or projections half a turn apart to 1 px that hold more lines."""
+        rows, images = self.opposed_rows, self.opposed_images
+        if rows is None or (
+            images is not None and images.motion_px <= 1.0 and len(images.here) > len(rows.here)
+        ):
+            return images
+        return rows
+
+    @cached_property
+    def moving(self) -> Opposed | None:
+        """Opposed lines without what stays in place: dirt, rings, an old flat field.
+
+        In a full turn that is the mean of all angles, and neighbouring ones are averaged, against
+        noise. Over less, what the sample is on average is not the same on both sides of the axis:
+        there lines are compared less their counterparts.
+        """
+        if not self.turn.full:
+            lines = self.most_lines
+            return None if lines is None else less_counterparts(lines)
+        moving = [
+            ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
+            for s in self.sinograms
+        ]
+        return opposed_sinograms(moving, self.turn)
+
+
+@lru_cache(maxsize=1)
+def see(rows: Rows) -> Seen:
+    """Return the cleaned rows of a scan; those of the last scan are kept for the next finder."""
+    return Seen(rows, turn_of(rows.theta_rad))
+
+
+def why_blind(rows: Rows) -> str:
+    """Say why no finder could see the axis in these rows, or return nothing."""
+    return why_no_turn(rows) or ("" if see(rows).turning >= LEAST_TURNING else NO_SAMPLE)
+
+
+def why_no_turn(rows: Rows) -> str:
+    """Say why the angles by themselves let no finder see the axis, or return nothing."""
+    if len(rows.theta_rad) < MIN_ANGLES:
+        return f"{len(rows.theta_rad)} angles are too few"
+    return "all angles are the same" if see(rows).turn.step_rad == 0 else ""

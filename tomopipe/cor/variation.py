@@ -1,0 +1,234 @@
+"""Least total variation: only about the right axis does a simple slice explain the sinogram.
+
+About any axis some slice nearly explains a sinogram, where the sample leaves the field of view or
+the turn is short of half all the more. But it is simple only about the right one: half the squared
+misfit plus the weighted total variation of the best slice without negative values is least there.
+A bounded number of steps [1]_ from an empty slice finds it nearly, about all axes alike; a slice
+that another axis left to begin with would speak for that axis. What a drifting beam adds to a
+projection no slice explains: it is taken off where there is air. What stays on the detector no
+slice explains either: a misfit that is the same at all angles counts the less, the dirtier the air
+is, as dirt beside noise counts in a covariance.
+
+References
+----------
+.. [1] A. Beck, M. Teboulle, "Fast gradient-based algorithms for constrained total variation image
+   denoising and deblurring problems", IEEE Trans. Image Process. 18, 2419 (2009).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor.angle_order import Turn
+from tomopipe.cor.clean_rows import bin_columns
+from tomopipe.cor.evidence import MIN_ANGLES, refine_peak
+from tomopipe.cor.mass import NO_DIRT, less_drift, sees_air
+from tomopipe.cor.seen import Seen
+from tomopipe.geometry import bin_cor
+from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
+from tomopipe.recon.projector import about, make_projector
+
+Image = NDArray[np.float32]
+_STRENGTH = 3e-3  # of the variation, of the largest value of the backprojected sinogram
+_INNER = 5  # steps of the variation in each
+_CLEAN = 0.01  # of the height of the sample: dirt that counts as much as all else that stays
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of a sinogram is looked at.
+
+    Attributes
+    ----------
+    columns, angles : int
+        They are averaged until about so many are left.
+    steps : int
+        Of the search for the simplest slice.
+    side : float
+        Of the slice, over the columns: the sample may leave the field of view.
+    """
+
+    columns: int
+    angles: int
+    steps: int
+    side: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where and how the simplest slice is looked for.
+
+    Attributes
+    ----------
+    coarse, fine : Size
+        Of the first two looks, and of the last one.
+    first, last : float
+        Ends of the first look, of the columns.
+    n_places : int
+        Axes of it.
+    """
+
+    coarse: Size
+    fine: Size
+    first: float = 0.2
+    last: float = 0.8
+    n_places: int = 20
+
+
+_SHORT_RAD = np.deg2rad(2.0)  # less than half a turn by more
+SHORT = Search(Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6))
+HALF = Search(Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0))  # or more: costs differ more
+FULL = Search(Size(48, 60, 20, 2.2), Size(72, 90, 40, 2.2), 0.03, 0.97, 32)
+
+
+@dataclass(frozen=True, eq=False)
+class Simplest:
+    """Where the simplest slice is, and how much less simple those of other axes are.
+
+    Attributes
+    ----------
+    place_px : float
+        Its COR, px.
+    cor_px : ndarray of float64, shape (n_cor,)
+        Axes that were looked at, ascending, closer to each other near the best.
+    excess : ndarray of float64, shape (n_cor,)
+        `least_variation` of each over that of the best, less 1.
+    """
+
+    place_px: float
+    cor_px: NDArray[np.float64]
+    excess: NDArray[np.float64]
+
+
+@lru_cache(maxsize=1)  # the network and what refines its answer ask for the same
+def simplest_slice(seen: Seen) -> Simplest | None:
+    """Find the axis about which the simplest slice explains the first sinogram of a scan.
+
+    Parameters
+    ----------
+    seen : Seen
+        The scan.
+
+    Returns
+    -------
+    Simplest, or None
+        From 0.2 to 0.8 of the columns, over a full turn from 0.03 to 0.97. None where the best is
+        at the end of these; over a full turn where there is air on both sides, for there opposed
+        rows say it all; and where the data are not line integrals, or of too few angles.
+    """
+    if len(seen.rows.theta_rad) < MIN_ANGLES or not seen.rows.minus_log:
+        return None
+    if seen.turn.full:
+        whole = sees_air(seen)
+        return None if whole else _search(seen.sinograms[0], seen.turn, FULL, NO_DIRT)
+    steady, dirt = less_drift(seen.sinograms[0])
+    return _search(steady, seen.turn, SHORT if seen.turn.gap_rad > _SHORT_RAD else HALF, dirt)
+
+
+def _search(
+    sinogram: Image, turn: Turn, search: Search, stays: tuple[float, float]
+) -> Simplest | None:
+    """Look at the whole range, then twice closer at the best place so far."""
+    wide_px = np.linspace(search.first, search.last, search.n_places) * (sinogram.shape[1] - 1)
+    wide = least_variation(sinogram, turn, wide_px, search.coarse, stays)
+    if not 0 < int(np.argmin(wide)) < search.n_places - 1:
+        return None
+    near_px = _around(wide_px, wide, 3.0)
+    near = least_variation(sinogram, turn, near_px, search.coarse, stays)
+    fine_px = _around(near_px, near, 8.0 / 3.0)
+    fine = least_variation(sinogram, turn, fine_px, search.fine, stays)
+    best = refine_peak(-fine, int(np.argmin(fine)))
+    place_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
+    lowest = min(wide.min(), near.min())
+    cor_px, excess = np.append(fine_px, place_px), np.append(fine / fine.min() - 1, 0.0)
+    for wider_px, cost in ((near_px, near), (wide_px, wide)):  # beyond those looked at closer
+        beyond = (wider_px < cor_px.min()) | (wider_px > cor_px.max())
+        cor_px = np.append(cor_px, wider_px[beyond])
+        excess = np.append(excess, cost[beyond] / lowest - 1)
+    order = np.argsort(cor_px)
+    return Simplest(place_px, cor_px[order], excess[order])
+
+
+def _around(
+    cor_px: NDArray[np.float64], cost: NDArray[np.float64], closer: float
+) -> NDArray[np.float64]:
+    """Seven axes about the best one, so many times closer to each other."""
+    step_px = float(cor_px[1] - cor_px[0]) / closer
+    return np.asarray(cor_px[int(np.argmin(cost))] + step_px * np.arange(-3, 4))
+
+
+def least_variation(
+    sinogram: Image,
+    turn: Turn,
+    cor_px: NDArray[np.float64],
+    size: Size,
+    stays: tuple[float, float] = NO_DIRT,
+) -> NDArray[np.float64]:
+    """Misfit and variation of the simplest slice about each axis.
+
+    Parameters
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols)
+        Line integrals in the order of `turn`, without zingers and stripes.
+    turn : Turn
+        The angles.
+    cor_px : ndarray of float, shape (n_cor,)
+        Axes, px.
+    size : Size
+        How much is looked at.
+    stays : tuple of float
+        What stays on the detector, as `tomopipe.cor.mass.less_drift` measures it.
+
+    Returns
+    -------
+    ndarray of float, shape (n_cor,)
+        Lower is better.
+    """
+    binning = max(1, round(sinogram.shape[1] / size.columns))
+    together = max(1, len(sinogram) // size.angles)
+    n_angles = len(sinogram) // together
+    used = slice(0, n_angles * together)
+    data = bin_columns(sinogram, binning)[used].reshape(n_angles, together, -1).mean(axis=1)
+    theta_rad = turn.theta_rad[used].reshape(n_angles, together).mean(axis=1)
+    n_seen = data.shape[1]
+    n = 2 * round(size.side * n_seen / 2)
+    projector = make_projector(theta_rad, n, (n - 1) / 2)
+    gain = 1.05 * largest_gain(projector, 8)
+    counts = _counts(n_seen, binning, stays)
+    places = bin_cor(cor_px, binning=binning)
+    sinograms = np.zeros((len(places), n_angles, n), np.float32)
+    sinograms[..., :n_seen] = data
+
+    def weigh(misfits: Image) -> Image:
+        """Only measured columns need be explained, and what is the same at all angles less."""
+        weighted = np.zeros_like(misfits)
+        same = misfits[..., :n_seen].mean(axis=-2, keepdims=True)
+        weighted[..., :n_seen] = misfits[..., :n_seen] + (same @ counts - same)
+        return weighted
+
+    # Moved in Fourier space: interpolated columns would be smoother between than at the pixels.
+    projector = about(projector, places)
+    images = total_variation(
+        sinograms, projector, strength=_STRENGTH, n_iterations=size.steps, least=0.0, gain=gain,
+        weigh=weigh, n_inner=_INNER,
+    )  # fmt: skip
+    misfits = projector.project(images) - sinograms
+    down, across = np.diff(images, axis=1)[:, :, :-1], np.diff(images, axis=2)[:, :-1]
+    variation = np.hypot(down, across).sum(axis=(1, 2), dtype=float)
+    weight = variation_weight(sinograms, projector, _STRENGTH)
+    square = np.sum(misfits * weigh(misfits), axis=(1, 2), dtype=float)
+    return np.asarray(0.5 * square + weight * variation)
+
+
+def _counts(n_cols: int, binning: int, stays: tuple[float, float]) -> Image:
+    """How much a misfit that is the same at all angles counts, shape (n_cols, n_cols).
+
+    The inverse of its covariance: 1 for what slice and noise leave at each column by itself, and
+    dirt that neighbours share.
+    """
+    rms, reach_px = stays
+    apart = np.subtract.outer(np.arange(n_cols), np.arange(n_cols)) * binning / reach_px
+    shared = (rms / _CLEAN) ** 2 * np.exp(-(apart**2))
+    return np.linalg.inv(np.eye(n_cols) + shared).astype(np.float32)

@@ -1,0 +1,262 @@
+"""The double wedge: a sinogram and its mirrored copy make a full turn only about the true axis.
+
+The 2-D Fourier transform of a full-turn sinogram of an object of radius R vanishes where
+|v| > 2 pi R |f| (v: cycles per turn, f: cycles per px). The mirrored copy for a wrong COR breaks
+the sinogram at the seam and spills into that region [1]_. The sum of magnitudes there is evaluated
+for every shift from partial sums of one transform, without transforming again:
+
+    F(v, k; d) = A(v, k) + (-1)^v exp(-2 pi i k (N - 1 + d) / N) W + exp(pi i v / n) conj(C - W)
+
+with P(v, u) the transform of the half turn along the angles (zero-padded to a full turn of 2 n),
+A(v, k) = sum_u P exp(-2 pi i k u / N), C = sum_u P exp(2 pi i k u / N) and W the part of C from the
+columns which the mirrored copy, shifted by d, has. The last term is the fill of [1]_: where the
+copy has no data, the half turn itself, run backwards.
+
+References
+----------
+.. [1] N. T. Vo et al., "Reliable method for calculating the center of rotation in parallel-beam
+   tomography", Opt. Express 22, 19078 (2014).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from tomopipe.cor.angle_order import Turn, half_turn
+from tomopipe.cor.clean_rows import bin_columns
+from tomopipe.cor.evidence import (
+    Evidence,
+    Peak,
+    find_peak,
+    judge,
+    nothing,
+    prominence,
+    ramp,
+    refine_peak,
+)
+from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
+from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.seen import Image, see, why_blind
+from tomopipe.geometry import unbin_cor
+
+METHOD = "wedge"
+_RATIO = 0.5  # object's radius over half the width, as in [1]
+_COARSE_SIGMA, _FINE_SIGMA = 3.0, 1.5  # smoothing along the angle, rows
+_MIN_OVERLAP = 0.08
+_COARSE_COLS, _COARSE_ANGLES = 384, 360  # about so many are left by binning
+
+
+def wedge_metric(
+    half: NDArray[np.float32], shifts: NDArray[np.intp], angle_sigma: float = _COARSE_SIGMA
+) -> NDArray[np.float64]:
+    """Mean Fourier magnitude outside the double wedge for mirrored copies at given shifts.
+
+    Parameters
+    ----------
+    half : ndarray of float32, shape (n, n_cols)
+        Half a turn, evenly spaced, without its end point.
+    shifts : ndarray of int, shape (n_shifts,)
+        Consecutive ascending d = 2 cor - (n_cols - 1), |d| < n_cols.
+    angle_sigma : float
+        Gaussian smoothing along the angle, rows; less of it is sharper and noisier.
+
+    Returns
+    -------
+    ndarray of float, shape (n_shifts,)
+        Lowest at the COR.
+    """
+    n, n_cols = half.shape
+    v, k, weight = _region(n, n_cols, angle_sigma)
+    if weight.size == 0 or not weight.any():
+        return np.zeros(len(shifts))
+    spectrum = fft.rfft(half, 2 * n, axis=0)[v].astype(np.complex64)
+    turns = np.outer(np.arange(n_cols), k) / n_cols
+    wave = np.exp(2j * np.pi * turns).astype(np.complex64)
+    direct = spectrum @ np.conj(wave)
+    whole = spectrum @ wave
+    sign = np.where(v % 2 == 0, 1.0, -1.0).astype(np.float32)[:, None]
+    back = np.exp(1j * np.pi * v / n).astype(np.complex64)[:, None]
+    constant = direct + back * np.conj(whole)
+    metric = np.empty(len(shifts))
+    for i, part in enumerate(_parts(spectrum, wave, whole, shifts)):
+        phase = np.exp(-2j * np.pi * k * ((n_cols - 1 + shifts[i]) % n_cols) / n_cols)
+        total = constant + (sign * phase.astype(np.complex64)) * part - back * np.conj(part)
+        metric[i] = np.vdot(weight, np.abs(total))
+    return metric / weight.sum()
+
+
+def _parts(
+    spectrum: NDArray[np.complex64],
+    wave: NDArray[np.complex64],
+    whole: NDArray[np.complex64],
+    shifts: NDArray[np.intp],
+) -> Iterator[NDArray[np.complex64]]:
+    """Yield W for each shift: one column less or more from one shift to the next."""
+    n_cols = len(wave)
+    first = int(shifts[0])
+    low, high = max(0, first), n_cols + min(0, first)
+    part = whole.copy() if high - low == n_cols else spectrum[:, low:high] @ wave[low:high]
+    yield part
+    for shift in shifts[1:]:
+        if shift > 0:
+            column = int(shift) - 1
+            part = part - spectrum[:, column, None] * wave[column]
+        else:
+            column = n_cols - 1 + int(shift)
+            part = part + spectrum[:, column, None] * wave[column]
+        yield part
+
+
+def _region(
+    n: int, n_cols: int, angle_sigma: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Frequencies outside the double wedge: v > 0, k of both signs, and their weights.
+
+    Rows and columns next to zero frequency are left out (stripes and offsets live there); the
+    weight is the transfer function of a Gaussian along the angle.
+    """
+    v_low = min(20, int(0.05 * 2 * n)) + 1
+    v_high = min(n, int(0.84 * n / angle_sigma) + 8)
+    v = np.arange(v_low, max(v_low, v_high))
+    radius_px = 0.5 * _RATIO * n_cols
+    limit = np.ceil(v * n_cols / (2 * np.pi * radius_px)).astype(int)
+    k_high = min(int(limit.max(initial=0)), (n_cols - 1) // 2)
+    k = np.concatenate([np.arange(-k_high, -1), np.arange(2, k_high + 1)])
+    smooth = np.exp(-2 * (np.pi * angle_sigma * v / (2 * n)) ** 2)
+    inside = np.abs(k)[None, :] <= limit[:, None]
+    return v, k, (inside * smooth[:, None]).astype(np.float32)
+
+
+def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+    """Find the COR by the double-wedge metric: coarse on binned columns, then full size.
+
+    Parameters
+    ----------
+    rows : Rows
+        What try_recon kept of the scan; its sinograms vote together.
+    candidates_px : ndarray of float, shape (n_candidates,)
+        The try grid, unbinned px. All of the detector is looked at; a best match outside of the
+        grid has to be a strong one.
+
+    Returns
+    -------
+    Evidence
+        Score: height of the (negative, relative) metric above its running median, in units of the
+        mean absolute residual.
+    """
+    if blind := why_blind(rows):
+        return nothing(METHOD, "flat", blind, candidates_px)
+    seen = see(rows)
+    binning = max(1, round(seen.n_cols / _COARSE_COLS))
+    coarse_px, coarse = coarse_wedge(seen.sinograms, seen.turn, binning)
+    score = prominence(coarse.mean(axis=0), len(coarse_px) // 8)
+    peak = find_peak(score, apart=6)
+    near_px = float(coarse_px[peak.index])
+    best_px, each_px = refine_wedge(seen.sinograms, seen.turn, near_px, 4 * binning)
+    own_px = coarse_px[np.argmax(coarse, axis=1)]
+    doubts = _doubts(
+        peak,
+        votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
+        spread_px=float(np.median(np.abs(each_px - best_px))),
+        same=abs(best_px - near_px) < 3 * binning,
+        turn=seen.turn,
+    )
+    doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
+    curve = np.interp(candidates_px, coarse_px, score)
+    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
+
+
+def _doubts(
+    peak: Peak, *, votes: float, spread_px: float, same: bool, turn: Turn
+) -> dict[str, float]:
+    """Factors for `judge`, set on simulated scans.
+
+    Of the right dips 95 % were deeper than 6.7 and had rivals under 0.55; the wrong ones had a
+    median depth of 3.9 and rivals of 0.8. A gap at the seam is bridged by up to some degrees.
+    """
+    short = turn.gap_rad > 0.5 * turn.step_rad
+    full = ramp(float(np.rad2deg(turn.gap_rad)), 15.0, 3.0)
+    return {
+        "the dip is shallow": ramp(peak.height, 3.5, 9.5),
+        "another place dips nearly as deep": ramp(peak.rivalry, 0.9, 0.55),
+        "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
+        "the coarse and the fine search disagree": 1.0 if same else 0.0,
+        f"half a turn lacks {np.rad2deg(turn.gap_rad):.1f} degrees": 0.4 * full if short else 1.0,
+    }
+
+
+def _halves(sinograms: list[Image], turn: Turn, n_max: int) -> list[Image]:
+    """Half turns of all sinograms, two of each when the scan is a full turn."""
+    starts = [0.0, np.pi] if turn.full else [0.0]
+    # A beam that drifts would end at the seam in a step, the smaller the nearer to the middle.
+    level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
+    return [half_turn(sinogram, turn, start, n_max) for sinogram in level for start in starts]
+
+
+def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
+    mean = float(metric.mean())
+    return 1 - metric / mean if mean > 0 else np.zeros_like(metric)
+
+
+def coarse_wedge(
+    sinograms: list[Image], turn: Turn, binning: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Evaluate the metric of binned columns over the whole detector.
+
+    Parameters
+    ----------
+    sinograms : list of ndarray, each of shape (n_angles, n_cols)
+        Cleaned, in the order of `turn`.
+    turn : Turn
+        The angles.
+    binning : int
+        Columns averaged into one.
+
+    Returns
+    -------
+    cor_px : ndarray of float, shape (n,)
+        Unbinned px, every half a binned one, where at least 8 % of the columns overlap.
+    score : ndarray of float, shape (n_half_turns, n)
+        One less the metric over its mean: higher is better.
+    """
+    halves = _halves([bin_columns(s, binning) for s in sinograms], turn, _COARSE_ANGLES)
+    n_cols = halves[0].shape[1]
+    limit = int((1 - _MIN_OVERLAP) * n_cols)
+    shifts = np.arange(-limit, limit + 1)
+    scores = [_relative(wedge_metric(half, shifts)) for half in halves]
+    return unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), np.array(scores)
+
+
+def refine_wedge(
+    sinograms: list[Image], turn: Turn, near_px: float, reach_px: float, n_max: int = 512
+) -> tuple[float, NDArray[np.float64]]:
+    """Find the best place near another at full width.
+
+    Parameters
+    ----------
+    sinograms, turn
+        As for `coarse_wedge`.
+    near_px, reach_px : float
+        Where to look, and how far to each side; at least 4 px.
+    n_max : int
+        Most angles of half a turn.
+
+    Returns
+    -------
+    best_px : float
+        COR of all half turns together.
+    each_px : ndarray of float, shape (n_half_turns,)
+        COR of each.
+    """
+    halves = _halves(sinograms, turn, n_max)
+    n_cols = halves[0].shape[1]
+    middle = round(2 * near_px) - (n_cols - 1)
+    reach = max(8, round(2 * reach_px))
+    shifts = np.arange(max(middle - reach, 1 - n_cols), min(middle + reach, n_cols - 1) + 1)
+    fine = np.array([_relative(wedge_metric(half, shifts, _FINE_SIGMA)) for half in halves])
+    best = [refine_peak(m, int(np.argmax(m)), reach=2) for m in (fine.mean(axis=0), *fine)]
+    places_px = (n_cols - 1 + shifts[0] + np.array(best)) / 2
+    return float(places_px[0]), places_px[1:]

@@ -1,1 +1,0 @@
-"""One module per file format: read_x(path), write_x(data, path)."""

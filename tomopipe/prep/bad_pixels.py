@@ -1,0 +1,108 @@
+"""Pixels that tell nothing: hot and dead ones, always, and zingers, in one projection."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import module_of
+from tomopipe.prep.dispatch import kernels_of
+
+_AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
+
+
+def find_bad_pixels(
+    flat: NDArray[np.float32], dark: NDArray[np.float32], threshold: float
+) -> NDArray[np.bool_]:
+    """Find pixels whose flat or dark differs from the pixels around it.
+
+    Parameters
+    ----------
+    flat, dark : ndarray of float32, shape (n_rows, n_cols)
+        Means of the frames.
+    threshold : float
+        Of the difference, as a share of the flat's signal around it.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, n_cols)
+        Also True where flat or dark are not finite or the flat is not above the dark.
+    """
+    from tomopipe.prep.host_kernels import median_of_square
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        signal = flat.astype(np.float32) - dark
+        bad = ~(np.isfinite(signal) & (signal > 0))
+        usual = median_of_square(np.where(bad, 0, signal)[None], _AROUND)[0]
+        quiet = median_of_square(np.where(np.isfinite(dark), dark, 0)[None], _AROUND)[0]
+        bad |= np.abs(signal - usual) > threshold * usual
+        # unlit corners: nothing to compare with there
+        bad |= (np.abs(dark - quiet) > threshold * usual) & (usual > 0)
+    return bad
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """How to interpolate bad pixels between the sound columns left and right in their row.
+
+    Attributes
+    ----------
+    rows, cols : ndarray of int, shape (n_bad,)
+        Where they are, ascending by row; none in rows without a sound pixel.
+    before, after : ndarray of int, shape (n_bad,)
+        Sound columns on either side; at the edge of the detector twice the same.
+    part : ndarray of float32, shape (n_bad,)
+        Share of the column after.
+    """
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+    before: NDArray[np.intp]
+    after: NDArray[np.intp]
+    part: NDArray[np.float32]
+
+    def apply(self, images: Any, rows: tuple[int, int]) -> None:
+        """Fill the bad pixels of frames (n, rows[1] - rows[0], n_cols), in place."""
+        xp = module_of(images)
+        some = slice(*np.searchsorted(self.rows, rows))
+        if some.start == some.stop:
+            return
+        at = xp.asarray(self.rows[some] - rows[0])
+        cols, before, after, part = (
+            xp.asarray(array[some]) for array in (self.cols, self.before, self.after, self.part)
+        )
+        images[:, at, cols] = images[:, at, before] * (1 - part) + images[:, at, after] * part
+
+
+def plan_repair(bad: NDArray[np.bool_]) -> Repair:
+    """Plan how to fill the bad pixels of a detector, ndarray of bool of shape (n_rows, n_cols)."""
+    n_cols = bad.shape[1]
+    columns = np.arange(n_cols)
+    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
+    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    left, right = np.where(left < 0, right, left), np.where(right == n_cols, left, right)
+    rows, cols = np.nonzero(bad & (left < n_cols))
+    before, after = left[rows, cols], right[rows, cols]
+    part = ((cols - before) / np.maximum(after - before, 1)).astype(np.float32)
+    return Repair(rows, cols, before, after, part)
+
+
+def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
+    """Replace pixels that are brighter than their surroundings by the median of these.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (n, n_rows, n_cols)
+        Transmission, of NumPy or CuPy; edges are repeated, so that `size_px // 2` rows on either
+        side are needed where there are any.
+    threshold : float
+        Of the difference, as a share of the median; below 1.
+    size_px : int
+        Side of the square, odd; zingers of less than half its area are found.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_rows, n_cols)
+    """
+    return kernels_of(module_of(images)).replace_peaks(images, threshold, size_px)

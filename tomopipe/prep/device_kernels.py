@@ -1,0 +1,86 @@
+"""For a card, what `tomopipe.prep.host_kernels` is for the host: the same functions, by CuPy.
+
+Wavelets are filtered tap by tap; PyWavelets only tells the taps.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tomopipe.arrays import module_of, ndimage_of
+
+LINES = 2**15  # sorted at a time: all of a sinogram, as each operation is a launch
+
+
+def running_median(values: Any, size: int) -> Any:
+    """Return the running median along the last axis, mirrored at the ends; an even size is odd."""
+    return ndimage_of(module_of(values)).median_filter(values, size=(1, size // 2 * 2 + 1))
+
+
+def replace_peaks(images: Any, threshold: float, size: int) -> Any:
+    """Replace pixels that exceed the median around them by more than a share of it."""
+    xp = module_of(images)
+    usual = ndimage_of(xp).median_filter(images, size=(1, size, size), mode="nearest")
+    return xp.where(images > usual + np.float32(threshold) * xp.abs(usual), usual, images)
+
+
+def resample(images: Any, above: Any, left: Any, down: Any, across: Any, out: Any) -> None:
+    """Interpolate linearly between the four neighbours of each source, which the host knows."""
+    xp = module_of(images)
+    above, left, down, across = map(xp.asarray, (above, left, down, across))
+    below = xp.minimum(above + 1, images.shape[1] - 1)
+    right = xp.minimum(left + 1, images.shape[2] - 1)
+    out[...] = images[:, above, left] * (1 - across)
+    out += images[:, above, right] * across
+    out *= 1 - down
+    bottom = images[:, below, left] * (1 - across)
+    bottom += images[:, below, right] * across
+    out += bottom * down
+
+
+def dwt(values: Any, wavelet: str, axis: int) -> tuple[Any, Any]:
+    """Transform one axis by one level: approximation and detail."""
+    import pywt
+
+    taps = pywt.Wavelet(wavelet)
+    return _decimate(values, taps.dec_lo, axis), _decimate(values, taps.dec_hi, axis)
+
+
+def idwt(low: Any, high: Any, wavelet: str, axis: int) -> Any:
+    """Transform one axis back by one level; None stands for zeros."""
+    import pywt
+
+    taps = pywt.Wavelet(wavelet)
+    parts = [
+        _interleave(part, filter_taps, axis)
+        for part, filter_taps in ((low, taps.rec_lo), (high, taps.rec_hi))
+        if part is not None
+    ]
+    return sum(parts[1:], start=parts[0])
+
+
+def _decimate(values: Any, taps: Any, axis: int) -> Any:
+    """Filter, mirrored at the ends, and keep every second value."""
+    xp = module_of(values)
+    n_taps = len(taps)
+    values = xp.moveaxis(values, axis, -1)
+    n_out = (values.shape[-1] + n_taps - 1) // 2
+    width = ((0, 0), (n_taps - 1, n_taps - 1))
+    padded = xp.pad(values, width, mode="symmetric")
+    out = xp.zeros((*values.shape[:-1], n_out), np.float32)
+    for k, tap in enumerate(taps):
+        first = n_taps - k
+        out += np.float32(tap) * padded[:, first : first + 2 * n_out - 1 : 2]
+    return xp.moveaxis(out, -1, axis)
+
+
+def _interleave(values: Any, taps: Any, axis: int) -> Any:
+    """Put zeros between the values, filter, and keep what the ends do not touch."""
+    xp = module_of(values)
+    values = xp.moveaxis(values, axis, -1)
+    n = values.shape[-1]
+    full = xp.zeros((*values.shape[:-1], 2 * n + len(taps) - 1), np.float32)
+    for k, tap in enumerate(taps):
+        full[:, k : k + 2 * n - 1 : 2] += np.float32(tap) * values
+    first = len(taps) - 2
+    return xp.moveaxis(full[:, first : 2 * n], -1, axis)

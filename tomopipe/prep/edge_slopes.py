@@ -1,0 +1,121 @@
+"""How fast a scan's rows fall at the edges of the detector: what tells how far its sample goes on.
+
+One number per side and scan, the same for sweep, review and volume: with one per row brightness
+would change between slices. The sum behind it is taken over angles and rows, as single lines go up
+and down with what happens to lie at the edge.
+"""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.config.preprocess import ZingersBlock
+from tomopipe.prep.correct import Corrections
+from tomopipe.scans.exchange import Scan
+
+_FRAMES = (8, 32)  # projections, a 16th of all within these limits; of each 8 blocks of 8 rows
+_N_BLOCKS = 16  # of rows of all projections, where chunks hold many projections
+_HIGH = 8  # rows of a block
+_SHARE = 20  # the edge is a twentieth of the columns
+_LEAST_COLS = 4
+
+logger = logging.getLogger(__name__)
+
+
+def measure_falls(scan: Scan, corrections: Corrections) -> tuple[float, float]:
+    """Measure how fast the corrected rows of a scan fall at both edges.
+
+    Parameters
+    ----------
+    scan : Scan
+        An open scan; some projections are read, or rows where chunks hold many projections.
+    corrections : Corrections
+        Of the scan; those that need neighbouring rows, and stripes, are left out: they hardly
+        change the ratio.
+
+    Returns
+    -------
+    (float, float)
+        As of `falls_of`.
+    """
+    own = replace(
+        corrections,
+        recipe=corrections.recipe.model_copy(update={"zingers": ZingersBlock()}),
+        warp=None,
+        alpha_px2=0.0,
+    )
+    falls = falls_of(_sum_of_lines(scan, own))
+    logger.info(
+        "rows fall by %.3g %% and %.3g %% per column at the edges", *np.multiply(100, falls)
+    )
+    return falls
+
+
+def falls_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Return the share of its edge value that a line loses per column, going outwards.
+
+    Parameters
+    ----------
+    line : ndarray of float, shape (n_cols,)
+        Mean or sum of many rows of sinograms.
+
+    Returns
+    -------
+    (float, float)
+        At the left and the right edge, by a robust straight line through a twentieth of the columns
+        (Theil and Sen); 0 where it does not fall or is not above 0.
+    """
+    from scipy.stats import theilslopes  # slow to import, and the workflow imports this module
+
+    n = max(_LEAST_COLS, len(line) // _SHARE)
+    inwards = np.arange(n) + 0.5  # columns from the edge
+    falls = []
+    for side in (line[:n], line[::-1][:n]):
+        finite = np.isfinite(side)
+        slope, at_edge = 0.0, 0.0
+        if np.count_nonzero(finite) > 1:
+            slope, at_edge, *_ = theilslopes(side[finite], inwards[: len(side)][finite])
+        falls.append(float(slope / at_edge) if slope > 0 and at_edge > 0 else 0.0)
+    return falls[0], falls[1]
+
+
+def _sum_of_lines(scan: Scan, corrections: Corrections) -> NDArray[np.float64]:
+    """Sum the corrected lines of some projections, or of some rows."""
+    total = np.zeros(scan.n_cols)
+    deep, chunk_rows = (scan.chunks or (1, 1))[:2]
+    n_frames = min(max(_FRAMES[0], scan.n_angles // 16), _FRAMES[1])
+    decoded = n_frames * deep * scan.n_rows, _N_BLOCKS * chunk_rows * scan.n_angles
+    if deep == 1 or decoded[0] <= decoded[1]:
+        order = np.argsort(scan.theta_rad, kind="stable")
+        for frame in order[_spread(scan.n_angles, n_frames)].tolist():
+            raw = scan.read_frames([frame])
+            for rows in _row_blocks(scan.n_rows, _HIGH, _N_BLOCKS // 2):
+                some = raw[:, slice(*rows)]
+                total += _sum(corrections.projections(some, (frame, frame + 1), rows))
+        return total
+    for rows in _row_blocks(scan.n_rows, min(chunk_rows, _HIGH), _N_BLOCKS):
+        raw = scan.read_rows(*rows)
+        total += _sum(corrections.projections(raw, (0, scan.n_angles), rows))
+    return total
+
+
+def _row_blocks(n_rows: int, n_high: int, n_blocks: int) -> list[tuple[int, int]]:
+    """Spread blocks of rows over the inner 80 % of the height, as beams fade above and below."""
+    margin = n_rows // 10
+    first_rows = range(margin, n_rows - margin, n_high)
+    chosen = [first_rows[i] for i in _spread(len(first_rows), n_blocks)]
+    return [(first, min(first + n_high, n_rows - margin)) for first in chosen]
+
+
+def _sum(lines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum projections over frames and rows, without those lines that are not finite."""
+    flat = lines.reshape(-1, lines.shape[-1])
+    return np.asarray(flat[np.isfinite(flat).all(axis=1)].sum(axis=0, dtype=np.float64))
+
+
+def _spread(n: int, n_most: int) -> NDArray[np.intp]:
+    """Return at most `n_most` of n numbers, evenly spread, ends included."""
+    return np.unique(np.linspace(0, n - 1, min(n, n_most)).round().astype(np.intp))

@@ -1,0 +1,1 @@
+"""Image stacks and star files for RELION."""

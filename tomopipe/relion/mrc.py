@@ -1,0 +1,129 @@
+"""MRC image stacks of float32: written piece by piece, checked by their headers."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import mrcfile
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.storage import checksums
+
+HEADER_BYTES = 1024  # of an MRC file without extended header
+
+
+class StackFile:
+    """An MRC stack written piece by piece, with the statistics of its header.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write.
+    shape : sequence of int
+        Images, rows and columns.
+    pixel_angstrom : float
+        Size of a pixel of the stack.
+
+    Notes
+    -----
+    The package makes the file and its header; pixels go through ordinary writes, since a memory map
+    counts as memory of the job and a full disk ends it with a bus error.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], shape: Sequence[int], pixel_angstrom: float
+    ) -> None:
+        self.path, self.shape = path, tuple(shape)
+        with mrcfile.new_mmap(path, self.shape, mrc_mode=2, overwrite=True) as mrc:
+            mrc.set_image_stack()
+            mrc.voxel_size = pixel_angstrom
+        self.low, self.high = np.inf, -np.inf
+        self.total = self.total_squares = 0.0
+
+    def write(self, images: NDArray[np.float32], image: int, row: int) -> None:
+        """Write rows of consecutive images, the first of them at `image` and `row`."""
+        _, n_rows, n_cols = self.shape
+        pieces = [images] if images.shape[1] == n_rows else list(images)
+        with open(self.path, "r+b") as stream:
+            for i, piece in enumerate(pieces):
+                offset = HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row)
+                data = np.ascontiguousarray(piece, "<f4").data
+                stream.seek(offset)
+                stream.write(data)
+                stream.flush()
+                checksums.written(self.path, offset, 4 * piece.size, data)
+        self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
+        self.total += float(images.sum(dtype=np.float64))
+        self.total_squares += float(np.square(images, dtype=np.float64).sum())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all that was written so far is finite."""
+        return bool(np.isfinite([self.low, self.high, self.total]).all())
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Smallest and largest value, mean and standard deviation of all that was written."""
+        n_pixels = float(np.prod(self.shape, dtype=np.float64))
+        mean = self.total / n_pixels
+        variance = self.total_squares / n_pixels - mean**2
+        # Constant images: what is left of the difference is rounding.
+        deviation = variance**0.5 if variance > 1e-12 * mean**2 else 0.0
+        return {"max": float(self.high), "mean": mean, "min": float(self.low), "rms": deviation}
+
+    def finish(self) -> None:
+        """Write the statistics of all that was written into the header."""
+        with mrcfile.open(self.path, header_only=True) as mrc:
+            header = mrc.header.copy()
+        found = self.statistics
+        header.dmin, header.dmax = found["min"], found["max"]
+        header.dmean, header.rms = found["mean"], found["rms"]
+        # The package's label is a time stamp; equal stacks are to be equal files.
+        header.label[:], header.label[0] = b"", b"tomopipe"
+        # The package would write the header back and cut off the data it has not read.
+        with open(self.path, "r+b") as stream:
+            stream.write(header.tobytes())
+
+
+def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
+    """Raise a TomopipeError unless `path` is an MRC stack of float32 images of this shape."""
+    try:
+        with mrcfile.open(path, header_only=True, permissive=False) as mrc:
+            header = mrc.header
+            found = [int(header.nz), int(header.ny), int(header.nx)]
+            mode = int(header.mode)
+    except (OSError, ValueError) as error:
+        raise TomopipeError(f"{path}: not an MRC stack ({error}). Delete it, run again.") from error
+    n_bytes = os.path.getsize(path)
+    expected_bytes = HEADER_BYTES + 4 * int(np.prod(shape, dtype=np.int64))
+    if found != list(shape) or mode != 2 or n_bytes != expected_bytes:
+        raise TomopipeError(
+            f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "
+            f"bytes; found {found} in mode {mode} and {n_bytes} bytes. Delete it, run again."
+        )
+
+
+def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """Yield the images of a stack of `StackFile`, (n_rows, n_cols) each; `shape` is that of all."""
+    n_images, n_rows, n_cols = shape
+    with open(path, "rb") as stream:
+        stream.seek(HEADER_BYTES)
+        for _ in range(n_images):
+            yield np.fromfile(stream, "<f4", n_rows * n_cols).reshape(n_rows, n_cols)
+
+
+def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:
+    """Read the size (x, y, z) of an MRC volume, and the width of a voxel in angstroms, 0: unknown.
+
+    Raises
+    ------
+    TomopipeError
+        If it is no MRC file.
+    """
+    try:
+        with mrcfile.open(path, header_only=True, permissive=False) as mrc:
+            header = mrc.header
+            return (int(header.nx), int(header.ny), int(header.nz)), float(mrc.voxel_size.x)
+    except (OSError, ValueError) as error:
+        raise TomopipeError(f"{path}: not an MRC volume ({error})") from error

@@ -1,0 +1,130 @@
+"""RELION's star files: names RELION takes, numbers as RELION reads them, tables written whole."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.atomic import whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What RELION takes for rlnTomoName. It would also take a name that begins with another sign, but
+# reads a row that begins with "_" as a label, and the shell one with "-" as an option.
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+
+
+def tomo_names(scans: Iterable[str]) -> dict[str, str]:
+    """Choose an rlnTomoName for each scan: its own name wherever RELION takes that.
+
+    Any other name is spelled with the letters, digits and `_ . -` of ASCII and carries a few
+    digits of its own checksum, so that it does not depend on the other scans of the campaign:
+    RELION's particles are found by that name.
+
+    Parameters
+    ----------
+    scans : iterable of str
+        Names of the scans, unique.
+
+    Returns
+    -------
+    dict of str to str
+        rlnTomoName of each scan, in the order given; unique.
+    """
+    scans = list(scans)
+    taken = {scan for scan in scans if is_tomo_name(scan)}
+    names = {}
+    for scan in scans:
+        names[scan] = scan if is_tomo_name(scan) else _mapped(scan, taken)
+        taken.add(names[scan])
+    return names
+
+
+def is_tomo_name(name: str) -> bool:
+    """Tell whether RELION takes `name` for a tomogram, its table and its files."""
+    reserved = name == "global" or name.startswith("data_")
+    return bool(_SAFE.fullmatch(name)) and not reserved
+
+
+def _mapped(scan: str, taken: set[str]) -> str:
+    # Letters lose their accents; what ASCII cannot write at all becomes "_".
+    plain = unicodedata.normalize("NFKD", scan)
+    plain = "".join(sign for sign in plain if not unicodedata.combining(sign))
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain)
+    if not is_tomo_name(stem[:1] or "_") or stem.startswith("data_"):
+        stem = "scan_" + stem.lstrip("_.-")
+    digest = hashlib.sha256(scan.encode("utf-8", "surrogateescape")).hexdigest()
+    for n_digits in range(6, len(digest) + 1):
+        name = f"{stem[:120]}_{digest[:n_digits]}"
+        if name not in taken:
+            return name
+    raise TomopipeError(f"scan {scan!r}: no name for RELION is left. Rename the scan.")
+
+
+def number_text(value: float) -> str:
+    """Write a number with 10 significant digits; what is 0 but for rounding becomes "0"."""
+    return "0" if abs(value) < 1e-12 else f"{value:.10g}"
+
+
+def matrix_rows_text(rows: ArrayLike) -> list[str]:
+    """Write each row of numbers as one field, `[a,b,c,d]` without blanks.
+
+    Parameters
+    ----------
+    rows : array_like of float, shape (n_images, 4)
+        One row of the projection matrix of each image.
+
+    Returns
+    -------
+    list of str, length n_images
+    """
+    return ["[" + ",".join(map(number_text, row)) + "]" for row in np.asarray(rows, float)]
+
+
+def read_star(
+    path: str | os.PathLike[str], *, as_text: Sequence[str] = ("rlnTomoName",)
+) -> dict[str, "pd.DataFrame"]:
+    """Read the tables of a star file by name; columns in `as_text` keep digits as they are."""
+    import starfile
+
+    return starfile.read(path, always_dict=True, parse_as_string=list(as_text))
+
+
+def write_star(
+    tables: Iterable[tuple[str, dict[str, list[str]]]], path: str | os.PathLike[str]
+) -> None:
+    """Write a star file whole, its tables one by one.
+
+    Parameters
+    ----------
+    tables : iterable of (str, dict)
+        Name of each table and its columns, label (without "_") to text, all of one length.
+    path : path-like
+        File to write; equal tables give equal files (the package's time stamp is left out).
+    """
+    import pandas as pd
+    import starfile
+
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+        for name, columns in tables:
+            for value in (value for values in columns.values() for value in values):
+                _check_field(value, path)
+            text = starfile.to_string({name: pd.DataFrame(columns, dtype=str)})
+            stream.write(text[text.index(f"data_{name}") :])
+
+
+def _check_field(value: str, path: str | os.PathLike[str]) -> None:
+    """Refuse text that no quoting carries: a star file has no escape for these."""
+    if re.search(r"[\"'#\n\r\t]", value) or not value.isprintable():
+        raise TomopipeError(
+            f"{Path(path)}: {value!r} cannot be written to a star file (quotes, #, tabs and "
+            "control characters). Choose another folder for the results of the campaign."
+        )

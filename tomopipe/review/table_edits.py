@@ -1,0 +1,138 @@
+"""Decisions go to the campaign table at once, and nobody's edit is lost.
+
+A page says which cells it saw. If the row still holds them, the edit goes in, whatever happened to
+other rows meanwhile; if not, the person is shown what stands there now. The row is looked at while
+nobody else of tomopipe may change the table.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tomopipe.campaign.table import (
+    SELECT,
+    Edits,
+    Row,
+    edit_table,
+    fault_of_cell,
+    read_table,
+    table_sha256,
+)
+from tomopipe.cor.rules import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.errors import TomopipeError
+
+CELLS = ("select", "cor_px", "note")
+_writing = threading.Lock()  # the browsers of one server wait for each other
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a decision: the cells of the row now, and whether the edit went in."""
+
+    saved: bool
+    cells: dict[str, str]
+    sha256: str
+
+
+def read_cells(table: Path) -> dict[str, dict[str, str]]:
+    """Return the cells of each scan in the campaign table; none where there is no table."""
+    return _cells(read_table(table)) if table.exists() else {}
+
+
+def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
+    return {
+        row.scan: {"select": row.select, "cor_px": row.cor_px, "note": row.note} for row in rows
+    }
+
+
+def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) -> dict[str, str]:
+    """Return the cells of a decision as they go into the table.
+
+    Raises
+    ------
+    TomopipeError
+        If a cell is unknown, no text, or not what its column holds.
+    """
+    checked = {}
+    for name, value in cells.items():
+        if name not in CELLS or not isinstance(value, str):
+            raise TomopipeError(f"{scan}: expected texts for {', '.join(CELLS)}; got {name}.")
+        checked[name] = value.strip()
+        if problem := fault_of_cell(checked[name]):
+            raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")
+    if text := checked.get("cor_px"):
+        checked["cor_px"] = _checked_cor(scan, text, n_cols)
+    if checked.get("select", "auto") not in SELECT:
+        raise TomopipeError(f"{scan}: expected select auto, yes or no; got {checked['select']}.")
+    return checked
+
+
+def decide(
+    table: Path,
+    scan: str,
+    cells: Mapping[str, str],
+    seen: Mapping[str, str],
+    *,
+    stamp: str = "",
+) -> Outcome:
+    """Change cells of one scan, if its row still is as the person saw it.
+
+    Parameters
+    ----------
+    table : Path
+        The campaign table, which need not exist.
+    scan : str
+        Name of the scan.
+    cells : mapping
+        Column to new text, as from `checked_cells`.
+    seen : mapping
+        All cells of the row when the person decided.
+    stamp : str
+        Source and time to add to the note; "" for nothing.
+
+    Raises
+    ------
+    TomopipeError
+        If the table cannot be read or written, or another writer does not finish.
+    """
+    was = _with_defaults(seen)
+    outcome = Outcome(False, was, "")
+
+    def edits(rows: list[Row]) -> Edits:
+        nonlocal outcome
+        now = _with_defaults(_cells(rows).get(scan, {}))
+        new = {**now, **cells}
+        same = all(now[name] == new[name] for name in CELLS)  # somebody decided the same
+        if same or now != was:
+            outcome = Outcome(same, now, "")
+            return {}
+        edit = dict(cells)
+        if stamp and "note" not in edit:
+            edit["note"] = f"{now['note']}; {stamp}" if now["note"] else stamp
+        outcome = Outcome(True, {**now, **edit}, "")
+        return {scan: edit}
+
+    with _writing:
+        edit_table(table, edits)
+        return replace(outcome, sha256=table_sha256(table))
+
+
+def stamp_now() -> str:
+    """Return the remark for the note of a decision."""
+    return f"review {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _checked_cor(scan: str, text: str, n_cols: int | None) -> str:
+    cor_px = parse_cor(text)
+    if cor_px is None:
+        raise TomopipeError(f"{scan}: expected a COR such as 1024.50; got {shown(text)}.")
+    if cor_px < 0 or (n_cols is not None and not is_valid(cor_px, n_cols)):
+        raise TomopipeError(f"{scan}: COR {off_detector(cor_px, n_cols or 0)}.")
+    return format_cor(cor_px)
+
+
+def _with_defaults(cells: Mapping[str, object]) -> dict[str, str]:
+    found = {name: str(cells.get(name) or "") for name in CELLS}
+    return found | {"select": found["select"] or "auto"}

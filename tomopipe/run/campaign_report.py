@@ -1,0 +1,52 @@
+"""The report of a campaign: hands the step what it needs of the campaign."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tomopipe import __version__
+from tomopipe.campaign.campaign import Campaign, read_inventory
+from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.stacks import declared_stacks, find_stacks
+from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.steps.report import report
+
+_SHOWN = ("path", "series", "index", "select", "manual")
+
+
+def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
+    """Write the report of whatever exists of a campaign; name what the system kept from it."""
+    return report(output, **what_to_report(campaign))
+
+
+def what_to_report(campaign: Campaign) -> dict[str, Any]:
+    """Return what report and review page need to know of a campaign beside its results."""
+    stacks, unread = _stacks(campaign)
+    return {
+        "results": campaign.results,
+        "logs": campaign.directory / "logs",
+        "campaign_name": campaign.name,
+        "scans": [
+            {"scan": scan.name} | {name: getattr(scan, name) for name in _SHOWN}
+            for scan in campaign.scans.values()
+        ],
+        "config": campaign.config.model_dump(),
+        "version": __version__,
+        "stacks": stacks,
+        "unread": unread,
+    }
+
+
+def _stacks(campaign: Campaign) -> tuple[list[dict[str, Any]], str]:
+    """Return the stacks, and why some are not joined as far as is known; what kept it from us."""
+    unread = ""
+    if not campaign.config.stitch.stacks:
+        return [], unread
+    try:
+        inventory = read_inventory(campaign.results / "inventory.tsv")
+        resolved = read_cor_json(campaign.results / "cor.json")
+        found = find_stacks(campaign, inventory, resolved)
+    except (OSError, TomopipeError) as error:
+        unread = str(error) if is_of_the_system(error) else ""
+        found = declared_stacks(campaign)
+    return [asdict(stack) for stack in found], unread

@@ -1,0 +1,295 @@
+"""Whether a result must be made again, and why: what it was made from is not what is wanted now.
+
+Results state what they were made from, and the record (`tomopipe.run.products`) keeps the digests
+of these statements with size, time and checksum of each file. Snakemake's own record decides
+nothing: a folder may be copied, moved, restored or lose its .snakemake, and the same is made again.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import read_json
+from tomopipe.errors import TomopipeError, is_of_the_system, some_of
+from tomopipe.run import earlier, made_from
+from tomopipe.run.made_from import Statement
+from tomopipe.run.products import RECORD, SMALL_BYTES, Product, Record, content_of, digest, state_of
+from tomopipe.run.stated import only_metadata_differ, read_statement
+from tomopipe.scans.raw_state import companions
+from tomopipe.storage import run_folder
+from tomopipe.storage.atomic import remove_stale
+from tomopipe.storage.tables import read_tsv
+
+MISSING = "missing"
+REASONS: dict[str, str] = {}
+"""Why jobs run, in words, by their first output: for `tomopipe plan`."""
+# nothing else is known of tables but the record; they are made again without harm
+_TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
+
+
+class Decisions:
+    """The reasons for which results of a campaign are made again.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    """
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self.record = Record(campaign.results / RECORD, campaign.directory)
+        self.accepted: list[str] = []  # of earlier versions, without a statement of their own
+        self._told: set[str] = set()
+        self._raw: dict[tuple[str, str], list[str]] = {}
+        self._fresh: set[tuple[str, str, str]] = set()
+        self.n_comparisons = 0  # after one the raw files are looked at again
+
+    # ---- what there is -----------------------------------------------------------------------
+
+    def raw(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
+        """Tell the content of all raw files of a scan, those linked and shared ones included.
+
+        Found out once: what changes while the run lasts is the next run's.
+        """
+        linked = (inventory or {}).get(scan, {}).get("linked") or ""
+        if (scan, linked) not in self._raw:
+            files = self.raw_files(scan, inventory)
+            self._raw[scan, linked] = [self.record.raw(path) for path in files]
+        return self._raw[scan, linked]
+
+    def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
+        """Name the files that a scan is read from; linked ones as the inventory saw them."""
+        own = self.campaign.scans[scan].path
+        linked = json.loads((inventory or {}).get(scan, {}).get("linked") or "{}")
+        shared = self.campaign.for_scan(scan).shared_files()
+        return [own, *companions(own, self.campaign.directory), *shared, *sorted(linked)]
+
+    def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
+        """Name the scans that are `select: no` and whose raw file is not that of their sweep."""
+        found = set()
+        for scan, known in self.campaign.scans.items():
+            if known.select != "no" or scan not in inventory:
+                continue
+            swept = made_from.made_from(self.campaign.results / "try_center" / scan / "try.json")
+            if swept and swept.get("raw") != self.raw(scan, inventory):
+                found.add(scan)
+        return found
+
+    def content(self, path: str) -> str:
+        """Return the checksum of a small file as it is now."""
+        return self.record.small_content(path)
+
+    # ---- why a job runs ----------------------------------------------------------------------
+
+    def reason(
+        self,
+        step: str,
+        key: str,
+        outputs: Sequence[str],
+        wanted: Statement,
+        *,
+        may_be_gone: Sequence[str] = (),
+        as_is: Statement | None = None,
+    ) -> str:
+        """Say why a job must run; "" if its results are those wanted.
+
+        Parameters
+        ----------
+        step, key : str
+            The step, and the scan, series or stack.
+        outputs : sequence of str
+            Its results, relative to the campaign; the first one tells what all were made from.
+        wanted : dict
+            The statement that they are to have.
+        may_be_gone : sequence of str
+            Results among them that are removed in time and not made again.
+        as_is : dict, optional
+            The statement that would be wanted of the tables as they are, where `wanted` is of those
+            that are foreseen: for results that the record does not know.
+        """
+        asked = step, key, digest(wanted)
+        if asked in self._fresh:
+            return ""  # and what runs meanwhile makes it as it is wanted
+        there = [path for path in outputs if os.path.lexists(self.record.at(path))]
+        if any(path not in there and path not in may_be_gone for path in outputs):
+            return MISSING
+        for path in there:
+            if path not in self.record and not self._is_told(step, key, path):
+                self._adopt(step, key, path, as_is or wanted)
+        for path in there:
+            if path in self.record:
+                if damage := self.record.damage(path):
+                    self._take_from_run(step, key)
+                    damage = self.record.damage(path)
+                if damage:
+                    self._say(f"{path}: {damage}: it is made again")
+                    return f"{path}: {damage}"
+        known = self.record.products.get(outputs[0])
+        if known is None or known.statement == asked[2]:
+            self._fresh.add(asked)
+            return ""
+        if self._take_from_run(step, key):
+            return self.reason(step, key, outputs, wanted, may_be_gone=may_be_gone)
+        return self._difference(step, key, outputs[0], wanted)
+
+    def _is_told(self, step: str, key: str, path: str) -> bool:
+        return self._take_from_run(step, key) and path in self.record
+
+    def _take_from_run(self, step: str, key: str) -> bool:
+        """Take in what a job of this run has said meanwhile."""
+        folder = os.environ.get(run_folder.VARIABLE, "")
+        if not folder:
+            return False
+        path = run_folder.said_path(self.campaign.directory / folder, step, key)
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        self._take(said)
+        path.unlink(missing_ok=True)
+        return True
+
+    def _difference(self, step: str, key: str, path: str, wanted: Statement) -> str:
+        old = self._stated(step, key, path, wanted)
+        lines = made_from.difference(old, wanted) if old else []
+        only = " (metadata alone, nothing is computed)" if only_metadata_differ(old, wanted) else ""
+        return "; ".join(lines) + only or "made from something else"
+
+    def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
+        """Take a result into the record that is not there: by what it states, or as it is."""
+        where = self.record.where(path)
+        state = state_of(where)
+        if state is None:
+            return
+        stated = self._stated(step, key, path, wanted)
+        if stated is None and step in _TABLES:
+            stated = {"step": step, "unknown": True}
+        if stated is None:
+            stated = dict(wanted)
+            if fault := unreadable(where):
+                self._say(f"{path}: {fault}: it is made again")
+                stated = {"step": step, "fault": fault}
+            else:
+                self.accepted.append(path)
+        checksum = content_of(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
+        self.record.put(Product(path, state, digest(stated), checksum))
+
+    def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
+        """Return what a result was made from: its own word, else Snakemake's record."""
+        try:
+            own = read_statement(self.record.where(path))
+        except Exception as error:  # whatever a damaged file does to its reader
+            # who knows what one was made from that the system does not let be read
+            own = {"not_read": str(error)} if is_of_the_system(error) else None
+        if own is not None:
+            return own
+        record = earlier.recorded(self.campaign.directory, path)
+        if record is None:
+            return None
+        scan = self.campaign.scans.get(key)
+        raw = scan.path if scan else ""
+        return earlier.statement(record, step, wanted, self.campaign.directory, path, raw)
+
+    def sidecar_reason(self, path: str, content: str) -> str:
+        """Say why a sidecar must be written; "" if it states the facts of `content`."""
+        where = self.record.where(path)
+        wanted = digest(made_from.of_text(content))
+        known = self.record.products.get(path)
+        now = state_of(where)
+        if now is None:
+            return MISSING
+        if known is not None and (known.state, known.statement) == (now, wanted):
+            return ""
+        try:
+            found = read_json(where, "a sidecar")
+        except TomopipeError:
+            return "cannot be read"
+        facts = json.loads(content)
+        if any(found.get(key, facts) != value for key, value in facts.items()):
+            return "other facts"
+        self.record.put(Product(path, now, wanted, content_of(where)))
+        return ""
+
+    def take_compared(self, table: str) -> None:
+        """Take in what the job that compared files has found."""
+        self._raw.clear()
+        self._fresh.clear()
+        self.n_comparisons += 1
+        for row in read_tsv(self.record.where(table), ("path", "difference")):
+            self.record.compared(row["path"], row["difference"])
+            if row["difference"] and not self.record.products[row["path"]].is_raw:
+                self._say(f"{row['path']}: {row['difference']}: it is made again")
+
+    def _say(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            print(f"tomopipe: {text}", file=sys.stderr)
+
+    # ---- the record --------------------------------------------------------------------------
+
+    def _take(self, said: Mapping[str, Any]) -> None:
+        self.record.take(_products(said))
+        self.record.take_raw(said.get("raw", {}))
+
+    def take_said(self) -> None:
+        """Take in what jobs of all runs have said, those of a run that was killed too."""
+        for said in run_folder.all_said(self.campaign.results):
+            self._take(said)
+
+    def save(self) -> None:
+        """Write the record if something in it is new; say what was accepted as it is."""
+        if self.accepted:
+            self._say(
+                f"{len(self.accepted)} results of an earlier version were taken as they are: "
+                f"{some_of(sorted(self.accepted), 3)}"
+            )
+            self.accepted.clear()
+        if self.campaign.results.is_dir():
+            # outside a run it is written beside itself; nobody but the main process writes it
+            remove_stale(self.record.file)
+            self.record.save()
+
+
+def _products(said: Mapping[str, Any]) -> list[Product]:
+    try:
+        return [
+            Product(one["path"], tuple(one["state"]), one["statement"], one["checksum"])
+            for one in said["products"]
+        ]
+    except (LookupError, TypeError):
+        return []
+
+
+def unreadable(path: Path) -> str:
+    """Say why a result of an earlier version cannot be taken as it is; "" if it can be read."""
+    try:
+        if path.is_dir():
+            from tomopipe.volumes.volume import read_provenance
+
+            read_provenance(path)
+        elif path.suffix == ".h5":
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                for name in file:
+                    _ = file[name]
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".mrcs":
+            from tomopipe.relion.mrc import check_stack
+
+            meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            check_stack(path, meta["stack_shape"])
+        elif path.suffix == ".tif":
+            import tifffile
+
+            with tifffile.TiffFile(path) as stack:
+                _ = stack.pages[-1].shape
+    except Exception as error:  # whatever a damaged file does to its reader
+        return f"cannot be read ({' '.join(str(error).split())[:200]})"
+    return ""

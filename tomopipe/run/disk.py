@@ -1,0 +1,203 @@
+"""The disk that a campaign takes: volumes, try stacks, stacks for RELION, temporary files."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.stacks import declared_stacks
+from tomopipe.cor.rules import parse_cor
+from tomopipe.errors import ScanError
+from tomopipe.geometry import bin_cor
+from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
+from tomopipe.steps.try_recon import candidates
+
+#: What the files of each rule are called.
+KINDS = {
+    "full_recon": "volumes",
+    "stitch": "stitched volumes",
+    "try_recon": "try stacks",
+    "export_stack": "stacks for RELION",
+}
+SCRATCH = "temporary, of one volume at a time"
+_ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "uint8": 1}
+_KEPT_ROWS, _KEPT_FRAMES, _KEPT_FRAME_ROWS = 5, 6, 256  # of rows.h5, float32
+
+
+def disk_needed(
+    campaign: Campaign, jobs: Iterable[tuple[str, str]], rows: InventoryRows
+) -> dict[str, int]:
+    """Estimate the disk that jobs take (bytes), by what takes it.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        For the options.
+    jobs : iterable of (str, str)
+        Rule and scan (stack); others than those of `KINDS` take next to nothing.
+    rows : mapping
+        The inventory.
+
+    Returns
+    -------
+    dict of str to int
+        `KINDS` that there are, and `SCRATCH`: what a volume needs for a while where the chunks of
+        its scan are tall, at most.
+    """
+    needed: Counter[str] = Counter()
+    cors_px = known_cors(campaign)
+    stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
+    for rule, scan in jobs:
+        if rule == "stitch":
+            needed[KINDS[rule]] += stack_bytes(campaign, stacks[scan], rows)
+        if scan not in rows or rule not in KINDS:
+            continue
+        needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
+        if rule == "full_recon":
+            needed[SCRATCH] = max(needed[SCRATCH], int(rows[scan]["bytes"] or 0))
+    return dict(needed)
+
+
+def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:
+    """Say what volumes may take beyond `disk_needed`, if they turn out to be four times as large.
+
+    Of full turns without a known COR `half_acquisition: auto` cannot tell yet.
+    """
+    cors_px = known_cors(campaign)
+    beyond = [
+        output_bytes(campaign, "full_recon", rows[scan], half_unless_known=True)
+        - output_bytes(campaign, "full_recon", rows[scan])
+        for scan in scans
+        if scan in rows and scan not in cors_px
+    ]
+    n_scans = sum(n > 0 for n in beyond)
+    if not n_scans:
+        return ()
+    return (
+        f"up to {sum(beyond) / 1e9:.2f} GB more: {n_scans} scans over a full turn have no COR yet, "
+        "and slices twice as wide and high where the axis is near an edge "
+        "(preprocess.half_acquisition)",
+    )
+
+
+def known_cors(campaign: Campaign) -> dict[str, float]:
+    """Return the COR of each scan that has one: of the campaign table, or of the last run."""
+    path = campaign.results / "cor.json"
+    resolved = read_cor_json(path) if path.is_file() else {}
+    known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
+    manual = {name: parse_cor(scan.manual) for name, scan in campaign.scans.items()}
+    return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
+
+
+def stack_bytes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> int:
+    """Estimate the size of a tall volume (bytes), uncompressed: at most that of its parts."""
+    cors_px = known_cors(campaign)
+    return sum(
+        output_bytes(campaign, "full_recon", rows[s], cors_px.get(s)) for s in scans if s in rows
+    )
+
+
+def output_bytes(
+    campaign: Campaign,
+    rule: str,
+    row: Mapping[str, str],
+    cor_px: float | None = None,
+    *,
+    half_unless_known: bool = False,
+) -> int:
+    """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        For the options.
+    rule : str
+        One of `KINDS` that makes something of one scan.
+    row : mapping
+        The scan's row of the inventory.
+    cor_px : float, optional
+        COR of the volume, as far as it is known.
+    half_unless_known : bool
+        Take a volume whose COR would tell for one of a half acquisition.
+    """
+    own = campaign.for_scan(row["scan"])
+    n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])
+    columns = own.config.input.columns
+    first_col, n_cols = _first(columns), _extent(columns, int(row["n_cols"]))
+    if rule == "try_recon":
+        return _sweep_bytes(own, row, n_angles, n_rows, (first_col, n_cols))
+    if rule == "full_recon":
+        full = own.config.full_recon
+        half = full.algorithm == "fbp" and _is_half(
+            own, row, (first_col, n_cols), cor_px, half_unless_known
+        )
+        n_voxels = FACTOR * n_cols if half else n_cols
+        sizes = (
+            _extent(full.rows, n_rows),
+            _extent(full.crop_y, n_voxels),
+            _extent(full.crop_x, n_voxels),
+        )
+        return _ITEM_BYTES[full.dtype] * math.prod(max(1, n // full.binning) for n in sizes)
+    star = campaign.config.export_star
+    tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
+    plain = 4 * tilts * _extent(star.rows, n_rows) * n_cols
+    if star.binning == "auto":
+        return min(plain, int(star.max_stack_gb * 1e9))
+    return plain // star.binning**2
+
+
+def _is_half(
+    campaign: Campaign,
+    row: Mapping[str, str],
+    columns: tuple[int, int],
+    cor_px: float | None,
+    unless_known: bool,
+) -> bool:
+    """Tell whether slices will be twice as wide as the columns in use: their first and number."""
+    mode = campaign.config.preprocess.half_acquisition
+    if mode != "auto":
+        return mode == "yes"
+    full_turn = row.get("full_turn") == "true"
+    if cor_px is None:
+        return full_turn and unless_known
+    place = float(bin_cor(cor_px, x0=columns[0]))
+    return is_half_acquisition(mode, full_turn=full_turn, cor_px=place, n_cols=columns[1])
+
+
+def _sweep_bytes(
+    campaign: Campaign,
+    row: Mapping[str, str],
+    n_angles: int,
+    n_rows: int,
+    columns: tuple[int, int],
+) -> int:
+    """Estimate try.tif with rows.h5, and the full-size slices if they are wanted."""
+    block = campaign.config.try_recon
+    first_col, n_cols = columns
+    try:
+        grid_px = candidates(
+            n_cols,
+            first_col=first_col,
+            center_px=block.center_px,
+            width_px=block.width_px,
+            step_px=block.step_px,
+        )
+    except ScanError:  # no candidate on the detector: try_recon will say so
+        return 0
+    middle_px = float(grid_px[0] + grid_px[-1]) / 2
+    n_voxels = FACTOR * n_cols if _is_half(campaign, row, columns, middle_px, False) else n_cols
+    side = n_voxels // -(-n_voxels // block.max_size_px)
+    n_asked = len(block.row) if isinstance(block.row, list) else 1
+    kept = min(max(_KEPT_ROWS, n_asked), n_rows) * n_angles * n_cols
+    kept += _KEPT_FRAMES * min(_KEPT_FRAME_ROWS, n_rows) * n_cols
+    slices = 4 * n_asked * n_voxels**2 if block.format == "tiff" else 0
+    return len(grid_px) * (2 * side**2 + slices) + 4 * kept * (1 + campaign.is_corrected)
+
+
+def _extent(span: str | list[int], n: int) -> int:
+    return n if isinstance(span, str) else span[1] - span[0] + 1
+
+
+def _first(span: str | list[int]) -> int:
+    return 0 if isinstance(span, str) else span[0]

@@ -1,0 +1,133 @@
+"""Ask Snakemake, in processes of its own, which jobs a run would execute and why."""
+
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopipe.errors import TomopipeError
+from tomopipe.paths import workflow_folder
+from tomopipe.run.decisions import MISSING, REASONS
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a dry run: its rule, wildcards, and Snakemake's reason."""
+
+    rule: str
+    wildcards: dict[str, str]
+    reason: str
+
+
+@contextmanager
+def planner() -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool in which each dry run has a fresh process that has Snakemake loaded already.
+
+    Importing Snakemake takes longer than most dry runs, and it cannot be called twice in one
+    process.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["snakemake.cli", "tomopipe.run.dryrun"])
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+        pool.submit(os.getpid)  # starts the loading now
+        yield pool
+
+
+def dry_run(
+    pool: ProcessPoolExecutor,
+    directory: Path,
+    config: Path,
+    targets: list[str],
+    *,
+    foreseen: Path,
+    after_cor: bool = False,
+) -> list[Job]:
+    """Return the jobs that a run would execute.
+
+    Parameters
+    ----------
+    pool : ProcessPoolExecutor
+        From `planner`.
+    directory : Path
+        The campaign folder.
+    config : Path
+        Its configuration file.
+    targets : list of str
+        Rules or files; empty for the default target.
+    foreseen : Path
+        Folder of the tables that the checkpoints will write.
+    after_cor : bool
+        Ask for the jobs after cor.json, as if it were there, instead of those up to it.
+
+    Raises
+    ------
+    TomopipeError
+        If Snakemake cannot make its plan; the message is Snakemake's own.
+    """
+    arguments = [
+        *("--snakefile", str(workflow_folder() / "Snakefile")),
+        *("--directory", str(directory)),
+        *("--configfile", str(config)),
+        *("--cores", "1", "--dry-run", "--nolock"),
+    ]
+    environment = {
+        "TOMOPIPE_FORESEEN": str(foreseen),
+        "TOMOPIPE_AFTER_COR": "1" if after_cor else "",
+    }
+    log = foreseen / "dry_run.log"
+    status, jobs = pool.submit(
+        _dry_run_here, [*arguments, "--", *targets], environment, log
+    ).result()
+    if status != 0:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        raise TomopipeError(f"Snakemake cannot plan the run:\n{text}")
+    return jobs
+
+
+class _Collector(logging.Filter):
+    """Keep the jobs that Snakemake announces; a filter, as it clears the handlers of its logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[Job] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if str(getattr(record, "event", "")) == "job_info":
+            info = vars(record)
+            wildcards = dict(info["wildcards"] or {})
+            outputs = [str(path) for path in info.get("output") or []]
+            reason = next((REASONS[p] for p in outputs if p in REASONS), "")
+            if reason in ("", MISSING):
+                reason = info["reason"]
+            self.jobs.append(Job(info["rule_name"], wildcards, reason))
+        return True
+
+
+def _dry_run_here(
+    arguments: list[str], environment: dict[str, str], log: Path
+) -> tuple[int, list[Job]]:
+    """Call Snakemake in this process, which is good for nothing else afterwards."""
+    os.environ.update(environment)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for standard in (1, 2):
+        os.dup2(stream, standard)
+    from snakemake.cli import main
+    from snakemake.logging import logger
+
+    collector = _Collector()
+    logger.addFilter(collector)
+    status = 0
+    try:
+        main(arguments)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status, collector.jobs

@@ -1,0 +1,139 @@
+"""What happens after the last job of a run: records of what died, the report, the exit status."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
+from tomopipe.campaign.failures import record_failures
+from tomopipe.campaign.stacks import find_stacks
+from tomopipe.run.campaign_report import report_campaign
+from tomopipe.run.retention import removable, remove
+
+_MOST_SAID = 20  # lines about scans
+# Snakemake's own words in its log when a person ended the run: then nobody is to blame.
+_ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
+
+
+def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> None:
+    """Record the jobs that died for good and report what exists.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        As read when the run began.
+    logs : iterable of str
+        Snakemake's log files of this run.
+    since : float
+        Unix time at which the run began.
+    """
+    if ended_by_hand(logs):
+        return
+    files = stats_of(campaign.scans.values())
+    for failure in record_failures(
+        campaign.results, campaign.directory / "logs", files, since=since
+    ):
+        _say(f"{failure.scan}: {failure.step} {failure.reason}")
+        _say(
+            f"{failure.scan} is left out from the next call on, which finishes all others; "
+            f"`tomopipe retry {failure.scan}` tries it again."
+        )
+    if campaign.config.report.enabled:
+        try:
+            report_campaign(campaign, campaign.results / "report" / "index.html")
+        except Exception as error:  # Snakemake drops what is raised here
+            _say(f"the report could not be written: {error}")
+
+
+def ended_by_hand(logs: Iterable[str]) -> bool:
+    """Tell from Snakemake's logs whether a person stopped the run."""
+    for log in logs:
+        try:
+            text = Path(log).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if _ENDED_BY_HAND.search(text):
+            return True
+    return False
+
+
+def unfinished_scans(campaign: Campaign) -> list[str]:
+    """Say which scans that are in have no COR, and which have no volume; a line for each kind.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        As read when the run began.
+    """
+    try:
+        inventory = read_inventory(campaign.results / "inventory.tsv")
+        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    scans = campaign.scans_in(inventory)
+    without_cor = [scan for scan in scans if scan not in resolved]
+    without_volume = [
+        scan
+        for scan in scans
+        if scan in resolved and not (campaign.directory / campaign.volume(scan)).exists()
+    ]
+    lines = []
+    if without_cor:
+        lines.append(
+            f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "
+            "SCAN VALUE`, give resolve_cor.default_px, or take the scan out (select: no)."
+        )
+    if without_volume:
+        lines.append(f"no volume: {', '.join(without_volume)}")
+    return lines
+
+
+def say_stacks_left_out(campaign: Campaign) -> None:
+    """Name the stacks that were not joined since a scan of theirs has no volume, and why."""
+    if not campaign.config.stitch.stacks:
+        return
+    try:
+        inventory = read_inventory(campaign.results / "inventory.tsv")
+        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    for stack in find_stacks(campaign, inventory, resolved):
+        if stack.problem:
+            _say(f"stack {stack.name} is not joined: {stack.problem}")
+
+
+def say_warnings(campaign: Campaign) -> None:
+    """Say what is wrong with projections of scans that are in, which stop nothing."""
+    try:
+        scans = campaign.scans_in(read_inventory(campaign.results / "inventory.tsv"))
+    except FileNotFoundError:
+        return
+    said = []
+    for scan in scans:
+        path = campaign.results / "try_center" / scan / "prediction.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")).get("warnings", [])
+        except (OSError, ValueError):
+            continue
+        said += [f"{scan}: {warning}" for warning in found]
+    for line in said[:_MOST_SAID]:
+        _say(line)
+    if len(said) > _MOST_SAID:
+        _say(f"{len(said) - _MOST_SAID} more such lines: see the report")
+
+
+def remove_temporary(campaign: Campaign) -> None:
+    """Remove try stacks that are temporary, of accepted scans; RELION's are still to be used."""
+    try:
+        n_bytes = remove(removable(campaign, stacks=False))
+    except Exception as error:  # a run that went well stays so
+        _say(f"temporary files could not be removed: {error}")
+        return
+    if n_bytes:
+        _say(f"removed try stacks of accepted scans, {n_bytes / 1e9:.3f} GB (storage.keep_try)")
+
+
+def _say(text: str) -> None:
+    print(f"tomopipe: {text}", file=sys.stderr)

@@ -1,0 +1,112 @@
+"""Files where results would be written that tomopipe has not made: these are never overwritten."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import read_json
+from tomopipe.errors import TomopipeError
+from tomopipe.run import earlier
+from tomopipe.run.products import Record
+from tomopipe.run.stated import statement_in
+from tomopipe.volumes import tiff
+
+_NAMES = ("try.tif", "try.json", "rows.h5", "prediction.json", "center_of_rotation.txt")
+_N_NAMED = 10
+_EXPECTED = "a result of tomopipe"
+_LABEL = slice(224, 232)  # of an MRC file, its first label
+_KEYS = {
+    "prediction.json": {"best_cor_px", "verdict"},
+    "try.json": {"cor_px", "window"},
+    ".cor.json": {"cor_px", "source", "before_px"},
+}
+
+
+def foreign(campaign: Campaign, record: Record) -> list[str]:
+    """Name the files where results would be written that are there, and not made by tomopipe."""
+    paths = [campaign.result(name) for name in ("cor.json", "rot_cen.json")]
+    for scan in campaign.scans:
+        paths += [campaign.result("try_center", scan, name) for name in _NAMES]
+        paths += [campaign.volume(scan), campaign.sidecar(scan), campaign.stack(scan)]
+    return [
+        path
+        for path in paths
+        if path not in record
+        and os.path.lexists(campaign.directory / path)
+        and earlier.recorded(campaign.directory, path) is None
+        and not is_ours(campaign.directory / path)
+    ]
+
+
+def refuse_foreign(found: Sequence[str]) -> None:
+    """Raise where results would overwrite files that others have made.
+
+    Raises
+    ------
+    TomopipeError
+        With the first ten names, the count, and the ways on.
+    """
+    if not found:
+        return
+    raise TomopipeError(
+        "\n".join(
+            [
+                f"{len(found)} files that the results would overwrite were not made by tomopipe:",
+                *(f"  {path}" for path in sorted(found)[:_N_NAMED]),
+                *(["  ..."] if len(found) > _N_NAMED else []),
+                "Choose another folder (campaign.results, storage.sidecars), or move these away. "
+                "`tomopipe cor import` takes CORs over from center_of_rotation.txt, rot_cen.json "
+                "and sidecars.",
+            ]
+        )
+    )
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether tomopipe made a file or folder, by what it states inside."""
+    if statement_in(path) is not None:
+        return True
+    ending = next((end for end in _SIGNS if path.name.endswith(end)), None)
+    try:
+        return ending is not None and _SIGNS[ending](path)
+    except Exception:  # whatever a foreign file does to its reader
+        return False
+
+
+def _is_volume(path: Path) -> bool:
+    from tomopipe.volumes.volume import read_provenance
+
+    return "tomopipe" in read_provenance(path).get("versions", {})
+
+
+def _is_stack(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(_LABEL.stop)[_LABEL] == b"tomopipe"
+
+
+def _is_table(path: Path) -> bool:
+    return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
+
+
+def _has_keys(path: Path) -> bool:
+    found = read_json(path, _EXPECTED)
+    ending = ".cor.json" if path.name.endswith(".cor.json") else path.name
+    return _KEYS[ending] <= set(found) or (ending == "try.json" and "failed" in found)
+
+
+# longer endings before those that they end in; what has no sign of its own lies beside what has
+_SIGNS: dict[str, Callable[[Path], bool]] = {
+    "center_of_rotation.txt": lambda path: is_ours(path.with_name("prediction.json")),
+    "rot_cen.json": lambda path: is_ours(path.with_name("cor.json")),
+    "prediction.json": _has_keys,
+    "try.json": _has_keys,
+    ".cor.json": _has_keys,
+    "cor.json": _is_table,
+    "rows.h5": lambda path: is_ours(path.with_name("try.json")),
+    "try.tif": tiff.is_ours,
+    ".mrcs": _is_stack,
+    "_rec.h5": _is_volume,
+    "_rec.zarr": _is_volume,
+    "_rec": _is_volume,
+}

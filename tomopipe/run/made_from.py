@@ -1,0 +1,288 @@
+"""What each result is to be made from: the statement that it carries, and that decides on a rerun.
+
+A statement is a mapping of JSON values: the step, its revision, the content of the raw files, what
+comes from the steps before, and the effective options (`tomopipe.config.effective`). Two results
+with one statement are equal, so a result is made again when, and only when, its statement is not
+the one wanted.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.config import Config
+from tomopipe.config.effective import effective, plain
+from tomopipe.steps.revisions import REVISIONS
+
+Statement = dict[str, Any]
+
+MAKER = "tomopipe"
+# of `input`: they change voxels through phase retrieval and attenuation per cm alone
+_NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
+_METADATA = {
+    "try_recon": (),
+    "full_recon": ("pixel_size_um",),
+    "export_stack": ("pixel_size_um", "energy_kev"),
+}
+
+
+def as_text(statement: Mapping[str, Any]) -> str:
+    """Return a statement as a result carries it."""
+    return json.dumps({"maker": MAKER, **statement}, sort_keys=True, allow_nan=False)
+
+
+def of_inventory(campaign: Campaign, raw: Mapping[str, str], look_again: str) -> Statement:
+    """State what the inventory is made from; `raw` tells the content of each file it looks at."""
+    keys = ("scan", "path", "series", "index", "reason")
+    return {
+        "step": "inventory",
+        "revision": REVISIONS["inventory"],
+        "entries": [
+            {key: entry[key] for key in keys} | _own_options(campaign, entry)
+            for entry in campaign.inventory_entries()
+        ],
+        "raw": dict(raw),
+        "options": _looked_for(campaign.config) | _block("inventory", campaign.config),
+        "look_again": look_again,
+    }
+
+
+def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the inventory looks for in one scan, where not as in the others."""
+    if entry["reason"] or campaign.for_scan(entry["scan"]) is campaign:
+        return {}
+    own = _looked_for(campaign.for_scan(entry["scan"]).config)
+    return {"options": own} if own != _looked_for(campaign.config) else {}
+
+
+def _looked_for(config: Any) -> dict[str, Any]:
+    found = effective(config.preprocess)
+    sources = {key: found[key] for key in ("flats", "darks") if key in found}
+    return _block("input", config) | ({"preprocess": sources} if sources else {})
+
+
+def of_try_recon(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
+    """State what the sweep and rows of a scan are made from."""
+    return _of_reading("try_recon", campaign, scan, raw)
+
+
+def of_predict_cor(campaign: Campaign, rows: str, networks: Mapping[str, str]) -> Statement:
+    """State what a prediction is made from.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    rows : str
+        Digest of the statement of rows.h5.
+    networks : mapping
+        Content of each file of a network that the configuration names.
+    """
+    block = campaign.config.predict_cor
+    options = used_options(effective(block), block.methods)
+    return {
+        "step": "predict_cor",
+        "revision": REVISIONS["predict_cor"],
+        "rows": rows,
+        "options": {"predict_cor": options} if options else {},
+        "networks": dict(networks),
+    }
+
+
+def of_fix_cor(
+    campaign: Campaign, members: Sequence[Mapping[str, Any]], predictions: Mapping[str, Any]
+) -> Statement:
+    """State what the table of a series is made from.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    members : sequence of mapping
+        As `Campaign.members` returns them.
+    predictions : mapping
+        Scan to the contents of its center_of_rotation.txt and prediction.json.
+    """
+    return {
+        "step": "fix_cor",
+        "revision": REVISIONS["fix_cor"],
+        "members": list(members),
+        "predictions": dict(predictions),
+        "options": _block("fix_cor", campaign.config),
+    }
+
+
+def of_resolve_cor(campaign: Campaign) -> Statement:
+    """State the options of cor.json; its content is compared with that of the fix tables itself."""
+    return {
+        "step": "resolve_cor",
+        "revision": REVISIONS["resolve_cor"],
+        "options": _block("resolve_cor", campaign.config),
+    }
+
+
+def of_full_recon(campaign: Campaign, scan: str, raw: Sequence[str], cor_px: float) -> Statement:
+    """State what the volume of a scan is made from."""
+    return _of_reading("full_recon", campaign, scan, raw) | {"cor_px": cor_px}
+
+
+def of_export_stack(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
+    """State what the stack for RELION of a scan is made from."""
+    return _of_reading("export_stack", campaign, scan, raw)
+
+
+def of_export_star(
+    options: Mapping[str, Any], resolved: Mapping[str, Any], metas: Mapping[str, str]
+) -> Statement:
+    """State what the tomogram set is made from: the CORs, and the content of each stack's file.
+
+    `options` are those of `tomopipe.run.relion_set.star_options`.
+    """
+    return {
+        "step": "export_star",
+        "revision": REVISIONS["export_star"],
+        "cor": dict(resolved),
+        "metas": dict(metas),
+        "options": dict(options),
+    }
+
+
+def of_stitch(campaign: Campaign, scans: Sequence[str], volumes: Sequence[str]) -> Statement:
+    """State what a tall volume is made from: digests of the statements of its volumes."""
+    joined = effective(campaign.config.stitch)
+    joined.pop("stacks", None)
+    full = effective(campaign.config.full_recon)
+    stored = {
+        key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
+    }
+    return {
+        "step": "stitch",
+        "revision": REVISIONS["stitch"],
+        "scans": list(scans),
+        "volumes": list(volumes),
+        "options": ({"stitch": joined} if joined else {}) | stored,
+    }
+
+
+def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
+    """State what the report shows: the content, or the statement, of each result."""
+    return {
+        "step": "report",
+        "revision": REVISIONS["report"],
+        "name": campaign.config.campaign.name,
+        "shown": dict(shown),
+        "options": _block("report", campaign.config),
+    }
+
+
+def of_text(content: str) -> Statement:
+    """State that a result is nothing but a text."""
+    return {"content": content}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Say in words in what two statements differ, such as `full_recon.filter: ramp -> hann`."""
+    lines = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if before == after or key == "maker":
+            continue
+        if key == "raw":
+            lines.append("the raw file was replaced")
+        elif isinstance(before, Mapping) or isinstance(after, Mapping):
+            inner = "" if key in ("options", "metadata") else f"{key}."
+            lines += difference(before or {}, after or {}, prefix + inner)
+        else:
+            lines.append(f"{prefix}{key}: {_shown(before)} -> {_shown(after)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    text = "default" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _block(name: str, config: Any) -> dict[str, Any]:
+    found = effective(getattr(config, name))
+    return {name: found} if found else {}
+
+
+def _of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
+    """State what a step that reads a scan makes its result from."""
+    options, metadata = _reading_options(step, campaign, scan)
+    return {
+        "step": step,
+        "revision": REVISIONS[step],
+        "raw": list(raw),
+        "options": options,
+        "metadata": metadata,
+    }
+
+
+def _reading_options(
+    step: str, campaign: Campaign, scan: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return `reading_options`, worked out once for all scans of one configuration."""
+    own = campaign.for_scan(scan)
+    if step not in own.effective:
+        own.effective[step] = reading_options(step, own.config)
+    found: tuple[dict[str, Any], dict[str, Any]] = own.effective[step]
+    return found
+
+
+def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the effective options of a step that reads scans, and those of metadata alone.
+
+    Parameters
+    ----------
+    step : {"try_recon", "full_recon", "export_stack"}
+        Which.
+    config : Config
+        That of the scan.
+    """
+    metadata: dict[str, Any] = {}
+    read = effective(config.input)
+    per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
+    for key in _NUMBERS if config.preprocess.phase.method == "none" else ():
+        if key in read and not (per_cm and key == "pixel_size_um"):
+            value = read.pop(key)
+            metadata |= {f"input.{key}": value} if key in _METADATA[step] else {}
+    preprocess = effective(config.preprocess)
+    own = effective(getattr(config, "export_star" if step == "export_stack" else step))
+    if step == "export_stack":
+        # slices are wide, projections are not; the other keys are those of the star file
+        preprocess.pop("half_acquisition", None)
+        if config.export_star.binning != "auto":
+            own.pop("max_stack_gb", None)
+        own.pop("enabled", None)
+        own.pop("hand", None)
+        metadata |= {f"export_star.{k}": own.pop(k) for k in _METADATA[step] if k in own}
+    blocks = {"input": read, "preprocess": preprocess}
+    blocks["export_star" if step == "export_stack" else step] = own
+    if per_cm and config.export_star.pixel_size_um is not None:
+        blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
+    return {name: block for name, block in blocks.items() if block}, metadata
+
+
+def used_options(options: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Any]:
+    """Return options of predict_cor without those of methods that are not asked."""
+    needs = {"model": "ai", "dinov2_checkpoint": "dinov2"}
+    idle = {key for key, method in needs.items() if method not in methods}
+    return {key: value for key, value in options.items() if key not in idle}
+
+
+def made_from(path: Path) -> Statement | None:
+    """Read the statement of a JSON file of ours; None where it has none, or is not readable."""
+    try:
+        return read(path)
+    except (OSError, ValueError):
+        return None
+
+
+def read(path: Path) -> Statement | None:
+    """Read the statement of a JSON file of ours; None where it has none, an error where no JSON."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    found = record.get("made_from") if isinstance(record, dict) else None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,379 @@
+"""What the next run will redo, and why, scan by scan.
+
+A dry run ends at a checkpoint, since nobody knows what its table will say. But the tables follow
+from files that are there: the inventory from the raw files, the CORs from the predictions and the
+campaign table. So `plan` computes them the way the steps do, into a folder of its own, and asks
+Snakemake for the jobs of a run in which the checkpoints have already written them.
+"""
+
+import json
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import chdir
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
+from tomopipe.cor.rules import FIX_COLUMNS, parse_cor
+from tomopipe.errors import TomopipeError
+from tomopipe.run.decisions import Decisions
+from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
+from tomopipe.run.dryrun import Job, dry_run, planner
+from tomopipe.steps import fix_cor, full_recon, inventory, resolve_cor
+from tomopipe.storage.atomic import write_json
+from tomopipe.storage.tables import write_tsv
+
+# the reasons of a volume and of a sidecar that hang on the COR alone
+_ONLY_COR = re.compile(r"cor_px: [^;]*|other facts")
+# targets, not work
+_NO_WORK = {"all", "predictions"}
+_AFTER_COR = ("full_recon", "sidecar")
+_TAIL = ("export_star", "report")
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job that the next run executes, or may execute.
+
+    Attributes
+    ----------
+    rule, scan, series, stack : str
+        What runs, and on what; empty where it does not apply.
+    reason : str
+        Why, in words.
+    certain : bool
+        False: only if the COR of the scan changes, which a pending prediction decides.
+    """
+
+    rule: str
+    scan: str
+    series: str
+    reason: str
+    certain: bool
+    stack: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of the next run, what stands in its way, and what it will take."""
+
+    jobs: tuple[PlannedJob, ...]
+    failures: tuple[str, ...]
+    blocked: str = ""
+    seconds: float | None = None
+    disk: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Disk that the results take; temporary files are apart."""
+        return sum(n for what, n in self.disk.items() if what != SCRATCH)
+
+    @property
+    def exit_status(self) -> int:
+        """0 nothing to do, 2 work, 1 failures stand."""
+        if self.failures or self.blocked:
+            return 1
+        return 2 if self.jobs else 0
+
+
+def make_plan(campaign: Campaign, config: Path) -> Plan:
+    """Work out what the next run of the default target will do.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign as it is now.
+    config : Path
+        Its configuration file, for Snakemake.
+    """
+    with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name, planner() as pool:
+        folder = Path(name)
+        rows = foresee_inventory(campaign, folder)
+        targets = ["predictions", campaign.result("cor.json")]
+        jobs = dry_run(pool, campaign.directory, config, targets, foreseen=folder)
+        pending = {job.wildcards["scan"] for job in jobs if job.rule == "predict_cor"}
+        try:
+            guessed, without_cor = foresee_cors(campaign, rows, folder, pending)
+        except TomopipeError as error:
+            return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
+        after = dry_run(pool, campaign.directory, config, [], foreseen=folder, after_cor=True)
+        # a person knows the tables by the names that they will have
+        results = campaign.config.campaign.results
+        jobs += [replace(job, reason=job.reason.replace(name, results)) for job in after]
+        return _plan(campaign, jobs, rows, pending, guessed, without_cor=without_cor)
+
+
+def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
+    """Write the inventory of the raw files as they are now into `folder`, and return its rows."""
+    with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
+        inventory.inventory(
+            campaign.inventory_entries(),
+            folder / "inventory.tsv",
+            **campaign.inventory_options(),
+        )
+    return read_inventory(folder / "inventory.tsv")
+
+
+def foresee_cors(
+    campaign: Campaign, rows: InventoryRows, folder: Path, pending: set[str]
+) -> tuple[set[str], list[str]]:
+    """Write the fix tables and cor.json that the next run will make into `folder`.
+
+    A pending prediction is taken to come out as it was.
+
+    Returns
+    -------
+    guessed : set of str
+        Scans for which nothing is known before their prediction; cor.json has a stand-in, so
+        that the jobs that will follow are seen.
+    without_cor : list of str
+        Scans that will be left out.
+
+    Raises
+    ------
+    TomopipeError
+        If a scan will be without a COR and `on_missing` is block.
+    """
+    fixed = []
+    replaced = Decisions(campaign).replaced(rows)
+    for series, scans in campaign.series_in(rows).items():
+        table = fix_cor.compute(
+            campaign.predicted_files(scans),
+            members=campaign.members(series, rows, replaced),
+            **campaign.config.fix_cor.model_dump(),
+        )
+        write_tsv(table, FIX_COLUMNS, folder / "fix_cor" / f"{series}.tsv")
+        fixed += table
+    options = campaign.config.resolve_cor
+    known, missing = resolve_cor.compute(
+        fixed,
+        scans=campaign.to_resolve(rows),
+        default_px=options.default_px,
+    )
+    guessed = set(missing) & pending
+    # a pending prediction of the series may yet fill the gap of a neighbour
+    waiting = _waiting(campaign, pending)
+    hopeless = [s for s in missing if campaign.scans[s].series not in waiting]
+    if hopeless and options.on_missing == "block":
+        raise TomopipeError(
+            f"no COR for {', '.join(hopeless)}: the run will stop before any volume is made. "
+            "Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, take the "
+            "scan out (select: no), or set resolve_cor.on_missing: skip."
+        )
+    stand_in = {scan: {"cor_px": -1.0, "source": "default"} for scan in guessed}
+    write_json(known | stand_in, folder / "cor.json")
+    return guessed, hopeless
+
+
+def _waiting(campaign: Campaign, pending: set[str]) -> set[str]:
+    """Return the series that have a pending prediction."""
+    return {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
+
+
+def _plan(
+    campaign: Campaign,
+    jobs: list[Job],
+    rows: InventoryRows,
+    pending: set[str],
+    guessed: set[str],
+    *,
+    blocked: str = "",
+    without_cor: Iterable[str] = (),
+) -> Plan:
+    waiting = _waiting(campaign, pending)
+    planned = [
+        _planned(campaign, job, guessed, waiting) for job in jobs if job.rule not in _NO_WORK
+    ]
+    if pending:
+        planned = [_stitch(campaign, job, planned) for job in planned]
+        planned = [_tail(job, planned) if job.rule in _TAIL else job for job in planned]
+    if not blocked:
+        planned += _perhaps(campaign, rows, pending, planned)
+    planned = sorted(set(planned), key=_order)
+    return Plan(
+        jobs=tuple(planned),
+        failures=tuple(standing_failures(campaign, rows)),
+        blocked=blocked,
+        seconds=_seconds(campaign, planned),
+        disk=disk_needed(campaign, [(job.rule, job.scan or job.stack) for job in planned], rows),
+        notes=(
+            *(f"no COR, and so no volume: {scan}" for scan in without_cor),
+            *memory_notes(campaign, planned, rows),
+            *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
+            *stack_notes(campaign, rows),
+        ),
+    )
+
+
+_ORDER = (
+    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
+    *("stitch", "sidecar", "export_stack", "export_star", "report"),
+)
+
+
+def _order(job: PlannedJob) -> tuple[int, str, str, str]:
+    return _ORDER.index(job.rule), job.series, job.scan, job.stack
+
+
+def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str]) -> PlannedJob:
+    scan = job.wildcards.get("scan", "")
+    series = job.wildcards.get("series", "")
+    if scan in campaign.scans and not series:
+        series = campaign.scans[scan].series
+    # With a prediction of the series pending, a COR that looks changed may come out as it was.
+    only_cor = job.rule in _AFTER_COR and bool(_ONLY_COR.fullmatch(job.reason))
+    certain = not (scan in guessed or (only_cor and series in waiting))
+    stack = job.wildcards.get("stack", "")
+    return PlannedJob(job.rule, scan, series, short_reason(job.reason), certain, stack)
+
+
+def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
+    """Say whether a stack is joined whatever the pending predictions say of its scans."""
+    if job.rule != "stitch" or job.reason.startswith("Missing output"):
+        return job
+    scans = next(s.scans for s in declared_stacks(campaign) if s.name == job.stack)
+    volumes = [other for other in planned if other.rule == "full_recon" and other.scan in scans]
+    return replace(job, certain=not volumes or any(other.certain for other in volumes))
+
+
+def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
+    """Say whether star or report runs whatever the pending predictions say."""
+    makes = {"export_star": {"export_stack"}, "report": {"full_recon", "stitch", "inventory"}}
+    sure = any(other.certain for other in planned if other.rule in makes[job.rule])
+    return replace(job, certain=sure or job.reason.startswith("Missing output"))
+
+
+def short_reason(reason: str) -> str:
+    """Shorten a reason: lists of files are long."""
+    text = " ".join(reason.split())
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _perhaps(
+    campaign: Campaign, rows: InventoryRows, pending: set[str], planned: list[PlannedJob]
+) -> list[PlannedJob]:
+    """Jobs of all scans whose series has a pending prediction, unless they run anyway."""
+    waiting = _waiting(campaign, pending)
+    sure = {(job.rule, job.scan) for job in planned}
+    reason = "if its COR changes: a prediction of its series is pending"
+    found = [
+        PlannedJob(rule, scan, campaign.scans[scan].series, reason, certain=False)
+        for scan in campaign.scans_in(rows)
+        if campaign.scans[scan].series in waiting
+        for rule in _AFTER_COR
+        if (rule, scan) not in sure
+    ]
+    joined = {job.stack for job in planned}
+    found += [
+        PlannedJob("stitch", "", "", reason, certain=False, stack=stack.name)
+        for stack in find_stacks(campaign, rows, rows)
+        if not stack.problem and stack.name not in joined
+        if any(campaign.scans[scan].series in waiting for scan in stack.scans)
+    ]
+    tail = {
+        "export_star": campaign.config.export_star.enabled,
+        "report": campaign.config.report.enabled,
+    }
+    for rule, enabled in tail.items():
+        if pending and enabled and (rule, "") not in sure:
+            found.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
+    return found
+
+
+_SCAN_STEPS = ("full_recon", "export_stack")
+
+
+def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Return one line for each failure of a scan that is in and that nobody has dealt with."""
+    lines = [
+        f"{failure.scan}: {failure.step}: {failure.reason}"
+        for failure in campaign.failures.values()
+    ]
+    resolved = _read(campaign.results / "cor.json")
+    for scan in campaign.scans_in(rows):
+        if scan in campaign.failures:
+            continue
+        status = campaign.directory / "logs" / "status"
+        looked_at = [(status / step / f"{scan}.json", "state") for step in _SCAN_STEPS]
+        # a COR set by hand, in the table or in center_of_rotation.txt, deals with a failed one
+        by_hand = parse_cor(campaign.scans[scan].manual) is not None
+        if not by_hand and resolved.get(scan, {}).get("source") != "manual":
+            prediction = campaign.results / "try_center" / scan / "prediction.json"
+            looked_at.insert(0, (prediction, "verdict"))
+        for path, state in looked_at:
+            record = _read(path)
+            if record.get(state) == "failed":
+                step = record.get("step", "predict_cor")
+                lines.append(f"{scan}: {step}: {record.get('reason') or record.get('error')}")
+    for stack in campaign.config.stitch.stacks:
+        record = _read(campaign.directory / "logs" / "status" / "stitch" / f"{stack}.json")
+        if record.get("state") == "failed":
+            lines.append(f"stack {stack}: stitch: {record.get('error')}")
+    return lines
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _seconds(campaign: Campaign, planned: list[PlannedJob]) -> float | None:
+    """Sum the usual run times of the jobs, one after the other; None while none is known."""
+    known = run_times(campaign.directory / "logs" / "status")
+    if not known:
+        return None
+    return sum(known.get(job.rule, 1.0) for job in planned)
+
+
+def run_times(status: Path) -> dict[str, float]:
+    """Return the median run time (seconds) of each step's finished jobs."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for path in status.glob("*/*.json"):
+        record = _read(path)
+        if record.get("state") == "done":
+            times[path.parent.name].append(float(record["end"]) - float(record["start"]))
+    return {step: median(values) for step, values in times.items()}
+
+
+def memory_notes(
+    campaign: Campaign, planned: Iterable[PlannedJob], rows: InventoryRows
+) -> tuple[str, ...]:
+    """Say where corrections need more rows around a block than a quarter of it, and what it takes.
+
+    One line for each size of scan and rows around; up to a quarter no job takes twice the memory.
+    """
+    needs = set()
+    for job in planned:
+        if job.rule != "full_recon" or job.scan not in rows:
+            continue
+        own, row = campaign.for_scan(job.scan), rows[job.scan]
+        halo, binning = own.correction_halo(row), own.config.full_recon.binning
+        if halo is not None and 4 * halo > full_recon.block_rows(binning):
+            shape = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
+            needs.add((*shape, binning, halo))
+    notes = []
+    for n_angles, n_rows, n_cols, binning, halo in sorted(needs):
+        plain, needed = (
+            full_recon.memory_mb(n_angles, n_cols, binning, n_rows=n_rows, halo=rows_around)
+            for rows_around in (None, halo)
+        )
+        notes.append(
+            f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
+            f"{full_recon.block_rows(binning, halo)}; full_recon asks for "
+            f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f} (and more with more threads)"
+        )
+    return tuple(notes)
+
+
+def as_records(plan: Plan) -> list[dict[str, Any]]:
+    """Return the jobs as `--json` prints them."""
+    return [asdict(job) for job in plan.jobs]

@@ -1,0 +1,240 @@
+"""Try values of one option on one slice: what `tomopipe sweep` does.
+
+Each slice is made by full_recon itself, of the rows that it needs, so that it equals the slice of
+the volume which the same options would give.
+"""
+
+import base64
+import html
+import io
+import tempfile
+from collections.abc import Sequence
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import read_cor_json, read_prediction
+from tomopipe.campaign.table import did_you_mean
+from tomopipe.config import fault_of_key, parse_cells
+from tomopipe.cor.rules import parse_cor
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.scans.exchange import read_metadata
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.storage.atomic import write_text
+from tomopipe.volumes.tiff import write_labelled_stack
+
+_WINDOW_PERCENT = (0.5, 99.5)
+_MAX_SHOWN_PX = 700  # of a picture on the page
+_N_NAMED = 4  # scans in an error
+# Slices are compared as they are computed, in float32: these would change nothing.
+_STORED = {"output": "h5", "compression": "none", "dtype": "float32", "value_range": "auto"}
+
+Image = NDArray[np.float32]
+
+
+def sweep_option(
+    campaign: Campaign,
+    scan: str,
+    key: str,
+    values: Sequence[str],
+    *,
+    cor_px: float,
+    row: int | None = None,
+) -> tuple[Path, list[Image]]:
+    """Reconstruct one slice with each of several values of an option.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        Its options are used but for the one that is tried.
+    scan : str
+        Name of the scan.
+    key : str
+        Such as full_recon.filter or preprocess.stripes.size_px.
+    values : sequence of str
+        As they would stand in the configuration.
+    cor_px : float
+        COR, unbinned detector pixels.
+    row : int, optional
+        Detector row; None: the middle one of the campaign's full_recon.rows.
+
+    Returns
+    -------
+    page : Path
+        index.html in results/sweep/<scan>/<key>, beside sweep.tif.
+    slices : list of ndarray of float32
+        In the order of `values`.
+
+    Raises
+    ------
+    TomopipeError
+        If there is no such scan, key or row, a value is refused, or sizes of slices differ.
+    """
+    _check_scan(campaign, scan)
+    variants = [_with(campaign, scan, key, value) for value in values]
+    with chdir(campaign.directory):
+        if row is None:
+            # not of each variant, whose rows may be what is tried
+            rows = campaign.for_scan(scan).config.full_recon.rows
+            row = sum(_span(rows, variants[0], scan)) // 2
+        slices = [_slice(one, scan, cor_px, row) for one in variants]
+    if len({image.shape for image in slices}) > 1:
+        sizes = ", ".join(
+            f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)
+        )
+        raise TomopipeError(f"{key}: slices of one size can be compared; got {sizes}")
+    folder = campaign.results / "sweep" / scan / key
+    labels = [f"{key}={value}" for value in values]
+    write_labelled_stack(slices, labels, folder / "sweep.tif")
+    page = folder / "index.html"
+    title = f"{scan}, row {row}, COR {cor_px:g} px: {key}"
+    write_text(_page(title, labels, slices), page)
+    return page, slices
+
+
+def known_cor_px(campaign: Campaign, scan: str) -> float:
+    """Return the COR that a scan has: of the campaign table, of cor.json, or of its prediction.
+
+    Raises
+    ------
+    TomopipeError
+        If it has none, there is no such scan, or a result is damaged.
+    """
+    _check_scan(campaign, scan)
+    if (cor_px := _known(campaign, scan)) is None:
+        raise TomopipeError(
+            f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."
+        )
+    return cor_px
+
+
+def _known(campaign: Campaign, scan: str) -> float | None:
+    manual = parse_cor(campaign.scans[scan].manual)
+    if manual is not None:
+        return manual
+    path = campaign.results / "cor.json"
+    if path.exists() and scan in (resolved := read_cor_json(path)):
+        return float(resolved[scan]["cor_px"])
+    path = campaign.results / "try_center" / scan / "prediction.json"
+    accepted_px = read_prediction(path).get("cor_px") if path.exists() else None
+    return None if accepted_px is None else float(accepted_px)
+
+
+def first_known(campaign: Campaign) -> tuple[str, float]:
+    """Return the first scan that has a COR, and its COR: rows of the table first, in its order.
+
+    Scans that are `select: no` are passed over.
+
+    Raises
+    ------
+    TomopipeError
+        If none has, or a result is damaged.
+    """
+    listed = [row.scan for row in campaign.table_rows if row.scan in campaign.scans]
+    for scan in dict.fromkeys([*listed, *campaign.scans]):
+        if campaign.scans[scan].select != "no":
+            cor_px = _known(campaign, scan)
+            if cor_px is not None:
+                return scan, cor_px
+    raise TomopipeError(
+        f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
+    )
+
+
+def _check_scan(campaign: Campaign, scan: str) -> None:
+    if scan in campaign.scans:
+        return
+    names = list(campaign.scans)
+    there = some_of(names, _N_NAMED)
+    raise TomopipeError(
+        f"{scan}: no such scan in {campaign.directory}, where there is "
+        f"{there or 'none'}{did_you_mean(scan, names)}"
+    )
+
+
+def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
+    """Return the campaign of a scan with one option changed."""
+    if key in {f"full_recon.{name}" for name in _STORED}:
+        raise TomopipeError(
+            f"{key}: only changes how a volume is stored, and slices are compared before that, in "
+            "float32: all would be the same. Set it in config.yaml and run the campaign, or make a "
+            "sweep of another key."
+        )
+    if key.startswith("try_recon."):
+        raise TomopipeError(
+            f"{key}: changes nothing in a slice of the volume; expected a key of input, preprocess "
+            "or full_recon, such as full_recon.filter"
+        )
+    if fault := fault_of_key(key):
+        raise TomopipeError(f"{key}: {fault}")
+    own = campaign.for_scan(scan)
+    override, problems = parse_cells({key: value}, own.config)
+    if problems:
+        raise TomopipeError("\n".join(problems))
+    config = own.config.with_options(override).named_for(scan, campaign.scans[scan].series)
+    return replace(own, config=config)
+
+
+def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int, int]:
+    """Return the first and last detector row of full_recon.rows, both included."""
+    if not isinstance(rows, str):
+        return rows[0], rows[1]
+    options = campaign.preprocess_options()
+    given = {key: options[key] for key in ("flats", "darks", "known") if key in options}
+    return 0, read_metadata(campaign.scans[scan].path, **given).n_rows - 1
+
+
+def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
+    """Reconstruct the slice of the volume that a detector row is part of."""
+    import h5py
+
+    full = campaign.config.full_recon
+    options = campaign.preprocess_options() | full.model_dump()
+    raw = campaign.scans[scan].path
+    start, end = _span(full.rows, campaign, scan)
+    if not start <= row <= end:
+        raise TomopipeError(
+            f"{scan}: expected a row from {start} to {end}, got {row}. Give another with --row."
+        )
+    first = row - (row - start) % full.binning
+    options |= {"rows": (first, min(first + full.binning - 1, end))} | _STORED
+    if full.unit != "per_pixel":
+        options["pixel_size_um"] = campaign.config.export_star.pixel_size_um
+    with tempfile.TemporaryDirectory(dir=campaign.config.storage.scratch) as folder:
+        volume = Path(folder) / "slice.h5"
+        full_recon(raw, volume, cor_px=cor_px, scan=scan, partial=True, **options)
+        with h5py.File(volume) as file:
+            return np.asarray(file["exchange/data"][0], dtype=np.float32)
+
+
+def _page(title: str, labels: Sequence[str], slices: Sequence[Image]) -> str:
+    """Return a page of all slices in one grey window."""
+    low, high = (float(v) for v in np.percentile(np.stack(slices), _WINDOW_PERCENT))
+    figures = "\n".join(
+        f'<figure><img alt="{html.escape(label)}" src="data:image/png;base64,'
+        f'{_png(image, low, high)}"><figcaption>{html.escape(label)}</figcaption></figure>'
+        for label, image in zip(labels, slices, strict=True)
+    )
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
+        "</title>\n<style>body{font-family:sans-serif;background:#222;color:#eee}"
+        "main{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}"
+        "figcaption{padding:.3em 0}img{max-width:100%}</style>\n"
+        f"<h1>{html.escape(title)}</h1>\n<p>Grey from {low:.4g} to {high:.4g}; "
+        f"full size and values: sweep.tif.</p>\n<main>\n{figures}\n</main></html>\n"
+    )
+
+
+def _png(image: Image, low: float, high: float) -> str:
+    from PIL import Image as Picture
+
+    grey = np.clip((image - low) * (255 / max(high - low, 1e-30)), 0, 255).astype(np.uint8)
+    picture = Picture.fromarray(grey)
+    picture.thumbnail((_MAX_SHOWN_PX, _MAX_SHOWN_PX))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,0 +1,429 @@
+"""The campaign's record: every file that was read or made, as its reader or writer saw it.
+
+`results/products.tsv` holds a line for each raw file and each result: size, time and inode when it
+was last known to be right, the statement it was made from, and the checksum taken while it was
+written (`tomopipe.storage.checksums`). Only the main process of a run writes it, from what jobs
+leave in the folder of the run. It can be had again: results state in themselves what they were
+made from.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.scans.fingerprint import fingerprint
+from tomopipe.scans.raw_state import file_state, folder_digest
+from tomopipe.storage import atomic, checksums, run_folder
+from tomopipe.storage.atomic import write_text
+
+BY_HAND = "center_of_rotation.txt"
+"""Name of the results that people may write a COR into."""
+COLUMNS = ("path", "n_bytes", "mtime_ns", "inode", "ctime_ns", "statement", "checksum")
+RECORD = "products.tsv"
+"""Name of the record in the results folder."""
+SMALL_BYTES = 1_000_000
+"""Up to this size a file is compared at once; above, in a job."""
+SUMMED_BYTES = 256_000_000
+"""Up to this size all of a raw file is summed when it has been read, above a part."""
+RAW = "raw "
+"""What the statement of a raw file begins with; its content follows, told by size and time."""
+
+State = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Product:
+    """One file or folder of the record.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the campaign folder, or absolute.
+    state : tuple of int
+        Size (bytes), time of change (ns), inode, time of the inode's change (ns) when it was last
+        known to be right; of a folder those of its manifest.
+    statement : str
+        Digest of what it was made from; of a raw file which content it is.
+    checksum : str
+        As it was written or read; "" if unknown.
+    """
+
+    path: str
+    state: State
+    statement: str = ""
+    checksum: str = ""
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether this is a file that tomopipe only reads."""
+        return self.statement.startswith(RAW)
+
+    @property
+    def n_bytes(self) -> int:
+        """Its size."""
+        return self.state[0]
+
+    @property
+    def mtime_ns(self) -> int:
+        """Its time of change."""
+        return self.state[1]
+
+
+def state_of(path: str | os.PathLike[str]) -> State | None:
+    """Return the state of a result: one stat of a file, of a folder that of its manifest."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        found = checksums.quick_state(path)
+        return None if found is None else (*found, 0)
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+
+
+def raw_state_of(path: str | os.PathLike[str]) -> State | None:
+    """Return the state of a raw file, or of a folder of images."""
+    if not os.path.isdir(path):
+        return state_of(path)
+    found = file_state(path)
+    return None if found is None else (*found, 0, int(folder_digest(path), 16) >> 2)
+
+
+def made_checksum(path: str | os.PathLike[str]) -> str:
+    """Return the checksum of a result that this process has written, or that is small."""
+    known = checksums.made().get(Path(os.path.abspath(path)), "")
+    small = not os.path.isdir(path) and os.path.getsize(path) <= SMALL_BYTES
+    return known or (content_of(path) if small else "")
+
+
+def content_of(path: str | os.PathLike[str]) -> str:
+    """Return the checksum of a small file; "" if it cannot be read."""
+    try:
+        return checksums.checksum_of(path)
+    except OSError:
+        return ""
+
+
+def _stated(outputs: Sequence[str]) -> dict[str, Any]:
+    """Return what a sweep or a prediction itself says it was made from, if there is one."""
+    for path in outputs:
+        if os.path.basename(path) in ("try.json", "prediction.json"):
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            found: dict[str, Any] = record.get("made_from", {})
+            return found
+    return {}
+
+
+def raw_content(path: str | os.PathLike[str]) -> str:
+    """Return a checksum of a raw file; of a large one, or a folder, a fingerprint; "" if neither.
+
+    A fingerprint (`tomopipe.scans.fingerprint`) reads a small part of the file.
+    """
+    try:
+        if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
+            return fingerprint(path)
+        return checksums.checksum_of(path)
+    except (OSError, ScanError):
+        return ""
+
+
+def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
+    """Tell whether a raw file has another content than `raw_content` said; None: not to be read."""
+    if content.startswith("sample:"):
+        found = raw_content(path)
+        return found != content if found else None
+    try:
+        return bool(checksums.differs(path, content))
+    except OSError:
+        return None
+
+
+def digest(statement: Mapping[str, Any]) -> str:
+    """Return the short text by which the record knows a statement."""
+    plain = {key: value for key, value in statement.items() if key != "maker"}
+    text = json.dumps(plain, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def making(
+    log: str | os.PathLike[str], outputs: Sequence[str], params: Any = None
+) -> Iterator[dict[str, Any]]:
+    """Tell the main process what a job has made, once it has ended well.
+
+    Parameters
+    ----------
+    log : path-like
+        logs/<step>/<scan>.log of the job, which names it.
+    outputs : sequence of path
+        Its results: state and checksum of each are told.
+    params : object, optional
+        `made_from`, the statement of the results as JSON; `raw_files`, a JSON list of the files it
+        reads. If one of these changes meanwhile, a volume or a stack is not written; what try_recon
+        finds of such a scan is a result, and is looked at again.
+
+    Yields
+    ------
+    dict
+        What is put into it the results state beside `made_from`; so the next run makes them again.
+    """
+    step, key = Path(log).parent.name, Path(log).name.removesuffix(".log")
+    raw = {path: raw_state_of(path) for path in json.loads(getattr(params, "raw_files", "[]"))}
+
+    def is_as_it_was() -> None:
+        for path, state in raw.items():
+            if raw_state_of(path) != state:
+                raise TomopipeError(f"{path}: changed while it was read. Run again.")
+
+    checks = [is_as_it_was] if step in ("full_recon", "export_stack") else []
+    atomic.before_rename.extend(checks)
+    more: dict[str, Any] = {}
+    try:
+        yield more
+    finally:
+        for check in checks:
+            atomic.before_rename.remove(check)
+    text = getattr(params, "made_from", "")
+    statement = digest((_stated(outputs) or json.loads(text)) | more) if text else ""
+    states = {str(path): state_of(path) for path in outputs}
+    made = [
+        Product(path, state, statement, made_checksum(path))
+        for path, state in states.items()
+        if state is not None
+    ]
+    read = {path: [state, raw_content(path)] for path, state in raw.items() if step == "try_recon"}
+    run_folder.say(step, key, {"products": [asdict(product) for product in made], "raw": read})
+
+
+class Record:
+    """The lines of the record by path, and how the files are now.
+
+    Parameters
+    ----------
+    file : Path
+        Of the record.
+    directory : Path
+        The campaign folder, to which paths are relative.
+    """
+
+    def __init__(self, file: Path, directory: Path) -> None:
+        self.file, self.directory, self._folder = file, directory, str(directory)
+        self.products = read_products(file)
+        self.is_changed = False
+        self.different: set[str] = set()  # large ones that a job has found to have other content
+
+    def __contains__(self, path: str) -> bool:
+        return path in self.products
+
+    def put(self, product: Product) -> None:
+        """Take a line in, or replace it."""
+        if self.products.get(product.path) != product:
+            self.products[product.path] = product
+            self.is_changed = True
+
+    def drop(self, path: str) -> None:
+        """Forget a file."""
+        self.is_changed |= self.products.pop(path, None) is not None
+
+    def where(self, path: str) -> Path:
+        """Return the absolute path."""
+        return self.directory / path
+
+    def at(self, path: str) -> str:
+        """Return the absolute path as a text, for what is asked of every file."""
+        return os.path.join(self._folder, path)
+
+    # ---- results -----------------------------------------------------------------------------
+
+    def damage(self, path: str) -> str:
+        """Say what a result of the record has become since it was written; "" if it is the same.
+
+        A small file of another time is read; a large one is taken for the same until a job has
+        compared it (`suspects`).
+        """
+        product = self.products[path]
+        now = state_of(self.at(path))
+        if now is None:
+            return "missing"
+        if path.endswith(BY_HAND) or now == product.state:
+            return ""
+        if now[0] != product.n_bytes:
+            return f"{now[0]} bytes, written were {product.n_bytes}"
+        is_small = now[0] <= SMALL_BYTES
+        compared = is_small and product.checksum
+        if path in self.different or (
+            compared and checksums.matches(self.where(path), product.checksum)
+        ):
+            return "other content than was written"
+        if is_small:
+            self.put(replace(product, state=now))
+        return ""
+
+    def suspects(self) -> list[str]:
+        """Name the large files whose time or inode changed, though not their size."""
+        found = []
+        for path, product in self.products.items():
+            state = raw_state_of if product.is_raw else state_of
+            now = state(self.at(path))
+            if now is None or now == product.state or now[0] != product.n_bytes:
+                continue
+            if not product.checksum:
+                continue  # nothing to compare with
+            if now[0] > SMALL_BYTES:
+                found.append(path)
+        return found
+
+    def compared(self, path: str, difference: str) -> None:
+        """Take in what a job found of a suspect."""
+        product = self.products.get(path)
+        if product is None:
+            return
+        state = (raw_state_of if product.is_raw else state_of)(self.where(path))
+        if state is None or state[0] != product.n_bytes:
+            return
+        if not difference:
+            self.put(replace(product, state=state))
+        elif product.is_raw:
+            self.put(Product(path, state, _new_raw(state, product.statement)))
+        else:
+            self.different.add(path)
+
+    def small_content(self, path: str) -> str:
+        """Return the checksum of a small file as it is now, read only if its state has changed."""
+        now = state_of(self.at(path))
+        if now is None:
+            return ""
+        product = self.products.get(path)
+        if product is not None and product.state == now and product.checksum:
+            return product.checksum
+        return content_of(self.where(path))
+
+    # ---- raw files ---------------------------------------------------------------------------
+
+    def raw(self, path: str) -> str:
+        """Tell the content of a raw file from others: the same text as long as it is the same.
+
+        A file whose time or inode changed, though not its size, is taken for the same where a
+        checksum says so, or until a job has compared it; without a checksum another time is
+        another content.
+        """
+        now = raw_state_of(self.at(path))
+        if now is None:
+            return f"{RAW}none"
+        product = self.products.get(path)
+        if product is None or not product.is_raw:
+            self.put(Product(path, now, _new_raw(now), self._raw_content(path, now)))
+        elif product.state != now and not self._same_raw(product, now):
+            name = _new_raw(now, product.statement)
+            self.put(Product(path, now, name, self._raw_content(path, now)))
+        return self.products[path].statement
+
+    def _raw_content(self, path: str, state: State) -> str:
+        """Return the checksum of a small raw file; large ones are summed where they are read."""
+        where = self.where(path)
+        return raw_content(where) if state[0] <= SMALL_BYTES else ""
+
+    def _same_raw(self, product: Product, now: State) -> bool:
+        if now[0] != product.n_bytes:
+            return False
+        if not product.checksum:
+            # of a folder the digest of all its files' times
+            same = (now[1], now[3] * _is_folder(now)) == (
+                product.mtime_ns,
+                product.state[3] * _is_folder(now),
+            )
+        elif now[0] > SMALL_BYTES:
+            return True  # a suspect
+        else:
+            other = raw_differs(self.where(product.path), product.checksum)
+            if other is None:
+                return True  # for now; it is compared again
+            same = not other
+        if same:
+            self.put(replace(product, state=now))
+        return same
+
+    # ---- the file ----------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the record, if anything in it has changed."""
+        if not self.is_changed:
+            return
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for _, product in sorted(self.products.items()):
+            writer.writerow((product.path, *product.state, product.statement, product.checksum))
+        write_text(stream.getvalue(), self.file)
+        self.is_changed = False
+
+    def take_raw(self, read: Mapping[str, Sequence[Any]]) -> None:
+        """Take in the contents of raw files as a job has read them, in the state that they have."""
+        for path, (state, content) in read.items():
+            product = self.products.get(path)
+            if product is not None and state is not None and product.state == tuple(state):
+                self.put(replace(product, checksum=content))
+
+    def take(self, said: Iterable[Product]) -> None:
+        """Take in what a job says of what it made, if it is still there.
+
+        Snakemake sets the time of every output anew when its job has ended, hence size and inode
+        alone must be those that the job saw.
+        """
+        for product in said:
+            now = (raw_state_of if product.is_raw else state_of)(self.where(product.path))
+            if now is not None and (now[0], now[2]) == (product.state[0], product.state[2]):
+                self.different.discard(product.path)
+                self.put(replace(product, state=now))
+
+
+def _new_raw(state: State, before: str = "") -> str:
+    """Name the content of a raw file; not as the one before it."""
+    name = f"{RAW}{state[0]}:{state[1]}"
+    return f"{name}:{state[3]}" if name == before or _is_folder(state) else name
+
+
+def _is_folder(state: State) -> bool:
+    return state[2] == 0
+
+
+def read_products(file: Path) -> dict[str, Product]:
+    """Read the record; empty where there is none.
+
+    Raises
+    ------
+    TomopipeError
+        If it is no such table.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return {}
+    return {product.path: product for product in _parsed(text, file)}
+
+
+def _parsed(text: str, file: Path) -> Iterator[Product]:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+    if tuple(next(rows, ())) != COLUMNS:
+        raise TomopipeError(
+            f"{file}: expected a table with the columns {', '.join(COLUMNS)}. Delete it and run "
+            "again: results state themselves what they were made from."
+        )
+    for number, row in enumerate(rows, start=2):
+        try:
+            path, n_bytes, mtime_ns, inode, ctime_ns, statement, checksum = row
+            state = int(n_bytes), int(mtime_ns), int(inode), int(ctime_ns)
+        except ValueError:
+            raise TomopipeError(
+                f"{file}: line {number} is none of ours: {row}. Delete the file and run again."
+            ) from None
+        yield Product(path, state, statement, checksum)

@@ -1,0 +1,149 @@
+"""What the set for RELION takes from the whole campaign: one binning, and which scans are wide."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.errors import TomopipeError
+from tomopipe.geometry import StackGeometry
+from tomopipe.steps.export_stack import read_binning, smallest_binning
+
+# of `input`: they change the size of a stack
+_SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
+_STAR_KEYS = {"max_stack_gb", "rows", "max_tilts"}
+
+
+def binning_path(campaign: Campaign) -> Path:
+    """Return where the binning of the campaign stands, `export_star.binning: auto` being asked."""
+    return campaign.results / "relion" / "binning.json"
+
+
+def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> dict[str, Any] | None:
+    """Return what binning.json says or, where there is none yet, what it is to say.
+
+    The number is decided once, when the first stack is made: the smallest that keeps the stacks of
+    all scans that then have a COR under `max_stack_gb`; a scan that comes later and needs more gets
+    more, alone. Every job of a run works out the same from the same two tables. Where stacks of an
+    earlier version are there, whose scans were binned each by itself, it is that of most of them.
+    When an option changes that makes all stacks anew, the number is decided anew.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    inventory, cor_table : Path
+        inventory.tsv and cor.json, relative to the working directory.
+
+    Returns
+    -------
+    dict or None
+        `binning`, `options` it was decided for and the number of `scans` it was decided from; None
+        if the binning is given, or a table is not there.
+    """
+    if campaign.config.export_star.binning != "auto":
+        return None
+    options = binning_options(campaign)
+    known = read_binning(binning_path(campaign))
+    if known is not None and known["options"] == options:
+        return known
+    try:
+        times = os.stat(inventory).st_mtime_ns, os.stat(cor_table).st_mtime_ns
+        rows = read_inventory(inventory)
+        resolved = _resolved(str(cor_table), times[1])
+    except (OSError, ValueError, TomopipeError):
+        return None
+    scans = [scan for scan in resolved if scan in rows and campaign.is_in(scan, rows[scan])]
+    needed = _needed(campaign, rows, scans)
+    if not needed:
+        return None
+    made = _made(campaign, rows, needed)
+    # of several as frequent ones the larger
+    binning = max(made, key=lambda one: (made[one], one)) if made else max(needed.values())
+    return {"binning": binning, "options": options, "scans": len(needed)}
+
+
+def binning_options(campaign: Campaign) -> dict[str, Any]:
+    """Return the options of all scans on which the size of a stack depends."""
+    config = campaign.config
+    star = config.export_star.model_dump(include=_STAR_KEYS)
+    return star | config.input.model_dump(include=_SIZE_KEYS, exclude_defaults=True)
+
+
+def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
+    """Return the options of `tomopipe.steps.export_star`, those of single scans as far as unusual.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    scans : collection of str
+        Those in the set.
+    """
+    star = campaign.config.export_star
+    modes, other_rows = {}, []
+    for scan in sorted(scans):
+        config = campaign.for_scan(scan).config
+        mode = config.preprocess.half_acquisition
+        if config.full_recon.algorithm != "fbp":
+            mode = "no"  # iteration keeps the width of the detector
+        if mode != "auto":
+            modes[scan] = mode
+        if config.full_recon.rows != star.rows:
+            other_rows.append(scan)
+    unusual = {"half_acquisition": modes, "other_rows": other_rows}
+    return {"hand": star.hand} | {key: value for key, value in unusual.items() if value}
+
+
+@lru_cache(maxsize=2)
+def _resolved(path: str, mtime_ns: int) -> list[str]:
+    """Return the scans with a COR; memoised by time, as the workflow asks once per job."""
+    return sorted(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[str, int]:
+    """Return the smallest binning of each scan, those that no binning makes small left out."""
+    needed = {}
+    for scan in scans:
+        n_images, n_rows, n_cols = _size(campaign, scan, rows)
+        binning = smallest_binning(n_images, n_rows, n_cols, _limit_bytes(campaign))
+        if StackGeometry(n_cols, n_rows, binning).cols >= 2:
+            needed[scan] = binning
+    return needed
+
+
+def _size(campaign: Campaign, scan: str, rows: InventoryRows) -> tuple[int, int, int]:
+    """Return images, detector rows and columns of a stack before binning."""
+    star, row = campaign.config.export_star, rows[scan]
+    n_images, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
+    columns = campaign.for_scan(scan).config.input.columns
+    if star.max_tilts != "all":
+        n_images = min(n_images, star.max_tilts)
+    if not isinstance(star.rows, str):
+        n_rows = min(n_rows, star.rows[1] + 1) - star.rows[0]
+    if not isinstance(columns, str):
+        n_cols = min(n_cols, columns[1] + 1) - columns[0]
+    return n_images, max(0, n_rows), max(0, n_cols)
+
+
+def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) -> Counter[int]:
+    """Count the binnings of stacks that are there, as far as these options made them."""
+    made: Counter[int] = Counter()
+    for scan, binning in needed.items():
+        try:
+            text = Path(campaign.directory, campaign.stack(scan)).with_suffix(".json").read_text()
+            meta = json.loads(text)
+            size = meta["stack_shape"][0], meta["n_rows"], meta["n_cols"]
+            if (meta["binning"], size) == (binning, _size(campaign, scan, rows)):
+                made[binning] += 1
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # none yet, or a broken one, which is made anew
+    return made
+
+
+def _limit_bytes(campaign: Campaign) -> int:
+    return int(campaign.config.export_star.max_stack_gb * 1e9)

@@ -1,0 +1,149 @@
+"""What a campaign declares temporary, and which of it may go: that of scans that are accepted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.cor.rules import parse_cor
+from tomopipe.errors import TomopipeError
+from tomopipe.report.collect import collect
+from tomopipe.report.records import ScanRecord
+from tomopipe.run.campaign_report import what_to_report
+from tomopipe.volumes.tiff import is_ours, try_slice_paths
+from tomopipe.volumes.volume import read_provenance
+
+_SAME_PX = 1e-6
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """A file that may be removed.
+
+    Attributes
+    ----------
+    scan, kind : str
+        Of which scan; `try stack`, `try slices` or `RELION stack`.
+    path : Path
+        The file.
+    n_bytes : int
+        Its size.
+    """
+
+    scan: str
+    kind: str
+    path: Path
+    n_bytes: int
+
+
+def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
+    """List the files that are declared temporary, of scans that are accepted.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    stacks : bool
+        Also the stacks for RELION, if they are declared temporary.
+    """
+    storage = campaign.config.storage
+    try_stacks, stacks = not storage.keep_try, stacks and not storage.keep_stacks
+    if not (try_stacks or stacks):
+        return []
+    return [
+        Temporary(scan, kind, path, path.lstat().st_size)
+        for scan in accepted_scans(campaign)
+        for kind, path in _files(campaign, scan, try_stacks=try_stacks, stacks=stacks)
+        if path.is_file() and not path.is_symlink()
+    ]
+
+
+def remove(files: list[Temporary]) -> int:
+    """Remove files; return the bytes that became free."""
+    for file in files:
+        try:
+            file.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise TomopipeError(f"{file.path}: cannot be removed ({error})") from error
+    return sum(file.n_bytes for file in files)
+
+
+def accepted_scans(campaign: Campaign) -> list[str]:
+    """Name the scans that nobody needs to look at any more.
+
+    Their COR is a prediction that was accepted and not replaced, without anything doubtful, or
+    the one set by hand; their volume is there, and was made at that COR.
+    """
+    return [scan for scan, why in _judged(campaign).items() if not why]
+
+
+def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
+    """Name the scans that are not accepted by the reason, such as `doubtful`."""
+    found: dict[str, list[str]] = {}
+    for scan, why in _judged(campaign).items():
+        if why:
+            found.setdefault(why, []).append(scan)
+    return found
+
+
+def _judged(campaign: Campaign) -> dict[str, str]:
+    """Say of each scan why it is not accepted, "" if it is."""
+    record = collect(**what_to_report(campaign))
+    doubtful = {
+        alert.scan.name
+        for group in record.alerts
+        if group.level != "info"
+        for alert in group.alerts
+    }
+    return {
+        scan.name: _why_not(scan, doubtful=scan.name in doubtful)
+        for scan in record.scans
+        if scan.name in campaign.scans
+    }
+
+
+def _why_not(scan: ScanRecord, *, doubtful: bool) -> str:
+    """Say why a scan is not accepted, the first reason that holds, or nothing."""
+    reasons = (
+        ("left out", scan.state in ("skipped", "unchecked")),
+        ("failed", bool(scan.failures) or scan.state == "failed"),
+        ("without a COR", scan.cor_px is None),
+        ("edited since the run", _is_edited(scan)),
+        (scan.state, scan.state not in ("ok", "manual")),
+        ("doubtful", scan.state == "ok" and doubtful),
+        ("without a volume", scan.volume is None),
+    )
+    why = next((why for why, is_so in reasons if is_so), "")
+    if why or scan.volume is None or scan.cor_px is None:
+        return why
+    # last, as it opens the volume
+    return "" if _made_at(scan.volume, scan.cor_px) else "with a volume of another COR"
+
+
+def _is_edited(scan: ScanRecord) -> bool:
+    """Tell whether a COR was typed or taken away that has not been used yet."""
+    manual_px = parse_cor(scan.manual)
+    if scan.state != "manual":
+        return manual_px is not None
+    return manual_px is None or scan.cor_px is None or abs(manual_px - scan.cor_px) >= 0.005
+
+
+def _made_at(volume: Path, cor_px: float) -> bool:
+    """Tell whether a volume was made at a COR; one that does not say so was not."""
+    try:
+        used_px = float(read_provenance(volume)["cor"]["cor_px"])
+    except Exception:  # a broken volume, or one of another program
+        return False
+    return abs(used_px - cor_px) < _SAME_PX
+
+
+def _files(
+    campaign: Campaign, scan: str, *, try_stacks: bool, stacks: bool
+) -> Iterator[tuple[str, Path]]:
+    if try_stacks:
+        folder = campaign.results / "try_center" / scan
+        yield "try stack", folder / "try.tif"
+        for path in filter(is_ours, try_slice_paths(folder)):
+            yield "try slices", path
+    if stacks:
+        yield "RELION stack", campaign.directory / campaign.stack(scan)

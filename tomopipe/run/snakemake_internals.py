@@ -1,0 +1,105 @@
+"""All that relies on what Snakemake does not promise, tested with the version of constraints."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tomopipe.run.stated import is_kept
+from tomopipe.storage import run_folder
+from tomopipe.storage.atomic import take_away
+
+
+def _decide_ourselves(workflow: Any) -> None:
+    """Make a run keep to tomopipe's decisions, wherever its Snakefile was loaded from.
+
+    Snakemake's own record of parameters, inputs and code triggers nothing; results that are there
+    are whole and state what they were made from, so that those of a failed job, or of a run that
+    was killed, need not be removed, nor distrusted. To be called when jobs are made: while the
+    Snakefile is parsed there are no settings yet.
+    """
+    from snakemake.settings.enums import RerunTrigger
+
+    workflow.dag_settings.rerun_triggers = frozenset([RerunTrigger.MTIME])
+    workflow.dag.ignore_incomplete = True
+    if workflow.execution_settings is not None:
+        workflow.execution_settings.keep_incomplete = True
+
+
+def force(workflow: Any, outputs: Iterable[str], *, run: bool) -> None:
+    """Have the job that makes these files run, or not, whatever their times are."""
+    _decide_ourselves(workflow)
+    forced = workflow.dag.forcefiles
+    (forced.update if run else forced.difference_update)(list(outputs))
+
+
+def is_main(workflow: Any) -> bool:
+    """Tell whether this is the process that decides which jobs run, not one of a job."""
+    return bool(workflow.is_main_process)
+
+
+def is_dry(workflow: Any) -> bool:
+    """Tell whether nothing will be executed."""
+    return bool(workflow.dryrun)
+
+
+def before_deciding(workflow: Any, do: Callable[[], None]) -> None:
+    """Have `do` called before the first decision of a run that is to execute jobs.
+
+    Not in a dry run, and not while the folder is locked: there another run is at work, or was
+    killed and Snakemake will say so.
+    """
+    build = workflow._build_dag
+
+    @functools.wraps(build)
+    def after_do() -> None:
+        executes = workflow.executor_plugin is not None and not workflow.dryrun
+        if executes and not any(True for _ in workflow.persistence._read_locks()):
+            do()
+        build()
+
+    workflow._build_dag = after_do
+
+
+def remove_only_in_run() -> None:
+    """Have Snakemake remove results, as it does before each job, only while the run goes on.
+
+    A job of a run that has ended, on another node, could else remove what a newer run has made.
+    """
+    from snakemake.jobs import Job
+
+    plain = Job.remove_existing_output
+
+    @functools.wraps(plain)
+    async def remove(job: Any) -> None:
+        if run_folder.current() is not None:
+            if not is_kept(job.output[0], job.params):
+                for path in job.output:
+                    take_away(path)
+            for path in job.log:
+                await path.remove(remove_non_empty_dir=False)
+        else:
+            await plain(job)
+
+    if not hasattr(plain, "__wrapped__"):
+        Job.remove_existing_output = remove
+
+
+def see_cancelled_jobs() -> None:
+    """Have the SLURM plugin see the end of a job that somebody cancelled.
+
+    sacct says "CANCELLED by 1000", and the plugin waits for "CANCELLED" (all versions to 2.8.0).
+    """
+    plugin: Any = sys.modules.get("snakemake_executor_plugin_slurm")
+    if plugin is None or hasattr(plugin.query_job_status, "__wrapped__"):
+        return
+    plain = plugin.query_job_status
+
+    @functools.wraps(plain)
+    async def query(*arguments: Any) -> Any:
+        states, seconds = await plain(*arguments)
+        if states is not None:
+            states = {number: state.split(" ")[0] for number, state in states.items()}
+        return states, seconds
+
+    plugin.query_job_status = query

@@ -1,0 +1,369 @@
+"""Before the first run: a campaign folder, a SLURM profile, and a look at config, data and disk."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from contextlib import chdir
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks, stitched_volume
+from tomopipe.campaign.table import check_table
+from tomopipe.errors import ScanError, TomopipeError, some_of
+from tomopipe.geometry import pixels_per_cm
+from tomopipe.paths import workflow_folder
+from tomopipe.prep.recipe import phase_strength
+from tomopipe.run.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
+from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.products import RECORD, Record
+from tomopipe.scans.angle_lists import CANNOT_BE
+from tomopipe.scans.exchange import Metadata, read_metadata
+from tomopipe.steps.inventory import NUMBERS
+from tomopipe.storage.atomic import write_text
+
+_N_NAMED = 4  # scans in an error
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """What was found of one series."""
+
+    name: str
+    n_scans: int
+    n_in: int
+    n_skipped: int
+    shapes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FormatSummary:
+    """Scans that were recorded in one way."""
+
+    scans: tuple[str, ...]
+    found: str
+
+
+@dataclass
+class Findings:
+    """What `check` found; a run can start if there are no errors."""
+
+    series: list[SeriesSummary] = field(default_factory=list)
+    formats: list[FormatSummary] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def write_campaign(directory: Path, scans: str) -> list[Path]:
+    """Write config.yaml and scans.tsv where they are not there yet; return what was written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {
+        "config.yaml": "# Only what differs from the defaults; all keys: config/README.md of "
+        "tomopipe\n" + yaml.safe_dump({"campaign": {"scans": [scans]}}, allow_unicode=True),
+        "scans.tsv": "scan\tselect\tcor_px\tnote\n",
+    }
+    written = []
+    for name, text in files.items():
+        if not (directory / name).exists():
+            write_text(text, directory / name)
+            written.append(directory / name)
+    return written
+
+
+def write_slurm_profile(
+    directory: Path, *, partition: str, account: str, gpu_partition: str | None, force: bool
+) -> list[tuple[Path, bool]]:
+    """Write the SLURM profile with the site's names filled in.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder; the profile goes to its folder slurm.
+    partition, account : str
+        Names of the site; empty: the cluster's defaults.
+    gpu_partition : str, optional
+        Where volumes are made, one GPU each.
+    force : bool
+        Replace profiles that exist.
+
+    Returns
+    -------
+    list of (Path, bool)
+        Each place, and whether the profile was written there. The second place is the user's
+        Snakemake configuration, where `--profile slurm` is looked for from any folder.
+    """
+    source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
+    text = slurm_profile(source.read_text(encoding="utf-8"), partition, account, gpu_partition)
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snakemake"
+    places = []
+    for folder in (directory / "slurm", user / "slurm"):
+        path = folder / "profile.yaml"
+        write = force or not (path.exists() or (folder / "config.yaml").exists())
+        if write:
+            write_text(text, path)
+        places.append((path, write))
+    return places
+
+
+def slurm_profile(template: str, partition: str, account: str, gpu_partition: str | None) -> str:
+    """Return the profile with partition, account and status command of this site."""
+    defaults = {"slurm_partition": partition, "slurm_account": account}
+    lines = [
+        f"  {key}: {yaml.safe_dump(value).splitlines()[0]}"
+        for key, value in defaults.items()
+        if value
+    ]
+    text = template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
+    if gpu_partition:
+        text += f"set-resources:\n  full_recon:\n    slurm_partition: {gpu_partition}\n    gpu: 1\n"
+    if not has_accounting():
+        # without it, waiting for sacct's answer never ends
+        text += "slurm-status-command: squeue\n"
+    return text
+
+
+def has_accounting() -> bool:
+    """Tell whether SLURM's accounting answers here."""
+    if shutil.which("sacct") is None:
+        return False
+    done = subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=30, check=False)
+    return done.returncode == 0 and b"disabled" not in done.stderr
+
+
+def examine(campaign: Campaign) -> Findings:
+    """Look at table, data and disk of a campaign, metadata only."""
+    findings = Findings()
+    odd_paths = path_problems(campaign.config, campaign.directory)
+    if campaign.scans or campaign.refused:
+        findings.warnings += odd_paths
+    else:
+        findings.errors += odd_paths
+    findings.errors += check_table(list(campaign.table_rows), set(campaign.scans))
+    with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
+        rows = foresee_inventory(campaign, Path(folder))
+    findings.errors += _impossible_angles(campaign, rows)
+    _summarise(campaign, rows, findings)
+    _group_formats(rows, findings)
+    findings.errors += _missing_files(campaign)
+    findings.errors += _missing_numbers(campaign, rows)
+    if not findings.errors:
+        findings.errors += _nothing_usable(campaign, rows)
+    stacks = _check_stacks(campaign, rows, findings)
+    for scan in campaign.refused:
+        findings.warnings.append(f"{scan.path}: {scan.refused}")
+    _check_disk(campaign, rows, stacks, findings)
+    _check_folders(campaign, findings)
+    _check_foreign(campaign, findings)
+    _check_left_behind(campaign, rows, findings)
+    return findings
+
+
+def _missing_files(campaign: Campaign) -> list[str]:
+    """Name the files with flats, darks or angles that are not there, and who needs them."""
+    needed: dict[str, list[str]] = {path: [] for path in campaign.shared_files()}
+    for scan in campaign.scans:
+        for path in campaign.for_scan(scan).shared_files():
+            needed.setdefault(path, []).append(scan)
+    return [
+        f"{path}: no such file; preprocess.flats, preprocess.darks or input.angles names it"
+        + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
+        for path, scans in needed.items()
+        if not (campaign.directory / path).exists()
+    ]
+
+
+def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Name the scans whose angles cover what degrees do not, with the key that tells the unit."""
+    found: dict[str, list[str]] = {}
+    for scan in campaign.scans:
+        reason = rows[scan]["reason"] if scan in rows else ""
+        if _is_unit_fault(reason) and campaign.scans[scan].select != "no":
+            found.setdefault(reason, []).append(scan)
+    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in found.items()]
+
+
+def _is_unit_fault(reason: str) -> bool:
+    return reason.startswith(CANNOT_BE)
+
+
+def _nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Say so if no scan would be worked on."""
+    everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
+    if not everything or campaign.scans_in(rows):
+        return []
+    unselected = sum(scan.select == "no" for scan in campaign.scans.values())
+    reasons = [
+        *(rows[s]["reason"] for s in campaign.scans if s in rows and rows[s]["reason"]),
+        *(scan.refused for scan in campaign.refused),
+    ]
+    why = f"; the first reason: {reasons[0]}" if reasons else ""
+    return [
+        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Mend "
+        "the files, or name others in campaign.scans; select: yes in scans.tsv takes in a scan "
+        "that is only incomplete or undersized"
+    ]
+
+
+def _missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Say which numbers are needed that neither file nor configuration tells, and of which scans.
+
+    Their try sweeps or volumes would fail.
+    """
+    lacking: dict[str, list[str]] = {}
+    for scan in campaign.scans_in(rows):
+        config = campaign.for_scan(scan).config
+        known = {name: float(rows[scan][name] or 0) or None for name in NUMBERS}
+        try:
+            phase_strength(config.preprocess, **known)
+            if config.full_recon.unit == "per_cm":
+                pixels_per_cm(config.export_star.pixel_size_um or known["pixel_size_um"])
+        except ScanError as error:
+            lacking.setdefault(str(error), []).append(scan)
+    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in lacking.items()]
+
+
+def _metadata(campaign: Campaign, scan: str) -> Metadata:
+    """Read what is known of a scan, as its steps will."""
+    own = campaign.for_scan(scan).preprocess_options()
+    sources = {key: own.get(key) for key in ("flats", "darks", "known")}
+    with chdir(campaign.directory):  # the paths in the config are relative to it
+        return read_metadata(campaign.scans[scan].path, **sources)
+
+
+def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    groups: dict[str, list[str]] = {}
+    for scan in rows:
+        if scan in campaign.scans:
+            groups.setdefault(campaign.scans[scan].series, []).append(scan)
+    for name, scans in groups.items():
+        shapes = {
+            f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
+            for s in scans
+            if rows[s]["n_cols"]
+        }
+        n_in = sum(campaign.is_in(scan, rows[scan]) for scan in scans)
+        n_skipped = sum(rows[scan]["keep"] != "true" for scan in scans)
+        findings.series.append(
+            SeriesSummary(name, len(scans), n_in, n_skipped, tuple(sorted(shapes)))
+        )
+        for scan in scans:
+            if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
+                findings.warnings.append(f"{scan}: skipped: {rows[scan]['reason']}")
+            if rows[scan].get("warnings"):
+                findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")
+
+
+def _group_formats(rows: InventoryRows, findings: Findings) -> None:
+    """Say once what was found where for all scans recorded in the same way."""
+    groups: dict[str, list[str]] = {}
+    for scan, row in rows.items():
+        if row.get("found"):
+            groups.setdefault(row["found"], []).append(scan)
+    findings.formats = [
+        FormatSummary(tuple(scans), found)
+        for found, scans in sorted(groups.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
+    """Look at the stacks; one whose scans are left out is no error, the others are joined."""
+    stacks = find_stacks(campaign, rows, rows)
+    for declared, stack in zip(declared_stacks(campaign, rows), stacks, strict=True):
+        if declared.problem:
+            findings.errors.append(f"stitch.stacks: {stack.name}: {declared.problem}")
+        elif stack.problem:
+            findings.warnings.append(f"stack {stack.name} will not be joined: {stack.problem}")
+        elif other := _other_pixel_size(campaign, stack):
+            findings.errors.append(f"stitch.stacks: {stack.name}: {other}")
+    return stacks
+
+
+def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
+    """Say which scans of a stack differ in their pixel size, or nothing."""
+    sizes_um = [_metadata(campaign, scan).pixel_size_um for scan in stack.scans]
+    for scan, size_um in zip(stack.scans, sizes_um, strict=True):
+        if size_um != sizes_um[0]:
+            return (
+                f"the pixels of {stack.scans[0]} have {sizes_um[0]} um and those of {scan} "
+                f"{size_um}; expected the same size (input.pixel_size_um sets it)"
+            )
+    return ""
+
+
+def _check_disk(
+    campaign: Campaign, rows: InventoryRows, stacks: list[Stack], findings: Findings
+) -> None:
+    scans = campaign.scans_in(rows)
+    outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
+    # of files that may be removed those that stay beside them tell
+    outputs += [("try_recon", s, campaign.result("try_center", s, "rows.h5")) for s in scans]
+    if campaign.config.export_star.enabled:
+        outputs += [
+            ("export_stack", scan, campaign.result("relion", "stacks", f"{scan}.json"))
+            for scan in scans
+        ]
+    each = Counter(dict.fromkeys(KINDS.values(), 0))
+    cors_px = known_cors(campaign)
+    for rule, scan, path in outputs:
+        if not (campaign.directory / path).exists():
+            each[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
+    for stack in stacks:
+        made = (campaign.directory / stitched_volume(campaign, stack.name)).exists()
+        if not (stack.problem or made):
+            each[KINDS["stitch"]] += stack_bytes(campaign, stack.scans, rows)
+    needed = each.total()
+    existing = campaign.results
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    findings.notes.append(
+        f"{len(scans)} scans in; what is still to make takes about {needed / 1e9:.2f} GB "
+        f"({', '.join(f'{kind} {n / 1e9:.2f}' for kind, n in each.items() if n) or 'nothing'}), "
+        f"{free / 1e9:.2f} GB are free in {existing}"
+    )
+    new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
+    findings.notes += half_notes(campaign, new, rows)
+    if needed > free:
+        findings.errors.append(
+            f"{existing}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free. Free some, or "
+            "set full_recon.binning, full_recon.dtype, full_recon.rows or "
+            "export_star.max_stack_gb"
+        )
+
+
+def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    """Warn of scans that are skipped now and have a volume, of the file that was there before."""
+    for scan, row in rows.items():
+        if row["keep"] == "true" or scan not in campaign.scans or campaign.is_in(scan, row):
+            continue
+        if os.path.lexists(campaign.directory / campaign.volume(scan)):
+            findings.warnings.append(
+                f"{scan} is skipped ({row['reason']}), but {campaign.volume(scan)} is there, of "
+                "the file before. Remove volume, stack and sidecar, or mend the file"
+            )
+
+
+def _check_foreign(campaign: Campaign, findings: Findings) -> None:
+    record = Record(campaign.results / RECORD, campaign.directory)
+    try:
+        refuse_foreign(foreign(campaign, record))
+    except TomopipeError as error:
+        findings.errors.append(str(error))
+
+
+def _check_folders(campaign: Campaign, findings: Findings) -> None:
+    if campaign.config.storage.sidecars != "beside":
+        return
+    places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
+    if campaign.result("sidecars") in places:
+        findings.warnings.append(
+            f"a folder of the data cannot be written; its sidecars go to "
+            f"{campaign.result('sidecars')} (storage.sidecars sets it)"
+        )

@@ -1,0 +1,78 @@
+"""What results state of themselves, and those of which the metadata alone are out of date."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tomopipe.run.made_from import Statement, read
+from tomopipe.run.products import RECORD, read_products
+from tomopipe.storage import checksums, run_folder
+
+
+def statement_in(path: Path) -> Statement | None:
+    """Return the statement that a result carries, None if it has none or cannot be read."""
+    with suppress(Exception):  # whatever a damaged file does to its reader
+        return read_statement(path)
+    return None
+
+
+def read_statement(path: Path) -> Statement | None:
+    """Return the statement that a result carries; raise what a damaged file raises."""
+    readers: dict[str, Callable[[Path], Statement | None]] = {
+        ".json": read,
+        ".h5": _in_hdf5,
+        ".mrcs": lambda stack: read(stack.with_suffix(".json")),
+        ".tif": lambda stack: read(stack.with_suffix(".json")),
+        ".txt": lambda text: read(text.with_name("prediction.json")),
+    }
+    if path.is_dir() or path.name.endswith("_rec.h5"):
+        return _in_volume(path)
+    return readers.get(path.suffix, lambda _: None)(path)
+
+
+def _in_volume(path: Path) -> Statement | None:
+    from tomopipe.volumes.volume import read_provenance
+
+    text = read_provenance(path).get("made_from")
+    return json.loads(text) if text else None
+
+
+def _in_hdf5(path: Path) -> Statement | None:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("made_from")
+        return json.loads(text) if text else _in_volume(path)
+
+
+def only_metadata_differ(old: Statement | None, wanted: Statement) -> bool:
+    """Tell whether a result is the one that is wanted but for its metadata."""
+    ours = ("maker", "metadata")
+    return (
+        old is not None
+        and old.get("metadata") != wanted.get("metadata")
+        and {key: value for key, value in old.items() if key not in ours}
+        == {key: value for key, value in wanted.items() if key not in ours}
+    )
+
+
+def is_kept(path: str | Path, params: Any) -> bool:
+    """Tell whether a job will take over what there is, so that it must not be removed before."""
+    text = getattr(params, "made_from", "")
+    return bool(text) and only_metadata_differ(statement_in(Path(path)), json.loads(text))
+
+
+def content_of(path: str | Path, params: Any) -> str | None:
+    """Return `path` where a job is to take over its content; None where all is to be computed.
+
+    Only a result that is as it was written is taken: its checksum stands in the record.
+    """
+    run = run_folder.current()
+    if run is None or not is_kept(path, params):
+        return None
+    known = read_products(run.parent.parent / RECORD).get(str(path))
+    if known is None or not known.checksum or checksums.matches(path, known.checksum):
+        return None
+    return str(path)

@@ -1,0 +1,275 @@
+"""What runs now: the jobs of a campaign from their status files, step by step."""
+
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign import slurm
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.slurm import Pending
+from tomopipe.report.times import STEP_ORDER
+
+#: Seconds without a heartbeat after which a running job is lost: three of its beats.
+LOST_S = 180.0
+STATES = ("queued", "running", "done", "failed", "lost")
+_SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
+_TAIL_LINES = 12
+_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """One job that has begun; times in Unix seconds.
+
+    Attributes
+    ----------
+    step, key : str
+        What it does, on which scan, series or campaign.
+    state : str
+        running, done, failed or lost.
+    start_s, end_s, heartbeat_s : float or None
+        Begin, end, last sign of life.
+    host, slurm_job : str
+        Where it runs.
+    error : str
+        Why it failed.
+    log_tail : str
+        End of its log, for jobs that are not done.
+    """
+
+    step: str
+    key: str
+    state: str
+    start_s: float | None
+    end_s: float | None
+    heartbeat_s: float | None
+    host: str
+    slurm_job: str
+    error: str
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """The jobs of one step, counted; seconds.
+
+    `submitted` counts the jobs, or groups of jobs, of this step that wait in SLURM's queue.
+    """
+
+    step: str
+    queued: int
+    submitted: int
+    running: int
+    done: int
+    failed: int
+    lost: int
+    median_s: float | None
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """All that is known of the jobs of a campaign, and what waits in SLURM's queue."""
+
+    steps: tuple[StepStatus, ...]
+    jobs: tuple[JobStatus, ...]
+    pending: tuple[Pending, ...] = ()
+
+    def with_state(self, *states: str) -> list[JobStatus]:
+        """Return the jobs in one of these states."""
+        return [job for job in self.jobs if job.state in states]
+
+
+def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
+    """Read the status files of a campaign.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    now_s : float, optional
+        Unix time; by default that of this machine. Nodes whose clocks differ by minutes would
+        make jobs look lost.
+
+    Notes
+    -----
+    A job that SLURM says has ended without writing its own end is lost at once, with SLURM's
+    reason; where squeue and sacct do not answer, the heartbeat alone tells.
+
+    Queued are the jobs of a scan that must still run before its volume is there. Which of them
+    Snakemake has submitted, squeue says; `tomopipe plan` says what the next run will do.
+    """
+    now_s = time.time() if now_s is None else now_s
+    logs = campaign.directory / "logs"
+    found = [_read_job(path, logs, now_s) for path in sorted(logs.glob("status/*/*.json"))]
+    jobs = sorted(
+        _heed_slurm([job for job in found if job is not None], logs, now_s),
+        key=lambda job: (_place(job.step), job.step, job.start_s or 0.0, job.key),
+    )
+    waiting = _waiting(campaign, jobs)
+    pending = slurm.pending_jobs(campaign.directory)
+    submitted = {step: [job for job in pending if step in _steps_of(job)] for step in STEP_ORDER}
+    pending = [replace(job, name=" + ".join(_steps_of(job)) or job.name) for job in pending]
+    names = {*(job.step for job in jobs), *waiting, *(s for s, found in submitted.items() if found)}
+    steps = [
+        _summary(
+            step,
+            [job for job in jobs if job.step == step],
+            waiting.get(step, 0),
+            submitted.get(step, []),
+            now_s,
+        )
+        for step in sorted(names, key=lambda step: (_place(step), step))
+    ]
+    return Status(tuple(steps), tuple(jobs), tuple(pending))
+
+
+def _steps_of(job: Pending) -> tuple[str, ...]:
+    """Return the steps that a job of SLURM runs: of a group several, which its name tells."""
+    if not job.name.startswith("group_"):
+        return (job.name,)
+    return tuple(step for step in STEP_ORDER if step in job.name)
+
+
+def as_record(status: Status) -> dict[str, Any]:
+    """Return what `tomopipe status --json` prints."""
+    return {
+        "steps": [asdict(step) for step in status.steps],
+        "jobs": [asdict(job) for job in status.jobs],
+        "pending": [asdict(job) for job in status.pending],
+    }
+
+
+def _place(step: str) -> int:
+    return STEP_ORDER.index(step) if step in STEP_ORDER else len(STEP_ORDER)
+
+
+def _read_job(path: Path, logs: Path, now_s: float) -> JobStatus | None:
+    try:
+        data = json.loads(path.read_bytes())
+        start_s = float(data["start"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # just being replaced, or of another program
+    step, key = path.parent.name, path.name.removesuffix(".json")
+    beat_s = _number(data.get("heartbeat")) or start_s
+    state = str(data.get("state"))
+    if state == "running" and now_s - beat_s > LOST_S:
+        state = "lost"
+    return JobStatus(
+        step=step,
+        key=key,
+        state=state,
+        start_s=start_s,
+        end_s=_number(data.get("end")),
+        heartbeat_s=beat_s,
+        host=str(data.get("host") or ""),
+        slurm_job=str(data.get("slurm_job") or ""),
+        error=str(data.get("error") or ""),
+        log_tail=_tail(logs / step / f"{key}.log") if state != "done" else "",
+    )
+
+
+def _heed_slurm(jobs: Sequence[JobStatus], logs: Path, now_s: float) -> list[JobStatus]:
+    """Mark jobs as lost that SLURM knows to have ended, and say how."""
+    numbers = {job.slurm_job for job in jobs if job.slurm_job and _is_open(job)}
+    states = slurm.job_states(sorted(numbers))
+    heeded = []
+    for job in jobs:
+        ended = states.get(job.slurm_job)
+        if _is_open(job) and ended in slurm.ENDED:
+            # it may have written its end since its file was read
+            now = _read_job(logs / "status" / job.step / f"{job.key}.json", logs, now_s) or job
+            error = f"SLURM job {job.slurm_job}: {ended}"
+            job = replace(now, state="lost", error=error) if _is_open(now) else now  # noqa: PLW2901
+        heeded.append(job)
+    return heeded
+
+
+def _is_open(job: JobStatus) -> bool:
+    return job.state in ("running", "lost")
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _tail(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            lines = stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-_TAIL_LINES:])
+
+
+def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
+    """Count the jobs of each step that scans still have before them."""
+    path = campaign.results / "inventory.tsv"
+    if not path.is_file():
+        return Counter()
+    rows: InventoryRows = read_inventory(path)
+    begun = {(job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")}
+    waiting: Counter[str] = Counter()
+    for scan in campaign.scans_in(rows):
+        if scan in campaign.failures:
+            continue
+        folder = campaign.results / "try_center" / scan
+        there = {
+            "try_recon": (folder / "rows.h5").exists(),
+            "predict_cor": (folder / "prediction.json").exists(),
+            "full_recon": _has_volume(campaign, scan),
+        }
+        for step in _SCAN_STEPS:
+            if not there[step] and (step, scan) not in begun:
+                waiting[step] += 1
+    return waiting
+
+
+def _has_volume(campaign: Campaign, scan: str) -> bool:
+    return any((campaign.results / f"{scan}_rec{end}").exists() for end in (".h5", "", ".zarr"))
+
+
+def _summary(
+    step: str, jobs: Sequence[JobStatus], queued: int, submitted: Sequence[Pending], now_s: float
+) -> StepStatus:
+    counts = Counter(job.state for job in jobs)
+    walls = [
+        job.end_s - job.start_s
+        for job in jobs
+        if job.state == "done" and job.end_s is not None and job.start_s is not None
+    ]
+    median_s = statistics.median(walls) if walls else None
+    return StepStatus(
+        step=step,
+        queued=queued,
+        submitted=len(submitted),
+        running=counts["running"],
+        done=counts["done"],
+        failed=counts["failed"],
+        lost=counts["lost"],
+        median_s=median_s,
+        eta_s=_eta(median_s, queued, counts["running"], submitted, now_s),
+    )
+
+
+def _eta(
+    median_s: float | None, queued: int, running: int, submitted: Sequence[Pending], now_s: float
+) -> float | None:
+    """Estimate the seconds until a step is done; None where nothing is known."""
+    if median_s is None:
+        return None
+    found = []
+    if running:
+        # as many at a time as now; those that run are half done on average
+        found.append(median_s * (queued / running + 0.5))
+    # the last to begin ends last
+    starts = [job.start_s - now_s for job in submitted if job.start_s is not None]
+    found += [max(0.0, wait_s) + median_s for wait_s in starts]
+    return max(found, default=None)

@@ -1,0 +1,79 @@
+"""Whether the results on disk are still what was made, by the campaign's record."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.run.products import BY_HAND, RECORD, Product, read_products
+from tomopipe.storage.checksums import matches, quick_state
+from tomopipe.storage.manifest import sizes_match
+
+
+def recorded(campaign: Campaign) -> list[Product]:
+    """Read which results are on record, in order of path; nothing where there is no record yet.
+
+    Raises
+    ------
+    TomopipeError
+        If the record cannot be read.
+    """
+    storage = campaign.config.storage
+    temporary = ["/try.tif"] * (not storage.keep_try) + [".mrcs"] * (not storage.keep_stacks)
+    return [
+        product
+        for path, product in sorted(read_products(campaign.results / RECORD).items())
+        if not product.is_raw
+        and not path.endswith(BY_HAND)
+        and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
+    ]
+
+
+def damaged(
+    directory: Path,
+    products: Sequence[Product],
+    *,
+    deep: bool,
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[Product, str]]:
+    """Yield what is not as it was made, and what differs of it, as it is found.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder.
+    products : sequence of Product
+        What to look at.
+    deep : bool
+        Read all content and compare checksums: neither time nor place counts. False: sizes and
+        times alone, of folders the names and sizes of all files.
+    threads : int
+        Threads that read.
+    progress : callable, optional
+        Called with the number of bytes done since the last call, from any thread.
+    """
+    for product in products:
+        path = directory / product.path
+        if deep and product.checksum:
+            what = matches(path, product.checksum, threads=threads, progress=progress)
+        else:
+            what = _differs(path, product, deep)
+            if progress:
+                progress(product.n_bytes)
+        if what:
+            yield product, what
+
+
+def _differs(path: Path, product: Product, deep: bool) -> str:
+    found = quick_state(path)
+    if found is None:
+        return "cannot be read" if os.path.lexists(path) else "missing"
+    try:
+        if path.is_dir() and (what := sizes_match(path)):
+            return what
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    if found[0] != product.n_bytes:
+        return f"{found[0]} bytes, {product.n_bytes} expected"
+    return "" if deep or found[1] == product.mtime_ns else "changed since it was made"

@@ -1,0 +1,151 @@
+"""Chunks of HDF5 datasets: how they lie, and decoding them in several threads.
+
+HDF5 decodes one chunk at a time under a lock. Where the filters are those of the HDF5 library
+itself (deflate, shuffle), only the bytes are read under it and threads do the rest.
+"""
+
+import itertools
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.scans.frames import source_paths
+from tomopipe.scans.hdf5 import open_hdf5
+
+if TYPE_CHECKING:
+    import h5py
+
+DECODE_BYTES = 256 * 2**20  # at most, of chunks being decoded; but always one at a time
+_COPIES = 3  # of a chunk: compressed, inflated, in order
+_DEFLATE, _SHUFFLE = 1, 2
+
+Span = tuple[int, int]
+
+
+def chunks_of(dataset: "h5py.Dataset") -> tuple[int, ...] | None:
+    """Return the shape of the chunks that a read decodes; of a virtual dataset, its first source's.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset, shape (n_angles, n_rows, n_cols)
+        An open dataset.
+
+    Returns
+    -------
+    tuple of int or None
+        None if nothing is chunked, or it cannot be found out.
+    """
+    if not dataset.is_virtual:
+        return dataset.chunks
+    try:
+        source = dataset.virtual_sources()[0]
+        if source.file_name == ".":
+            return _like(dataset.file[source.dset_name], dataset)
+        for path in source_paths(source.file_name, dataset.file.filename):
+            with open_hdf5(path) as file:
+                return _like(file[source.dset_name], dataset)
+    except Exception:  # whatever is wrong there is told when it is read
+        return None
+    return None
+
+
+def _like(source: "h5py.Dataset", dataset: "h5py.Dataset") -> tuple[int, ...] | None:
+    """Return the chunks of a source whose frames are those of the dataset."""
+    chunks = source.chunks
+    return chunks if chunks and source.shape[1:] == dataset.shape[1:] else None
+
+
+def can_decode(dataset: "h5py.Dataset") -> bool:
+    """Tell whether `read_block` can decode the chunks of a dataset."""
+    import h5py
+
+    plist = dataset.id.get_create_plist()
+    if dataset.ndim != 3 or plist.get_layout() != h5py.h5d.CHUNKED:
+        return False
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    return filters in ([_DEFLATE], [_SHUFFLE, _DEFLATE])
+
+
+def read_block(
+    dataset: "h5py.Dataset", frames: Span, rows: Span, out: NDArray[Any], threads: int
+) -> None:
+    """Read frames x rows x all columns, decoding the chunks in threads.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        One that `can_decode`.
+    frames, rows : (int, int)
+        First and last, the last excluded.
+    out : ndarray
+        Takes the values; shape (n_frames, n_rows, n_cols).
+    threads : int
+        At most so many; fewer where chunks are large (`DECODE_BYTES`).
+
+    Raises
+    ------
+    OSError
+        If a chunk cannot be decoded.
+    """
+    chunk = dataset.chunks
+    chunk_bytes = _COPIES * int(np.prod(chunk)) * dataset.dtype.itemsize
+    threads = min(threads, max(1, DECODE_BYTES // chunk_bytes))
+    spans = [frames, rows, (0, dataset.shape[2])]
+    axes = [range(a - a % c, b, c) for (a, b), c in zip(spans, chunk, strict=True)]
+
+    def copy(corner: tuple[int, ...]) -> None:
+        values = _chunk(dataset, corner)
+        into, part = [], []
+        for at, size, (first, last) in zip(corner, chunk, spans, strict=True):
+            low, high = max(at, first), min(at + size, last)
+            into.append(slice(low - first, high - first))
+            part.append(slice(low - at, high - at))
+        out[tuple(into)] = values[tuple(part)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in _batches(itertools.product(*axes), 64 * threads):
+            for _ in pool.map(copy, batch):
+                pass
+
+
+def _chunk(dataset: "h5py.Dataset", corner: tuple[int, ...]) -> NDArray[Any]:
+    """Decode the chunk that begins at a corner."""
+    shape, dtype = dataset.chunks, dataset.dtype
+    if dataset.id.get_chunk_info_by_coord(corner).byte_offset is None:  # never written
+        return np.full(shape, dataset.fillvalue, dtype)
+    mask, raw = dataset.id.read_direct_chunk(corner)
+    n_filters = dataset.id.get_create_plist().get_nfilters()
+    n_bytes = int(np.prod(shape)) * dtype.itemsize
+    if not mask & (1 << (n_filters - 1)):
+        try:
+            raw = zlib.decompress(raw, bufsize=n_bytes)
+        except zlib.error as error:
+            raise OSError(f"the chunk at {corner} cannot be inflated ({error})") from error
+    if len(raw) != n_bytes:
+        raise OSError(f"the chunk at {corner} has {len(raw)} bytes, {n_bytes} expected")
+    if n_filters == 2 and not mask & 1:
+        return _unshuffled(raw, dtype).reshape(shape)
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _unshuffled(raw: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Put the bytes of each value together again: the shuffle filter stored plane by plane."""
+    planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1)
+    if dtype == np.dtype("<u2"):  # what cameras write; four times faster like this
+        values = planes[1].astype("<u2")
+        values <<= 8
+        values |= planes[0]
+        return values
+    together = np.empty(planes.shape[::-1], np.uint8)
+    for byte, plane in enumerate(planes):
+        together[:, byte] = plane
+    return together.view(dtype)[:, 0]
+
+
+def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while batch := list(itertools.islice(items, size)):
+        yield batch

@@ -1,0 +1,45 @@
+"""Some columns of the detector, as if it had no others."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.scans.pixels import Frames, Pixels, PixelsView, Span
+
+_BATCH_BYTES = 64 * 2**20  # of frames of full width on the way
+
+
+def cut_columns(frames: Frames, columns: Span) -> Frames:
+    """Return frames of neighbouring columns.
+
+    Parameters
+    ----------
+    frames : Frames
+        Of full width.
+    columns : (int, int)
+        First and last column, the last excluded.
+    """
+    if columns == (0, frames.pixels.shape[2]):
+        return frames
+    return replace(frames, pixels=_CutPixels(frames.pixels, columns))
+
+
+class _CutPixels(PixelsView):
+    """Neighbouring columns of frames."""
+
+    def __init__(self, pixels: Pixels, columns: Span) -> None:
+        super().__init__(pixels, (*pixels.shape[:2], columns[1] - columns[0]))
+        self._columns = columns
+
+    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+        """Read rows of neighbouring frames, whole chunks at a time."""
+        deep = self.chunks[0] if self.chunks else 1
+        width = self._pixels.shape[2]
+        row_bytes = (rows[1] - rows[0]) * width * self.dtype.itemsize
+        step = max(1, _BATCH_BYTES // (row_bytes * deep)) * deep
+        for start in range(frames[0] - frames[0] % deep, frames[1], step):
+            some = max(start, frames[0]), min(start + step, frames[1])
+            whole = np.empty((some[1] - some[0], rows[1] - rows[0], width), self.dtype)
+            self._pixels.read(whole, some, rows, threads)
+            out[some[0] - frames[0] : some[1] - frames[0]] = whole[:, :, slice(*self._columns)]

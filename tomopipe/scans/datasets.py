@@ -1,0 +1,201 @@
+"""Datasets in HDF5 files of others: found or not, numbers or not, decodable or not."""
+
+import os
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError, some_of
+from tomopipe.scans.angle_lists import is_angle, is_angle_unit, to_degrees
+from tomopipe.scans.hdf5 import open_hdf5
+
+if TYPE_CHECKING:
+    import h5py
+
+_LONGEST = 10_000_000  # along any axis; damaged files claim more than memory holds
+_LEAST_DEG, _SAME_DEG = 30.0, 1e-3  # range of what may be angles; so far equal ones may differ
+_OTHER_ANGLE = re.compile(r"tilt|roll|pitch|yaw|mono|bragg|2theta|two", re.IGNORECASE)
+_LONGEST_TEXT = 100_000  # bytes of an attribute
+Path = str | os.PathLike[str]
+
+
+def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
+    """Return a dataset of numbers that can be decoded.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open file.
+    name : str
+        Absolute path of the dataset.
+    path : path-like
+        The file, as it is named in errors.
+
+    Returns
+    -------
+    h5py.Dataset or None
+        None if the file has nothing there.
+
+    Raises
+    ------
+    ScanError
+        If what is there cannot be used.
+    """
+    import h5py
+
+    try:
+        found = file[name]
+    except (KeyError, OSError) as error:
+        link = _link(file, name)
+        if link is None:
+            return None
+        raise ScanError(f"{path}: {name} {link}") from error
+    if not isinstance(found, h5py.Dataset):
+        raise ScanError(f"{path}: {name} is a group; expected a dataset")
+    if found.shape is None or found.dtype.kind not in "uif":
+        raise ScanError(f"{path}: {name} has type {found.dtype}; expected whole numbers or floats")
+    if max(found.shape, default=0) > _LONGEST:
+        raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
+    _check_filters(found, path)
+    return found
+
+
+def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray[np.float64], str]:
+    """Read a dataset of angles that somebody has named; the unit is as in `to_degrees`.
+
+    Returns
+    -------
+    theta_deg : ndarray of float64
+        Degrees.
+    warning : str
+        What was assumed of its unit, or "".
+
+    Raises
+    ------
+    ScanError
+        If there is none, or it has more than one dimension.
+    """
+    with open_hdf5(path) as file:
+        dataset = find_dataset(file, name, path)
+        if dataset is None:
+            raise ScanError(f"{path}: no {name} (input.angles)")
+        if sum(n != 1 for n in dataset.shape) > 1:
+            raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected one dimension")
+        return to_degrees(dataset[()], unit_of(dataset), known_unit)
+
+
+def find_angles(
+    group: "h5py.Group", lengths: Collection[int], path: Path
+) -> tuple["h5py.Dataset | None", str]:
+    """Look for angles by their name, their unit and their number, wherever they are.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        A file, or an entry of one.
+    lengths : collection of int
+        How many there may be.
+    path : path-like
+        The file, as it is named in errors.
+
+    Returns
+    -------
+    dataset : h5py.Dataset or None
+        Numbers that go over more than 30 degrees; of several equal ones the first.
+    warning : str
+        Which was taken, or which differ and were not; "" if there is none.
+    """
+    import h5py
+
+    found: dict[str, h5py.Dataset] = {}
+
+    def look(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset) and _may_be_angles(name, thing, lengths):
+            found[f"{group.name.rstrip('/')}/{name}"] = thing
+
+    try:
+        group.visititems(look)
+    except Exception:  # a damaged group elsewhere must not cost the scan
+        return None, ""
+    values = {name: to_degrees(one[()], unit_of(one))[0] for name, one in found.items()}
+    values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
+    if not values:
+        return None, ""
+    first, *others = values
+    if any(
+        len(values[o]) != len(values[first]) or np.abs(values[o] - values[first]).max() > _SAME_DEG
+        for o in others
+    ):
+        return (
+            None,
+            f"angles may be {some_of(list(values), 8)}, which differ: set input.angles to one",
+        )
+    return found[first], f"angles of {first}, by its name and length"
+
+
+def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int]) -> bool:
+    n = max(dataset.shape, default=0) if dataset.shape is not None else 0
+    if n not in lengths or dataset.size != n or dataset.dtype.kind not in "uif":
+        return False
+    unit = unit_of(dataset)
+    named = is_angle(name.rpartition("/")[2]) and not _OTHER_ANGLE.search(name)
+    return is_angle_unit(unit) and (named or unit != "") and bool(np.isfinite(dataset[()]).all())
+
+
+def text_of(value: Any) -> str:
+    """Return an HDF5 string, bytes or one of an array of them, as text; "" if there is none."""
+    value = value.ravel()[0] if getattr(value, "size", 0) else value
+    return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip()
+
+
+def attribute_of(group: "h5py.Group | h5py.Dataset", name: str) -> str:
+    """Return an attribute as text; "" if there is none that can be read."""
+    try:
+        # a damaged one may claim any size
+        if group.attrs.get_id(name).get_storage_size() > _LONGEST_TEXT:
+            return ""
+        return text_of(group.attrs[name])
+    except Exception:  # a broken attribute must not cost a scan
+        return ""
+
+
+def unit_of(dataset: "h5py.Dataset") -> str:
+    """Return the attribute `units` in lower case; "" if there is none that can be read."""
+    return attribute_of(dataset, "units").lower()
+
+
+def _link(file: "h5py.File", name: str) -> str | None:
+    """Say why a name cannot be opened; None if it is not there at all."""
+    import h5py
+
+    for part in filter(None, (name.rpartition("/")[0], name)):
+        try:
+            link = file.get(part, getlink=True)
+        except (KeyError, OSError, RuntimeError):
+            return None
+        if isinstance(link, h5py.ExternalLink):
+            return f"is a link to {link.filename}:{link.path}, which cannot be opened"
+        if isinstance(link, h5py.SoftLink):
+            return f"is a link to {link.path}, which cannot be opened"
+    return "is damaged; copy the file again" if link is not None else None
+
+
+def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
+    """Load the compression plugins if, and only if, the dataset needs one."""
+    import h5py
+
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    if all(h5py.h5z.filter_avail(one[0]) for one in filters):
+        return
+    import hdf5plugin  # noqa: F401 - registers its filters
+
+    for number, _, _, name in filters:
+        if not h5py.h5z.filter_avail(number):
+            raise ScanError(
+                f"{path}: {dataset.name} is compressed with HDF5 filter {number} "
+                f"({name.decode(errors='replace')}), which is not installed"
+            )

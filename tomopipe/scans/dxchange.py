@@ -1,0 +1,165 @@
+"""DXchange: /exchange/data, data_white, data_dark and theta of an HDF5 file.
+
+References
+----------
+.. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.scans.angle_lists import count_periods, place_frames, to_degrees
+from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
+from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
+from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
+from tomopipe.scans.pixels import Frames, Hdf5Pixels
+
+if TYPE_CHECKING:
+    import h5py
+
+DATA, THETA = "/exchange/data", "/exchange/theta"
+PLACES = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
+# Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
+_LOCATIONS, _IDS, _TIMES = (
+    f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
+)
+
+
+class DxchangeReader:
+    """An open DXchange file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open file.
+    path : path-like
+        The file, as it is named in errors.
+    angle_unit : str
+        As for `tomopipe.scans.angle_lists.to_degrees`.
+    """
+
+    def __init__(self, file: "h5py.File", path: Path, angle_unit: str = "auto") -> None:
+        self._file, self._path, self._angle_unit = file, path, angle_unit
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument."""
+        return _read_layout(self._file, self._path, self._angle_unit)
+
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks."""
+        return _read_reference(self._file, self._path, kind)
+
+
+def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
+    data = find_dataset(file, DATA, path)
+    if data is None:
+        raise ScanError(
+            f"{path}: no {DATA} and no NXtomo entry; expected a DXchange or NXtomo file"
+        )
+    if data.ndim != 3 or 0 in data.shape:
+        raise ScanError(f"{path}: {DATA} has shape {data.shape}; expected 3-D, not empty")
+    pixels = Hdf5Pixels(data)
+    theta_deg, warnings = _theta_deg(file, path, len(data), angle_unit)
+    return Layout(
+        format="DXchange",
+        projections=Frames(pixels, np.arange(len(data))),
+        place=DATA,
+        theta_deg=theta_deg,
+        theta_place=THETA,
+        pixel_size_um=read_pixel_size_um(file),
+        energy_kev=read_energy_kev(file),
+        distance_mm=read_distance_mm(file),
+        missing_sources=pixels.missing_sources,
+        warnings=warnings,
+    )
+
+
+def _read_reference(file: "h5py.File", path: Path, kind: Kind) -> Reference:
+    name = PLACES[kind]
+    dataset = find_dataset(file, name, path)
+    if dataset is None:
+        raise ScanError(f"{path}: no {name}; {how_to_name(kind)}")
+    if dataset.ndim not in (2, 3) or 0 in dataset.shape:
+        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty")
+    pixels = Hdf5Pixels(dataset)
+    frames = Frames(pixels, np.arange(pixels.shape[0]))
+    locations = _locations(file) if kind == "flats" else None
+    if locations is None or np.count_nonzero(locations == name) != len(frames.index):
+        return without_position(frames, name)
+    taken = np.cumsum(locations == DATA)[locations == name]
+    return Reference(frames, name, taken.astype(float))
+
+
+def _theta_deg(
+    file: "h5py.File", path: Path, n_frames: int, angle_unit: str
+) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    """Read the angles; of frames that the camera dropped, leave them out."""
+    theta = find_dataset(file, THETA, path)
+    if theta is None:
+        return _theta_elsewhere(file, path, n_frames, angle_unit)
+    if sum(n != 1 for n in theta.shape) > 1:
+        raise ScanError(f"{path}: {THETA} has shape {theta.shape}; expected one dimension")
+    angles, warning = to_degrees(theta[()], unit_of(theta), angle_unit)
+    warnings = (warning,) if warning else ()
+    if len(angles) <= n_frames:
+        return angles, warnings
+    place = _places(file, n_frames, len(angles))
+    if place is None:
+        return angles, warnings
+    dropped = f"{len(angles) - n_frames} frames dropped by the camera: their angles are left out"
+    return angles[place], (*warnings, dropped)
+
+
+def _theta_elsewhere(
+    file: "h5py.File", path: Path, n_frames: int, angle_unit: str
+) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    """Look for angles elsewhere: of the projections, or of all frames in a known order."""
+    locations = _locations(file)
+    of_data = None if locations is None else locations == DATA
+    if of_data is None or np.count_nonzero(of_data) != n_frames:
+        of_data = np.ones(n_frames, bool)
+    theta, found = find_angles(file, {n_frames, len(of_data)}, path)
+    if theta is None:
+        return None, (NO_THETA, found) if found else (NO_THETA,)
+    angles, warning = to_degrees(theta[()], unit_of(theta), angle_unit)
+    warnings = (found, warning) if warning else (found,)
+    return (angles if len(angles) == n_frames else angles[of_data]), warnings
+
+
+def _places(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:
+    """Tell which of the planned frames there are, from their numbers or their times."""
+    locations = _locations(file)
+    for name in (_IDS, _TIMES):
+        values = _read(file, name)
+        if values is None:
+            continue
+        if locations is not None and len(locations) == len(values):
+            values = values[locations == DATA]
+        if len(values) != n_frames:
+            continue
+        ids = values if name == _IDS else count_periods(values)
+        place = None if ids is None else place_frames(ids, n_planned)
+        if place is not None:
+            return place
+    return None
+
+
+def _locations(file: "h5py.File") -> NDArray[np.str_] | None:
+    """Return the dataset that each frame went to, in the order in which they were taken."""
+    values = _read(file, _LOCATIONS)
+    if values is None:
+        return None
+    texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
+    return np.array(["/" + text.strip("\0 /") for text in texts])
+
+
+def _read(file: "h5py.File", name: str) -> NDArray | None:
+    """Read one dimension of what a plugin wrote; None whatever goes wrong: it is a help."""
+    try:
+        values = np.asarray(file[name][()])
+    except Exception:
+        return None
+    return values.ravel() if values.size == max(values.shape, default=0) else None

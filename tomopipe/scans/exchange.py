@@ -1,0 +1,416 @@
+"""Read scans of any format: DXchange and NXtomo in HDF5 files, TIFF files in a folder or stack.
+
+The format is recognised from the content. Files are opened read-only and never changed. What makes
+a scan unusable raises a ScanError whose message is `path: reason`, in one line; what makes it
+incomplete is told by `incomplete`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.config.base import is_dataset
+from tomopipe.errors import ScanError
+from tomopipe.scans.angle_lists import UNKNOWN_UNIT, equal_steps, other_unit, read_angles
+from tomopipe.scans.columns import cut_columns
+from tomopipe.scans.datasets import read_named
+from tomopipe.scans.hdf5 import StillWrittenError, one_line
+from tomopipe.scans.instrument import Found
+from tomopipe.scans.layout import NO_THETA, Layout, Path
+from tomopipe.scans.pixels import Frames, Span
+from tomopipe.scans.raw_state import file_state
+from tomopipe.scans.readers import Known, open_reader
+from tomopipe.scans.references import References, Sources, find_references
+from tomopipe.scans.scan import FlatSet, Scan
+from tomopipe.scans.selection import chosen_projections
+
+NO_ANGLES = (
+    "no angles: set input.angles, such as {start: 0, stop: 180} (the angles of the first and the "
+    "last projection)"
+)
+
+__all__ = [
+    "NO_ANGLES",
+    "NO_THETA",
+    "FlatSet",
+    "Known",
+    "Metadata",
+    "Scan",
+    "Sources",
+    "StillWrittenError",
+    "incomplete",
+    "open_scan",
+    "read_metadata",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Metadata:
+    """What is known of a scan without reading its pixels.
+
+    Attributes
+    ----------
+    format : str
+        DXchange, NXtomo or TIFF.
+    n_angles, n_rows, n_cols : int
+        Projections, detector rows and columns.
+    columns : (int, int)
+        First and last column that the configuration leaves in use, the last excluded.
+    chosen : ndarray of int
+        Numbers of the projections that the configuration leaves in use, 0-based, ascending.
+    dtype : str
+        Type of the pixels, in the byte order of this machine.
+    theta_deg : ndarray of float64, shape (n_theta,), or None
+        Angles as found, in degrees: any number of them, finite or not. None: no theta.
+    theta_place : str
+        Where they stand.
+    theta_listed : bool
+        Whether that is a list apart from the frames, which may not fit to them.
+    n_flats, n_darks : int
+        Frames that there are, here or where the config says; 0 if declared absent.
+    n_written : int
+        Leading projections that were really written.
+    n_bytes, data_bytes : int
+        Size of the file or files; projections x rows x columns x item size.
+    pixel_size_um : float or None
+        Size of a pixel in the sample, micrometres.
+    energy_kev : float or None
+        Photon energy, keV.
+    distance_mm : float or None
+        Distance from sample to detector, millimetres.
+    chunks : tuple of int or None
+        What a read decodes at least: frames, rows, columns.
+    aborted : str
+        Why frames of whatever kind are missing, or "".
+    found : str
+        What was found where, for people; equal for scans recorded in the same way.
+    warnings : tuple of str
+        What was assumed.
+    """
+
+    format: str
+    n_angles: int
+    n_rows: int
+    n_cols: int
+    columns: tuple[int, int]
+    chosen: NDArray[np.intp]
+    dtype: str
+    theta_deg: NDArray[np.float64] | None
+    theta_place: str
+    theta_listed: bool
+    n_flats: int
+    n_darks: int
+    n_written: int
+    n_bytes: int
+    data_bytes: int
+    pixel_size_um: float | None
+    energy_kev: float | None
+    distance_mm: float | None
+    chunks: tuple[int, ...] | None
+    aborted: str
+    found: str
+    warnings: tuple[str, ...]
+
+
+def read_metadata(
+    path: Path,
+    *,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
+) -> Metadata:
+    """Read all there is to know of a scan but its pixels.
+
+    Parameters
+    ----------
+    path : path-like
+        An HDF5 or TIFF file, or a folder of TIFF files, whatever its name.
+    flats, darks : path-like, sequence of them, or None
+        Where the flats and darks are: None, in the scan itself; "none", declared absent; else
+        another scan that has them, or TIFF files of nothing else. Several were taken at even
+        distances, the first before the scan, the last after it.
+    known : mapping, optional
+        What the configuration says about the scan: fields of `Known`.
+
+    Raises
+    ------
+    StillWrittenError
+        If another process is writing the file.
+    ScanError
+        If the scan cannot be used, whatever the cause; nothing else is raised.
+    """
+    with ExitStack() as stack:
+        return _examine(path, flats, darks, Known(**(known or {})), stack).metadata
+
+
+def incomplete(metadata: Metadata) -> str:
+    """Say why a scan is not complete: as many finite angles as frames, all frames written.
+
+    Returns
+    -------
+    str
+        The first reason, "" for a complete scan.
+    """
+    reason = _fault_of_angles(metadata) or metadata.aborted
+    if not reason and metadata.n_written < metadata.n_angles:
+        return f"aborted: the first {metadata.n_written} of {metadata.n_angles} frames were written"
+    return reason
+
+
+def _fault_of_angles(metadata: Metadata) -> str:
+    n_angles, theta_deg, place = metadata.n_angles, metadata.theta_deg, metadata.theta_place
+    if theta_deg is None:
+        return ""
+    if len(theta_deg) > n_angles and not metadata.theta_listed:
+        return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {place}"
+    if len(theta_deg) != n_angles:
+        what_to_do = "name a list of all of them (input.angles)"
+        if metadata.theta_listed:
+            what_to_do = "correct the list"
+            what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
+        return (
+            f"{place} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
+            f"{what_to_do}"
+        )
+    chosen = metadata.chosen
+    if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
+        return f"{place}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
+    if n_angles > 1 and np.ptp(theta_deg) == 0:
+        return f"{place}: all {n_angles} angles are {theta_deg[0]:g}"
+    return ""
+
+
+@contextmanager
+def open_scan(
+    path: Path,
+    *,
+    flats: Sources = None,
+    darks: Sources = None,
+    known: Mapping[str, Any] | None = None,
+    partial: bool = False,
+    without_angles: bool = False,
+) -> Iterator[Scan]:
+    """Open a scan to read its pixels.
+
+    Parameters
+    ----------
+    path, flats, darks, known
+        As in `read_metadata`.
+    partial : bool
+        Accept an incomplete scan; only the leading frames that were really written and have a
+        finite angle are used, with their angles. Of those that `known` leaves out, none is.
+    without_angles : bool
+        Open also a scan whose angles nobody knows.
+
+    Yields
+    ------
+    Scan
+        To be used within the block.
+
+    Raises
+    ------
+    ScanError
+        If the scan cannot be used, or is incomplete and `partial` is False.
+    """
+    with ExitStack() as stack:
+        parts = _examine(path, flats, darks, Known(**(known or {})), stack)
+        reason = incomplete(parts.metadata)
+        if reason and not partial:
+            raise ScanError(f"{path}: {reason}; `select: yes` uses the frames that are there")
+        if parts.metadata.theta_deg is None and not without_angles:
+            raise ScanError(f"{path}: {NO_ANGLES}")
+        frames = _usable_frames(parts.metadata)
+        if len(frames) == 0:
+            raise ScanError(f"{path}: no frame can be used; {reason}")
+        yield Scan(parts.metadata, parts.projections, frames, parts.flats, parts.darks)
+
+
+def _usable_frames(metadata: Metadata) -> NDArray[np.intp]:
+    theta_deg, chosen = metadata.theta_deg, metadata.chosen
+    written = chosen[chosen < metadata.n_written]
+    if theta_deg is None:
+        return written
+    with_angle = written[written < len(theta_deg)]
+    return with_angle[np.isfinite(theta_deg[with_angle])]
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """An examined scan."""
+
+    metadata: Metadata
+    projections: Frames
+    flats: References | None
+    darks: References | None
+
+
+def _examine(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
+    """Open a scan, check all that is needed of it."""
+    try:
+        return _look(path, flats, darks, known, stack)
+    except ScanError:
+        raise
+    except Exception as error:
+        # Broken files raise nearly anything from nearly anywhere.
+        raise ScanError(f"{path}: broken file ({one_line(error)})") from error
+
+
+def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
+    reader = open_reader(path, known, stack)
+    layout = _corrected(path, reader.layout(), known)
+    pixels = layout.projections.pixels
+    n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
+    warnings = list(layout.warnings)
+    if layout.theta_deg is not None and known.angle_unit == "auto":
+        fault, warning = other_unit(layout.theta_deg)
+        if fault:
+            raise ScanError(f"{path}: {fault} ({layout.theta_place})")
+        warnings += [warning] if warning else []
+    flat, flat_place = find_references(path, reader, "flats", flats, layout, stack)
+    dark, dark_place = find_references(path, reader, "darks", darks, layout, stack)
+    if dark is not None and not len(dark.positions):
+        warnings.append("darks never written: 0 assumed")
+    written = layout.projections.written
+    chosen = _chosen(path, layout, known)
+    columns = _columns(path, n_cols, known)
+    if gone := layout.missing_sources:
+        warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
+    state = file_state(path)
+    metadata = Metadata(
+        format=layout.format,
+        n_angles=n_angles,
+        n_rows=n_rows,
+        n_cols=n_cols,
+        columns=columns,
+        chosen=chosen,
+        dtype=str(pixels.dtype),
+        theta_deg=layout.theta_deg,
+        theta_place=layout.theta_place,
+        theta_listed=layout.theta_listed,
+        n_flats=0 if flat is None else len(flat.positions),
+        n_darks=0 if dark is None else len(dark.positions),
+        n_written=int(np.argmin(np.append(written, False))),
+        n_bytes=0 if state is None else state[0],
+        data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
+        pixel_size_um=_value(layout.pixel_size_um),
+        energy_kev=_value(layout.energy_kev),
+        distance_mm=_value(layout.distance_mm),
+        chunks=pixels.chunks,
+        aborted=layout.aborted,
+        found=_describe(layout, chosen, columns, (flat, flat_place), (dark, dark_place)),
+        warnings=tuple(warnings),
+    )
+    return _Parts(
+        metadata,
+        cut_columns(layout.projections, columns),
+        flat and flat.cut(columns),
+        dark and dark.cut(columns),
+    )
+
+
+def _columns(path: Path, n_cols: int, known: Known) -> Span:
+    """Return the columns that the configuration leaves in use, the last excluded."""
+    if isinstance(known.columns, str):
+        return 0, n_cols
+    first, last = known.columns
+    if not 0 <= first <= last < n_cols:
+        raise ScanError(
+            f"{path}: input.columns: [{first}, {last}] are not columns of this scan "
+            f"(0 to {n_cols - 1})"
+        )
+    return first, last + 1
+
+
+def _chosen(path: Path, layout: Layout, known: Known) -> NDArray[np.intp]:
+    """Return the projections that the configuration leaves in use."""
+    n_angles = len(layout.projections.index)
+    chosen = chosen_projections(
+        n_angles,
+        layout.theta_deg,
+        every=known.every,
+        skip_angles=known.skip_angles,
+        skip_projections=known.skip_projections,
+    )
+    if n_angles and not len(chosen):
+        raise ScanError(
+            f"{path}: none of {n_angles} projections is in use: input.every, input.skip_angles and "
+            "input.skip_projections leave out all of them"
+        )
+    return chosen
+
+
+def _corrected(path: Path, layout: Layout, known: Known) -> Layout:
+    """Put what the configuration says in place of what the file says."""
+    changes: dict[str, Any] = {
+        name: Found(value, "the configuration")
+        for name in ("pixel_size_um", "energy_kev", "distance_mm")
+        if (value := getattr(known, name)) is not None
+    }
+    if known.angles is not None:
+        changes |= _told_angles(path, layout, known.angles, known.angle_unit)
+        changes["warnings"] = tuple(
+            text for text in layout.warnings if not text.startswith((NO_THETA, UNKNOWN_UNIT))
+        )
+    return replace(layout, **changes)
+
+
+def _told_angles(
+    path: Path, layout: Layout, angles: str | Mapping[str, float], unit: str
+) -> dict[str, Any]:
+    """Return the angles that the configuration gives, and where they stand."""
+    if not isinstance(angles, str):
+        theta_deg = equal_steps(len(layout.projections.index), **angles)
+        return {"theta_deg": theta_deg, "theta_place": "the configuration"}
+    if is_dataset(angles):
+        if layout.format == "TIFF":
+            raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
+        theta_deg, warning = read_named(path, angles, unit)
+        place = {"theta_deg": theta_deg, "theta_place": angles}
+        return place | ({"notes": (*layout.notes, warning)} if warning else {})
+    if layout.format == "TIFF":
+        return {}  # its reader has read the list, and knows which images are missing
+    return {"theta_deg": read_angles(angles, unit), "theta_place": angles, "theta_listed": True}
+
+
+def _value(found: Found | None) -> float | None:
+    return None if found is None else found.value
+
+
+def _describe(
+    layout: Layout,
+    chosen: NDArray[np.intp],
+    columns: Span,
+    flats: tuple[References | None, str],
+    darks: tuple[References | None, str],
+) -> str:
+    """Say what was found where, in a line; a number that differs from scan to scan is not in it."""
+    angles = "none"
+    if layout.theta_deg is not None:
+        finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
+        angles = f"{layout.theta_place}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
+    parts = [layout.format, f"projections {layout.place}", f"angles {angles}"]
+    if len(chosen) < (n_angles := len(layout.projections.index)):
+        parts.append(f"{len(chosen)} of {n_angles} projections in use")
+    if columns != (0, n_cols := layout.projections.pixels.shape[2]):
+        parts.append(f"columns {columns[0]} to {columns[1] - 1} of {n_cols} in use")
+    for kind, (references, place) in (("flats", flats), ("darks", darks)):
+        if references is None:
+            parts.append(f"{kind} {place}")
+            continue
+        n_sets = len(np.unique(references.positions)) if kind == "flats" else 1
+        sets = f" in {n_sets} sets" if n_sets > 1 else ""
+        parts.append(f"{kind} {place}, {len(references.positions)} frames{sets}")
+    numbers = [
+        ("pixel size", layout.pixel_size_um, "um"),
+        ("energy", layout.energy_kev, "keV"),
+        ("distance", layout.distance_mm, "mm"),
+    ]
+    parts += [f"{name} {n.value:.4g} {unit}, {n.place}" for name, n, unit in numbers if n]
+    if missing := [name for name, found, _ in numbers if found is None]:
+        parts.append(f"not found: {', '.join(missing)}")
+    parts += layout.notes
+    return "; ".join(parts)

@@ -1,0 +1,225 @@
+"""Fingerprints of raw scans: whether one is still what it was, without reading all of it.
+
+A fingerprint sums what is small in full: of an HDF5 file the names, links and attributes, and every
+dataset of up to 64 MiB, such as angles and some flats; of each larger one where its frames or
+chunks lie, and 4 kB of each of them, at another place in each (of 4096 of them, evenly spread, if
+there are more). Chunks of deflate end with a sum of their values, and these ends are taken. Files
+that an HDF5 file takes data from belong to it, as do lists of angles and folders of flats and darks
+that lie beside a TIFF file. Of TIFF files 4096 such pieces are taken, and both ends of each.
+
+So other flats, darks or angles, another scan under the name, a frame that was replaced, and
+whatever moves or repacks data, change it. What it can miss is a change of some pixels within frames
+that leaves size and place: of uncompressed frames of 4 MB it sees one in a thousand of changes of a
+single place in a single frame, and all but surely one that touches more than a hundredth of each
+frame. `tomopipe.storage.checksums.checksum_of` misses nothing, and reads all.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomopipe.errors import ScanError
+from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
+from tomopipe.scans.linked import linked_files
+from tomopipe.scans.raw_state import companions, files_in
+
+if TYPE_CHECKING:
+    import h5py
+
+FULL_BYTES = 64 * 2**20  # of a dataset that is summed in full
+PIECE_BYTES = 4096
+_MOST_PIECES = 4096  # of a dataset
+_LEAST_PIECES = 256  # of a dataset, however few its frames
+_STEP = (5**0.5 - 1) / 2  # of the places within frames: they never come in line
+_DEFLATE = 1
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+AnyPath = str | os.PathLike[str]
+Extent = tuple[int, int]  # offset in the file, bytes
+
+
+def fingerprint(path: AnyPath) -> str:
+    """Return the fingerprint of a raw scan, a line of text.
+
+    Parameters
+    ----------
+    path : path-like
+        An HDF5 or TIFF file, or a folder of TIFF files. Flats, darks and angles that the
+        configuration names elsewhere have fingerprints of their own.
+
+    Returns
+    -------
+    str
+        `sample:<bytes of all files>:v1:<digest>`; equal wherever the files lie, and whenever they
+        were changed last.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    StillWrittenError
+        If another process is writing it.
+    """
+    import xxhash
+
+    total, n_all = xxhash.xxh3_128(), 0
+    files = list(_files(os.fspath(path)))
+    for number, (name, file) in enumerate(files):
+        with open(file, "rb", buffering=0) as stream:
+            descriptor = stream.fileno()
+            n_bytes = os.fstat(descriptor).st_size
+            total.update(_text(name, n_bytes))
+            if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
+                pieces = _of_hdf5(file, descriptor)
+            else:
+                pieces = _plain(descriptor, n_bytes, -(-_MOST_PIECES // len(files)), number)
+            for piece in pieces:
+                total.update(piece)
+        n_all += n_bytes
+    return f"sample:{n_all}:v1:{total.hexdigest()}"
+
+
+def _files(path: str) -> Iterator[tuple[str, str]]:
+    """Yield name and path of each file of a scan; names do not tell where the scan lies."""
+    folders = [path] if os.path.isdir(path) else []
+    if not folders:
+        yield "", path
+        for beside in companions(path):
+            if os.path.isdir(beside):
+                folders.append(beside)
+            else:
+                yield os.path.splitext(beside)[1], beside
+        linked = [file for file in linked_files(path) if os.path.isfile(file)]
+        yield from ((f"link {number}", file) for number, file in enumerate(linked))
+    for number, folder in enumerate(folders):
+        for name in sorted(name for name, _ in files_in(folder)):
+            yield f"folder {number}/{name}", os.path.join(folder, name)
+
+
+def _plain(descriptor: int, n_bytes: int, n_pieces: int, number: int = 0) -> Iterator[bytes]:
+    """Yield both ends of a file and pieces between them, spread evenly."""
+    edges = np.linspace(0, n_bytes, n_pieces + 1).astype(int).tolist()
+    extents = [(low, high - low) for low, high in pairwise(edges)]
+    yield os.pread(descriptor, PIECE_BYTES, 0)
+    yield from _pieces(descriptor, extents, number)
+    yield os.pread(descriptor, PIECE_BYTES, max(0, n_bytes - PIECE_BYTES))
+
+
+def _of_hdf5(path: str, descriptor: int) -> Iterator[bytes]:
+    """Yield what is taken of an HDF5 file; of one that cannot be opened, of its bytes."""
+    try:
+        with open_hdf5(path) as file:
+            yield from _of_group(file, descriptor, set())
+    except StillWrittenError:
+        raise
+    except (ScanError, OSError, RuntimeError, KeyError, ValueError):
+        yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_PIECES)
+
+
+def _of_group(group: "h5py.Group", descriptor: int, seen: set[Any]) -> Iterator[bytes]:
+    import h5py
+
+    yield from _of_attributes(group)
+    for name in sorted(group):
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            yield _text(name, getattr(link, "filename", ""), link.path)
+            continue
+        one = group[name]
+        address = h5py.h5o.get_info(one.id).addr
+        yield _text(one.name, address in seen)
+        if address in seen:
+            continue
+        seen.add(address)
+        if isinstance(one, h5py.Group):
+            yield from _of_group(one, descriptor, seen)
+        elif isinstance(one, h5py.Dataset):
+            yield from _of_attributes(one)
+            yield from _of_dataset(one, descriptor)
+
+
+def _of_attributes(one: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
+    for name in sorted(one.attrs):
+        yield _text(name)
+        yield _value(one.attrs.get(name))
+
+
+def _value(value: Any) -> bytes:
+    """Return the bytes of numbers, and the text of what has none of its own."""
+    array = np.asarray(value)
+    return _text(array.tolist()) if array.dtype.hasobject else array.tobytes()
+
+
+def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
+    """Yield what a dataset is, where it lies, and its values or pieces of them."""
+    import h5py
+
+    plist = data.id.get_create_plist()
+    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+    yield _text(data.shape, data.dtype.str, data.dtype.fields, plist.get_layout(), filters)
+    if data.is_virtual:
+        for source in data.virtual_sources():
+            yield _text(source.file_name, source.dset_name, *_bounds(source.vspace))
+            yield _text(*_bounds(source.src_space))
+        return
+    for file, first, n_bytes in data.external or ():
+        yield _text(first, n_bytes)
+        yield from _of_file(file)
+    if data.shape is None or data.external:
+        return
+    extents = _extents(data)
+    if data.nbytes > FULL_BYTES:
+        yield np.array(extents, np.int64).tobytes()
+        ends = filters[-1:] == [h5py.h5z.FILTER_DEFLATE]
+        yield from _pieces(descriptor, extents, at_end=ends)
+    elif data.dtype.hasobject or not extents:
+        yield _value(data[()])
+    else:
+        yield from (os.pread(descriptor, n_bytes, offset) for offset, n_bytes in extents)
+
+
+def _of_file(path: str) -> Iterator[bytes]:
+    """Yield pieces of a file of nothing but values, if it is there."""
+    if os.path.exists(path):
+        with open(path, "rb", buffering=0) as stream:
+            descriptor = stream.fileno()
+            yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_PIECES)
+
+
+def _bounds(space: "h5py.h5s.SpaceID") -> tuple[Any, int, int]:
+    return space.get_select_bounds(), space.get_select_npoints(), space.get_select_type()
+
+
+def _extents(data: "h5py.Dataset") -> list[Extent]:
+    """Return where the frames of a dataset lie in the file, or its chunks."""
+    if data.chunks is None:
+        offset = data.id.get_offset()
+        if offset is None:  # never written, or among the metadata
+            return []
+        n_frames = data.shape[0] if data.nbytes > FULL_BYTES else 1
+        n_bytes = data.nbytes // n_frames
+        return [(offset + frame * n_bytes, n_bytes) for frame in range(n_frames)]
+    found: list[tuple[Any, int, int]] = []
+    data.id.chunk_iter(lambda one: found.append((one.chunk_offset, one.byte_offset, one.size)))
+    return [(offset, n_bytes) for _, offset, n_bytes in sorted(found)]
+
+
+def _pieces(
+    descriptor: int, extents: Sequence[Extent], number: int = 0, *, at_end: bool = False
+) -> Iterator[bytes]:
+    """Yield pieces of extents, or of some of them: at the end, or at another place in each."""
+    if not extents:
+        return
+    chosen = np.linspace(0, len(extents) - 1, min(len(extents), _MOST_PIECES)).astype(int)
+    for which in np.repeat(chosen, -(-_LEAST_PIECES // len(chosen))).tolist():
+        (offset, n_bytes), number = extents[which], number + 1
+        room = max(0, n_bytes - PIECE_BYTES)
+        at = room if at_end else int(room * (number * _STEP % 1))
+        yield os.pread(descriptor, min(n_bytes, PIECE_BYTES), offset + at)
+
+
+def _text(*parts: Any) -> bytes:
+    return "\0".join(map(str, parts)).encode("utf-8", "surrogateescape") + b"\0"

@@ -1,0 +1,210 @@
+"""Which frames of an HDF5 dataset were really written, from its metadata alone."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
+
+if TYPE_CHECKING:
+    import h5py
+
+_DEEPEST = 8  # virtual datasets of virtual datasets; beyond that it is a circle
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """Which frames (first axis) of a dataset are on disk.
+
+    Attributes
+    ----------
+    frames : ndarray of bool, shape (n_frames,)
+        True where the whole frame is on disk.
+    missing_sources : tuple of str
+        Files that a virtual dataset is made of and that are missing or cannot be read.
+    """
+
+    frames: NDArray[np.bool_]
+    missing_sources: tuple[str, ...] = ()
+
+
+def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
+    """Tell which frames of a dataset were really written; HDF5 fills the others silently.
+
+    Chunked: the frames all of whose chunks are there (part of a chunk written counts as all of
+    it). Virtual: the frames that written frames of the source files cover. Contiguous: all, or none
+    when the space was never allocated; zeros allocated early and never overwritten cannot be seen.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset, shape (n_frames, ...)
+        An open dataset of one or more dimensions.
+    depth : int
+        How many virtual datasets lie above this one.
+
+    Raises
+    ------
+    StillWrittenError
+        If another process is writing a source file.
+    ScanError
+        If virtual datasets refer to each other in a circle.
+    """
+    import h5py
+
+    n_frames = dataset.shape[0]
+    if dataset.is_virtual:
+        return _of_sources(dataset, depth)
+    layout = dataset.id.get_create_plist().get_layout()
+    if layout == h5py.h5d.CHUNKED:
+        return Written(_of_chunks(dataset))
+    if gone := tuple(str(raw[0]) for raw in dataset.external or () if not os.path.exists(raw[0])):
+        return Written(np.zeros(n_frames, bool), gone)
+    there = layout == h5py.h5d.COMPACT or dataset.id.get_storage_size() > 0
+    return Written(np.full(n_frames, there))
+
+
+def _of_chunks(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
+    """Count the chunks present; only where some are missing go through them one by one."""
+    per_block = prod(
+        ceil(n / c) for n, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    )
+    frames_per_block = dataset.chunks[0]
+    n_blocks = ceil(dataset.shape[0] / frames_per_block)
+    present = dataset.id.get_num_chunks()
+    if present in (0, n_blocks * per_block):
+        return np.full(dataset.shape[0], present > 0)
+    found = np.zeros(n_blocks, int)
+
+    def count(chunk: Any) -> None:
+        found[chunk.chunk_offset[0] // frames_per_block] += 1
+
+    dataset.id.chunk_iter(count)
+    return np.repeat(found == per_block, frames_per_block)[: dataset.shape[0]]
+
+
+def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
+    """Count the pixels of each frame that written frames of the source files provide."""
+    if depth > _DEEPEST:
+        raise ScanError(f"{dataset.file.filename}: {dataset.name}: virtual datasets in a circle")
+    covered = np.zeros(dataset.shape[0], np.int64)
+    missing: list[str] = []
+    with ExitStack() as stack:
+        sources = _Sources(dataset, depth, stack)
+        for mapping in dataset.virtual_sources():
+            for name, frames, source_frames, pixels in _pieces(mapping, dataset.shape):
+                source = sources.written(name, mapping.dset_name)
+                if source is None:
+                    missing.append(name)
+                    continue
+                missing.extend(source.missing_sources)
+                covered[frames] += pixels * _match(source.frames, source_frames, len(frames))
+    return Written(covered >= prod(dataset.shape[1:]), tuple(dict.fromkeys(missing)))
+
+
+class _Sources:
+    """Open each source file once, as a scan may be made of thousands of pieces of it."""
+
+    def __init__(self, dataset: "h5py.Dataset", depth: int, stack: ExitStack) -> None:
+        self._dataset, self._depth, self._stack = dataset, depth, stack
+        self._files: dict[str, h5py.File | None] = {".": dataset.file}
+        self._written: dict[tuple[str, str], Written | None] = {}
+
+    def written(self, file_name: str, dataset_name: str) -> Written | None:
+        """Return the written frames of a source, None if it cannot be opened."""
+        key = (file_name, dataset_name)
+        if key not in self._written:
+            file = self._file(file_name)
+            try:
+                source = None if file is None else file[dataset_name]
+                found = None if source is None else written_frames(source, self._depth + 1)
+            except (KeyError, OSError, IndexError, AttributeError):  # absent, a group, a scalar
+                found = None
+            self._written[key] = found
+        return self._written[key]
+
+    def _file(self, name: str) -> "h5py.File | None":
+        if name not in self._files:
+            self._files[name] = None
+            for path in source_paths(name, self._dataset.file.filename):
+                if os.path.exists(path):
+                    self._files[name] = self._open(path)
+                    break
+        return self._files[name]
+
+    def _open(self, path: str) -> "h5py.File | None":
+        try:
+            return self._stack.enter_context(open_hdf5(path))
+        except StillWrittenError:
+            raise
+        except ScanError:
+            return None
+
+
+def source_paths(name: str, virtual_path: str) -> Iterator[str]:
+    """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
+    for one in dict.fromkeys((name, name.replace("%%", "%"))):
+        if os.path.isabs(one):
+            yield one
+        for home in dict.fromkeys((virtual_path, os.path.realpath(virtual_path))):
+            folder = os.path.dirname(home)
+            yield os.path.join(folder, os.path.basename(one) if os.path.isabs(one) else one)
+
+
+def _pieces(
+    mapping: Any, shape: tuple[int, ...]
+) -> Iterator[tuple[str, NDArray[np.intp], NDArray[np.intp] | None, int]]:
+    """Yield file name, frames, frames of the source and pixels per frame of one mapping."""
+    frames, pixels, block = _selected(mapping.vspace, shape)
+    if "%b" in mapping.file_name:  # one file per block of an unlimited selection
+        for number, first in enumerate(range(0, len(frames), block)):
+            name = mapping.file_name.replace("%b", str(number))
+            yield name, frames[first : first + block], None, pixels
+        return
+    source_frames = None
+    if mapping.src_space.shape and len(mapping.src_space.shape) == len(shape):
+        source_frames, _, _ = _selected(mapping.src_space, mapping.src_space.shape)
+    yield mapping.file_name, frames, source_frames, pixels
+
+
+def _selected(space: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], int, int]:
+    """Return the frames selected, the pixels selected in each, and the frames per block."""
+    import h5py
+
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        if space.get_select_type() == h5py.h5s.SEL_ALL:
+            return np.arange(shape[0]), prod(shape[1:]), shape[0]
+        low, high = space.get_select_bounds()
+        frames = np.arange(low[0], high[0] + 1)
+        return frames, space.get_select_npoints() // len(frames), len(frames)
+    start, stride, count, block = space.get_regular_hyperslab()
+    # Unlimited selections end where the dataset does.
+    first = np.arange(start[0], shape[0], stride[0])[: min(count[0], shape[0])]
+    frames = (first[:, None] + np.arange(min(block[0], shape[0]))).ravel()
+    return (
+        frames[frames < shape[0]],
+        prod(c * b for c, b in zip(count[1:], block[1:], strict=True)),
+        min(block[0], shape[0]),
+    )
+
+
+def _match(
+    written: NDArray[np.bool_], source_frames: NDArray[np.intp] | None, n_frames: int
+) -> NDArray[np.bool_]:
+    """Carry what is written in a source over to the frames it provides.
+
+    Where frames of the source do not stand for frames one to one (a source of one image, of
+    another shape), it counts as a whole.
+    """
+    if source_frames is None and len(written) == n_frames:
+        return written
+    if source_frames is None or len(source_frames) != n_frames:
+        return np.full(n_frames, written.all())
+    inside = source_frames < len(written)
+    return inside & written[np.where(inside, source_frames, 0)]

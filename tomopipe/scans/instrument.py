@@ -1,0 +1,158 @@
+"""Pixel size, photon energy and distance, where beamlines put them, in the units they give."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from tomopipe.scans.datasets import text_of, unit_of
+
+if TYPE_CHECKING:
+    import h5py
+
+_INSTRUMENT = "/measurement/instrument"
+_RESOLUTION = f"{_INSTRUMENT}/detection_system/objective/resolution"
+_MAGNIFICATION = f"{_INSTRUMENT}/detection_system/objective/magnification"
+_PIXEL_SIZES = tuple(
+    f"{_INSTRUMENT}/detector/{name}"
+    for name in ("pixel_size", "pixel_size_x", "x_pixel_size", "actual_pixel_size_x")
+)
+_ENERGY = f"{_INSTRUMENT}/monochromator/energy"
+_DISTANCES = tuple(
+    f"{_INSTRUMENT}/{name}"
+    for name in (
+        "detector_motor_stack/setup/z",
+        "detector_motor_stack/setup/camera_distance",
+        "camera_motor_stack/setup/camera_distance",
+        "detector/distance",
+    )
+)
+_UM = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e6),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 1e4),
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1e3),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1.0),
+    **dict.fromkeys(("micrometre", "micrometres"), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1e-3),
+}
+_KEV = {
+    **dict.fromkeys(("ev", "electronvolt", "electron_volt"), 1e-3),
+    **dict.fromkeys(("kev", "kiloelectronvolt", "kiloelectron_volt"), 1.0),
+    **dict.fromkeys(("mev", "megaelectronvolt", "megaelectron_volt"), 1e3),
+    **dict.fromkeys(("j", "joule", "joules"), 1 / 1.602176634e-16),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A number and where it stands in the file."""
+
+    value: float
+    place: str
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a kind of number is read.
+
+    Attributes
+    ----------
+    factors : mapping
+        Unit in lower case to its factor.
+    guess : callable
+        Factor of a number without a unit.
+    """
+
+    factors: Mapping[str, float]
+    guess: Callable[[float], float]
+
+
+# Without a unit: the DXchange and NeXus standards have metres, beamlines write micrometres.
+PIXEL_SIZE_UM = Quantity(_UM, lambda value: 1e6 if value < 1e-3 else 1.0)
+# Without a unit: joule are tiny, keV small.
+ENERGY_KEV = Quantity(
+    _KEV, lambda value: 1e-3 if value > 1000 else _KEV["j"] if value < 1e-9 else 1.0
+)
+_MM = {unit: factor / 1e3 for unit, factor in _UM.items()}
+DXCHANGE_DISTANCE_MM = Quantity(_MM, lambda _: 1.0)
+NEXUS_DISTANCE_MM = Quantity(_MM, lambda _: 1e3)
+_PLAIN = Quantity({}, lambda _: 1.0)
+
+
+def read_pixel_size_um(file: "h5py.File") -> Found | None:
+    """Read the size of a pixel in the sample, in micrometres, from a DXchange file.
+
+    The first found of
+
+    - `/measurement/instrument/detection_system/objective/resolution`, the size in the sample;
+    - `/measurement/instrument/detector/pixel_size`, `pixel_size_x`, `x_pixel_size`,
+      `actual_pixel_size_x`, divided by `detection_system/objective/magnification` if there is one
+      (the size on the sensor; without a magnification it is taken as the size in the sample).
+
+    The attribute `units` is honoured (m, mm, um, nm); without one a value below 1e-3 is in metres,
+    as the DXchange standard has it, any other in micrometres, as beamlines write it.
+
+    Returns
+    -------
+    Found or None
+        None if there is no such number, it is not positive, or its unit is not a length.
+    """
+    size = first_found(file, [_RESOLUTION], PIXEL_SIZE_UM)
+    if size is not None:
+        return size
+    magnification = read_number(file, _MAGNIFICATION, _PLAIN, any_unit=True) or 1.0
+    size = first_found(file, _PIXEL_SIZES, PIXEL_SIZE_UM)
+    return size and Found(size.value / magnification, size.place)
+
+
+def read_energy_kev(file: "h5py.File") -> Found | None:
+    """Read the photon energy, in keV, from `/measurement/instrument/monochromator/energy`.
+
+    The attribute `units` is honoured (eV, keV, MeV, J); without one a value above 1000 is in eV.
+
+    Returns
+    -------
+    Found or None
+        None if there is no such number, it is not positive, or its unit is not an energy.
+    """
+    return first_found(file, [_ENERGY], ENERGY_KEV)
+
+
+def read_distance_mm(file: "h5py.File") -> Found | None:
+    """Read the distance from sample to detector, in mm, from a DXchange file.
+
+    The first found of `detector_motor_stack/setup/z`, `detector_motor_stack/setup/camera_distance`,
+    `camera_motor_stack/setup/camera_distance` and `detector/distance` of `/measurement/instrument`.
+    The attribute `units` is honoured; without one it is in millimetres.
+
+    Returns
+    -------
+    Found or None
+        None if there is no such number, it is not positive, or its unit is not a length.
+    """
+    return first_found(file, _DISTANCES, DXCHANGE_DISTANCE_MM)
+
+
+def first_found(group: "h5py.Group", names: Iterable[str], quantity: Quantity) -> Found | None:
+    """Return the first of some numbers that can be used, and its name."""
+    for name in names:
+        value = read_number(group, name, quantity)
+        if value is not None:
+            return Found(value, name)
+    return None
+
+
+def read_number(
+    group: "h5py.Group", name: str, quantity: Quantity, *, any_unit: bool = False
+) -> float | None:
+    """Read one positive number and convert it; None whatever goes wrong: nothing hangs on it."""
+    try:
+        dataset = group[name]
+        number = float(text_of(dataset[()]))
+        unit = unit_of(dataset)
+    except Exception:
+        return None
+    factor = quantity.guess(number) if any_unit or not unit else quantity.factors.get(unit)
+    if factor is None or not isfinite(number) or number <= 0:
+        return None
+    return number * float(factor)

@@ -1,0 +1,116 @@
+"""What a reader of one format tells of a scan, before any pixel is read."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.scans.instrument import Found
+from tomopipe.scans.pixels import Frames
+
+Path = str | os.PathLike[str]
+Kind = Literal["flats", "darks"]
+NO_THETA = "no theta: to be proven from the projections, or told (input.angles)"
+
+
+def is_without_angles(warnings: str) -> bool:
+    """Tell from the warnings of an inventory, of earlier versions too, that there are no angles."""
+    return any(text.startswith("no theta") for text in warnings.split("; "))
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the parts of a scan are.
+
+    Attributes
+    ----------
+    format : str
+        DXchange, NXtomo or TIFF.
+    projections : Frames
+        The projections, those marked as invalid left out.
+    place : str
+        Where they stand, the same for scans recorded in the same way.
+    theta_deg : ndarray of float64 or None
+        Angles as found, in degrees: any number of them, finite or not. None: there are none.
+    theta_place : str
+        Where the angles stand.
+    theta_listed : bool
+        Whether that is a list apart from the frames, which may not fit to them.
+    pixel_size_um, energy_kev, distance_mm : Found or None
+        Numbers of the instrument.
+    missing_sources : tuple of str
+        Files that belong to the scan and cannot be opened.
+    warnings : tuple of str
+        What was assumed.
+    notes : tuple of str
+        What else was found, the same for scans recorded in the same way.
+    aborted : str
+        Why frames are missing, and it is not known which, or "".
+    """
+
+    format: str
+    projections: Frames
+    place: str
+    theta_deg: NDArray[np.float64] | None
+    theta_place: str
+    theta_listed: bool = False
+    pixel_size_um: Found | None = None
+    energy_kev: Found | None = None
+    distance_mm: Found | None = None
+    missing_sources: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    aborted: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Flats or darks in one file.
+
+    Attributes
+    ----------
+    frames : Frames
+        All of them, written or not.
+    place : str
+        Where they are.
+    positions : ndarray of float64, shape (n_frames,)
+        How many projections of the same file were taken before each; NaN where not known.
+    """
+
+    frames: Frames
+    place: str
+    positions: NDArray[np.float64]
+
+
+def without_position(frames: Frames, place: str) -> Reference:
+    """Return flats or darks of which it is not known when they were taken."""
+    return Reference(frames, place, np.full(len(frames.index), np.nan))
+
+
+def how_to_name(kind: Kind) -> str:
+    """Say what to do about flats or darks that are not there."""
+    return f"set preprocess.{kind} to a file that has them, or to none"
+
+
+class Reader(Protocol):
+    """An open file, or folder, of one format."""
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument.
+
+        Raises
+        ------
+        ScanError
+            If there are no projections, or what is there cannot be used.
+        """
+
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks.
+
+        Raises
+        ------
+        ScanError
+            If there are none, or they cannot be used.
+        """

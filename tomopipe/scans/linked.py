@@ -1,0 +1,88 @@
+"""Files that an HDF5 file takes data from: by external links, and as parts of virtual datasets."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tomopipe.errors import ScanError
+from tomopipe.scans.frames import source_paths
+from tomopipe.scans.hdf5 import open_hdf5
+from tomopipe.scans.raw_state import file_state
+
+if TYPE_CHECKING:
+    import h5py
+
+State = list[int] | None
+
+
+def linked_files(path: str | os.PathLike[str]) -> dict[str, State]:
+    """Return the state of each file that a file takes data from, those of such files too.
+
+    Parameters
+    ----------
+    path : path-like
+        An HDF5 file.
+
+    Returns
+    -------
+    dict
+        Path, relative if `path` is, to `link_state`.
+    """
+    found: dict[str, State] = {}
+    waiting = [os.fspath(path)]
+    while waiting:
+        for one in _targets(waiting.pop()):
+            if one not in found and one != os.fspath(path):
+                found[one] = link_state(one)
+                waiting.append(one)
+    return dict(sorted(found.items()))
+
+
+def link_state(path: str | os.PathLike[str]) -> State:
+    """Return size in bytes and time of change (ns) of a file, None where there is none."""
+    found = file_state(path)
+    return None if found is None else list(found)
+
+
+def _targets(path: str) -> list[str]:
+    """List the files that one file names; none if it cannot be read."""
+    try:
+        with open_hdf5(path) as file:
+            names = sorted(set(_names(file)))
+    except (ScanError, OSError, RuntimeError, KeyError):
+        return []
+    return [_place(name, path) for name in names if name != "."]
+
+
+def _place(name: str, path: str) -> str:
+    """Return where HDF5 finds a file, or would look first."""
+    places = list(source_paths(name, path))
+    beside = [place for place in places if os.path.exists(place)]
+    return os.path.normpath((beside or places)[0])
+
+
+def _names(file: "h5py.File") -> Iterator[str]:
+    """Yield the files that the links and virtual datasets of a file name, each object seen once.
+
+    Groups may be linked from many places, from below themselves too, and be nested without end.
+    """
+    import h5py
+
+    waiting, seen = [file["/"]], set()
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield link.filename
+            if not isinstance(link, h5py.HardLink):
+                continue
+            found = group[name]
+            at = h5py.h5o.get_info(found.id).addr
+            if at in seen:
+                continue
+            seen.add(at)
+            if isinstance(found, h5py.Group):
+                waiting.append(found)
+            elif isinstance(found, h5py.Dataset) and found.is_virtual:
+                yield from (source.file_name for source in found.virtual_sources())

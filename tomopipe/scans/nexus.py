@@ -1,0 +1,65 @@
+"""Groups of NeXus files by their class, and numbers in them."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tomopipe.scans.datasets import attribute_of
+from tomopipe.scans.instrument import Found, Quantity, first_found
+
+if TYPE_CHECKING:
+    import h5py
+
+_MOST_GROUPS = 2000  # of one file: beyond that something is wrong
+
+
+def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
+    """List the groups below a group, each once, what cannot be opened left out."""
+    import h5py
+
+    found: list[h5py.Group] = []
+    seen = {_address(root)}
+    layer = [root]
+    for _ in range(deepest):
+        below = []
+        for group in layer:
+            for name in group:
+                child = _open(group, name)
+                if isinstance(child, h5py.Group) and _address(child) not in seen:
+                    seen.add(_address(child))
+                    below.append(child)
+                if len(seen) > _MOST_GROUPS:
+                    return found + below
+        found += below
+        layer = below
+    return found
+
+
+def _open(group: "h5py.Group", name: str) -> Any:
+    try:
+        return group[name]
+    except Exception:  # a dangling link, a damaged object: not what is looked for
+        return None
+
+
+def _address(group: "h5py.Group") -> tuple[int, int]:
+    import h5py
+
+    info = h5py.h5o.get_info(group.id)
+    return info.fileno, info.addr
+
+
+def class_of(group: "h5py.Group") -> str:
+    """Return the NeXus class of a group, "" if it has none."""
+    return attribute_of(group, "NX_class")
+
+
+def first_number(
+    places: Iterable[tuple[list["h5py.Group"], str]], quantity: Quantity
+) -> Found | None:
+    """Return the first number that can be used, of some groups and a name in each of them."""
+    for groups, name in places:
+        for group in groups:
+            found = first_found(group, [name], quantity)
+            if found is not None:
+                return Found(found.value, f"{group.name}/{name}")
+    return None

@@ -1,0 +1,173 @@
+"""What NeXus groups say of frames: what they are taken over, how they are mirrored.
+
+Frames are read as a detector that is not mirrored would have recorded them: rows from top to
+bottom, columns from left to right. A mirrored detector states so as a turn by 180 degrees among its
+transformations, or in `x_flipped` and `y_flipped`.
+
+References
+----------
+.. [1] NXtransformations, https://manual.nexusformat.org/classes/base_classes/NXtransformations.html.
+.. [2] The ESRF's axes before NXtomo 2.0: x along the beam, z up; since then those of McStas: z
+       along the beam, y up.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomopipe.scans.angle_lists import is_angle
+from tomopipe.scans.datasets import attribute_of, text_of, unit_of
+from tomopipe.scans.nexus import class_of
+
+if TYPE_CHECKING:
+    import h5py
+
+_CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF writes it
+_MCSTAS = ("rows", "columns", "both")  # what half a turn about x, y, z mirrors
+_ESRF = ("both", "rows", "columns")
+_RADIANS = ("rad", "radian", "radians")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """How a detector recorded its frames.
+
+    Attributes
+    ----------
+    rows, columns : bool
+        Whether they are upside down, and whether left is right.
+    place : str
+        Where the file says so, "" if it says nothing.
+    """
+
+    rows: bool = False
+    columns: bool = False
+    place: str = ""
+
+
+def signal_of(group: "h5py.Group") -> str:
+    """Return the name of the frames in an NXdetector or NXdata."""
+    signal = attribute_of(group, "signal")
+    return signal if signal and signal in group else "data"
+
+
+def has_images(group: "h5py.Group") -> bool:
+    """Tell whether the frames of a group are there, and more than a line each."""
+    try:
+        shape = group[signal_of(group)].shape
+    except Exception:  # a link to a file that is not there
+        return False
+    return len(shape) == 3 and min(shape[1:]) > 1
+
+
+def angles_of(group: "h5py.Group") -> list[str]:
+    """Name what the frames of an NXdata are taken over, if its unit or its name is of an angle."""
+    plotted = attribute_of(group, "axes")
+    names = [plotted, *sorted(name[:-8] for name in group.attrs if name.endswith("_indices"))]
+    found = []
+    for name in dict.fromkeys(filter(None, names)):
+        try:
+            unit = unit_of(group[name])
+        except Exception:  # a link to a file that is not there, to be named, or nothing
+            if group.get(name, getlink=True) is None:
+                continue
+            unit = ""
+        if unit[:3] in ("deg", "rad") or (not unit and is_angle(name)):
+            found.append(name)
+    return found
+
+
+def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
+    """Read how a detector mirrored its frames.
+
+    Parameters
+    ----------
+    detector : h5py.Group
+        The NXdetector.
+    entry : h5py.Group
+        Its NXentry, which may name the coordinate system.
+    """
+    mirrored = {"rows": False, "columns": False}
+    places = []
+    for group in (one for one in _members(detector) if class_of(one) in _CLASSES):
+        for axis, place in _half_turns(group):
+            what = _about(entry, group)[axis]
+            for kind in mirrored:
+                mirrored[kind] ^= what in (kind, "both")
+            places.append(place)
+    if not places:  # before there were transformations
+        for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
+            if _number(detector, name):
+                mirrored[kind] = True
+                places.append(f"{detector.name}/{name}")
+    return Mirror(mirrored["rows"], mirrored["columns"], ", ".join(places))
+
+
+def _about(entry: "h5py.Group", group: "h5py.Group") -> tuple[str, str, str]:
+    """Tell what half a turn about x, y, z mirrors, in the coordinate system of the file."""
+    system = attribute_of(entry, "NeXus_Coordinate_System").lower()
+    # The ESRF did not name it at first, and put gravity among the transformations.
+    return _ESRF if system == "esrf" or (not system and "gravity" in group) else _MCSTAS
+
+
+def _half_turns(group: "h5py.Group") -> list[tuple[int, str]]:
+    """List the turns by 180 degrees: the axis, 0 to 2, and where it stands."""
+    found = []
+    for name in group:
+        value = _number(group, name)
+        if value is None or attribute_of(group[name], "transformation_type") != "rotation":
+            continue
+        degrees = np.degrees(value) if unit_of(group[name]) in _RADIANS else value
+        vector = np.abs(np.asarray(group[name].attrs.get("vector", 0), dtype=float))
+        along_axis = vector.shape == (3,) and vector.max() > 0.999 * vector.sum() > 0
+        if along_axis and abs(abs(degrees) % 360 - 180) < 1:
+            found.append((int(vector.argmax()), f"{group.name}/{name}"))
+    return found
+
+
+def read_notes(detector: "h5py.Group", mirror: Mirror) -> tuple[str, ...]:
+    """Say what else the file states, for people: nothing is done with it but mirroring."""
+    notes = []
+    sides = [side for side in ("rows", "columns") if getattr(mirror, side)]
+    if sides:
+        notes.append(f"{' and '.join(sides)} mirrored back, {mirror.place}")
+    if _text(detector, "field_of_view").lower() == "half" or _number(detector, "half_acquisition"):
+        notes.append("half acquisition, as the file says")
+    for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
+        hint = _number(detector, name)
+        if hint is not None:
+            notes.append(f"COR hint {hint:.0f} px (not used), {detector.name}/{name}")
+            break
+    return tuple(notes)
+
+
+def _members(group: "h5py.Group") -> list["h5py.Group"]:
+    import h5py
+
+    found = []
+    for name in group:
+        try:
+            child = group[name]
+        except Exception:  # a dangling link
+            continue
+        if isinstance(child, h5py.Group):
+            found.append(child)
+    return found
+
+
+def _number(group: "h5py.Group", name: str) -> float | None:
+    """Read one number or truth value; None whatever goes wrong: nothing hangs on it."""
+    try:
+        value = np.asarray(group[name][()])
+        number = float(value.ravel()[0]) if value.size == 1 else np.nan
+    except Exception:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _text(group: "h5py.Group", name: str) -> str:
+    try:
+        return text_of(group[name][()])
+    except Exception:
+        return ""

@@ -1,0 +1,363 @@
+"""NXtomo: one stack of frames whose image_key tells projections, flats, darks and invalid ones.
+
+Groups are found by their NeXus class (attribute NX_class), not by their names, which differ from
+facility to facility: at the ESRF the entry is `entry0000`, at Diamond `entry1/tomo_entry`.
+
+References
+----------
+.. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError, some_of
+from tomopipe.scans import nxdetector
+from tomopipe.scans.angle_lists import place_frames, to_degrees
+from tomopipe.scans.datasets import Path, find_angles, find_dataset, text_of, unit_of
+from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
+from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name
+from tomopipe.scans.nexus import class_of, first_number, groups_below
+from tomopipe.scans.nxdetector import angles_of, has_images
+from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels, Pixels
+
+if TYPE_CHECKING:
+    import h5py
+
+PROJECTION, FLAT, DARK, INVALID = range(4)
+KEYS = {"flats": FLAT, "darks": DARK}
+_ENTRIES = ("NXentry", "NXsubentry")
+_IDS = "NDArrayUniqueId"  # what areaDetector numbers frames by
+_DEEPEST = 4  # groups below an entry that are looked into
+
+
+def find_entries(file: "h5py.File") -> list[str]:
+    """List the paths of the NXtomo entries of a file, in order of name."""
+    names = []
+    for group in groups_below(file, 2):
+        if _is_tomo(group):
+            names.append(group.name)
+    return sorted(names)
+
+
+def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, str]:
+    """Return the entry to read, and the detector in it if one is named.
+
+    Parameters
+    ----------
+    names : list of str
+        From `find_entries`.
+    entry : str or None
+        One of them, or the path of a detector in it.
+
+    Raises
+    ------
+    ScanError
+        If there are several and none, or another, was asked for.
+    """
+    wanted = "/" + (entry or "").strip("/")
+    for name in names:
+        if wanted == name or wanted.startswith(f"{name}/"):
+            return name, wanted[len(name) :]
+    if len(names) == 1:
+        return names[0], ""
+    if entry is None:
+        raise ScanError(f"{path}: {len(names)} NXtomo entries; {_list(names)}: set input.entry")
+    raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
+
+
+class NxtomoReader:
+    """The NXtomo entry of an open file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open file.
+    path : path-like
+        The file, as it is named in errors.
+    entry : str
+        One of `find_entries`.
+    detector : str
+        Which group of it to read, where several have frames and keys; "": the only one.
+    angles, mirrors : bool
+        Whether the angles of the file, and what it says of mirrored frames, are to be read.
+    angle_unit : str
+        As for `tomopipe.scans.angle_lists.to_degrees`.
+
+    Raises
+    ------
+    ScanError
+        If frames or their keys cannot be used.
+    """
+
+    def __init__(
+        self,
+        file: "h5py.File",
+        path: Path,
+        entry: str,
+        detector: str = "",
+        *,
+        angles: bool = True,
+        mirrors: bool = True,
+        angle_unit: str = "auto",
+    ) -> None:
+        self._stack, self._path = _Stack(file, path, entry, detector, mirrors), path
+        self._angles, self._angle_unit = angles, angle_unit
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument."""
+        stack = self._stack
+        index = np.flatnonzero(stack.keys == PROJECTION)
+        if not len(index):
+            raise ScanError(
+                f"{self._path}: {stack.key_name} marks no projection (0) in {stack.name}"
+            )
+        theta_deg, place, warnings = (
+            stack.theta_deg(self._angle_unit) if self._angles else (None, "", ())
+        )
+        if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
+            warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
+        sample, detector = stack.of("NXsample"), [stack.detector]
+        beam, monochromator = stack.around("NXbeam"), stack.around("NXmonochromator")
+        return Layout(
+            format="NXtomo",
+            projections=Frames(stack.pixels, index),
+            place=stack.place_of(PROJECTION),
+            theta_deg=theta_deg,
+            theta_place=place,
+            pixel_size_um=first_number(
+                [
+                    (sample, "x_pixel_size"),
+                    (detector, "x_magnified_pixel_size"),
+                    (detector, "x_pixel_size"),
+                ],
+                PIXEL_SIZE_UM,
+            ),
+            energy_kev=first_number(
+                [(beam, "incident_energy"), (monochromator, "energy")], ENERGY_KEV
+            ),
+            distance_mm=first_number(
+                [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
+            ),
+            missing_sources=stack.missing_sources,
+            warnings=warnings,
+            notes=stack.notes,
+            aborted=stack.aborted,
+        )
+
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks."""
+        stack = self._stack
+        index = np.flatnonzero(stack.keys == KEYS[kind])
+        if not len(index):
+            raise ScanError(
+                f"{self._path}: {stack.key_name} marks no {kind} ({KEYS[kind]}); "
+                f"{how_to_name(kind)}"
+            )
+        taken = np.cumsum(stack.keys == PROJECTION)[index]
+        return Reference(
+            Frames(stack.pixels, index), stack.place_of(KEYS[kind]), taken.astype(float)
+        )
+
+
+class _Stack:
+    """The frames of an entry and the kind of each.
+
+    Attributes
+    ----------
+    name, key_name : str
+        Paths of the frames and of their keys.
+    pixels : Pixels
+        The frames, mirrored back where the detector mirrored them.
+    missing_sources : tuple of str
+        Files that they are made of and that cannot be opened.
+    notes : tuple of str
+        What else the detector says, for people.
+    detector : h5py.Group
+        Where they are.
+    aborted : str
+        Why frames are missing, and it is not known which, or "".
+    keys : ndarray of int, shape (n_frames,)
+        The kind of each frame that arrived; -1 (alignment) for instance is none of the four.
+    """
+
+    def __init__(
+        self, file: "h5py.File", path: Path, entry: str, detector: str, mirrors: bool
+    ) -> None:
+        self._path = path
+        self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
+        # An entry within an entry: the beamline is described in the outer one.
+        outer = file[entry].parent
+        self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
+        self.detector, key = self._detector(entry, entry + detector)
+        self.key_name = f"{self.detector.name}/{key}"
+        signal = nxdetector.signal_of(self.detector)
+        self.name = f"{self.detector.name}/{signal}"
+        data = self._find(self.detector, signal)
+        if data is None:
+            raise ScanError(f"{path}: no {self.name}")
+        if data.ndim != 3 or 0 in data.shape:
+            raise ScanError(f"{path}: {self.name} has shape {data.shape}; expected 3-D, not empty")
+        pixels = Hdf5Pixels(data)
+        self.missing_sources = pixels.missing_sources
+        mirror = (
+            nxdetector.read_mirror(self.detector, file[entry]) if mirrors else nxdetector.Mirror()
+        )
+        self.notes = nxdetector.read_notes(self.detector, mirror)
+        self.pixels: Pixels = pixels
+        if mirror.rows or mirror.columns:
+            self.pixels = MirroredPixels(pixels, rows=mirror.rows, columns=mirror.columns)
+        planned = self._values(self._find(self.detector, key), self.key_name)
+        self._n_planned = len(planned)
+        self._planned_keys = planned
+        if len(planned) < len(data):
+            raise ScanError(
+                f"{path}: {self.key_name} has {len(planned)} keys for {len(data)} frames, expected "
+                "one for each: complete it in a copy of the file, or leave the scan out "
+                "(`select: no`)"
+            )
+        self._place = self._placed(len(data))
+        self.aborted = ""
+        if self._place is None and len(data) < len(planned):
+            self.aborted = f"aborted: {len(data)} frames for {len(planned)} keys in {self.key_name}"
+        kept = np.arange(len(data)) if self._place is None else self._place
+        self.keys: NDArray[np.int64] = planned[kept].astype(np.int64)
+
+    def place_of(self, key: int) -> str:
+        """Say where the frames of a kind are."""
+        return f"{self.name} ({self.key_name.rpartition('/')[2]} {key})"
+
+    def of(self, nx_class: str) -> list["h5py.Group"]:
+        """List the groups of a NeXus class."""
+        return [group for group in self._groups if class_of(group) == nx_class]
+
+    def around(self, nx_class: str) -> list["h5py.Group"]:
+        """List the groups of a NeXus class, also those of the entry around this one."""
+        everywhere = [*self._groups, *self._outer]
+        return [group for group in everywhere if class_of(group) == nx_class]
+
+    def theta_deg(self, known_unit: str) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+        """Return the angles of the projections, where they stand, and what was assumed."""
+        dataset, place = self._rotation()
+        elsewhere = ""
+        if dataset is None:
+            n_projections = int(np.count_nonzero(self._planned_keys == PROJECTION))
+            lengths = {self._n_planned, n_projections}
+            dataset, elsewhere = find_angles(self._groups[0], lengths, self._path)
+            if dataset is None:
+                return None, place, (NO_THETA, elsewhere) if elsewhere else (NO_THETA,)
+            place = str(dataset.name)
+        angles, warning = to_degrees(self._values(dataset, place), unit_of(dataset), known_unit)
+        warnings = [text for text in (elsewhere, warning) if text]
+        n_dropped = self._n_planned - len(self.keys)
+        is_projection = self._planned_keys == PROJECTION
+        if len(angles) == np.count_nonzero(is_projection) and len(angles) != self._n_planned:
+            every = np.full(self._n_planned, np.nan)
+            every[is_projection] = angles  # of the projections alone
+            angles = every
+        if self._place is not None and len(angles) == self._n_planned:
+            warnings.append(f"{n_dropped} frames dropped by the camera: their angles are left out")
+            angles = angles[self._place]
+            is_projection = self.keys == PROJECTION
+        n = min(len(angles), len(is_projection))
+        # more angles than keys: those beyond are of frames that were never taken
+        theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
+        return theta_deg, place, tuple(warnings)
+
+    def _detector(self, entry: str, wanted: str) -> tuple["h5py.Group", str]:
+        """Return the group with frames and keys, and the name of the keys in it."""
+        for nx_class in ("NXdetector", "NXdata"):
+            keys = {
+                group.name: (group, key)
+                for group in self.of(nx_class)
+                for key in ("image_key", "image_key_control")  # the second goes first
+                if key in group
+            }
+            if wanted in keys:
+                return keys[wanted]
+            if len(keys) > 1:  # of instruments besides the camera
+                keys = {name: one for name, one in keys.items() if has_images(one[0])} or keys
+            if len(keys) > 1:
+                raise ScanError(
+                    f"{self._path}: {len(keys)} {nx_class} groups with image_key in {entry}: "
+                    f"{', '.join(sorted(keys))}; set input.entry to one of them"
+                )
+            if keys:
+                return keys.popitem()[1]
+        raise ScanError(f"{self._path}: {entry} has no NXdetector with image_key")
+
+    def _rotation(self) -> tuple["h5py.Dataset | None", str]:
+        """Return the angles and where they stand."""
+        places = [
+            (group, "rotation_angle")
+            for group in [*self.of("NXsample"), *self.of("NXdata"), self.detector]
+            if "rotation_angle" in group
+        ]
+        places += [(group, name) for group in self.of("NXdata") for name in angles_of(group)]
+        unusable: list[ScanError] = []
+        for group, name in places:
+            try:
+                dataset = self._find(group, name)
+            except ScanError as error:
+                if name == "rotation_angle":
+                    raise
+                unusable.append(error)  # a link to a file that is not there; another may be
+                continue
+            if dataset is not None and dataset.size > 1:
+                return dataset, f"{group.name}/{name}"
+        if unusable:
+            raise unusable[0]
+        return None, "rotation_angle"
+
+    def _find(self, group: "h5py.Group", name: str) -> "h5py.Dataset | None":
+        # a group that is a link to another file has the name that it has there
+        return find_dataset(group.file, f"{group.name}/{name}", self._path)
+
+    def _values(self, dataset: "h5py.Dataset | None", name: str) -> NDArray[Any]:
+        if dataset is None:
+            raise ScanError(f"{self._path}: no {name}")
+        if sum(n != 1 for n in dataset.shape) > 1:
+            raise ScanError(
+                f"{self._path}: {name} has shape {dataset.shape}; expected one dimension"
+            )
+        return np.asarray(dataset[()]).ravel()
+
+    def _placed(self, n_frames: int) -> NDArray[np.intp] | None:
+        """Tell which of the planned frames arrived, by the numbers that the camera gave them.
+
+        None if all did, or if that is not known.
+        """
+        if n_frames == self._n_planned:
+            return None
+        for group in self._groups:
+            if _IDS in group:
+                try:
+                    ids = np.asarray(group[_IDS][()]).ravel()
+                except Exception:  # it is a help, no more
+                    continue
+                place = place_frames(ids, self._n_planned) if len(ids) == n_frames else None
+                if place is not None:
+                    return place
+        return None
+
+
+def _is_tomo(group: "h5py.Group") -> bool:
+    """Tell whether a group says that it is an NXtomo, or has a detector with image_key."""
+    try:
+        definition = text_of(group["definition"][()])
+    except Exception:
+        definition = ""
+    if definition:
+        return definition == "NXtomo"
+    if class_of(group) not in _ENTRIES:
+        return False
+    below = groups_below(group, 2)
+    if any(class_of(one) in _ENTRIES for one in below):
+        return False  # it is one of those
+    return any(class_of(one) == "NXdetector" and "image_key" in one for one in below)
+
+
+def _list(names: list[str]) -> str:
+    return "there are " + some_of(names, 8)

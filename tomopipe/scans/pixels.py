@@ -1,0 +1,219 @@
+"""Frames of a dataset or of TIFF files, as they are: what every format comes down to."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.scans import chunks
+from tomopipe.scans.datasets import find_dataset
+from tomopipe.scans.frames import Written, written_frames
+from tomopipe.scans.hdf5 import one_line
+
+if TYPE_CHECKING:
+    import h5py
+
+Span = tuple[int, int]
+
+
+class Pixels(Protocol):
+    """A stack of frames of one shape.
+
+    Attributes
+    ----------
+    name : str
+        Where it stands: a path in the file, or the files.
+    shape : tuple of int
+        (n_frames, n_rows, n_cols).
+    dtype : numpy.dtype
+        In the byte order of this machine.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """What a read decodes at least: frames, rows, columns; None: nothing is decoded."""
+
+    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+        """Read rows of neighbouring frames into `out`, shape (n_frames, n_rows, n_cols).
+
+        Raises
+        ------
+        ScanError
+            If they cannot be read.
+        """
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which frames are really there, shape (n_frames,)."""
+
+    def monitor(self, name: str) -> NDArray:
+        """Read numbers that lie in the same file.
+
+        Raises
+        ------
+        ScanError
+            If there are none of that name.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Some frames of a stack: the projections, the flats or the darks of a scan.
+
+    Attributes
+    ----------
+    pixels : Pixels
+        The stack.
+    index : ndarray of int, shape (n_frames,)
+        Which of its frames, ascending.
+    """
+
+    pixels: Pixels
+    index: NDArray[np.intp]
+
+    @property
+    def written(self) -> NDArray[np.bool_]:
+        """Which of them are really there."""
+        return self.pixels.written()[self.index]
+
+    def read(self, which: Span, rows: Span, threads: int = 1) -> NDArray:
+        """Read rows of some of the frames, raw.
+
+        Parameters
+        ----------
+        which : (int, int)
+            First and last of `index`, the last excluded.
+        rows : (int, int)
+            First and last row, the last excluded.
+
+        Returns
+        -------
+        ndarray, shape (n_frames, n_rows, n_cols)
+            In the type of the file.
+        """
+        used = self.index[slice(*which)]
+        raw = np.empty((len(used), rows[1] - rows[0], self.pixels.shape[2]), self.pixels.dtype)
+        done = 0
+        for run in np.split(used, np.flatnonzero(np.diff(used) != 1) + 1):
+            if len(run):
+                span = int(run[0]), int(run[-1]) + 1
+                self.pixels.read(raw[done : done + len(run)], span, rows, threads)
+                done += len(run)
+        return raw
+
+
+class Hdf5Pixels:
+    """Frames of an HDF5 dataset of two (a single frame) or three dimensions."""
+
+    def __init__(self, dataset: "h5py.Dataset") -> None:
+        self._dataset = dataset
+        self.name = dataset.name
+        shape = (1, *dataset.shape) if dataset.ndim == 2 else dataset.shape
+        self.shape: tuple[int, int, int] = shape
+        self.dtype = dataset.dtype.newbyteorder("=")
+
+    @cached_property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Chunk shape, of a virtual dataset that of its first source."""
+        return chunks.chunks_of(self._dataset) if self._dataset.ndim == 3 else None
+
+    @cached_property
+    def _decodable(self) -> bool:
+        return chunks.can_decode(self._dataset)
+
+    @cached_property
+    def missing_sources(self) -> tuple[str, ...]:
+        """Files that a virtual dataset is made of and that cannot be opened."""
+        return self._written.missing_sources
+
+    @cached_property
+    def _written(self) -> Written:
+        return written_frames(self._dataset)
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which frames are really there, shape (n_frames,)."""
+        frames = self._written.frames
+        return np.array([frames.all()]) if self._dataset.ndim == 2 else frames
+
+    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+        """Read rows of neighbouring frames, decoding in threads where that can be done."""
+        try:
+            if threads > 1 and self._decodable:
+                chunks.read_block(self._dataset, frames, rows, out, threads)
+            elif self._dataset.ndim == 2:
+                self._dataset.read_direct(out[0], np.s_[slice(*rows), :])
+            else:
+                self._dataset.read_direct(out, np.s_[slice(*frames), slice(*rows), :])
+        except OSError as error:
+            what = f"{self.name}, frames {frames[0]} to {frames[1]}, rows {rows[0]} to {rows[1]}"
+            raise ScanError(
+                f"{self._dataset.file.filename}: {what} cannot be read ({one_line(error)})"
+            ) from error
+
+    def monitor(self, name: str) -> NDArray:
+        """Read numbers that lie in the same file."""
+        file = self._dataset.file
+        found = find_dataset(file, name, file.filename)
+        if found is None:
+            raise ScanError(f"{file.filename}: no {name}")
+        return np.asarray(found[()])
+
+
+class PixelsView:
+    """Frames as they lie in a file, for those who read them another way.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        As they are.
+    shape : (int, int, int)
+        Of the frames as they are seen.
+    """
+
+    def __init__(self, pixels: Pixels, shape: tuple[int, int, int]) -> None:
+        self._pixels = pixels
+        self.name, self.shape, self.dtype = pixels.name, shape, pixels.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """As of the frames as they are, which are read."""
+        return self._pixels.chunks
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which frames are really there, shape (n_frames,)."""
+        return self._pixels.written()
+
+    def monitor(self, name: str) -> NDArray:
+        """Read numbers that lie in the same file."""
+        return self._pixels.monitor(name)
+
+
+class MirroredPixels(PixelsView):
+    """Frames upside down, or with left and right exchanged, as they should have been recorded.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        As they were.
+    rows, columns : bool
+        What is to be reversed.
+    """
+
+    def __init__(self, pixels: Pixels, *, rows: bool, columns: bool) -> None:
+        super().__init__(pixels, pixels.shape)
+        self._rows = rows
+        self._turn = np.s_[:: -1 if rows else 1, :: -1 if columns else 1]
+
+    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+        """Read rows of neighbouring frames."""
+        n_rows = self.shape[1]
+        span = (n_rows - rows[1], n_rows - rows[0]) if self._rows else rows
+        self._pixels.read(out, frames, span, threads)
+        for frame in out:  # one at a time: each is copied on the way
+            frame[...] = frame[self._turn].copy()

@@ -1,0 +1,283 @@
+"""The pixels of an open scan, whatever its format."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.scans.pixels import Frames
+from tomopipe.scans.references import References
+
+if TYPE_CHECKING:
+    from tomopipe.scans.exchange import Metadata
+
+
+@dataclass(frozen=True, eq=False)
+class FlatSet:
+    """Flats that were taken together.
+
+    Attributes
+    ----------
+    position : float or None
+        When: so many of the projections in use were taken before them. 0: before the scan,
+        n_angles: after it. None: not known.
+    first, last : int
+        They are flats `first` to `last` (exclusive) of `Scan.read_flats`.
+    mean : ndarray of float32, shape (n_rows, n_cols)
+        Their mean.
+    """
+
+    position: float | None
+    first: int
+    last: int
+    mean: NDArray[np.float32]
+
+
+class Scan:
+    """The pixels of an open scan; made by `tomopipe.scans.exchange.open_scan`, valid in its block.
+
+    Attributes
+    ----------
+    n_angles, n_rows, n_cols : int
+        Projections in use, rows, columns in use.
+    n_planned : int
+        Projections of the file, in use or not.
+    first_col, detector_cols : int
+        The first of these columns, and how many the detector has.
+    numbers : ndarray of int, shape (n_angles,)
+        Of the projections in use: which of those recorded they are, the first is 0.
+    dtype : numpy.dtype
+        Type of raw pixels, in the byte order of this machine.
+    chunks : tuple of int or None
+        What reading decodes at least (frames, rows, columns): chunks of the dataset, or of the
+        first source of a virtual one; whole frames of TIFF files. None: nothing is decoded.
+    threads : int
+        Threads that decode while `read_rows` or `read_block` reads; 1 unless it is set.
+    theta_rad : ndarray of float64, shape (n_angles,)
+        Angles of the projections in use; NaN where nobody knows them.
+    theta_missing : bool
+        Whether nobody knows the angles.
+    n_flats, n_darks : int
+        Flats and darks that were written; 0 if declared absent.
+    pixel_size_um, energy_kev, distance_mm : float or None
+        As in `Metadata`.
+    """
+
+    def __init__(
+        self,
+        metadata: "Metadata",
+        projections: Frames,
+        used: NDArray[np.intp],
+        flats: References | None,
+        darks: References | None,
+    ) -> None:
+        self._projections = Frames(projections.pixels, projections.index[used])
+        self._used, self._flats, self._darks = used, flats, darks
+        self.numbers = used
+        # of what a monitor may have numbers, and which of them are those of the frames in use
+        self._lengths = [
+            (projections.pixels.shape[0], self._projections.index),
+            (len(projections.index), used),
+        ]
+        self.n_angles, self.n_rows = len(used), metadata.n_rows
+        self.n_planned = metadata.n_angles
+        self.n_cols = self._projections.pixels.shape[2]
+        self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
+        self.dtype = np.dtype(metadata.dtype)
+        self.chunks = projections.pixels.chunks
+        self.threads = 1
+        self.theta_missing = metadata.theta_deg is None
+        if metadata.theta_deg is None:
+            theta_deg = np.full(metadata.n_angles, np.nan)
+        else:
+            theta_deg = metadata.theta_deg
+        self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
+        self.n_flats, self.n_darks = _count(flats), _count(darks)
+        self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
+        self.distance_mm = metadata.distance_mm
+
+    def read_rows(self, first: int, last: int) -> NDArray:
+        """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.
+
+        Parameters
+        ----------
+        first, last : int
+            0 <= first < last <= n_rows.
+
+        Returns
+        -------
+        ndarray, shape (n_angles, last - first, n_cols)
+            Raw values, in the type of the file.
+
+        Raises
+        ------
+        ValueError
+            If there are no such rows.
+        ScanError
+            If the file cannot be read there.
+        """
+        return self.read_block((0, self.n_angles), (first, last))
+
+    def read_block(self, frames: tuple[int, int], rows: tuple[int, int]) -> NDArray:
+        """Read some rows of neighbouring frames, raw.
+
+        Parameters
+        ----------
+        frames, rows : (int, int)
+            First and last, the last excluded; frames of those in use.
+
+        Returns
+        -------
+        ndarray, shape (n_frames, n_rows, n_cols)
+            Raw values, in the type of the file.
+
+        Raises
+        ------
+        ValueError
+            If there are no such rows or frames.
+        ScanError
+            If the file cannot be read there.
+        """
+        for what, (first, last), n in [
+            ("rows", rows, self.n_rows),
+            ("frames", frames, self.n_angles),
+        ]:
+            if not 0 <= first < last <= n:
+                raise ValueError(f"{what} {first} to {last}: expected 0 <= first < last <= {n}")
+        return self._projections.read(frames, rows, self.threads)
+
+    def read_frames(self, indices: Sequence[int]) -> NDArray:
+        """Read some frames, raw.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Which of the frames in use, in any order; 0-based.
+
+        Returns
+        -------
+        ndarray, shape (len(indices), n_rows, n_cols)
+            Raw values, in the type of the file.
+
+        Raises
+        ------
+        ScanError
+            If the file cannot be read there.
+        """
+        raw = np.empty((len(indices), self.n_rows, self.n_cols), self.dtype)
+        pixels, rows = self._projections.pixels, (0, self.n_rows)
+        for at, frame in enumerate(self._projections.index[np.asarray(indices, dtype=int)]):
+            pixels.read(raw[at : at + 1], (int(frame), int(frame) + 1), rows)
+        return raw
+
+    @cached_property
+    def flat(self) -> NDArray[np.float32]:
+        """Mean of the flats, shape (n_rows, n_cols); 1 if declared absent."""
+        return self._mean(self._flats, 1)
+
+    @cached_property
+    def dark(self) -> NDArray[np.float32]:
+        """Mean of the darks, shape (n_rows, n_cols); 0 if declared absent or never written."""
+        return self._mean(self._darks, 0)
+
+    @cached_property
+    def flat_sets(self) -> tuple[FlatSet, ...]:
+        """Flats that were taken together, in the order of the scan; none if declared absent."""
+        positions = self.flat_positions
+        if self._flats is None or not len(positions):
+            return ()
+        # NaN differs from NaN: what is not known is one set
+        changes = np.diff(np.nan_to_num(positions, nan=-1.0)) != 0
+        edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(positions)]
+        return tuple(
+            FlatSet(
+                position=None if np.isnan(positions[first]) else float(positions[first]),
+                first=first,
+                last=last,
+                mean=_mean(self._flats, first, last),
+            )
+            for first, last in pairwise(edges)
+        )
+
+    @cached_property
+    def flat_positions(self) -> NDArray[np.float64]:
+        """How many of the projections in use were taken before each flat; NaN: not known.
+
+        Shape (n_flats,).
+        """
+        if self._flats is None:
+            return np.zeros(0)
+        found = self._flats.positions
+        in_use = np.searchsorted(self._used, np.nan_to_num(found)).astype(float)
+        return np.where(np.isnan(found), np.nan, in_use)
+
+    def read_flats(self, first: int, last: int) -> NDArray:
+        """Read detector rows `first` to `last` (exclusive) of all flats, raw.
+
+        Returns
+        -------
+        ndarray, shape (n_flats, last - first, n_cols)
+            In the order in which they were taken; empty if declared absent.
+        """
+        return self._read_all(self._flats, first, last)
+
+    def read_darks(self, first: int, last: int) -> NDArray:
+        """Read detector rows `first` to `last` (exclusive) of all darks, raw: like `read_flats`."""
+        return self._read_all(self._darks, first, last)
+
+    def read_monitor(self, name: str) -> NDArray[np.float64]:
+        """Read a dataset with one number per frame of the file, for the projections in use.
+
+        Parameters
+        ----------
+        name : str
+            Path in the HDF5 file; the numbers are of all frames that lie together with the
+            projections (flats and darks too in NXtomo files), or of the projections alone.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_angles,)
+
+        Raises
+        ------
+        ScanError
+            If there is none of that name and length.
+        """
+        values = self._projections.pixels.monitor(name)
+        for n, index in self._lengths:
+            if values.shape == (n,):
+                return values[index].astype(np.float64)
+        raise ScanError(
+            f"{self._projections.pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
+            f"one per projection; got {values.shape}"
+        )
+
+    def _read_all(self, references: References | None, first: int, last: int) -> NDArray:
+        if references is None:
+            return np.zeros((0, last - first, self.n_cols), self.dtype)
+        parts = [part.read((0, len(part.index)), (first, last)) for part in references.frames]
+        return np.concatenate(parts)
+
+    def _mean(self, references: References | None, default: float) -> NDArray[np.float32]:
+        if references is None or not _count(references):  # darks never written are 0
+            return np.full((self.n_rows, self.n_cols), default, np.float32)
+        return _mean(references, 0, _count(references))
+
+
+def _mean(references: References, first: int, last: int) -> NDArray[np.float32]:
+    """Average frames one at a time: there may be many of them."""
+    each = [(part, at) for part in references.frames for at in range(len(part.index))]
+    n_rows, n_cols = references.frames[0].pixels.shape[1:]
+    total = np.zeros((n_rows, n_cols))
+    for part, at in each[first:last]:
+        total += part.read((at, at + 1), (0, n_rows))[0]
+    return (total / (last - first)).astype(np.float32)
+
+
+def _count(references: References | None) -> int:
+    return 0 if references is None else len(references.positions)

@@ -1,0 +1,330 @@
+"""TIFF scans: a folder of images or a file of pages, and a list of angles.
+
+A folder `scan/` holds the projections, one file each, in the order of the numbers in their names;
+or they lie in its only other subfolder. Its subfolders `flats` and `darks`, if there are any, are
+those of this scan, else its images with names like `flat_0001.tif` and `dark_0001.tif`, which are
+never projections; `angles.txt` (`.csv`), or the only text file, is its list of angles. Beside a
+file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the list `scan.txt` (`.csv`).
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path as FilePath
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError
+from tomopipe.scans.angle_lists import place_frames, read_angles
+from tomopipe.scans.hdf5 import check_file, one_line
+from tomopipe.scans.layout import (
+    NO_THETA,
+    Kind,
+    Layout,
+    Path,
+    Reference,
+    how_to_name,
+    without_position,
+)
+from tomopipe.scans.pixels import Frames, Span
+from tomopipe.scans.raw_state import IMAGES, LISTS, REFERENCES, reference_kind
+
+# Compressions that tifffile decodes itself; the others need the package imagecodecs.
+_DECODABLE = {1, 8, 32773, 32946}
+
+
+class TiffReader:
+    """A scan in TIFF files.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder, or a file of several pages.
+    angles : path-like or None
+        The list of angles; None: the one beside the images.
+    angle_unit : str
+        As for `tomopipe.scans.angle_lists.to_degrees`.
+
+    Raises
+    ------
+    ScanError
+        If there are no images, or they cannot be used.
+    """
+
+    def __init__(self, path: Path, angles: Path | None = None, angle_unit: str = "auto") -> None:
+        self._path, self._angle_unit = FilePath(path), angle_unit
+        self._angles = None if angles is None else FilePath(angles)
+        self._stack = _open_stack(self._path)
+
+    def layout(self) -> Layout:
+        """Find projections and angles; TIFF files do not tell the rest."""
+        n_frames = self._stack.shape[0]
+        source = self._angles or self._list_of_angles()
+        theta_deg = None if source is None else read_angles(source, self._angle_unit)
+        warnings: tuple[str, ...] = () if source else (NO_THETA,)
+        ids = self._stack.numbers
+        if theta_deg is not None and len(theta_deg) > n_frames and ids is not None:
+            place = place_frames(ids, len(theta_deg))
+            if place is not None:
+                n_dropped = len(theta_deg) - n_frames
+                warnings = (f"{n_dropped} images are missing: their angles are left out",)
+                theta_deg = theta_deg[place]
+        return Layout(
+            format="TIFF",
+            projections=Frames(self._stack, np.arange(n_frames)),
+            theta_deg=theta_deg,
+            place=self._stack.place,
+            theta_place="" if source is None else source.name.replace(self._path.stem, "<scan>"),
+            theta_listed=source is not None,
+            warnings=warnings,
+        )
+
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks that lie beside the projections."""
+        stem = self._path.with_suffix("")
+        place = self._path / kind if self._path.is_dir() else stem.parent / f"{stem.name}_{kind}"
+        if place.is_dir():
+            shown = place.name.replace(self._path.stem, "<scan>")
+            return replace(all_frames(place, kind), place=f"{shown}/")
+        if self._path.is_dir():
+            for folder in (self._path, FilePath(self._stack.name)):
+                if loose := _named(tiff_files(folder), kind):
+                    stack = _Files(loose)
+                    frames = Frames(stack, np.arange(len(loose)))
+                    return without_position(frames, f"{kind[:-1]} images beside the projections")
+        raise ScanError(
+            f"{self._path}: no folder {place.name} beside the projections; {how_to_name(kind)}"
+            + self._loose_above(kind, place)
+        )
+
+    def _loose_above(self, kind: Kind, place: FilePath) -> str:
+        """Say what to do with images of this kind beside the folder or file of the scan."""
+        above = self._path.absolute().parent
+        loose = _named(tiff_files(above), kind)
+        if not loose:
+            return ""
+        hint = f"put such images into {place.name}/"
+        if self._path.is_dir():
+            hint = f"give {above.name}/ in campaign.scans if it holds this scan alone, else {hint}"
+        return f" ({loose[0].name} lies beside it: {hint})"
+
+    def _list_of_angles(self) -> FilePath | None:
+        if not self._path.is_dir():
+            beside = [self._path.with_suffix(ending) for ending in LISTS]
+            return next((place for place in beside if place.is_file()), None)
+        lists = sorted(p for p in self._path.iterdir() if p.suffix.lower() in LISTS)
+        named = [p for p in lists if re.search("angle|theta", p.stem, re.IGNORECASE)]
+        if len(named or lists) > 1:
+            names = ", ".join(place.name for place in named or lists)
+            raise ScanError(
+                f"{self._path}: which is the list of angles? {names}; name one angles.txt alone, "
+                "or set input.angles"
+            )
+        return next(iter(named or lists), None)
+
+
+def all_frames(path: Path, kind: Kind) -> Reference:
+    """Return all images of a folder or file: the flats or the darks.
+
+    Of a folder with both only those of this kind, by their names.
+
+    Raises
+    ------
+    ScanError
+        If there are no images, or they cannot be used.
+    """
+    folder = FilePath(path)
+    files = tiff_files(folder) if folder.is_dir() else []
+    of_kind = _named(files, kind) or _named(files, None) or files
+    stack = _Files(of_kind) if of_kind else _open_stack(folder)
+    return without_position(Frames(stack, np.arange(stack.shape[0])), stack.place)
+
+
+def _named(files: list[FilePath], kind: str | None) -> list[FilePath]:
+    """Return the images whose names say that they are flats, darks, or (None) neither."""
+    return [path for path in files if reference_kind(path.name) == kind]
+
+
+def tiff_files(folder: Path) -> list[FilePath]:
+    """List the TIFF files of a folder in the order of the numbers in their names."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name.lower().endswith(IMAGES)]
+    except OSError as error:
+        raise ScanError(f"{folder}: cannot be read ({one_line(error)})") from error
+    return [FilePath(folder, name) for name in sorted(names, key=_natural)]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _open_stack(path: FilePath) -> "_Files | _Pages":
+    """Open the images of a folder or file."""
+    if not path.is_dir():
+        check_file(path)
+        return _Pages(path)
+    images = tiff_files(path)
+    files = _named(images, None)
+    if files:
+        return _Files(files)
+    below = [
+        folder
+        for folder in sorted(p for p in path.iterdir() if p.is_dir())
+        if folder.name not in REFERENCES and _named(tiff_files(folder), None)
+    ]
+    if len(below) != 1:
+        names = ", ".join(folder.name for folder in below[:4]) or "no subfolder either"
+        what = "TIFF files"
+        if images:
+            what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
+        raise ScanError(f"{path}: a folder without {what} ({names} with any)")
+    return _Files(_named(tiff_files(below[0]), None), f"{below[0].name}/")
+
+
+@contextmanager
+def _reading(path: FilePath) -> Iterator[None]:
+    """Turn whatever a broken TIFF file raises into its reason."""
+    try:
+        yield
+    except (ScanError, MemoryError):
+        raise
+    except Exception as error:
+        raise ScanError(f"{path}: the TIFF image cannot be read ({one_line(error)})") from error
+
+
+def _check_image(shape: tuple[int, ...], dtype: np.dtype | None, path: FilePath) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise ScanError(f"{path}: image of shape {shape}; expected rows x columns of one colour")
+    if dtype is None or dtype.kind not in "uif":
+        raise ScanError(f"{path}: pixels of type {dtype}; expected whole numbers or floats")
+
+
+def _check_compression(page: "tifffile.TiffPage", path: FilePath) -> None:
+    if int(page.compression) in _DECODABLE:
+        return
+    try:
+        import imagecodecs  # noqa: F401 - tifffile finds it by itself
+    except ImportError:
+        raise ScanError(
+            f"{path}: compressed with {page.compression!r}; install imagecodecs to read it"
+        ) from None
+
+
+class _Images:
+    """What images in TIFF files have in common."""
+
+    name: str
+
+    def monitor(self, name: str) -> NDArray:
+        """Raise: there are no numbers in TIFF files."""
+        raise ScanError(f"{self.name}: TIFF files have no {name}")
+
+
+class _Files(_Images):
+    """Images in a file each; read whole, as one file is one request to a file server."""
+
+    def __init__(self, files: list[FilePath], place: str = "images") -> None:
+        self._files, self.place = files, place
+        self.name = str(files[0].parent)
+        with _reading(files[0]), tifffile.TiffFile(files[0]) as first:
+            page = first.pages.first
+            _check_image(page.shape, page.dtype, files[0])
+            _check_compression(page, files[0])
+            # Uncompressed images are all as long as the first one.
+            plain = int(page.compression) == 1
+            self._n_bytes = page.dataoffsets[0] + page.nbytes if plain else 1
+            self.shape: tuple[int, int, int] = (len(files), page.shape[0], page.shape[1])
+            self.dtype = np.dtype(page.dtype).newbyteorder("=")
+        self.chunks = (1, *self.shape[1:])
+
+    @cached_property
+    def numbers(self) -> list[int] | None:
+        """The last number in each name, None if a name has none."""
+        found = [re.findall(r"\d+", path.stem) for path in self._files]
+        return [int(digits[-1]) for digits in found] if all(found) else None
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which files are long enough to hold their image, or are not empty."""
+        return np.array([_size(path) >= self._n_bytes for path in self._files])
+
+    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+        """Read rows of some of the images, several files at a time."""
+
+        def read_one(at: int) -> None:
+            path = self._files[frames[0] + at]
+            with _reading(path):
+                image = tifffile.imread(path)
+                if image.shape != self.shape[1:]:
+                    raise ScanError(
+                        f"{path}: image of {image.shape}; expected {self.shape[1:]} as in "
+                        f"{self._files[0].name}"
+                    )
+                out[at] = image[slice(*rows)]
+
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            list(pool.map(read_one, range(len(out))))
+
+
+class _Pages(_Images):
+    """The pages of one file."""
+
+    place = "pages"
+    numbers = None
+
+    def __init__(self, path: FilePath) -> None:
+        self._path = path
+        self.name = str(path)
+        with _reading(path), tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            page = series.keyframe
+            shape = series.shape if len(series.shape) > 2 else (1, *series.shape)
+            _check_image(shape[1:], series.dtype, path)
+            _check_compression(page, path)
+            # where all lies in one piece rows can be read alone
+            self._offset = series.dataoffset
+            self._raw_dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+        self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
+        self.dtype = self._raw_dtype.newbyteorder("=")
+        self.chunks = None if self._offset is not None else (1, *shape[1:])
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which pages the file is long enough for."""
+        n_frames = self.shape[0]
+        if self._offset is None:
+            return np.ones(n_frames, bool)
+        page_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        n_there = max(0, _size(self._path) - self._offset) // page_bytes
+        return np.arange(n_frames) < n_there
+
+    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+        """Read rows of some of the pages."""
+        with _reading(self._path):
+            if self._offset is not None:
+                page_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+                mapped = np.memmap(
+                    self._path,
+                    self._raw_dtype,
+                    "r",
+                    offset=self._offset + frames[0] * page_bytes,
+                    shape=(len(out), *self.shape[1:]),
+                )
+                out[:] = mapped[:, slice(*rows)]
+                return
+            with tifffile.TiffFile(self._path) as file:
+                for at in range(len(out)):
+                    out[at] = file.asarray(key=frames[0] + at)[slice(*rows)]
+
+
+def _size(path: FilePath) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,160 @@
+"""Whole scans in DXchange files (in NXtomo files: `tomopipe.simulate.nxtomo_writer`).
+
+Where things go, as in the files of the APS beamlines [1]_ [2]_: ``/exchange/data``,
+``/exchange/data_white``, ``/exchange/data_dark`` (frame, row, column), ``/exchange/theta``
+(degrees); the effective pixel size at the sample in micrometres in
+``/measurement/instrument/detection_system/objective/resolution`` and the energy in keV in
+``/measurement/instrument/monochromator/energy``, both of shape (1,) with the attribute ``units``.
+``/measurement/instrument/detector/pixel_size``, which there is the pitch of the camera before the
+magnification, is not written.
+
+References
+----------
+.. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
+.. [2] DXfile documentation, area detector attributes of APS 2-BM, https://dxfile.readthedocs.io.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tomopipe.simulate.detector import Beam, Detector, to_dtype
+from tomopipe.simulate.exposure import Exposure
+from tomopipe.simulate.nxtomo_writer import write_nxtomo
+from tomopipe.simulate.phantom import Phantom, project
+from tomopipe.storage.atomic import whole
+
+# Frames are made and written in blocks of about this size, so that large scans need little memory.
+BLOCK_BYTES = 64 * 2**20
+
+
+def simulate_scan(
+    path: str | os.PathLike[str],
+    phantom: Phantom,
+    theta_deg: ArrayLike,
+    cor_px: float,
+    *,
+    n_rows: int,
+    n_cols: int,
+    beam: Beam | None = None,
+    seed: int | tuple[int, ...] = 0,
+    write_theta: bool = True,
+    n_frames: int | None = None,
+    format: str = "dxchange",
+    chunks: tuple[int, int, int] | bool | None = None,
+    n_written: int | None = None,
+    **options: Any,
+) -> None:
+    """Simulate one scan and write it as a DXchange or NXtomo file, whole, in little memory.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; an existing one is replaced.
+    phantom : Phantom
+        The object.
+    theta_deg : array_like of float, shape (n_angles,)
+        Angles in degrees, in any order.
+    cor_px : float
+        Column of the rotation axis.
+    n_rows, n_cols : int
+        Size of the detector.
+    beam : Beam, optional
+        Beam and detector.
+    seed : int or tuple of int, optional
+        Seed of pattern and noise.
+    write_theta : bool, optional
+        False leaves the angles out.
+    n_frames : int, optional
+        Leading projections taken before the scan was aborted; theta keeps all angles.
+    format : {"dxchange", "nxtomo"}
+        Of the file.
+    chunks, n_written
+        As for `write_exchange`; NXtomo files have frames as chunks, all written.
+    **options
+        dtype, compression, pixel_size_um, energy_kev of `Exposure`.
+    """
+    angles_deg = np.asarray(theta_deg, dtype=np.float64)
+    taken_deg = angles_deg[:n_frames]
+    detector = Detector(beam or Beam(), n_rows, n_cols, seed)
+
+    def blocks() -> Iterator[NDArray[np.float64]]:
+        step = max(1, BLOCK_BYTES // (8 * n_rows * n_cols))
+        for first in range(0, taken_deg.size, step):
+            theta_rad = np.deg2rad(taken_deg[first : first + step])
+            integrals = project(phantom, theta_rad, cor_px, n_rows, n_cols)
+            yield detector.frames(np.exp(-integrals.astype(np.float64)))
+
+    exposure = Exposure(
+        blocks(),
+        (taken_deg.size, n_rows, n_cols),
+        flats=detector.flats(),
+        darks=detector.darks(),
+        theta_deg=angles_deg if write_theta else None,
+        n_planned=angles_deg.size,
+        **options,
+    )
+    if format == "nxtomo":
+        write_nxtomo(path, exposure)
+    else:
+        write_exchange(path, exposure, chunks=chunks, n_written=n_written)
+
+
+def write_exchange(
+    path: str | os.PathLike[str],
+    scan: Exposure,
+    *,
+    chunks: tuple[int, int, int] | bool | None = None,
+    n_written: int | None = None,
+) -> None:
+    """Write a DXchange file, whole; the module says where each thing goes.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; an existing one is replaced.
+    scan : Exposure
+        What it holds; no dataset for flats or darks where there are none.
+    chunks : tuple, bool or None, optional
+        Chunks of /exchange/data; by default one frame each, False: contiguous.
+    n_written : int, optional
+        Leading frames really written; the rest of /exchange/data stays unallocated.
+    """
+    store, shape = to_dtype(np.dtype(scan.dtype)), scan.shape
+    stop = shape[0] if n_written is None else n_written
+    layout = (1, *shape[1:]) if chunks is None else chunks or None
+    with whole(path) as temporary, h5py.File(temporary, "w") as file:
+        data = file.create_dataset(
+            "/exchange/data", shape, np.dtype(scan.dtype), chunks=layout,
+            compression=scan.compression,
+        )  # fmt: skip
+        data.attrs["axes"] = "theta:y:x"
+        first = 0
+        for block in scan.blocks:
+            last = min(stop, first + len(block))
+            if last <= first:
+                break
+            data[first:last] = store(block[: last - first])
+            first = last
+        for name, frames in [("data_white", scan.flats), ("data_dark", scan.darks)]:
+            if len(frames):
+                file[f"/exchange/{name}"] = store(frames)
+        if scan.theta_deg is not None:
+            file["/exchange/theta"] = scan.theta_deg
+            file["/exchange/theta"].attrs["units"] = "degrees"
+        _write_instrument(file, scan.pixel_size_um, scan.energy_kev)
+
+
+def _write_instrument(file: h5py.File, size_um: float | None, energy_kev: float | None) -> None:
+    instrument = "/measurement/instrument"
+    for value, place, units in [
+        (size_um, "detection_system/objective/resolution", "microns"),
+        (energy_kev, "monochromator/energy", "keV"),
+    ]:
+        if value is not None:
+            file[f"{instrument}/{place}"] = np.array([value], dtype=np.float64)
+            file[f"{instrument}/{place}"].attrs["units"] = units

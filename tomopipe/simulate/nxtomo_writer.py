@@ -1,0 +1,66 @@
+"""Whole scans in NXtomo files, laid out as at the ESRF: darks, flats, projections, flats."""
+
+import os
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tomopipe.simulate.detector import to_dtype
+from tomopipe.simulate.exposure import Exposure
+from tomopipe.storage.atomic import whole
+
+ENTRY = "entry0000"
+_PROJECTION, _FLAT, _DARK = range(3)
+
+
+def write_nxtomo(path: str | os.PathLike[str], scan: Exposure) -> None:
+    """Write an NXtomo file, whole; an existing one is replaced.
+
+    Darks come first, half of the flats before and half after the projections.
+    """
+    store = to_dtype(np.dtype(scan.dtype))
+    shape, flats, darks, n_planned = scan.shape, scan.flats, scan.darks, scan.n_planned
+    before = -(-len(flats) // 2)
+    kinds = [(_DARK, len(darks)), (_FLAT, before), (_PROJECTION, n_planned)]
+    keys = np.concatenate([np.full(n, kind) for kind, n in [*kinds, (_FLAT, len(flats) - before)]])
+    first = len(darks) + before
+    aborted = shape[0] < n_planned
+    n_frames = first + shape[0] if aborted else len(keys)
+    with whole(path) as temporary, h5py.File(temporary, "w") as file:
+        entry = _group(file, ENTRY, "NXentry")
+        entry["definition"] = "NXtomo"
+        instrument = _group(entry, "instrument", "NXinstrument")
+        detector = _group(instrument, "detector", "NXdetector")
+        data = detector.create_dataset(
+            "data", (n_frames, *shape[1:]), np.dtype(scan.dtype), chunks=(1, *shape[1:]),
+            compression=scan.compression,
+        )  # fmt: skip
+        data[:first] = store(np.concatenate([darks, flats[:before]]))
+        at = first
+        for block in scan.blocks:
+            data[at : at + len(block)] = store(block)
+            at += len(block)
+        if not aborted and len(flats) > before:
+            data[at:] = store(flats[before:])
+        detector["image_key"] = detector["image_key_control"] = keys
+        if scan.theta_deg is not None:
+            at_frame = first + np.arange(n_planned)
+            angles = np.interp(np.arange(len(keys)), at_frame, scan.theta_deg)
+            _number(_group(entry, "sample", "NXsample"), "rotation_angle", angles, "degree")
+        if scan.pixel_size_um is not None:
+            _number(detector, "x_pixel_size", scan.pixel_size_um * 1e-6, "m")
+        if scan.energy_kev is not None:
+            beam = _group(instrument, "beam", "NXbeam")
+            _number(beam, "incident_energy", scan.energy_kev, "keV")
+
+
+def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nx_class
+    return group
+
+
+def _number(parent: h5py.Group, name: str, value: Any, units: str) -> None:
+    parent[name] = value
+    parent[name].attrs["units"] = units

@@ -1,0 +1,1 @@
+"""Scans of one sample at several heights, as one tall volume."""

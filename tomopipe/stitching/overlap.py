@@ -1,0 +1,350 @@
+"""Where one volume of a sample continues another, from what both show in their overlap.
+
+The scans of a stack show the same structure in the rows that they share. Structure that does not
+change with height (the outline of a rod) and what belongs to the detector (rings) say nothing
+about heights: only what changes along z counts. Two stages:
+
+1. Slices are averaged to at most 32 x 32 blocks. The normalised cross-correlation along z of all
+   blocks together [1]_, over the overlap alone, gives a few heights to look at.
+2. At each of them a box of full resolution is registered in three dimensions: by the peak of its
+   cross-correlation [2]_, then by least squares of the difference on the gradient (Gauss-Newton),
+   until nothing is left to shift: in a box of a few rows a peak alone is drawn towards 0. The
+   correlation that remains in the box is the quality; the best height wins, if no other is nearly
+   as good.
+
+References
+----------
+.. [1] D. Padfield, "Masked object registration in the Fourier domain", IEEE Trans. Image Process.
+   21, 2706 (2012).
+.. [2] M. Guizar-Sicairos, S. T. Thurman, J. R. Fienup, "Efficient subpixel image registration
+   algorithms", Opt. Lett. 33, 156 (2008); phase_cross_correlation of scikit-image.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tomopipe.cor.register import correlate, likelihood
+from tomopipe.errors import TomopipeError
+
+MIN_ROWS = 8  # of an overlap
+MAX_SHARE = 0.9  # of the lower of both volumes; beyond, rings of the detector match themselves
+MIN_QUALITY = 0.5
+_RIVAL = 0.8  # of the best quality: another height as good as that leaves both in doubt
+_BLOCKS = 32  # per side, of averaged slices
+_CANDIDATES = 4
+_BOX_ROWS, _BOX_SIDE = 32, 256  # of what is registered in full resolution
+_HALO = 4  # voxels around the box, for interpolation
+_MAX_SIDEWAYS = 1 / 8  # of the width
+_SMOOTH_PX = 1.0
+_STEPS, _SETTLED_PX = 12, 0.003
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A volume to be registered.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n_rows, n_y, n_x).
+    read_slice : callable
+        read_slice(row): one slice, float32.
+    blocks : ndarray of float32, shape (n_rows, n_blocks_y, n_blocks_x)
+        From `block_means`.
+    """
+
+    shape: tuple[int, int, int]
+    read_slice: Callable[[int], Array]
+    blocks: Array
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Where the second volume lies: its voxel (z, y, x) is (z + z_px, ...) of the first.
+
+    Attributes
+    ----------
+    z_px, y_px, x_px : float
+        In voxels; z_px > 0 where the second continues the first towards higher rows.
+    overlap_rows : float
+        Rows that both show.
+    quality : float
+        Correlation (at most 1) in the overlap of what changes with height.
+    """
+
+    z_px: float
+    y_px: float
+    x_px: float
+    overlap_rows: float
+    quality: float
+
+
+def block_means(image: Array) -> Array:
+    """Average a slice to at most 32 x 32 blocks; rows and columns that fill none are left out."""
+    step_y, step_x = (-(-n // _BLOCKS) for n in image.shape)
+    n_y, n_x = image.shape[0] // step_y, image.shape[1] // step_x
+    whole = image[: n_y * step_y, : n_x * step_x].reshape(n_y, step_y, n_x, step_x)
+    return np.asarray(whole.mean(axis=(1, 3)), np.float32)
+
+
+def find_shift(
+    first: Part,
+    second: Part,
+    *,
+    names: tuple[str, str],
+    direction: str = "auto",
+    overlap_rows: float | None = None,
+    tolerance_rows: float = 0.0,
+) -> Shift:
+    """Find where the second volume lies on the grid of the first.
+
+    Parameters
+    ----------
+    first, second : Part
+        Volumes of the same width.
+    names : (str, str)
+        For errors.
+    direction : {"auto", "down", "up"}
+        Whether the second continues the first towards higher rows (down) or lower ones (up); auto:
+        found.
+    overlap_rows : float, optional
+        Rows that both show, about; None: found.
+    tolerance_rows : float
+        How far off `overlap_rows` may be.
+
+    Raises
+    ------
+    TomopipeError
+        If the volumes do not fit at any height, or at several.
+    """
+    lags = _candidates(first, second, direction, overlap_rows, tolerance_rows)
+    found = sorted(_refined_all(first, second, lags), key=lambda shift: -shift.quality)
+    where = "" if overlap_rows is None else f" near an overlap of {overlap_rows:g} rows"
+    if not found or found[0].quality < MIN_QUALITY:
+        best = f"; the best correlation is {found[0].quality:.2f}" if found else ""
+        raise TomopipeError(
+            f"{names[0]} and {names[1]}: found no overlap{where} in which they show the same"
+            f"{best}, expected at least {MIN_QUALITY}. Check "
+            "the order of the stack and stitch.overlap_rows, or take the scans out of stitch."
+        )
+    best_shift, *others = found
+    if others and others[0].quality > _RIVAL * best_shift.quality:
+        raise TomopipeError(
+            f"{names[0]} and {names[1]}: fit with an overlap of {best_shift.overlap_rows:.1f} "
+            f"rows at z {best_shift.z_px:+.1f} (correlation {best_shift.quality:.2f}) and of "
+            f"{others[0].overlap_rows:.1f} at z {others[0].z_px:+.1f} ({others[0].quality:.2f}). "
+            "Set stitch.overlap_rows or stitch.direction."
+        )
+    return best_shift
+
+
+def overlap_of(z_px: float, n_first: int, n_second: int) -> float:
+    """Return the rows that two volumes share, the second beginning at row z_px of the first."""
+    return min(n_first, z_px + n_second) - max(0.0, z_px)
+
+
+def _candidates(
+    first: Part,
+    second: Part,
+    direction: str,
+    overlap_rows: float | None,
+    tolerance_rows: float,
+) -> list[int]:
+    """Return the whole shifts along z that are worth a closer look, the best first."""
+    n_first, n_second = first.shape[0], second.shape[0]
+    n_rows = max(n_first, n_second)
+    here, there = _lines(first.blocks, n_rows), _lines(second.blocks, n_rows)
+    correlation, share = correlate(here, there, np.zeros(len(here), np.intp))
+    score = likelihood(correlation[-1], share[-1])
+    lags = np.arange(1 - n_rows, n_rows)
+    shared = np.array([overlap_of(int(lag), n_first, n_second) for lag in lags])
+    allowed = (shared >= MIN_ROWS) & (shared <= MAX_SHARE * min(n_first, n_second))
+    if direction != "auto":
+        allowed &= (lags > 0) == (direction == "down")
+    if overlap_rows is not None:
+        allowed &= np.abs(shared - overlap_rows) <= tolerance_rows
+    score = np.where(allowed, score, -np.inf)
+    found: list[int] = []
+    while len(found) < _CANDIDATES and np.isfinite(score).any():
+        at = int(np.argmax(score))
+        found.append(int(lags[at]))
+        score[max(0, at - 2) : at + 3] = -np.inf
+    return found
+
+
+def _lines(blocks: Array, n_rows: int) -> Array:
+    """Return each block along z, without what changes slowly or not at all; 0 where there is none.
+
+    Shape (n_blocks, n_rows).
+    """
+    lines = np.ascontiguousarray(blocks.reshape(len(blocks), -1).T)
+    fine = ndimage.gaussian_filter1d(lines, 0.7, axis=1, mode="nearest")
+    fine -= ndimage.gaussian_filter1d(lines, max(4.0, n_rows / 16), axis=1, mode="nearest")
+    return np.pad(fine, ((0, 0), (0, n_rows - len(blocks))))
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Voxels of the first volume."""
+
+    rows: range
+    y: range
+    x: range
+
+
+def _refined_all(first: Part, second: Part, lags: list[int]) -> list[Shift]:
+    """Register from each of the whole shifts; those that lead to one place count once."""
+    found: list[Shift] = []
+    for lag in lags:
+        if all(abs(lag - shift.z_px) > _HALO for shift in found):
+            shift = _refined(first, second, lag)
+            if shift is not None and all(abs(shift.z_px - one.z_px) > _HALO for one in found):
+                found.append(shift)
+    return found
+
+
+def _refined(first: Part, second: Part, lag: int) -> Shift | None:
+    """Register both volumes in full resolution from a whole shift along z; None if they do not."""
+    shift = np.array([lag, 0.0, 0.0])
+    limit_px = _MAX_SIDEWAYS * np.array([np.inf, *first.shape[1:]])
+    readers = _reader(first), _reader(second)
+    for step_of in (_peak, *(_STEPS * [_least_squares])):
+        box = _box(first, second, shift)
+        if box is None:
+            return None
+        here = _smooth(_read(readers[0], first.shape[0], box, np.zeros(3)))
+        there = _smooth(_read(readers[1], second.shape[0], box, shift))
+        step = step_of(here, there)
+        shift = shift + step
+        if not (np.abs(shift) <= limit_px).all() or abs(shift[0] - lag) > _HALO:
+            return None
+        if step_of is _least_squares and np.abs(step).max() < _SETTLED_PX:
+            break
+    else:
+        return None  # it wanders: there is nothing to hold on to
+    z_px, y_px, x_px = (float(value) for value in shift)
+    overlap = overlap_of(z_px, first.shape[0], second.shape[0])
+    return Shift(z_px, y_px, x_px, overlap, _correlation(_changing(here), _changing(there)))
+
+
+def _reader(part: Part) -> Callable[[int, range, range], Array]:
+    """Return what reads a piece of a slice, and keeps the pieces of a box for the next look."""
+
+    @lru_cache(maxsize=2 * (_BOX_ROWS + 2 * _HALO))
+    def read(row: int, y: range, x: range) -> Array:
+        return part.read_slice(row)[y.start : y.stop, x.start : x.stop].copy()
+
+    return read
+
+
+def _peak(here: Array, there: Array) -> NDArray[np.float64]:
+    """Return the step (z, y, x) at which the cross-correlation of what changes is largest."""
+    from skimage.registration import phase_cross_correlation
+
+    window = _window(here.shape)
+    # White noise weakens each frequency alike: plain correlation, not that of phases alone.
+    step, _, _ = phase_cross_correlation(
+        window * _changing(here), window * _changing(there), upsample_factor=4, normalization=None
+    )
+    return np.asarray(step, float)
+
+
+def _least_squares(here: Array, there: Array) -> NDArray[np.float64]:
+    """Return the step (z, y, x) that explains most of the difference; gain and offset may differ.
+
+    Noise is as likely to rise as to fall along any axis, so that the place where the step is 0 is
+    that of the structure.
+    """
+    slopes = [np.asarray(np.gradient(there, axis=axis)) for axis in range(3)]
+    inner = (slice(1, -1),) * 3
+    terms = [*(-slope for slope in slopes), there, np.ones_like(there)]
+    table = np.stack([term[inner].ravel() for term in terms])
+    wanted = (here - there)[inner].ravel()
+    gram = (table @ table.T).astype(float)
+    solved, *_ = np.linalg.lstsq(gram, (table @ wanted).astype(float), rcond=None)
+    return np.clip(solved[:3], -1, 1)
+
+
+def _box(first: Part, second: Part, shift: NDArray[np.float64]) -> _Box | None:
+    """Choose the box in the middle of the overlap that shows most; None if there is no room."""
+    z = round(shift[0])
+    low, high = max(0, z), min(first.shape[0], z + second.shape[0])
+    margin = _HALO if high - low >= 4 * _HALO else 2
+    low, high = low + margin, high - margin
+    if high - low < MIN_ROWS - 4:
+        return None
+    spare = max(0, high - low - _BOX_ROWS)
+    rows = range(low + spare // 2, high - (spare - spare // 2))
+    shown = np.ptp(first.blocks[low:high], axis=0) if high > low else first.blocks[0]
+    sides = [
+        _side(n, round(move), shown, axis)
+        for axis, (n, move) in enumerate(zip(first.shape[1:], shift[1:], strict=True))
+    ]
+    if any(side is None for side in sides):
+        return None
+    return _Box(rows, sides[0], sides[1])  # type: ignore[arg-type]
+
+
+def _side(n: int, move: int, shown: Array, axis: int) -> range | None:
+    """Return the columns (rows) of the box: where most is shown, and the second volume is."""
+    low, high = max(0, move) + _HALO, n + min(0, move) - _HALO
+    length = min(_BOX_SIDE, high - low)
+    if length < n // 4:
+        return None
+    profile = shown.sum(axis=1 - axis)
+    middle = float(np.sum(profile * (np.arange(len(profile)) + 0.5)) / max(profile.sum(), 1e-30))
+    start = round(middle * n / len(profile) - length / 2)
+    start = min(max(start, low), high - length)
+    return range(start, start + length)
+
+
+def _read(
+    read: Callable[[int, range, range], Array],
+    n_rows: int,
+    box: _Box,
+    shift: NDArray[np.float64],
+) -> Array:
+    """Read a volume on the voxels of the box, the volume being moved by `shift`."""
+    whole = np.rint(shift).astype(int)
+    halo = _HALO if shift.any() else 0
+    rows, y, x = (
+        range(side.start - int(move) - halo, side.stop - int(move) + halo)
+        for side, move in zip((box.rows, box.y, box.x), whole, strict=True)
+    )
+    # near the ends of a volume the last row stands for those beyond
+    found = np.stack([read(min(max(row, 0), n_rows - 1), y, x) for row in rows])
+    if not halo:
+        return found
+    moved = np.empty_like(found)
+    ndimage.shift(found, shift - whole, output=moved, order=3, mode="nearest")
+    return moved[halo:-halo, halo:-halo, halo:-halo]
+
+
+def _smooth(box: Array) -> Array:
+    return np.asarray(ndimage.gaussian_filter(box, _SMOOTH_PX, mode="nearest"))
+
+
+def _changing(box: Array) -> Array:
+    """Return what changes with height."""
+    return np.asarray(box - box.mean(axis=0))
+
+
+def _window(shape: tuple[int, ...]) -> Array:
+    """Return weights that fall to 0 at the faces of a box."""
+    from scipy.signal import windows  # slow to import, and the workflow imports this module
+
+    z, y, x = (windows.tukey(n + 2, 0.5)[1:-1] for n in shape)
+    return np.asarray(z[:, None, None] * y[:, None] * x, np.float32)
+
+
+def _correlation(here: Array, there: Array) -> float:
+    product = float(np.sum(here * there, dtype=np.float64))
+    norm = np.sqrt(np.sum(here**2, dtype=np.float64) * np.sum(there**2, dtype=np.float64))
+    return product / float(norm) if norm > 0 else 0.0

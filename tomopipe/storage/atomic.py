@@ -1,0 +1,164 @@
+"""Write a file whole or not at all: temporary name on the same file system, then rename.
+
+In a run the temporary file lies in the folder of the run (`tomopipe.storage.run_folder`), which is
+taken away when a newer run begins: the rename itself decides whether a job still has the right to
+its result.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tomopipe.storage import checksums, run_folder
+
+
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends without an error.
+
+    The temporary file (or folder) lies in the folder of the run, if there is one and it is on the
+    file system of `path`; else in the folder of `path`, which is made if need be. On an error
+    it is removed and `path` is left as it was. What a killed process leaves behind goes with its
+    run, or is found again by `remove_stale`. Its checksum is remembered
+    (`tomopipe.storage.checksums`).
+
+    Parameters
+    ----------
+    path : path-like
+        The final name. An existing file is replaced in one step; an existing folder is moved
+        aside first.
+
+    Yields
+    ------
+    Path
+        Where to write. Keeps the suffix of `path`, since some writers look at it.
+
+    Raises
+    ------
+    tomopipe.errors.RunEndedError
+        If the run of this job has ended.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    folder = run_folder.current()
+    if folder is None or os.stat(folder).st_dev != os.stat(final.parent).st_dev:
+        folder = final.parent
+    temporary = folder / f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}"
+    try:
+        yield temporary
+        checksum = checksums.finish(temporary)
+        for check in before_rename:
+            check()
+        if temporary.is_dir():
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            _replace_folder(temporary, final)
+        else:
+            _sync(temporary)
+            temporary.replace(final)
+        checksums.remember(final, checksum)
+    except BaseException as error:
+        checksums.forget(temporary)
+        _remove(temporary)
+        if isinstance(error, FileNotFoundError):
+            run_folder.current()  # says so if the run has ended meanwhile
+        raise
+
+
+before_rename: list[Callable[[], None]] = []
+"""Called before a result gets its name; what they raise leaves everything as it was."""
+
+
+def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed writers of `path`, and of no other file, left beside it.
+
+    To be called only where nobody else writes `path` at the same time: at the start of the job
+    whose output it is.
+
+    Parameters
+    ----------
+    path : path-like
+        The final name that was given to `whole`.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
+    """
+    final = Path(path)
+    stale = sorted(final.parent.glob(f"{_prefix(final)}*"))
+    for leftover in stale:
+        _remove(leftover)
+    return stale
+
+
+def take_away(path: str | os.PathLike[str]) -> None:
+    """Remove a result, if it is there, in one step that a job of a run that has ended cannot take.
+
+    Raises
+    ------
+    tomopipe.errors.RunEndedError
+        If the run of this job has ended.
+    """
+    final = Path(path)
+    folder = run_folder.current()
+    if not os.path.lexists(final):
+        return
+    aside = final
+    if folder is not None and os.stat(folder).st_dev == os.lstat(final).st_dev:
+        aside = folder / f"{_prefix(final)}{secrets.token_hex(4)}-old"
+        try:
+            final.rename(aside)
+        except FileNotFoundError:
+            run_folder.current()
+            return
+    _remove(aside)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write UTF-8 text whole, with LF line ends; bytes of undecodable file names are escaped."""
+    with whole(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(data: Any, path: str | os.PathLike[str]) -> None:
+    """Write `data` as sorted JSON, so that equal data give equal files."""
+    write_text(json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
+
+
+def _prefix(final: Path) -> str:
+    """Return what the temporary names of `final`, and of nothing else, begin with.
+
+    A hash: long names leave no room for a prefix (255 bytes at most).
+    """
+    return f".tmp-{hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]}-"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush to disk before the rename: after a power cut there is the old file or the new one."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _replace_folder(temporary: Path, final: Path) -> None:
+    if final.exists():
+        aside = temporary.with_name(temporary.name + "-old")
+        final.rename(aside)
+        temporary.rename(final)
+        shutil.rmtree(aside)
+    else:
+        temporary.rename(final)

@@ -1,0 +1,406 @@
+"""Checksums of results, taken while they are written, and comparison with what is on disk.
+
+A checksum is one line of text, `xxh3:<bytes>:<layout>:<digest>`, with XXH3 of 128 bits [1]_ in
+hexadecimal. Layout `p20`: the file is cut into pieces of 2**20 bytes, and the digest is that of the
+pieces' digests, one after the other; so pieces may be summed in any order, while the file is
+written. Behind it 16 marks, of a letter each, tell in which part of the file damage lies. Layout
+`d12`: a folder of 12 files, and the digest is that of the lines of its manifest
+(`tomopipe.storage.manifest`), in order of name.
+
+References
+----------
+.. [1] https://xxhash.com
+"""
+
+import os
+import stat
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from tomopipe.storage.manifest import (
+    DAMAGED,
+    difference,
+    files_below,
+    lines_of,
+    parse,
+    quick_size,
+    read_manifest,
+    size_of,
+    write_manifest,
+)
+
+PIECE_BITS = 20  # of pieces: 1 MiB. Never to change, as checksums of folders do not tell it
+_BATCH = 16  # pieces that wait for each thread
+_N_MARKS = 16
+_LETTERS = string.ascii_letters + string.digits + "-_"
+
+AnyPath = str | os.PathLike[str]
+Progress = Callable[[int], None]
+
+
+def checksum_of(path: AnyPath, *, threads: int = 1, progress: Progress | None = None) -> str:
+    """Read a finished file or folder and return its checksum.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder with all that is below it. Links in a folder count by what they say, not
+        by what they lead to.
+    threads : int
+        Threads that read and sum; memory is 1 MiB for each.
+    progress : callable, optional
+        Called with the number of bytes read since the last call, from any thread.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    if os.path.isdir(path):
+        return _of_all(_each_below(path, threads, progress))
+    return _of_file(path, PIECE_BITS, threads, progress)
+
+
+def checksum_of_bytes(content: Any) -> str:
+    """Return the checksum of a file with this content, a contiguous buffer."""
+    import xxhash
+
+    size, data = 1 << PIECE_BITS, memoryview(content).cast("B")
+    pieces = (data[first : first + size] for first in range(0, len(data), size))
+    return _text(len(data), PIECE_BITS, map(xxhash.xxh3_128_digest, pieces))
+
+
+def matches(
+    path: AnyPath, checksum: str, *, threads: int = 1, progress: Progress | None = None
+) -> str:
+    """Compare a file or folder with the checksum taken when it was written.
+
+    Parameters
+    ----------
+    path, threads, progress
+        As for `checksum_of`.
+    checksum : str
+        What `checksum_of`, or `made`, said.
+
+    Returns
+    -------
+    str
+        "" if all is as it was; else what differs, for people.
+
+    Raises
+    ------
+    TomopipeError
+        If `checksum` is none of ours.
+    """
+    try:
+        return differs(path, checksum, threads=threads, progress=progress)
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+
+
+def differs(
+    path: AnyPath, checksum: str, *, threads: int = 1, progress: Progress | None = None
+) -> str:
+    """Compare as `matches` does; what cannot be read is an OSError, as it tells nothing."""
+    n_bytes, layout = parse(checksum)
+    status = os.stat(path)
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if is_folder != layout.startswith("d"):
+        return "a folder, a file is expected" if is_folder else "a file, a folder is expected"
+    if is_folder:
+        return _folder_differs(path, checksum, threads, progress)
+    if status.st_size != n_bytes:
+        return f"{status.st_size} bytes, {n_bytes} expected"
+    found = _of_file(path, int(layout[1:]), threads, progress)
+    return "" if found == checksum else f"its content differs{_place(found, checksum)}"
+
+
+def quick_state(path: AnyPath) -> tuple[int, int, int] | None:
+    """Return size (bytes), time of change (ns) and inode, with as few calls as possible.
+
+    Of a file, one stat. Of a folder with a manifest, however many files it has: the bytes that the
+    manifest tells, its time and inode, by a stat, a short read and a listing; if names at the top
+    came or went, as without a manifest. What changed deeper down, or within a file, is not seen:
+    `tomopipe.storage.manifest.sizes_match` and `matches` see it. Of a folder without a manifest:
+    bytes and latest time of all files, and the folder's inode. None if there is nothing.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_size, status.st_mtime_ns, status.st_ino
+        if quick := quick_size(path):
+            return quick[0], quick[1].st_mtime_ns, quick[1].st_ino
+        files = [found for _, found in files_below(path)]
+    except (OSError, ValueError):  # ValueError: a NUL character in the path
+        return None
+    latest_ns = max((found.st_mtime_ns for found in files), default=status.st_mtime_ns)
+    return sum(found.st_size for found in files), latest_ns, status.st_ino
+
+
+class _Sums:
+    """The pieces of a file being written that have been summed already."""
+
+    def __init__(self) -> None:
+        self._digests, self._done = bytearray(), bytearray()  # 17 bytes a piece: there are many
+        # of incomplete pieces the bytes that there are, and their sum if they came in order
+        self._begun: dict[int, tuple[int, Any]] = {}
+        self.rewritten = False
+
+    def add(self, path: AnyPath, offset: int, n_bytes: int, data: memoryview | None) -> None:
+        import xxhash
+
+        size, end = 1 << PIECE_BITS, offset + n_bytes
+        for piece in range(offset // size, -(-end // size)):
+            first, last = max(offset, piece * size), min(end, (piece + 1) * size)
+            n_there, total = self._begun.pop(piece, (0, xxhash.xxh3_128()))
+            if data is not None and total is not None and first == piece * size + n_there:
+                total.update(data[first - offset : last - offset])
+            else:
+                total = None
+            n_there += last - first
+            if n_there < size:
+                self._begun[piece] = n_there, total
+            else:
+                self._set(piece, total.digest() if total else _read_digest(path, size, piece))
+
+    def get(self, piece: int) -> bytes | None:
+        known = not self.rewritten and piece < len(self._done) and self._done[piece]
+        return bytes(self._digests[16 * piece : 16 * piece + 16]) if known else None
+
+    def _set(self, piece: int, digest: bytes) -> None:
+        if piece >= len(self._done):
+            more = piece + 1 - len(self._done)
+            self._done += bytes(more)
+            self._digests += bytes(16 * more)
+        self._digests[16 * piece : 16 * piece + 16] = digest
+        self._done[piece] = 1
+
+
+_made: dict[str, str] = {}
+_open: dict[str, _Sums] = {}
+_lock = Lock()
+
+
+def written(path: AnyPath, offset: int, n_bytes: int, data: Any = None) -> None:
+    """Tell that bytes of a file being written are there, and will not change any more.
+
+    They are summed at once, while they are in memory; what nobody told of is read when the file is
+    finished. So a volume larger than the memory is not read again from the disk.
+
+    Parameters
+    ----------
+    path : path-like
+        The temporary file of `tomopipe.storage.atomic.whole`.
+    offset, n_bytes : int
+        Where they lie in it. No byte is told of twice.
+    data : contiguous buffer, optional
+        The bytes, where they are at hand; else they are read from the file.
+    """
+    view = None if data is None else memoryview(data).cast("B")
+    with _lock:
+        _open.setdefault(_key(path), _Sums()).add(path, offset, n_bytes, view)
+
+
+def rewritten(path: AnyPath) -> None:
+    """Tell that what `written` was told of changes after all: all is read when it is finished."""
+    with _lock:
+        _open.setdefault(_key(path), _Sums()).rewritten = True
+
+
+def finish(temporary: AnyPath) -> str:
+    """Return the checksum of a temporary file or folder that is complete.
+
+    What `written` was told of, and files below a folder that are remembered, are not read again. A
+    folder is given its manifest, an empty one excepted.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or the manifest cannot be written.
+    """
+    if not os.path.isdir(temporary):
+        with _lock:
+            sums = _open.pop(_key(temporary), None)
+        return _of_file(temporary, PIECE_BITS, sums=sums)
+    each = _each_below(temporary, known=_taken(temporary))
+    if size_of(each):
+        write_manifest(temporary, each)
+    return _of_all(each)
+
+
+def remember(path: AnyPath, checksum: str) -> None:
+    """Note the checksum of a result, or of a finished file in a folder that is being written."""
+    with _lock:
+        _made[_key(path)] = checksum
+
+
+def forget(temporary: AnyPath) -> None:
+    """Drop what was noted of a temporary file or folder that will not be finished."""
+    with _lock:
+        _open.pop(_key(temporary), None)
+    _taken(temporary)
+
+
+def made() -> dict[Path, str]:
+    """Return the checksum of each file and folder that this process has finished.
+
+    Returns
+    -------
+    dict of Path to str
+        Absolute path to checksum, of the latest writing.
+    """
+    with _lock:
+        return {Path(path): checksum for path, checksum in _made.items()}
+
+
+def _taken(folder: AnyPath) -> dict[str, str]:
+    """Take what was remembered of the files of a temporary folder, by their names in it."""
+    inside = os.path.join(_key(folder), "")
+    with _lock:
+        mine = [path for path in _made if path.startswith(inside)]
+        return {path.removeprefix(inside): _made.pop(path) for path in mine}
+
+
+def _key(path: AnyPath) -> str:
+    return os.path.abspath(path)
+
+
+def _of_file(
+    path: AnyPath,
+    bits: int,
+    threads: int = 1,
+    progress: Progress | None = None,
+    sums: _Sums | None = None,
+) -> str:
+    """Sum a file in pieces of 2**bits bytes, those that are not known already."""
+    with open(path, "rb", buffering=0) as stream:
+        n_bytes = os.fstat(stream.fileno()).st_size
+        pieces = _digests(stream.fileno(), n_bytes, bits, threads, progress, sums or _Sums())
+        return _text(n_bytes, bits, pieces)
+
+
+def _digests(
+    descriptor: int,
+    n_bytes: int,
+    bits: int,
+    threads: int,
+    progress: Progress | None,
+    known: _Sums,
+) -> Iterator[bytes]:
+    """Yield the digests of all pieces of a file, in order."""
+    size = 1 << bits
+    n_pieces = -(-n_bytes // size)
+    with _mapping(threads) as mapped:
+        for first in range(0, n_pieces, _BATCH * threads):
+            pieces = range(first, min(first + _BATCH * threads, n_pieces))
+            missing = [piece for piece in pieces if known.get(piece) is None]
+            summed = mapped(partial(_digest, descriptor, size), missing)
+            read = dict(zip(missing, summed, strict=True))
+            yield from (known.get(piece) or read[piece] for piece in pieces)
+            if progress:
+                progress(min(n_bytes, size * pieces.stop) - size * first)
+
+
+def _text(n_bytes: int, bits: int, digests: Iterable[bytes]) -> str:
+    """Return the checksum of a file, of its pieces' digests."""
+    import xxhash
+
+    total, parts = xxhash.xxh3_128(), [xxhash.xxh3_64() for _ in range(_N_MARKS)]
+    n_pieces = -(-n_bytes >> bits)
+    for piece, digest in enumerate(digests):
+        total.update(digest)
+        parts[piece * _N_MARKS // n_pieces].update(digest)
+    marks = "".join(_LETTERS[part.intdigest() % len(_LETTERS)] for part in parts)
+    return f"xxh3:{n_bytes}:p{bits}:{total.hexdigest()}:{marks}"
+
+
+def _place(found: str, checksum: str) -> str:
+    """Say in which bytes two checksums of files of one size differ; "" if the marks do not tell."""
+    (n_bytes, layout), *marks = parse(checksum), found[-_N_MARKS:], checksum[-_N_MARKS:]
+    parts = [part for part, (a, b) in enumerate(zip(*marks, strict=True)) if a != b]
+    bits = int(layout[1:])
+    n_pieces = -(-n_bytes >> bits)
+    if not parts or n_pieces < 2:
+        return ""
+    first, last = (-(-part * n_pieces // _N_MARKS) << bits for part in (parts[0], parts[-1] + 1))
+    return f" within bytes {first} to {min(last, n_bytes)}"
+
+
+def _read_digest(path: AnyPath, size: int, piece: int) -> bytes:
+    with open(path, "rb", buffering=0) as stream:
+        return _digest(stream.fileno(), size, piece)
+
+
+def _digest(descriptor: int, size: int, piece: int) -> bytes:
+    """Sum one piece; at the end of the file, what there is. Network drives may read it in parts."""
+    import xxhash
+
+    content = os.pread(descriptor, size, piece * size)
+    while len(content) < size:
+        more = os.pread(descriptor, size - len(content), piece * size + len(content))
+        if not more:
+            break
+        content += more
+    return xxhash.xxh3_128_digest(content)
+
+
+def _each_below(
+    folder: AnyPath,
+    threads: int = 1,
+    progress: Progress | None = None,
+    known: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the checksum of each file below a folder, by name, those that are not known summed."""
+    known = known or {}
+    names = sorted((name for name, _ in files_below(folder)), key=os.fsencode)
+
+    def one(name: str) -> str:
+        return known.get(name) or _of_entry(os.path.join(folder, name), progress)
+
+    with _mapping(threads) as mapped:
+        return dict(zip(names, mapped(one, names), strict=True))
+
+
+def _of_entry(path: str, progress: Progress | None) -> str:
+    """Sum a file, or the text of a link."""
+    if not os.path.islink(path):
+        return _of_file(path, PIECE_BITS, progress=progress)
+    import xxhash
+
+    target = os.fsencode(os.readlink(path))
+    return f"link:{len(target)}:l0:{xxhash.xxh3_128_hexdigest(target)}"
+
+
+def _of_all(each: Mapping[str, str]) -> str:
+    """Sum a folder, of its files' checksums by name."""
+    import xxhash
+
+    return f"xxh3:{size_of(each)}:d{len(each)}:{xxhash.xxh3_128_hexdigest(lines_of(each))}"
+
+
+@contextmanager
+def _mapping(threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield `map`, in threads if there are to be several."""
+    if threads < 2:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map
+
+
+def _folder_differs(folder: AnyPath, checksum: str, threads: int, progress: Progress | None) -> str:
+    """Say what of a folder is not as it was, by its manifest if that is the one of then."""
+    found, recorded = _each_below(folder, threads, progress), read_manifest(folder)
+    if _of_all(found) == checksum:
+        return "" if recorded is None or recorded == found else DAMAGED
+    if recorded is None or _of_all(recorded) != checksum:
+        return "its content differs"
+    return difference(recorded, found, "other content")

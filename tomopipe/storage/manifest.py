@@ -1,0 +1,131 @@
+"""The manifest of a folder that is a result: a line for each file, its checksum and its name.
+
+It lies in the folder as `.tomopipe-manifest`, so that the folder can be compared quickly, and the
+file named that differs. The first line tells the bytes of all files, and the names at the top.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tomopipe.errors import TomopipeError, some_of
+
+MANIFEST = ".tomopipe-manifest"
+DAMAGED = f"its {MANIFEST} is damaged"
+_NOT_RESULTS = (MANIFEST, ".snakemake_timestamp")
+_HEAD = re.compile(rb"tomopipe-manifest-1\t(\d+) bytes\t(\d+) names\n")
+_LONGEST_HEAD = 100
+_CHECKSUM = re.compile(r"(?:xxh3|link):(\d+):([pdl]\d+):[0-9a-f]{32}(?::[\w-]{16})?", re.A)
+_N_NAMED = 3  # files that differ
+
+AnyPath = str | os.PathLike[str]
+
+
+def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Yield name and status of all that lies below a folder and belongs to the result.
+
+    Links are not followed.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from files_below(entry.path, f"{prefix}{entry.name}/")
+            elif entry.name not in _NOT_RESULTS:
+                yield prefix + entry.name, entry.stat(follow_symlinks=False)
+
+
+def parse(checksum: str) -> tuple[int, str]:
+    """Return the bytes and the layout that a checksum tells.
+
+    Raises
+    ------
+    TomopipeError
+        If it is none of `tomopipe.storage.checksums`.
+    """
+    found = _CHECKSUM.fullmatch(checksum)
+    if not found:
+        raise TomopipeError(
+            f"expected a checksum like xxh3:1024:p20:..., got {checksum!r}. "
+            "Run again what made the file, or correct the record."
+        )
+    return int(found[1]), found[2]
+
+
+def lines_of(checksums: Mapping[str, str]) -> bytes:
+    """Return the lines of a manifest, of the files' checksums by name, in the order given."""
+    return b"".join(b"%s\t%s\n" % (text.encode(), os.fsencode(n)) for n, text in checksums.items())
+
+
+def size_of(checksums: Mapping[str, str]) -> int:
+    """Return the bytes of all files."""
+    return sum(parse(text)[0] for text in checksums.values())
+
+
+def write_manifest(folder: AnyPath, checksums: Mapping[str, str]) -> None:
+    """Write the manifest of a folder, of its files' checksums by name."""
+    Path(folder, MANIFEST).write_bytes(_content(checksums))
+
+
+def read_manifest(folder: AnyPath) -> dict[str, str] | None:
+    """Read the checksum of each file that a folder had, by name.
+
+    None where there is no manifest; nothing of one that is damaged.
+    """
+    try:
+        content = Path(folder, MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return None
+    fields = [line.partition(b"\t") for line in content.split(b"\n")[1:-1]]
+    recorded = {os.fsdecode(name): text.decode("ascii", "replace") for text, _, name in fields}
+    sound = all(map(_CHECKSUM.fullmatch, recorded.values()))
+    return recorded if sound and content == _content(recorded) else {}
+
+
+def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
+    """Return the bytes of all files, and the manifest's status: a short read and a listing.
+
+    None where there is no manifest, or names at the top came or went.
+    """
+    try:
+        with open(os.path.join(folder, MANIFEST), "rb", buffering=0) as stream:
+            head, status = _HEAD.match(stream.read(_LONGEST_HEAD)), os.fstat(stream.fileno())
+    except FileNotFoundError:
+        return None
+    n_top = sum(name not in _NOT_RESULTS for name in os.listdir(folder))
+    return (int(head[1]), status) if head and int(head[2]) == n_top else None
+
+
+def sizes_match(folder: AnyPath) -> str:
+    """Compare the names and sizes of all files of a folder with its manifest; read none of them.
+
+    Returns
+    -------
+    str
+        "" if they are as they were, or there is no manifest; else what differs, for people.
+    """
+    recorded = read_manifest(folder)
+    if not recorded:
+        return "" if recorded is None else DAMAGED
+    expected = {name: parse(text)[0] for name, text in recorded.items()}
+    found = {name: status.st_size for name, status in files_below(folder)}
+    return difference(expected, found, "another size")
+
+
+def difference(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> str:
+    """Name the files that are missing, new or different, a few of each kind; "" if none is."""
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "new": [name for name in found if name not in expected],
+        what: [name for name in expected if name in found and expected[name] != found[name]],
+    }
+    return "; ".join(
+        f"{kind}: {some_of(sorted(names), _N_NAMED)}" for kind, names in kinds.items() if names
+    )
+
+
+def _content(checksums: Mapping[str, str]) -> bytes:
+    n_top = len({name.split("/", 1)[0] for name in checksums})
+    head = f"tomopipe-manifest-1\t{size_of(checksums)} bytes\t{n_top} names\n"
+    return head.encode() + lines_of(checksums)

@@ -1,0 +1,301 @@
+"""Edit a small file that others edit too: one writer at a time, and nobody's change is lost.
+
+Writers of tomopipe wait for each other by a lock file beside the file, made exclusively, which
+works on file servers where locks of the kernel do not. Editors and spreadsheets know nothing of
+it: what they save while a change is made is seen, and the change is made again on it.
+"""
+
+import getpass
+import json
+import logging
+import os
+import random
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.atomic import whole
+
+WAIT_S = 10.0
+#: Age from which a lock of another machine is taken for one that was left behind.
+STALE_S = 60.0
+_SETTLED_S = 0.03  # longer than an editor takes to write a small file it has begun to write
+_ATTEMPTS = 20
+
+log = logging.getLogger(__name__)
+log.setLevel(logging.WARNING)  # also where a command hides the messages of the steps
+
+
+class _ChangedError(Exception):
+    """The file is not what was read; there is something newer to start from."""
+
+
+class _LostError(Exception):
+    """The lock was taken away meanwhile."""
+
+
+def update_file(
+    path: str | os.PathLike[str],
+    change: Callable[[bytes], bytes],
+    *,
+    wait_s: float = WAIT_S,
+) -> bool:
+    """Replace the content of a file by what `change` makes of it, whole, under its lock.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, made if it does not exist; a link stays a link, and mode and group stay.
+    change : callable
+        New content from the old one, b"" where there is no file; called again if somebody saved
+        the file meanwhile. What it raises ends the update, and nothing is written.
+    wait_s : float
+        Longest wait for another writer, seconds.
+
+    Returns
+    -------
+    bool
+        Whether the file changed.
+
+    Raises
+    ------
+    TomopipeError
+        If another writer does not finish in time, or others save without pause.
+    OSError
+        If the file cannot be read or written.
+    """
+    real = Path(os.path.realpath(path))
+    real.parent.mkdir(parents=True, exist_ok=True)
+    late: bytes | None = None
+    for _ in range(_ATTEMPTS):
+        with suppress(_ChangedError, _LostError), locked(real, wait_s=wait_s) as is_held:
+            current = _content(real)
+            after = change(current if late is None else late)
+            if after == current:
+                return late is not None
+            late = _replace(real, current, after, is_held)
+            if late is None:
+                return True
+    raise TomopipeError(f"{path}: others change it without pause; nothing was written. Try again.")
+
+
+@contextmanager
+def locked(path: Path, *, wait_s: float = WAIT_S) -> Iterator[Callable[[], bool]]:
+    """Hold the lock of a file, `<name>.lock` beside it.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist; its folder must.
+    wait_s : float
+        Longest wait, seconds.
+
+    Yields
+    ------
+    callable
+        Tells whether the lock still is ours.
+
+    Raises
+    ------
+    TomopipeError
+        If somebody else holds it for longer; names who.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    mine = _name_of_us()
+    _acquire(path, lock, mine, wait_s)
+
+    def is_held() -> bool:
+        with suppress(OSError):
+            return lock.read_bytes() == mine
+        return False
+
+    try:
+        yield is_held
+    finally:
+        if is_held():
+            lock.unlink(missing_ok=True)
+
+
+def _acquire(path: Path, lock: Path, mine: bytes, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    pause_s = 0.002
+    while not _made(lock, mine):
+        try:
+            holder, age_s = lock.read_bytes(), _age_s(lock)
+        except FileNotFoundError:
+            continue  # it has just been given back
+        why = _why_dead(holder, age_s)
+        if why and _taken_away(lock, holder):
+            log.warning("%s: lock of %s taken over: %s", path, _who(holder), why)
+            continue
+        if time.monotonic() >= deadline:
+            raise TomopipeError(
+                f"{path}: is being changed by {_who(holder)}; waited {wait_s:g} s, and nothing was "
+                f"written. Try again; if nobody is at it, remove {lock}."
+            )
+        time.sleep(pause_s * random.uniform(0.5, 1.0))
+        pause_s = min(2 * pause_s, 0.05)
+
+
+def _made(lock: Path, mine: bytes) -> bool:
+    """Make the lock file; False if there is one."""
+    try:
+        descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with open(descriptor, "wb") as stream:
+            os.fchmod(descriptor, 0o644)  # whatever the umask: others must see who holds it
+            stream.write(mine)
+    except OSError:
+        lock.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _taken_away(lock: Path, holder: bytes) -> bool:
+    """Remove a lock that was left behind; False if it turns out to be another one."""
+    aside = lock.with_name(f"{lock.name}.{secrets.token_hex(4)}")
+    try:
+        lock.rename(aside)
+    except OSError:
+        return False  # somebody else was first, or the folder does not let us
+    try:
+        if aside.read_bytes() == holder:
+            return True
+        with suppress(OSError):  # of somebody who took it over before us: give it back
+            os.link(aside, lock)
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _age_s(lock: Path) -> float:
+    """Return the age of a lock (seconds), by the clock of the file server where ours is off."""
+    made_s = lock.stat().st_mtime
+    age_s = time.time() - made_s
+    if 0 <= age_s <= STALE_S:
+        return age_s
+    probe = lock.with_name(f"{lock.name}.{secrets.token_hex(4)}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - made_s
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _why_dead(holder: bytes, age_s: float) -> str:
+    """Say why nobody holds a lock any more; nothing while somebody may."""
+    facts = _facts(holder)
+    pid = facts.get("pid")
+    if facts.get("machine") == _machine() and isinstance(pid, int) and not _runs(pid):
+        return "that process has ended"
+    return f"it is {age_s:.0f} s old" if age_s > STALE_S else ""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # of another user
+    return True
+
+
+def _name_of_us() -> bytes:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        user = str(os.getuid())
+    facts = {
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "user": user,
+        "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        "token": secrets.token_hex(8),
+    }
+    return json.dumps(facts).encode()
+
+
+def _machine() -> str:
+    """Name the kernel and the process numbers we live in: hosts may share a name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _facts(holder: bytes) -> dict[str, Any]:
+    try:
+        facts = json.loads(holder)
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _who(holder: bytes) -> str:
+    facts = _facts(holder)
+    if "pid" not in facts:
+        return "somebody unknown"
+    return (
+        f"{facts.get('user')} on {facts.get('host')} (process {facts['pid']}, "
+        f"since {facts.get('since')})"
+    )
+
+
+def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool]) -> bytes | None:
+    """Put `after` in the place of `before`; return what an editor saved at the same moment."""
+    old = None
+    try:
+        with whole(path) as temporary:
+            temporary.write_bytes(after)
+            with suppress(FileNotFoundError):
+                old = path.open("rb")
+                _take_mode(path, temporary)
+            _flush(temporary)  # it takes a while: before the last look, not after it
+            if _content(path) != before:
+                raise _ChangedError
+            if not is_held():
+                raise _LostError
+        if old is None:
+            return None
+        # An editor may have been half through the old file: what it wrote is still in there. Or
+        # it had read the old one, and now saves over ours.
+        time.sleep(_SETTLED_S)
+        late = old.read()
+        if late != before:
+            return late
+        now = _content(path)
+        return None if now == after else now
+    finally:
+        if old is not None:
+            old.close()
+
+
+def _take_mode(path: Path, temporary: Path) -> None:
+    """Give the new file the group and the mode of the old one, as far as we may."""
+    with suppress(OSError):
+        os.chown(temporary, -1, path.stat().st_gid)
+    shutil.copymode(path, temporary)
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,83 @@
+"""Tab-separated tables with a header line: one reader and one writer for all of them."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.atomic import write_text
+
+
+def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a table as one dictionary of text per row.
+
+    Parameters
+    ----------
+    path : path-like
+        UTF-8 text, tab-separated, first line the column names.
+    columns : sequence of str
+        The columns the table must have; others are read too.
+
+    Raises
+    ------
+    TomopipeError
+        If a column is missing, the file is no text, or was cut: a row has more or fewer cells than
+        there are columns, or the last line does not end.
+    OSError
+        If the file cannot be read.
+    """
+    text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    if "\0" in text:
+        number = text.count("\n", 0, text.index("\0")) + 1
+        raise TomopipeError(
+            f"{path}: line {number}: holds a NUL character: it is damaged. Delete the file and run "
+            "again."
+        )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+    try:
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise TomopipeError(
+            f"{path}: line {reader.line_num}: {error}. Delete the file and run again."
+        ) from error
+    found = lines[0][1] if lines else []
+    if missing := [name for name in columns if name not in found]:
+        raise TomopipeError(
+            f"{path}: expected columns {', '.join(columns)}; missing {', '.join(missing)}. "
+            "Delete the file and run again."
+        )
+    rows = [(number, cells) for number, cells in lines[1:] if cells]
+    for number, cells in rows:
+        if len(cells) != len(found):
+            raise TomopipeError(
+                f"{path}: line {number}: expected {len(found)} cells, got {len(cells)}: it was "
+                "cut or edited. Delete the file and run again."
+            )
+    if text and not text.endswith(("\n", "\r")):
+        raise TomopipeError(
+            f"{path}: line {lines[-1][0]}: expected a line end after it: it was cut or edited. "
+            "Delete the file and run again."
+        )
+    return [dict(zip(found, cells, strict=True)) for _, cells in rows]
+
+
+def write_tsv(
+    rows: Iterable[Mapping[str, object]], columns: Sequence[str], path: str | os.PathLike[str]
+) -> None:
+    """Write rows whole; a None becomes an empty cell, a bool true or false."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(name)) for name in columns])
+    write_text(stream.getvalue(), path)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,271 @@
+"""Memory of full_recon: what a job takes, as a formula, and the blocks that fit in what it has.
+
+With na angles, n columns (n' after binning), L lanes (slices computed at a time), w workers that
+compute side by side, blocks of h detector rows and s bytes per raw pixel, a job takes at most
+
+    400 MiB      the interpreter, libraries, compiled code
+    8 R n        averages of flats and darks of the R rows of the detector
+    2 h na n s   the block in work and the next one; one block if there is no next
+    (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
+    4 w L na n'  sinograms, twice where the scan goes all the way round
+    engine       see `tomopipe.recon.blocks`; w groups
+    4 (w + 2) L n'^2  slices: computed, waiting, being written
+    16 n'^2      one slice being encoded, the middle one
+    64 MiB       corrections, a batch of projections at a time
+    256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
+    768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
+    256 MiB      slices being compressed in threads (HDF5 with gzip)
+    4 w L na n   besides, in half acquisition, where n' is twice the binned detector
+    800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
+    2 L b na n s pinned copies of two pieces, where a card computes; on several cards
+                 for each, as the blocks, and 4 h/b n'^2 of slices that wait for earlier ones
+
+and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
+(where a card makes them, only 2 t na n s and 20 R n)
+
+    (h + 2 t) na n s + 8 h na n     instead of the blocks: raw ones, corrected ones and the next;
+                 with several workers 4 (w - 1) L b na n besides, in whole blocks
+    20 R n       more flats, bad pixels
+    192 MiB      a batch of projections being corrected
+    512 MiB      sinograms whose stripes are being removed; at least 24 na n
+
+None of it depends on the height of the volume. (R n is the detector, not the volume: 34 MB for
+2048 x 2048.)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+
+from tomopipe.prep.correct import STRIPE_BYTES
+from tomopipe.prep.recipe import stripe_bytes
+from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
+from tomopipe.scans.chunks import DECODE_BYTES
+from tomopipe.volumes.volume_h5 import DEFLATE_BYTES
+from tomopipe.volumes.volume_zarr import BUFFER_BYTES
+
+TALL = 32  # slices read at a time where memory allows
+CORRECT_BYTES = 64 * 2**20
+_LEAST_LANES = 4
+_WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
+_MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
+_LEAST_USED = 0.75  # of the threads, if not every worker has as many
+_TALLEST = 4 * TALL  # that memory is asked for
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the memory of a job depends on.
+
+    Attributes
+    ----------
+    n_angles, n_rows, n_cols : int
+        Projections, rows and columns of the detector.
+    itemsize : int
+        Bytes per raw pixel.
+    binning : int
+        Block-averaging factor.
+    output, compression : str
+        Format of the volume.
+    full_turn : bool
+        Whether the angles go all the way round.
+    decode_bytes : int
+        For chunks decoded in threads.
+    cards : int
+        How many cards compute; 0: the host does.
+    iterative : bool
+        Whether slices are computed by iteration.
+    widening : int
+        Columns of a slice over those of the binned detector: 2 in half acquisition.
+    halo : int or None
+        Detector rows that corrections need on either side of a block; None: there are none but
+        flat, dark and logarithm.
+    threads : int
+        CPU threads.
+    """
+
+    n_angles: int
+    n_rows: int
+    n_cols: int
+    itemsize: int = 4
+    binning: int = 1
+    output: str = "h5"
+    compression: str = "none"
+    full_turn: bool = True
+    decode_bytes: int = DECODE_BYTES
+    cards: int = 0
+    iterative: bool = False
+    widening: int = 1
+    halo: int | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a volume is cut up.
+
+    Attributes
+    ----------
+    lanes : int
+        Slices computed at a time.
+    height : int
+        Detector rows read at a time: a multiple of lanes * binning.
+    ahead : int
+        Blocks read while another one is worked on: 0 or 1.
+    behind : int
+        Pieces of `lanes` slices that wait to be written: 1 or 2.
+    workers : int
+        Pieces computed side by side, the threads shared out to them: a team that works on one
+        piece waits for its slowest at every stage.
+    """
+
+    lanes: int
+    height: int
+    ahead: int = 1
+    behind: int = 2
+    workers: int = 1
+
+
+def job_bytes(job: Job, blocks: Blocks) -> int:
+    """Return the peak memory of a job, by the formula of this module."""
+    n_cols = job.widening * max(job.n_cols // job.binning, 1)
+    slice_bytes = 4 * n_cols**2
+    sinograms = 4 * blocks.workers * blocks.lanes * job.n_angles * n_cols
+    waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
+    pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
+    pinned *= job.itemsize
+    waiting_cards = job.cards * -(-blocks.height // job.binning) * slice_bytes
+    deflating = DEFLATE_BYTES if (job.output, job.compression) == ("h5", "gzip") else 0
+    return (
+        BASE_BYTES
+        + 8 * job.n_rows * job.n_cols
+        + _block_bytes(job, blocks)
+        + (2 if job.full_turn else 1) * sinograms
+        + (sinograms // job.widening if job.widening > 1 else 0)
+        + (
+            800 * job.n_angles * n_cols + 40 * blocks.lanes * slice_bytes
+            if job.iterative
+            else engine_bytes(
+                job.n_angles, n_cols, blocks.lanes, groups=blocks.workers, threads=job.threads
+            )
+        )
+        + (blocks.workers + blocks.behind) * blocks.lanes * slice_bytes
+        + 4 * slice_bytes
+        + CORRECT_BYTES
+        + job.decode_bytes
+        + waiting
+        + deflating
+        + 2 * pinned * job.cards
+        + (waiting_cards if job.cards > 1 else 0)
+    )
+
+
+def _block_bytes(job: Job, blocks: Blocks) -> int:
+    """Return what the blocks of detector rows take, and correcting them."""
+    row = job.n_angles * job.n_cols
+    in_work = (blocks.workers - 1) * blocks.lanes * job.binning
+    in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # pieces keep their whole block
+    raw = max(job.cards, 1) * (1 + blocks.ahead) * blocks.height * row * job.itemsize
+    if job.halo is None:
+        return raw + in_work * row * job.itemsize
+    if job.cards:
+        around = 2 * job.cards * job.halo * row * job.itemsize
+        return raw + around + 20 * job.n_rows * job.n_cols
+    return (
+        (blocks.height + 2 * job.halo) * row * job.itemsize
+        + 4 * ((1 + blocks.ahead) * blocks.height + in_work) * row
+        + 20 * job.n_rows * job.n_cols
+        + 3 * CORRECT_BYTES
+        + max(STRIPE_BYTES, stripe_bytes(job.n_angles, job.n_cols))
+    )
+
+
+def usable_bytes(asked_bytes: int) -> int:
+    """Return what a job may take: what was asked for, if the machine has that much to give."""
+    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(asked_bytes, int(_MACHINE_SHARE * machine_bytes))
+
+
+def standard_blocks(job: Job) -> Blocks:
+    """Return the blocks that a job is to have memory for.
+
+    Where corrections need many rows around, as tall as those within reason: a block of 32 rows
+    with 70 on either side is five times the work of its rows, one of 80 less than three times.
+    As many workers as threads, where each further one takes no more than 2.5 GB.
+    """
+    piece = LANES * job.binning
+    around = min(-(-(job.halo or 0) // piece) * piece, _TALLEST * job.binning)
+    blocks = Blocks(LANES, max(TALL * job.binning, around))
+    most = job_bytes(job, blocks) + (job.threads - 1) * _WORKER_BYTES
+    return _with_workers(job, blocks, most, job.n_rows)
+
+
+def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0) -> Blocks:
+    """Choose the largest blocks that fit, up to what pays.
+
+    Where chunks span many rows each read decodes every chunk it touches, so that blocks are as
+    tall as the chunks if they can be, else as tall as memory allows, without reading ahead.
+
+    Parameters
+    ----------
+    job : Job
+        What is to be done.
+    memory_bytes : int
+        What the job may take; exceeded only if the smallest blocks need more.
+    chunk_rows : int
+        Detector rows that one chunk spans.
+    n_rows : int
+        Detector rows that are used; 0: all.
+    """
+    n_rows = n_rows or job.n_rows
+
+    def fits(blocks: Blocks) -> bool:
+        return job_bytes(job, blocks) <= memory_bytes
+
+    least = next(
+        (
+            blocks
+            for lanes in (LANES, LANES // 2, _LEAST_LANES)
+            if fits(blocks := Blocks(lanes, lanes * job.binning))
+        ),
+        None,
+    )
+    if least is None:
+        least = Blocks(_LEAST_LANES, _LEAST_LANES * job.binning, ahead=0, behind=1)
+    whole_chunks = math.lcm(least.height, chunk_rows)
+    if whole_chunks > n_rows:
+        whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
+    wanted = max(TALL * job.binning, whole_chunks)
+    if job.halo:  # rows read twice or more: taller blocks where memory allows
+        wanted = max(wanted, -(-2 * job.halo // least.height) * least.height)
+    aheads = (1, 0) if chunk_rows > TALL * job.binning else (least.ahead,)
+    tallest = [_tallest(job, least, ahead, wanted, memory_bytes) for ahead in aheads]
+    blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
+    if blocks.height > whole_chunks:
+        blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
+    return _with_workers(job, blocks, memory_bytes, n_rows)
+
+
+def _with_workers(job: Job, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
+    """Return blocks with as many workers as there are threads, memory and pieces for."""
+    if job.cards or job.iterative:  # a card computes; iterations have threads of their own
+        return blocks
+    n_pieces = -(-n_rows // (blocks.lanes * job.binning))
+    for workers in range(min(job.threads, n_pieces), 1, -1):
+        more = replace(blocks, workers=workers)
+        used = workers * (job.threads // workers)
+        if used >= _LEAST_USED * job.threads and job_bytes(job, more) <= memory_bytes:
+            return more
+    return blocks
+
+
+def _tallest(job: Job, least: Blocks, ahead: int, wanted: int, memory_bytes: int) -> Blocks:
+    """Return the tallest blocks that fit, as far as wanted."""
+    piece = least.height
+    ahead = min(ahead, least.ahead)
+    none, one = (job_bytes(job, Blocks(least.lanes, h, ahead, least.behind)) for h in (0, 1))
+    row_bytes = one - none
+    height = (memory_bytes - none) // row_bytes // piece * piece
+    return Blocks(least.lanes, max(piece, min(height, wanted)), ahead, least.behind)

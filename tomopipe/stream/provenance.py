@@ -1,0 +1,75 @@
+"""What a volume says of itself: what it was made of, how, and by what."""
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from tomopipe.campaign.results import read_cor_json
+from tomopipe.geometry import axis_voxel
+from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.stream.work import Work
+
+_PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
+
+
+def cor_source(cor_json: str | os.PathLike[str] | None, scan: str) -> str | None:
+    """Look up where the COR comes from."""
+    if cor_json is None:
+        return None
+    return read_cor_json(cor_json).get(scan, {}).get("source")
+
+
+def geometry(work: Work) -> dict[str, Any]:
+    """Describe what was reconstructed, and where the axis is in the volume."""
+    theta_deg = np.rad2deg(work.scan.theta_rad)
+    y, x = work.crop
+    axis_x, axis_y = axis_voxel(work.plan.n_cols)
+    return {
+        "n_angles": work.scan.n_angles,
+        "n_rows": work.scan.n_rows,
+        "n_cols": work.scan.n_cols,
+        "columns": [work.scan.first_col, work.scan.first_col + work.scan.n_cols - 1],
+        "rows": [work.first_row, work.last_row - 1],
+        "first_voxel_xy": [x.start, y.start],
+        "cor_in_volume_px": work.cor_px,
+        "half_acquisition": work.half is not None,
+        "axis_voxel_xy": [axis_x - x.start, axis_y - y.start],
+        "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
+        "theta_missing": work.scan.theta_missing,
+    }
+
+
+def first_voxel(work: Work) -> tuple[float, float, float]:
+    """Return the centre of the first voxel (z, y, x), in voxels of the volume.
+
+    Counted from the first voxel's centre of the volume of all rows, neither cropped nor binned:
+    what turns into what by binning is the axis, and blocks of detector rows.
+    """
+    binning, (y, x) = work.binning, work.crop
+    widening = FACTOR if work.half is not None else 1
+    whole_x, whole_y = axis_voxel(widening * work.scan.n_cols)
+    axis_x, axis_y = axis_voxel(work.plan.n_cols)
+    return (
+        (work.first_row + (work.binning_rows - 1) / 2) / binning,
+        whole_y / binning + y.start - axis_y,
+        whole_x / binning + x.start - axis_x,
+    )
+
+
+def versions(work: Work) -> dict[str, str]:
+    """Name what computed the volume."""
+    return package_versions() | {"array_module": work.plan.xp.__name__}
+
+
+def package_versions() -> dict[str, str]:
+    """Name what has a part in any volume."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # an extra, or run from a folder
+            found[package] = "unknown"
+    return found

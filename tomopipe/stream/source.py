@@ -1,0 +1,231 @@
+"""Where full_recon takes its raw rows from: the scan, memory, or a scratch file.
+
+Where one chunk spans many rows, as when each projection is a compressed chunk, every block of rows
+decodes all of them once more. Then either the blocks are made as tall as memory allows, or all is
+decoded once and written to a scratch file in the order in which it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.scans.exchange import Scan
+from tomopipe.stream.memory import TALL, Blocks
+from tomopipe.stream.scratch import Scratch, free_bytes, new_scratch, scratch_folder
+
+MAX_DECODES = 4  # of the whole scan, where there is room for a scratch file
+SCRATCH_BYTES_PER_S = 5e8  # of a scratch file: an assumption
+_BATCH_BYTES = 64 * 2**20  # of frames on their way to a scratch file
+_MAX_BATCH_BYTES = 256 * 2**20
+
+Span = tuple[int, int]
+
+logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Whatever raw rows are read from."""
+
+    def read_rows(self, first: int, last: int) -> NDArray[Any]:
+        """Read detector rows, shape (n_angles, last - first, n_cols)."""
+
+
+@contextmanager
+def open_source(
+    scan: Scan,
+    rows: Span,
+    blocks: Blocks,
+    low_blocks: Blocks,
+    *,
+    samples: bool = False,
+    scratch: str | None = None,
+) -> Iterator[tuple[Source, Blocks]]:
+    """Yield what to read rows from, and the blocks to read.
+
+    Parameters
+    ----------
+    scan : Scan
+        An open scan.
+    rows : (int, int)
+        First and last detector row used, the last one excluded.
+    blocks, low_blocks : Blocks
+        What fits in memory and pays where the scan itself is read, and where a scratch file is.
+    samples : bool
+        Whether rows spread over the scan will be read before all others.
+    scratch : str or None
+        Folder for a scratch file; None: the system's.
+    """
+    n_rows = rows[1] - rows[0]
+    if blocks.height >= n_rows:
+        yield _Held(scan.read_rows(*rows), rows[0]), blocks
+        return
+    n_decodes = count_decodes(scan.chunks, n_rows, blocks.height) + int(samples and _is_tall(scan))
+    n_bytes = scan.n_angles * n_rows * scan.n_cols * scan.dtype.itemsize
+    if n_decodes == 1 or not _scratch_pays(scan, n_rows, n_decodes, n_bytes, scratch):
+        yield scan, blocks
+        return
+    shape = (scan.n_angles, n_rows, scan.n_cols)
+    with ExitStack() as stack:
+        try:
+            made = new_scratch(scratch, shape, rows[0], low_blocks.height, scan.dtype)
+            file = stack.enter_context(made)
+            _transpose(scan, rows, blocks, file)
+        except OSError as error:
+            place = f"{scratch_folder(scratch)} (storage.scratch)"
+            raise OSError(error.errno, error.strerror or str(error), place) from error
+        yield file, low_blocks
+
+
+def count_decodes(chunks: Sequence[int] | None, n_rows: int, height: int) -> int:
+    """Count how often reading block by block decodes each chunk."""
+    if not chunks or height >= n_rows:
+        return 1
+    return math.ceil(min(chunks[1], n_rows) / height)
+
+
+def read_spread(source: Source, scan: Scan, starts: Sequence[int], n: int) -> NDArray[Any]:
+    """Read groups of n rows that begin at `starts`, decoding chunks of many rows once.
+
+    Returns
+    -------
+    ndarray, shape (n_angles, len(starts) * n, n_cols)
+        Raw values.
+    """
+    wanted = np.concatenate([np.arange(start, start + n) for start in starts])
+    span = int(wanted[0]), int(wanted[-1]) + 1
+    frame_bytes = (span[1] - span[0]) * scan.n_cols * scan.dtype.itemsize
+    chunk_frames = scan.chunks[0] if scan.chunks else 1
+    separate = not _is_tall(scan) or chunk_frames * frame_bytes > _MAX_BATCH_BYTES
+    if source is not scan or separate:
+        return np.concatenate([source.read_rows(start, start + n) for start in starts], axis=1)
+    raw = np.empty((scan.n_angles, len(wanted), scan.n_cols), scan.dtype)
+    step = max(1, _BATCH_BYTES // frame_bytes // chunk_frames) * chunk_frames
+    for frames in _spans(0, scan.n_angles, step):
+        raw[slice(*frames)] = scan.read_block(frames, span)[:, wanted - span[0]]
+    return raw
+
+
+def _is_tall(scan: Scan) -> bool:
+    return scan.chunks is not None and scan.chunks[1] > TALL
+
+
+def read_ahead(
+    function: Callable[[Any], Any], items: Iterable[Any], ahead: int, threads: int = 1
+) -> Generator[Any]:
+    """Yield function(item) in order, computing the next ones while the caller works on one."""
+    with some_threads(threads) as pool:
+        pending: deque[Future[Any]] = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+@contextmanager
+def some_threads(n: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """Yield one thread or a few; on an error their waiting work is dropped."""
+    pool = ThreadPoolExecutor(max_workers=n)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Held:
+    """Rows in memory."""
+
+    def __init__(self, raw: NDArray[Any], first_row: int) -> None:
+        self._raw, self._first = raw, first_row
+
+    def read_rows(self, first: int, last: int) -> NDArray[Any]:
+        return self._raw[:, first - self._first : last - self._first]
+
+
+def _scratch_pays(
+    scan: Scan, n_rows: int, n_decodes: int, n_bytes: int, scratch: str | None
+) -> bool:
+    """Estimate both ways, say so, and choose: never more than MAX_DECODES where scratch fits."""
+    place, free = scratch_folder(scratch), free_bytes(scratch)
+    decode_s = _decode_seconds(scan, n_rows)
+    direct_s, scratch_s = n_decodes * decode_s, decode_s + 2 * n_bytes / SCRATCH_BYTES_PER_S
+    room = free > 1.02 * n_bytes
+    chosen = room and (n_decodes > MAX_DECODES or scratch_s < direct_s)
+    logger.info(
+        "chunks of %d rows: reading %d times takes about %.0f s, once and by way of %.3g GB in %s "
+        "(%.3g GB free) %.0f s: %s",
+        scan.chunks[1] if scan.chunks else 0, n_decodes, direct_s, n_bytes / 1e9, place,
+        free / 1e9, scratch_s, "the latter" if chosen else "the former",
+    )  # fmt: skip
+    if n_decodes > MAX_DECODES and not room:
+        logger.warning(
+            "every chunk is decoded %d times: %s has no room for %.3g GB. Set storage.scratch to "
+            "a folder that has, or give the job more memory",
+            n_decodes, place, n_bytes / 1e9,
+        )  # fmt: skip
+    return chosen
+
+
+def _decode_seconds(scan: Scan, n_rows: int) -> float:
+    """Estimate one pass over the scan from a few frames in its middle."""
+    chunk_frames = scan.chunks[0] if scan.chunks else 1
+    n = min(scan.n_angles, chunk_frames * max(scan.threads, 2))
+    first = (scan.n_angles - n) // 2 // chunk_frames * chunk_frames
+    rows = min(TALL, n_rows)
+    start = time.perf_counter()
+    scan.read_block((first, first + n), (0, rows))
+    passes = n_rows / max(rows, min(n_rows, scan.chunks[1] if scan.chunks else 1))
+    return (time.perf_counter() - start) * scan.n_angles / n * passes
+
+
+def _transpose(scan: Scan, rows: Span, blocks: Blocks, scratch: Scratch) -> None:
+    """Decode everything once, writing the rows used to the scratch file."""
+    block_bytes = blocks.height * scan.n_angles * scan.n_cols * scan.dtype.itemsize
+    pieces = list(_pieces(scan, rows, min(_BATCH_BYTES, block_bytes // 3)))
+    start = time.perf_counter()
+
+    def read(piece: tuple[Span, Span]) -> NDArray[Any]:
+        return scan.read_block(*piece)
+
+    for (frames, some), raw in zip(pieces, read_ahead(read, pieces, 1), strict=True):
+        scratch.write_block(frames[0], some[0], raw)
+        logger.info("decoded frames %d to %d, rows %d to %d", *frames, *some)
+    logger.info("all decoded in %.0f s", time.perf_counter() - start)
+
+
+def _pieces(scan: Scan, rows: Span, n_bytes: int) -> Iterator[tuple[Span, Span]]:
+    """Yield spans of frames and rows of about so many bytes, at least a chunk of full width."""
+    chunk_frames, chunk_rows = scan.chunks[:2] if scan.chunks else (1, 1)
+    row_bytes = scan.n_cols * scan.dtype.itemsize
+    n_rows = max(1, n_bytes // (chunk_frames * row_bytes * chunk_rows)) * chunk_rows
+    n_rows = min(n_rows, rows[1] - rows[0])
+    n_frames = max(1, n_bytes // (n_rows * row_bytes) // chunk_frames) * chunk_frames
+    for frames in _spans(0, scan.n_angles, n_frames):
+        for some in _spans(*rows, n_rows):
+            yield frames, some
+
+
+def _spans(first: int, last: int, step: int) -> Iterator[Span]:
+    """Cut first ... last - 1 at the multiples of step."""
+    for start in range(first - first % step, last, step):
+        yield max(start, first), min(start + step, last)
+
+
+def check_scratch(folder: str | None) -> None:
+    """Raise if the folder that was named for scratch files cannot be used."""
+    if folder is not None and free_bytes(folder) == 0:
+        raise TomopipeError(
+            f"storage.scratch: {folder} is no folder with free space. Make it, or set another."
+        )

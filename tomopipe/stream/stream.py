@@ -1,0 +1,215 @@
+"""The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import on_host
+from tomopipe.errors import ScanError
+from tomopipe.recon.array import out_of_memory
+from tomopipe.recon.carry import Home
+from tomopipe.stream.cards import ReadError, shared_slices
+from tomopipe.stream.corrected import CorrectedSource
+from tomopipe.stream.memory import Blocks
+from tomopipe.stream.pieces import Piece, Span, Window, cut, together
+from tomopipe.stream.source import Source, read_ahead, read_spread, some_threads
+from tomopipe.stream.work import Work, sinograms_of, slices_of
+from tomopipe.volumes.noted import Noted, note
+from tomopipe.volumes.volume import PutSlices
+
+N_SAMPLES = 8  # slices that the range of whole numbers is taken from
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+Read = Callable[[Span], NDArray[Any]]  # raw rows
+
+
+def run(
+    works: Sequence[Work],
+    source: Source,
+    blocks: Blocks,
+    put: PutSlices,
+    progress: Progress | None,
+) -> None:
+    """Reconstruct all slices of a scan, reading and writing meanwhile.
+
+    Parameters
+    ----------
+    works : sequence of Work
+        What to do; several: the same for each of several cards, which share the rows.
+    source : Source
+        Where raw rows are read.
+    blocks : Blocks
+        How many at a time.
+    put : callable
+        Stores slices: put(first, slices).
+    progress : callable, optional
+        Called with the number of slices done and of all slices.
+
+    Raises
+    ------
+    ScanError
+        If all data are one value.
+    """
+    work = works[0]
+    done, varies, n_slices = 0, False, work.shape[0]
+    logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
+
+    def read(rows: Span) -> NDArray[Any]:
+        nonlocal varies
+        if rows[0] == rows[1]:  # near the end all may have been read for the piece before
+            return np.empty((work.scan.n_angles, 0, work.scan.n_cols), work.scan.dtype)
+        raw = source.read_rows(*rows)
+        if isinstance(source, CorrectedSource):
+            varies = source.varies
+        else:
+            varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+        return raw
+
+    def store(first: int, home: Home) -> None:
+        arrays = home()
+        put(first, arrays[0] if work.encoding is None else Noted(*arrays))
+
+    with some_threads() as writer:
+        pending: deque[Future[None]] = deque()
+        for n, home in _slices_of_all(works, read, blocks):
+            if len(pending) == blocks.behind:
+                pending.popleft().result()
+            pending.append(writer.submit(store, done, home))
+            done += n
+            logger.info("%d of %d slices", done, n_slices)
+            if progress is not None:
+                progress(done, n_slices)
+        for future in pending:
+            future.result()
+    if not varies:
+        raise ScanError("constant frames: all data hold a single value, as if never written")
+
+
+def _slices_of_all(works: Sequence[Work], read: Read, blocks: Blocks) -> Iterator[tuple[int, Home]]:
+    """Yield number and place of all slices, computed by one or by several."""
+    work, lock = works[0], threading.Lock()
+    rows = work.first_row, work.last_row
+    if len(works) == 1:
+        yield from _all_slices(work, read, blocks, rows)
+        return
+
+    def read_alone(some: Span) -> NDArray[Any]:
+        try:
+            with lock:
+                return read(some)
+        except Exception as error:
+            raise ReadError(error) from error
+
+    def compute(one: Work, some: Span) -> Iterator[tuple[int, Home]]:
+        return _all_slices(one, read_alone, blocks, some)
+
+    piece = work.plan.lanes * work.binning_rows
+    share = -(-(rows[1] - rows[0]) // len(works) // piece) * piece
+    yield from shared_slices(works, compute, min(blocks.height, max(share, piece)))
+
+
+def _all_slices(work: Work, read: Read, blocks: Blocks, rows: Span) -> Iterator[tuple[int, Home]]:
+    """Yield number and place of slices, piece by piece; smaller ones once memory ran out."""
+    first, size = rows[0], work.plan.cache.get("piece", work.piece)
+    while first < rows[1]:
+        try:
+            for n, home in _some_slices(work, read, blocks, (first, rows[1]), size):
+                yield n, home
+                first += n * work.binning_rows
+        except Exception as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size //= 2
+            logger.warning("out of memory: pieces of %d slices", size)
+            work.plan.cache.clear()
+            work.plan.cache["piece"] = size  # of what else this plan is given
+            work.carrier.settle()
+
+
+def _some_slices(
+    work: Work, read: Read, blocks: Blocks, rows: Span, size: int
+) -> Iterator[tuple[int, Home]]:
+    """Yield the slices of some rows in pieces of `size`."""
+    height = size * work.binning_rows
+    batches = together(cut(rows, height, work.span), max(1, blocks.height // height))
+
+    def read_batch(batch: tuple[Span, Sequence[Piece]]) -> tuple[NDArray[Any], Sequence[Piece]]:
+        return read(batch[0]), batch[1]
+
+    def send(part: tuple[NDArray[Any], Piece]) -> tuple[Any, Piece]:
+        return work.carrier.send(part[0]), part[1]
+
+    window = Window()
+    share = replace(work, threads=max((work.threads or 1) // blocks.workers, 1))
+
+    def compute(part: tuple[Any, Piece]) -> tuple[int, Sequence[Any]]:
+        raw, piece = part
+        slices = slices_of(share, sinograms_of(share, raw, np.arange(*piece.rows)))
+        done = (piece.rows[0] - work.first_row) // work.binning_rows
+        return len(slices), _to_bring(work, slices, done)
+
+    # closed in any case: after an error no piece is sent any more
+    with closing(read_ahead(read_batch, batches, blocks.ahead)) as raws:
+        parts = (
+            (raw[:, piece.new[0] - pieces[0].new[0] : piece.new[1] - pieces[0].new[0]], piece)
+            for raw, pieces in raws
+            for piece in pieces
+        )
+        if blocks.workers > 1:  # on the host: nothing has to be sent
+            computing = read_ahead(compute, parts, blocks.workers - 1, blocks.workers)
+            with closing(computing) as computed:
+                for n, arrays in computed:
+                    yield n, work.carrier.bring(arrays)
+            return
+        with closing(read_ahead(send, parts, work.carrier.ahead)) as all_sent:
+            for sent, piece in all_sent:
+                with work.carrier.computing(sent) as new:
+                    n, arrays = compute((window.take(new, piece), piece))
+                yield n, work.carrier.bring(arrays)
+
+
+def _to_bring(work: Work, slices: Any, done: int) -> Sequence[Any]:
+    """Encode slices, of which `done` come before, if that is done where they are computed."""
+    if work.encoding is None:
+        return [slices]
+    return note(slices, work.encoding, work.shape[0] // 2 - done, encode=True).arrays
+
+
+def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
+    """Yield slices spread evenly over the volume, as they will be in it.
+
+    Parameters
+    ----------
+    work : Work
+        What to do.
+    source : Source
+        Where raw rows are read.
+    """
+    work.carrier.use()
+    xp, n_slices, rows = work.plan.xp, work.shape[0], work.binning_rows
+    n = min(N_SAMPLES, n_slices)
+    starts = [work.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
+    for first in range(0, n, work.plan.lanes):
+        some = starts[first : first + work.plan.lanes]
+        index = (np.asarray(some)[:, None] + np.arange(rows)).ravel()
+        if work.corrections is None:
+            sinograms = sinograms_of(work, read_spread(source, work.scan, some, rows), index)
+        else:
+            sinograms = xp.concatenate([_corrected(work, source, (s, s + rows)) for s in some])
+        yield from map(on_host, slices_of(work, sinograms))
+
+
+def _corrected(work: Work, source: Source, rows: Span) -> Any:
+    """Return the sinograms of some rows, read and sent for them alone."""
+    raw = work.plan.xp.asarray(source.read_rows(*work.span(rows)))
+    return sinograms_of(work, raw, np.arange(*rows))

@@ -1,0 +1,195 @@
+"""The sweep of one sinogram over candidate CORs, and the grey window of all its slices."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import on_host
+from tomopipe.cor.rows_file import Rows
+from tomopipe.errors import ScanError
+from tomopipe.geometry import bin_cor
+from tomopipe.prep.half_acquisition import (
+    FACTOR,
+    HalfAcquisition,
+    is_half_acquisition,
+    widen_for_each,
+)
+from tomopipe.recon.angular_sampling import is_full_turn, unpaired
+from tomopipe.recon.array import array_module
+from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
+from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.filters import FILTERS
+from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.recon.sweep import sweep_batches
+from tomopipe.recon.truncation import Falls, binned_falls
+
+FORMATS = ("stack", "tiff")
+_WINDOW_PERCENT = (0.1, 99.9)
+_N_WINDOW = 16  # CORs that the grey window is taken from
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the slices of a sweep are made; see `try_recon`."""
+
+    center_px: float | None
+    width_px: float
+    step_px: float
+    max_size_px: int
+    format: str
+    filter: str
+    device: str
+    half_acquisition: str
+    threads: int | None
+    memory_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """One sinogram and what it is to be reconstructed with.
+
+    Attributes
+    ----------
+    sinogram : ndarray of float32, shape (n_angles, n_cols // binning)
+        Averaged over `binning` columns.
+    plan : Plan
+        For its angles and the columns of its slices: twice its own in half acquisition.
+    cor_px : ndarray of float64, shape (n_cor,)
+        Candidates, unbinned detector pixels, ascending.
+    binning : int
+        Columns averaged into one.
+    first_col : int
+        Column of the detector that is the first one of the sinogram.
+    falls_per_px : (float, float)
+        What rows lose of their value per column of the sinogram at both edges.
+    """
+
+    sinogram: NDArray[np.float32]
+    plan: Plan
+    cor_px: NDArray[np.float64]
+    binning: int
+    first_col: int
+    falls_per_px: Falls
+
+
+def check_options(options: Options) -> None:
+    """Raise for what is wrong with the options, not with the scan."""
+    array_module(options.device)
+    if options.format not in FORMATS:
+        raise ValueError(f"format: expected {' or '.join(FORMATS)}, got {options.format!r}")
+    if options.filter not in FILTERS:
+        raise ValueError(f"filter: expected one of {', '.join(FILTERS)}; got {options.filter!r}")
+    if not (options.step_px > 0 and options.width_px >= 0):
+        raise ValueError(
+            f"expected step_px > 0 and width_px >= 0; got {options.step_px}, {options.width_px}"
+        )
+    if options.format == "tiff" and options.step_px < 0.01:
+        raise ValueError(f"format tiff names slices to 0.01 px; got step_px {options.step_px}")
+
+
+def with_device(options: Options, held: ExitStack) -> Options:
+    """Hold a GPU that no other job does, if one computes: its memory counts then."""
+    xp = array_module(options.device)
+    if xp is np:
+        return options
+    return replace(options, memory_bytes=held.enter_context(claimed_card(xp)).free_bytes())
+
+
+def sweep_of(
+    rows: Rows,
+    index: int,
+    cor_px: NDArray[np.float64],
+    max_size_px: int | None,
+    options: Options,
+    plan: Plan | None = None,
+) -> Sweep:
+    """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`.
+
+    `plan` is that of another row of the same size; None: it is made.
+    """
+    sinogram = rows.sinograms[index]
+    n_cols = sinogram.shape[1]
+    factor = FACTOR if _is_half(rows, cor_px, options) else 1
+    binning = 1 if max_size_px is None else -(-factor * n_cols // max_size_px)
+    whole = sinogram[:, : n_cols // binning * binning]
+    binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
+    size = factor * binned.shape[1]
+    xp = array_module(options.device)
+    needs = sweep_bytes if xp is np else card_sweep_bytes
+    lanes = LANES
+    while lanes > 4 and needs(len(binned), size, lanes) > options.memory_bytes:
+        lanes //= 2
+    falls_per_px = binned_falls(rows.falls_per_px, binning)
+    if plan is None:
+        middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))
+        half = HalfAcquisition(binned.shape[1], middle_px, unpaired(rows.theta_rad), falls_per_px)
+        plan = make_plan(
+            rows.theta_rad,
+            size,
+            filter=options.filter,
+            one_sided=factor > 1,
+            falls_per_px=half.wide_falls() if factor > 1 else falls_per_px,
+            xp=xp,
+            lanes=lanes,
+        )
+    return Sweep(binned, plan, cor_px, binning, rows.first_col, falls_per_px)
+
+
+def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: Options) -> bool:
+    """Tell whether the slices of a sweep are twice as wide as the detector."""
+    return is_half_acquisition(
+        options.half_acquisition,
+        full_turn=is_full_turn(rows.theta_rad),
+        cor_px=float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col)),
+        n_cols=rows.sinograms.shape[2],
+    )
+
+
+def _batches(
+    job: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: Options
+) -> Iterator[tuple[slice, Any]]:
+    """Yield the slices of a sweep, as many at a time as the plan has lanes."""
+    if job.plan.n_cols == sinogram.shape[1]:
+        yield from sweep_batches(sinogram, job.plan, cor_px, threads=options.threads)
+        return
+    for first in range(0, len(cor_px), job.plan.lanes):
+        some = slice(first, min(first + job.plan.lanes, len(cor_px)))
+        wide, wide_cor_px = widen_for_each(
+            sinogram, cor_px[some], job.plan.unpaired, job.falls_per_px
+        )
+        yield some, reconstruct(wide, job.plan, wide_cor_px, threads=options.threads)
+
+
+def slices_of(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
+    """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
+    sinogram = job.plan.xp.asarray(job.sinogram)
+    cor_px = bin_cor(job.cor_px, x0=job.first_col, binning=job.binning)
+    for some, images in _batches(job, sinogram, cor_px, options):
+        logger.info("%d of %d slices", some.stop, len(cor_px))
+        # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
+        yield from on_host(images) / np.float32(job.binning)
+
+
+def grey_window(job: Sweep, options: Options) -> tuple[float, float]:
+    """Choose the grey window of the whole sweep from a few CORs spread over it."""
+    n_cor = len(job.cor_px)
+    chosen = np.unique(np.linspace(0, n_cor - 1, min(n_cor, _N_WINDOW)).round().astype(int))
+    few = replace(job, cor_px=job.cor_px[chosen])
+    size = job.plan.n_cols
+    y, x = np.ogrid[:size, :size]
+    circle = np.hypot(x - (size - 1) / 2, y - (size - 1) / 2) <= size / 2
+    values = np.concatenate([image[circle] for image in slices_of(few, options)])
+    if not np.isfinite(values).all():
+        raise ScanError("the slices of the sweep are not finite")
+    low, high = (float(value) for value in np.percentile(values, _WINDOW_PERCENT))
+    if not low < high:
+        raise ScanError(f"no signal: the slices of the sweep are {low:g} everywhere")
+    return low, high

@@ -1,0 +1,151 @@
+"""A scan, what its slices have in common, and how raw rows become slices, on the host or a card."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.prep.correct import Corrections
+from tomopipe.prep.half_acquisition import HalfAcquisition
+from tomopipe.prep.normalise import normalise
+from tomopipe.recon.blocks import CARD_CORRECT_BYTES, LANES
+from tomopipe.recon.carry import Carrier, InPlace
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import Plan
+from tomopipe.scans.exchange import Scan
+from tomopipe.stream.memory import CORRECT_BYTES
+from tomopipe.stream.pieces import Span
+from tomopipe.volumes.encoding import Encoding
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A scan, and all that its blocks have in common.
+
+    Attributes
+    ----------
+    scan : Scan
+        Open.
+    plan : Plan
+        Of the binned sinograms; in half acquisition of those of twice their width.
+    cor_px : float
+        Column of the axis in the binned sinograms.
+    scale : float
+        From attenuation per binned pixel to the unit of the volume.
+    first_row, last_row : int
+        Detector rows used, the last one excluded.
+    crop : tuple of slice
+        Voxels kept, along y and x.
+    binning, binning_rows : int
+        Columns and rows averaged into one; fewer rows where the scan has fewer.
+    minus_log : bool
+        Take -log of the transmission.
+    corrected : bool
+        Rows come corrected (`tomopipe.stream.corrected`): they are not normalised again.
+    corrections : Corrections, optional
+        What raw rows are corrected by where slices are computed; None: they come corrected, or have
+        nothing but flat, dark and logarithm.
+    threads : int or None
+        CPU threads.
+    encoding : Encoding, optional
+        What slices are encoded by where they are computed, before they are brought back; None: they
+        are encoded as they are written.
+    carrier : Carrier
+        Takes raw rows to where slices are computed, and slices back.
+    piece : int
+        Slices computed at a time, to begin with: a power of two, at most those of a block.
+    few_angles : callable or None
+        What makes slices of sinograms by iteration; None: filtered backprojection.
+    half : HalfAcquisition, optional
+        What lays binned sinograms into twice the width; None: they are taken as they are.
+    """
+
+    scan: Scan
+    plan: Plan
+    cor_px: float
+    scale: float
+    first_row: int
+    last_row: int
+    crop: tuple[slice, slice]
+    binning: int
+    binning_rows: int
+    minus_log: bool
+    threads: int | None
+    carrier: Carrier = field(default_factory=InPlace)
+    piece: int = LANES
+    few_angles: Callable[[Any], Any] | None = None
+    half: HalfAcquisition | None = None
+    corrected: bool = False
+    corrections: Corrections | None = None
+    encoding: Encoding | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the volume, (n_slices, n_y, n_x)."""
+        n_slices = (self.last_row - self.first_row) // self.binning_rows
+        n_y, n_x = (some.stop - some.start for some in self.crop)
+        return n_slices, n_y, n_x
+
+    def span(self, rows: Span) -> Span:
+        """Return the raw rows that some rows are made of."""
+        return rows if self.corrections is None else self.corrections.span(rows)
+
+
+def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
+    """Correct, bin and turn raw values into (n_slices, n_angles, n_cols'), in bounded memory.
+
+    Parameters
+    ----------
+    work : Work
+        What to do.
+    raw : array, shape (n_angles, n_read, n_cols)
+        Raw values of these rows; with `corrections` of the span of these rows, which are
+        neighbours then.
+    rows : ndarray of int
+        Detector rows.
+    """
+    xp, corrected = work.plan.xp, work.corrected
+    if work.corrections is not None:
+        raw = work.corrections.sinograms(raw, (int(rows[0]), int(rows[-1]) + 1))
+        if work.binning == work.binning_rows == 1:
+            return raw
+        raw, corrected = raw.transpose(1, 0, 2), True
+    if not corrected:
+        flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
+    shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.scan.n_cols // work.binning)
+    sinograms = xp.empty(shape, xp.float32)
+    n_bytes = CORRECT_BYTES // 4 if xp is np else CARD_CORRECT_BYTES
+    step = max(1, n_bytes // (4 * raw[0].size))
+    for first in range(0, len(raw), step):
+        batch = xp.asarray(raw[first : first + step])
+        if not corrected:
+            batch = normalise(batch, flat, dark, minus_log=work.minus_log)
+        binned = _bin(batch, work.binning_rows, work.binning)
+        sinograms[:, first : first + step] = binned.transpose(1, 0, 2)
+    return sinograms
+
+
+def slices_of(work: Work, sinograms: Any) -> Any:
+    """Reconstruct the slices of `sinograms_of`, in the unit of the volume, cropped."""
+    if work.few_angles is not None:
+        images = work.few_angles(sinograms)
+    elif work.half is not None:
+        wide, cor_px = work.half.widen(sinograms), work.half.wide_cor_px
+        images = reconstruct(wide, work.plan, cor_px, threads=work.threads)
+    else:
+        images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
+    images *= np.float32(work.scale)
+    return images[:, *work.crop]
+
+
+def _bin(projections: Any, rows: int, cols: int) -> Any:
+    """Average blocks of pixels of (n_angles, n_rows, n_cols)."""
+    n_angles, n_rows, n_cols = projections.shape
+    n_rows, n_cols = n_rows // rows, n_cols // cols
+    whole = projections[:, : n_rows * rows, : n_cols * cols]
+    if rows == cols == 1:
+        return whole
+    blocks = whole.reshape(n_angles, n_rows, rows, n_cols, cols)
+    return blocks.mean(axis=(2, 4), dtype=np.float32)

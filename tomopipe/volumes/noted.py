@@ -1,0 +1,76 @@
+"""Slices as they are stored, and what is noted of their values before rounding.
+
+Where a card computes, both are made there, so that what comes back is what is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tomopipe.arrays import module_of
+from tomopipe.volumes.encoding import Encoding
+
+
+@dataclass(frozen=True, eq=False)
+class Noted:
+    """Some slices and the notes on them, on the host or on a card.
+
+    Attributes
+    ----------
+    slices : array, shape (n, n_y, n_x)
+        Of the number type that is stored, or float32 values that are not encoded yet.
+    extremes : array of float32, shape (2,)
+        Smallest and largest value; not finite if one of them is not.
+    clipped : array of int, shape (n,)
+        Values of each slice that are beyond what can be stored.
+    mid_xz, mid_yz : array of float32, shape (n, n_x) and (n, n_y)
+        Middle row and column of each slice.
+    mid_xy : array of float32, shape (n_y, n_x), or None
+        The volume's middle slice, if it is one of these.
+    """
+
+    slices: Any
+    extremes: Any
+    clipped: Any
+    mid_xz: Any
+    mid_yz: Any
+    mid_xy: Any = None
+
+    @property
+    def arrays(self) -> Sequence[Any]:
+        """All of it, to be carried: `Noted(*arrays)` is the same again."""
+        parts = [self.slices, self.extremes, self.clipped, self.mid_xz, self.mid_yz]
+        return parts if self.mid_xy is None else [*parts, self.mid_xy]
+
+
+def note(slices: Any, encoding: Encoding, middle: int, *, encode: bool = False) -> Noted:
+    """Note what the volume tells of its values; nothing is waited for on a card.
+
+    Parameters
+    ----------
+    slices : array of float32, shape (n, n_y, n_x)
+        Of NumPy or CuPy.
+    encoding : Encoding
+        How they will be stored.
+    middle : int
+        Which of them is the volume's middle slice; below 0 or at least n: none.
+    encode : bool
+        Whether they are encoded now, slice by slice.
+    """
+    xp = module_of(slices)
+    n, n_y, n_x = slices.shape
+    stored = slices
+    if encode and encoding.dtype != "float32":
+        stored = xp.empty(slices.shape, encoding.dtype)
+        for image, out in zip(slices, stored, strict=True):
+            out[...] = encoding.encode(image)
+    return Noted(
+        slices=stored,
+        extremes=xp.stack([slices.min(), slices.max()]),
+        clipped=xp.stack([xp.count_nonzero(encoding.beyond(image)) for image in slices])
+        if encoding.dtype != "float32"
+        else xp.zeros(n, int),
+        mid_xz=slices[:, n_y // 2].copy(),
+        mid_yz=slices[:, :, n_x // 2].copy(),
+        mid_xy=slices[middle].copy() if 0 <= middle < n else None,
+    )

@@ -1,0 +1,240 @@
+"""The volume: HDF5, TIFF series or OME-Zarr, written as it comes, verified, then renamed."""
+
+import errno
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.storage import checksums
+from tomopipe.storage.atomic import whole
+from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
+from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.noted import Noted, note
+from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, MID_PLANES, Layout, Slices
+
+__all__ = [
+    "COMPRESSIONS", "FORMATS", "MID_PLANES", "PutSlices", "Slices", "new_volume",
+    "read_mid_planes", "read_provenance",
+]  # fmt: skip
+
+_STORES = {
+    "h5": volume_h5.store_h5,
+    "tiff": volume_tiff.store_tiff,
+    "zarr": volume_zarr.store_zarr,
+}
+_READ_BACK = {
+    "h5": volume_h5.read_back_h5,
+    "tiff": volume_tiff.read_back_tiff,
+    "zarr": volume_zarr.read_back_zarr,
+}
+_LEVELS = {"h5": 1.0, "tiff": 1.0, "zarr": 8 / 7}  # all that is stored / full resolution
+
+PutSlices = Callable[[int, Slices | Noted], None]
+
+
+@contextmanager
+def new_volume(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int, int],
+    *,
+    output_format: str = "h5",
+    encoding: Encoding | None = None,
+    compression: str = "none",
+    attributes: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    first_number: int = 0,
+    first_voxel: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Iterator[PutSlices]:
+    """Yield a function that stores slices; the volume appears under `path` once it is verified.
+
+    Parameters
+    ----------
+    path : path-like
+        HDF5 file, folder of the TIFF series, or OME-Zarr folder. Nothing is there before the end.
+    shape : tuple of int
+        (n_rows, n_y, n_x).
+    output_format : {"h5", "tiff", "zarr"}
+        What to write.
+    encoding : Encoding
+        Number type and scaling; None: float32.
+    compression : str
+        One of `COMPRESSIONS` of the format.
+    attributes : mapping
+        About the values (unit, voxel size): attributes of /exchange/data, the description of each
+        TIFF, attributes of the OME-Zarr group. With them go offset and scale (value = offset +
+        scale * stored), min and max of the values, and the number clipped.
+    provenance : mapping
+        How the volume was made: text, numbers, lists and mappings of these.
+    first_number : int
+        Number in the name of the first TIFF.
+    first_voxel : tuple of float
+        Where a cropped volume begins: the centre of its first voxel (z, y, x) from that of the
+        whole one, in voxels. OME-Zarr states it.
+
+    Yields
+    ------
+    callable
+        put(first, slices): stores slices (n, n_y, n_x) of float32 from row `first` on, or what
+        has been noted of them (`tomopipe.volumes.noted`), encoded already.
+
+    Raises
+    ------
+    TomopipeError
+        If a slice was not stored, a value is not finite, all values are equal, or the written
+        file does not read back.
+    OSError
+        If it cannot be written, or the disk has no room for it.
+    """
+    if output_format not in FORMATS:
+        raise ValueError(f"output: expected one of {', '.join(FORMATS)}; got {output_format!r}")
+    if compression not in COMPRESSIONS[output_format]:
+        allowed = ", ".join(COMPRESSIONS[output_format])
+        raise ValueError(
+            f"compression: expected one of {allowed} for {output_format}; got {compression!r}"
+        )
+    layout = Layout(
+        Path(path).name, shape, encoding or Encoding(), compression,
+        dict(attributes or {}), dict(provenance or {}), first_number, first_voxel,
+    )  # fmt: skip
+    with whole(path) as temporary:
+        if compression == "none":
+            itemsize = np.dtype(layout.encoding.dtype).itemsize
+            n_bytes = int(itemsize * math.prod(shape) * _LEVELS[output_format])
+            _check_space(temporary.parent, n_bytes, path)
+        watch = _Watch(path, layout)
+        with _STORES[output_format](temporary, layout) as store:
+
+            def put(first: int, slices: Slices | Noted) -> None:
+                middle = shape[0] // 2 - first
+                if not isinstance(slices, Noted):
+                    slices = note(slices, layout.encoding, middle)
+                if watch.stored[first : first + len(slices.slices)].any():
+                    checksums.rewritten(temporary)
+                watch.see(first, slices, store.planes)
+                store.put(first, slices.slices)
+
+            yield put
+            watch.check()
+            store.finish(watch.summary())
+        _check_reads_back(temporary, path, output_format, watch)
+
+
+def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
+    """Read the three planes through the middle of a volume of any format.
+
+    Returns
+    -------
+    dict of str to ndarray of float32
+        mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y), of the index n // 2:
+        values before any rounding to whole numbers.
+    """
+    if _is_zarr(path):
+        return volume_zarr.read_planes_zarr(Path(path))
+    return volume_h5.read_planes_h5(_notes_path(path))
+
+
+def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read how a volume of any format was made."""
+    if _is_zarr(path):
+        return volume_zarr.read_provenance_zarr(Path(path))
+    return volume_h5.read_provenance_h5(_notes_path(path))
+
+
+def _is_zarr(path: str | os.PathLike[str]) -> bool:
+    return (Path(path) / "zarr.json").exists()
+
+
+def _notes_path(path: str | os.PathLike[str]) -> Path:
+    return Path(path) / volume_tiff.MID_PLANES_FILE if Path(path).is_dir() else Path(path)
+
+
+class _Watch:
+    """What is noted while slices pass by, so that nothing is read again."""
+
+    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+        self.path, self.layout = path, layout
+        self.stored = np.zeros(layout.shape[0], dtype=bool)
+        self.low, self.high = math.inf, -math.inf
+        self.n_clipped = 0
+        self.middle: NDArray[Any] | None = None  # as it is stored
+
+    def see(self, first: int, noted: Noted, planes: Mapping[str, Any]) -> None:
+        slices, encoding = noted.slices, self.layout.encoding
+        n_rows, n_y, n_x = self.layout.shape
+        last = first + len(slices)
+        known = slices.dtype in (np.dtype(np.float32), np.dtype(encoding.dtype))
+        if slices.shape[1:] != (n_y, n_x) or not known or last > n_rows:
+            raise ValueError(
+                f"{self.path}: expected float32 slices of a volume {self.layout.shape}; got "
+                f"{slices.dtype} {slices.shape} at row {first}"
+            )
+        low, high = map(float, noted.extremes)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise TomopipeError(
+                f"{self.path}: rows {first} to {last - 1}: the reconstruction is not finite "
+                f"(from {low} to {high}). Look at the raw file's values."
+            )
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.stored[first:last] = True
+        self.n_clipped += int(noted.clipped.sum())
+        planes["mid_xz"][first:last] = noted.mid_xz
+        planes["mid_yz"][first:last] = noted.mid_yz
+        if noted.mid_xy is not None:
+            self.middle = encoding.encode(slices[n_rows // 2 - first]).copy()
+            planes["mid_xy"][:] = noted.mid_xy
+
+    def check(self) -> None:
+        if not self.stored.all():
+            raise TomopipeError(
+                f"{self.path}: expected {len(self.stored)} slices, "
+                f"{np.count_nonzero(~self.stored)} were never stored. Run again."
+            )
+        if self.low == self.high:
+            raise TomopipeError(
+                f"{self.path}: every value of the volume is {self.low}. Look at the raw file."
+            )
+        encoding = self.layout.encoding
+        lowest, highest = encoding.encode(np.array([self.low, self.high], np.float32))
+        if lowest == highest:
+            low, high = encoding.limits
+            raise TomopipeError(
+                f"{self.path}: all values, {self.low:g} to {self.high:g}, are stored as {lowest} "
+                f"in {encoding.dtype} of the range {low:g} to {high:g}. Set full_recon.value_range."
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """Describe the values; `clipped` only where there was something to clip to."""
+        summary: dict[str, Any] = {"min": self.low, "max": self.high}
+        if self.layout.encoding.dtype != "float32":
+            summary["clipped"] = self.n_clipped
+        return summary
+
+
+def _check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> None:
+    """Raise before hours of work, not after, where the disk cannot take the volume."""
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        text = f"the volume takes {n_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are free"
+        raise OSError(errno.ENOSPC, text, os.fspath(path))
+
+
+def _check_reads_back(
+    temporary: Path, path: str | os.PathLike[str], output_format: str, watch: _Watch
+) -> None:
+    """Open what was written once more: shape, and the middle slice as it was stored."""
+    layout = watch.layout
+    found_shape, found = _READ_BACK[output_format](temporary, layout.shape[0] // 2)
+    assert watch.middle is not None  # all slices were stored
+    if found_shape != layout.shape or not np.array_equal(found, watch.middle):
+        raise TomopipeError(
+            f"{path}: expected a volume {layout.shape} that reads back as it was written; got "
+            f"{found_shape} or other values. Check the disk and run again."
+        )

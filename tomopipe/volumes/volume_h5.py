@@ -1,0 +1,152 @@
+"""A volume as one HDF5 file, and the small HDF5 file of mid planes beside other formats."""
+
+import itertools
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.scans.hdf5 import new_hdf5, put
+from tomopipe.storage import checksums
+from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
+
+if TYPE_CHECKING:
+    import h5py
+
+_MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
+_GZIP_LEVEL = 1
+DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time
+_THREADS = 8
+
+
+@contextmanager
+def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
+    """Yield the store of an HDF5 file: /exchange/data in chunks of one slice."""
+    _, n_y, n_x = layout.shape
+    with new_hdf5(temporary) as file:
+        data = file.create_dataset(
+            "exchange/data",
+            layout.shape,
+            layout.encoding.dtype,
+            chunks=(1, min(n_y, _MAX_CHUNK), min(n_x, _MAX_CHUNK)),
+            **_filters(layout.compression),
+        )
+
+        plain = layout.compression == "none" and data.chunks == (1, n_y, n_x)
+
+        def put(first: int, slices: Slices) -> None:
+            if layout.compression == "gzip" and data.chunks == (1, n_y, n_x):
+                _put_deflated(data, first, slices, layout.encoding)
+                for row in range(first, first + len(slices)):
+                    _sum_slice(temporary, data, row)
+                return
+            for row, image in enumerate(slices, first):
+                stored = np.ascontiguousarray(layout.encoding.encode(image))
+                data[row] = stored
+                _sum_slice(temporary, data, row, stored if plain else None)
+
+        def finish(summary: dict[str, Any]) -> None:
+            data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)
+
+        yield Store(put, create_notes(file, layout), finish)
+
+
+def _put_deflated(data: "h5py.Dataset", first: int, slices: Slices, encoding: Encoding) -> None:
+    """Compress slices in threads, outside the lock under which HDF5 would also hold up reading."""
+
+    def deflated(image: Slices) -> bytes:
+        stored = np.ascontiguousarray(encoding.encode(image))
+        planes = stored.reshape(-1).view(np.uint8).reshape(-1, stored.itemsize).T  # shuffle
+        return zlib.compress(np.ascontiguousarray(planes).data, _GZIP_LEVEL)
+
+    n = max(1, min(_THREADS, DEFLATE_BYTES // (3 * 4 * slices[0].size)))
+    with ThreadPoolExecutor(n) as pool:
+        for start in range(0, len(slices), n):
+            chunks = pool.map(deflated, slices[start : start + n])
+            for row, chunk in enumerate(chunks, first + start):
+                data.id.write_direct_chunk((row, 0, 0), chunk)
+
+
+def _sum_slice(
+    path: Path, data: "h5py.Dataset", row: int, stored: NDArray[Any] | None = None
+) -> None:
+    """Sum the chunks of a slice just written; without a cache for chunks they are in the file."""
+    (_, n_y, n_x), (_, high, wide) = data.shape, data.chunks
+    for y, x in itertools.product(range(0, n_y, high), range(0, n_x, wide)):
+        chunk = data.id.get_chunk_info_by_coord((row, y, x))
+        checksums.written(path, chunk.byte_offset, chunk.size, stored)
+
+
+@contextmanager
+def notes_file(path: Path, layout: Layout) -> "Iterator[dict[str, h5py.Dataset]]":
+    """Yield the mid planes of a new HDF5 file that holds them and the provenance."""
+    with new_hdf5(path) as file:
+        yield create_notes(file, layout)
+
+
+def create_notes(file: "h5py.File", layout: Layout) -> "dict[str, h5py.Dataset]":
+    """Create the mid planes, to be filled, and write the provenance."""
+    planes = {}
+    for name, shape in layout.plane_shapes.items():
+        planes[name] = file.create_dataset(f"exchange/{name}", shape, np.float32)
+        planes[name].attrs.update(layout.attributes)
+    group = file.create_group("provenance")
+    _write_attributes(group, layout.provenance)
+    put(group, "json", json.dumps(layout.provenance, sort_keys=True))
+    return planes
+
+
+def read_planes_h5(path: Path) -> dict[str, Slices]:
+    """Read the mid planes of `create_notes`."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
+
+
+def read_provenance_h5(path: Path) -> dict[str, Any]:
+    """Read the provenance of `create_notes`."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return json.loads(file["provenance/json"][()])
+
+
+def read_back_h5(path: Path, row: int) -> tuple[tuple[int, ...], NDArray[Any]]:
+    """Read the shape of a volume, and one slice as it is stored."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        data = file["exchange/data"]
+        return data.shape, data[row]
+
+
+def _filters(compression: str) -> dict[str, Any]:
+    if compression == "none":
+        return {}
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": _GZIP_LEVEL, "shuffle": True}
+    import hdf5plugin
+
+    if compression == "bitshuffle":
+        return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+    chosen = hdf5plugin.LZ4() if compression == "lz4" else hdf5plugin.Zstd(clevel=1)
+    return {"shuffle": True, **chosen}
+
+
+def _write_attributes(group: "h5py.Group", values: Mapping[str, Any]) -> None:
+    """Write each value where h5dump and HDFView show it; the exact record is the JSON text."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            _write_attributes(group.create_group(name), value)
+        elif isinstance(value, str | bool | int | float):
+            group.attrs[name] = value
+        else:
+            group.attrs[name] = json.dumps(value)

@@ -1,0 +1,53 @@
+"""A volume as a folder of TIFFs, one slice each, with its mid planes and provenance."""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tifffile
+from numpy.typing import NDArray
+
+from tomopipe.storage import checksums
+from tomopipe.storage.atomic import write_json
+from tomopipe.volumes.tiff import slice_path, slice_paths
+from tomopipe.volumes.volume_h5 import notes_file
+from tomopipe.volumes.volume_store import Layout, Slices, Store
+
+MID_PLANES_FILE = "mid_planes.h5"
+
+
+@contextmanager
+def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
+    """Yield the store of a series: recon_00000.tiff and on, mid_planes.h5, provenance.json."""
+    temporary.mkdir()
+    about = json.dumps(layout.attributes | layout.scaling, sort_keys=True)
+    options: dict[str, Any] = {"photometric": "minisblack", "software": "tomopipe"}
+    if layout.compression == "gzip":
+        options |= {"compression": "zlib", "predictor": False}
+
+    def put(first: int, slices: Slices) -> None:
+        for number, image in enumerate(slices, layout.first_number + first):
+            stored = layout.encoding.encode(image)
+            file = io.BytesIO()  # where tifffile writes to the disk, a full one has no errno
+            tifffile.imwrite(file, stored, description=about, metadata=None, **options)
+            path = slice_path(temporary, number)
+            path.write_bytes(file.getbuffer())
+            checksums.remember(path, checksums.checksum_of_bytes(file.getbuffer()))
+
+    def finish(summary: dict[str, Any]) -> None:
+        attributes = layout.attributes | layout.scaling | summary
+        notes = {"attributes": attributes, "provenance": layout.provenance}
+        write_json(notes, temporary / "provenance.json")
+
+    with notes_file(temporary / MID_PLANES_FILE, layout) as planes:
+        yield Store(put, planes, finish)
+
+
+def read_back_tiff(folder: Path, row: int) -> tuple[tuple[int, ...], NDArray[Any]]:
+    """Read the shape of a volume, and one slice as it is stored."""
+    files = slice_paths(folder)
+    image = tifffile.imread(files[min(row, len(files) - 1)])
+    return (len(files), *image.shape), image

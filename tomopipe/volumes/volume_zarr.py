@@ -1,0 +1,216 @@
+"""A volume as OME-Zarr 0.5: the full resolution and averages by 2, 4, 8 ... of it.
+
+The average of a block at an edge is that of the voxels that there are; an axis of one voxel is
+averaged no further. Slices that come encoded, from a card, are averaged as they are stored: their
+smaller levels differ by a count at most, where nothing was clipped. Besides the levels the group
+holds the mid planes, and provenance and scaling in its attribute `tomopipe`.
+
+References
+----------
+.. [1] J. Moore et al., Histochem. Cell Biol. 160, 223-251 (2023), doi:10.1007/s00418-023-02209-1.
+.. [2] OME-NGFF specification 0.5, https://ngff.openmicroscopy.org/0.5/.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.storage import checksums
+from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
+
+if TYPE_CHECKING:
+    import zarr
+
+BUFFER_BYTES = 256 * 2**20  # of float32 slices that wait until a layer of chunks is complete
+_CHUNK_VOXELS = 2**20
+_SMALLEST = 128  # pixels: a level no larger than this in any direction is the last
+_META = "tomopipe"
+
+Shape = tuple[int, ...]
+
+
+def check_zarr() -> None:
+    """Raise if the package is not installed; it is an extra."""
+    try:
+        import zarr  # noqa: F401
+    except ImportError as error:
+        raise TomopipeError(
+            f"full_recon.output: zarr needs a package that is not installed ({error}). "
+            "Install tomopipe[zarr], or set output: h5."
+        ) from error
+
+
+@contextmanager
+def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
+    """Yield the store of an OME-Zarr group."""
+    check_zarr()
+    import zarr
+
+    group = zarr.create_group(temporary, zarr_format=3)
+    shapes = level_shapes(layout.shape)
+    levels = [
+        group.create_array(
+            str(level),
+            shape=shape,
+            chunks=chunk_shape(shape),
+            dtype=layout.encoding.dtype,
+            compressors=_compressors(layout.compression),
+            dimension_names=("z", "y", "x"),
+        )
+        for level, shape in enumerate(shapes)
+    ]
+    beside = group.create_group("mid_planes")
+    planes = {
+        name: beside.create_array(
+            name, shape=shape, chunks=(min(64, shape[0]), shape[1]), dtype="float32"
+        )
+        for name, shape in layout.plane_shapes.items()
+    }
+    pyramid = _Pyramid(temporary, levels, layout)
+
+    def put(first: int, slices: Slices) -> None:
+        for row, image in enumerate(slices, first):
+            pyramid.add(0, row, image)
+
+    def finish(summary: dict[str, Any]) -> None:
+        attributes = layout.attributes | layout.scaling | summary
+        group.attrs["ome"] = _multiscales(layout, shapes)
+        group.attrs[_META] = {"attributes": attributes, "provenance": layout.provenance}
+
+    yield Store(put, planes, finish)
+
+
+def level_shapes(shape: Shape) -> list[Shape]:
+    """Return the shapes of all levels, halved (rounded up) until all sides are short."""
+    shapes = [shape]
+    while max(shapes[-1]) > _SMALLEST:
+        shapes.append(tuple(-(-n // 2) for n in shapes[-1]))
+    return shapes
+
+
+def chunk_shape(shape: Shape) -> Shape:
+    """Return the shape of chunks: 16 slices deep, less where that many slices are large."""
+    depth = 16
+    while depth > 2 and 4 * depth * shape[1] * shape[2] > BUFFER_BYTES:
+        depth //= 2
+    side = 2 ** (((_CHUNK_VOXELS // depth).bit_length() - 1) // 2)
+    return min(depth, shape[0]), min(side, shape[1]), min(side, shape[2])
+
+
+def read_planes_zarr(path: Path) -> dict[str, Slices]:
+    """Read the mid planes."""
+    check_zarr()
+    import zarr
+
+    group = zarr.open_group(path, mode="r")
+    return {name: np.asarray(group[f"mid_planes/{name}"]) for name in MID_PLANES}
+
+
+def read_provenance_zarr(path: Path) -> dict[str, Any]:
+    """Read how the volume was made."""
+    attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+    return attributes[_META]["provenance"]
+
+
+def read_back_zarr(path: Path, row: int) -> tuple[Shape, NDArray[Any]]:
+    """Read the shape of a volume, and one slice as it is stored."""
+    import zarr
+
+    data = zarr.open_array(path / "0", mode="r")
+    return data.shape, np.asarray(data[row])
+
+
+class _Pyramid:
+    """Slices waiting until a layer of chunks is complete, at all levels."""
+
+    def __init__(self, folder: Path, levels: "list[zarr.Array]", layout: Layout) -> None:
+        self._folder, self._levels, self._encoding = folder, levels, layout.encoding
+        self._waiting: dict[tuple[int, int], dict[int, Slices]] = {}
+
+    def add(self, level: int, row: int, image: Slices) -> None:
+        """Take one slice of a level; slices may come in any order."""
+        array = self._levels[level]
+        depth, n_rows = array.chunks[0], array.shape[0]
+        first = row - row % depth
+        layer = self._waiting.setdefault((level, first), {})
+        layer[row] = image
+        if len(layer) < min(depth, n_rows - first):
+            return
+        del self._waiting[level, first]
+        stored = np.empty((len(layer), *image.shape), self._encoding.dtype)
+        for number, each in layer.items():
+            stored[number - first] = self._encoding.encode(each)
+        array[first : first + len(layer)] = stored
+        del stored
+        for file in (self._folder / str(level) / "c" / str(first // depth)).rglob("*"):
+            if file.is_file():
+                checksums.remember(file, checksums.checksum_of(file))
+        if level + 1 < len(self._levels):
+            for number in range(first, first + len(layer), 2):
+                one, next_one = layer.pop(number), layer.pop(number + 1, None)
+                self.add(level + 1, number // 2, _halve(self._values(one), self._values(next_one)))
+
+    def _values(self, image: Any) -> Any:
+        """Return float32: as it is, or what a slice that came encoded stands for."""
+        return image if image is None or image.dtype == np.float32 else self._encoding.decode(image)
+
+
+def _halve(image: Slices, next_image: Slices | None) -> Slices:
+    """Average blocks of 2 x 2 x 2 voxels of two slices; at the edges of those that there are."""
+    if next_image is not None:
+        image = np.float32(0.5) * (image + next_image)
+    for axis in range(2):
+        if image.shape[axis] > 1:
+            lines = np.moveaxis(image, axis, 0)
+            whole = len(lines) - len(lines) % 2
+            average = np.float32(0.5) * (lines[0:whole:2] + lines[1:whole:2])
+            image = np.moveaxis(np.concatenate([average, lines[whole:]]), 0, axis)
+    return image
+
+
+def _compressors(compression: str) -> Any:
+    from zarr.codecs import BloscCodec, GzipCodec
+
+    return {
+        "none": None,
+        "gzip": GzipCodec(level=1),
+        "zstd": BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+        "lz4": BloscCodec(cname="lz4", shuffle="shuffle"),
+        "bitshuffle": BloscCodec(cname="lz4", shuffle="bitshuffle"),
+    }[compression]
+
+
+def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
+    """Describe the levels: voxel size, and where the first voxel's centre lies.
+
+    Places are those of the whole volume, unbinned, whose first voxel's centre is 0.
+    """
+    size_um = layout.attributes.get("voxel_size_um")
+    unit = {"unit": "micrometer"} if size_um else {}
+    size = size_um or 1.0
+    datasets = []
+    factors = [1, 1, 1]
+    for level, shape in enumerate(shapes):
+        starts = [
+            size * (first + (factor - 1) / 2)
+            for first, factor in zip(layout.first_voxel, factors, strict=True)
+        ]
+        transforms: list[dict[str, Any]] = [
+            {"type": "scale", "scale": [size * factor for factor in factors]},
+            {"type": "translation", "translation": starts},
+        ]
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+        factors = [f * 2 if n > 1 else f for f, n in zip(factors, shape, strict=True)]
+    image = {
+        "name": layout.name,
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
+        "datasets": datasets,
+        "type": "mean",
+    }
+    return {"version": "0.5", "multiscales": [image]}
