@@ -19,8 +19,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 # and what tests and linters do
-$(VENV)/.developed: $(VENV)/.installed
-	$(PIP) -e '.[slurm,torch,dev]'
+$(VENV)/.developed: $(VENV)/.installed lab/pyproject.toml
+	$(PIP) -e '.[slurm,torch,dev]' -e ./lab
 	touch $@
 
 demo: $(VENV)/.installed

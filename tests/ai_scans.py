@@ -2,6 +2,8 @@
 
 import numpy as np
 from find_rows import HALF_TURN_DEG, rows_of, scan
+from tomopipe_lab.train.calibrate import calibrate
+from tomopipe_lab.train.stages import reconstruct
 
 from tomopipe.cor.ai.confidence import DOUBTS
 from tomopipe.cor.ai.input_curves import all_curves
@@ -10,8 +12,6 @@ from tomopipe.cor.ai.inputs import Inputs, make_inputs
 from tomopipe.cor.ai.network import Weights, weight_shapes
 from tomopipe.cor.ai.network_model import SHAPE, save_model
 from tomopipe.cor.rows_file import Rows
-from tomopipe.train.calibrate import calibrate
-from tomopipe.train.stages import reconstruct
 
 COR_PX = 60.25
 N_COLS = 128

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from ai_scans import inputs_of, rows_with
+from tomopipe_lab.train.calibrate import calibrate
 
 from tomopipe.cor.ai.closer import Closer, place_px
 from tomopipe.cor.ai.confidence import DOUBTS, confidence, doubts
 from tomopipe.cor.ai.judgement import Judgement
-from tomopipe.train.calibrate import calibrate
 
 
 @pytest.fixture(scope="module")

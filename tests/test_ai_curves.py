@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from find_rows import rows_of, scan
+from tomopipe_lab.train.stages import reconstruct
 
 from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE, VARIATION
 from tomopipe.cor.curves import evidence_curves
-from tomopipe.train.stages import reconstruct
 
 
 def test_over_a_full_turn_the_simplest_slice_is_not_looked_for():

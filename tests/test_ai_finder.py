@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ai_scans import COR_PX, inputs_of, rows_with, write_model
 from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from tomopipe_lab.train.stages import reconstruct
 
 from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.ai.input_recipe import recipe_hash
@@ -15,7 +16,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import try_recon
 from tomopipe.storage.atomic import write_json
-from tomopipe.train.stages import reconstruct
 
 CANDIDATES = grid(128)
 

@@ -7,20 +7,20 @@ import sys
 import pytest
 from ai_scans import COR_PX, rows_with
 from find_rows import grid
+from tomopipe_lab.train import stages
 from typer.testing import CliRunner
 
 from tomopipe.cli import cli
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
-from tomopipe.train import stages
 
 NEED_TORCH = {
     "tomopipe.cor.ai.dinov2",
     "tomopipe.cor.ai.dinov2_checkpoint",
     "tomopipe.cor.ai.dinov2_network",
-    "tomopipe.train.fit",
-    "tomopipe.train.nets",
+    "tomopipe_lab.train.fit",
+    "tomopipe_lab.train.nets",
 }
 BLOCKED = """
 import sys

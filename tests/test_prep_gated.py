@@ -3,16 +3,16 @@
 import h5py
 import numpy as np
 import pytest
+from tomopipe_lab.suite import rasters, solids
+from tomopipe_lab.suite._kernels import ELLIPSE
+from tomopipe_lab.suite.sample import Solid, View
+from tomopipe_lab.suite.solids import Body
 
 from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tomopipe.prep.gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.simulate.suite import rasters, solids
-from tomopipe.simulate.suite._kernels import ELLIPSE
-from tomopipe.simulate.suite.sample import Solid, View
-from tomopipe.simulate.suite.solids import Body
 from tomopipe.steps import full_recon as full_module
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Blocks

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from tomopipe.bench.phantoms import (
+from tomopipe_lab.bench.phantoms import (
     engine_axis,
     psnr_db,
     sharp_image,
@@ -9,6 +8,7 @@ from tomopipe.bench.phantoms import (
     smooth_image,
     smooth_sinogram,
 )
+
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.iterative import (

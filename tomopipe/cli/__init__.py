@@ -2,14 +2,13 @@
 
 import logging
 import sys
+from importlib.metadata import entry_points
 
 import typer
 
 from tomopipe import __version__
-from tomopipe.cli.bench import app as bench_app
 from tomopipe.cli.clean import clean
 from tomopipe.cli.cor import app as cor_app
-from tomopipe.cli.evaluate import evaluate
 from tomopipe.cli.plan import plan, retry
 from tomopipe.cli.report import report
 from tomopipe.cli.review import review
@@ -17,7 +16,6 @@ from tomopipe.cli.simulate import simulate
 from tomopipe.cli.start import check, init
 from tomopipe.cli.status import status
 from tomopipe.cli.sweep import sweep
-from tomopipe.cli.train import train
 from tomopipe.cli.verify import verify
 from tomopipe.errors import TomopipeError
 
@@ -46,12 +44,34 @@ for command in (
     sweep,
     clean,
     verify,
-    evaluate,
-    train,
 ):
     cli.command()(command)
 cli.add_typer(cor_app, name="cor")
-cli.add_typer(bench_app, name="bench")
+
+
+def _missing(context: typer.Context) -> None:
+    raise TomopipeError(
+        f"tomopipe {context.info_name} comes with tomopipe-lab, which is not installed here: "
+        "`pip install ./lab` in a checkout of tomopipe."
+    )
+
+
+def _add_commands_of_the_lab() -> None:
+    """Add what tomopipe-lab brings; without it the same names say how to get it."""
+    brought = {entry.name: entry for entry in entry_points(group="tomopipe.commands")}
+    for name in ("evaluate", "train", "bench"):
+        command = brought[name].load() if name in brought else None
+        if isinstance(command, typer.Typer):
+            cli.add_typer(command, name=name)
+        elif command:
+            cli.command(name)(command)
+        else:
+            anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+            about = "Comes with tomopipe-lab, which is not installed here."
+            cli.command(name, help=about, context_settings=anything)(_missing)
+
+
+_add_commands_of_the_lab()
 
 
 def _version(wanted: bool) -> None:

@@ -243,7 +243,7 @@ def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> s
 
 
 def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> None:
-    from tomopipe.train.sets import write_set
+    from tomopipe.run.training_set import write_set
 
     cors = {
         scan: float(entry["cor_px"])

@@ -22,7 +22,7 @@ from tomopipe.prep.dispatch import kernels_of
 
 _TINY = 1e-5  # the least spread of columns told from none, as a ratio
 # Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %
-# of the mean (benchmarks/bench_ring_free.py --defaults).
+# of the mean (lab/benchmarks/bench_ring_free.py --defaults).
 _SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51
 _DEAD_PX = 9  # wider and narrower ones find dead columns in sound objects
 

@@ -1,6 +1,6 @@
 """The network along the COR axis in NumPy: its 20 000 weights need no library of their own.
 
-`tomopipe.train.nets` is the same in torch, to be trained; a test holds both together.
+`tomopipe_lab.train.nets` is the same in torch, to be trained; a test holds both together.
 """
 
 import math

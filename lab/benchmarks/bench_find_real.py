@@ -1,0 +1,120 @@
+"""COR finders on pieces of real scans of known COR: shorter turns, fewer columns, fewer angles.
+
+    python lab/benchmarks/bench_find_real.py tooth.h5 --row 0 --row 1 --cor 295.8
+    python lab/benchmarks/bench_find_real.py sinogram.tif --span 359.4 --cor 252.35 [--air 47000]
+
+FILE is a scan as tomopipe reads it, or one sinogram as a TIFF, an angle per line: line integrals,
+or with `--air` what was counted, of which the open beam has so many. Its COR is to be known from
+all of it. The pieces: all; half a turn, from four places of a full one; of each a third of the
+angles, three quarters and half of the columns about the axis; 170, 155 and 140 degrees, and these
+columns of 155. Printed is what bench_find.py prints. Noise, dirt, scattered light and the sample
+are real; which pieces there are is not.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tifffile
+from bench_find import ask_all, print_table, rows_of
+from tomopipe_lab.train.stages import reconstruct
+
+from tomopipe.cor import finders
+from tomopipe.prep.normalise import normalise
+from tomopipe.scans.exchange import open_scan
+
+FULL_DEG = 350
+SHORT_DEG = (170, 155, 140)
+SHARES = (0.75, 0.5)  # of the columns
+STARTS = 4  # pieces of a full turn
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Part of a sinogram (n_angles, n_cols), and where its axis is."""
+
+    name: str
+    sinogram: np.ndarray
+    theta_deg: np.ndarray
+    cor_px: float
+
+
+def read(options) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return sinograms of line integrals and their angles."""
+    if options.file.lower().endswith((".tif", ".tiff")):
+        sinogram = tifffile.imread(options.file).astype(np.float32)
+        if options.air:
+            sinogram = -np.log(np.clip(sinogram / options.air, 1e-3, None))
+        return [(sinogram, np.linspace(0, options.span, len(sinogram)))]
+    found = []
+    with open_scan(options.file) as scan:
+        for row in options.row or [scan.n_rows // 2]:
+            here = slice(row, row + 1)
+            raw = scan.read_rows(row, row + 1)
+            lines = normalise(raw, scan.flat[here], scan.dark[here])[:, 0]
+            found.append((lines, np.rad2deg(scan.theta_rad)))
+    return found
+
+
+def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
+    theta_deg = np.abs(theta_deg - theta_deg[0])
+    n_cols = sinogram.shape[1]
+    yield Piece("all", sinogram, theta_deg, cor_px)
+    full = theta_deg[-1] > FULL_DEG
+    starts = np.linspace(0, 180, STARTS, endpoint=False) if full else [0.0]
+    for first in np.searchsorted(theta_deg, starts):
+
+        def turn(deg, first=first):
+            last = np.searchsorted(theta_deg, theta_deg[first] + deg + 1e-4)
+            return slice(first, int(last))
+
+        def piece(name, angles, columns=slice(None)):
+            part, theta = sinogram[angles, columns], theta_deg[angles]
+            return Piece(name, part, theta - theta[0], cor_px - (columns.start or 0))
+
+        half = turn(180)
+        if full:
+            yield piece("half a turn", half)
+        yield piece("a third of the angles", slice(half.start, half.stop, 3))
+        for deg in SHORT_DEG:
+            yield piece(f"{deg} degrees", turn(deg))
+        for share in SHARES:
+            width = int(share * n_cols)
+            left = cor_px - width / 2 + rng.uniform(-0.05, 0.05) * width
+            left = int(np.clip(left, 0, n_cols - width))
+            some = slice(left, left + width)
+            yield piece(f"{share:.0%} of the columns", half, some)
+            yield piece(f"{share:.0%} of the columns, 155 degrees", turn(155), some)
+
+
+def ask(piece, methods):
+    known = finders(reconstruct)
+    grid_px = (piece.sinogram.shape[1] - 1) / 2 + np.arange(-20, 20.5, 0.5)
+    rows = rows_of(np.ascontiguousarray(piece.sinogram, np.float32), piece.theta_deg)
+    found = {name: known[name](rows, grid_px) for name in methods}
+    return piece, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", help="a scan, or a sinogram as a TIFF")
+    parser.add_argument("--cor", type=float, required=True, help="its COR (pixels)")
+    parser.add_argument("--row", type=int, action="append", help="of the scan; repeat for more")
+    parser.add_argument("--span", type=float, default=180, help="degrees of all lines of a TIFF")
+    parser.add_argument("--air", type=float, help="counts of the open beam, if a TIFF has counts")
+    parser.add_argument("--method", action="append", default=None, help="ai, sum, pairs, ...")
+    parser.add_argument("--jobs", type=int, default=None)
+    options = parser.parse_args()
+    methods = options.method or ["ai", "sum"]
+    rng = np.random.default_rng(0)
+    every = [piece for one in read(options) for piece in pieces(*one, options.cor, rng)]
+    answers = ask_all(partial(ask, methods=methods), every, options.jobs, "pieces")
+    names = dict.fromkeys(piece.name for piece in every)
+    groups = {name: [a for a in answers if a[0].name == name] for name in names}
+    print_table("pieces", methods, groups)
+
+
+if __name__ == "__main__":
+    main()

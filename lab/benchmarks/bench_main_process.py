@@ -1,0 +1,191 @@
+"""What the main process costs: whole campaigns through Snakemake, with steps that cost nothing.
+
+    python lab/benchmarks/bench_main_process.py --scans 1000 [--against CHECKOUT]
+
+One scan is processed for real; in the campaign its raw file and its results stand for those of all
+scans, copied inside the main process where a job would be started. What is measured is Snakemake
+and the Snakefile: the first run, three calls with nothing to do, one COR edited. `--against` names
+a checkout of another version, measured in alternation on a campaign of its own.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+HOME = Path(__file__).resolve().parents[2]
+IN_SERIES = 20
+TEMPLATE = "t_0"
+COPIED = ("try_recon", "predict_cor", "full_recon", "export_stack")
+
+
+def make(folder: Path, names: list[str], raw: Path | None) -> None:
+    """Write a campaign; all scans are copies of one file, its time included."""
+    (folder / "raw").mkdir(parents=True)
+    config = "campaign: {scans: [raw/*.h5]}\npredict_cor: {methods: [sum]}\n"
+    config += "resolve_cor: {on_missing: skip, default_px: 33.0}\n"
+    (folder / "config.yaml").write_text(config)
+    for name in names:
+        path = folder / "raw" / f"{name}.h5"
+        if raw:
+            shutil.copy2(raw, path)
+        else:
+            _simulate(path)
+
+
+def _simulate(path: Path) -> None:
+    from tomopipe.simulate.simulated_campaign import simulate_campaign
+
+    with tempfile.TemporaryDirectory() as folder:
+        simulate_campaign(
+            Path(folder), n_series=1, n_scans=3, n_cols=64, n_rows=4, n_angles=90, seed=1
+        )
+        whole = max(Path(folder).rglob("*.h5"), key=lambda one: one.stat().st_size)
+        shutil.copy(whole, path)
+
+
+# ---- in a process of the version that is measured ---------------------------------------------
+
+
+def run_here(home: Path, folder: Path, template: Path | None) -> None:
+    """Run Snakemake in this process; jobs of `COPIED` steps copy the results of the template."""
+    os.chdir(folder)
+    if template:
+        _copy_instead(template)
+    from snakemake.cli import main
+
+    arguments = ["--snakefile", str(home / "Snakefile"), "--configfile", "config.yaml"]
+    arguments += ["--cores", "1", "--quiet", "all", "--keep-going"]
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    below = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = {
+        "status": status,
+        "cpu_s": used.ru_utime + used.ru_stime + below.ru_utime + below.ru_stime,
+        "peak_mb": used.ru_maxrss / 1024,
+    }
+    print("BENCH " + json.dumps(found), flush=True)
+
+
+def _copy_instead(template: Path) -> None:
+    """Run scripts in this process, and copy what the costly steps would make."""
+    import importlib
+
+    import snakemake.cli
+    import snakemake.script
+
+    now = {}
+
+    def copy(*_: object, **__: object) -> None:
+        scan = now["snakemake"].wildcards.scan
+        for path in map(str, now["snakemake"].output):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(template / path.replace(scan, TEMPLATE), path)
+
+    for step in COPIED:
+        setattr(importlib.import_module(f"tomopipe.steps.{step}"), step, copy)
+
+    class Job:
+        pass
+
+    def script(path, basedir, *rest, **_):
+        names = ("input", "output", "params", "wildcards", "threads", "resources", "log", "config")
+        job = Job()
+        job.__dict__.update(zip(names, rest, strict=False))
+        now["snakemake"] = job
+        source = Path(os.path.normpath(Path(str(basedir).removeprefix("file://")) / path))
+        code = compile(source.read_text(), str(source), "exec")
+        exec(code, {"snakemake": job, "__name__": "__main__"})
+
+    plain = snakemake.script.script
+    for module in list(sys.modules.values()):
+        if getattr(module, "script", None) is plain:
+            module.script = script
+
+
+# ---- the measurement ------------------------------------------------------------------------
+
+
+def call(home: Path, folder: Path, template: Path | None) -> dict:
+    """Run Snakemake of a version once; return seconds, CPU seconds, peak memory."""
+    environment = {**os.environ, "PYTHONPATH": str(home), "NUMBA_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--here", str(home), "--folder", str(folder)]
+    command += ["--template", str(template)] if template else []
+    started = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - started
+    found = re.search(r"BENCH (.*)", done.stdout)
+    if not found:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return json.loads(found[1]) | {"s": seconds}
+
+
+def edit(folder: Path, cor_px: float) -> None:
+    (folder / "scans.tsv").write_text(f"scan\tselect\tcor_px\tnote\ns00_00\tauto\t{cor_px}\t\n")
+
+
+def measure(n_scans: int, homes: dict[str, Path], folder: Path) -> None:
+    names = [f"s{i // IN_SERIES:02d}_{i % IN_SERIES:02d}" for i in range(n_scans)]
+    raw = folder / "raw.h5"
+    _simulate(raw)
+    campaigns, templates = {}, {}
+    for version, home in homes.items():
+        templates[version] = folder / f"{version}-template"
+        make(templates[version], [TEMPLATE], raw)
+        call(home, templates[version], None)
+        campaigns[version] = folder / version
+        make(campaigns[version], names, raw)
+    parts = ["first run", *["nothing to do"] * 3, "one COR edited", "nothing to do"]
+    results: dict[tuple[str, str], list[dict]] = {}
+    for part in parts:
+        for version, home in homes.items():
+            if part == "one COR edited":
+                edit(campaigns[version], 30.0)
+            found = call(home, campaigns[version], templates[version])
+            results.setdefault((part, version), []).append(found)
+            print(f"{part}, {version}: {found}", file=sys.stderr, flush=True)
+    print(f"{n_scans} scans\n\n| | " + " | ".join(f"{v}: CPU s, s, MB" for v in homes) + " |")
+    print("|---" * (len(homes) + 1) + "|")
+    for part in dict.fromkeys(parts):
+        cells = []
+        for version in homes:
+            rows = results[part, version]
+            cpu, s, mb = (
+                np.median([row[key] for row in rows]) for key in ("cpu_s", "s", "peak_mb")
+            )
+            cells.append(f"{cpu:.2f}, {s:.2f}, {mb:.0f}")
+        print(f"| {part} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scans", type=int, default=1000)
+    parser.add_argument("--against", type=Path, help="a checkout of another version")
+    parser.add_argument("--folder", type=Path, help="kept (default: a temporary one)")
+    parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--template", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.here:
+        run_here(options.here, options.folder, options.template)
+        return
+    homes = {"this": HOME} | ({"other": options.against.resolve()} if options.against else {})
+    with tempfile.TemporaryDirectory(prefix="tomopipe-bench-") as temporary:
+        folder = (options.folder or Path(temporary)).absolute()
+        folder.mkdir(exist_ok=True)
+        measure(options.scans, homes, folder)
+
+
+if __name__ == "__main__":
+    main()

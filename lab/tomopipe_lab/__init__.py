@@ -1,0 +1,1 @@
+"""tomopipe-lab: training, evaluation and benchmarks of tomopipe; campaigns do not need it."""

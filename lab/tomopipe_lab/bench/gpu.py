@@ -1,0 +1,206 @@
+"""Reconstruction on a GPU against the bound that copying sets, and against TomoCuPy.
+
+Raw uint16 blocks lie in pinned host memory, slices (float32, uint16) go back to pinned memory, by
+the same queues as in a job (`tomopipe.recon.carry`): one block is copied in and one back while
+another one is computed. A few blocks of host memory are used over and over: the volume may be
+larger than memory, the copies are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.errors import TomopipeError
+from tomopipe.recon.array import array_module
+from tomopipe.recon.carry import Card, Carried, Home
+from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.volumes.noted import note
+from tomopipe_lab.bench.gpu_ways import MAKERS, Scan, Way
+from tomopipe_lab.bench.measure import Interval, median_interval, rotate
+from tomopipe_lab.bench.phantoms import engine_axis, psnr_db, sharp_image
+
+_SLOTS = 2  # blocks on their way back
+_COPY_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Bytes per second between host and device, one way at a time."""
+
+    to_device: float
+    to_host: float
+
+    def bound_s(self, n_angles: int, n_rows: int, n_cols: int, stored_itemsize: int = 4) -> float:
+        """Return the least seconds for a volume: both ways at once, the slower one decides."""
+        bytes_in, bytes_out = 2 * n_angles * n_rows * n_cols, stored_itemsize * n_rows * n_cols**2
+        return max(bytes_in / self.to_device, bytes_out / self.to_host)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one engine did: wall-clock seconds for all rows, PSNR of a slice, peak device memory."""
+
+    name: str
+    missing: str = ""
+    seconds: Interval | None = None
+    sharp_db: float = float("nan")
+    device_bytes: int = 0
+    stored_itemsize: int = 4  # bytes per voxel that comes back
+
+
+@contextmanager
+def device() -> Iterator[Card]:
+    """Yield a GPU that no job holds, or raise TomopipeError saying that there is none."""
+    try:
+        xp = array_module("cuda")
+    except TomopipeError as error:
+        raise TomopipeError(
+            f"bench gpu: there is no GPU to measure. {error} `tomopipe bench cpu` needs none."
+        ) from error
+    with claimed_card(xp) as card:
+        yield card
+
+
+def copy_rates(card: Card, n_bytes: int = _COPY_BYTES, n_rounds: int = 8) -> Copies:
+    """Measure how fast pinned memory is copied to the card and back; best of some rounds."""
+    card.use()
+    host, there = card.pinned((n_bytes,), np.uint8), card.empty((n_bytes,), np.uint8)
+    host[...] = 1
+    stream, rates = card.stream(), []
+    for copy in (partial(card.upload, host, there), partial(card.download, there, host)):
+        best = np.inf
+        for _ in range(n_rounds):
+            started = time.perf_counter()
+            with stream:
+                copy()
+            stream.synchronize()
+            best = min(best, time.perf_counter() - started)
+        rates.append(n_bytes / best)
+    return Copies(*rates)
+
+
+def stream_blocks(
+    card: Card, scan: Scan, way: Way, n_rows: int, block_rows: int
+) -> NDArray[np.float32]:
+    """Reconstruct rows block by block, copying while computing.
+
+    Parameters
+    ----------
+    card : Card
+        What computes.
+    scan : Scan
+        What to reconstruct.
+    way : Way
+        What is done to each block.
+    n_rows : int
+        In all; rounded up to whole blocks.
+    block_rows : int
+        Per block.
+
+    Returns
+    -------
+    ndarray of float32, shape (block_rows, n_cols, n_cols)
+        The last block, in host memory.
+    """
+    n_angles, n_cols = scan.raw.shape
+    host = card.pinned((n_angles, block_rows, n_cols), np.uint16)
+    host[...] = scan.raw[:, None]
+    carrier = Carried(card, staged=False)
+    homes: deque[Home] = deque()
+    n_blocks = -(-n_rows // block_rows)
+    ahead = [carrier.send(host)]
+    for block in range(n_blocks):
+        if block + 1 < n_blocks:
+            ahead.append(carrier.send(host))
+        with carrier.computing(ahead.pop(0)) as raw:
+            slices = way.compute(way.prepare(raw))
+            arrays: Sequence[Any] = [slices]
+            if way.encoding is not None:
+                arrays = note(slices, way.encoding, -1, encode=True).arrays
+        homes.append(carrier.bring(arrays))
+        if len(homes) > _SLOTS:
+            homes.popleft()()
+    last = [home()[0] for home in homes][-1]
+    return np.asarray(last if way.encoding is None else way.encoding.decode(last))
+
+
+def compare(
+    card: Card,
+    scan: Scan,
+    n_rows: int,
+    block_rows: int,
+    n_rounds: int,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> list[Result]:
+    """Compare our engine with TomoCuPy's fourierrec, where it is installed, in the same run.
+
+    Ours runs to float32, to uint16 encoded on the card, and with a chain of corrections there.
+
+    Parameters
+    ----------
+    card : Card
+        The GPU.
+    scan : Scan
+        What to reconstruct.
+    n_rows, block_rows : int
+        Rows in all, and per block.
+    n_rounds : int
+        Rounds in which each engine runs once, in rotating order.
+    progress : callable, optional
+        Told what is done.
+
+    Returns
+    -------
+    list of Result
+        Ours first.
+    """
+    tell = progress or (lambda _: None)
+    ways: dict[str, Way] = {}
+    results: dict[str, Result] = {}
+    for name, make in MAKERS.items():
+        tell(f"{name}: first block")
+        card.release()
+        try:
+            ways[name] = make(card.xp, scan, block_rows)
+            results[name] = _judged(name, card, scan, ways[name], block_rows)
+        except Exception as error:  # of another package: a line of the table, not the end of it
+            if name.startswith("tomopipe"):
+                raise
+            absent = isinstance(error, ModuleNotFoundError) and error.name == "tomocupy"
+            results[name] = Result(name, "not installed" if absent else f"failed: {error}")
+            ways.pop(name, None)
+    runs = {
+        name: partial(stream_blocks, card, scan, way, n_rows, block_rows)
+        for name, way in ways.items()
+    }
+    seconds = rotate(runs, n_rounds, clock=time.perf_counter, progress=tell)
+    return [
+        replace(result, seconds=median_interval(seconds[name])) if name in seconds else result
+        for name, result in results.items()
+    ]
+
+
+def _judged(name: str, card: Card, scan: Scan, way: Way, block_rows: int) -> Result:
+    """Compare a slice with the truth, and see how much of the card some blocks took at most."""
+    before = card.taken_bytes()
+    slices = stream_blocks(card, scan, way, 4 * block_rows, block_rows)
+    n_cols = slices.shape[2]
+    axis = engine_axis(n_cols)
+    decibels = psnr_db(slices[0] / np.float32(scan.value), sharp_image(n_cols, axis), axis)
+    stored = 4 if way.encoding is None else np.dtype(way.encoding.dtype).itemsize
+    return Result(
+        name,
+        sharp_db=decibels,
+        device_bytes=max(card.taken_bytes() - before, 0),
+        stored_itemsize=stored,
+    )

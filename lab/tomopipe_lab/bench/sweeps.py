@@ -1,0 +1,253 @@
+"""Try sweeps: many CORs of one sinogram, against as many slices by other engines."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.recon.staged import least_variation, staged_sweep
+from tomopipe.recon.sweep import sweep_batches
+from tomopipe_lab.bench.cpu import cor_of, half_turn
+from tomopipe_lab.bench.engines import ENGINES, Engine
+from tomopipe_lab.bench.measure import (
+    NO_INTERVAL,
+    Interval,
+    in_new_process,
+    median_interval,
+    peak_bytes_of,
+    rotate,
+)
+from tomopipe_lab.bench.phantoms import sharp_sinogram
+
+N_CORS = 100
+STEP_PX = 0.5
+RIVALS = tuple(engine for engine in ENGINES if engine.package in ("finufft", "tomopy"))
+_N_SLICES = 16  # that a rival computes; N_CORS are charged
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one way to see `N_CORS` CORs did.
+
+    Attributes
+    ----------
+    name : str
+        Which way.
+    seconds : float
+        Median CPU seconds, one thread.
+    speed : dict of str to Interval
+        Times faster than each rival.
+    quality : str
+        What was checked, and found.
+    missing : str
+        Why a rival has no numbers, or an empty string.
+    peak_bytes : int or None
+        Memory of a call, what it hands out included; None: not measured.
+    """
+
+    name: str
+    seconds: float = float("nan")
+    speed: dict[str, Interval] | None = None
+    quality: str = ""
+    missing: str = ""
+    peak_bytes: int | None = None
+
+
+def compare(
+    n_cols: int,
+    n_rounds: int,
+    *,
+    with_memory: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> list[Result]:
+    """Time sweeps of one sinogram at one size.
+
+    Parameters
+    ----------
+    n_cols : int
+        Detector columns; 1.5 times as many angles.
+    n_rounds : int
+        Rounds in which each candidate runs once, in rotating order.
+    with_memory : bool
+        Run our two in new processes as well, to measure their memory.
+    progress : callable, optional
+        Told what is done.
+
+    Returns
+    -------
+    list of Result
+        All at full size, staged, and each rival.
+    """
+    tell = progress or (lambda _: None)
+    theta_rad, cor_px = half_turn(n_cols), cor_of(n_cols)
+    sinogram = sharp_sinogram(n_cols, theta_rad, cor_px)
+    plan = make_plan(theta_rad, n_cols)
+    candidates = candidates_of(n_cols)
+    runs: dict[str, Callable[[], object]] = {
+        name: partial(way, sinogram, plan, candidates) for name, way in WAYS.items()
+    }
+    ours, rivals = list(runs), []
+    for engine in RIVALS:
+        rivals.append(Result(engine.name, missing=engine.missing()))
+        if not rivals[-1].missing:
+            runs[engine.name] = _rival(engine, theta_rad, sinogram, cor_px)
+    for name, run in runs.items():
+        tell(f"{name}: first call, n = {n_cols}")
+        run()
+    seconds = rotate(runs, n_rounds, progress=lambda name: tell(f"{name}: time, n = {n_cols}"))
+    seconds |= {name: seconds[name] * N_CORS / _N_SLICES for name in seconds if name not in ours}
+    tell(f"quality, n = {n_cols}")
+    quality = {
+        ours[0]: f"differs from reconstruct by {difference(sinogram, plan, cor_px):.0e} of range",
+        ours[1]: "best COR off the full search's by "
+        + ", ".join(f"{staged_error_px(n_cols, radius):g} px ({name})" for name, radius in OBJECTS),
+    }
+    peaks = {name: in_new_process(memory_of, name, n_cols) for name in ours if with_memory}
+    return _results(ours, rivals, seconds, quality, peaks)
+
+
+OBJECTS = (("whole", 0.36), ("truncated", 0.8))
+
+
+def candidates_of(n_cols: int) -> NDArray[np.float64]:
+    """Return the CORs of a sweep, around the middle."""
+    first_px = n_cols / 2 - STEP_PX * (N_CORS // 2)
+    return np.linspace(first_px, first_px + STEP_PX * (N_CORS - 1), N_CORS)
+
+
+def difference(sinogram: NDArray[np.float32], plan: Plan, cor_px: float) -> float:
+    """Return the largest difference of a sweep's slices to full reconstructions, per range."""
+    candidates = cor_px + np.linspace(-5, 5, 8)
+    expected = reconstruct(np.repeat(sinogram[None], len(candidates), axis=0), plan, candidates)
+    worst = 0.0
+    for some, images in sweep_batches(sinogram, plan, candidates):
+        worst = max(worst, float(abs(images - expected[some]).max()))
+    return worst / float(np.ptp(expected))
+
+
+def staged_error_px(n_cols: int, radius: float) -> float:
+    """Return how far a staged search ends from one among all CORs at full size.
+
+    Parameters
+    ----------
+    n_cols : int
+        Detector columns.
+    radius : float
+        Of a disk full of grains, in units of n_cols; above 0.5 it reaches beyond the detector.
+
+    Returns
+    -------
+    float
+        Pixels.
+    """
+    rng = np.random.default_rng(5)
+    theta_rad, cor_px = half_turn(n_cols), cor_of(n_cols)
+    places = np.concatenate([[[0.0, 0.0]], rng.uniform(-0.2, 0.2, (12, 2))])
+    radii = np.concatenate([[radius], rng.uniform(0.01, 0.05, 12)])
+    sinogram = np.zeros((len(theta_rad), n_cols))
+    for (x, y), size, value in zip(
+        places * n_cols, radii * n_cols, [0.3] + 12 * [0.7], strict=True
+    ):
+        centre = cor_px + x * np.cos(theta_rad) - y * np.sin(theta_rad)
+        distance2 = (np.arange(n_cols) - centre[:, None]) ** 2
+        sinogram += value * 2 * np.sqrt(np.clip(size**2 - distance2, 0, None))
+    noisy = sinogram + rng.normal(0, 0.005 * sinogram.max(), sinogram.shape)
+    plan, candidates = make_plan(theta_rad, n_cols), candidates_of(n_cols)
+    rows = noisy.astype(np.float32)
+    found = staged_sweep(rows, plan, candidates, least_variation).best_cor_px
+    scores = np.empty(N_CORS)
+    for some, images in sweep_batches(rows, plan, candidates):
+        scores[some] = least_variation(images)
+    return abs(found - float(candidates[np.argmax(scores)]))
+
+
+def one_cor_seconds(n_cols: int, n_rounds: int) -> tuple[Interval, Interval]:
+    """Return wall-clock and CPU seconds of one more COR on all cores, the plan warm.
+
+    This is what the review page asks for.
+    """
+    theta_rad, cor_px = half_turn(n_cols), cor_of(n_cols)
+    sinogram = sharp_sinogram(n_cols, theta_rad, cor_px)[None]
+    plan, seconds = make_plan(theta_rad, n_cols), []
+    for turn in range(n_rounds + 1):
+        before = np.array([time.perf_counter(), time.process_time()])
+        reconstruct(sinogram, plan, cor_px + turn / 7)
+        seconds.append(np.array([time.perf_counter(), time.process_time()]) - before)
+    wall, cpu = np.transpose(seconds[1:])
+    return median_interval(wall), median_interval(cpu)
+
+
+def _results(
+    ours: list[str],
+    rivals: list[Result],
+    seconds: dict[str, NDArray[np.float64]],
+    quality: dict[str, str],
+    peaks: dict[str, int],
+) -> list[Result]:
+    results = []
+    for name in ours:
+        speed = {
+            rival.name: NO_INTERVAL if rival.missing else _speed(seconds, rival.name, name)
+            for rival in rivals
+        }
+        results.append(
+            Result(
+                name,
+                float(np.median(seconds[name])),
+                speed,
+                quality[name],
+                peak_bytes=peaks.get(name),
+            )
+        )
+    return results + [
+        rival if rival.missing else Result(rival.name, float(np.median(seconds[rival.name])))
+        for rival in rivals
+    ]
+
+
+def _drain(sinogram: NDArray[np.float32], plan: Plan, cor_px: NDArray[np.float64]) -> None:
+    deque(sweep_batches(sinogram, plan, cor_px, threads=1), maxlen=0)
+
+
+def _staged(sinogram: NDArray[np.float32], plan: Plan, cor_px: NDArray[np.float64]) -> None:
+    staged_sweep(sinogram, plan, cor_px, least_variation, threads=1)
+
+
+WAYS = {"all at full size": _drain, "staged": _staged}
+
+
+def memory_of(name: str, n_cols: int) -> int:
+    """Return the bytes that one of our sweeps takes; to be called in a new process."""
+    for size in (64, n_cols):  # what is compiled and loaded is not charged
+        theta_rad = half_turn(size)
+        sinogram = sharp_sinogram(size, theta_rad, cor_of(size))
+        plan, candidates = make_plan(theta_rad, size), candidates_of(size)
+        peak = peak_bytes_of(partial(WAYS[name], sinogram, plan, candidates))
+    return peak
+
+
+def _rival(
+    engine: Engine, theta_rad: NDArray[np.float64], sinogram: NDArray[np.float32], cor_px: float
+) -> Callable[[], object]:
+    """Return a call that makes `_N_SLICES` slices, as many at once as may differ in their COR."""
+    run = engine.make(theta_rad, sinogram.shape[1])
+    n_cors = min(engine.n_cors, _N_SLICES)
+    sinograms = np.repeat(sinogram[None], n_cors, axis=0)
+
+    def call() -> None:
+        for _ in range(_N_SLICES // n_cors):
+            run(sinograms, cor_px)
+
+    return call
+
+
+def _speed(seconds: dict[str, NDArray[np.float64]], rival: str, ours: str) -> Interval:
+    return median_interval(seconds[rival] / seconds[ours])

@@ -1,0 +1,169 @@
+"""The tables that `tomopipe bench` prints."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from rich.table import Table
+
+from tomopipe_lab.bench import cpu, gpu, sweeps, volumes
+
+_PACKAGES = ("tomopipe", "numpy", "numba", "scipy")
+_RIVALS = ("finufft", "algotom", "scikit-image", "astra-toolbox", "tomopy", "tomocupy")
+
+
+def machine() -> str:
+    """Return a line about date, processor and versions, to go with any numbers."""
+    versions = []
+    for package in (*_PACKAGES, *_RIVALS):
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{datetime.now():%Y-%m-%d}, {_processor()}, {cores} cores, "
+        f"Python {platform.python_version()}, {', '.join(versions)}"
+    )
+
+
+def cpu_table(n_cols: int, n_rounds: int, results: Sequence[cpu.Result]) -> Table:
+    """Return the table of full reconstructions at one size."""
+    table = Table(
+        title=f"Full reconstruction, n = {n_cols}, {3 * n_cols // 2} angles, one thread, "
+        f"{n_rounds} rounds",
+        caption="ratio: our CPU time per slice to theirs, median and 95 % interval; "
+        "PSNR inside 0.45 n; memory of one call, input not counted",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("engine", "slices", "CPU ms per slice", "ours / theirs", "sharp dB", "smooth dB"):
+        table.add_column(name, justify="left" if name == "engine" else "right")
+    table.add_column("peak MB", justify="right")
+    table.add_column("remark", overflow="fold")
+    for result in results:
+        engine = result.engine
+        if result.missing:
+            table.add_row(engine.name, *6 * ["-"], result.missing)
+            continue
+        ours = engine is cpu.OURS
+        table.add_row(
+            engine.name,
+            str(engine.n_slices),
+            f"{1e3 * result.slice_s:.2f}",
+            "1" if ours else f"{result.ratio:.3f}",
+            f"{result.sharp_db:.1f}",
+            f"{result.smooth_db:.1f}",
+            _mega(result.peak_bytes),
+            f"first call {result.plan_s:.2f} s more" if ours else engine.remark,
+        )
+    return table
+
+
+def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> Table:
+    """Return the table of sweeps at one size."""
+    rivals = [result.name for result in results if result.speed is None]
+    table = Table(
+        title=f"{sweeps.N_CORS} CORs of one sinogram, n = {n_cols}, {3 * n_cols // 2} angles, "
+        f"one thread, {n_rounds} rounds",
+        caption=f"times faster than {sweeps.N_CORS} slices by the other engine, median and 95 % "
+        "interval; memory of one call",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    table.add_column("CPU s", justify="right")
+    for rival in rivals:
+        table.add_column(f"times {rival}", justify="right")
+    table.add_column("peak MB", justify="right")
+    table.add_column("quality", overflow="fold")
+    for result in results:
+        speed = result.speed or {}
+        table.add_row(
+            result.name,
+            "-" if result.missing else f"{result.seconds:.3f}",
+            *(
+                f"{speed[rival]:.1f}" if rival in speed and speed[rival].median > 0 else "-"
+                for rival in rivals
+            ),
+            _mega(result.peak_bytes),
+            result.missing or result.quality,
+        )
+    return table
+
+
+def io_table(
+    shape: tuple[int, int, int], n_rounds: int, results: Sequence[volumes.Result]
+) -> Table:
+    """Return the table of formats."""
+    table = Table(
+        title=f"Volume of {' x '.join(map(str, shape))} float32, {n_rounds} rounds",
+        caption="MB of values per second, wall-clock, median and 95 % interval; writing includes "
+        "the check of the written volume and waiting for the disk, reading comes from the cache",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("format")
+    for name in ("write MB/s", "read MB/s", "stored / values"):
+        table.add_column(name, justify="right")
+    table.add_column("remark")
+    for result in results:
+        if result.write is None or result.read is None:
+            table.add_row(result.name, "-", "-", "-", result.missing)
+            continue
+        table.add_row(
+            result.name, f"{result.write:.0f}", f"{result.read:.0f}", f"{result.stored:.2f}", ""
+        )
+    return table
+
+
+def gpu_table(
+    shape: tuple[int, int, int], copies: gpu.Copies, results: Sequence[gpu.Result]
+) -> Table:
+    """Return the table of a GPU; `shape` is (n_angles, n_rows, n_cols)."""
+    bound_s = copies.bound_s(*shape)
+    table = Table(
+        title=f"{shape[0]} angles x {shape[1]} x {shape[2]} uint16 in pinned host memory to "
+        f"{shape[1]} slices of float32 in host memory",
+        caption=f"bound {bound_s:.2f} s: {copies.to_device / 1e9:.1f} GB/s to the device, "
+        f"{copies.to_host / 1e9:.1f} GB/s to the host, both ways at once",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("engine")
+    for name in ("s", "share of its bound", "times ours", "sharp dB", "peak device GB"):
+        table.add_column(name, justify="right")
+    table.add_column("remark")
+    ours = next(result.seconds for result in results if result.seconds is not None)
+    for result in results:
+        if result.seconds is None:
+            table.add_row(result.name, *5 * ["-"], result.missing)
+            continue
+        table.add_row(
+            result.name,
+            f"{result.seconds:.2f}",
+            f"{copies.bound_s(*shape, result.stored_itemsize) / result.seconds.median:.0%}",
+            f"{result.seconds.median / ours.median:.2f}",
+            f"{result.sharp_db:.1f}",
+            f"{result.device_bytes / 1e9:.1f}",
+            "",
+        )
+    return table
+
+
+def _mega(n_bytes: int | None) -> str:
+    return "-" if n_bytes is None else f"{n_bytes / 1e6:.0f}"
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

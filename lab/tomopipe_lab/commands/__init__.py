@@ -1,0 +1,1 @@
+"""The commands that tomopipe gets by this distribution."""

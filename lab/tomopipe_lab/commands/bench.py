@@ -1,0 +1,170 @@
+"""`tomopipe bench`: measure the engine on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomopipe.errors import TomopipeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Measure speed, quality and memory here, against other packages where installed.",
+    epilog="Example: `tomopipe bench cpu --quick`",
+)
+
+Quick = Annotated[bool, typer.Option("--quick", help="A small size, three rounds: seconds.")]
+Rounds = Annotated[
+    int | None, typer.Option(min=1, help="Rounds, in each of which all run once, order rotated.")
+]
+Memory = Annotated[bool, typer.Option(help="Measure peak memory, in new processes.")]
+Sizes = Annotated[
+    list[int] | None, typer.Option("--n", min=32, help="Detector columns; repeat for more sizes.")
+]
+
+
+@app.command()
+def cpu(
+    *,
+    n: Sizes = None,
+    rounds: Rounds = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Only engines whose name contains this; repeat for more."),
+    ] = None,
+    memory: Memory = True,
+    quick: Quick = False,
+) -> None:
+    """Compare full reconstructions: CPU time per slice, PSNR, peak memory.
+
+    Against finufft, gridrec (tomopy), algotom, scikit-image and ASTRA, one thread each.
+
+    Example: `tomopipe bench cpu --n 512 --n 1024 --against finufft`
+    """
+    from tomopipe_lab.bench import cpu as bench
+    from tomopipe_lab.bench.tables import cpu_table
+
+    engines = [
+        engine
+        for engine in bench.ENGINES
+        if not against or any(word.lower() in engine.name.lower() for word in against)
+    ]
+    if not engines:
+        names = ", ".join(engine.name for engine in bench.ENGINES)
+        raise TomopipeError(f"--against {', '.join(against or [])}: no such engine among {names}.")
+    n_rounds = rounds or (3 if quick else 15)
+    with _status() as tell:
+        for n_cols in n or ([256] if quick else [512]):
+            results = bench.compare(n_cols, n_rounds, engines, with_memory=memory, progress=tell)
+            _show(cpu_table(n_cols, n_rounds, results))
+
+
+@app.command("try")
+def try_(
+    *, n: Sizes = None, rounds: Rounds = None, memory: Memory = True, quick: Quick = False
+) -> None:
+    """Compare try sweeps: 100 CORs of one sinogram, all at full size and staged.
+
+    Against as many slices by finufft and gridrec, one thread each; and the
+    wall-clock time of one more COR on all cores.
+
+    Example: `tomopipe bench try --n 1024 --rounds 5`
+    """
+    from tomopipe_lab.bench import sweeps
+    from tomopipe_lab.bench.tables import try_table
+
+    n_rounds = rounds or (3 if quick else 15)
+    with _status() as tell:
+        for n_cols in n or ([256] if quick else [512]):
+            results = sweeps.compare(n_cols, n_rounds, with_memory=memory, progress=tell)
+            _show(try_table(n_cols, n_rounds, results))
+            tell(f"one COR, n = {n_cols}")
+            wall, cpu = sweeps.one_cor_seconds(n_cols, n_rounds)
+            typer.echo(f"one COR, all cores: {wall:.3f} s, {cpu:.3f} s of CPU time")
+
+
+@app.command()
+def io(
+    folder: Annotated[
+        Path, typer.Argument(help="On the file system to measure.", exists=True, file_okay=False)
+    ] = Path("."),
+    *,
+    slices: Annotated[int | None, typer.Option(min=2, help="Slices of the volume.")] = None,
+    n: Annotated[int | None, typer.Option("--n", min=16, help="Columns of a slice.")] = None,
+    rounds: Rounds = None,
+    quick: Quick = False,
+) -> None:
+    """Compare formats of volumes: HDF5, TIFF series, OME-Zarr, written and read.
+
+    Against writing the bare bytes. FOLDER is left as it was.
+
+    Example: `tomopipe bench io /scratch --slices 128 --n 2048`
+    """
+    from tomopipe_lab.bench import volumes
+    from tomopipe_lab.bench.tables import io_table
+
+    size = n or (256 if quick else 1024)
+    shape = (slices or (16 if quick else 64), size, size)
+    n_rounds = rounds or (3 if quick else 5)
+    with _status() as tell:
+        results = volumes.compare(folder, shape, n_rounds, progress=tell)
+        _show(io_table(shape, n_rounds, results))
+
+
+@app.command()
+def gpu(
+    *,
+    n: Annotated[int | None, typer.Option("--n", min=32, help="Detector columns.")] = None,
+    angles: Annotated[int | None, typer.Option(min=1, help="Projections; 1.5 n.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Detector rows; n.")] = None,
+    block: Annotated[int, typer.Option(min=1, help="Rows copied and computed at a time.")] = 16,
+    rounds: Rounds = None,
+    quick: Quick = False,
+) -> None:
+    """Compare reconstruction on a GPU with the bound that copying sets.
+
+    Raw uint16 in pinned host memory to float32 and to uint16 in host memory,
+    also with a chain of corrections on the GPU, against TomoCuPy's
+    fourierrec. The bandwidth of the copies is measured first.
+
+    Example: `tomopipe bench gpu --n 2048 --angles 3072 --rows 2048`
+    """
+    from tomopipe_lab.bench import gpu as bench
+    from tomopipe_lab.bench.gpu_ways import simulated
+    from tomopipe_lab.bench.tables import gpu_table
+
+    n_cols = n or (512 if quick else 2048)
+    n_angles, n_rows = angles or 3 * n_cols // 2, rows or n_cols
+    with bench.device() as card, _status() as tell:
+        tell("bandwidth")
+        copies = bench.copy_rates(card)
+        results = bench.compare(
+            card, simulated(n_angles, n_cols), n_rows, block, rounds or 5, progress=tell
+        )
+        _show(gpu_table((n_angles, n_rows, n_cols), copies, results))
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """Print the machine, and yield a function that shows what is being done."""
+    from rich.console import Console
+
+    from tomopipe_lab.bench.tables import machine
+
+    typer.echo(machine())
+    with Console(stderr=True).status("") as status:
+        yield status.update
+
+
+def _show(table: object) -> None:
+    from rich.console import Console
+
+    # a table in a file or a log is not cut to 80 columns
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)

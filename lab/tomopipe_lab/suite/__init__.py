@@ -1,0 +1,27 @@
+"""Simulated scans of known COR for training and judging the finders: every kind of damage.
+
+`make_case` gives one scan as the finders get it. The splits train, validation and test draw their
+objects from different families and their random numbers from different streams.
+"""
+
+from tomopipe_lab.suite.case import (
+    CONDITIONS,
+    FAMILIES,
+    GRID_MISSES,
+    NULLS,
+    SPLITS,
+    Case,
+    case_name,
+    make_case,
+)
+
+__all__ = [
+    "CONDITIONS",
+    "FAMILIES",
+    "GRID_MISSES",
+    "NULLS",
+    "SPLITS",
+    "Case",
+    "case_name",
+    "make_case",
+]

@@ -1,0 +1,216 @@
+import sys
+import types
+
+import numba
+import numpy as np
+import pytest
+from tomopipe_lab.bench import cpu, engines, measure, phantoms, sweeps
+from tomopipe_lab.bench.engines import ENGINES, OURS, Engine
+from tomopipe_lab.bench.measure import Interval, median_interval
+from tomopipe_lab.bench.phantoms import engine_axis
+
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+
+BY_NAME = {engine.name: engine for engine in ENGINES}
+
+
+def test_the_interval_holds_the_median_that_often():
+    rng = np.random.default_rng(1)
+    intervals = [median_interval(rng.normal(3, 1, 25)) for _ in range(200)]
+    held = np.mean([found.low <= 3 <= found.high for found in intervals])
+    assert 0.9 <= held <= 0.99
+    assert np.mean([found.high - found.low for found in intervals]) == pytest.approx(0.94, abs=0.1)
+
+
+def test_the_interval_of_equal_and_of_single_numbers():
+    assert median_interval([2.0, 2.0, 2.0]) == median_interval([2.0]) == Interval(2, 2, 2)
+    assert f"{median_interval([1.0, 1.0, 100.0]):.1f}" == "1.0 (1.0 to 100.0)"
+
+
+def test_the_order_rotates_and_each_is_charged_its_own_time():
+    now, order = [0.0], []
+
+    def taking(name, seconds):
+        def run():
+            order.append(name)
+            now[0] += seconds
+
+        return run
+
+    runs = {name: taking(name, seconds) for name, seconds in [("a", 1), ("b", 2), ("c", 4)]}
+    seconds = measure.rotate(runs, 4, clock=lambda: now[0])
+    assert "".join(order) == "abcbcacababc"
+    assert {name: set(values) for name, values in seconds.items()} == {"a": {1}, "b": {2}, "c": {4}}
+
+
+def test_peak_memory_is_that_of_the_call():
+    assert measure.in_new_process(_peak_of, 80) == pytest.approx(80e6, rel=0.05)
+
+
+def _peak_of(megabytes):
+    np.ones(int(megabytes * 1e6 * 2), dtype=np.uint8)  # an earlier peak does not count
+    return measure.peak_bytes_of(lambda: np.ones(int(megabytes * 1e6), dtype=np.uint8).sum())
+
+
+@pytest.mark.parametrize("kind", ["sharp", "smooth"])
+@pytest.mark.parametrize("n_cols", [64, 65])
+def test_sinogram_and_image_of_a_phantom_agree(kind, n_cols):
+    theta_rad, cor_px, axis = np.array([0, 0.7, np.pi / 2, 3.0]), n_cols / 2 + 0.3, (33.2, 30.6)
+    sinogram = getattr(phantoms, f"{kind}_sinogram")(n_cols, theta_rad, cor_px)
+    image = getattr(phantoms, f"{kind}_image")(n_cols, axis)
+    np.testing.assert_allclose(sinogram.sum(axis=1), image.sum(), rtol=0.005)
+    x, y = (np.arange(n_cols) - centre for centre in axis)
+    mean_x, mean_y = image.sum(axis=0) @ x / image.sum(), image.sum(axis=1) @ y / image.sum()
+    found_px = sinogram @ np.arange(n_cols) / sinogram.sum(axis=1)
+    expected_px = cor_px + mean_x * np.cos(theta_rad) - mean_y * np.sin(theta_rad)
+    np.testing.assert_allclose(found_px, expected_px, atol=0.02)
+
+
+def test_psnr_of_a_known_error():
+    axis, truth = engine_axis(64), phantoms.sharp_image(64, engine_axis(64))
+    error = np.where(np.indices(truth.shape).sum(axis=0) % 2, 0.1, -0.1) * np.ptp(truth)
+    assert phantoms.psnr_db(truth + error, truth, axis) == pytest.approx(20)
+    worse = 0.8 * truth - 0.3
+    assert phantoms.psnr_db(worse, truth, axis) < 20
+    assert phantoms.psnr_db(worse, truth, axis, fitted=True) > 200
+
+
+@pytest.mark.parametrize(
+    ("name", "least_db"),
+    [
+        ("tomopipe", 85),
+        ("finufft", 75),
+        ("algotom fbp", 50),
+        ("algotom dfi", 45),
+        ("scikit-image", 50),
+    ],
+)
+def test_every_engine_gives_the_smooth_phantom(name, least_db):
+    engine, n_cols = BY_NAME[name], 96
+    assert engine.missing() == ""
+    theta_rad, cor_px = cpu.half_turn(n_cols), cpu.cor_of(n_cols)
+    run = engine.make(theta_rad, n_cols)
+    sinogram = phantoms.smooth_sinogram(n_cols, theta_rad, cor_px)
+    image = run(np.stack([0 * sinogram, sinogram, 2 * sinogram]), cor_px)[1]
+    axis = engine.axis(n_cols)
+    truth = phantoms.smooth_image(n_cols, axis)
+    assert phantoms.psnr_db(image, truth, axis) > least_db
+    # a wrong sense of the angles, or an axis half a pixel away, would be seen
+    assert phantoms.psnr_db(image[:, ::-1], truth, axis) < 30
+    half_off = phantoms.smooth_image(n_cols, (axis[0] + 0.5, axis[1]))
+    assert phantoms.psnr_db(image, half_off, axis) < 44
+
+
+@pytest.mark.parametrize("function", ["fbp_reconstruction", "dfi_reconstruction"])
+def test_algotom_has_one_thread_and_leaves_the_others_as_they_were(monkeypatch, function):
+    """Its back projection with several adds to one pixel from two threads: 40 dB instead of 60."""
+    threads = []
+
+    def made(sinogram, _cor_px, _theta_rad, **_options):
+        threads.append(numba.get_num_threads())
+        return sinogram
+
+    monkeypatch.setattr(f"algotom.rec.reconstruction.{function}", made)
+    before = numba.get_num_threads()
+    run = BY_NAME[f"algotom {function[:3]}"].make(cpu.half_turn(8), 8)
+    run(np.zeros((2, 12, 8), np.float32), 3.5)
+    assert threads == [1, 1]
+    assert numba.get_num_threads() == before
+
+
+@pytest.mark.parametrize("name", ["gridrec", "gridrec padded"])
+def test_gridrec_is_called_with_its_centre_and_judged_without_its_mean(monkeypatch, name):
+    widths = []
+
+    def recon(rows, theta_rad, *, center, sinogram_order, algorithm, filter_name, ncore):
+        assert (sinogram_order, algorithm, filter_name, ncore) == (True, "gridrec", "ramlak", 1)
+        widths.append(rows.shape[2])
+        return 0.5 * reconstruct(rows, make_plan(theta_rad, rows.shape[2]), center) - 0.1
+
+    monkeypatch.setitem(sys.modules, "tomopy", types.SimpleNamespace(recon=recon))
+    result = cpu.compare(128, 1, [BY_NAME[name]], with_memory=False)[1]
+    assert result.missing == ""
+    assert result.smooth_db > 80
+    assert max(widths) == (256 if "padded" in name else 128)
+
+
+def test_what_cannot_be_imported_is_said(monkeypatch):
+    assert Engine("x", "no_such_package_here", OURS.make).missing() == "not installed"
+    broken = Engine("x", "tomopipe_lab.bench.no_such_module", OURS.make)
+    assert broken.missing().startswith("not usable: No module named")
+    monkeypatch.setitem(sys.modules, "broken_library", None)
+    assert "not" in Engine("x", "broken_library", OURS.make).missing()
+
+
+def test_a_rival_that_fails_is_a_line_and_not_the_end():
+    def make(theta_rad, n_cols):
+        raise RuntimeError("no luck")
+
+    absent = Engine("absent", "no_such_package_here", OURS.make)
+    results = cpu.compare(64, 2, [Engine("bad", "numpy", make), absent], with_memory=False)
+    assert [(r.engine.name, r.missing) for r in results] == [
+        ("tomopipe", ""),
+        ("bad", "failed: no luck"),
+        ("absent", "not installed"),
+    ]
+    assert results[0].ratio == Interval(1, 1, 1)
+
+
+def test_a_comparison_has_quality_time_and_memory():
+    ours, rival = cpu.compare(128, 2, [BY_NAME["finufft"]])
+    assert ours.sharp_db == pytest.approx(rival.sharp_db, abs=0.2)
+    assert ours.smooth_db > 85
+    for result in (ours, rival):
+        assert result.slice_s > 0
+        # sixteen slices, at least, and no more than a process could have grown by
+        assert 16 * 128 * 128 * 4 <= result.peak_bytes + 2**20 < 2**28
+    assert rival.ratio.low <= rival.ratio.median <= rival.ratio.high
+
+
+def test_rows_are_moved_by_interpolation():
+    row = np.array([[0.0, 1, 2, 3, 4]], dtype=np.float32)
+    np.testing.assert_allclose(engines.shifted(row, 1.25), [[1.25, 2.25, 3.25, 4, 4]])
+
+
+def test_sweeps_are_compared_and_checked():
+    full, staged, *rivals = sweeps.compare(64, 2, with_memory=False)
+    assert (full.name, staged.name) == ("all at full size", "staged")
+    assert [rival.name for rival in rivals] == ["finufft", "gridrec", "gridrec padded"]
+    assert full.seconds > 0
+    assert full.speed["finufft"].median > 0
+    assert "of range" in full.quality
+
+
+@pytest.mark.parametrize(("n_cors", "n_calls"), [(1, 16), (16, 1)])
+def test_a_rival_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
+    shapes = []
+
+    def make(_theta_rad, _n_cols):
+        return lambda sinograms, _cor_px: shapes.append(sinograms.shape)
+
+    engine = engines.Engine("one", "numpy", make, n_cors=n_cors)
+    sweeps._rival(engine, cpu.half_turn(64), np.zeros((96, 64), np.float32), 31.5)()
+    assert shapes == n_calls * [(n_cors, 96, 64)]
+
+
+def test_sweeps_have_a_memory():
+    slices = 16 * 512 * 512 * 4
+    peak = measure.in_new_process(sweeps.memory_of, "all at full size", 512)
+    assert slices < peak < 6 * slices
+
+
+def test_the_quality_of_sweeps_is_measured(monkeypatch):
+    theta_rad, cor_px = cpu.half_turn(64), cpu.cor_of(64)
+    sinogram = phantoms.sharp_sinogram(64, theta_rad, cor_px)
+    plan = make_plan(theta_rad, 64)
+    assert sweeps.difference(sinogram, plan, cor_px) < 1e-4
+    assert sweeps.staged_error_px(256, 0.36) <= 0.5
+    real = sweeps.sweep_batches
+
+    def off(sinogram, plan, cor_px, **options):
+        return real(sinogram, plan, np.asarray(cor_px) + 1, **options)
+
+    monkeypatch.setattr(sweeps, "sweep_batches", off)
+    assert sweeps.difference(sinogram, plan, cor_px) > 0.01
+    assert sweeps.staged_error_px(256, 0.36) == 1

@@ -1,0 +1,136 @@
+import io
+import os
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tomopipe_lab.bench import cpu, gpu, gpu_ways, sweeps, tables, volumes
+from tomopipe_lab.bench.engines import ENGINES
+from tomopipe_lab.bench.measure import Interval
+
+from tests import pretend_cupy
+from tests.pretend_card import PretendCard
+from tomopipe.errors import TomopipeError
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+from tomopipe.volumes.volume import COMPRESSIONS
+
+
+def _text(table):
+    out = io.StringIO()
+    Console(width=200, file=out).print(table)
+    return out.getvalue()
+
+
+def test_every_format_is_written_and_read(tmp_path):
+    results = volumes.compare(tmp_path, (3, 24, 40), 1)
+    n_formats = sum(len(hows) for hows in COMPRESSIONS.values())
+    assert [result.name for result in results][:2] == [volumes.BARE, "h5 none"]
+    assert len(results) == 1 + n_formats
+    assert results[0].stored == 1
+    assert all(result.write.median > 0 and result.read.median > 0 for result in results)
+    assert os.listdir(tmp_path) == []
+    text = _text(tables.io_table((3, 24, 40), 1, results))
+    assert "zarr bitshuffle" in text
+    assert "3 x 24 x 40" in text
+
+
+@pytest.mark.parametrize("name", [volumes.BARE, "h5 gzip", "tiff none", "zarr zstd"])
+def test_what_is_read_is_compared_with_what_was_written(tmp_path, name):
+    values = volumes.values_of((2, 20, 30))
+    volumes.write(name, values, tmp_path / "volume")
+    volumes.read_checked(name, values, tmp_path / "volume")
+    with pytest.raises(RuntimeError, match=name):
+        volumes.read_checked(name, values + 1, tmp_path / "volume")
+
+
+@pytest.fixture
+def card(monkeypatch):
+    pretend_cupy.install(monkeypatch)
+    return PretendCard(delay_s=0)
+
+
+def test_blocks_come_back_as_slices_of_the_raw_counts(card):
+    scan = gpu_ways.simulated(90, 48)
+    plan = make_plan(scan.theta_rad, 48)
+    there = make_plan(scan.theta_rad, 48, xp=card.xp)
+    seen = []
+
+    def compute(rows):
+        seen.append(rows.shape)
+        return reconstruct(rows, there, scan.cor_px)
+
+    slices = gpu.stream_blocks(card, scan, gpu_ways.Way(compute, gpu_ways.normalised(3)), 7, 3)
+    assert seen == 3 * [(3, 90, 48)]
+    attenuation = -np.log(scan.raw / 40000.0).astype(np.float32)
+    expected = reconstruct(attenuation[None], plan, scan.cor_px)[0]
+    np.testing.assert_allclose(slices, np.stack(3 * [expected]), atol=1e-4 * np.ptp(expected))
+
+
+def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tomocupy", None)
+    results = gpu.compare(card, gpu_ways.simulated(192, 128), 4, 2, 2)
+    ours, encoded, corrected, rival = results
+    assert ours.sharp_db > 35
+    assert encoded.sharp_db == pytest.approx(ours.sharp_db, abs=0.1)
+    assert encoded.stored_itemsize == 2
+    assert 10 < corrected.sharp_db < ours.sharp_db - 1  # it blurs
+    assert "zingers, air_px, phase, stripes" in corrected.name
+    assert all(result.seconds.low > 0 for result in (ours, encoded, corrected))
+    assert encoded.device_bytes < 0.6 * ours.device_bytes  # here: bytes that came back
+    assert (rival.name, rival.missing) == ("TomoCuPy fourierrec", "not installed")
+    copies = gpu.Copies(to_device=50e9, to_host=25e9)
+    text = _text(tables.gpu_table((192, 4, 128), copies, results))
+    assert "not installed" in text
+    assert "50.0 GB/s to the device" in text
+
+
+def test_the_bound_is_the_slower_way():
+    shape = (3072, 2048, 2048)
+    in_s, out_s = 3072 * 2048 * 2048 * 2 / 50e9, 2048**3 * 4 / 50e9
+    assert gpu.Copies(50e9, 50e9).bound_s(*shape) == pytest.approx(out_s)
+    assert gpu.Copies(10e9, 50e9).bound_s(*shape) == pytest.approx(5 * in_s)
+    assert gpu.Copies(50e9, 50e9).bound_s(*shape, 2) == pytest.approx(in_s)
+
+
+def test_copies_have_a_rate(card):
+    copies = gpu.copy_rates(card, 2**16, 2)
+    assert card.log == ["uploaded"] * 2 + ["downloaded"] * 2
+    assert copies.to_device > 0
+    assert copies.to_host > 0
+
+
+def test_without_a_gpu_the_reason_is_said(monkeypatch):
+    def none(_):
+        raise TomopipeError("device: cuda was asked for, but there is none (why).")
+
+    monkeypatch.setattr(gpu, "array_module", none)
+    with pytest.raises(TomopipeError, match=r"bench gpu: there is no GPU .*\(why\)"):
+        gpu.device().__enter__()
+
+
+def test_tables_show_numbers_and_what_is_missing():
+    ours, finufft, gridrec = ENGINES[:3]
+    results = [
+        cpu.Result(ours, "", 0.0023, Interval(1, 1, 1), 44.5, 90.6, 32_000_000, 0.2),
+        cpu.Result(finufft, "", 0.019, Interval(0.121, 0.119, 0.124), 44.4, 81.0, 99_000_000, 0),
+        cpu.Result(gridrec, "not installed"),
+    ]
+    text = _text(tables.cpu_table(512, 15, results))
+    for piece in ("2.30", "0.121 (0.119 to 0.124)", "44.4", "99", "not installed", "768 angles"):
+        assert piece in text
+    speed = {"finufft": Interval(40, 38, 41), "gridrec": Interval(*3 * [float("nan")])}
+    found = [
+        sweeps.Result("staged", 0.5, speed, "off by 0 px"),
+        sweeps.Result("finufft", 2.0),
+        sweeps.Result("gridrec", missing="not installed"),
+    ]
+    text = _text(tables.try_table(512, 3, found))
+    for piece in ("40.0 (38.0 to 41.0)", "off by 0 px", "not installed", "nan"):
+        assert (piece in text) == (piece != "nan")
+
+
+def test_numbers_come_with_the_machine():
+    assert "numba" in tables.machine()
+    assert "cores" in tables.machine()

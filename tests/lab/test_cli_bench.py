@@ -1,0 +1,60 @@
+import os
+
+import pytest
+from tomopipe_lab.bench import gpu
+from typer.testing import CliRunner
+
+from tomopipe.cli import cli
+from tomopipe.errors import TomopipeError
+
+
+def _run(*arguments):
+    return CliRunner().invoke(cli, ["bench", *arguments], env={"COLUMNS": "200"})
+
+
+@pytest.mark.parametrize("mode", ["cpu", "try", "io", "gpu"])
+def test_help_has_an_example(mode):
+    result = _run(mode, "--help")
+    assert result.exit_code == 0
+    assert f"tomopipe bench {mode}" in result.output
+    assert "Example" in result.output
+    assert "--quick" in result.output
+
+
+def test_cpu_compares_with_what_was_asked_for():
+    result = _run("cpu", "--n", "64", "--rounds", "1", "--against", "finu", "--no-memory")
+    assert result.exit_code == 0, result.output
+    assert "n = 64, 96 angles" in result.output
+    assert "finufft" in result.output
+    assert "algotom fbp" not in result.output
+
+
+def test_an_unknown_engine_is_named():
+    result = _run("cpu", "--against", "abacus")
+    assert isinstance(result.exception, TomopipeError)
+    assert "abacus" in str(result.exception)
+    assert "scikit-image" in str(result.exception)
+
+
+def test_try_compares_sweeps():
+    result = _run("try", "--n", "64", "--rounds", "1", "--no-memory")
+    assert result.exit_code == 0, result.output
+    assert "100 CORs of one sinogram, n = 64" in result.output
+    assert "one COR, all cores" in result.output
+
+
+def test_io_leaves_the_folder_as_it_was(tmp_path):
+    result = _run("io", str(tmp_path), "--slices", "2", "--n", "16", "--rounds", "1")
+    assert result.exit_code == 0, result.output
+    assert "2 x 16 x 16" in result.output
+    assert os.listdir(tmp_path) == []
+
+
+def test_gpu_says_that_there_is_none(monkeypatch):
+    def none(_):
+        raise TomopipeError("there is none")
+
+    monkeypatch.setattr(gpu, "array_module", none)
+    result = _run("gpu", "--quick")
+    assert isinstance(result.exception, TomopipeError)
+    assert "no GPU to measure" in str(result.exception)

@@ -1,0 +1,41 @@
+"""Scans for training: shown deaf to a kind of evidence, and what their figures are made of."""
+
+import numpy as np
+import pytest
+from ai_scans import COR_PX, inputs_of, rows_with
+from tomopipe_lab.train.data import Example, augmented, deaf, target_of
+from tomopipe_lab.train.run import auroc
+from tomopipe_lab.train.work import Truth
+
+from tomopipe.cor.ai.input_recipe import RECIPE
+
+
+@pytest.fixture(scope="module")
+def example():
+    inputs = inputs_of(rows_with())
+    return Example(inputs, Truth("a", COR_PX), target_of(inputs, COR_PX))
+
+
+def test_a_scan_deaf_to_a_kind_is_as_if_that_kind_had_seen_nothing(example):
+    kind = RECIPE.kinds.index("wedge")
+    n_kinds = len(RECIPE.kinds)
+    inputs = deaf(example.inputs, kind)
+    assert not inputs.grid[5 * kind : 5 * kind + 5].any()
+    assert inputs.scan[kind - n_kinds] == 0
+    lost = (example.inputs.grid[-5] - inputs.grid[-5]) * 6
+    np.testing.assert_allclose(lost, example.inputs.grid[5 * kind + 1], atol=1e-5)
+
+
+def test_the_target_of_a_scan_shown_in_a_mirror_stays_at_its_axis(example):
+    shown = [augmented(example, np.random.default_rng(seed)) for seed in range(20)]
+    places = {round(one.target, 3) for one in shown}
+    assert places == {round(t, 3) for t in (example.target, 254 - example.target)}
+    for one in shown:
+        assert abs(np.argmax(one.inputs.grid[-5]) - one.target) <= 2
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order():
+    right = np.array([True, True, False, False])
+    assert auroc(np.array([0.9, 0.4, 0.5, 0.1]), right) == 0.75
+    assert auroc(np.array([0.5, 0.5, 0.5, 0.5]), right) == 0.5
+    assert auroc(np.ones(4), np.ones(4, bool)) is None

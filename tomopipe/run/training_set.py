@@ -1,0 +1,38 @@
+"""Sets of accepted CORs for `tomopipe train`: what `tomopipe cor export` makes of a campaign.
+
+A set is a folder with <scan>.h5, the rows.h5 of the scan, and <scan>.json, {"cor_px": number}.
+"""
+
+import shutil
+from pathlib import Path
+
+from tomopipe.storage.atomic import whole, write_json
+
+
+def write_set(cors: dict[str, float], try_center: Path, folder: Path) -> int:
+    """Write a set from the results of a campaign.
+
+    Parameters
+    ----------
+    cors : dict
+        Accepted COR of each scan, unbinned px.
+    try_center : path
+        Of the campaign's results; holds <scan>/rows.h5.
+    folder : path
+        The set; scans of an earlier one stay.
+
+    Returns
+    -------
+    int
+        Scans written; those without rows.h5 are left out.
+    """
+    n = 0
+    for scan, cor_px in cors.items():
+        rows = try_center / scan / "rows.h5"
+        if not rows.is_file():
+            continue
+        with whole(folder / f"{scan}.h5") as temporary:
+            shutil.copyfile(rows, temporary)
+        write_json({"cor_px": cor_px}, folder / f"{scan}.json")
+        n += 1
+    return n
