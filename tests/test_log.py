@@ -94,7 +94,7 @@ def test_a_heartbeat_that_cannot_be_written_does_not_end_the_job(path, monkeypat
 
 def test_a_killed_job_leaves_a_start_and_a_last_heartbeat(path):
     code = (
-        "import os, signal, sys; from tomopipe import log\n"
+        "import os, signal, sys; from tomopipe.campaign import log\n"
         "with log.job(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode < 0

@@ -132,7 +132,7 @@ _RUN = """
 import json, logging, resource, sys, warnings
 from tomopipe.steps import full_recon
 from tomopipe.stream.stream import logger
-from tomopipe.steps import _fit, _memory
+from tomopipe.stream import fit_options as _fit, memory as _memory
 path, out, limit_bytes, options = sys.argv[1:]
 limit_bytes = int(limit_bytes)
 # what is allocated, not what address space is reserved

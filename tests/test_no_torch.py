@@ -19,8 +19,6 @@ NEED_TORCH = {
     "tomopipe.cor.ai.dinov2",
     "tomopipe.cor.ai.dinov2_checkpoint",
     "tomopipe.cor.ai.dinov2_network",
-    "tomopipe_lab.train.fit",
-    "tomopipe_lab.train.nets",
 }
 BLOCKED = """
 import sys
@@ -58,7 +56,7 @@ def test_method_ai_runs_without_torch(tmp_path):
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
 
 
-def test_only_dinov2_and_training_import_torch():
+def test_only_dinov2_imports_torch():
     code = (
         "import importlib, pkgutil, tomopipe\n"
         "for module in pkgutil.walk_packages(tomopipe.__path__, 'tomopipe.'):\n"

@@ -14,4 +14,5 @@ def kernels_of(xp: ModuleType) -> ModuleType:
 
     They are imported here, as loading compiled code takes a second.
     """
-    return importlib.import_module(f"tomopipe.prep.{'compiled' if xp is np else 'on_card'}")
+    name = "host_kernels" if xp is np else "device_kernels"
+    return importlib.import_module(f"tomopipe.prep.{name}")

@@ -39,8 +39,8 @@ class Place:
 
 
 WORKFLOW = Place("report/citations.py")
-ENGINE = (Place("recon/kernel.py", "beta_of"), Place("recon/filters.py", "ramp_response"))
-OUTLIERS = Place("cor.py", "outlier_limit")
+ENGINE = (Place("recon/gridding_kernel.py", "beta_of"), Place("recon/filters.py", "ramp_response"))
+OUTLIERS = Place("cor/rules.py", "outlier_limit")
 DISTORTION = Place("prep/warp.py")
 # others: the module of that name
 FINDERS = {"pairs": Place("cor/register.py"), "sum": Place("cor/combine.py")}
@@ -90,7 +90,7 @@ def _of_finders(predictions: Sequence[Prediction]) -> Iterator[Citation]:
             models = " ".join(one.model.name for one in predictions if one.model is not None)
             yield Citation(f"COR: {name}", _of_network(_PACKAGE / "cor" / name, models))
         elif re.fullmatch(r"\w+", name):
-            place = FINDERS.get(name, Place(f"find/{name}.py"))
+            place = FINDERS.get(name, Place(f"cor/{name}.py"))
             yield Citation(f"COR: {name}", place.references())
 
 
