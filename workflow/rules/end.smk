@@ -20,7 +20,9 @@ onstart:
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
     DECISIONS.save()  # with what the jobs of a run that was killed have said
-    os.environ[runs.VARIABLE] = str(runs.begin(Path(CAMPAIGN.config.campaign.results)))
+    os.environ[run_folder.VARIABLE] = str(
+        run_folder.begin(Path(CAMPAIGN.config.campaign.results))
+    )
 
 
 def save_record():
@@ -41,8 +43,8 @@ def end_of_run():
     """Take in what the jobs have said, and end the run: what still writes writes nothing."""
     DECISIONS.take_said()
     DECISIONS.save()
-    runs.end_all(CAMPAIGN.results)
-    os.environ[runs.VARIABLE] = ""
+    run_folder.end_all(CAMPAIGN.results)
+    os.environ[run_folder.VARIABLE] = ""
 
 
 onsuccess:
