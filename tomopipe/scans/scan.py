@@ -4,17 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import Frames
 from tomopipe.scans.references import References
-
-if TYPE_CHECKING:
-    from tomopipe.scans.exchange import Metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +67,7 @@ class Scan:
 
     def __init__(
         self,
-        metadata: "Metadata",
+        metadata: Metadata,
         projections: Frames,
         used: NDArray[np.intp],
         flats: References | None,
