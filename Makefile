@@ -31,7 +31,7 @@ test: $(VENV)/.developed
 
 # calls that fail, killed and stopped processes, two runs at once: up to 90 minutes
 faults: $(VENV)/.developed
-	TOMOPIPE_TEST_FAULTS=$(MINUTES) $(BIN)/python -m pytest -s -q tests/test_faults.py tests/test_runs.py
+	TOMOPIPE_TEST_FAULTS=$(MINUTES) $(BIN)/python -m pytest -s -q tests/faults/test_faults.py tests/unit/storage/test_run_folder.py
 
 lint: $(VENV)/.developed
 	$(BIN)/ruff check .

@@ -104,7 +104,8 @@ def axis_voxel(n_cols: int, program: str = "tomopipe") -> tuple[float, float]:
     Notes
     -----
     Measured with even widths for tomopy (gridrec), algotom and ASTRA (FBP) and scikit-image
-    (iradon); tests/test_geometry.py repeats it for algotom and scikit-image, odd widths included.
+    (iradon); tests/unit/test_geometry.py repeats it for algotom and scikit-image, odd widths
+    included.
     """
     _known(program)
     return _AXIS_VOXEL[program](n_cols)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-HOME = Path(__file__).parents[1]
+HOME = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

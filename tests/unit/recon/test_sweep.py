@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from test_recon_fbp import half_turn, project
 
+from tests.unit.recon.test_fbp import half_turn, project
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.staged import coarse, least_variation, spread_over_peaks, staged_sweep

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from test_recon_fbp import half_turn
 
 from tests import pretend_cupy
+from tests.unit.recon.test_fbp import half_turn
 from tomopipe.recon import cuda, fbp
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct

@@ -13,7 +13,7 @@ from tomopipe.config.model import OverrideBlock
 from tomopipe.errors import TomopipeError
 
 LEAST = {"campaign": {"scans": ["raw/*.h5"]}}
-FOLDER = Path(__file__).parents[1] / "config"
+FOLDER = Path(__file__).parents[3] / "config"
 
 
 def test_least_config_has_all_defaults():

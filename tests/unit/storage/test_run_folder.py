@@ -97,7 +97,7 @@ def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch)
 
 WRITER = """
 import sys
-from tests.test_runs import write
+from tests.unit.storage.test_run_folder import write
 write(sys.argv[1], "old")
 """
 N_FILES = 2

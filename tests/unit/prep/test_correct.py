@@ -65,7 +65,7 @@ def test_any_rows_equal_the_whole(scan, options, rows):
 def test_each_option_does_something(scan, options):
     raw = scan.read_rows(0, N_ROWS)
     if "bad_pixels" in options or options.get("flat_method"):
-        return  # this scan has neither: tests/test_prep_pixels.py, test_prep_flats.py
+        return  # this scan has neither: tests/unit/prep/test_bad_pixels.py, test_prep_flats.py
     plain = corrections_of(scan, PreprocessBlock()).sinograms(raw, (0, N_ROWS))
     changed = corrections_of(scan, PreprocessBlock(**options)).sinograms(raw, (0, N_ROWS))
     assert np.abs(changed - plain).max() > 1e-3
