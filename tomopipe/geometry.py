@@ -11,7 +11,6 @@ Binning is the factor of block averaging, 1 for none. Nothing here reads or writ
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -192,48 +191,6 @@ def cor_from(program: str, value_px: ArrayLike, n_cols: int) -> Floats:
     """Convert another program's number for the axis to a COR: undo `cor_to`."""
     # Each conversion is the identity or a reflection, so each is its own inverse.
     return cor_to(program, value_px, n_cols)
-
-
-@dataclass(frozen=True)
-class StackGeometry:
-    """What lies between a detector and a stack of images cut out of it and binned.
-
-    Rows are cut first, then blocks of `binning` by `binning` pixels are averaged, an incomplete
-    block at the right or lower edge being dropped, then the last column if their number is odd.
-
-    Attributes
-    ----------
-    n_cols : int
-        Columns of the detector.
-    n_rows : int
-        Detector rows cut out; fewer than `binning` are averaged into one row.
-    binning : int
-        Factor of block averaging.
-    """
-
-    n_cols: int
-    n_rows: int
-    binning: int = 1
-
-    @property
-    def volume_cols(self) -> int:
-        """Columns after binning, which are those of a volume made from the binned data."""
-        return self.n_cols // self.binning
-
-    @property
-    def cols(self) -> int:
-        """Columns of the stack: even, since RELION stops at images of odd width."""
-        return self.volume_cols // 2 * 2
-
-    @property
-    def rows(self) -> int:
-        """Rows of the stack and slices of the volume."""
-        return max(1, self.n_rows // self.binning) if self.n_rows else 0
-
-    @property
-    def tomogram_size(self) -> tuple[int, int, int]:
-        """Width, height and depth of the tomogram: the volume without an odd last x and last z."""
-        return self.cols, self.rows, self.cols
 
 
 def relion4_matrices(

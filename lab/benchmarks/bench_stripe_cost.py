@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 from bench_rings import line_integrals, rock, with_rings
 
-from tomopipe.steps.full_recon import full_recon, memory_mb
+from tomopipe.run.job_memory import full_recon_mb
+from tomopipe.steps.full_recon import full_recon
 
 METHODS = ("none", "gated", "sorting", "vo")
 PHOTONS = 20000
@@ -65,7 +66,7 @@ def main():
                     best[method] = min(best[method], measure(path, target, cor_px, method))
         for method, seconds in best.items():
             halo = None if method == "none" else 0
-            asked = memory_mb(3 * n_cols // 2, n_cols, halo=halo)
+            asked = full_recon_mb(3 * n_cols // 2, n_cols, halo=halo)
             more = 100 * (seconds / best["none"] - 1)
             cells = f"{seconds / options.rows:.3f} | {more:.0f} | {asked}"
             print(f"| {n_cols} | {method} | {cells} |", flush=True)

@@ -13,8 +13,9 @@ from tomopipe.cor.rows_file import read_rows
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.steps import full_recon as full_module
-from tomopipe.steps.full_recon import block_rows, full_recon, memory_mb
+from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.try_recon import try_recon
 from tomopipe.stream.memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
 
@@ -149,7 +150,7 @@ def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binnin
     """Up to 128 rows: what is read and filtered is three times the rows, not five."""
     assert block_rows(binning, halo) == height
     job = Job(1801, 2048, 2048, binning=binning, halo=halo, full_turn=True)
-    asked = memory_mb(1801, 2048, binning, halo=halo)
+    asked = full_recon_mb(1801, 2048, binning, halo=halo)
     chosen = choose_blocks(job, int(0.8e6 * asked))
     assert chosen.height == standard_blocks(job).height
 

@@ -8,10 +8,10 @@ import pytest
 
 from tests.beads import write_scan
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.geometry import StackGeometry
 from tomopipe.relion import mrc
 from tomopipe.steps import export_stack as step
 from tomopipe.storage.atomic import whole
+from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
 N_ANGLES, N_ROWS, N_COLS = 7, 11, 21
 THETA_DEG = np.linspace(0, 180, N_ANGLES)
@@ -126,7 +126,7 @@ def test_a_binning_that_leaves_nothing_is_refused(scan):
     [(7185, 1), (7184, 2), (2425, 2), (2424, 3), (1000, 11)],
 )
 def test_smallest_binning_at_its_limits(limit_bytes, binning):
-    assert step.smallest_binning(7, 11, 21, limit_bytes) == binning
+    assert smallest_binning(7, 11, 21, limit_bytes) == binning
 
 
 def test_auto_binning_keeps_the_file_small(scan):

@@ -9,7 +9,8 @@ import pytest
 from tests.phantoms import sphere, write_scan
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.projector import make_projector
-from tomopipe.steps.full_recon import full_recon, memory_mb
+from tomopipe.run.job_memory import full_recon_mb
+from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Blocks, Job, job_bytes
 
 BEADS = [sphere(12, -9, 1, 8, 0.02), sphere(-10, 13, 1, 7, 0.02), sphere(3, 20, 1, 5, 0.03)]
@@ -79,4 +80,4 @@ def test_iteration_stays_below_its_formula(algorithm):
     solving = 40 * lanes * 4 * n_cols**2
     matrix = job_bytes(job, blocks) - job_bytes(without, blocks)
     assert 0.3 * (matrix + solving) < peak < matrix + solving
-    assert memory_mb(3000, 2048, algorithm=algorithm) > memory_mb(3000, 2048) + 4000
+    assert full_recon_mb(3000, 2048, algorithm=algorithm) > full_recon_mb(3000, 2048) + 4000

@@ -9,8 +9,9 @@ from scipy import ndimage
 
 from tests.phantoms import make_phantom, write_scan
 from tomopipe.errors import TomopipeError
+from tomopipe.run.job_memory import stitch_mb
 from tomopipe.steps.full_recon import full_recon
-from tomopipe.steps.stitch import memory_mb, stitch
+from tomopipe.steps.stitch import stitch
 from tomopipe.stitching.joined import HALO_ROWS, Placed, Resampled, blended, ramps
 from tomopipe.stitching.overlap import Part, block_means, find_shift
 from tomopipe.volumes.encoding import encoding_of
@@ -379,8 +380,8 @@ def test_a_file_that_is_no_volume(tmp_path):
 
 
 def test_memory_grows_with_the_width_alone():
-    small, large = memory_mb(2048), memory_mb(4096)
+    small, large = stitch_mb(2048), stitch_mb(4096)
     slice_mb = 4 * 4096**2 / 1e6
     assert large - small == pytest.approx(1.2 * 0.75 * 86 * slice_mb, rel=0.01)
-    assert memory_mb(2048, output="zarr") > small
-    assert memory_mb(2048, compression="gzip") > small
+    assert stitch_mb(2048, output="zarr") > small
+    assert stitch_mb(2048, compression="gzip") > small

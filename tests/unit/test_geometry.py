@@ -7,6 +7,7 @@ from skimage.transform import iradon
 
 from tests.beads import centroid_px
 from tomopipe import geometry
+from tomopipe.volumes.output_size import StackGeometry
 
 THETA_RAD = np.linspace(0, np.pi, 180, endpoint=False)
 COR_PX, VOXEL = 29.7, (40.0, 25.0)
@@ -154,7 +155,7 @@ def test_relion5_shift_of_the_worked_example():
     ],
 )
 def test_stack_geometry(n_cols, n_rows, binning, size, volume_cols):
-    stack = geometry.StackGeometry(n_cols, n_rows, binning)
+    stack = StackGeometry(n_cols, n_rows, binning)
     assert stack.tomogram_size == size
     assert (stack.cols, stack.rows) == size[:2]
     assert stack.volume_cols == volume_cols

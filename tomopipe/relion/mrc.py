@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
-
-HEADER_BYTES = 1024  # of an MRC file without extended header
+from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
 
 class StackFile:
@@ -96,7 +95,7 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
     except (OSError, ValueError) as error:
         raise TomopipeError(f"{path}: not an MRC stack ({error}). Delete it, run again.") from error
     n_bytes = os.path.getsize(path)
-    expected_bytes = HEADER_BYTES + 4 * int(np.prod(shape, dtype=np.int64))
+    expected_bytes = stack_bytes(shape)
     if found != list(shape) or mode != 2 or n_bytes != expected_bytes:
         raise TomopipeError(
             f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "

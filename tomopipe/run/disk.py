@@ -1,17 +1,24 @@
 """The disk that a campaign takes: volumes, try stacks, stacks for RELION, temporary files."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import declared_stacks
+from tomopipe.cor.collect import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
 from tomopipe.cor.rules import parse_cor
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.steps.try_recon import candidates
+from tomopipe.volumes.output_size import (
+    extent,
+    stack_estimate_bytes,
+    try_bytes,
+    volume_bytes,
+    volume_shape,
+)
 
 #: What the files of each rule are called.
 KINDS = {
@@ -21,8 +28,6 @@ KINDS = {
     "export_stack": "stacks for RELION",
 }
 SCRATCH = "temporary, of one volume at a time"
-_ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "uint8": 1}
-_KEPT_ROWS, _KEPT_FRAMES, _KEPT_FRAME_ROWS = 5, 6, 256  # of rows.h5, float32
 
 
 def disk_needed(
@@ -124,7 +129,7 @@ def output_bytes(
     own = campaign.for_scan(row["scan"])
     n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])
     columns = own.config.input.columns
-    first_col, n_cols = _first(columns), _extent(columns, int(row["n_cols"]))
+    first_col, n_cols = _first(columns), extent(columns, int(row["n_cols"]))
     if rule == "try_recon":
         return _sweep_bytes(own, row, n_angles, n_rows, (first_col, n_cols))
     if rule == "full_recon":
@@ -133,18 +138,14 @@ def output_bytes(
             own, row, (first_col, n_cols), cor_px, half_unless_known
         )
         n_voxels = FACTOR * n_cols if half else n_cols
-        sizes = (
-            _extent(full.rows, n_rows),
-            _extent(full.crop_y, n_voxels),
-            _extent(full.crop_x, n_voxels),
-        )
-        return _ITEM_BYTES[full.dtype] * math.prod(max(1, n // full.binning) for n in sizes)
+        spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
+        return volume_bytes(volume_shape(n_rows, n_voxels, full.binning, **spans), full.dtype)
     star = campaign.config.export_star
     tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
-    plain = 4 * tilts * _extent(star.rows, n_rows) * n_cols
-    if star.binning == "auto":
-        return min(plain, int(star.max_stack_gb * 1e9))
-    return plain // star.binning**2
+    limit_bytes = int(star.max_stack_gb * 1e9)
+    return stack_estimate_bytes(
+        (tilts, extent(star.rows, n_rows), n_cols), star.binning, limit_bytes
+    )
 
 
 def _is_half(
@@ -187,16 +188,12 @@ def _sweep_bytes(
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2
     n_voxels = FACTOR * n_cols if _is_half(campaign, row, columns, middle_px, False) else n_cols
-    side = n_voxels // -(-n_voxels // block.max_size_px)
     n_asked = len(block.row) if isinstance(block.row, list) else 1
-    kept = min(max(_KEPT_ROWS, n_asked), n_rows) * n_angles * n_cols
-    kept += _KEPT_FRAMES * min(_KEPT_FRAME_ROWS, n_rows) * n_cols
-    slices = 4 * n_asked * n_voxels**2 if block.format == "tiff" else 0
-    return len(grid_px) * (2 * side**2 + slices) + 4 * kept * (1 + campaign.is_corrected)
-
-
-def _extent(span: str | list[int], n: int) -> int:
-    return n if isinstance(span, str) else span[1] - span[0] + 1
+    n_full = n_asked if block.format == "tiff" else 0
+    kept = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
+    kept += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
+    rows_bytes = 4 * kept * n_cols * (1 + campaign.is_corrected)
+    return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
 
 
 def _first(span: str | list[int]) -> int:

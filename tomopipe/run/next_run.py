@@ -24,7 +24,8 @@ from tomopipe.errors import TomopipeError
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.dryrun import Job, dry_run, planner
-from tomopipe.steps import fix_cor, full_recon, inventory, resolve_cor
+from tomopipe.run.job_memory import block_rows, full_recon_mb
+from tomopipe.steps import fix_cor, inventory, resolve_cor
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
 
@@ -357,18 +358,18 @@ def memory_notes(
             continue
         own, row = campaign.for_scan(job.scan), rows[job.scan]
         halo, binning = own.correction_halo(row), own.config.full_recon.binning
-        if halo is not None and 4 * halo > full_recon.block_rows(binning):
+        if halo is not None and 4 * halo > block_rows(binning):
             shape = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
             needs.add((*shape, binning, halo))
     notes = []
     for n_angles, n_rows, n_cols, binning, halo in sorted(needs):
         plain, needed = (
-            full_recon.memory_mb(n_angles, n_cols, binning, n_rows=n_rows, halo=rows_around)
+            full_recon_mb(n_angles, n_cols, binning, n_rows=n_rows, halo=rows_around)
             for rows_around in (None, halo)
         )
         notes.append(
             f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
-            f"{full_recon.block_rows(binning, halo)}; full_recon asks for "
+            f"{block_rows(binning, halo)}; full_recon asks for "
             f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f} (and more with more threads)"
         )
     return tuple(notes)

@@ -10,8 +10,8 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.errors import TomopipeError
-from tomopipe.geometry import StackGeometry
-from tomopipe.steps.export_stack import read_binning, smallest_binning
+from tomopipe.steps.export_stack import read_binning
+from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}

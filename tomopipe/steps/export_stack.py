@@ -1,7 +1,7 @@
 """Write the projections of a scan as the MRC image stack that RELION reads. The COR is not needed.
 
 Rows are cut out, the projections normalised, blocks of `binning` by `binning` pixels averaged, and
-an odd last column is dropped: see `tomopipe.geometry.StackGeometry`.
+an odd last column is dropped: see `tomopipe.volumes.output_size.StackGeometry`.
 """
 
 import json
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.geometry import StackGeometry
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.angular_sampling import is_full_turn
-from tomopipe.relion.mrc import HEADER_BYTES, StackFile, check_stack, images_of
+from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.exchange import Scan, Sources, open_scan
 from tomopipe.storage.atomic import remove_stale, whole, write_json
 from tomopipe.stream.corrected import CorrectedSource
+from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
 log = logging.getLogger(__name__)
 
@@ -166,20 +166,6 @@ def choose_tilts(theta_rad: NDArray[np.float64], max_tilts: int | str) -> NDArra
     by_angle = np.argsort(theta_rad, kind="stable")
     evenly = np.round(np.linspace(0, n_angles - 1, int(max_tilts))).astype(int)
     return np.sort(by_angle[evenly])
-
-
-def smallest_binning(n_images: int, n_rows: int, n_cols: int, limit_bytes: int) -> int:
-    """Find the smallest binning that keeps the file under `limit_bytes`.
-
-    Where none does that leaves two columns, the one returned leaves fewer.
-    """
-    binning = 1
-    while binning <= n_cols // 2:
-        geometry = StackGeometry(n_cols, n_rows, binning)
-        if HEADER_BYTES + 4 * n_images * geometry.rows * geometry.cols < limit_bytes:
-            break
-        binning += 1
-    return binning
 
 
 def _at_least(raw: Path, needed: int, least: int | None, n_cols: int) -> int:

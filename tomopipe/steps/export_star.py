@@ -23,7 +23,6 @@ from tomopipe.campaign.results import read_cor_json, read_json
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import (
     Floats,
-    StackGeometry,
     axis_voxel,
     bin_cor,
     relion4_matrices,
@@ -35,6 +34,7 @@ from tomopipe.relion.mrc import check_stack, read_volume_size
 from tomopipe.relion.star import matrix_rows_text, number_text, tomo_names, write_star
 from tomopipe.storage.atomic import whole
 from tomopipe.storage.tables import write_tsv
+from tomopipe.volumes.output_size import StackGeometry
 
 COLUMNS = ("scan", "rlnTomoName")
 _ANGSTROM_PER_UM = 1e4

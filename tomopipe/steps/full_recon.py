@@ -1,7 +1,6 @@
 """Step full_recon: the volume of a scan at its COR, block by block."""
 
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -31,7 +30,7 @@ from tomopipe.stream.fit_options import (
     needs_range,
     span_of,
 )
-from tomopipe.stream.memory import Job, job_bytes, standard_blocks, usable_bytes
+from tomopipe.stream.memory import usable_bytes
 from tomopipe.stream.provenance import cor_source, first_voxel, geometry, versions
 from tomopipe.stream.source import check_scratch, open_source
 from tomopipe.stream.stream import Progress, run
@@ -39,7 +38,6 @@ from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import copy_voxels, open_volume
 
 _MEMORY_BYTES = 3_200_000_000  # where nothing is said: a machine of 4 GB
-_USED = 0.8  # of the memory asked for; the rest is for what no formula knows
 
 logger = logging.getLogger(__name__)
 
@@ -253,57 +251,3 @@ def full_recon(
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             copy_voxels(voxels_of, earlier, put)
-
-
-def block_rows(binning: int, halo: int = 0) -> int:
-    """Return the detector rows of a block that jobs have memory for, `halo` rows around it."""
-    return standard_blocks(Job(1, 1, 1, binning=binning, halo=halo)).height
-
-
-def memory_mb(
-    n_angles: int,
-    n_cols: int,
-    binning: int = 1,
-    *,
-    n_rows: int | None = None,
-    output: str = "h5",
-    compression: str = "none",
-    algorithm: str = "fbp",
-    halo: int | None = None,
-    gpus: int = 1,
-    threads: int = 1,
-) -> int:
-    """Return the megabytes (10^6 bytes) to ask for, of which the job uses four fifths.
-
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Projections and detector columns.
-    binning : int
-        Block-averaging factor.
-    n_rows : int, optional
-        Detector rows; None: as many as columns.
-    output, compression : str
-        Format of the volume.
-    algorithm : str
-        As for `full_recon`.
-    halo : int, optional
-        Rows that corrections need on either side of a block; None: there are none.
-    gpus : int
-        GPUs that share the rows; on one, or on the CPU, it takes the same.
-    threads : int
-        CPU threads; 1 also where a GPU is sure to compute.
-    """
-    job = Job(
-        n_angles,
-        n_rows or n_cols,
-        n_cols,
-        binning=binning,
-        output=output,
-        compression=compression,
-        iterative=algorithm != "fbp",
-        halo=halo,
-        cards=gpus if gpus > 1 else 0,
-        threads=threads,
-    )
-    return math.ceil(job_bytes(job, standard_blocks(job)) / (_USED * 1e6))

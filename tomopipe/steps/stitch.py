@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,21 +11,17 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import TomopipeError
-from tomopipe.recon.blocks import BASE_BYTES
 from tomopipe.steps.revisions import REVISIONS
-from tomopipe.stitching.joined import BLOCK_ROWS, HALO_ROWS, Placed, Resampled, blended
+from tomopipe.stitching.joined import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_h5 import DEFLATE_BYTES
 from tomopipe.volumes.volume_read import Volume, open_volume
-from tomopipe.volumes.volume_zarr import BUFFER_BYTES
 
 _TOLERANCE = 0.1  # of a declared overlap
 _TOLERANCE_ROWS = 10
-_REGISTER_BYTES = 512 * 2**20
 
 logger = logging.getLogger(__name__)
 
@@ -129,19 +124,6 @@ def stitch(
                 put(start - rows.start, blended(resampled, block))
         write_json(found | stated, shifts)
     return found
-
-
-def memory_mb(n_cols: int, *, output: str = "h5", compression: str = "none") -> int:
-    """Return the megabytes (10^6 bytes) that joining volumes of this width takes.
-
-    Slices: those of two volumes with their halo, and a block being blended and written.
-    """
-    slice_bytes = 4 * n_cols**2
-    n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
-    waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if output == "zarr" else 0
-    deflating = DEFLATE_BYTES if (output, compression) == ("h5", "gzip") else 0
-    total = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes + waiting + deflating
-    return math.ceil(1.2 * total / 1e6)
 
 
 def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import ScanError
-from tomopipe.geometry import StackGeometry, bin_cor, pixels_per_cm
+from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.card_memory import card_correct_bytes
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import (
@@ -33,6 +33,7 @@ from tomopipe.stream.source import Source
 from tomopipe.stream.stream import sample_slices
 from tomopipe.stream.work import Work
 from tomopipe.volumes.encoding import DTYPES, Encoding, encoding_of, robust_range
+from tomopipe.volumes.output_size import StackGeometry, binned, extent
 from tomopipe.volumes.volume import COMPRESSIONS, FORMATS
 from tomopipe.volumes.volume_zarr import check_zarr
 
@@ -163,7 +164,7 @@ def _crop(name: str, crop: str | tuple[int, int], n_cols: int, binning: int) -> 
             f"(0 to {n_cols - 1})"
         )
     start = min(first // binning, n_cols // binning - 1)
-    return slice(start, min(start + max(1, (last + 1 - first) // binning), n_cols // binning))
+    return slice(start, start + binned(extent(crop, n_cols), binning))
 
 
 def fit_work(

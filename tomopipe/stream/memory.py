@@ -43,8 +43,7 @@ from tomopipe.prep.correct import STRIPE_BYTES
 from tomopipe.prep.recipe import stripe_bytes
 from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
 from tomopipe.scans.chunks import DECODE_BYTES
-from tomopipe.volumes.volume_h5 import DEFLATE_BYTES
-from tomopipe.volumes.volume_zarr import BUFFER_BYTES
+from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
@@ -130,14 +129,12 @@ class Blocks:
 
 def job_bytes(job: Job, blocks: Blocks) -> int:
     """Return the peak memory of a job, by the formula of this module."""
-    n_cols = job.widening * max(job.n_cols // job.binning, 1)
-    slice_bytes = 4 * n_cols**2
+    n_cols = job.widening * binned(job.n_cols, job.binning)
+    one_slice = slice_bytes(n_cols)
     sinograms = 4 * blocks.workers * blocks.lanes * job.n_angles * n_cols
-    waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes) if job.output == "zarr" else 0
     pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
     pinned *= job.itemsize
-    waiting_cards = job.cards * -(-blocks.height // job.binning) * slice_bytes
-    deflating = DEFLATE_BYTES if (job.output, job.compression) == ("h5", "gzip") else 0
+    waiting_cards = job.cards * -(-blocks.height // job.binning) * one_slice
     return (
         BASE_BYTES
         + 8 * job.n_rows * job.n_cols
@@ -145,18 +142,17 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + (2 if job.full_turn else 1) * sinograms
         + (sinograms // job.widening if job.widening > 1 else 0)
         + (
-            800 * job.n_angles * n_cols + 40 * blocks.lanes * slice_bytes
+            800 * job.n_angles * n_cols + 40 * blocks.lanes * one_slice
             if job.iterative
             else engine_bytes(
                 job.n_angles, n_cols, blocks.lanes, groups=blocks.workers, threads=job.threads
             )
         )
-        + (blocks.workers + blocks.behind) * blocks.lanes * slice_bytes
-        + 4 * slice_bytes
+        + (blocks.workers + blocks.behind) * blocks.lanes * one_slice
+        + 4 * one_slice
         + CORRECT_BYTES
         + job.decode_bytes
-        + waiting
-        + deflating
+        + writing_bytes(n_cols, job.output, job.compression)
         + 2 * pinned * job.cards
         + (waiting_cards if job.cards > 1 else 0)
     )

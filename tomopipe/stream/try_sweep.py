@@ -28,6 +28,7 @@ from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 from tomopipe.recon.truncation import Falls, binned_falls
+from tomopipe.volumes.output_size import try_binning
 
 FORMATS = ("stack", "tiff")
 _WINDOW_PERCENT = (0.1, 99.9)
@@ -118,7 +119,7 @@ def sweep_of(
     sinogram = rows.sinograms[index]
     n_cols = sinogram.shape[1]
     factor = FACTOR if _is_half(rows, cor_px, options) else 1
-    binning = 1 if max_size_px is None else -(-factor * n_cols // max_size_px)
+    binning = 1 if max_size_px is None else try_binning(factor * n_cols, max_size_px)
     whole = sinogram[:, : n_cols // binning * binning]
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
     size = factor * binned.shape[1]

@@ -18,6 +18,7 @@ from tomopipe.storage.atomic import whole
 from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.noted import Noted, note
+from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, MID_PLANES, Layout, Slices
 
 __all__ = [
@@ -35,7 +36,6 @@ _READ_BACK = {
     "tiff": volume_tiff.read_back_tiff,
     "zarr": volume_zarr.read_back_zarr,
 }
-_LEVELS = {"h5": 1.0, "tiff": 1.0, "zarr": 8 / 7}  # all that is stored / full resolution
 
 PutSlices = Callable[[int, Slices | Noted], None]
 
@@ -106,8 +106,7 @@ def new_volume(
     )  # fmt: skip
     with whole(path) as temporary:
         if compression == "none":
-            itemsize = np.dtype(layout.encoding.dtype).itemsize
-            n_bytes = int(itemsize * math.prod(shape) * _LEVELS[output_format])
+            n_bytes = volume_bytes(shape, layout.encoding.dtype, output_format)
             _check_space(temporary.parent, n_bytes, path)
         watch = _Watch(path, layout)
         with _STORES[output_format](temporary, layout) as store:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tomopipe.scans.hdf5 import new_hdf5, put
 from tomopipe.storage import checksums
 from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
 _GZIP_LEVEL = 1
-DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time
 _THREADS = 8
 
 

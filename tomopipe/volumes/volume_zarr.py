@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
+from tomopipe.volumes.output_size import BUFFER_BYTES
 from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
 
 if TYPE_CHECKING:
     import zarr
 
-BUFFER_BYTES = 256 * 2**20  # of float32 slices that wait until a layer of chunks is complete
 _CHUNK_VOXELS = 2**20
 _SMALLEST = 128  # pixels: a level no larger than this in any direction is the last
 _META = "tomopipe"

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 
-from tomopipe.run import made_from, snakemake_internals
+from tomopipe.run import job_memory, made_from, snakemake_internals
 from tomopipe.campaign.campaign import as_json, campaign_from_data, options, read_inventory
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import MISSING, REASONS, Decisions

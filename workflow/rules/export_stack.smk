@@ -52,16 +52,15 @@ def stack_binning(wildcards, threads):
 
 
 def stack_memory_mb(wildcards, attempt):
-    """Blocks of 256 MiB, twice, and the interpreter; what corrections hold, the halo's rows too."""
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     if not campaign.is_corrected:
-        return 900 * attempt
+        return job_memory.export_stack_mb(attempt=attempt)
     # Past the checkpoint, as all stacks are, and not through it: the Snakemake that runs a group on
     # a node does not know it, and fails.
     rows = read_inventory(foreseen(INVENTORY))
-    n_angles, n_rows, n_cols = shape_of(wildcards, rows)
+    n_angles, _, n_cols = shape_of(wildcards, rows)
     halo = campaign.correction_halo(rows[wildcards.scan]) or 0
-    return int((2100 + 8e-6 * halo * n_angles * n_cols) * attempt)
+    return job_memory.export_stack_mb(n_angles, n_cols, halo=halo, attempt=attempt)
 
 
 rule export_stack:

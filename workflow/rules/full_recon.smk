@@ -1,5 +1,3 @@
-from tomopipe.steps import full_recon as full_recon_step
-
 FULL = CAMPAIGN.config.full_recon
 VOLUME = CAMPAIGN.volume("{scan}")
 
@@ -19,7 +17,7 @@ def memory_mb(wildcards, threads, attempt):
     n_angles, n_rows, n_cols = shape_of(wildcards)
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     full = campaign.config.full_recon
-    return attempt * full_recon_step.memory_mb(
+    return job_memory.full_recon_mb(
         n_angles,
         n_cols,
         full.binning,
@@ -30,6 +28,7 @@ def memory_mb(wildcards, threads, attempt):
         halo=campaign.correction_halo(inventory_rows()[wildcards.scan]),
         gpus=full.gpus,
         threads=1 if full.device == "cuda" else threads,
+        attempt=attempt,
     )
 
 

@@ -58,7 +58,9 @@ rule predict_cor:
     group:
         "try"
     resources:
-        mem_mb=lambda wildcards, input, attempt: int((1000 + 8 * input.size_mb) * attempt),
+        mem_mb=lambda wildcards, input, attempt: job_memory.predict_cor_mb(
+            input.size_mb, attempt=attempt
+        ),
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         options=lambda wildcards: options(CAMPAIGN.config.predict_cor),

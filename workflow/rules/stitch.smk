@@ -1,5 +1,4 @@
 from tomopipe.campaign.stacks import find_stacks, stitched_shifts, stitched_volume
-from tomopipe.steps import stitch as stitch_step
 
 TALL = stitched_volume(CAMPAIGN, "{stack}")
 SHIFTS = stitched_shifts(CAMPAIGN, "{stack}")
@@ -21,12 +20,17 @@ def stitched(wildcards):
     return [TALL.format(stack=name) for name in stacks_made()]
 
 
-def stack_width(wildcards):
+def stitch_memory_mb(wildcards, attempt):
     scan = stacks_made()[wildcards.stack].scans[0]
     config = CAMPAIGN.for_scan(scan).config
-    widening = 2 if config.preprocess.half_acquisition == "yes" else 1
-    n_cols = int(read_inventory(foreseen(INVENTORY))[scan]["n_cols"])
-    return widening * n_cols // config.full_recon.binning
+    return job_memory.stitch_mb(
+        int(read_inventory(foreseen(INVENTORY))[scan]["n_cols"]),
+        config.full_recon.binning,
+        half=config.preprocess.half_acquisition == "yes",
+        output=FULL.output,
+        compression=FULL.compression,
+        attempt=attempt,
+    )
 
 
 def stitch_files(name):
@@ -68,10 +72,7 @@ rule stitch:
     log:
         "logs/stitch/{stack}.log",
     resources:
-        mem_mb=lambda wildcards, attempt: attempt
-        * stitch_step.memory_mb(
-            stack_width(wildcards), output=FULL.output, compression=FULL.compression
-        ),
+        mem_mb=stitch_memory_mb,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         scans=lambda wildcards: as_json(stacks_made()[wildcards.stack].scans),

@@ -1,6 +1,3 @@
-from tomopipe.steps import try_recon as try_recon_step
-
-
 def try_files(scan):
     return [try_center(scan, name) for name in ("rows.h5", "try.json", "try.tif")]
 
@@ -30,10 +27,6 @@ def raw_without_content(scan):
     return [path for path in files if path not in known or not known[path].checksum]
 
 
-def raw_mb(scan):
-    return (CAMPAIGN.scans[scan].n_bytes or 0) / 1e6
-
-
 rule try_recon:
     """Reconstruct one slice over the candidate CORs; keep the rows that later looking needs."""
     input:
@@ -48,13 +41,10 @@ rule try_recon:
         "try"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: int(
-            (
-                1500
-                + 0.1 * raw_mb(wildcards.scan)
-                + 1000 * CAMPAIGN.for_scan(wildcards.scan).is_corrected
-            )
-            * attempt
+        mem_mb=lambda wildcards, attempt: job_memory.try_recon_mb(
+            CAMPAIGN.scans[wildcards.scan].n_bytes,
+            is_corrected=CAMPAIGN.for_scan(wildcards.scan).is_corrected,
+            attempt=attempt,
         ),
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:

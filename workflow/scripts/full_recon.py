@@ -1,6 +1,7 @@
 import json
 
 from tomopipe.campaign.log import job
+from tomopipe.run.job_memory import bytes_to_use
 from tomopipe.run.products import making
 from tomopipe.run.stated import content_of
 from tomopipe.steps.full_recon import full_recon
@@ -19,7 +20,7 @@ with (
         partial=True,
         threads=snakemake.threads,
         gpus=snakemake.resources.most_gpus,
-        memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
+        memory_bytes=bytes_to_use(snakemake.resources.mem_mb),
         # not a param: where temporary files lie changes no volume
         scratch=(snakemake.config.get("storage") or {}).get("scratch"),
         provenance={"made_from": snakemake.params.made_from},

@@ -1,6 +1,7 @@
 import json
 
 from tomopipe.campaign.log import job
+from tomopipe.run.job_memory import bytes_to_use
 from tomopipe.run.products import making
 from tomopipe.steps.try_recon import try_recon
 
@@ -16,7 +17,7 @@ with (
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
         threads=snakemake.threads,
-        memory_bytes=int(0.8e6 * snakemake.resources.mem_mb),
+        memory_bytes=bytes_to_use(snakemake.resources.mem_mb),
         made_from=json.loads(snakemake.params.made_from),
         **json.loads(snakemake.params.options),
     )

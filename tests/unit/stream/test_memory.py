@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.steps.full_recon import memory_mb
+from tomopipe.run.job_memory import bytes_to_use, full_recon_mb
 from tomopipe.stream.memory import (
     Blocks,
     Job,
@@ -79,12 +79,12 @@ def test_a_small_machine_gives_no_more_than_it_has(monkeypatch):
 
 
 def test_memory_is_asked_for_no_more_than_so_much_per_worker():
-    one, two, many = (memory_mb(3072, 2048, threads=n) for n in (1, 2, 16))
+    one, two, many = (full_recon_mb(3072, 2048, threads=n) for n in (1, 2, 16))
     assert 1000 < two - one < 3.2e3
     assert 15 * 1000 < many - one < 15 * 3.2e3
-    assert memory_mb(6144, 4096, threads=16) - memory_mb(6144, 4096) < 15 * 3.2e3
+    assert full_recon_mb(6144, 4096, threads=16) - full_recon_mb(6144, 4096) < 15 * 3.2e3
     job = Job(3072, 2048, 2048, threads=16)
-    assert choose_blocks(job, int(many * 0.8e6)) == standard_blocks(job)
+    assert choose_blocks(job, bytes_to_use(many)) == standard_blocks(job)
 
 
 def test_few_rows_are_read_at_once():
@@ -98,13 +98,13 @@ def test_large_slices_fit_in_four_gigabytes():
 
 
 def test_the_memory_asked_for_is_enough_for_full_blocks():
-    asked = int(memory_mb(3072, 2048) * 0.8e6)
+    asked = bytes_to_use(full_recon_mb(3072, 2048))
     assert choose_blocks(SCAN, asked) == standard_blocks(SCAN)
-    assert memory_mb(3072, 2048, 2) < 4 * memory_mb(3072, 2048)
-    assert memory_mb(3072, 2048, output="zarr") > memory_mb(3072, 2048)
-    assert memory_mb(3072, 2048, compression="gzip") > memory_mb(3072, 2048)
+    assert full_recon_mb(3072, 2048, 2) < 4 * full_recon_mb(3072, 2048)
+    assert full_recon_mb(3072, 2048, output="zarr") > full_recon_mb(3072, 2048)
+    assert full_recon_mb(3072, 2048, compression="gzip") > full_recon_mb(3072, 2048)
     # the detector's height costs two pictures of it, in MB, and nothing else
-    more = memory_mb(3072, 2048, n_rows=6048) - memory_mb(3072, 2048, n_rows=2048)
+    more = full_recon_mb(3072, 2048, n_rows=6048) - full_recon_mb(3072, 2048, n_rows=2048)
     assert more == pytest.approx(8 * 4000 * 2048 / 0.8e6, abs=1)
 
 

@@ -1,0 +1,116 @@
+"""The memory that jobs ask for, in megabytes (10^6 bytes), and what they may use of it.
+
+Each further attempt of a job asks for as much again.
+"""
+
+import math
+
+from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.recon.blocks import BASE_BYTES
+from tomopipe.stitching.joined import BLOCK_ROWS, HALO_ROWS
+from tomopipe.stream.memory import Job, job_bytes, standard_blocks
+from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
+
+_USED = 0.8  # of the memory asked for; the rest is for what no formula knows
+_REGISTER_BYTES = 512 * 2**20  # of finding how volumes overlap
+
+
+def bytes_to_use(asked_mb: int) -> int:
+    """Return the memory (bytes) that a job plans with."""
+    return int(_USED * 1e6 * asked_mb)
+
+
+def try_recon_mb(n_bytes: int | None, *, is_corrected: bool, attempt: int = 1) -> int:
+    """Return what the rows of a raw file of so many bytes take, and a sweep of one of them."""
+    return int((1500 + 0.1 * ((n_bytes or 0) / 1e6) + 1000 * is_corrected) * attempt)
+
+
+def predict_cor_mb(rows_mb: float, *, attempt: int = 1) -> int:
+    """Return what finding the COR takes, from the size of rows.h5."""
+    return int((1000 + 8 * rows_mb) * attempt)
+
+
+def block_rows(binning: int, halo: int = 0) -> int:
+    """Return the detector rows of a block that full_recon has memory for, `halo` rows around it."""
+    return standard_blocks(Job(1, 1, 1, binning=binning, halo=halo)).height
+
+
+def full_recon_mb(
+    n_angles: int,
+    n_cols: int,
+    binning: int = 1,
+    *,
+    n_rows: int | None = None,
+    output: str = "h5",
+    compression: str = "none",
+    algorithm: str = "fbp",
+    halo: int | None = None,
+    gpus: int = 1,
+    threads: int = 1,
+    attempt: int = 1,
+) -> int:
+    """Return what a volume takes, by the formula of `tomopipe.stream.memory`.
+
+    Parameters
+    ----------
+    n_angles, n_cols : int
+        Projections and detector columns.
+    binning : int
+        Block-averaging factor.
+    n_rows : int, optional
+        Detector rows; None: as many as columns.
+    output, compression, algorithm : str
+        As for `tomopipe.steps.full_recon`.
+    halo : int, optional
+        Rows that corrections need on either side of a block; None: there are none.
+    gpus : int
+        GPUs that share the rows; on one, or on the CPU, it takes the same.
+    threads : int
+        CPU threads; 1 also where a GPU is sure to compute.
+    attempt : int
+        Which attempt of the job it is, from 1.
+    """
+    job = Job(
+        n_angles,
+        n_rows or n_cols,
+        n_cols,
+        binning=binning,
+        output=output,
+        compression=compression,
+        iterative=algorithm != "fbp",
+        halo=halo,
+        cards=gpus if gpus > 1 else 0,
+        threads=threads,
+    )
+    return attempt * math.ceil(job_bytes(job, standard_blocks(job)) / (_USED * 1e6))
+
+
+def stitch_mb(
+    n_cols: int,
+    binning: int = 1,
+    *,
+    half: bool = False,
+    output: str = "h5",
+    compression: str = "none",
+    attempt: int = 1,
+) -> int:
+    """Return what joining volumes of so many detector columns takes; `half`: of twice their width.
+
+    Slices: those of two volumes with their halo, and a block being blended and written.
+    """
+    n_x = binned(FACTOR * n_cols if half else n_cols, binning)
+    n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
+    joining = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)
+    total = joining + writing_bytes(n_x, output, compression)
+    return attempt * math.ceil(1.2 * total / 1e6)
+
+
+def export_stack_mb(
+    n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None, attempt: int = 1
+) -> int:
+    """Return what a stack takes: blocks of 256 MiB, twice, and the interpreter.
+
+    With corrections, `halo` rows around a block of all angles, also what they hold; None: none.
+    """
+    plain_mb = 900 if halo is None else 2100 + 8e-6 * halo * n_angles * n_cols
+    return int(plain_mb * attempt)

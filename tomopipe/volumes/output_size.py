@@ -1,0 +1,152 @@
+"""How large an output is: columns, rows and bytes of volumes, try stacks and stacks for RELION.
+
+An incomplete block of binned pixels at an edge is dropped; what has fewer pixels than a block is
+one. Spans are "all" or [first, last], both included, in unbinned pixels. The memory that jobs ask
+for is in `tomopipe.run.job_memory`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+HEADER_BYTES = 1024  # of an MRC file without extended header
+BUFFER_BYTES = 256 * 2**20  # OME-Zarr: float32 slices that wait until a layer of chunks is complete
+DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time
+_LEVELS = {"h5": 1.0, "tiff": 1.0, "zarr": 8 / 7}  # all that is stored / full resolution
+
+Span = str | Sequence[int]
+
+
+def extent(span: Span, n: int) -> int:
+    """Return the pixels of a span, of `n` that there are."""
+    return n if isinstance(span, str) else span[1] - span[0] + 1
+
+
+def binned(n: int, binning: int) -> int:
+    """Return what `n` pixels become by block averaging."""
+    return max(1, n // binning)
+
+
+def volume_shape(
+    n_rows: int,
+    n_voxels: int,
+    binning: int = 1,
+    *,
+    rows: Span = "all",
+    crop_y: Span = "all",
+    crop_x: Span = "all",
+) -> tuple[int, int, int]:
+    """Return the shape (n_rows, n_y, n_x) of a volume.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the detector.
+    n_voxels : int
+        Width of an unbinned slice: the columns in use, in half acquisition twice as many.
+    binning : int
+        Factor of block averaging.
+    rows, crop_y, crop_x : "all" or (int, int)
+        Detector rows, and voxels of the unbinned slice, that are kept.
+    """
+    n_z, n_y, n_x = extent(rows, n_rows), extent(crop_y, n_voxels), extent(crop_x, n_voxels)
+    return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
+
+
+def volume_bytes(shape: Sequence[int], dtype: str, output: str = "h5") -> int:
+    """Return the size of a volume (bytes), uncompressed; with "zarr" that of all its levels."""
+    return int(np.dtype(dtype).itemsize * math.prod(shape) * _LEVELS[output])
+
+
+def slice_bytes(n_cols: int) -> int:
+    """Return the size of a float32 slice (bytes)."""
+    return 4 * n_cols**2
+
+
+def writing_bytes(n_cols: int, output: str, compression: str) -> int:
+    """Return the memory (bytes) of slices that wait to be written, or are being compressed."""
+    waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes(n_cols)) if output == "zarr" else 0
+    return waiting + (DEFLATE_BYTES if (output, compression) == ("h5", "gzip") else 0)
+
+
+def try_binning(n_voxels: int, max_size_px: int) -> int:
+    """Return the least binning that makes slices of `n_voxels` columns at most so wide."""
+    return -(-n_voxels // max_size_px)
+
+
+def try_bytes(n_cor: int, n_voxels: int, max_size_px: int, n_full_rows: int = 0) -> int:
+    """Return the size of try.tif (bytes, uint16), with the full-size slices of so many rows."""
+    size = n_voxels // try_binning(n_voxels, max_size_px)
+    return n_cor * (2 * size**2 + n_full_rows * slice_bytes(n_voxels))
+
+
+@dataclass(frozen=True)
+class StackGeometry:
+    """What lies between a detector and a stack of images cut out of it and binned.
+
+    Rows are cut first, then blocks of `binning` by `binning` pixels are averaged, an incomplete
+    block at the right or lower edge being dropped, then the last column if their number is odd.
+
+    Attributes
+    ----------
+    n_cols : int
+        Columns of the detector.
+    n_rows : int
+        Detector rows cut out; fewer than `binning` are averaged into one row.
+    binning : int
+        Factor of block averaging.
+    """
+
+    n_cols: int
+    n_rows: int
+    binning: int = 1
+
+    @property
+    def volume_cols(self) -> int:
+        """Columns after binning, which are those of a volume made from the binned data."""
+        return self.n_cols // self.binning
+
+    @property
+    def cols(self) -> int:
+        """Columns of the stack: even, since RELION stops at images of odd width."""
+        return self.volume_cols // 2 * 2
+
+    @property
+    def rows(self) -> int:
+        """Rows of the stack and slices of the volume."""
+        return binned(self.n_rows, self.binning) if self.n_rows else 0
+
+    @property
+    def tomogram_size(self) -> tuple[int, int, int]:
+        """Width, height and depth of the tomogram: the volume without an odd last x and last z."""
+        return self.cols, self.rows, self.cols
+
+
+def stack_bytes(shape: Sequence[int]) -> int:
+    """Return the size (bytes) of an MRC stack of float32, shape (n_images, n_rows, n_cols)."""
+    return HEADER_BYTES + 4 * math.prod(shape)
+
+
+def stack_estimate_bytes(
+    shape: Sequence[int], binning: int | Literal["auto"], limit_bytes: int
+) -> int:
+    """Return about the size (bytes) of a stack, from the shape before binning."""
+    plain = 4 * math.prod(shape)
+    return min(plain, limit_bytes) if binning == "auto" else plain // binning**2
+
+
+def smallest_binning(n_images: int, n_rows: int, n_cols: int, limit_bytes: int) -> int:
+    """Find the smallest binning that keeps a stack under `limit_bytes`.
+
+    Where none does that leaves two columns, the one returned leaves fewer.
+    """
+    binning = 1
+    while binning <= n_cols // 2:
+        geometry = StackGeometry(n_cols, n_rows, binning)
+        if stack_bytes((n_images, geometry.rows, geometry.cols)) < limit_bytes:
+            break
+        binning += 1
+    return binning
