@@ -11,7 +11,7 @@ from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.relion import mrc
 from tomopipe.steps import export_stack as step
 from tomopipe.storage.atomic import whole
-from tomopipe.volumes.output_size import StackGeometry, smallest_binning
+from tomopipe.volumes.output_size import StackGeometry
 
 N_ANGLES, N_ROWS, N_COLS = 7, 11, 21
 THETA_DEG = np.linspace(0, 180, N_ANGLES)
@@ -118,15 +118,6 @@ def test_rows_that_are_not_there_are_refused(scan, rows):
 def test_a_binning_that_leaves_nothing_is_refused(scan):
     with pytest.raises(ScanError, match="binning 11 leaves 1 of 21 columns"):
         export(scan, binning=11)
-
-
-@pytest.mark.parametrize(
-    ("limit_bytes", "binning"),
-    # 1024 of header, and 7 x 11 x 20 x 4 = 6160 bytes, or 7 x 5 x 10 x 4 = 1400
-    [(7185, 1), (7184, 2), (2425, 2), (2424, 3), (1000, 11)],
-)
-def test_smallest_binning_at_its_limits(limit_bytes, binning):
-    assert smallest_binning(7, 11, 21, limit_bytes) == binning
 
 
 def test_auto_binning_keeps_the_file_small(scan):

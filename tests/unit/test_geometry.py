@@ -7,7 +7,6 @@ from skimage.transform import iradon
 
 from tests.beads import centroid_px
 from tomopipe import geometry
-from tomopipe.volumes.output_size import StackGeometry
 
 THETA_RAD = np.linspace(0, np.pi, 180, endpoint=False)
 COR_PX, VOXEL = 29.7, (40.0, 25.0)
@@ -142,20 +141,3 @@ def test_relion5_shift_of_the_worked_example():
     assert tilt_deg == pytest.approx([-30, -90])
     assert x_shift_px * 6500 == pytest.approx([-17875, -17875])
     assert y_shift_px.tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("n_cols", "n_rows", "binning", "size", "volume_cols"),
-    [
-        (100, 64, 1, (100, 64, 100), 100),
-        (101, 64, 1, (100, 64, 100), 101),
-        (101, 65, 2, (50, 32, 50), 50),
-        (103, 1, 2, (50, 1, 50), 51),
-        (100, 3, 4, (24, 1, 24), 25),
-    ],
-)
-def test_stack_geometry(n_cols, n_rows, binning, size, volume_cols):
-    stack = StackGeometry(n_cols, n_rows, binning)
-    assert stack.tomogram_size == size
-    assert (stack.cols, stack.rows) == size[:2]
-    assert stack.volume_cols == volume_cols

@@ -1,0 +1,72 @@
+import math
+
+import pytest
+
+from tomopipe.run.job_memory import export_stack_mb, predict_cor_mb, stitch_mb, try_recon_mb
+from tomopipe.volumes.output_size import (
+    StackGeometry,
+    smallest_binning,
+    try_bytes,
+    volume_bytes,
+    volume_shape,
+)
+from tomopipe.volumes.volume_zarr import level_shapes
+
+
+@pytest.mark.parametrize(
+    ("n_cols", "n_rows", "binning", "size", "volume_cols"),
+    [
+        (100, 64, 1, (100, 64, 100), 100),
+        (101, 64, 1, (100, 64, 100), 101),
+        (101, 65, 2, (50, 32, 50), 50),
+        (103, 1, 2, (50, 1, 50), 51),
+        (100, 3, 4, (24, 1, 24), 25),
+    ],
+)
+def test_stack_geometry(n_cols, n_rows, binning, size, volume_cols):
+    stack = StackGeometry(n_cols, n_rows, binning)
+    assert stack.tomogram_size == size
+    assert (stack.cols, stack.rows) == size[:2]
+    assert stack.volume_cols == volume_cols
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "binning"),
+    # 1024 of header, and 7 x 11 x 20 x 4 = 6160 bytes, or 7 x 5 x 10 x 4 = 1400
+    [(7185, 1), (7184, 2), (2425, 2), (2424, 3), (1000, 11)],
+)
+def test_smallest_binning_at_its_limits(limit_bytes, binning):
+    assert smallest_binning(7, 11, 21, limit_bytes) == binning
+
+
+def test_volumes_lose_incomplete_blocks_and_keep_one_voxel():
+    assert volume_shape(65, 101, 2) == (32, 50, 50)
+    crops = {"rows": [10, 10], "crop_y": [0, 8], "crop_x": [50, 100]}
+    assert volume_shape(65, 101, 4, **crops) == (1, 2, 12)
+
+
+@pytest.mark.parametrize("shape", [(64, 512, 512), (500, 501, 503)])
+def test_ome_zarr_counts_its_levels(shape):
+    levels = 2 * sum(map(math.prod, level_shapes(shape)))
+    assert volume_bytes(shape, "uint16", "zarr") == pytest.approx(levels, rel=0.02)
+
+
+def test_try_slices_are_binned_to_fit():
+    assert try_bytes(3, 2048, 1024) == 3 * 2 * 1024**2
+    assert try_bytes(3, 2049, 1024, n_full_rows=2) == 3 * (2 * 683**2 + 2 * 4 * 2049**2)
+
+
+def test_corrections_ask_for_the_rows_around_a_block():
+    # raw and corrected rows: 8 bytes for each pixel of 100 rows
+    assert export_stack_mb(1000, 2000, halo=100) - export_stack_mb(1000, 2000, halo=0) == 1600
+    assert export_stack_mb(1000, 2000, halo=0) > export_stack_mb()
+    assert try_recon_mb(None, is_corrected=True) > try_recon_mb(None, is_corrected=False)
+
+
+def test_half_acquisition_is_joined_at_twice_the_width():
+    assert stitch_mb(1024, half=True) == stitch_mb(2048) == stitch_mb(8192, 4)
+
+
+def test_each_attempt_asks_for_as_much_again():
+    assert predict_cor_mb(0.3, attempt=3) == 3007
+    assert stitch_mb(2048, attempt=2) == 2 * stitch_mb(2048)
