@@ -34,7 +34,7 @@ rule all:
     """Everything: predictions, volumes and sidecars of all scans that are in, export, report."""
     default_target: True
     input:
-        [] if AFTER_COR else [INVENTORY, COR_TABLE, ROT_CEN],
+        [] if AFTER_COR else [INVENTORY, COR_TABLE, OUTPUTS.rot_cen],
         predictions_of_all,
         volumes,
         stitched,

@@ -25,7 +25,7 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign.failures import STEPS
-from tomopipe.run.products import RECORD, read_products
+from tomopipe.run.products import read_products
 from tomopipe.steps.inventory import LOOK_AGAIN
 from tomopipe.storage.run_folder import all_said
 
@@ -556,7 +556,7 @@ class Bench:
         """Tell whether the job itself says that a result is not the one wanted."""
         if path.endswith("inventory.tsv"):
             return LOOK_AGAIN in (self.campaign / path).read_text()
-        wanted = read_products(self.campaign / "results" / RECORD)[path].statement
+        wanted = read_products(self.campaign / "results/products.tsv")[path].statement
         said = [one for job in all_said(self.campaign / "results") for one in job["products"]]
         return any(one["path"] == path and one["statement"] != wanted for one in said)
 

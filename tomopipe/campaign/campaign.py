@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.failures import Failure, Stat, read_failures
+from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.raw_files import CampaignScan, find_scans
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.table import Row, did_you_mean, read_table
@@ -26,7 +27,6 @@ from tomopipe.scans.linked import link_state
 from tomopipe.storage.tables import read_tsv
 
 STILL_WRITTEN = "still written"
-VOLUME_ENDINGS = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
 
 InventoryRows = Mapping[str, Mapping[str, str]]
 
@@ -64,19 +64,26 @@ class Campaign:
     @property
     def table_path(self) -> Path:
         """Absolute path of the campaign table, which may not exist."""
-        return self.directory / (self.config.campaign.table or "scans.tsv")
+        return self.directory / (self.config.campaign.table or TABLE)
 
-    def result(self, *parts: str) -> str:
-        """Return the path of a result, relative to the campaign folder."""
-        return "/".join((self.config.campaign.results.rstrip("/"), *parts))
+    @property
+    def files(self) -> Files[Path]:
+        """Absolute paths of the results."""
+        return Files(self.results)
+
+    @property
+    def outputs(self) -> Files[str]:
+        """The same relative to the campaign folder, as the rules and the record name them."""
+        return Files(self.config.campaign.results)
+
+    @property
+    def logs(self) -> Logs[Path]:
+        """Absolute paths of the logs."""
+        return Logs(self.directory / LOGS.folder)
 
     def volume(self, scan: str) -> str:
         """Return the path of a scan's volume, relative to the campaign folder."""
-        return self.result(scan + VOLUME_ENDINGS[self.config.full_recon.output])
-
-    def stack(self, scan: str) -> str:
-        """Return the path of a scan's stack for RELION, relative to the campaign folder."""
-        return self.result("relion", "stacks", f"{scan}.mrcs")
+        return self.outputs.volume(scan, self.config.full_recon.output)
 
     def has_other_links(self, inventory: InventoryRows) -> bool:
         """Tell whether a file that raw files take data from is not as the inventory saw it."""
@@ -91,14 +98,11 @@ class Campaign:
 
     def sidecar(self, scan: str) -> str:
         """Return the path of the scan's sidecar, in a folder that can be written."""
-        name = f"{scan}.cor.json"
         where = self.config.storage.sidecars
         if where != "beside":
-            return f"{where.rstrip('/')}/{name}"
-        folder = os.path.dirname(self.scans[scan].path)
-        return (
-            f"{folder or '.'}/{name}" if self._writable(folder) else self.result("sidecars", name)
-        )
+            return f"{where.rstrip('/')}/{scan}{SIDECAR}"
+        folder = os.path.dirname(self.scans[scan].path) or "."
+        return f"{folder}/{scan}{SIDECAR}" if self._writable(folder) else self.outputs.sidecar(scan)
 
     def _writable(self, folder: str) -> bool:
         # A comma or a brace in a wildcard breaks spawned jobs and targets.
@@ -193,7 +197,7 @@ class Campaign:
             if self.scans[scan].select != "no":
                 continue
             n_cols = int(inventory[scan]["n_cols"])
-            path = self.results / "try_center" / scan / "center_of_rotation.txt"
+            path = self.files.center(scan)
             texts = [self.scans[scan].manual]
             if scan not in replaced and path.is_file():
                 texts.append(path.read_bytes().decode("utf-8", "replace"))
@@ -268,8 +272,7 @@ class Campaign:
         """Return the accepted COR's file and the prediction of each scan that has both."""
         found = {}
         for scan in scans:
-            folder = self.results / "try_center" / scan
-            files = folder / "center_of_rotation.txt", folder / "prediction.json"
+            files = self.files.center(scan), self.files.prediction(scan)
             if scan not in self.failures and all(file.exists() for file in files):
                 found[scan] = (str(files[0]), str(files[1]))
         return found
@@ -294,7 +297,7 @@ def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
         The configuration file; by default config.yaml in that folder.
     """
     folder = Path(os.path.abspath(directory))
-    path = config or folder / "config.yaml"
+    path = config or folder / CONFIG
     return make_campaign(read_config(path), folder, source=str(path))
 
 
@@ -306,7 +309,7 @@ def campaign_from_data(data: Mapping[str, Any], directory: Path) -> Campaign:
 def make_campaign(config: Config, directory: Path, *, source: str = "config") -> Campaign:
     """Find the files and read the table of a campaign; errors name `source` for the config."""
     found = find_scans(config, directory)
-    table = directory / (config.campaign.table or "scans.tsv")
+    table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
     repeated = [scan for scan, n in Counter(row.scan for row in rows).items() if n > 1]
     if repeated:

@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tomopipe.campaign.files import CENTER, PREDICTION, SIDECAR, SIDECARS, TRY_CENTER
 from tomopipe.campaign.results import read_json, read_prediction
 from tomopipe.campaign.tomogui import read_entries
 from tomopipe.cor.rules import format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError
 
-_CENTER = "center_of_rotation.txt"
-_SIDECAR = ".cor.json"
 _PREDICTED = "predicted, which the next run finds again (--predicted takes them)"
 _FILLED = "filled or replaced in their series, which the next run does again"
 _NONE = "without a COR"
@@ -51,11 +50,11 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
     """
     place = Path(path)
     if not place.is_dir():
-        if place.name.endswith(_SIDECAR):
+        if place.name.endswith(SIDECAR):
             return _collected(place, [_of_sidecar(place, predicted)])
         return Found(*read_entries(place), {})
-    files = sorted([*place.glob(f"*{_SIDECAR}"), *place.glob(f"sidecars/*{_SIDECAR}")])
-    texts = sorted([*place.glob(f"try_center/*/{_CENTER}"), *place.glob(f"*/{_CENTER}")])
+    files = sorted([*place.glob(f"*{SIDECAR}"), *place.glob(f"{SIDECARS}/*{SIDECAR}")])
+    texts = sorted([*place.glob(f"{TRY_CENTER}/*/{CENTER}"), *place.glob(f"*/{CENTER}")])
     return _collected(
         place,
         [*(_of_sidecar(f, predicted) for f in files), *(_of_text(f, predicted) for f in texts)],
@@ -71,7 +70,7 @@ class _Entry(NamedTuple):
 def _collected(path: Path, entries: list[_Entry]) -> Found:
     if not entries:
         raise TomopipeError(
-            f"{path}: expected sidecars (*{_SIDECAR}) or try_center/<scan>/{_CENTER}; found none."
+            f"{path}: expected sidecars (*{SIDECAR}) or {TRY_CENTER}/<scan>/{CENTER}; found none."
         )
     found = Found({}, {}, {})
     for name, text, why_not in entries:
@@ -107,7 +106,7 @@ def _as_text(value: Any) -> str:
 def _of_text(path: Path, predicted: bool) -> _Entry:
     name = str(path.parent)
     root = path.parent.parents[1]
-    if path.parents[1].name == "try_center" and root.name.endswith("_rec"):
+    if path.parents[1].name == TRY_CENTER and root.name.endswith("_rec"):
         # TomoGUI's results of /data/raw are in /data/raw_rec
         name = f"{str(root.absolute())[:-4]}/{path.parent.name}"
     lines = path.read_bytes().decode("utf-8", "replace").split("\n")
@@ -124,7 +123,7 @@ def _of_text(path: Path, predicted: bool) -> _Entry:
 
 def _is_ours(path: Path, text: str) -> bool:
     """Tell whether a COR is what predict_cor of tomopipe accepted."""
-    prediction = path.with_name("prediction.json")
+    prediction = path.with_name(PREDICTION)
     if not prediction.is_file():
         return False
     return format_cor(parse_cor(text)) == format_cor(read_prediction(prediction).get("cor_px"))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tomopipe.campaign.files import Files, Logs
 from tomopipe.storage.atomic import write_json
 
 STEPS = ("try_recon", "predict_cor")
@@ -35,9 +36,9 @@ def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure
     files : mapping of str to (int, int)
         Size and modification time (ns) of each scan's raw file now.
     """
-    failures = {}
+    failures, kept = {}, Files(results)
     for step in STEPS:
-        for path in sorted((results / "failed" / step).glob("*.json")):
+        for path in sorted(kept.failure(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
@@ -68,16 +69,16 @@ def record_failures(
     list of Failure
         What was recorded.
     """
-    recorded = []
+    recorded, kept = [], Files(results)
     for step in STEPS:
-        for path in sorted((logs / "status" / step).glob("*.json")):
+        for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
             reason = _reason(path, since)
-            if reason and scan in files and not _has_output(results, step, scan):
+            if reason and scan in files and not _has_output(kept, step, scan):
                 n_bytes, mtime_ns = files[scan]
                 write_json(
                     {"step": step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
-                    results / "failed" / step / f"{scan}.json",
+                    kept.failure(step, scan),
                 )
                 recorded.append(Failure(step, scan, reason))
     return recorded
@@ -99,9 +100,8 @@ def _reason(status_path: Path, since: float) -> str:
     return f"killed or timed out on {status.get('host', 'its node')}; see the log"
 
 
-def _has_output(results: Path, step: str, scan: str) -> bool:
-    name = "rows.h5" if step == "try_recon" else "prediction.json"
-    return (results / "try_center" / scan / name).exists()
+def _has_output(files: Files[Path], step: str, scan: str) -> bool:
+    return (files.rows(scan) if step == "try_recon" else files.prediction(scan)).exists()
 
 
 def forget(results: Path, scans: Iterable[str]) -> list[str]:
@@ -112,13 +112,11 @@ def forget(results: Path, scans: Iterable[str]) -> list[str]:
     list of str
         The scans for which there was something to forget.
     """
-    forgotten = []
+    forgotten, kept = [], Files(results)
     for scan in scans:
-        paths = [results / "failed" / step / f"{scan}.json" for step in STEPS]
-        folder = results / "try_center" / scan
-        if _prediction_failed(folder / "prediction.json"):
-            names = ("prediction.json", "center_of_rotation.txt", "try.json", "try.tif", "rows.h5")
-            paths += [folder / name for name in names]
+        paths = [kept.failure(step, scan) for step in STEPS]
+        if _prediction_failed(kept.prediction(scan)):
+            paths += kept.of_predict_cor(scan) + kept.of_try_recon(scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present:
             path.unlink()

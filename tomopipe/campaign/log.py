@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import Logs
 from tomopipe.errors import RunEndedError
 from tomopipe.storage import run_folder
 
@@ -60,7 +61,7 @@ def status_path(log: str | os.PathLike[str]) -> Path:
     path = Path(log)
     # with_suffix would take a dot inside the scan's name for the suffix
     key = path.name.removesuffix(".log")
-    return path.parents[1] / "status" / path.parent.name / f"{key}.json"
+    return Logs(path.parents[1]).status(path.parent.name, key)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tomopipe.campaign.campaign import VOLUME_ENDINGS, Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.table import did_you_mean
 
 # What must be the same for all volumes of a stack.
@@ -34,17 +34,6 @@ class Stack:
     name: str
     scans: tuple[str, ...]
     problem: str = ""
-
-
-def stitched_volume(campaign: Campaign, stack: str) -> str:
-    """Return the path of a tall volume, relative to the campaign folder."""
-    ending = VOLUME_ENDINGS[campaign.config.full_recon.output]
-    return campaign.result("stitched", stack + ending)
-
-
-def stitched_shifts(campaign: Campaign, stack: str) -> str:
-    """Return the path of what was found of a stack, relative to the campaign folder."""
-    return campaign.result("stitched", f"{stack}.json")
 
 
 def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> list[Stack]:

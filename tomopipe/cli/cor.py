@@ -218,7 +218,7 @@ def export_cors(
     `tomopipe cor export myset --format training`
     """
     campaign = load_campaign(directory, config)
-    path = campaign.results / "cor.json"
+    path = campaign.files.cor_table
     if not path.is_file():
         raise TomopipeError(f"{path}: not there yet. Run the workflow up to resolve_cor first.")
     resolved = read_cor_json(path)
@@ -250,7 +250,7 @@ def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> N
         for scan, entry in resolved.items()
         if scan in campaign.scans and entry["source"] in _SEEN
     }
-    n = write_set(cors, campaign.results / "try_center", folder)
+    n = write_set(cors, campaign.files.try_center, folder)
     typer.echo(f"wrote {n} scans to {folder}; {len(resolved) - n} had no COR of their own")
 
 
@@ -267,19 +267,18 @@ def collect(campaign: Campaign) -> dict[str, Known]:
     dict
         Scan to what is known of it.
     """
-    path = campaign.results / "cor.json"
+    path = campaign.files.cor_table
     resolved = read_cor_json(path) if path.is_file() else {}
     kept = _inventory(campaign)
     tables: dict[str, dict[str, dict[str, str]]] = {}
     known = {}
     for scan in campaign.scans.values():
         if scan.series not in tables:
-            path = campaign.results / "fix_cor" / f"{encode_series(scan.series)}.tsv"
+            path = campaign.files.fix_table(encode_series(scan.series))
             rows = read_tsv(path, ("scan", "before_px")) if path.is_file() else []
             tables[scan.series] = {row["scan"]: row for row in rows}
         fixed = tables[scan.series].get(scan.name)
-        folder = campaign.results / "try_center" / scan.name
-        path = folder / "prediction.json"
+        path = campaign.files.prediction(scan.name)
         prediction = read_prediction(path) if path.is_file() else {}
         known[scan.name] = _known(
             resolved.get(scan.name), fixed, prediction, _left_out(scan, kept.get(scan.name))
@@ -293,7 +292,7 @@ def widths(campaign: Campaign) -> dict[str, int]:
 
 
 def _inventory(campaign: Campaign) -> dict[str, dict[str, str]]:
-    path = campaign.results / "inventory.tsv"
+    path = campaign.files.inventory
     rows = read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
     return {row["scan"]: row for row in rows if row["scan"] in campaign.scans}
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tomopipe.campaign.files import CONFIG
+
 Directory = Annotated[
     Path,
     typer.Argument(help="The campaign folder.", show_default="this folder", metavar="CAMPAIGN"),
@@ -17,4 +19,4 @@ ConfigFile = Annotated[
 
 def config_path(directory: Path, config: Path | None) -> Path:
     """Return the absolute path of a campaign's configuration."""
-    return (config or directory / "config.yaml").absolute()
+    return (config or directory / CONFIG).absolute()

@@ -28,6 +28,6 @@ def report(
     `tomopipe report /data/beamtime -o /tmp/report/index.html`.
     """
     campaign = load_campaign(directory, config_path(directory, config))
-    page = (output or campaign.results / "report" / "index.html").absolute()
+    page = (output or campaign.files.report).absolute()
     report_campaign(campaign, page)
     typer.echo(str(page))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.files import CONFIG
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.errors import some_of
 from tomopipe.paths import workflow_folder
@@ -46,7 +47,7 @@ def init(
     for path in write_campaign(directory, scans):
         typer.echo(f"wrote {path}")
     command = ["snakemake", "-s", str(workflow_folder() / "Snakefile"), "--directory"]
-    command += [str(directory), "--configfile", str(directory / "config.yaml"), "--cores", "all"]
+    command += [str(directory), "--configfile", str(directory / CONFIG), "--cores", "all"]
     typer.echo(f"run: {shlex.join(command)}")
     if slurm is None:
         slurm = bool(partition or account) or typer.confirm(

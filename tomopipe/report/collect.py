@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import TRUTH, Files, Logs
 from tomopipe.campaign.series import encode_series
 from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
@@ -57,17 +58,18 @@ def collect(
     CampaignRecord
         Everything the page shows but the pictures.
     """
-    results, logs = Path(results).absolute(), Path(logs).absolute()
-    reader = Reader(logs.parent)
+    files, log_files = Files(Path(results).absolute()), Logs(Path(logs).absolute())
+    base = log_files.folder.parent
+    reader = Reader(base)
     if unread:
-        reader.notes.append(Note(reader.relative(results), unread, again=True))
-    jobs = read_jobs(reader, logs / "status")
+        reader.notes.append(Note(reader.relative(files.folder), unread, again=True))
+    jobs = read_jobs(reader, log_files.status_folder)
     entries = [dict(entry) for entry in scans]
-    source = _read_sources(reader, results, logs, jobs, config, entries)
+    source = _read_sources(reader, files, log_files, jobs, config, entries)
     records = [scan_record(reader, source, entry) for entry in entries]
     records += refused_records(source, entries)
     records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
-    joined = read_stacks(reader, results / "stitched", stacks)
+    joined = read_stacks(reader, files, stacks)
     floor = number(_block(config, "predict_cor").get("min_confidence"))
     return CampaignRecord(
         name=campaign_name,
@@ -77,7 +79,7 @@ def collect(
         failures=(
             *(f for s in records for f in s.failures),
             *_failed_predictions(reader, source, records),
-            *_campaign_failures(reader, logs, jobs),
+            *_campaign_failures(reader, log_files, jobs),
         ),
         times=step_times(jobs),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
@@ -86,7 +88,7 @@ def collect(
         config=config,
         allocations=allocations(jobs),
         citations=citations(records, config),
-        seeds=_seeds(reader, config, logs.parent),
+        seeds=_seeds(reader, config, base),
         stacks=joined,
     )
 
@@ -98,7 +100,7 @@ def _seeds(reader: Reader, config: Mapping[str, Any], folder: Path) -> dict[str,
         for key, value in block.items() if isinstance(block, Mapping) else ():
             if "seed" in str(key) and value is not None:
                 found[f"{name}.{key}"] = str(value)
-    truth = reader.json(folder / "truth.json")
+    truth = reader.json(folder / TRUTH)
     if truth is not None and truth.get("seed") is not None:
         found["simulation"] = text(truth["seed"])
     return found
@@ -111,26 +113,26 @@ def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _read_sources(
     reader: Reader,
-    results: Path,
-    logs: Path,
+    files: Files[Path],
+    logs: Logs[Path],
     jobs: Sequence[JobTime],
     config: Mapping[str, Any],
     entries: Sequence[Mapping[str, Any]],
 ) -> Sources:
-    rows = {(r["scan"], r["path"]): r for r in reader.tsv(results / "inventory.tsv", _INVENTORY)}
+    rows = {(r["scan"], r["path"]): r for r in reader.tsv(files.inventory, _INVENTORY)}
     fixes = {}
     # Only tables of series that there are: those of a series since renamed may still lie about.
     for key in sorted({text(entry.get("series")) for entry in entries}):
-        for row in reader.tsv(results / "fix_cor" / f"{encode_series(key)}.tsv", FIX_COLUMNS):
+        for row in reader.tsv(files.fix_table(encode_series(key)), FIX_COLUMNS):
             fixes[row["scan"]] = parse_fix(row)
     by_name: dict[str, dict[str, JobTime]] = defaultdict(dict)
     for job in jobs:
         by_name[job.name][job.step] = job
     return Sources(
-        results=results,
+        files=files,
         logs=logs,
         rows=rows,
-        cor=reader.json(results / "cor.json"),
+        cor=reader.json(files.cor_table),
         fixes=fixes,
         jobs=by_name,
         has_default=number(_block(config, "resolve_cor").get("default_px")) is not None,
@@ -172,7 +174,9 @@ def _failed_predictions(
             yield parse_failure(reader, source.logs, "predict_cor", scan.name, reason)
 
 
-def _campaign_failures(reader: Reader, logs: Path, jobs: Iterable[JobTime]) -> tuple[Failure, ...]:
+def _campaign_failures(
+    reader: Reader, logs: Logs[Path], jobs: Iterable[JobTime]
+) -> tuple[Failure, ...]:
     """Tell the failed jobs that belong to a series or to the whole campaign."""
     return tuple(
         parse_failure(reader, logs, job.step, job.name, job.reason)

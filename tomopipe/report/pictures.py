@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.errors import is_of_the_system
 from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord, StackRecord
@@ -21,7 +22,6 @@ from tomopipe.storage.atomic import write_json
 INLINE_SCANS = 200
 #: Bump when pictures look different: those remembered are then made anew.
 REVISION = 2
-_FOLDER, _CACHE = "pictures", "pictures.json"
 
 PlaneReader = Callable[[Path], Mapping[str, NDArray[np.floating]]]
 
@@ -63,7 +63,7 @@ def picture_all(
     notes : list of Note
         What could not be read.
     """
-    folder = page_folder / _FOLDER if len(scans) > INLINE_SCANS else None
+    folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     maker = _Maker(page_folder, folder, read_planes)
@@ -75,8 +75,8 @@ def picture_all(
     for stack in stacks:
         key = stack_key(stack.name)
         pictures[key] = ScanPictures(maker.planes(key, stack.volume))
-    write_json(maker.made, page_folder / _CACHE)
-    _tidy(page_folder / _FOLDER, list(pictures.values()))
+    write_json(maker.made, page_folder / PICTURES_MADE)
+    _tidy(page_folder / PICTURES, list(pictures.values()))
     return pictures, maker.notes
 
 
@@ -101,7 +101,7 @@ class _Maker:
         self.made: dict[str, dict[str, Any]] = {}
         self._page_folder, self._folder = page_folder, folder
         self._read_planes = read_planes
-        self._known = _read_cache(page_folder / _CACHE)
+        self._known = _read_cache(page_folder / PICTURES_MADE)
 
     def planes(self, name: str, volume: Path | None) -> tuple[Picture, ...]:
         """Return the mid planes of a volume."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import VOLUMES, Files, Logs
 from tomopipe.report.records import Failure, Fix, Prediction, ScanRecord
 from tomopipe.report.sources import Reader, number, parse_failure, parse_prediction, text
 from tomopipe.report.states import reason_of, state_of
@@ -18,8 +19,8 @@ SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar
 class Sources:
     """Everything read of the campaign as a whole, before it is told scan by scan."""
 
-    results: Path
-    logs: Path
+    files: Files[Path]
+    logs: Logs[Path]
     rows: Mapping[tuple[str, str], Mapping[str, str]]
     cor: Mapping[str, Any] | None
     fixes: Mapping[str, Fix]
@@ -35,9 +36,9 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
     row = source.rows.get((name, path))
     shape = _shape(row)
     keep = None if row is None else _is_kept(row, select)
-    prediction = _read_prediction(reader, source.results / "try_center" / name)
+    prediction = _read_prediction(reader, source.files.prediction(name))
     volume = _find_volume(source, name)
-    try_tif = source.results / "try_center" / name / "try.tif"
+    try_tif = source.files.try_stack(name)
     failures = _standing_failures(reader, source, name, path, prediction, volume)
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
@@ -76,7 +77,7 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         shape=shape,
         warnings=(
             *_split((row or {}).get("warnings", "")),
-            *_remarks(reader, try_tif.with_name("try.json")),
+            *_remarks(reader, source.files.sweep(name)),
             *(w for w in (prediction.warnings if prediction else ()) if w not in reason),
         ),
         cor_px=cor_px,
@@ -116,19 +117,16 @@ def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read_prediction(reader: Reader, folder: Path) -> Prediction | None:
-    data = reader.json(folder / "prediction.json")
+def _read_prediction(reader: Reader, path: Path) -> Prediction | None:
+    data = reader.json(path)
     return None if data is None else parse_prediction(data)
 
 
 def _find_volume(source: Sources, name: str) -> Path | None:
     """Find the volume of a scan, in the configured form or in the one of an earlier run."""
-    names = {"h5": f"{name}_rec.h5", "tiff": f"{name}_rec", "zarr": f"{name}_rec.zarr"}
-    configured = names.get(source.volume_form, names["h5"])
-    for file in dict.fromkeys((configured, *names.values())):
-        if (source.results / file).exists():
-            return source.results / file
-    return None
+    configured = [source.volume_form] if source.volume_form in VOLUMES else []
+    volumes = (source.files.volume(name, output) for output in (*configured, *VOLUMES))
+    return next((volume for volume in volumes if volume.exists()), None)
 
 
 def _standing_failures(
@@ -141,14 +139,14 @@ def _standing_failures(
 ) -> tuple[Failure, ...]:
     """Tell the failures of a scan that no later success has made void, in order of step."""
     made = {
-        "try_recon": (source.results / "try_center" / name / "rows.h5").exists(),
+        "try_recon": source.files.rows(name).exists(),
         "predict_cor": prediction is not None,
         "full_recon": volume is not None,
-        "export_stack": (source.results / "relion" / "stacks" / f"{name}.mrcs").exists(),
+        "export_stack": source.files.stack(name).exists(),
     }
     found = []
     for step in SCAN_STEPS:
-        record = reader.json(source.results / "failed" / step / f"{name}.json")
+        record = reader.json(source.files.failure(step, name))
         job = source.jobs.get(name, {}).get(step)
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
@@ -187,7 +185,7 @@ def _reached(
         return "COR"
     if prediction is not None:
         return "prediction"
-    return "try" if (source.results / "try_center" / name / "rows.h5").exists() else ""
+    return "try" if source.files.rows(name).exists() else ""
 
 
 def refused_records(source: Sources, entries: Sequence[Mapping[str, Any]]) -> Iterable[ScanRecord]:

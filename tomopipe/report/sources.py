@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import Logs
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.report.records import Curve, Failure, Fix, Model, Note, Prediction
 from tomopipe.storage.tables import read_tsv
@@ -155,9 +156,9 @@ def parse_fix(row: Mapping[str, str]) -> Fix:
     )
 
 
-def parse_failure(reader: Reader, logs: Path, step: str, scan: str, reason: str) -> Failure:
+def parse_failure(reader: Reader, logs: Logs[Path], step: str, scan: str, reason: str) -> Failure:
     """Make a Failure, with the end of the log of its job."""
-    log = logs / step / f"{scan}.log"
+    log = logs.log(step, scan)
     tail = reader.log_tail(log)
     last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
     return Failure(

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import VOLUMES, Files
 from tomopipe.report.records import PairRecord, StackRecord
 from tomopipe.report.sources import Reader, number, text
 
 
 def read_stacks(
-    reader: Reader, folder: Path, declared: Iterable[Mapping[str, Any]]
+    reader: Reader, files: Files[Path], declared: Iterable[Mapping[str, Any]]
 ) -> tuple[StackRecord, ...]:
     """Read what was found of each stack.
 
@@ -17,8 +18,8 @@ def read_stacks(
     ----------
     reader : Reader
         Notes what cannot be read.
-    folder : Path
-        results/stitched.
+    files : Files
+        The results.
     declared : iterable of dict
         name, scans and problem of each stack of the configuration.
     """
@@ -26,14 +27,10 @@ def read_stacks(
     for entry in declared:
         name, problem = text(entry["name"]), text(entry["problem"])
         volume = next(
-            (
-                path
-                for end in ("_rec.h5", "_rec", "_rec.zarr")
-                if (path := folder / (name + end)).exists()
-            ),
+            (path for output in VOLUMES if (path := files.stitched(name, output)).exists()),
             None,
         )
-        data = reader.json(folder / f"{name}.json") or {} if volume else {}
+        data = reader.json(files.shifts(name)) or {} if volume else {}
         shape = data.get("shape")
         found.append(
             StackRecord(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.campaign.files import SWEEP
 from tomopipe.errors import TomopipeError
 from tomopipe.report.grey import grey_window
 
@@ -72,7 +73,7 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
     Sweep or None
         None if the sweep failed or does not reach the COR.
     """
-    grid = json.loads(try_tif.with_name("try.json").read_bytes())
+    grid = json.loads(try_tif.with_name(SWEEP).read_bytes())
     values_px = np.asarray(grid.get("cor_px", []), dtype=float)
     if values_px.size < 2:
         return None

@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import LOGS
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 
-LOG = Path("logs", "review_run.log")
 _STEPS = re.compile(rb"^(\d+) of (\d+) steps \(\d+%\) done$", re.MULTILINE)
 _TOTAL = re.compile(rb"^total\s+(\d+)$", re.MULTILINE)
 _PROGRESS_BYTES = 2**16
@@ -61,7 +61,7 @@ class Runner:
     def __init__(self, directory: Path, command: Sequence[str]) -> None:
         self._directory = directory
         self._command = list(command)
-        self._log = directory / LOG
+        self._log = directory / LOGS.review_run
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False

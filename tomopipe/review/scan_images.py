@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import on_host
+from tomopipe.campaign.files import ROWS, SWEEP, TRY_STACK
 from tomopipe.campaign.results import read_json
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import TomopipeError
@@ -111,16 +112,16 @@ class Pictures:
 
     def grid(self, scan: str) -> dict[str, Any]:
         """Return try.json of a scan."""
-        return read_json(self.path(scan, "try.json"), "the grid of try_recon")
+        return read_json(self.path(scan, SWEEP), "the grid of try_recon")
 
     def page(self, scan: str, index: int) -> bytes:
         """Return one page of the try stack as PNG, in the window of the sweep.
 
         A stack that was removed is made again, page by page, from the rows that were kept.
         """
-        if not (self.folder / scan / "try.tif").is_file():
+        if not (self.folder / scan / TRY_STACK).is_file():
             return self._page_of_rows(scan, index)
-        path = self.path(scan, "try.tif")
+        path = self.path(scan, TRY_STACK)
         key = (scan, _version(path))
         pages = self._stacks.get(key, lambda: open_stack(path))
         if not 0 <= index < len(pages):
@@ -148,7 +149,7 @@ class Pictures:
 
     def slice(self, scan: str, cor_px: float, row: int) -> bytes:
         """Return the slice of one kept row at any COR, full size, in the window of the sweep."""
-        version = _version(self.path(scan, "rows.h5"))
+        version = _version(self.path(scan, ROWS))
         return self._png.get(
             (scan, version, round(cor_px, 4), row), lambda: self._slice(scan, cor_px, row)
         )
@@ -198,7 +199,7 @@ class Pictures:
         }
 
     def _read(self, scan: str) -> Rows:
-        path = self.path(scan, "rows.h5")
+        path = self.path(scan, ROWS)
         rows: Rows = self._rows.get((scan, _version(path)), lambda: read_rows(path))
         if rows.failed:
             raise TomopipeError(f"{scan}: {rows.failed}")
@@ -207,7 +208,7 @@ class Pictures:
     def _held(self, scan: str, cor_px: float) -> _Scan:
         rows, grid = self._read(scan), self.grid(scan)
         half, middle_px = self._width(scan, rows, grid, cor_px)
-        path = self.path(scan, "rows.h5")
+        path = self.path(scan, ROWS)
         held: _Scan = self._scans.get(
             (scan, _version(path), half, half and round(middle_px)),
             lambda: self._load(rows, grid, half, middle_px),

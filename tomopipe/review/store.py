@@ -39,7 +39,7 @@ class Store:
         self.campaign: Campaign = load_campaign(self.directory, self.config)
         full = self.campaign.config.full_recon
         self.pictures = Pictures(
-            self.campaign.results / "try_center",
+            self.campaign.files.try_center,
             filter=full.filter,
             device=full.device,
             half_acquisition=self._half_acquisition,
@@ -144,7 +144,7 @@ class Store:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
         # with the table of this moment: a decision made a second ago counts
         campaign = load_campaign(self.directory, self.config)
-        path = campaign.results / "inventory.tsv"
+        path = campaign.files.inventory
         if not path.is_file():
             return {"rows": []}
         inventory = read_inventory(path)

@@ -24,7 +24,7 @@ def what_to_report(campaign: Campaign) -> dict[str, Any]:
     stacks, unread = _stacks(campaign)
     return {
         "results": campaign.results,
-        "logs": campaign.directory / "logs",
+        "logs": campaign.logs.folder,
         "campaign_name": campaign.name,
         "scans": [
             {"scan": scan.name} | {name: getattr(scan, name) for name in _SHOWN}
@@ -43,8 +43,8 @@ def _stacks(campaign: Campaign) -> tuple[list[dict[str, Any]], str]:
     if not campaign.config.stitch.stacks:
         return [], unread
     try:
-        inventory = read_inventory(campaign.results / "inventory.tsv")
-        resolved = read_cor_json(campaign.results / "cor.json")
+        inventory = read_inventory(campaign.files.inventory)
+        resolved = read_cor_json(campaign.files.cor_table)
         found = find_stacks(campaign, inventory, resolved)
     except (OSError, TomopipeError) as error:
         unread = str(error) if is_of_the_system(error) else ""

@@ -4,7 +4,7 @@ import logging
 import os
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.run.products import RECORD, Record, raw_differs
+from tomopipe.run.products import Record, raw_differs
 from tomopipe.storage import checksums
 from tomopipe.storage.tables import write_tsv
 
@@ -27,7 +27,7 @@ def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int 
     threads : int
         That read at a time.
     """
-    record = Record(campaign.results / RECORD, campaign.directory)
+    record = Record(campaign.files.record, campaign.directory)
     suspects = record.suspects()
     rows = []
     for number, path in enumerate(suspects, start=1):

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import STACK
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.run import earlier, made_from
 from tomopipe.run.made_from import Statement
-from tomopipe.run.products import RECORD, SMALL_BYTES, Product, Record, content_of, digest, state_of
+from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
 from tomopipe.run.stated import only_metadata_differ, read_statement
 from tomopipe.scans.raw_state import companions
 from tomopipe.storage import run_folder
@@ -42,7 +43,7 @@ class Decisions:
 
     def __init__(self, campaign: Campaign) -> None:
         self.campaign = campaign
-        self.record = Record(campaign.results / RECORD, campaign.directory)
+        self.record = Record(campaign.files.record, campaign.directory)
         self.accepted: list[str] = []  # of earlier versions, without a statement of their own
         self._told: set[str] = set()
         self._raw: dict[tuple[str, str], list[str]] = {}
@@ -75,7 +76,7 @@ class Decisions:
         for scan, known in self.campaign.scans.items():
             if known.select != "no" or scan not in inventory:
                 continue
-            swept = made_from.made_from(self.campaign.results / "try_center" / scan / "try.json")
+            swept = made_from.made_from(self.campaign.files.sweep(scan))
             if swept and swept.get("raw") != self.raw(scan, inventory):
                 found.add(scan)
         return found
@@ -280,7 +281,7 @@ def unreadable(path: Path) -> str:
                     _ = file[name]
         elif path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".mrcs":
+        elif path.suffix == STACK:
             from tomopipe.relion.mrc import check_stack
 
             meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))

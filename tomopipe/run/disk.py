@@ -88,7 +88,7 @@ def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) ->
 
 def known_cors(campaign: Campaign) -> dict[str, float]:
     """Return the COR of each scan that has one: of the campaign table, or of the last run."""
-    path = campaign.results / "cor.json"
+    path = campaign.files.cor_table
     resolved = read_cor_json(path) if path.is_file() else {}
     known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
     manual = {name: parse_cor(scan.manual) for name, scan in campaign.scans.items()}

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import COR_TABLE
 from tomopipe.config import Config, PreprocessBlock
 from tomopipe.config.cells import merged
 from tomopipe.config.effective import baselines, effective
@@ -124,7 +125,7 @@ def _same_inputs(record: Mapping[str, Any], directory: Path) -> bool:
             content = Path(directory, name).read_bytes()
         except OSError:
             continue
-        if os.path.basename(name) == "cor.json" and record["rule"] in ("full_recon", "sidecar"):
+        if os.path.basename(name) == COR_TABLE and record["rule"] in ("full_recon", "sidecar"):
             continue  # what counts of it is a parameter
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != checksum:
             return False
@@ -160,7 +161,7 @@ def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
     """
     kinds = set()
     for name in record["input"]:
-        if name.endswith("cor.json"):
+        if name.endswith(COR_TABLE):
             continue
         meta = json.loads(Path(directory, name).read_text(encoding="utf-8"))
         pixel_um, theta_deg = meta["pixel_size_um"]["value"] * meta["binning"], meta["theta_deg"]

@@ -32,9 +32,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
     if ended_by_hand(logs):
         return
     files = stats_of(campaign.scans.values())
-    for failure in record_failures(
-        campaign.results, campaign.directory / "logs", files, since=since
-    ):
+    for failure in record_failures(campaign.results, campaign.logs.folder, files, since=since):
         _say(f"{failure.scan}: {failure.step} {failure.reason}")
         _say(
             f"{failure.scan} is left out from the next call on, which finishes all others; "
@@ -42,7 +40,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
         )
     if campaign.config.report.enabled:
         try:
-            report_campaign(campaign, campaign.results / "report" / "index.html")
+            report_campaign(campaign, campaign.files.report)
         except Exception as error:  # Snakemake drops what is raised here
             _say(f"the report could not be written: {error}")
 
@@ -68,8 +66,8 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         As read when the run began.
     """
     try:
-        inventory = read_inventory(campaign.results / "inventory.tsv")
-        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+        inventory = read_inventory(campaign.files.inventory)
+        resolved = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     scans = campaign.scans_in(inventory)
@@ -95,8 +93,8 @@ def say_stacks_left_out(campaign: Campaign) -> None:
     if not campaign.config.stitch.stacks:
         return
     try:
-        inventory = read_inventory(campaign.results / "inventory.tsv")
-        resolved = json.loads((campaign.results / "cor.json").read_text(encoding="utf-8"))
+        inventory = read_inventory(campaign.files.inventory)
+        resolved = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     for stack in find_stacks(campaign, inventory, resolved):
@@ -107,14 +105,14 @@ def say_stacks_left_out(campaign: Campaign) -> None:
 def say_warnings(campaign: Campaign) -> None:
     """Say what is wrong with projections of scans that are in, which stop nothing."""
     try:
-        scans = campaign.scans_in(read_inventory(campaign.results / "inventory.tsv"))
+        scans = campaign.scans_in(read_inventory(campaign.files.inventory))
     except FileNotFoundError:
         return
     said = []
     for scan in scans:
-        path = campaign.results / "try_center" / scan / "prediction.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8")).get("warnings", [])
+            text = campaign.files.prediction(scan).read_text(encoding="utf-8")
+            found = json.loads(text).get("warnings", [])
         except (OSError, ValueError):
             continue
         said += [f"{scan}: {warning}" for warning in found]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tomopipe.campaign import files
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError
@@ -12,23 +13,23 @@ from tomopipe.run.products import Record
 from tomopipe.run.stated import statement_in
 from tomopipe.volumes import tiff
 
-_NAMES = ("try.tif", "try.json", "rows.h5", "prediction.json", "center_of_rotation.txt")
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
 _LABEL = slice(224, 232)  # of an MRC file, its first label
 _KEYS = {
-    "prediction.json": {"best_cor_px", "verdict"},
-    "try.json": {"cor_px", "window"},
-    ".cor.json": {"cor_px", "source", "before_px"},
+    files.PREDICTION: {"best_cor_px", "verdict"},
+    files.SWEEP: {"cor_px", "window"},
+    files.SIDECAR: {"cor_px", "source", "before_px"},
 }
 
 
 def foreign(campaign: Campaign, record: Record) -> list[str]:
     """Name the files where results would be written that are there, and not made by tomopipe."""
-    paths = [campaign.result(name) for name in ("cor.json", "rot_cen.json")]
+    made = campaign.outputs
+    paths = [made.cor_table, made.rot_cen]
     for scan in campaign.scans:
-        paths += [campaign.result("try_center", scan, name) for name in _NAMES]
-        paths += [campaign.volume(scan), campaign.sidecar(scan), campaign.stack(scan)]
+        paths += made.of_try_recon(scan) + made.of_predict_cor(scan)
+        paths += [campaign.volume(scan), campaign.sidecar(scan), made.stack(scan)]
     return [
         path
         for path in paths
@@ -91,22 +92,20 @@ def _is_table(path: Path) -> bool:
 
 def _has_keys(path: Path) -> bool:
     found = read_json(path, _EXPECTED)
-    ending = ".cor.json" if path.name.endswith(".cor.json") else path.name
-    return _KEYS[ending] <= set(found) or (ending == "try.json" and "failed" in found)
+    ending = files.SIDECAR if path.name.endswith(files.SIDECAR) else path.name
+    return _KEYS[ending] <= set(found) or (ending == files.SWEEP and "failed" in found)
 
 
 # longer endings before those that they end in; what has no sign of its own lies beside what has
 _SIGNS: dict[str, Callable[[Path], bool]] = {
-    "center_of_rotation.txt": lambda path: is_ours(path.with_name("prediction.json")),
-    "rot_cen.json": lambda path: is_ours(path.with_name("cor.json")),
-    "prediction.json": _has_keys,
-    "try.json": _has_keys,
-    ".cor.json": _has_keys,
-    "cor.json": _is_table,
-    "rows.h5": lambda path: is_ours(path.with_name("try.json")),
-    "try.tif": tiff.is_ours,
-    ".mrcs": _is_stack,
-    "_rec.h5": _is_volume,
-    "_rec.zarr": _is_volume,
-    "_rec": _is_volume,
+    files.CENTER: lambda path: is_ours(path.with_name(files.PREDICTION)),
+    files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
+    files.PREDICTION: _has_keys,
+    files.SWEEP: _has_keys,
+    files.SIDECAR: _has_keys,
+    files.COR_TABLE: _is_table,
+    files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
+    files.TRY_STACK: tiff.is_ours,
+    files.STACK: _is_stack,
+    **dict.fromkeys(files.VOLUMES.values(), _is_volume),
 }

@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.files import Files
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.cor.rules import FIX_COLUMNS, parse_cor
 from tomopipe.errors import TomopipeError
@@ -96,7 +97,7 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
     with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name, planner() as pool:
         folder = Path(name)
         rows = foresee_inventory(campaign, folder)
-        targets = ["predictions", campaign.result("cor.json")]
+        targets = ["predictions", campaign.outputs.cor_table]
         jobs = dry_run(pool, campaign.directory, config, targets, foreseen=folder)
         pending = {job.wildcards["scan"] for job in jobs if job.rule == "predict_cor"}
         try:
@@ -115,10 +116,10 @@ def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(
             campaign.inventory_entries(),
-            folder / "inventory.tsv",
+            Files(folder).inventory,
             **campaign.inventory_options(),
         )
-    return read_inventory(folder / "inventory.tsv")
+    return read_inventory(Files(folder).inventory)
 
 
 def foresee_cors(
@@ -149,7 +150,7 @@ def foresee_cors(
             members=campaign.members(series, rows, replaced),
             **campaign.config.fix_cor.model_dump(),
         )
-        write_tsv(table, FIX_COLUMNS, folder / "fix_cor" / f"{series}.tsv")
+        write_tsv(table, FIX_COLUMNS, Files(folder).fix_table(series))
         fixed += table
     options = campaign.config.resolve_cor
     known, missing = resolve_cor.compute(
@@ -168,7 +169,7 @@ def foresee_cors(
             "scan out (select: no), or set resolve_cor.on_missing: skip."
         )
     stand_in = {scan: {"cor_px": -1.0, "source": "default"} for scan in guessed}
-    write_json(known | stand_in, folder / "cor.json")
+    write_json(known | stand_in, Files(folder).cor_table)
     return guessed, hopeless
 
 
@@ -296,24 +297,22 @@ def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
         f"{failure.scan}: {failure.step}: {failure.reason}"
         for failure in campaign.failures.values()
     ]
-    resolved = _read(campaign.results / "cor.json")
+    resolved = _read(campaign.files.cor_table)
     for scan in campaign.scans_in(rows):
         if scan in campaign.failures:
             continue
-        status = campaign.directory / "logs" / "status"
-        looked_at = [(status / step / f"{scan}.json", "state") for step in _SCAN_STEPS]
+        looked_at = [(campaign.logs.status(step, scan), "state") for step in _SCAN_STEPS]
         # a COR set by hand, in the table or in center_of_rotation.txt, deals with a failed one
         by_hand = parse_cor(campaign.scans[scan].manual) is not None
         if not by_hand and resolved.get(scan, {}).get("source") != "manual":
-            prediction = campaign.results / "try_center" / scan / "prediction.json"
-            looked_at.insert(0, (prediction, "verdict"))
+            looked_at.insert(0, (campaign.files.prediction(scan), "verdict"))
         for path, state in looked_at:
             record = _read(path)
             if record.get(state) == "failed":
                 step = record.get("step", "predict_cor")
                 lines.append(f"{scan}: {step}: {record.get('reason') or record.get('error')}")
     for stack in campaign.config.stitch.stacks:
-        record = _read(campaign.directory / "logs" / "status" / "stitch" / f"{stack}.json")
+        record = _read(campaign.logs.status("stitch", stack))
         if record.get("state") == "failed":
             lines.append(f"stack {stack}: stitch: {record.get('error')}")
     return lines
@@ -329,7 +328,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _seconds(campaign: Campaign, planned: list[PlannedJob]) -> float | None:
     """Sum the usual run times of the jobs, one after the other; None while none is known."""
-    known = run_times(campaign.directory / "logs" / "status")
+    known = run_times(campaign.logs.status_folder)
     if not known:
         return None
     return sum(known.get(job.rule, 1.0) for job in planned)

@@ -87,10 +87,9 @@ def sweep_option(
             f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)
         )
         raise TomopipeError(f"{key}: slices of one size can be compared; got {sizes}")
-    folder = campaign.results / "sweep" / scan / key
+    page, stack = campaign.files.option_sweep(scan, key)
     labels = [f"{key}={value}" for value in values]
-    write_labelled_stack(slices, labels, folder / "sweep.tif")
-    page = folder / "index.html"
+    write_labelled_stack(slices, labels, stack)
     title = f"{scan}, row {row}, COR {cor_px:g} px: {key}"
     write_text(_page(title, labels, slices), page)
     return page, slices
@@ -116,10 +115,10 @@ def _known(campaign: Campaign, scan: str) -> float | None:
     manual = parse_cor(campaign.scans[scan].manual)
     if manual is not None:
         return manual
-    path = campaign.results / "cor.json"
+    path = campaign.files.cor_table
     if path.exists() and scan in (resolved := read_cor_json(path)):
         return float(resolved[scan]["cor_px"])
-    path = campaign.results / "try_center" / scan / "prediction.json"
+    path = campaign.files.prediction(scan)
     accepted_px = read_prediction(path).get("cor_px") if path.exists() else None
     return None if accepted_px is None else float(accepted_px)
 

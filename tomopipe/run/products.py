@@ -19,17 +19,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import CENTER, PREDICTION, SWEEP
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.scans.fingerprint import fingerprint
 from tomopipe.scans.raw_state import file_state, folder_digest
 from tomopipe.storage import atomic, checksums, run_folder
 from tomopipe.storage.atomic import write_text
 
-BY_HAND = "center_of_rotation.txt"
-"""Name of the results that people may write a COR into."""
 COLUMNS = ("path", "n_bytes", "mtime_ns", "inode", "ctime_ns", "statement", "checksum")
-RECORD = "products.tsv"
-"""Name of the record in the results folder."""
 SMALL_BYTES = 1_000_000
 """Up to this size a file is compared at once; above, in a job."""
 SUMMED_BYTES = 256_000_000
@@ -116,7 +113,7 @@ def content_of(path: str | os.PathLike[str]) -> str:
 def _stated(outputs: Sequence[str]) -> dict[str, Any]:
     """Return what a sweep or a prediction itself says it was made from, if there is one."""
     for path in outputs:
-        if os.path.basename(path) in ("try.json", "prediction.json"):
+        if os.path.basename(path) in (SWEEP, PREDICTION):
             record = json.loads(Path(path).read_text(encoding="utf-8"))
             found: dict[str, Any] = record.get("made_from", {})
             return found
@@ -254,7 +251,7 @@ class Record:
         now = state_of(self.at(path))
         if now is None:
             return "missing"
-        if path.endswith(BY_HAND) or now == product.state:
+        if path.endswith(CENTER) or now == product.state:
             return ""
         if now[0] != product.n_bytes:
             return f"{now[0]} bytes, written were {product.n_bytes}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.files import BINNING
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.export_stack import read_binning
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
@@ -16,11 +17,6 @@ from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
 _STAR_KEYS = {"max_stack_gb", "rows", "max_tilts"}
-
-
-def binning_path(campaign: Campaign) -> Path:
-    """Return where the binning of the campaign stands, `export_star.binning: auto` being asked."""
-    return campaign.results / "relion" / "binning.json"
 
 
 def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> dict[str, Any] | None:
@@ -48,7 +44,7 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
     if campaign.config.export_star.binning != "auto":
         return None
     options = binning_options(campaign)
-    known = read_binning(binning_path(campaign))
+    known = read_binning(campaign.files.in_relion(BINNING))
     if known is not None and known["options"] == options:
         return known
     try:
@@ -135,8 +131,7 @@ def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) ->
     made: Counter[int] = Counter()
     for scan, binning in needed.items():
         try:
-            text = Path(campaign.directory, campaign.stack(scan)).with_suffix(".json").read_text()
-            meta = json.loads(text)
+            meta = json.loads(campaign.files.stack_meta(scan).read_text())
             size = meta["stack_shape"][0], meta["n_rows"], meta["n_cols"]
             if (meta["binning"], size) == (binning, _size(campaign, scan, rows)):
                 made[binning] += 1

@@ -141,9 +141,8 @@ def _files(
     campaign: Campaign, scan: str, *, try_stacks: bool, stacks: bool
 ) -> Iterator[tuple[str, Path]]:
     if try_stacks:
-        folder = campaign.results / "try_center" / scan
-        yield "try stack", folder / "try.tif"
-        for path in filter(is_ours, try_slice_paths(folder)):
+        yield "try stack", campaign.files.try_stack(scan)
+        for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):
             yield "try slices", path
     if stacks:
-        yield "RELION stack", campaign.directory / campaign.stack(scan)
+        yield "RELION stack", campaign.files.stack(scan)

@@ -12,8 +12,9 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.files import CONFIG, TABLE
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks, stitched_volume
+from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import check_table
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.geometry import pixels_per_cm
@@ -22,7 +23,7 @@ from tomopipe.prep.recipe import phase_strength
 from tomopipe.run.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.next_run import foresee_inventory
-from tomopipe.run.products import RECORD, Record
+from tomopipe.run.products import Record
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.exchange import Metadata, read_metadata
 from tomopipe.steps.inventory import NUMBERS
@@ -65,9 +66,9 @@ def write_campaign(directory: Path, scans: str) -> list[Path]:
     """Write config.yaml and scans.tsv where they are not there yet; return what was written."""
     directory.mkdir(parents=True, exist_ok=True)
     files = {
-        "config.yaml": "# Only what differs from the defaults; all keys: config/README.md of "
+        CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n" + yaml.safe_dump({"campaign": {"scans": [scans]}}, allow_unicode=True),
-        "scans.tsv": "scan\tselect\tcor_px\tnote\n",
+        TABLE: "scan\tselect\tcor_px\tnote\n",
     }
     written = []
     for name, text in files.items():
@@ -303,20 +304,17 @@ def _check_disk(
     scans = campaign.scans_in(rows)
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
     # of files that may be removed those that stay beside them tell
-    outputs += [("try_recon", s, campaign.result("try_center", s, "rows.h5")) for s in scans]
+    outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
     if campaign.config.export_star.enabled:
-        outputs += [
-            ("export_stack", scan, campaign.result("relion", "stacks", f"{scan}.json"))
-            for scan in scans
-        ]
+        outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
     each = Counter(dict.fromkeys(KINDS.values(), 0))
     cors_px = known_cors(campaign)
     for rule, scan, path in outputs:
         if not (campaign.directory / path).exists():
             each[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
     for stack in stacks:
-        made = (campaign.directory / stitched_volume(campaign, stack.name)).exists()
-        if not (stack.problem or made):
+        made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
+        if not (stack.problem or made.exists()):
             each[KINDS["stitch"]] += stack_bytes(campaign, stack.scans, rows)
     needed = each.total()
     existing = campaign.results
@@ -351,7 +349,7 @@ def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findin
 
 
 def _check_foreign(campaign: Campaign, findings: Findings) -> None:
-    record = Record(campaign.results / RECORD, campaign.directory)
+    record = Record(campaign.files.record, campaign.directory)
     try:
         refuse_foreign(foreign(campaign, record))
     except TomopipeError as error:
@@ -362,8 +360,9 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
     if campaign.config.storage.sidecars != "beside":
         return
     places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
-    if campaign.result("sidecars") in places:
+    own = os.path.dirname(campaign.outputs.sidecar(""))
+    if own in places:
         findings.warnings.append(
             f"a folder of the data cannot be written; its sidecars go to "
-            f"{campaign.result('sidecars')} (storage.sidecars sets it)"
+            f"{own} (storage.sidecars sets it)"
         )

@@ -6,8 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES, Files
 from tomopipe.run.made_from import Statement, read
-from tomopipe.run.products import RECORD, read_products
+from tomopipe.run.products import read_products
 from tomopipe.storage import checksums, run_folder
 
 
@@ -23,11 +24,11 @@ def read_statement(path: Path) -> Statement | None:
     readers: dict[str, Callable[[Path], Statement | None]] = {
         ".json": read,
         ".h5": _in_hdf5,
-        ".mrcs": lambda stack: read(stack.with_suffix(".json")),
+        STACK: lambda stack: read(stack.with_suffix(".json")),
         ".tif": lambda stack: read(stack.with_suffix(".json")),
-        ".txt": lambda text: read(text.with_name("prediction.json")),
+        ".txt": lambda text: read(text.with_name(PREDICTION)),
     }
-    if path.is_dir() or path.name.endswith("_rec.h5"):
+    if path.is_dir() or path.name.endswith(VOLUMES["h5"]):
         return _in_volume(path)
     return readers.get(path.suffix, lambda _: None)(path)
 
@@ -72,7 +73,7 @@ def content_of(path: str | Path, params: Any) -> str | None:
     run = run_folder.current()
     if run is None or not is_kept(path, params):
         return None
-    known = read_products(run.parent.parent / RECORD).get(str(path))
+    known = read_products(Files(run.parent.parent).record).get(str(path))
     if known is None or not known.checksum or checksums.matches(path, known.checksum):
         return None
     return str(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.files import VOLUMES, Logs
 from tomopipe.campaign.slurm import Pending
 from tomopipe.report.times import STEP_ORDER
 
@@ -105,8 +106,9 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     Snakemake has submitted, squeue says; `tomopipe plan` says what the next run will do.
     """
     now_s = time.time() if now_s is None else now_s
-    logs = campaign.directory / "logs"
-    found = [_read_job(path, logs, now_s) for path in sorted(logs.glob("status/*/*.json"))]
+    logs = campaign.logs
+    paths = sorted(logs.status_folder.glob("*/*.json"))
+    found = [_read_job(path, logs, now_s) for path in paths]
     jobs = sorted(
         _heed_slurm([job for job in found if job is not None], logs, now_s),
         key=lambda job: (_place(job.step), job.step, job.start_s or 0.0, job.key),
@@ -149,7 +151,7 @@ def _place(step: str) -> int:
     return STEP_ORDER.index(step) if step in STEP_ORDER else len(STEP_ORDER)
 
 
-def _read_job(path: Path, logs: Path, now_s: float) -> JobStatus | None:
+def _read_job(path: Path, logs: Logs[Path], now_s: float) -> JobStatus | None:
     try:
         data = json.loads(path.read_bytes())
         start_s = float(data["start"])
@@ -170,11 +172,11 @@ def _read_job(path: Path, logs: Path, now_s: float) -> JobStatus | None:
         host=str(data.get("host") or ""),
         slurm_job=str(data.get("slurm_job") or ""),
         error=str(data.get("error") or ""),
-        log_tail=_tail(logs / step / f"{key}.log") if state != "done" else "",
+        log_tail=_tail(logs.log(step, key)) if state != "done" else "",
     )
 
 
-def _heed_slurm(jobs: Sequence[JobStatus], logs: Path, now_s: float) -> list[JobStatus]:
+def _heed_slurm(jobs: Sequence[JobStatus], logs: Logs[Path], now_s: float) -> list[JobStatus]:
     """Mark jobs as lost that SLURM knows to have ended, and say how."""
     numbers = {job.slurm_job for job in jobs if job.slurm_job and _is_open(job)}
     states = slurm.job_states(sorted(numbers))
@@ -183,7 +185,7 @@ def _heed_slurm(jobs: Sequence[JobStatus], logs: Path, now_s: float) -> list[Job
         ended = states.get(job.slurm_job)
         if _is_open(job) and ended in slurm.ENDED:
             # it may have written its end since its file was read
-            now = _read_job(logs / "status" / job.step / f"{job.key}.json", logs, now_s) or job
+            now = _read_job(logs.status(job.step, job.key), logs, now_s) or job
             error = f"SLURM job {job.slurm_job}: {ended}"
             job = replace(now, state="lost", error=error) if _is_open(now) else now  # noqa: PLW2901
         heeded.append(job)
@@ -211,7 +213,7 @@ def _tail(path: Path) -> str:
 
 def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
     """Count the jobs of each step that scans still have before them."""
-    path = campaign.results / "inventory.tsv"
+    path = campaign.files.inventory
     if not path.is_file():
         return Counter()
     rows: InventoryRows = read_inventory(path)
@@ -220,20 +222,16 @@ def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
     for scan in campaign.scans_in(rows):
         if scan in campaign.failures:
             continue
-        folder = campaign.results / "try_center" / scan
+        files = campaign.files
         there = {
-            "try_recon": (folder / "rows.h5").exists(),
-            "predict_cor": (folder / "prediction.json").exists(),
-            "full_recon": _has_volume(campaign, scan),
+            "try_recon": files.rows(scan).exists(),
+            "predict_cor": files.prediction(scan).exists(),
+            "full_recon": any(files.volume(scan, output).exists() for output in VOLUMES),
         }
         for step in _SCAN_STEPS:
             if not there[step] and (step, scan) not in begun:
                 waiting[step] += 1
     return waiting
-
-
-def _has_volume(campaign: Campaign, scan: str) -> bool:
-    return any((campaign.results / f"{scan}_rec{end}").exists() for end in (".h5", "", ".zarr"))
 
 
 def _summary(

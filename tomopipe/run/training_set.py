@@ -6,6 +6,7 @@ A set is a folder with <scan>.h5, the rows.h5 of the scan, and <scan>.json, {"co
 import shutil
 from pathlib import Path
 
+from tomopipe.campaign.files import ROWS
 from tomopipe.storage.atomic import whole, write_json
 
 
@@ -28,7 +29,7 @@ def write_set(cors: dict[str, float], try_center: Path, folder: Path) -> int:
     """
     n = 0
     for scan, cor_px in cors.items():
-        rows = try_center / scan / "rows.h5"
+        rows = try_center / scan / ROWS
         if not rows.is_file():
             continue
         with whole(folder / f"{scan}.h5") as temporary:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.run.products import BY_HAND, RECORD, Product, read_products
+from tomopipe.campaign.files import CENTER, STACK, TRY_STACK
+from tomopipe.run.products import Product, read_products
 from tomopipe.storage.checksums import matches, quick_state
 from tomopipe.storage.manifest import sizes_match
 
@@ -19,12 +20,12 @@ def recorded(campaign: Campaign) -> list[Product]:
         If the record cannot be read.
     """
     storage = campaign.config.storage
-    temporary = ["/try.tif"] * (not storage.keep_try) + [".mrcs"] * (not storage.keep_stacks)
+    temporary = [f"/{TRY_STACK}"] * (not storage.keep_try) + [STACK] * (not storage.keep_stacks)
     return [
         product
-        for path, product in sorted(read_products(campaign.results / RECORD).items())
+        for path, product in sorted(read_products(campaign.files.record).items())
         if not product.is_raw
-        and not path.endswith(BY_HAND)
+        and not path.endswith(CENTER)
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
 

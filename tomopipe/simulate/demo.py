@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
+from tomopipe.campaign.files import CONFIG, STAR, TRUTH, Files
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.paths import workflow_folder
 from tomopipe.simulate.simulated_campaign import load_truth, simulate_campaign
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder: Path = options.folder.absolute()
     console = Console()
-    if not (folder / "truth.json").exists():
+    if not (folder / TRUTH).exists():
         console.print(f"Simulating a campaign in {folder} ...")
         simulate_campaign(folder)
     command = snakemake_command(folder, options.cores)
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     status = subprocess.run(command, env=environment, check=False).returncode
     campaign = load_campaign(folder)
-    if (campaign.results / "inventory.tsv").exists():
+    if campaign.files.inventory.exists():
         console.print(comparison(campaign))
     console.print(_what_next(campaign, options.cores), markup=False, highlight=False)
     return status
@@ -51,7 +52,7 @@ def snakemake_command(folder: Path, cores: str) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(home / "Snakefile")),
         *("--profile", str(home / "profiles" / "workstation")),
-        *("--directory", str(folder), "--configfile", str(folder / "config.yaml")),
+        *("--directory", str(folder), "--configfile", str(folder / CONFIG)),
         *("--cores", cores, "--quiet", "rules"),
     ]
 
@@ -59,12 +60,12 @@ def snakemake_command(folder: Path, cores: str) -> list[str]:
 def comparison(campaign: Campaign) -> Table:
     """Return a table of found against true COR, scan by scan."""
     truth = load_truth(campaign.directory)["scans"]
-    rows = read_inventory(campaign.results / "inventory.tsv")
-    path = campaign.results / "cor.json"
+    rows = read_inventory(campaign.files.inventory)
+    path = campaign.files.cor_table
     resolved = read_cor_json(path) if path.exists() else {}
     fixed = {
         row["scan"]: row
-        for table in sorted((campaign.results / "fix_cor").glob("*.tsv"))
+        for table in sorted(campaign.files.fix_table("").parent.glob("*.tsv"))
         for row in read_tsv(table, ("scan", "before_px"))
     }
     heads = ("scan", "true px", "predicted", "final px", "error", "source", "remark")
@@ -89,13 +90,14 @@ def _what_next(campaign: Campaign, cores: str) -> str:
     folder = os.path.relpath(campaign.directory)
     command = os.path.relpath(Path(sys.executable).parent / "tomopipe")
     scan = next(iter(campaign.scans))
+    made = Files(f"{folder}/{campaign.outputs.folder}")
     return "\n".join(
         [
             "",
-            f"report      {folder}/results/report/index.html",
-            f"volumes     {folder}/results/<scan>_rec.h5",
-            f"for RELION  {folder}/results/relion/tomograms.star",
-            f"CORs        {folder}/results/cor.json",
+            f"report      {made.report}",
+            f"volumes     {made.volume('<scan>', 'h5')}",
+            f"for RELION  {made.in_relion(STAR)}",
+            f"CORs        {made.cor_table}",
             "",
             "Edit one COR, see what hangs on it, and have just that redone:",
             f"  {command} cor set {scan} 81.5 -d {folder}",

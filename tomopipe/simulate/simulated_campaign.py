@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.campaign.files import CONFIG, TRUTH
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.simulate.detector import Beam
 from tomopipe.simulate.dxchange_writer import simulate_scan
@@ -175,8 +176,8 @@ def simulate_campaign(
         "scans": {scan.name: _truth_of(scan, ending) for scan in plans},
         "heights": {scan.name: row for row, scan in tall.items()},
     }
-    write_json(truth, folder / "truth.json")
-    write_text(_config(n_cols, ending, stitched=bool(tall)), folder / "config.yaml")
+    write_json(truth, folder / TRUTH)
+    write_text(_config(n_cols, ending, stitched=bool(tall)), folder / CONFIG)
     if progress:
         progress(len(plans), len(plans), "")
     return truth
@@ -262,7 +263,7 @@ def load_truth(folder: str | os.PathLike[str]) -> dict[str, Any]:
     TomopipeError
         If the campaign has no truth.
     """
-    path = Path(folder) / "truth.json"
+    path = Path(folder) / TRUTH
     if not path.is_file():
         raise TomopipeError(
             f"{path}: expected the truth of a simulated campaign, found no such file. Only "

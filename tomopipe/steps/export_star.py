@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, TILT_SERIES
 from tomopipe.campaign.results import read_cor_json, read_json
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import (
@@ -148,7 +149,7 @@ def export_star(
             "Delete the file and run again."
         )
     names = tomo_names(sorted(metas))
-    links = {scan: output / "links" / f"{name}.mrcs" for scan, name in names.items()}
+    links = {scan: output / LINKS / f"{name}{STACK}" for scan, name in names.items()}
     links = {scan: link for scan, link in links.items() if scan != names[scan]}
     tomograms: list[Tomogram] = []
     linked: dict[Path, Path] = {}
@@ -159,12 +160,12 @@ def export_star(
         else:  # declared temporary: RELION has had it
             log.warning("%s is in the set, but its stack was removed: %s", scan, stacks[scan])
         stack = Path(links.get(scan, stacks[scan])).as_posix()
-        tilt_series = (output / "tilt_series" / f"{name}.star").as_posix()
+        tilt_series = (output / TILT_SERIES / f"{name}.star").as_posix()
         mode = (half_acquisition or {}).get(scan, "auto")
         tomogram = _tomogram(meta, cor_px[scan], name, stack, tilt_series, mode)
         volume = Path((volumes or {}).get(scan, ""))
         if volume.is_file() and scan not in other_rows:
-            link = output / "links" / f"{name}_rec.mrc"
+            link = output / LINKS / f"{name}{MRC_VOLUME}"
             shown = link if scan in links else volume
             tomogram = _with_volume(tomogram, volume, shown.as_posix())
             if tomogram.volume == link.as_posix():
@@ -174,16 +175,16 @@ def export_star(
         tomograms.append(tomogram)
     _warn_of_groups(tomograms)
     linked |= {link: Path(stacks[scan]) for scan, link in links.items()}
-    _write_links(linked, output / "links")
-    with whole(output / "tilt_series") as folder:
+    _write_links(linked, output / LINKS)
+    with whole(output / TILT_SERIES) as folder:
         folder.mkdir()
         for tomogram in tomograms:
             table = angle_table(tomogram)
             write_star([(tomogram.name, table)], folder / Path(tomogram.tilt_series).name)
     named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
-    write_tsv(named, COLUMNS, output / "names.tsv")
-    write_star(_set_tables(tomograms, hand), output / "tomograms.star")
-    log.info("%d tomograms in %s", len(tomograms), output / "tomograms.star")
+    write_tsv(named, COLUMNS, output / NAMES)
+    write_star(_set_tables(tomograms, hand), output / STAR)
+    log.info("%d tomograms in %s", len(tomograms), output / STAR)
 
 
 def global_table(tomograms: list[Tomogram], hand: int) -> Table:

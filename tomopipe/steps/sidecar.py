@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import CONFIG
 from tomopipe.cor.rules import is_by_file, parse_cor
 from tomopipe.storage.atomic import remove_stale, write_json
 
@@ -49,7 +50,7 @@ def is_of_another(path: str | os.PathLike[str], campaign: str | os.PathLike[str]
     """
     try:
         owner = json.loads(Path(path).read_text(encoding="utf-8"))["campaign"]
-        return not os.path.samefile(owner, campaign) and Path(owner, "config.yaml").exists()
+        return not os.path.samefile(owner, campaign) and Path(owner, CONFIG).exists()
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tomopipe.run import job_memory, made_from, snakemake_internals
 from tomopipe.campaign.campaign import as_json, campaign_from_data, options, read_inventory
+from tomopipe.campaign.files import CONFIG, LOGS
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import MISSING, REASONS, Decisions
 from tomopipe.errors import TomopipeError
@@ -41,8 +42,8 @@ if " " in sys.executable:
 try:
     if not DECIDES:
         run_folder.current()  # before Snakemake touches a result
-    if not workflow.configfiles and Path("config.yaml").exists():
-        config.update(with_file(Path("config.yaml"), config))
+    if not workflow.configfiles and Path(CONFIG).exists():
+        config.update(with_file(Path(CONFIG), config))
     config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
     CAMPAIGN = campaign_from_data(config, Path.cwd())
     DECISIONS = Decisions(CAMPAIGN)
@@ -78,10 +79,8 @@ wildcard_constraints:
 # twice: for the jobs up to cor.json, and, AFTER_COR, for those after it, as if it were there.
 FORESEEN = os.environ.get("TOMOPIPE_FORESEEN", "")
 AFTER_COR = os.environ.get("TOMOPIPE_AFTER_COR", "")
-INVENTORY = CAMPAIGN.result("inventory.tsv")
-COR_TABLE = CAMPAIGN.result("cor.json")
-ROT_CEN = CAMPAIGN.result("rot_cen.json")
-REPORT = CAMPAIGN.result("report", "index.html")
+OUTPUTS = CAMPAIGN.outputs
+INVENTORY, COR_TABLE, REPORT = OUTPUTS.inventory, OUTPUTS.cor_table, OUTPUTS.report
 
 
 def inventory_rows():
@@ -139,7 +138,7 @@ def resolved_at(path, inventory, times):
         for scan, entry in read_json(path).items()
         if scan in rows and CAMPAIGN.is_in(scan, rows[scan])
         # without angles there is no volume, wherever a COR came from
-        and not (lacks_angles(scan) and proven_angles(try_center(scan, "try.json")) is None)
+        and not (lacks_angles(scan) and proven_angles(OUTPUTS.sweep(scan)) is None)
     }
 
 
@@ -203,26 +202,21 @@ def with_proven_angles(scan, wanted):
     """Statement of a result; that of a scan that lacks angles tells which try_recon has proved."""
     if not lacks_angles(scan):
         return wanted
-    return wanted | {"angles": proven_angles(try_center(scan, "try.json"))}
+    return wanted | {"angles": proven_angles(OUTPUTS.sweep(scan))}
 
 
 def known_angles(scan, options):
     """Options of a step; those of a scan that lacks angles with what try_recon has proved."""
     if not lacks_angles(scan):
         return options
-    angles = proven_angles(try_center(scan, "try.json"))
+    angles = proven_angles(OUTPUTS.sweep(scan))
     return with_angles(options, angles) if angles else options
-
-
-def try_center(scan, name):
-    return CAMPAIGN.result("try_center", scan, name)
 
 
 def predictions_of(scans):
     """The files that predict_cor makes for scans whose job did not die for good."""
     alive = [scan for scan in scans if scan not in CAMPAIGN.failures]
-    names = ("prediction.json", "center_of_rotation.txt")
-    return [try_center(scan, name) for scan in alive for name in names]
+    return [path for scan in alive for path in OUTPUTS.of_predict_cor(scan)]
 
 
 def predictions_of_all(wildcards):
@@ -232,10 +226,7 @@ def predictions_of_all(wildcards):
 
 
 def fix_tables(wildcards=None):
-    return [
-        CAMPAIGN.result("fix_cor", f"{series}.tsv")
-        for series in CAMPAIGN.series_in(inventory_rows())
-    ]
+    return list(map(OUTPUTS.fix_table, CAMPAIGN.series_in(inventory_rows())))
 
 
 @lru_cache(maxsize=4)
@@ -252,7 +243,7 @@ def fixed_rows():
 
 def prediction_of(scan):
     """What prediction.json says, or None for a scan whose job died for good."""
-    path = try_center(scan, "prediction.json")
+    path = OUTPUTS.prediction(scan)
     if scan in CAMPAIGN.failures or not os.path.exists(path):
         return None
     return read_json(path)

@@ -1,5 +1,4 @@
 SUSPECTS = DECISIONS.record.suspects() if DECIDES and not FORESEEN else []
-COMPARED = CAMPAIGN.result("compared.tsv")
 
 
 def compared():
@@ -13,13 +12,13 @@ def compared():
 @lru_cache(maxsize=None)
 def take_compared():
     # once: each time a raw file that differs gets a new name
-    DECISIONS.take_compared(COMPARED)
+    DECISIONS.take_compared(OUTPUTS.compared)
     DECISIONS.save()  # jobs on nodes state what the record says of raw files
 
 
 def compare_inputs(wildcards):
     if SUSPECTS:
-        snakemake_internals.force(workflow, [COMPARED], run=True)
+        snakemake_internals.force(workflow, [OUTPUTS.compared], run=True)
     return []
 
 
@@ -28,9 +27,9 @@ checkpoint compare:
     input:
         compare_inputs,
     output:
-        COMPARED,
+        OUTPUTS.compared,
     log:
-        "logs/compare/campaign.log",
+        LOGS.log("compare"),
     threads: 4
     resources:
         mem_mb=1000,

@@ -32,7 +32,7 @@ def save_record():
     DECISIONS.save()
     if os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
         scans = CAMPAIGN.to_resolve(read_inventory(INVENTORY))
-        resolve_cor_step.renew_paths(COR_TABLE, ROT_CEN, scans)
+        resolve_cor_step.renew_paths(COR_TABLE, OUTPUTS.rot_cen, scans)
 
 
 if DECIDES and not FORESEEN:

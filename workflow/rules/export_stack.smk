@@ -1,7 +1,5 @@
 from tomopipe.run.relion_set import campaign_binning
 
-STACK = CAMPAIGN.stack("{scan}")
-STACK_META = CAMPAIGN.result("relion", "stacks", "{scan}.json")
 # what changes a stack; `hand` only changes the star file
 STACK_OPTIONS = CAMPAIGN.config.export_star.model_dump(exclude={"enabled", "hand"})
 
@@ -11,10 +9,6 @@ def stack_options(wildcards):
     options = CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
     options.pop("half_acquisition", None)
     return as_json(known_angles(wildcards.scan, options) | STACK_OPTIONS)
-
-
-def stack_files(scan):
-    return [STACK_META.format(scan=scan), STACK.format(scan=scan)]
 
 
 def stack_wanted(scan):
@@ -28,7 +22,7 @@ def stack_statement(scan, _known):
 
 def stack_pending(scan):
     """Whether the stack of a scan is yet to be made; a temporary one may be gone."""
-    files = stack_files(scan)
+    files = OUTPUTS.of_export_stack(scan)
     gone = [] if CAMPAIGN.config.storage.keep_stacks else files[1:]
     return DECIDES and DECISIONS.reason(
         "export_stack", scan, files, stack_wanted(scan), may_be_gone=gone
@@ -38,7 +32,7 @@ def stack_pending(scan):
 def stack_inputs(wildcards):
     if DECIDES:
         reason = stack_pending(wildcards.scan)
-        outputs = stack_files(wildcards.scan)
+        outputs = OUTPUTS.of_export_stack(wildcards.scan)
         run_for(reason, outputs)
     return []
 
@@ -68,10 +62,10 @@ rule export_stack:
     input:
         stack_inputs,
     output:
-        stack=STACK,
-        meta=STACK_META,
+        stack=OUTPUTS.stack("{scan}"),
+        meta=OUTPUTS.stack_meta("{scan}"),
     log:
-        "logs/export_stack/{scan}.log",
+        LOGS.log("export_stack", "{scan}"),
     group:
         "stack"
     threads: 2

@@ -1,7 +1,7 @@
+from tomopipe.campaign.files import NAMES, STAR, TILT_SERIES
 from tomopipe.run.relion_set import star_options
 
-STAR = CAMPAIGN.result("relion", "tomograms.star")
-STAR_FILES = [STAR, CAMPAIGN.result("relion", "names.tsv")]
+STAR_FILES = [OUTPUTS.in_relion(STAR), OUTPUTS.in_relion(NAMES)]
 
 
 localrules:
@@ -13,22 +13,23 @@ def star_set(wildcards):
     if not CAMPAIGN.config.export_star.enabled:
         return []
     # a temporary stack may be gone: it is asked for by nobody, and not made again
-    kept = (STACK, STACK_META) if CAMPAIGN.config.storage.keep_stacks else (STACK_META,)
-    return [STAR, *(path.format(scan=scan) for scan in resolved() for path in kept)]
+    n_kept = 2 if CAMPAIGN.config.storage.keep_stacks else 1
+    kept = [path for scan in resolved() for path in OUTPUTS.of_export_stack(scan)[:n_kept]]
+    return [STAR_FILES[0], *kept]
 
 
 def star_wanted(table=None):
     cors = resolved() if table is None else read_json(table)
     if not set(cors) <= set(CAMPAIGN.scans):
         return made_from.of_text("a set with scans that are gone")
-    metas = {scan: DECISIONS.content(STACK_META.format(scan=scan)) for scan in cors}
+    metas = {scan: DECISIONS.content(OUTPUTS.stack_meta(scan)) for scan in cors}
     return made_from.of_export_star(star_options(CAMPAIGN, cors), cors, metas)
 
 
 def star_inputs(wildcards):
     """cor.json and what each stack says of itself; a stack that is made anew may come out equal."""
     table = cor_table()
-    metas = [STACK_META.format(scan=scan) for scan in resolved()]
+    metas = [OUTPUTS.stack_meta(scan) for scan in resolved()]
     if not DECIDES:
         return {"cor": table, "metas": metas}
     wanted = star_wanted()
@@ -47,11 +48,11 @@ rule export_star:
     input:
         unpack(star_inputs),
     output:
-        star=STAR,
-        names=CAMPAIGN.result("relion", "names.tsv"),
-        tilt_series=directory(CAMPAIGN.result("relion", "tilt_series")),
+        star=STAR_FILES[0],
+        names=STAR_FILES[1],
+        tilt_series=directory(OUTPUTS.in_relion(TILT_SERIES)),
     log:
-        "logs/export_star/campaign.log",
+        LOGS.log("export_star"),
     params:
         options=lambda wildcards: as_json(star_options(CAMPAIGN, resolved())),
         made_from=lambda wildcards: made_from.as_text(star_wanted()),

@@ -2,10 +2,6 @@ localrules:
     fix_cor,
 
 
-def fix_table(series):
-    return CAMPAIGN.result("fix_cor", f"{series}.tsv")
-
-
 def members(series):
     rows = inventory_rows()
     return CAMPAIGN.members(series, rows, DECISIONS.replaced(rows))
@@ -13,7 +9,9 @@ def members(series):
 
 def fix_wanted(series):
     scans = [s for s in CAMPAIGN.series_in(inventory_rows())[series] if s not in CAMPAIGN.failures]
-    content = {scan: [DECISIONS.content(path) for path in prediction_files(scan)] for scan in scans}
+    content = {
+        scan: [DECISIONS.content(path) for path in OUTPUTS.of_predict_cor(scan)] for scan in scans
+    }
     return made_from.of_fix_cor(CAMPAIGN, members(series), content)
 
 
@@ -21,7 +19,7 @@ def fix_pending(series):
     """Whether the table of a series is yet to be made."""
     scans = CAMPAIGN.series_in(inventory_rows())[series]
     return any(map(prediction_pending, scans)) or DECISIONS.reason(
-        "fix_cor", series, [fix_table(series)], fix_wanted(series)
+        "fix_cor", series, [OUTPUTS.fix_table(series)], fix_wanted(series)
     )
 
 
@@ -31,7 +29,12 @@ def fix_inputs(wildcards):
     follows = DECIDES and any(map(prediction_pending, scans))
     wanted = fix_wanted(series) if DECIDES else {}
     return decided(
-        "fix_cor", series, [fix_table(series)], wanted, predictions_of(scans), follows=follows
+        "fix_cor",
+        series,
+        [OUTPUTS.fix_table(series)],
+        wanted,
+        predictions_of(scans),
+        follows=follows,
     )
 
 
@@ -40,9 +43,9 @@ rule fix_cor:
     input:
         fix_inputs,
     output:
-        CAMPAIGN.result("fix_cor", "{series}.tsv"),
+        OUTPUTS.fix_table("{series}"),
     log:
-        "logs/fix_cor/{series}.log",
+        LOGS.log("fix_cor", "{series}"),
     params:
         members=lambda wildcards: as_json(members(wildcards.series)),
         options=lambda wildcards: options(CAMPAIGN.config.fix_cor),

@@ -84,7 +84,7 @@ rule full_recon:
     output:
         VOLUME if FULL.output == "h5" else directory(VOLUME),
     log:
-        "logs/full_recon/{scan}.log",
+        LOGS.log("full_recon", "{scan}"),
     threads: 16
     resources:
         mem_mb=memory_mb,

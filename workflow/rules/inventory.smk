@@ -37,7 +37,7 @@ checkpoint inventory:
     output:
         INVENTORY,
     log:
-        "logs/inventory/campaign.log",
+        LOGS.log("inventory"),
     params:
         entries=lambda wildcards: as_json(CAMPAIGN.inventory_entries()),
         options=lambda wildcards: as_json(CAMPAIGN.inventory_options()),

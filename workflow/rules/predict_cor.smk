@@ -7,10 +7,6 @@ def networks():
     return {path: DECISIONS.record.raw(path) for path in own}
 
 
-def prediction_files(scan):
-    return [try_center(scan, name) for name in ("prediction.json", "center_of_rotation.txt")]
-
-
 def prediction_wanted(scan):
     return prediction_statement(scan, known())
 
@@ -23,16 +19,16 @@ def prediction_statement(scan, _known):
 
 def prediction_inputs(wildcards):
     scan = wildcards.scan
-    rows = [try_center(scan, "rows.h5"), try_center(scan, "try.json")]
+    rows = OUTPUTS.of_try_recon(scan)[:2]
     wanted = prediction_wanted(scan)
     return decided(
-        "predict_cor", scan, prediction_files(scan), wanted, rows, follows=try_pending(scan)
+        "predict_cor", scan, OUTPUTS.of_predict_cor(scan), wanted, rows, follows=try_pending(scan)
     )
 
 
 def try_pending(scan):
     """Whether the rows of a scan are yet to be made."""
-    files = try_files(scan)
+    files = OUTPUTS.of_try_recon(scan)
     return DECIDES and DECISIONS.reason(
         "try_recon", scan, files, try_wanted(scan), may_be_gone=files[2:]
     )
@@ -42,7 +38,7 @@ def prediction_pending(scan):
     """Whether the prediction of a scan is yet to be made."""
     if not DECIDES or scan in CAMPAIGN.failures:
         return False
-    files, wanted = prediction_files(scan), prediction_wanted(scan)
+    files, wanted = OUTPUTS.of_predict_cor(scan), prediction_wanted(scan)
     return try_pending(scan) or DECISIONS.reason("predict_cor", scan, files, wanted)
 
 
@@ -51,10 +47,10 @@ rule predict_cor:
     input:
         prediction_inputs,
     output:
-        prediction=try_center("{scan}", "prediction.json"),
-        center=try_center("{scan}", "center_of_rotation.txt"),
+        prediction=OUTPUTS.prediction("{scan}"),
+        center=OUTPUTS.center("{scan}"),
     log:
-        "logs/predict_cor/{scan}.log",
+        LOGS.log("predict_cor", "{scan}"),
     group:
         "try"
     resources:

@@ -2,16 +2,12 @@ localrules:
     report,
 
 
-def prediction_file(scan):
-    return try_center(scan, "prediction.json")
-
-
 def report_shown(as_is=False):
     """The results that the page shows, by content; volumes by what they were made from."""
     scans = [scan for scan in CAMPAIGN.scans_in(inventory_rows()) if scan not in CAMPAIGN.failures]
     tables = [INVENTORY, COR_TABLE, *fix_tables()]
-    files = [prediction_file(scan) for scan in scans]
-    files += [SHIFTS.format(stack=name) for name in stacks_made()]
+    files = [OUTPUTS.prediction(scan) for scan in scans]
+    files += [OUTPUTS.shifts(name) for name in stacks_made()]
     volumes = {scan: digest(volume_wanted(scan)) for scan in resolved()}
     where = {path: path if as_is else foreseen(path) for path in tables}
     where |= {path: path for path in files}
@@ -25,11 +21,11 @@ def report_wanted(*, as_is=False):
 def report_inputs(wildcards):
     """Only what the report shows: results of scans that are in, and the tables."""
     scans = [scan for scan in CAMPAIGN.scans_in(inventory_rows()) if scan not in CAMPAIGN.failures]
-    predictions = {path: False for path in map(prediction_file, scans) if os.path.exists(path)}
+    predictions = {path: False for path in map(OUTPUTS.prediction, scans) if os.path.exists(path)}
     if not AFTER_COR:
-        predictions = {prediction_file(scan): prediction_pending(scan) for scan in scans}
+        predictions = {OUTPUTS.prediction(scan): prediction_pending(scan) for scan in scans}
     volumes = {CAMPAIGN.volume(scan): volume_pending(scan) for scan in resolved()}
-    stacks = {SHIFTS.format(stack=name): stitch_pending(name) for name in stacks_made()}
+    stacks = {OUTPUTS.shifts(name): stitch_pending(name) for name in stacks_made()}
     cor_table()
     tables = dict.fromkeys([INVENTORY, COR_TABLE, *fix_tables()], False)
     inputs = {foreseen(path): False for path in tables} | predictions | volumes | stacks
@@ -57,7 +53,7 @@ rule report:
             labels={"page": "report"},
         ),
     log:
-        "logs/report/campaign.log",
+        LOGS.log("report"),
     params:
         config=lambda wildcards: options(CAMPAIGN.config.report),
         made_from=lambda wildcards: made_from.as_text(report_wanted()),

@@ -33,9 +33,9 @@ checkpoint resolve_cor:
         resolve_inputs,
     output:
         cor=COR_TABLE,
-        rot_cen=ROT_CEN,
+        rot_cen=OUTPUTS.rot_cen,
     log:
-        "logs/resolve_cor/campaign.log",
+        LOGS.log("resolve_cor"),
     params:
         scans=lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows())),
         options=lambda wildcards: options(CAMPAIGN.config.resolve_cor),

@@ -1,3 +1,4 @@
+from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.series import encode_series
 from tomopipe.steps import sidecar as sidecar_step
 
@@ -12,7 +13,7 @@ def sidecar_file(scan):
     path = CAMPAIGN.sidecar(scan)
     if path in DECISIONS.record or not sidecar_step.is_of_another(path, "."):
         return path
-    own = CAMPAIGN.result("sidecars", f"{scan}.cor.json")
+    own = OUTPUTS.sidecar(scan)
     if DECIDES:
         print(f"tomopipe: {path} is of another campaign, and stays: see {own}", file=sys.stderr)
     return own
@@ -25,8 +26,8 @@ def sidecars(wildcards):
 def sidecar_content(wildcards):
     """The facts that the sidecar states, as one text: it is written again only when they change."""
     scan = wildcards.scan
-    fixed = CAMPAIGN.result("fix_cor", f"{encode_series(CAMPAIGN.scans[scan].series)}.tsv")
-    sources = [cor_table(), foreseen(fixed), try_center(scan, "prediction.json")]
+    fixed = OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
+    sources = [cor_table(), foreseen(fixed), OUTPUTS.prediction(scan)]
     times = [os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in sources]
     return sidecar_text(scan, tuple(times))
 
@@ -49,7 +50,7 @@ rule sidecar:
     input:
         sidecar_inputs,
     output:
-        "{folder}/{scan}.cor.json",
+        "{folder}/{scan}" + SIDECAR,
     params:
         content=sidecar_content,
         made_from=lambda wildcards: as_json(made_from.of_text(sidecar_content(wildcards))),

@@ -1,7 +1,6 @@
-from tomopipe.campaign.stacks import find_stacks, stitched_shifts, stitched_volume
+from tomopipe.campaign.stacks import find_stacks
 
-TALL = stitched_volume(CAMPAIGN, "{stack}")
-SHIFTS = stitched_shifts(CAMPAIGN, "{stack}")
+TALL = OUTPUTS.stitched("{stack}", FULL.output)
 STITCH = CAMPAIGN.config.stitch.model_dump(exclude={"stacks"})
 # what of full_recon says how a volume is stored
 STORED = FULL.model_dump(include={"output", "compression", "dtype", "value_range"})
@@ -34,7 +33,7 @@ def stitch_memory_mb(wildcards, attempt):
 
 
 def stitch_files(name):
-    return [SHIFTS.format(stack=name), TALL.format(stack=name)]
+    return [OUTPUTS.shifts(name), TALL.format(stack=name)]
 
 
 def stitch_wanted(name):
@@ -68,9 +67,9 @@ rule stitch:
         cor=lambda wildcards: ancient(cor_table()),
     output:
         volume=TALL if FULL.output == "h5" else directory(TALL),
-        shifts=SHIFTS,
+        shifts=OUTPUTS.shifts("{stack}"),
     log:
-        "logs/stitch/{stack}.log",
+        LOGS.log("stitch", "{stack}"),
     resources:
         mem_mb=stitch_memory_mb,
         runtime=lambda wildcards, attempt: 120 * attempt,

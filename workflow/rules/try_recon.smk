@@ -1,7 +1,3 @@
-def try_files(scan):
-    return [try_center(scan, name) for name in ("rows.h5", "try.json", "try.tif")]
-
-
 def try_wanted(scan):
     return try_statement(scan, known())
 
@@ -16,7 +12,7 @@ def try_statement(scan, _known):
 def try_inputs(wildcards):
     """No file: of a raw file its content counts, not its time, nor whether it can be found now."""
     scan = wildcards.scan
-    files = try_files(scan)
+    files = OUTPUTS.of_try_recon(scan)
     return decided("try_recon", scan, files, try_wanted(scan), compared(), may_be_gone=files[2:])
 
 
@@ -32,11 +28,11 @@ rule try_recon:
     input:
         try_inputs,
     output:
-        stack=try_center("{scan}", "try.tif"),
-        sweep=try_center("{scan}", "try.json"),
-        rows=try_center("{scan}", "rows.h5"),
+        stack=OUTPUTS.try_stack("{scan}"),
+        sweep=OUTPUTS.sweep("{scan}"),
+        rows=OUTPUTS.rows("{scan}"),
     log:
-        "logs/try_recon/{scan}.log",
+        LOGS.log("try_recon", "{scan}"),
     group:
         "try"
     threads: 2

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.log import job
 from tomopipe.run.products import making
 from tomopipe.run.stated import content_of
@@ -20,7 +21,7 @@ with (
         made_from=json.loads(snakemake.params.made_from),
         pixels_of=content_of(snakemake.output.stack, snakemake.params),
         least_binning=settle_binning(
-            Path(snakemake.output.meta).parent.parent / "binning.json",
+            Path(snakemake.output.meta).parent.parent / BINNING,
             options["binning"],
             json.loads(snakemake.params.binning),
         ),

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+from tomopipe.campaign.files import MRC_VOLUME, STACK
 from tomopipe.campaign.log import job
 from tomopipe.run.products import making
 from tomopipe.steps.export_star import export_star
@@ -14,9 +15,9 @@ with (
     export_star(
         metas,
         # by name: a temporary stack may have been removed
-        {scan: Path(meta).with_suffix(".mrcs") for scan, meta in metas.items()},
+        {scan: Path(meta).with_suffix(STACK) for scan, meta in metas.items()},
         snakemake.input.cor,
         folder,
-        volumes={scan: folder.parent / f"{scan}_rec.mrc" for scan in metas},
+        volumes={scan: folder.parent / f"{scan}{MRC_VOLUME}" for scan in metas},
         **json.loads(snakemake.params.options),
     )

@@ -1,10 +1,11 @@
+from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import job
 from tomopipe.config import parse_config
 from tomopipe.run.products import making
 from tomopipe.steps.sidecar import sidecar
 
 # no `log:` in the rule: it would have to carry the folder of the data in its name
-log = f"logs/sidecar/{snakemake.wildcards.scan}.log"
+log = LOGS.log("sidecar", snakemake.wildcards.scan)
 
 with making(log, snakemake.output, snakemake.params), job(log):
     config = parse_config(snakemake.config)

@@ -110,7 +110,7 @@ def labelled(campaign: Campaign, truth: Path | None) -> tuple[list[Labelled], li
     known = _known(campaign, truth)
     items, missing = [], []
     for scan, cor_px in known.items():
-        folder = campaign.results / "try_center" / scan
+        folder = campaign.files.of_scan(scan)
         if (folder / "rows.h5").is_file() and "failed" not in _sweep(folder):
             items.append(Labelled(scan, str(folder), cor_px))
         else:

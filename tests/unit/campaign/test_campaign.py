@@ -231,7 +231,7 @@ def test_load_campaign_reads_the_config_in_the_folder(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5], results: raw_rec}\n")
     found = load_campaign(tmp_path)
     assert found.results == tmp_path / "raw_rec"
-    assert found.result("cor.json") == "raw_rec/cor.json"
+    assert found.outputs.cor_table == "raw_rec/cor.json"
     assert found.name == tmp_path.name
 
 

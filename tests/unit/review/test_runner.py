@@ -11,7 +11,7 @@ from tests.review_campaign import browser, make_campaign, sign_in
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.review.app import make_app
-from tomopipe.review.runner import LOG, Runner, run_command
+from tomopipe.review.runner import Runner, run_command
 from tomopipe.review.security import CSRF_HEADER, Keys
 from tomopipe.review.store import Store
 
@@ -133,7 +133,7 @@ def test_403_without_allow_run(client, what):
     assert answer.status_code == 403
     assert "--allow-run" in answer.json()["error"]
     assert signed_in.get("/api/run").json() == {"state": "not allowed"}
-    assert not (folder / LOG).exists()
+    assert not (folder / "logs/review_run.log").exists()
 
 
 def test_nothing_of_a_request_becomes_part_of_the_command(client):

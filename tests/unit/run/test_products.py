@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
 from tomopipe.run import products
 from tomopipe.run.compare import compare
@@ -119,7 +120,8 @@ def test_a_raw_file_that_the_disk_does_not_give_is_not_another_one(record, monke
         bad_disk.setattr(checksums, "_of_file", broken)
         assert again(record).raw("a.h5") == name
         bad_disk.setattr(products, "SMALL_BYTES", 4)
-        compare(SimpleNamespace(results=record.file.parent, directory=record.directory), found)
+        campaign = SimpleNamespace(files=Files(record.file.parent), directory=record.directory)
+        compare(campaign, found)
         assert read_tsv(found, ("path",)) == []
     where.write_text("FRAMES")
     os.utime(where, (1, 1))

@@ -9,7 +9,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import TomopipeError
 from tomopipe.run.next_run import foresee_inventory
-from tomopipe.run.relion_set import binning_path, campaign_binning, star_options
+from tomopipe.run.relion_set import campaign_binning, star_options
 from tomopipe.steps.export_stack import export_stack, read_binning, settle_binning
 from tomopipe.storage.atomic import write_json
 
@@ -35,6 +35,10 @@ def campaign_of(folder, scans, **blocks):
     foresee_inventory(campaign, campaign.results)
     write_json({scan: {"cor_px": 5.0} for scan in scans}, campaign.results / "cor.json")
     return campaign
+
+
+def binning_path(campaign):
+    return campaign.results / "relion" / "binning.json"
 
 
 def proposed(campaign):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.run.made_from import as_text
-from tomopipe.run.products import RECORD, Product, Record, made_checksum, state_of
+from tomopipe.run.products import Product, Record, made_checksum, state_of
 from tomopipe.run.stated import content_of, is_kept, only_metadata_differ
 from tomopipe.steps.export_stack import export_stack
 from tomopipe.steps.full_recon import full_recon
@@ -86,7 +86,7 @@ def test_only_a_result_that_is_as_it_was_written_is_taken_over(raw, tmp_path, mo
     params = SimpleNamespace(made_from=as_text(stated(2.0)))
     assert is_kept(path, params)
     assert content_of(path, params) is None  # the record does not know it
-    record = Record(results / RECORD, tmp_path)
+    record = Record(results / "products.tsv", tmp_path)
     record.put(Product(path, state_of(path), "", made_checksum(path)))
     record.save()
     assert content_of(path, params) == path
