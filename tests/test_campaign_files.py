@@ -42,7 +42,8 @@ def texts(path):
 
 def spelt_names():
     """What files.py spells: names of files, endings, and folders that are no other words."""
-    values = {text for _, text in texts(SPELLER) if " " not in text}
+    spelt = (text.split("/") for _, text in texts(SPELLER) if not re.search(r"\s", text))
+    values = {part for parts in spelt for part in parts}
     endings = {text.removeprefix("{}") for text in values} - {".json", ".tsv", ".log", ""}
     return {text for text in endings if "." in text or "_" in text} - FOLDERS
 
