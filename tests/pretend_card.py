@@ -146,24 +146,18 @@ class PretendCard:
 
 
 @contextmanager
-def in_place_of_cuda(monkeypatch, module, card, *others):
-    """Let a module's `array_module`, `claimed_card` and `claimed_cards` give cards."""
+def in_place_of_cuda(monkeypatch, module, card):
+    """Let a module's `array_module` and `claimed_card` give a card."""
     pretend_cupy.install(monkeypatch)
 
     @contextmanager
-    def claimed(xp, most):
+    def claimed(xp):
         assert xp is card.xp
         card.use()
-        yield [card, *others][:most]
-
-    @contextmanager
-    def claimed_one(xp):
-        with claimed(xp, 1) as cards:
-            yield cards[0]
+        yield card
 
     monkeypatch.setattr(module, "array_module", lambda device: card.xp)
-    monkeypatch.setattr(module, "claimed_card", claimed_one, raising=False)
-    monkeypatch.setattr(module, "claimed_cards", claimed, raising=False)
+    monkeypatch.setattr(module, "claimed_card", claimed)
     try:
         yield card
     finally:

@@ -275,6 +275,12 @@ class ResolveCorBlock(Block):
     )
 
 
+ONE_GPU_EACH = (
+    "full_recon.gpus: {n} changes nothing: each volume is made on one GPU, and the volumes of a "
+    "campaign spread over the GPUs there are. Take the key out; the next version refuses it."
+)
+
+
 class FullReconBlock(Block):
     """The volumes."""
 
@@ -284,8 +290,8 @@ class FullReconBlock(Block):
     gpus: int = Field(
         1,
         ge=1,
-        description="GPUs that share the rows of one volume, at most: those that are free. The "
-        "volume is the same, and is not made anew. device: cuda asks the scheduler for so many.",
+        description="Goes in the next version: a volume is made on one GPU, and the volumes of a "
+        "campaign spread over the GPUs there are.",
         json_schema_extra={"only": False},
     )
     algorithm: Literal["fbp", "sirt", "cgls", "tv"] = Field(

@@ -82,16 +82,7 @@ class CudaCard:
 def claimed_card(
     xp: ModuleType, folder: str | os.PathLike[str] | None = None
 ) -> Iterator[CudaCard]:
-    """Hold one of the GPUs this process may use; see `claimed_cards`."""
-    with claimed_cards(xp, 1, folder) as cards:
-        yield cards[0]
-
-
-@contextlib.contextmanager
-def claimed_cards(
-    xp: ModuleType, most: int, folder: str | os.PathLike[str] | None = None
-) -> Iterator[list[CudaCard]]:
-    """Hold GPUs this process may use, and make the first of them this thread's device.
+    """Hold a GPU this process may use, and make it this thread's device.
 
     Jobs on one machine take different GPUs: each is locked by a file named after its place on the
     bus. The system drops the lock when the process ends, however it ends. What the scheduler has
@@ -101,43 +92,35 @@ def claimed_cards(
     ----------
     xp : module
         CuPy.
-    most : int
-        How many, if so many are free. A job does not wait for a second one while it holds the
-        first: two jobs would wait for each other.
     folder : path-like, optional
         Where the files lie; None: the system's folder for temporary files.
 
     Yields
     ------
-    list of CudaCard
-        The GPUs. If all are taken, this waits for one.
+    CudaCard
+        The GPU. If all are taken, this waits for one.
     """
     runtime = xp.cuda.runtime
     names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]
     place = Path(folder or tempfile.gettempdir())
     paths = [place / f"tomopipe-gpu-{name.replace(':', '-')}.lock" for name in names]
-    with contextlib.ExitStack() as stack:
-        devices = _free(paths, most, stack)
-        for device in devices:
-            logger.info("GPU %d (%s) of %d", device, names[device], len(names))
-        if len(devices) < most:
-            logger.warning("%d GPUs were asked for; %d could be had", most, len(devices))
-        cards = [CudaCard(xp, device) for device in devices]
-        cards[0].use()
-        yield cards
+    device, descriptor = _first_free(paths)
+    try:
+        logger.info("GPU %d (%s) of %d", device, names[device], len(names))
+        card = CudaCard(xp, device)
+        card.use()
+        yield card
+    finally:
+        os.close(descriptor)
 
 
-def _free(paths: list[Path], most: int, stack: contextlib.ExitStack) -> list[int]:
-    """Lock the first files that are not locked, waiting for one, until the stack is left."""
+def _first_free(paths: list[Path]) -> tuple[int, int]:
+    """Lock the first file that is not locked, waiting for one; return its number and descriptor."""
     waiting = False
     while True:
-        numbers: list[int] = []
         for number, path in enumerate(paths):
-            if len(numbers) < most and (descriptor := _locked(path)) is not None:
-                stack.callback(os.close, descriptor)
-                numbers.append(number)
-        if numbers:
-            return numbers
+            if (descriptor := _locked(path)) is not None:
+                return number, descriptor
         if not waiting:
             logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
             waiting = True

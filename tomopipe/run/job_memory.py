@@ -45,7 +45,6 @@ def full_recon_mb(
     compression: str = "none",
     algorithm: str = "fbp",
     halo: int | None = None,
-    gpus: int = 1,
     threads: int = 1,
     attempt: int = 1,
 ) -> int:
@@ -63,8 +62,6 @@ def full_recon_mb(
         As for `tomopipe.steps.full_recon`.
     halo : int, optional
         Rows that corrections need on either side of a block; None: there are none.
-    gpus : int
-        GPUs that share the rows; on one, or on the CPU, it takes the same.
     threads : int
         CPU threads; 1 also where a GPU is sure to compute.
     attempt : int
@@ -79,7 +76,6 @@ def full_recon_mb(
         compression=compression,
         iterative=algorithm != "fbp",
         halo=halo,
-        cards=gpus if gpus > 1 else 0,
         threads=threads,
     )
     return attempt * math.ceil(job_bytes(job, standard_blocks(job)) / (_USED * 1e6))

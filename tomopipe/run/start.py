@@ -16,6 +16,7 @@ from tomopipe.campaign.files import CONFIG, TABLE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import check_table
+from tomopipe.config.blocks import ONE_GPU_EACH
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.geometry import pixels_per_cm
 from tomopipe.paths import workflow_folder
@@ -159,6 +160,8 @@ def examine(campaign: Campaign) -> Findings:
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
+    if campaign.config.full_recon.gpus > 1:
+        findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     _check_foreign(campaign, findings)

@@ -14,8 +14,7 @@ from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.edge_slopes import measure_falls
 from tomopipe.prep.recipe import is_plain, recipe_of
 from tomopipe.recon.array import array_module
-from tomopipe.recon.carry import Card
-from tomopipe.recon.cuda_card import claimed_cards
+from tomopipe.recon.cuda_card import claimed_card
 from tomopipe.scans.exchange import Sources, open_scan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale
@@ -64,7 +63,6 @@ def full_recon(
     unit: str = "per_pixel",
     pixel_size_um: float | None = None,
     device: str = "auto",
-    gpus: int = 1,
     flats: Sources = None,
     darks: Sources = None,
     known: Mapping[str, Any] | None = None,
@@ -124,8 +122,6 @@ def full_recon(
         Attenuation per unbinned pixel, or per cm.
     pixel_size_um : float, optional
         Unbinned pixel size in micrometres; None: the file's.
-    gpus : int
-        GPUs that share the rows, at most: those that no other job holds.
     flats, darks, known, partial
         As for `tomopipe.scans.exchange.open_scan`.
     minus_log : bool
@@ -181,12 +177,12 @@ def full_recon(
         _ = opened.flat, opened.dark  # averaged before the blocks take their memory
         earlier = stack.enter_context(open_volume(voxels_of)) if voxels_of else None
         xp = array_module("cpu" if earlier or algorithm != "fbp" else device)
-        cards = [] if xp is np else stack.enter_context(claimed_cards(xp, gpus))
+        card = None if xp is np else stack.enter_context(claimed_card(xp))
         recipe = recipe_of(flats, darks, minus_log, corrections)
         fit = corrections_of(opened, recipe)
         falls_per_px = measure_falls(opened, fit)
         fitted = None if is_plain(recipe) else fit
-        if cards and fitted and fitted.recipe.stripes.method == "gated":
+        if card and fitted and fitted.recipe.stripes.method == "gated":
             logger.warning(
                 "preprocess.stripes.method: gated works out offsets on the CPU, row by row, and "
                 "the GPU waits; the other methods stay on it"
@@ -195,23 +191,18 @@ def full_recon(
             opened,
             options,
             usable_bytes(memory_bytes or _MEMORY_BYTES),
-            cards=len(cards),
+            on_gpu=card is not None,
             halo=fitted.halo if fitted else None,
         )
-        where: Sequence[Card | None] = cards or [None]
-        works = [
-            fit_work(
-                opened,
-                options,
-                opened.threads,
-                blocks.lanes,
-                one,
-                corrections=fitted,
-                falls_per_px=falls_per_px,
-            )
-            for one in where
-        ]
-        work = works[0]
+        work = fit_work(
+            opened,
+            options,
+            opened.threads,
+            blocks.lanes,
+            card,
+            corrections=fitted,
+            falls_per_px=falls_per_px,
+        )
         if earlier is None:
             used = (work.first_row, work.last_row)
             used = fitted.span(used) if fitted else used
@@ -231,8 +222,8 @@ def full_recon(
             "geometry": geometry(work),
             "versions": made_by,
         }
-        if cards:
-            works = [replace(one, encoding=encoding) for one in works]
+        if card:
+            work = replace(work, encoding=encoding)
         put = stack.enter_context(
             new_volume(
                 volume,
@@ -247,7 +238,7 @@ def full_recon(
             )
         )
         if earlier is None or voxels_of is None:
-            run(works, source, blocks, put, progress)
+            run(work, source, blocks, put, progress)
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             copy_voxels(voxels_of, earlier, put)

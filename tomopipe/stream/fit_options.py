@@ -112,7 +112,7 @@ def fit_blocks(
     options: Options,
     memory_bytes: int,
     *,
-    cards: int = 0,
+    on_gpu: bool = False,
     halo: int | None = None,
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
@@ -122,7 +122,7 @@ def fit_blocks(
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
     job = Job(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, options.binning,
-        options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, cards,
+        options.output, options.compression, is_full_turn(scan.theta_rad), decode_bytes, on_gpu,
         options.algorithm != "fbp", _widening(scan, options), halo, scan.threads,
     )  # fmt: skip
     first, last = _rows(scan, options)

@@ -17,8 +17,7 @@ compute side by side, blocks of h detector rows and s bytes per raw pixel, a job
     256 MiB      slices being compressed in threads (HDF5 with gzip)
     4 w L na n   besides, in half acquisition, where n' is twice the binned detector
     800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
-    2 L b na n s pinned copies of two pieces, where a card computes; on several cards
-                 for each, as the blocks, and 4 h/b n'^2 of slices that wait for earlier ones
+    2 L b na n s pinned copies of two pieces, where a GPU computes
 
 and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
 (where a card makes them, only 2 t na n s and 20 R n)
@@ -72,8 +71,8 @@ class Job:
         Whether the angles go all the way round.
     decode_bytes : int
         For chunks decoded in threads.
-    cards : int
-        How many cards compute; 0: the host does.
+    on_gpu : bool
+        Whether a GPU computes, and not the host.
     iterative : bool
         Whether slices are computed by iteration.
     widening : int
@@ -94,7 +93,7 @@ class Job:
     compression: str = "none"
     full_turn: bool = True
     decode_bytes: int = DECODE_BYTES
-    cards: int = 0
+    on_gpu: bool = False
     iterative: bool = False
     widening: int = 1
     halo: int | None = None
@@ -134,7 +133,6 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
     sinograms = 4 * blocks.workers * blocks.lanes * job.n_angles * n_cols
     pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
     pinned *= job.itemsize
-    waiting_cards = job.cards * -(-blocks.height // job.binning) * one_slice
     return (
         BASE_BYTES
         + 8 * job.n_rows * job.n_cols
@@ -153,8 +151,7 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + CORRECT_BYTES
         + job.decode_bytes
         + writing_bytes(n_cols, job.output, job.compression)
-        + 2 * pinned * job.cards
-        + (waiting_cards if job.cards > 1 else 0)
+        + 2 * pinned * job.on_gpu
     )
 
 
@@ -163,11 +160,11 @@ def _block_bytes(job: Job, blocks: Blocks) -> int:
     row = job.n_angles * job.n_cols
     in_work = (blocks.workers - 1) * blocks.lanes * job.binning
     in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # pieces keep their whole block
-    raw = max(job.cards, 1) * (1 + blocks.ahead) * blocks.height * row * job.itemsize
+    raw = (1 + blocks.ahead) * blocks.height * row * job.itemsize
     if job.halo is None:
         return raw + in_work * row * job.itemsize
-    if job.cards:
-        around = 2 * job.cards * job.halo * row * job.itemsize
+    if job.on_gpu:
+        around = 2 * job.halo * row * job.itemsize
         return raw + around + 20 * job.n_rows * job.n_cols
     return (
         (blocks.height + 2 * job.halo) * row * job.itemsize
@@ -246,7 +243,7 @@ def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: i
 
 def _with_workers(job: Job, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
     """Return blocks with as many workers as there are threads, memory and pieces for."""
-    if job.cards or job.iterative:  # a card computes; iterations have threads of their own
+    if job.on_gpu or job.iterative:  # a GPU computes; iterations have threads of their own
         return blocks
     n_pieces = -(-n_rows // (blocks.lanes * job.binning))
     for workers in range(min(job.threads, n_pieces), 1, -1):

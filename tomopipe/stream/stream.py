@@ -1,7 +1,6 @@
 """The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory."""
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,7 +15,6 @@ from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.carry import Home
-from tomopipe.stream.cards import ReadError, shared_slices
 from tomopipe.stream.corrected import CorrectedSource
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.pieces import Piece, Span, Window, cut, together
@@ -34,7 +32,7 @@ Read = Callable[[Span], NDArray[Any]]  # raw rows
 
 
 def run(
-    works: Sequence[Work],
+    work: Work,
     source: Source,
     blocks: Blocks,
     put: PutSlices,
@@ -44,8 +42,8 @@ def run(
 
     Parameters
     ----------
-    works : sequence of Work
-        What to do; several: the same for each of several cards, which share the rows.
+    work : Work
+        What to do.
     source : Source
         Where raw rows are read.
     blocks : Blocks
@@ -60,7 +58,6 @@ def run(
     ScanError
         If all data are one value.
     """
-    work = works[0]
     done, varies, n_slices = 0, False, work.shape[0]
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
@@ -81,7 +78,7 @@ def run(
 
     with some_threads() as writer:
         pending: deque[Future[None]] = deque()
-        for n, home in _slices_of_all(works, read, blocks):
+        for n, home in _all_slices(work, read, blocks):
             if len(pending) == blocks.behind:
                 pending.popleft().result()
             pending.append(writer.submit(store, done, home))
@@ -95,35 +92,12 @@ def run(
         raise ScanError("constant frames: all data hold a single value, as if never written")
 
 
-def _slices_of_all(works: Sequence[Work], read: Read, blocks: Blocks) -> Iterator[tuple[int, Home]]:
-    """Yield number and place of all slices, computed by one or by several."""
-    work, lock = works[0], threading.Lock()
-    rows = work.first_row, work.last_row
-    if len(works) == 1:
-        yield from _all_slices(work, read, blocks, rows)
-        return
-
-    def read_alone(some: Span) -> NDArray[Any]:
+def _all_slices(work: Work, read: Read, blocks: Blocks) -> Iterator[tuple[int, Home]]:
+    """Yield number and place of all slices, piece by piece; smaller ones once memory ran out."""
+    first, size = work.first_row, work.plan.cache.get("piece", work.piece)
+    while first < work.last_row:
         try:
-            with lock:
-                return read(some)
-        except Exception as error:
-            raise ReadError(error) from error
-
-    def compute(one: Work, some: Span) -> Iterator[tuple[int, Home]]:
-        return _all_slices(one, read_alone, blocks, some)
-
-    piece = work.plan.lanes * work.binning_rows
-    share = -(-(rows[1] - rows[0]) // len(works) // piece) * piece
-    yield from shared_slices(works, compute, min(blocks.height, max(share, piece)))
-
-
-def _all_slices(work: Work, read: Read, blocks: Blocks, rows: Span) -> Iterator[tuple[int, Home]]:
-    """Yield number and place of slices, piece by piece; smaller ones once memory ran out."""
-    first, size = rows[0], work.plan.cache.get("piece", work.piece)
-    while first < rows[1]:
-        try:
-            for n, home in _some_slices(work, read, blocks, (first, rows[1]), size):
+            for n, home in _some_slices(work, read, blocks, (first, work.last_row), size):
                 yield n, home
                 first += n * work.binning_rows
         except Exception as error:

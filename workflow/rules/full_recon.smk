@@ -1,5 +1,10 @@
+from tomopipe.config.blocks import ONE_GPU_EACH
+
 FULL = CAMPAIGN.config.full_recon
 VOLUME = CAMPAIGN.volume("{scan}")
+
+if DECIDES and FULL.gpus > 1:
+    print(f"tomopipe: {ONE_GPU_EACH.format(n=FULL.gpus)}", file=sys.stderr)
 
 
 def volumes(wildcards):
@@ -26,7 +31,6 @@ def memory_mb(wildcards, threads, attempt):
         compression=full.compression,
         algorithm=full.algorithm,
         halo=campaign.correction_halo(inventory_rows()[wildcards.scan]),
-        gpus=full.gpus,
         threads=1 if full.device == "cuda" else threads,
         attempt=attempt,
     )
@@ -67,14 +71,9 @@ def volume_inputs(wildcards):
     return [ancient(cor_table())]
 
 
-def gpus(wildcards):
-    return CAMPAIGN.for_scan(wildcards.scan).config.full_recon.gpus
-
-
 def gpus_to_ask_for(wildcards):
     """With device: auto jobs on one machine share its GPUs out by themselves."""
-    device = CAMPAIGN.for_scan(wildcards.scan).config.full_recon.device
-    return gpus(wildcards) if device == "cuda" else 0
+    return int(CAMPAIGN.for_scan(wildcards.scan).config.full_recon.device == "cuda")
 
 
 rule full_recon:
@@ -89,7 +88,6 @@ rule full_recon:
     resources:
         mem_mb=memory_mb,
         gpu=gpus_to_ask_for,
-        most_gpus=gpus,  # not a param: how many compute changes no volume
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         raw=raw,

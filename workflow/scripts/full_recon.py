@@ -19,7 +19,6 @@ with (
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         partial=True,
         threads=snakemake.threads,
-        gpus=snakemake.resources.most_gpus,
         memory_bytes=bytes_to_use(snakemake.resources.mem_mb),
         # not a param: where temporary files lie changes no volume
         scratch=(snakemake.config.get("storage") or {}).get("scratch"),

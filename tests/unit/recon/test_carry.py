@@ -9,7 +9,7 @@ import pytest
 from tests.pretend_card import PretendCard
 from tomopipe.recon import cuda_card
 from tomopipe.recon.carry import Carried, InPlace
-from tomopipe.recon.cuda_card import claimed_card, claimed_cards
+from tomopipe.recon.cuda_card import claimed_card
 
 
 def _pieces(n=6):
@@ -150,14 +150,12 @@ def test_a_planted_link_is_not_followed(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_job_takes_the_gpus_that_are_free(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cuda_card, "POLL_S", 0.01)
-    cupy = _cupy(["a", "b", "c"])
-    with claimed_cards(cupy, 2, tmp_path) as two:
-        assert [card.name for card in two] == ["GPU a", "GPU b"]
-        assert cupy.used == [0]
-        with claimed_cards(cupy, 2, tmp_path) as one:
-            assert [card.name for card in one] == ["GPU c"]
-            assert "2 GPUs were asked for; 1 could be had" in caplog.text
-    with claimed_cards(cupy, 9, tmp_path) as three:
-        assert len(three) == 3
+def test_a_job_takes_a_gpu_that_is_free(tmp_path):
+    cupy = _cupy(["a", "b"])
+    with claimed_card(cupy, tmp_path) as first:
+        assert first.name == "GPU a"
+        with claimed_card(cupy, tmp_path) as second:
+            assert second.name == "GPU b"
+        with claimed_card(cupy, tmp_path) as again:
+            assert again.name == "GPU b"
+    assert cupy.used[0] == 0

@@ -67,7 +67,7 @@ def test_threads_work_side_by_side_as_far_as_memory_goes(threads, memory_gb, wor
     assert (blocks.workers, blocks.lanes) == (workers, 16)
     assert job_bytes(job, blocks) <= memory_gb * 1e9
     assert choose_blocks(job, int(memory_gb * 1e9), n_rows=40).workers <= 3
-    for other in (replace(job, cards=1), replace(job, iterative=True)):
+    for other in (replace(job, on_gpu=True), replace(job, iterative=True)):
         assert choose_blocks(other, int(memory_gb * 1e9)).workers == 1
 
 
