@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
+from tomopipe.campaign.files import VOLUMES
 from tomopipe.run.made_from import as_text
 from tomopipe.run.products import Product, Record, made_checksum, state_of
 from tomopipe.run.stated import content_of, is_kept, only_metadata_differ
@@ -38,10 +39,15 @@ def test_only_metadata_differ():
 
 @pytest.mark.parametrize(
     ("output", "compression", "dtype"),
-    [("h5", "none", "float32"), ("h5", "gzip", "uint16"), ("tiff", "none", "uint8")],
+    [
+        ("h5", "none", "float32"),
+        ("h5", "gzip", "uint16"),
+        ("tiff", "none", "uint8"),
+        ("zarr", "zstd", "float16"),
+    ],
 )
 def test_a_volume_keeps_its_voxels(raw, tmp_path, output, compression, dtype):
-    name = "a_1_rec.h5" if output == "h5" else "a_1_rec"
+    name = f"a_1{VOLUMES[output]}"
     path, fresh = tmp_path / "one" / name, tmp_path / "two" / name
     options = {"cor_px": 31.5, "output": output, "compression": compression, "dtype": dtype}
 
