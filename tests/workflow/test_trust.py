@@ -32,7 +32,10 @@ CAMPAIGNS = HOME / "tests" / "campaigns"
 def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
     """Unpack a finished campaign of an earlier version."""
     with tarfile.open(CAMPAIGNS / f"{name}.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+        # Python before 3.11.4 has no filters
+        archive.extractall(
+            folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )
     campaign = folder / "campaign"
     if new_times:
         for path in campaign.rglob("*"):

@@ -290,6 +290,7 @@ class FullReconBlock(Block):
     gpus: int = Field(
         1,
         ge=1,
+        exclude=True,  # from what steps are given
         description="Goes in the next version: a volume is made on one GPU, and the volumes of a "
         "campaign spread over the GPUs there are.",
         json_schema_extra={"only": False},

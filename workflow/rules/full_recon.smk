@@ -40,7 +40,7 @@ def volume_options(wildcards):
     """All options of a scan's volume but its COR."""
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     full = campaign.config.full_recon
-    options = full.model_dump(exclude={"gpus"})
+    options = full.model_dump()
     known = known_angles(wildcards.scan, campaign.preprocess_options())
     return as_json(known | options | pixel_size_of_volumes(full))
 
