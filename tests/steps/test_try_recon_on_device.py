@@ -45,7 +45,7 @@ def test_a_card_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
     monkeypatch.setattr(
         _sweep, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
     )
-    with in_place_of_cuda(monkeypatch, _sweep, PretendCard(), PretendCard()) as card:
+    with in_place_of_cuda(monkeypatch, _sweep, PretendCard()) as card:
         free, n_claimed = card.free_bytes, []
         card.free_bytes = lambda: [n_claimed.append(1), free()][1]
         found, found_record = _stack(truth, tmp_path / "card", "cuda", **options)
