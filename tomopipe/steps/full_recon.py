@@ -237,8 +237,8 @@ def full_recon(
                 first_voxel=first_voxel(work),
             )
         )
-        if earlier is None or voxels_of is None:
+        if earlier is None:
             run(work, source, blocks, put, progress)
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
-            copy_voxels(voxels_of, earlier, put)
+            copy_voxels(earlier, put)

@@ -26,6 +26,8 @@ class Volume:
 
     Attributes
     ----------
+    path : Path
+        Where it lies.
     shape : tuple of int
         (n_rows, n_y, n_x).
     encoding : Encoding
@@ -40,6 +42,7 @@ class Volume:
         read_stored(row): one slice as it is stored.
     """
 
+    path: Path
     shape: tuple[int, int, int]
     encoding: Encoding
     attributes: Mapping[str, Any]
@@ -70,6 +73,7 @@ def open_volume(path: str | os.PathLike[str]) -> Iterator[Volume]:
                 f"({error}). Remove it and run again: it is made anew."
             ) from error
         yield Volume(
+            Path(path),
             stored.shape,
             encoding,
             attributes,
@@ -79,19 +83,17 @@ def open_volume(path: str | os.PathLike[str]) -> Iterator[Volume]:
         )
 
 
-def copy_voxels(path: str | os.PathLike[str], volume: Volume, put: PutSlices) -> None:
+def copy_voxels(volume: Volume, put: PutSlices) -> None:
     """Store the voxels of a volume in another one, as they are, with what was noted of them.
 
     Parameters
     ----------
-    path : path-like
-        The volume.
     volume : Volume
-        The same, open.
+        The volume, open.
     put : callable
         Of `tomopipe.volumes.volume.new_volume`, of the same shape and encoding.
     """
-    planes, about = read_mid_planes(path), volume.attributes
+    planes, about = read_mid_planes(volume.path), volume.attributes
     extremes = np.array([about["min"], about["max"]], np.float32)
     n_rows = volume.shape[0]
     for row in range(n_rows):
