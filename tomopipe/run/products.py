@@ -239,6 +239,10 @@ class Record:
         """Return the absolute path as a text, for what is asked of every file."""
         return os.path.join(self._folder, path)
 
+    def _now(self, product: Product) -> State | None:
+        """Return the state of a file of the record as it is now."""
+        return (raw_state_of if product.is_raw else state_of)(self.at(product.path))
+
     # ---- results -----------------------------------------------------------------------------
 
     def damage(self, path: str) -> str:
@@ -269,8 +273,7 @@ class Record:
         """Name the large files whose time or inode changed, though not their size."""
         found = []
         for path, product in self.products.items():
-            state = raw_state_of if product.is_raw else state_of
-            now = state(self.at(path))
+            now = self._now(product)
             if now is None or now == product.state or now[0] != product.n_bytes:
                 continue
             if not product.checksum:
@@ -284,7 +287,7 @@ class Record:
         product = self.products.get(path)
         if product is None:
             return
-        state = (raw_state_of if product.is_raw else state_of)(self.where(path))
+        state = self._now(product)
         if state is None or state[0] != product.n_bytes:
             return
         if not difference:
@@ -377,7 +380,7 @@ class Record:
         alone must be those that the job saw.
         """
         for product in said:
-            now = (raw_state_of if product.is_raw else state_of)(self.where(product.path))
+            now = self._now(product)
             if now is not None and (now[0], now[2]) == (product.state[0], product.state[2]):
                 self.different.discard(product.path)
                 self.put(replace(product, state=now))
