@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import simulate_scan
+from tomopipe.simulate.dxchange_writer import ScanFile, simulate_scan
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
 
@@ -101,12 +101,9 @@ def write_scan(
         phantom,
         angles_deg,
         cor_px,
-        n_rows=n_rows,
-        n_cols=n_cols,
+        (n_rows, n_cols),
         beam=Beam(**{"counts": counts, "n_flats": 3, "n_darks": 3, **(beam or {})}),
         seed=seed,
-        write_theta=write_theta,
-        n_frames=n_frames,
-        **options,
+        file=ScanFile(write_theta=write_theta, n_frames=n_frames, **options),
     )
     return Truth(Path(path), cor_px, angles_deg[:n_frames], n_rows, n_cols, phantom)

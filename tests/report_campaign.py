@@ -55,7 +55,6 @@ class Made:
             "campaign_name": "Beamtime 2024-11, zircon & wood",
             "scans": self.scans,
             "config": CONFIG,
-            "version": "0.1.0",
         }
 
     def scan(self, name, series="bone", index=1, *, select="auto", manual="", keep=True, **row):

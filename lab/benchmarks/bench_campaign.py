@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 from tomopipe.simulate.demo import snakemake_command
-from tomopipe.simulate.simulated_campaign import simulate_campaign
+from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
 SCANS_IN_A_SERIES = 20
 
@@ -26,14 +26,8 @@ SCANS_IN_A_SERIES = 20
 def make(folder: Path, n_scans: int) -> None:
     """Write the scans, and a config that asks one method that loads no network."""
     n_series = max(1, n_scans // SCANS_IN_A_SERIES)
-    simulate_campaign(
-        folder,
-        n_series=n_series,
-        n_scans=n_scans // n_series,
-        n_cols=64,
-        n_rows=4,
-        n_angles=90,
-    )
+    sizes = {"n_cols": 64, "n_rows": 4, "n_angles": 90}
+    simulate_campaign(folder, Simulation(n_series=n_series, n_scans=n_scans // n_series, **sizes))
     path = folder / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config |= {

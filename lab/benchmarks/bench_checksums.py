@@ -19,11 +19,14 @@ from unittest import mock
 import h5py
 import numpy as np
 
+from tomopipe.config import ExportStarBlock, FullReconBlock, TryReconBlock
 from tomopipe.recon.jit import thread_count
+from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.export_stack import export_stack
 from tomopipe.steps.full_recon import full_recon
-from tomopipe.steps.try_recon import try_recon
+from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage import checksums
+from tomopipe.stream.memory import Resources
 
 SUMMING = ("written", "checksum_of", "checksum_of_bytes", "finish")
 
@@ -84,21 +87,30 @@ def volume_job(raw, folder, args):
 
     def job():
         full_recon(
-            raw, volume, cor_px=args.n / 2 + 1.3, device="cpu", threads=args.threads,
-            output=args.output, compression=args.compression,
-        )  # fmt: skip
+            RawScan(raw),
+            volume,
+            {"cor_px": args.n / 2 + 1.3},
+            FullReconBlock(device="cpu", output=args.output, compression=args.compression),
+            resources=Resources(threads=args.threads),
+        )
 
     return job, [volume]
 
 
 def try_job(raw, folder, args):
     results = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
-    return lambda: try_recon(raw, *results, device="cpu", threads=args.threads), results
+    resources = Resources(threads=args.threads)
+
+    def job():
+        files = TryFiles(*results)
+        try_recon(RawScan(raw), files, TryReconBlock(), device="cpu", resources=resources)
+
+    return job, results
 
 
 def stack_job(raw, folder, args):
     results = [folder / name for name in ("stack.mrcs", "stack.json")]
-    return lambda: export_stack(raw, *results, binning=1), results
+    return lambda: export_stack(RawScan(raw), *results, ExportStarBlock(binning=1)), results
 
 
 JOBS = {"full_recon": volume_job, "try_recon": try_job, "export_stack": stack_job}

@@ -34,8 +34,11 @@ from bench_find import (
 )
 from scipy.ndimage import gaussian_filter, shift
 
+from tomopipe.config import TryReconBlock
+from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.predict_cor import predict_cor
-from tomopipe.steps.try_recon import try_recon
+from tomopipe.steps.try_recon import TryFiles, try_recon
+from tomopipe.stream.memory import Resources
 
 N_ROWS = 8
 DARK = 100
@@ -180,7 +183,8 @@ def ask(number, name, methods):
     with tempfile.TemporaryDirectory() as folder:
         scan, *paths = (Path(folder) / n for n in ("s.h5", "t.tif", "t.json", "r.h5", "p.json"))
         write(scan, exposed(one, kind, lines, rng), theta_deg)
-        try_recon(scan, *paths[:3], step_px=1, max_size_px=128, threads=1)
+        grid, files = TryReconBlock(step_px=1, max_size_px=128), TryFiles(*paths[:3])
+        try_recon(RawScan(scan), files, grid, resources=Resources(threads=1))
         said = predict_cor(
             paths[2], paths[1], paths[3], Path(folder) / "c.txt",
             methods=methods, min_confidence=0.5,

@@ -15,9 +15,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from tomopipe.config import FullReconBlock
 from tomopipe.recon.jit import thread_count
+from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream import fit_options as _fit
+from tomopipe.stream.memory import Resources
 
 
 def make_scan(path, n_cols, n_rows):
@@ -38,12 +41,11 @@ def seconds(raw, volume, workers, threads, n_cols):
     started = time.perf_counter(), time.process_time()
     try:
         full_recon(
-            raw,
+            RawScan(raw),
             volume,
-            cor_px=n_cols / 2 + 1.3,
-            device="cpu",
-            threads=threads,
-            memory_bytes=10**11,
+            {"cor_px": n_cols / 2 + 1.3},
+            FullReconBlock(device="cpu"),
+            resources=Resources(threads, 10**11),
         )
     finally:
         _fit.choose_blocks = choose

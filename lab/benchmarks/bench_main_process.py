@@ -43,11 +43,12 @@ def make(folder: Path, names: list[str], raw: Path | None) -> None:
 
 
 def _simulate(path: Path) -> None:
-    from tomopipe.simulate.simulated_campaign import simulate_campaign
+    from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
     with tempfile.TemporaryDirectory() as folder:
         simulate_campaign(
-            Path(folder), n_series=1, n_scans=3, n_cols=64, n_rows=4, n_angles=90, seed=1
+            Path(folder),
+            Simulation(n_series=1, n_scans=3, n_cols=64, n_rows=4, n_angles=90, seed=1),
         )
         whole = max(Path(folder).rglob("*.h5"), key=lambda one: one.stat().st_size)
         shutil.copy(whole, path)

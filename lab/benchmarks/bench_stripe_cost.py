@@ -15,8 +15,11 @@ import h5py
 import numpy as np
 from bench_rings import line_integrals, rock, with_rings
 
+from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.run.job_memory import full_recon_mb
+from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
+from tomopipe.stream.memory import Resources
 
 METHODS = ("none", "gated", "sorting", "vo")
 PHOTONS = 20000
@@ -42,8 +45,9 @@ def write(path, n_cols, n_rows):
 
 def measure(path, target, cor_px, method):
     start = time.process_time()
-    corrections = {"stripes": {"method": method}}
-    full_recon(path, target, cor_px=cor_px, device="cpu", threads=1, corrections=corrections)
+    raw = RawScan(path, preprocess=PreprocessBlock(stripes={"method": method}))
+    options = FullReconBlock(device="cpu")
+    full_recon(raw, target, {"cor_px": cor_px}, options, resources=Resources(threads=1))
     return time.process_time() - start
 
 
@@ -66,7 +70,7 @@ def main():
                     best[method] = min(best[method], measure(path, target, cor_px, method))
         for method, seconds in best.items():
             halo = None if method == "none" else 0
-            asked = full_recon_mb(3 * n_cols // 2, n_cols, halo=halo)
+            asked = full_recon_mb((3 * n_cols // 2, n_cols, n_cols), halo=halo)
             more = 100 * (seconds / best["none"] - 1)
             cells = f"{seconds / options.rows:.3f} | {more:.0f} | {asked}"
             print(f"| {n_cols} | {method} | {cells} |", flush=True)

@@ -10,17 +10,16 @@ import tifffile
 from PIL import Image
 
 from tests.phantoms import sphere, write_scan
-from tomopipe.config import PreprocessBlock
+from tests.step_calls import export_stack, full_recon, try_recon
+from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.prep.correct import corrections_of
 from tomopipe.review.scan_images import Pictures
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.steps.export_stack import export_stack
 from tomopipe.steps.export_star import _tomogram
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.predict_cor import predict_cor
-from tomopipe.steps.try_recon import candidates, try_recon
+from tomopipe.steps.try_recon import candidates
 from tomopipe.volumes.volume import read_provenance
 
 N_COLS, COR_PX = 151, 71.3
@@ -178,8 +177,8 @@ def test_the_axis_must_be_among_the_columns(truth, tmp_path):
     with pytest.raises(ScanError, match=r"off the columns in use \(80 to 140\)"):
         _volume(truth, tmp_path / "v.h5", {"columns": [80, 140]})
     with pytest.raises(ScanError, match=r"lies on the detector \(80 to 140\)"):
-        candidates(61, first_col=80, center_px=60, width_px=5, step_px=1)
-    middle = candidates(61, first_col=80, center_px=None, width_px=1, step_px=1)
+        candidates(TryReconBlock(center_px=60, width_px=5, step_px=1), 61, first_col=80)
+    middle = candidates(TryReconBlock(width_px=1, step_px=1), 61, first_col=80)
     assert middle.tolist() == [109, 110, 111]
 
 

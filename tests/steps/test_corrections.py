@@ -8,15 +8,14 @@ import pytest
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
+from tests.step_calls import export_stack, full_recon, try_recon
+from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.cor.collect import collect_rows
 from tomopipe.cor.rows_file import read_rows
-from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.steps import full_recon as full_module
-from tomopipe.steps.full_recon import full_recon
-from tomopipe.steps.try_recon import try_recon
 from tomopipe.stream.memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
@@ -117,11 +116,6 @@ def test_finders_get_plain_rows_of_the_right_geometry(tmp_path):
     assert np.array_equal(only_values.pairs, plain.pairs)
 
 
-def test_a_step_refuses_options_that_do_not_exist(tmp_path):
-    with pytest.raises(ValueError, match="stripe"):
-        recipe_of(None, None, True, {"stripe": {}})
-
-
 def test_a_scan_that_does_not_tell_its_energy_fails_with_the_key(tmp_path):
     path = make_scan(tmp_path)
     record = try_recon(
@@ -150,7 +144,7 @@ def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binnin
     """Up to 128 rows: what is read and filtered is three times the rows, not five."""
     assert block_rows(binning, halo) == height
     job = Job(1801, 2048, 2048, binning=binning, halo=halo, full_turn=True)
-    asked = full_recon_mb(1801, 2048, binning, halo=halo)
+    asked = full_recon_mb((1801, 2048, 2048), FullReconBlock(binning=binning), halo=halo)
     chosen = choose_blocks(job, int(0.8e6 * asked))
     assert chosen.height == standard_blocks(job).height
 
@@ -160,7 +154,7 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
     from tomopipe.scans.exchange import open_scan
 
     path = make_scan(tmp_path, CHUNKS[2])
-    recipe = recipe_of(None, None, True, EVERYTHING)
+    recipe = PreprocessBlock(**EVERYTHING)
     with open_scan(path, known=KNOWN) as scan:
         whole = collect_rows(scan, [17], recipe)
         monkeypatch.setattr(collect, "_READ_BYTES", 1)
@@ -178,9 +172,9 @@ def test_stacks_are_corrected_as_volumes_are(tmp_path, monkeypatch):
     path = make_scan(tmp_path)
     monkeypatch.setattr(module, "_BLOCK_BYTES", 7 * N_ANGLES * N_COLS * 16)
     options = {"known": KNOWN, "corrections": EVERYTHING, "rows": [5, 30], "max_tilts": 9}
-    module.export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1, **options)
+    export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1, **options)
     with open_scan(path, known=KNOWN) as scan:
-        corrections = corrections_of(scan, recipe_of(None, None, True, EVERYTHING))
+        corrections = corrections_of(scan, PreprocessBlock(**EVERYTHING))
         expected = corrections.sinograms(scan.read_rows(0, N_ROWS), (0, N_ROWS))
         frames = module.choose_tilts(scan.theta_rad, 9)
     with mrcfile.open(tmp_path / "a.mrcs", permissive=True) as file:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.beads import write_scan
+from tests.step_calls import export_stack
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.relion import mrc
 from tomopipe.steps import export_stack as step
@@ -34,7 +35,7 @@ def scan(tmp_path):
 def export(scan, **options):
     """Export a scan without binning unless told otherwise; return the images and the JSON."""
     stack, meta = scan.with_suffix(".mrcs"), scan.with_suffix(".json")
-    returned = step.export_stack(scan, stack, meta, **{"binning": 1, **options})
+    returned = export_stack(scan, stack, meta, **{"binning": 1, **options})
     assert json.loads(meta.read_text()) == returned
     assert mrcfile.validate(stack)
     return mrcfile.read(stack), returned
@@ -205,18 +206,21 @@ def test_an_aborted_scan_gives_the_frames_it_has(tmp_path):
 @pytest.mark.parametrize("chunks", [None, (1, N_ROWS, N_COLS), (N_ANGLES, 1, N_COLS), (3, 4, 5)])
 @pytest.mark.parametrize("options", [{}, {"binning": 2, "rows": [1, 9]}, {"max_tilts": 4}])
 @pytest.mark.parametrize("block_bytes", [1, 9000])
-def test_pieces_make_the_same_stack_as_the_whole(scan, monkeypatch, chunks, options, block_bytes):
+def test_pieces_make_the_same_stack_as_the_whole(
+    scan, monkeypatch, caplog, chunks, options, block_bytes
+):
     expected, _ = export(scan, **options)
     with h5py.File(scan, "r+") as file:
         counts = file["exchange/data"][()]
         del file["exchange/data"]
         file.create_dataset("exchange/data", data=counts, chunks=chunks)
     monkeypatch.setattr(step, "_BLOCK_BYTES", block_bytes)
-    calls = []
-    images, _ = export(scan, **options, progress=lambda done, of: calls.append((done, of)))
+    with caplog.at_level("INFO"):
+        images, _ = export(scan, **options)
     assert np.array_equal(images, expected)
-    assert len(calls) > 1
-    assert calls[-1][0] == calls[-1][1]
+    told = [line for line in caplog.messages if line.endswith("% written")]
+    assert len(told) > 1
+    assert told[-1] == "100 % written"
 
 
 @pytest.mark.parametrize("chunks", [None, (60, 2, 200)])
@@ -231,7 +235,7 @@ def test_memory_does_not_grow_with_the_scan(tmp_path, monkeypatch, chunks):
     monkeypatch.setattr(step, "_BLOCK_BYTES", 2**20)
     export(path)  # imports and caches are not counted
     tracemalloc.start()
-    step.export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1)
+    export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 2 * 2**20 < counts.nbytes

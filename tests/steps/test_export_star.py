@@ -10,12 +10,11 @@ import starfile
 from tests.beads import centroid_px, project_beads, write_scan
 from tests.phantoms import sphere
 from tests.phantoms import write_scan as write_phantom
+from tests.step_calls import export_stack, full_recon
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.relion.star import tomo_names
-from tomopipe.steps.export_stack import export_stack
 from tomopipe.steps.export_star import COLUMNS, export_star
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import read_tsv
 

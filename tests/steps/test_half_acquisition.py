@@ -10,12 +10,11 @@ import tifffile
 from PIL import Image
 
 from tests.phantoms import write_scan
+from tests.step_calls import full_recon, try_recon
 from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.steps import full_recon as full_step
-from tomopipe.steps.full_recon import full_recon
-from tomopipe.steps.try_recon import try_recon
 from tomopipe.stream.memory import Blocks, Job, job_bytes
 from tomopipe.volumes import tiff
 from tomopipe.volumes.volume import read_provenance

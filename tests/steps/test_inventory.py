@@ -12,9 +12,11 @@ import pytest
 import tifffile
 
 from tests.nxtomo_files import write_nxtomo
+from tests.step_calls import inventory
 from tomopipe.campaign.series import split_name
+from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps import inventory as module
-from tomopipe.steps.inventory import COLUMNS, LOOK_AGAIN, _look, inventory
+from tomopipe.steps.inventory import COLUMNS, LOOK_AGAIN, _look
 from tomopipe.storage.tables import read_tsv
 
 N_ROWS, N_COLS = 2, 8
@@ -46,7 +48,7 @@ def entry(path, **changes):
 def take(folder, entries=None, **options):
     """Run the step on the files of a folder; return rows by name."""
     entries = [entry(path) for path in sorted(folder.glob("*.h5"))] if entries is None else entries
-    options = {"series_pattern": "unused", "min_fraction": 0.5, **options}
+    options = {"min_fraction": 0.5, **options}
     rows = inventory(entries, folder / "results" / "inventory.tsv", **options)
     return {row["scan"]: row for row in rows}
 
@@ -92,7 +94,7 @@ def test_equal_indices_are_in_order_of_name_and_two_of_one_name_are_both_rows(tm
     entries = [entry(path) for path in tmp_path.glob("*.h5")]
     entries += [entry(tmp_path / folder / "s_3.h5", reason=twice) for folder in ("y", "x")]
     output = tmp_path / "inventory.tsv"
-    rows = inventory(entries, output, series_pattern="", min_fraction=0.5)
+    rows = inventory(entries, output, min_fraction=0.5)
     assert [row["scan"] for row in rows] == ["s-1", "s_01", "s_2", "s_3", "s_3"]
     assert [row["reason"] for row in rows][3:] == [twice, twice]
     assert rows[3]["path"] < rows[4]["path"]
@@ -155,7 +157,7 @@ def test_angles_in_another_unit_are_refused_until_the_unit_is_told(tmp_path, uni
     assert row["reason"].startswith("angles that cannot be degrees: they cover ")
     assert row["reason"].endswith("or to deg if they are degrees (/exchange/theta)")
     assert row["n_cols"] is None  # not even `select: yes` takes it in
-    own = entry(tmp_path / "s_2.h5", known={"angle_unit": unit})
+    own = entry(tmp_path / "s_2.h5", own={"input": {"angle_unit": unit}})
     row = take(tmp_path, [entry(tmp_path / "s_1.h5"), own])["s_2"]
     assert (row["keep"], row["reason"], row["warnings"]) == (True, "", "")
     assert "angles /exchange/theta, 180 degrees" in row["found"]
@@ -270,7 +272,7 @@ def test_an_unforeseen_error_is_a_reason(tmp_path, monkeypatch):
     def fail(*_args, **_options):
         raise RecursionError("too deep\nby far")
 
-    monkeypatch.setattr(module, "read_metadata", fail)
+    monkeypatch.setattr("tomopipe.scans.raw_scan.read_metadata", fail)
     assert take(tmp_path)["a_1"]["reason"] == "cannot be read (RecursionError: too deep by far)"
 
 
@@ -289,7 +291,7 @@ def test_what_the_system_does_not_give_now_is_looked_at_again(tmp_path, monkeypa
     rows = take(tmp_path)
     assert rows["a_1"]["reason"].endswith(LOOK_AGAIN)
     assert LOOK_AGAIN not in rows["b_1"]["reason"]
-    assert LOOK_AGAIN not in _look(str(tmp_path / "none.h5"), None, None, None).reason
+    assert LOOK_AGAIN not in _look(RawScan(str(tmp_path / "none.h5"))).reason
 
 
 def test_flats_elsewhere(tmp_path):

@@ -10,12 +10,12 @@ import pytest
 from find_rows import HALF_TURN_DEG, rows_of, scan
 from phantoms import write_scan
 
+from tests.step_calls import try_recon
 from tomopipe import cor as find
 from tomopipe.cor.evidence import Evidence
 from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.predict_cor import predict_cor
-from tomopipe.steps.try_recon import try_recon
 from tomopipe.storage.atomic import write_json
 
 METHODS = ["pairs", "wedge"]

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from tomopipe.config import ResolveCorBlock
 from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.resolve_cor import compute, resolve_cor
@@ -43,9 +44,8 @@ def test_writes_cor_json_and_rot_cen_json(tmp_path, monkeypatch):
         paths,
         "results/cor.json",
         "results/rot.json",
-        scans=SCANS,
-        default_px=100,
-        on_missing="block",
+        SCANS,
+        ResolveCorBlock(default_px=100, on_missing="block"),
     )
     text = (tmp_path / "results/cor.json").read_text()
     assert json.loads(text) == {
@@ -74,22 +74,22 @@ def test_writes_cor_json_and_rot_cen_json(tmp_path, monkeypatch):
 )
 def test_row_then_default_then_nothing(after_px, default_px, expected):
     scans = {"c_3": SCANS["c_3"]}
-    table, missing = compute([row("c_3", after_px)], scans=scans, default_px=default_px)
+    table, missing = compute([row("c_3", after_px)], scans, default_px)
     assert table.get("c_3") == expected
     assert list(missing) == ([] if expected else ["c_3"])
 
 
 def test_tables_are_in_order_of_name():
     rows = [row("b 2", "296.00"), row("a_1", "295.81")]
-    assert list(compute(rows, scans=SCANS, default_px=5.0)[0]) == ["a_1", "b 2", "c_3"]
-    assert list(compute([], scans=SCANS, default_px=None)[1]) == ["a_1", "b 2", "c_3"]
+    assert list(compute(rows, SCANS, 5.0)[0]) == ["a_1", "b 2", "c_3"]
+    assert list(compute([], SCANS, None)[1]) == ["a_1", "b 2", "c_3"]
 
 
 def test_block_lists_every_scan_and_what_to_do_and_writes_nothing(tmp_path):
     paths = tables(tmp_path, row("a_1", "295.81"), row("c_3", "", "", "the prediction failed"))
     outputs = [tmp_path / "cor.json", tmp_path / "rot_cen.json"]
     with pytest.raises(TomopipeError) as error:
-        resolve_cor(paths, *outputs, scans=SCANS, default_px=900, on_missing="block")
+        resolve_cor(paths, *outputs, SCANS, ResolveCorBlock(default_px=900, on_missing="block"))
     text = str(error.value)
     assert "2 scans have no centre of rotation" in text
     # "b 2" is in no table at all.
@@ -110,9 +110,8 @@ def test_skip_leaves_them_out_and_says_so(tmp_path, caplog):
             paths,
             tmp_path / "cor.json",
             tmp_path / "rot_cen.json",
-            scans=SCANS,
-            default_px=None,
-            on_missing="skip",
+            SCANS,
+            ResolveCorBlock(),
         )
     assert list(json.loads((tmp_path / "cor.json").read_text())) == ["a_1"]
     assert "c_3: left out, nothing known" in caplog.text
@@ -121,7 +120,7 @@ def test_skip_leaves_them_out_and_says_so(tmp_path, caplog):
 
 def test_nobody_left_is_an_empty_table(tmp_path):
     outputs = [tmp_path / "cor.json", tmp_path / "rot_cen.json"]
-    resolve_cor([], *outputs, scans={}, default_px=None, on_missing="block")
+    resolve_cor([], *outputs, {}, ResolveCorBlock(on_missing="block"))
     assert [json.loads(path.read_text()) for path in outputs] == [{}, {}]
 
 
@@ -133,20 +132,15 @@ def test_equal_tables_give_equal_bytes(tmp_path):
             paths,
             tmp_path / "cor.json",
             tmp_path / "rot_cen.json",
-            scans=scans,
-            default_px=50.0,
-            on_missing="block",
+            scans,
+            ResolveCorBlock(default_px=50.0, on_missing="block"),
         )
         written.append((tmp_path / "cor.json").read_bytes())
     assert written[0] == written[1]
 
 
-def test_unknown_on_missing_and_foreign_tables_are_refused(tmp_path):
+def test_foreign_tables_are_refused(tmp_path):
     outputs = [tmp_path / "cor.json", tmp_path / "rot_cen.json"]
-    with pytest.raises(TomopipeError, match="expected block or skip, got 'ignore'"):
-        resolve_cor([], *outputs, scans={}, default_px=None, on_missing="ignore")
     (tmp_path / "t.tsv").write_text("scan\tcentre\na_1\t5\n")
     with pytest.raises(TomopipeError, match=r"t\.tsv: expected columns scan, after_px, source"):
-        resolve_cor(
-            [str(tmp_path / "t.tsv")], *outputs, scans=SCANS, default_px=None, on_missing="skip"
-        )
+        resolve_cor([str(tmp_path / "t.tsv")], *outputs, SCANS, ResolveCorBlock())

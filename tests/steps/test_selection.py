@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
+from tests.step_calls import full_recon, inventory, try_recon
 from tomopipe.config import METHODS
 from tomopipe.errors import ScanError
 from tomopipe.recon.angular_sampling import angle_weights
@@ -14,10 +15,7 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.selection import chosen_projections
-from tomopipe.steps.full_recon import full_recon
-from tomopipe.steps.inventory import inventory
 from tomopipe.steps.predict_cor import predict_cor
-from tomopipe.steps.try_recon import try_recon
 
 COR_PX = 61.3
 SIZE = {"n_cols": 128, "n_rows": 3, "cor_px": COR_PX}
@@ -60,12 +58,12 @@ def test_the_reader_gives_what_is_left_and_the_inventory_counts_it(tmp_path):
         )
     entry = {"scan": "s_1", "path": str(truth.path), "series": "s", "index": 1, "reason": ""}
     table = tmp_path / "inventory.tsv"
-    options = {"series_pattern": "", "min_fraction": 0.5}
+    options = {"min_fraction": 0.5}
     (row,) = inventory([entry], table, known=known, **options)
     assert (row["n_angles"], row["keep"]) == (7, True)
     assert row["bytes"] == 19 * 3 * 128 * 4  # the size of the scan tells whether it is complete
     assert "7 of 19 projections in use" in row["found"]
-    (row,) = inventory([entry | {"known": {}}], table, known=known, **options)
+    (row,) = inventory([entry | {"own": {}}], table, known=known, **options)
     assert row["n_angles"] == 19
 
 

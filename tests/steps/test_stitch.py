@@ -8,10 +8,9 @@ import pytest
 from scipy import ndimage
 
 from tests.phantoms import make_phantom, write_scan
+from tests.step_calls import full_recon, stitch
 from tomopipe.errors import TomopipeError
 from tomopipe.run.job_memory import stitch_mb
-from tomopipe.steps.full_recon import full_recon
-from tomopipe.steps.stitch import stitch
 from tomopipe.stitching.joined import HALO_ROWS, Placed, Resampled, blended, ramps
 from tomopipe.stitching.overlap import Part, block_means, find_shift
 from tomopipe.volumes.encoding import encoding_of

@@ -9,11 +9,13 @@ import pytest
 import tifffile
 
 from tests.phantoms import sphere, write_scan
+from tests.step_calls import try_recon
+from tomopipe.config import TryReconBlock
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps.try_recon import candidates, try_recon
+from tomopipe.steps.try_recon import candidates
 from tomopipe.stream import try_sweep as step
 from tomopipe.volumes import tiff
 
@@ -105,9 +107,8 @@ def test_rows_hold_the_try_row_first_and_the_truth(tmp_path):
 
 
 def test_the_grid_by_default(tmp_path):
-    assert candidates(128, center_px=None, width_px=50, step_px=0.5).tolist() == [
-        63.5 + d / 2 for d in range(-100, 101)
-    ]
+    grid_px = candidates(TryReconBlock(), 128)
+    assert grid_px.tolist() == [63.5 + d / 2 for d in range(-100, 101)]
 
 
 @pytest.mark.parametrize(
@@ -122,13 +123,13 @@ def test_the_grid_by_default(tmp_path):
     ids=["ends", "one", "smaller steps", "left edge", "right edge"],
 )
 def test_the_grid(center_px, width_px, step_px, expected):
-    grid_px = candidates(20, center_px=center_px, width_px=width_px, step_px=step_px)
+    grid_px = candidates(TryReconBlock(center_px=center_px, width_px=width_px, step_px=step_px), 20)
     np.testing.assert_allclose(grid_px, expected, atol=1e-9)
 
 
 def test_a_grid_off_the_detector_is_an_error():
     with pytest.raises(ScanError, match=r"no candidate in 25 \+- 5 px .* \(0 to 19\)"):
-        candidates(20, center_px=25, width_px=5, step_px=1)
+        candidates(TryReconBlock(center_px=25, width_px=5, step_px=1), 20)
 
 
 def test_full_size_slices_with_tomoguis_names(tmp_path):
@@ -286,11 +287,11 @@ def test_a_lack_of_memory_is_raised(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{"format": "png"}, {"filter": "rampe"}, {"step_px": 0}, {"format": "tiff", "step_px": 0.001}],
+    [{"format": "png"}, {"step_px": 0}, {"format": "tiff", "step_px": 0.001}],
 )
 def test_wrong_options_are_not_the_scans_fault(tmp_path, options):
     _scan(tmp_path)
-    with pytest.raises(ValueError, match=r"format|filter|step_px"):
+    with pytest.raises(ValueError, match=r"format|step_px"):
         _try(tmp_path, **options)
 
 
@@ -346,7 +347,7 @@ def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, monkeyp
     def broken(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("tomopipe.steps.try_recon.open_scan", broken)
+    monkeypatch.setattr("tomopipe.scans.raw_scan.open_scan", broken)
     monkeypatch.setattr("tomopipe.steps.try_recon.prove_angles", lambda *_, **__: None)
     files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
     found = try_recon(tmp_path / "a.h5", *files, made_from={"step": "try_recon"})

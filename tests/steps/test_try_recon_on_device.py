@@ -8,6 +8,7 @@ from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tests.pretend_card import PretendCard, in_place_of_cuda
 from tests.pretend_cupy import XP
+from tests.step_calls import try_recon
 from tomopipe.recon import cuda, portable
 from tomopipe.recon.blocks import card_sweep_bytes
 from tomopipe.recon.plan import make_plan
@@ -21,7 +22,7 @@ COR_PX = 15.2
 def _stack(truth, folder, device, **options):
     folder.mkdir()
     paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
-    record = step.try_recon(
+    record = try_recon(
         truth.path, *paths, center_px=COR_PX, width_px=6, step_px=0.5, device=device, **options
     )
     assert "failed" not in record

@@ -20,10 +20,11 @@ from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.raw_files import CampaignScan, find_scans
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.table import Row, did_you_mean, read_table
-from tomopipe.config import Block, Config, parse_cells, parse_config, read_config
+from tomopipe.config import Config, parse_cells, parse_config, read_config
 from tomopipe.cor.rules import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.linked import link_state
+from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.storage.tables import read_tsv
 
 STILL_WRITTEN = "still written"
@@ -137,36 +138,20 @@ class Campaign:
         ]
 
     def _own_sources(self, scan: CampaignScan) -> dict[str, Any]:
-        """Return flats, darks and what is known of a scan, where not as for the others."""
+        """Return how a scan is read, where not as the others."""
         if scan.refused or self.for_scan(scan.name) is self:
             return {}
-        own, all_scans = (
-            campaign.config.preprocess.model_dump(include={"flats", "darks"})
-            | {"known": campaign._known().get("known", {})}
-            for campaign in (self.for_scan(scan.name), self)
-        )
-        return {key: value for key, value in own.items() if value != all_scans[key]}
+        own = self.for_scan(scan.name).config.reading()
+        return {} if own == self.config.reading() else {"own": own}
 
-    def inventory_options(self) -> dict[str, Any]:
-        """Return the options of the inventory step: its block, and the flats and darks expected."""
-        shared = self.config.preprocess.model_dump(include={"flats", "darks"})
-        return self.config.inventory.model_dump() | shared | self._known()
-
-    def preprocess_options(self) -> dict[str, Any]:
-        """Return the preprocess options of a step: flats, darks, minus_log, and the corrections.
-
-        Without corrections these are not named, so that a new one makes nobody run anything again.
-        """
-        block = self.config.preprocess
-        plain = block.model_dump(include={"flats", "darks", "minus_log"})
-        width = block.model_dump(include={"half_acquisition"}, exclude_defaults=True)
-        corrections = block.model_dump(exclude={*plain, "half_acquisition"}, exclude_defaults=True)
-        return plain | width | self._known() | ({"corrections": corrections} if corrections else {})
+    def raw_scan(self, scan: str) -> RawScan:
+        """Return a scan as its steps read it; `partial`, as it may have been taken in by hand."""
+        return raw_scan(self.scans[scan].path, self.for_scan(scan).config, partial=True)
 
     @property
     def is_corrected(self) -> bool:
         """Whether there are corrections beyond flat, dark and logarithm."""
-        return "corrections" in self.preprocess_options()
+        return not self.config.preprocess.is_plain
 
     def correction_halo(self, row: Mapping[str, Any]) -> int | None:
         """Return the rows that corrections need around a block; None: there are no corrections.
@@ -179,11 +164,6 @@ class Campaign:
         found = {name: float(row[name]) for name in USUAL if row.get(name)}
         known = found | self.config.input.model_dump(exclude_defaults=True)
         return expected_halo(self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), known)
-
-    def _known(self) -> dict[str, Any]:
-        """Return what the configuration knows of the raw files, if it knows anything."""
-        known = self.config.input.model_dump(exclude_defaults=True)
-        return {"known": known} if known else {}
 
     def donors(
         self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
@@ -388,8 +368,3 @@ def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
 def as_json(data: Any) -> str:
     """Return one sorted line of JSON: parameters are compared as texts without names."""
     return json.dumps(data, sort_keys=True)
-
-
-def options(block: Block) -> str:
-    """Return a configuration block as one sorted JSON text."""
-    return as_json(block.model_dump())

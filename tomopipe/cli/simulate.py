@@ -33,7 +33,7 @@ def simulate(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn
 
-    from tomopipe.simulate.simulated_campaign import simulate_campaign
+    from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
     # On stderr: the last line alone is for whoever reads the output.
     console = Console(stderr=True)
@@ -44,15 +44,17 @@ def simulate(
         task = bar.add_task("simulate", total=None)
         truth = simulate_campaign(
             folder,
-            n_series=series,
-            n_scans=scans,
-            n_cols=cols,
-            n_rows=rows,
-            n_angles=angles,
-            counts=counts,
-            seed=seed,
-            format=format,
-            n_heights=heights,
+            Simulation(
+                n_series=series,
+                n_scans=scans,
+                n_cols=cols,
+                n_rows=rows,
+                n_angles=angles,
+                counts=counts,
+                seed=seed,
+                format=format,
+                n_heights=heights,
+            ),
             progress=lambda done, total, name: bar.update(
                 task, completed=done, total=total, description=f"simulate {name}"
             ),

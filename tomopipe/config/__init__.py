@@ -5,7 +5,18 @@ this package (``python -m tomopipe.config``) and a test holds the three together
 """
 
 from tomopipe.config.base import Block
-from tomopipe.config.blocks import METHODS, PredictCorBlock, ScanGlob
+from tomopipe.config.blocks import (
+    METHODS,
+    ExportStarBlock,
+    FixCorBlock,
+    FullReconBlock,
+    InputBlock,
+    InventoryBlock,
+    PredictCorBlock,
+    ResolveCorBlock,
+    ScanGlob,
+    TryReconBlock,
+)
 from tomopipe.config.cells import (
     fault_of_key,
     is_option,
@@ -14,7 +25,7 @@ from tomopipe.config.cells import (
     parse_cells,
     value_of,
 )
-from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, StepOptions
 from tomopipe.config.parse import (
     parse_config,
     parsed_texts,
@@ -23,16 +34,26 @@ from tomopipe.config.parse import (
     with_file,
 )
 from tomopipe.config.preprocess import PreprocessBlock
+from tomopipe.config.stitch import StitchBlock
 
 __all__ = [
     "METHODS",
     "OVERRIDABLE",
     "Block",
     "Config",
+    "ExportStarBlock",
+    "FixCorBlock",
+    "FullReconBlock",
+    "InputBlock",
+    "InventoryBlock",
     "OverrideBlock",
     "PredictCorBlock",
     "PreprocessBlock",
+    "ResolveCorBlock",
     "ScanGlob",
+    "StepOptions",
+    "StitchBlock",
+    "TryReconBlock",
     "fault_of_key",
     "is_option",
     "nested",

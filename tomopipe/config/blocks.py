@@ -213,6 +213,12 @@ class TryReconBlock(Block):
         description="stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names.",
     )
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> "TryReconBlock":
+        if self.format == "tiff" and self.step_px < 0.01:
+            raise ValueError("format: tiff names slices to 0.01 px: step_px must be 0.01 or more")
+        return self
+
 
 class PredictCorBlock(Block):
     """The prediction of the COR."""
@@ -284,17 +290,6 @@ ONE_GPU_EACH = (
 class FullReconBlock(Block):
     """The volumes."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU where there is one.", json_schema_extra={"only": False}
-    )
-    gpus: int = Field(
-        1,
-        ge=1,
-        exclude=True,  # from what steps are given
-        description="Goes in the next version: a volume is made on one GPU, and the volumes of a "
-        "campaign spread over the GPUs there are.",
-        json_schema_extra={"only": False},
-    )
     algorithm: Literal["fbp", "sirt", "cgls", "tv"] = Field(
         "fbp",
         description="Filtered back-projection; sirt, cgls and tv iterate: for tens of projections, "
@@ -319,7 +314,6 @@ class FullReconBlock(Block):
     rows: Literal["all"] | RowRange = Field(
         "all", description="all, or [first, last], both included."
     )
-    binning: int = Field(1, ge=1, description="Average blocks of n x n pixels first.")
     crop_x: Literal["all"] | RowRange = Field(
         "all",
         description="Columns of the slices: all, or [first, last], both included (voxels of the "
@@ -328,6 +322,7 @@ class FullReconBlock(Block):
     crop_y: Literal["all"] | RowRange = Field(
         "all", description="Rows of the slices (not of the detector): like crop_x."
     )
+    binning: int = Field(1, ge=1, description="Average blocks of n x n pixels first.")
     output: Literal["h5", "tiff", "zarr"] = Field(
         "h5", description="HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
     )
@@ -349,6 +344,18 @@ class FullReconBlock(Block):
     unit: Literal["per_pixel", "per_cm"] = Field(
         "per_pixel",
         description="Attenuation per unbinned pixel, or per cm (needs the pixel size).",
+    )
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU where there is one.", json_schema_extra={"only": False}
+    )
+    gpus: int = Field(
+        1,
+        ge=1,
+        exclude=True,  # from what steps are given
+        description="Goes in the next version: a volume is made on one GPU, and the volumes of a "
+        "campaign spread over the GPUs there are.",
+        json_schema_extra={"only": False},
     )
 
     @field_validator("compression")

@@ -56,10 +56,10 @@ class OverrideBlock(Block):
         return any(fnmatchcase(name, pattern) for name, some in named for pattern in some)
 
 
-class Config(Block):
-    """The whole configuration; only `campaign.scans` is required."""
+class StepOptions(Block):
+    """The blocks that steps are given, each with its defaults."""
 
-    campaign: CampaignBlock
+    campaign: CampaignBlock | None = None
     input: InputBlock = InputBlock()
     storage: StorageBlock = StorageBlock()
     inventory: InventoryBlock = InventoryBlock()
@@ -72,6 +72,22 @@ class Config(Block):
     stitch: StitchBlock = StitchBlock()
     export_star: ExportStarBlock = ExportStarBlock()
     report: ReportBlock = ReportBlock()
+
+    def as_json(self, *blocks: str) -> str:
+        """Return some blocks as a step is given them, what is not said being the default."""
+        return self.model_dump_json(include=set(blocks), exclude_defaults=True)
+
+    def reading(self) -> dict[str, Any]:
+        """Return the options that the inventory reads a scan with."""
+        return self.model_dump(
+            include={"input": True, "preprocess": {"flats", "darks"}}, exclude_defaults=True
+        )
+
+
+class Config(StepOptions):
+    """The whole configuration; only `campaign.scans` is required."""
+
+    campaign: CampaignBlock
     overrides: list[OverrideBlock] = Field(
         [],
         description="Other input, preprocess, try_recon and full_recon options for some scans.",

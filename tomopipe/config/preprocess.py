@@ -1,6 +1,6 @@
 """The block of corrections, with the blocks inside it."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -227,3 +227,13 @@ class PreprocessBlock(Block):
         if not self.minus_log and self.air_px:
             raise ValueError("air_px must be 0 where minus_log is false")
         return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing but flat, dark and logarithm."""
+        return not self.corrections()
+
+    def corrections(self) -> dict[str, Any]:
+        """Return the keys beyond flat, dark, logarithm and width that are not the default."""
+        others = {"flats", "darks", "minus_log", "half_acquisition"}
+        return self.model_dump(exclude=others, exclude_defaults=True)

@@ -3,14 +3,15 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from tomopipe.config import InputBlock
 from tomopipe.cor.collect import collect_sinograms, spread_rows
 from tomopipe.errors import ScanError
-from tomopipe.prep.recipe import geometry_only, recipe_of
-from tomopipe.scans.exchange import NO_ANGLES, Sources, open_scan
+from tomopipe.prep.recipe import geometry_only
+from tomopipe.scans.exchange import NO_ANGLES
+from tomopipe.scans.raw_scan import RawScan
 
 _ROWS = 32
 _VALUES = 24_000_000  # of the rows that are looked at: 100 MB
@@ -19,23 +20,8 @@ _SELECTION = ("every", "skip_angles", "skip_projections")
 logger = logging.getLogger(__name__)
 
 
-def prove_angles(
-    raw: str | os.PathLike[str],
-    *,
-    flats: Sources,
-    darks: Sources,
-    known: Mapping[str, Any] | None,
-    minus_log: bool,
-    corrections: Mapping[str, Any] | None,
-    partial: bool,
-    threads: int,
-) -> dict[str, float] | None:
+def prove_angles(raw: RawScan, threads: int) -> dict[str, float] | None:
     """Prove the angles of a scan that has none.
-
-    Parameters
-    ----------
-    raw, flats, darks, known, minus_log, corrections, partial, threads
-        As for `tomopipe.steps.try_recon.try_recon`.
 
     Returns
     -------
@@ -49,21 +35,20 @@ def prove_angles(
     """
     from tomopipe.cor.angular_range import prove_range
 
-    whole = {key: value for key, value in (known or {}).items() if key not in _SELECTION}
-    with open_scan(
-        raw, flats=flats, darks=darks, known=whole, partial=partial, without_angles=True
-    ) as scan:
+    usual = {key: InputBlock.model_fields[key].default for key in _SELECTION}
+    everything = replace(raw, input=raw.input.model_copy(update=usual))
+    with everything.open(without_angles=True) as scan:
         if not scan.theta_missing:
             return None
         n_rows = min(_ROWS, max(1, _VALUES // (scan.n_angles * scan.n_cols)))
         rows = sorted(spread_rows([(scan.n_rows - 1) // 2], scan.n_rows, n_rows))
         logger.info("no angles: looking at %d rows for what they prove", len(rows))
-        recipe = geometry_only(recipe_of(flats, darks, minus_log, corrections))
+        recipe = geometry_only(raw.preprocess)
         sinograms = collect_sinograms(scan, rows, recipe, threads=threads)
         n_planned = scan.n_planned
     proof = prove_range(sinograms, n_planned)
     if proof.reason:
-        raise ScanError(f"{raw}: {NO_ANGLES}; they cannot be proven: {proof.reason}")
+        raise ScanError(f"{raw.path}: {NO_ANGLES}; they cannot be proven: {proof.reason}")
     stop_deg = proof.range_deg if proof.endpoint else proof.range_deg * (1 - 1 / n_planned)
     logger.warning(
         "no angles: %g degrees, the last projection %s, are proven from the projections (the end "
@@ -83,8 +68,3 @@ def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
         return None
     angles = record.get("geometry", {}).get("angles_proven")
     return dict(angles) if angles else None
-
-
-def with_angles(options: Mapping[str, Any], angles: Mapping[str, float]) -> dict[str, Any]:
-    """Return the options of a step with angles that are known."""
-    return {**options, "known": {**options.get("known", {}), "angles": dict(angles)}}

@@ -22,7 +22,7 @@ from tomopipe.prep.gated import remove_proven
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 from tomopipe.prep.phase import kernel_halo, retrieve_phase
-from tomopipe.prep.recipe import halo_of, is_plain, phase_strength, stripe_bytes, warp_of
+from tomopipe.prep.recipe import halo_of, phase_strength, stripe_bytes, warp_of
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.prep.wavelets import remove_by_wavelets
 from tomopipe.scans.exchange import Scan
@@ -222,7 +222,7 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
 
 def fit_corrections(scan: Scan, recipe: PreprocessBlock) -> Corrections | None:
     """Fit a recipe to a scan; None if it has nothing but flat, dark and logarithm."""
-    return None if is_plain(recipe) else corrections_of(scan, recipe)
+    return None if recipe.is_plain else corrections_of(scan, recipe)
 
 
 def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:

@@ -15,19 +15,6 @@ USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
 _STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
 
 
-def is_plain(recipe: PreprocessBlock) -> bool:
-    """Tell whether a recipe has nothing but flat, dark and logarithm."""
-    others = {"flats", "darks", "minus_log", "half_acquisition"}
-    return not recipe.model_dump(exclude=others, exclude_defaults=True)
-
-
-def recipe_of(
-    flats: Any, darks: Any, minus_log: bool, corrections: Mapping[str, Any] | None
-) -> PreprocessBlock:
-    """Return the recipe of a step's options, as `tomopipe.config` checks them."""
-    return PreprocessBlock(flats=flats, darks=darks, minus_log=minus_log, **(corrections or {}))
-
-
 def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
     """Return the recipe that COR finding is given: where pixels are, flat, dark, logarithm."""
     keep = {"flats", "darks", "minus_log", "distortion", "roll_deg"}
@@ -128,7 +115,7 @@ def expected_halo(
         energy_kev, distance_mm and pixel_size_um as far as the config gives them; `USUAL` stands
         for the others.
     """
-    if is_plain(recipe):
+    if recipe.is_plain:
         return None
     numbers = {key: known.get(key) or usual for key, usual in USUAL.items()}
     return halo_of(recipe, n_rows, n_cols, phase_strength(recipe, **numbers))

@@ -30,7 +30,6 @@ def collect(
     campaign_name: str,
     scans: Iterable[Mapping[str, Any]],
     config: Mapping[str, Any],
-    version: str,
     stacks: Iterable[Mapping[str, Any]] = (),
     unread: str = "",
 ) -> CampaignRecord:
@@ -46,8 +45,6 @@ def collect(
         The scans of the campaign: scan, path, series, index, select, manual.
     config : mapping
         The complete config, one block per step.
-    version : str
-        The version of tomopipe.
     stacks : iterable of dict
         The stacks of the campaign: name, scans, problem.
     unread : str
@@ -84,7 +81,7 @@ def collect(
         times=step_times(jobs),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
         notes=tuple(reader.notes),
-        versions=versions(version),
+        versions=versions(),
         config=config,
         allocations=allocations(jobs),
         citations=citations(records, config),

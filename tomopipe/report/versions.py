@@ -8,13 +8,15 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from tomopipe import __version__
+
 _PACKAGES = ("snakemake", "numpy", "scipy", "numba", "h5py", "pillow")
 _GIT_SECONDS = 10
 
 
-def versions(version: str) -> dict[str, str]:
+def versions() -> dict[str, str]:
     """List the versions of tomopipe, Python and the packages that matter to the numbers."""
-    found = {"tomopipe": version}
+    found = {"tomopipe": __version__}
     if made_of := commit(Path(__file__).parents[2]):
         found["commit"] = made_of
     found["Python"] = platform.python_version()

@@ -9,6 +9,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.table import table_sha256
+from tomopipe.config import FixCorBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collect import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
@@ -153,9 +154,8 @@ class Store:
             return {"rows": []}
         rows = fix_cor.compute(
             campaign.predicted_files(campaign.series_in(inventory)[code]),
-            members=campaign.members(code, inventory),
-            max_delta_px=max_delta_px,
-            protect_manual=protect_manual,
+            campaign.members(code, inventory),
+            FixCorBlock(max_delta_px=max_delta_px, protect_manual=protect_manual),
         )
         known = self._by_name
         return {"rows": [_trial_row(row, known.get(row["scan"])) for row in rows]}

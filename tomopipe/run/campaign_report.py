@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import declared_stacks, find_stacks
@@ -31,7 +30,6 @@ def what_to_report(campaign: Campaign) -> dict[str, Any]:
             for scan in campaign.scans.values()
         ],
         "config": campaign.config.model_dump(),
-        "version": __version__,
         "stacks": stacks,
         "unread": unread,
     }

@@ -177,13 +177,7 @@ def _sweep_bytes(
     block = campaign.config.try_recon
     first_col, n_cols = columns
     try:
-        grid_px = candidates(
-            n_cols,
-            first_col=first_col,
-            center_px=block.center_px,
-            width_px=block.width_px,
-            step_px=block.step_px,
-        )
+        grid_px = candidates(block, n_cols, first_col=first_col)
     except ScanError:  # no candidate on the detector: try_recon will say so
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2

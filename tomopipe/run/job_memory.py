@@ -5,6 +5,7 @@ Each further attempt of a job asks for as much again.
 
 import math
 
+from tomopipe.config import FullReconBlock
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.recon.blocks import BASE_BYTES
 from tomopipe.stitching.joined import BLOCK_ROWS, HALO_ROWS
@@ -36,14 +37,9 @@ def block_rows(binning: int, halo: int = 0) -> int:
 
 
 def full_recon_mb(
-    n_angles: int,
-    n_cols: int,
-    binning: int = 1,
+    shape: tuple[int, int, int],
+    options: FullReconBlock = FullReconBlock(),
     *,
-    n_rows: int | None = None,
-    output: str = "h5",
-    compression: str = "none",
-    algorithm: str = "fbp",
     halo: int | None = None,
     threads: int = 1,
     attempt: int = 1,
@@ -52,31 +48,25 @@ def full_recon_mb(
 
     Parameters
     ----------
-    n_angles, n_cols : int
-        Projections and detector columns.
-    binning : int
-        Block-averaging factor.
-    n_rows : int, optional
-        Detector rows; None: as many as columns.
-    output, compression, algorithm : str
-        As for `tomopipe.steps.full_recon`.
+    shape : (int, int, int)
+        Projections, detector rows and columns.
+    options : FullReconBlock
+        How the volume is made and stored.
     halo : int, optional
         Rows that corrections need on either side of a block; None: there are none.
     threads : int
-        CPU threads; 1 also where a GPU is sure to compute.
+        CPU threads.
     attempt : int
         Which attempt of the job it is, from 1.
     """
     job = Job(
-        n_angles,
-        n_rows or n_cols,
-        n_cols,
-        binning=binning,
-        output=output,
-        compression=compression,
-        iterative=algorithm != "fbp",
+        *shape,
+        binning=options.binning,
+        output=options.output,
+        compression=options.compression,
+        iterative=options.algorithm != "fbp",
         halo=halo,
-        threads=threads,
+        threads=1 if options.device == "cuda" else threads,
     )
     return attempt * math.ceil(job_bytes(job, standard_blocks(job)) / (_USED * 1e6))
 

@@ -20,6 +20,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
+from tomopipe.config import FullReconBlock
 from tomopipe.cor.rules import FIX_COLUMNS, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.run.decisions import Decisions
@@ -117,7 +118,7 @@ def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
         inventory.inventory(
             campaign.inventory_entries(),
             Files(folder).inventory,
-            **campaign.inventory_options(),
+            campaign.config,
         )
     return read_inventory(Files(folder).inventory)
 
@@ -147,8 +148,8 @@ def foresee_cors(
     for series, scans in campaign.series_in(rows).items():
         table = fix_cor.compute(
             campaign.predicted_files(scans),
-            members=campaign.members(series, rows, replaced),
-            **campaign.config.fix_cor.model_dump(),
+            campaign.members(series, rows, replaced),
+            campaign.config.fix_cor,
         )
         write_tsv(table, FIX_COLUMNS, Files(folder).fix_table(series))
         fixed += table
@@ -363,7 +364,9 @@ def memory_notes(
     notes = []
     for n_angles, n_rows, n_cols, binning, halo in sorted(needs):
         plain, needed = (
-            full_recon_mb(n_angles, n_cols, binning, n_rows=n_rows, halo=rows_around)
+            full_recon_mb(
+                (n_angles, n_rows, n_cols), FullReconBlock(binning=binning), halo=rows_around
+            )
             for rows_around in (None, halo)
         )
         notes.append(

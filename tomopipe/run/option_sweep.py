@@ -22,7 +22,7 @@ from tomopipe.campaign.table import did_you_mean
 from tomopipe.config import fault_of_key, parse_cells
 from tomopipe.cor.rules import parse_cor
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.scans.exchange import read_metadata
+from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
 from tomopipe.volumes.tiff import write_labelled_stack
@@ -182,9 +182,12 @@ def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int
     """Return the first and last detector row of full_recon.rows, both included."""
     if not isinstance(rows, str):
         return rows[0], rows[1]
-    options = campaign.preprocess_options()
-    given = {key: options[key] for key in ("flats", "darks", "known") if key in options}
-    return 0, read_metadata(campaign.scans[scan].path, **given).n_rows - 1
+    return 0, _raw(campaign, scan).metadata().n_rows - 1
+
+
+def _raw(campaign: Campaign, scan: str) -> RawScan:
+    """Return a scan as the configuration says that is tried, with no override upon it."""
+    return raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
 
 
 def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
@@ -192,20 +195,19 @@ def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
     import h5py
 
     full = campaign.config.full_recon
-    options = campaign.preprocess_options() | full.model_dump()
-    raw = campaign.scans[scan].path
     start, end = _span(full.rows, campaign, scan)
     if not start <= row <= end:
         raise TomopipeError(
             f"{scan}: expected a row from {start} to {end}, got {row}. Give another with --row."
         )
     first = row - (row - start) % full.binning
-    options |= {"rows": (first, min(first + full.binning - 1, end))} | _STORED
-    if full.unit != "per_pixel":
-        options["pixel_size_um"] = campaign.config.export_star.pixel_size_um
+    rows = [first, min(first + full.binning - 1, end)]
+    options = full.model_copy(update={"rows": rows} | _STORED)
+    size_um = None if full.unit == "per_pixel" else campaign.config.export_star.pixel_size_um
     with tempfile.TemporaryDirectory(dir=campaign.config.storage.scratch) as folder:
         volume = Path(folder) / "slice.h5"
-        full_recon(raw, volume, cor_px=cor_px, scan=scan, partial=True, **options)
+        cor = {"cor_px": cor_px}
+        full_recon(_raw(campaign, scan), volume, cor, options, pixel_size_um=size_um)
         with h5py.File(volume) as file:
             return np.asarray(file["exchange/data"][0], dtype=np.float32)
 

@@ -26,7 +26,7 @@ from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.next_run import foresee_inventory
 from tomopipe.run.products import Record
 from tomopipe.scans.angle_lists import CANNOT_BE
-from tomopipe.scans.exchange import Metadata, read_metadata
+from tomopipe.scans.exchange import Metadata
 from tomopipe.steps.inventory import NUMBERS
 from tomopipe.storage.atomic import write_text
 
@@ -235,10 +235,8 @@ def _missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
 
 def _metadata(campaign: Campaign, scan: str) -> Metadata:
     """Read what is known of a scan, as its steps will."""
-    own = campaign.for_scan(scan).preprocess_options()
-    sources = {key: own.get(key) for key in ("flats", "darks", "known")}
     with chdir(campaign.directory):  # the paths in the config are relative to it
-        return read_metadata(campaign.scans[scan].path, **sources)
+        return campaign.raw_scan(scan).metadata()
 
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
+from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import UNKNOWN_UNIT, equal_steps, other_unit, read_angles
 from tomopipe.scans.columns import cut_columns
@@ -24,7 +26,7 @@ from tomopipe.scans.layout import NO_THETA, Layout, Path
 from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import Frames, Span
 from tomopipe.scans.raw_state import file_state
-from tomopipe.scans.readers import Known, open_reader
+from tomopipe.scans.readers import open_reader
 from tomopipe.scans.references import References, Sources, find_references
 from tomopipe.scans.scan import FlatSet, Scan
 from tomopipe.scans.selection import chosen_projections
@@ -38,7 +40,6 @@ __all__ = [
     "NO_ANGLES",
     "NO_THETA",
     "FlatSet",
-    "Known",
     "Metadata",
     "Scan",
     "Sources",
@@ -54,7 +55,7 @@ def read_metadata(
     *,
     flats: Sources = None,
     darks: Sources = None,
-    known: Mapping[str, Any] | None = None,
+    known: InputBlock | Mapping[str, Any] = InputBlock(),
 ) -> Metadata:
     """Read all there is to know of a scan but its pixels.
 
@@ -66,8 +67,8 @@ def read_metadata(
         Where the flats and darks are: None, in the scan itself; "none", declared absent; else
         another scan that has them, or TIFF files of nothing else. Several were taken at even
         distances, the first before the scan, the last after it.
-    known : mapping, optional
-        What the configuration says about the scan: fields of `Known`.
+    known : InputBlock or mapping
+        What the configuration says about the scan where the file is silent, or wrong.
 
     Raises
     ------
@@ -77,7 +78,11 @@ def read_metadata(
         If the scan cannot be used, whatever the cause; nothing else is raised.
     """
     with ExitStack() as stack:
-        return _examine(path, flats, darks, Known(**(known or {})), stack).metadata
+        return _examine(path, flats, darks, _input_block(known), stack).metadata
+
+
+def _input_block(known: InputBlock | Mapping[str, Any]) -> InputBlock:
+    return known if isinstance(known, InputBlock) else InputBlock(**known)
 
 
 def incomplete(metadata: Metadata) -> str:
@@ -123,7 +128,7 @@ def open_scan(
     *,
     flats: Sources = None,
     darks: Sources = None,
-    known: Mapping[str, Any] | None = None,
+    known: InputBlock | Mapping[str, Any] = InputBlock(),
     partial: bool = False,
     without_angles: bool = False,
 ) -> Iterator[Scan]:
@@ -150,7 +155,7 @@ def open_scan(
         If the scan cannot be used, or is incomplete and `partial` is False.
     """
     with ExitStack() as stack:
-        parts = _examine(path, flats, darks, Known(**(known or {})), stack)
+        parts = _examine(path, flats, darks, _input_block(known), stack)
         reason = incomplete(parts.metadata)
         if reason and not partial:
             raise ScanError(f"{path}: {reason}; `select: yes` uses the frames that are there")
@@ -181,7 +186,9 @@ class _Parts:
     darks: References | None
 
 
-def _examine(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
+def _examine(
+    path: Path, flats: Sources, darks: Sources, known: InputBlock, stack: ExitStack
+) -> _Parts:
     """Open a scan, check all that is needed of it."""
     try:
         return _look(path, flats, darks, known, stack)
@@ -192,7 +199,9 @@ def _examine(path: Path, flats: Sources, darks: Sources, known: Known, stack: Ex
         raise ScanError(f"{path}: broken file ({one_line(error)})") from error
 
 
-def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitStack) -> _Parts:
+def _look(
+    path: Path, flats: Sources, darks: Sources, known: InputBlock, stack: ExitStack
+) -> _Parts:
     reader = open_reader(path, known, stack)
     layout = _corrected(path, reader.layout(), known)
     pixels = layout.projections.pixels
@@ -245,7 +254,7 @@ def _look(path: Path, flats: Sources, darks: Sources, known: Known, stack: ExitS
     )
 
 
-def _columns(path: Path, n_cols: int, known: Known) -> Span:
+def _columns(path: Path, n_cols: int, known: InputBlock) -> Span:
     """Return the columns that the configuration leaves in use, the last excluded."""
     if isinstance(known.columns, str):
         return 0, n_cols
@@ -258,7 +267,7 @@ def _columns(path: Path, n_cols: int, known: Known) -> Span:
     return first, last + 1
 
 
-def _chosen(path: Path, layout: Layout, known: Known) -> NDArray[np.intp]:
+def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
     """Return the projections that the configuration leaves in use."""
     n_angles = len(layout.projections.index)
     chosen = chosen_projections(
@@ -276,7 +285,7 @@ def _chosen(path: Path, layout: Layout, known: Known) -> NDArray[np.intp]:
     return chosen
 
 
-def _corrected(path: Path, layout: Layout, known: Known) -> Layout:
+def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
     """Put what the configuration says in place of what the file says."""
     changes: dict[str, Any] = {
         name: Found(value, "the configuration")
@@ -291,12 +300,10 @@ def _corrected(path: Path, layout: Layout, known: Known) -> Layout:
     return replace(layout, **changes)
 
 
-def _told_angles(
-    path: Path, layout: Layout, angles: str | Mapping[str, float], unit: str
-) -> dict[str, Any]:
+def _told_angles(path: Path, layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
-        theta_deg = equal_steps(len(layout.projections.index), **angles)
+        theta_deg = equal_steps(len(layout.projections.index), **angles.model_dump())
         return {"theta_deg": theta_deg, "theta_place": "the configuration"}
     if is_dataset(angles):
         if layout.format == "TIFF":

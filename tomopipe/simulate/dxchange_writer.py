@@ -16,11 +16,11 @@ References
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tomopipe.simulate.detector import Beam, Detector, to_dtype
 from tomopipe.simulate.exposure import Exposure
@@ -32,22 +32,45 @@ from tomopipe.storage.atomic import whole
 BLOCK_BYTES = 64 * 2**20
 
 
+@dataclass(frozen=True)
+class ScanFile:
+    """How a simulated scan is written.
+
+    Attributes
+    ----------
+    format : {"dxchange", "nxtomo"}
+        Of the file.
+    write_theta : bool
+        False leaves the angles out.
+    n_frames : int or None
+        Leading projections taken before the scan was aborted; theta keeps all angles.
+    chunks, n_written
+        As for `write_exchange`; NXtomo files have frames as chunks, all written.
+    dtype, compression, pixel_size_um, energy_kev
+        As for `Exposure`.
+    """
+
+    format: str = "dxchange"
+    write_theta: bool = True
+    n_frames: int | None = None
+    chunks: tuple[int, int, int] | bool | None = None
+    n_written: int | None = None
+    dtype: DTypeLike = np.uint16
+    compression: str | None = None
+    pixel_size_um: float | None = None
+    energy_kev: float | None = None
+
+
 def simulate_scan(
     path: str | os.PathLike[str],
     phantom: Phantom,
     theta_deg: ArrayLike,
     cor_px: float,
+    size: tuple[int, int],
     *,
-    n_rows: int,
-    n_cols: int,
     beam: Beam | None = None,
     seed: int | tuple[int, ...] = 0,
-    write_theta: bool = True,
-    n_frames: int | None = None,
-    format: str = "dxchange",
-    chunks: tuple[int, int, int] | bool | None = None,
-    n_written: int | None = None,
-    **options: Any,
+    file: ScanFile = ScanFile(),
 ) -> None:
     """Simulate one scan and write it as a DXchange or NXtomo file, whole, in little memory.
 
@@ -61,47 +84,42 @@ def simulate_scan(
         Angles in degrees, in any order.
     cor_px : float
         Column of the rotation axis.
-    n_rows, n_cols : int
-        Size of the detector.
+    size : (int, int)
+        Rows and columns of the detector.
     beam : Beam, optional
         Beam and detector.
     seed : int or tuple of int, optional
         Seed of pattern and noise.
-    write_theta : bool, optional
-        False leaves the angles out.
-    n_frames : int, optional
-        Leading projections taken before the scan was aborted; theta keeps all angles.
-    format : {"dxchange", "nxtomo"}
-        Of the file.
-    chunks, n_written
-        As for `write_exchange`; NXtomo files have frames as chunks, all written.
-    **options
-        dtype, compression, pixel_size_um, energy_kev of `Exposure`.
+    file : ScanFile
+        How it is written.
     """
     angles_deg = np.asarray(theta_deg, dtype=np.float64)
-    taken_deg = angles_deg[:n_frames]
-    detector = Detector(beam or Beam(), n_rows, n_cols, seed)
+    taken_deg = angles_deg[: file.n_frames]
+    detector = Detector(beam or Beam(), *size, seed)
 
     def blocks() -> Iterator[NDArray[np.float64]]:
-        step = max(1, BLOCK_BYTES // (8 * n_rows * n_cols))
+        step = max(1, BLOCK_BYTES // (8 * size[0] * size[1]))
         for first in range(0, taken_deg.size, step):
             theta_rad = np.deg2rad(taken_deg[first : first + step])
-            integrals = project(phantom, theta_rad, cor_px, n_rows, n_cols)
+            integrals = project(phantom, theta_rad, cor_px, *size)
             yield detector.frames(np.exp(-integrals.astype(np.float64)))
 
     exposure = Exposure(
         blocks(),
-        (taken_deg.size, n_rows, n_cols),
+        (taken_deg.size, *size),
         flats=detector.flats(),
         darks=detector.darks(),
-        theta_deg=angles_deg if write_theta else None,
+        theta_deg=angles_deg if file.write_theta else None,
         n_planned=angles_deg.size,
-        **options,
+        dtype=file.dtype,
+        compression=file.compression,
+        pixel_size_um=file.pixel_size_um,
+        energy_kev=file.energy_kev,
     )
-    if format == "nxtomo":
+    if file.format == "nxtomo":
         write_nxtomo(path, exposure)
     else:
-        write_exchange(path, exposure, chunks=chunks, n_written=n_written)
+        write_exchange(path, exposure, chunks=file.chunks, n_written=file.n_written)
 
 
 def write_exchange(

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tomopipe.campaign.files import CONFIG, TRUTH
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import simulate_scan
+from tomopipe.simulate.dxchange_writer import ScanFile, simulate_scan
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Phantom
 from tomopipe.storage.atomic import write_json, write_text
@@ -85,20 +85,50 @@ class ScanPlan:
         return np.linspace(0, 180, self.n_angles)
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """What a simulated campaign is to be; the same one gives the same files, byte for byte.
+
+    Attributes
+    ----------
+    n_series, n_scans : int
+        Series, and complete scans in each; one aborted scan comes on top.
+    n_cols, n_rows, n_angles : int
+        Size of a scan.
+    counts : float or None
+        Photons per pixel of the open beam; None: no noise.
+    pixel_size_um, energy_kev : float
+        Written into the scans.
+    seed : int
+        Of objects, patterns and noise.
+    format : {"dxchange", "nxtomo"}
+        Of the scans.
+    n_heights : int
+        Scans of one more object, tall, at as many heights; the config has them stitched.
+    """
+
+    n_series: int = 2
+    n_scans: int = 4
+    n_cols: int = 160
+    n_rows: int = 24
+    n_angles: int = 181
+    counts: float | None = 20000.0
+    pixel_size_um: float = 0.65
+    energy_kev: float = 25.0
+    seed: int = 0
+    format: str = "dxchange"
+    n_heights: int = 0
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The numbers that `SMALLEST` bounds."""
+        return {name: getattr(self, name) for name in SMALLEST}
+
+
 def simulate_campaign(
     folder: str | os.PathLike[str],
+    wanted: Simulation = Simulation(),
     *,
-    n_series: int = 2,
-    n_scans: int = 4,
-    n_cols: int = 160,
-    n_rows: int = 24,
-    n_angles: int = 181,
-    counts: float | None = 20000.0,
-    pixel_size_um: float = 0.65,
-    energy_kev: float = 25.0,
-    seed: int = 0,
-    format: str = "dxchange",
-    n_heights: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Write a campaign with known truth into a new or empty folder.
@@ -107,20 +137,8 @@ def simulate_campaign(
     ----------
     folder : path-like
         Gets raw/*.h5 (NXtomo: raw/*.nx), config.yaml and truth.json.
-    n_series, n_scans : int, optional
-        Series, and complete scans in each; one aborted scan comes on top.
-    n_cols, n_rows, n_angles : int, optional
-        Size of a scan.
-    counts : float or None, optional
-        Photons per pixel of the open beam; None: no noise.
-    pixel_size_um, energy_kev : float, optional
-        Written into the scans.
-    seed : int, optional
-        Same seed, same files, byte for byte.
-    format : {"dxchange", "nxtomo"}
-        Of the scans.
-    n_heights : int, optional
-        Scans of one more object, tall, at as many heights; the config has them stitched.
+    wanted : Simulation
+        What it is to be.
     progress : callable, optional
         Called as progress(done, total, name) before each scan and once at the end.
 
@@ -135,19 +153,13 @@ def simulate_campaign(
         If the folder is not empty or a size makes no scan.
     """
     folder = Path(folder)
-    sizes = {
-        "n_series": n_series,
-        "n_scans": n_scans,
-        "n_cols": n_cols,
-        "n_rows": n_rows,
-        "n_angles": n_angles,
-    }
-    _check(folder, sizes, counts, seed)
-    if format not in ENDINGS:
-        raise TomopipeError(f"simulate: expected format {' or '.join(ENDINGS)}, got {format}.")
-    ending = ENDINGS[format]
-    plans = plan_scans(**sizes, counts=counts, seed=seed)
-    tall = plan_heights(n_heights, n_cols, n_rows, n_angles, counts=counts, seed=seed)
+    _check(folder, wanted)
+    if wanted.format not in ENDINGS:
+        formats = " or ".join(ENDINGS)
+        raise TomopipeError(f"simulate: expected format {formats}, got {wanted.format}.")
+    ending = ENDINGS[wanted.format]
+    plans = plan_scans(wanted)
+    tall = plan_heights(wanted)
     plans += tall.values()
     for done, scan in enumerate(plans):
         if progress:
@@ -157,43 +169,38 @@ def simulate_campaign(
             scan.phantom,
             scan.theta_deg,
             scan.cor_px,
-            n_rows=n_rows,
-            n_cols=n_cols,
+            (wanted.n_rows, wanted.n_cols),
             beam=scan.beam,
             seed=scan.seed,
-            write_theta="no theta" not in scan.special,
-            n_frames=scan.n_frames,
-            format=format,
-            pixel_size_um=pixel_size_um,
-            energy_kev=energy_kev,
+            file=ScanFile(
+                format=wanted.format,
+                write_theta="no theta" not in scan.special,
+                n_frames=scan.n_frames,
+                pixel_size_um=wanted.pixel_size_um,
+                energy_kev=wanted.energy_kev,
+            ),
         )
     truth = {
         "geometry": GEOMETRY,
-        "seed": seed,
-        "sizes": sizes,
-        "pixel_size_um": pixel_size_um,
-        "energy_kev": energy_kev,
+        "seed": wanted.seed,
+        "sizes": wanted.sizes,
+        "pixel_size_um": wanted.pixel_size_um,
+        "energy_kev": wanted.energy_kev,
         "scans": {scan.name: _truth_of(scan, ending) for scan in plans},
         "heights": {scan.name: row for row, scan in tall.items()},
     }
     write_json(truth, folder / TRUTH)
-    write_text(_config(n_cols, ending, stitched=bool(tall)), folder / CONFIG)
+    write_text(_config(wanted.n_cols, ending, stitched=bool(tall)), folder / CONFIG)
     if progress:
         progress(len(plans), len(plans), "")
     return truth
 
 
-def plan_scans(
-    *,
-    n_series: int,
-    n_scans: int,
-    n_cols: int,
-    n_rows: int,
-    n_angles: int,
-    counts: float | None,
-    seed: int,
-) -> list[ScanPlan]:
-    """Return every scan of a campaign, the aborted one last; parameters of `simulate_campaign`."""
+def plan_scans(wanted: Simulation) -> list[ScanPlan]:
+    """Return every scan of a campaign, the aborted one last."""
+    n_series, n_scans, seed = wanted.n_series, wanted.n_scans, wanted.seed
+    n_cols, n_rows, n_angles = wanted.n_cols, wanted.n_rows, wanted.n_angles
+    counts = wanted.counts
     plans = []
     for number in range(n_series):
         kind = list(KINDS)[number % len(KINDS)]
@@ -225,10 +232,10 @@ def plan_scans(
     return plans
 
 
-def plan_heights(
-    n_heights: int, n_cols: int, n_rows: int, n_angles: int, *, counts: float | None, seed: int
-) -> dict[float, ScanPlan]:
+def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
     """Return scans of one tall object by the row of it that each begins at; a third is shared."""
+    n_heights, n_cols, n_rows = wanted.n_heights, wanted.n_cols, wanted.n_rows
+    n_angles, counts, seed = wanted.n_angles, wanted.counts, wanted.seed
     if n_heights and n_rows < SMALLEST_STACKED:
         raise TomopipeError(
             f"simulate: expected n_rows of at least {SMALLEST_STACKED}; got {n_rows}"
@@ -330,9 +337,10 @@ def _config(n_cols: int, ending: str, *, stitched: bool) -> str:
     return f"campaign:\n  scans: [raw/*{ending}]\ntry_recon:\n  width_px: {width_px}\n{stitch}"
 
 
-def _check(folder: Path, sizes: dict[str, int], counts: float | None, seed: int) -> None:
+def _check(folder: Path, wanted: Simulation) -> None:
     """Raise if the folder holds anything, or a number makes no scan."""
-    for name, value in sizes.items():
+    counts, seed = wanted.counts, wanted.seed
+    for name, value in wanted.sizes.items():
         if value < SMALLEST[name]:
             raise TomopipeError(
                 f"simulate: expected {name} of at least {SMALLEST[name]}, got {value}. "

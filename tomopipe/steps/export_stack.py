@@ -8,21 +8,21 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import PreprocessBlock
+from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
-from tomopipe.prep.recipe import recipe_of
 from tomopipe.recon.angular_sampling import is_full_turn
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
-from tomopipe.scans.exchange import Scan, Sources, open_scan
+from tomopipe.scans.exchange import Scan
+from tomopipe.scans.raw_scan import RawScan
 from tomopipe.storage.atomic import remove_stale, whole, write_json
 from tomopipe.stream.corrected import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
@@ -33,70 +33,38 @@ _BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 forms held at once
 _ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 _ANGSTROM_PER_UM = 1e4
 
-Progress = Callable[[int, int], None]
-
 
 def export_stack(
-    raw: str | os.PathLike[str],
+    raw: RawScan,
     stack_path: str | os.PathLike[str],
     meta_path: str | os.PathLike[str],
+    options: ExportStarBlock,
     *,
-    flats: Sources = None,
-    darks: Sources = None,
-    known: Mapping[str, Any] | None = None,
-    minus_log: bool = True,
-    corrections: Mapping[str, Any] | None = None,
-    binning: int | Literal["auto"] = "auto",
-    max_stack_gb: float = 4.0,
-    rows: Literal["all"] | Sequence[int] = "all",
-    max_tilts: int | Literal["all"] = "all",
     least_binning: int | None = None,
-    partial: bool = False,
-    pixel_size_um: float | None = None,
-    energy_kev: float | None = None,
     made_from: Mapping[str, Any] | None = None,
     pixels_of: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the normalised projections of one scan as an MRC stack, and what export_star needs.
 
     Parameters
     ----------
-    raw : path-like
-        The scan, of any format.
+    raw : RawScan
+        The scan, and how it is corrected.
     stack_path : path-like
         `.mrcs` file to write: mode 2 (float32), image stack, (n_images, n_rows, n_cols), -ln(T).
     meta_path : path-like
         JSON file to write: angles, shapes, binning, pixel size, energy, warnings.
-    flats, darks, known
-        As for `tomopipe.scans.exchange.open_scan`.
-    minus_log : bool
-        Take -ln of the transmission; False leaves what the flats and darks make of the data.
-    corrections : mapping, optional
-        The other keys of `tomopipe.config.PreprocessBlock`.
-    binning : int or "auto"
-        Factor of block averaging; "auto" is the smallest that keeps the stack under `max_stack_gb`,
-        and `least_binning` or more.
-    max_stack_gb : float
-        Largest size of the file for binning "auto", in 1e9 bytes.
-    rows : "all" or [first, last]
-        Detector rows to export, 0-based, both included.
-    max_tilts : int or "all"
-        Largest number of images, chosen evenly over the angles.
+    options : ExportStarBlock
+        What is exported. Binning auto is the smallest that keeps the stack under `max_stack_gb`,
+        and `least_binning` or more; pixel size and energy are by default those of the file, else
+        1 um and 20 keV with a warning.
     least_binning : int, optional
-        Binning of the campaign (`settle_binning`), for "auto"; a scan that needs more gets more.
-    partial : bool
-        Use only the frames really written.
-    pixel_size_um, energy_kev : float, optional
-        Unbinned pixel size in micrometres and photon energy in keV; by default those of the file,
-        else 1 um and 20 keV with a warning.
+        Binning of the campaign (`settle_binning`), for auto; a scan that needs more gets more.
     made_from : mapping, optional
         The statement that `meta_path` carries.
     pixels_of : path-like, optional
         An earlier stack of the same scan and options, but for the metadata: its pixels are taken
         and none is computed.
-    progress : callable, optional
-        Called with pixels done and pixels to do.
 
     Returns
     -------
@@ -108,42 +76,36 @@ def export_stack(
     ScanError
         If the scan cannot be read, has no such rows, or no binning makes the stack small enough.
     """
-    raw = Path(raw)
     for leftover in remove_stale(stack_path):
         log.info("removed %s, left by a killed job", leftover.name)
-    with open_scan(raw, flats=flats, darks=darks, known=known, partial=partial) as scan:
-        warnings: list[str] = []
-        first, past = _row_range(raw, rows, scan.n_rows)
-        frames = choose_tilts(scan.theta_rad, max_tilts)
-        if binning == "auto":
-            limit_bytes = int(max_stack_gb * 1e9)
-            needed = smallest_binning(frames.size, past - first, scan.n_cols, limit_bytes)
-            binning = _at_least(raw, needed, least_binning, scan.n_cols)
+    path = Path(raw.path)
+    with raw.open() as scan:
+        first, past = _row_range(path, options.rows, scan.n_rows)
+        frames = choose_tilts(scan.theta_rad, options.max_tilts)
+        binning = _binning(path, options, (frames.size, past - first, scan.n_cols), least_binning)
         geometry = StackGeometry(scan.n_cols, past - first, binning)
-        pixel_size = _known("pixel_size_um", pixel_size_um, scan.pixel_size_um, warnings)
-        shape = [int(frames.size), *_image_shape(raw, geometry)]
+        numbers, warnings = _numbers(options, scan)
+        voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * _ANGSTROM_PER_UM
+        shape = [int(frames.size), *_image_shape(path, geometry)]
         with whole(stack_path) as temporary:
-            writer = StackFile(temporary, shape, pixel_size["value"] * binning * _ANGSTROM_PER_UM)
+            writer = StackFile(temporary, shape, voxel_angstrom)
             if pixels_of:
                 log.info("only metadata are new: the pixels are those of the stack there is")
                 for number, image in enumerate(images_of(pixels_of, shape)):
                     writer.write(image[np.newaxis], number, 0)
             else:
-                recipe = recipe_of(None, None, minus_log, corrections)
-                _write(writer, scan, geometry, frames, first, recipe, progress)
+                _write(writer, scan, geometry, frames, first, raw.preprocess)
             if not writer.is_finite:
-                raise ScanError(f"{raw}: normalised values are not finite. Check flats and darks.")
+                raise ScanError(f"{path}: normalised values are not finite. Check flats and darks.")
             writer.finish()
             check_stack(temporary, shape)
-        meta = {
+        meta = numbers | {
             "binning": binning,
-            "energy_kev": _known("energy_kev", energy_kev, scan.energy_kev, warnings),
             "first_col": scan.first_col,
             "first_row": first,
             "full_turn": is_full_turn(scan.theta_rad),
             "n_cols": geometry.n_cols,
             "n_rows": geometry.n_rows,
-            "pixel_size_um": pixel_size,
             "stack_shape": shape,
             # another stack is another file here: export_star reads this one alone
             "statistics": writer.statistics,
@@ -153,7 +115,7 @@ def export_stack(
         }
     log.info("%s: %d images of %d x %d pixels, binning %d", stack_path, *shape, binning)
     for warning in warnings:
-        log.warning("%s: %s", raw, warning)
+        log.warning("%s: %s", path, warning)
     write_json(meta, meta_path)
     return meta
 
@@ -168,13 +130,18 @@ def choose_tilts(theta_rad: NDArray[np.float64], max_tilts: int | str) -> NDArra
     return np.sort(by_angle[evenly])
 
 
-def _at_least(raw: Path, needed: int, least: int | None, n_cols: int) -> int:
-    """Return the campaign's binning, unless the scan needs more or is too narrow for it."""
+def _binning(
+    path: Path, options: ExportStarBlock, shape: tuple[int, int, int], least: int | None
+) -> int:
+    """Return the binning asked for; auto: the campaign's, unless the scan needs another."""
+    if options.binning != "auto":
+        return options.binning
+    needed = smallest_binning(*shape, int(options.max_stack_gb * 1e9))
     if least is None:
         return needed
     if needed > least:
-        log.warning("%s: binned by %d, the other scans by %d", raw, needed, least)
-    return max(needed, min(least, n_cols // 2))
+        log.warning("%s: binned by %d, the other scans by %d", path, needed, least)
+    return max(needed, min(least, shape[2] // 2))
 
 
 def settle_binning(
@@ -266,15 +233,13 @@ def _write(
     frames: NDArray[np.int64],
     first: int,
     recipe: PreprocessBlock,
-    progress: Progress | None,
 ) -> None:
     """Write all images, whole frames where no correction needs all angles of a row."""
     fitted = fit_corrections(scan, recipe)
     if fitted is None:
-        minus_log = recipe.minus_log
-        _fill(writer, scan, geometry, frames, first, minus_log=minus_log, progress=progress)
+        _fill(writer, scan, geometry, frames, first, minus_log=recipe.minus_log)
     else:
-        _fill_corrected(writer, scan, geometry, frames, first, fitted, progress)
+        _fill_corrected(writer, scan, geometry, frames, first, fitted)
 
 
 def _fill(
@@ -285,7 +250,6 @@ def _fill(
     first: int,
     *,
     minus_log: bool,
-    progress: Progress | None,
 ) -> None:
     """Read, normalise, bin and write the scan block by block."""
     high = _block_rows(geometry)
@@ -296,8 +260,7 @@ def _fill(
         binned = block_average(values, geometry)
         writer.write(binned, image, row)
         done += binned.shape[0] * binned.shape[1]
-        if progress:
-            progress(done, frames.size * geometry.rows)
+        log.info("%d %% written", 100 * done // (frames.size * geometry.rows))
 
 
 def _fill_corrected(
@@ -307,7 +270,6 @@ def _fill_corrected(
     frames: NDArray[np.int64],
     first: int,
     corrections: Corrections,
-    progress: Progress | None,
 ) -> None:
     """Correct, bin and write the scan some rows at a time, as volumes are made."""
     high = _block_rows(geometry)
@@ -318,8 +280,7 @@ def _fill_corrected(
         past = min(row + n_rows, geometry.rows)
         values = source.read_rows(first + row * high, first + past * high)[frames]
         writer.write(block_average(values, geometry), 0, row)
-        if progress:
-            progress(frames.size * past, frames.size * geometry.rows)
+        log.info("%d %% written", 100 * past // geometry.rows)
 
 
 def _read_blocks(
@@ -382,12 +343,16 @@ def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:
     return geometry.rows, geometry.cols
 
 
-def _known(
-    name: str, given: float | None, found: float | None, warnings: list[str]
-) -> dict[str, Any]:
-    """Choose a positive number: the one given, the file's, else the assumed; say which."""
-    for source, value in (("config", given), ("file", found)):
-        if value is not None and np.isfinite(value) and value > 0:
-            return {"source": source, "value": float(value)}
-    warnings.append(f"{name} is unknown: {_ASSUMED[name]:g} assumed. Set export_star.{name}.")
-    return {"source": "assumed", "value": _ASSUMED[name]}
+def _numbers(options: ExportStarBlock, scan: Scan) -> tuple[dict[str, Any], list[str]]:
+    """Return pixel size and energy: those given, the file's, else assumed; and warnings."""
+    found: dict[str, Any] = {}
+    warnings = []
+    for name, assumed in _ASSUMED.items():
+        for source, value in (("config", getattr(options, name)), ("file", getattr(scan, name))):
+            if value is not None and np.isfinite(value) and value > 0:
+                found[name] = {"source": source, "value": float(value)}
+                break
+        else:
+            warnings.append(f"{name} is unknown: {assumed:g} assumed. Set export_star.{name}.")
+            found[name] = {"source": "assumed", "value": assumed}
+    return found, warnings

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.results import read_prediction
+from tomopipe.config import FixCorBlock
 from tomopipe.cor.rules import (
     EMPTIED,
     FIX_COLUMNS,
@@ -28,10 +29,8 @@ log = logging.getLogger(__name__)
 def fix_cor(
     predicted: Mapping[str, tuple[str, str]],
     output: str | os.PathLike[str],
-    *,
     members: Sequence[Mapping[str, Any]],
-    max_delta_px: float,
-    protect_manual: bool,
+    options: FixCorBlock,
 ) -> None:
     """Write the table of fixed CORs of one series.
 
@@ -46,14 +45,10 @@ def fix_cor(
         The scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of the campaign table),
         `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for
         donors, `donor_px` (float or None).
-    max_delta_px : float
-        Largest distance from the median of the series ever kept, in pixels.
-    protect_manual : bool
-        Whether manual CORs are kept wherever they lie.
+    options : FixCorBlock
+        What is an outlier, and whether manual CORs are kept wherever they lie.
     """
-    rows = compute(
-        predicted, members=members, max_delta_px=max_delta_px, protect_manual=protect_manual
-    )
+    rows = compute(predicted, members, options)
     for row in rows:
         change = f"{row['before_px'] or 'none'} -> {row['after_px'] or 'none'}"
         log.info("%s: %s %s; %s", row["scan"], change, row["source"], row["reason"] or "kept")
@@ -64,16 +59,14 @@ def fix_cor(
 
 def compute(
     predicted: Mapping[str, tuple[str, str]],
-    *,
     members: Sequence[Mapping[str, Any]],
-    max_delta_px: float,
-    protect_manual: bool,
+    options: FixCorBlock,
 ) -> list[dict[str, str]]:
     """Return the rows that `fix_cor` writes, as text, equal to what reading the table gives.
 
     Parameters
     ----------
-    predicted, members, max_delta_px, protect_manual
+    predicted, members, options
         As for `fix_cor`.
 
     Raises
@@ -82,7 +75,7 @@ def compute(
         If a file named in `predicted` cannot be read.
     """
     series = [_member(entry, predicted.get(entry["scan"])) for entry in members]
-    rows = fix_series(series, max_delta_px=max_delta_px, protect_manual=protect_manual)
+    rows = fix_series(series, **options.model_dump())
     return [_cells(row) for row in rows]
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from tomopipe.campaign.series import reference_size, undersized
+from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.recon.angular_sampling import is_full_turn, largest_gap_rad, unpaired
 from tomopipe.scans.angle_lists import span_deg
-from tomopipe.scans.exchange import Metadata, Sources, StillWrittenError, incomplete, read_metadata
+from tomopipe.scans.exchange import Metadata, StillWrittenError, incomplete
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.linked import State, linked_files
+from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.tables import write_tsv
 
@@ -62,14 +64,7 @@ class _Look:
 
 
 def inventory(
-    entries: Sequence[dict[str, Any]],
-    output: str | os.PathLike[str],
-    *,
-    series_pattern: str,
-    min_fraction: float,
-    flats: Sources = None,
-    darks: Sources = None,
-    known: Mapping[str, Any] | None = None,
+    entries: Sequence[dict[str, Any]], output: str | os.PathLike[str], options: StepOptions
 ) -> list[dict[str, Any]]:
     """Write one row per file: series, index, shape, and whether the scan is sound.
 
@@ -83,19 +78,17 @@ def inventory(
     ----------
     entries : sequence of dict
         `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the name was
-        refused when the campaign was read, or ""; `flats`, `darks`, `known` where they differ.
+        refused when the campaign was read, or ""; `own`: the blocks input and preprocess of a scan
+        for which they differ.
     output : path-like
         The table to write, columns `COLUMNS`, in order of series, index, name; `n_angles` are the
         projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
         found where, `full_turn` whether the angles in use go all the way round, `linked` size and
         time of each file that an HDF5 file takes data from, as JSON, then pixel size, energy and
         distance as far as they are known.
-    series_pattern : str
-        Already applied in `entries`; here so that the options of the step are those of the config.
-    min_fraction : float
-        Smallest number of projections kept, as a fraction of the reference of the series.
-    flats, darks, known
-        As in `tomopipe.scans.exchange.read_metadata`.
+    options : StepOptions
+        Its blocks inventory, input and preprocess; `series_pattern` is already applied in
+        `entries`.
 
     Returns
     -------
@@ -103,12 +96,8 @@ def inventory(
         The rows; `keep` is a bool, shape and size are int or None.
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
-    own = {entry["path"]: entry for entry in entries if not entry["reason"]}
-    usual = {"flats": flats, "darks": darks, "known": known}
-    looks = _look_at_all(
-        paths,
-        lambda path: _look(path, *(own[path].get(key, value) for key, value in usual.items())),
-    )
+    own = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
+    looks = _look_at_all(paths, lambda path: _look(_raw_scan(path, options, own[path])))
     members: dict[str, list[_Look]] = {}
     for entry in entries:
         if not entry["reason"]:
@@ -117,7 +106,12 @@ def inventory(
         series: _reference_frames(series_looks) for series, series_looks in members.items()
     }
     rows = [
-        _row(entry, looks.get(entry["path"]), references.get(entry["series"], 0.0), min_fraction)
+        _row(
+            entry,
+            looks.get(entry["path"]),
+            references.get(entry["series"], 0.0),
+            options.inventory.min_fraction,
+        )
         for entry in sorted(entries, key=lambda e: (e["series"], e["index"], e["scan"], e["path"]))
     ]
     for row in rows:
@@ -160,10 +154,14 @@ def _is_recent(path: str) -> bool:
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
 
-def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | None) -> _Look:
+def _raw_scan(path: str, options: StepOptions, own: Mapping[str, Any] | None) -> RawScan:
+    return raw_scan(path, options if own is None else StepOptions(**own))
+
+
+def _look(raw: RawScan) -> _Look:
     """Judge a file on its own; whatever it does to the reader is its reason."""
     try:
-        metadata = read_metadata(path, flats=flats, darks=darks, known=known)
+        metadata = raw.metadata()
         full_turn, warnings = _turn(metadata)
         return _Look(
             reason=incomplete(metadata),
@@ -175,13 +173,13 @@ def _look(path: str, flats: Sources, darks: Sources, known: Mapping[str, Any] | 
             warnings=metadata.warnings + warnings,
             found=metadata.found,
             full_turn=full_turn,
-            linked={} if metadata.format == "TIFF" else linked_files(path),
+            linked={} if metadata.format == "TIFF" else linked_files(raw.path),
             numbers={name: getattr(metadata, name) for name in NUMBERS},
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
     except ScanError as error:
-        return _Look(str(error).removeprefix(f"{path}: ") + _whether_again(error))
+        return _Look(str(error).removeprefix(f"{raw.path}: ") + _whether_again(error))
     except Exception as error:
         reason = f"cannot be read ({type(error).__name__}: {one_line(error)})"
         return _Look(reason + _whether_again(error))

@@ -30,7 +30,7 @@ Weights = Mapping[str, str | os.PathLike[str] | None]
 logger = logging.getLogger(__name__)
 
 
-def predict_cor(
+def predict_cor(  # noqa: PLR0913
     rows_h5: str | os.PathLike[str],
     try_json: str | os.PathLike[str],
     prediction_json: str | os.PathLike[str],

@@ -23,7 +23,6 @@ def report(
     campaign_name: str,
     scans: Iterable[Mapping[str, Any]],
     config: Mapping[str, Any],
-    version: str,
     stacks: Iterable[Mapping[str, Any]] = (),
     unread: str = "",
 ) -> list[str]:
@@ -45,8 +44,6 @@ def report(
         The scans of the campaign: scan, path, series, index, select, manual.
     config : mapping
         The complete config, one block per step.
-    version : str
-        The version of tomopipe.
     stacks : iterable of dict
         The stacks of the campaign: name, scans, problem.
     unread : str
@@ -63,7 +60,6 @@ def report(
         campaign_name=campaign_name,
         scans=scans,
         config=config,
-        version=version,
         stacks=stacks,
         unread=unread,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.tomogui import rot_cen, write_rot_cen
+from tomopipe.config import ResolveCorBlock
 from tomopipe.cor.rules import is_for_default, is_valid, off_detector, parse_cor, resolve
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import remove_stale, write_json
@@ -22,10 +23,8 @@ def resolve_cor(
     tables: Sequence[str],
     cor_json: str | os.PathLike[str],
     rot_cen_json: str | os.PathLike[str],
-    *,
     scans: Mapping[str, Mapping[str, Any]],
-    default_px: float | None,
-    on_missing: str,
+    options: ResolveCorBlock,
 ) -> None:
     """Write the COR of every scan, and TomoGUI's summary of them.
 
@@ -39,21 +38,17 @@ def resolve_cor(
         To write: absolute path of the scan to "1024.50".
     scans : mapping
         The scans that are in: name to `path` (as in the config) and `n_cols`.
-    default_px : float or None
-        COR of scans that have none of their own, in unbinned pixels.
-    on_missing : str
-        "block" or "skip": what to do where a scan has no COR.
+    options : ResolveCorBlock
+        COR of scans that have none of their own, and what to do where a scan has none.
 
     Raises
     ------
     TomopipeError
         With "block", if a scan has no COR; nothing is written then.
     """
-    if on_missing not in ("block", "skip"):
-        raise TomopipeError(f"resolve_cor.on_missing: expected block or skip, got {on_missing!r}.")
     rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
-    table, missing = compute(rows, scans=scans, default_px=default_px)
-    if missing and on_missing == "block":
+    table, missing = compute(rows, scans, options.default_px)
+    if missing and options.on_missing == "block":
         raise TomopipeError(_what_to_do(missing))
     for scan, reason in missing.items():
         log.warning("%s: left out, %s", scan, reason)
@@ -65,22 +60,20 @@ def resolve_cor(
 def differs(
     tables: Sequence[str],
     cor_json: str | os.PathLike[str],
-    *,
     scans: Mapping[str, Mapping[str, Any]],
-    default_px: float | None,
-    on_missing: str,
+    options: ResolveCorBlock,
 ) -> str:
     """Say why cor.json is not what `resolve_cor` would write now; "" if it is.
 
     Parameters
     ----------
-    tables, cor_json, scans, default_px, on_missing
+    tables, cor_json, scans, options
         As for `resolve_cor`.
     """
     try:
         rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
-        table, missing = compute(rows, scans=scans, default_px=default_px)
-        if missing and on_missing == "block":
+        table, missing = compute(rows, scans, options.default_px)
+        if missing and options.on_missing == "block":
             return f"no COR for {', '.join(missing)}"
         found = json.loads(Path(cor_json).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -119,7 +112,6 @@ def _by_path(table: CorTable, scans: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 def compute(
     rows: Iterable[Mapping[str, str]],
-    *,
     scans: Mapping[str, Mapping[str, Any]],
     default_px: float | None,
 ) -> tuple[CorTable, dict[str, str]]:
@@ -129,8 +121,10 @@ def compute(
     ----------
     rows : iterable of mapping
         Rows of all tables of fix_cor, as text.
-    scans, default_px
+    scans
         As for `resolve_cor`.
+    default_px : float or None
+        COR of scans that have none of their own, in unbinned pixels.
 
     Returns
     -------

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tomopipe.config import FullReconBlock, StitchBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.stitching.joined import BLOCK_ROWS, Placed, Resampled, blended
@@ -27,19 +28,13 @@ logger = logging.getLogger(__name__)
 
 
 def stitch(
-    volumes: Sequence[str | os.PathLike[str]],
+    volumes: Mapping[str, str | os.PathLike[str]],
     output_volume: str | os.PathLike[str],
     shifts: str | os.PathLike[str],
+    options: StitchBlock,
+    stored: FullReconBlock,
     *,
     stack: str,
-    scans: Sequence[str],
-    direction: str = "auto",
-    overlap_rows: float | None = None,
-    match_intensity: bool = False,
-    output: str = "h5",
-    compression: str = "none",
-    dtype: str = "float32",
-    value_range: str | Sequence[float] = "auto",
     made_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Join volumes of one sample at several heights, where they overlap, into one.
@@ -49,25 +44,18 @@ def stitch(
 
     Parameters
     ----------
-    volumes : sequence of path-like
-        At least two, in order of height, upwards or downwards; neighbours overlap.
+    volumes : mapping of str to path-like
+        Scan to volume, at least two in order of height, upwards or downwards; neighbours overlap.
     output_volume : path-like
         The tall volume; first row: that of the volume with the lowest rows.
     shifts : path-like
         JSON file of what was found.
+    options : StitchBlock
+        How they are joined.
+    stored : FullReconBlock
+        Of it output, compression, dtype and value_range; auto: the range of all volumes.
     stack : str
         Name of the stack.
-    scans : sequence of str
-        Names of the scans of `volumes`.
-    direction : {"auto", "down", "up"}
-        Whether each volume continues the one before it towards higher detector rows (down) or
-        lower ones (up); auto: found.
-    overlap_rows : float, optional
-        Detector rows that neighbours share, to 10 rows or a tenth; None: found.
-    match_intensity : bool
-        Fit gain and offset of each volume to those before it, by least squares in the overlap.
-    output, compression, dtype, value_range
-        As for `tomopipe.steps.full_recon`; auto: the range of all volumes.
     made_from : mapping, optional
         The statement that volume and `shifts` carry.
 
@@ -81,31 +69,28 @@ def stitch(
     TomopipeError
         If volumes do not fit together; both scans are named.
     """
+    scans = list(volumes)
     for leftover in remove_stale(output_volume):
         logger.info("removed %s, left by a killed job", leftover.name)
     with ExitStack() as opened:
-        members = [opened.enter_context(open_volume(path)) for path in volumes]
+        members = [opened.enter_context(open_volume(path)) for path in volumes.values()]
         _check_alike(members, scans)
         parts = [_part(volume) for volume in members]
         binning = int(members[0].attributes.get("binning", 1))
-        pairs = _find_shifts(parts, scans, direction, overlap_rows, binning)
-        gains = _match(parts, pairs) if match_intensity else [(1.0, 0.0)] * len(members)
+        pairs = _find_shifts(parts, scans, options, binning)
+        gains = _match(parts, pairs) if options.match_intensity else [(1.0, 0.0)] * len(members)
         placed = _place(members, pairs, gains)
         rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
         stated = {"made_from": dict(made_from)} if made_from else {}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
         found = _found(stack, scans, members, placed, pairs, rows)
-        parameters = {
-            "direction": direction,
-            "overlap_rows": overlap_rows,
-            "match_intensity": match_intensity,
-        }
+        parameters = options.model_dump(exclude={"stacks"})
         with new_volume(
             output_volume,
             (len(rows), *members[0].shape[1:]),
-            output_format=output,
-            encoding=_encoding(members, placed, dtype, value_range),
-            compression=compression,
+            output_format=stored.output,
+            encoding=_encoding(members, placed, stored.dtype, stored.value_range),
+            compression=stored.compression,
             attributes=_shared_attributes(members),
             provenance=found
             | {
@@ -151,12 +136,11 @@ def _part(volume: Volume) -> Part:
 def _find_shifts(
     parts: Sequence[Part],
     scans: Sequence[str],
-    direction: str,
-    overlap_rows: float | None,
+    options: StitchBlock,
     binning: int,
 ) -> list[Shift]:
     """Register neighbours, one pair after the other."""
-    wanted = None if overlap_rows is None else overlap_rows / binning
+    wanted = None if options.overlap_rows is None else options.overlap_rows / binning
     tolerance = max(_TOLERANCE_ROWS / binning, _TOLERANCE * wanted) if wanted else 0.0
     pairs = []
     for (first, second), names in zip(pairwise(parts), pairwise(scans), strict=True):
@@ -164,7 +148,7 @@ def _find_shifts(
             first,
             second,
             names=names,
-            direction=direction,
+            direction=options.direction,
             overlap_rows=wanted,
             tolerance_rows=tolerance,
         )

@@ -175,6 +175,25 @@ def _block_bytes(job: Job, blocks: Blocks) -> int:
     )
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What a job may use.
+
+    Attributes
+    ----------
+    threads : int or None
+        CPU threads; None: the cores this process may use.
+    memory_bytes : int or None
+        Exceeded only if the smallest blocks need more; None: what suits a small machine.
+    scratch : str or None
+        Folder for a large temporary file; None: the system's.
+    """
+
+    threads: int | None = None
+    memory_bytes: int | None = None
+    scratch: str | None = None
+
+
 def usable_bytes(asked_bytes: int) -> int:
     """Return what a job may take: what was asked for, if the machine has that much to give."""
     machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

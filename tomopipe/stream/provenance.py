@@ -1,25 +1,37 @@
 """What a volume says of itself: what it was made of, how, and by what."""
 
-import os
 import platform
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from tomopipe.campaign.results import read_cor_json
 from tomopipe.geometry import axis_voxel
 from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.scans.raw_scan import RawScan
+from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.work import Work
 
 _PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 
 
-def cor_source(cor_json: str | os.PathLike[str] | None, scan: str) -> str | None:
-    """Look up where the COR comes from."""
-    if cor_json is None:
-        return None
-    return read_cor_json(cor_json).get(scan, {}).get("source")
+def parameters(raw: RawScan, wanted: VolumeOptions) -> dict[str, Any]:
+    """Return all options, and what they were given for."""
+    full, block = wanted.full.model_dump(), raw.preprocess
+    device = full.pop("device")
+    return {
+        "cor_px": wanted.cor_px,
+        **full,
+        "pixel_size_um": wanted.pixel_size_um,
+        "device": device,
+        "flats": block.flats,
+        "darks": block.darks,
+        "minus_log": block.minus_log,
+        "partial": raw.partial,
+        "half_acquisition": block.half_acquisition,
+        "known": raw.known(),
+        "corrections": block.corrections(),
+    }
 
 
 def geometry(work: Work) -> dict[str, Any]:

@@ -27,7 +27,6 @@ N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 Read = Callable[[Span], NDArray[Any]]  # raw rows
 
 
@@ -36,7 +35,6 @@ def run(
     source: Source,
     blocks: Blocks,
     put: PutSlices,
-    progress: Progress | None,
 ) -> None:
     """Reconstruct all slices of a scan, reading and writing meanwhile.
 
@@ -50,8 +48,6 @@ def run(
         How many at a time.
     put : callable
         Stores slices: put(first, slices).
-    progress : callable, optional
-        Called with the number of slices done and of all slices.
 
     Raises
     ------
@@ -84,8 +80,6 @@ def run(
             pending.append(writer.submit(store, done, home))
             done += n
             logger.info("%d of %d slices", done, n_slices)
-            if progress is not None:
-                progress(done, n_slices)
         for future in pending:
             future.result()
     if not varies:

@@ -24,13 +24,11 @@ from tomopipe.recon.array import array_module
 from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_card import claimed_card
 from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.filters import FILTERS
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 from tomopipe.recon.truncation import Falls, binned_falls
 from tomopipe.volumes.output_size import try_binning
 
-FORMATS = ("stack", "tiff")
 _WINDOW_PERCENT = (0.1, 99.9)
 _N_WINDOW = 16  # CORs that the grey window is taken from
 
@@ -38,19 +36,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Options:
-    """How the slices of a sweep are made; see `try_recon`."""
+class SweepOptions:
+    """How the slices of a sweep are made."""
 
-    center_px: float | None
-    width_px: float
-    step_px: float
-    max_size_px: int
-    format: str
-    filter: str
-    device: str
     half_acquisition: str
+    device: str
     threads: int | None
     memory_bytes: int
+    filter: str = "ramp"
+
+    def __post_init__(self) -> None:
+        """Raise if there is no such device: that is not the scan's fault."""
+        array_module(self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,22 +78,7 @@ class Sweep:
     falls_per_px: Falls
 
 
-def check_options(options: Options) -> None:
-    """Raise for what is wrong with the options, not with the scan."""
-    array_module(options.device)
-    if options.format not in FORMATS:
-        raise ValueError(f"format: expected {' or '.join(FORMATS)}, got {options.format!r}")
-    if options.filter not in FILTERS:
-        raise ValueError(f"filter: expected one of {', '.join(FILTERS)}; got {options.filter!r}")
-    if not (options.step_px > 0 and options.width_px >= 0):
-        raise ValueError(
-            f"expected step_px > 0 and width_px >= 0; got {options.step_px}, {options.width_px}"
-        )
-    if options.format == "tiff" and options.step_px < 0.01:
-        raise ValueError(f"format tiff names slices to 0.01 px; got step_px {options.step_px}")
-
-
-def with_device(options: Options, held: ExitStack) -> Options:
+def with_device(options: SweepOptions, held: ExitStack) -> SweepOptions:
     """Hold a GPU that no other job does, if one computes: its memory counts then."""
     xp = array_module(options.device)
     if xp is np:
@@ -109,7 +91,7 @@ def sweep_of(
     index: int,
     cor_px: NDArray[np.float64],
     max_size_px: int | None,
-    options: Options,
+    options: SweepOptions,
     plan: Plan | None = None,
 ) -> Sweep:
     """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`.
@@ -144,7 +126,7 @@ def sweep_of(
     return Sweep(binned, plan, cor_px, binning, rows.first_col, falls_per_px)
 
 
-def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: Options) -> bool:
+def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: SweepOptions) -> bool:
     """Tell whether the slices of a sweep are twice as wide as the detector."""
     return is_half_acquisition(
         options.half_acquisition,
@@ -155,7 +137,7 @@ def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: Options) -> bool:
 
 
 def _batches(
-    job: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: Options
+    job: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: SweepOptions
 ) -> Iterator[tuple[slice, Any]]:
     """Yield the slices of a sweep, as many at a time as the plan has lanes."""
     if job.plan.n_cols == sinogram.shape[1]:
@@ -169,7 +151,7 @@ def _batches(
         yield some, reconstruct(wide, job.plan, wide_cor_px, threads=options.threads)
 
 
-def slices_of(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
+def slices_of(job: Sweep, options: SweepOptions) -> Iterator[NDArray[np.float32]]:
     """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
     sinogram = job.plan.xp.asarray(job.sinogram)
     cor_px = bin_cor(job.cor_px, x0=job.first_col, binning=job.binning)
@@ -179,7 +161,7 @@ def slices_of(job: Sweep, options: Options) -> Iterator[NDArray[np.float32]]:
         yield from on_host(images) / np.float32(job.binning)
 
 
-def grey_window(job: Sweep, options: Options) -> tuple[float, float]:
+def grey_window(job: Sweep, options: SweepOptions) -> tuple[float, float]:
     """Choose the grey window of the whole sweep from a few CORs spread over it."""
     n_cor = len(job.cor_px)
     chosen = np.unique(np.linspace(0, n_cor - 1, min(n_cor, _N_WINDOW)).round().astype(int))

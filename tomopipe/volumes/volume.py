@@ -19,10 +19,17 @@ from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.noted import Noted, note
 from tomopipe.volumes.output_size import volume_bytes
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, MID_PLANES, Layout, Slices
+from tomopipe.volumes.volume_store import (
+    COMPRESSIONS,
+    FORMATS,
+    MID_PLANES,
+    Layout,
+    Origin,
+    Slices,
+)
 
 __all__ = [
-    "COMPRESSIONS", "FORMATS", "MID_PLANES", "PutSlices", "Slices", "new_volume",
+    "COMPRESSIONS", "FORMATS", "MID_PLANES", "Origin", "PutSlices", "Slices", "new_volume",
     "read_mid_planes", "read_provenance",
 ]  # fmt: skip
 
@@ -50,8 +57,7 @@ def new_volume(
     compression: str = "none",
     attributes: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
-    first_number: int = 0,
-    first_voxel: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    origin: Origin = Origin(),
 ) -> Iterator[PutSlices]:
     """Yield a function that stores slices; the volume appears under `path` once it is verified.
 
@@ -73,11 +79,8 @@ def new_volume(
         scale * stored), min and max of the values, and the number clipped.
     provenance : mapping
         How the volume was made: text, numbers, lists and mappings of these.
-    first_number : int
-        Number in the name of the first TIFF.
-    first_voxel : tuple of float
-        Where a cropped volume begins: the centre of its first voxel (z, y, x) from that of the
-        whole one, in voxels. OME-Zarr states it.
+    origin : Origin
+        Where a cropped volume begins.
 
     Yields
     ------
@@ -102,7 +105,7 @@ def new_volume(
         )
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,
-        dict(attributes or {}), dict(provenance or {}), first_number, first_voxel,
+        dict(attributes or {}), dict(provenance or {}), origin,
     )  # fmt: skip
     with whole(path) as temporary:
         if compression == "none":

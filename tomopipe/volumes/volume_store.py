@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,22 @@ COMPRESSIONS = {
 FORMATS = tuple(COMPRESSIONS)
 
 Slices = NDArray[np.float32]
+
+
+class Origin(NamedTuple):
+    """Where a cropped volume begins.
+
+    Attributes
+    ----------
+    number : int
+        In the name of the first TIFF.
+    voxel : tuple of float
+        Centre of the first voxel (z, y, x) from that of the whole volume, in voxels; OME-Zarr
+        states it.
+    """
+
+    number: int = 0
+    voxel: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -36,10 +52,8 @@ class Layout:
         One of `COMPRESSIONS` of the format.
     attributes, provenance : dict
         About the values; how the volume was made.
-    first_number : int
-        Number in the name of the first TIFF.
-    first_voxel : tuple of float
-        Centre of the first voxel (z, y, x) from that of the whole volume, in voxels.
+    origin : Origin
+        Where a cropped volume begins.
     """
 
     name: str
@@ -48,8 +62,7 @@ class Layout:
     compression: str = "none"
     attributes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    first_number: int = 0
-    first_voxel: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    origin: Origin = Origin()
 
     @property
     def plane_shapes(self) -> dict[str, tuple[int, int]]:

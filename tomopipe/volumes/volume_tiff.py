@@ -29,7 +29,7 @@ def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
         options |= {"compression": "zlib", "predictor": False}
 
     def put(first: int, slices: Slices) -> None:
-        for number, image in enumerate(slices, layout.first_number + first):
+        for number, image in enumerate(slices, layout.origin.number + first):
             stored = layout.encoding.encode(image)
             file = io.BytesIO()  # where tifffile writes to the disk, a full one has no errno
             tifffile.imwrite(file, stored, description=about, metadata=None, **options)

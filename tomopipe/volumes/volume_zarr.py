@@ -199,7 +199,7 @@ def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
     for level, shape in enumerate(shapes):
         starts = [
             size * (first + (factor - 1) / 2)
-            for first, factor in zip(layout.first_voxel, factors, strict=True)
+            for first, factor in zip(layout.origin.voxel, factors, strict=True)
         ]
         transforms: list[dict[str, Any]] = [
             {"type": "scale", "scale": [size * factor for factor in factors]},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 from tomopipe.run import job_memory, made_from, snakemake_internals
-from tomopipe.campaign.campaign import as_json, campaign_from_data, options, read_inventory
+from tomopipe.campaign.campaign import as_json, campaign_from_data, read_inventory
 from tomopipe.campaign.files import CONFIG, LOGS
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import MISSING, REASONS, Decisions
@@ -18,7 +18,7 @@ from tomopipe.storage import run_folder
 from tomopipe.scans.layout import is_without_angles
 from tomopipe.storage.tables import read_tsv
 from tomopipe.run.products import digest
-from tomopipe.cor.proven_angles import proven_angles, with_angles
+from tomopipe.cor.proven_angles import proven_angles
 
 START_TIME = time.time()
 
@@ -138,7 +138,7 @@ def resolved_at(path, inventory, times):
         for scan, entry in read_json(path).items()
         if scan in rows and CAMPAIGN.is_in(scan, rows[scan])
         # without angles there is no volume, wherever a COR came from
-        and not (lacks_angles(scan) and proven_angles(OUTPUTS.sweep(scan)) is None)
+        and not (lacks_angles(scan) and angles_proved(scan) is None)
     }
 
 
@@ -198,19 +198,19 @@ def lacks_angles(scan):
     return bool(row) and is_without_angles(row["warnings"])
 
 
+def angles_proved(scan):
+    """The angles that try_recon has proved, of a scan that lacks them; else None."""
+    return proven_angles(OUTPUTS.sweep(scan)) if lacks_angles(scan) else None
+
+
 def with_proven_angles(scan, wanted):
     """Statement of a result; that of a scan that lacks angles tells which try_recon has proved."""
-    if not lacks_angles(scan):
-        return wanted
-    return wanted | {"angles": proven_angles(OUTPUTS.sweep(scan))}
+    return wanted | ({"angles": angles_proved(scan)} if lacks_angles(scan) else {})
 
 
-def known_angles(scan, options):
-    """Options of a step; those of a scan that lacks angles with what try_recon has proved."""
-    if not lacks_angles(scan):
-        return options
-    angles = proven_angles(OUTPUTS.sweep(scan))
-    return with_angles(options, angles) if angles else options
+def reading_options(scan, *blocks):
+    """Options of a step that reads a scan: with those blocks, how it is read and corrected."""
+    return CAMPAIGN.for_scan(scan).config.as_json("input", "preprocess", *blocks)
 
 
 def predictions_of(scans):

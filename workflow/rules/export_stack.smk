@@ -1,15 +1,5 @@
 from tomopipe.run.relion_set import campaign_binning
 
-# what changes a stack; `hand` only changes the star file
-STACK_OPTIONS = CAMPAIGN.config.export_star.model_dump(exclude={"enabled", "hand"})
-
-
-def stack_options(wildcards):
-    """All options of a stack: of the preprocess options those of slices change none."""
-    options = CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
-    options.pop("half_acquisition", None)
-    return as_json(known_angles(wildcards.scan, options) | STACK_OPTIONS)
-
 
 def stack_wanted(scan):
     return with_proven_angles(scan, stack_statement(scan, known()))
@@ -75,7 +65,8 @@ rule export_stack:
     params:
         raw=raw,
         raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
-        options=stack_options,
+        options=lambda wildcards: reading_options(wildcards.scan, "export_star"),
+        angles=lambda wildcards: as_json(angles_proved(wildcards.scan)),
         made_from=lambda wildcards: made_from.as_text(stack_wanted(wildcards.scan)),
         binning=stack_binning,
     script:

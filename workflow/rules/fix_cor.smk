@@ -48,7 +48,7 @@ rule fix_cor:
         LOGS.log("fix_cor", "{series}"),
     params:
         members=lambda wildcards: as_json(members(wildcards.series)),
-        options=lambda wildcards: options(CAMPAIGN.config.fix_cor),
+        options=lambda wildcards: CAMPAIGN.config.as_json("fix_cor"),
         made_from=lambda wildcards: made_from.as_text(fix_wanted(wildcards.series)),
     script:
         "../scripts/fix_cor.py"

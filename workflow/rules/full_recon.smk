@@ -11,38 +11,15 @@ def volumes(wildcards):
     return [CAMPAIGN.volume(scan) for scan in resolved()]
 
 
-def pixel_size_of_volumes(full):
-    """The pixel size is an option of the volume only where the volume's values depend on it."""
-    if full.unit == "per_pixel":
-        return {}
-    return {"pixel_size_um": CAMPAIGN.config.export_star.pixel_size_um}
-
-
 def memory_mb(wildcards, threads, attempt):
-    n_angles, n_rows, n_cols = shape_of(wildcards)
     campaign = CAMPAIGN.for_scan(wildcards.scan)
-    full = campaign.config.full_recon
     return job_memory.full_recon_mb(
-        n_angles,
-        n_cols,
-        full.binning,
-        n_rows=n_rows,
-        output=full.output,
-        compression=full.compression,
-        algorithm=full.algorithm,
+        shape_of(wildcards),
+        campaign.config.full_recon,
         halo=campaign.correction_halo(inventory_rows()[wildcards.scan]),
-        threads=1 if full.device == "cuda" else threads,
+        threads=threads,
         attempt=attempt,
     )
-
-
-def volume_options(wildcards):
-    """All options of a scan's volume but its COR."""
-    campaign = CAMPAIGN.for_scan(wildcards.scan)
-    full = campaign.config.full_recon
-    options = full.model_dump()
-    known = known_angles(wildcards.scan, campaign.preprocess_options())
-    return as_json(known | options | pixel_size_of_volumes(full))
 
 
 def volume_wanted(scan):
@@ -93,7 +70,8 @@ rule full_recon:
         raw=raw,
         raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
         cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
-        options=volume_options,
+        options=lambda wildcards: reading_options(wildcards.scan, "full_recon", "export_star"),
+        angles=lambda wildcards: as_json(angles_proved(wildcards.scan)),
         made_from=lambda wildcards: made_from.as_text(volume_wanted(wildcards.scan)),
     script:
         "../scripts/full_recon.py"

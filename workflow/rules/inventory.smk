@@ -40,7 +40,7 @@ checkpoint inventory:
         LOGS.log("inventory"),
     params:
         entries=lambda wildcards: as_json(CAMPAIGN.inventory_entries()),
-        options=lambda wildcards: as_json(CAMPAIGN.inventory_options()),
+        options=lambda wildcards: CAMPAIGN.config.as_json("inventory", "input", "preprocess"),
         made_from=lambda wildcards: made_from.as_text(inventory_wanted() | {"look_again": ""}),
     script:
         "../scripts/inventory.py"

@@ -59,7 +59,7 @@ rule predict_cor:
         ),
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
-        options=lambda wildcards: options(CAMPAIGN.config.predict_cor),
+        options=lambda wildcards: CAMPAIGN.config.as_json("predict_cor"),
         made_from=lambda wildcards: made_from.as_text(prediction_wanted(wildcards.scan)),
     script:
         "../scripts/predict_cor.py"

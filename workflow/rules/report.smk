@@ -55,7 +55,7 @@ rule report:
     log:
         LOGS.log("report"),
     params:
-        config=lambda wildcards: options(CAMPAIGN.config.report),
+        config=lambda wildcards: CAMPAIGN.config.as_json("report"),
         made_from=lambda wildcards: made_from.as_text(report_wanted()),
     script:
         "../scripts/report.py"

@@ -12,8 +12,8 @@ def resolve_reason():
     return reason or resolve_cor_step.differs(
         fix_tables(),
         COR_TABLE,
-        scans=CAMPAIGN.to_resolve(inventory_rows()),
-        **CAMPAIGN.config.resolve_cor.model_dump(),
+        CAMPAIGN.to_resolve(inventory_rows()),
+        CAMPAIGN.config.resolve_cor,
     )
 
 
@@ -38,7 +38,7 @@ checkpoint resolve_cor:
         LOGS.log("resolve_cor"),
     params:
         scans=lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows())),
-        options=lambda wildcards: options(CAMPAIGN.config.resolve_cor),
+        options=lambda wildcards: CAMPAIGN.config.as_json("resolve_cor"),
         made_from=lambda wildcards: made_from.as_text(made_from.of_resolve_cor(CAMPAIGN)),
     script:
         "../scripts/resolve_cor.py"

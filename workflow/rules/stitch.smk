@@ -1,9 +1,6 @@
 from tomopipe.campaign.stacks import find_stacks
 
 TALL = OUTPUTS.stitched("{stack}", FULL.output)
-STITCH = CAMPAIGN.config.stitch.model_dump(exclude={"stacks"})
-# what of full_recon says how a volume is stored
-STORED = FULL.model_dump(include={"output", "compression", "dtype", "value_range"})
 
 
 def stacks_made():
@@ -75,7 +72,7 @@ rule stitch:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         scans=lambda wildcards: as_json(stacks_made()[wildcards.stack].scans),
-        options=lambda wildcards: as_json(STITCH | STORED),
+        options=lambda wildcards: CAMPAIGN.config.as_json("stitch", "full_recon"),
         made_from=lambda wildcards: made_from.as_text(stitch_wanted(wildcards.stack)),
     script:
         "../scripts/stitch.py"

@@ -46,11 +46,7 @@ rule try_recon:
     params:
         raw=raw,
         raw_files=lambda wildcards: as_json(raw_without_content(wildcards.scan)),
-        options=lambda wildcards: as_json(
-            CAMPAIGN.for_scan(wildcards.scan).preprocess_options()
-            | CAMPAIGN.for_scan(wildcards.scan).config.try_recon.model_dump()
-            | ({"prove": True} if lacks_angles(wildcards.scan) else {})
-        ),
+        options=lambda wildcards: reading_options(wildcards.scan, "try_recon"),
         made_from=lambda wildcards: made_from.as_text(try_wanted(wildcards.scan)),
     script:
         "../scripts/try_recon.py"

@@ -3,27 +3,29 @@ from pathlib import Path
 
 from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.log import job
+from tomopipe.config import StepOptions
 from tomopipe.run.products import making
 from tomopipe.run.stated import content_of
+from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.export_stack import export_stack, settle_binning
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
     job(snakemake.log[0]),
 ):
-    options = json.loads(snakemake.params.options)
+    options = StepOptions.model_validate_json(snakemake.params.options)
+    angles = json.loads(snakemake.params.angles)
     export_stack(
-        snakemake.params.raw,
+        # a scan taken in by hand may have fewer frames than it claims; others lose nothing
+        raw_scan(snakemake.params.raw, options, angles=angles, partial=True),
         snakemake.output.stack,
         snakemake.output.meta,
-        # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        partial=True,
-        made_from=json.loads(snakemake.params.made_from),
-        pixels_of=content_of(snakemake.output.stack, snakemake.params),
+        options.export_star,
         least_binning=settle_binning(
             Path(snakemake.output.meta).parent.parent / BINNING,
-            options["binning"],
+            options.export_star.binning,
             json.loads(snakemake.params.binning),
         ),
-        **options,
+        made_from=json.loads(snakemake.params.made_from),
+        pixels_of=content_of(snakemake.output.stack, snakemake.params),
     )

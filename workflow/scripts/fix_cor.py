@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 from tomopipe.campaign.log import job
+from tomopipe.config import StepOptions
 from tomopipe.run.products import making
 from tomopipe.steps.fix_cor import fix_cor
 
@@ -18,6 +19,6 @@ with (
             for record, text in zip(predictions, centers, strict=True)
         },
         snakemake.output[0],
-        members=json.loads(snakemake.params.members),
-        **json.loads(snakemake.params.options),
+        json.loads(snakemake.params.members),
+        StepOptions.model_validate_json(snakemake.params.options).fix_cor,
     )

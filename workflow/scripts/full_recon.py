@@ -1,28 +1,36 @@
 import json
 
 from tomopipe.campaign.log import job
+from tomopipe.campaign.results import read_cor_json
+from tomopipe.config import StepOptions
 from tomopipe.run.job_memory import bytes_to_use
 from tomopipe.run.products import making
 from tomopipe.run.stated import content_of
+from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.full_recon import full_recon
+from tomopipe.stream.memory import Resources
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
     job(snakemake.log[0]),
 ):
+    scan, params = snakemake.wildcards.scan, snakemake.params
+    options = StepOptions.model_validate_json(params.options)
+    source = read_cor_json(snakemake.input[0]).get(scan, {}).get("source")
+    is_per_cm = options.full_recon.unit == "per_cm"
     full_recon(
-        snakemake.params.raw,
-        snakemake.output[0],
-        cor_px=snakemake.params.cor_px,
-        cor_json=snakemake.input[0],
-        scan=snakemake.wildcards.scan,
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        partial=True,
-        threads=snakemake.threads,
-        memory_bytes=bytes_to_use(snakemake.resources.mem_mb),
-        # not a param: where temporary files lie changes no volume
-        scratch=(snakemake.config.get("storage") or {}).get("scratch"),
-        provenance={"made_from": snakemake.params.made_from},
-        voxels_of=content_of(snakemake.output[0], snakemake.params),
-        **json.loads(snakemake.params.options),
+        raw_scan(params.raw, options, name=scan, angles=json.loads(params.angles), partial=True),
+        snakemake.output[0],
+        {"cor_px": params.cor_px, "source": source},
+        options.full_recon,
+        pixel_size_um=options.export_star.pixel_size_um if is_per_cm else None,
+        resources=Resources(
+            snakemake.threads,
+            bytes_to_use(snakemake.resources.mem_mb),
+            # not a param: where temporary files lie changes no volume
+            (snakemake.config.get("storage") or {}).get("scratch"),
+        ),
+        provenance={"made_from": params.made_from},
+        voxels_of=content_of(snakemake.output[0], params),
     )

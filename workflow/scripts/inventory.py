@@ -1,6 +1,7 @@
 import json
 
 from tomopipe.campaign.log import job
+from tomopipe.config import StepOptions
 from tomopipe.run.products import making
 from tomopipe.steps.inventory import inventory
 
@@ -11,5 +12,5 @@ with (
     inventory(
         json.loads(snakemake.params.entries),
         snakemake.output[0],
-        **json.loads(snakemake.params.options),
+        StepOptions.model_validate_json(snakemake.params.options),
     )

@@ -1,6 +1,7 @@
 import json
 
 from tomopipe.campaign.log import job
+from tomopipe.config import StepOptions
 from tomopipe.run.products import making
 from tomopipe.steps.predict_cor import predict_cor
 
@@ -13,5 +14,5 @@ with (
         snakemake.output.prediction,
         snakemake.output.center,
         made_from=json.loads(snakemake.params.made_from),
-        **json.loads(snakemake.params.options),
+        **StepOptions.model_validate_json(snakemake.params.options).predict_cor.model_dump(),
     )

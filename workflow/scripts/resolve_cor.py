@@ -1,6 +1,7 @@
 import json
 
 from tomopipe.campaign.log import job
+from tomopipe.config import StepOptions
 from tomopipe.run.products import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
@@ -9,6 +10,6 @@ with making(snakemake.log[0], snakemake.output, snakemake.params), job(snakemake
         list(snakemake.input),
         snakemake.output.cor,
         snakemake.output.rot_cen,
-        scans=json.loads(snakemake.params.scans),
-        **json.loads(snakemake.params.options),
+        json.loads(snakemake.params.scans),
+        StepOptions.model_validate_json(snakemake.params.options).resolve_cor,
     )

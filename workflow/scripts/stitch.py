@@ -1,6 +1,7 @@
 import json
 
 from tomopipe.campaign.log import job
+from tomopipe.config import StepOptions
 from tomopipe.run.products import making
 from tomopipe.steps.stitch import stitch
 
@@ -8,12 +9,14 @@ with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
     job(snakemake.log[0]),
 ):
+    options = StepOptions.model_validate_json(snakemake.params.options)
+    scans = json.loads(snakemake.params.scans)
     stitch(
-        snakemake.input.volumes,
+        dict(zip(scans, snakemake.input.volumes, strict=True)),
         snakemake.output.volume,
         snakemake.output.shifts,
+        options.stitch,
+        options.full_recon,
         stack=snakemake.wildcards.stack,
-        scans=json.loads(snakemake.params.scans),
         made_from=json.loads(snakemake.params.made_from),
-        **json.loads(snakemake.params.options),
     )

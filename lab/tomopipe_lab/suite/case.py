@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import TryReconBlock
 from tomopipe.cor.collect import N_KEPT, opposed_pairs, spread_rows
 from tomopipe.cor.rows_file import Rows
 from tomopipe.steps.try_recon import candidates
@@ -171,7 +172,8 @@ def _scan(name: str, split: str, s: Settings, conditions: tuple[str, ...], rng: 
     if s.theta_missing:
         rows = replace(rows, theta_rad=np.linspace(0, np.pi, s.n_angles), theta_missing=True)
     cor_px = s.cor_px + _roll(s, kept[:1].astype(float))[0]
-    grid_px = candidates(s.n_cols, center_px=None, width_px=s.grid_width_px, step_px=GRID_STEP_PX)
+    grid = TryReconBlock(width_px=s.grid_width_px, step_px=GRID_STEP_PX)
+    grid_px = candidates(grid, s.n_cols)
     return Case(name, family, conditions, rows, float(cor_px), grid_px)
 
 
@@ -271,5 +273,5 @@ def _null(name: str, kind: str, s: Settings, rng: Rng) -> Case:
     instrument = Instrument(s, len(theta_rad), rng)
     raw, raw_few = null_frames(kind, instrument, every, paired)
     rows = keep(raw, raw_few, instrument, (every, paired, pairs), theta_rad)
-    grid_px = candidates(s.n_cols, center_px=None, width_px=50.0, step_px=GRID_STEP_PX)
+    grid_px = candidates(TryReconBlock(step_px=GRID_STEP_PX), s.n_cols)
     return Case(name, "", (kind,), rows, None, grid_px)

@@ -310,6 +310,4 @@ def test_shared_files_are_named_once(tmp_path):
     }
     found = campaign_from_data(data, tmp_path)
     assert found.shared_files() == ["a", "b", "c.txt"]
-    assert found.preprocess_options()["known"] == {"angles": "c.txt"}
-    assert found.inventory_options()["known"] == {"angles": "c.txt"}
-    assert "known" not in campaign(tmp_path).preprocess_options()
+    assert found.config.reading()["input"] == {"angles": "c.txt"}

@@ -15,7 +15,6 @@ from tomopipe.prep.recipe import (
     geometry_only,
     halo_of,
     phase_strength,
-    recipe_of,
 )
 from tomopipe.scans.exchange import open_scan
 
@@ -132,7 +131,7 @@ def test_phase_needs_energy_pixel_size_and_distance(key):
 
 
 def test_what_cor_finding_sees_has_the_geometry_only():
-    recipe = recipe_of(None, "none", True, EVERYTHING)
+    recipe = PreprocessBlock(darks="none", **EVERYTHING)
     plain = geometry_only(recipe)
     assert (plain.roll_deg, plain.distortion, plain.darks) == (1.0, recipe.distortion, "none")
     assert plain == PreprocessBlock(darks="none", roll_deg=1.0, distortion=EVERYTHING["distortion"])

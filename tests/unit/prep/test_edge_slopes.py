@@ -6,13 +6,12 @@ import pytest
 import tifffile
 
 from tests.phantoms import write_scan
+from tests.step_calls import full_recon, try_recon
 from tomopipe.config import PreprocessBlock
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.edge_slopes import falls_of, measure_falls
 from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import Ellipsoid
-from tomopipe.steps.full_recon import full_recon
-from tomopipe.steps.try_recon import try_recon
 from tomopipe.volumes import tiff
 
 MU = 0.003

@@ -10,11 +10,11 @@ from tomopipe_lab.suite.solids import Body
 
 from tests import pretend_cupy
 from tests.phantoms import write_scan
+from tests.step_calls import full_recon
 from tomopipe.prep.gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon as full_module
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Blocks
 
 N_ANGLES, N_COLS, COR_PX = 400, 256, 128.8

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
+from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.run.disk import disk_needed, half_notes
 from tomopipe.run.next_run import foresee_inventory
 from tomopipe.run.start import examine
-from tomopipe.steps.full_recon import full_recon
 
 N_COLS, N_ROWS = 40, 2
 TURN = np.linspace(0, 360, 60, endpoint=False)

@@ -14,7 +14,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.next_run import foresee_inventory
 from tomopipe.run.start import examine
-from tomopipe.scans.exchange import open_scan
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 SCANS = ("a_1", "a_2", "b_1")
@@ -54,9 +53,7 @@ def flat_levels(campaign):
     """What each scan's flats are when it is opened with the options of its steps."""
     levels = {}
     for scan in SCANS:
-        options = campaign.for_scan(scan).preprocess_options()
-        given = {key: options[key] for key in ("flats", "darks", "known") if key in options}
-        with open_scan(campaign.scans[scan].path, **given) as found:
+        with campaign.raw_scan(scan).open() as found:
             levels[scan] = float(found.flat.mean())
     return levels
 

@@ -1,6 +1,7 @@
 """What `plan` and `check` say without a run; that plan equals runs is tested on real ones."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tomopipe.run.next_run import (
     standing_failures,
 )
 from tomopipe.run.start import examine
-from tomopipe.steps.try_recon import try_recon
+from tomopipe.steps.try_recon import TryFiles, try_recon
 
 JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
 
@@ -199,8 +200,9 @@ def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
     expected = output_bytes(found, "try_recon", rows_of(tmp_path)["a_1"])
     files = [tmp_path / "sweep" / name for name in ("try.tif", "try.json", "rows.h5")]
     files[0].parent.mkdir()
-    given = found.preprocess_options() | found.config.try_recon.model_dump()
-    assert "failed" not in try_recon(tmp_path / "raw/a_1.h5", *files, device="cpu", **given)
+    raw = replace(found.raw_scan("a_1"), path=tmp_path / "raw/a_1.h5")
+    record = try_recon(raw, TryFiles(*files), found.config.try_recon, device="cpu")
+    assert "failed" not in record
     written = sum(path.stat().st_size for path in files[0].parent.iterdir())
     assert expected == pytest.approx(written, rel=0.15)
 

@@ -12,11 +12,11 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.run.option_sweep import known_cor_px, sweep_option
-from tomopipe.steps.full_recon import full_recon
 
 COR_PX = 41.2
 PHASE = {"method": "paganin"}

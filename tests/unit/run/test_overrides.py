@@ -5,7 +5,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from tomopipe.campaign.campaign import as_json, campaign_from_data, load_campaign
+from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.cli import cli
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
@@ -25,8 +25,7 @@ def campaign(folder, *overrides, **blocks):
 
 
 def options(found, scan):
-    own = found.for_scan(scan)
-    return as_json(own.preprocess_options() | own.config.full_recon.model_dump())
+    return found.for_scan(scan).config.as_json("input", "preprocess", "full_recon")
 
 
 def test_a_series_and_a_scan_differ_and_the_others_stay_as_they_were(tmp_path):
@@ -64,8 +63,8 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
     assert found.for_scan("foam_1").shared_files() == ["other.h5"]
     assert found.for_scan("tooth_1").shared_files() == ["shared.h5"]
     entries = {entry["scan"]: entry for entry in found.inventory_entries()}
-    assert (entries["foam_1"]["flats"], entries["foam_1"]["darks"]) == ("other.h5", "none")
-    assert "flats" not in entries["tooth_1"]
+    assert entries["foam_1"]["own"] == {"preprocess": {"flats": "other.h5", "darks": "none"}}
+    assert "own" not in entries["tooth_1"]
     decisions = Decisions(found)
     before = {scan: decisions.raw(scan) for scan in NAMES}
     decisions.record.save()
@@ -87,13 +86,12 @@ def test_projections_of_one_scan_are_left_out_in_all_steps(tmp_path):
         {"scans": ["foam_1"], "input": {"every": 1}},
         {"scans": ["tooth_*"], "input": {"energy_kev": 30.0}},
     )
-    skipped = {"known": {"skip_angles": [[80.0, 90.0]]}}
-    assert found.for_scan("foam_1").preprocess_options() == plain.preprocess_options() | skipped
-    assert found.preprocess_options() == plain.preprocess_options()
-    assert found.inventory_options() == plain.inventory_options()
-    entries = {entry["scan"]: entry for entry in found.inventory_entries()}
-    assert entries["foam_1"]["known"] == skipped["known"]
-    assert entries["tooth_1"]["known"] == {"energy_kev": 30.0}
+    skipped = {"skip_angles": [[80.0, 90.0]]}
+    assert found.raw_scan("foam_1").known() == skipped
+    assert found.config.reading() == plain.config.reading() == {}
+    own = {entry["scan"]: entry["own"] for entry in found.inventory_entries()}
+    assert own["foam_1"] == {"input": skipped}
+    assert own["tooth_1"] == {"input": {"energy_kev": 30.0}}
 
 
 def test_half_acquisition_and_memory_may_differ_too(tmp_path):
@@ -105,8 +103,8 @@ def test_half_acquisition_and_memory_may_differ_too(tmp_path):
             "full_recon": {"binning": 2},
         },
     )
-    assert found.for_scan("tooth_1").preprocess_options()["half_acquisition"] == "yes"
-    assert "half_acquisition" not in found.preprocess_options()
+    assert found.raw_scan("tooth_1").preprocess.half_acquisition == "yes"
+    assert found.config.preprocess.half_acquisition == "auto"
     row = {"n_rows": "100", "n_cols": "100"}
     assert found.for_scan("tooth_1").correction_halo(row) is not None
     assert found.correction_halo(row) is None
@@ -237,7 +235,7 @@ def test_cells_are_values_as_in_the_configuration(tmp_path):
             "full_recon.filtre",
             "",
             2,
-            r"unknown key; did you mean full_recon\.filter\? allowed here: device",
+            r"unknown key; did you mean full_recon\.filter\? allowed here: algorithm",
         ),
         ("preproces.phase.method", "", 2, r"did you mean preprocess\.phase\.method\?"),
         ("fix_cor.max_delta_px", "1", 2, "expected a key of input, preprocess, try_recon or full"),

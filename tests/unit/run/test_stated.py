@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
+from tests.step_calls import export_stack, full_recon
 from tomopipe.campaign.files import VOLUMES
 from tomopipe.run.made_from import as_text
 from tomopipe.run.products import Product, Record, made_checksum, state_of
 from tomopipe.run.stated import content_of, is_kept, only_metadata_differ
-from tomopipe.steps.export_stack import export_stack
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage import run_folder as runs
 from tomopipe.volumes.volume import read_mid_planes, read_provenance
 from tomopipe.volumes.volume_read import open_volume

@@ -50,7 +50,7 @@ def test_full_shape_never_written_is_incomplete(tmp_path, has_theta):
     found = read_metadata(path)
     assert found.n_written == 4
     assert incomplete(found) == "aborted: the first 4 of 7 frames were written"
-    known = None if has_theta else {"angles": {"start": 0, "step": 30}}
+    known = {} if has_theta else {"angles": {"start": 0, "step": 30}}
     with open_scan(path, partial=True, known=known) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), [0, 30, 60, 90])
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:4])

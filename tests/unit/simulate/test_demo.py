@@ -7,7 +7,7 @@ from rich.console import Console
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.run.next_run import foresee_inventory
 from tomopipe.simulate.demo import comparison, snakemake_command
-from tomopipe.simulate.simulated_campaign import simulate_campaign
+from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
 
@@ -19,9 +19,9 @@ def shown(folder):
 
 
 def test_comparison_has_the_error_of_each_scan(tmp_path):
-    truth = simulate_campaign(tmp_path, n_series=1, n_scans=2, n_cols=64, n_rows=1, n_angles=24)[
-        "scans"
-    ]
+    truth = simulate_campaign(
+        tmp_path, Simulation(n_series=1, n_scans=2, n_cols=64, n_rows=1, n_angles=24)
+    )["scans"]
     found = load_campaign(tmp_path)
     (tmp_path / "results").mkdir()
     foresee_inventory(found, tmp_path / "results")

@@ -12,7 +12,12 @@ from typer.testing import CliRunner
 from tomopipe.cli.simulate import simulate
 from tomopipe.errors import TomopipeError
 from tomopipe.simulate.phantom import project
-from tomopipe.simulate.simulated_campaign import load_truth, plan_scans, simulate_campaign
+from tomopipe.simulate.simulated_campaign import (
+    Simulation,
+    load_truth,
+    plan_scans,
+    simulate_campaign,
+)
 
 SMALL = {"n_cols": 96, "n_rows": 6, "n_angles": 61}
 
@@ -20,7 +25,7 @@ SMALL = {"n_cols": 96, "n_rows": 6, "n_angles": 61}
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory):
     folder = tmp_path_factory.mktemp("campaign")
-    simulate_campaign(folder, **SMALL)
+    simulate_campaign(folder, Simulation(**SMALL))
     return folder
 
 
@@ -86,7 +91,7 @@ def test_the_cor_drifts_along_each_series(scans):
 
 def test_a_long_series_drifts_little_enough_for_an_outlier_to_stand_out():
     plans = plan_scans(
-        n_series=1, n_scans=60, n_cols=96, n_rows=1, n_angles=20, counts=None, seed=4
+        Simulation(n_series=1, n_scans=60, n_cols=96, n_rows=1, n_angles=20, counts=None, seed=4)
     )
     assert np.ptp([scan.cor_px for scan in plans]) < 7
 
@@ -137,7 +142,10 @@ def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
 
 def test_same_seed_same_files(tmp_path):
     for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
-        simulate_campaign(tmp_path / name, n_scans=1, n_cols=64, n_rows=1, n_angles=20, seed=seed)
+        simulate_campaign(
+            tmp_path / name,
+            Simulation(n_scans=1, n_cols=64, n_rows=1, n_angles=20, seed=seed),
+        )
 
     def contents(name):
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
@@ -154,7 +162,7 @@ def test_same_seed_same_files(tmp_path):
 @pytest.mark.parametrize(("n_series", "n_scans"), [(1, 1), (1, 2), (5, 1), (7, 2)])
 def test_every_shape_has_all_special_scans_and_names_that_tell_the_series(n_series, n_scans):
     sizes = {"n_cols": 64, "n_rows": 1, "n_angles": 20}
-    plans = plan_scans(n_series=n_series, n_scans=n_scans, counts=1e4, seed=0, **sizes)
+    plans = plan_scans(Simulation(n_series=n_series, n_scans=n_scans, counts=1e4, seed=0, **sizes))
     assert len({plan.name for plan in plans}) == len(plans) == n_series * n_scans + 1
     for plan in plans:
         series, index = re.fullmatch(r"(.*?)[._-]*(\d+)", plan.name).groups()
@@ -169,11 +177,7 @@ def test_progress(tmp_path):
     calls = []
     simulate_campaign(
         tmp_path,
-        n_series=1,
-        n_scans=1,
-        n_cols=64,
-        n_rows=1,
-        n_angles=20,
+        Simulation(n_series=1, n_scans=1, n_cols=64, n_rows=1, n_angles=20),
         progress=lambda *call: calls.append(call),
     )
     assert calls == [(0, 2, "rock_001"), (1, 2, "rock_002"), (2, 2, "")]
@@ -200,7 +204,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
 )
 def test_impossible_numbers_are_refused(tmp_path, wrong, message):
     with pytest.raises(TomopipeError, match=message):
-        simulate_campaign(tmp_path / "new", **wrong)
+        simulate_campaign(tmp_path / "new", Simulation(**wrong))
     assert not (tmp_path / "new").exists()
 
 
@@ -233,7 +237,7 @@ def test_command(tmp_path):
 
 def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):
     sizes = {"n_cols": 64, "n_rows": 20, "n_angles": 21, "n_series": 1, "n_scans": 1}
-    simulate_campaign(tmp_path, **sizes, n_heights=3, counts=None)
+    simulate_campaign(tmp_path, Simulation(**sizes, n_heights=3, counts=None))
     truth = load_truth(tmp_path)
     assert truth["heights"] == {"tall_001": 0.0, "tall_002": 10.4, "tall_003": 20.8}
     seen = [attenuation(tmp_path, truth["scans"][name])[0] for name in truth["heights"]]
@@ -243,4 +247,4 @@ def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert config["stitch"] == {"stacks": {"tall": ["tall_*"]}}
     with pytest.raises(TomopipeError, match="n_rows of at least 20"):
-        simulate_campaign(tmp_path / "flat", **(sizes | {"n_rows": 4}), n_heights=2)
+        simulate_campaign(tmp_path / "flat", Simulation(**(sizes | {"n_rows": 4}), n_heights=2))

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tomopipe.config import FullReconBlock
 from tomopipe.run.job_memory import bytes_to_use, full_recon_mb
 from tomopipe.stream.memory import (
     Blocks,
@@ -21,6 +22,7 @@ from tomopipe.stream.memory import (
 )
 
 SCAN = Job(3072, 2048, 2048, itemsize=2, full_turn=False, decode_bytes=0)
+USUAL = (3072, 2048, 2048)
 LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
 
 
@@ -79,10 +81,13 @@ def test_a_small_machine_gives_no_more_than_it_has(monkeypatch):
 
 
 def test_memory_is_asked_for_no_more_than_so_much_per_worker():
-    one, two, many = (full_recon_mb(3072, 2048, threads=n) for n in (1, 2, 16))
+    one, two, many = (full_recon_mb(USUAL, threads=n) for n in (1, 2, 16))
     assert 1000 < two - one < 3.2e3
     assert 15 * 1000 < many - one < 15 * 3.2e3
-    assert full_recon_mb(6144, 4096, threads=16) - full_recon_mb(6144, 4096) < 15 * 3.2e3
+    assert (
+        full_recon_mb((6144, 4096, 4096), threads=16) - full_recon_mb((6144, 4096, 4096))
+        < 15 * 3.2e3
+    )
     job = Job(3072, 2048, 2048, threads=16)
     assert choose_blocks(job, bytes_to_use(many)) == standard_blocks(job)
 
@@ -98,13 +103,13 @@ def test_large_slices_fit_in_four_gigabytes():
 
 
 def test_the_memory_asked_for_is_enough_for_full_blocks():
-    asked = bytes_to_use(full_recon_mb(3072, 2048))
+    asked = bytes_to_use(full_recon_mb(USUAL))
     assert choose_blocks(SCAN, asked) == standard_blocks(SCAN)
-    assert full_recon_mb(3072, 2048, 2) < 4 * full_recon_mb(3072, 2048)
-    assert full_recon_mb(3072, 2048, output="zarr") > full_recon_mb(3072, 2048)
-    assert full_recon_mb(3072, 2048, compression="gzip") > full_recon_mb(3072, 2048)
+    assert full_recon_mb(USUAL, FullReconBlock(binning=2)) < 4 * full_recon_mb(USUAL)
+    assert full_recon_mb(USUAL, FullReconBlock(output="zarr")) > full_recon_mb(USUAL)
+    assert full_recon_mb(USUAL, FullReconBlock(compression="gzip")) > full_recon_mb(USUAL)
     # the detector's height costs two pictures of it, in MB, and nothing else
-    more = full_recon_mb(3072, 2048, n_rows=6048) - full_recon_mb(3072, 2048, n_rows=2048)
+    more = full_recon_mb((3072, 6048, 2048)) - full_recon_mb(USUAL)
     assert more == pytest.approx(8 * 4000 * 2048 / 0.8e6, abs=1)
 
 
@@ -130,7 +135,7 @@ def _virtual_scan(folder, n_angles, n_rows, n_cols, n_frames=4, **options):
 
 _RUN = """
 import json, logging, resource, sys, warnings
-from tomopipe.steps import full_recon
+from tests.step_calls import full_recon
 from tomopipe.stream.stream import logger
 from tomopipe.stream import fit_options as _fit, memory as _memory
 path, out, limit_bytes, options = sys.argv[1:]
@@ -145,7 +150,7 @@ def note(job, memory_bytes, **more):
     found["lanes"], found["height"], found["halo"] = blocks.lanes, blocks.height, job.halo
     return blocks
 _fit.choose_blocks = note
-full_recon.full_recon(path, out, device="cpu", threads=2, **json.loads(options))
+full_recon(path, out, device="cpu", threads=2, **json.loads(options))
 # of this process alone: getrusage() counts what its parent held when it was forked
 with open("/proc/self/status") as status:
     found["peak_bytes"] = 1024 * next(int(l.split()[1]) for l in status if l.startswith("VmHWM"))

@@ -13,6 +13,7 @@ import zarr
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
 from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
+from tests.step_calls import full_recon as volume_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.prep.card_memory import card_correct_bytes
 from tomopipe.prep.correct import corrections_of
@@ -41,7 +42,7 @@ def truth(tmp_path):
 
 def _volume(truth, name, device="cpu", **options):
     path = truth.path.with_name(name)
-    full_recon.full_recon(truth.path, path, cor_px=COR_PX, device=device, **options)
+    volume_of(truth.path, path, cor_px=COR_PX, device=device, **options)
     with h5py.File(path) as file:
         return file["exchange/data"][:]
 
@@ -82,7 +83,7 @@ def test_a_card_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
 
     def volume(name, device):
         path = truth.path.with_name(name)
-        full_recon.full_recon(truth.path, path, cor_px=COR_PX, device=device, **options)
+        volume_of(truth.path, path, cor_px=COR_PX, device=device, **options)
         return _read(path, output)
 
     expected, planes, notes = volume("cpu", "cpu")

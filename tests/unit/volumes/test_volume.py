@@ -14,7 +14,13 @@ import zarr
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
-from tomopipe.volumes.volume import COMPRESSIONS, new_volume, read_mid_planes, read_provenance
+from tomopipe.volumes.volume import (
+    COMPRESSIONS,
+    Origin,
+    new_volume,
+    read_mid_planes,
+    read_provenance,
+)
 
 DATA = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 PROVENANCE = {
@@ -77,7 +83,7 @@ def test_equal_volumes_are_equal_files(tmp_path):
 
 def test_tiff_series_replaces_the_old_one_whole(tmp_path):
     _write(tmp_path / "x_rec", output_format="tiff")
-    _write(tmp_path / "x_rec", DATA[:2], [(0, 2)], output_format="tiff", first_number=40)
+    _write(tmp_path / "x_rec", DATA[:2], [(0, 2)], output_format="tiff", origin=Origin(40))
     names = [
         ".tomopipe-manifest",
         "mid_planes.h5",
@@ -275,7 +281,7 @@ def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(tmp_path, output_f
     script = (
         "import gc, resource, signal, sys\n"
         "import numpy as np\n"
-        "from tomopipe.volumes.volume import new_volume\n"
+        "from tomopipe.volumes.volume import Origin, new_volume\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))\n"
         "slices = np.random.default_rng(0).normal(size=(8, 400, 400)).astype('f4')\n"

@@ -9,7 +9,7 @@ import zarr
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes import volume_zarr
 from tomopipe.volumes.encoding import encoding_of
-from tomopipe.volumes.volume import new_volume, read_mid_planes, read_provenance
+from tomopipe.volumes.volume import Origin, new_volume, read_mid_planes, read_provenance
 
 SHAPE = (21, 150, 269)
 DATA = np.random.default_rng(0).normal(1, 0.2, SHAPE).astype(np.float32)
@@ -141,7 +141,9 @@ def test_a_cropped_volume_begins_where_it_was_cut_out(tmp_path):
     first = (5, 17, 40)
     for axis, ramp in enumerate(ramps):
         part = np.ascontiguousarray(ramp[5:20, 17:150, 40:290])
-        group = _write(tmp_path / "x", part, attributes={"voxel_size_um": 0.5}, first_voxel=first)
+        group = _write(
+            tmp_path / "x", part, attributes={"voxel_size_um": 0.5}, origin=Origin(0, first)
+        )
         for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]:
             scale, shift = (
                 transform[transform["type"]][axis]

@@ -1,0 +1,95 @@
+"""The steps as tests call them: options by name, each put into its block."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopipe.config import (
+    ExportStarBlock,
+    FullReconBlock,
+    InputBlock,
+    InventoryBlock,
+    PreprocessBlock,
+    StepOptions,
+    StitchBlock,
+    TryReconBlock,
+)
+from tomopipe.scans.raw_scan import RawScan
+from tomopipe.steps.export_stack import export_stack as _export_stack
+from tomopipe.steps.full_recon import full_recon as _full_recon
+from tomopipe.steps.inventory import inventory as _inventory
+from tomopipe.steps.stitch import stitch as _stitch
+from tomopipe.steps.try_recon import TryFiles
+from tomopipe.steps.try_recon import try_recon as _try_recon
+from tomopipe.stream.memory import Resources
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML gives it."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
+
+
+def block(model: Any, options: dict[str, Any], **more: Any) -> Any:
+    """Take the options of a block out of all."""
+    own = {key: options.pop(key) for key in list(options) if key in model.model_fields}
+    return model(**{key: _plain(value) for key, value in (own | more).items()})
+
+
+def raw_of(path: Any, options: dict[str, Any]) -> RawScan:
+    """Take what concerns the raw scan out of all options: also `known` and `corrections`."""
+    known = {key: _plain(value) for key, value in (options.pop("known", None) or {}).items()}
+    return RawScan(
+        path,
+        InputBlock(**known),
+        block(PreprocessBlock, options, **(options.pop("corrections", None) or {})),
+        name=options.pop("scan", ""),
+        angles=options.pop("angles", None),
+        partial=options.pop("partial", False),
+    )
+
+
+def _resources(options: dict[str, Any]) -> Resources:
+    keys = ("threads", "memory_bytes", "scratch")
+    return Resources(*(options.pop(key, None) for key in keys))
+
+
+def full_recon(raw: Any, volume: Any, *, cor_px: float, source: Any = None, **options: Any) -> None:
+    """Reconstruct a volume; pixel_size_um is that of attenuation per cm."""
+    given = raw_of(raw, options)
+    full, resources = block(FullReconBlock, options), _resources(options)
+    cor = {"cor_px": cor_px, "source": source}
+    _full_recon(given, volume, cor, full, resources=resources, **options)
+
+
+def try_recon(raw: Any, stack: Any, sweep: Any, rows: Any, **options: Any) -> dict[str, Any]:
+    """Make a sweep."""
+    given = raw_of(raw, options)
+    grid, resources = block(TryReconBlock, options), _resources(options)
+    return _try_recon(given, TryFiles(stack, sweep, rows), grid, resources=resources, **options)
+
+
+def export_stack(raw: Any, stack: Any, meta: Any, **options: Any) -> dict[str, Any]:
+    """Export a stack."""
+    given = raw_of(raw, options)
+    return _export_stack(given, stack, meta, block(ExportStarBlock, options), **options)
+
+
+def stitch(volumes: Any, volume: Any, shifts: Any, *, scans: Any, **options: Any) -> dict[str, Any]:
+    """Join volumes."""
+    joined, stored = block(StitchBlock, options), block(FullReconBlock, options)
+    named = dict(zip(scans, volumes, strict=True))
+    return _stitch(named, volume, shifts, joined, stored, **options)
+
+
+def inventory(entries: Any, output: Any, **options: Any) -> list[dict[str, Any]]:
+    """Look at raw files."""
+    raw = raw_of("", options)
+    judged = block(InventoryBlock, options)
+    assert not options
+    given = StepOptions(inventory=judged, input=raw.input, preprocess=raw.preprocess)
+    return _inventory(entries, output, given)

@@ -1,0 +1,64 @@
+"""A raw scan as steps are given it: where it is, and how it is read and corrected."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from tomopipe.config import InputBlock, PreprocessBlock, StepOptions
+from tomopipe.scans.exchange import Metadata, Scan, open_scan, read_metadata
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """A raw scan, and what the configuration says of it.
+
+    Attributes
+    ----------
+    path : path-like
+        An HDF5 or TIFF file, or a folder of TIFF files.
+    input : InputBlock
+        What the file does not say, or says wrongly.
+    preprocess : PreprocessBlock
+        Where flats and darks are, and how the projections are corrected.
+    name : str
+        Of the scan in its campaign; by default that of the file without its ending.
+    angles : mapping, optional
+        `input.angles` that try_recon proved, of a scan that has none.
+    partial : bool
+        Use the frames that were really written, of a scan that has fewer than it claims.
+    """
+
+    path: str | os.PathLike[str]
+    input: InputBlock = InputBlock()
+    preprocess: PreprocessBlock = PreprocessBlock()
+    name: str = ""
+    angles: Mapping[str, float] | None = None
+    partial: bool = False
+
+    def known(self) -> dict[str, Any]:
+        """Return what is known of the scan beside its file: keys of `input`."""
+        told = self.input.model_dump(exclude_defaults=True)
+        return told | ({"angles": dict(self.angles)} if self.angles else {})
+
+    def open(self, *, without_angles: bool = False) -> AbstractContextManager[Scan]:
+        """Open it as `open_scan` does."""
+        sources = {"flats": self.preprocess.flats, "darks": self.preprocess.darks}
+        return open_scan(
+            self.path,
+            **sources,
+            known=self.known(),
+            partial=self.partial,
+            without_angles=without_angles,
+        )
+
+    def metadata(self) -> Metadata:
+        """Read all that there is to know but the pixels, as `read_metadata` does."""
+        flats, darks = self.preprocess.flats, self.preprocess.darks
+        return read_metadata(self.path, flats=flats, darks=darks, known=self.known())
+
+
+def raw_scan(path: str | os.PathLike[str], options: StepOptions, **more: Any) -> RawScan:
+    """Return a scan as the options of a step say; `more` are other fields of `RawScan`."""
+    return RawScan(path, options.input, options.preprocess, **more)
