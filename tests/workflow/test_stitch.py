@@ -83,11 +83,11 @@ def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):
     assert "stitch:lacking" not in run.jobs
     assert "a_1 and b_1: found no overlap" in (copy / "logs" / "stitch" / "wrong.log").read_text()
     page = (copy / "results" / "report" / "index.html").read_text()
-    assert "b_2 is left out: select: no" in page
+    assert "b_2 is unselected: select: no" in page
     assert "a_1 and b_1: found no overlap" in page
     assert plan(copy)[0] == 1
     configure(copy, "stitch", stacks={"right": ["a_2", "a_1"], "lacking": ["b_1", "b_2"]})
     run = snakemake(copy)
     assert run.status == 0, run.text
     assert "stitch:right" in run.jobs
-    assert "stack lacking is not joined: b_2 is left out" in run.text
+    assert "stack lacking is not joined: b_2 is unselected" in run.text

@@ -19,6 +19,7 @@ from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.raw_files import CampaignScan, find_scans
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, did_you_mean, read_table
 from tomopipe.config import Config, parse_cells, parse_config, read_config
 from tomopipe.cor.rules import is_valid, parse_cor
@@ -26,8 +27,6 @@ from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.linked import link_state
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.storage.tables import read_tsv
-
-STILL_WRITTEN = "still written"
 
 InventoryRows = Mapping[str, Mapping[str, str]]
 
@@ -197,14 +196,7 @@ class Campaign:
 
     def is_in(self, scan: str, row: Mapping[str, str]) -> bool:
         """Tell whether a scan takes part: the file's judgement, unless its owner overrides it."""
-        if scan not in self.scans:
-            return False
-        select = self.scans[scan].select
-        if select == "no":
-            return False
-        # A file whose shape could not be read is never in; nor is one that is still growing.
-        usable = row["n_cols"] != "" and not row["reason"].startswith(STILL_WRITTEN)
-        return row["keep"] == "true" or (select == "yes" and usable)
+        return scan in self.scans and not not_selected(self.scans[scan].select, row)
 
     def scans_in(self, inventory: InventoryRows) -> list[str]:
         """Return the names of the scans that take part, in the order of the inventory."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopipe.campaign.files import Files, Logs
+from tomopipe.campaign.files import VOLUMES, Files, Logs
 from tomopipe.storage.atomic import write_json
 
 STEPS = ("try_recon", "predict_cor")
@@ -19,11 +19,13 @@ Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that died: its step, scan, and what is known of why."""
+    """A job that died, or an error it wrote down, with the end of its log."""
 
     step: str
     scan: str
     reason: str
+    log: str = ""
+    log_tail: str = ""
 
 
 def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure]:
@@ -74,7 +76,7 @@ def record_failures(
         for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
             reason = _reason(path, since)
-            if reason and scan in files and not _has_output(kept, step, scan):
+            if reason and scan in files and not is_made(kept, step, scan):
                 n_bytes, mtime_ns = files[scan]
                 write_json(
                     {"step": step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
@@ -100,8 +102,15 @@ def _reason(status_path: Path, since: float) -> str:
     return f"killed or timed out on {status.get('host', 'its node')}; see the log"
 
 
-def _has_output(files: Files[Path], step: str, scan: str) -> bool:
-    return (files.rows(scan) if step == "try_recon" else files.prediction(scan)).exists()
+def is_made(files: Files[Path], step: str, scan: str) -> bool:
+    """Tell whether a step of a scan has left its result; a volume counts in whatever form."""
+    made = {
+        "try_recon": [files.rows(scan)],
+        "predict_cor": [files.prediction(scan)],
+        "full_recon": [files.volume(scan, output) for output in VOLUMES],
+        "export_stack": [files.stack(scan)],
+    }
+    return any(path.exists() for path in made.get(step, ()))
 
 
 def forget(results: Path, scans: Iterable[str]) -> list[str]:

@@ -8,15 +8,70 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tomopipe.cor.rules import is_by_file
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.tables import read_tsv
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 _AGAIN = "Delete it and run again."
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Score of one finder against COR in unbinned pixels; higher is better."""
+
+    method: str
+    best_cor_px: float | None
+    confidence: float | None
+    cor_px: tuple[float, ...]
+    score: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A learned model that a prediction comes from: its name, and the hash of its file."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What prediction.json says."""
+
+    best_cor_px: float | None
+    cor_px: float | None
+    confidence: float | None
+    verdict: str
+    method: str
+    reason: str
+    curves: tuple[Curve, ...] = ()
+    model: Model | None = None
+    roll_px_per_100_rows: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A row of a table of fix_cor."""
+
+    before_px: float | None
+    after_px: float | None
+    source: str
+    flagged: bool
+    reason: str
+    limit_px: float | None
+    neighbours: tuple[str, ...]
+
+    @property
+    def by_file(self) -> bool:
+        """Whether a person changed center_of_rotation.txt."""
+        return is_by_file(self.reason)
 
 
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

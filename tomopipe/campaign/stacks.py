@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.state import MEANINGS, State, not_selected
 from tomopipe.campaign.table import did_you_mean
 
 # What must be the same for all volumes of a stack.
@@ -139,8 +140,9 @@ def _missing(
         row = rows.get(scan)
         if row is None:
             return f"{scan} is not in the inventory"
-        if not campaign.is_in(scan, row):
-            return f"{scan} is left out: {row['reason'] or 'select: no'}"
+        if state := not_selected(campaign.scans[scan].select, row):
+            reason = row["reason"] if state is State.SKIPPED else MEANINGS[state]
+            return f"{scan} is {state}: {reason}"
         if scan not in resolved:
             return f"{scan} has no COR"
     return ""

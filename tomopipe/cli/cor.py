@@ -5,7 +5,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,14 +16,22 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.cor_files import find_cors
-from tomopipe.campaign.raw_files import CampaignScan
-from tomopipe.campaign.results import read_cor_json, read_inventory_tsv, read_prediction
+from tomopipe.campaign.results import Fix, read_cor_json, read_inventory_tsv, read_prediction
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.state import ScanFacts, not_selected
 from tomopipe.campaign.table import did_you_mean, edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import ConfigFile
-from tomopipe.cor.rules import format_cor, is_by_file, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.rules import (
+    FIX_COLUMNS,
+    format_cor,
+    is_valid,
+    off_detector,
+    parse_cor,
+    shown,
+)
 from tomopipe.errors import TomopipeError
+from tomopipe.report.sources import parse_fix, parse_prediction
 from tomopipe.storage.tables import read_tsv
 
 app = typer.Typer(
@@ -34,9 +41,6 @@ app = typer.Typer(
     "CORs set by hand stand in the campaign table (scans.tsv), in unbinned pixels, the first "
     "column being 0. The next run redoes what hangs on them, and nothing else.",
 )
-
-_UNSELECTED = "select: no"
-_SKIPPED = "skipped"
 
 Folder = Annotated[Path, typer.Option("--directory", "-d", help="The campaign folder.")]
 
@@ -51,17 +55,6 @@ class Form(StrEnum):
 
 # Sources of CORs that somebody or a method saw in the scan itself.
 _SEEN = ("manual", "ai", "auto")
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the results say of one scan, as text; empty where they say nothing yet."""
-
-    cor_px: str
-    source: str
-    before_px: str
-    confidence: str
-    by_file: bool = False  # a person changed center_of_rotation.txt
 
 
 @app.command("list")
@@ -79,13 +72,11 @@ def list_cors(directory: Folder = Path("."), config: ConfigFile = None) -> None:
     known = collect(campaign)
     pending = 0
     for scan in sorted(campaign.scans.values(), key=lambda s: (s.series, s.index, s.name)):
-        row = known[scan.name]
-        cells = (
-            *(scan.name, scan.series, row.cor_px, row.source),
-            *(row.before_px, row.confidence, scan.manual),
-        )
-        table.add_row(*map(Text, cells))  # names may look like markup
-        pending += _is_pending(scan, row)
+        facts = known[scan.name]
+        left_out = not_selected(facts.select, facts.row)
+        cells = scan.name, scan.series, *(_cells(facts) if not left_out else ("", left_out, "", ""))
+        table.add_row(*map(Text, (*cells, scan.manual)))  # names may look like markup
+        pending += not left_out and facts.is_edited
     # Into a pipe or a file nothing is cut to the width of a screen.
     Console(width=None if sys.stdout.isatty() else 240).print(table)
     if pending:
@@ -254,7 +245,7 @@ def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> N
     typer.echo(f"wrote {n} scans to {folder}; {len(resolved) - n} had no COR of their own")
 
 
-def collect(campaign: Campaign) -> dict[str, Known]:
+def collect(campaign: Campaign) -> dict[str, ScanFacts]:
     """Read what the results of a campaign say of the COR of each scan, as far as they go.
 
     Parameters
@@ -269,21 +260,41 @@ def collect(campaign: Campaign) -> dict[str, Known]:
     """
     path = campaign.files.cor_table
     resolved = read_cor_json(path) if path.is_file() else {}
-    kept = _inventory(campaign)
-    tables: dict[str, dict[str, dict[str, str]]] = {}
+    inventory = _inventory(campaign)
+    tables: dict[str, dict[str, Fix]] = {}
     known = {}
     for scan in campaign.scans.values():
         if scan.series not in tables:
             path = campaign.files.fix_table(encode_series(scan.series))
-            rows = read_tsv(path, ("scan", "before_px")) if path.is_file() else []
-            tables[scan.series] = {row["scan"]: row for row in rows}
-        fixed = tables[scan.series].get(scan.name)
+            rows = read_tsv(path, FIX_COLUMNS) if path.is_file() else []
+            tables[scan.series] = {row["scan"]: parse_fix(row) for row in rows}
+        fix = tables[scan.series].get(scan.name)
         path = campaign.files.prediction(scan.name)
-        prediction = read_prediction(path) if path.is_file() else {}
-        known[scan.name] = _known(
-            resolved.get(scan.name), fixed, prediction, _left_out(scan, kept.get(scan.name))
+        entry = resolved.get(scan.name, {})
+        known[scan.name] = ScanFacts(
+            select=scan.select,
+            manual=scan.manual,
+            row=inventory.get(scan.name),
+            cor_px=entry.get("cor_px", fix and fix.after_px),
+            source=entry.get("source", fix.source if fix else ""),
+            fix=fix,
+            prediction=parse_prediction(read_prediction(path)) if path.is_file() else None,
         )
     return known
+
+
+def _cells(facts: ScanFacts) -> tuple[str, str, str, str]:
+    """Return COR, source, COR before fixing and confidence of a scan, as texts."""
+    fix, prediction = facts.fix, facts.prediction
+    predicted_px = prediction.cor_px if prediction else None
+    confidence = prediction.confidence if prediction and not facts.is_by_file else None
+    unresolved = "none" if fix else "predicted" if predicted_px is not None else ""
+    return (
+        format_cor(facts.cor_px),
+        facts.source or unresolved,
+        format_cor(fix.before_px if fix else predicted_px),
+        "" if confidence is None else f"{confidence:.2f}",
+    )
 
 
 def widths(campaign: Campaign) -> dict[str, int]:
@@ -295,52 +306,6 @@ def _inventory(campaign: Campaign) -> dict[str, dict[str, str]]:
     path = campaign.files.inventory
     rows = read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
     return {row["scan"]: row for row in rows if row["scan"] in campaign.scans}
-
-
-def _left_out(scan: CampaignScan, row: dict[str, str] | None) -> str:
-    """Say why nothing is run for a scan, or return nothing."""
-    if scan.select == "no":
-        return _UNSELECTED
-    if row is not None and row["keep"] != "true" and scan.select != "yes":
-        return _SKIPPED
-    return ""
-
-
-def _known(
-    resolved: dict[str, Any] | None,
-    fixed: dict[str, str] | None,
-    prediction: dict[str, Any],
-    left_out: str,
-) -> Known:
-    predicted_px = prediction.get("cor_px")
-    by_file = is_by_file((fixed or {}).get("reason", ""))
-    confidence = None if by_file else prediction.get("confidence")
-    if left_out:
-        cor_px, source = "", left_out
-    elif resolved is not None:
-        cor_px, source = format_cor(resolved["cor_px"]), resolved["source"]
-    elif fixed is not None:
-        cor_px, source = fixed.get("after_px", ""), fixed.get("source", "") or "none"
-    else:
-        cor_px, source = "", "predicted" if predicted_px is not None else ""
-    return Known(
-        cor_px=cor_px,
-        source=source,
-        before_px=format_cor(predicted_px) if fixed is None else fixed["before_px"],
-        confidence="" if confidence is None else f"{confidence:.2f}",
-        by_file=by_file,
-    )
-
-
-def _is_pending(scan: CampaignScan, row: Known) -> bool:
-    """Tell whether the cell of the table is not what the results were made with."""
-    if row.source in (_UNSELECTED, _SKIPPED):
-        return False
-    manual_px = parse_cor(scan.manual)
-    was = row.before_px if row.source in ("manual", "outlier") else ""
-    if manual_px is None:
-        return row.source == "manual" and not row.by_file
-    return format_cor(manual_px) != was
 
 
 def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:

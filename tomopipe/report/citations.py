@@ -17,7 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.report.records import Citation, Prediction, ScanRecord
+from tomopipe.campaign.results import Prediction
+from tomopipe.report.records import Citation, ScanRecord
 
 _PACKAGE = Path(__file__).parents[1]
 _ENTRY = re.compile(r"^\.\. \[\d+\] ", re.MULTILINE)

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.files import TRUTH, Files, Logs
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations
-from tomopipe.report.records import CampaignRecord, Failure, Note, ScanRecord, SeriesRecord
+from tomopipe.report.records import CampaignRecord, Note, ScanRecord, SeriesRecord
 from tomopipe.report.scan_record import SCAN_STEPS, Sources, refused_records, scan_record
 from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
 from tomopipe.report.stitched import read_stacks
@@ -67,12 +69,11 @@ def collect(
     records += refused_records(source, entries)
     records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
     joined = read_stacks(reader, files, stacks)
-    floor = number(_block(config, "predict_cor").get("min_confidence"))
     return CampaignRecord(
         name=campaign_name,
         scans=tuple(records),
         series=_series_records(records),
-        alerts=alert_groups(records, min_confidence=0.5 if floor is None else floor),
+        alerts=alert_groups(records),
         failures=(
             *(f for s in records for f in s.failures),
             *_failed_predictions(reader, source, records),
@@ -125,6 +126,7 @@ def _read_sources(
     by_name: dict[str, dict[str, JobTime]] = defaultdict(dict)
     for job in jobs:
         by_name[job.name][job.step] = job
+    floor = number(_block(config, "predict_cor").get("min_confidence"))
     return Sources(
         files=files,
         logs=logs,
@@ -133,6 +135,7 @@ def _read_sources(
         fixes=fixes,
         jobs=by_name,
         has_default=number(_block(config, "resolve_cor").get("default_px")) is not None,
+        min_confidence=0.5 if floor is None else floor,
         volume_form=text(_block(config, "full_recon").get("output")),
     )
 
@@ -141,11 +144,11 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     """Group the scans that take part in a series; skipped ones do not."""
     members = defaultdict(list)
     for scan in scans:
-        if scan.state != "skipped":
+        if scan.state is not State.SKIPPED:
             members[scan.series].append(scan)
     found = []
     for key, group in sorted(members.items()):
-        fixes = [s.fix for s in group if s.fix is not None and s.state != "unchecked"]
+        fixes = [s.fix for s in group if s.fix is not None and s.state is not State.UNSELECTED]
         before = [f.before_px for f in fixes if f.before_px is not None]
         limits = [f.limit_px for f in fixes if f.limit_px is not None]
         found.append(
@@ -164,9 +167,9 @@ def _failed_predictions(
 ) -> Iterable[Failure]:
     """Yield the errors that try_recon and predict_cor caught and wrote down as a result."""
     for scan in scans:
-        if scan.state in ("manual", "skipped", "unchecked") or scan.prediction is None:
+        if scan.state in NOT_SELECTED or scan.is_by_hand:
             continue
-        if scan.prediction.verdict == "failed":
+        if scan.prediction is not None and scan.prediction.verdict == "failed":
             reason = scan.prediction.reason
             yield parse_failure(reader, source.logs, "predict_cor", scan.name, reason)
 

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tomopipe.campaign.results import Curve
+from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.rules import parse_cor
-from tomopipe.report.records import Curve, ScanRecord, SeriesRecord
+from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
 @dataclass(frozen=True)
@@ -119,16 +121,13 @@ def shown_cor(scan: ScanRecord) -> float | None:
         return scan.cor_px
     if scan.fix is not None:
         return scan.fix.after_px
-    if scan.state != "pending":
-        return None
-    return first_guess(scan)[0]
+    known = scan.state not in (*NOT_SELECTED, State.UNRESOLVED, State.FAILED)
+    return first_guess(scan)[0] if known else None
 
 
 def _is_missing(scan: ScanRecord) -> bool:
     """Tell a scan without a COR from one that nobody looked at (yet)."""
-    if scan.state == "pending":
-        return scan.prediction is not None
-    return scan.state != "unchecked"
+    return scan.state not in (State.PENDING, State.UNSELECTED)
 
 
 def _shown_source(scan: ScanRecord) -> str:

@@ -6,20 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor.rules import is_by_file
-
-#: Every state a scan can be in, the order of the page; `pending` is a campaign not yet finished.
-STATES: Mapping[str, str] = {
-    "ok": "predicted COR used as it is",
-    "manual": "COR set by hand",
-    "fixed": "outlying COR replaced from its neighbours",
-    "filled": "no COR of its own: neighbours, series mean or default",
-    "unresolved": "no COR at all",
-    "failed": "a step failed",
-    "pending": "not yet decided",
-    "skipped": "kept out by the inventory",
-    "unchecked": "select: no",
-}
+from tomopipe.campaign.failures import Failure
+from tomopipe.campaign.results import Model
+from tomopipe.campaign.state import ScanFacts, State
 
 #: Where a COR comes from, in the words of cor.json, with the words of the page.
 SOURCES: Mapping[str, str] = {
@@ -46,36 +35,6 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A job that died, or an error it wrote down, with the end of its log."""
-
-    step: str
-    scan: str
-    reason: str
-    log: str = ""
-    log_tail: str = ""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Score of one finder against COR in unbinned pixels; higher is better."""
-
-    method: str
-    best_cor_px: float | None
-    confidence: float | None
-    cor_px: tuple[float, ...]
-    score: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A learned model that a prediction comes from: its name, and the hash of its file."""
-
-    name: str
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Citation:
     """A method that was used, and what to cite for it."""
 
@@ -83,61 +42,17 @@ class Citation:
     references: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What prediction.json says."""
-
-    best_cor_px: float | None
-    cor_px: float | None
-    confidence: float | None
-    verdict: str
-    method: str
-    reason: str
-    curves: tuple[Curve, ...] = ()
-    model: Model | None = None
-    roll_px_per_100_rows: float | None = None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Fix:
-    """A row of a table of fix_cor."""
-
-    before_px: float | None
-    after_px: float | None
-    source: str
-    flagged: bool
-    reason: str
-    limit_px: float | None
-    neighbours: tuple[str, ...]
-
-    @property
-    def by_file(self) -> bool:
-        """Whether a person changed center_of_rotation.txt."""
-        return is_by_file(self.reason)
-
-
-@dataclass(frozen=True)
-class ScanRecord:
+@dataclass(frozen=True, kw_only=True)
+class ScanRecord(ScanFacts):
     """One scan with everything known about it."""
 
     name: str
     path: str
     series: str
     index: int
-    state: str
-    reached: str
-    reason: str
-    select: str = "auto"
-    manual: str = ""
+    reached: str = ""
     shape: tuple[int, int, int] | None = None
     warnings: tuple[str, ...] = ()
-    cor_px: float | None = None
-    source: str = ""
-    prediction: Prediction | None = None
-    fix: Fix | None = None
-    failures: tuple[Failure, ...] = ()
-    volume: Path | None = None
     try_tif: Path | None = None
 
 
@@ -253,6 +168,6 @@ class CampaignRecord:
         return {model: n for model, n in found.items() if model is not None}
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[State, int]:
         """Count the scans in each state, every state listed."""
-        return {state: sum(s.state == state for s in self.scans) for state in STATES}
+        return {state: sum(s.state is state for s in self.scans) for state in State}

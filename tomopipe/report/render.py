@@ -10,9 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
 from tomopipe.report.pictures import PlaneReader, ScanPictures, picture_all, stack_key
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
-from tomopipe.report.records import SOURCES, STATES, CampaignRecord, Note
+from tomopipe.report.records import SOURCES, CampaignRecord, Note
 from tomopipe.storage.atomic import write_text
 
 #: Lines of one group of alerts that are open at once.
@@ -79,7 +80,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
         .get_template("page.html.j2")
         .render(
             c=campaign,
-            states=STATES,
+            states=MEANINGS,
             sources=SOURCES,
             pictures=pictures,
             plots=[(series, series_plot(series)) for series in campaign.series],
@@ -87,7 +88,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             progress=_progress(campaign),
             ids={id(scan): f"s{at}" for at, scan in enumerate(campaign.scans)},
             names={scan.name: f"s{at}" for at, scan in enumerate(campaign.scans)},
-            worst={state: at for at, state in enumerate(reversed(_BY_HARM))},
+            worst={state: at for at, state in enumerate(reversed(State))},
             open_alerts=OPEN_ALERTS,
             columns=COLUMNS,
             config_text=_config_text(campaign.config),
@@ -98,19 +99,6 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
     )
     # A file name may hold bytes that are no UTF-8; the page must.
     return html.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-_BY_HARM = (
-    "ok",
-    "manual",
-    "unchecked",
-    "skipped",
-    "pending",
-    "fixed",
-    "filled",
-    "unresolved",
-    "failed",
-)
 
 
 def _file(name: str) -> str:
@@ -174,8 +162,8 @@ def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
 
 
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
-    """Count how many of the scans that take part have come how far."""
-    inside = [s for s in campaign.scans if s.state not in ("skipped", "unchecked")]
+    """Count how many of the selected scans have come how far."""
+    inside = [s for s in campaign.scans if s.state not in NOT_SELECTED]
 
     def count(title: str, values: list[object]) -> tuple[str, int, int]:
         return title, sum(value is not None for value in values), len(inside)

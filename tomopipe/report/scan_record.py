@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.failures import Failure, is_made
 from tomopipe.campaign.files import VOLUMES, Files, Logs
-from tomopipe.report.records import Failure, Fix, Prediction, ScanRecord
+from tomopipe.campaign.results import Fix, Prediction
+from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader, number, parse_failure, parse_prediction, text
-from tomopipe.report.states import reason_of, state_of
 from tomopipe.report.times import JobTime
 
 #: Steps that work on one scan; elsewhere the name of a job is that of a series or of the campaign.
@@ -26,74 +27,51 @@ class Sources:
     fixes: Mapping[str, Fix]
     jobs: Mapping[str, Mapping[str, JobTime]]  # by name, then by step
     has_default: bool
+    min_confidence: float
     volume_form: str  # h5, tiff or zarr, as configured
 
 
 def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> ScanRecord:
     """Tell everything known about one scan of the campaign."""
     name, path = text(entry.get("scan")), text(entry.get("path"))
-    select = text(entry.get("select")) or "auto"
     row = source.rows.get((name, path))
-    shape = _shape(row)
-    keep = None if row is None else _is_kept(row, select)
     prediction = _read_prediction(reader, source.files.prediction(name))
     volume = _find_volume(source, name)
     try_tif = source.files.try_stack(name)
-    failures = _standing_failures(reader, source, name, path, prediction, volume)
+    failures = _standing_failures(reader, source, name, path)
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
         prediction = replace(prediction, method="", confidence=None)  # not of this COR
     cor = (source.cor or {}).get(name)
     cor = cor if isinstance(cor, dict) else {}
     cor_px = number(cor.get("cor_px"))
-    state = state_of(
-        select=select,
-        keep=keep,
-        cor_source=None if cor_px is None else text(cor.get("source")),
-        decided=source.cor is not None,
-        fix=fix,
-        prediction=prediction,
-        failures=failures,
-        has_default=source.has_default,
-    )
-    unused = fix is not None and cor.get("source") == "default" and fix.after_px is not None
-    reason = reason_of(
-        state,
-        inventory_reason="" if row is None else row["reason"],
-        failures=failures,
-        fix=None if unused else fix,  # default_px won over what the series would give
-        prediction=prediction,
-    )
-    return ScanRecord(
+    found = ScanRecord(
         name=name,
         path=path,
         series=text(entry.get("series")),
         index=int(number(entry.get("index")) or 0),
-        state=state,
         reached=_reached(source, name, cor_px, prediction, volume, failures),
-        reason=reason,
-        select=select,
+        select=text(entry.get("select")) or "auto",
         manual=text(entry.get("manual")),
-        shape=shape,
-        warnings=(
-            *_split((row or {}).get("warnings", "")),
-            *_remarks(reader, source.files.sweep(name)),
-            *(w for w in (prediction.warnings if prediction else ()) if w not in reason),
-        ),
+        row=row,
+        shape=_shape(row),
         cor_px=cor_px,
         source=text(cor.get("source")),
+        decided=source.cor is not None,
+        has_default=source.has_default,
+        min_confidence=source.min_confidence,
         prediction=prediction,
         fix=fix,
         failures=failures,
         volume=volume,
         try_tif=try_tif if try_tif.exists() else None,
     )
-
-
-def _is_kept(row: Mapping[str, str], select: str) -> bool:
-    """Heed `select: yes`, which overrides all but a file unreadable or still written."""
-    usable = row["n_cols"] != "" and not row["reason"].startswith("still written")
-    return row["keep"] == "true" or (select == "yes" and usable)
+    warnings = (
+        *_split((row or {}).get("warnings", "")),
+        *_remarks(reader, source.files.sweep(name)),
+        *(w for w in (prediction.warnings if prediction else ()) if w not in found.reason),
+    )
+    return replace(found, warnings=warnings)
 
 
 def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
@@ -130,27 +108,16 @@ def _find_volume(source: Sources, name: str) -> Path | None:
 
 
 def _standing_failures(
-    reader: Reader,
-    source: Sources,
-    name: str,
-    path: str,
-    prediction: Prediction | None,
-    volume: Path | None,
+    reader: Reader, source: Sources, name: str, path: str
 ) -> tuple[Failure, ...]:
     """Tell the failures of a scan that no later success has made void, in order of step."""
-    made = {
-        "try_recon": source.files.rows(name).exists(),
-        "predict_cor": prediction is not None,
-        "full_recon": volume is not None,
-        "export_stack": source.files.stack(name).exists(),
-    }
     found = []
     for step in SCAN_STEPS:
         record = reader.json(source.files.failure(step, name))
         job = source.jobs.get(name, {}).get(step)
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
-        if died and not made.get(step, False):
+        if died and not is_made(source.files, step, name):
             reason = text((record or {}).get("reason")) or (job.reason if job else "")
             found.append(parse_failure(reader, source.logs, step, name, reason))
     return tuple(found)
@@ -198,9 +165,7 @@ def refused_records(source: Sources, entries: Sequence[Mapping[str, Any]]) -> It
                 path=path,
                 series=row["series"],
                 index=int(number(row["index"]) or 0),
-                state="skipped",
-                reached="",
-                reason=row["reason"],
+                row=row,
                 shape=_shape(row),
                 warnings=_split(row.get("warnings", "")),
             )

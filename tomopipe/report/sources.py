@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.results import Curve, Fix, Model, Prediction
 from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.report.records import Curve, Failure, Fix, Model, Note, Prediction
+from tomopipe.report.records import Note
 from tomopipe.storage.tables import read_tsv
 
 _TAIL_BYTES = 8192

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tomopipe.campaign.results import Prediction
 from tomopipe.errors import TomopipeError
-from tomopipe.report.records import Prediction, ScanRecord
+from tomopipe.report.records import ScanRecord
 from tomopipe.review.queue import shown_cor
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store

@@ -8,6 +8,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.state import State
 from tomopipe.campaign.table import table_sha256
 from tomopipe.config import FixCorBlock
 from tomopipe.errors import TomopipeError
@@ -121,7 +122,7 @@ class Store:
         return [
             _point(scan, cells.get(scan.name, {}))
             for scan in sorted(self.record().scans, key=lambda s: (s.index, s.name))
-            if scan.series == key and scan.name in self._by_name and scan.state != "skipped"
+            if scan.series == key and scan.name in self._by_name and scan.state is not State.SKIPPED
         ]
 
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
-from tomopipe.cor.rules import FIX_COLUMNS, parse_cor
+from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
+from tomopipe.report.collect import collect
+from tomopipe.run.campaign_report import what_to_report
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.dryrun import Job, dry_run, planner
@@ -289,34 +291,11 @@ def _perhaps(
     return found
 
 
-_SCAN_STEPS = ("full_recon", "export_stack")
-
-
 def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Return one line for each failure of a scan that is in and that nobody has dealt with."""
-    lines = [
-        f"{failure.scan}: {failure.step}: {failure.reason}"
-        for failure in campaign.failures.values()
-    ]
-    resolved = _read(campaign.files.cor_table)
-    for scan in campaign.scans_in(rows):
-        if scan in campaign.failures:
-            continue
-        looked_at = [(campaign.logs.status(step, scan), "state") for step in _SCAN_STEPS]
-        # a COR set by hand, in the table or in center_of_rotation.txt, deals with a failed one
-        by_hand = parse_cor(campaign.scans[scan].manual) is not None
-        if not by_hand and resolved.get(scan, {}).get("source") != "manual":
-            looked_at.insert(0, (campaign.files.prediction(scan), "verdict"))
-        for path, state in looked_at:
-            record = _read(path)
-            if record.get(state) == "failed":
-                step = record.get("step", "predict_cor")
-                lines.append(f"{scan}: {step}: {record.get('reason') or record.get('error')}")
-    for stack in campaign.config.stitch.stacks:
-        record = _read(campaign.logs.status("stitch", stack))
-        if record.get("state") == "failed":
-            lines.append(f"stack {stack}: stitch: {record.get('error')}")
-    return lines
+    """Return one line for each failure of a selected scan, or of a stack, that still stands."""
+    concerned = {*campaign.scans_in(rows), *campaign.config.stitch.stacks}
+    failures = collect(**what_to_report(campaign)).failures
+    return [f"{f.scan}: {f.step}: {f.reason}" for f in failures if f.scan in concerned]
 
 
 def _read(path: Path) -> dict[str, Any]:

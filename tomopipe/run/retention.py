@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.cor.rules import parse_cor
+from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collect import collect
 from tomopipe.report.records import ScanRecord
@@ -89,28 +89,17 @@ def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
 def _judged(campaign: Campaign) -> dict[str, str]:
     """Say of each scan why it is not accepted, "" if it is."""
     record = collect(**what_to_report(campaign))
-    doubtful = {
-        alert.scan.name
-        for group in record.alerts
-        if group.level != "info"
-        for alert in group.alerts
-    }
-    return {
-        scan.name: _why_not(scan, doubtful=scan.name in doubtful)
-        for scan in record.scans
-        if scan.name in campaign.scans
-    }
+    return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
 
 
-def _why_not(scan: ScanRecord, *, doubtful: bool) -> str:
+def _why_not(scan: ScanRecord) -> str:
     """Say why a scan is not accepted, the first reason that holds, or nothing."""
     reasons = (
-        ("left out", scan.state in ("skipped", "unchecked")),
-        ("failed", bool(scan.failures) or scan.state == "failed"),
+        (scan.state, scan.state in NOT_SELECTED),
+        ("failed", bool(scan.failures) or scan.state is State.FAILED),
         ("without a COR", scan.cor_px is None),
-        ("edited since the run", _is_edited(scan)),
-        (scan.state, scan.state not in ("ok", "manual")),
-        ("doubtful", scan.state == "ok" and doubtful),
+        ("edited since the run", scan.is_edited),
+        (scan.state, scan.state not in (State.OK, State.MANUAL)),
         ("without a volume", scan.volume is None),
     )
     why = next((why for why, is_so in reasons if is_so), "")
@@ -118,14 +107,6 @@ def _why_not(scan: ScanRecord, *, doubtful: bool) -> str:
         return why
     # last, as it opens the volume
     return "" if _made_at(scan.volume, scan.cor_px) else "with a volume of another COR"
-
-
-def _is_edited(scan: ScanRecord) -> bool:
-    """Tell whether a COR was typed or taken away that has not been used yet."""
-    manual_px = parse_cor(scan.manual)
-    if scan.state != "manual":
-        return manual_px is not None
-    return manual_px is None or scan.cor_px is None or abs(manual_px - scan.cor_px) >= 0.005
 
 
 def _made_at(volume: Path, cor_px: float) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
-from tomopipe.campaign.files import VOLUMES, Logs
+from tomopipe.campaign.failures import is_made
+from tomopipe.campaign.files import Logs
 from tomopipe.campaign.slurm import Pending
 from tomopipe.report.times import STEP_ORDER
 
@@ -222,14 +223,8 @@ def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
     for scan in campaign.scans_in(rows):
         if scan in campaign.failures:
             continue
-        files = campaign.files
-        there = {
-            "try_recon": files.rows(scan).exists(),
-            "predict_cor": files.prediction(scan).exists(),
-            "full_recon": any(files.volume(scan, output).exists() for output in VOLUMES),
-        }
         for step in _SCAN_STEPS:
-            if not there[step] and (step, scan) not in begun:
+            if (step, scan) not in begun and not is_made(campaign.files, step, scan):
                 waiting[step] += 1
     return waiting
 

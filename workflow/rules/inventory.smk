@@ -1,4 +1,4 @@
-from tomopipe.campaign.campaign import STILL_WRITTEN
+from tomopipe.campaign.state import STILL_WRITTEN
 from tomopipe.steps import inventory as inventory_step
 
 

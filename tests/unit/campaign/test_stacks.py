@@ -78,11 +78,11 @@ def test_check_looks_into_the_files(folder, other, words):
     assert examine(campaign_of(folder, {"t": ["a_1", "a_2"]})).errors == []
 
 
-def test_a_stack_whose_scan_is_left_out_is_not_joined_and_others_are(folder, capsys):
+def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, capsys):
     (folder / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
     campaign = campaign_of(folder, {"t": ["a_1", "a_2"], "u": ["a_10", "b_1"]})
     rows = foresee_inventory(campaign, folder)
-    reason = "a_2 is left out: select: no"
+    reason = "a_2 is unselected: select: no"
     assert [s.problem for s in find_stacks(campaign, rows, rows)] == [reason, ""]
     assert stack_notes(campaign, rows) == (f"stack t will not be joined: {reason}",)
     without = {scan: {} for scan in rows if scan != "b_1"}

@@ -25,7 +25,7 @@ def test_report_writes_the_page_and_says_where(tmp_path):
     assert result.output.replace("\n", "") == str(made.page)
     html = made.page.read_text(encoding="utf-8")
     assert html.count('<tr id="') == 13
-    assert '<span class="n" id="n-unchecked">1</span>' in html  # from the campaign table
+    assert '<span class="n" id="n-unselected">1</span>' in html  # from the campaign table
     assert f"<h1>{tmp_path.name}</h1>" in html
 
 

@@ -3,11 +3,12 @@
 import pytest
 
 from tests.report_campaign import every_state
+from tomopipe.campaign.results import Curve, Model, Prediction
 from tomopipe.cor import METHODS
 from tomopipe.report import citations as module
 from tomopipe.report.citations import citations
 from tomopipe.report.collect import collect
-from tomopipe.report.records import Curve, Model, Prediction, ScanRecord
+from tomopipe.report.records import ScanRecord
 from tomopipe.steps.report import report
 
 
@@ -15,7 +16,7 @@ def scan(*methods, model=None, volume=None):
     curves = tuple(Curve(name, 10.0, 0.9, (), ()) for name in methods)
     prediction = Prediction(10.0, 10.0, 0.9, "resolved", methods[0], "", curves, model)
     told = {"prediction": prediction, "volume": volume}
-    return ScanRecord("a_1", "raw/a_1.h5", "a", 1, "ok", "", "", **told)
+    return ScanRecord(name="a_1", path="raw/a_1.h5", series="a", index=1, **told)
 
 
 def cited(*scans, config=None):

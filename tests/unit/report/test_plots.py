@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
+from tomopipe.campaign.results import Curve, Fix, Prediction
 from tomopipe.report.plots import curve_plot, make_axis, series_plot
-from tomopipe.report.records import Curve, Fix, Prediction, ScanRecord, SeriesRecord
+from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
-def scan(name, index, cor_px, *, before_px=None, source="auto", state="ok", **more):
+def scan(name, index, cor_px, *, before_px=None, source="auto"):
     fix = Fix(cor_px if before_px is None else before_px, cor_px, source, False, "", 10.0, ())
-    return ScanRecord(name, "", "s", index, state, "", "", cor_px=cor_px, source=source, fix=fix,
-                      **more)  # fmt: skip
+    return ScanRecord(name=name, path="", series="s", index=index, decided=True,
+                      cor_px=cor_px, source=source, fix=fix)  # fmt: skip
 
 
 def values_of(plot, series):
@@ -24,9 +25,9 @@ SERIES = SeriesRecord(
     "s",
     (
         scan("a", 1, 500.0),
-        scan("b", 2, 501.5, before_px=540.25, source="outlier", state="fixed"),
-        scan("c", 5, 503.0, source="manual", state="manual"),
-        scan("d", 9, None, state="unresolved"),
+        scan("b", 2, 501.5, before_px=540.25, source="outlier"),
+        scan("c", 5, 503.0, source="manual"),
+        scan("d", 9, None),
         scan("e", 11, 498.75),
     ),
     median_px=501.0,
@@ -82,7 +83,7 @@ def test_axis_ticks_are_round_and_few(low, high):
 
 
 def test_a_series_without_two_values_has_no_plot():
-    one = SeriesRecord("s", (scan("a", 1, 500.0), scan("d", 2, None, state="unresolved")), 500, 10)
+    one = SeriesRecord("s", (scan("a", 1, 500.0), scan("d", 2, None)), 500, 10)
     assert series_plot(one) is None
 
 
@@ -97,10 +98,10 @@ def test_equal_values_and_equal_indices_can_be_drawn():
 def test_before_fixing_the_prediction_is_shown():
     def guess(name, index, cor_px, manual="", method="pairs"):
         prediction = Prediction(cor_px, cor_px, 0.9, "resolved", method, "")
-        return ScanRecord(name, "", "s", index, "pending", "", "", manual=manual,
+        return ScanRecord(name=name, path="", series="s", index=index, manual=manual,
                           prediction=prediction)  # fmt: skip
 
-    waiting = ScanRecord("d", "", "s", 4, "pending", "", "")
+    waiting = ScanRecord(name="d", path="", series="s", index=4)
     scans = (guess("a", 1, 500.0), guess("b", 2, 510.0, method="ai"), guess("c", 3, 1.0, "505"))
     plot = series_plot(SeriesRecord("s", (*scans, waiting), None, None))
     assert [m.source for m in plot.marks] == ["auto", "ai", "manual"]

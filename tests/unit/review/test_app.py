@@ -26,7 +26,7 @@ def client(folder):
 def test_the_queue(client):
     found = client.get("/api/queue").json()
     assert found["campaign"] == "Beamtime"
-    assert [entry["state"] for entry in found["scans"]][:2] == ["needs eyes", "needs eyes"]
+    assert [entry["state"] for entry in found["scans"]][:2] == ["unresolved", "doubtful"]
     assert len(found["scans"]) == 13
     assert found["fix_cor"] == {"max_delta_px": 50.0, "protect_manual": True}
     assert found["csrf"] == client.headers["x-tomopipe-csrf"]

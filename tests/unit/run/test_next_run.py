@@ -8,6 +8,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cor.rules import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.run.disk import SCRATCH, disk_needed, output_bytes
 from tomopipe.run.next_run import (
@@ -21,6 +22,7 @@ from tomopipe.run.next_run import (
 )
 from tomopipe.run.start import examine
 from tomopipe.steps.try_recon import TryFiles, try_recon
+from tomopipe.storage.tables import write_tsv
 
 JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
 
@@ -123,7 +125,10 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
     path.write_text(json.dumps({"verdict": "failed", "reason": "zero frames"}))
     rows = rows_of(campaign)
     assert standing_failures(load_campaign(campaign), rows) == ["a_1: predict_cor: zero frames"]
-    cor_json = campaign / "results" / "cor.json"  # written into center_of_rotation.txt
+    row = {"scan": "a_1", "before_px": "31.50", "after_px": "31.50", "source": "manual"}
+    table = campaign / "results" / "fix_cor" / "a.tsv"
+    write_tsv([row | {"reason": EDITED}], FIX_COLUMNS, table)
+    cor_json = campaign / "results" / "cor.json"
     cor_json.write_text(json.dumps({"a_1": {"cor_px": 31.5, "source": "manual"}}))
     assert standing_failures(load_campaign(campaign), rows) == []
     cor_json.unlink()

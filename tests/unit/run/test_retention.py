@@ -43,7 +43,7 @@ def test_try_stacks_go_only_when_it_is_meant(campaign, capsys):
 
 
 def test_only_scans_that_need_no_eyes_are_accepted(campaign):
-    """Not the fixed, the filled, the failed, the doubtful, nor those that were left out."""
+    """Not the fixed, the filled, the failed, the doubtful, nor those not selected."""
     assert set(retention.accepted_scans(load_campaign(campaign))) == ACCEPTED
     table = campaign / "scans.tsv"
     table.write_text(table.read_text().replace("513.65", "514.5"))  # typed since the run
@@ -60,7 +60,7 @@ def test_where_nothing_goes_it_says_why(campaign, capsys, monkeypatch):
     assert second.startswith("8 scans are not accepted: 2 failed (")
     for reason in (
         "1 doubtful (bone_005)", "1 fixed (bone_006)", "1 filled (bone_008)",
-        "2 left out (bone_009, bone_010)", "1 without a COR (wood_1)",
+        "1 skipped (bone_009)", "1 unselected (bone_010)", "1 without a COR (wood_1)",
     ):  # fmt: skip
         assert reason in second
     table = campaign / "scans.tsv"

@@ -1,0 +1,126 @@
+"""What state a scan is in: from the table as it is now and what the last run left."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tomopipe.campaign.failures import Failure
+from tomopipe.campaign.results import Curve, Fix, Prediction
+from tomopipe.campaign.state import MEANINGS, ScanFacts, State, not_selected
+from tomopipe.cor.rules import EDITED
+
+ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
+BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
+GOOD = Prediction(512.0, 512.0, 0.9, "resolved", "pairs", "")
+FLAT = Prediction(None, None, 0.0, "flat", "", "noise")
+BROKEN = Prediction(None, None, 0.0, "failed", "", "constant frames")
+NO_COR = Fix(None, None, "", False, "no COR", None, ())
+TYPED = Fix(500.0, 500.0, "manual", False, "", 10.0, ())
+IN_FILE = Fix(500.0, 500.0, "manual", False, EDITED, 10.0, ())
+REPLACED = Fix(500.0, 512.0, "outlier", True, "far", 10.0, ("b", "c"))
+DEAD_TRY = (Failure("try_recon", "a", "killed"),)
+DEAD_FULL = (Failure("full_recon", "a", "killed"),)
+USED = {"decided": True, "cor_px": 512.0, "source": "auto", "prediction": GOOD}
+
+
+def facts(**given):
+    return ScanFacts(**{"row": ROW} | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        ({}, "pending"),
+        ({"row": None}, "pending"),
+        ({"decided": True}, "pending"),  # selected since the run
+        ({"prediction": GOOD}, "ok"),
+        ({"prediction": FLAT}, "doubtful"),
+        ({"prediction": BROKEN}, "doubtful"),  # its neighbours may yet fill it
+        ({"fix": NO_COR, "prediction": FLAT}, "unresolved"),
+        ({"fix": NO_COR, "prediction": FLAT, "has_default": True}, "doubtful"),
+        ({"fix": NO_COR, "prediction": FLAT, "has_default": True, "decided": True}, "unresolved"),
+        ({"fix": NO_COR, "prediction": BROKEN, "decided": True}, "failed"),
+        ({"select": "no", "row": BAD}, "unselected"),
+        ({"row": BAD} | USED, "skipped"),
+        ({"row": BAD, "select": "yes"}, "pending"),
+        ({"row": BAD | {"n_cols": ""}, "select": "yes"}, "skipped"),
+        ({"row": BAD | {"reason": "still written"}, "select": "yes"}, "skipped"),
+        *[(USED | {"source": s}, "filled") for s in ("neighbours", "series-mean", "default")],
+        *[(USED | {"source": s}, "ok") for s in ("ai", "auto")],
+        (USED | {"source": "outlier", "fix": REPLACED}, "fixed"),
+        (USED | {"manual": "512", "source": "manual"}, "manual"),
+        ({"failures": DEAD_TRY}, "failed"),
+        (USED | {"failures": DEAD_TRY, "source": "series-mean"}, "filled"),
+        (USED | {"failures": DEAD_FULL}, "failed"),
+    ],
+)
+def test_the_state_follows_from_the_files(given, state):
+    assert facts(**given).state == state
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "edited"),
+    [
+        (USED | {"manual": "1023"}, "manual", True),
+        (USED | {"manual": "1024"}, "doubtful", False),  # off the detector: not used
+        (USED | {"manual": "1024,5"}, "doubtful", False),
+        ({"manual": "500", "fix": NO_COR, "prediction": BROKEN, "decided": True}, "manual", True),
+        (USED | {"manual": "500", "failures": DEAD_FULL}, "failed", True),
+        (USED | {"source": "manual", "fix": TYPED}, "ok", True),  # taken away since
+        (USED | {"source": "manual", "fix": TYPED, "prediction": FLAT}, "doubtful", True),
+        (USED | {"source": "manual", "fix": IN_FILE}, "manual", False),
+        (USED | {"source": "outlier", "fix": REPLACED, "manual": "500"}, "fixed", False),
+        (USED | {"source": "outlier", "fix": REPLACED, "manual": "501"}, "manual", True),
+    ],
+)
+def test_a_decision_counts_before_the_next_run(given, state, edited):
+    found = facts(**given)
+    assert (found.state, found.is_edited) == (state, edited)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"confidence": 0.59}, "accepted with confidence 0.59, limit 0.50"),
+        ({"confidence": 0.61}, ""),
+        ({"other_px": 514.1}, "methods disagree: a 512.00, b 514.10"),
+        ({"other_px": 513.9}, ""),
+    ],
+)
+def test_what_makes_a_prediction_doubtful(given, words):
+    bests = {"a": 512.0, "b": given.get("other_px", 512.0)}
+    curves = tuple(Curve(method, px, 0.9, (), ()) for method, px in bests.items())
+    sure = given.get("confidence", 0.9)
+    found = facts(prediction=Prediction(512.0, 512.0, sure, "resolved", "a", "", curves))
+    assert "; ".join(found.doubts) == words
+    assert found.state == ("doubtful" if words else "ok")
+
+
+def test_an_outlier_that_was_kept_is_doubtful():
+    kept = Fix(540.0, 540.0, "auto", True, "28 px from the median, kept", 10.0, ())
+    found = facts(**USED | {"cor_px": 540.0, "fix": kept})
+    assert (found.state, found.doubts) == ("doubtful", ("28 px from the median, kept",))
+
+
+def test_the_reason_says_a_thing_once():
+    found = facts(fix=NO_COR, decided=True, prediction=replace(BROKEN, reason="no COR"))
+    assert found.reason == "no COR; prediction failed: no COR"
+    fix = Fix(None, None, "", False, "no COR (prediction: noise), and no other", None, ())
+    assert facts(fix=fix, decided=True, prediction=FLAT).reason.count("noise") == 1
+    assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
+
+
+def test_every_state_has_a_meaning_and_a_look():
+    assert set(MEANINGS) == set(State)
+    report = Path(__file__).parents[3] / "tomopipe" / "report" / "templates"
+    review = Path(__file__).parents[3] / "tomopipe" / "review" / "static" / "style.css"
+    for state in State:
+        assert f'id="i-{state}"' in (report / "symbols.svg").read_text()
+        assert f".st-{state} " in (report / "style.css").read_text()
+        assert f'[data-state="{state}"].dot' in review.read_text()
+
+
+def test_a_scan_not_yet_in_the_inventory_takes_part():
+    assert not_selected("auto", None) is None
+    assert not_selected("no", None) is State.UNSELECTED

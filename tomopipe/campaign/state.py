@@ -1,0 +1,257 @@
+"""What state a scan is in, and why: everything that says so asks here.
+
+A state follows from the campaign table as it is now and from what the last run left, so that a
+decision of a person counts before the next run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from tomopipe.campaign.failures import STEPS, Failure
+from tomopipe.campaign.results import Fix, Prediction
+from tomopipe.cor.rules import NOT_ASKED, is_valid, off_detector, parse_cor, shown
+
+STILL_WRITTEN = "still written"
+#: An accepted confidence less than this above the limit is doubtful.
+_BARELY = 0.1
+#: Confident methods further apart than this are doubtful, in pixels.
+_DISAGREE_PX = 2.0
+
+
+class State(StrEnum):
+    """Every state of a scan; those that need a person come last."""
+
+    OK = "ok"
+    MANUAL = "manual"
+    UNSELECTED = "unselected"
+    SKIPPED = "skipped"
+    PENDING = "pending"
+    FIXED = "fixed"
+    FILLED = "filled"
+    DOUBTFUL = "doubtful"
+    UNRESOLVED = "unresolved"
+    FAILED = "failed"
+
+
+MEANINGS: Mapping[State, str] = {
+    State.OK: "predicted COR accepted",
+    State.MANUAL: "COR set by hand",
+    State.UNSELECTED: "select: no",
+    State.SKIPPED: "skipped by the inventory",
+    State.PENDING: "not yet predicted",
+    State.FIXED: "outlying COR replaced from its neighbours",
+    State.FILLED: "no COR of its own: neighbours, series mean or default",
+    State.DOUBTFUL: "low confidence, methods that disagree, or an outlier that was kept",
+    State.UNRESOLVED: "no COR at all",
+    State.FAILED: "a step failed",
+}
+#: Nothing is run for scans in these states.
+NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
+_OF_SOURCE = {
+    "manual": State.MANUAL,
+    "outlier": State.FIXED,
+    "neighbours": State.FILLED,
+    "series-mean": State.FILLED,
+    "default": State.FILLED,
+}
+
+
+def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
+    """Say why nothing is run for a scan: UNSELECTED or SKIPPED; None where it takes part.
+
+    `select: yes` overrides all but a file whose shape cannot be read or that is still growing.
+
+    Parameters
+    ----------
+    select : str
+        The cell of the campaign table.
+    row : mapping or None
+        The scan's row of the inventory; None if there is none yet.
+    """
+    if select == "no":
+        return State.UNSELECTED
+    if row is None or row["keep"] == "true":
+        return None
+    usable = row["n_cols"] != "" and not row.get("reason", "").startswith(STILL_WRITTEN)
+    return None if select == "yes" and usable else State.SKIPPED
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanFacts:
+    """What the files of a campaign say of one scan; CORs in unbinned pixels.
+
+    Attributes
+    ----------
+    select, manual : str
+        Cells of the campaign table.
+    row : mapping or None
+        Its row of the inventory.
+    cor_px, source : float or None, str
+        Its entry in cor.json.
+    decided : bool
+        Whether cor.json is there.
+    has_default : bool
+        Whether the config gives a COR for scans that have none.
+    min_confidence : float
+        Confidence from which a prediction is accepted, 0 to 1.
+    fix, prediction
+        What fix_cor and predict_cor wrote.
+    failures : tuple of Failure
+        Those that stand: of a job whose result is missing.
+    volume : Path or None
+        Its volume, if there is one.
+    """
+
+    select: str = "auto"
+    manual: str = ""
+    row: Mapping[str, str] | None = None
+    cor_px: float | None = None
+    source: str = ""
+    decided: bool = False
+    has_default: bool = False
+    min_confidence: float = 0.5
+    fix: Fix | None = None
+    prediction: Prediction | None = None
+    failures: tuple[Failure, ...] = ()
+    volume: Path | None = None
+
+    @property
+    def n_cols(self) -> int | None:
+        """Width of the detector, as far as the inventory knows it."""
+        cell = (self.row or {}).get("n_cols", "")
+        return int(cell) if cell.isdecimal() else None
+
+    @property
+    def manual_px(self) -> float | None:
+        """The COR of the campaign table; None if there is none, or none on the detector."""
+        cor_px = parse_cor(self.manual)
+        valid = cor_px is not None and (self.n_cols is None or is_valid(cor_px, self.n_cols))
+        return cor_px if valid else None
+
+    @property
+    def is_by_file(self) -> bool:
+        """Whether a person changed center_of_rotation.txt."""
+        return self.fix is not None and self.fix.by_file
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether a person gives the COR, which deals with a failed prediction."""
+        return self.manual_px is not None or self.is_by_file
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether a COR was typed or taken away that the results were not made with."""
+        if self.manual_px is None:
+            return self.source == "manual" and not self.is_by_file
+        was_px = self.fix.before_px if self.source == "outlier" and self.fix else self.cor_px
+        used = self.source in ("manual", "outlier")
+        return not used or was_px is None or abs(was_px - self.manual_px) >= 0.005
+
+    @property
+    def state(self) -> State:
+        """The state of the scan."""
+        state = self._state
+        return State.DOUBTFUL if state is State.OK and self.doubts else state
+
+    @property
+    def _state(self) -> State:
+        """The state as far as it hangs on no threshold."""
+        if left_out := not_selected(self.select, self.row):
+            return left_out
+        steps = {failure.step for failure in self.failures}
+        if not steps <= set(STEPS):
+            return State.FAILED
+        if self.is_edited and self.manual_px is not None:
+            return State.MANUAL
+        if self.cor_px is not None and not self.is_edited:
+            return _OF_SOURCE.get(self.source, State.OK)
+        return self._state_without_cor
+
+    @property
+    def _state_without_cor(self) -> State:
+        # With `on_missing: block` there is no cor.json, and the tables of fix_cor tell.
+        without = self.cor_px is None and self.fix is not None and self.fix.after_px is None
+        without = without and (self.decided or not self.has_default)
+        if self.failures or (without and self.prediction and self.prediction.verdict == "failed"):
+            return State.FAILED
+        if without:
+            return State.UNRESOLVED
+        return State.OK if self.prediction else State.PENDING
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What makes an accepted prediction doubtful."""
+        found = (self.unused_manual, self.kept_outlier, self.doubtful_prediction)
+        return tuple(text for text in found if text)
+
+    @property
+    def unused_manual(self) -> str:
+        """Why the COR of the campaign table is not used, if it is not."""
+        cor_px = parse_cor(self.manual)
+        if self.manual_px is not None or not self.manual.strip():
+            return ""
+        if cor_px is None or self.n_cols is None:
+            return f"{shown(self.manual)} is not a number"
+        return off_detector(cor_px, self.n_cols)
+
+    @property
+    def kept_outlier(self) -> str:
+        """Why a COR is an outlier of its series that was not replaced, if it is."""
+        fix = self.fix
+        flagged = fix is not None and fix.flagged and fix.source != "outlier"
+        return (fix.reason or "flagged") if fix is not None and flagged else ""
+
+    @property
+    def doubtful_prediction(self) -> str:
+        """Why a prediction is not to be trusted, if it is not."""
+        prediction = self.prediction
+        if prediction is None:
+            return ""
+        if prediction.cor_px is None:
+            return not_accepted(prediction)
+        sure = prediction.confidence
+        if sure is not None and sure < self.min_confidence + _BARELY:
+            return f"accepted with confidence {sure:.2f}, limit {self.min_confidence:.2f}"
+        best = {
+            c.method: c.best_cor_px
+            for c in prediction.curves
+            if c.best_cor_px is not None and (c.confidence or 0.0) >= self.min_confidence
+        }
+        if best and max(best.values()) - min(best.values()) > _DISAGREE_PX:
+            listed = ", ".join(f"{name} {px:.2f}" for name, px in sorted(best.items()))
+            return f"methods disagree: {listed}"
+        return ""
+
+    @property
+    def reason(self) -> str:
+        """Why the scan is in its state, in one line; "" where there is nothing to say."""
+        state, fix, prediction = self.state, self.fix, self.prediction
+        if state is State.SKIPPED:
+            return (self.row or {}).get("reason", "")
+        parts = [f"{f.step}: {f.reason}" for f in self.failures]
+        if fix is not None and self.source == "default" and fix.after_px is not None:
+            fix = None  # default_px won over what the series would give
+        if fix is not None and fix.reason:
+            parts.append(fix.reason)
+        if fix is not None and fix.neighbours:
+            parts.append(f"mean of {' and '.join(fix.neighbours)}")
+        if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
+            # the table of fix_cor has the reason of a prediction that nothing could replace
+            said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
+            parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
+        return "; ".join(dict.fromkeys(parts))
+
+
+def not_accepted(prediction: Prediction) -> str:
+    """Say why a prediction did not become a COR."""
+    if prediction.reason == NOT_ASKED:
+        return NOT_ASKED
+    verdict = prediction.verdict or "unknown"
+    if verdict == "failed":
+        return f"prediction failed: {prediction.reason or 'no reason given'}"
+    best = "no estimate" if prediction.best_cor_px is None else f"best {prediction.best_cor_px:.2f}"
+    sure = "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
+    why = f": {prediction.reason}" if prediction.reason else ""
+    return f"prediction not accepted ({verdict}, {best}{sure}){why}"
