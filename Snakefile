@@ -31,7 +31,7 @@ localrules:
 
 
 rule all:
-    """Everything: predictions, volumes and sidecars of all scans that are in, export, report."""
+    """Everything: predictions, volumes and sidecars of all selected scans, export, report."""
     default_target: True
     input:
         [] if AFTER_COR else [INVENTORY, COR_TABLE, OUTPUTS.rot_cen],

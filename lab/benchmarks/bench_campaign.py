@@ -17,8 +17,11 @@ from pathlib import Path
 import psutil
 import yaml
 
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.files import CONFIG
+from tomopipe.campaign.results import read_cor_json
 from tomopipe.simulate.demo import snakemake_command
-from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
+from tomopipe.simulate.simulated_campaign import Simulation, load_truth, simulate_campaign
 
 SCANS_IN_A_SERIES = 20
 
@@ -28,7 +31,7 @@ def make(folder: Path, n_scans: int) -> None:
     n_series = max(1, n_scans // SCANS_IN_A_SERIES)
     sizes = {"n_cols": 64, "n_rows": 4, "n_angles": 90}
     simulate_campaign(folder, Simulation(n_series=n_series, n_scans=n_scans // n_series, **sizes))
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config |= {
         "predict_cor": {"methods": ["pairs"]},
@@ -59,14 +62,15 @@ def timed(command: list[str], log: Path) -> tuple[float, float, float]:
 
 def jobs_s(folder: Path) -> list[float]:
     """Return how long each job took, its Python started already."""
-    records = [json.loads(path.read_text()) for path in folder.glob("logs/status/*/*.json")]
+    status = load_campaign(folder).logs.status_folder
+    records = [json.loads(path.read_text()) for path in status.glob("*/*.json")]
     return [record["end"] - record["start"] for record in records]
 
 
 def errors_px(folder: Path) -> list[float]:
     """Return the errors of the CORs that were resolved."""
-    truth = json.loads((folder / "truth.json").read_text())["scans"]
-    found = json.loads((folder / "results" / "cor.json").read_text())
+    truth = load_truth(folder)["scans"]
+    found = read_cor_json(load_campaign(folder).files.cor_table)
     return sorted(abs(found[scan]["cor_px"] - truth[scan]["cor_px"]) for scan in found)
 
 

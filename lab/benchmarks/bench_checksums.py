@@ -19,6 +19,7 @@ from unittest import mock
 import h5py
 import numpy as np
 
+from tomopipe.campaign.files import ROWS, SWEEP, TRY_STACK
 from tomopipe.config import ExportStarBlock, FullReconBlock, TryReconBlock
 from tomopipe.recon.jit import thread_count
 from tomopipe.scans.raw_scan import RawScan
@@ -98,7 +99,7 @@ def volume_job(raw, folder, args):
 
 
 def try_job(raw, folder, args):
-    results = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
+    results = [folder / name for name in (TRY_STACK, SWEEP, ROWS)]
     resources = Resources(threads=args.threads)
 
     def job():

@@ -1,4 +1,4 @@
-"""A campaign as the workflow and the command line see it: its scans, who is in, what is known.
+"""A campaign as the workflow and the command line see it: its scans, and what is known of them.
 
 Everything a person may edit (config, campaign table) is read here, when the workflow is parsed,
 without opening a raw file. The functions that need the inventory take its rows.
@@ -167,12 +167,12 @@ class Campaign:
     def donors(
         self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return the known CORs of sound scans of a series that are `select: no`.
+        """Return the known CORs of valid scans of a series that are `select: no`.
 
         The prediction of a scan whose raw file was replaced since is not known any more.
         """
         known = {}
-        for scan in self._sound(series, inventory):
+        for scan in self._valid_scans(series, inventory):
             if self.scans[scan].select != "no":
                 continue
             n_cols = int(inventory[scan]["n_cols"])
@@ -187,27 +187,27 @@ class Campaign:
                 known[scan] = valid[0]
         return known
 
-    def _sound(self, series: str, inventory: InventoryRows) -> list[str]:
+    def _valid_scans(self, series: str, inventory: InventoryRows) -> list[str]:
         return [
             scan
             for scan, row in inventory.items()
             if scan in self.scans and self.scans[scan].series == series and row["keep"] == "true"
         ]
 
-    def is_in(self, scan: str, row: Mapping[str, str]) -> bool:
-        """Tell whether a scan takes part: the file's judgement, unless its owner overrides it."""
+    def is_selected(self, scan: str, row: Mapping[str, str]) -> bool:
+        """Tell whether a scan takes part: a valid one, unless the campaign table overrides it."""
         return scan in self.scans and not not_selected(self.scans[scan].select, row)
 
-    def scans_in(self, inventory: InventoryRows) -> list[str]:
-        """Return the names of the scans that take part, in the order of the inventory."""
-        return [scan for scan, row in inventory.items() if self.is_in(scan, row)]
+    def selected_scans(self, inventory: InventoryRows) -> list[str]:
+        """Return the names of the selected scans, in the order of the inventory."""
+        return [scan for scan, row in inventory.items() if self.is_selected(scan, row)]
 
-    def series_in(self, inventory: InventoryRows) -> dict[str, list[str]]:
-        """Return the scans that are in by encoded series name."""
+    def selected_series(self, inventory: InventoryRows) -> dict[str, list[str]]:
+        """Return the selected scans by encoded series name."""
         kept = self._groups.get(id(inventory))
         if kept is None or kept[0] is not inventory:
             groups: dict[str, list[str]] = {}
-            for scan in self.scans_in(inventory):
+            for scan in self.selected_scans(inventory):
                 groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
             # asked for once per job: at 5000 scans grouping anew each time would be quadratic
             self._groups[id(inventory)] = kept = (inventory, groups)
@@ -221,7 +221,7 @@ class Campaign:
         `replaced` are scans whose raw file is not the one of their prediction.
         """
         members: list[dict[str, Any]] = []
-        for scan in self.series_in(inventory)[series]:
+        for scan in self.selected_series(inventory)[series]:
             cor_px = parse_cor(self.scans[scan].manual)
             manual = self.scans[scan].manual.strip() if cor_px is None else f"{cor_px:.2f}"
             members.append(self._member(scan, inventory) | {"manual": manual, "select": "in"})
@@ -234,10 +234,10 @@ class Campaign:
         return members
 
     def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
-        """Return what resolve_cor needs of each scan that is in: its path and its columns."""
+        """Return what resolve_cor needs of each selected scan: its path and its columns."""
         return {
             scan: {"path": self.scans[scan].path, "n_cols": int(inventory[scan]["n_cols"])}
-            for scan in self.scans_in(inventory)
+            for scan in self.selected_scans(inventory)
         }
 
     def predicted_files(self, scans: Iterable[str]) -> dict[str, tuple[str, str]]:

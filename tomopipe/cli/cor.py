@@ -241,7 +241,7 @@ def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> N
         for scan, entry in resolved.items()
         if scan in campaign.scans and entry["source"] in _SEEN
     }
-    n = write_set(cors, campaign.files.try_center, folder)
+    n = write_set(cors, campaign.files, folder)
     typer.echo(f"wrote {n} scans to {folder}; {len(resolved) - n} had no COR of their own")
 
 

@@ -79,12 +79,12 @@ def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:
 
 def _show(findings: Findings) -> None:
     console = Console()
-    table = Table("series", "scans", "in", "skipped", "angles x rows x columns")
+    table = Table("series", "scans", "selected", "skipped", "angles x rows x columns")
     for series in findings.series:
         table.add_row(
             series.name or "(empty)",
             str(series.n_scans),
-            str(series.n_in),
+            str(series.n_selected),
             str(series.n_skipped),
             ", ".join(series.shapes),
         )

@@ -151,10 +151,10 @@ class Store:
             return {"rows": []}
         inventory = read_inventory(path)
         code = encode_series(key)
-        if code not in campaign.series_in(inventory):
+        if code not in campaign.selected_series(inventory):
             return {"rows": []}
         rows = fix_cor.compute(
-            campaign.predicted_files(campaign.series_in(inventory)[code]),
+            campaign.predicted_files(campaign.selected_series(inventory)[code]),
             campaign.members(code, inventory),
             FixCorBlock(max_delta_px=max_delta_px, protect_manual=protect_manual),
         )

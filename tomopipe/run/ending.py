@@ -35,7 +35,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
     for failure in record_failures(campaign.results, campaign.logs.folder, files, since=since):
         _say(f"{failure.scan}: {failure.step} {failure.reason}")
         _say(
-            f"{failure.scan} is left out from the next call on, which finishes all others; "
+            f"{failure.scan} is skipped from the next call on, which finishes all others; "
             f"`tomopipe retry {failure.scan}` tries it again."
         )
     if campaign.config.report.enabled:
@@ -58,7 +58,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 
 
 def unfinished_scans(campaign: Campaign) -> list[str]:
-    """Say which scans that are in have no COR, and which have no volume; a line for each kind.
+    """Say which selected scans have no COR, and which have no volume; a line for each kind.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         resolved = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
-    scans = campaign.scans_in(inventory)
+    scans = campaign.selected_scans(inventory)
     without_cor = [scan for scan in scans if scan not in resolved]
     without_volume = [
         scan
@@ -103,9 +103,9 @@ def say_stacks_left_out(campaign: Campaign) -> None:
 
 
 def say_warnings(campaign: Campaign) -> None:
-    """Say what is wrong with projections of scans that are in, which stop nothing."""
+    """Say what is wrong with projections of selected scans, which stop nothing."""
     try:
-        scans = campaign.scans_in(read_inventory(campaign.files.inventory))
+        scans = campaign.selected_scans(read_inventory(campaign.files.inventory))
     except FileNotFoundError:
         return
     said = []

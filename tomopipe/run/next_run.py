@@ -138,7 +138,7 @@ def foresee_cors(
         Scans for which nothing is known before their prediction; cor.json has a stand-in, so
         that the jobs that will follow are seen.
     without_cor : list of str
-        Scans that will be left out.
+        Scans that will have no COR.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def foresee_cors(
     """
     fixed = []
     replaced = Decisions(campaign).replaced(rows)
-    for series, scans in campaign.series_in(rows).items():
+    for series, scans in campaign.selected_series(rows).items():
         table = fix_cor.compute(
             campaign.predicted_files(scans),
             campaign.members(series, rows, replaced),
@@ -269,7 +269,7 @@ def _perhaps(
     reason = "if its COR changes: a prediction of its series is pending"
     found = [
         PlannedJob(rule, scan, campaign.scans[scan].series, reason, certain=False)
-        for scan in campaign.scans_in(rows)
+        for scan in campaign.selected_scans(rows)
         if campaign.scans[scan].series in waiting
         for rule in _AFTER_COR
         if (rule, scan) not in sure
@@ -293,7 +293,7 @@ def _perhaps(
 
 def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Return one line for each failure of a selected scan, or of a stack, that still stands."""
-    concerned = {*campaign.scans_in(rows), *campaign.config.stitch.stacks}
+    concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     failures = collect(**what_to_report(campaign)).failures
     return [f"{f.scan}: {f.step}: {f.reason}" for f in failures if f.scan in concerned]
 

@@ -53,7 +53,7 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
         resolved = _resolved(str(cor_table), times[1])
     except (OSError, ValueError, TomopipeError):
         return None
-    scans = [scan for scan in resolved if scan in rows and campaign.is_in(scan, rows[scan])]
+    scans = [scan for scan in resolved if scan in rows and campaign.is_selected(scan, rows[scan])]
     needed = _needed(campaign, rows, scans)
     if not needed:
         return None

@@ -39,7 +39,7 @@ class SeriesSummary:
 
     name: str
     n_scans: int
-    n_in: int
+    n_selected: int
     n_skipped: int
     shapes: tuple[str, ...]
 
@@ -200,7 +200,7 @@ def _is_unit_fault(reason: str) -> bool:
 def _nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Say so if no scan would be worked on."""
     everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
-    if not everything or campaign.scans_in(rows):
+    if not everything or campaign.selected_scans(rows):
         return []
     unselected = sum(scan.select == "no" for scan in campaign.scans.values())
     reasons = [
@@ -221,7 +221,7 @@ def _missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
     Their try sweeps or volumes would fail.
     """
     lacking: dict[str, list[str]] = {}
-    for scan in campaign.scans_in(rows):
+    for scan in campaign.selected_scans(rows):
         config = campaign.for_scan(scan).config
         known = {name: float(rows[scan][name] or 0) or None for name in NUMBERS}
         try:
@@ -250,10 +250,10 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             for s in scans
             if rows[s]["n_cols"]
         }
-        n_in = sum(campaign.is_in(scan, rows[scan]) for scan in scans)
+        n_selected = sum(campaign.is_selected(scan, rows[scan]) for scan in scans)
         n_skipped = sum(rows[scan]["keep"] != "true" for scan in scans)
         findings.series.append(
-            SeriesSummary(name, len(scans), n_in, n_skipped, tuple(sorted(shapes)))
+            SeriesSummary(name, len(scans), n_selected, n_skipped, tuple(sorted(shapes)))
         )
         for scan in scans:
             if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
@@ -275,7 +275,7 @@ def _group_formats(rows: InventoryRows, findings: Findings) -> None:
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
-    """Look at the stacks; one whose scans are left out is no error, the others are joined."""
+    """Look at the stacks; one whose scans are not selected is no error, the others are joined."""
     stacks = find_stacks(campaign, rows, rows)
     for declared, stack in zip(declared_stacks(campaign, rows), stacks, strict=True):
         if declared.problem:
@@ -302,7 +302,7 @@ def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
 def _check_disk(
     campaign: Campaign, rows: InventoryRows, stacks: list[Stack], findings: Findings
 ) -> None:
-    scans = campaign.scans_in(rows)
+    scans = campaign.selected_scans(rows)
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
     # of files that may be removed those that stay beside them tell
     outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
@@ -323,7 +323,7 @@ def _check_disk(
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     findings.notes.append(
-        f"{len(scans)} scans in; what is still to make takes about {needed / 1e9:.2f} GB "
+        f"{len(scans)} scans selected; what is still to make takes about {needed / 1e9:.2f} GB "
         f"({', '.join(f'{kind} {n / 1e9:.2f}' for kind, n in each.items() if n) or 'nothing'}), "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
@@ -340,7 +340,7 @@ def _check_disk(
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     """Warn of scans that are skipped now and have a volume, of the file that was there before."""
     for scan, row in rows.items():
-        if row["keep"] == "true" or scan not in campaign.scans or campaign.is_in(scan, row):
+        if row["keep"] == "true" or scan not in campaign.scans or campaign.is_selected(scan, row):
             continue
         if os.path.lexists(campaign.directory / campaign.volume(scan)):
             findings.warnings.append(

@@ -220,7 +220,7 @@ def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
     rows: InventoryRows = read_inventory(path)
     begun = {(job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")}
     waiting: Counter[str] = Counter()
-    for scan in campaign.scans_in(rows):
+    for scan in campaign.selected_scans(rows):
         if scan in campaign.failures:
             continue
         for step in _SCAN_STEPS:

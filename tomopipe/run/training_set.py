@@ -6,19 +6,19 @@ A set is a folder with <scan>.h5, the rows.h5 of the scan, and <scan>.json, {"co
 import shutil
 from pathlib import Path
 
-from tomopipe.campaign.files import ROWS
+from tomopipe.campaign.files import Files
 from tomopipe.storage.atomic import whole, write_json
 
 
-def write_set(cors: dict[str, float], try_center: Path, folder: Path) -> int:
+def write_set(cors: dict[str, float], files: Files[Path], folder: Path) -> int:
     """Write a set from the results of a campaign.
 
     Parameters
     ----------
     cors : dict
         Accepted COR of each scan, unbinned px.
-    try_center : path
-        Of the campaign's results; holds <scan>/rows.h5.
+    files : Files
+        Results of the campaign.
     folder : path
         The set; scans of an earlier one stay.
 
@@ -29,7 +29,7 @@ def write_set(cors: dict[str, float], try_center: Path, folder: Path) -> int:
     """
     n = 0
     for scan, cor_px in cors.items():
-        rows = try_center / scan / ROWS
+        rows = files.rows(scan)
         if not rows.is_file():
             continue
         with whole(folder / f"{scan}.h5") as temporary:

@@ -121,7 +121,7 @@ def read_json(path):
 
 
 def resolved():
-    """The content of cor.json, {scan: {cor_px, source}}, of the scans that are in.
+    """The content of cor.json, {scan: {cor_px, source}}, of the selected scans.
 
     While an inventory has just changed, Snakemake also asks before cor.json has followed.
     """
@@ -136,7 +136,7 @@ def resolved_at(path, inventory, times):
     return {
         scan: entry
         for scan, entry in read_json(path).items()
-        if scan in rows and CAMPAIGN.is_in(scan, rows[scan])
+        if scan in rows and CAMPAIGN.is_selected(scan, rows[scan])
         # without angles there is no volume, wherever a COR came from
         and not (lacks_angles(scan) and angles_proved(scan) is None)
     }
@@ -213,20 +213,24 @@ def reading_options(scan, *blocks):
     return CAMPAIGN.for_scan(scan).config.as_json("input", "preprocess", *blocks)
 
 
+def alive(scans):
+    """The scans whose job did not die for good."""
+    return [scan for scan in scans if scan not in CAMPAIGN.failures]
+
+
 def predictions_of(scans):
-    """The files that predict_cor makes for scans whose job did not die for good."""
-    alive = [scan for scan in scans if scan not in CAMPAIGN.failures]
-    return [path for scan in alive for path in OUTPUTS.of_predict_cor(scan)]
+    """The files that predict_cor makes for them."""
+    return [path for scan in alive(scans) for path in OUTPUTS.of_predict_cor(scan)]
 
 
 def predictions_of_all(wildcards):
     if AFTER_COR:
         return []
-    return predictions_of(CAMPAIGN.scans_in(inventory_rows()))
+    return predictions_of(CAMPAIGN.selected_scans(inventory_rows()))
 
 
 def fix_tables(wildcards=None):
-    return list(map(OUTPUTS.fix_table, CAMPAIGN.series_in(inventory_rows())))
+    return list(map(OUTPUTS.fix_table, CAMPAIGN.selected_series(inventory_rows())))
 
 
 @lru_cache(maxsize=4)

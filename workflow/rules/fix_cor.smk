@@ -8,7 +8,7 @@ def members(series):
 
 
 def fix_wanted(series):
-    scans = [s for s in CAMPAIGN.series_in(inventory_rows())[series] if s not in CAMPAIGN.failures]
+    scans = alive(CAMPAIGN.selected_series(inventory_rows())[series])
     content = {
         scan: [DECISIONS.content(path) for path in OUTPUTS.of_predict_cor(scan)] for scan in scans
     }
@@ -17,7 +17,7 @@ def fix_wanted(series):
 
 def fix_pending(series):
     """Whether the table of a series is yet to be made."""
-    scans = CAMPAIGN.series_in(inventory_rows())[series]
+    scans = CAMPAIGN.selected_series(inventory_rows())[series]
     return any(map(prediction_pending, scans)) or DECISIONS.reason(
         "fix_cor", series, [OUTPUTS.fix_table(series)], fix_wanted(series)
     )
@@ -25,7 +25,7 @@ def fix_pending(series):
 
 def fix_inputs(wildcards):
     series = wildcards.series
-    scans = CAMPAIGN.series_in(inventory_rows())[series]
+    scans = CAMPAIGN.selected_series(inventory_rows())[series]
     follows = DECIDES and any(map(prediction_pending, scans))
     wanted = fix_wanted(series) if DECIDES else {}
     return decided(

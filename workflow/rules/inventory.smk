@@ -31,7 +31,7 @@ def inventory_inputs(wildcards):
 
 
 checkpoint inventory:
-    """Open every file once: series, index, shape, and whether the scan is sound."""
+    """Open every file once: series, index, shape, and whether the scan is valid."""
     input:
         inventory_inputs,
     output:

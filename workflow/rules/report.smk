@@ -4,7 +4,7 @@ localrules:
 
 def report_shown(as_is=False):
     """The results that the page shows, by content; volumes by what they were made from."""
-    scans = [scan for scan in CAMPAIGN.scans_in(inventory_rows()) if scan not in CAMPAIGN.failures]
+    scans = alive(CAMPAIGN.selected_scans(inventory_rows()))
     tables = [INVENTORY, COR_TABLE, *fix_tables()]
     files = [OUTPUTS.prediction(scan) for scan in scans]
     files += [OUTPUTS.shifts(name) for name in stacks_made()]
@@ -19,8 +19,8 @@ def report_wanted(*, as_is=False):
 
 
 def report_inputs(wildcards):
-    """Only what the report shows: results of scans that are in, and the tables."""
-    scans = [scan for scan in CAMPAIGN.scans_in(inventory_rows()) if scan not in CAMPAIGN.failures]
+    """Only what the report shows: results of selected scans, and the tables."""
+    scans = alive(CAMPAIGN.selected_scans(inventory_rows()))
     predictions = {path: False for path in map(OUTPUTS.prediction, scans) if os.path.exists(path)}
     if not AFTER_COR:
         predictions = {OUTPUTS.prediction(scan): prediction_pending(scan) for scan in scans}

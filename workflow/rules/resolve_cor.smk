@@ -21,14 +21,14 @@ def resolve_inputs(wildcards):
     tables = fix_tables()
     if not DECIDES:
         return tables
-    follows = any(map(fix_pending, CAMPAIGN.series_in(inventory_rows())))
+    follows = any(map(fix_pending, CAMPAIGN.selected_series(inventory_rows())))
     reason = "a table of fix_cor is made anew" if follows else resolve_reason()
     run_for(reason, [COR_TABLE], even_missing=True)
     return tables if reason else [ancient(path) for path in tables]
 
 
 checkpoint resolve_cor:
-    """Decide the COR of every scan that is in; without one, block or leave the scan out."""
+    """Decide the COR of every selected scan; without one, block or leave the scan out."""
     input:
         resolve_inputs,
     output:

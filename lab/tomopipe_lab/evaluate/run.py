@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import CENTER, PREDICTION, ROWS, SWEEP
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.predict_cor import predict_cor
@@ -46,7 +47,7 @@ def ask(case: Case, methods: Sequence[str], options: Mapping[str, Any]) -> list[
     answers = []
     with tempfile.TemporaryDirectory() as folder:
         rows, sweep, prediction, center = (
-            Path(folder, name) for name in ("rows.h5", "try.json", "prediction.json", "center.txt")
+            Path(folder, name) for name in (ROWS, SWEEP, PREDICTION, CENTER)
         )
         write_rows(case.rows, rows)
         write_json({"cor_px": case.candidates_px.tolist()}, sweep)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.campaign.tomogui import match, read_cors
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.cor.rules import parse_cor
@@ -45,8 +46,8 @@ class Labelled:
 
     def load(self) -> Case:
         """Read its rows and its try grid."""
-        sweep = json.loads(Path(self.folder, "try.json").read_text("utf-8"))
-        rows = read_rows(Path(self.folder, "rows.h5"))
+        sweep = json.loads(Path(self.folder, SWEEP).read_text("utf-8"))
+        rows = read_rows(Path(self.folder, ROWS))
         grid_px: NDArray[np.float64] = np.asarray(sweep.get("cor_px", []), dtype=float)
         if rows.failed or not grid_px.size:
             raise TomopipeError(f"{self.folder}: try_recon failed ({rows.failed}).")
@@ -111,7 +112,7 @@ def labelled(campaign: Campaign, truth: Path | None) -> tuple[list[Labelled], li
     items, missing = [], []
     for scan, cor_px in known.items():
         folder = campaign.files.of_scan(scan)
-        if (folder / "rows.h5").is_file() and "failed" not in _sweep(folder):
+        if (folder / ROWS).is_file() and "failed" not in _sweep(folder):
             items.append(Labelled(scan, str(folder), cor_px))
         else:
             missing.append(scan)
@@ -134,8 +135,8 @@ def _known(campaign: Campaign, truth: Path | None) -> Mapping[str, float]:
 
 
 def _sweep(folder: Path) -> Mapping[str, object]:
-    path = folder / "try.json"
+    path = folder / SWEEP
     if not path.is_file():
-        return {"failed": "no try.json"}
+        return {"failed": f"no {SWEEP}"}
     sweep: Mapping[str, object] = json.loads(path.read_text("utf-8"))
     return sweep

@@ -1,4 +1,4 @@
-"""A campaign as read from its files: names, series, who is in, donors, signatures."""
+"""A campaign as read from its files: names, series, selected scans, donors, signatures."""
 
 import os
 
@@ -155,8 +155,8 @@ def test_who_is_in(tmp_path):
     rows = inventory(
         tmp_path, found, s_2="undersized", s_3="broken file", s_4="undersized", s_5="still written"
     )
-    assert found.scans_in(rows) == ["s_0", "s_2"]
-    assert found.series_in(rows) == {"s": ["s_0", "s_2"]}
+    assert found.selected_scans(rows) == ["s_0", "s_2"]
+    assert found.selected_series(rows) == {"s": ["s_0", "s_2"]}
 
 
 def test_members_have_manual_cors_and_donors(tmp_path):

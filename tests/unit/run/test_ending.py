@@ -59,7 +59,7 @@ def test_report_that_fails_does_not_hide_the_record(campaign, monkeypatch, capsy
     assert "disk full" in capsys.readouterr().err
 
 
-def test_warnings_of_scans_that_are_in_are_said(campaign, capsys):
+def test_warnings_of_selected_scans_are_said(campaign, capsys):
     say_warnings(load_campaign(campaign))
     assert not capsys.readouterr().err
     folder = campaign / "results" / "try_center"

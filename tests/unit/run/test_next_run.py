@@ -142,7 +142,9 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
 
 def test_check_counts_and_explains(campaign):
     findings = examine(load_campaign(campaign))
-    assert [(s.name, s.n_scans, s.n_in, s.n_skipped) for s in findings.series] == [("a", 2, 1, 1)]
+    assert [(s.name, s.n_scans, s.n_selected, s.n_skipped) for s in findings.series] == [
+        ("a", 2, 1, 1)
+    ]
     assert any("a_2: skipped" in line for line in findings.warnings)
     assert findings.errors == []
 
