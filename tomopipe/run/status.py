@@ -18,7 +18,6 @@ from tomopipe.report.times import STEP_ORDER
 
 #: Seconds without a heartbeat after which a running job is lost: three of its beats.
 LOST_S = 180.0
-STATES = ("queued", "running", "done", "failed", "lost")
 _SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
 _TAIL_LINES = 12
 _TAIL_BYTES = 8192
