@@ -1,9 +1,8 @@
 """Scans, inputs and small networks for the tests of the learned finder."""
 
 import numpy as np
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import HALF_TURN_DEG, curves_of, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
-from tomopipe_lab.train.stages import reconstruct
 
 from tomopipe.cor.ai.confidence import DOUBTS
 from tomopipe.cor.ai.input_curves import all_curves
@@ -25,7 +24,7 @@ def rows_with(cor_px: float = COR_PX, *, seed: int = 0, counts: float = 5000) ->
 
 def inputs_of(rows: Rows) -> Inputs:
     """What the network sees of it."""
-    return make_inputs(all_curves(rows, reconstruct), RECIPE)
+    return make_inputs(all_curves(curves_of(rows)), RECIPE)
 
 
 def shape_of(inputs: Inputs) -> dict[str, int]:

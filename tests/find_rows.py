@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tests.phantoms import make_phantom
+from tomopipe.cor.curves import Curves
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
 from tomopipe.simulate.phantom import Phantom, project
 
@@ -32,6 +34,11 @@ def rows_of(
         minus_log=True,
         failed="",
     )
+
+
+def curves_of(rows: Rows) -> Curves:
+    """The curves of what try_recon kept."""
+    return Curves(Prepared(rows))
 
 
 def scan(

@@ -36,9 +36,10 @@ from nabu.estimation.cor import (
 from rich.progress import track
 from tomopipe_lab.evaluate.scores import wilson
 from tomopipe_lab.suite import CONDITIONS, make_case
-from tomopipe_lab.train.stages import reconstruct
 
-from tomopipe.cor import finders
+from tomopipe.cor import methods
+from tomopipe.cor.curves import Curves
+from tomopipe.cor.prepared import Prepared
 from tomopipe.recon.angular_sampling import is_full_turn
 
 
@@ -76,7 +77,7 @@ def vo(rows, cor_px):
 
 
 def ours(method, rows, grid_px):
-    return finders(reconstruct)[method](rows, grid_px).best_cor_px
+    return methods.ask(method, Curves(Prepared(rows)), grid_px).best_cor_px
 
 
 PEERS = {

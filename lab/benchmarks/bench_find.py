@@ -25,10 +25,12 @@ from scipy.ndimage import gaussian_filter1d
 from skimage import data
 from skimage.transform import radon, resize
 from tomopipe_lab.evaluate.scores import wilson
-from tomopipe_lab.train.stages import reconstruct
 
-from tomopipe.cor import finders
+from tomopipe.cor import methods as cor_methods
+from tomopipe.cor.curves import Curves
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.slices import reconstruct
 
 PICTURES = (
     "astronaut", "brick", "camera", "cell", "chelsea", "clock", "coffee", "coins", "grass",
@@ -218,8 +220,8 @@ def rows_of(sinogram, theta_deg):
 def ask(seed, methods, one_damage=False, kind=None):
     one, rows = scan(seed, ONE[seed % len(ONE)] if one_damage else kind)
     grid_px = (one.n_cols - 1) / 2 + np.arange(-50, 50.25, 0.5)
-    known = finders(reconstruct)
-    found = {name: known[name](rows, grid_px) for name in methods}
+    curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
+    found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
     return one, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
 
 

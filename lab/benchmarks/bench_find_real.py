@@ -19,9 +19,11 @@ from functools import partial
 import numpy as np
 import tifffile
 from bench_find import ask_all, print_table, rows_of
-from tomopipe_lab.train.stages import reconstruct
 
-from tomopipe.cor import finders
+from tomopipe.cor import methods as cor_methods
+from tomopipe.cor.curves import Curves
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.slices import reconstruct
 from tomopipe.prep.normalise import normalise
 from tomopipe.scans.exchange import open_scan
 
@@ -90,10 +92,10 @@ def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
 
 
 def ask(piece, methods):
-    known = finders(reconstruct)
     grid_px = (piece.sinogram.shape[1] - 1) / 2 + np.arange(-20, 20.5, 0.5)
     rows = rows_of(np.ascontiguousarray(piece.sinogram, np.float32), piece.theta_deg)
-    found = {name: known[name](rows, grid_px) for name in methods}
+    curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
+    found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
     return piece, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
 
 

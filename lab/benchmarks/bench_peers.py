@@ -26,6 +26,7 @@ from nabu.preproc.phase import PaganinPhaseRetrieval
 from nabu.reconstruction.rings import MunchDeringer, SinoMeanDeringer, VoDeringer
 from scipy.ndimage import gaussian_filter
 
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.roll import measure_roll
 from tomopipe.cor.rows_file import Rows
 from tomopipe.prep import stripes, wavelets
@@ -278,7 +279,7 @@ def roll():
             minus_log=True,
             failed="",
         )
-        slope = measure_roll(opposed, 127.5)
+        slope = measure_roll(Prepared(opposed), 127.5)
         found = np.nan if slope is None else np.degrees(np.arctan(slope / 100))
         rows.append((f"{roll_deg:g}", float(found), float(tilt)))
     table(("roll put in, degrees", "tomopipe roll_deg", "nabu tilt"), rows)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, grid, rows_of
+from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of
 
-from tomopipe.cor import METHODS, Evidence, choose
-from tomopipe.steps.predict_cor import finder
+from tomopipe.cor.evidence import Evidence
+from tomopipe.cor.methods import METHODS, ask, choose
 
 CANDIDATES = np.arange(40.0, 60.5, 0.5)
 
@@ -104,7 +104,7 @@ def test_a_scan_without_answer_gets_none(kind):
         rng = np.random.default_rng(seed)
         projections = empty_scan(kind, rng, n_rows=1 if seed % 2 else 6).astype(np.float32)
         rows = rows_of(projections, np.linspace(0, 180, 91))
-        decision = choose([finder(name)(rows, grid(100)) for name in METHODS], 0.5)
+        decision = choose([ask(name, curves_of(rows), grid(100)) for name in METHODS], 0.5)
         accepted += [seed] * (decision.cor_px is not None)
     assert not accepted
 
@@ -118,5 +118,5 @@ def test_next_to_no_angles_is_no_answer(method, n_angles):
         sinograms=np.ones((2, n_angles, 40), np.float32),
         theta_rad=np.deg2rad(HALF_TURN_DEG[:n_angles]),
     )
-    found = finder(method)(rows, grid(40))
+    found = ask(method, curves_of(rows), grid(40))
     assert (found.verdict, found.best_cor_px, found.confidence) == ("flat", None, 0.0)

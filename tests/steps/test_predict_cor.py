@@ -11,7 +11,7 @@ from find_rows import HALF_TURN_DEG, rows_of, scan
 from phantoms import write_scan
 
 from tests.step_calls import try_recon
-from tomopipe import cor as find
+from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.evidence import Evidence
 from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
 from tomopipe.errors import TomopipeError
@@ -163,7 +163,7 @@ def test_the_configured_order_decides(run):
 def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run, monkeypatch):
     curve = np.arange(3.0)
     unsure = Evidence("pairs", 80.123456, 0.4, "resolved", "weak", curve, curve)
-    monkeypatch.setitem(find.DIRECT, "pairs", lambda rows, candidates_px: unsure)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "pairs", lambda rows, candidates_px: unsure)
     prediction, text = run(methods=["pairs"])
     assert (prediction["best_cor_px"], prediction["cor_px"], text) == (80.1235, None, "")
     assert "weak" in prediction["reason"]
@@ -218,7 +218,7 @@ def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeyp
     def broken(rows, candidates_px):
         raise RuntimeError("singular\nmatrix")
 
-    monkeypatch.setitem(find.DIRECT, "wedge", broken)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "wedge", broken)
     with caplog.at_level(logging.ERROR):
         prediction, text = run()
     assert (prediction["verdict"], prediction["cor_px"], text) == ("failed", None, "")
@@ -231,7 +231,7 @@ def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeyp
 def test_a_result_that_is_no_number_is_a_failure(run, monkeypatch, bad):
     curve = np.arange(3.0)
     result = Evidence("pairs", bad, 0.9, "resolved", "", curve, curve)
-    monkeypatch.setitem(find.DIRECT, "pairs", lambda rows, candidates_px: result)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "pairs", lambda rows, candidates_px: result)
     assert run()[0]["verdict"] == "failed"
 
 
@@ -239,7 +239,7 @@ def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
     def greedy(rows, candidates_px):
         raise MemoryError
 
-    monkeypatch.setitem(find.DIRECT, "pairs", greedy)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "pairs", greedy)
     with pytest.raises(MemoryError):
         run()
 

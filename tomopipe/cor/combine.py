@@ -23,10 +23,9 @@ References
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.curves import KINDS, Curves, evidence_curves, refine
+from tomopipe.cor.curves import KINDS, Curves, CurveSet, refine
 from tomopipe.cor.evidence import (
     Evidence,
-    Finder,
     Peak,
     find_peak,
     judge,
@@ -34,9 +33,6 @@ from tomopipe.cor.evidence import (
     ramp,
 )
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import see, why_blind
-from tomopipe.cor.slices import Reconstruct
 
 METHOD = "sum"
 GROUPS = {
@@ -52,46 +48,35 @@ _MIN_OVERLAP = 0.06
 _APART = 8  # samples of half a binned column that belong to the best place
 
 
-def sum_finder(reconstruct: Reconstruct) -> Finder:
-    """Return the finder that adds up all evidence, with slices made by `reconstruct`."""
-
-    def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
-        return find_sum(rows, candidates_px, reconstruct)
-
-    return find
-
-
-def find_sum(rows: Rows, candidates_px: NDArray[np.float64], reconstruct: Reconstruct) -> Evidence:
+def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Evidence:
     """Find the COR where the sum of all evidence peaks.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
+    curves : Curves
+        Of the scan.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. All of the detector is looked at; a best match outside of the
         grid has to be a strong one.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
 
     Returns
     -------
     Evidence
         Score: sum of the compressed prominences of all groups.
     """
-    if blind := why_blind(rows):
-        return nothing(METHOD, "flat", blind, candidates_px)
-    curves = evidence_curves(rows, reconstruct)
-    score = add_up(curves)
+    prepared = curves.prepared
+    if why := prepared.no_signal:
+        return nothing(METHOD, "flat", why, candidates_px)
+    score, cor_px = add_up(curves.classical), curves.classical.cor_px
     peak = find_peak(score, apart=_APART)
-    places_px = refine(rows, float(curves.cor_px[peak.index]), reconstruct)
+    places_px = refine(curves, float(cor_px[peak.index]))
     if not places_px:
         return nothing(METHOD, "flat", "nothing resolves where the sum is best", candidates_px)
     best_px, each_px = vote(places_px)
     doubts = _doubts(peak, np.abs(each_px - best_px))
-    doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(see(rows), best_px)
-    curve = np.interp(candidates_px, curves.cor_px, score)
+    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
+    curve = np.interp(candidates_px, cor_px, score)
     return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 
 
@@ -106,12 +91,12 @@ def _doubts(peak: Peak, away_px: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def add_up(curves: Curves) -> NDArray[np.float64]:
+def add_up(curves: CurveSet) -> NDArray[np.float64]:
     """Add the curves of all groups, gated by what overlaps.
 
     Parameters
     ----------
-    curves : Curves
+    curves : CurveSet
         Evidence of one scan.
 
     Returns

@@ -6,20 +6,20 @@ what the network looks at; nothing is decided here.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.clean_rows import bin_columns, robust_sigma
-from tomopipe.cor.evidence import MIN_ANGLES, prominence, refine_peak
+from tomopipe.cor.evidence import prominence, refine_peak
 from tomopipe.cor.mass import centre_of_mass, sees_air
 from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.register import difference_score, register, seam_score
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import Seen, see
 from tomopipe.cor.sharpness import MEASURES
-from tomopipe.cor.slices import Reconstruct, coarse_slices, refine_slices
+from tomopipe.cor.slices import Reconstruct, coarse_slices, reconstruct, refine_slices
+from tomopipe.cor.total_variation import MinimumVariation, minimum_total_variation
 from tomopipe.cor.wedge import coarse_wedge, refine_wedge
 from tomopipe.geometry import unbin_cor
 
@@ -36,8 +36,8 @@ _TREND = 8  # the running median spans this part of the detector
 
 
 @dataclass(frozen=True, eq=False)
-class Curves:
-    """Evidence of each of `KINDS` about the COR.
+class CurveSet:
+    """Evidence of several kinds about the COR, on one grid.
 
     Attributes
     ----------
@@ -68,43 +68,68 @@ class Curves:
     scan: dict[str, float]
 
 
-@lru_cache(maxsize=1)  # the sum and the network ask for the same
-def evidence_curves(rows: Rows, reconstruct: Reconstruct) -> Curves:
-    """Evaluate all kinds of evidence over the whole detector.
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """All evidence about the COR of one scan; each part is made once, when it is asked for.
 
-    Parameters
+    Attributes
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
+    prepared : Prepared
+        The scan.
     reconstruct : callable
         Makes slices of one sinogram at several CORs.
-
-    Returns
-    -------
-    Curves
-        None of them valid where a scan has under 8 angles, or all angles are one.
     """
-    seen = see(rows)
-    binning = max(1, round(seen.n_cols / _COLS))
-    n_grid = 2 * (seen.n_cols // binning) - 1
+
+    prepared: Prepared
+    reconstruct: Reconstruct = reconstruct
+
+    @property
+    def binning(self) -> int:
+        """Columns averaged into one."""
+        return max(1, round(self.prepared.n_cols / _COLS))
+
+    @cached_property
+    def classical(self) -> CurveSet:
+        """All of `KINDS`; none valid where a scan has under 8 angles, or all angles are one."""
+        return _classical(self)
+
+    @cached_property
+    def sharpness(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What `coarse_slices` returns."""
+        return coarse_slices(self.prepared, self.reconstruct)
+
+    @cached_property
+    def centre_of_mass(self) -> tuple[float, float] | None:
+        """COR by the centre of mass of binned columns, and its uncertainty, unbinned px."""
+        return _centre_of_mass(self.prepared, self.binning)
+
+    @cached_property
+    def total_variation(self) -> MinimumVariation | None:
+        """What `minimum_total_variation` returns."""
+        return minimum_total_variation(self.prepared)
+
+
+def _classical(curves: Curves) -> CurveSet:
+    prepared, binning = curves.prepared, curves.binning
+    n_grid = 2 * (prepared.n_cols // binning) - 1
     cor_px = unbin_cor(np.arange(n_grid) / 2, binning=binning)
     raw = np.zeros((len(KINDS), n_grid))
     valid = np.zeros(len(KINDS), dtype=bool)
     height = np.zeros_like(raw)
     texture = np.zeros(n_grid)
-    if len(rows.theta_rad) >= MIN_ANGLES and seen.turn.step_rad > 0:
-        found, texture = _seam_curves(seen, binning)
-        found |= _wedge_curve(seen, binning) | _slice_curves(seen, reconstruct)
-        found |= _mass_curve(seen, cor_px, binning)
+    if not prepared.unusable_angles:
+        found, texture = _registration_curves(prepared, binning)
+        found |= _wedge_curve(prepared, binning) | _slice_curves(*curves.sharpness)
+        found |= _mass_curve(curves.centre_of_mass, cor_px, binning)
         for name, (place_px, score) in found.items():
             i = KINDS.index(name)
-            here = (cor_px >= place_px[0] - 1e-9) & (cor_px <= place_px[-1] + 1e-9)
+            inside = (cor_px >= place_px[0] - 1e-9) & (cor_px <= place_px[-1] + 1e-9)
             valid[i] = bool(np.ptp(score) > 0)
-            raw[i, here] = np.interp(cor_px[here], place_px, score)
+            raw[i, inside] = np.interp(cor_px[inside], place_px, score)
             # A bump has no trend.
-            height[i, here] = 10 * raw[i, here] if name == "mass" else _height(raw[i, here])
+            height[i, inside] = 10 * raw[i, inside] if name == "mass" else _height(raw[i, inside])
     overlap = 1 - np.abs(np.linspace(-1, 1, n_grid))
-    return Curves(
+    return CurveSet(
         cor_px=cor_px,
         binning=binning,
         raw=raw.astype(np.float32),
@@ -112,7 +137,7 @@ def evidence_curves(rows: Rows, reconstruct: Reconstruct) -> Curves:
         valid=valid,
         overlap=overlap.astype(np.float32),
         texture=texture.astype(np.float32),
-        scan=describe(seen),
+        scan=describe(prepared),
     )
 
 
@@ -123,13 +148,13 @@ def _height(score: NDArray[np.float64]) -> NDArray[np.float64]:
     return prominence(score, len(score) // _TREND)
 
 
-def _seam_curves(seen: Seen, binning: int) -> tuple[Found, NDArray[np.float64]]:
+def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArray[np.float64]]:
     """Likelihood of registration; the share of texture that overlaps."""
     found: Found = {}
-    n_cols = seen.n_cols // binning
+    n_cols = prepared.n_cols // binning
     cor_px = unbin_cor(np.arange(2 * n_cols - 1) / 2, binning=binning)
     texture = np.zeros(len(cor_px))
-    for name, opposed in (("pairs", seen.opposed_images), ("rows", seen.opposed_rows)):
+    for name, opposed in (("pairs", prepared.opposed_images), ("rows", prepared.opposed_rows)):
         if opposed is None:
             continue
         binned = opposed.binned(binning)
@@ -137,32 +162,32 @@ def _seam_curves(seen: Seen, binning: int) -> tuple[Found, NDArray[np.float64]]:
         if matched is not None:
             found[name] = cor_px, matched[0][-1]
             texture = matched[1][-1]
-    if seen.most_lines is not None:
-        found["difference"] = cor_px, difference_score(seen.most_lines.binned(binning))
-    if seen.moving is not None:
-        moving, power = seen.moving.binned(binning), _MOVING_OVERLAP[seen.turn.full]
+    if prepared.most_lines is not None:
+        found["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
+    if prepared.moving is not None:
+        moving, power = prepared.moving.binned(binning), _MOVING_OVERLAP[prepared.turn.full]
         found["moving"] = cor_px, difference_score(moving, _MOVING_PX, power)
     return found, texture
 
 
-def _wedge_curve(seen: Seen, binning: int) -> Found:
-    if np.rad2deg(seen.turn.gap_rad) > _MAX_GAP_DEG:
+def _wedge_curve(prepared: Prepared, binning: int) -> Found:
+    if np.rad2deg(prepared.turn.gap_rad) > _MAX_GAP_DEG:
         return {}
-    cor_px, score = coarse_wedge(seen.sinograms, seen.turn, binning)
+    cor_px, score = coarse_wedge(prepared.sinograms, prepared.turn, binning)
     return {"wedge": (cor_px, score.mean(axis=0))}
 
 
-def _slice_curves(seen: Seen, reconstruct: Reconstruct) -> Found:
+def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) -> Found:
     """Mean of the sinograms, each in units of its own spread: their contrasts differ."""
-    cor_px, measures = coarse_slices(seen, reconstruct)
     measures = measures - np.median(measures, axis=2, keepdims=True)
     measures /= np.maximum(np.abs(measures).mean(axis=2, keepdims=True), 1e-30)
     return {name: (cor_px, measures[:, i].mean(axis=0)) for i, name in enumerate(MEASURES)}
 
 
-def _mass_curve(seen: Seen, cor_px: NDArray[np.float64], binning: int) -> Found:
+def _mass_curve(
+    found: tuple[float, float] | None, cor_px: NDArray[np.float64], binning: int
+) -> Found:
     """A bump as wide as the uncertainty, no taller than that allows."""
-    found = _mass(seen, binning)
     if found is None:
         return {}
     place_px, sigma_px = found
@@ -171,23 +196,21 @@ def _mass_curve(seen: Seen, cor_px: NDArray[np.float64], binning: int) -> Found:
     return {"mass": (cor_px, bump * min(1.0, 1.5 * binning / width_px))}
 
 
-@lru_cache(maxsize=1)  # the curve and the refinement ask for the same
-def _mass(seen: Seen, binning: int) -> tuple[float, float] | None:
-    """COR by the centre of mass and its uncertainty, unbinned px."""
-    if not seen.rows.minus_log or not seen.shows_sample:
+def _centre_of_mass(prepared: Prepared, binning: int) -> tuple[float, float] | None:
+    if not prepared.rows.minus_log or not prepared.shows_sample:
         return None
-    found = centre_of_mass([bin_columns(s, binning) for s in seen.plain], seen.turn)
+    found = centre_of_mass([bin_columns(s, binning) for s in prepared.plain], prepared.turn)
     if found is None:
         return None
     return float(unbin_cor(found[0], binning=binning)), found[1] * binning
 
 
-def describe(seen: Seen) -> dict[str, float]:
+def describe(prepared: Prepared) -> dict[str, float]:
     """Numbers that tell what can be expected of each kind of evidence in a scan.
 
     Parameters
     ----------
-    seen : Seen
+    prepared : Prepared
         The scan.
 
     Returns
@@ -198,11 +221,11 @@ def describe(seen: Seen) -> dict[str, float]:
         contrast (noise over the range of values), turning (whether something turns); air (on both
         sides of the sample), theta_missing, minus_log.
     """
-    rows, turn = seen.rows, seen.turn
-    first = seen.plain[0]
+    rows, turn = prepared.rows, prepared.turn
+    first = prepared.plain[0]
     noise = robust_sigma(np.diff(first[:: max(1, len(first) // 64)], axis=1)) / np.sqrt(2.0)
     extent = float(np.ptp(np.percentile(first[:: max(1, len(first) // 64)], [2, 98])))
-    images = seen.opposed_images
+    images = prepared.opposed_images
     short = float(not turn.closes and turn.gap_rad > 0)
     return {
         "half_turn": 1.0 - short - float(turn.full),
@@ -212,30 +235,28 @@ def describe(seen: Seen) -> dict[str, float]:
         "gap_deg": float(np.rad2deg(turn.gap_rad)),
         "step_deg": float(np.rad2deg(turn.step_rad)),
         "n_angles": float(len(rows.theta_rad)),
-        "n_cols": float(seen.n_cols),
+        "n_cols": float(prepared.n_cols),
         "n_rows": float(len(rows.sinograms)),
         "n_pairs": float(len(rows.pairs)),
         "pair_motion_px": images.motion_px if images is not None else 0.0,
         "noise": float(noise),
         "contrast": extent / max(float(noise), 1e-9 + 1e-6 * extent),
-        "turning": seen.turning,
-        "air": float(sees_air(seen)),
+        "turning": prepared.turning,
+        "air": float(sees_air(prepared.plain[0])),
         "theta_missing": float(rows.theta_missing),
         "minus_log": float(rows.minus_log),
     }
 
 
-def refine(rows: Rows, near_px: float, reconstruct: Reconstruct) -> dict[str, float]:
+def refine(curves: Curves, near_px: float) -> dict[str, float]:
     """Estimate the COR around one place at full size, by each kind of evidence that can.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
+    curves : Curves
+        Of the scan.
     near_px : float
         The place, unbinned px; found within 4 px, or 2 binned columns where those are more.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
 
     Returns
     -------
@@ -243,27 +264,26 @@ def refine(rows: Rows, near_px: float, reconstruct: Reconstruct) -> dict[str, fl
         COR, unbinned px, of some of "pairs", "rows", "difference", "moving", "wedge", "slices",
         "mass".
     """
-    seen = see(rows)
+    prepared = curves.prepared
     places: dict[str, float] = {}
-    if len(rows.theta_rad) < MIN_ANGLES or seen.turn.step_rad == 0:
+    if prepared.unusable_angles:
         return places
-    binning = max(1, round(seen.n_cols / _COLS))
-    reach_px = max(4.0, 2.0 * binning)
-    for name, opposed in (("pairs", seen.opposed_images), ("rows", seen.opposed_rows)):
+    reach_px = max(4.0, 2.0 * curves.binning)
+    for name, opposed in (("pairs", prepared.opposed_images), ("rows", prepared.opposed_rows)):
         place_px = None if opposed is None else _register(opposed, near_px, reach_px)
         if place_px is not None:
             places[name] = place_px
-    for name, lines in (("difference", seen.most_lines), ("moving", seen.moving)):
+    for name, lines in (("difference", prepared.most_lines), ("moving", prepared.moving)):
         if lines is not None:
             places[name] = _least_difference(lines, near_px, reach_px)
-    if np.rad2deg(seen.turn.gap_rad) <= _MAX_GAP_DEG:
-        some = seen.sinograms[:_FINE_ROWS]
-        places["wedge"], _ = refine_wedge(some, seen.turn, near_px, reach_px, _FINE_ANGLES)
-    places["slices"], _ = refine_slices(seen, near_px, reach_px, reconstruct)
-    mass = _mass(seen, binning)
+    if np.rad2deg(prepared.turn.gap_rad) <= _MAX_GAP_DEG:
+        some = prepared.sinograms[:_FINE_ROWS]
+        places["wedge"], _ = refine_wedge(some, prepared.turn, near_px, reach_px, _FINE_ANGLES)
+    places["slices"], _ = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
+    mass = curves.centre_of_mass
     if mass is not None and abs(mass[0] - near_px) <= reach_px:
         places["mass"] = mass[0]
-    return {name: place for name, place in places.items() if 0 <= place <= seen.n_cols - 1}
+    return {name: place for name, place in places.items() if 0 <= place <= prepared.n_cols - 1}
 
 
 def _register(opposed: Opposed, near_px: float, reach_px: float) -> float | None:

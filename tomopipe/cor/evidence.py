@@ -1,13 +1,10 @@
 """What a finder says about one scan, and how a score curve becomes an answer with a doubt."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-
-from tomopipe.cor.rows_file import Rows
 
 NO_SAMPLE = "nothing turns: the sinograms show only noise, drift or fixed patterns"
 MIN_ANGLES = 8
@@ -23,7 +20,7 @@ class Evidence:
     Attributes
     ----------
     method : str
-        Name in `tomopipe.cor.METHODS`.
+        Name in `tomopipe.cor.methods.METHODS`.
     best_cor_px : float or None
         Best estimate, unbinned px; None only for verdicts flat and failed.
     confidence : float
@@ -44,9 +41,6 @@ class Evidence:
     reason: str
     curve_cor_px: NDArray[np.float64]
     curve_score: NDArray[np.float64]
-
-
-Finder = Callable[[Rows, NDArray[np.float64]], Evidence]
 
 
 @dataclass(frozen=True)

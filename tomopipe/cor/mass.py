@@ -12,7 +12,7 @@ References
    sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
 """
 
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,11 @@ from tomopipe.cor.evidence import (
     nothing,
     ramp,
 )
+from tomopipe.cor.prepared import Image, Prepared
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import Image, Seen, see, why_blind
+
+if TYPE_CHECKING:
+    from tomopipe.cor.curves import Curves
 
 METHOD = "mass"
 NO_DIRT = 0.0, 1.0
@@ -46,13 +48,13 @@ _PASSING = 24  # it stays in a column for one of so many parts of a scan
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
-def find_mass(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+def find_mass(curves: "Curves", candidates_px: NDArray[np.float64]) -> Evidence:
     """Find the COR from the centres of mass of the rows, where both margins see only air.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
+    curves : Curves
+        Of the scan.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. The method needs none; an answer outside of it has to be sure.
 
@@ -61,19 +63,19 @@ def find_mass(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     Evidence
         Score: minus the square of the distance from the estimate in units of its uncertainty.
     """
-    if blind := why_blind(rows):
-        return nothing(METHOD, "flat", blind, candidates_px)
-    seen = see(rows)
-    if seen.turn.span_rad < _MIN_SPAN_RAD:
-        reason = f"{np.rad2deg(seen.turn.span_rad):.0f} degrees are too little of a turn"
+    prepared = curves.prepared
+    if why := prepared.no_signal:
+        return nothing(METHOD, "flat", why, candidates_px)
+    if prepared.turn.span_rad < _MIN_SPAN_RAD:
+        reason = f"{np.rad2deg(prepared.turn.span_rad):.0f} degrees are too little of a turn"
         return nothing(METHOD, "flat", reason, candidates_px)
-    if not rows.minus_log:
+    if not prepared.rows.minus_log:
         return nothing(METHOD, "flat", "the data are not line integrals", candidates_px)
-    found = centre_of_mass(seen.plain, seen.turn)
+    found = centre_of_mass(prepared.plain, prepared.turn)
     if found is None:
         reason = "the sample leaves the field of view, or the background drifts"
         return nothing(METHOD, "flat", reason, candidates_px)
-    return _judge(*found, rows, candidates_px)
+    return _judge(*found, prepared, candidates_px)
 
 
 def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | None:
@@ -105,16 +107,16 @@ def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | 
 
 
 def _judge(
-    best_px: float, sigma_px: float, rows: Rows, candidates_px: NDArray[np.float64]
+    best_px: float, sigma_px: float, prepared: Prepared, candidates_px: NDArray[np.float64]
 ) -> Evidence:
     """Turn an estimate and its uncertainty into evidence."""
     score = -(((candidates_px - best_px) / max(sigma_px, 0.1)) ** 2)
     doubts = {
         f"it is uncertain by {sigma_px:.2f} px": 0.85 * ramp(sigma_px, 0.8, 0.2),
-        "the scan has no angles": 0.8 if rows.theta_missing else 1.0,
-        NO_ROTATION: rotation_doubt(see(rows), best_px),
+        "the scan has no angles": 0.8 if prepared.rows.theta_missing else 1.0,
+        NO_ROTATION: rotation_doubt(prepared, best_px),
     }
-    last = rows.sinograms.shape[2] - 1
+    last = prepared.n_cols - 1
     peak = Peak(index=0, height=1.0, rival=0.0, at_border=not 0 < best_px < last)
     return judge(METHOD, best_px, peak, doubts, candidates_px, score)
 
@@ -172,7 +174,7 @@ def less_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
 
 
 def _dirt(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, float]:
-    """Rms, as a share of the height, and reach, px, of what stays where only air is seen."""
+    """Rms, as a share of the height, and reach, px, of what stays where only air is prepared."""
     stays = np.median(level, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2)
     of_median = np.sqrt(np.pi / 2 / len(level)) * noise
@@ -181,10 +183,9 @@ def _dirt(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, fl
     return float(rms / height), _reach_px(stays, air)
 
 
-@lru_cache(maxsize=1)  # a number of the scan, and what the simplest slice asks
-def sees_air(seen: Seen) -> bool:
-    """Tell whether `less_air` has something to take off the first sinogram of a scan."""
-    return _find_air(seen.plain[0]) is not None
+def sees_air(sinogram: Image) -> bool:
+    """Tell whether `less_air` has something to take off a sinogram."""
+    return _find_air(sinogram) is not None
 
 
 def _find_air(

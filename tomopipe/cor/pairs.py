@@ -10,6 +10,7 @@ share.
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.curves import Curves
 from tomopipe.cor.evidence import (
     Evidence,
     Peak,
@@ -19,21 +20,20 @@ from tomopipe.cor.evidence import (
     ramp,
 )
 from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.register import MIN_OVERLAP, register, seam_score
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import Seen, see, why_blind
 
 METHOD = "pairs"
 
 
-def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+def find_pairs(curves: Curves, candidates_px: NDArray[np.float64]) -> Evidence:
     """Find the COR from opposed projections, or from opposed rows of the sinograms.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
+    curves : Curves
+        Of the scan.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. All of the detector is looked at; a best match outside of the
         grid has to be a strong one.
@@ -44,10 +44,10 @@ def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its
         log-likelihood ratio per column.
     """
-    if blind := why_blind(rows):
-        return nothing(METHOD, "flat", blind, candidates_px)
-    seen = see(rows)
-    opposed = _opposed(seen)
+    prepared = curves.prepared
+    if why := prepared.no_signal:
+        return nothing(METHOD, "flat", why, candidates_px)
+    opposed = _opposed(prepared)
     if opposed is None:
         reason = "no two projections are half a turn apart"
         return nothing(METHOD, "flat", reason, candidates_px)
@@ -64,10 +64,10 @@ def find_pairs(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
     spread_px = float(np.median(np.abs(each_px - best_px)))
     own_px = cor_px[np.argmax(score[:-1], axis=1)]
     votes = float(np.mean(np.abs(own_px - cor_px[peak.index]) <= 2.0))
-    many = seen.turn.full and len(own_px) >= 5 and opposed.here.shape[0] >= 80
+    many = prepared.turn.full and len(own_px) >= 5 and opposed.here.shape[0] >= 80
     doubts = _doubts(peak, n_cols, votes, spread_px, opposed.motion_px, many=many)
-    doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
+    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
     curve = np.interp(candidates_px, cor_px, score[-1])
     return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 
@@ -98,9 +98,9 @@ def _doubts(
     }
 
 
-def _opposed(seen: Seen) -> Opposed | None:
+def _opposed(prepared: Prepared) -> Opposed | None:
     """All rows of a full turn; else projection pairs half a turn apart to 1 px; else rows."""
-    images = None if seen.turn.full else seen.opposed_images
+    images = None if prepared.turn.full else prepared.opposed_images
     if images is not None and images.motion_px <= 1.0:
         return images
-    return seen.opposed_rows or images
+    return prepared.opposed_rows or images

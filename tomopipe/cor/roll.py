@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.opposed import Opposed, opposed_images, opposed_sinograms
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.register import register
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import see
 
 _MAX_BANDS = 16
 _MIN_BANDS = 4
@@ -19,13 +18,13 @@ _MAX_ERROR = 0.05  # px per 100 rows
 _FAR_PX = 0.5  # from the line, of a band that did not resolve
 
 
-def measure_roll(rows: Rows, cor_px: float) -> float | None:
+def measure_roll(prepared: Prepared, cor_px: float) -> float | None:
     """Measure how the COR changes along the rows of a scan.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
+    prepared : Prepared
+        The scan.
     cor_px : float
         Its COR, right within a pixel.
 
@@ -35,7 +34,7 @@ def measure_roll(rows: Rows, cor_px: float) -> float | None:
         Pixels per 100 detector rows, positive where the COR grows with the row; None where too few
         rows resolve, or the uncertainty is above 0.05 px per 100 rows.
     """
-    banded = _banded(rows)
+    banded = _banded(prepared)
     if banded is None:
         return None
     opposed, place = banded
@@ -80,8 +79,9 @@ def fit_line(place: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[fl
     return float(solution[1]), float(np.sqrt(variance))
 
 
-def _banded(rows: Rows) -> tuple[Opposed, NDArray[np.float64]] | None:
+def _banded(prepared: Prepared) -> tuple[Opposed, NDArray[np.float64]] | None:
     """Opposed lines whose groups are bands of rows, and the detector row of each band."""
+    rows = prepared.rows
     n_pairs, n_pair_rows = rows.pairs.shape[0], rows.pairs.shape[2]
     n_bands = min(_MAX_BANDS, n_pair_rows // _BAND_ROWS)
     if n_pairs and n_bands >= _MIN_BANDS:
@@ -93,8 +93,7 @@ def _banded(rows: Rows) -> tuple[Opposed, NDArray[np.float64]] | None:
             return exact, np.array([line[band == b].mean() for b in range(n_bands)])
     if len(rows.sinograms) < _MIN_BANDS:
         return None
-    seen = see(rows)
-    if not seen.turn.closes:
+    if not prepared.turn.closes:
         return None
-    opposed = opposed_sinograms(seen.sinograms, seen.turn, 1)
+    opposed = opposed_sinograms(prepared.sinograms, prepared.turn, 1)
     return None if opposed is None else (opposed, rows.row_index.astype(float))

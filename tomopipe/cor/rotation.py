@@ -13,7 +13,7 @@ from scipy import ndimage
 from tomopipe.cor.angle_order import rows_at
 from tomopipe.cor.clean_rows import bin_columns
 from tomopipe.cor.evidence import ramp
-from tomopipe.cor.seen import Seen
+from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
 
 NO_ROTATION = "lines half a turn apart match no better than others"
@@ -26,12 +26,12 @@ _STARTS = 4
 Lines = NDArray[np.float32]
 
 
-def rotation_doubt(seen: Seen, cor_px: float) -> float:
+def rotation_doubt(prepared: Prepared, cor_px: float) -> float:
     """Return 1 where the match half a turn apart beats the others, 0 where it does not.
 
     Parameters
     ----------
-    seen : Seen
+    prepared : Prepared
         A scan.
     cor_px : float
         Where its COR seems to be, unbinned px.
@@ -43,16 +43,16 @@ def rotation_doubt(seen: Seen, cor_px: float) -> float:
         Of 35 simulated scans with a sample 95 % had a gain above 1, the worst 0.4, and at most 16 %
         of the other pairs matched as well; of four fading structures the best gain was 0.81.
     """
-    gain = rotation_gain(seen, cor_px)
+    gain = rotation_gain(prepared, cor_px)
     return 1.0 if gain is None else ramp(gain[0], 0.5, 1.1) * ramp(gain[1], 0.3, 0.15)
 
 
-def rotation_gain(seen: Seen, cor_px: float) -> tuple[float, float] | None:
+def rotation_gain(prepared: Prepared, cor_px: float) -> tuple[float, float] | None:
     """Compare the match of lines half a turn apart with that of lines at other angles.
 
     Parameters
     ----------
-    seen : Seen
+    prepared : Prepared
         A scan.
     cor_px : float
         Where to mirror, unbinned px.
@@ -64,19 +64,21 @@ def rotation_gain(seen: Seen, cor_px: float) -> tuple[float, float] | None:
         the share of other pairs that match as well. None over less than half a turn, or where next
         to nothing overlaps.
     """
-    turn = seen.turn
+    turn = prepared.turn
     short_rad = np.pi - turn.span_rad
     if turn.step_rad == 0 or short_rad > 1.05 * turn.step_rad:
         return None
     last_rad = np.pi if turn.full else max(0.0, -short_rad)
     n_starts = int(np.clip(last_rad / (5 * turn.step_rad), 0, 7)) + 1
     starts_rad = np.linspace(0, last_rad, n_starts) if last_rad else np.array([-short_rad / 2])
-    true = _match(seen, cor_px, starts_rad, np.pi)
+    true = _match(prepared, cor_px, starts_rad, np.pi)
     if true is None:
         return None
     others = []
     for apart_rad in np.deg2rad(_OTHER_DEG):
-        match = _match(seen, cor_px, np.linspace(0, turn.span_rad - apart_rad, _STARTS), apart_rad)
+        match = _match(
+            prepared, cor_px, np.linspace(0, turn.span_rad - apart_rad, _STARTS), apart_rad
+        )
         others.append(np.zeros(0) if match is None else match)
     other, half = np.concatenate(others), float(np.median(true))
     left = np.maximum(1 - other, 1e-6) / max(1 - half, 1e-6)
@@ -84,14 +86,16 @@ def rotation_gain(seen: Seen, cor_px: float) -> tuple[float, float] | None:
 
 
 def _match(
-    seen: Seen, cor_px: float, starts_rad: NDArray[np.float64], apart_rad: float
+    prepared: Prepared, cor_px: float, starts_rad: NDArray[np.float64], apart_rad: float
 ) -> NDArray[np.float64] | None:
     """Correlation of lines and mirrored lines, all sinograms together, for each start (n_starts,).
 
     The best of a few shifts; None where fewer than 8 columns overlap.
     """
-    binning = max(1, round(seen.n_cols / _COLS))
-    here, there = (_lines(seen, at_rad, binning) for at_rad in (starts_rad, starts_rad + apart_rad))
+    binning = max(1, round(prepared.n_cols / _COLS))
+    here, there = (
+        _lines(prepared, at_rad, binning) for at_rad in (starts_rad, starts_rad + apart_rad)
+    )
     n_cols = here.shape[2]
     middle = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1)
     best = None
@@ -109,8 +113,8 @@ def _match(
     return best
 
 
-def _lines(seen: Seen, at_rad: NDArray[np.float64], binning: int) -> NDArray[np.float64]:
+def _lines(prepared: Prepared, at_rad: NDArray[np.float64], binning: int) -> NDArray[np.float64]:
     """Smoothed lines of all sinograms at some angles, (n_sinograms, n_angles, n_binned)."""
-    lines = [rows_at(sinogram, seen.turn.theta_rad, at_rad) for sinogram in seen.sinograms]
+    lines = [rows_at(sinogram, prepared.turn.theta_rad, at_rad) for sinogram in prepared.sinograms]
     binned = bin_columns(np.array(lines, dtype=np.float32), binning).astype(np.float64)
     return np.asarray(ndimage.gaussian_filter1d(binned, _SMOOTH_PX, axis=-1, mode="nearest"))

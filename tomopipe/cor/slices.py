@@ -13,7 +13,7 @@ References
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from tomopipe.cor.clean_rows import bin_columns
 from tomopipe.cor.evidence import (
     Evidence,
-    Finder,
     Peak,
     find_peak,
     judge,
@@ -30,11 +29,15 @@ from tomopipe.cor.evidence import (
     ramp,
     refine_peak,
 )
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import Seen, see, why_blind
 from tomopipe.cor.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
+from tomopipe.recon.plan import make_plan
+from tomopipe.recon.sweep import sweep
+
+if TYPE_CHECKING:
+    from tomopipe.cor.curves import Curves
 
 METHOD = "slices"
 _COARSE_COLS, _FINE_COLS = 128, 448  # about so many columns are left by binning
@@ -51,40 +54,27 @@ Reconstruct = Callable[[Image, NDArray[np.float64], NDArray[np.float64]], Image]
 (n_cor, n_cols, n_cols), the axis at [n_cols // 2 - 1, n_cols // 2]."""
 
 
-def slice_finder(reconstruct: Reconstruct) -> Finder:
-    """Return the finder that judges slices made by `reconstruct`.
-
-    Parameters
-    ----------
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
-
-    Returns
-    -------
-    Finder
-        `find_slices` with this reconstruction.
-    """
-
-    def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
-        return find_slices(rows, candidates_px, reconstruct)
-
-    return find
+def reconstruct(
+    sinogram: Image,
+    theta_rad: NDArray[np.float64],
+    cor_px: NDArray[np.float64],
+    threads: int | None = None,
+) -> Image:
+    """Reconstruct one sinogram at several CORs, as `Reconstruct`; threads None: all cores."""
+    plan = make_plan(theta_rad, sinogram.shape[1], falls_per_px=None)
+    return np.asarray(sweep(sinogram, plan, cor_px, threads=threads), dtype=np.float32)
 
 
-def find_slices(
-    rows: Rows, candidates_px: NDArray[np.float64], reconstruct: Reconstruct
-) -> Evidence:
+def find_slices(curves: "Curves", candidates_px: NDArray[np.float64]) -> Evidence:
     """Find the COR that gives the sharpest slices.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan; up to two of its sinograms vote.
+    curves : Curves
+        Of the scan; up to two of its sinograms vote.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. All of the detector is looked at; a best match outside of the
         grid has to be a strong one.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
 
     Returns
     -------
@@ -92,28 +82,28 @@ def find_slices(
         Score: mean height of the two measures above their running medians, in units of the mean
         absolute residual.
     """
-    if blind := why_blind(rows):
-        return nothing(METHOD, "flat", blind, candidates_px)
-    seen = see(rows)
-    binning = max(1, round(seen.n_cols / _COARSE_COLS))
-    coarse_px, measures = coarse_slices(seen, reconstruct)
-    curves = measures[:, :2].reshape(-1, len(coarse_px))
-    heights = np.array([prominence(curve, len(coarse_px) // 8) for curve in curves])
+    prepared = curves.prepared
+    if why := prepared.no_signal:
+        return nothing(METHOD, "flat", why, candidates_px)
+    binning = max(1, round(prepared.n_cols / _COARSE_COLS))
+    coarse_px, measures = curves.sharpness
+    each = measures[:, :2].reshape(-1, len(coarse_px))
+    heights = np.array([prominence(curve, len(coarse_px) // 8) for curve in each])
     score = heights.mean(axis=0)
     peak = find_peak(score, apart=6)
     near_px = float(coarse_px[peak.index])
-    best_px, each_px = refine_slices(seen, near_px, 1.5 * binning, reconstruct)
-    gap_rad = seen.turn.gap_rad
+    best_px, each_px = refine_slices(prepared, near_px, 1.5 * binning, curves.reconstruct)
+    gap_rad = prepared.turn.gap_rad
     own_px = coarse_px[np.argmax(heights, axis=1)]
     doubts = _doubts(
         peak,
         votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
         spread_px=float(np.median(np.abs(each_px - best_px))),
         same=abs(best_px - near_px) <= 2.5 * binning,
-        gap_deg=float(np.rad2deg(gap_rad)) if gap_rad > 0.5 * seen.turn.step_rad else 0.0,
+        gap_deg=float(np.rad2deg(gap_rad)) if gap_rad > 0.5 * prepared.turn.step_rad else 0.0,
     )
-    doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
+    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
     curve = np.interp(candidates_px, coarse_px, score)
     return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 
@@ -139,15 +129,14 @@ def _doubts(
     }
 
 
-@lru_cache(maxsize=1)  # for the finder and for the curves
 def coarse_slices(
-    seen: Seen, reconstruct: Reconstruct
+    prepared: Prepared, reconstruct: Reconstruct
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Measure small slices over the whole detector.
 
     Parameters
     ----------
-    seen : Seen
+    prepared : Prepared
         A scan with angles; up to two of its sinograms are used.
     reconstruct : callable
         Makes slices of one sinogram at several CORs.
@@ -159,11 +148,11 @@ def coarse_slices(
     measures : ndarray of float, shape (n_sinograms, 3, n)
         `tomopipe.cor.sharpness.MEASURES`, higher is sharper.
     """
-    binning = max(1, round(seen.n_cols / _COARSE_COLS))
-    n_binned = seen.n_cols // binning
+    binning = max(1, round(prepared.n_cols / _COARSE_COLS))
+    n_binned = prepared.n_cols // binning
     places = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
     cor_px = unbin_cor(places, binning=binning)
-    theta_rad, some = seen.turn.theta_rad, seen.sinograms[:_MAX_ROWS]
+    theta_rad, some = prepared.turn.theta_rad, prepared.sinograms[:_MAX_ROWS]
     measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in some]
     return cor_px, np.array(measures)
 
@@ -217,13 +206,13 @@ def _bin(
 
 
 def refine_slices(
-    seen: Seen, near_px: float, reach_px: float, reconstruct: Reconstruct
+    prepared: Prepared, near_px: float, reach_px: float, reconstruct: Reconstruct
 ) -> tuple[float, NDArray[np.float64]]:
     """Find the sharpest place near another in finer slices.
 
     Parameters
     ----------
-    seen : Seen
+    prepared : Prepared
         A scan with angles; up to two of its sinograms are used.
     near_px, reach_px : float
         Where to look, and how far to each side beyond 1.5 of the fine slices' pixels.
@@ -237,11 +226,11 @@ def refine_slices(
     each_px : ndarray of float, shape (2 * n_sinograms,)
         COR by entropy and by edges of each sinogram.
     """
-    binning = max(1, round(seen.n_cols / _FINE_COLS))
+    binning = max(1, round(prepared.n_cols / _FINE_COLS))
     reach_px += 1.5 * binning
     cor_px = near_px + np.linspace(-reach_px, reach_px, _FINE_PLACES)
     step_px = cor_px[1] - cor_px[0]
-    theta_rad, some = seen.turn.theta_rad, seen.sinograms[:_MAX_ROWS]
+    theta_rad, some = prepared.turn.theta_rad, prepared.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
         [_curves(s, theta_rad, cor_px, binning, reconstruct, fine=True)[:2] for s in some]
     )

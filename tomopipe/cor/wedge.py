@@ -19,6 +19,7 @@ References
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +37,12 @@ from tomopipe.cor.evidence import (
     ramp,
     refine_peak,
 )
+from tomopipe.cor.prepared import Image
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import Image, see, why_blind
 from tomopipe.geometry import unbin_cor
+
+if TYPE_CHECKING:
+    from tomopipe.cor.curves import Curves
 
 METHOD = "wedge"
 _RATIO = 0.5  # object's radius over half the width, as in [1]
@@ -129,13 +132,13 @@ def _region(
     return v, k, (inside * smooth[:, None]).astype(np.float32)
 
 
-def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
+def find_wedge(curves: "Curves", candidates_px: NDArray[np.float64]) -> Evidence:
     """Find the COR by the double-wedge metric: coarse on binned columns, then full size.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan; its sinograms vote together.
+    curves : Curves
+        Of the scan; its sinograms vote together.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px. All of the detector is looked at; a best match outside of the
         grid has to be a strong one.
@@ -146,25 +149,25 @@ def find_wedge(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
         Score: height of the (negative, relative) metric above its running median, in units of the
         mean absolute residual.
     """
-    if blind := why_blind(rows):
-        return nothing(METHOD, "flat", blind, candidates_px)
-    seen = see(rows)
-    binning = max(1, round(seen.n_cols / _COARSE_COLS))
-    coarse_px, coarse = coarse_wedge(seen.sinograms, seen.turn, binning)
+    prepared = curves.prepared
+    if why := prepared.no_signal:
+        return nothing(METHOD, "flat", why, candidates_px)
+    binning = max(1, round(prepared.n_cols / _COARSE_COLS))
+    coarse_px, coarse = coarse_wedge(prepared.sinograms, prepared.turn, binning)
     score = prominence(coarse.mean(axis=0), len(coarse_px) // 8)
     peak = find_peak(score, apart=6)
     near_px = float(coarse_px[peak.index])
-    best_px, each_px = refine_wedge(seen.sinograms, seen.turn, near_px, 4 * binning)
+    best_px, each_px = refine_wedge(prepared.sinograms, prepared.turn, near_px, 4 * binning)
     own_px = coarse_px[np.argmax(coarse, axis=1)]
     doubts = _doubts(
         peak,
         votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
         spread_px=float(np.median(np.abs(each_px - best_px))),
         same=abs(best_px - near_px) < 3 * binning,
-        turn=seen.turn,
+        turn=prepared.turn,
     )
-    doubts["the scan has no angles"] = 0.8 if rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(seen, best_px)
+    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
+    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
     curve = np.interp(candidates_px, coarse_px, score)
     return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
 

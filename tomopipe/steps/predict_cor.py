@@ -21,7 +21,8 @@ from tomopipe.prep.bad_frames import warnings_of
 from tomopipe.storage.atomic import remove_stale, write_json, write_text
 
 if TYPE_CHECKING:
-    from tomopipe.cor.evidence import Evidence, Finder
+    from tomopipe.cor.curves import Curves
+    from tomopipe.cor.evidence import Evidence
 
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
@@ -61,8 +62,8 @@ def predict_cor(  # noqa: PLR0913
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     methods : sequence of str
-        Names in `tomopipe.cor.METHODS`; the first confident one wins. None: the prediction says
-        that none was asked for, with the verdict "flat": no estimate, and no failure.
+        Names in `tomopipe.cor.methods.METHODS`; the first confident one wins. None: the prediction
+        says that none was asked for, with the verdict "flat": no estimate, and no failure.
     min_confidence : float
         Least confidence, 0 to 1, of an accepted COR.
     dinov2_checkpoint : path-like or None
@@ -86,7 +87,7 @@ def predict_cor(  # noqa: PLR0913
         If a method is unknown, or ai is asked for and cannot run: the weights are missing, or do
         not belong to this version.
     """
-    from tomopipe.cor import METHODS
+    from tomopipe.cor.methods import METHODS
 
     known = METHODS if dinov2_checkpoint is None else (*METHODS, "dinov2")
     unknown = [name for name in methods if name not in known]
@@ -175,12 +176,15 @@ def _predict(
     min_confidence: float,
     weights: Weights,
 ) -> dict[str, Any]:
-    from tomopipe.cor import choose
+    from tomopipe.cor.curves import Curves
+    from tomopipe.cor.methods import choose
+    from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
 
     if not methods:
         return _record(None, None, 0.0, "flat", "", NOT_ASKED, {})
-    evidence = [_ask(name, rows, candidates_px, weights) for name in methods]
+    curves = Curves(Prepared(rows))
+    evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
     decision = choose(evidence, min_confidence)
     prediction = _record(
         decision.best_cor_px,
@@ -198,56 +202,23 @@ def _predict(
             if decision.method == name:
                 prediction["model"] = model
     cor_px = decision.cor_px
-    roll = None if cor_px is None else measure_roll(rows, float(bin_cor(cor_px, x0=rows.first_col)))
+    if cor_px is None:
+        return prediction
+    roll = measure_roll(curves.prepared, float(bin_cor(cor_px, x0=rows.first_col)))
     return prediction if roll is None else {**prediction, "roll_px_per_100_rows": round(roll, 4)}
 
 
-def finder(name: str, weights: str | os.PathLike[str] | None = None) -> "Finder":
-    """Return the finder of a name in `tomopipe.cor.METHODS`, with the engine for its slices.
-
-    `weights` are those of "ai", by default the shipped ones, or the checkpoint of "dinov2".
-    """
-    from tomopipe.cor import finders
-
-    if name == "dinov2" and weights is not None:
-        return _dinov2_finder(weights)
-    return finders(slices, weights or "shipped")[name]
-
-
-def _dinov2_finder(checkpoint: str | os.PathLike[str]) -> "Finder":
-    try:
-        from tomopipe.cor.ai.dinov2 import dinov2_finder
-    except ImportError as error:
-        raise TomopipeError(
-            f"predict_cor.methods: dinov2 cannot run: {error}. "
-            "Install its libraries: pip install 'tomopipe[torch]'"
-        ) from error
-    return dinov2_finder(slices, checkpoint)
-
-
-def slices(
-    sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64], cor_px: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Reconstruct one sinogram at several CORs."""
-    from tomopipe.recon.plan import make_plan
-    from tomopipe.recon.sweep import sweep
-
-    plan = make_plan(theta_rad, sinogram.shape[1], falls_per_px=None)
-    return np.asarray(sweep(sinogram, plan, cor_px), dtype=np.float32)
-
-
 def _ask(
-    name: str,
-    rows: Rows,
-    candidates_px: NDArray[np.float64],
-    weights: Weights,
+    name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: Weights
 ) -> "Evidence":
     """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
     from tomopipe.cor.evidence import nothing
+    from tomopipe.cor.methods import ask
 
     try:
-        places = bin_cor(candidates_px, x0=rows.first_col)
-        evidence = _on_detector(finder(name, weights.get(name))(rows, places), rows.first_col)
+        first_col = curves.prepared.rows.first_col
+        places = bin_cor(candidates_px, x0=first_col)
+        evidence = _on_detector(ask(name, curves, places, weights.get(name)), first_col)
     except MemoryError:
         raise
     except Exception as error:

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from tomopipe.cor.ai.closer import Closer, look_closer, place_px
 from tomopipe.cor.ai.confidence import doubts
 from tomopipe.cor.ai.judgement import Judgement
-from tomopipe.cor.rows_file import read_rows
 from tomopipe.storage.atomic import write_json
 from tomopipe_lab.train.data import Example
 from tomopipe_lab.train.pool import in_processes
-from tomopipe_lab.train.stages import reconstruct
+from tomopipe_lab.train.stages import curves_of
 from tomopipe_lab.train.work import Progress
 
 _SAME = 1.5  # samples of the grid: places as close as that refine to the same
@@ -110,7 +109,6 @@ def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> 
 
 
 def _refine_one(work: Path, split: str, name: str, near_px: float) -> None:
-    rows = read_rows(work / "rows" / split / f"{name}.h5").plain()
-    closer = look_closer(rows, near_px, reconstruct)
+    closer = look_closer(curves_of(work / "rows" / split / f"{name}.h5"), near_px)
     path = _path(work, split, name)
     write_json([*_read(path), {"near_px": near_px, **asdict(closer)}], path)

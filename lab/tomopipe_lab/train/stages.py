@@ -1,14 +1,17 @@
 """Stages simulate and features: one scan at a time, each a file, on all cores."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, make_inputs
+from tomopipe.cor.curves import Curves
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import read_rows, write_rows
+from tomopipe.cor.slices import reconstruct
 from tomopipe.storage.atomic import whole
 from tomopipe_lab.train.pool import in_processes
 from tomopipe_lab.train.work import (
@@ -77,15 +80,9 @@ def read_features(path: Path) -> Inputs:
     return Inputs(**arrays | {"grid": arrays["grid"].astype(np.float32)})
 
 
-def reconstruct(
-    sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64], cor_px: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Reconstruct one sinogram at several CORs in one thread: the processes share the cores."""
-    from tomopipe.recon.plan import make_plan
-    from tomopipe.recon.sweep import sweep
-
-    plan = make_plan(theta_rad, sinogram.shape[1], falls_per_px=None)
-    return np.asarray(sweep(sinogram, plan, cor_px, threads=1), dtype=np.float32)
+def curves_of(path: Path) -> Curves:
+    """Return the curves of rows, made in one thread: the processes share the cores."""
+    return Curves(Prepared(read_rows(path).plain()), partial(reconstruct, threads=1))
 
 
 def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
@@ -110,9 +107,8 @@ def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
 
 
 def _features_one(work: Path, split: str, name: str) -> None:
-    rows = read_rows(work / "rows" / split / f"{name}.h5").plain()
-    curves = all_curves(rows, reconstruct)
-    inputs = make_inputs(curves, RECIPE)
+    curves = curves_of(work / "rows" / split / f"{name}.h5")
+    inputs = make_inputs(all_curves(curves), RECIPE)
     arrays = {key: getattr(inputs, key) for key in _ARRAYS}
     arrays["grid"] = inputs.grid.astype(np.float16)  # three digits are what curves carry
     with whole(work / "features" / split / f"{name}.npz") as path, path.open("wb") as file:

@@ -299,7 +299,7 @@ def test_filters_are_those_of_the_engine():
 
 def test_methods_are_those_of_the_finders():
     from tomopipe.config import METHODS
-    from tomopipe.cor import METHODS as FINDERS
+    from tomopipe.cor.methods import METHODS as FINDERS
 
     assert tuple(FINDERS) == METHODS
 

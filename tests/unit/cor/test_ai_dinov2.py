@@ -7,25 +7,20 @@ import numpy as np
 import pytest
 import torch
 from dinov2_weights import random_state, save
-from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 
 from tomopipe.config import parse_config
 from tomopipe.cor.ai import dinov2
-from tomopipe.cor.ai.dinov2 import N_SHORTLIST, decide, dinov2_finder, find_dinov2
+from tomopipe.cor.ai.dinov2 import N_SHORTLIST, decide, find_dinov2
 from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, Checkpoint
+from tomopipe.cor.methods import ask
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.recon.plan import make_plan
-from tomopipe.recon.sweep import sweep
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.storage.atomic import write_json
 
 N_COLS, COR_PX = 240, 127.3
 CHECKPOINT = Checkpoint({}, 64, 2, 518, 3)
-
-
-def slices(sinogram, theta_rad, cor_px):
-    return sweep(sinogram, make_plan(theta_rad, sinogram.shape[1]), cor_px)
 
 
 class Sharp:
@@ -57,7 +52,7 @@ def rows():
 
 def test_without_a_gpu_only_the_best_of_the_evidence_are_scored_and_it_says_so(sharp, rows):
     candidates_px = grid(N_COLS)
-    evidence = find_dinov2(rows, candidates_px, slices, CHECKPOINT)
+    evidence = find_dinov2(curves_of(rows), candidates_px, CHECKPOINT)
     assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
     n_scored = len(evidence.curve_cor_px)
     assert N_SHORTLIST <= n_scored < 2 * N_SHORTLIST
@@ -72,7 +67,7 @@ def test_all_candidates_are_scored_where_they_are_few_or_there_is_a_gpu(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     candidates_px = COR_PX + np.arange(-10.0, 10.5, 0.5 if gpu else 2.0)
-    evidence = find_dinov2(rows, candidates_px, slices, CHECKPOINT)
+    evidence = find_dinov2(curves_of(rows), candidates_px, CHECKPOINT)
     assert evidence.curve_cor_px.tolist() == candidates_px.tolist()
     assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
     assert "candidates scored" not in evidence.reason
@@ -82,18 +77,18 @@ def test_the_neighbours_of_the_best_are_scored_too(sharp, rows, monkeypatch):
     """A shortlist beside the axis: the search climbs to it."""
     near = [i for i, c in enumerate(grid(N_COLS)) if COR_PX + 2 < c < COR_PX + 6]
     monkeypatch.setattr(dinov2, "shortlist", lambda curves, candidates_px: near)
-    evidence = find_dinov2(rows, grid(N_COLS), slices, CHECKPOINT)
+    evidence = find_dinov2(curves_of(rows), grid(N_COLS), CHECKPOINT)
     assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
 
 
 def test_nothing_is_scored_without_a_sample_or_in_slices_that_are_too_small(sharp, rows):
     noise = np.random.default_rng(0).normal(size=(181, 2, N_COLS)).astype(np.float32)
     for found, said in [
-        (find_dinov2(rows_of(noise, HALF_TURN_DEG), grid(N_COLS), slices, CHECKPOINT), "noise"),
+        (find_dinov2(curves_of(rows_of(noise, HALF_TURN_DEG)), grid(N_COLS), CHECKPOINT), "noise"),
         (
             find_dinov2(
-                rows_of(scan(100, n_cols=200, n_rows=2), HALF_TURN_DEG),
-                grid(200), slices, CHECKPOINT,
+                curves_of(rows_of(scan(100, n_cols=200, n_rows=2), HALF_TURN_DEG)),
+                grid(200), CHECKPOINT,
             ),
             "slices of 200 px are too small: 225 px are needed",
         ),
@@ -158,12 +153,12 @@ def test_a_real_network_gives_probabilities_and_a_wrong_checkpoint_is_an_error(
     monkeypatch.setitem(DEPTHS, 64, 2)
     path = save(tmp_path / "a.pt", random_state(64, grid=16), window_size=224)
     candidates_px = np.array([120.0, 127.5, 133.0])
-    first, again = (dinov2_finder(slices, path)(rows, candidates_px) for _ in range(2))
+    first, again = (ask("dinov2", curves_of(rows), candidates_px, path) for _ in range(2))
     assert first.curve_score.tolist() == again.curve_score.tolist()
     assert ((first.curve_score > 0) & (first.curve_score < 1)).all()
     assert len(set(first.curve_score)) == 3
     with pytest.raises(TomopipeError, match=r"b\.pt: no such file"):
-        dinov2_finder(slices, tmp_path / "b.pt")(rows, candidates_px)
+        ask("dinov2", curves_of(rows), candidates_px, tmp_path / "b.pt")
 
 
 def _predict(tmp_path, rows, *, checkpoint="a.pt", **options):

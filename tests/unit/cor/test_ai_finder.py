@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ai_scans import COR_PX, inputs_of, rows_with, write_model
-from find_rows import HALF_TURN_DEG, grid, rows_of, scan
-from tomopipe_lab.train.stages import reconstruct
+from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 
 from tests.step_calls import try_recon
 from tomopipe.cor.ai.finder import find_ai
@@ -21,7 +20,7 @@ CANDIDATES = grid(128)
 
 
 def found(rows, model="shipped"):
-    return find_ai(rows, CANDIDATES, reconstruct, model)
+    return find_ai(curves_of(rows), CANDIDATES, model)
 
 
 def test_the_shipped_card_is_of_the_shipped_weights_and_of_this_recipe():
@@ -43,7 +42,7 @@ def test_the_shipped_network_finds_the_axis_and_is_sure(cor_px):
 
 def test_an_axis_outside_of_the_grid_is_found():
     projections = scan(40.3, n_cols=160, counts=5000)
-    evidence = find_ai(rows_of(projections, HALF_TURN_DEG), grid(160, 20), reconstruct)
+    evidence = find_ai(curves_of(rows_of(projections, HALF_TURN_DEG)), grid(160, 20))
     assert evidence.best_cor_px == pytest.approx(40.3, abs=0.25)
 
 

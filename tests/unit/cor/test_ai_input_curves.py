@@ -2,18 +2,16 @@
 
 import numpy as np
 import pytest
-from find_rows import rows_of, scan
-from tomopipe_lab.train.stages import reconstruct
+from find_rows import curves_of, rows_of, scan
 
 from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE, VARIATION
-from tomopipe.cor.curves import evidence_curves
 
 
 def test_over_a_full_turn_the_simplest_slice_is_not_looked_for():
     theta_deg = np.arange(0, 360, 2)
     rows = rows_of(scan(58.2, n_cols=128, theta_deg=theta_deg), theta_deg)
-    curves, evidence = all_curves(rows, reconstruct), evidence_curves(rows, reconstruct)
+    curves, evidence = all_curves(curves_of(rows)), curves_of(rows).classical
     assert RECIPE.kinds[-1] == VARIATION
     np.testing.assert_array_equal(curves.raw[:-1], evidence.raw)
     np.testing.assert_array_equal(curves.prominence[:-1], evidence.prominence)
@@ -26,7 +24,7 @@ def test_over_a_full_turn_the_simplest_slice_is_not_looked_for():
 @pytest.mark.parametrize("theta_deg", [np.linspace(0, 140, 141), np.linspace(0, 180, 181)])
 def test_over_less_its_curve_peaks_at_the_axis(theta_deg):
     whole = scan(58.2, n_cols=128, theta_deg=theta_deg)
-    curves = all_curves(rows_of(whole, theta_deg, pairs=False), reconstruct)
+    curves = all_curves(curves_of(rows_of(whole, theta_deg, pairs=False)))
     assert curves.valid[-1]
     for curve in (curves.raw[-1], curves.prominence[-1]):
         assert curves.cor_px[np.argmax(curve)] == pytest.approx(58.2, abs=1)

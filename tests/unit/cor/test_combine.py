@@ -4,18 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor import combine
 from tomopipe.cor.combine import add_up, find_sum, vote
-from tomopipe.cor.curves import KINDS, evidence_curves
-from tomopipe.steps.predict_cor import slices
+from tomopipe.cor.curves import KINDS
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
     rows = rows_of(projections, theta_deg, **options)
-    return find_sum(rows, grid(projections.shape[2], width_px), slices)
+    return find_sum(curves_of(rows), grid(projections.shape[2], width_px))
 
 
 @pytest.mark.parametrize("n_cols", [160, 161])
@@ -50,7 +49,7 @@ def test_noise_has_no_answer():
 
 
 def test_where_nothing_can_be_refined_there_is_no_answer(monkeypatch):
-    monkeypatch.setattr(combine, "refine", lambda rows, near_px, reconstruct: {})
+    monkeypatch.setattr(combine, "refine", lambda curves, near_px: {})
     found = find(scan(84.4, n_rows=1), n_kept=1)
     assert (found.verdict, found.best_cor_px) == ("flat", None)
 
@@ -73,7 +72,7 @@ def test_each_group_has_one_vote():
 
 
 def test_the_sum_counts_only_what_is_valid_and_overlaps():
-    curves = evidence_curves(rows_of(scan(84.4, counts=5000), HALF_TURN_DEG), slices)
+    curves = curves_of(rows_of(scan(84.4, counts=5000), HALF_TURN_DEG)).classical
     score = add_up(curves)
     assert curves.cor_px[np.argmax(score)] == pytest.approx(84.4, abs=1)
     assert not score[curves.overlap < 0.06].any()

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import HALF_TURN_DEG, curves_of, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor.curves import KINDS, evidence_curves, refine
-from tomopipe.steps.predict_cor import slices
+from tomopipe.cor.curves import KINDS, refine
 
 FULL_TURN_DEG = np.linspace(0, 360, 241)
 
@@ -19,7 +18,7 @@ def best(curves, kind):
 def test_every_kind_peaks_at_the_truth_on_a_whole_object(n_cols, binning):
     cor_px = (n_cols - 1) / 2 + 7.3
     rows = rows_of(scan(cor_px, n_cols=n_cols, counts=20000), HALF_TURN_DEG)
-    curves = evidence_curves(rows, slices)
+    curves = curves_of(rows).classical
     there = [kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid]
     assert there == list(KINDS)
     assert curves.binning == binning
@@ -31,7 +30,7 @@ def test_every_kind_peaks_at_the_truth_on_a_whole_object(n_cols, binning):
 @pytest.mark.parametrize(("n_cols", "binning"), [(160, 1), (161, 1), (500, 2)])
 def test_the_grid_is_the_whole_detector_every_half_binned_column(n_cols, binning):
     rows = rows_of(scan(80, n_cols=n_cols, n_rows=1), HALF_TURN_DEG)
-    grid_px = evidence_curves(rows, slices).cor_px
+    grid_px = curves_of(rows).classical.cor_px
     np.testing.assert_allclose(np.diff(grid_px), binning / 2)
     # the first and the last binned column's centres
     assert grid_px[0] == (binning - 1) / 2
@@ -41,7 +40,7 @@ def test_the_grid_is_the_whole_detector_every_half_binned_column(n_cols, binning
 @pytest.mark.parametrize(("off_px", "tolerance_px"), [(0.0, 0.15), (2.6, 0.15), (-3.3, 0.15)])
 def test_each_refinement_finds_the_truth_within_four_pixels(off_px, tolerance_px):
     rows = rows_of(scan(84.37, counts=20000), HALF_TURN_DEG)
-    places = refine(rows, 84.37 + off_px, slices)
+    places = refine(curves_of(rows), 84.37 + off_px)
     assert set(places) == {"pairs", "rows", "difference", "moving", "wedge", "slices", "mass"}
     for kind, place_px in places.items():
         assert place_px == pytest.approx(84.37, abs=0.25), kind
@@ -52,12 +51,12 @@ def test_what_cannot_be_seen_is_not_valid_and_0():
     theta_deg = np.linspace(0, 140, 141)
     wide = make_phantom("rock", 260, 8, 0)
     rows = rows_of(scan(84.0, phantom=wide, theta_deg=theta_deg), theta_deg, pairs=False)
-    curves = evidence_curves(rows, slices)
+    curves = curves_of(rows).classical
     seen = {kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid}
     assert seen == {"entropy", "edges", "negativity"}
     assert not curves.raw[~curves.valid].any()
     assert not curves.prominence[~curves.valid].any()
-    assert set(refine(rows, 84.0, slices)) == {"slices"}
+    assert set(refine(curves_of(rows), 84.0)) == {"slices"}
     assert (curves.scan["short_turn"], curves.scan["air"]) == (1.0, 0.0)
     assert curves.scan["gap_deg"] == pytest.approx(39, abs=0.1)
 
@@ -67,10 +66,10 @@ def test_half_acquisition_is_found_by_opposed_rows(cor_px):
     wide = make_phantom("rock", 280, 8, 0)
     projections = scan(cor_px, phantom=wide, theta_deg=FULL_TURN_DEG, counts=5000)
     rows = rows_of(projections, FULL_TURN_DEG)
-    curves = evidence_curves(rows, slices)
+    curves = curves_of(rows).classical
     assert best(curves, "rows") == pytest.approx(cor_px, abs=1)
     assert best(curves, "difference") == pytest.approx(cor_px, abs=1)
-    assert refine(rows, cor_px + 1.5, slices)["rows"] == pytest.approx(cor_px, abs=0.25)
+    assert refine(curves_of(rows), cor_px + 1.5)["rows"] == pytest.approx(cor_px, abs=0.25)
     assert curves.scan["full_turn"] == 1.0
 
 
@@ -80,13 +79,13 @@ def test_what_moves_is_matched_whatever_stays_on_the_detector(theta_deg):
     dirt = np.convolve(rng.normal(0, 0.6, 160), np.ones(9) / 9, "same")
     projections = scan(91.3, theta_deg=theta_deg, counts=5000) + dirt.astype(np.float32)
     rows = rows_of(projections, theta_deg)
-    curves = evidence_curves(rows, slices)
+    curves = curves_of(rows).classical
     assert best(curves, "moving") == pytest.approx(91.3, abs=1)
-    assert refine(rows, 90.0, slices)["moving"] == pytest.approx(91.3, abs=0.25)
+    assert refine(curves_of(rows), 90.0)["moving"] == pytest.approx(91.3, abs=0.25)
 
 
 def test_overlap_is_that_of_the_columns():
-    curves = evidence_curves(rows_of(scan(80, n_rows=1), HALF_TURN_DEG), slices)
+    curves = curves_of(rows_of(scan(80, n_rows=1), HALF_TURN_DEG)).classical
     # an axis at a quarter of the detector lets half of it overlap
     assert np.interp(159 / 4, curves.cor_px, curves.overlap) == pytest.approx(0.5)
     assert np.interp(159 / 2, curves.cor_px, curves.texture) == pytest.approx(1.0, abs=0.01)
@@ -96,14 +95,14 @@ def test_overlap_is_that_of_the_columns():
 def test_next_to_no_angles_leave_nothing():
     theta_deg = np.linspace(0, 180, 5)
     rows = rows_of(scan(80, theta_deg=theta_deg), theta_deg)
-    curves = evidence_curves(rows, slices)
+    curves = curves_of(rows).classical
     assert not curves.valid.any()
     assert not curves.prominence.any()
-    assert refine(rows, 80.0, slices) == {}
+    assert refine(curves_of(rows), 80.0) == {}
 
 
 def test_a_constant_is_no_evidence():
     rows = rows_of(np.ones((181, 8, 160), np.float32), HALF_TURN_DEG)
-    curves = evidence_curves(rows, slices)
+    curves = curves_of(rows).classical
     assert np.isfinite(curves.prominence).all()
     assert np.abs(curves.prominence).max() < 3

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom
 from scipy.ndimage import gaussian_filter1d
 
 from tomopipe.cor.mass import centre_of_mass, find_mass, less_air, less_drift
-from tomopipe.cor.seen import see
+from tomopipe.cor.prepared import Prepared
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, n_kept=3):
     rows = rows_of(projections, theta_deg, n_kept=n_kept, pairs=False)
-    return find_mass(rows, grid(projections.shape[2], width_px))
+    return find_mass(curves_of(rows), grid(projections.shape[2], width_px))
 
 
 def assert_found(evidence, cor_px, tolerance_px):
@@ -121,13 +121,13 @@ def test_too_few_angles_or_too_short_an_arc_gives_no_answer():
 
 def test_transmission_is_no_mass():
     rows = replace(rows_of(np.exp(-scan(80)), HALF_TURN_DEG), minus_log=False)
-    assert find_mass(rows, grid(160)).verdict == "flat"
+    assert find_mass(curves_of(rows), grid(160)).verdict == "flat"
 
 
 def test_made_up_angles_cost_confidence():
     rows = rows_of(scan(83.3), HALF_TURN_DEG)
-    sure = find_mass(rows, grid(160)).confidence
-    assert find_mass(replace(rows, theta_missing=True), grid(160)).confidence < sure
+    sure = find_mass(curves_of(rows), grid(160)).confidence
+    assert find_mass(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence < sure
 
 
 def test_the_air_is_level_where_it_drifted_and_its_columns_are_known():
@@ -214,7 +214,7 @@ def test_dirt_as_wide_as_ten_columns_makes_it_less_sure():
     for seed in range(40):
         dirt = gaussian_filter1d(np.random.default_rng(seed).normal(size=n_cols), 4) * 0.1
         lines = (dense + dirt).astype(np.float32)
-        turn = see(rows_of(lines[:, None], theta_deg, n_kept=1, pairs=False)).turn
+        turn = Prepared(rows_of(lines[:, None], theta_deg, n_kept=1, pairs=False)).turn
         place_px, sigma_px = centre_of_mass([lines], turn)
         errors.append(place_px - cor_px)
         stated.append(sigma_px)

@@ -7,6 +7,7 @@ import pytest
 from find_rows import rows_of
 from phantoms import make_phantom
 
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.roll import fit_line, measure_roll
 from tomopipe.simulate.phantom import project
 
@@ -38,25 +39,25 @@ def rolled(slope, *, seed=0, counts=20000.0, n_angles=61):
 
 @pytest.mark.parametrize("slope", [0.0, 0.004, -0.012])
 def test_slope_of_projection_pairs_to_a_twentieth_of_a_pixel_per_100_rows(slope):
-    assert measure_roll(rolled(slope), COR_PX) == pytest.approx(100 * slope, abs=0.05)
+    assert measure_roll(Prepared(rolled(slope)), COR_PX) == pytest.approx(100 * slope, abs=0.05)
 
 
 def test_slope_of_a_few_rows_without_pairs():
     rows = rolled(0.01)
     rows = replace(rows, pairs=rows.pairs[:0], pair_theta_rad=rows.pair_theta_rad[:0])
-    assert measure_roll(rows, COR_PX) == pytest.approx(1.0, abs=0.1)
+    assert measure_roll(Prepared(rows), COR_PX) == pytest.approx(1.0, abs=0.1)
 
 
 def test_noise_has_no_roll():
     rows = rolled(0.0)
     noise = np.random.default_rng(0).normal(size=rows.pairs.shape).astype(np.float32)
-    assert measure_roll(replace(rows, pairs=noise), COR_PX) is None
+    assert measure_roll(Prepared(replace(rows, pairs=noise)), COR_PX) is None
 
 
 def test_few_rows_have_no_roll():
     rows = rolled(0.0)
     few = replace(rows, pairs=rows.pairs[:, :, :12], sinograms=rows.sinograms[:3], n_rows=12)
-    assert measure_roll(few, COR_PX) is None
+    assert measure_roll(Prepared(few), COR_PX) is None
 
 
 def test_wrong_points_do_not_turn_the_line():

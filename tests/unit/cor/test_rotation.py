@@ -5,8 +5,8 @@ import pytest
 from find_rows import HALF_TURN_DEG, rows_of, scan
 from phantoms import make_phantom
 
+from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rotation import rotation_doubt, rotation_gain
-from tomopipe.cor.seen import see
 
 
 def fading(seed, theta_deg, n_blobs=5):
@@ -30,27 +30,27 @@ def fading(seed, theta_deg, n_blobs=5):
 def test_a_sample_turns(size, theta_deg):
     phantom = make_phantom("rock", size, 4, 0)
     projections = scan(84.3, n_rows=4, phantom=phantom, theta_deg=theta_deg, counts=2000)
-    seen = see(rows_of(projections, theta_deg))
-    assert rotation_doubt(seen, 84.3) == 1.0
-    assert rotation_doubt(seen, 60.0) < 0.5
+    prepared = Prepared(rows_of(projections, theta_deg))
+    assert rotation_doubt(prepared, 84.3) == 1.0
+    assert rotation_doubt(prepared, 60.0) < 0.5
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("turn_deg", [180, 360])
 def test_what_fades_in_place_does_not_turn(seed, turn_deg):
     theta_deg = np.linspace(0, turn_deg, 121)
-    seen = see(rows_of(fading(seed, theta_deg), theta_deg))
-    doubts = [rotation_doubt(seen, cor_px) for cor_px in np.arange(20, 140, 4.0)]
+    prepared = Prepared(rows_of(fading(seed, theta_deg), theta_deg))
+    doubts = [rotation_doubt(prepared, cor_px) for cor_px in np.arange(20, 140, 4.0)]
     assert np.mean(np.array(doubts) > 0.5) <= 0.07
 
 
 def test_less_than_half_a_turn_says_nothing():
     theta_deg = np.linspace(0, 150, 151)
-    seen = see(rows_of(scan(84.3, theta_deg=theta_deg), theta_deg, pairs=False))
-    assert rotation_gain(seen, 84.3) is None
-    assert rotation_doubt(seen, 84.3) == 1.0
+    prepared = Prepared(rows_of(scan(84.3, theta_deg=theta_deg), theta_deg, pairs=False))
+    assert rotation_gain(prepared, 84.3) is None
+    assert rotation_doubt(prepared, 84.3) == 1.0
 
 
 def test_an_axis_at_the_border_overlaps_too_little():
-    seen = see(rows_of(scan(84.3), HALF_TURN_DEG))
-    assert rotation_gain(seen, 1.0) is None
+    prepared = Prepared(rows_of(scan(84.3), HALF_TURN_DEG))
+    assert rotation_gain(prepared, 1.0) is None

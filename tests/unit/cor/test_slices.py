@@ -4,19 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor import choose
+from tomopipe.cor.methods import ask, choose
 from tomopipe.cor.sharpness import sharpness
-from tomopipe.steps.predict_cor import finder
-
-find_slices = finder("slices")
+from tomopipe.cor.slices import find_slices
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, n_kept=2):
     rows = rows_of(projections, theta_deg, n_kept=n_kept, pairs=False)
-    return find_slices(rows, grid(projections.shape[2], width_px))
+    return find_slices(curves_of(rows), grid(projections.shape[2], width_px))
 
 
 def assert_found(evidence, cor_px, tolerance_px):
@@ -68,11 +66,13 @@ def test_a_truncated_wedge_leaves_the_best_estimate_to_the_slices(seed):
     wide = make_phantom("rock", 260, 8, seed)
     noisy = scan(86.4, phantom=wide, theta_deg=theta_deg, counts=20000, seed=seed)
     rows = rows_of(noisy, theta_deg, n_kept=2, pairs=False)
-    classical = [finder(name)(rows, grid(160)) for name in ("pairs", "wedge", "mass", "slices")]
+    classical = [
+        ask(name, curves_of(rows), grid(160)) for name in ("pairs", "wedge", "mass", "slices")
+    ]
     decision = choose(classical, 0.5)
     assert decision.cor_px is None
     assert decision.best_cor_px == pytest.approx(86.4, abs=2)
-    assert finder("ai")(rows, grid(160)).best_cor_px == pytest.approx(86.4, abs=1)
+    assert ask("ai", curves_of(rows), grid(160)).best_cor_px == pytest.approx(86.4, abs=1)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -115,8 +115,8 @@ def test_a_smooth_object_is_not_resolved():
 
 def test_made_up_angles_cost_confidence():
     rows = rows_of(scan(83.3, n_rows=1), HALF_TURN_DEG)
-    sure = find_slices(rows, grid(160)).confidence
-    assert find_slices(replace(rows, theta_missing=True), grid(160)).confidence < sure
+    sure = find_slices(curves_of(rows), grid(160)).confidence
+    assert find_slices(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence < sure
 
 
 def test_too_few_angles_give_no_answer():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor.wedge import find_wedge, wedge_metric
@@ -12,7 +12,7 @@ from tomopipe.cor.wedge import find_wedge, wedge_metric
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, n_kept=3):
     rows = rows_of(projections, theta_deg, n_kept=n_kept, pairs=False)
-    return find_wedge(rows, grid(projections.shape[2], width_px))
+    return find_wedge(curves_of(rows), grid(projections.shape[2], width_px))
 
 
 def assert_found(evidence, cor_px, tolerance_px):
@@ -130,8 +130,8 @@ def test_less_than_half_a_turn_is_not_confident(end_deg):
 
 def test_made_up_angles_cost_confidence():
     rows = rows_of(scan(83.3), HALF_TURN_DEG)
-    sure = find_wedge(rows, grid(160)).confidence
-    assert find_wedge(replace(rows, theta_missing=True), grid(160)).confidence < sure
+    sure = find_wedge(curves_of(rows), grid(160)).confidence
+    assert find_wedge(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence < sure
 
 
 def test_too_few_angles_give_no_answer():

@@ -4,7 +4,7 @@ import pytest
 
 from tests.report_campaign import every_state
 from tomopipe.campaign.results import Curve, Model, Prediction
-from tomopipe.cor import METHODS
+from tomopipe.cor.methods import METHODS
 from tomopipe.report import citations as module
 from tomopipe.report.citations import citations
 from tomopipe.report.collect import collect

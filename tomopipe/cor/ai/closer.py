@@ -8,12 +8,8 @@ from tomopipe.cor.ai.input_recipe import VARIATION
 from tomopipe.cor.ai.inputs import Inputs
 from tomopipe.cor.ai.judgement import Judgement
 from tomopipe.cor.combine import GROUPS, vote
-from tomopipe.cor.curves import refine
+from tomopipe.cor.curves import Curves, refine
 from tomopipe.cor.rotation import rotation_gain
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import see
-from tomopipe.cor.slices import Reconstruct
-from tomopipe.cor.variation import simplest_slice
 
 _AROUND = 4  # samples of the grid that belong to one place
 _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
@@ -51,29 +47,26 @@ class Closer:
         return self.fine_px | simplest
 
 
-def look_closer(rows: Rows, near_px: float, reconstruct: Reconstruct) -> Closer:
+def look_closer(curves: Curves, near_px: float) -> Closer:
     """Refine the COR near a place by all kinds of evidence that can.
 
     Parameters
     ----------
-    rows : Rows
-        The scan.
+    curves : Curves
+        Of the scan.
     near_px : float
         The place, unbinned px.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
 
     Returns
     -------
     Closer
         Without estimates where nothing can refine.
     """
-    seen = see(rows)
-    simplest = simplest_slice(seen)
-    fine_px = refine(rows, near_px, reconstruct)
+    simplest = curves.total_variation
+    fine_px = refine(curves, near_px)
     place_px = vote(fine_px)[0] if fine_px else near_px
     simplest_px = None if simplest is None else simplest.place_px
-    return Closer(fine_px, rotation_gain(seen, place_px), simplest_px)
+    return Closer(fine_px, rotation_gain(curves.prepared, place_px), simplest_px)
 
 
 def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:

@@ -6,20 +6,18 @@ scored, and the evidence says so.
 """
 
 import logging
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.dinov2_checkpoint import PATCH_PX, Checkpoint, read_checkpoint
+from tomopipe.cor.ai.dinov2_checkpoint import PATCH_PX, Checkpoint
 from tomopipe.cor.ai.dinov2_network import Classifier
 from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
-from tomopipe.cor.curves import Curves, evidence_curves
-from tomopipe.cor.evidence import AMBIGUOUS_BELOW, Evidence, Finder, nothing
+from tomopipe.cor.curves import Curves, CurveSet
+from tomopipe.cor.evidence import AMBIGUOUS_BELOW, Evidence, nothing
 from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import why_blind
 from tomopipe.cor.slices import Reconstruct
 
 METHOD = "dinov2"
@@ -31,44 +29,17 @@ _BATCH = 16  # slices held at a time
 logger = logging.getLogger(__name__)
 
 
-def dinov2_finder(reconstruct: Reconstruct, checkpoint_path: str | os.PathLike[str]) -> Finder:
-    """Return the finder that runs one checkpoint.
-
-    Parameters
-    ----------
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
-    checkpoint_path : path-like
-        Of ``tomo-center`` or TomoCuPy.
-
-    Returns
-    -------
-    Finder
-        Reads the checkpoint when it is called.
-    """
-
-    def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
-        return find_dinov2(rows, candidates_px, reconstruct, read_checkpoint(checkpoint_path))
-
-    return find
-
-
 def find_dinov2(
-    rows: Rows,
-    candidates_px: NDArray[np.float64],
-    reconstruct: Reconstruct,
-    checkpoint: Checkpoint,
+    curves: Curves, candidates_px: NDArray[np.float64], checkpoint: Checkpoint
 ) -> Evidence:
     """Score the slices of the try row, and take the COR of the highest score.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan; its first sinogram is looked at.
+    curves : Curves
+        Of the scan; its first sinogram is looked at.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px, ascending.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
     checkpoint : Checkpoint
         The classifier.
 
@@ -78,21 +49,22 @@ def find_dinov2(
         Its curve has the candidates that were scored: all with a GPU, else the `N_SHORTLIST` best
         of the classical evidence and the neighbours of the best.
     """
-    sinogram = rows.sinograms[0]
-    n = sinogram.shape[1]
+    n = curves.prepared.n_cols
     window_px = min(checkpoint.window_px, (n - 1) // PATCH_PX * PATCH_PX)
     if window_px < min(MIN_WINDOW_PX, checkpoint.window_px):
         reason = f"slices of {n} px are too small: {MIN_WINDOW_PX + 1} px are needed"
         return nothing(METHOD, "flat", reason, candidates_px)
-    if blind := why_blind(rows):
-        return nothing(METHOD, "flat", blind, candidates_px)
+    if why := curves.prepared.no_signal:
+        return nothing(METHOD, "flat", why, candidates_px)
     gpu = torch.cuda.is_available()
     network = Classifier(checkpoint, window_px).to("cuda" if gpu else "cpu")
-    judge = _Judge(rows, reconstruct, network, window_px, checkpoint.n_windows)
+    judge = _Judge(
+        curves.prepared.rows, curves.reconstruct, network, window_px, checkpoint.n_windows
+    )
     if gpu or len(candidates_px) <= N_SHORTLIST:
         scores = dict(enumerate(judge.score(candidates_px)))
     else:
-        chosen = shortlist(evidence_curves(rows, reconstruct), candidates_px)
+        chosen = shortlist(curves.classical, candidates_px)
         logger.info("dinov2: no GPU, %d of %d candidates", len(chosen), len(candidates_px))
         scores = dict(zip(chosen, judge.score(candidates_px[chosen]), strict=True))
         _score_neighbours(scores, candidates_px, judge)
@@ -129,12 +101,12 @@ class _Judge:
         return scores
 
 
-def shortlist(curves: Curves, candidates_px: NDArray[np.float64]) -> list[int]:
+def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> list[int]:
     """Choose the candidates that the classical evidence together finds best.
 
     Parameters
     ----------
-    curves : Curves
+    curves : CurveSet
         All evidence of the scan.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px.

@@ -27,62 +27,34 @@ from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, make_inputs
 from tomopipe.cor.ai.judgement import Judgement
 from tomopipe.cor.ai.network_model import load_model
+from tomopipe.cor.curves import Curves
 from tomopipe.cor.evidence import (
     AMBIGUOUS_BELOW,
     DOUBT_BELOW,
     NO_SAMPLE,
     Evidence,
-    Finder,
     near_candidates,
     nothing,
 )
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import why_blind, why_no_turn
-from tomopipe.cor.slices import Reconstruct
 
 METHOD = "ai"
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
 
 
-def ai_finder(reconstruct: Reconstruct, model: str | os.PathLike[str] = "shipped") -> Finder:
-    """Return the finder that lets a network judge.
-
-    Parameters
-    ----------
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
-    model : str or path-like
-        "shipped", or weights of `tomopipe train`.
-
-    Returns
-    -------
-    Finder
-        `find_ai` with both; it raises TomopipeError where the weights are missing.
-    """
-
-    def find(rows: Rows, candidates_px: NDArray[np.float64]) -> Evidence:
-        return find_ai(rows, candidates_px, reconstruct, model)
-
-    return find
-
-
 def find_ai(
-    rows: Rows,
+    curves: Curves,
     candidates_px: NDArray[np.float64],
-    reconstruct: Reconstruct,
     model: str | os.PathLike[str] = "shipped",
 ) -> Evidence:
     """Find the COR by the judgement of a network on all curves of evidence.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
+    curves : Curves
+        Of the scan.
     candidates_px : ndarray of float, shape (n_candidates,)
         The try grid, unbinned px; only the curve is reported on it. All of the detector is looked
         at, and a sure answer counts wherever it is.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
     model : str or path-like
         "shipped", or weights of `tomopipe train`.
 
@@ -97,18 +69,18 @@ def find_ai(
         If the weights are missing, damaged or for another recipe.
     """
     network = load_model(model)
-    if blind := why_no_turn(rows):  # whether anything turns is for the network to say
-        return nothing(METHOD, "flat", blind, candidates_px)
-    curves = all_curves(rows, reconstruct)
-    if not curves.valid.any():
+    prepared = curves.prepared
+    if why := prepared.unusable_angles:  # whether anything turns is for the network to say
+        return nothing(METHOD, "flat", why, candidates_px)
+    if not curves.classical.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
-    inputs = make_inputs(curves, RECIPE)
+    inputs = make_inputs(all_curves(curves), RECIPE)
     judgement = network.judge(inputs)
     if judgement.none > _NONE:
         curve = _on_candidates(inputs, judgement, candidates_px)
-        reason = why_blind(rows) or "nothing in the evidence looks like an axis"
+        reason = prepared.no_signal or "nothing in the evidence looks like an axis"
         return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
-    closer = look_closer(rows, float(inputs.cor_px[judgement.index]), reconstruct)
+    closer = look_closer(curves, float(inputs.cor_px[judgement.index]))
     sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
     return _evidence(inputs, judgement, closer, sure, candidates_px)
 

@@ -5,45 +5,39 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.curves import Curves, evidence_curves
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.seen import see
-from tomopipe.cor.slices import Reconstruct
-from tomopipe.cor.variation import simplest_slice
+from tomopipe.cor.curves import Curves, CurveSet
 
 _LEAST = 0.003  # excess that counts as none, in the raw curve
 _WIDTH, _HEIGHT = 0.01, 10.0  # excess that halves the prominence, about, and its height
 
 
-def all_curves(rows: Rows, reconstruct: Reconstruct) -> Curves:
+def all_curves(curves: Curves) -> CurveSet:
     """Evaluate all kinds of evidence, and the simplest slice as well.
 
     Parameters
     ----------
-    rows : Rows
-        What try_recon kept of the scan.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
+    curves : Curves
+        Of the scan.
 
     Returns
     -------
-    Curves
-        Of `tomopipe.cor.curves.evidence_curves`, with one kind more, the last. Where that sees
-        nothing no kind does, or `simplest_slice` has no answer.
+    CurveSet
+        The classical ones, with one kind more, the last; not valid where they show nothing, or
+        `minimum_total_variation` has no answer.
     """
-    curves = evidence_curves(rows, reconstruct)
-    simplest = simplest_slice(see(rows)) if curves.valid.any() else None
+    classical = curves.classical
+    simplest = curves.total_variation if classical.valid.any() else None
     if simplest is None:
-        flat = np.zeros(len(curves.cor_px))
-        return _with(curves, flat, flat, valid=False)
-    excess = np.interp(curves.cor_px, simplest.cor_px, simplest.excess)
+        flat = np.zeros(len(classical.cor_px))
+        return _with(classical, flat, flat, valid=False)
+    excess = np.interp(classical.cor_px, simplest.cor_px, simplest.excess)
     height = _HEIGHT * np.exp(-excess / _WIDTH)
-    return _with(curves, -np.log(_LEAST + excess), np.log1p(height**2 / 4), valid=True)
+    return _with(classical, -np.log(_LEAST + excess), np.log1p(height**2 / 4), valid=True)
 
 
 def _with(
-    curves: Curves, raw: NDArray[np.float64], prominence: NDArray[np.float64], *, valid: bool
-) -> Curves:
+    curves: CurveSet, raw: NDArray[np.float64], prominence: NDArray[np.float64], *, valid: bool
+) -> CurveSet:
     """Append a kind."""
     return replace(
         curves,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.ai.input_recipe import Recipe
-from tomopipe.cor.curves import Curves
+from tomopipe.cor.curves import CurveSet
 
 _PER_KIND = 5  # channels
 
@@ -32,12 +32,12 @@ class Inputs:
     scan: NDArray[np.float32]
 
 
-def make_inputs(curves: Curves, recipe: Recipe) -> Inputs:
+def make_inputs(curves: CurveSet, recipe: Recipe) -> Inputs:
     """Make what the network sees of the curves of one scan.
 
     Parameters
     ----------
-    curves : Curves
+    curves : CurveSet
         Of `tomopipe.cor.ai.input_curves.all_curves`.
     recipe : Recipe
         Constants.
@@ -92,7 +92,7 @@ def mirrored(inputs: Inputs, n_kinds: int) -> Inputs:
     return replace(inputs, cor_px=last - inputs.cor_px[::-1], grid=grid)
 
 
-def scan_vector(curves: Curves, recipe: Recipe) -> NDArray[np.float32]:
+def scan_vector(curves: CurveSet, recipe: Recipe) -> NDArray[np.float32]:
     """Return what is told of a scan, each number from 0 to 1, and which kinds saw anything."""
     told = []
     for name, scale, low, high in recipe.scalars:

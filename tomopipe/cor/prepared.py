@@ -1,7 +1,7 @@
-"""A scan as the finders see it: sorted, cleaned, and made once for all of them."""
+"""A scan as the methods see it: sorted, cleaned, and made once for all of them."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,19 +29,21 @@ _ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Prepared:
     """Rows of one scan, cleaned.
 
     Attributes
     ----------
     rows : Rows
         What try_recon kept.
-    turn : Turn
-        Its angles.
     """
 
     rows: Rows
-    turn: Turn
+
+    @cached_property
+    def turn(self) -> Turn:
+        """Its angles."""
+        return turn_of(self.rows.theta_rad)
 
     @property
     def n_cols(self) -> int:
@@ -106,20 +108,14 @@ class Seen:
         ]
         return opposed_sinograms(moving, self.turn)
 
+    @property
+    def unusable_angles(self) -> str:
+        """Why the angles by themselves let nothing find the axis, or nothing."""
+        if len(self.rows.theta_rad) < MIN_ANGLES:
+            return f"{len(self.rows.theta_rad)} angles are too few"
+        return "" if self.turn.step_rad else "all angles are the same"
 
-@lru_cache(maxsize=1)
-def see(rows: Rows) -> Seen:
-    """Return the cleaned rows of a scan; those of the last scan are kept for the next finder."""
-    return Seen(rows, turn_of(rows.theta_rad))
-
-
-def why_blind(rows: Rows) -> str:
-    """Say why no finder could see the axis in these rows, or return nothing."""
-    return why_no_turn(rows) or ("" if see(rows).turning >= LEAST_TURNING else NO_SAMPLE)
-
-
-def why_no_turn(rows: Rows) -> str:
-    """Say why the angles by themselves let no finder see the axis, or return nothing."""
-    if len(rows.theta_rad) < MIN_ANGLES:
-        return f"{len(rows.theta_rad)} angles are too few"
-    return "all angles are the same" if see(rows).turn.step_rad == 0 else ""
+    @property
+    def no_signal(self) -> str:
+        """Why no classical evidence could show the axis in these rows, or nothing."""
+        return self.unusable_angles or ("" if self.shows_sample else NO_SAMPLE)

@@ -6,8 +6,8 @@ from find_rows import rows_of, scan
 from scipy.ndimage import gaussian_filter1d
 
 from tests.phantoms import make_phantom
-from tomopipe.cor.seen import see
-from tomopipe.cor.variation import SHORT, least_variation, simplest_slice
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.total_variation import SHORT, least_variation, minimum_total_variation
 
 SHORT_DEG = np.linspace(0, 140, 141)
 COARSE, FINE = SHORT.coarse, SHORT.fine
@@ -25,13 +25,13 @@ def cut(cor_px, *, n_cols=128, counts=5000, theta_deg=SHORT_DEG, seed=0):
 
 @pytest.mark.parametrize("cor_px", [49.3, 63.5, 80.8])
 def test_the_simplest_slice_is_about_the_axis(cor_px):
-    simplest = simplest_slice(see(cut(cor_px)))
+    simplest = minimum_total_variation(Prepared(cut(cor_px)))
     assert simplest.place_px == pytest.approx(cor_px, abs=1.5)
 
 
 def test_it_finds_the_axis_of_a_sample_that_is_seen_whole():
     whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG)
-    simplest = simplest_slice(see(rows_of(whole, SHORT_DEG, pairs=False)))
+    simplest = minimum_total_variation(Prepared(rows_of(whole, SHORT_DEG, pairs=False)))
     assert simplest.place_px == pytest.approx(58.2, abs=0.5)
 
 
@@ -40,7 +40,7 @@ def test_a_beam_that_drifts_does_not_move_it():
     whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG, phantom=small)
     drift = 0.5 * np.sin(np.linspace(0, 9, len(SHORT_DEG)))[:, None, None]
     rows = rows_of((whole + drift).astype(np.float32), SHORT_DEG, pairs=False)
-    assert simplest_slice(see(rows)).place_px == pytest.approx(58.2, abs=0.25)
+    assert minimum_total_variation(Prepared(rows)).place_px == pytest.approx(58.2, abs=0.25)
 
 
 def test_what_stays_on_the_detector_hardly_counts_and_what_changes_does():
@@ -51,8 +51,10 @@ def test_what_stays_on_the_detector_hardly_counts_and_what_changes_does():
     flicker = pattern * rng.choice([-1, 1], (len(SHORT_DEG), 1, 1))
 
     def cost(added, stays):
-        seen = see(rows_of((whole + added).astype(np.float32), SHORT_DEG, pairs=False))
-        return least_variation(seen.sinograms[0], seen.turn, np.array([58.2]), FINE, stays)[0]
+        prepared = Prepared(rows_of((whole + added).astype(np.float32), SHORT_DEG, pairs=False))
+        return least_variation(prepared.sinograms[0], prepared.turn, np.array([58.2]), FINE, stays)[
+            0
+        ]
 
     clean, dirty, known = cost(0, (0.0, 1.0)), cost(pattern, (0.0, 1.0)), cost(pattern, (0.1, 8.0))
     assert known - clean < 0.2 * (dirty - clean)
@@ -64,15 +66,15 @@ def test_dirt_is_measured_in_the_air():
     smooth = gaussian_filter1d(np.random.default_rng(1).normal(0, 1, 128), 4)
     dirty = whole + 0.1 * np.percentile(whole, 98) * smooth / smooth.std()
     rows = rows_of(dirty.astype(np.float32), SHORT_DEG, pairs=False)
-    simplest = simplest_slice(see(rows))
+    simplest = minimum_total_variation(Prepared(rows))
     assert simplest.place_px == pytest.approx(58.2, abs=0.5)
     both_px = np.array([simplest.cor_px[-1], simplest.place_px])
-    blind = least_variation(see(rows).sinograms[0], see(rows).turn, both_px, COARSE)
+    blind = least_variation(Prepared(rows).sinograms[0], Prepared(rows).turn, both_px, COARSE)
     assert simplest.excess[-1] < 0.5 * (blind[0] / blind[1] - 1)
 
 
 def test_the_excess_tells_how_much_worse_other_axes_are():
-    simplest = simplest_slice(see(cut(63.5)))
+    simplest = minimum_total_variation(Prepared(cut(63.5)))
     assert (np.diff(simplest.cor_px) >= 0).all()
     assert simplest.cor_px[0] == pytest.approx(0.2 * 127)
     assert simplest.cor_px[-1] == pytest.approx(0.8 * 127)
@@ -83,9 +85,9 @@ def test_the_excess_tells_how_much_worse_other_axes_are():
 
 
 def test_the_cost_rises_to_both_sides_and_prefers_no_part_of_a_column():
-    seen = see(cut(63.5, counts=None))
+    prepared = Prepared(cut(63.5, counts=None))
     cor_px = 63.5 + np.arange(-12, 13, 3) * 1.1
-    cost = least_variation(seen.sinograms[0], seen.turn, cor_px, COARSE)
+    cost = least_variation(prepared.sinograms[0], prepared.turn, cor_px, COARSE)
     assert np.argmin(cost) == 4
     assert (np.diff(cost)[:3] < 0).all()
     assert (np.diff(cost)[5:] > 0).all()
@@ -93,7 +95,7 @@ def test_the_cost_rises_to_both_sides_and_prefers_no_part_of_a_column():
 
 @pytest.mark.parametrize("cor_px", [49.3, 63.5, 80.8])
 def test_it_finds_the_axis_over_half_a_turn(cor_px):
-    simplest = simplest_slice(see(cut(cor_px, theta_deg=np.linspace(0, 180, 181))))
+    simplest = minimum_total_variation(Prepared(cut(cor_px, theta_deg=np.linspace(0, 180, 181))))
     assert simplest.place_px == pytest.approx(cor_px, abs=1.0)
 
 
@@ -102,7 +104,7 @@ def test_it_finds_the_axis_over_a_full_turn_of_a_sample_that_is_seen_in_part(fir
     theta_deg = np.arange(0, 360, 2)
     wide = scan(127.3, n_cols=256, theta_deg=theta_deg, phantom=make_phantom("rock", 224, 8, 0))
     part = rows_of(wide[..., first : first + 128], theta_deg, pairs=False)
-    simplest = simplest_slice(see(part))
+    simplest = minimum_total_variation(Prepared(part))
     assert simplest.place_px == pytest.approx(127.3 - first, abs=0.5)
     assert simplest.cor_px[0] < 0.04 * 127
     assert simplest.cor_px[-1] > 0.96 * 127
@@ -111,11 +113,11 @@ def test_it_finds_the_axis_over_a_full_turn_of_a_sample_that_is_seen_in_part(fir
 def test_there_is_none_of_a_whole_sample_over_a_full_turn():
     theta_deg = np.arange(360)
     whole = scan(58.2, n_cols=128, theta_deg=theta_deg, phantom=make_phantom("rock", 96, 8, 0))
-    assert simplest_slice(see(rows_of(whole, theta_deg, pairs=False))) is None
+    assert minimum_total_variation(Prepared(rows_of(whole, theta_deg, pairs=False))) is None
 
 
 def test_there_is_none_of_too_few_angles_or_at_the_end_of_what_it_looks_at():
     few = cut(63.5, theta_deg=np.linspace(0, 140, 6))
-    assert simplest_slice(see(few)) is None
+    assert minimum_total_variation(Prepared(few)) is None
     whole = scan(15.0, n_cols=128, theta_deg=SHORT_DEG, phantom=make_phantom("rock", 32, 8, 0))
-    assert simplest_slice(see(rows_of(whole, SHORT_DEG, pairs=False))) is None
+    assert minimum_total_variation(Prepared(rows_of(whole, SHORT_DEG, pairs=False))) is None

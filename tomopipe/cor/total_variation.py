@@ -16,7 +16,6 @@ References
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from tomopipe.cor.angle_order import Turn
 from tomopipe.cor.clean_rows import bin_columns
 from tomopipe.cor.evidence import MIN_ANGLES, refine_peak
 from tomopipe.cor.mass import NO_DIRT, less_drift, sees_air
-from tomopipe.cor.seen import Seen
+from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
 from tomopipe.recon.projector import about, make_projector
@@ -84,7 +83,7 @@ FULL = Search(Size(48, 60, 20, 2.2), Size(72, 90, 40, 2.2), 0.03, 0.97, 32)
 
 
 @dataclass(frozen=True, eq=False)
-class Simplest:
+class MinimumVariation:
     """Where the simplest slice is, and how much less simple those of other axes are.
 
     Attributes
@@ -102,34 +101,35 @@ class Simplest:
     excess: NDArray[np.float64]
 
 
-@lru_cache(maxsize=1)  # the network and what refines its answer ask for the same
-def simplest_slice(seen: Seen) -> Simplest | None:
+def minimum_total_variation(prepared: Prepared) -> MinimumVariation | None:
     """Find the axis about which the simplest slice explains the first sinogram of a scan.
 
     Parameters
     ----------
-    seen : Seen
+    prepared : Prepared
         The scan.
 
     Returns
     -------
-    Simplest, or None
+    MinimumVariation, or None
         From 0.2 to 0.8 of the columns, over a full turn from 0.03 to 0.97. None where the best is
         at the end of these; over a full turn where there is air on both sides, for there opposed
         rows say it all; and where the data are not line integrals, or of too few angles.
     """
-    if len(seen.rows.theta_rad) < MIN_ANGLES or not seen.rows.minus_log:
+    if len(prepared.rows.theta_rad) < MIN_ANGLES or not prepared.rows.minus_log:
         return None
-    if seen.turn.full:
-        whole = sees_air(seen)
-        return None if whole else _search(seen.sinograms[0], seen.turn, FULL, NO_DIRT)
-    steady, dirt = less_drift(seen.sinograms[0])
-    return _search(steady, seen.turn, SHORT if seen.turn.gap_rad > _SHORT_RAD else HALF, dirt)
+    if prepared.turn.full:
+        whole = sees_air(prepared.plain[0])
+        return None if whole else _search(prepared.sinograms[0], prepared.turn, FULL, NO_DIRT)
+    steady, dirt = less_drift(prepared.sinograms[0])
+    return _search(
+        steady, prepared.turn, SHORT if prepared.turn.gap_rad > _SHORT_RAD else HALF, dirt
+    )
 
 
 def _search(
     sinogram: Image, turn: Turn, search: Search, stays: tuple[float, float]
-) -> Simplest | None:
+) -> MinimumVariation | None:
     """Look at the whole range, then twice closer at the best place so far."""
     wide_px = np.linspace(search.first, search.last, search.n_places) * (sinogram.shape[1] - 1)
     wide = least_variation(sinogram, turn, wide_px, search.coarse, stays)
@@ -148,7 +148,7 @@ def _search(
         cor_px = np.append(cor_px, wider_px[beyond])
         excess = np.append(excess, cost[beyond] / lowest - 1)
     order = np.argsort(cor_px)
-    return Simplest(place_px, cor_px[order], excess[order])
+    return MinimumVariation(place_px, cor_px[order], excess[order])
 
 
 def _around(
