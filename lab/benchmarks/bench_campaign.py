@@ -34,7 +34,7 @@ def make(folder: Path, n_scans: int) -> None:
     path = folder / CONFIG
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config |= {
-        "predict_cor": {"methods": ["pairs"]},
+        "predict_cor": {"methods": ["registration"]},
         "resolve_cor": {"on_missing": "skip"},
     }
     path.write_text(yaml.safe_dump(config), encoding="utf-8")

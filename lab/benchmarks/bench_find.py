@@ -267,7 +267,7 @@ def main():
     damage = parser.add_mutually_exclusive_group()
     damage.add_argument("--one-damage", action="store_true", help="one kind of it each")
     damage.add_argument("--damage", choices=ONE + MORE, help="this kind in all")
-    parser.add_argument("--method", action="append", default=None, help="ai, sum, pairs, ...")
+    parser.add_argument("--method", action="append", default=None, help="ai, sum, registration")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     methods = arguments.method or ["ai", "sum"]

@@ -198,7 +198,7 @@ def main():
     parser.add_argument("--scans", type=int, default=180)
     parser.add_argument("--first", type=int, default=0, help="number of the first scan")
     parser.add_argument("--kind", choices=KINDS, help="this kind for all")
-    parser.add_argument("--method", action="append", default=None, help="ai, sum, pairs, ...")
+    parser.add_argument("--method", action="append", default=None, help="ai, sum, registration")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     methods = arguments.method or ["ai", "sum"]

@@ -21,7 +21,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 
 COR_PX = 82.4
-OPTIONS = {"methods": ["mass", "pairs"], "min_confidence": 0.5}
+OPTIONS = {"methods": ["registration", "sum"], "min_confidence": 0.5}
 RUNNER = CliRunner()
 
 
@@ -45,28 +45,31 @@ class Item:
 def answer(**changes):
     plain = Answer(
         scan="a", family="rock", conditions=("clean",), truth_px=100.0, grid_px=(50.0, 150.0),
-        method="pairs", best_cor_px=100.2, cor_px=100.2, confidence=0.9, verdict="resolved",
+        method="sum", best_cor_px=100.2, cor_px=100.2, confidence=0.9, verdict="resolved",
         reason="", seconds=1.0,
     )  # fmt: skip
     return replace(plain, **changes)
 
 
 def test_every_method_and_the_decision_are_asked_as_predict_cor_would():
-    mass, pairs, decision = ask(case(), ["mass", "pairs", "decision"], OPTIONS)
-    assert [one.method for one in (mass, pairs, decision)] == ["mass", "pairs", "decision"]
-    for one in (mass, pairs, decision):
+    registration, total, decision = ask(case(), ["registration", "sum", "decision"], OPTIONS)
+    names = [one.method for one in (registration, total, decision)]
+    assert names == ["registration", "sum", "decision"]
+    for one in (registration, total, decision):
         assert one.error_px < 0.25
         assert one.accepted
         assert one.in_grid
         assert one.seconds > 0
-    assert decision.best_cor_px == mass.best_cor_px  # the first confident one of the options
-    assert decision.best_cor_px != pairs.best_cor_px
+    assert (
+        decision.best_cor_px == registration.best_cor_px
+    )  # the first confident one of the options
+    assert decision.best_cor_px != total.best_cor_px
 
 
 def test_a_method_that_fails_is_a_miss():
     broken = case()
     rows = replace(broken.rows, sinograms=np.full_like(broken.rows.sinograms, np.nan))
-    (one,) = ask(replace(broken, rows=rows), ["mass"], OPTIONS)
+    (one,) = ask(replace(broken, rows=rows), ["registration"], OPTIONS)
     assert one.best_cor_px is None
     assert one.error_px == np.inf
     assert not one.accepted
@@ -74,23 +77,23 @@ def test_a_method_that_fails_is_a_miss():
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     items = [Item("one"), Item("two")]
-    first = evaluate(items[:1], ["mass"], OPTIONS, folder=tmp_path)
+    first = evaluate(items[:1], ["registration"], OPTIONS, folder=tmp_path)
     with open(tmp_path / ANSWERS, "a") as file:
         file.write('{"scan": "two", "fam')  # killed while it wrote
     told = []
     both = evaluate(
-        items, ["mass"], OPTIONS, folder=tmp_path, progress=lambda *args: told.append(args)
+        items, ["registration"], OPTIONS, folder=tmp_path, progress=lambda *args: told.append(args)
     )
     assert [item.loads for item in items] == [1, 1]
     assert both[0] == first[0]
     assert told == [(1, 2, ""), (2, 2, "two")]
-    more = evaluate(items, ["mass", "pairs"], OPTIONS, folder=tmp_path)
+    more = evaluate(items, ["registration", "sum"], OPTIONS, folder=tmp_path)
     assert [(one.scan, one.method) for one in more] == [
-        ("one", "mass"), ("one", "pairs"), ("two", "mass"), ("two", "pairs"),
+        ("one", "registration"), ("one", "sum"), ("two", "registration"), ("two", "sum"),
     ]  # fmt: skip
     assert len(read_answers(tmp_path / ANSWERS)) == 4
     with pytest.raises(TomopipeError, match="new folder"):
-        evaluate(items, ["mass"], {**OPTIONS, "min_confidence": 0.9}, folder=tmp_path)
+        evaluate(items, ["registration"], {**OPTIONS, "min_confidence": 0.9}, folder=tmp_path)
 
 
 def test_answers_come_back_as_written(tmp_path):
@@ -121,7 +124,7 @@ def test_figures_of_known_answers():
     nulls = [answer(scan=f"n{i}", truth_px=None, family="", conditions=("only noise",),
                     cor_px=100.0 if i == 0 else None) for i in range(4)]  # fmt: skip
     summary = summarise(answers + nulls)
-    figures = summary["accuracy"]["clean"]["pairs"]
+    figures = summary["accuracy"]["clean"]["sum"]
     assert [share.hits for share in figures.within] == [2, 4, 5]
     assert {share.n for share in figures.within} == {8}
     # sorted errors: 0.1 0.4 0.6 0.9 1.4 3 inf inf
@@ -130,25 +133,25 @@ def test_figures_of_known_answers():
     assert (figures.accepted.hits, figures.wrong.hits, figures.wrong.n) == (5, 1, 5)
     assert figures.accepted_in_grid == 5
     assert figures.seconds == 3.5
-    assert summary["accuracy"]["all"]["pairs"] == figures
-    assert summary["nulls"]["only noise"]["pairs"].accepted.hits == 1
-    trust = summary["trust"]["pairs"]
+    assert summary["accuracy"]["all"]["sum"] == figures
+    assert summary["nulls"]["only noise"]["sum"].accepted.hits == 1
+    trust = summary["trust"]["sum"]
     # right: 4 with 0.9; wrong: 1 with 0.9, 3 with 0.1
     assert trust.auroc == pytest.approx((3 + 0.5) / 4)
     assert trust.risk[0] == pytest.approx(1 / 5)
-    assert summary["failed"] == {"pairs": ["torn", "torn"]}
+    assert summary["failed"] == {"sum": ["torn", "torn"]}
     assert set(summarise(answers, by_family)["accuracy"]) == {"all", "rock"}
-    assert json.loads(json.dumps(to_plain(summary)))["accuracy"]["all"]["pairs"]["p95_px"] is None
+    assert json.loads(json.dumps(to_plain(summary)))["accuracy"]["all"]["sum"]["p95_px"] is None
     text = markdown(summary)
     assert "| all" in text
     assert "1 of 5" in text
-    assert "pairs failed on 2 scans; the first: torn" in text
+    assert "sum failed on 2 scans; the first: torn" in text
 
 
 def test_a_value_inside_a_grid_that_misses_the_answer_is_counted():
     astray = answer(truth_px=200.0, best_cor_px=120.0, cor_px=120.0)
     widened = answer(truth_px=200.0, best_cor_px=200.1, cor_px=200.1)
-    figures = summarise([astray, widened])["accuracy"]["all"]["pairs"]
+    figures = summarise([astray, widened])["accuracy"]["all"]["sum"]
     assert not astray.in_grid
     assert (figures.accepted.hits, figures.accepted_in_grid, figures.wrong.hits) == (2, 1, 1)
 
@@ -180,10 +183,10 @@ def campaign(tmp_path):
 
 
 def test_a_labelled_campaign(campaign):
-    arguments = ["evaluate", str(campaign), "--method", "mass", "--jobs", "1"]
+    arguments = ["evaluate", str(campaign), "--method", "registration", "--jobs", "1"]
     done = RUNNER.invoke(cli, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
-    figures = json.loads(done.stdout)["accuracy"]["all"]["mass"]
+    figures = json.loads(done.stdout)["accuracy"]["all"]["registration"]
     assert (figures["n"], figures["within"][0]["hits"]) == (2, 1)  # a_2 was set wrong
     assert figures["wrong"]["hits"] == 1
     done = RUNNER.invoke(cli, arguments)
@@ -191,7 +194,7 @@ def test_a_labelled_campaign(campaign):
     assert "| all" in done.stdout
     write_rot_cen({str(campaign / "raw" / "a_2.h5"): COR_PX}, campaign / "rot_cen.json")
     done = RUNNER.invoke(cli, [*arguments, "--json", "--truth", str(campaign / "rot_cen.json")])
-    figures = json.loads(done.stdout)["accuracy"]["all"]["mass"]
+    figures = json.loads(done.stdout)["accuracy"]["all"]["registration"]
     assert (figures["n"], figures["within"][0]["hits"]) == (1, 1)
 
 
@@ -221,7 +224,7 @@ def test_a_campaign_without_known_cors_is_refused(campaign):
 def test_a_simulated_suite_from_the_command_line(tmp_path):
     kept = tmp_path / "kept"
     arguments = ["evaluate", "--suite", "nulls", "--n", "2", "--cols", "96", "--jobs", "1"]
-    arguments += ["--method", "mass", "--keep"]
+    arguments += ["--method", "registration", "--keep"]
     done = RUNNER.invoke(cli, [*arguments, str(kept)])
     assert done.exit_code == 0, done.output
     assert "0 of 2" in done.stdout

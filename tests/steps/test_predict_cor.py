@@ -12,13 +12,14 @@ from phantoms import write_scan
 
 from tests.step_calls import try_recon
 from tomopipe.cor import methods as cor_methods
+from tomopipe.cor.curves import KINDS
 from tomopipe.cor.evidence import Evidence
 from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.storage.atomic import write_json
 
-METHODS = ["pairs", "wedge"]
+METHODS = ["registration", "sum"]
 COR_PX = 72.81
 
 
@@ -52,7 +53,7 @@ def test_an_accepted_cor_is_in_both_files(run):
     prediction, text = run()
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
     assert prediction["best_cor_px"] == prediction["cor_px"]
-    assert (prediction["verdict"], prediction["method"]) == ("resolved", "pairs")
+    assert (prediction["verdict"], prediction["method"]) == ("resolved", "registration")
     assert 0.5 <= prediction["confidence"] <= 1
     assert prediction["reason"] == ""
     assert text == f"{prediction['cor_px']:.2f}\n"
@@ -69,10 +70,15 @@ def test_each_method_leaves_its_estimate_and_curve(run):
         assert method["curve"]["cor_px"][best] == pytest.approx(COR_PX, abs=1)
 
 
-def test_slices_are_made_by_the_engine(run):
-    prediction, _ = run(methods=["slices"])
-    assert prediction["method"] == "slices"
-    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+def test_the_curve_of_each_kind_of_evidence_is_kept_where_it_was_looked_at(run):
+    grid_px = np.arange(55, 105, 0.5)
+    rows = replace(rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG), first_col=7)
+    evidence = run(rows, {"cor_px": (grid_px + 7).tolist()}, methods=["sum"])[0]["evidence"]
+    assert evidence["cor_px"] == (grid_px + 7).tolist()
+    assert set(evidence["score"]) == set(KINDS)
+    for score in evidence["score"].values():
+        assert evidence["cor_px"][np.argmax(score)] == pytest.approx(COR_PX + 7, abs=1)
+    assert "evidence" not in run(methods=["registration"])[0]
 
 
 def saturated_scan(path, frames):
@@ -155,19 +161,19 @@ def test_roll_is_reported_where_many_rows_resolve(run):
 
 
 def test_the_configured_order_decides(run):
-    assert run(methods=["wedge", "pairs"])[0]["method"] == "wedge"
-    only, _ = run(methods=["wedge"])
-    assert list(only["methods"]) == ["wedge"]
+    assert run(methods=["sum", "registration"])[0]["method"] == "sum"
+    only, _ = run(methods=["sum"])
+    assert list(only["methods"]) == ["sum"]
 
 
 def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run, monkeypatch):
     curve = np.arange(3.0)
-    unsure = Evidence("pairs", 80.123456, 0.4, "resolved", "weak", curve, curve)
-    monkeypatch.setitem(cor_methods.CLASSICAL, "pairs", lambda rows, candidates_px: unsure)
-    prediction, text = run(methods=["pairs"])
+    unsure = Evidence("registration", 80.123456, 0.4, "resolved", "weak", curve, curve)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "registration", lambda curves, candidates_px: unsure)
+    prediction, text = run(methods=["registration"])
     assert (prediction["best_cor_px"], prediction["cor_px"], text) == (80.1235, None, "")
     assert "weak" in prediction["reason"]
-    accepted, text = run(methods=["pairs"], min_confidence=0.4)
+    accepted, text = run(methods=["registration"], min_confidence=0.4)
     assert (accepted["cor_px"], text) == (80.1235, "80.12\n")
 
 
@@ -215,38 +221,38 @@ def test_of_rows_that_the_disk_did_not_give_the_prediction_is_not_the_wanted_one
 
 
 def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeypatch, caplog):
-    def broken(rows, candidates_px):
+    def broken(curves, candidates_px):
         raise RuntimeError("singular\nmatrix")
 
-    monkeypatch.setitem(cor_methods.CLASSICAL, "wedge", broken)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "sum", broken)
     with caplog.at_level(logging.ERROR):
         prediction, text = run()
     assert (prediction["verdict"], prediction["cor_px"], text) == ("failed", None, "")
-    assert prediction["reason"] == "wedge: RuntimeError: singular matrix"
-    assert prediction["methods"]["pairs"]["verdict"] == "resolved"
+    assert prediction["reason"] == "sum: RuntimeError: singular matrix"
+    assert prediction["methods"]["registration"]["verdict"] == "resolved"
     assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_result_that_is_no_number_is_a_failure(run, monkeypatch, bad):
     curve = np.arange(3.0)
-    result = Evidence("pairs", bad, 0.9, "resolved", "", curve, curve)
-    monkeypatch.setitem(cor_methods.CLASSICAL, "pairs", lambda rows, candidates_px: result)
+    result = Evidence("registration", bad, 0.9, "resolved", "", curve, curve)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "registration", lambda curves, candidates_px: result)
     assert run()[0]["verdict"] == "failed"
 
 
 def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
-    def greedy(rows, candidates_px):
+    def greedy(curves, candidates_px):
         raise MemoryError
 
-    monkeypatch.setitem(cor_methods.CLASSICAL, "pairs", greedy)
+    monkeypatch.setitem(cor_methods.CLASSICAL, "registration", greedy)
     with pytest.raises(MemoryError):
         run()
 
 
 def test_an_unknown_method_is_an_error_of_the_config(run, tmp_path):
     with pytest.raises(TomopipeError, match=r"predict_cor\.methods"):
-        run(methods=["pairs", "guess"])
+        run(methods=["sum", "guess"])
     assert not (tmp_path / "prediction.json").exists()
 
 

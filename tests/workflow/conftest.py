@@ -149,7 +149,10 @@ def configure(campaign: Path, block: str, **options) -> None:
 
 
 def new_campaign(
-    folder: Path, cors_px: dict[str, float] = CORS_PX, *, methods: tuple[str, ...] = ("pairs",)
+    folder: Path,
+    cors_px: dict[str, float] = CORS_PX,
+    *,
+    methods: tuple[str, ...] = ("registration",),
 ) -> Path:
     """Write a campaign that has not run; `methods` is empty for those of the defaults.
 

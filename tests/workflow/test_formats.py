@@ -90,7 +90,7 @@ def mixed(tmp_path_factory):
         "campaign: {scans: [raw/*.h5, raw/*.nx, raw/*.nxs, tiff/folder_*/, tiff/*.tif]}\n"
         "input: {pixel_size_um: 0.65}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
-        "predict_cor: {methods: [pairs]}\n"  # loads no network
+        "predict_cor: {methods: [registration]}\n"  # loads no network
     )
     return folder, snakemake(folder)
 

@@ -163,6 +163,12 @@ def test_predict_cor_option(campaign):
     expect(campaign, jobs, pending=True)
 
 
+def test_another_method_that_finds_the_same_makes_no_volume(campaign):
+    configure(campaign, "predict_cor", methods=["registration", "sum"])
+    jobs = {*jobs_of("predict_cor"), "fix_cor:a", "fix_cor:b", "resolve_cor", "report"}
+    expect(campaign, jobs, pending=True)
+
+
 def test_preprocess_option(campaign):
     configure(campaign, "preprocess", darks="none")
     run = snakemake(campaign)

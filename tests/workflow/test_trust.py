@@ -48,15 +48,29 @@ def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
 def test_campaign_of_an_earlier_version_has_nothing_to_do(tmp_path, name, new_times):
     campaign = unpacked(name, tmp_path, new_times=new_times)
     text = (campaign / "config.yaml").read_text()
-    # the default of then, written out: it has another one now
+    # the default of then, written out: it has another one now; and what pairs is called now
     text = text.replace("method: titarenko", "method: titarenko, alpha: 0.0005")
-    (campaign / "config.yaml").write_text(text)
+    (campaign / "config.yaml").write_text(text.replace("[pairs", "[registration"))
     assert plan(campaign) == (0, frozenset())
     run = snakemake(campaign)
     assert (run.status, run.jobs) == (0, frozenset()), run.text
     # a moved campaign: the summary for TomoGUI names the paths of here
     (results,) = {path.parent for path in campaign.glob("*/rot_cen.json")}
     assert all(str(campaign) in path for path in json.loads((results / "rot_cen.json").read_text()))
+
+
+def test_methods_of_an_earlier_version_are_read_as_sum_and_predict_anew(tmp_path):
+    """Where the COR comes out equal nothing else is made."""
+    campaign = unpacked("c668ed3-default", tmp_path, new_times=False)
+    before = json.loads((campaign / "results" / "cor.json").read_text())
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert run.text.count("predict_cor.methods: pairs: read as sum") == 1
+    after = json.loads((campaign / "results" / "cor.json").read_text())
+    moved = {name for name in after if after[name]["cor_px"] != before[name]["cor_px"]}
+    assert jobs_of("predict_cor") <= run.jobs
+    assert run.jobs & jobs_of("full_recon") - {"full_recon:b_2"} == jobs_of("full_recon", moved)
+    assert snakemake(campaign).jobs == frozenset()
 
 
 def test_campaign_of_an_earlier_version_follows_an_edit(tmp_path):
@@ -282,7 +296,7 @@ def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_p
     other.mkdir()
     (other / "config.yaml").write_text(
         f"campaign: {{scans: ['{campaign}/raw/b_*.h5']}}\ntry_recon: {{width_px: 8, step_px: 1}}\n"
-        "predict_cor: {methods: [pairs]}\n"
+        "predict_cor: {methods: [registration]}\n"
     )
     for path in campaign.glob("raw/*.cor.json"):
         path.unlink()  # they name the folder in which the campaign was made

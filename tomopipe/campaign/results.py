@@ -51,6 +51,7 @@ class Prediction:
     method: str
     reason: str
     curves: tuple[Curve, ...] = ()
+    evidence: tuple[Curve, ...] = ()
     model: Model | None = None
     roll_px_per_100_rows: float | None = None
     warnings: tuple[str, ...] = ()

@@ -1,14 +1,19 @@
 """The blocks of the configuration, one per step: keys, types, ranges, defaults, meanings."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tomopipe.config.base import Block, FilePattern
 
-METHODS = ("pairs", "wedge", "mass", "slices", "sum", "ai")
+METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
+EARLIER_METHODS = ("pairs", "wedge", "mass", "slices")
+READ_AS_SUM = (
+    "predict_cor.methods: {names}: read as sum, which adds up all these kinds of evidence; "
+    "registration is what pairs was. The next version refuses these names."
+)
 """Finders that need a file that the user has."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -223,10 +228,12 @@ class TryReconBlock(Block):
 class PredictCorBlock(Block):
     """The prediction of the COR."""
 
-    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = Field(  # type: ignore[valid-type]
-        ["ai"],
-        description="Finders in order: the first confident one wins. []: none, CORs are set by "
-        "hand or resolve_cor: default_px.",
+    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS, *EARLIER_METHODS)]] = Field(  # type: ignore[valid-type]
+        ["ai", "sum"],
+        description="Methods in order: the first confident one wins, unless another contradicts "
+        "it. []: none, CORs are set by hand or resolve_cor: default_px. pairs, wedge, mass and "
+        "slices are read as sum until the next version.",
+        json_schema_extra={"baseline": ["ai"]},
     )
     min_confidence: Fraction = Field(
         0.5, description="A prediction below this confidence is not accepted."
@@ -248,6 +255,16 @@ class PredictCorBlock(Block):
         description="Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
         "(docs/dinov2.md).",
     )
+
+    @property
+    def earlier_methods(self) -> list[str]:
+        """Those that are read as sum."""
+        return [name for name in self.methods if name in EARLIER_METHODS]
+
+    def in_effect(self) -> Self:
+        """Return the block without names of earlier versions, and no name twice."""
+        names = ("sum" if name in EARLIER_METHODS else name for name in self.methods)
+        return self.model_copy(update={"methods": list(dict.fromkeys(names))})
 
     @model_validator(mode="after")
     def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from tomopipe.cor.clean_rows import fill_dead_columns, remove_stripes, remove_zingers
+from tomopipe.cor.cross_correlation import registration_score
 from tomopipe.cor.opposed import Opposed
-from tomopipe.cor.register import seam_score
 
 SIGNIFICANCE = 4.5
 """Standard errors by which the second best hypothesis has to be worse."""
@@ -291,7 +291,7 @@ def _registered(view: _View, half_turns: int) -> float:
     first = np.linspace(0, n_used - 1 - apart, n_pairs).round().astype(int)
     here, there = (view.lines[:, at].reshape(-1, n_cols) for at in (first, first + apart))
     group = np.zeros(len(here), dtype=np.intp)
-    scored = seam_score(Opposed(here, there[:, ::-1], group, 0.0))
+    scored = registration_score(Opposed(here, there[:, ::-1], group, 0.0))
     cors_px = np.arange(2 * n_cols - 1) / 2
     near = np.abs(cors_px - (n_cols - 1) / 2) <= _FAR_PX * n_cols
     return (

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.clean_rows import bin_columns, robust_sigma
+from tomopipe.cor.cross_correlation import difference_score, register, registration_score
 from tomopipe.cor.evidence import prominence, refine_peak
 from tomopipe.cor.mass import centre_of_mass, sees_air
 from tomopipe.cor.opposed import Opposed
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.register import difference_score, register, seam_score
 from tomopipe.cor.sharpness import MEASURES
 from tomopipe.cor.slices import Reconstruct, coarse_slices, reconstruct, refine_slices
 from tomopipe.cor.total_variation import MinimumVariation, minimum_total_variation
@@ -88,6 +88,11 @@ class Curves:
         """Columns averaged into one."""
         return max(1, round(self.prepared.n_cols / _COLS))
 
+    @property
+    def reach_px(self) -> float:
+        """Places closer than this are refined to the same one: 4 px, or 2 binned columns."""
+        return max(4.0, 2.0 * self.binning)
+
     @cached_property
     def classical(self) -> CurveSet:
         """All of `KINDS`; none valid where a scan has under 8 angles, or all angles are one."""
@@ -158,7 +163,7 @@ def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArr
         if opposed is None:
             continue
         binned = opposed.binned(binning)
-        matched = seam_score(binned)
+        matched = registration_score(binned)
         if matched is not None:
             found[name] = cor_px, matched[0][-1]
             texture = matched[1][-1]
@@ -256,7 +261,7 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
     curves : Curves
         Of the scan.
     near_px : float
-        The place, unbinned px; found within 4 px, or 2 binned columns where those are more.
+        The place, unbinned px; what is found is within `Curves.reach_px` of it, about.
 
     Returns
     -------
@@ -268,7 +273,7 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
     places: dict[str, float] = {}
     if prepared.unusable_angles:
         return places
-    reach_px = max(4.0, 2.0 * curves.binning)
+    reach_px = curves.reach_px
     for name, opposed in (("pairs", prepared.opposed_images), ("rows", prepared.opposed_rows)):
         place_px = None if opposed is None else _register(opposed, near_px, reach_px)
         if place_px is not None:

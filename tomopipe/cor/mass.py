@@ -12,29 +12,15 @@ References
    sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.cor.angle_order import Turn
 from tomopipe.cor.clean_rows import remove_stripes, robust_sigma
-from tomopipe.cor.evidence import (
-    MIN_ANGLES,
-    Evidence,
-    Peak,
-    judge,
-    nothing,
-    ramp,
-)
-from tomopipe.cor.prepared import Image, Prepared
-from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
+from tomopipe.cor.evidence import MIN_ANGLES
+from tomopipe.cor.prepared import Image
 
-if TYPE_CHECKING:
-    from tomopipe.cor.curves import Curves
-
-METHOD = "mass"
 NO_DIRT = 0.0, 1.0
 """What `less_drift` tells of a detector on which nothing stays."""
 _MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, over which something left the field
@@ -46,36 +32,6 @@ _FAINT = 0.02  # of the height: what may turn by in a column of air
 _SURE = 5.0  # standard errors more
 _PASSING = 24  # it stays in a column for one of so many parts of a scan
 _MIN_SPAN_RAD = np.deg2rad(90)
-
-
-def find_mass(curves: "Curves", candidates_px: NDArray[np.float64]) -> Evidence:
-    """Find the COR from the centres of mass of the rows, where both margins see only air.
-
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px. The method needs none; an answer outside of it has to be sure.
-
-    Returns
-    -------
-    Evidence
-        Score: minus the square of the distance from the estimate in units of its uncertainty.
-    """
-    prepared = curves.prepared
-    if why := prepared.no_signal:
-        return nothing(METHOD, "flat", why, candidates_px)
-    if prepared.turn.span_rad < _MIN_SPAN_RAD:
-        reason = f"{np.rad2deg(prepared.turn.span_rad):.0f} degrees are too little of a turn"
-        return nothing(METHOD, "flat", reason, candidates_px)
-    if not prepared.rows.minus_log:
-        return nothing(METHOD, "flat", "the data are not line integrals", candidates_px)
-    found = centre_of_mass(prepared.plain, prepared.turn)
-    if found is None:
-        reason = "the sample leaves the field of view, or the background drifts"
-        return nothing(METHOD, "flat", reason, candidates_px)
-    return _judge(*found, prepared, candidates_px)
 
 
 def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | None:
@@ -104,21 +60,6 @@ def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | 
     # Rows share their systematic errors: they check each other, they do not average.
     scatter_px = 1.4826 * float(np.median(np.abs(place_px - best_px)))
     return best_px, float(np.hypot(np.median(error_px), scatter_px))
-
-
-def _judge(
-    best_px: float, sigma_px: float, prepared: Prepared, candidates_px: NDArray[np.float64]
-) -> Evidence:
-    """Turn an estimate and its uncertainty into evidence."""
-    score = -(((candidates_px - best_px) / max(sigma_px, 0.1)) ** 2)
-    doubts = {
-        f"it is uncertain by {sigma_px:.2f} px": 0.85 * ramp(sigma_px, 0.8, 0.2),
-        "the scan has no angles": 0.8 if prepared.rows.theta_missing else 1.0,
-        NO_ROTATION: rotation_doubt(prepared, best_px),
-    }
-    last = prepared.n_cols - 1
-    peak = Peak(index=0, height=1.0, rival=0.0, at_border=not 0 < best_px < last)
-    return judge(METHOD, best_px, peak, doubts, candidates_px, score)
 
 
 def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:

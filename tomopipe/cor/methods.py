@@ -15,24 +15,18 @@ from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.combine import find_sum
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.evidence import Evidence
-from tomopipe.cor.mass import find_mass
-from tomopipe.cor.pairs import find_pairs
-from tomopipe.cor.slices import find_slices
-from tomopipe.cor.wedge import find_wedge
+from tomopipe.cor.registration import find_registration
 from tomopipe.errors import TomopipeError
 
 CLASSICAL: dict[str, Callable[[Curves, NDArray[np.float64]], Evidence]] = {
-    "pairs": find_pairs,
-    "wedge": find_wedge,
-    "mass": find_mass,
-    "slices": find_slices,
     "sum": find_sum,
+    "registration": find_registration,
 }
 """Methods without weights, by the names that the config uses."""
-METHODS = (*CLASSICAL, "ai")
+METHODS = ("ai", *CLASSICAL)
 """Names of the methods that need no file of the user's; `dinov2` needs a checkpoint."""
 
-DISAGREE_PX = 2.0
+CONFIRMS_PX = 2.0  # another method as near as that finds what `ai`, unsure, finds
 # Estimates of these verdicts are of use to a person, the first ones more.
 _RANK = {"resolved": 0, "ambiguous": 1, "edge": 2, "flat": 3, "failed": 4}
 
@@ -111,61 +105,89 @@ def _ask_dinov2(
     return find_dinov2(curves, candidates_px, read_checkpoint(checkpoint))
 
 
-def choose(evidence: Sequence[Evidence], min_confidence: float) -> Decision:
-    """Decide: the first method that is confident wins, unless another confident one disagrees.
+def choose(
+    answers: Sequence[Evidence], min_confidence: float, apart_px: float = CONFIRMS_PX
+) -> Decision:
+    """Decide: the first method that is confident wins, unless another one contradicts it.
 
     Parameters
     ----------
-    evidence : sequence of Evidence
+    answers : sequence of Evidence
         In the order of preference; at least one.
     min_confidence : float
         Least confidence, 0 to 1, of an accepted COR.
+    apart_px : float
+        Two confident methods further apart contradict each other (`Curves.reach_px`).
 
     Returns
     -------
     Decision
-        Nobody confident: no COR accepted, and the best estimate with its doubt. Two confident
-        methods more than 2 px apart: "ambiguous". A method that failed makes the decision
-        "failed", whatever the others say: none silently takes the place of another.
+        Nobody confident: no COR accepted, and what `ai` says, or else the best estimate, with its
+        doubt. A contradiction: "ambiguous"; `ai` contradicts a method more than 2 px away where it is unsure, too. A method
+        that failed makes the decision "failed", whatever the others say, but `ai` beside `sum`:
+        then the reason says that `ai` failed, and why.
 
     Raises
     ------
     ValueError
-        If `evidence` is empty.
+        If `answers` is empty.
     """
-    if not evidence:
-        raise ValueError("evidence: expected at least one method's, got none")
-    for one in evidence:
-        if one.verdict == "failed":
-            return Decision(None, None, 0.0, "failed", one.method, f"{one.method}: {one.reason}")
-    confident = [
-        one for one in evidence if one.verdict == "resolved" and one.confidence >= min_confidence
-    ]
+    if not answers:
+        raise ValueError("answers: expected at least one method's, got none")
+    spared = {"ai"} if any(one.method == "sum" for one in answers) else set()
+    for one in answers:
+        if one.verdict == "failed" and one.method not in spared:
+            return Decision(None, None, 0.0, "failed", one.method, _said(one))
+    confident = [one for one in answers if _is_confident(one, min_confidence)]
     if not confident:
-        return _undecided(evidence, min_confidence)
+        return _undecided(answers, min_confidence)
     first = confident[0]
-    for other in confident[1:]:
-        if abs(_place(other) - _place(first)) > DISAGREE_PX:
-            reason = (
-                f"{first.method} finds {_place(first):.2f} px, "
-                f"{other.method} finds {_place(other):.2f} px"
-            )
-            confidence = first.confidence * (1.0 - other.confidence)
-            return Decision(first.best_cor_px, None, confidence, "ambiguous", first.method, reason)
-    best = first.best_cor_px
-    return Decision(best, best, first.confidence, "resolved", first.method, first.reason)
+    for other in answers:
+        limit_px = apart_px if other in confident else CONFIRMS_PX if other.method == "ai" else None
+        away_px = _apart_px(first, other)
+        if limit_px is not None and away_px is not None and away_px > limit_px:
+            return _contradiction(first, other)
+    best_px, why_not_ai = first.best_cor_px, _no_answer_of_ai(answers, first)
+    reason = "; ".join(filter(None, [first.reason, why_not_ai]))
+    return Decision(best_px, best_px, first.confidence, "resolved", first.method, reason)
 
 
-def _undecided(evidence: Sequence[Evidence], min_confidence: float) -> Decision:
-    """Take the most trusted estimate for people to start from; accept nothing."""
-    best = min(evidence, key=lambda one: (_RANK[one.verdict], -one.confidence))
+def _is_confident(answer: Evidence, min_confidence: float) -> bool:
+    return answer.verdict == "resolved" and answer.confidence >= min_confidence
+
+
+def _apart_px(one: Evidence, other: Evidence) -> float | None:
+    if one.best_cor_px is None or other.best_cor_px is None:
+        return None
+    return abs(one.best_cor_px - other.best_cor_px)
+
+
+def _contradiction(first: Evidence, other: Evidence) -> Decision:
+    reason = " and ".join(
+        f"{one.method} finds {one.best_cor_px:.2f} px ({one.confidence:.2f})"
+        for one in (first, other)
+    )
+    confidence = min(first.confidence * (1.0 - other.confidence), other.confidence)
+    return Decision(first.best_cor_px, None, confidence, "ambiguous", first.method, reason)
+
+
+def _no_answer_of_ai(answers: Sequence[Evidence], first: Evidence) -> str:
+    """Say why another method answers in the place of `ai`, asked before it; "" where none does."""
+    before = answers[: answers.index(first)]
+    return "; ".join(f"no COR by {_said(one)}" for one in before if one.method == "ai")
+
+
+def _said(answer: Evidence) -> str:
+    return f"{answer.method}: {answer.reason or f'confidence {answer.confidence:.2f}'}"
+
+
+def _undecided(answers: Sequence[Evidence], min_confidence: float) -> Decision:
+    """Take the most trusted estimate for people to start from, that of `ai`; accept nothing."""
+    trusted = [one for one in answers if one.method == "ai" and one.verdict != "failed"]
+    best = min(trusted or answers, key=lambda one: (_RANK[one.verdict], -one.confidence))
     said = f"{best.method}: {best.reason}" if best.reason else f"{best.method} is unsure"
     if best.verdict == "resolved":
         said += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
-    return Decision(best.best_cor_px, None, best.confidence, best.verdict, best.method, said)
-
-
-def _place(evidence: Evidence) -> float:
-    """The estimate of evidence that is resolved, which always has one."""
-    assert evidence.best_cor_px is not None
-    return evidence.best_cor_px
+    failed = [f"failed, {_said(one)}" for one in answers if one.verdict == "failed"]
+    reason = "; ".join([said, *failed])
+    return Decision(best.best_cor_px, None, best.confidence, best.verdict, best.method, reason)

@@ -7,9 +7,9 @@ places gives the slope. It is reported only where it is known well enough to act
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.cross_correlation import register
 from tomopipe.cor.opposed import Opposed, opposed_images, opposed_sinograms
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.register import register
 
 _MAX_BANDS = 16
 _MIN_BANDS = 4

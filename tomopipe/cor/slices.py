@@ -13,33 +13,18 @@ References
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.evidence import (
-    Evidence,
-    Peak,
-    find_peak,
-    judge,
-    nothing,
-    prominence,
-    ramp,
-    refine_peak,
-)
+from tomopipe.cor.evidence import refine_peak
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
 from tomopipe.cor.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
 
-if TYPE_CHECKING:
-    from tomopipe.cor.curves import Curves
-
-METHOD = "slices"
 _COARSE_COLS, _FINE_COLS = 128, 448  # about so many columns are left by binning
 _ANGLES_PER_COLUMN = 1.5
 _MIN_OVERLAP = 0.08  # of the columns
@@ -63,70 +48,6 @@ def reconstruct(
     """Reconstruct one sinogram at several CORs, as `Reconstruct`; threads None: all cores."""
     plan = make_plan(theta_rad, sinogram.shape[1], falls_per_px=None)
     return np.asarray(sweep(sinogram, plan, cor_px, threads=threads), dtype=np.float32)
-
-
-def find_slices(curves: "Curves", candidates_px: NDArray[np.float64]) -> Evidence:
-    """Find the COR that gives the sharpest slices.
-
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan; up to two of its sinograms vote.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px. All of the detector is looked at; a best match outside of the
-        grid has to be a strong one.
-
-    Returns
-    -------
-    Evidence
-        Score: mean height of the two measures above their running medians, in units of the mean
-        absolute residual.
-    """
-    prepared = curves.prepared
-    if why := prepared.no_signal:
-        return nothing(METHOD, "flat", why, candidates_px)
-    binning = max(1, round(prepared.n_cols / _COARSE_COLS))
-    coarse_px, measures = curves.sharpness
-    each = measures[:, :2].reshape(-1, len(coarse_px))
-    heights = np.array([prominence(curve, len(coarse_px) // 8) for curve in each])
-    score = heights.mean(axis=0)
-    peak = find_peak(score, apart=6)
-    near_px = float(coarse_px[peak.index])
-    best_px, each_px = refine_slices(prepared, near_px, 1.5 * binning, curves.reconstruct)
-    gap_rad = prepared.turn.gap_rad
-    own_px = coarse_px[np.argmax(heights, axis=1)]
-    doubts = _doubts(
-        peak,
-        votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
-        spread_px=float(np.median(np.abs(each_px - best_px))),
-        same=abs(best_px - near_px) <= 2.5 * binning,
-        gap_deg=float(np.rad2deg(gap_rad)) if gap_rad > 0.5 * prepared.turn.step_rad else 0.0,
-    )
-    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
-    curve = np.interp(candidates_px, coarse_px, score)
-    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
-
-
-def _doubts(
-    peak: Peak, *, votes: float, spread_px: float, same: bool, gap_deg: float
-) -> dict[str, float]:
-    """Factors for `judge`, set on 224 simulated scans.
-
-    Of the right dips 95 % were deeper than 11, had rivals under 0.4 and measures that agreed to
-    0.6 px. Less than half a turn biases both measures alike, of truncated objects by 1 px and more
-    where 17 degrees are missing: too much to accept, but the best there is.
-    """
-    short = gap_deg > 0
-    depth = ramp(peak.height, 6.0, 16.0) if short else ramp(peak.height, 5.0, 11.0)
-    agree = ramp(spread_px, 1.0, 0.4) if short else ramp(spread_px, 1.5, 0.6)
-    return {
-        "the dip is shallow": depth,
-        "another place dips nearly as deep": ramp(peak.rivalry, 0.9, 0.55),
-        "rows or measures disagree": ramp(votes, 0.0, 0.6) * agree,
-        "the coarse and the fine search disagree": 1.0 if same else 0.0,
-        f"half a turn lacks {gap_deg:.1f} degrees": max(0.4, ramp(gap_deg, 20.0, 3.0)),
-    }
 
 
 def coarse_slices(

@@ -19,7 +19,6 @@ References
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +26,10 @@ from scipy import fft
 
 from tomopipe.cor.angle_order import Turn, half_turn
 from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.evidence import (
-    Evidence,
-    Peak,
-    find_peak,
-    judge,
-    nothing,
-    prominence,
-    ramp,
-    refine_peak,
-)
+from tomopipe.cor.evidence import refine_peak
 from tomopipe.cor.prepared import Image
-from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
 from tomopipe.geometry import unbin_cor
 
-if TYPE_CHECKING:
-    from tomopipe.cor.curves import Curves
-
-METHOD = "wedge"
 _RATIO = 0.5  # object's radius over half the width, as in [1]
 _COARSE_SIGMA, _FINE_SIGMA = 3.0, 1.5  # smoothing along the angle, rows
 _MIN_OVERLAP = 0.08
@@ -130,65 +115,6 @@ def _region(
     smooth = np.exp(-2 * (np.pi * angle_sigma * v / (2 * n)) ** 2)
     inside = np.abs(k)[None, :] <= limit[:, None]
     return v, k, (inside * smooth[:, None]).astype(np.float32)
-
-
-def find_wedge(curves: "Curves", candidates_px: NDArray[np.float64]) -> Evidence:
-    """Find the COR by the double-wedge metric: coarse on binned columns, then full size.
-
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan; its sinograms vote together.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px. All of the detector is looked at; a best match outside of the
-        grid has to be a strong one.
-
-    Returns
-    -------
-    Evidence
-        Score: height of the (negative, relative) metric above its running median, in units of the
-        mean absolute residual.
-    """
-    prepared = curves.prepared
-    if why := prepared.no_signal:
-        return nothing(METHOD, "flat", why, candidates_px)
-    binning = max(1, round(prepared.n_cols / _COARSE_COLS))
-    coarse_px, coarse = coarse_wedge(prepared.sinograms, prepared.turn, binning)
-    score = prominence(coarse.mean(axis=0), len(coarse_px) // 8)
-    peak = find_peak(score, apart=6)
-    near_px = float(coarse_px[peak.index])
-    best_px, each_px = refine_wedge(prepared.sinograms, prepared.turn, near_px, 4 * binning)
-    own_px = coarse_px[np.argmax(coarse, axis=1)]
-    doubts = _doubts(
-        peak,
-        votes=float(np.mean(np.abs(own_px - near_px) <= 2.0 * binning)),
-        spread_px=float(np.median(np.abs(each_px - best_px))),
-        same=abs(best_px - near_px) < 3 * binning,
-        turn=prepared.turn,
-    )
-    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
-    curve = np.interp(candidates_px, coarse_px, score)
-    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
-
-
-def _doubts(
-    peak: Peak, *, votes: float, spread_px: float, same: bool, turn: Turn
-) -> dict[str, float]:
-    """Factors for `judge`, set on simulated scans.
-
-    Of the right dips 95 % were deeper than 6.7 and had rivals under 0.55; the wrong ones had a
-    median depth of 3.9 and rivals of 0.8. A gap at the seam is bridged by up to some degrees.
-    """
-    short = turn.gap_rad > 0.5 * turn.step_rad
-    full = ramp(float(np.rad2deg(turn.gap_rad)), 15.0, 3.0)
-    return {
-        "the dip is shallow": ramp(peak.height, 3.5, 9.5),
-        "another place dips nearly as deep": ramp(peak.rivalry, 0.9, 0.55),
-        "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
-        "the coarse and the fine search disagree": 1.0 if same else 0.0,
-        f"half a turn lacks {np.rad2deg(turn.gap_rad):.1f} degrees": 0.4 * full if short else 1.0,
-    }
 
 
 def _halves(sinograms: list[Image], turn: Turn, n_max: int) -> list[Image]:

@@ -44,7 +44,11 @@ ENGINE = (Place("recon/gridding_kernel.py", "beta_of"), Place("recon/filters.py"
 OUTLIERS = Place("cor/rules.py", "outlier_limit")
 DISTORTION = Place("prep/warp.py")
 # others: the module of that name
-FINDERS = {"pairs": Place("cor/register.py"), "sum": Place("cor/combine.py")}
+FINDERS = {
+    "registration": Place("cor/cross_correlation.py"),
+    "sum": Place("cor/combine.py"),
+    "pairs": Place("cor/cross_correlation.py"),  # of an earlier version
+}
 STRIPES = {
     "gated": Place("prep/gated.py"),
     "sorting": Place("prep/stripes.py", "", (1,)),

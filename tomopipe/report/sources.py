@@ -102,6 +102,7 @@ def parse_prediction(data: Mapping[str, Any]) -> Prediction:
     for name, method in methods.items() if isinstance(methods, dict) else ():
         if isinstance(method, dict):
             curves.append(_parse_curve(str(name), method))
+    evidence = data.get("evidence")
     return Prediction(
         best_cor_px=number(data.get("best_cor_px")),
         cor_px=number(data.get("cor_px")),
@@ -110,6 +111,7 @@ def parse_prediction(data: Mapping[str, Any]) -> Prediction:
         method=text(data.get("method")),
         reason=text(data.get("reason")),
         curves=tuple(curves),
+        evidence=_parse_evidence(evidence if isinstance(evidence, dict) else {}),
         model=_parse_model(data.get("model")),
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         warnings=_parse_warnings(data.get("warnings")),
@@ -124,6 +126,14 @@ def _parse_model(model: object) -> Model | None:
     if not isinstance(model, dict) or not text(model.get("name")):
         return None
     return Model(text(model["name"]), text(model.get("sha256")))
+
+
+def _parse_evidence(evidence: Mapping[str, Any]) -> tuple[Curve, ...]:
+    scores = evidence.get("score")
+    return tuple(
+        _parse_curve(str(kind), {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
+        for kind, score in (scores.items() if isinstance(scores, dict) else ())
+    )
 
 
 def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tomopipe.campaign.results import Prediction
+from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.errors import TomopipeError
 from tomopipe.report.records import ScanRecord
 from tomopipe.review.queue import shown_cor
@@ -102,16 +102,18 @@ def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
         "reason": prediction.reason,
         "model": asdict(prediction.model) if prediction.model else None,
         "roll_px_per_100_rows": prediction.roll_px_per_100_rows,
-        "curves": [
-            {
-                "method": curve.method,
-                "best_cor_px": curve.best_cor_px,
-                "confidence": curve.confidence,
-                "cor_px": _thinned(curve.cor_px),
-                "score": _thinned(curve.score),
-            }
-            for curve in prediction.curves
-        ],
+        "curves": [_curve(curve) for curve in prediction.curves],
+        "evidence": [_curve(curve) for curve in prediction.evidence],
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {
+        "method": curve.method,
+        "best_cor_px": curve.best_cor_px,
+        "confidence": curve.confidence,
+        "cor_px": _thinned(curve.cor_px),
+        "score": _thinned(curve.score),
     }
 
 

@@ -15,12 +15,14 @@ from typing import Any
 
 from tomopipe.campaign.files import COR_TABLE
 from tomopipe.config import Config, PreprocessBlock
+from tomopipe.config.blocks import EARLIER_METHODS
 from tomopipe.config.cells import merged
 from tomopipe.config.effective import baselines, effective
 
 _SAME_TIME_S = 1.0
 _HALF_AND_MORE_DEG = 270
 _LONGEST = 254  # of a name in Snakemake's record
+_RENAMED = {"pairs": "registration"}
 _PREPROCESS = ("flats", "darks", "minus_log", "half_acquisition")
 
 
@@ -199,6 +201,8 @@ def _of_block(block: str, old: Mapping[str, Any]) -> dict[str, Any]:
         from tomopipe.run.made_from import used_options
 
         found = used_options(found, known.get("methods", ()))
+        if set(EARLIER_METHODS) & set(known.get("methods", ())):  # not what sum finds
+            found["methods"] = [_RENAMED.get(name, name) for name in known["methods"]]
     return {block: found} if found else {}
 
 

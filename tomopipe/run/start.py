@@ -16,7 +16,7 @@ from tomopipe.campaign.files import CONFIG, TABLE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import check_table
-from tomopipe.config.blocks import ONE_GPU_EACH
+from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.geometry import pixels_per_cm
 from tomopipe.paths import workflow_folder
@@ -162,6 +162,8 @@ def examine(campaign: Campaign) -> Findings:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
     if campaign.config.full_recon.gpus > 1:
         findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
+    if names := campaign.config.predict_cor.earlier_methods:
+        findings.warnings.append(READ_AS_SUM.format(names=", ".join(names)))
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     _check_foreign(campaign, findings)

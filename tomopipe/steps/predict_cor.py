@@ -57,13 +57,15 @@ def predict_cor(  # noqa: PLR0913
         The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
     prediction_json : path-like
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
+        `evidence`, the curves of each kind, where ai or sum looked at them;
         roll_px_per_100_rows where the COR of several rows shows how it changes along them;
         `warnings`: sentences on projections that hold no picture.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     methods : sequence of str
-        Names in `tomopipe.cor.methods.METHODS`; the first confident one wins. None: the prediction
-        says that none was asked for, with the verdict "flat": no estimate, and no failure.
+        Names in `tomopipe.cor.methods.METHODS`, or "dinov2"; `tomopipe.cor.methods.choose` decides.
+        None: the prediction says that none was asked for, with the verdict "flat": no estimate, and
+        no failure.
     min_confidence : float
         Least confidence, 0 to 1, of an accepted COR.
     dinov2_checkpoint : path-like or None
@@ -84,8 +86,8 @@ def predict_cor(  # noqa: PLR0913
     Raises
     ------
     TomopipeError
-        If a method is unknown, or ai is asked for and cannot run: the weights are missing, or do
-        not belong to this version.
+        If a method is unknown, or ai is asked for without sum and cannot run: the weights are
+        missing, or do not belong to this version.
     """
     from tomopipe.cor.methods import METHODS
 
@@ -96,7 +98,7 @@ def predict_cor(  # noqa: PLR0913
             f"predict_cor.methods: expected names among {', '.join(known)}; "
             f"got {', '.join(unknown)}. Correct the config."
         )
-    if "ai" in methods:
+    if "ai" in methods and "sum" not in methods:
         from tomopipe.cor.ai.network_model import load_model
 
         load_model(model)
@@ -185,7 +187,7 @@ def _predict(
         return _record(None, None, 0.0, "flat", "", NOT_ASKED, {})
     curves = Curves(Prepared(rows))
     evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
-    decision = choose(evidence, min_confidence)
+    decision = choose(evidence, min_confidence, curves.reach_px)
     prediction = _record(
         decision.best_cor_px,
         decision.cor_px,
@@ -195,8 +197,11 @@ def _predict(
         decision.reason,
         {one.method: _method_record(one) for one in evidence},
     )
+    if any(one.method in ("ai", "sum") and one.verdict != "failed" for one in evidence):
+        prediction["evidence"] = _evidence_record(curves, candidates_px)
+    no_network = {one.method for one in evidence if one.verdict == "failed"} & {"ai"}
     for name, path in weights.items():
-        if name in methods and path is not None:
+        if name in methods and path is not None and name not in no_network:
             model = _model_record(name, path)
             prediction["methods"][name]["model"] = model
             if decision.method == name:
@@ -271,6 +276,22 @@ def _method_record(evidence: "Evidence") -> dict[str, Any]:
         "curve": {
             "cor_px": [round(float(cor_px), 4) for cor_px in evidence.curve_cor_px],
             "score": [float(f"{score:.6g}") for score in evidence.curve_score],
+        },
+    }
+
+
+def _evidence_record(curves: "Curves", candidates_px: NDArray[np.float64]) -> dict[str, Any]:
+    """Prominence of each kind of evidence on the try grid, for people to look at."""
+    from tomopipe.cor.curves import KINDS
+
+    found = curves.classical
+    places_px = bin_cor(candidates_px, x0=curves.prepared.rows.first_col)
+    return {
+        "cor_px": [round(float(cor_px), 4) for cor_px in candidates_px],
+        "score": {
+            kind: np.interp(places_px, found.cor_px, height).round(2).tolist()
+            for kind, height, valid in zip(KINDS, found.prominence, found.valid, strict=True)
+            if valid
         },
     }
 

@@ -1,3 +1,9 @@
+from tomopipe.config.blocks import READ_AS_SUM
+
+if DECIDES and (names := CAMPAIGN.config.predict_cor.earlier_methods):
+    print(f"tomopipe: {READ_AS_SUM.format(names=', '.join(names))}", file=sys.stderr)
+
+
 def networks():
     """Content of the files of networks that the configuration names: a new one is asked again."""
     block = CAMPAIGN.config.predict_cor

@@ -9,10 +9,11 @@ with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
     job(snakemake.log[0]),
 ):
+    block = StepOptions.model_validate_json(snakemake.params.options).predict_cor.in_effect()
     predict_cor(
         *snakemake.input[:2],
         snakemake.output.prediction,
         snakemake.output.center,
         made_from=json.loads(snakemake.params.made_from),
-        **StepOptions.model_validate_json(snakemake.params.options).predict_cor.model_dump(),
+        **block.model_dump(),
     )

@@ -139,7 +139,7 @@ def _campaign(
     note = str(truth or campaign.table_path)
     if missing:
         note += f"; left out, not looked at by try_recon: {', '.join(missing)}"
-    options = _from(campaign.directory, campaign.config.predict_cor.model_dump())
+    options = _from(campaign.directory, campaign.config.predict_cor.in_effect().model_dump())
     return items, options, note
 
 
@@ -149,7 +149,7 @@ def _options(config: Path | None) -> dict[str, Any]:
 
     if config is None:
         return PredictCorBlock().model_dump()
-    return _from(config.absolute().parent, read_config(config).predict_cor.model_dump())
+    return _from(config.absolute().parent, read_config(config).predict_cor.in_effect().model_dump())
 
 
 def _from(folder: Path, options: dict[str, Any]) -> dict[str, Any]:

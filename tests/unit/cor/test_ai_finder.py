@@ -105,7 +105,7 @@ def asked(tmp_path, **options):
     write_rows(rows_with(), tmp_path / "rows.h5")
     write_json({"cor_px": CANDIDATES.tolist()}, tmp_path / "try.json")
     paths = [tmp_path / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
-    return predict_cor(*paths, methods=["ai"], min_confidence=0.5, **options)
+    return predict_cor(*paths, **{"methods": ["ai"], "min_confidence": 0.5, **options})
 
 
 def test_the_prediction_names_the_network(tmp_path):
@@ -120,6 +120,16 @@ def test_predict_cor_stops_before_the_scan_where_the_network_is_missing(tmp_path
     with pytest.raises(TomopipeError, match=r"no such file.*predict_cor\.methods"):
         asked(tmp_path, model=tmp_path / "none.safetensors")
     assert not (tmp_path / "prediction.json").exists()
+
+
+def test_where_the_network_is_missing_the_sum_answers_and_says_so(tmp_path, caplog):
+    prediction = asked(tmp_path, methods=["ai", "sum"], model=tmp_path / "none.safetensors")
+    assert (prediction["method"], prediction["verdict"]) == ("sum", "resolved")
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+    assert "none.safetensors: no such file" in prediction["reason"]
+    assert prediction["methods"]["ai"]["verdict"] == "failed"
+    assert "model" not in prediction
+    assert "none.safetensors: no such file" in caplog.text
 
 
 @pytest.mark.realdata

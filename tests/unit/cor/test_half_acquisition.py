@@ -5,7 +5,7 @@ import pytest
 from find_rows import curves_of, grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor.pairs import find_pairs
+from tomopipe.cor.registration import find_registration
 
 FULL_TURN_DEG = np.linspace(0, 360, 241)
 
@@ -18,7 +18,7 @@ def wide_scan(cor_px, *, seed=0, counts=5000, theta_deg=FULL_TURN_DEG, n_rows=8)
 
 def find(projections, theta_deg=FULL_TURN_DEG, *, n_kept=5):
     rows = rows_of(projections, theta_deg, n_kept=n_kept)
-    return find_pairs(curves_of(rows), grid(projections.shape[2], 74))
+    return find_registration(curves_of(rows), grid(projections.shape[2], 74))
 
 
 def assert_found(evidence, cor_px, tolerance_px):

@@ -44,6 +44,19 @@ def test_a_scan(client):
     assert near == ["bone_001", "bone_002", "bone_003", "bone_004"]
 
 
+@pytest.mark.parametrize("broken", [3, {"score": 3}, {"score": {"wedge": "x"}}])
+def test_the_kinds_of_evidence_are_told(folder, broken):
+    path = folder / "results/try_center/bone_001/prediction.json"
+    found = json.loads(path.read_text())
+    for evidence in ({"cor_px": [1.0, 2.0], "score": {"wedge": [0.5, 3.0]}}, broken):
+        path.write_text(json.dumps(found | {"evidence": evidence}))
+        told = client_of(folder).get("/api/scan?scan=bone_001").json()["prediction"]["evidence"]
+        if evidence is not broken:
+            (wedge,) = told
+            assert (wedge["method"], wedge["cor_px"], wedge["score"]) == ("wedge", [1, 2], [0.5, 3])
+        assert all(one["cor_px"] == [] for one in told if evidence is broken)
+
+
 def test_unreadable_files_and_remarks_are_told(folder):
     place = folder / "results/try_center"
     (place / "bone_002" / "prediction.json").write_text("{")

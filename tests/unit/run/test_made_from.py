@@ -267,6 +267,21 @@ def test_options_without_effect_are_not_stated(folder):
     assert found == statements(campaign_from_data(base, folder))
 
 
+@pytest.mark.parametrize(
+    ("methods", "stated"),
+    [
+        (["ai"], {}),
+        (["ai", "sum"], {"methods": ["ai", "sum"]}),
+        (["ai", "pairs", "wedge", "mass", "slices"], {"methods": ["ai", "sum"]}),
+        (["pairs", "sum"], {"methods": ["sum"]}),
+    ],
+)
+def test_methods_are_stated_against_ai_alone_and_by_their_names_of_now(methods, stated):
+    block = Config.model_fields["predict_cor"].annotation
+    assert effective(block(methods=methods)) == stated
+    assert effective(block()) == {"methods": ["ai", "sum"]}
+
+
 def test_numbers_are_compared_by_value(folder):
     def stated(width: object) -> str:
         data = {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"width_px": width}}

@@ -59,6 +59,12 @@ function scores(data, go, cor) {
     el("li", {}, el("button", { onclick: () => curve.best_cor_px !== null && go(curve.best_cor_px), title: "Go to its best COR" },
       el("i", { class: `key c${withCurve.indexOf(curve) % 7}` }), el("span", {}, curve.method), el("span", { class: "num" }, px(curve.best_cor_px)),
       el("span", { class: "num quiet" }, curve.confidence === null ? "" : curve.confidence.toFixed(2)))))));
+  const kinds = p.evidence.filter((curve) => curve.cor_px.length > 1);
+  if (kinds.length) {
+    parts.push(el("details", {}, el("summary", {}, "Kinds of evidence"),
+      el("div", { class: "plot" }, scorePlot(kinds, [["at", cor]], (value) => go(Math.round(value * 20) / 20))),
+      el("ul", { class: "methods" }, ...kinds.map((curve, at) => el("li", {}, el("i", { class: `key c${at % 7}` }), ` ${curve.method}`)))));
+  }
   return parts;
 }
 

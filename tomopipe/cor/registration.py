@@ -10,6 +10,7 @@ share.
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.cross_correlation import MIN_OVERLAP, register, registration_score
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.evidence import (
     Evidence,
@@ -21,13 +22,12 @@ from tomopipe.cor.evidence import (
 )
 from tomopipe.cor.opposed import Opposed
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.register import MIN_OVERLAP, register, seam_score
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
 
-METHOD = "pairs"
+METHOD = "registration"
 
 
-def find_pairs(curves: Curves, candidates_px: NDArray[np.float64]) -> Evidence:
+def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Evidence:
     """Find the COR from opposed projections, or from opposed rows of the sinograms.
 
     Parameters
@@ -52,7 +52,7 @@ def find_pairs(curves: Curves, candidates_px: NDArray[np.float64]) -> Evidence:
         reason = "no two projections are half a turn apart"
         return nothing(METHOD, "flat", reason, candidates_px)
     n_cols = opposed.here.shape[1]
-    matched = seam_score(opposed)
+    matched = registration_score(opposed)
     if matched is None:
         return nothing(METHOD, "flat", "the projections show nothing", candidates_px)
     score = matched[0]

@@ -90,7 +90,7 @@ def _overlap_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(sums[:, np.minimum(n_cols, n_cols + lags)] - sums[:, np.maximum(0, lags)])
 
 
-def seam_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def registration_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """How well lines match their counterparts about every place of the detector.
 
     Parameters
@@ -116,8 +116,8 @@ def difference_score(
 ) -> NDArray[np.float64]:
     """How little is left of lines less their counterparts, over the whole overlap.
 
-    Wide structure counts as well, which `seam_score` filters away, and the size of the overlap does
-    not: in half acquisition and of smooth objects this finds what that misses.
+    Wide structure counts as well, which `registration_score` filters away, and the size of the
+    overlap does not: in half acquisition and of smooth objects this finds what that misses.
 
     Parameters
     ----------

@@ -7,15 +7,15 @@ import pytest
 from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom, sphere
 
+from tomopipe.cor.cross_correlation import correlate
 from tomopipe.cor.opposed import remove_fixed
-from tomopipe.cor.pairs import find_pairs
-from tomopipe.cor.register import correlate
+from tomopipe.cor.registration import find_registration
 from tomopipe.simulate.phantom import Phantom
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
     rows = rows_of(projections, theta_deg, **options)
-    return find_pairs(curves_of(rows), grid(projections.shape[2], width_px))
+    return find_registration(curves_of(rows), grid(projections.shape[2], width_px))
 
 
 def assert_found(evidence, cor_px, tolerance_px):
@@ -70,7 +70,7 @@ def test_pairs_that_are_a_degree_off_give_way_to_interpolated_rows():
     rows = rows_of(projections, theta_deg)
     off = scan(72.8, theta_deg=[0.0, 181.0])
     rows = replace(rows, pairs=off[None], pair_theta_rad=np.deg2rad([[0.0, 181.0]]))
-    assert_found(find_pairs(curves_of(rows), grid(160)), 72.8, 0.1)
+    assert_found(find_registration(curves_of(rows), grid(160)), 72.8, 0.1)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -151,8 +151,10 @@ def test_less_than_half_a_turn_gives_no_answer():
 
 def test_made_up_angles_cost_confidence():
     rows = rows_of(scan(83.3), HALF_TURN_DEG)
-    sure = find_pairs(curves_of(rows), grid(160)).confidence
-    assert find_pairs(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence < sure
+    sure = find_registration(curves_of(rows), grid(160)).confidence
+    assert (
+        find_registration(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence < sure
+    )
 
 
 def test_two_places_that_match_are_ambiguous():
