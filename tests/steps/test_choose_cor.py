@@ -6,16 +6,22 @@ import numpy as np
 import pytest
 from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of
 
-from tomopipe.cor.evidence import Evidence
-from tomopipe.cor.methods import METHODS, ask, choose
+from tomopipe.cor import methods
+from tomopipe.cor.answer import Answer
+from tomopipe.cor.methods import METHODS, ask
 
 CANDIDATES = np.arange(40.0, 60.5, 0.5)
+APART_PX = 4.0
 
 
 def said(method, cor_px, confidence, verdict="resolved", reason=""):
-    return Evidence(
+    return Answer(
         method, cor_px, confidence, verdict, reason, CANDIDATES, np.zeros(len(CANDIDATES))
     )
+
+
+def choose(answers, min_confidence):
+    return methods.choose(answers, min_confidence, APART_PX)
 
 
 def test_the_first_confident_method_wins_not_the_most_confident():
@@ -36,9 +42,11 @@ def test_only_resolved_is_accepted(verdict):
     assert "why" in decision.reason
 
 
-@pytest.mark.parametrize(("apart_px", "verdict"), [(4.0, "resolved"), (4.1, "ambiguous")])
+@pytest.mark.parametrize(
+    ("apart_px", "verdict"), [(APART_PX, "resolved"), (APART_PX + 0.1, "ambiguous")]
+)
 def test_confident_methods_that_contradict_each_other_accept_nothing(apart_px, verdict):
-    decision = choose([said("ai", 50.0, 0.9), said("sum", 50.0 + apart_px, 0.8)], 0.5, 4.0)
+    decision = choose([said("ai", 50.0, 0.9), said("sum", 50.0 + apart_px, 0.8)], 0.5)
     assert decision.verdict == verdict
     assert decision.best_cor_px == 50.0
     assert decision.cor_px == (50.0 if verdict == "resolved" else None)
@@ -51,7 +59,7 @@ def test_confident_methods_that_contradict_each_other_accept_nothing(apart_px, v
 def test_the_sum_answers_where_ai_is_unsure_of_the_same_place_only(ai_px, accepted):
     for order in (1, -1):
         answers = [said("ai", ai_px, 0.3, reason="torn"), said("sum", 50.0, 0.9)][::order]
-        decision = choose(answers, 0.5, 4.0)
+        decision = choose(answers, 0.5)
         assert (decision.method, decision.cor_px) == ("sum", accepted)
         assert decision.verdict == ("ambiguous" if accepted is None else "resolved")
         assert decision.confidence == (0.3 if accepted is None else 0.9)

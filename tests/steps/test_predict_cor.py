@@ -12,8 +12,8 @@ from phantoms import write_scan
 
 from tests.step_calls import try_recon
 from tomopipe.cor import methods as cor_methods
+from tomopipe.cor.answer import Answer
 from tomopipe.cor.curves import KINDS
-from tomopipe.cor.evidence import Evidence
 from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.predict_cor import predict_cor
@@ -168,7 +168,7 @@ def test_the_configured_order_decides(run):
 
 def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run, monkeypatch):
     curve = np.arange(3.0)
-    unsure = Evidence("registration", 80.123456, 0.4, "resolved", "weak", curve, curve)
+    unsure = Answer("registration", 80.123456, 0.4, "resolved", "weak", curve, curve)
     monkeypatch.setitem(cor_methods.CLASSICAL, "registration", lambda curves, candidates_px: unsure)
     prediction, text = run(methods=["registration"])
     assert (prediction["best_cor_px"], prediction["cor_px"], text) == (80.1235, None, "")
@@ -236,7 +236,7 @@ def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeyp
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_result_that_is_no_number_is_a_failure(run, monkeypatch, bad):
     curve = np.arange(3.0)
-    result = Evidence("registration", bad, 0.9, "resolved", "", curve, curve)
+    result = Answer("registration", bad, 0.9, "resolved", "", curve, curve)
     monkeypatch.setitem(cor_methods.CLASSICAL, "registration", lambda curves, candidates_px: result)
     assert run()[0]["verdict"] == "failed"
 

@@ -48,18 +48,7 @@ class Turn:
 
 
 def turn_of(theta_rad: NDArray[np.float64]) -> Turn:
-    """Sort angles of any start, order and direction.
-
-    Parameters
-    ----------
-    theta_rad : ndarray of float, shape (n_angles,)
-        At least one angle.
-
-    Returns
-    -------
-    Turn
-        Equal angles keep their order.
-    """
+    """Sort angles of any start, order and direction; equal ones keep their order."""
     theta = np.asarray(theta_rad, dtype=float) - np.min(theta_rad)
     ordered = np.sort(theta)
     step = float(np.median(np.diff(ordered))) if len(theta) > 1 else 0.0
@@ -73,22 +62,7 @@ def turn_of(theta_rad: NDArray[np.float64]) -> Turn:
 
 
 def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
-    """Interpolate rows of a sinogram linearly at given angles; extrapolate at the ends.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Rows at `theta_rad`; at least 2.
-    theta_rad : ndarray of float, shape (n_angles,)
-        Ascending.
-    target_rad : ndarray of float, shape (n_targets,)
-        Extrapolation ends half a step beyond the last angle.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_targets, n_cols)
-        Interpolated rows.
-    """
+    """Interpolate rows linearly at other angles; at the ends up to half a step beyond."""
     right = np.clip(np.searchsorted(theta_rad, target_rad), 1, len(theta_rad) - 1)
     left = right - 1
     width = np.maximum(theta_rad[right] - theta_rad[left], 1e-9)
@@ -97,23 +71,9 @@ def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
 
 
 def half_turn(sinogram: Image, turn: Turn, start_rad: float = 0.0, n_max: int = 1024) -> Image:
-    """Resample half a turn of a sorted sinogram to an even grid without its end point.
+    """Resample 180 degrees evenly without their end, so that the mirrored copy continues them.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Rows in the order of `turn.theta_rad`.
-    turn : Turn
-        The angles.
-    start_rad : float
-        First angle of the half turn.
-    n_max : int
-        Most rows of the result; a denser scan is averaged over neighbouring angles first.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_cols)
-        Row j at start_rad + pi * j / n, so that the mirrored copy continues it evenly.
+    More angles than `n_max` are averaged with their neighbours first.
     """
     theta = turn.theta_rad
     inside = (theta >= start_rad - 1.5 * turn.step_rad) & (
@@ -131,24 +91,9 @@ def half_turn(sinogram: Image, turn: Turn, start_rad: float = 0.0, n_max: int = 
 
 
 def opposed_rows(sinogram: Image, turn: Turn, n_max: int = 96) -> tuple[Image, Image]:
-    """Rows of a sorted sinogram and the rows half a turn later.
+    """Rows, at most `n_max`, and those 180 degrees later, not flipped; none of a shorter scan.
 
-    A scan that ends one step short of half a turn has no such rows; both ends are then
-    extrapolated to the middle of that step.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Rows in the order of `turn.theta_rad`.
-    turn : Turn
-        The angles.
-    n_max : int
-        Most rows to return, spread evenly.
-
-    Returns
-    -------
-    tuple of ndarray, each of shape (n_rows, n_cols)
-        Not flipped; no rows when the scan is shorter.
+    One that ends a step short has no such rows: both ends are extrapolated to the middle of it.
     """
     theta, step = turn.theta_rad, turn.step_rad
     none = np.zeros((0, sinogram.shape[1]), np.float32)

@@ -18,21 +18,11 @@ def robust_sigma(values: NDArray[np.floating]) -> float:
 
 
 def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
-    """Replace single hot or cold values by the median of three angles.
+    """Replace single hot or cold values by the median of three angles, in a copy.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Angles in order; or a projection, whose rows are as alike.
-    limit_sigmas : float
-        Smallest distance, in robust standard deviations of the noise, both from the median of
-        three angles and from the median of five columns: the steep edge of a sample that moves
-        from angle to angle is far from the first alone.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_cols)
-        A copy; the same values when there are fewer than 3 angles.
+    They are far, in robust standard deviations of the noise, from that median and from the median
+    of five columns: the steep edge of a sample that moves from angle to angle is far from the first
+    alone.
     """
     if len(sinogram) < 3:
         return sinogram.copy()
@@ -55,18 +45,7 @@ def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
 
 
 def fill_dead_columns(sinogram: Image) -> Image:
-    """Interpolate columns that at all angles are far off from what is beside them.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Any order of angles.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_cols)
-        The same values where no column, at most 4 wide, is off by more than half of the contrast.
-    """
+    """Interpolate columns, at most 4 wide, that at all angles are off by half of the contrast."""
     column = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
     away = column - ndimage.median_filter(column, size=9, mode="nearest")
     low, high = np.percentile(column, [2, 98])
@@ -83,20 +62,7 @@ def fill_dead_columns(sinogram: Image) -> Image:
 
 
 def remove_stripes(sinogram: Image, window_px: int = 15) -> Image:
-    """Subtract what each column holds at all angles and its neighbours do not.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Any order of angles.
-    window_px : int
-        Only structure narrower than this is taken for a stripe.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_cols)
-        The sinogram less the median over angles, minus that median's own running median.
-    """
+    """Subtract what each column holds at all angles and its neighbours within a window do not."""
     # 256 angles give the median well enough.
     column = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
     stripe = column - ndimage.median_filter(column, size=window_px, mode="nearest")
@@ -104,22 +70,12 @@ def remove_stripes(sinogram: Image, window_px: int = 15) -> Image:
 
 
 def turning_share(sinogram: Image) -> float:
-    """How much of what varies in a sinogram turns with the sample, by its change between angles.
+    """How much of what varies turns with the sample: correlation of neighbouring angles.
 
     Offsets of rows and patterns of columns do not turn and are removed; so are the two strongest
     products of a shape and a course in time, such as a beam that tilts or fades. What is left of a
-    sample is alike at neighbouring angles, noise is not.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Angles in order.
-
-    Returns
-    -------
-    float
-        Correlation of neighbouring angles, -1 to 1. On simulated scans 0.4 to 1 with a sample,
-        below 0.02 for noise, flickering beam and fixed patterns.
+    sample is alike at neighbouring angles, noise is not: on simulated scans 0.4 to 1 with a sample,
+    below 0.02 for noise, flickering beam and fixed patterns.
     """
     n_angles, n_cols = sinogram.shape
     factor = max(1, n_cols // 64)
@@ -143,20 +99,7 @@ def median_turning(sinograms: list[Image]) -> float:
 
 
 def band_pass(lines: Image, short_px: float, long_px: float) -> Image:
-    """Keep structure between two sizes along the columns (difference of Gaussians).
-
-    Parameters
-    ----------
-    lines : ndarray of float32, shape (..., n_cols)
-        Detector rows.
-    short_px, long_px : float
-        Standard deviations of the two Gaussians; 0 < short_px < long_px.
-
-    Returns
-    -------
-    ndarray of float32, shape (..., n_cols)
-        Edge values are repeated beyond the detector.
-    """
+    """Difference of Gaussians along the columns; edge values are repeated beyond the detector."""
     smooth = ndimage.gaussian_filter1d(lines, short_px, axis=-1, mode="nearest")
     return smooth - ndimage.gaussian_filter1d(lines, long_px, axis=-1, mode="nearest")
 

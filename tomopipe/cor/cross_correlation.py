@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from tomopipe.cor.evidence import refine_peak
+from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.opposed import Opposed
 
 MIN_OVERLAP = 0.08  # of the columns
@@ -91,18 +91,9 @@ def _overlap_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def registration_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """How well lines match their counterparts about every place of the detector.
+    """`likelihood` at a COR of 0, 0.5, 1, ... of each group and all; the share of texture.
 
-    Parameters
-    ----------
-    opposed : Opposed
-        Lines to register.
-
-    Returns
-    -------
-    score, share : ndarray of float, shape (n_groups + 1, 2 * n_cols - 1), or None
-        `likelihood` at a COR of 0, 0.5, 1, ... of each group and, last, of all; the share of the
-        texture that overlaps. None where the lines show nothing.
+    Both of shape (n_groups + 1, 2 * n_cols - 1); None where the lines show nothing.
     """
     here, flipped = opposed.band(max(4.0, opposed.here.shape[1] / 16))
     if not (here.any() and flipped.any()):
@@ -114,27 +105,12 @@ def registration_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[n
 def difference_score(
     opposed: Opposed, smooth_px: float = _SMOOTH_PX, overlap_power: float = 0.0
 ) -> NDArray[np.float64]:
-    """How little is left of lines less their counterparts, over the whole overlap.
+    """How little is left of lines less their counterparts, at a COR of 0, 0.5, 1, ....
 
-    Wide structure counts as well, which `registration_score` filters away, and the size of the
-    overlap does not: in half acquisition and of smooth objects this finds what that misses.
-
-    Parameters
-    ----------
-    opposed : Opposed
-        Lines to register.
-    smooth_px : float
-        Standard deviation of the smoothing against noise, along the lines.
-    overlap_power : float
-        The score is multiplied by this power of the share of the columns that overlap: a few
-        columns match by chance.
-
-    Returns
-    -------
-    ndarray of float, shape (2 * n_cols - 1,)
-        At a COR of 0, 0.5, 1, ..., minus the logarithm of the variance of the difference over the
-        sum of both variances, each line less its mean in the overlap: 0 by chance, higher is
-        better.
+    Minus the logarithm of the variance of the difference over the sum of both variances, each line
+    less its mean in the overlap, times a power of the share of columns that overlap: a few match by
+    chance. Wide structure counts as well, which `registration_score` filters away, and the size of
+    the overlap does not: in half acquisition and of smooth objects this finds what that misses.
     """
     n_cols = opposed.here.shape[1]
     here, flipped = (
@@ -162,26 +138,10 @@ def difference_score(
 
 
 def register(opposed: Opposed, lag: int, n_lags: int = _LAGS) -> tuple[float, NDArray[np.float64]]:
-    """Find the COR near an integer shift to a fraction of a pixel.
+    """Find the COR within `n_lags` half columns of a shift, of all lines and of each group.
 
-    Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector,
-    where the band-pass sees the repeated edge value.
-
-    Parameters
-    ----------
-    opposed : Opposed
-        Lines to register.
-    lag : int
-        2 cor - (n_cols - 1) to within `n_lags`.
-    n_lags : int
-        How far to look on each side.
-
-    Returns
-    -------
-    best_px : float
-        COR of all lines together.
-    each_px : ndarray of float, shape (n_groups,)
-        COR of each group alone.
+    Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector, where
+    the band-pass sees the repeated edge value.
     """
     n_cols = opposed.here.shape[1]
     low, high = max(0, lag), min(n_cols, n_cols + lag)

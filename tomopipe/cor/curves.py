@@ -1,8 +1,8 @@
 """All evidence about the COR of one scan as curves on one grid, and its refinement near a place.
 
 The grid spans the whole detector in steps of half a binned column: the curves are made of columns
-binned to some 256 to 384, whatever the detector. They are what `tomopipe.cor.combine` adds up and
-what the network looks at; nothing is decided here.
+binned to some 256 to 384, whatever the detector. They are what `tomopipe.cor.evidence_sum` adds up
+and what the network looks at; nothing is decided here.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.answer import prominence, refine_peak
 from tomopipe.cor.clean_rows import bin_columns, robust_sigma
 from tomopipe.cor.cross_correlation import difference_score, register, registration_score
-from tomopipe.cor.evidence import prominence, refine_peak
 from tomopipe.cor.mass import centre_of_mass, sees_air
 from tomopipe.cor.opposed import Opposed
 from tomopipe.cor.prepared import Prepared
@@ -213,18 +213,9 @@ def _centre_of_mass(prepared: Prepared, binning: int) -> tuple[float, float] | N
 def describe(prepared: Prepared) -> dict[str, float]:
     """Numbers that tell what can be expected of each kind of evidence in a scan.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        The scan.
-
-    Returns
-    -------
-    dict
-        half_turn, full_turn, short_turn: one of them is 1; span_deg, gap_deg, step_deg; n_angles,
-        n_cols, n_rows (kept), n_pairs, pair_motion_px; noise (between neighbouring columns),
-        contrast (noise over the range of values), turning (whether something turns); air (on both
-        sides of the sample), theta_missing, minus_log.
+    One of half_turn, full_turn and short_turn is 1. pair_motion_px is how far the rim may have
+    moved; noise is that between neighbouring columns, contrast the range of values over it; turning
+    tells whether something turns, air whether there is some on both sides of the sample.
     """
     rows, turn = prepared.rows, prepared.turn
     first = prepared.plain[0]
@@ -254,20 +245,10 @@ def describe(prepared: Prepared) -> dict[str, float]:
 
 
 def refine(curves: Curves, near_px: float) -> dict[str, float]:
-    """Estimate the COR around one place at full size, by each kind of evidence that can.
+    """COR, unbinned px, around one place at full size, by each kind of evidence that can.
 
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan.
-    near_px : float
-        The place, unbinned px; what is found is within `Curves.reach_px` of it, about.
-
-    Returns
-    -------
-    dict
-        COR, unbinned px, of some of "pairs", "rows", "difference", "moving", "wedge", "slices",
-        "mass".
+    Kinds are "pairs", "rows", "difference", "moving", "wedge", "slices" and "mass"; what they find
+    is within `Curves.reach_px` of the place, about.
     """
     prepared = curves.prepared
     places: dict[str, float] = {}

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.cor.angle_order import Turn
+from tomopipe.cor.answer import MIN_ANGLES
 from tomopipe.cor.clean_rows import remove_stripes, robust_sigma
-from tomopipe.cor.evidence import MIN_ANGLES
 from tomopipe.cor.prepared import Image
 
 NO_DIRT = 0.0, 1.0
@@ -35,20 +35,10 @@ _MIN_SPAN_RAD = np.deg2rad(90)
 
 
 def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | None:
-    """Return the COR and its uncertainty if most sinograms pass the gates.
+    """COR and standard error, px, of line integrals in the order of the angles, without zingers.
 
-    Parameters
-    ----------
-    sinograms : list of ndarray of float32, each of shape (n_angles, n_cols)
-        Line integrals in the order of `turn`, without zingers.
-    turn : Turn
-        The angles.
-
-    Returns
-    -------
-    tuple of float, or None
-        COR and standard error, px. None over less than 90 degrees, or where half of the sinograms
-        show a sample that leaves the field of view, or a background that drifts.
+    None over less than 90 degrees, or where half of the sinograms show a sample that leaves the
+    field of view, or a background that drifts.
     """
     if turn.span_rad < _MIN_SPAN_RAD:
         return None
@@ -63,22 +53,12 @@ def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | 
 
 
 def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
-    """Take the level of the air off a sinogram: at each angle the line through both sides of it.
+    """Take the line through the air of both sides off each angle; None where there is none.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals; angles in order.
-
-    Returns
-    -------
-    level : ndarray of float64, shape (n_angles, n_cols)
-        0 in air, but for what stays on the detector.
-    air : ndarray of bool, shape (n_cols,)
-        Columns left and right of the object that hold air at nearly all angles.
-
-    None where one side has less than 2 % of the columns, or 4 columns, of air, or where its level
-    is that of a sample: the middle of one that fills the field stands out as an object does.
+    Returns the level, 0 in air but for what stays on the detector, and the columns left and right
+    of the object that hold air at nearly all angles: at least 2 % and 4 columns on each side, of no
+    level as high as a sample's; the middle of one that fills the field stands out as an object
+    does.
     """
     found = _find_air(sinogram)
     if found is None:
@@ -93,18 +73,8 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
 def less_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
     """Take off how the level of the air changes, and measure there what stays on the detector.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals; angles in order.
-
-    Returns
-    -------
-    steady : ndarray of float32, shape (n_angles, n_cols)
-        What stays remains. The sinogram as it is where `less_air` finds none.
-    dirt : tuple of float
-        Rms of what stays, beyond what noise leaves, as a share of the height of the sample, 1 at
-        most (0 where there is no air); and how far from each other columns are alike by 1/e, px.
+    That is its rms beyond noise, as a share of the height of the sample (0 where there is no air),
+    and how far from each other columns are alike by 1/e, px.
     """
     found = less_air(sinogram)
     if found is None:

@@ -1,4 +1,4 @@
-"""Methods that find the centre of rotation (COR): each makes an `Evidence` of a scan's curves.
+"""Methods that find the centre of rotation (COR): each makes an `Answer` of a scan's curves.
 
 `choose` makes one decision of several. A new method is a module with such a function and a line in
 `CLASSICAL`.
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.ai.finder import find_ai
-from tomopipe.cor.combine import find_sum
+from tomopipe.cor.answer import Answer
 from tomopipe.cor.curves import Curves
-from tomopipe.cor.evidence import Evidence
+from tomopipe.cor.evidence_sum import find_sum
 from tomopipe.cor.registration import find_registration
 from tomopipe.errors import TomopipeError
 
-CLASSICAL: dict[str, Callable[[Curves, NDArray[np.float64]], Evidence]] = {
+CLASSICAL: dict[str, Callable[[Curves, NDArray[np.float64]], Answer]] = {
     "sum": find_sum,
     "registration": find_registration,
 }
@@ -44,7 +44,7 @@ class Decision:
     confidence : float
         0 to 1.
     verdict, method, reason : str
-        As in `Evidence`; the method whose estimate it is.
+        As in `Answer`; the method whose estimate it is.
     """
 
     best_cor_px: float | None
@@ -60,7 +60,7 @@ def ask(
     curves: Curves,
     candidates_px: NDArray[np.float64],
     weights: str | os.PathLike[str] | None = None,
-) -> Evidence:
+) -> Answer:
     """Ask one method about a scan.
 
     Parameters
@@ -76,7 +76,7 @@ def ask(
 
     Returns
     -------
-    Evidence
+    Answer
         What it finds.
 
     Raises
@@ -93,7 +93,7 @@ def ask(
 
 def _ask_dinov2(
     curves: Curves, candidates_px: NDArray[np.float64], checkpoint: str | os.PathLike[str]
-) -> Evidence:
+) -> Answer:
     try:
         from tomopipe.cor.ai.dinov2 import find_dinov2
         from tomopipe.cor.ai.dinov2_checkpoint import read_checkpoint
@@ -105,14 +105,12 @@ def _ask_dinov2(
     return find_dinov2(curves, candidates_px, read_checkpoint(checkpoint))
 
 
-def choose(
-    answers: Sequence[Evidence], min_confidence: float, apart_px: float = CONFIRMS_PX
-) -> Decision:
+def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) -> Decision:
     """Decide: the first method that is confident wins, unless another one contradicts it.
 
     Parameters
     ----------
-    answers : sequence of Evidence
+    answers : sequence of Answer
         In the order of preference; at least one.
     min_confidence : float
         Least confidence, 0 to 1, of an accepted COR.
@@ -123,9 +121,9 @@ def choose(
     -------
     Decision
         Nobody confident: no COR accepted, and what `ai` says, or else the best estimate, with its
-        doubt. A contradiction: "ambiguous"; `ai` contradicts a method more than 2 px away where it is unsure, too. A method
-        that failed makes the decision "failed", whatever the others say, but `ai` beside `sum`:
-        then the reason says that `ai` failed, and why.
+        doubt. A contradiction: "ambiguous"; `ai`, where it is unsure, contradicts what is more than
+        2 px away. A method that failed makes the decision "failed", whatever the others say, but
+        `ai` beside `sum`: then the reason says why `ai` has no answer.
 
     Raises
     ------
@@ -152,17 +150,17 @@ def choose(
     return Decision(best_px, best_px, first.confidence, "resolved", first.method, reason)
 
 
-def _is_confident(answer: Evidence, min_confidence: float) -> bool:
+def _is_confident(answer: Answer, min_confidence: float) -> bool:
     return answer.verdict == "resolved" and answer.confidence >= min_confidence
 
 
-def _apart_px(one: Evidence, other: Evidence) -> float | None:
+def _apart_px(one: Answer, other: Answer) -> float | None:
     if one.best_cor_px is None or other.best_cor_px is None:
         return None
     return abs(one.best_cor_px - other.best_cor_px)
 
 
-def _contradiction(first: Evidence, other: Evidence) -> Decision:
+def _contradiction(first: Answer, other: Answer) -> Decision:
     reason = " and ".join(
         f"{one.method} finds {one.best_cor_px:.2f} px ({one.confidence:.2f})"
         for one in (first, other)
@@ -171,17 +169,17 @@ def _contradiction(first: Evidence, other: Evidence) -> Decision:
     return Decision(first.best_cor_px, None, confidence, "ambiguous", first.method, reason)
 
 
-def _no_answer_of_ai(answers: Sequence[Evidence], first: Evidence) -> str:
+def _no_answer_of_ai(answers: Sequence[Answer], first: Answer) -> str:
     """Say why another method answers in the place of `ai`, asked before it; "" where none does."""
     before = answers[: answers.index(first)]
     return "; ".join(f"no COR by {_said(one)}" for one in before if one.method == "ai")
 
 
-def _said(answer: Evidence) -> str:
+def _said(answer: Answer) -> str:
     return f"{answer.method}: {answer.reason or f'confidence {answer.confidence:.2f}'}"
 
 
-def _undecided(answers: Sequence[Evidence], min_confidence: float) -> Decision:
+def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
     """Take the most trusted estimate for people to start from, that of `ai`; accept nothing."""
     trusted = [one for one in answers if one.method == "ai" and one.verdict != "failed"]
     best = min(trusted or answers, key=lambda one: (_RANK[one.verdict], -one.confidence))

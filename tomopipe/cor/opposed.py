@@ -58,16 +58,8 @@ class Opposed:
 def less_counterparts(opposed: Opposed) -> Opposed:
     """Return each line less its counterpart at the same place: what stays in place is not in it.
 
-    Parameters
-    ----------
-    opposed : Opposed
-        Lines to register; dirt, rings and an old flat field are at one place of both sides.
-
-    Returns
-    -------
-    Opposed
-        q(u) = p(u, t) - p(u, t + pi) is odd about the axis, q(2 cor - u) = -q(u): so its
-        counterpart is -q.
+    q(u) = p(u, t) - p(u, t + pi) is odd about the axis, q(2 cor - u) = -q(u): its counterpart is
+    -q.
     """
     odd = opposed.here - opposed.flipped[:, ::-1]
     return replace(opposed, here=odd, flipped=-odd[:, ::-1])
@@ -76,20 +68,7 @@ def less_counterparts(opposed: Opposed) -> Opposed:
 def remove_fixed(
     here: NDArray[np.float32], flipped: NDArray[np.float32], limit: float = 0.5
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Remove what lies at the same place in both projections before the flip.
-
-    Parameters
-    ----------
-    here, flipped : ndarray of float32, shape (n_lines, n_cols)
-        Band-passed lines.
-    limit : float
-        Correlation of the unflipped lines above which there is such a pattern.
-
-    Returns
-    -------
-    tuple of ndarray
-        Both lines less, at each place, the smaller of the two where they have one sign.
-    """
+    """Remove what lies at the same place in both band-passed projections before the flip."""
     there = flipped[:, ::-1]
     norm = np.sqrt(np.sum(here.astype(float) ** 2) * np.sum(there.astype(float) ** 2))
     if norm == 0 or np.sum(here.astype(float) * there) / norm < limit:
@@ -101,20 +80,10 @@ def remove_fixed(
 
 
 def opposed_images(rows: Rows, n_bands: int | None = None) -> Opposed | None:
-    """Return the projection pairs half a turn apart to 1 px, or else the nearest to half a turn.
+    """Return the projection pairs 180 degrees apart to 1 px, or else the nearest, or None.
 
-    Parameters
-    ----------
-    rows : Rows
-        What try_recon kept of the scan.
-    n_bands : int, optional
-        Groups; each holds its rows of all pairs. By default each pair has its own groups, up to 8
-        in all, fewer where one would have under 8 rows.
-
-    Returns
-    -------
-    Opposed or None
-        None without pairs.
+    Each of `n_bands` groups holds its rows of all pairs; by default each pair has its own groups,
+    up to 8 in all, of at least 8 rows.
     """
     if not (len(rows.pairs) and rows.pairs.shape[2]):
         return None
@@ -151,21 +120,9 @@ def _from_pairs(
 def opposed_sinograms(
     sinograms: list[NDArray[np.float32]], turn: Turn, max_parts: int | None = None
 ) -> Opposed | None:
-    """Return opposed rows of sinograms, grouped by sinogram and part of the turn.
+    """Return opposed rows of cleaned sinograms, grouped by sinogram and part, or None.
 
-    Parameters
-    ----------
-    sinograms : list of ndarray, each of shape (n_angles, n_cols)
-        Cleaned, in the order of `turn`.
-    turn : Turn
-        The angles.
-    max_parts : int, optional
-        Most parts of one sinogram; by default some 8 groups in all, of at least 8 rows each.
-
-    Returns
-    -------
-    Opposed or None
-        None where no two rows are half a turn apart.
+    By default there are some 8 groups in all, of at least 8 rows each.
     """
     most = max_parts or 8 // len(sinograms)
     here: list[NDArray[np.float32]] = []

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.cor.angle_order import Turn, turn_of
+from tomopipe.cor.answer import MIN_ANGLES, NO_SAMPLE
 from tomopipe.cor.clean_rows import (
     LEAST_TURNING,
     fill_dead_columns,
@@ -15,7 +16,6 @@ from tomopipe.cor.clean_rows import (
     remove_stripes,
     remove_zingers,
 )
-from tomopipe.cor.evidence import MIN_ANGLES, NO_SAMPLE
 from tomopipe.cor.opposed import (
     Opposed,
     less_counterparts,

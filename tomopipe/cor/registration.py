@@ -10,16 +10,16 @@ share.
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.cross_correlation import MIN_OVERLAP, register, registration_score
-from tomopipe.cor.curves import Curves
-from tomopipe.cor.evidence import (
-    Evidence,
+from tomopipe.cor.answer import (
+    Answer,
     Peak,
     find_peak,
     judge,
     nothing,
     ramp,
 )
+from tomopipe.cor.cross_correlation import MIN_OVERLAP, register, registration_score
+from tomopipe.cor.curves import Curves
 from tomopipe.cor.opposed import Opposed
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
@@ -27,22 +27,12 @@ from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
 METHOD = "registration"
 
 
-def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Evidence:
+def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
     """Find the COR from opposed projections, or from opposed rows of the sinograms.
 
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px. All of the detector is looked at; a best match outside of the
-        grid has to be a strong one.
-
-    Returns
-    -------
-    Evidence
-        Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its
-        log-likelihood ratio per column.
+    All of the detector is looked at; a best match outside of the try grid has to be a strong one.
+    Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its log-likelihood
+    ratio per column.
     """
     prepared = curves.prepared
     if why := prepared.no_signal:

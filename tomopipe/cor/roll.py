@@ -47,18 +47,9 @@ def measure_roll(prepared: Prepared, cor_px: float) -> float | None:
 
 
 def fit_line(place: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Fit the slope of a line through points of which less than half are wrong.
+    """Slope and standard error of a line through points of which less than half are wrong.
 
-    Parameters
-    ----------
-    place, value : ndarray of float, shape (n,)
-        Points.
-
-    Returns
-    -------
-    tuple of float, or None
-        Slope and its standard error; None if fewer than four points, or less than two thirds of
-        them, lie within 0.5 of one line.
+    None if fewer than four points, or less than two thirds of them, lie within 0.5 of one line.
     """
     first, second = np.triu_indices(len(place), 1)
     apart = place[second] - place[first]

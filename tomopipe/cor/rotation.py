@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.cor.angle_order import rows_at
+from tomopipe.cor.answer import ramp
 from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.evidence import ramp
 from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
 
@@ -27,42 +27,22 @@ Lines = NDArray[np.float32]
 
 
 def rotation_doubt(prepared: Prepared, cor_px: float) -> float:
-    """Return 1 where the match half a turn apart beats the others, 0 where it does not.
+    """1 where the match 180 degrees apart beats the others, 0 where not: for `judge`.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        A scan.
-    cor_px : float
-        Where its COR seems to be, unbinned px.
-
-    Returns
-    -------
-    float
-        A factor for `judge`; 1 for scans over less than half a turn, of which it knows nothing.
-        Of 35 simulated scans with a sample 95 % had a gain above 1, the worst 0.4, and at most 16 %
-        of the other pairs matched as well; of four fading structures the best gain was 0.81.
+    1 for limited-angle scans, of which it knows nothing. Of 35 simulated scans with a sample 95 %
+    had a gain above 1, the worst 0.4, and at most 16 % of the other pairs matched as well; of four
+    fading structures the best gain was 0.81.
     """
     gain = rotation_gain(prepared, cor_px)
     return 1.0 if gain is None else ramp(gain[0], 0.5, 1.1) * ramp(gain[1], 0.3, 0.15)
 
 
 def rotation_gain(prepared: Prepared, cor_px: float) -> tuple[float, float] | None:
-    """Compare the match of lines half a turn apart with that of lines at other angles.
+    """Compare the match of lines 180 degrees apart with that of lines at other angles.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        A scan.
-    cor_px : float
-        Where to mirror, unbinned px.
-
-    Returns
-    -------
-    tuple of float, or None
-        Median log of what other pairs leave unmatched over what pairs half a turn apart leave, and
-        the share of other pairs that match as well. None over less than half a turn, or where next
-        to nothing overlaps.
+    Median log of what other pairs leave unmatched over what pairs 180 degrees apart leave, and the
+    share of other pairs that match as well. None over less than 180 degrees, or where next to
+    nothing overlaps.
     """
     turn = prepared.turn
     short_rad = np.pi - turn.span_rad

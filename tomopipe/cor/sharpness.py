@@ -21,22 +21,11 @@ def disc(n: int) -> NDArray[np.bool_]:
 
 
 def sharpness(slices: Image, window: tuple[float, float], blur_px: float) -> NDArray[np.float64]:
-    """Measure how few grey values, edges and negative values slices have.
+    """How few grey values, edges and negative values slices (n_cor, n, n) have: (3, n_cor).
 
-    Parameters
-    ----------
-    slices : ndarray of float32, shape (n_cor, n, n)
-        Slices of one sinogram.
-    window : (float, float)
-        Grey values that the histogram spans, the same for all slices.
-    blur_px : float
-        Gaussian smoothing before, against noise.
-
-    Returns
-    -------
-    ndarray of float, shape (3, n_cor)
-        In a disc about the axis, higher is sharper: minus the entropy of the grey values, minus the
-        L1 over the L2 norm of the gradient, minus the share of the L1 norm that is negative.
+    In a disc about the axis, higher is sharper: minus the entropy of the grey values within the
+    window, minus the L1 over the L2 norm of the gradient, minus the share of the L1 norm that is
+    negative.
     """
     offset = np.arange(int(3 * blur_px + 0.5) + 1)
     taps = np.exp(-0.5 * (offset / blur_px) ** 2)

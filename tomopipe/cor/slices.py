@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.evidence import refine_peak
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
@@ -53,21 +53,10 @@ def reconstruct(
 def coarse_slices(
     prepared: Prepared, reconstruct: Reconstruct
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measure small slices over the whole detector.
+    """Measure small slices over the whole detector, of up to two sinograms.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        A scan with angles; up to two of its sinograms are used.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
-
-    Returns
-    -------
-    cor_px : ndarray of float, shape (n,)
-        Unbinned px, every half a binned one, where at least 8 % of the columns overlap.
-    measures : ndarray of float, shape (n_sinograms, 3, n)
-        `tomopipe.cor.sharpness.MEASURES`, higher is sharper.
+    Returns cor_px (n,), every half a binned column where at least 8 % of them overlap, and
+    `MEASURES` of each sinogram (n_sinograms, 3, n), higher is sharper.
     """
     binning = max(1, round(prepared.n_cols / _COARSE_COLS))
     n_binned = prepared.n_cols // binning
@@ -129,23 +118,9 @@ def _bin(
 def refine_slices(
     prepared: Prepared, near_px: float, reach_px: float, reconstruct: Reconstruct
 ) -> tuple[float, NDArray[np.float64]]:
-    """Find the sharpest place near another in finer slices.
+    """COR by entropy and edges of finer slices near a place, together and of each alone.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        A scan with angles; up to two of its sinograms are used.
-    near_px, reach_px : float
-        Where to look, and how far to each side beyond 1.5 of the fine slices' pixels.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
-
-    Returns
-    -------
-    best_px : float
-        COR by entropy and edges together.
-    each_px : ndarray of float, shape (2 * n_sinograms,)
-        COR by entropy and by edges of each sinogram.
+    It looks 1.5 of the fine slices' pixels further than `reach_px`.
     """
     binning = max(1, round(prepared.n_cols / _FINE_COLS))
     reach_px += 1.5 * binning

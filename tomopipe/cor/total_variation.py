@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.angle_order import Turn
+from tomopipe.cor.answer import MIN_ANGLES, refine_peak
 from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.evidence import MIN_ANGLES, refine_peak
 from tomopipe.cor.mass import NO_DIRT, less_drift, sees_air
 from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
@@ -104,17 +104,9 @@ class MinimumVariation:
 def minimum_total_variation(prepared: Prepared) -> MinimumVariation | None:
     """Find the axis about which the simplest slice explains the first sinogram of a scan.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        The scan.
-
-    Returns
-    -------
-    MinimumVariation, or None
-        From 0.2 to 0.8 of the columns, over a full turn from 0.03 to 0.97. None where the best is
-        at the end of these; over a full turn where there is air on both sides, for there opposed
-        rows say it all; and where the data are not line integrals, or of too few angles.
+    From 0.2 to 0.8 of the columns, over 360 degrees from 0.03 to 0.97. None where the best is at
+    the end of these; over 360 degrees where there is air on both sides, for there opposed rows say
+    it all; and where the data are not line integrals, or of too few angles.
     """
     if len(prepared.rows.theta_rad) < MIN_ANGLES or not prepared.rows.minus_log:
         return None
@@ -166,25 +158,9 @@ def least_variation(
     size: Size,
     stays: tuple[float, float] = NO_DIRT,
 ) -> NDArray[np.float64]:
-    """Misfit and variation of the simplest slice about each axis.
+    """Misfit and variation of the simplest slice about each axis (n_cor,); lower is better.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals in the order of `turn`, without zingers and stripes.
-    turn : Turn
-        The angles.
-    cor_px : ndarray of float, shape (n_cor,)
-        Axes, px.
-    size : Size
-        How much is looked at.
-    stays : tuple of float
-        What stays on the detector, as `tomopipe.cor.mass.less_drift` measures it.
-
-    Returns
-    -------
-    ndarray of float, shape (n_cor,)
-        Lower is better.
+    `stays` is what stays on the detector, as `tomopipe.cor.mass.less_drift` measures it.
     """
     binning = max(1, round(sinogram.shape[1] / size.columns))
     together = max(1, len(sinogram) // size.angles)

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from tomopipe.cor.angle_order import Turn, half_turn
+from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.evidence import refine_peak
 from tomopipe.cor.prepared import Image
 from tomopipe.geometry import unbin_cor
 
@@ -41,19 +41,9 @@ def wedge_metric(
 ) -> NDArray[np.float64]:
     """Mean Fourier magnitude outside the double wedge for mirrored copies at given shifts.
 
-    Parameters
-    ----------
-    half : ndarray of float32, shape (n, n_cols)
-        Half a turn, evenly spaced, without its end point.
-    shifts : ndarray of int, shape (n_shifts,)
-        Consecutive ascending d = 2 cor - (n_cols - 1), |d| < n_cols.
-    angle_sigma : float
-        Gaussian smoothing along the angle, rows; less of it is sharper and noisier.
-
-    Returns
-    -------
-    ndarray of float, shape (n_shifts,)
-        Lowest at the COR.
+    `half` is 180 degrees (n, n_cols), evenly spaced, without the end; the shifts are consecutive
+    ascending d = 2 cor - (n_cols - 1), |d| < n_cols. Lowest at the COR; less smoothing is sharper
+    and noisier.
     """
     n, n_cols = half.shape
     v, k, weight = _region(n, n_cols, angle_sigma)
@@ -133,23 +123,9 @@ def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
 def coarse_wedge(
     sinograms: list[Image], turn: Turn, binning: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Evaluate the metric of binned columns over the whole detector.
+    """COR where 8 % of the columns overlap, unbinned px, and one less the metric over its mean.
 
-    Parameters
-    ----------
-    sinograms : list of ndarray, each of shape (n_angles, n_cols)
-        Cleaned, in the order of `turn`.
-    turn : Turn
-        The angles.
-    binning : int
-        Columns averaged into one.
-
-    Returns
-    -------
-    cor_px : ndarray of float, shape (n,)
-        Unbinned px, every half a binned one, where at least 8 % of the columns overlap.
-    score : ndarray of float, shape (n_half_turns, n)
-        One less the metric over its mean: higher is better.
+    The score, higher is better, is of each 180 degrees of each sinogram, (n_half_turns, n).
     """
     halves = _halves([bin_columns(s, binning) for s in sinograms], turn, _COARSE_ANGLES)
     n_cols = halves[0].shape[1]
@@ -162,24 +138,7 @@ def coarse_wedge(
 def refine_wedge(
     sinograms: list[Image], turn: Turn, near_px: float, reach_px: float, n_max: int = 512
 ) -> tuple[float, NDArray[np.float64]]:
-    """Find the best place near another at full width.
-
-    Parameters
-    ----------
-    sinograms, turn
-        As for `coarse_wedge`.
-    near_px, reach_px : float
-        Where to look, and how far to each side; at least 4 px.
-    n_max : int
-        Most angles of half a turn.
-
-    Returns
-    -------
-    best_px : float
-        COR of all half turns together.
-    each_px : ndarray of float, shape (n_half_turns,)
-        COR of each.
-    """
+    """Find the best place near another at full width: of all 180 degrees together, and of each."""
     halves = _halves(sinograms, turn, n_max)
     n_cols = halves[0].shape[1]
     middle = round(2 * near_px) - (n_cols - 1)

@@ -46,7 +46,7 @@ DISTORTION = Place("prep/warp.py")
 # others: the module of that name
 FINDERS = {
     "registration": Place("cor/cross_correlation.py"),
-    "sum": Place("cor/combine.py"),
+    "sum": Place("cor/evidence_sum.py"),
     "pairs": Place("cor/cross_correlation.py"),  # of an earlier version
 }
 STRIPES = {

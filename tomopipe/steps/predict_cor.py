@@ -21,8 +21,8 @@ from tomopipe.prep.bad_frames import warnings_of
 from tomopipe.storage.atomic import remove_stale, write_json, write_text
 
 if TYPE_CHECKING:
+    from tomopipe.cor.answer import Answer
     from tomopipe.cor.curves import Curves
-    from tomopipe.cor.evidence import Evidence
 
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
@@ -215,9 +215,9 @@ def _predict(
 
 def _ask(
     name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: Weights
-) -> "Evidence":
+) -> "Answer":
     """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
-    from tomopipe.cor.evidence import nothing
+    from tomopipe.cor.answer import nothing
     from tomopipe.cor.methods import ask
 
     try:
@@ -241,7 +241,7 @@ def _ask(
     return evidence
 
 
-def _on_detector(evidence: "Evidence", first_col: int) -> "Evidence":
+def _on_detector(evidence: "Answer", first_col: int) -> "Answer":
     """Return evidence in columns of the detector, of some of which finders saw nothing."""
     if first_col == 0:
         return evidence
@@ -267,7 +267,7 @@ def _model_record(method: str, weights: str | os.PathLike[str]) -> dict[str, str
         return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _method_record(evidence: "Evidence") -> dict[str, Any]:
+def _method_record(evidence: "Answer") -> dict[str, Any]:
     return {
         "best_cor_px": _rounded(evidence.best_cor_px),
         "confidence": round(evidence.confidence, 4),

@@ -5,7 +5,7 @@ import pytest
 from find_rows import HALF_TURN_DEG, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor.evidence import prominence
+from tomopipe.cor.answer import prominence
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.wedge import coarse_wedge, refine_wedge, wedge_metric
 

@@ -7,17 +7,17 @@ import numpy as np
 from tomopipe.cor.ai.input_recipe import VARIATION
 from tomopipe.cor.ai.inputs import Inputs
 from tomopipe.cor.ai.judgement import Judgement
-from tomopipe.cor.combine import GROUPS, vote
 from tomopipe.cor.curves import Curves, refine
+from tomopipe.cor.evidence_sum import GROUPS, vote
 from tomopipe.cor.rotation import rotation_gain
 
 _AROUND = 4  # samples of the grid that belong to one place
 _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
-_SEAM_VOTES = 2.0  # all kinds of the seam together: they see the same lines
-_COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside the seam
+_REGISTRATION_VOTES = 2.0  # all kinds of it together: they see the same lines
+_COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside registration
 _WHOLE_TURN = "slices", VARIATION  # kinds that see all angles, not only those half a turn apart
 _AGREE_PX = 0.25  # between these: seldom a coincidence
-_AGREE_SHARE = 1 / 3  # or of what parts them from the seam
+_AGREE_SHARE = 1 / 3  # or of what parts them from registration
 _AGREE_REACH = 4.0  # samples from the network's own place where they still are believed
 _AGREE_VOTES = 2.0  # of each, where they agree
 
@@ -88,9 +88,10 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     -------
     float
         Unbinned px. The network's own place is the mean of the places around the best, weighted
-        by their probability; it and each kind have one vote, but those of the seam, which are off
-        together where its lines are, at most two, and the simplest slice beside them half a one.
-        Where the sample moves or changes over half a turn the seam is off; the slices and the
+        by their probability; it and each kind have one vote, but those of registration, which are
+        off together where its lines are, at most two, and the simplest slice beside them half a
+        one.
+        Where the sample moves or changes over half a turn registration is off; the slices and the
         simplest slice, if they agree with each other, have two votes each beside it.
     """
     around = slice(max(0, judgement.index - _AROUND), judgement.index + _AROUND + 1)
@@ -98,21 +99,25 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     own_px = float(np.sum(weight * cor_px) / np.sum(weight))
     step_px, places_px = float(inputs.cor_px[1] - inputs.cor_px[0]), closer.places_px
     near = {k: at for k, at in places_px.items() if abs(at - own_px) <= _TRUSTED * step_px}
-    seam_px = [near[kind] for kind in GROUPS["seam"] if kind in near]
+    registered_px = [near[kind] for kind in GROUPS["registration"] if kind in near]
     vote = dict.fromkeys(near, 1.0)
-    if seam_px:
-        vote |= dict.fromkeys(GROUPS["seam"], min(1.0, _SEAM_VOTES / len(seam_px)))
+    if registered_px:
+        vote |= dict.fromkeys(
+            GROUPS["registration"], min(1.0, _REGISTRATION_VOTES / len(registered_px))
+        )
         vote[VARIATION] = _COARSE_VOTE
         whole = {k: places_px[k] for k in _WHOLE_TURN if k in places_px}
-        if len(whole) == 2 and _agree([*whole.values()], seam_px, own_px, step_px):
+        if len(whole) == 2 and _agree([*whole.values()], registered_px, own_px, step_px):
             near |= whole
             vote |= dict.fromkeys(whole, _AGREE_VOTES)
     return _median([own_px, *near.values()], [1.0, *(vote[kind] for kind in near)])
 
 
-def _agree(places_px: list[float], seam_px: list[float], own_px: float, step_px: float) -> bool:
-    """Whether places are as good as one beside the seam, and not far from the network's own."""
-    apart_px = abs(np.mean(places_px) - np.median(seam_px))
+def _agree(
+    places_px: list[float], registered_px: list[float], own_px: float, step_px: float
+) -> bool:
+    """Whether places are as good as one beside registration, and not far from the network's own."""
+    apart_px = abs(np.mean(places_px) - np.median(registered_px))
     away_px = np.abs(np.subtract(places_px, own_px))
     alike = np.ptp(places_px) <= max(_AGREE_PX, _AGREE_SHARE * apart_px)
     return bool(alike and away_px.max() <= _AGREE_REACH * step_px)

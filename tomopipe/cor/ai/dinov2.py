@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tomopipe.cor.ai.dinov2_checkpoint import PATCH_PX, Checkpoint
 from tomopipe.cor.ai.dinov2_network import Classifier
 from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
+from tomopipe.cor.answer import AMBIGUOUS_BELOW, Answer, nothing
 from tomopipe.cor.curves import Curves, CurveSet
-from tomopipe.cor.evidence import AMBIGUOUS_BELOW, Evidence, nothing
 from tomopipe.cor.rows_file import Rows
 from tomopipe.cor.slices import Reconstruct
 
@@ -31,23 +31,11 @@ logger = logging.getLogger(__name__)
 
 def find_dinov2(
     curves: Curves, candidates_px: NDArray[np.float64], checkpoint: Checkpoint
-) -> Evidence:
-    """Score the slices of the try row, and take the COR of the highest score.
+) -> Answer:
+    """Score the slices of the first sinogram, and take the COR of the highest score.
 
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan; its first sinogram is looked at.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px, ascending.
-    checkpoint : Checkpoint
-        The classifier.
-
-    Returns
-    -------
-    Evidence
-        Its curve has the candidates that were scored: all with a GPU, else the `N_SHORTLIST` best
-        of the classical evidence and the neighbours of the best.
+    The curve has the candidates that were scored: all with a GPU, else the `N_SHORTLIST` best of
+    the classical evidence and the neighbours of the best.
     """
     n = curves.prepared.n_cols
     window_px = min(checkpoint.window_px, (n - 1) // PATCH_PX * PATCH_PX)
@@ -102,20 +90,7 @@ class _Judge:
 
 
 def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> list[int]:
-    """Choose the candidates that the classical evidence together finds best.
-
-    Parameters
-    ----------
-    curves : CurveSet
-        All evidence of the scan.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px.
-
-    Returns
-    -------
-    list of int
-        Indices of `N_SHORTLIST` candidates, ascending.
-    """
+    """Indices, ascending, of the `N_SHORTLIST` candidates that the curves together find best."""
     total = np.interp(candidates_px, curves.cor_px, curves.prominence[curves.valid].sum(axis=0))
     return sorted(int(index) for index in np.argsort(-total, kind="stable")[:N_SHORTLIST])
 
@@ -136,21 +111,11 @@ def _score_neighbours(
         scores.update(zip(unseen, judge.score(candidates_px[unseen]), strict=True))
 
 
-def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Evidence:
-    """Make evidence of the scores of some candidates.
+def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answer:
+    """Make evidence of the scores, 0 to 1, of some candidates by their indices.
 
-    Parameters
-    ----------
-    scores : dict
-        Probability, 0 to 1, by the index of the candidate.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px, ascending.
-
-    Returns
-    -------
-    Evidence
-        The best candidate (the middle of equally good neighbours). Confidence: its score, times
-        one minus the best score more than 2 px away. That is no calibrated probability.
+    The best candidate (the middle of equally good neighbours). Confidence: its score, times one
+    minus the best score more than 2 px away. That is no calibrated probability.
     """
     index = np.array(sorted(scores))
     score = np.array([scores[i] for i in index])
@@ -174,4 +139,4 @@ def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Evid
     if len(index) < len(candidates_px):
         part = f"only {len(index)} of {len(candidates_px)} candidates scored, for lack of a GPU"
         reason = f"{reason}; {part}" if reason else part
-    return Evidence(METHOD, best_px, confidence, verdict, reason, cor_px, score)
+    return Answer(METHOD, best_px, confidence, verdict, reason, cor_px, score)

@@ -22,28 +22,9 @@ Image = NDArray[np.float32]
 def window_corners(
     size_px: int, window_px: int, n_windows: int = N_WINDOWS, seed: int = SEED
 ) -> NDArray[np.int64]:
-    """Draw the upper left corners of the windows.
+    """Draw the upper left corners (n_windows, 2) of the windows; a single one is in the middle.
 
-    Parameters
-    ----------
-    size_px : int
-        Rows and columns of the slices; more than `window_px`.
-    window_px : int
-        Rows and columns of a window.
-    n_windows : int
-        How many; 1 is the middle of the slice, without a draw.
-    seed : int
-        Of NumPy's legacy generator.
-
-    Returns
-    -------
-    ndarray of int, shape (n_windows, 2)
-        First row and column; a window is moved inside where it would leave the slice.
-
-    Raises
-    ------
-    ValueError
-        If a window does not fit.
+    A window is moved inside where it would leave the slice. ValueError if one does not fit.
     """
     if size_px <= window_px:
         raise ValueError(f"size_px: expected more than {window_px} px, got {size_px}")
@@ -62,22 +43,7 @@ def window_corners(
 
 
 def cut_windows(image: ArrayLike, corners: NDArray[np.int64], window_px: int) -> Image:
-    """Scale one slice to 0..1, quantise it to 8 bits and cut its windows.
-
-    Parameters
-    ----------
-    image : array_like of float, shape (n, n)
-        Slice.
-    corners : ndarray of int, shape (n_windows, 2)
-        From `window_corners`.
-    window_px : int
-        Rows and columns of a window.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_windows, window_px, window_px)
-        Values k/255. A constant slice gives 0.
-    """
+    """Scale a slice to 0..1, quantise it to 8 bits and cut its windows; a constant one gives 0."""
     image = np.asarray(image, dtype=np.float32)
     low, high = image.min(), image.max()
     scaled = (image - low) / (high - low + np.float32(1e-8))

@@ -27,15 +27,15 @@ from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, make_inputs
 from tomopipe.cor.ai.judgement import Judgement
 from tomopipe.cor.ai.network_model import load_model
-from tomopipe.cor.curves import Curves
-from tomopipe.cor.evidence import (
+from tomopipe.cor.answer import (
     AMBIGUOUS_BELOW,
     DOUBT_BELOW,
     NO_SAMPLE,
-    Evidence,
+    Answer,
     near_candidates,
     nothing,
 )
+from tomopipe.cor.curves import Curves
 
 METHOD = "ai"
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
@@ -45,28 +45,12 @@ def find_ai(
     curves: Curves,
     candidates_px: NDArray[np.float64],
     model: str | os.PathLike[str] = "shipped",
-) -> Evidence:
+) -> Answer:
     """Find the COR by the judgement of a network on all curves of evidence.
 
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px; only the curve is reported on it. All of the detector is looked
-        at, and a sure answer counts wherever it is.
-    model : str or path-like
-        "shipped", or weights of `tomopipe train`.
-
-    Returns
-    -------
-    Evidence
-        Score: log-odds of each candidate against "none of these".
-
-    Raises
-    ------
-    TomopipeError
-        If the weights are missing, damaged or for another recipe.
+    All of the detector is looked at, and a sure answer counts wherever it is. Score: log-odds of
+    each candidate against "none of these". TomopipeError if the weights are missing, damaged or for
+    another recipe.
     """
     network = load_model(model)
     prepared = curves.prepared
@@ -79,7 +63,7 @@ def find_ai(
     if judgement.none > _NONE:
         curve = _on_candidates(inputs, judgement, candidates_px)
         reason = prepared.no_signal or "nothing in the evidence looks like an axis"
-        return Evidence(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
+        return Answer(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
     closer = look_closer(curves, float(inputs.cor_px[judgement.index]))
     sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
     return _evidence(inputs, judgement, closer, sure, candidates_px)
@@ -91,7 +75,7 @@ def _evidence(
     closer: Closer,
     sure: float,
     candidates_px: NDArray[np.float64],
-) -> Evidence:
+) -> Answer:
     best_px = place_px(inputs, judgement, closer)
     curve = _on_candidates(inputs, judgement, candidates_px)
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
@@ -109,7 +93,7 @@ def _evidence(
     elif sure < DOUBT_BELOW:
         reason = "the kinds of evidence do not agree well enough"
     sure = 0.0 if verdict == "edge" else sure
-    return Evidence(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
+    return Answer(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
 
 
 def _on_candidates(

@@ -105,7 +105,7 @@ def scan_vector(curves: CurveSet, recipe: Recipe) -> NDArray[np.float32]:
 
 
 def add_up(prominence: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Add the evidence of all kinds; frozen, whatever becomes of `tomopipe.cor.combine`."""
+    """Add the evidence of all kinds; frozen, whatever becomes of `tomopipe.cor.evidence_sum`."""
 
     def of(kinds: tuple[str, ...]) -> NDArray[np.float32]:
         return prominence[[recipe.kinds.index(kind) for kind in kinds]]

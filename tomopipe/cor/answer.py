@@ -14,7 +14,7 @@ VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Answer:
     """One method's answer for one scan.
 
     Attributes
@@ -68,29 +68,17 @@ class Peak:
         return self.rival / self.height if self.height > 0 else np.inf
 
 
-def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.float64]) -> Evidence:
+def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.float64]) -> Answer:
     """Return evidence without an estimate: verdict "flat" or "failed", a level curve."""
     level = np.zeros(len(candidates_px))
-    return Evidence(method, None, 0.0, verdict, reason, np.asarray(candidates_px, float), level)
+    return Answer(method, None, 0.0, verdict, reason, np.asarray(candidates_px, float), level)
 
 
 def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
-    """Height of a curve above its slow trend, in units of its usual residual.
+    """Height of a curve above its running median in units of its usual residual, or 0.
 
-    The trend is a running median. The unit is the *mean* absolute residual: the median one is 0
-    wherever the running median follows a smooth curve.
-
-    Parameters
-    ----------
-    score : array_like of float, shape (n,)
-        Higher is better.
-    window : int
-        Width of the running median, samples.
-
-    Returns
-    -------
-    ndarray of float, shape (n,)
-        All 0 for a constant curve.
+    The unit is the *mean* absolute residual: the median one is 0 wherever the running median
+    follows a smooth curve.
     """
     score = np.asarray(score, dtype=float)
     window = max(3, min(int(window), len(score)) | 1)
@@ -100,22 +88,9 @@ def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
 
 
 def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
-    """Sub-sample place of a maximum: the vertex of the parabola fitted around it.
+    """Place, in samples, of the vertex of the parabola fitted around a maximum.
 
-    Parameters
-    ----------
-    score : array_like of float, shape (n,)
-        Higher is better.
-    index : int
-        The largest sample.
-    reach : int
-        Samples on each side that the fit uses; fewer near an end, the same on both sides.
-
-    Returns
-    -------
-    float
-        Place in samples, never more than one from `index`; `index` itself at an end or where the
-        fit has no maximum.
+    Never more than one from `index`; `index` itself at an end or where the fit has no maximum.
     """
     score = np.asarray(score, dtype=float)
     reach = min(reach, index, len(score) - 1 - index)
@@ -131,20 +106,8 @@ def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
 def find_peak(score: NDArray[np.float64], *, apart: int, lobe: float = 0.5) -> Peak:
     """Find the best local maximum of a curve and the best place elsewhere.
 
-    Parameters
-    ----------
-    score : ndarray of float, shape (n,)
-        Higher is better, 0 where nothing matches.
-    apart : int
-        Samples that belong to the peak on each side in any case.
-    lobe : float
-        The peak also owns its neighbours as far as they stay above this share of its height, and
-        no further than 8 times `apart`: a broad peak is not its own rival.
-
-    Returns
-    -------
-    Peak
-        The peak; its own samples are no rivals.
+    The peak owns `apart` samples on each side, and its neighbours as far as they stay above the
+    share `lobe` of its height, up to 8 times `apart`: a broad peak is not its own rival.
     """
     index = int(np.argmax(score))
     reach = 8 * apart
@@ -165,15 +128,7 @@ def find_peak(score: NDArray[np.float64], *, apart: int, lobe: float = 0.5) -> P
 
 
 def near_candidates(cor_px: float, candidates_px: NDArray[np.float64]) -> bool:
-    """Whether a place lies in the candidates' range, widened by a margin of 4 px or 2 steps.
-
-    Parameters
-    ----------
-    cor_px : float
-        The place.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid.
-    """
+    """Whether a place lies in the candidates' range, widened by 4 px or 2 steps."""
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
     margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
     return low - margin <= cor_px <= high + margin
@@ -186,34 +141,18 @@ def judge(
     doubts: dict[str, float],
     candidates_px: NDArray[np.float64],
     curve: NDArray[np.float64],
-) -> Evidence:
+) -> Answer:
     """Turn a peak and what speaks against it into evidence.
 
-    Parameters
-    ----------
-    method : str
-        Name of the method.
-    best_cor_px : float
-        The refined best place on the whole detector.
-    peak : Peak
-        The peak of the method's own curve.
-    doubts : dict
-        Factor from 0 (fatal) to 1 (none) for each reason to doubt, in words.
-    candidates_px, curve : ndarray of float, shape (n_candidates,)
-        The try grid and the score on it.
-
-    Returns
-    -------
-    Evidence
-        Confidence is the product of the factors; the reason is the smallest. "edge" without
-        confidence where the best place is on the border of the detector, and where it lies outside
-        of the candidates with a confidence under 0.6.
+    Doubts are factors, 0 (fatal) to 1, by their reason: the confidence is their product, the reason
+    the smallest. "edge" without confidence where the best place is on the border of the detector,
+    and where it lies outside of the candidates with a confidence under 0.6.
     """
     confidence = float(np.prod(list(doubts.values())))
     worst = min(doubts, key=lambda name: doubts[name])
     if peak.at_border:
         reason = f"the best match, {best_cor_px:.1f} px, is on the border of the detector"
-        return Evidence(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
+        return Answer(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
     reason = worst if confidence < DOUBT_BELOW else ""
     if not near_candidates(best_cor_px, candidates_px):
         low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
@@ -222,10 +161,10 @@ def judge(
                 f"the best match, {best_cor_px:.1f} px, is not inside the candidates {low:g} to "
                 f"{high:g}, and {worst}: look there (try_recon.width_px, try_recon.center_px)"
             )
-            return Evidence(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
+            return Answer(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
         reason = f"found outside of the candidates {low:g} to {high:g}, on the whole detector"
     verdict = "ambiguous" if confidence < AMBIGUOUS_BELOW else "resolved"
-    return Evidence(method, best_cor_px, confidence, verdict, reason, candidates_px, curve)
+    return Answer(method, best_cor_px, confidence, verdict, reason, candidates_px, curve)
 
 
 def ramp(value: float, zero_at: float, one_at: float) -> float:

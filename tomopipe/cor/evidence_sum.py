@@ -1,8 +1,8 @@
 """The sum of all evidence: one score over the whole detector, one vote per kind where it peaks.
 
 Each curve of `tomopipe.cor.curves` is already a height above its own trend, compressed so that no
-kind outshouts the others. Kinds that see the same thing (the seam, the slices) are averaged first;
-what overlaps too little counts less. The best place and its rival come from the sum, the COR from
+kind outshouts the others. Kinds of one group (registration, the slices) share a vote; what overlaps
+too little counts less. The best place and its rival come from the sum, the COR from
 the weighted median of the refined kinds, the confidence from how the two agree.
 
 The kinds are registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
@@ -23,46 +23,35 @@ References
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.curves import KINDS, Curves, CurveSet, refine
-from tomopipe.cor.evidence import (
-    Evidence,
+from tomopipe.cor.answer import (
+    Answer,
     Peak,
     find_peak,
     judge,
     nothing,
     ramp,
 )
+from tomopipe.cor.curves import KINDS, Curves, CurveSet, refine
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
 
 METHOD = "sum"
 GROUPS = {
-    "seam": ("pairs", "rows", "difference", "moving"),
+    "registration": ("pairs", "rows", "difference", "moving"),
     "wedge": ("wedge",),
     "slices": ("entropy", "edges", "slices"),
     "mass": ("mass",),
 }
 """Kinds of evidence that fail together, and share one vote; names of curves and of refinements. The
 negativity of slices is left out: the sum was no better with it on 300 simulated scans."""
-_VOTES = {"seam": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
+_VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
 _MIN_OVERLAP = 0.06
 _APART = 8  # samples of half a binned column that belong to the best place
 
 
-def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Evidence:
-    """Find the COR where the sum of all evidence peaks.
+def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
+    """Find the COR where the sum of the compressed prominences of all groups peaks.
 
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px. All of the detector is looked at; a best match outside of the
-        grid has to be a strong one.
-
-    Returns
-    -------
-    Evidence
-        Score: sum of the compressed prominences of all groups.
+    All of the detector is looked at; a best match outside of the try grid has to be a strong one.
     """
     prepared = curves.prepared
     if why := prepared.no_signal:
@@ -92,18 +81,7 @@ def _doubts(peak: Peak, away_px: NDArray[np.float64]) -> dict[str, float]:
 
 
 def add_up(curves: CurveSet) -> NDArray[np.float64]:
-    """Add the curves of all groups, gated by what overlaps.
-
-    Parameters
-    ----------
-    curves : CurveSet
-        Evidence of one scan.
-
-    Returns
-    -------
-    ndarray of float, shape (n_grid,)
-        0 where next to nothing overlaps.
-    """
+    """Add the curves of all groups (n_grid,), gated by what overlaps."""
     score = np.zeros(len(curves.cor_px))
     for group, kinds in GROUPS.items():
         rows = [i for i, kind in enumerate(KINDS) if kind in kinds and curves.valid[i]]
@@ -116,20 +94,10 @@ def add_up(curves: CurveSet) -> NDArray[np.float64]:
 
 
 def vote(places_px: dict[str, float]) -> tuple[float, NDArray[np.float64]]:
-    """Weighted median of refined places, one vote for each group.
+    """Weighted median of refined places, and the median of each group (n_groups,).
 
-    Parameters
-    ----------
-    places_px : dict
-        COR of each refined kind; at least one.
-
-    Returns
-    -------
-    best_px : float
-        The place where half of the votes lie on each side; a group's vote is split among its kinds,
-        and that of the wedge and of the mass, whose errors are larger, counts 0.7.
-    each_px : ndarray of float, shape (n_groups,)
-        The median of each group.
+    A group's vote is split among its kinds; that of the wedge and of the mass, whose errors are
+    larger, counts 0.7.
     """
     each, cast = [], []
     for group, kinds in GROUPS.items():

@@ -7,9 +7,9 @@ import pytest
 from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor import combine
-from tomopipe.cor.combine import add_up, find_sum, vote
+from tomopipe.cor import evidence_sum
 from tomopipe.cor.curves import KINDS
+from tomopipe.cor.evidence_sum import add_up, find_sum, vote
 
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
@@ -49,7 +49,7 @@ def test_noise_has_no_answer():
 
 
 def test_where_nothing_can_be_refined_there_is_no_answer(monkeypatch):
-    monkeypatch.setattr(combine, "refine", lambda curves, near_px: {})
+    monkeypatch.setattr(evidence_sum, "refine", lambda curves, near_px: {})
     found = find(scan(84.4, n_rows=1), n_kept=1)
     assert (found.verdict, found.best_cor_px) == ("flat", None)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.cor.evidence import (
+from tomopipe.cor.answer import (
     find_peak,
     judge,
     near_candidates,
