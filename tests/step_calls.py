@@ -10,6 +10,7 @@ from tomopipe.config import (
     FullReconBlock,
     InputBlock,
     InventoryBlock,
+    PredictCorBlock,
     PreprocessBlock,
     StepOptions,
     StitchBlock,
@@ -19,6 +20,7 @@ from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.export_stack import export_stack as _export_stack
 from tomopipe.steps.full_recon import full_recon as _full_recon
 from tomopipe.steps.inventory import inventory as _inventory
+from tomopipe.steps.predict_cor import predict_cor as _predict_cor
 from tomopipe.steps.stitch import stitch as _stitch
 from tomopipe.steps.try_recon import TryFiles
 from tomopipe.steps.try_recon import try_recon as _try_recon
@@ -93,3 +95,8 @@ def inventory(entries: Any, output: Any, **options: Any) -> list[dict[str, Any]]
     assert not options
     given = StepOptions(inventory=judged, input=raw.input, preprocess=raw.preprocess)
     return _inventory(entries, output, given)
+
+
+def predict_cor(rows: Any, sweep: Any, prediction: Any, center: Any, **options: Any) -> Any:
+    """Predict a COR."""
+    return _predict_cor(rows, sweep, prediction, center, block(PredictCorBlock, options), **options)

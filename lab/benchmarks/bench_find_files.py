@@ -34,7 +34,7 @@ from bench_find import (
 )
 from scipy.ndimage import gaussian_filter, shift
 
-from tomopipe.config import TryReconBlock
+from tomopipe.config import PredictCorBlock, TryReconBlock
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import TryFiles, try_recon
@@ -187,7 +187,7 @@ def ask(number, name, methods):
         try_recon(RawScan(scan), files, grid, resources=Resources(threads=1))
         said = predict_cor(
             paths[2], paths[1], paths[3], Path(folder) / "c.txt",
-            methods=methods, min_confidence=0.5,
+            PredictCorBlock(methods=list(methods)),
         )["methods"]  # fmt: skip
     answers = {m: (said[m]["best_cor_px"], said[m]["confidence"] or 0.0) for m in methods}
     return name, (one, answers)

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from tests.phantoms import sphere, write_scan
-from tests.step_calls import export_stack, full_recon, try_recon
+from tests.step_calls import export_stack, full_recon, predict_cor, try_recon
 from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError, TomopipeError
@@ -18,7 +18,6 @@ from tomopipe.prep.correct import corrections_of
 from tomopipe.review.scan_images import Pictures
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.steps.export_star import _tomogram
-from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import candidates
 from tomopipe.volumes.volume import read_provenance
 

@@ -10,13 +10,11 @@ import pytest
 from find_rows import HALF_TURN_DEG, rows_of, scan
 from phantoms import write_scan
 
-from tests.step_calls import try_recon
+from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.answer import Answer
 from tomopipe.cor.curves import KINDS
 from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
-from tomopipe.errors import TomopipeError
-from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.storage.atomic import write_json
 
 METHODS = ["registration", "sum"]
@@ -248,12 +246,6 @@ def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
     monkeypatch.setitem(cor_methods.CLASSICAL, "registration", greedy)
     with pytest.raises(MemoryError):
         run()
-
-
-def test_an_unknown_method_is_an_error_of_the_config(run, tmp_path):
-    with pytest.raises(TomopipeError, match=r"predict_cor\.methods"):
-        run(methods=["sum", "guess"])
-    assert not (tmp_path / "prediction.json").exists()
 
 
 def test_without_methods_there_is_no_prediction_and_no_failure(run):

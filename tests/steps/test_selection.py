@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon, inventory, try_recon
+from tests.step_calls import full_recon, inventory, predict_cor, try_recon
 from tomopipe.config import METHODS
 from tomopipe.errors import ScanError
 from tomopipe.recon.angular_sampling import angle_weights
@@ -15,7 +15,6 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.selection import chosen_projections
-from tomopipe.steps.predict_cor import predict_cor
 
 COR_PX = 61.3
 SIZE = {"n_cols": 128, "n_rows": 3, "cor_px": COR_PX}

@@ -47,7 +47,7 @@ def test_method_ai_runs_without_torch(tmp_path):
     write_json({"cor_px": grid(128).tolist()}, tmp_path / "try.json")
     names = ("rows.h5", "try.json", "prediction.json", "center.txt")
     code = (
-        "from tomopipe.steps.predict_cor import predict_cor\n"
+        "from tests.step_calls import predict_cor\n"
         "predict_cor(*sys.argv[1:], methods=['ai'], min_confidence=0.5)\n"
     )
     done = without_torch(code, *(tmp_path / name for name in names))

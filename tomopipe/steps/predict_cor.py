@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.results import read_json
+from tomopipe.config import PredictCorBlock
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.cor.rules import NOT_ASKED, format_cor
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
@@ -31,18 +32,14 @@ Weights = Mapping[str, str | os.PathLike[str] | None]
 logger = logging.getLogger(__name__)
 
 
-def predict_cor(  # noqa: PLR0913
+def predict_cor(
     rows_h5: str | os.PathLike[str],
     try_json: str | os.PathLike[str],
     prediction_json: str | os.PathLike[str],
     center_txt: str | os.PathLike[str],
+    options: PredictCorBlock,
     *,
-    methods: Sequence[str],
-    min_confidence: float,
-    dinov2_checkpoint: str | os.PathLike[str] | None = None,
-    model: str | os.PathLike[str] = "shipped",
     made_from: Mapping[str, Any] | None = None,
-    max_bad_frames: float = 0.1,
 ) -> dict[str, Any]:
     """Look for the COR in the rows that try_recon kept; write the prediction and the accepted COR.
 
@@ -62,21 +59,11 @@ def predict_cor(  # noqa: PLR0913
         `warnings`: sentences on projections that hold no picture.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
-    methods : sequence of str
-        Names in `tomopipe.cor.methods.METHODS`, or "dinov2"; `tomopipe.cor.methods.choose` decides.
-        None: the prediction says that none was asked for, with the verdict "flat": no estimate, and
-        no failure.
-    min_confidence : float
-        Least confidence, 0 to 1, of an accepted COR.
-    dinov2_checkpoint : path-like or None
-        The classifier that the method dinov2 runs; only that method needs it.
-    model : str or path-like
-        The network of the method ai: "shipped", or weights of `tomopipe train`.
+    options : PredictCorBlock
+        Its methods in order: `tomopipe.cor.methods.choose` decides. None: the prediction says that
+        none was asked for, with the verdict "flat": no estimate, and no failure.
     made_from : mapping, optional
         The statement that `prediction_json` carries.
-    max_bad_frames : float
-        Share of projections without a picture (`tomopipe.prep.bad_frames`), 0 to 1, above which
-        the verdict is ambiguous: the COR may be right, but the volume is not.
 
     Returns
     -------
@@ -86,23 +73,14 @@ def predict_cor(  # noqa: PLR0913
     Raises
     ------
     TomopipeError
-        If a method is unknown, or ai is asked for without sum and cannot run: the weights are
-        missing, or do not belong to this version.
+        If ai is asked for without sum and cannot run: the weights are missing, or do not belong to
+        this version.
     """
-    from tomopipe.cor.methods import METHODS
-
-    known = METHODS if dinov2_checkpoint is None else (*METHODS, "dinov2")
-    unknown = [name for name in methods if name not in known]
-    if unknown:
-        raise TomopipeError(
-            f"predict_cor.methods: expected names among {', '.join(known)}; "
-            f"got {', '.join(unknown)}. Correct the config."
-        )
-    if "ai" in methods and "sum" not in methods:
+    options = options.in_effect()
+    if "ai" in options.methods and "sum" not in options.methods:
         from tomopipe.cor.ai.network_model import load_model
 
-        load_model(model)
-    weights = {"dinov2": dinov2_checkpoint, "ai": model}
+        load_model(options.model)
     for path in (prediction_json, center_txt):
         remove_stale(path)
     warnings: list[str] = []
@@ -112,8 +90,8 @@ def predict_cor(  # noqa: PLR0913
         candidates_px = _candidates(try_json)
         if rows.failed:
             raise ScanError(rows.failed)
-        prediction = _predict(rows, candidates_px, methods, min_confidence, weights)
-        prediction = _without_trust(prediction, rows, warnings, max_bad_frames)
+        prediction = _predict(rows, candidates_px, options)
+        prediction = _without_trust(prediction, rows, warnings, options.max_bad_frames)
     except MemoryError:
         raise
     except Exception as error:
@@ -174,20 +152,20 @@ def _candidates(path: str | os.PathLike[str]) -> NDArray[np.float64]:
 def _predict(
     rows: Rows,
     candidates_px: NDArray[np.float64],
-    methods: Sequence[str],
-    min_confidence: float,
-    weights: Weights,
+    options: PredictCorBlock,
 ) -> dict[str, Any]:
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
 
+    methods = options.methods
+    weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}
     if not methods:
         return _record(None, None, 0.0, "flat", "", NOT_ASKED, {})
     curves = Curves(Prepared(rows))
     evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
-    decision = choose(evidence, min_confidence, curves.reach_px)
+    decision = choose(evidence, options.min_confidence, curves.reach_px)
     prediction = _record(
         decision.best_cor_px,
         decision.cor_px,

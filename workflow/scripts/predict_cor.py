@@ -9,11 +9,10 @@ with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
     job(snakemake.log[0]),
 ):
-    block = StepOptions.model_validate_json(snakemake.params.options).predict_cor.in_effect()
     predict_cor(
         *snakemake.input[:2],
         snakemake.output.prediction,
         snakemake.output.center,
+        StepOptions.model_validate_json(snakemake.params.options).predict_cor,
         made_from=json.loads(snakemake.params.made_from),
-        **block.model_dump(),
     )

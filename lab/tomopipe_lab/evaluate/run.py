@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CENTER, PREDICTION, ROWS, SWEEP
+from tomopipe.config import PredictCorBlock
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.predict_cor import predict_cor
@@ -54,7 +55,7 @@ def ask(case: Case, methods: Sequence[str], options: Mapping[str, Any]) -> list[
         for method in methods:
             asked = dict(options) if method == DECISION else {**options, "methods": [method]}
             start = time.perf_counter()
-            said = predict_cor(rows, sweep, prediction, center, **asked)
+            said = predict_cor(rows, sweep, prediction, center, PredictCorBlock(**asked))
             seconds = time.perf_counter() - start
             answers.append(_answer(case, method, said, seconds))
     return answers

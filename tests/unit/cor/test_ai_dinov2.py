@@ -9,6 +9,7 @@ import torch
 from dinov2_weights import random_state, save
 from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 
+from tests.step_calls import predict_cor
 from tomopipe.config import parse_config
 from tomopipe.cor.ai import dinov2
 from tomopipe.cor.ai.dinov2 import N_SHORTLIST, decide, find_dinov2
@@ -16,7 +17,6 @@ from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, Checkpoint
 from tomopipe.cor.methods import ask
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.storage.atomic import write_json
 
 N_COLS, COR_PX = 240, 127.3

@@ -7,13 +7,12 @@ import pytest
 from ai_scans import COR_PX, inputs_of, rows_with, write_model
 from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 
-from tests.step_calls import try_recon
+from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.ai.input_recipe import recipe_hash
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.storage.atomic import write_json
 
 CANDIDATES = grid(128)
