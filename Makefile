@@ -8,14 +8,17 @@ CORES ?= $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)) if 
 # minutes for faults of further calls by chance, in `make faults`
 MINUTES ?= 45
 
-.PHONY: demo test faults lint docs clean
+# more that goes into `make bundle`, as in EXTRAS=slurm,gpu-cuda12
+EXTRAS ?= slurm,zarr
+
+.PHONY: demo test faults lint docs bundle clean
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# what users need
-$(VENV)/.installed: pyproject.toml constraints.txt
+# what users need; in a bundle from the wheels that lie there
+$(VENV)/.installed: $(wildcard pyproject.toml) constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[slurm]'
+	$(PIP) $(if $(wildcard wheels),--no-index --find-links wheels 'tomopipe[slurm]',-e '.[slurm]')
 	touch $@
 
 # and what tests and linters do
@@ -44,5 +47,17 @@ lint: $(VENV)/.developed
 docs: $(VENV)/.installed
 	$(BIN)/python -m tomopipe.config
 
+# one archive to install from without a network, for this platform and version of Python
+bundle: $(VENV)/.installed
+	rm -rf dist
+	mkdir -p dist/tomopipe-bundle
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check -c constraints.txt \
+	    -w dist/tomopipe-bundle/wheels '.[$(EXTRAS)]'
+	cp Makefile constraints.txt LICENSE README.md docs/installing.md dist/tomopipe-bundle
+	python=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_python_version())") && \
+	for file in Containerfile tomopipe.def; do \
+	    sed "s/python:[0-9.]*-slim/python:$$python-slim/" install/$$file > dist/tomopipe-bundle/$$file; done && \
+	tar -C dist -cf "dist/tomopipe-bundle-python$$python-$$(uname -sm | tr ' ' -).tar" tomopipe-bundle
+
 clean:
-	rm -rf $(DEMO) $(VENV)
+	rm -rf $(DEMO) $(VENV) dist

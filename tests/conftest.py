@@ -26,6 +26,13 @@ def _has_browser() -> bool:
     return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
 
 
+def _may_unshare() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    done = subprocess.run(["unshare", "-rnm", "true"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
 NEEDS = {
     "slurm": (_has_slurm, "needs a SLURM test cluster and TOMOPIPE_TEST_SLURM=1"),
     "realdata": (
@@ -34,6 +41,7 @@ NEEDS = {
     ),
     "browser": (_has_browser, "needs Chromium"),
     "gpu": (_has_gpu, "needs a CUDA device"),
+    "namespaces": (_may_unshare, "needs user and network namespaces: unshare -rnm"),
 }
 
 

@@ -56,17 +56,17 @@ def init(campaign: Path, environment: dict[str, str]) -> None:
         path.write_text(text.replace("latency-wait: 60", "latency-wait: 5"))
 
 
-def run_slurm(campaign: Path, environment: dict[str, str], *arguments: str) -> Run:
-    """Run as the README says: `snakemake --profile slurm`, from any folder."""
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--profile", "slurm", "--directory", str(campaign)),
-        *("--configfile", str(campaign / "config.yaml"), *arguments),
-    ]
+def run_slurm(
+    campaign: Path, environment: dict[str, str], *arguments: str, folder: Path = HOME
+) -> Run:
+    """Run `snakemake --profile slurm`: typed in the campaign, as the README says, or elsewhere."""
+    where = ["--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)]
+    where += ["--configfile", str(campaign / "config.yaml")]
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm"]
     done = subprocess.run(
-        command,
+        [*command, *([] if folder == campaign else where), *arguments],
         env=os.environ | environment,
-        cwd=HOME,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -84,7 +84,7 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     cors_px = {scan: CORS_PX[scan] for scan in ("a_1", "a_2", "b_1")}
     campaign = new_campaign(tmp_path / "my campaign", cors_px, methods=())  # with a network
     init(campaign, cluster)
-    first = run_slurm(campaign, cluster)
+    first = run_slurm(campaign, cluster, folder=campaign)
     assert first.status == 0, first.text
     assert {path.name for path in campaign.glob("results/*_rec.h5")} == {
         f"{scan}_rec.h5" for scan in cors_px
@@ -94,10 +94,10 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     # try and predict of all in one group, the stacks in one, a volume each
     assert submissions(first.text) == 1 + 1 + len(cors_px)
 
-    assert run_slurm(campaign, cluster).jobs == frozenset()
+    assert run_slurm(campaign, cluster, folder=campaign).jobs == frozenset()
     table(campaign, "a_2\tauto\t50.25\t")
     planned = plan(campaign)
-    edited = run_slurm(campaign, cluster)
+    edited = run_slurm(campaign, cluster, folder=campaign)
     expected = {
         *("fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar:a_2", "export_star", "report")
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
+SNAKEFILE = "Snakefile"
 COR_TABLE, ROT_CEN = "cor.json", "rot_cen.json"
 
 # in the folder of a scan

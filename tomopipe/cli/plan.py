@@ -26,9 +26,7 @@ def plan(
     A job is certain, or runs only if its COR changes while a prediction is pending.
     Exit status: 0 nothing to do, 2 there is work, 1 failures stand.
 
-    Example: `tomopipe plan mycampaign`, then
-    `snakemake -s TOMOPIPE/Snakefile --directory mycampaign --configfile mycampaign/config.yaml
-    --cores all`
+    Example: `tomopipe plan mycampaign`, then `cd mycampaign && snakemake --cores all`
     """
     campaign = load_campaign(directory, config)
     found = make_plan(campaign, config_path(directory, config))

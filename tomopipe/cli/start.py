@@ -9,10 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.files import CONFIG
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.errors import some_of
-from tomopipe.paths import workflow_folder
 from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
 
 _MOST_FORMATS = 10  # shown
@@ -37,7 +35,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace profiles that exist.")] = False,
 ) -> None:
-    """Start a campaign folder: config.yaml, scans.tsv, and a SLURM profile on demand.
+    """Start a campaign folder: config.yaml, scans.tsv, Snakefile, a SLURM profile on demand.
 
     Files that exist are kept. The profile goes to CAMPAIGN/slurm and, if you have none of that
     name, to your Snakemake configuration, so that `snakemake --profile slurm` finds it.
@@ -46,9 +44,7 @@ def init(
     """
     for path in write_campaign(directory, scans):
         typer.echo(f"wrote {path}")
-    command = ["snakemake", "-s", str(workflow_folder() / "Snakefile"), "--directory"]
-    command += [str(directory), "--configfile", str(directory / CONFIG), "--cores", "all"]
-    typer.echo(f"run: {shlex.join(command)}")
+    typer.echo(f"run: cd {shlex.quote(str(directory))} && snakemake --cores all")
     if slurm is None:
         slurm = bool(partition or account) or typer.confirm(
             "Will this run on SLURM?", default=False

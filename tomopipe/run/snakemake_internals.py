@@ -15,8 +15,9 @@ def _decide_ourselves(workflow: Any) -> None:
 
     Snakemake's own record of parameters, inputs and code triggers nothing; results that are there
     are whole and state what they were made from, so that those of a failed job, or of a run that
-    was killed, need not be removed, nor distrusted. To be called when jobs are made: while the
-    Snakefile is parsed there are no settings yet.
+    was killed, need not be removed, nor distrusted. One broken scan does not stop the others: the
+    default profile is loaded with the Snakefile beside it alone. To be called when jobs are made:
+    while the Snakefile is parsed there are no settings yet.
     """
     from snakemake.settings.enums import RerunTrigger
 
@@ -24,6 +25,7 @@ def _decide_ourselves(workflow: Any) -> None:
     workflow.dag.ignore_incomplete = True
     if workflow.execution_settings is not None:
         workflow.execution_settings.keep_incomplete = True
+        workflow.execution_settings.keep_going = True
 
 
 def force(workflow: Any, outputs: Iterable[str], *, run: bool) -> None:
@@ -41,6 +43,45 @@ def is_main(workflow: Any) -> bool:
 def is_dry(workflow: Any) -> bool:
     """Tell whether nothing will be executed."""
     return bool(workflow.dryrun)
+
+
+def is_lint() -> bool:
+    """Tell whether this call only looks at how the rules are written."""
+    return "--lint" in sys.argv
+
+
+def default_target(workflow: Any, rule: str) -> None:
+    """Make a rule the target of calls without one, also where its Snakefile is only included.
+
+    Snakemake forgets the targets of included files; one of the file that includes it wins.
+    """
+    name, prepare = workflow.modifier.modify_rulename(rule), workflow._prepare_dag
+
+    @functools.wraps(prepare)
+    def prepare_with_target(*arguments: Any, **options: Any) -> None:
+        workflow.default_target = workflow.default_target or name
+        prepare(*arguments, **options)
+
+    workflow._prepare_dag = prepare_with_target
+
+
+def call_hooks_of_module(workflow: Any, names: dict[str, Any]) -> None:
+    """Have a run that uses the Snakefile as a module call its hooks, after those of the user.
+
+    Snakemake calls those of the main Snakefile alone. `names` are the Snakefile's; to be called
+    when all Snakefiles have been read.
+    """
+    for event in ("onstart", "onsuccess", "onerror"):
+        hook, users = names[event].func, getattr(workflow, f"_{event}")
+        if users is not hook:
+            setattr(workflow, f"_{event}", functools.partial(_both, users, hook))
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None], log: Any) -> None:
+    try:
+        first(log)
+    finally:
+        second(log)
 
 
 def before_deciding(workflow: Any, do: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import CONFIG, TABLE
+from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import check_table
@@ -31,6 +31,14 @@ from tomopipe.steps.inventory import NUMBERS
 from tomopipe.storage.atomic import write_text
 
 _N_NAMED = 4  # scans in an error
+
+_SNAKEFILE = """\
+# `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
+from tomopipe.paths import workflow_folder
+
+
+include: str(workflow_folder() / "Snakefile")
+"""
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,13 @@ class Findings:
 
 
 def write_campaign(directory: Path, scans: str) -> list[Path]:
-    """Write config.yaml and scans.tsv where they are not there yet; return what was written."""
+    """Write config.yaml, scans.tsv and Snakefile where there are none; return what was written."""
     directory.mkdir(parents=True, exist_ok=True)
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n" + yaml.safe_dump({"campaign": {"scans": [scans]}}, allow_unicode=True),
         TABLE: "scan\tselect\tcor_px\tnote\n",
+        SNAKEFILE: _SNAKEFILE,
     }
     written = []
     for name, text in files.items():

@@ -6,8 +6,13 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-
-from tomopipe.run import job_memory, made_from, snakemake_internals
+try:
+    from tomopipe.run import job_memory, made_from, snakemake_internals
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
+        "folder (Snakemake is then .venv/bin/snakemake), or there pip install '.[slurm]'"
+    )
 from tomopipe.campaign.campaign import as_json, campaign_from_data, read_inventory
 from tomopipe.campaign.files import CONFIG, LOGS
 from tomopipe.config import parsed_texts, with_file
@@ -44,6 +49,14 @@ try:
         run_folder.current()  # before Snakemake touches a result
     if not workflow.configfiles and Path(CONFIG).exists():
         config.update(with_file(Path(CONFIG), config))
+    elif not config and snakemake_internals.is_lint():
+        config["campaign"] = {"scans": ["raw/*.h5"]}
+    elif not config:
+        sys.exit(
+            f"tomopipe: no {CONFIG} in {Path.cwd()}, so this is no campaign. Type: tomopipe init "
+            "mycampaign --scans 'FOLDER/*.h5' && cd mycampaign && snakemake --cores all (a "
+            "demonstration: python -m tomopipe.simulate.demo demo)"
+        )
     config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
     CAMPAIGN = campaign_from_data(config, Path.cwd())
     DECISIONS = Decisions(CAMPAIGN)
@@ -56,12 +69,14 @@ except TomopipeError as error:
 
 def end_earlier_runs():
     """Let nothing of a run that was killed change a result any more, before one is looked at."""
+    snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_said()
     DECISIONS.save()
     run_folder.end_all(CAMPAIGN.results)
 
 
 snakemake_internals.remove_only_in_run()
+snakemake_internals.default_target(workflow, "all")
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
     snakemake_internals.before_deciding(workflow, end_earlier_runs)

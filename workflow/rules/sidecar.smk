@@ -50,7 +50,7 @@ rule sidecar:
     input:
         sidecar_inputs,
     output:
-        "{folder}/{scan}" + SIDECAR,
+        f"{{folder}}/{{scan}}{SIDECAR}",
     params:
         content=sidecar_content,
         made_from=lambda wildcards: as_json(made_from.of_text(sidecar_content(wildcards))),

@@ -1,0 +1,163 @@
+"""The bundle: it installs and runs the demo where there is nothing else, and no network."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.workflow.conftest import HOME
+
+PYTHON = Path(sys.base_prefix, "bin", "python3")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """What `make bundle` makes of the files of a checkout."""
+    folder = tmp_path_factory.mktemp("bundle") / "clone"
+    for name in ("docs", "install", "profiles", "tomopipe", "workflow"):
+        shutil.copytree(HOME / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "LICENSE"):
+        shutil.copy(HOME / name, folder)
+    shutil.copy(HOME / "README.md", folder)
+    # with pip of the environment of the tests, which is not changed
+    arguments = [f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.installed"]
+    done = subprocess.run(
+        ["make", "bundle", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (archive,) = folder.glob("dist/*.tar")
+    return archive
+
+
+@pytest.fixture
+def unpacked(bundle, tmp_path) -> Path:
+    subprocess.run(["tar", "-xf", bundle, "-C", tmp_path], check=True)
+    return tmp_path / "tomopipe-bundle"
+
+
+def without_anything(*command: str, cwd: Path, path: str, home: Path):
+    """Run a command with neither network nor environment variables."""
+    variables = (f"PATH={path}", f"HOME={home}", "PIP_CONFIG_FILE=/dev/null", "LANG=C.UTF-8")
+    return subprocess.run(
+        ["unshare", "-rnm", "env", "-i", *variables, *command],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+@pytest.mark.namespaces
+def test_the_demo_runs_from_the_wheels_of_the_bundle_without_a_network(bundle, unpacked):
+    assert bundle.stat().st_size <= 400e6
+    options = {"cwd": unpacked, "path": "/usr/bin:/bin", "home": unpacked.parent}
+    done = without_anything("make", "demo", f"PYTHON={PYTHON}", "CORES=2", **options)
+    assert done.returncode == 0, done.stdout
+    assert len(list(unpacked.glob("demo/results/*_rec.h5"))) >= 8
+    where = "import tomopipe, tomopipe.paths as p; print(p.workflow_folder())"
+    found = without_anything(".venv/bin/python", "-c", where, **options).stdout
+    site = unpacked / ".venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    assert found.strip() == f"{site}/tomopipe/_workflow"
+    # and in a campaign folder, as after `tomopipe init`
+    (unpacked / "demo" / "Snakefile").unlink(missing_ok=True)
+    options["path"] = f"{unpacked}/.venv/bin:/usr/bin:/bin"
+    again = "tomopipe init demo --no-slurm && cd demo && snakemake --cores all"
+    done = without_anything("sh", "-c", again, **options)
+    assert "Nothing to be done" in done.stdout, done.stdout
+
+
+def container_lines(bundle: Path) -> list[str]:
+    """The commands of the Containerfile's RUN lines, which see the bundle in /bundle."""
+    text = (bundle / "Containerfile").read_text()
+    runs = re.findall(r"^RUN (.*)$", text, re.MULTILINE)
+    return [re.sub(r"--mount=type=bind,target=/bundle ", "", run) for run in runs]
+
+
+def apptainer_lines(bundle: Path) -> list[str]:
+    """The commands of the definition's %post, which sees the wheels in /bundle."""
+    text = (bundle / "tomopipe.def").read_text()
+    assert "\n%files\n    wheels /bundle/wheels\n" in text
+    post = text.partition("%post\n")[2].partition("\n%")[0]
+    return [line.strip() for line in post.splitlines() if line.strip()]
+
+
+IN_CLEAN_ROOT = """
+for path in {system}; do
+    mkdir -p {root}$path
+    mount --rbind $path {root}$path
+done
+for path in bin sbin lib lib64; do
+    if [ -L /$path ]; then cp -P /$path {root}/; else
+        mkdir -p {root}/$path && mount --rbind /$path {root}/$path; fi
+done
+mkdir -p {root}/bundle/wheels {root}/tmp {root}/opt {root}/root {root}/etc
+mount --bind {bundle}/wheels {root}/bundle/wheels
+chroot {root} /bin/sh -exc {lines}
+"""
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("lines_of", [container_lines, apptainer_lines])
+def test_the_lines_of_the_image_install_it_in_a_clean_root(lines_of, unpacked, tmp_path):
+    """A root with the system's /usr and Python; no home, no /etc, no network, nothing of ours.
+
+    So the lines are right for a system with Python; not tested is the image that they start from.
+    """
+    root = tmp_path / "root"
+    root.mkdir()
+    # a mount cannot be removed from inside; that it was copied is the business of Apptainer
+    lines = [line for line in lines_of(unpacked) if line != "rm -r /bundle"]
+    assert len(lines) == 2, lines
+    lines += ["/opt/tomopipe/bin/tomopipe --help", "/opt/tomopipe/bin/snakemake --version"]
+    system = {"/usr", "/dev", "/proc"}
+    if not PYTHON.is_relative_to("/usr"):
+        system.add(sys.base_prefix)
+    script = IN_CLEAN_ROOT.format(
+        system=" ".join(sorted(system)),
+        root=root,
+        bundle=unpacked,
+        lines=shlex.quote("\n".join(lines)),
+    )
+    path = f"{PYTHON.parent}:/usr/sbin:/usr/bin:/bin"
+    done = without_anything("sh", "-ec", script, cwd=root, path=path, home=Path("/root"))
+    assert done.returncode == 0, done.stdout
+    assert "Usage: tomopipe" in done.stdout
+    assert (root / "opt" / "tomopipe" / "bin" / "tomopipe").exists()
+
+
+def test_the_images_are_of_the_python_of_the_wheels(unpacked):
+    image = f"python:3.{sys.version_info.minor}-slim"
+    assert image in (unpacked / "Containerfile").read_text()
+    assert image in (unpacked / "tomopipe.def").read_text()
+    compiled = {path.name.split("-")[2] for path in unpacked.glob("wheels/numpy-*.whl")}
+    assert compiled == {f"cp3{sys.version_info.minor}"}
+
+
+def test_the_conda_recipe_asks_for_what_pip_asks_for():
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
+    recipe = yaml.safe_load((HOME / "install" / "recipe.yaml").read_text())
+    assert recipe["context"]["version"] == project["version"]
+    scripts = [f"{name} = {function}" for name, function in project["scripts"].items()]
+    assert recipe["build"]["python"]["entry_points"] == scripts
+    renamed = {"xxhash": "python-xxhash"}
+    asked = [*project["dependencies"], *project["optional-dependencies"]["slurm"]]
+    wanted = {f"{renamed.get(r.name, r.name)} {r.specifier}" for r in map(Requirement, asked)}
+    wanted.add(f"python {project['requires-python']}")
+    assert set(recipe["requirements"]["run"]) == wanted
+
+
+def test_make_clean_removes_the_bundle(tmp_path):
+    shutil.copy(HOME / "Makefile", tmp_path)
+    (tmp_path / "dist").mkdir()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, env=os.environ)
+    assert not (tmp_path / "dist").exists()

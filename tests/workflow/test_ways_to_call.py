@@ -1,0 +1,208 @@
+"""The ways to call the workflow: each goes on after a failure, and new scripts rerun nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tests.workflow.conftest import HOME, Run, job_names
+from tomopipe.cli import cli
+
+MODULE = """
+configfile: "config.yaml"
+
+
+module tomopipe:
+    snakefile: {snakefile!r}
+    config: config
+
+
+use rule * from tomopipe as tomopipe_*
+
+
+onsuccess:
+    print("the user's own hook")
+"""
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    """A clone without a campaign."""
+    folder = tmp_path / "owner" / "tomopipe"
+    for name in ("workflow", "profiles", "config"):
+        shutil.copytree(HOME / name, folder / name)
+    for name in ("Snakefile", "LICENSE"):
+        shutil.copy(HOME / name, folder)
+    (folder / "tomopipe").symlink_to(HOME / "tomopipe")
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def call(clone: Path, folder: Path, *arguments: str) -> Run:
+    """Call Python in a folder, as somebody who has the clone's package installed."""
+    here = clone.parents[1]
+    home = {"HOME": str(here / "home"), "XDG_CACHE_HOME": str(here / "home"), "GITHUB_TOKEN": ""}
+    host = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{here}/.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/",
+    }
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | home | host | {"PYTHONPATH": str(clone)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return Run(done.returncode, frozenset(job_names(done.stdout)), done.stdout)
+
+
+def snakemake(clone: Path, folder: Path, *arguments: str) -> Run:
+    """Type `snakemake ...` in a folder."""
+    return call(clone, folder, "-m", "snakemake", *arguments)
+
+
+def of_the_clone(clone: Path, campaign: Path) -> list[str]:
+    return ["--snakefile", str(clone / "Snakefile"), "--configfile", "config.yaml"]
+
+
+def of_the_catalogue(clone: Path, campaign: Path) -> list[str]:
+    return ["--snakefile", str(clone / "workflow" / "Snakefile")]
+
+
+def of_init(clone: Path, campaign: Path) -> list[str]:
+    done = CliRunner().invoke(cli, ["init", str(campaign), "--no-slurm"])
+    assert f"wrote {campaign / 'Snakefile'}" in done.output.replace("\n", "")
+    return []
+
+
+def of_init_for_slurm(clone: Path, campaign: Path) -> list[str]:
+    """With the profile that a cluster gets, but for where the jobs run."""
+    environment = {"XDG_CONFIG_HOME": str(clone.parents[1] / "home")}
+    options = ["--partition", "cpu", "--account", ""]
+    done = CliRunner().invoke(cli, ["init", str(campaign), *options], env=environment)
+    assert done.exit_code == 0, done.output
+    return ["--profile", "slurm", "--executor", "local", "--retries", "0"]
+
+
+def as_a_module(clone: Path, campaign: Path) -> list[str]:
+    text = MODULE.format(snakefile=str(clone / "workflow" / "Snakefile"))
+    (campaign / "Snakefile").write_text(text)
+    return []
+
+
+def by_snakedeploy(clone: Path, campaign: Path) -> list[str]:
+    """As docs/installing.md says, from a host that git finds on this disk."""
+    git(clone, "init", "-q", "-b", "main")
+    git(clone, "add", ".")
+    git(clone, "commit", "-qm", "a release")
+    deploy = ("deploy-workflow", "https://github.com/owner/tomopipe", ".", "--branch", "main")
+    run = call(clone, campaign, "-c", "from snakedeploy.client import main; main()", *deploy)
+    assert run.status == 0, run.text
+    assert 'github("owner/tomopipe"' in (campaign / "workflow" / "Snakefile").read_text()
+    (campaign / "config.yaml").rename(campaign / "config" / "config.yaml")
+    return []
+
+
+WAYS = (
+    of_the_clone,
+    of_the_catalogue,
+    of_init,
+    of_init_for_slurm,
+    as_a_module,
+    by_snakedeploy,
+)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_goes_on_after_a_failure_and_new_scripts_rerun_nothing(way, clone, campaign):
+    arguments = [*way(clone, campaign), "--cores", "1"]
+    for path in clone.glob("workflow/**/*.*"):
+        path.write_text(path.read_text() + "\n# as after git pull\n")
+    if (clone / ".git").exists():
+        git(clone, "commit", "-qam", "as after git pull")
+    run = snakemake(clone, campaign, *arguments)
+    assert (run.status, run.jobs) == (0, frozenset()), run.text
+    assert "Nothing to be done" in run.text
+
+    for scan in ("a_1", "a_2"):
+        (campaign / "results" / f"{scan}_rec.h5").unlink()
+    script = clone / "workflow" / "scripts" / "full_recon.py"
+    script.write_text("raise SystemExit('fails')\n")
+    if (clone / ".git").exists():
+        git(clone, "commit", "-qam", "a fault")
+    run = snakemake(clone, campaign, *arguments)
+    failed = re.findall(r"^Error in rule \w*full_recon", run.text, re.MULTILINE)
+    assert (run.status, len(failed)) == (1, 2), run.text
+
+
+def test_a_module_ends_its_run_as_the_snakefile_does(clone, campaign):
+    """The folder of the run is there for its jobs, and goes; both hooks are called."""
+    as_a_module(clone, campaign)
+    volume = campaign / "results" / "a_1_rec.h5"
+    made_at = volume.stat().st_mtime
+    volume.unlink()
+    script = clone / "workflow" / "scripts" / "full_recon.py"
+    look = "import os\nassert os.path.isfile(os.environ['TOMOPIPE_RUN'] + '/run.json')\n"
+    script.write_text(look + script.read_text())
+    run = snakemake(clone, campaign, "--cores", "1")
+    assert run.status == 0, run.text
+    assert volume.stat().st_mtime > made_at
+    assert "the user's own hook" in run.text
+    assert not (campaign / "results" / ".runs").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--cores", "all"], ["-n"]])
+def test_a_fresh_clone_says_what_to_type(clone, arguments):
+    run = snakemake(clone, clone, *arguments)
+    said = [line for line in run.text.splitlines() if not line.startswith("Using workflow")]
+    assert run.status == 1
+    assert len(said) == 1, run.text
+    assert "tomopipe init mycampaign --scans 'FOLDER/*.h5' && cd mycampaign" in said[0]
+
+
+def test_without_the_package_it_says_what_to_type(clone):
+    (clone / "tomopipe").unlink()
+    (clone / "tomopipe").mkdir()
+    (clone / "tomopipe" / "__init__.py").touch()
+    run = snakemake(clone, clone, "--cores", "all")
+    assert run.status == 1
+    assert "has no module tomopipe.run. Type `make demo` in tomopipe's folder" in run.text
+    assert "Traceback" not in run.text
+
+
+def test_what_lint_remarks_has_its_reason(clone):
+    """Each remark of `snakemake --lint` stands in CONTRIBUTING.md, with the reason why it stays."""
+    text = snakemake(clone, clone, "--lint").text
+    remarks = set(re.findall(r"^    \* (.*)[.:]:$|^    \* (.*):$", text, re.MULTILINE))
+    titles = {first or second for first, second in remarks}
+    reasons = (HOME / "CONTRIBUTING.md").read_text()
+    assert "Lints for rule" in text
+    assert {title for title in titles if title not in reasons} == set()
+
+
+def test_the_catalogue_finds_what_it_asks_for():
+    wanted = (
+        "workflow/Snakefile",
+        "config/README.md",
+        "config/config.yaml",
+        "README.md",
+        "LICENSE",
+    )
+    assert [name for name in wanted if not (HOME / name).is_file()] == []
+    usage = yaml.safe_load((HOME / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
