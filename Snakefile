@@ -25,11 +25,6 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/end.smk"
 
 
-localrules:
-    all,
-    predictions,
-
-
 rule all:
     """Everything: predictions, volumes and sidecars of all selected scans, export, report."""
     default_target: True
@@ -41,6 +36,7 @@ rule all:
         sidecars,
         star_set,
         [REPORT] if CAMPAIGN.config.report.enabled else [],
+    localrule: True
 
 
 rule predictions:
@@ -48,3 +44,4 @@ rule predictions:
     input:
         INVENTORY,
         predictions_of_all,
+    localrule: True

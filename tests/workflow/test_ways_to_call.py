@@ -150,7 +150,10 @@ def test_goes_on_after_a_failure_and_new_scripts_rerun_nothing(way, clone, campa
 
 
 def test_a_module_ends_its_run_as_the_snakefile_does(clone, campaign):
-    """The folder of the run is there for its jobs, and goes; both hooks are called."""
+    """The folder of the run is there for its jobs, and goes; both hooks are called.
+
+    And small jobs stay on the main process's machine under other names, too.
+    """
     as_a_module(clone, campaign)
     volume = campaign / "results" / "a_1_rec.h5"
     made_at = volume.stat().st_mtime
@@ -162,6 +165,7 @@ def test_a_module_ends_its_run_as_the_snakefile_does(clone, campaign):
     assert run.status == 0, run.text
     assert volume.stat().st_mtime > made_at
     assert "the user's own hook" in run.text
+    assert "not present in the Snakefile" not in run.text  # rules that are to be local
     assert not (campaign / "results" / ".runs").exists()
 
 

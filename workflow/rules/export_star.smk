@@ -4,10 +4,6 @@ from tomopipe.run.relion_set import star_options
 STAR_FILES = [OUTPUTS.in_relion(STAR), OUTPUTS.in_relion(NAMES)]
 
 
-localrules:
-    export_star,
-
-
 def star_set(wildcards):
     """The set and its stacks: a missing file that only an intermediate rule names goes unseen."""
     if not CAMPAIGN.config.export_star.enabled:
@@ -53,6 +49,7 @@ rule export_star:
         tilt_series=directory(OUTPUTS.in_relion(TILT_SERIES)),
     log:
         LOGS.log("export_star"),
+    localrule: True
     params:
         options=lambda wildcards: as_json(star_options(CAMPAIGN, resolved())),
         made_from=lambda wildcards: made_from.as_text(star_wanted()),

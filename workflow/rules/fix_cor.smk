@@ -1,7 +1,3 @@
-localrules:
-    fix_cor,
-
-
 def members(series):
     rows = inventory_rows()
     return CAMPAIGN.members(series, rows, DECISIONS.replaced(rows))
@@ -46,6 +42,7 @@ rule fix_cor:
         OUTPUTS.fix_table("{series}"),
     log:
         LOGS.log("fix_cor", "{series}"),
+    localrule: True
     params:
         members=lambda wildcards: as_json(members(wildcards.series)),
         options=lambda wildcards: CAMPAIGN.config.as_json("fix_cor"),

@@ -2,10 +2,6 @@ from tomopipe.campaign.state import STILL_WRITTEN
 from tomopipe.steps import inventory as inventory_step
 
 
-localrules:
-    inventory,
-
-
 def look_again():
     """Differ while a file is still written or was not to be had, or a linked one changed."""
     try:
@@ -38,6 +34,7 @@ checkpoint inventory:
         INVENTORY,
     log:
         LOGS.log("inventory"),
+    localrule: True
     params:
         entries=lambda wildcards: as_json(CAMPAIGN.inventory_entries()),
         options=lambda wildcards: CAMPAIGN.config.as_json("inventory", "input", "preprocess"),

@@ -1,7 +1,3 @@
-localrules:
-    report,
-
-
 def report_shown(as_is=False):
     """The results that the page shows, by content; volumes by what they were made from."""
     scans = alive(CAMPAIGN.selected_scans(inventory_rows()))
@@ -54,6 +50,7 @@ rule report:
         ),
     log:
         LOGS.log("report"),
+    localrule: True
     params:
         config=lambda wildcards: CAMPAIGN.config.as_json("report"),
         made_from=lambda wildcards: made_from.as_text(report_wanted()),

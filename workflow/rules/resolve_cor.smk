@@ -1,10 +1,6 @@
 from tomopipe.steps import resolve_cor as resolve_cor_step
 
 
-localrules:
-    resolve_cor,
-
-
 def resolve_reason():
     """Say why cor.json is not what the fix tables make it; it is compared as a whole."""
     wanted = made_from.of_resolve_cor(CAMPAIGN)
@@ -36,6 +32,7 @@ checkpoint resolve_cor:
         rot_cen=OUTPUTS.rot_cen,
     log:
         LOGS.log("resolve_cor"),
+    localrule: True
     params:
         scans=lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows())),
         options=lambda wildcards: CAMPAIGN.config.as_json("resolve_cor"),

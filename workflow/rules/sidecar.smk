@@ -3,10 +3,6 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.steps import sidecar as sidecar_step
 
 
-localrules:
-    sidecar,
-
-
 @lru_cache(maxsize=None)
 def sidecar_file(scan):
     """The sidecar's path: beside the data, unless another campaign has written one there."""
@@ -51,6 +47,7 @@ rule sidecar:
         sidecar_inputs,
     output:
         f"{{folder}}/{{scan}}{SIDECAR}",
+    localrule: True
     params:
         content=sidecar_content,
         made_from=lambda wildcards: as_json(made_from.of_text(sidecar_content(wildcards))),
