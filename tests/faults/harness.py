@@ -25,8 +25,8 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign.failures import STEPS
+from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.run.products import read_products
-from tomopipe.steps.inventory import LOOK_AGAIN
 from tomopipe.storage.run_folder import all_said
 
 HOME = Path(__file__).parents[2]

@@ -14,9 +14,10 @@ import tifffile
 from tests.nxtomo_files import write_nxtomo
 from tests.step_calls import inventory
 from tomopipe.campaign.series import split_name
+from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps import inventory as module
-from tomopipe.steps.inventory import COLUMNS, LOOK_AGAIN, _look
+from tomopipe.steps.inventory import COLUMNS, _look
 from tomopipe.storage.tables import read_tsv
 
 N_ROWS, N_COLS = 2, 8

@@ -1,5 +1,7 @@
 """Snakemake's main process has little to do while jobs run."""
 
+import re
+
 from tests.workflow.conftest import failing, new_campaign, snakemake
 
 
@@ -18,3 +20,12 @@ def test_a_limit_that_was_asked_for_is_kept(tmp_path):
     run = snakemake(campaign, "--verbose", "--max-jobs-per-timespan", "1/2s")
     assert run.status == 0, run.text
     assert "Job rate limit reached" in run.text
+
+
+def test_looking_for_work_loads_no_numerics(campaign):
+    """Each start of Snakemake parses the Snakefile, those on nodes, too."""
+    run = snakemake(campaign, "--dry-run", environment={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert run.status == 0, run.text
+    loaded = set(re.findall(r"^import time: .*\| +(\w+)$", run.text, flags=re.MULTILINE))
+    assert "snakemake" in loaded
+    assert not loaded & {"scipy", "numba", "h5py", "tifffile", "mrcfile", "pywt"}

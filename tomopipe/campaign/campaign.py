@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
@@ -24,9 +24,10 @@ from tomopipe.campaign.table import Row, did_you_mean, read_table
 from tomopipe.config import Config, parse_cells, parse_config, read_config
 from tomopipe.cor.rules import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.scans.linked import link_state
-from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.storage.tables import read_tsv
+
+if TYPE_CHECKING:
+    from tomopipe.scans.raw_scan import RawScan
 
 InventoryRows = Mapping[str, Mapping[str, str]]
 
@@ -87,6 +88,8 @@ class Campaign:
 
     def has_other_links(self, inventory: InventoryRows) -> bool:
         """Tell whether a file that raw files take data from is not as the inventory saw it."""
+        from tomopipe.scans.linked import link_state
+
         seen: dict[str, list[int] | None] = {}
         for row in inventory.values():
             seen |= json.loads(row.get("linked") or "{}")
@@ -143,8 +146,10 @@ class Campaign:
         own = self.for_scan(scan.name).config.reading()
         return {} if own == self.config.reading() else {"own": own}
 
-    def raw_scan(self, scan: str) -> RawScan:
+    def raw_scan(self, scan: str) -> "RawScan":
         """Return a scan as its steps read it; `partial`, as it may have been taken in by hand."""
+        from tomopipe.scans.raw_scan import raw_scan
+
         return raw_scan(self.scans[scan].path, self.for_scan(scan).config, partial=True)
 
     @property

@@ -75,6 +75,21 @@ class Fix:
         return is_by_file(self.reason)
 
 
+def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
+    """Return the angles that try_recon proved, as `input.angles`; None if it proved none."""
+    try:
+        record = json.loads(Path(try_json).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    angles = record.get("geometry", {}).get("angles_proven")
+    return dict(angles) if angles else None
+
+
+def is_without_angles(warnings: str) -> bool:
+    """Tell from the warnings of an inventory, of earlier versions too, that there are no angles."""
+    return any(text.startswith("no theta") for text in warnings.split("; "))
+
+
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Read cor.json, the COR of every scan.
 

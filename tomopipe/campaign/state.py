@@ -14,6 +14,8 @@ from tomopipe.campaign.results import Fix, Prediction
 from tomopipe.cor.rules import NOT_ASKED, is_valid, off_detector, parse_cor, shown
 
 STILL_WRITTEN = "still written"
+#: What the reason of a scan ends with that the system did not let us read: it may the next time.
+LOOK_AGAIN = "; the next run looks again"
 #: An accepted confidence less than this above the limit is doubtful.
 _BARELY = 0.1
 #: Confident methods further apart than this are doubtful, in pixels.

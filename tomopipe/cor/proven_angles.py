@@ -1,10 +1,7 @@
 """Angles that no file holds: proven from the projections, and handed on to the steps after."""
 
-import json
 import logging
-import os
 from dataclasses import replace
-from pathlib import Path
 
 from tomopipe.config import InputBlock
 from tomopipe.cor.collect import collect_sinograms, spread_rows
@@ -58,13 +55,3 @@ def prove_angles(raw: RawScan, threads: int) -> dict[str, float] | None:
         proof.beyond, proof.beyond_error,
     )  # fmt: skip
     return {"start": 0.0, "stop": stop_deg}
-
-
-def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
-    """Return the angles that try_recon proved, as `input.angles`; None if it proved none."""
-    try:
-        record = json.loads(Path(try_json).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    angles = record.get("geometry", {}).get("angles_proven")
-    return dict(angles) if angles else None

@@ -9,11 +9,10 @@ the same rows. Values that were adopted by hand (exported and imported again) ar
 
 import math
 import re
+import statistics
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 # of the table that fix_cor writes for each series
 FIX_COLUMNS = (
@@ -94,14 +93,14 @@ def format_cor(cor_px: float | None) -> str:
     return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
 
 
-def outlier_limit(cor_px: ArrayLike, *, max_delta_px: float) -> tuple[float, float]:
+def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[float, float]:
     """Return the median of a series and the largest distance from it that is not outlying.
 
     The limit is min(max_delta_px, max(10, 5 * MAD)), with the unscaled MAD, median |v - median|.
 
     Parameters
     ----------
-    cor_px : array_like of float, shape (n_scans,)
+    cor_px : sequence of float
         COR of each scan of one series, in unbinned pixels; NaN and inf count as unknown.
     max_delta_px : float
         Largest distance from the median ever kept, in pixels; > 0.
@@ -114,49 +113,47 @@ def outlier_limit(cor_px: ArrayLike, *, max_delta_px: float) -> tuple[float, flo
     Raises
     ------
     ValueError
-        If `cor_px` is not one-dimensional or `max_delta_px` is not above 0.
+        If `max_delta_px` is not above 0.
 
     References
     ----------
     .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers", pass 1; MAD read as unscaled.
     """
-    values_px = np.asarray(cor_px, dtype=float)
-    if values_px.ndim != 1:
-        raise ValueError(f"cor_px: expected shape (n_scans,), got {values_px.shape}")
     if not max_delta_px > 0:
         raise ValueError(f"max_delta_px: expected a number above 0, got {max_delta_px}")
-    values_px = values_px[np.isfinite(values_px)]
-    if not values_px.size:
+    values_px = [value_px for value_px in cor_px if math.isfinite(value_px)]
+    if not values_px:
         return math.nan, math.nan
-    median_px = float(np.median(values_px))
-    mad_px = float(np.median(np.abs(values_px - median_px)))
+    median_px = statistics.median(values_px)
+    mad_px = statistics.median(abs(value_px - median_px) for value_px in values_px)
     return median_px, min(max_delta_px, max(MIN_LIMIT_PX, MAD_FACTOR * mad_px))
 
 
-def flag_outliers(cor_px: ArrayLike, *, max_delta_px: float) -> NDArray[np.bool_]:
+def flag_outliers(cor_px: Sequence[float], *, max_delta_px: float) -> list[bool]:
     """Flag CORs further than min(max_delta_px, max(10, 5 * MAD)) from their median.
 
     Parameters
     ----------
-    cor_px : array_like of float, shape (n_scans,)
+    cor_px : sequence of float
         COR of each scan of one series, in unbinned pixels; NaN and inf count as unknown.
     max_delta_px : float
         Largest distance from the median ever kept, in pixels; > 0.
 
     Returns
     -------
-    ndarray of bool, shape (n_scans,)
+    list of bool
         True at outliers. Unknown means missing, not outlying, and is never flagged.
 
     Raises
     ------
     ValueError
-        If `cor_px` is not one-dimensional or `max_delta_px` is not above 0.
+        If `max_delta_px` is not above 0.
     """
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
-    values_px = np.asarray(cor_px, dtype=float)
-    distance_px = np.abs(np.where(np.isfinite(values_px), values_px, np.nan) - median_px)
-    return np.asarray(distance_px > limit_px + _ROUNDING_PX)
+    return [
+        math.isfinite(value_px) and abs(value_px - median_px) > limit_px + _ROUNDING_PX
+        for value_px in cor_px
+    ]
 
 
 def fix_series(
@@ -190,14 +187,11 @@ def fix_series(
     inside = sorted((m for m in members if m.is_in), key=lambda m: (m.index, m.scan))
     before = _judge([_start(member) for member in inside], max_delta_px)
     kept_by_hand = [protect_manual and row.source == "manual" for row in before]
-    good = np.array(
-        [
-            at
-            for at, row in enumerate(before)
-            if not math.isnan(row.before_px) and (kept_by_hand[at] or not row.flagged)
-        ],
-        dtype=int,
-    )
+    good = [
+        at
+        for at, row in enumerate(before)
+        if not math.isnan(row.before_px) and (kept_by_hand[at] or not row.flagged)
+    ]
     after = []
     for at, member in enumerate(inside):
         if before[at].flagged and kept_by_hand[at]:
@@ -300,13 +294,14 @@ def _start(member: Member) -> Fixed:
 
 def _judge(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
     """Flag the outliers; a series with fewer than two CORs is left alone."""
-    cor_px = np.array([row.before_px for row in rows], dtype=float)
-    flagged = flag_outliers(cor_px, max_delta_px=max_delta_px)
-    if np.isfinite(cor_px).sum() < 2:
+    cor_px = [row.before_px for row in rows]
+    if sum(map(math.isfinite, cor_px)) < 2:
         return rows
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
     judged = [replace(row, limit_px=limit_px) for row in rows]
-    for at in np.flatnonzero(flagged):
+    for at, flagged in enumerate(flag_outliers(cor_px, max_delta_px=max_delta_px)):
+        if not flagged:
+            continue
         row = replace(judged[at], flagged=True)
         distance_px = abs(row.before_px - median_px)
         judged[at] = _noted(
@@ -317,16 +312,13 @@ def _judge(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
     return judged
 
 
-def _around(at: int, good: NDArray[np.int_]) -> tuple[int | None, int | None]:
+def _around(at: int, good: list[int]) -> tuple[int | None, int | None]:
     """Return the good places next to place `at`, which is not good itself, on both sides."""
-    right = int(np.searchsorted(good, at))
-    return (
-        int(good[right - 1]) if right > 0 else None,
-        int(good[right]) if right < good.size else None,
-    )
+    right = bisect_left(good, at)
+    return good[right - 1] if right > 0 else None, good[right] if right < len(good) else None
 
 
-def _replaced(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) -> Fixed:
+def _replaced(rows: list[Fixed], at: int, good: list[int], n_cols: int) -> Fixed:
     """Replace an outlier by the mean of its nearest good neighbours; report one without any."""
     neighbours = [rows[place] for place in _around(at, good) if place is not None]
     if not neighbours:
@@ -338,7 +330,7 @@ def _replaced(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) -
     return replace(rows[at], after_px=cor_px, source="outlier", neighbours=names)
 
 
-def _bridged(rows: list[Fixed], at: int, good: NDArray[np.int_], n_cols: int) -> Fixed:
+def _bridged(rows: list[Fixed], at: int, good: list[int], n_cols: int) -> Fixed:
     """Fill a gap between two good neighbours that agree; else leave it to pass 2."""
     left, right = _around(at, good)
     if left is None or right is None:

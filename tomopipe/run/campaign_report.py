@@ -8,13 +8,14 @@ from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import declared_stacks, find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.steps.report import report
 
 _SHOWN = ("path", "series", "index", "select", "manual")
 
 
 def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
     """Write the report of whatever exists of a campaign; name what the system kept from it."""
+    from tomopipe.steps.report import report
+
     return report(output, **what_to_report(campaign))
 
 

@@ -11,7 +11,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.run import earlier
 from tomopipe.run.products import Record
 from tomopipe.run.stated import statement_in
-from tomopipe.volumes import tiff
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
@@ -81,6 +80,12 @@ def _is_volume(path: Path) -> bool:
     return "tomopipe" in read_provenance(path).get("versions", {})
 
 
+def _is_try_stack(path: Path) -> bool:
+    from tomopipe.volumes.tiff import is_ours
+
+    return is_ours(path)
+
+
 def _is_stack(path: Path) -> bool:
     with open(path, "rb") as stream:
         return stream.read(_LABEL.stop)[_LABEL] == b"tomopipe"
@@ -105,7 +110,7 @@ _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.SIDECAR: _has_keys,
     files.COR_TABLE: _is_table,
     files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
-    files.TRY_STACK: tiff.is_ours,
+    files.TRY_STACK: _is_try_stack,
     files.STACK: _is_stack,
     **dict.fromkeys(files.VOLUMES.values(), _is_volume),
 }

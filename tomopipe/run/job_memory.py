@@ -1,16 +1,12 @@
 """The memory that jobs ask for, in megabytes (10^6 bytes), and what they may use of it.
 
-Each further attempt of a job asks for as much again.
+Each further attempt of a job asks for as much again. What the formulas need is loaded when they are
+asked: parsing the Snakefile loads no numerics.
 """
 
 import math
 
 from tomopipe.config import FullReconBlock
-from tomopipe.prep.half_acquisition import FACTOR
-from tomopipe.recon.blocks import BASE_BYTES
-from tomopipe.stitching.joined import BLOCK_ROWS, HALO_ROWS
-from tomopipe.stream.memory import Job, job_bytes, standard_blocks
-from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 
 _USED = 0.8  # of the memory asked for; the rest is for what no formula knows
 _REGISTER_BYTES = 512 * 2**20  # of finding how volumes overlap
@@ -33,6 +29,8 @@ def predict_cor_mb(rows_mb: float, *, attempt: int = 1) -> int:
 
 def block_rows(binning: int, halo: int = 0) -> int:
     """Return the detector rows of a block that full_recon has memory for, `halo` rows around it."""
+    from tomopipe.stream.memory import Job, standard_blocks
+
     return standard_blocks(Job(1, 1, 1, binning=binning, halo=halo)).height
 
 
@@ -59,6 +57,8 @@ def full_recon_mb(
     attempt : int
         Which attempt of the job it is, from 1.
     """
+    from tomopipe.stream.memory import Job, job_bytes, standard_blocks
+
     job = Job(
         *shape,
         binning=options.binning,
@@ -84,6 +84,11 @@ def stitch_mb(
 
     Slices: those of two volumes with their halo, and a block being blended and written.
     """
+    from tomopipe.prep.half_acquisition import FACTOR
+    from tomopipe.recon.blocks import BASE_BYTES
+    from tomopipe.stitching.joined import BLOCK_ROWS, HALO_ROWS
+    from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
+
     n_x = binned(FACTOR * n_cols if half else n_cols, binning)
     n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
     joining = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)

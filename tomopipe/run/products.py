@@ -21,7 +21,6 @@ from typing import Any
 
 from tomopipe.campaign.files import CENTER, PREDICTION, SWEEP
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.scans.fingerprint import fingerprint
 from tomopipe.scans.raw_state import file_state, folder_digest
 from tomopipe.storage import atomic, checksums, run_folder
 from tomopipe.storage.atomic import write_text
@@ -127,6 +126,8 @@ def raw_content(path: str | os.PathLike[str]) -> str:
     """
     try:
         if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
+            from tomopipe.scans.fingerprint import fingerprint
+
             return fingerprint(path)
         return checksums.checksum_of(path)
     except (OSError, ScanError):

@@ -2,17 +2,17 @@
 
 import json
 import os
+import secrets
 from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import BINNING
 from tomopipe.errors import TomopipeError
-from tomopipe.steps.export_stack import read_binning
-from tomopipe.volumes.output_size import StackGeometry, smallest_binning
+from tomopipe.storage.atomic import write_json
 
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
@@ -103,6 +103,8 @@ def _resolved(path: str, mtime_ns: int) -> list[str]:
 
 def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[str, int]:
     """Return the smallest binning of each scan, those that no binning makes small left out."""
+    from tomopipe.volumes.output_size import StackGeometry, smallest_binning
+
     needed = {}
     for scan in scans:
         n_images, n_rows, n_cols = _size(campaign, scan, rows)
@@ -142,3 +144,62 @@ def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) ->
 
 def _limit_bytes(campaign: Campaign) -> int:
     return int(campaign.config.export_star.max_stack_gb * 1e9)
+
+
+def settle_binning(
+    path: str | os.PathLike[str],
+    binning: int | Literal["auto"],
+    proposed: Mapping[str, Any] | None,
+) -> int | None:
+    """Decide the binning of the campaign, once: before the first stack is made.
+
+    Jobs may do this at the same time on several machines. The first one's file stands; it is
+    replaced where it was made for other options.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON file of the decision.
+    binning : int or "auto"
+        As configured; a number leaves nothing to decide, and an old decision is removed.
+    proposed : mapping or None
+        What the file is to hold: `binning`, `options` and more (`campaign_binning`).
+
+    Returns
+    -------
+    int or None
+        The least binning of a stack; None: each scan for itself.
+    """
+    path = Path(path)
+    if binning != "auto":
+        path.unlink(missing_ok=True)
+        return None
+    if proposed is None:
+        return None
+    known = read_binning(path)
+    if known is None or known["options"] != proposed["options"]:
+        own = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        write_json(dict(proposed), own)
+        try:
+            if known is not None:
+                own.replace(path)
+            else:
+                os.link(own, path)  # unlike a rename, not over a file that came meanwhile
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            own.replace(path)
+        own.unlink(missing_ok=True)
+        known = read_binning(path)
+    if known is None:
+        raise TomopipeError(f"{path}: expected the binning of the campaign. Delete it, run again.")
+    return int(known["binning"])
+
+
+def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Read what `settle_binning` wrote; None if there is no such file, or another one."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        return found if found["binning"] >= 1 and "options" in found else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

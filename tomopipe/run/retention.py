@@ -10,8 +10,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.collect import collect
 from tomopipe.report.records import ScanRecord
 from tomopipe.run.campaign_report import what_to_report
-from tomopipe.volumes.tiff import is_ours, try_slice_paths
-from tomopipe.volumes.volume import read_provenance
 
 _SAME_PX = 1e-6
 
@@ -111,6 +109,8 @@ def _why_not(scan: ScanRecord) -> str:
 
 def _made_at(volume: Path, cor_px: float) -> bool:
     """Tell whether a volume was made at a COR; one that does not say so was not."""
+    from tomopipe.volumes.volume import read_provenance
+
     try:
         used_px = float(read_provenance(volume)["cor"]["cor_px"])
     except Exception:  # a broken volume, or one of another program
@@ -121,6 +121,8 @@ def _made_at(volume: Path, cor_px: float) -> bool:
 def _files(
     campaign: Campaign, scan: str, *, try_stacks: bool, stacks: bool
 ) -> Iterator[tuple[str, Path]]:
+    from tomopipe.volumes.tiff import is_ours, try_slice_paths
+
     if try_stacks:
         yield "try stack", campaign.files.try_stack(scan)
         for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):

@@ -15,11 +15,6 @@ Kind = Literal["flats", "darks"]
 NO_THETA = "no theta: to be proven from the projections, or told (input.angles)"
 
 
-def is_without_angles(warnings: str) -> bool:
-    """Tell from the warnings of an inventory, of earlier versions too, that there are no angles."""
-    return any(text.startswith("no theta") for text in warnings.split("; "))
-
-
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Where the parts of a scan are.

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.frames import source_paths
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.raw_state import file_state
 
@@ -56,6 +55,8 @@ def _targets(path: str) -> list[str]:
 
 def _place(name: str, path: str) -> str:
     """Return where HDF5 finds a file, or would look first."""
+    from tomopipe.scans.frames import source_paths
+
     places = list(source_paths(name, path))
     beside = [place for place in places if os.path.exists(place)]
     return os.path.normpath((beside or places)[0])

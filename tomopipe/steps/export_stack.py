@@ -4,10 +4,8 @@ Rows are cut out, the projections normalised, blocks of `binning` by `binning` p
 an odd last column is dropped: see `tomopipe.volumes.output_size.StackGeometry`.
 """
 
-import json
 import logging
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import ExportStarBlock, PreprocessBlock
-from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.errors import ScanError
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_turn
@@ -142,65 +140,6 @@ def _binning(
     if needed > least:
         log.warning("%s: binned by %d, the other scans by %d", path, needed, least)
     return max(needed, min(least, shape[2] // 2))
-
-
-def settle_binning(
-    path: str | os.PathLike[str],
-    binning: int | Literal["auto"],
-    proposed: Mapping[str, Any] | None,
-) -> int | None:
-    """Decide the binning of the campaign, once: before the first stack is made.
-
-    Jobs may do this at the same time on several machines. The first one's file stands; it is
-    replaced where it was made for other options.
-
-    Parameters
-    ----------
-    path : path-like
-        JSON file of the decision.
-    binning : int or "auto"
-        As configured; a number leaves nothing to decide, and an old decision is removed.
-    proposed : mapping or None
-        What the file is to hold: `binning`, `options` and more (`tomopipe.run.relion_set`).
-
-    Returns
-    -------
-    int or None
-        The least binning of a stack; None: each scan for itself.
-    """
-    path = Path(path)
-    if binning != "auto":
-        path.unlink(missing_ok=True)
-        return None
-    if proposed is None:
-        return None
-    known = read_binning(path)
-    if known is None or known["options"] != proposed["options"]:
-        own = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        write_json(dict(proposed), own)
-        try:
-            if known is not None:
-                own.replace(path)
-            else:
-                os.link(own, path)  # unlike a rename, not over a file that came meanwhile
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            own.replace(path)
-        own.unlink(missing_ok=True)
-        known = read_binning(path)
-    if known is None:
-        raise TomopipeError(f"{path}: expected the binning of the campaign. Delete it, run again.")
-    return int(known["binning"])
-
-
-def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read what `settle_binning` wrote; None if there is no such file, or another one."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return found if found["binning"] >= 1 and "options" in found else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.campaign.series import reference_size, undersized
+from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.recon.angular_sampling import is_full_turn, largest_gap_rad, unpaired
@@ -28,9 +29,6 @@ COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
     "warnings", "found", "full_turn", "linked", *NUMBERS,
 )  # fmt: skip
-STILL_WRITTEN = "still written"
-#: What the reason of a scan ends with that the system did not let us read: it may the next time.
-LOOK_AGAIN = "; the next run looks again"
 
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0

@@ -29,9 +29,16 @@ def parameters(raw: RawScan, wanted: VolumeOptions) -> dict[str, Any]:
         "minus_log": block.minus_log,
         "partial": raw.partial,
         "half_acquisition": block.half_acquisition,
-        "known": raw.known(),
-        "corrections": block.corrections(),
+        "known": _sorted(raw.known()),
+        "corrections": _sorted(block.corrections()),
     }
+
+
+def _sorted(value: Any) -> Any:
+    """Return a mapping, and those within it, in the order of the keys: equal options, equal bytes."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _sorted(value[key]) for key in sorted(value)}
 
 
 def geometry(work: Work) -> dict[str, Any]:

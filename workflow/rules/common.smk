@@ -15,15 +15,14 @@ except ModuleNotFoundError as error:
     )
 from tomopipe.campaign.campaign import as_json, campaign_from_data, read_inventory
 from tomopipe.campaign.files import CONFIG, LOGS
+from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import MISSING, REASONS, Decisions
 from tomopipe.errors import TomopipeError
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.storage import run_folder
-from tomopipe.scans.layout import is_without_angles
 from tomopipe.storage.tables import read_tsv
 from tomopipe.run.products import digest
-from tomopipe.cor.proven_angles import proven_angles
 
 START_TIME = time.time()
 

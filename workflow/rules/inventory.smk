@@ -1,5 +1,4 @@
-from tomopipe.campaign.state import STILL_WRITTEN
-from tomopipe.steps import inventory as inventory_step
+from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 
 
 def look_again():
@@ -10,7 +9,7 @@ def look_again():
         return ""
     reasons = [row["reason"] for row in rows.values()]
     growing = any(reason.startswith(STILL_WRITTEN) for reason in reasons)
-    unread = any(reason.endswith(inventory_step.LOOK_AGAIN) for reason in reasons)
+    unread = any(reason.endswith(LOOK_AGAIN) for reason in reasons)
     return f"{START_TIME}" if growing or unread or CAMPAIGN.has_other_links(rows) else ""
 
 

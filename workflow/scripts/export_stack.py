@@ -5,9 +5,10 @@ from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
 from tomopipe.run.products import making
+from tomopipe.run.relion_set import settle_binning
 from tomopipe.run.stated import content_of
 from tomopipe.scans.raw_scan import raw_scan
-from tomopipe.steps.export_stack import export_stack, settle_binning
+from tomopipe.steps.export_stack import export_stack
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),

@@ -107,7 +107,7 @@ def test_flag_outliers_at_its_limit(others_px, max_delta_px, limit_px):
     for past_px, expected in [(0.0, False), (0.01, True)]:
         cor_px = 1024 + np.array([*others_px, limit_px + past_px])
         outlier = cor.flag_outliers(cor_px, max_delta_px=max_delta_px)
-        assert outlier.tolist() == [False] * 6 + [expected]
+        assert outlier == [False] * 6 + [expected]
 
 
 def test_limit_is_strict_whatever_the_last_bit_of_a_float():
@@ -115,7 +115,7 @@ def test_limit_is_strict_whatever_the_last_bit_of_a_float():
     for hundredth in range(101400, 101500):
         low_px, high_px = hundredth / 100, (hundredth + 1000) / 100
         flags = cor.flag_outliers([low_px, low_px, high_px], max_delta_px=50)
-        assert flags.tolist() == [False] * 3
+        assert flags == [False] * 3
 
 
 def test_unknown_values_enter_neither_median_nor_mad():
@@ -123,17 +123,15 @@ def test_unknown_values_enter_neither_median_nor_mad():
     unknown = [NONE, math.inf, -math.inf, NONE, NONE]
     assert cor.outlier_limit(known_px + unknown, max_delta_px=50) == (1001.5, 10.0)
     flags = cor.flag_outliers(known_px + unknown, max_delta_px=50)
-    assert flags.tolist() == [False, False, False, True] + [False] * 5
+    assert flags == [False, False, False, True] + [False] * 5
 
 
 def test_flag_outliers_of_nothing_is_nothing():
-    assert cor.flag_outliers([NONE, NONE], max_delta_px=50).tolist() == [False, False]
-    assert cor.flag_outliers([], max_delta_px=50).tolist() == []
+    assert cor.flag_outliers([NONE, NONE], max_delta_px=50) == [False, False]
+    assert cor.flag_outliers([], max_delta_px=50) == []
 
 
-def test_flag_outliers_refuses_other_shapes_and_limits():
-    with pytest.raises(ValueError, match=r"expected shape \(n_scans,\), got \(1, 2\)"):
-        cor.flag_outliers([[1.0, 2.0]], max_delta_px=50)
+def test_flag_outliers_refuses_other_limits():
     for max_delta_px in (0, -1, NONE):
         with pytest.raises(ValueError, match="max_delta_px: expected a number above 0"):
             cor.flag_outliers([1.0, 2.0], max_delta_px=max_delta_px)
