@@ -51,10 +51,10 @@ class Prediction:
     method: str
     reason: str
     curves: tuple[Curve, ...] = ()
-    evidence: tuple[Curve, ...] = ()
     model: Model | None = None
     roll_px_per_100_rows: float | None = None
     warnings: tuple[str, ...] = ()
+    evidence: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True)
