@@ -11,7 +11,7 @@ MINUTES ?= 45
 # more that goes into `make bundle`, as in EXTRAS=slurm,gpu-cuda12
 EXTRAS ?= slurm,zarr
 
-.PHONY: demo test faults lint docs bundle clean
+.PHONY: demo test test-fast faults lint docs bundle clean
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -31,6 +31,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developed
 	$(BIN)/python -m pytest -n $(CORES)
+
+# three fifths of all tests, in less than a minute
+test-fast: $(VENV)/.developed
+	$(BIN)/python -m pytest tests/unit -m "not slow" -p no:cacheprovider -n $(CORES)
 
 # calls that fail, killed and stopped processes, two runs at once: up to 90 minutes
 faults: $(VENV)/.developed

@@ -73,6 +73,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
     return Scheduling(config, log)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without the slow tests do not even import the modules that are slow as a whole."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return "\npytestmark = pytest.mark.slow\n" in collection_path.read_text("utf-8") or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; CI has all but a GPU, so there a skip is a failure."""
     present = {name: test() for name, (test, _) in NEEDS.items()}

@@ -7,6 +7,7 @@ truth.projections()     # true line integrals, (n_angles, n_rows, n_cols)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def sphere(
     return Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, mu_per_px)
 
 
+@cache
 def make_phantom(kind: str = "rock", n_cols: int = 128, n_rows: int = 4, seed: int = 0) -> Phantom:
     """One of rock, foam, capillary; the same seed gives the same object."""
     return KINDS[kind](n_cols, n_rows, seed)

@@ -135,7 +135,8 @@ class Made:
         grid_px = [cor_px + 0.5 * (at - 20) for at in range(41)]
         noise = np.random.default_rng(seed).integers(-3000, 3000, (n, n))
         page = 30_000 + noise
-        page[96:144, 96:144] += contrast * (np.indices((48, 48)).sum(axis=0) % 2)
+        square = page[96:144, 96:144]
+        square += contrast * (np.indices(square.shape).sum(axis=0) % 2)
         page = np.clip(page, 0, 65535).astype(np.uint16)
         place = self.results / "try_center" / name
         place.mkdir(parents=True, exist_ok=True)
@@ -189,7 +190,7 @@ def every_state(folder, *, plane_px=96):
         made.fix(name, f"{drift:.2f}", f"{drift:.2f}", "auto")
         made.resolve(name, round(drift, 2), "auto")
         made.volume(name, index, plane_px)
-        made.sweep(name, round(drift, 2))
+        made.sweep(name, round(drift, 2), n=200 if plane_px else 8)
     made.scan("bone_006", index=6)
     made.predict("bone_006", 548.5, 0.71)
     far = "35.65 px from the median 512.85 of the series, limit 10.00"

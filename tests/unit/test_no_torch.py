@@ -42,6 +42,7 @@ def without_torch(code, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_method_ai_runs_without_torch(tmp_path):
     write_rows(rows_with(), tmp_path / "rows.h5")
     write_json({"cor_px": grid(128).tolist()}, tmp_path / "try.json")
@@ -56,6 +57,7 @@ def test_method_ai_runs_without_torch(tmp_path):
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
 
 
+@pytest.mark.slow
 def test_only_dinov2_imports_torch():
     code = (
         "import importlib, pkgutil, tomopipe\n"

@@ -67,6 +67,7 @@ def imported(folder: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+@pytest.mark.slow
 def test_what_everybody_installs_is_what_the_package_imports(project):
     """No dependency without an import; no import without a dependency, or an extra."""
     provided: dict[str, set[str]] = {}

@@ -288,6 +288,7 @@ names = st.text(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(names, names, max_size=4), names)
 def test_what_is_edited_is_read_back_whatever_the_names(tmp_path, notes, last):

@@ -36,6 +36,7 @@ def test_pages_are_those_made_from_the_code():
     assert (FOLDER / "README.md").read_text() == documented_keys()
 
 
+@pytest.mark.slow
 def test_every_key_has_a_meaning_and_stands_in_the_pages():
     defaults = yaml.safe_load(documented_defaults())
     for block, field in Config.model_fields.items():

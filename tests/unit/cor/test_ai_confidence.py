@@ -9,6 +9,8 @@ from tomopipe.cor.ai.closer import Closer, place_px
 from tomopipe.cor.ai.confidence import DOUBTS, confidence, doubts
 from tomopipe.cor.ai.judgement import Judgement
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def inputs():

@@ -19,6 +19,8 @@ from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 
+pytestmark = pytest.mark.slow
+
 N_COLS, COR_PX = 240, 127.3
 CHECKPOINT = Checkpoint({}, 64, 2, 518, 3)
 

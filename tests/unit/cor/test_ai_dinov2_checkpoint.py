@@ -13,6 +13,8 @@ from dinov2_weights import random_state, save
 from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, expected_shapes, read_checkpoint
 from tomopipe.errors import TomopipeError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):

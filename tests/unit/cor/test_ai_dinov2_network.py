@@ -11,6 +11,8 @@ from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, Checkpoint
 from tomopipe.cor.ai.dinov2_network import Classifier, make_backbone
 from tomopipe.errors import TomopipeError
 
+pytestmark = pytest.mark.slow
+
 
 def windows_of(size_px, n=1):
     grey = np.random.default_rng(0).integers(0, 256, (n, size_px, size_px)).astype(np.float32)

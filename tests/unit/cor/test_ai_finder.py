@@ -15,6 +15,8 @@ from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 
+pytestmark = pytest.mark.slow
+
 CANDIDATES = grid(128)
 
 

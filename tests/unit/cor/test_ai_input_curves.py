@@ -7,6 +7,8 @@ from find_rows import curves_of, rows_of, scan
 from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE, VARIATION
 
+pytestmark = pytest.mark.slow
+
 
 def test_over_a_full_turn_the_simplest_slice_is_not_looked_for():
     theta_deg = np.arange(0, 360, 2)

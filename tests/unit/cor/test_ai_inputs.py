@@ -13,6 +13,8 @@ from tests.phantoms import make_phantom
 from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
 from tomopipe.cor.ai.inputs import Inputs, mirrored
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).with_name("ai_golden.json")
 
 

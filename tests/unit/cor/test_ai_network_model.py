@@ -13,6 +13,8 @@ from tomopipe.cor.ai.model_card import card_path, model_record, read_card
 from tomopipe.cor.ai.network_model import judge, load_model
 from tomopipe.errors import TomopipeError
 
+pytestmark = pytest.mark.slow
+
 N_KINDS = len(RECIPE.kinds)
 # Of the shipped weights on `drawn(n)`, as torch said it when it judged: every tenth score, the
 # probability of none, the best place, its offset and spread.

@@ -5,6 +5,8 @@ from tests.phantoms import make_phantom, project, sphere
 from tomopipe.cor.angular_range import prove_range
 from tomopipe.simulate.phantom import Phantom
 
+pytestmark = pytest.mark.slow
+
 N_COLS, N_ROWS = 128, 6
 
 

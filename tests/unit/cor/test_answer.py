@@ -13,6 +13,8 @@ from tomopipe.cor.answer import (
     refine_peak,
 )
 
+pytestmark = pytest.mark.slow
+
 X = np.arange(101.0)
 
 

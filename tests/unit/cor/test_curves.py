@@ -7,6 +7,8 @@ from phantoms import make_phantom
 
 from tomopipe.cor.curves import KINDS, refine
 
+pytestmark = pytest.mark.slow
+
 FULL_TURN_DEG = np.linspace(0, 360, 241)
 
 

@@ -11,6 +11,8 @@ from tomopipe.cor import evidence_sum
 from tomopipe.cor.curves import KINDS
 from tomopipe.cor.evidence_sum import add_up, find_sum, vote
 
+pytestmark = pytest.mark.slow
+
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
     rows = rows_of(projections, theta_deg, **options)

@@ -9,6 +9,8 @@ from scipy.ndimage import gaussian_filter1d
 from tomopipe.cor.mass import centre_of_mass, less_air, less_drift
 from tomopipe.cor.prepared import Prepared
 
+pytestmark = pytest.mark.slow
+
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, n_kept=3):
     prepared = Prepared(rows_of(projections, theta_deg, n_kept=n_kept, pairs=False))

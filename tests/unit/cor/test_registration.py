@@ -12,6 +12,8 @@ from tomopipe.cor.opposed import remove_fixed
 from tomopipe.cor.registration import find_registration
 from tomopipe.simulate.phantom import Phantom
 
+pytestmark = pytest.mark.slow
+
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
     rows = rows_of(projections, theta_deg, **options)

@@ -11,6 +11,8 @@ from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.roll import fit_line, measure_roll
 from tomopipe.simulate.phantom import project
 
+pytestmark = pytest.mark.slow
+
 N_ROWS, N_COLS, COR_PX = 128, 160, 83.4
 
 

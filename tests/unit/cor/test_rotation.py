@@ -8,6 +8,8 @@ from phantoms import make_phantom
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rotation import rotation_doubt, rotation_gain
 
+pytestmark = pytest.mark.slow
+
 
 def fading(seed, theta_deg, n_blobs=5):
     """Blobs that stay in place and fade independently, and noise (n_angles, 4, 160)."""

@@ -372,6 +372,7 @@ def campaigns(draw):
 limits = st.sampled_from([3.0, 10.0, 50.0, 1000.0])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(campaigns(), limits, st.booleans(), st.randoms(use_true_random=False))
 def test_the_order_of_the_members_does_not_matter(members, max_delta_px, protect, random):
@@ -380,6 +381,7 @@ def test_the_order_of_the_members_does_not_matter(members, max_delta_px, protect
     assert same(rows, fix(shuffled, max_delta_px=max_delta_px, protect_manual=protect))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(campaigns(), limits, st.booleans())
 def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, protect):
@@ -401,6 +403,7 @@ def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, p
     assert [row.source for row in second] == [row.source for row in rows]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(campaigns(), limits)
 def test_adopting_fixed_values_by_hand_changes_nothing_more(members, max_delta_px):
@@ -416,6 +419,7 @@ def test_adopting_fixed_values_by_hand_changes_nothing_more(members, max_delta_p
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(campaigns(), limits, st.booleans())
 def test_every_change_is_on_the_detector_and_has_a_trace(members, max_delta_px, protect):

@@ -10,6 +10,8 @@ from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import sharpness
 from tomopipe.cor.slices import coarse_slices, reconstruct, refine_slices
 
+pytestmark = pytest.mark.slow
+
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, n_kept=2):
     """The deepest dip of both measures below their running medians, then finer slices."""

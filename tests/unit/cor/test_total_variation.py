@@ -9,6 +9,8 @@ from tests.phantoms import make_phantom
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.total_variation import SHORT, least_variation, minimum_total_variation
 
+pytestmark = pytest.mark.slow
+
 SHORT_DEG = np.linspace(0, 140, 141)
 COARSE, FINE = SHORT.coarse, SHORT.fine
 

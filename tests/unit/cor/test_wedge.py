@@ -9,6 +9,8 @@ from tomopipe.cor.answer import prominence
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.wedge import coarse_wedge, refine_wedge, wedge_metric
 
+pytestmark = pytest.mark.slow
+
 
 def find(projections, theta_deg=HALF_TURN_DEG, *, n_kept=3):
     prepared = Prepared(rows_of(projections, theta_deg, n_kept=n_kept, pairs=False))

@@ -14,6 +14,8 @@ from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.objects import KINDS
 
+pytestmark = pytest.mark.slow
+
 N_ROWS, N_COLS, N_ANGLES = 6, 40, 31
 
 

@@ -134,6 +134,7 @@ def test_a_ridge_needs_two_proven_sides(rise, goes):
     assert np.flatnonzero(changed).tolist() == (list(range(121, 128)) if goes else [])
 
 
+@pytest.mark.slow
 def test_few_angles_prove_no_more_than_many():
     """Noise alone: of 200 sinograms with 20 angles each none has a step that counts."""
     random = np.random.default_rng(3)
@@ -183,6 +184,7 @@ def test_a_card_gets_what_the_host_gets(monkeypatch):
     assert not np.array_equal(there, sinogram)
 
 
+@pytest.mark.slow
 def test_volumes_do_not_depend_on_blocks_and_threads(tmp_path, monkeypatch):
     path = write_scan(
         tmp_path / "a.h5", cor_px=24.7, n_rows=24, n_cols=48, n_angles=61, counts=2e4

@@ -251,6 +251,7 @@ def test_same_numbers_every_time_and_whatever_the_threads(monkeypatch):
         np.testing.assert_array_equal(again, images[0])
 
 
+@pytest.mark.slow
 def test_same_numbers_at_a_real_size():
     """Angles are cut up by the threads' caches: other threads, other last bits."""
     theta_rad, n_cols = half_turn(120), 512

@@ -114,6 +114,7 @@ def _few_noisy_angles(last_deg, noise):
     return filtered_db, iterative_db
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("last_deg", "noise"), [(180, 0.01), (120, 0.005)])
 def test_few_angles_beat_the_ramp_by_5_db(last_deg, noise):
     filtered_db, iterative_db = _few_noisy_angles(last_deg, noise)
@@ -138,6 +139,7 @@ def test_values_are_attenuation_per_pixel():
         assert (image[seen(projector) == 0] == 0).all()
 
 
+@pytest.mark.slow
 def test_what_is_given_no_weight_need_not_be_explained():
     theta_rad, cor_px = np.linspace(0, np.pi, 60, endpoint=False), 33.4
     sinogram = smooth_sinogram(64, theta_rad, cor_px)

@@ -39,6 +39,7 @@ def test_batches_reuse_their_buffer():
 
 
 # whole: a disk well inside; truncated: it reaches beyond the detector on both sides
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [0.36, 0.8], ids=["whole", "truncated"])
 def test_staged_sweep_finds_what_the_full_search_finds(radius):
     rng = np.random.default_rng(5)

@@ -247,6 +247,7 @@ def test_a_failed_prediction_is_listed_though_filled(tmp_path):
 BROKEN = [b"", b"{", b"[1]", b'"text"', b"\xff\xfe\x00", b"[" * 100_000, b"scan\tindex\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 @pytest.mark.parametrize(
     "path",

@@ -12,6 +12,8 @@ from tomopipe.review.planner import Planner
 from tomopipe.review.store import Store
 from tomopipe.run.next_run import Plan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path):

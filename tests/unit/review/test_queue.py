@@ -98,6 +98,7 @@ def test_a_refused_name_is_listed_and_cannot_be_decided(record):
     assert len(found) == len(record.scans)
 
 
+@pytest.mark.slow
 def test_a_thousand_scans_are_sorted_quickly(tmp_path):
     made = large(tmp_path, 1000, 0)
     record = collect(**made.write().arguments())

@@ -237,6 +237,7 @@ def test_a_port_in_use_is_said():
         serve._port(other.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["port", "socket"])
 def test_the_command_serves_and_keeps_its_token_to_itself(folder, tmp_path, over):
     path = tmp_path / "review.sock"

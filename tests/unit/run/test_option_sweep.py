@@ -18,6 +18,8 @@ from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.run.option_sweep import known_cor_px, sweep_option
 
+pytestmark = pytest.mark.slow
+
 COR_PX = 41.2
 PHASE = {"method": "paganin"}
 KNOWN = {"distance_mm": 50.0, "energy_kev": 20.0, "pixel_size_um": 1.0}

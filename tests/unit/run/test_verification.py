@@ -16,6 +16,8 @@ from tomopipe.storage.checksums import made
 from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.volume import new_volume
 
+pytestmark = pytest.mark.slow
+
 VOLUME = np.random.default_rng(0).random((4, 30, 30), np.float32)
 
 

@@ -45,6 +45,7 @@ def test_chunks_present(tmp_path, libver, maxshape, options, chunks, written, ex
     assert frames_of(tmp_path / "a.h5") == expected
 
 
+@pytest.mark.slow
 def test_thousands_of_chunks_take_no_time(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         data = file.create_dataset("d", (20_000, 4, 4), "u1", chunks=(1, 4, 4))

@@ -49,6 +49,7 @@ def special(scans, what):
     return found
 
 
+@pytest.mark.slow
 def test_files(campaign, scans):
     assert sorted(path.name for path in campaign.iterdir()) == ["config.yaml", "raw", "truth.json"]
     raw = sorted(f"raw/{path.name}" for path in (campaign / "raw").iterdir())
@@ -89,6 +90,7 @@ def test_the_cor_drifts_along_each_series(scans):
         assert np.abs(steps_px).max() < 1.4
 
 
+@pytest.mark.slow
 def test_a_long_series_drifts_little_enough_for_an_outlier_to_stand_out():
     plans = plan_scans(
         Simulation(n_series=1, n_scans=60, n_cols=96, n_rows=1, n_angles=20, counts=None, seed=4)
@@ -140,6 +142,7 @@ def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
             assert true > 0.98
 
 
+@pytest.mark.slow
 def test_same_seed_same_files(tmp_path):
     for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
         simulate_campaign(

@@ -74,6 +74,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize(
     ("output_format", "compression"),
@@ -126,6 +127,7 @@ def test_a_slice_may_be_stored_twice(tmp_path):
     assert made()[tmp_path / "x.h5"] == checksum_of(tmp_path / "x.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_byte_counts(tmp_path, name):
     path = tmp_path / name

@@ -27,6 +27,7 @@ def test_the_manifest_tells_each_file_and_the_bytes_of_all(folder):
     assert sizes_match(folder) == ""
 
 
+@pytest.mark.slow
 def test_a_damaged_manifest_is_told_and_taken_for_none(folder):
     content = (folder / MANIFEST).read_bytes()
     for at in range(len(content)):

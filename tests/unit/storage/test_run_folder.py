@@ -155,6 +155,7 @@ def has_stopped(child: subprocess.Popen) -> bool:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_there", [False, True], ids=["new", "replaced"])
 @pytest.mark.parametrize("kind", ["file.txt", "series"])
 def test_the_newer_run_stands_wherever_the_older_one_stopped(

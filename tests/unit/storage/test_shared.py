@@ -57,6 +57,7 @@ def add_line(before):
     return before + b"b\n"
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
     path = tmp_path / "scans.tsv"
     path.write_text("# mine\nscan\tsample\na_0\tleft\n")

@@ -170,6 +170,7 @@ def _run(path, out, limit_bytes, **options):
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "compression", "limit"),
     [("h5", "none", 1.1e9), ("h5", "gzip", 1.4e9), ("zarr", "none", 1.9e9)],
@@ -187,6 +188,7 @@ def test_a_job_stays_below_its_formula_and_below_a_hard_limit(tmp_path, output, 
     assert found["peak_bytes"] > 0.4 * found["formula_bytes"]  # nor is it promised for nothing
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height(tmp_path):
     peaks = []
     for n_rows in (48, 432):
@@ -200,6 +202,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
     assert peaks[1] - peaks[0] < detector_bytes + 10e6
 
 
+@pytest.mark.slow
 def test_corrections_do_not_double_the_peak(tmp_path):
     """With a quarter of a block around each, below a hard limit of 1 GB all in all."""
     path = _virtual_scan(tmp_path, 2400, 96, 256, n_frames=32)

@@ -29,6 +29,8 @@ from tomopipe.stream.memory import Blocks
 from tomopipe.stream.pieces import Window, cut
 from tomopipe.volumes.volume import read_mid_planes
 
+pytestmark = pytest.mark.slow
+
 N_ROWS, N_COLS, N_ANGLES, COR_PX = 21, 32, 31, 15.2
 
 

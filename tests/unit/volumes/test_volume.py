@@ -236,6 +236,7 @@ def test_a_range_that_leaves_one_value_is_refused(tmp_path, value_range):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["h5", "zarr"])
 def test_memory_does_not_grow_with_the_height(tmp_path, output_format):
     import tracemalloc
@@ -273,6 +274,7 @@ def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
             _write(tmp_path / "x.h5", encoding=Encoding("float16"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output_format", "compression"),
     [("h5", "none"), ("h5", "gzip"), ("h5", "bitshuffle"), ("tiff", "none"), ("zarr", "none")],
