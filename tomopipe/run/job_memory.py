@@ -19,12 +19,13 @@ def bytes_to_use(asked_mb: int) -> int:
 
 def try_recon_mb(n_bytes: int | None, *, is_corrected: bool, attempt: int = 1) -> int:
     """Return what the rows of a raw file of so many bytes take, and a sweep of one of them."""
-    return int((1500 + 0.1 * ((n_bytes or 0) / 1e6) + 1000 * is_corrected) * attempt)
+    raw_mb = 100.0 if n_bytes is None else n_bytes / 1e6
+    return int((min(1500, 600 + 9 * raw_mb) + 0.1 * raw_mb + 1000 * is_corrected) * attempt)
 
 
 def predict_cor_mb(rows_mb: float, *, attempt: int = 1) -> int:
     """Return what finding the COR takes, from the size of rows.h5."""
-    return int((1000 + 8 * rows_mb) * attempt)
+    return int((min(1000, 600 + 20 * rows_mb) + 8 * rows_mb) * attempt)
 
 
 def block_rows(binning: int, halo: int = 0) -> int:

@@ -84,6 +84,55 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None], log: Any)
         second(log)
 
 
+class _SizesOfBatches(dict[str, int]):
+    """`group-components` by kind of batch: try=20 is that of try1, try2, ..."""
+
+    def get(self, batch: str, default: Any = 1) -> Any:
+        return super().get(batch.rstrip("0123456789"), default)
+
+
+def batch_size(workflow: Any, kind: str) -> int:
+    """Return how many scans a batch may hold, as `group-components` says; else one."""
+    sizes = workflow.group_settings.group_components
+    if not isinstance(sizes, _SizesOfBatches):
+        sizes = workflow.group_settings.group_components = _SizesOfBatches(sizes)
+    return int(sizes.get(kind))
+
+
+def asks_for(workflow: Any, rule: str, resource: str) -> bool:
+    """Tell whether a profile, or the command line, sets a resource of a rule (`set-resources`)."""
+    settings = workflow.resource_settings
+    return bool(settings and resource in settings.overwrite_resources.get(rule, {}))
+
+
+def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
+    """Have the Snakemake that SLURM starts run all jobs of a batch itself, on all of its cores.
+
+    The plugin has it start another Snakemake by srun for each job, one after the other. One job
+    that fails does not stop the others, and a batch that is submitted again makes what lacks.
+    """
+    plugin: Any = sys.modules.get("snakemake_executor_plugin_slurm")
+    if plugin is None or hasattr(plugin.Executor.get_job_args, "__wrapped__"):
+        return
+    from snakemake.jobs import GroupJob
+
+    job_args = plugin.Executor.get_job_args
+
+    @functools.wraps(job_args)
+    def within_the_submission(executor: Any, job: Any) -> str:
+        memory = job.resources.get("mem_mb")
+        limit = f" --resources mem_mb={memory}" if isinstance(memory, int) else ""
+        return f"{job_args(executor, job)} --cores {job.threads}{limit}"  # the last --cores counts
+
+    def targets(job: Any) -> list[Any]:
+        lacking = [one for one in job.jobs if job.attempt > 1 and not is_made(one)]
+        return [target for one in lacking or job.jobs for target in one.get_target_spec()]
+
+    plugin.Executor.get_job_args = within_the_submission
+    plugin.Executor.additional_general_args = lambda executor: "--keep-going"
+    GroupJob.get_target_spec = targets
+
+
 def before_deciding(workflow: Any, do: Callable[[], None]) -> None:
     """Have `do` called before the first decision of a run that is to execute jobs.
 

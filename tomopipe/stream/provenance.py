@@ -35,7 +35,7 @@ def parameters(raw: RawScan, wanted: VolumeOptions) -> dict[str, Any]:
 
 
 def _sorted(value: Any) -> Any:
-    """Return a mapping, and those within it, in the order of the keys: equal options, equal bytes."""
+    """Return a mapping, and those within it, in the order of the keys: equal bytes."""
     if not isinstance(value, dict):
         return value
     return {key: _sorted(value[key]) for key in sorted(value)}

@@ -19,6 +19,7 @@ from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import MISSING, REASONS, Decisions
 from tomopipe.errors import TomopipeError
+from tomopipe.run.batches import Batches
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
@@ -74,10 +75,23 @@ def end_earlier_runs():
     run_folder.end_all(CAMPAIGN.results)
 
 
+def is_made(job):
+    """Whether a job of a batch has left what is wanted, though another one of it failed."""
+    scan = job.wildcards.scan
+    pending = {
+        "try_recon": try_pending,
+        "predict_cor": prediction_pending,
+        "full_recon": volume_pending,
+        "export_stack": stack_pending,
+    }
+    return not any(asked(scan) for step, asked in pending.items() if job.rule.name.endswith(step))
+
+
 snakemake_internals.remove_only_in_run()
 snakemake_internals.default_target(workflow, "all")
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
+    snakemake_internals.one_start_per_submission(is_made)
     snakemake_internals.before_deciding(workflow, end_earlier_runs)
 
 
@@ -182,6 +196,19 @@ def decided(step, key, outputs, wanted, inputs, *, follows=False, **more):
     # a missing result is made where somebody wants it; rows are wanted by people, too
     run_for(reason, outputs, even_missing=step == "try_recon")
     return inputs if reason or follows else [ancient(path) for path in inputs]
+
+
+BATCHES = Batches()
+
+
+def batch(kind, scan):
+    """The submission that jobs of a scan are part of; a node runs what it was sent."""
+    if not DECIDES:
+        return kind
+    size = snakemake_internals.batch_size(workflow, kind)
+    # jobs are decided on anew when a checkpoint has run
+    when = len(checkpoints.created_output)
+    return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)
 
 
 def raw(wildcards):

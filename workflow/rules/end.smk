@@ -19,6 +19,8 @@ onstart:
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+    if not SUSPECTS:  # a comparing that failed has nothing left to compare
+        Path(LOGS.status("compare", "campaign")).unlink(missing_ok=True)
     DECISIONS.save()  # with what the jobs of a run that was killed have said
     os.environ[run_folder.VARIABLE] = str(
         run_folder.begin(Path(CAMPAIGN.config.campaign.results))

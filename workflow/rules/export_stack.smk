@@ -57,8 +57,8 @@ rule export_stack:
     log:
         LOGS.log("export_stack", "{scan}"),
     group:
-        "stack"
-    threads: 2
+        lambda wildcards: batch("stack", wildcards.scan)
+    threads: 1
     resources:
         mem_mb=stack_memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,

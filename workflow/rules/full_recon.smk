@@ -1,4 +1,5 @@
 from tomopipe.config.blocks import ONE_GPU_EACH
+from tomopipe.run.batches import is_large, volume_cores
 
 FULL = CAMPAIGN.config.full_recon
 VOLUME = CAMPAIGN.volume("{scan}")
@@ -20,6 +21,19 @@ def memory_mb(wildcards, threads, attempt):
         threads=threads,
         attempt=attempt,
     )
+
+
+def cores_of_volume(wildcards):
+    return volume_cores(shape_of(wildcards), CAMPAIGN.for_scan(wildcards.scan).config.full_recon)
+
+
+def volume_batch(wildcards):
+    """Small volumes share a submission; a GPU has one volume at a time."""
+    uses_gpu = gpus_to_ask_for(wildcards) or snakemake_internals.asks_for(
+        workflow, "full_recon", "gpu"
+    )
+    alone = uses_gpu or is_large(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
+    return None if alone else batch("volume", wildcards.scan)
 
 
 def volume_wanted(scan):
@@ -61,7 +75,9 @@ rule full_recon:
         VOLUME if FULL.output == "h5" else directory(VOLUME),
     log:
         LOGS.log("full_recon", "{scan}"),
-    threads: 16
+    group:
+        volume_batch
+    threads: cores_of_volume
     resources:
         mem_mb=memory_mb,
         gpu=gpus_to_ask_for,

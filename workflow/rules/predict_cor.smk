@@ -58,7 +58,7 @@ rule predict_cor:
     log:
         LOGS.log("predict_cor", "{scan}"),
     group:
-        "try"
+        lambda wildcards: batch("try", wildcards.scan)
     resources:
         mem_mb=lambda wildcards, input, attempt: job_memory.predict_cor_mb(
             input.size_mb, attempt=attempt

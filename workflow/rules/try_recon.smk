@@ -1,3 +1,6 @@
+from tomopipe.run.batches import try_cores
+
+
 def try_wanted(scan):
     return try_statement(scan, known())
 
@@ -34,8 +37,8 @@ rule try_recon:
     log:
         LOGS.log("try_recon", "{scan}"),
     group:
-        "try"
-    threads: 2
+        lambda wildcards: batch("try", wildcards.scan)
+    threads: lambda wildcards: try_cores(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
     resources:
         mem_mb=lambda wildcards, attempt: job_memory.try_recon_mb(
             CAMPAIGN.scans[wildcards.scan].n_bytes,

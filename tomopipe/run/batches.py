@@ -1,0 +1,71 @@
+"""Which jobs one submission to a cluster holds, and on how many cores.
+
+A batch holds the jobs of several scans and never more than its size: it is closed when it is full,
+and when jobs are decided on anew, as its own may run by then. A scan that is work enough for a
+submission has one of its own.
+"""
+
+import math
+
+from tomopipe.config import FullReconBlock
+
+_LARGE_BYTES = 1_000_000_000  # of a raw file: a submission of its own
+_BATCH_BYTES = 4_000_000_000  # of raw files, in one submission
+_TRY_BYTES = 300_000_000  # of a raw file, from which on two cores are of use to its sweep
+_SLICE_S = 0.015  # CPU time of a slice of 1024 columns
+_CORE_S = 4.0  # CPU time of its own that makes a core worth its start
+MOST_CORES = 16
+
+
+class Batches:
+    """The batches of a run, by kind: each scan keeps the one that it was given."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, str], str] = {}
+        self._open: dict[str, tuple[str, object, int, int]] = {}
+        self._n_batches = 0
+
+    def batch_of(self, kind: str, scan: str, n_bytes: int, *, size: int, when: object) -> str:
+        """Return the batch of a scan's jobs: `kind` and a number.
+
+        Parameters
+        ----------
+        kind : str
+            Of the jobs.
+        scan : str
+            Name of the scan.
+        n_bytes : int
+            Size of its raw file.
+        size : int
+            Most scans of a batch.
+        when : object
+            Differs each time that jobs are decided on anew.
+        """
+        if (kind, scan) not in self._of:
+            batch, since, n_scans, sum_bytes = self._open.get(kind, ("", None, 0, 0))
+            full = n_scans >= size or sum_bytes + n_bytes > _BATCH_BYTES
+            if since != when or full:
+                self._n_batches += 1
+                batch, n_scans, sum_bytes = f"{kind}{self._n_batches}", 0, 0
+            self._open[kind] = batch, when, n_scans + 1, sum_bytes + n_bytes
+            self._of[kind, scan] = batch
+        return self._of[kind, scan]
+
+
+def is_large(n_bytes: int) -> bool:
+    """Tell whether a scan's volume is a submission of its own."""
+    return n_bytes >= _LARGE_BYTES
+
+
+def try_cores(n_bytes: int) -> int:
+    """Return the cores that the sweep of a scan can use."""
+    return 2 if n_bytes >= _TRY_BYTES else 1
+
+
+def volume_cores(shape: tuple[int, int, int], options: FullReconBlock) -> int:
+    """Return the cores that a volume can use: of a scan of (n_angles, n_rows, n_cols)."""
+    if options.algorithm != "fbp" or options.device == "cuda":
+        return MOST_CORES
+    _, n_rows, n_cols = (number / options.binning for number in shape)
+    cpu_s = n_rows * _SLICE_S * (n_cols / 1024) ** 2.2
+    return min(MOST_CORES, max(1, math.ceil(cpu_s / _CORE_S)))
