@@ -8,7 +8,7 @@ import pytest
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Curve, Fix, Prediction
 from tomopipe.campaign.state import MEANINGS, ScanFacts, State, not_selected
-from tomopipe.cor.rules import EDITED
+from tomopipe.cor.rules import EDITED, NOT_ASKED
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
@@ -108,6 +108,8 @@ def test_the_reason_says_a_thing_once():
     assert found.reason == "no COR; prediction failed: no COR"
     fix = Fix(None, None, "", False, "no COR (prediction: noise), and no other", None, ())
     assert facts(fix=fix, decided=True, prediction=FLAT).reason.count("noise") == 1
+    not_asked = replace(FLAT, reason=NOT_ASKED)
+    assert facts(fix=replace(NO_COR, reason=NOT_ASKED), prediction=not_asked).reason == NOT_ASKED
     assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
 
 
