@@ -68,5 +68,6 @@ def test_half_acquisition_is_joined_at_twice_the_width():
 
 
 def test_each_attempt_asks_for_as_much_again():
-    assert predict_cor_mb(0.3, attempt=3) == 3007
+    assert predict_cor_mb(30, attempt=3) == 3 * predict_cor_mb(30) == 3 * 1240
+    assert predict_cor_mb(0.1) < 700  # four side by side on a node of 4 GB
     assert stitch_mb(2048, attempt=2) == 2 * stitch_mb(2048)
