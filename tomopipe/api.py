@@ -1,0 +1,242 @@
+"""tomopipe in a notebook: arrays in, arrays out.
+
+`import tomopipe as tp` has these functions: `tp.open_scan`, `tp.correct`, `tp.find_cor`,
+`tp.reconstruct` and `tp.sweep`. Angles are in degrees; CORs are columns of the detector, the centre
+of the first one is 0; values are attenuation per pixel. The workflow's steps use what lies below.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tomopipe.config import PreprocessBlock
+from tomopipe.cor.collect import opposed_pairs
+from tomopipe.cor.curves import Curves
+from tomopipe.cor.methods import Decision, ask, choose
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.rows_file import Rows
+from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair
+from tomopipe.prep.correct import Corrections
+from tomopipe.prep.edge_slopes import falls_of
+from tomopipe.prep.flats import Beam
+from tomopipe.prep.recipe import phase_strength, warp_of
+from tomopipe.recon import fbp
+from tomopipe.recon import sweep as sweeping
+from tomopipe.recon.array import array_module
+from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.scans.exchange import open_scan
+
+__all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
+
+_HALF_WIDTH_PX = 50.0  # of the search, as the workflow's
+
+
+def correct(
+    projections: ArrayLike,
+    flats: ArrayLike,
+    darks: ArrayLike,
+    *,
+    energy_kev: float | None = None,
+    distance_mm: float | None = None,
+    pixel_size_um: float | None = None,
+    threads: int = 1,
+    **preprocess: Any,
+) -> NDArray[np.float32]:
+    """Turn raw projections into sinograms of line integrals.
+
+    Parameters
+    ----------
+    projections : array_like, shape (n_angles, n_rows, n_cols)
+        Raw counts.
+    flats, darks : array_like, shape (n, n_rows, n_cols) or (n_rows, n_cols)
+        Frames without sample, and without beam.
+    energy_kev, distance_mm, pixel_size_um : float, optional
+        For phase retrieval.
+    threads : int
+        CPU threads.
+    **preprocess
+        Keys of the configuration's block `preprocess`, such as stripes={"method": "vo"}; of
+        flat_method mean and median.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_angles, n_cols)
+        Line integrals; transmission with minus_log=False.
+
+    Raises
+    ------
+    ValueError
+        If a key is not one of `preprocess`, or needs the file of a scan.
+    ScanError
+        If phase retrieval lacks a number.
+    """
+    recipe, raw = PreprocessBlock(**preprocess), np.asarray(projections)
+    if recipe.flat_method not in ("mean", "median") or recipe.ring_current.dataset is not None:
+        raise ValueError("flat_method interpolate and pca, and ring_current, need tp.open_scan")
+    average = np.median if recipe.flat_method == "median" else np.mean
+    flat, dark = (_frame(frames, average) for frames in (flats, darks))
+    n_angles, n_rows, n_cols = raw.shape
+    threshold = recipe.bad_pixels.threshold
+    still = np.zeros((0, n_rows, n_cols), np.float32)
+    corrections = Corrections(
+        recipe,
+        n_rows,
+        Beam(flat, dark, still, np.zeros((n_angles, 0), np.float32)),
+        None if threshold is None else plan_repair(find_bad_pixels(flat, dark, threshold)),
+        None,
+        warp_of(recipe, n_rows, n_cols),
+        phase_strength(
+            recipe, energy_kev=energy_kev, distance_mm=distance_mm, pixel_size_um=pixel_size_um
+        ),
+    )
+    return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
+
+
+def _frame(frames: ArrayLike, average: Any) -> NDArray[np.float32]:
+    values = np.asarray(frames)
+    return np.asarray(average(values, axis=0) if values.ndim == 3 else values, np.float32)
+
+
+def find_cor(
+    sinograms: ArrayLike,
+    theta_deg: ArrayLike,
+    *,
+    center_px: float | None = None,
+    width_px: float = _HALF_WIDTH_PX,
+    methods: Sequence[str] = ("ai", "sum"),
+    min_confidence: float = 0.5,
+) -> Decision:
+    """Find the centre of rotation, with a confidence.
+
+    Parameters
+    ----------
+    sinograms : array_like, shape (n_rows, n_angles, n_cols) or (n_angles, n_cols)
+        Line integrals of one row or, better, of many: then opposing projections are compared, too.
+    theta_deg : array_like, shape (n_angles,)
+        Angles.
+    center_px : float, optional
+        Middle of the search; None: the middle of the detector.
+    width_px : float
+        The search reaches so far to each side.
+    methods : sequence of str
+        As `predict_cor.methods` of the configuration.
+    min_confidence : float
+        Below this a COR is not accepted.
+
+    Returns
+    -------
+    Decision
+        `cor_px`, None if none was accepted; `best_cor_px`, `confidence`, `verdict`, `method`,
+        `reason`.
+    """
+    rows = _rows(np.asarray(sinograms, np.float32), np.deg2rad(np.asarray(theta_deg, float)))
+    last_px = rows.sinograms.shape[2] - 1
+    middle_px = last_px / 2 if center_px is None else center_px
+    grid_px = np.arange(max(0.0, middle_px - width_px), min(last_px, middle_px + width_px), 0.5)
+    curves = Curves(Prepared(rows))
+    answers = [ask(method, curves, grid_px) for method in methods]
+    return choose(answers, min_confidence, curves.reach_px)
+
+
+def _rows(sinograms: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:
+    """Return sinograms as try_recon keeps those of a scan."""
+    every = sinograms if sinograms.ndim == 3 else sinograms[None]
+    n_rows = len(every)
+    pairs = opposed_pairs(theta_rad) if n_rows > 1 else np.zeros((0, 2), np.intp)
+    images = every[:, pairs.ravel()].transpose(1, 0, 2).reshape(-1, 2, n_rows, every.shape[2])
+    kept = np.unique(np.r_[n_rows // 2, np.linspace(0, n_rows - 1, min(n_rows, 5)).astype(int)])
+    order = np.r_[n_rows // 2, kept[kept != n_rows // 2]]
+    return Rows(
+        sinograms=every[order],
+        row_index=order.astype(np.int64),
+        theta_rad=theta_rad,
+        pairs=images,
+        pair_theta_rad=theta_rad[pairs],
+        n_rows=n_rows,
+        theta_missing=False,
+        minus_log=True,
+        failed="",
+        falls_per_px=falls_of(every.mean(axis=(0, 1))),
+    )
+
+
+def reconstruct(
+    sinograms: ArrayLike,
+    theta_deg: ArrayLike,
+    cor_px: ArrayLike,
+    *,
+    filter: str = "ramp",
+    device: str = "auto",
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Reconstruct slices by filtered back-projection.
+
+    Parameters
+    ----------
+    sinograms : array_like, shape (n_rows, n_angles, n_cols)
+        Line integrals.
+    theta_deg : array_like, shape (n_angles,)
+        Angles.
+    cor_px : float, or array_like of shape (n_rows,)
+        Column of the axis, of all rows or of each.
+    filter : str
+        As `full_recon.filter` of the configuration.
+    device : {"auto", "cpu", "cuda"}
+        auto: a GPU where there is one.
+    threads : int, optional
+        CPU threads; None: all cores.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_cols, n_cols)
+        Attenuation per pixel, [row, y, x].
+    """
+    values = np.ascontiguousarray(sinograms, np.float32)
+    plan = _plan(values, theta_deg, filter, device)
+    return _on_host(fbp.reconstruct(plan.xp.asarray(values), plan, cor_px, threads=threads))
+
+
+def sweep(
+    sinogram: ArrayLike,
+    theta_deg: ArrayLike,
+    cor_px: ArrayLike,
+    *,
+    filter: str = "ramp",
+    device: str = "auto",
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Reconstruct one sinogram with each of many CORs.
+
+    Parameters
+    ----------
+    sinogram : array_like, shape (n_angles, n_cols)
+        Line integrals.
+    theta_deg : array_like, shape (n_angles,)
+        Angles.
+    cor_px : array_like, shape (n_cor,)
+        Columns of the axis to try.
+    filter, device, threads
+        As for `reconstruct`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_cor, n_cols, n_cols)
+        One slice for each COR.
+    """
+    values = np.ascontiguousarray(sinogram, np.float32)
+    plan = _plan(values[None], theta_deg, filter, device)
+    images = sweeping.sweep(plan.xp.asarray(values), plan, np.asarray(cor_px), threads=threads)
+    return _on_host(images)
+
+
+def _plan(values: NDArray[np.float32], theta_deg: ArrayLike, filter: str, device: str) -> Plan:
+    theta_rad = np.deg2rad(np.asarray(theta_deg, float))
+    falls_per_px = falls_of(values.mean(axis=(0, 1)))
+    xp = array_module(device)
+    return make_plan(theta_rad, values.shape[2], filter=filter, falls_per_px=falls_per_px, xp=xp)
+
+
+def _on_host(images: Any) -> NDArray[np.float32]:
+    return images if isinstance(images, np.ndarray) else np.asarray(images.get())
