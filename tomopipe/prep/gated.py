@@ -40,7 +40,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
 
 from tomopipe.arrays import module_of, on_host
 from tomopipe.prep.dispatch import kernels_of
@@ -145,7 +144,7 @@ def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Pro
     held = (last - first)[:, None]
     error = np.maximum(_error_in_a_row(steps - shared, held), _TINY)
     freedom = _MEDIAN_FREEDOM * (n_blocks - 1)
-    least = _quantile(ndtr(-_PIECES * threshold), freedom)
+    least = _quantile(_share_below(-_PIECES * threshold), freedom)
     # Structure that turns back stays in a column for a while, a stripe for all of the window.
     up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
     risen = (up[last] - up[first]) / held
@@ -181,15 +180,24 @@ def _pull_in(values: Profiles) -> tuple[Profiles, Profiles]:
     return core, np.clip(ranked, core[0], core[-1])
 
 
+def _share_below(deviation: float) -> float:
+    """Return the share of a normal distribution below `deviation`."""
+    from scipy.special import ndtr
+
+    return float(ndtr(deviation))
+
+
 def _quantile(tail: Any, freedom: float) -> Any:
     """Return what Student's t exceeds with such a probability."""
+    from scipy.special import stdtrit  # slow to import, and every job imports this module
+
     return -stdtrit(freedom, np.clip(tail, 1e-300, 0.5))  # of 0 SciPy returns the wrong infinity
 
 
 def _false_discovery_limit(scores: Profiles, threshold: float, freedom: float) -> float:
     """Return the least score that counts: lower where many stand out ([4]); else all at once."""
     ranked = np.sort(np.abs(scores), axis=None)[::-1]
-    limits = _quantile(ndtr(-threshold) * np.arange(1, ranked.size + 1), freedom)
+    limits = _quantile(_share_below(-threshold) * np.arange(1, ranked.size + 1), freedom)
     above = np.flatnonzero(ranked > limits)
     return float(limits[above[-1] if above.size else 0])
 
@@ -200,7 +208,7 @@ def _side_limits(threshold: float, steps: Profiles, freedom: float) -> NDArray[n
     That chance makes a side next to an edge is as unlikely as that it makes one step that counts
     in all of a row: the risk is shared out among the places, on both sides of the edge.
     """
-    risk = 2 * ndtr(-threshold) * steps.shape[1]
+    risk = 2 * _share_below(-threshold) * steps.shape[1]
     return np.asarray(_quantile(risk / (2 * np.arange(1, steps.shape[1] + 2)), freedom))
 
 

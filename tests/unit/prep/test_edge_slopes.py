@@ -8,6 +8,7 @@ import tifffile
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon, try_recon
 from tomopipe.config import PreprocessBlock
+from tomopipe.prep import edge_slopes
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.edge_slopes import falls_of, measure_falls
 from tomopipe.scans.exchange import open_scan
@@ -147,3 +148,12 @@ def test_half_acquisition(tmp_path, cor_px, binning):
         )
         page = tifffile.imread(tiff.try_slice_paths(tmp_path)[0])
         np.testing.assert_allclose(page, image, atol=1e-4 * MU)
+
+
+def test_the_line_is_that_of_theil_and_sen():
+    from scipy.stats import theilslopes
+
+    rng = np.random.default_rng(3)
+    for n in (2, 3, 17, 102):
+        x, y = np.arange(n) + 0.5, rng.normal(size=n).astype(np.float32)
+        assert edge_slopes._theil_sen(x, y) == tuple(theilslopes(y, x)[:2])
