@@ -134,9 +134,7 @@ def output_bytes(
         return _sweep_bytes(own, row, n_angles, n_rows, (first_col, n_cols))
     if rule == "full_recon":
         full = own.config.full_recon
-        half = full.algorithm == "fbp" and _is_half(
-            own, row, (first_col, n_cols), cor_px, half_unless_known
-        )
+        half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
         n_voxels = FACTOR * n_cols if half else n_cols
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
         return volume_bytes(volume_shape(n_rows, n_voxels, full.binning, **spans), full.dtype)
@@ -146,6 +144,17 @@ def output_bytes(
     return stack_estimate_bytes(
         (tilts, extent(star.rows, n_rows), n_cols), star.binning, limit_bytes
     )
+
+
+def is_half_volume(
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, unless_known: bool = False
+) -> bool:
+    """Tell whether the slices of a scan's volume are twice as wide as the columns in use."""
+    own = campaign.for_scan(row["scan"])
+    columns = own.config.input.columns
+    used = _first(columns), extent(columns, int(row["n_cols"]))
+    is_fbp = own.config.full_recon.algorithm == "fbp"
+    return is_fbp and _is_half(own, row, used, cor_px, unless_known)
 
 
 def _is_half(

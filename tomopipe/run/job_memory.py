@@ -39,6 +39,7 @@ def full_recon_mb(
     shape: tuple[int, int, int],
     options: FullReconBlock = FullReconBlock(),
     *,
+    is_half: bool = False,
     halo: int | None = None,
     threads: int = 1,
     attempt: int = 1,
@@ -51,6 +52,8 @@ def full_recon_mb(
         Projections, detector rows and columns.
     options : FullReconBlock
         How the volume is made and stored.
+    is_half : bool
+        Half acquisition: slices are twice as wide as the detector.
     halo : int, optional
         Rows that corrections need on either side of a block; None: there are none.
     threads : int
@@ -58,6 +61,7 @@ def full_recon_mb(
     attempt : int
         Which attempt of the job it is, from 1.
     """
+    from tomopipe.prep.half_acquisition import FACTOR
     from tomopipe.stream.memory import Job, job_bytes, standard_blocks
 
     job = Job(
@@ -66,6 +70,7 @@ def full_recon_mb(
         output=options.output,
         compression=options.compression,
         iterative=options.algorithm != "fbp",
+        widening=FACTOR if is_half else 1,
         halo=halo,
         threads=1 if options.device == "cuda" else threads,
     )

@@ -12,11 +12,19 @@ def volumes(wildcards):
     return [CAMPAIGN.volume(scan) for scan in resolved()]
 
 
+def is_half(scan):
+    """Whether the slices of a scan, at its COR, are twice as wide as the detector."""
+    from tomopipe.run.disk import is_half_volume
+
+    return is_half_volume(CAMPAIGN, inventory_rows()[scan], resolved()[scan]["cor_px"])
+
+
 def memory_mb(wildcards, threads, attempt):
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     return job_memory.full_recon_mb(
         shape_of(wildcards),
         campaign.config.full_recon,
+        is_half=is_half(wildcards.scan),
         halo=campaign.correction_halo(inventory_rows()[wildcards.scan]),
         threads=threads,
         attempt=attempt,

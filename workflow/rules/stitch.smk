@@ -22,7 +22,7 @@ def stitch_memory_mb(wildcards, attempt):
     return job_memory.stitch_mb(
         int(read_inventory(foreseen(INVENTORY))[scan]["n_cols"]),
         config.full_recon.binning,
-        half=config.preprocess.half_acquisition == "yes",
+        half=is_half(scan),
         output=FULL.output,
         compression=FULL.compression,
         attempt=attempt,

@@ -222,3 +222,9 @@ def test_corrections_do_not_double_the_peak(tmp_path):
     assert (found["height"], found["halo"]) == (plain["height"], plain["height"] // 4)
     assert found["peak_bytes"] < min(found["formula_bytes"], 2 * plain["peak_bytes"])
     assert found["peak_bytes"] > 1.1 * plain["peak_bytes"]  # they were at work
+
+
+def test_a_half_acquisition_asks_for_slices_of_twice_the_width():
+    wide = full_recon_mb((1801, 64, 2048), FullReconBlock(), is_half=True)
+    plain = full_recon_mb((1801, 64, 2048))
+    assert 1.3 * plain < wide < 4 * plain
