@@ -29,3 +29,12 @@ def test_looking_for_work_loads_no_numerics(campaign):
     loaded = set(re.findall(r"^import time: .*\| +(\w+)$", run.text, flags=re.MULTILINE))
     assert "snakemake" in loaded
     assert not loaded & {"scipy", "numba", "h5py", "tifffile", "mrcfile", "pywt"}
+
+
+def test_a_scan_has_few_files_beside_its_volume(campaign):
+    names = [path.relative_to(campaign) for path in campaign.rglob("*") if path.is_file()]
+    of_scan = {str(name) for name in names if "a_1" in str(name)}
+    beside = of_scan - {"raw/a_1.h5", "results/a_1_rec.h5"}
+    assert 12 < len(beside) <= 20, sorted(beside)
+    # Snakemake's own records of results, which nothing here reads
+    assert not [name for name in names if name.is_relative_to(".snakemake/metadata")]

@@ -25,6 +25,8 @@ def _decide_ourselves(workflow: Any) -> None:
     workflow.dag.ignore_incomplete = True
     if workflow.execution_settings is not None:
         workflow.execution_settings.keep_incomplete = True
+        # a file for each result, which nothing here reads
+        workflow.execution_settings.keep_metadata = False
         workflow.execution_settings.keep_going = True
 
 
