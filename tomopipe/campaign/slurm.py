@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 _SECONDS = 10.0
@@ -128,6 +129,25 @@ def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
         asked_bytes=_memory(whole[5], n_cpus),
         used_bytes=max(used, default=None),
     )
+
+
+@lru_cache(maxsize=32)
+def time_limit_min(partition: str) -> int | None:
+    """Return how long a job of a partition ("": the usual one) may last; None: no limit known."""
+    for name, limit in _ask(["sinfo", "--noheader", "--format=%P|%l"], n_cells=2):
+        # the usual one is marked by a star
+        if name.rstrip("*") == partition or (not partition and name.endswith("*")):
+            return _minutes(limit)
+    return None
+
+
+def _minutes(limit: str) -> int | None:
+    """Read SLURM's [days-]hours:minutes:seconds, or minutes:seconds; None for infinite."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
+    if found is None:
+        return None
+    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+    return 1440 * days + 60 * hours + minutes
 
 
 def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:

@@ -1,10 +1,12 @@
 """All that relies on what Snakemake does not promise, tested with the version of constraints."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
@@ -133,6 +135,24 @@ def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
     plugin.Executor.get_job_args = within_the_submission
     plugin.Executor.additional_general_args = lambda executor: "--keep-going"
     GroupJob.get_target_spec = targets
+
+
+def ask_for_no_more_time_than_there_is() -> None:
+    """Have no submission ask for more time than its partition gives: SLURM would refuse it."""
+    plugin: Any = sys.modules.get("snakemake_executor_plugin_slurm")
+    if plugin is None or hasattr(plugin.get_submit_command, "__wrapped__"):
+        return
+    plain = plugin.get_submit_command
+
+    @functools.wraps(plain)
+    def submit(job: Any, *arguments: Any, **options: Any) -> str:
+        call = str(plain(job, *arguments, **options))
+        limit_min = time_limit_min(str(job.resources.get("slurm_partition") or ""))
+        if limit_min is None:
+            return call
+        return re.sub(r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call)
+
+    plugin.get_submit_command = submit
 
 
 def before_deciding(workflow: Any, do: Callable[[], None]) -> None:

@@ -92,6 +92,7 @@ snakemake_internals.default_target(workflow, "all")
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
     snakemake_internals.one_start_per_submission(is_made)
+    snakemake_internals.ask_for_no_more_time_than_there_is()
     snakemake_internals.before_deciding(workflow, end_earlier_runs)
 
 

@@ -2,13 +2,20 @@
 
 import asyncio
 import logging
+import types
 
 import pytest
-from snakemake.jobs import Job
+from snakemake.jobs import GroupJob, Job
 
 from tomopipe.campaign import log
+from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.errors import RunEndedError
-from tomopipe.run.snakemake_internals import remove_only_in_run, see_cancelled_jobs
+from tomopipe.run.snakemake_internals import (
+    ask_for_no_more_time_than_there_is,
+    one_start_per_submission,
+    remove_only_in_run,
+    see_cancelled_jobs,
+)
 from tomopipe.storage import run_folder as runs
 from tomopipe.storage.atomic import take_away
 
@@ -75,3 +82,58 @@ def test_the_plugin_sees_that_a_job_was_cancelled(monkeypatch):
     states, _ = asyncio.run(slurm.query_job_status(said, logging.getLogger()))
     assert states == {"12": "CANCELLED", "13": "RUNNING"}
     assert asyncio.run(slurm.query_job_status("false", logging.getLogger())) == (None, None)
+
+
+class Batch:
+    """As much of a group job as the plugin's arguments need."""
+
+    threads, attempt, jobs = 4, 1, ()
+    resources = types.SimpleNamespace(runtime=500, get={"mem_mb": 3000, "slurm_partition": "p"}.get)
+
+
+def test_the_snakemake_of_a_submission_runs_its_jobs_itself(monkeypatch):
+    plain = lambda executor, job: "--target-jobs a:scan=1 --cores all"  # noqa: E731
+    monkeypatch.setattr(slurm.Executor, "get_job_args", plain)
+    monkeypatch.setattr(
+        slurm.Executor, "additional_general_args", slurm.Executor.additional_general_args
+    )
+    monkeypatch.setattr(GroupJob, "get_target_spec", GroupJob.get_target_spec)
+    one_start_per_submission(lambda job: True)
+    arguments = slurm.Executor.get_job_args(None, Batch())
+    assert arguments.endswith("--cores all --cores 4 --resources mem_mb=3000")
+    assert slurm.Executor.additional_general_args(None) == "--keep-going"
+
+
+def test_a_batch_that_is_submitted_again_makes_what_lacks(monkeypatch):
+    monkeypatch.setattr(slurm.Executor, "get_job_args", lambda executor, job: "")
+    monkeypatch.setattr(
+        slurm.Executor, "additional_general_args", slurm.Executor.additional_general_args
+    )
+    monkeypatch.setattr(GroupJob, "get_target_spec", GroupJob.get_target_spec)
+    one_start_per_submission(lambda job: job.name != "b")
+
+    class Member(types.SimpleNamespace):
+        def get_target_spec(self):
+            return [self.name]
+
+    jobs = [Member(name=name) for name in "abc"]
+    for attempt, expected in [(1, ["a", "b", "c"]), (2, ["b"])]:
+        batch = types.SimpleNamespace(jobs=jobs, attempt=attempt)
+        assert GroupJob.get_target_spec(batch) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked"), [("1:30:00", 90), ("1-00:00:00", 500), ("infinite", 500)]
+)
+def test_no_submission_asks_for_more_time_than_its_partition_gives(
+    tmp_path, monkeypatch, limit, asked
+):
+    (tmp_path / "sinfo").write_text(f"#!/bin/sh\necho 'q*|10:00'\necho 'p|{limit}'\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    time_limit_min.cache_clear()
+    plain = lambda job, params: f"sbatch -p p -t {job.resources.runtime} --mem 3000"  # noqa: E731
+    monkeypatch.setattr(slurm, "get_submit_command", plain)
+    ask_for_no_more_time_than_there_is()
+    assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
+    time_limit_min.cache_clear()
