@@ -91,8 +91,10 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     }
     resolved = json.loads((campaign / "results" / "cor.json").read_text())
     assert {entry["source"] for entry in resolved.values()} == {"ai"}
-    # try and predict of all in one group, the stacks in one, a volume each
-    assert submissions(first.text) == 1 + 1 + len(cors_px)
+    # try and predict of all in one, the volumes in one, the stacks in one
+    assert submissions(first.text) == 1 + 1 + 1
+    # what a submission runs is started by one Snakemake, and not again by another
+    assert "srun" not in first.text
 
     assert run_slurm(campaign, cluster, folder=campaign).jobs == frozenset()
     table(campaign, "a_2\tauto\t50.25\t")
@@ -117,7 +119,7 @@ def test_scans_at_several_heights_are_joined(tmp_path, cluster):
     assert "stitch:bone" in run.jobs
     found = json.loads((campaign / "results" / "stitched" / "bone.json").read_text())
     assert found["pairs"][0]["z_px"] == pytest.approx(9.5, abs=0.1)
-    assert submissions(run.text) == 1 + 2 + 1  # tries in one group, two volumes, their stack
+    assert submissions(run.text) == 1 + 1 + 1  # tries in one, volumes in one, their stack
     assert run_slurm(campaign, cluster).jobs == frozenset()
 
 
