@@ -93,8 +93,6 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     assert {entry["source"] for entry in resolved.values()} == {"ai"}
     # try and predict of all in one, the volumes in one, the stacks in one
     assert submissions(first.text) == 1 + 1 + 1
-    # what a submission runs is started by one Snakemake, and not again by another
-    assert "srun" not in first.text
 
     assert run_slurm(campaign, cluster, folder=campaign).jobs == frozenset()
     table(campaign, "a_2\tauto\t50.25\t")
