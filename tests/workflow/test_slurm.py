@@ -33,8 +33,11 @@ def cluster(tmp_path) -> dict[str, str]:
     return {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / ".config")}
 
 
-def init(campaign: Path, environment: dict[str, str]) -> None:
-    """Let `tomopipe init` write the profile, and make its waits those of a test cluster."""
+def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) -> None:
+    """Let `tomopipe init` write the profile, and make its waits those of a test cluster.
+
+    `apart`: each volume is a submission of its own, that takes a node.
+    """
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tomopipe", "init", str(campaign)),
@@ -53,6 +56,8 @@ def init(campaign: Path, environment: dict[str, str]) -> None:
         text = path.read_text()
         assert "slurm_partition: cpu" in text
         text = re.sub(r"(before-status-checks): 20", r"\1: 3", text)
+        if apart:
+            text = text.replace("volume=10", "volume=1") + "set-threads:\n  full_recon: 4\n"
         path.write_text(text.replace("latency-wait: 60", "latency-wait: 5"))
 
 

@@ -89,7 +89,7 @@ def nodes():
 @pytest.fixture
 def holding(campaign, cluster, tmp_path, nodes):  # noqa: F811
     """The environment in which a volume's job waits as long as tmp_path/hold-SCAN is there."""
-    init(campaign, cluster)
+    init(campaign, cluster, apart=True)
     assert snakemake(campaign).status == 0  # a copy: its files are compared
     held = f"""
 _plain = _heartbeat

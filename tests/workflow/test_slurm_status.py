@@ -34,7 +34,7 @@ def until(check, seconds=400):
 def run(tmp_path, cluster):  # noqa: F811
     """Start Snakemake on a campaign whose volumes take long; it ends with the test."""
     campaign = new_campaign(tmp_path / "my campaign", {"a_1": 48.0, "a_2": 48.5, "a_3": 49.0})
-    init(campaign, cluster)
+    init(campaign, cluster, apart=True)
     environment = os.environ | cluster | failing(tmp_path, "full_recon", "a_1", SLOW)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
