@@ -207,6 +207,8 @@ def batch(kind, scan):
     if not DECIDES:
         return kind
     size = snakemake_internals.batch_size(workflow, kind)
+    if size == 1 and kind != "try":
+        return None  # of a job alone Snakemake tells how SLURM ended it
     # jobs are decided on anew when a checkpoint has run
     when = len(checkpoints.created_output)
     return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)
