@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.arrays import on_host
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.collect import opposed_pairs
+from tomopipe.cor.collect import opposed_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
@@ -146,11 +147,10 @@ def _rows(sinograms: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Row
     n_rows = len(every)
     pairs = opposed_pairs(theta_rad) if n_rows > 1 else np.zeros((0, 2), np.intp)
     images = every[:, pairs.ravel()].transpose(1, 0, 2).reshape(-1, 2, n_rows, every.shape[2])
-    kept = np.unique(np.r_[n_rows // 2, np.linspace(0, n_rows - 1, min(n_rows, 5)).astype(int)])
-    order = np.r_[n_rows // 2, kept[kept != n_rows // 2]]
+    kept = np.array(spread_rows([n_rows // 2], n_rows), np.int64)
     return Rows(
-        sinograms=every[order],
-        row_index=order.astype(np.int64),
+        sinograms=every[kept],
+        row_index=kept,
         theta_rad=theta_rad,
         pairs=images,
         pair_theta_rad=theta_rad[pairs],
@@ -195,7 +195,7 @@ def reconstruct(
     """
     values = np.ascontiguousarray(sinograms, np.float32)
     plan = _plan(values, theta_deg, filter, device)
-    return _on_host(fbp.reconstruct(plan.xp.asarray(values), plan, cor_px, threads=threads))
+    return on_host(fbp.reconstruct(plan.xp.asarray(values), plan, cor_px, threads=threads))
 
 
 def sweep(
@@ -228,7 +228,7 @@ def sweep(
     values = np.ascontiguousarray(sinogram, np.float32)
     plan = _plan(values[None], theta_deg, filter, device)
     images = sweeping.sweep(plan.xp.asarray(values), plan, np.asarray(cor_px), threads=threads)
-    return _on_host(images)
+    return on_host(images)
 
 
 def _plan(values: NDArray[np.float32], theta_deg: ArrayLike, filter: str, device: str) -> Plan:
@@ -236,7 +236,3 @@ def _plan(values: NDArray[np.float32], theta_deg: ArrayLike, filter: str, device
     falls_per_px = falls_of(values.mean(axis=(0, 1)))
     xp = array_module(device)
     return make_plan(theta_rad, values.shape[2], filter=filter, falls_per_px=falls_per_px, xp=xp)
-
-
-def _on_host(images: Any) -> NDArray[np.float32]:
-    return images if isinstance(images, np.ndarray) else np.asarray(images.get())

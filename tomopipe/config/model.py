@@ -77,6 +77,11 @@ class StepOptions(Block):
         """Return some blocks as a step is given them, what is not said being the default."""
         return self.model_dump_json(include=set(blocks), exclude_defaults=True)
 
+    @property
+    def volume_pixel_size_um(self) -> float | None:
+        """The pixel size that volumes are given: their values depend on it per cm alone."""
+        return self.export_star.pixel_size_um if self.full_recon.unit == "per_cm" else None
+
     def reading(self) -> dict[str, Any]:
         """Return the options that the inventory reads a scan with."""
         return self.model_dump(

@@ -18,7 +18,6 @@ from tomopipe.recon.projector import Projector
 
 Array = NDArray[np.float32]
 Solve = Callable[[Array, Projector], Array]
-ALGORITHMS = ("sirt", "cgls", "tv")
 _LEAST_SHARE = 0.05  # of the usual row or column sum, below which it is not divided by
 
 
@@ -30,7 +29,7 @@ def solver(
     Parameters
     ----------
     algorithm : str
-        One of `ALGORITHMS`.
+        sirt, cgls or tv.
     projector : Projector
         Of the scan.
     n_iterations : int or None

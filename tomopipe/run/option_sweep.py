@@ -203,7 +203,7 @@ def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
     first = row - (row - start) % full.binning
     rows = [first, min(first + full.binning - 1, end)]
     options = full.model_copy(update={"rows": rows} | _STORED)
-    size_um = None if full.unit == "per_pixel" else campaign.config.export_star.pixel_size_um
+    size_um = campaign.config.volume_pixel_size_um
     with tempfile.TemporaryDirectory(dir=campaign.config.storage.scratch) as folder:
         volume = Path(folder) / "slice.h5"
         cor = {"cor_px": cor_px}

@@ -109,50 +109,63 @@ def asks_for(workflow: Any, rule: str, resource: str) -> bool:
     return bool(settings and resource in settings.overwrite_resources.get(rule, {}))
 
 
+def _replace_once(owner: Any, name: str, made_of: Callable[[Any], Any]) -> None:
+    """Put in place of a function what `made_of` makes of it, unless that was done before."""
+    plain = getattr(owner, name)
+    if not hasattr(plain, "__wrapped__"):
+        setattr(owner, name, functools.wraps(plain)(made_of(plain)))
+
+
+def _slurm_plugin() -> Any:
+    """Return the executor plugin, if it is loaded."""
+    return sys.modules.get("snakemake_executor_plugin_slurm")
+
+
 def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
     """Have the Snakemake that SLURM starts run all jobs of a batch itself, on all of its cores.
 
     The plugin has it start another Snakemake by srun for each job, one after the other. One job
     that fails does not stop the others, and a batch that is submitted again makes what lacks.
     """
-    plugin: Any = sys.modules.get("snakemake_executor_plugin_slurm")
-    if plugin is None or hasattr(plugin.Executor.get_job_args, "__wrapped__"):
+    if (plugin := _slurm_plugin()) is None:
         return
     from snakemake.jobs import GroupJob
 
-    job_args = plugin.Executor.get_job_args
+    def with_cores(plain: Any) -> Any:
+        def arguments(executor: Any, job: Any) -> str:
+            memory = job.resources.get("mem_mb")
+            limit = f" --resources mem_mb={memory}" if isinstance(memory, int) else ""
+            return f"{plain(executor, job)} --cores {job.threads}{limit}"  # the last --cores counts
 
-    @functools.wraps(job_args)
-    def within_the_submission(executor: Any, job: Any) -> str:
-        memory = job.resources.get("mem_mb")
-        limit = f" --resources mem_mb={memory}" if isinstance(memory, int) else ""
-        return f"{job_args(executor, job)} --cores {job.threads}{limit}"  # the last --cores counts
+        return arguments
 
     def targets(job: Any) -> list[Any]:
         lacking = [one for one in job.jobs if job.attempt > 1 and not is_made(one)]
         return [target for one in lacking or job.jobs for target in one.get_target_spec()]
 
-    plugin.Executor.get_job_args = within_the_submission
-    plugin.Executor.additional_general_args = lambda executor: "--keep-going"
-    GroupJob.get_target_spec = targets
+    _replace_once(plugin.Executor, "get_job_args", with_cores)
+    _replace_once(plugin.Executor, "additional_general_args", lambda _: lambda _: "--keep-going")
+    _replace_once(GroupJob, "get_target_spec", lambda _: targets)
 
 
 def ask_for_no_more_time_than_there_is() -> None:
     """Have no submission ask for more time than its partition gives: SLURM would refuse it."""
-    plugin: Any = sys.modules.get("snakemake_executor_plugin_slurm")
-    if plugin is None or hasattr(plugin.get_submit_command, "__wrapped__"):
+    if (plugin := _slurm_plugin()) is None:
         return
-    plain = plugin.get_submit_command
 
-    @functools.wraps(plain)
-    def submit(job: Any, *arguments: Any, **options: Any) -> str:
-        call = str(plain(job, *arguments, **options))
-        limit_min = time_limit_min(str(job.resources.get("slurm_partition") or ""))
-        if limit_min is None:
-            return call
-        return re.sub(r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call)
+    def limited(plain: Any) -> Any:
+        def submit(job: Any, *arguments: Any, **options: Any) -> str:
+            call = str(plain(job, *arguments, **options))
+            limit_min = time_limit_min(str(job.resources.get("slurm_partition") or ""))
+            if limit_min is None:
+                return call
+            return re.sub(
+                r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call
+            )
 
-    plugin.get_submit_command = submit
+        return submit
+
+    _replace_once(plugin, "get_submit_command", limited)
 
 
 def before_deciding(workflow: Any, do: Callable[[], None]) -> None:
@@ -180,21 +193,19 @@ def remove_only_in_run() -> None:
     """
     from snakemake.jobs import Job
 
-    plain = Job.remove_existing_output
-
-    @functools.wraps(plain)
-    async def remove(job: Any) -> None:
-        if run_folder.current() is not None:
+    def in_run(plain: Any) -> Any:
+        async def remove(job: Any) -> None:
+            if run_folder.current() is None:
+                return await plain(job)
             if not is_kept(job.output[0], job.params):
                 for path in job.output:
                     take_away(path)
             for path in job.log:
                 await path.remove(remove_non_empty_dir=False)
-        else:
-            await plain(job)
 
-    if not hasattr(plain, "__wrapped__"):
-        Job.remove_existing_output = remove
+        return remove
+
+    _replace_once(Job, "remove_existing_output", in_run)
 
 
 def see_cancelled_jobs() -> None:
@@ -202,16 +213,16 @@ def see_cancelled_jobs() -> None:
 
     sacct says "CANCELLED by 1000", and the plugin waits for "CANCELLED" (all versions to 2.8.0).
     """
-    plugin: Any = sys.modules.get("snakemake_executor_plugin_slurm")
-    if plugin is None or hasattr(plugin.query_job_status, "__wrapped__"):
+    if (plugin := _slurm_plugin()) is None:
         return
-    plain = plugin.query_job_status
 
-    @functools.wraps(plain)
-    async def query(*arguments: Any) -> Any:
-        states, seconds = await plain(*arguments)
-        if states is not None:
-            states = {number: state.split(" ")[0] for number, state in states.items()}
-        return states, seconds
+    def first_word(plain: Any) -> Any:
+        async def query(*arguments: Any) -> Any:
+            states, seconds = await plain(*arguments)
+            if states is not None:
+                states = {number: state.split(" ")[0] for number, state in states.items()}
+            return states, seconds
 
-    plugin.query_job_status = query
+        return query
+
+    _replace_once(plugin, "query_job_status", first_word)

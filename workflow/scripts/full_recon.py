@@ -17,14 +17,13 @@ with (
     scan, params = snakemake.wildcards.scan, snakemake.params
     options = StepOptions.model_validate_json(params.options)
     source = read_cor_json(snakemake.input[0]).get(scan, {}).get("source")
-    is_per_cm = options.full_recon.unit == "per_cm"
     full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(params.raw, options, name=scan, angles=json.loads(params.angles), partial=True),
         snakemake.output[0],
         {"cor_px": params.cor_px, "source": source},
         options.full_recon,
-        pixel_size_um=options.export_star.pixel_size_um if is_per_cm else None,
+        pixel_size_um=options.volume_pixel_size_um,
         resources=Resources(
             snakemake.threads,
             bytes_to_use(snakemake.resources.mem_mb),
