@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import h5py
+import numpy as np
 import pytest
 
 from tests.phantoms import make_phantom, write_scan
@@ -72,6 +74,22 @@ def test_option_of_stitch(copy):
     configure(copy, "stitch", direction="down")
     (copy / "results" / "stitched" / "glass_rec.h5").unlink()
     expect(copy, {"stitch:bone", "stitch:glass", "report"})
+
+
+def test_another_pixel_size_writes_the_metadata_alone(copy):
+    tall = {name: copy / "results" / "stitched" / f"{name}_rec.h5" for name in ("bone", "glass")}
+    before = {name: h5py.File(path)["exchange/data"][()] for name, path in tall.items()}
+    configure(copy, "input", pixel_size_um=2.5)
+    run = snakemake(copy)
+    assert run.status == 0, run.text
+    assert {"stitch:bone", "stitch:glass"} <= run.jobs
+    for name, path in tall.items():
+        log = (copy / "logs" / "stitch" / f"{name}.log").read_text()
+        assert "only metadata are new" in log
+        with h5py.File(path) as file:
+            assert file["exchange/data"].attrs["voxel_size_um"] == 2.5
+            assert np.array_equal(file["exchange/data"][()], before[name])
+    assert snakemake(copy).jobs == frozenset()
 
 
 def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):

@@ -14,6 +14,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.config import Config
 from tomopipe.config.effective import effective, plain
+from tomopipe.run.products import digest
 from tomopipe.steps.revisions import REVISIONS
 
 Statement = dict[str, Any]
@@ -149,21 +150,22 @@ def of_export_star(
     }
 
 
-def of_stitch(campaign: Campaign, scans: Sequence[str], volumes: Sequence[str]) -> Statement:
-    """State what a tall volume is made from: digests of the statements of its volumes."""
+def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement:
+    """State what a tall volume is made from: the statements of its scans' volumes, in order."""
     joined = effective(campaign.config.stitch)
     joined.pop("stacks", None)
     full = effective(campaign.config.full_recon)
     stored = {
         key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
     }
+    metadata = {scan: told for scan, volume in volumes.items() if (told := volume["metadata"])}
     return {
         "step": "stitch",
         "revision": REVISIONS["stitch"],
-        "scans": list(scans),
-        "volumes": list(volumes),
+        "scans": list(volumes),
+        "volumes": [digest(volume | {"metadata": {}}) for volume in volumes.values()],
         "options": ({"stitch": joined} if joined else {}) | stored,
-    }
+    } | ({"metadata": metadata} if metadata else {})
 
 
 def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +20,8 @@ from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
-from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_read import Volume, open_volume
+from tomopipe.volumes.volume import PutSlices, new_volume
+from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
 
 _TOLERANCE = 0.1  # of a declared overlap
 _TOLERANCE_ROWS = 10
@@ -36,6 +38,7 @@ def stitch(
     *,
     stack: str,
     made_from: Mapping[str, Any] | None = None,
+    voxels_of: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Join volumes of one sample at several heights, where they overlap, into one.
 
@@ -58,6 +61,9 @@ def stitch(
         Name of the stack.
     made_from : mapping, optional
         The statement that volume and `shifts` carry.
+    voxels_of : path-like, optional
+        An earlier tall volume of the same volumes and options, but for the metadata: its voxels are
+        taken and none is computed.
 
     Returns
     -------
@@ -75,21 +81,25 @@ def stitch(
     with ExitStack() as opened:
         members = [opened.enter_context(open_volume(path)) for path in volumes.values()]
         _check_alike(members, scans)
-        parts = [_part(volume) for volume in members]
-        binning = int(members[0].attributes.get("binning", 1))
-        pairs = _find_shifts(parts, scans, options, binning)
-        gains = _match(parts, pairs) if options.match_intensity else [(1.0, 0.0)] * len(members)
-        placed = _place(members, pairs, gains)
-        rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
+        earlier = opened.enter_context(open_volume(voxels_of)) if voxels_of else None
+        if earlier is None:
+            joined = _join(members, scans, options, stored)
+        else:
+            logger.info("only metadata are new: the voxels are those of the volume there is")
+            joined = _Joined(
+                {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")},
+                earlier.encoding,
+                partial(copy_voxels, earlier),
+            )
+        found = {"stack": stack, **joined.found}
         stated = {"made_from": dict(made_from)} if made_from else {}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
-        found = _found(stack, scans, members, placed, pairs, rows)
         parameters = options.model_dump(exclude={"stacks"})
         with new_volume(
             output_volume,
-            (len(rows), *members[0].shape[1:]),
+            tuple(found["shape"]),
             output_format=stored.output,
-            encoding=_encoding(members, placed, stored.dtype, stored.value_range),
+            encoding=joined.encoding,
             compression=stored.compression,
             attributes=_shared_attributes(members),
             provenance=found
@@ -99,16 +109,43 @@ def stitch(
                     scan: dict(volume.provenance)
                     for scan, volume in zip(scans, members, strict=True)
                 },
-                "versions": package_versions(),
+                "versions": earlier.provenance["versions"] if earlier else package_versions(),
             }
             | carried,
         ) as put:
-            resampled = [Resampled(part) for part in placed]
-            for start in range(rows.start, rows.stop, BLOCK_ROWS):
-                block = range(start, min(start + BLOCK_ROWS, rows.stop))
-                put(start - rows.start, blended(resampled, block))
+            joined.fill(put)
         write_json(found | stated, shifts)
     return found
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """What is known of a tall volume before it is written; `fill(put)` stores its slices."""
+
+    found: dict[str, Any]
+    encoding: Encoding
+    fill: Callable[[PutSlices], None]
+
+
+def _join(
+    members: Sequence[Volume], scans: Sequence[str], options: StitchBlock, stored: FullReconBlock
+) -> _Joined:
+    """Find the place and the intensity of each volume in the tall one."""
+    parts = [_part(volume) for volume in members]
+    pairs = _find_shifts(parts, scans, options, int(members[0].attributes.get("binning", 1)))
+    gains = _match(parts, pairs) if options.match_intensity else [(1.0, 0.0)] * len(members)
+    placed = _place(members, pairs, gains)
+    rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
+    encoding = _encoding(members, placed, stored.dtype, stored.value_range)
+    found = _found(scans, members, placed, pairs, rows)
+    return _Joined(found, encoding, partial(_blend, placed, rows))
+
+
+def _blend(placed: Sequence[Placed], rows: range, put: PutSlices) -> None:
+    resampled = [Resampled(part) for part in placed]
+    for start in range(rows.start, rows.stop, BLOCK_ROWS):
+        block = range(start, min(start + BLOCK_ROWS, rows.stop))
+        put(start - rows.start, blended(resampled, block))
 
 
 def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
@@ -224,7 +261,6 @@ def _shared_attributes(members: Sequence[Volume]) -> dict[str, Any]:
 
 
 def _found(
-    stack: str,
     scans: Sequence[str],
     members: Sequence[Volume],
     placed: Sequence[Placed],
@@ -233,7 +269,6 @@ def _found(
 ) -> dict[str, Any]:
     """Say what was found: each scan's place in the tall volume, and how neighbours fit."""
     return {
-        "stack": stack,
         "shape": [len(rows), *members[0].shape[1:]],
         "scans": [
             {

@@ -35,8 +35,7 @@ def stitch_files(name):
 
 def stitch_wanted(name):
     scans = stacks_made()[name].scans
-    volumes = [digest(volume_wanted(scan)) for scan in scans]
-    return made_from.of_stitch(CAMPAIGN, scans, volumes)
+    return made_from.of_stitch(CAMPAIGN, {scan: volume_wanted(scan) for scan in scans})
 
 
 def stitch_pending(name):

@@ -3,6 +3,7 @@ import json
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
 from tomopipe.run.products import making
+from tomopipe.run.stated import content_of
 from tomopipe.steps.stitch import stitch
 
 with (
@@ -19,4 +20,5 @@ with (
         options.full_recon,
         stack=snakemake.wildcards.stack,
         made_from=json.loads(snakemake.params.made_from),
+        voxels_of=content_of(snakemake.output.volume, snakemake.params),
     )

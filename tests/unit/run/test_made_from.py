@@ -141,7 +141,7 @@ def statements(campaign: Campaign) -> dict[str, str]:
         "fix_cor": digest(made_from.of_fix_cor(campaign, members, {})),
         "resolve_cor": digest(made_from.of_resolve_cor(campaign)),
         "full_recon": digest(volume),
-        "stitch": digest(made_from.of_stitch(campaign, ["a_1"], [digest(plain_volume)])),
+        "stitch": digest(made_from.of_stitch(campaign, {"a_1": plain_volume})),
         "export_stack": digest(made_from.of_export_stack(campaign, "a_1", raw)),
         "export_star": digest(made_from.of_export_star(star_options(campaign, cors), cors, {})),
         "report": digest(made_from.of_report(campaign, {})),
