@@ -194,3 +194,22 @@ def test_killed_main_process_and_its_jobs(campaign, holding, cluster, tmp_path):
     for scan, cor_px in cors_px.items():
         provenance = read_provenance(campaign / "results" / f"{scan}_rec.h5")
         assert json.loads(provenance["made_from"])["cor_px"] == pytest.approx(cor_px + 0.5)
+
+
+def test_jobs_that_slurm_queues_again_go_on(campaign, holding, tmp_path):
+    log = tmp_path / "run.log"
+    edit(campaign, {scan: COR_PX[scan] for scan in ("a_1", "b_1")})
+    run = start(campaign, holding, log, "--retries", "0")
+    try:
+        until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
+        jobs = jobs_in("RUNNING")
+        slurm("scontrol", "requeue", ",".join(jobs))
+        until(lambda: jobs_in("PENDING") == jobs, "both wait again")
+        release(tmp_path, *COR_PX)
+        for job in jobs:
+            slurm("scontrol", "update", f"jobid={job}", "starttime=now")
+        assert run.wait(300) == 0, log.read_text()
+    finally:
+        run.kill()
+    assert jobs_of_run(log) == jobs
+    assert snakemake(campaign).jobs == frozenset()

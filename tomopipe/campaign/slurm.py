@@ -141,6 +141,20 @@ def time_limit_min(partition: str) -> int | None:
     return None
 
 
+def submit_limit() -> int | None:
+    """Return how many jobs this user may have in the queue at once; None: no limit known."""
+    show = ["sacctmgr", "--noheader", "--parsable2", "show"]
+    asked = [*show, "assoc", f"user={getpass.getuser()}", "format=MaxSubmit,DefaultQOS"]
+    of_qos = dict(_ask([*show, "qos", "format=Name,MaxSubmitPU"], n_cells=2))
+    limits = [
+        int(limit)
+        for own, qos in _ask(asked, n_cells=2)
+        for limit in (own, of_qos.get(qos or "normal", ""))
+        if limit.isdecimal()
+    ]
+    return min(limits, default=None)
+
+
 def _minutes(limit: str) -> int | None:
     """Read SLURM's [days-]hours:minutes:seconds, or minutes:seconds; None for infinite."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)

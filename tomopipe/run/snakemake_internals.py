@@ -209,9 +209,10 @@ def remove_only_in_run() -> None:
 
 
 def see_cancelled_jobs() -> None:
-    """Have the SLURM plugin see the end of a job that somebody cancelled.
+    """Have the SLURM plugin see the end of a job that was cancelled, or preempted for good.
 
-    sacct says "CANCELLED by 1000", and the plugin waits for "CANCELLED" (all versions to 2.8.0).
+    sacct says "CANCELLED by 1000", and the plugin waits for "CANCELLED" (all versions to 2.8.0);
+    for PREEMPTED it waits for ever. A preempted job that SLURM queues again is PENDING.
     """
     if (plugin := _slurm_plugin()) is None:
         return
@@ -220,7 +221,8 @@ def see_cancelled_jobs() -> None:
         async def query(*arguments: Any) -> Any:
             states, seconds = await plain(*arguments)
             if states is not None:
-                states = {number: state.split(" ")[0] for number, state in states.items()}
+                words = {number: state.split(" ")[0] for number, state in states.items()}
+                states = {n: "CANCELLED" if w == "PREEMPTED" else w for n, w in words.items()}
             return states, seconds
 
         return query

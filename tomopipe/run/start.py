@@ -14,6 +14,7 @@ import yaml
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.slurm import submit_limit, time_limit_min
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import check_table
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
@@ -31,6 +32,7 @@ from tomopipe.steps.inventory import NUMBERS
 from tomopipe.storage.atomic import write_text
 
 _N_NAMED = 4  # scans in an error
+_VOLUME_MIN = 120  # what full_recon asks for at first (its rule)
 
 _SNAKEFILE = """\
 # `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
@@ -125,6 +127,9 @@ def write_slurm_profile(
 
 def slurm_profile(template: str, partition: str, account: str, gpu_partition: str | None) -> str:
     """Return the profile with partition, account and status command of this site."""
+    jobs = yaml.safe_load(template)["jobs"]
+    if (limit := submit_limit() or jobs) < jobs:
+        template = template.replace(f"\njobs: {jobs}\n", f"\njobs: {limit}\n")
     defaults = {"slurm_partition": partition, "slurm_account": account}
     lines = [
         f"  {key}: {yaml.safe_dump(value).splitlines()[0]}"
@@ -175,6 +180,7 @@ def examine(campaign: Campaign) -> Findings:
         findings.warnings.append(READ_AS_SUM.format(names=", ".join(names)))
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
+    _check_queue(campaign.directory / "slurm" / "profile.yaml", findings)
     _check_foreign(campaign, findings)
     _check_left_behind(campaign, rows, findings)
     return findings
@@ -377,4 +383,25 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
         findings.warnings.append(
             f"a folder of the data cannot be written; its sidecars go to "
             f"{own} (storage.sidecars sets it)"
+        )
+
+
+def _check_queue(path: Path, findings: Findings) -> None:
+    """Compare the SLURM profile of a campaign with what the cluster takes of this user."""
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+        jobs = int(profile.get("jobs", 1))
+        partition = str(profile.get("default-resources", {}).get("slurm_partition", ""))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return
+    limit, limit_min = submit_limit(), time_limit_min(partition)
+    if limit is not None and jobs > limit:
+        findings.warnings.append(
+            f"slurm/profile.yaml has jobs: {jobs}, and SLURM takes at most {limit} of you at once "
+            f"(sacctmgr): the others would fail. Set jobs: {limit}"
+        )
+    if limit_min is not None and limit_min < _VOLUME_MIN:
+        findings.notes.append(
+            f"partition {partition or 'of SLURM'} ends jobs after {limit_min} min: no job asks for "
+            f"more (volumes else {_VOLUME_MIN}). set-resources in slurm/profile.yaml names another"
         )

@@ -78,9 +78,9 @@ def test_the_status_of_a_newer_run_stays(tmp_path, run):
 def test_the_plugin_sees_that_a_job_was_cancelled(monkeypatch):
     monkeypatch.setattr(slurm, "query_job_status", slurm.query_job_status)
     see_cancelled_jobs()
-    said = "printf '12|CANCELLED by 1000\\n13|RUNNING\\n'"
+    said = "printf '12|CANCELLED by 1000\\n13|RUNNING\\n14|PREEMPTED\\n'"
     states, _ = asyncio.run(slurm.query_job_status(said, logging.getLogger()))
-    assert states == {"12": "CANCELLED", "13": "RUNNING"}
+    assert states == {"12": "CANCELLED", "13": "RUNNING", "14": "CANCELLED"}
     assert asyncio.run(slurm.query_job_status("false", logging.getLogger())) == (None, None)
 
 

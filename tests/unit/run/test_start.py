@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.cli import cli
 from tomopipe.config import read_config
 from tomopipe.run import start
@@ -49,6 +50,39 @@ def test_profile_has_the_names_of_the_site_in_both_places(site):
         assert profile["set-resources"]["full_recon"] == {"slurm_partition": "gpu", "gpu": 1}
         assert profile["slurm-status-command"] == "squeue"
         assert profile["retries"] == 2
+
+
+SACCTMGR = """#!/bin/sh
+[ $4 = assoc ] && printf '|\\n70|short\\n' || printf 'normal|80\\nshort|30\\nlong|1\\n'
+"""
+
+
+@pytest.fixture
+def small_queue(site, monkeypatch):
+    """A cluster that takes 30 jobs of a user at once, and ends each after ten minutes."""
+    tools = {"sacctmgr": SACCTMGR, "sinfo": "#!/bin/sh\necho 'short*|10:00'\n"}
+    for name, text in tools.items():
+        (site / name).write_text(text)
+        (site / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(site), prepend=os.pathsep)
+    time_limit_min.cache_clear()
+    yield site
+    time_limit_min.cache_clear()
+
+
+def test_no_more_jobs_than_the_queue_takes(small_queue):
+    folder = small_queue / "campaign"
+    init(folder, "--partition", "short", "--account", "")
+    path = folder / "slurm" / "profile.yaml"
+    assert yaml.safe_load(path.read_text())["jobs"] == 30
+    write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    findings = start.examine(load_campaign(folder))
+    assert "partition short ends jobs after 10 min" in " ".join(findings.notes)
+    assert "at once" not in " ".join(findings.warnings)
+    path.write_text(path.read_text().replace("jobs: 30", "jobs: 100"))
+    text = " ".join(start.examine(load_campaign(folder)).warnings)
+    assert "jobs: 100, and SLURM takes at most 30 of you at once" in text
 
 
 def test_names_are_asked_for(site):
