@@ -89,8 +89,11 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     cors_px = {scan: CORS_PX[scan] for scan in ("a_1", "a_2", "b_1")}
     campaign = new_campaign(tmp_path / "my campaign", cors_px, methods=())  # with a network
     init(campaign, cluster)
-    first = run_slurm(campaign, cluster, folder=campaign)
+    first = run_slurm(campaign, cluster, "--slurm-keep-successful-logs", folder=campaign)
     assert first.status == 0, first.text
+    on_nodes = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*.log")]
+    assert len(on_nodes) == 3
+    assert not any("reads the campaign" in text for text in on_nodes)
     assert {path.name for path in campaign.glob("results/*_rec.h5")} == {
         f"{scan}_rec.h5" for scan in cors_px
     }

@@ -278,9 +278,12 @@ def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
     return make_campaign(read_config(path), folder, source=str(path))
 
 
-def campaign_from_data(data: Mapping[str, Any], directory: Path) -> Campaign:
-    """Make a campaign of a configuration that Snakemake has read."""
-    return make_campaign(parse_config(data), Path(os.path.abspath(directory)))
+def campaign_from_data(
+    data: Mapping[str, Any], directory: Path, *, with_scans: bool = True
+) -> Campaign:
+    """Make a campaign of a configuration that Snakemake has read; without scans, of it alone."""
+    config, folder = parse_config(data), Path(os.path.abspath(directory))
+    return make_campaign(config, folder) if with_scans else Campaign(folder, config, {})
 
 
 def make_campaign(config: Config, directory: Path, *, source: str = "config") -> Campaign:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -215,9 +216,13 @@ class Record:
 
     def __init__(self, file: Path, directory: Path) -> None:
         self.file, self.directory, self._folder = file, directory, str(directory)
-        self.products = read_products(file)
         self.is_changed = False
         self.different: set[str] = set()  # large ones that a job has found to have other content
+
+    @cached_property
+    def products(self) -> dict[str, Product]:
+        """The lines, once they are asked for: a node of a cluster does not."""
+        return read_products(self.file)
 
     def __contains__(self, path: str) -> bool:
         return path in self.products

@@ -1,9 +1,14 @@
 """All that relies on what Snakemake does not promise, tested with the version of constraints."""
 
 import functools
+import hashlib
+import itertools
+import json
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.slurm import time_limit_min
@@ -148,14 +153,18 @@ def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
     _replace_once(GroupJob, "get_target_spec", lambda _: targets)
 
 
-def ask_for_no_more_time_than_there_is() -> None:
-    """Have no submission ask for more time than its partition gives: SLURM would refuse it."""
+def at_submission() -> None:
+    """Have a submission told what its jobs are given, and ask for no more time than there is.
+
+    For more than its partition gives SLURM would refuse it.
+    """
     if (plugin := _slurm_plugin()) is None:
         return
 
     def limited(plain: Any) -> Any:
         def submit(job: Any, *arguments: Any, **options: Any) -> str:
             call = str(plain(job, *arguments, **options))
+            _send(job)
             limit_min = time_limit_min(str(job.resources.get("slurm_partition") or ""))
             if limit_min is None:
                 return call
@@ -166,6 +175,79 @@ def ask_for_no_more_time_than_there_is() -> None:
         return submit
 
     _replace_once(plugin, "get_submit_command", limited)
+
+
+def _send(job: Any) -> None:
+    """Leave word for a node of what each job of a submission is given, where all are of scans."""
+    from snakemake.common.tbdstring import TBDString
+
+    run, sent = run_folder.current(), {}
+    jobs = getattr(job, "jobs", [job])
+    if run is None or not all("scan" in one.wildcards_dict for one in jobs):
+        return
+    for one in jobs:
+        known = {k: v for k, v in one.resources.items() if not isinstance(v, TBDString)}
+        # what hangs on files that an earlier job of the submission makes, the node works out
+        whole = len(known) >= len(one.resources.keys() - {"tmpdir"})
+        (spec,) = _as_texts(one.get_target_spec())
+        sent[spec] = {"params": dict(one.params.items()), "resources": known if whole else None}
+    path = _sent_file(run, _as_texts(job.get_target_spec()))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(sent), "utf-8")
+
+
+def take_sent() -> bool:
+    """On a node, give jobs what the main process had decided; tell whether it was sent.
+
+    The node looks at no file of the campaign but those that its jobs read: else what each start
+    costs the file server, and the start itself, would grow with the campaign.
+    """
+    run, arguments = run_folder.current(), sys.argv[1:]
+    if run is None or "--target-jobs" not in arguments:
+        return False
+    after = arguments[arguments.index("--target-jobs") + 1 :]
+    specs = list(itertools.takewhile(lambda one: not one.startswith("--"), after))
+    try:
+        sent = json.loads(_sent_file(run, specs).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False  # of another executor: it is worked out here
+    from snakemake.rules import Params, ResourceList, Rule
+    from snakemake_interface_executor_plugins.utils import TargetSpec
+
+    def of(rule: Any, wildcards: Any, kind: str) -> Any:
+        (spec,) = _as_texts([TargetSpec(rule.name, dict(wildcards))])
+        return sent.get(spec, {}).get(kind)
+
+    def params(plain: Any) -> Any:
+        def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
+            told = of(rule, wildcards, "params")
+            found = plain(rule, wildcards, *rest, **options) if told is None else None
+            return found or (Params(fromdict=told), list(told.values()))
+
+        return expand
+
+    def resources(plain: Any) -> Any:
+        def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
+            told = of(rule, wildcards, "resources")
+            found = plain(rule, wildcards, *rest, **options) if told is None else None
+            return found or ResourceList(fromdict={"tmpdir": tempfile.gettempdir()} | told)
+
+        return expand
+
+    _replace_once(Rule, "expand_params", params)
+    _replace_once(Rule, "expand_resources", resources)
+    return True
+
+
+def _as_texts(specs: Iterable[Any]) -> list[str]:
+    from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
+
+    return list(encode_target_jobs_cli_args(list(specs)))
+
+
+def _sent_file(run: Path, specs: Iterable[str]) -> Path:
+    name = hashlib.sha256("\n".join(sorted(specs)).encode()).hexdigest()[:24]
+    return run / "sent" / f"{name}.json"
 
 
 def before_deciding(workflow: Any, do: Callable[[], None]) -> None:

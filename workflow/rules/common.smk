@@ -3,7 +3,7 @@ import json
 import os
 import sys
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 try:
@@ -58,7 +58,11 @@ try:
             "demonstration: python -m tomopipe.simulate.demo demo)"
         )
     config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
-    CAMPAIGN = campaign_from_data(config, Path.cwd())
+    # a node that was told what its jobs are given need not know the campaign
+    SENT = not DECIDES and snakemake_internals.take_sent()
+    if not (DECIDES or SENT):
+        print("tomopipe: was not told what its jobs are given: reads the campaign", file=sys.stderr)
+    CAMPAIGN = campaign_from_data(config, Path.cwd(), with_scans=not SENT)
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:
         DECISIONS.take_said()
@@ -92,7 +96,7 @@ snakemake_internals.default_target(workflow, "all")
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
     snakemake_internals.one_start_per_submission(is_made)
-    snakemake_internals.ask_for_no_more_time_than_there_is()
+    snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs)
 
 
@@ -123,6 +127,8 @@ def inventory_rows():
 
 def cor_table(wildcards=None):
     """The path of cor.json, once it is up to date."""
+    if SENT:
+        return COR_TABLE
     ready = not SUSPECTS and checkpoints.created_output.issuperset((INVENTORY, COR_TABLE))
     if not (FORESEEN or ready):
         compared()
@@ -189,11 +195,11 @@ def run_for(reason, outputs, *, even_missing=False):
 def decided(step, key, outputs, wanted, inputs, *, follows=False, **more):
     """Return the inputs of a job, after deciding whether its results are those wanted.
 
-    Their times decide nothing: inputs are ancient, unless the job runs, or one that it follows.
+    `wanted` is a function: nodes, which decide nothing, need not know. Their times decide nothing: inputs are ancient, unless the job runs, or one that it follows.
     """
     if not DECIDES:
         return inputs
-    reason = DECISIONS.reason(step, key, outputs, wanted, **more)
+    reason = DECISIONS.reason(step, key, outputs, wanted(), **more)
     # a missing result is made where somebody wants it; rows are wanted by people, too
     run_for(reason, outputs, even_missing=step == "try_recon")
     return inputs if reason or follows else [ancient(path) for path in inputs]

@@ -23,7 +23,7 @@ def fix_inputs(wildcards):
     series = wildcards.series
     scans = CAMPAIGN.selected_series(inventory_rows())[series]
     follows = DECIDES and any(map(prediction_pending, scans))
-    wanted = fix_wanted(series) if DECIDES else {}
+    wanted = partial(fix_wanted, series)
     return decided(
         "fix_cor",
         series,

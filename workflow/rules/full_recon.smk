@@ -37,6 +37,8 @@ def cores_of_volume(wildcards):
 
 def volume_batch(wildcards):
     """Small volumes share a submission; a GPU has one volume at a time."""
+    if not DECIDES:
+        return "volume"
     uses_gpu = gpus_to_ask_for(wildcards) or snakemake_internals.asks_for(
         workflow, "full_recon", "gpu"
     )

@@ -22,7 +22,7 @@ def inventory_wanted():
 
 
 def inventory_inputs(wildcards):
-    return decided("inventory", "campaign", [INVENTORY], inventory_wanted(), compared())
+    return decided("inventory", "campaign", [INVENTORY], inventory_wanted, compared())
 
 
 checkpoint inventory:

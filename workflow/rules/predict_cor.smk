@@ -26,18 +26,17 @@ def prediction_statement(scan, _known):
 def prediction_inputs(wildcards):
     scan = wildcards.scan
     rows = OUTPUTS.of_try_recon(scan)[:2]
-    wanted = prediction_wanted(scan)
-    return decided(
-        "predict_cor", scan, OUTPUTS.of_predict_cor(scan), wanted, rows, follows=try_pending(scan)
-    )
+    files, follows = OUTPUTS.of_predict_cor(scan), try_pending(scan)
+    wanted = partial(prediction_wanted, scan)
+    return decided("predict_cor", scan, files, wanted, rows, follows=follows)
 
 
 def try_pending(scan):
     """Whether the rows of a scan are yet to be made."""
+    if not DECIDES:
+        return False
     files = OUTPUTS.of_try_recon(scan)
-    return DECIDES and DECISIONS.reason(
-        "try_recon", scan, files, try_wanted(scan), may_be_gone=files[2:]
-    )
+    return DECISIONS.reason("try_recon", scan, files, try_wanted(scan), may_be_gone=files[2:])
 
 
 def prediction_pending(scan):

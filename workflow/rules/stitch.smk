@@ -52,7 +52,8 @@ def stitch_inputs(wildcards):
     scans = stacks_made()[name].scans
     follows = DECIDES and any(map(volume_pending, scans))
     paths = [CAMPAIGN.volume(scan) for scan in scans]
-    return decided("stitch", name, stitch_files(name), stitch_wanted(name), paths, follows=follows)
+    wanted = partial(stitch_wanted, name)
+    return decided("stitch", name, stitch_files(name), wanted, paths, follows=follows)
 
 
 rule stitch:

@@ -16,7 +16,8 @@ def try_inputs(wildcards):
     """No file: of a raw file its content counts, not its time, nor whether it can be found now."""
     scan = wildcards.scan
     files = OUTPUTS.of_try_recon(scan)
-    return decided("try_recon", scan, files, try_wanted(scan), compared(), may_be_gone=files[2:])
+    wanted = partial(try_wanted, scan)
+    return decided("try_recon", scan, files, wanted, compared(), may_be_gone=files[2:])
 
 
 def raw_without_content(scan):

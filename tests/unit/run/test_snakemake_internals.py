@@ -11,7 +11,7 @@ from tomopipe.campaign import log
 from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
-    ask_for_no_more_time_than_there_is,
+    at_submission,
     one_start_per_submission,
     remove_only_in_run,
     see_cancelled_jobs,
@@ -134,6 +134,6 @@ def test_no_submission_asks_for_more_time_than_its_partition_gives(
     time_limit_min.cache_clear()
     plain = lambda job, params: f"sbatch -p p -t {job.resources.runtime} --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
-    ask_for_no_more_time_than_there_is()
+    at_submission()
     assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
     time_limit_min.cache_clear()
