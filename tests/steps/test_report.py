@@ -223,8 +223,20 @@ def test_sacct_is_asked_for_the_jobs_and_believed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     report(made.page, **made.arguments())
     blank = made.page.read_text(encoding="utf-8").split('id="efficiency"')[1].split("</section>")[0]
-    assert "Nothing is known" in blank
+    assert "No job has told yet" in blank
     assert "<table>" not in blank
+
+
+def test_without_a_cluster_jobs_tell_themselves_what_they_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    made = every_state(tmp_path, plane_px=0).write()
+    told = {"asked": {"cores": 4, "mem_mb": 2000}, "used": {"cpu_s": 300.0, "peak_mb": 500.0}}
+    made.status("full_recon", "bone_001", 100, **told)
+    report(made.page, **made.arguments())
+    table = made.page.read_text(encoding="utf-8").split('id="efficiency"')[1].split("</section>")[0]
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", table.split("<tbody>")[1])
+    used = ("6 min 40 s", "5 min 00 s", "75 %", "2.00 GB", "0.50 GB", "25 %")
+    assert cells == ["full_recon", "1", *used]
 
 
 def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import resource
 import socket
 import sys
 import threading
@@ -65,8 +66,11 @@ def status_path(log: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def job(log: str | os.PathLike[str]) -> Iterator[None]:
+def job(log: str | os.PathLike[str], threads: int = 1, resources: Any = None) -> Iterator[None]:
     """Run one job: log to `log`, and note its start, heartbeat and end beside it.
+
+    With the cores, memory and GPUs that it asked for, by `threads` and Snakemake's `resources`, and
+    the CPU time and the most memory that it used.
 
     A job that is killed leaves a status with a start and no end; that is how `onerror` tells it
     from its neighbours. `state` is running, done or failed; times are Unix seconds. While the job
@@ -83,6 +87,11 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         "pid": os.getpid(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "run": os.environ.get(run_folder.VARIABLE, ""),
+        "asked": {
+            "cores": threads,
+            "mem_mb": getattr(resources, "mem_mb", None),
+            "gpus": getattr(resources, "gpu", 0),
+        },
     }
     _write(status | {"heartbeat": status["start"]}, path)
     try:
@@ -93,7 +102,7 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise
-    _write(status | {"state": "done", "end": time.time()}, path)
+    _write(status | {"state": "done", "end": time.time(), "used": _used()}, path)
 
 
 @contextmanager
@@ -114,6 +123,14 @@ def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def _used() -> dict[str, float]:
+    """Return what this process has used since it began: the CPU time of children included."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = sum(one.ru_utime + one.ru_stime for one in (own, children))
+    return {"cpu_s": round(cpu_s, 2), "peak_mb": round(own.ru_maxrss * 1.024e-3, 1)}
 
 
 def _one_line(error: BaseException) -> str:

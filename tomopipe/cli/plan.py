@@ -13,6 +13,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import forget
 from tomopipe.cli.options import ConfigFile, Directory, config_path
 from tomopipe.errors import TomopipeError
+from tomopipe.run.cost import total
 from tomopipe.run.next_run import Plan, as_records, make_plan
 
 
@@ -49,14 +50,8 @@ def _show(found: Plan) -> None:
         console.print(table)
         counts = Counter(job.rule for job in found.jobs)
         console.print(", ".join(f"{n} {rule}" for rule, n in counts.items()))
-        if found.seconds is not None:
-            console.print(f"about {found.seconds / 60:.1f} min of work, one job after the other")
-        if found.n_bytes:
-            parts = ", ".join(f"{what} {n / 1e9:.2f}" for what, n in found.disk.items() if n)
-            console.print(
-                f"about {found.n_bytes / 1e9:.2f} GB of disk, uncompressed ({parts})",
-                markup=False,
-            )
+        if found.costs:
+            console.print(_costs(found))
     elif not found.blocked:
         console.print("Nothing to do.")
     for line in found.notes:
@@ -67,6 +62,15 @@ def _show(found: Plan) -> None:
         console.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
     if found.blocked:
         console.print(found.blocked, style="red", markup=False)
+
+
+def _costs(found: Plan) -> Table:
+    """Show what the steps take; unknown where too few jobs of one have ended."""
+    table = Table("step", "jobs", "core hours", "GPU hours", "disk, GB")
+    for cost in (*found.costs, total(found.costs)):
+        hours = ["unknown" if h is None else f"{h:.2f}" for h in (cost.core_h, cost.gpu_h)]
+        table.add_row(cost.step, str(cost.n_jobs), *hours, f"{cost.n_bytes / 1e9:.2f}")
+    return table
 
 
 def retry(

@@ -14,7 +14,7 @@ from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.citations import citations
-from tomopipe.report.efficiency import allocations
+from tomopipe.report.efficiency import allocations, of_jobs
 from tomopipe.report.records import CampaignRecord, Note, ScanRecord, SeriesRecord
 from tomopipe.report.scan_record import SCAN_STEPS, Sources, refused_records, scan_record
 from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
@@ -85,6 +85,7 @@ def collect(
         versions=versions(),
         config=config,
         allocations=allocations(jobs),
+        efficiency=of_jobs(jobs),
         citations=citations(records, config),
         seeds=_seeds(reader, config, base),
         stacks=joined,

@@ -1,4 +1,4 @@
-"""How much of what SLURM gave was used: CPUs and memory, asked for against used."""
+"""How much of what jobs asked for was used: CPUs and memory."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,10 +23,21 @@ def allocations(jobs: Iterable[JobTime]) -> dict[str, tuple[str, ...]]:
     return {number: tuple(steps) for number, steps in found.items()}
 
 
+def of_jobs(jobs: Iterable[JobTime]) -> tuple[Efficiency, ...]:
+    """Sum up what the jobs of each step asked for and used, as they themselves say."""
+    groups: dict[str, list[Usage]] = defaultdict(list)
+    for job in jobs:
+        if None not in (job.wall_s, job.cpu_s, job.asked_mb, job.peak_mb):
+            asked, used = (float(mb or 0) * 1e6 for mb in (job.asked_mb, job.peak_mb))
+            one = Usage("", job.wall_s or 0.0, job.cpu_s or 0.0, int(job.n_cores or 1), asked, used)
+            groups[job.step].append(one)
+    return tuple(_summed(step, group) for step, group in groups.items())
+
+
 def efficiency(
     steps_of: Mapping[str, Sequence[str]], usages: Mapping[str, Usage]
 ) -> tuple[Efficiency, ...]:
-    """Sum up what the jobs of each step, or group of steps, asked for and used.
+    """Sum up what the jobs of each step, or group of steps, asked for and used, as SLURM says.
 
     Parameters
     ----------

@@ -107,7 +107,7 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What the SLURM jobs of a step asked for and used; CPU time in seconds."""
+    """What the jobs of a step asked for and used; CPU time in seconds."""
 
     steps: str
     n_jobs: int

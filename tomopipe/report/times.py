@@ -37,6 +37,10 @@ class JobTime:
     host: str = ""
     reason: str = ""
     slurm_job: str = ""
+    n_cores: float | None = None  # asked for
+    cpu_s: float | None = None
+    asked_mb: float | None = None
+    peak_mb: float | None = None
 
     @property
     def is_running(self) -> bool:
@@ -71,9 +75,18 @@ def read_jobs(reader: Reader, folder: Path) -> list[JobTime]:
                 host=text(data.get("host")),
                 reason=text(data.get("error")),
                 slurm_job=text(data.get("slurm_job")),
+                n_cores=number(_part(data, "asked").get("cores")),
+                cpu_s=number(_part(data, "used").get("cpu_s")),
+                asked_mb=number(_part(data, "asked").get("mem_mb")),
+                peak_mb=number(_part(data, "used").get("peak_mb")),
             )
         )
     return sorted(jobs, key=lambda j: (order.get(j.step, len(order)), j.step, j.name))
+
+
+def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = data.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _is_lost(data: Mapping[str, Any], folder: Path) -> bool:

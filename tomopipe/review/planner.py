@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 from tomopipe.review.store import Store
+from tomopipe.run.cost import total
 from tomopipe.run.next_run import as_records, make_plan
 
 _ATTEMPTS = 5  # to catch up with somebody who decides while a plan is made
@@ -45,11 +46,12 @@ class Planner:
             plan = make_plan(self._store.campaign, self._store.config)
         except Exception as error:  # whatever it is, the person waits for an answer
             return {"state": "failed", "error": str(error) or type(error).__name__}
+        core_h = total(plan.costs).core_h if plan.costs else None
         return {
             "state": "done",
             "jobs": as_records(plan),
             "failures": list(plan.failures),
             "blocked": plan.blocked,
-            "seconds": plan.seconds,
+            "seconds": core_h and 3600 * core_h,
             "bytes": plan.n_bytes,
         }

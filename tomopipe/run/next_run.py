@@ -6,15 +6,12 @@ campaign table. So `plan` computes them the way the steps do, into a folder of i
 Snakemake for the jobs of a run in which the checkpoints have already written them.
 """
 
-import json
 import re
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import chdir
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
@@ -25,6 +22,7 @@ from tomopipe.cor.rules import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collect import collect
 from tomopipe.run.campaign_report import what_to_report
+from tomopipe.run.cost import Cost, costs
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.dryrun import Job, dry_run, planner
@@ -70,7 +68,7 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]
     blocked: str = ""
-    seconds: float | None = None
+    costs: tuple[Cost, ...] = ()
     disk: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -201,12 +199,13 @@ def _plan(
     if not blocked:
         planned += _perhaps(campaign, rows, pending, planned)
     planned = sorted(set(planned), key=_order)
+    work = [(job.rule, job.scan or job.stack) for job in planned]
     return Plan(
         jobs=tuple(planned),
         failures=tuple(standing_failures(campaign, rows)),
         blocked=blocked,
-        seconds=_seconds(campaign, planned),
-        disk=disk_needed(campaign, [(job.rule, job.scan or job.stack) for job in planned], rows),
+        costs=costs(campaign, work, rows),
+        disk=disk_needed(campaign, work, rows),
         notes=(
             *(f"no COR, and so no volume: {scan}" for scan in without_cor),
             *memory_notes(campaign, planned, rows),
@@ -296,32 +295,6 @@ def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     failures = collect(**what_to_report(campaign)).failures
     return [f"{f.scan}: {f.step}: {f.reason}" for f in failures if f.scan in concerned]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _seconds(campaign: Campaign, planned: list[PlannedJob]) -> float | None:
-    """Sum the usual run times of the jobs, one after the other; None while none is known."""
-    known = run_times(campaign.logs.status_folder)
-    if not known:
-        return None
-    return sum(known.get(job.rule, 1.0) for job in planned)
-
-
-def run_times(status: Path) -> dict[str, float]:
-    """Return the median run time (seconds) of each step's finished jobs."""
-    times: dict[str, list[float]] = defaultdict(list)
-    for path in status.glob("*/*.json"):
-        record = _read(path)
-        if record.get("state") == "done":
-            times[path.parent.name].append(float(record["end"]) - float(record["start"]))
-    return {step: median(values) for step, values in times.items()}
 
 
 def memory_notes(

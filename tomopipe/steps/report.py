@@ -64,7 +64,8 @@ def report(
         unread=unread,
     )
     found = efficiency(campaign.allocations, slurm.usages(campaign.allocations))
-    campaign = replace(campaign, efficiency=found)
+    if found:  # it knows of whole submissions, and what idles in them
+        campaign = replace(campaign, efficiency=found)
     for note in campaign.notes:
         _log.warning("%s: left out of the report: %s", note.path, note.problem)
     notes = write_page(campaign, output, read_planes=read_mid_planes)

@@ -7,7 +7,7 @@ from tomopipe.steps.predict_cor import predict_cor
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0]),
+    job(snakemake.log[0], snakemake.threads, snakemake.resources),
 ):
     predict_cor(
         *snakemake.input[:2],

@@ -10,7 +10,7 @@ from tomopipe.stream.memory import Resources
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0]),
+    job(snakemake.log[0], snakemake.threads, snakemake.resources),
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
     try_recon(

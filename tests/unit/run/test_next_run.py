@@ -16,7 +16,6 @@ from tomopipe.run.next_run import (
     PlannedJob,
     foresee_inventory,
     memory_notes,
-    run_times,
     short_reason,
     standing_failures,
 )
@@ -104,14 +103,6 @@ def test_a_halo_by_an_override_and_by_the_numbers_of_the_file(campaign):
     further = {**rows["a_1"], **told, "distance_mm": "200.0"}
     (note,) = memory_notes(found, [JOB], {"a_1": further})
     assert "need 39 rows" in note  # it goes with the root of the distance
-
-
-def test_median_of_the_jobs_that_ended(tmp_path):
-    for key, seconds, state in [("a", 2, "done"), ("b", 4, "done"), ("c", 90, "failed")]:
-        path = tmp_path / "try_recon" / f"{key}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"state": state, "start": 10.0, "end": 10.0 + seconds}))
-    assert run_times(tmp_path) == {"try_recon": 3.0}
 
 
 def test_long_reasons_are_cut():

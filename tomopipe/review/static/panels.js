@@ -43,7 +43,7 @@ export async function plan() {
 
 function planned(found) {
   const sums = found.jobs.length ? [counted(found.jobs.map((job) => job.rule), " · ")] : [];
-  if (found.seconds !== null && found.jobs.length) sums.push(`about ${time(found.seconds)}, one job after the other`);
+  if (found.seconds !== null && found.jobs.length) sums.push(`about ${time(found.seconds)} of one core`);
   if (found.bytes) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
   return [
     el("p", { id: "plan-state" }, found.blocked ? "The run will stop." : found.jobs.length ? sums.join(" · ") : "Nothing to do."),
