@@ -20,7 +20,7 @@ import yaml
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.results import read_cor_json
-from tomopipe.simulate.demo import snakemake_command
+from tomopipe.run.launch import run_command
 from tomopipe.simulate.simulated_campaign import Simulation, load_truth, simulate_campaign
 
 SCANS_IN_A_SERIES = 20
@@ -80,7 +80,7 @@ def measure(folder: Path, n_scans: int, cores: int) -> None:
     make(folder, n_scans)
     print(f"{n_scans} scans, simulated in {time.monotonic() - started:.0f} s\n")
     log = folder / "bench.log"
-    run = [*snakemake_command(folder, str(cores)), "--retries", "0"]
+    run = run_command(folder, None, "workstation", ["--cores", str(cores), "--retries", "0"])
     print("| | s | s per scan | CPU s of Snakemake | CPU s of its jobs |")
     print("|---|---|---|---|---|")
     for name, command in [

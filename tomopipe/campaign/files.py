@@ -1,5 +1,7 @@
 """Every file that tomopipe keeps in a campaign folder: no other module spells such a path."""
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +121,8 @@ class Logs(_Folder[P]):
     """The folder of logs of a campaign."""
 
     status_folder = _One("status")  # with <step>/<key>.json of every job
-    review_run = _One("review_run.log")  # of a run that the review page started
+    run_record = _One("run.json")  # which run is under way
+    of_runs = _One("run")  # with Snakemake's own text of the last ones
 
     def log(self, step: str, key: str = "campaign") -> P:
         """Log of a job."""
@@ -131,3 +134,21 @@ class Logs(_Folder[P]):
 
 
 LOGS = Logs("logs")
+
+
+def find_campaign(start: Path) -> Path:
+    """Return the folder of the campaign that `start` lies in: itself, or the nearest one above it.
+
+    A campaign has a config.yaml with a block `campaign`. Where there is none it is `start`.
+    """
+    folder = Path(os.path.abspath(start))
+    above = (one for one in folder.parents if _is_campaign(one / CONFIG))
+    return folder if (folder / CONFIG).exists() else next(above, folder)
+
+
+def _is_campaign(config: Path) -> bool:
+    try:
+        text = config.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(r"""^\W*campaign\W*:""", text, re.MULTILINE) is not None

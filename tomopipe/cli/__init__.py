@@ -1,77 +1,84 @@
-"""The command line: one module per group of commands."""
+"""The command line: one module per group of commands, loaded when one of them is called."""
 
 import logging
 import sys
-from importlib.metadata import entry_points
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from tomopipe import __version__
-from tomopipe.cli.clean import clean
-from tomopipe.cli.cor import app as cor_app
-from tomopipe.cli.plan import plan, retry
-from tomopipe.cli.report import report
-from tomopipe.cli.review import review
-from tomopipe.cli.simulate import simulate
-from tomopipe.cli.start import check, init
-from tomopipe.cli.status import status
-from tomopipe.cli.sweep import sweep
-from tomopipe.cli.verify import verify
+from tomopipe.cli.options import CampaignCommand, CommandWithRest
 from tomopipe.errors import TomopipeError
+
+_DAILY = "Every day, such as: tomopipe run mycampaign"
+_LOOKING = "Looking, such as: tomopipe cor set rock_003 85.01"
+_DATA = "Data, such as: tomopipe clean -n"
+_LAB = "Laboratory, such as: tomopipe lab simulate demo"
+#: Module, name in it and panel of each command; "": not on the first page.
+_COMMANDS = {
+    "init": ("start", "init", _DAILY),
+    "check": ("start", "check", _DAILY),
+    "plan": ("plan", "plan", _DAILY),
+    "run": ("run", "run", _DAILY),
+    "stop": ("run", "stop", _DAILY),
+    "status": ("status", "status", _DAILY),
+    "review": ("review", "review", _LOOKING),
+    "cor": ("cor", "app", _LOOKING),
+    "sweep": ("sweep", "sweep", _LOOKING),
+    "clean": ("clean", "clean", _DATA),
+    "verify": ("verify", "verify", _DATA),
+    "lab": ("laboratory", "app", _LAB),
+    "retry": ("plan", "retry", ""),
+    "report": ("report", "report", ""),
+}
+# spelt without `lab` before; accepted for one release
+_OF_THE_LAB = ("simulate", "evaluate", "train", "bench")
+
+
+class _Commands(TyperGroup):
+    """The commands; one is imported when it is asked for, since a run is to begin at once."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name all commands, in the order of the first page."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command; None if there is none of that name."""
+        if cmd_name in _OF_THE_LAB:
+            return self.get_command(ctx, "lab").commands[cmd_name]
+        return _command(cmd_name) if cmd_name in _COMMANDS else None
+
+
+def _command(name: str) -> Any:
+    module, attribute, panel = _COMMANDS[name]
+    found = getattr(import_module(f"tomopipe.cli.{module}"), attribute)
+    holder = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+    holder.callback()(lambda: None)  # else one command alone is no group
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name, rich_help_panel=panel)
+    else:
+        kind = CommandWithRest if name == "run" else CampaignCommand
+        holder.command(name, cls=kind, rich_help_panel=panel, hidden=not panel)(found)
+    group: Any = typer.main.get_command(holder)
+    return group.commands[name]
+
 
 cli = typer.Typer(
     name="tomopipe",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find, check and repair the centres of rotation of a whole tomography campaign, "
     "reconstruct it, and export it for RELION.\n\n"
-    "The work itself is a Snakemake workflow; these commands start a campaign, say what the next "
-    "run will do, and change CORs.",
-    epilog="A first try: `tomopipe simulate demo`, `tomopipe check demo`, then Snakemake as "
-    "`tomopipe plan --help` shows.",
+    "Every command works on the campaign of this folder, or of the nearest folder above it that "
+    "has one; `-C CAMPAIGN` names another.",
+    epilog="Also: `tomopipe retry SCAN` tries a scan again that failed, `tomopipe report` writes "
+    "the report of whatever exists.",
 )
-for command in (
-    simulate,
-    init,
-    check,
-    plan,
-    retry,
-    status,
-    report,
-    review,
-    sweep,
-    clean,
-    verify,
-):
-    cli.command()(command)
-cli.add_typer(cor_app, name="cor")
-
-
-def _missing(context: typer.Context) -> None:
-    raise TomopipeError(
-        f"tomopipe {context.info_name} comes with tomopipe-lab, which is not installed here: "
-        "`pip install ./lab` in a checkout of tomopipe."
-    )
-
-
-def _add_commands_of_the_lab() -> None:
-    """Add what tomopipe-lab brings; without it the same names say how to get it."""
-    brought = {entry.name: entry for entry in entry_points(group="tomopipe.commands")}
-    for name in ("evaluate", "train", "bench"):
-        command = brought[name].load() if name in brought else None
-        if isinstance(command, typer.Typer):
-            cli.add_typer(command, name=name)
-        elif command:
-            cli.command(name)(command)
-        else:
-            anything = {"allow_extra_args": True, "ignore_unknown_options": True}
-            about = "Comes with tomopipe-lab, which is not installed here."
-            cli.command(name, help=about, context_settings=anything)(_missing)
-
-
-_add_commands_of_the_lab()
 
 
 def _version(wanted: bool) -> None:

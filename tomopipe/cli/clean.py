@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.cli.options import ConfigFile, Directory, DryRun, config_path
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.retention import removable, remove, unaccepted_scans
 
@@ -18,9 +17,7 @@ _N_NAMED = 3  # scans for each reason
 def clean(
     directory: Directory = Path("."),
     config: ConfigFile = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Only list what would be removed.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
 
@@ -29,7 +26,7 @@ def clean(
     removed the reasons are told. The next run does not make the files again, and the review page
     shows any COR from rows.h5.
 
-    Example: `tomopipe clean mycampaign --dry-run`
+    Example: `tomopipe clean mycampaign -n`
     """
     campaign = load_campaign(directory, config_path(directory, config))
     storage = campaign.config.storage

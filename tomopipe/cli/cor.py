@@ -21,7 +21,7 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ScanFacts, not_selected
 from tomopipe.campaign.table import did_you_mean, edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
-from tomopipe.cli.options import ConfigFile
+from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cor.rules import (
     FIX_COLUMNS,
     format_cor,
@@ -42,8 +42,6 @@ app = typer.Typer(
     "column being 0. The next run redoes what hangs on them, and nothing else.",
 )
 
-Folder = Annotated[Path, typer.Option("--directory", "-d", help="The campaign folder.")]
-
 
 class Form(StrEnum):
     """TomoGUI's forms of a table of CORs, and a set for `tomopipe train`."""
@@ -57,13 +55,13 @@ class Form(StrEnum):
 _SEEN = ("manual", "ai", "auto")
 
 
-@app.command("list")
-def list_cors(directory: Folder = Path("."), config: ConfigFile = None) -> None:
+@app.command("list", cls=CampaignCommand)
+def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> None:
     """List the COR of every scan, where it comes from, and what it was before fixing.
 
     Shows what the results hold; a value set since then stands under `manual`.
 
-    Example: `tomopipe cor list -d mycampaign`
+    Example: `tomopipe cor list mycampaign`
     """
     campaign = load_campaign(directory, config)
     table = Table("scan", "series", "COR", "source", "before", "confidence", "manual")
@@ -84,7 +82,7 @@ def list_cors(directory: Folder = Path("."), config: ConfigFile = None) -> None:
 
 
 # A negative number is refused as a COR, not as an unknown option.
-@app.command("set", context_settings={"ignore_unknown_options": True})
+@app.command("set", cls=CampaignCommand, context_settings={"ignore_unknown_options": True})
 def set_cor(
     scan: Annotated[str, typer.Argument(help="Name of the scan: its file name without ending.")],
     value: Annotated[
@@ -94,7 +92,7 @@ def set_cor(
         str | None, typer.Option(help="Remark for the campaign table; '' removes it.")
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove the COR set by hand.")] = False,
-    directory: Folder = Path("."),
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
     """Set the COR of a scan by hand, in the campaign table.
@@ -121,7 +119,7 @@ def set_cor(
     typer.echo(f"{scan}: {said}" + ("" if changed else " (as it was)"))
 
 
-@app.command("import")
+@app.command("import", cls=CampaignCommand)
 def import_cors(
     file: Annotated[
         Path,
@@ -130,9 +128,7 @@ def import_cors(
             "with try_center, such as TomoGUI's `<folder>_rec`."
         ),
     ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     predicted: Annotated[
         bool,
         typer.Option(
@@ -141,7 +137,7 @@ def import_cors(
             "set by hand.",
         ),
     ] = False,
-    directory: Folder = Path("."),
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
     """Take CORs that TomoGUI or an earlier campaign left as set by hand.
@@ -150,9 +146,9 @@ def import_cors(
     that fit no scan or several are listed and left out. Where a value is no COR of its scan,
     nothing is imported. Of sidecars and results of tomopipe those set by hand are taken.
 
-    Examples: `tomopipe cor import /data/rot_cen.json -d mycampaign --dry-run`,
-    `tomopipe cor import /data/raw_rec -d mycampaign` (TomoGUI's results),
-    `tomopipe cor import mycampaign/raw -d mycampaign` (sidecars: scans.tsv was lost)
+    Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,
+    `tomopipe cor import /data/raw_rec -C mycampaign` (TomoGUI's results),
+    `tomopipe cor import mycampaign/raw -C mycampaign` (sidecars: scans.tsv was lost)
     """
     campaign = load_campaign(directory, config)
     cors, junk, passed_over = find_cors(file, predicted=predicted)
@@ -184,7 +180,7 @@ def import_cors(
     )
 
 
-@app.command("export")
+@app.command("export", cls=CampaignCommand)
 def export_cors(
     file: Annotated[Path, typer.Argument(help="The file to write; of a set, the folder.")],
     form: Annotated[
@@ -195,7 +191,7 @@ def export_cors(
             "`tomopipe train --from`.",
         ),
     ] = Form.rot_cen,
-    directory: Folder = Path("."),
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
     """Write the resolved CORs in one of TomoGUI's forms, or as a set to train on.

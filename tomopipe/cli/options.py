@@ -1,19 +1,90 @@
-"""Options that several commands share."""
+"""One grammar: the campaign, `--config` and `--dry-run` are given the same way to every command."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from tomopipe.campaign.files import CONFIG
+from tomopipe.campaign.files import CONFIG, find_campaign
 
+_CAMPAIGN = ("-C", "--campaign")
+_EARLIER = ("-d", "--directory")  # accepted for one release
+_REST = "tomopipe.rest"
+
+
+class CampaignCommand(TyperCommand):
+    """A command about a campaign, which `-C CAMPAIGN` names everywhere, as in git.
+
+    A command that takes no other names also takes the campaign as its argument. What follows
+    `--` is kept for another program.
+    """
+
+    keeps_rest = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Bring the ways to name the campaign to one."""
+        at = args.index("--") if "--" in args and self.keeps_rest else len(args)
+        ctx.meta[_REST] = args[at + 1 :]
+        bare = any(
+            one.name == "directory" and not one.opts[0].startswith("-") for one in self.params
+        )
+        return super().parse_args(ctx, list(_one_way(args[:at], bare=bare)))
+
+
+class CommandWithRest(CampaignCommand):
+    """Of which what follows `--` goes to Snakemake."""
+
+    keeps_rest = True
+
+
+def rest_of(context: typer.Context) -> Sequence[str]:
+    """Return what followed `--`."""
+    found: Sequence[str] = context.meta.get(_REST, ())
+    return found
+
+
+def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
+    """Turn every spelling of `-C CAMPAIGN` into the option, or into the argument of those bare."""
+    found: list[str] = []
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if name not in (*_CAMPAIGN, *_EARLIER):
+            found.append(arg)
+            continue
+        found += [] if bare else [_CAMPAIGN[0]]
+        found += [value] if equals else []
+    return found
+
+
+_ABOUT = "The campaign folder, or one in it"
 Directory = Annotated[
     Path,
-    typer.Argument(help="The campaign folder.", show_default="this folder", metavar="CAMPAIGN"),
+    typer.Argument(
+        help=f"{_ABOUT}; -C CAMPAIGN says the same.",
+        show_default="this folder",
+        metavar="CAMPAIGN",
+        callback=find_campaign,
+    ),
+]
+CampaignOption = Annotated[
+    Path,
+    typer.Option(
+        _CAMPAIGN[1],
+        _CAMPAIGN[0],
+        help=f"{_ABOUT}.",
+        show_default="this folder",
+        metavar="CAMPAIGN",
+        callback=find_campaign,
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Configuration file.", show_default="CAMPAIGN/config.yaml"),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
 ]
 
 

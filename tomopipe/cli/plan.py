@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import forget
-from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, config_path
 from tomopipe.errors import TomopipeError
 from tomopipe.run.cost import total
 from tomopipe.run.next_run import Plan, as_records, make_plan
@@ -77,9 +77,7 @@ def retry(
     scans: Annotated[
         list[str] | None, typer.Argument(help="Names of scans.", metavar="SCAN...")
     ] = None,
-    directory: Annotated[
-        Path, typer.Option("--directory", "-d", help="The campaign folder.")
-    ] = Path("."),
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     every: Annotated[bool, typer.Option("--all", help="All scans that failed.")] = False,
 ) -> None:
@@ -87,7 +85,7 @@ def retry(
 
     Forgets the records in results/failed and predictions that say `failed`.
 
-    Example: `tomopipe retry sample_007 -d mycampaign`
+    Example: `tomopipe retry sample_007 -C mycampaign`
     """
     campaign = load_campaign(directory, config)
     if bool(scans) == every:

@@ -45,16 +45,18 @@ def review(
     `tomopipe review mycampaign --socket ~/.review.sock`,
     `tomopipe review mycampaign --allow-run --profile slurm`
     """
-    from tomopipe.review.runner import Runner, run_command
+    from tomopipe.review.runner import Runner
     from tomopipe.review.serve import serve
     from tomopipe.review.store import Store
+    from tomopipe.run.launch import run_command
 
     if cores not in ("", "all") and not (cores.isascii() and cores.isdecimal() and int(cores)):
         raise typer.BadParameter(f"expected a number or all, got {cores}", param_hint="--cores")
     if (profile != "workstation" or cores) and not allow_run:
         raise typer.BadParameter("they are for --allow-run alone", param_hint="--profile, --cores")
     store = Store(directory, config_path(directory, config))
-    command = run_command(store.directory, store.config, profile, cores)
+    options = ["--cores", cores] if cores else []
+    command = run_command(store.directory, store.config if config else None, profile, options)
     serve(
         store,
         port=port,

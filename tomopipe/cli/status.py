@@ -16,6 +16,7 @@ from rich.text import Text
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.cli.terminal import bar, duration
 from tomopipe.run.ending import unfinished_scans
 from tomopipe.run.status import JobStatus, Status, StepStatus, as_record, read_status
 
@@ -61,7 +62,7 @@ def _show(found: Status, console: Console) -> None:
     for step in found.steps:
         table.add_row(
             step.step,
-            _bar(step, 20 if wide else 10),
+            bar(step.done, _total(step), 20 if wide else 10),
             *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
             Text(str(step.failed or ""), style=_STYLE["failed"]),
             Text(str(step.lost or ""), style=_STYLE["lost"]),
@@ -87,10 +88,8 @@ def pending_line(pending: Sequence[Pending]) -> str:
     return f"{line}; the next expected to start {first}"
 
 
-def _bar(step: StepStatus, width: int) -> str:
-    total = step.queued + step.running + step.done + step.failed + step.lost
-    full = width * step.done // total if total else 0
-    return "━" * full + "╌" * (width - full)
+def _total(step: StepStatus) -> int:
+    return step.queued + step.running + step.done + step.failed + step.lost
 
 
 def _tell(job: JobStatus, console: Console) -> None:
@@ -105,12 +104,3 @@ def _tell(job: JobStatus, console: Console) -> None:
     # names, errors and logs may look like markup
     for text in job.log_tail.splitlines() if job.state != "running" else ():
         console.print(Text(f"    {text}", style="dim"))
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration for people: 12 s, 3.5 min, 2.1 h."""
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

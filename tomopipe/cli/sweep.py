@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.options import ConfigFile, config_path
+from tomopipe.cli.options import CampaignOption, ConfigFile, config_path
 from tomopipe.run.option_sweep import first_known, known_cor_px, sweep_option
 
 
@@ -19,9 +19,7 @@ def sweep(
         str | None,
         typer.Option("--scan", "-s", help="Name of the scan.", show_default="the first with a COR"),
     ] = None,
-    directory: Annotated[
-        Path, typer.Option("--campaign", "-d", help="The campaign folder.")
-    ] = Path("."),
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     cor_px: Annotated[
         float | None,

@@ -28,6 +28,15 @@ from tomopipe.storage.tables import read_tsv
 MISSING = "missing"
 REASONS: dict[str, str] = {}
 """Why jobs run, in words, by their first output: for `tomopipe plan`."""
+
+
+def words_of(info: Mapping[str, Any]) -> str:
+    """Say why a job runs, in words: ours, else what Snakemake says of it (`info`)."""
+    outputs = [str(path) for path in info.get("output") or []]
+    reason = next((REASONS[path] for path in outputs if path in REASONS), "")
+    return str(info["reason"]) if reason in ("", MISSING) else reason
+
+
 # nothing else is known of tables but the record; they are made again without harm
 _TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
-from tomopipe.run.decisions import MISSING, REASONS
+from tomopipe.run.decisions import words_of
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,7 @@ class _Collector(logging.Filter):
         if str(getattr(record, "event", "")) == "job_info":
             info = vars(record)
             wildcards = dict(info["wildcards"] or {})
-            outputs = [str(path) for path in info.get("output") or []]
-            reason = next((REASONS[p] for p in outputs if p in REASONS), "")
-            if reason in ("", MISSING):
-                reason = info["reason"]
-            self.jobs.append(Job(info["rule_name"], wildcards, reason))
+            self.jobs.append(Job(info["rule_name"], wildcards, words_of(info)))
         return True
 
 

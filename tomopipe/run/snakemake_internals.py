@@ -7,11 +7,13 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.slurm import time_limit_min
+from tomopipe.run import progress
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
@@ -266,6 +268,52 @@ def before_deciding(workflow: Any, do: Callable[[], None]) -> None:
         build()
 
     workflow._build_dag = after_do
+
+
+def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> None:
+    """Have a run say why its jobs run in our words, and tell how far it is (`progress.tell`).
+
+    `words` makes them of what Snakemake says of a job. To be called when a run begins.
+    """
+    from snakemake.logging import logger
+
+    n_known = 0  # jobs of which the sums have been told
+
+    def told(record: Any) -> bool:
+        nonlocal n_known
+        info, event = vars(record), str(getattr(record, "event", ""))
+        if event == "job_info":
+            record.reason = words(info)
+            progress.tell(
+                began=info["jobid"],
+                step=info["rule_name"],
+                name=name_of(info["wildcards"] or {}),
+                reason=record.reason,
+            )
+        elif event == "job_finished":
+            progress.tell(ended=info["job_id"])
+        elif event == "job_error":
+            progress.tell(failed=info["jobid"])
+        elif event in ("run_info", "job_started") and len(workflow.dag) != n_known:
+            n_known = len(workflow.dag)  # a checkpoint has added some
+            jobs = {*workflow.dag.needrun_jobs(), *workflow.dag.finished_jobs}
+            progress.tell(totals=Counter(job.rule.name for job in jobs))
+        return True
+
+    logger.addFilter(told)
+
+
+def name_of(wildcards: Mapping[str, Any]) -> str:
+    """Return the scan, stack or series that a job works on; "" of the campaign."""
+    return str(
+        next((wildcards[key] for key in ("scan", "stack", "series") if key in wildcards), "")
+    )
+
+
+def targets(workflow: Any) -> set[str]:
+    """Return what this call is for; "all" stands for everything."""
+    settings = workflow.dag_settings
+    return set(settings.targets if settings and settings.targets else {"all"})
 
 
 def remove_only_in_run() -> None:

@@ -40,7 +40,7 @@ def begin(results: Path) -> Path:
     about = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "user": _user(),
+        "user": user_name(),
         "start": time.time(),
     }
     (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
@@ -111,7 +111,8 @@ def all_said(results: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(path.read_text(encoding="utf-8"))
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of whoever runs this, or the number where there is no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, in a container

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 try:
-    from tomopipe.run import job_memory, made_from, snakemake_internals
+    from tomopipe.run import job_memory, made_from, progress, snakemake_internals
 except ModuleNotFoundError as error:
     sys.exit(
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
@@ -17,7 +17,7 @@ from tomopipe.campaign.campaign import as_json, campaign_from_data, read_invento
 from tomopipe.campaign.files import CONFIG, LOGS
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.config import parsed_texts, with_file
-from tomopipe.run.decisions import MISSING, REASONS, Decisions
+from tomopipe.run.decisions import MISSING, REASONS, Decisions, words_of
 from tomopipe.errors import TomopipeError
 from tomopipe.run.batches import Batches
 from tomopipe.run.foreign import foreign, refuse_foreign
@@ -73,6 +73,7 @@ except TomopipeError as error:
 
 def end_earlier_runs():
     """Let nothing of a run that was killed change a result any more, before one is looked at."""
+    progress.tell(executes=True)
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_said()
     DECISIONS.save()
@@ -98,6 +99,9 @@ if DECIDES:
     snakemake_internals.one_start_per_submission(is_made)
     snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs)
+    if not os.environ.get("TOMOPIPE_FORESEEN"):
+        snakemake_internals.tell_events(workflow, words_of)
+        progress.tell(campaign=config)
 
 
 wildcard_constraints:

@@ -9,7 +9,7 @@ from tomopipe.run.ending import (
 
 def default_target():
     """Whether this call was for everything, not for a file or another rule."""
-    return set(workflow.dag_settings.targets or {"all"}) == {"all"}
+    return snakemake_internals.targets(workflow) == {"all"}
 
 
 onstart:
@@ -35,6 +35,8 @@ def save_record():
     if os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
         scans = CAMPAIGN.to_resolve(read_inventory(INVENTORY))
         resolve_cor_step.renew_paths(COR_TABLE, OUTPUTS.rot_cen, scans)
+    if progress.is_told() and default_target():
+        progress.tell(unfinished=unfinished_scans(CAMPAIGN))
 
 
 if DECIDES and not FORESEEN:

@@ -1,0 +1,106 @@
+"""What a run has come to: the CORs, those that need eyes first, and where everything is."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tomopipe.campaign.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.files import STAR, TRUTH
+from tomopipe.campaign.state import State
+from tomopipe.cor.rules import format_cor
+from tomopipe.report.collect import collect
+from tomopipe.review.queue import queue_entries
+from tomopipe.run.campaign_report import what_to_report
+from tomopipe.run.progress import Progress
+from tomopipe.simulate.simulated_campaign import load_truth
+
+_MOST_ROWS = 40
+_WIDTH = 160  # into a pipe or a file
+_EYES = {
+    State.UNRESOLVED: "red",
+    State.FAILED: "red",
+    State.DOUBTFUL: "yellow",
+    State.FIXED: "yellow",
+    State.FILLED: "yellow",
+}
+
+
+def show(directory: Path, progress: Progress) -> None:
+    """Print the table of a run, and where its results are."""
+    campaign = campaign_from_data(progress.facts["campaign"], directory)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    record = collect(**what_to_report(campaign))
+    cells = {
+        scan.name: {"select": scan.select, "cor_px": scan.manual}
+        for scan in campaign.scans.values()
+    }
+    entries = queue_entries(record, cells, campaign.scans)
+    cors = {scan.name: scan.cor_px for scan in record.scans}
+    eyes = [entry for entry in entries if entry["state"] in _EYES]
+    shown = entries if len(entries) <= _MOST_ROWS else eyes[:_MOST_ROWS]
+    if shown:
+        console.print(_table(shown, cors, _truth(directory)))
+    if more := len(entries) - len(shown):
+        console.print(f"{more} more scans: tomopipe cor list")
+    if eyes:
+        verb = "scan needs" if len(eyes) == 1 else "scans need"
+        console.print(f"{len(eyes)} {verb} eyes first: tomopipe review", style="yellow")
+    console.print(_places(campaign), markup=False, highlight=False, soft_wrap=True)
+
+
+def _truth(directory: Path) -> Mapping[str, Any]:
+    """Return the true COR of each scan of a simulated campaign."""
+    return load_truth(directory)["scans"] if (directory / TRUTH).exists() else {}
+
+
+def _table(
+    entries: list[dict[str, Any]], cors: Mapping[str, float | None], truth: Mapping[str, Any]
+) -> Table:
+    heads = ["scan", "COR", "source", "confidence", "state"]
+    table = Table(*heads, *(["true COR", "error"] if truth else []), "remark", box=SIMPLE)
+    for column in table.columns:
+        column.overflow = "fold"
+    for entry in entries:
+        cor_px, sure = cors[entry["scan"]], entry["confidence"]
+        known = truth.get(entry["scan"])
+        cells = [
+            entry["scan"],
+            format_cor(cor_px),
+            entry["source"] if cor_px is not None else "",
+            "" if sure is None else f"{sure:.2f}",
+            str(entry["state"]),
+            *(_error(cor_px, known) if truth else ()),
+            entry["why"] or ", ".join((known or {}).get("special", [])),
+        ]
+        table.add_row(*map(Text, cells), style=_EYES.get(entry["state"], ""))
+    return table
+
+
+def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, str]:
+    if known is None:
+        return "", ""
+    true_px = known["cor_px"]
+    return f"{true_px:.2f}", "" if cor_px is None else f"{cor_px - true_px:+.2f}"
+
+
+def _places(campaign: Campaign) -> str:
+    made = campaign.files
+    places = {
+        "report": made.report,
+        "volumes": made.volume("<scan>", campaign.config.full_recon.output),
+        "for RELION": made.in_relion(STAR),
+        "CORs": made.cor_table,
+    }
+    lines = (
+        f"{what:12}{os.path.relpath(path)}"
+        for what, path in places.items()
+        if what in ("volumes",) or path.exists()
+    )
+    return "\n".join(lines)

@@ -1,0 +1,146 @@
+"""`tomopipe run` and `tomopipe stop`: the run of every day."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tomopipe.cli.options import ConfigFile, Directory, DryRun, rest_of
+from tomopipe.cli.terminal import Screen, say
+from tomopipe.errors import TomopipeError
+from tomopipe.run import launch
+from tomopipe.run.launch import Run
+from tomopipe.run.progress import Progress
+
+_LOOK_S = 0.2
+_STOP_S = 60.0
+_MOST_SAID = 20
+_TAIL_LINES = 25
+
+
+def run(
+    context: typer.Context,
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run what is to be done, and show how far it is; Snakemake's own text goes to logs/run/.
+
+    Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
+    to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
+    status: 0 done, 1 jobs failed, 3 done but a scan that is in has no COR or no volume.
+
+    Example: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
+    """
+    if dry_run:
+        from tomopipe.cli.plan import plan
+
+        return plan(directory, config)
+    own = config.absolute() if config else None
+    profile = launch.chosen_profile(directory)
+    command = launch.run_command(directory, own, profile, rest_of(context))
+    process, started = launch.start(directory, command)
+    with _heeding(directory, started):
+        progress = _follow(process, started)
+    raise typer.Exit(_tell_end(directory, process.wait(), started, progress))
+
+
+@contextmanager
+def _heeding(directory: Path, started: Run) -> Iterator[None]:
+    """Hand Ctrl-C on to the run, whose session is its own, and outlive the terminal."""
+
+    def stop(*_: Any) -> None:
+        print("\nStopping: its jobs are being ended, what is done stays.", flush=True)
+        launch.interrupt(directory, started, sending=signal.SIGINT)
+
+    handlers: dict[signal.Signals, Any] = {
+        signal.SIGINT: stop,
+        signal.SIGTERM: stop,
+        signal.SIGHUP: signal.SIG_IGN,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if number != signal.SIGHUP:
+                signal.signal(number, handler)
+
+
+def _follow(process: "subprocess.Popen[bytes]", started: Run) -> Progress:
+    """Show how far a run is until it ends."""
+    from tomopipe.cli import outcome  # noqa: F401 (what the end needs, loaded meanwhile)
+
+    progress, screen = Progress(started.events), Screen()
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LOOK_S)
+        progress.read()
+        screen.show(progress, at_end=process.returncode is not None)
+        if process.returncode is not None:
+            return progress
+
+
+def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
+    """Say what a run has come to; return the exit status."""
+    text = Path(started.log).read_text(encoding="utf-8", errors="replace")
+    if not progress.facts.get("executes"):
+        # it did not begin, or was asked for something else than to run: Snakemake's words are all
+        lines = text.splitlines()
+        say("\n".join(lines if status == 0 else lines[-_TAIL_LINES:]))
+        return status and 1
+    unfinished = progress.facts.get("unfinished", [])
+    said = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
+    said = [line for line in dict.fromkeys(said) if not line.endswith(tuple(unfinished))]
+    from tomopipe.cli import outcome
+
+    with suppress(OSError):
+        outcome.show(directory, progress)
+    for line in (*said[:_MOST_SAID], *(f"tomopipe: {line}" for line in unfinished)):
+        say(line)
+    n_done, n_all = progress.counts
+    say(f"log         {os.path.relpath(started.log)}")
+    if status in (0, 3):
+        return 3 if unfinished or status == 3 else 0
+    stopped = (launch.read_record(directory) or started).stopped
+    how = "stopped" if stopped else "not all is well"
+    say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
+    return 1
+
+
+def stop(
+    directory: Directory = Path("."),
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Let the jobs that run finish; no other begins.")
+    ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Kill it, where it does not end by itself.")
+    ] = False,
+) -> None:
+    """End the run that is under way, as Ctrl-C does: its jobs are ended, what is done stays.
+
+    Example: `tomopipe stop`, `tomopipe stop mycampaign --finish`
+    """
+    found = launch.under_way(directory)
+    if found is None:
+        locked = launch.is_locked(directory)
+        raise TomopipeError(
+            f"{directory}: "
+            + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
+        )
+    sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
+    typer.echo(f"Stopping the run {found}.")
+    launch.interrupt(directory, found, sending=sending)
+    if finish:
+        typer.echo("The jobs that run finish; no other begins. `tomopipe status` shows them.")
+    elif not launch.has_ended(found, within_s=_STOP_S):
+        typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
+    elif now:
+        typer.echo(f"Killed. {launch.LOCKED} On SLURM, scancel what squeue still shows.")
+    else:
+        typer.echo("Stopped. What was done stays; `tomopipe run` goes on from there.")

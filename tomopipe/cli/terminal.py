@@ -1,0 +1,89 @@
+"""How far a run is, for people: a line for each step, drawn anew in a terminal."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+
+from tomopipe.run.progress import Progress, Step
+
+_PLAIN_S = 10.0  # between two looks where there is no terminal
+_MOST_REASONS = 20
+
+
+class Screen:
+    """One line for each step, drawn anew in a terminal; elsewhere those that changed, at times."""
+
+    def __init__(self) -> None:
+        self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._shown: dict[str, str] = {}
+        self._n_drawn, self._plain_at_s = 0, -_PLAIN_S
+        self._reasons: set[str] = set()
+
+    def show(self, progress: Progress, *, at_end: bool = False) -> None:
+        """Show what is new, and how far each step is."""
+        news = list(self._news(progress))
+        lines = {name: step_line(name, step) for name, step in progress.steps.items()}
+        if self._is_live:
+            self._draw(news, list(lines.values()))
+            return
+        changed = [line for name, line in lines.items() if line != self._shown.get(name)]
+        is_time = at_end or time.monotonic() - self._plain_at_s > _PLAIN_S
+        for line in (*news, *(f"{time.strftime('%H:%M:%S')} {line}" for line in changed * is_time)):
+            say(line)
+        if changed and is_time:
+            self._shown, self._plain_at_s = lines, time.monotonic()
+
+    def _news(self, progress: Progress) -> Iterator[str]:
+        """Say which jobs failed, and why others run, each reason once."""
+        for what, step, name, reason in progress.news:
+            if what == "failed":
+                yield f"failed: {step} {name}, see logs/{step}/{name or 'campaign'}.log"
+            elif name and reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
+                self._reasons.add(reason)
+                yield f"{name}: {reason}"
+        progress.news.clear()
+
+    def _draw(self, news: list[str], lines: list[str]) -> None:
+        size = shutil.get_terminal_size()
+        # up to the first of the old lines, and all below cleared
+        up = f"\x1b[{self._n_drawn}F\x1b[J" if self._n_drawn else ""
+        shown = [line[: size.columns - 1] for line in lines][-(size.lines - 1) :]
+        say(up + "".join(f"{line}\n" for line in (*news, *shown)), end="")
+        self._n_drawn = len(shown)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print, unless the terminal has gone: then the run goes on without anybody who looks."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+
+
+def step_line(name: str, step: Step) -> str:
+    """Say how far a step is: done, running, failed, time left."""
+    total = max(step.total, step.done)
+    parts = [f"{len(step.running)} running"] * bool(step.running)
+    parts += [f"{len(step.failed)} failed"] * bool(step.failed)
+    parts += [f"{duration(step.left_s)} left"] * (step.left_s is not None)
+    said = f"{name:12} {bar(step.done, total, 20)} {step.done} of {total}  {', '.join(parts)}"
+    return said.rstrip()
+
+
+def bar(done: int, total: int, width: int) -> str:
+    """Draw how much is done."""
+    full = width * done // total if total else 0
+    return "━" * full + "╌" * (width - full)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration for people: 12 s, 3.5 min, 2.1 h."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,248 @@
+"""Start Snakemake on a campaign, say which run is under way, stop it: from a terminal or the page.
+
+A run has a session of its own, so that it outlives terminal and page; `logs/run.json` says which
+process it is. Whether a run may begin, Snakemake's own lock decides.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from tomopipe.campaign.files import LOGS
+from tomopipe.errors import TomopipeError
+from tomopipe.paths import workflow_folder
+from tomopipe.run.progress import VARIABLE
+from tomopipe.storage.atomic import write_json
+from tomopipe.storage.run_folder import user_name
+from tomopipe.storage.shared import locked
+
+_SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
+_PROFILES = ("profile.yaml", "config.yaml")
+_N_LOGS = 5  # runs of which the logs are kept
+_LOOK_S = 0.1
+LOCKED = (
+    "the campaign is locked, by a run that was started otherwise or by one that was killed: then "
+    "`tomopipe run -- --unlock`, and run again."
+)
+_EVENTS = ".jsonl"
+# whoever runs this in the background passes on that Ctrl-C is ignored
+_HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its process, and where its text and its events go.
+
+    Attributes
+    ----------
+    pid, host, user : int, str, str
+        Of the main process of Snakemake, which leads its session.
+    start_s : float
+        When it began, Unix seconds.
+    born : str
+        What tells the process from a later one of the same number; "" where the system does not.
+    log, events : str
+        Paths of Snakemake's text, and of what `tomopipe.run.progress` reads.
+    stopped : bool
+        Whether somebody has asked it to end.
+    """
+
+    pid: int
+    host: str
+    user: str
+    start_s: float
+    born: str
+    log: str
+    events: str
+    stopped: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine."""
+        return self.host == socket.gethostname()
+
+    def __str__(self) -> str:
+        """Say when it was started, by whom and where."""
+        when = time.strftime("%a %H:%M", time.localtime(self.start_s))
+        return f"started {when} by {self.user} on {self.host}, process {self.pid}"
+
+
+def chosen_profile(directory: Path) -> str:
+    """Return the profile of a campaign: slurm where `tomopipe init` wrote one, else workstation."""
+    slurm = directory / "slurm"
+    if any((slurm / name).is_file() for name in _PROFILES):
+        return str(slurm)
+    return str(workflow_folder() / "profiles" / "workstation")
+
+
+def run_command(
+    directory: Path, config: Path | None, profile: str, options: Sequence[str] = ()
+) -> list[str]:
+    """Return the command of the next run.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder.
+    config : Path or None
+        Its configuration file, where it is not config.yaml.
+    profile : str
+        workstation, the name of a profile of the person (slurm), or the path of one.
+    options : sequence of str
+        More for Snakemake; with a `--profile` among them that one counts.
+    """
+    home = workflow_folder()
+    own = (directory / name for name in _SNAKEFILES)
+    snakefile = next((path for path in own if path.is_file()), home / "Snakefile")
+    if any(option.split("=")[0] == "--profile" for option in options):
+        profile = ""
+    elif profile == "workstation":
+        profile = str(home / "profiles" / profile)
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)),
+        *(("--profile", profile) if profile else ()),
+        *("--directory", str(directory)),
+        *(("--configfile", str(config)) if config else ()),
+        *options,
+    ]
+
+
+def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", Run]:
+    """Start a run; it goes on when this process ends or loses its terminal.
+
+    Raises
+    ------
+    TomopipeError
+        If one is under way.
+    """
+    record = directory / LOGS.run_record
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with locked(record):
+        if (run := under_way(directory)) is not None:
+            raise TomopipeError(
+                f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
+                "`tomopipe stop` ends it."
+            )
+        log, events = _new_logs(directory)
+        with open(log, "wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _HEEDING, *command],
+                cwd=directory,
+                env=os.environ | {VARIABLE: str(events), "PATH": _path()},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        here = socket.gethostname(), user_name(), time.time()
+        run = Run(process.pid, *here, _born(process.pid), str(log), str(events))
+        write_json(asdict(run), record)
+    return process, run
+
+
+def _path() -> str:
+    """Return the PATH with the programs of this Python first: nobody need have activated it."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def _new_logs(directory: Path) -> tuple[Path, Path]:
+    """Make the log of a new run, with a name that there is not; forget those of old runs."""
+    folder = directory / LOGS.of_runs
+    folder.mkdir(exist_ok=True)
+    for old in sorted(folder.glob("*.log"))[: 1 - _N_LOGS]:
+        old.unlink()
+        old.with_suffix(_EVENTS).unlink(missing_ok=True)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    names = (f"{stamp}{f'-{n}' if n else ''}.log" for n in count())
+    log = next(folder / name for name in names if not (folder / name).exists())
+    return log, log.with_suffix(_EVENTS)
+
+
+def under_way(directory: Path) -> Run | None:
+    """Return the run that was started by `start` and has not ended; None where there is none.
+
+    That of another machine counts while Snakemake's lock is there.
+    """
+    run = read_record(directory)
+    if run is None:
+        return None
+    return run if (_is_alive(run) if run.is_here else is_locked(directory)) else None
+
+
+def read_record(directory: Path) -> Run | None:
+    """Return the last run that was started by `start`."""
+    try:
+        text = (directory / LOGS.run_record).read_text(encoding="utf-8")
+        return Run(**json.loads(text))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_locked(directory: Path) -> bool:
+    """Tell whether Snakemake has locked the campaign: a run is under way, or one was killed."""
+    return any((directory / ".snakemake" / "locks").glob("*.lock"))
+
+
+def _is_alive(run: Run) -> bool:
+    try:
+        os.kill(run.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user
+    return _born(run.pid) == run.born
+
+
+def _born(pid: int) -> str:
+    """Return when a process began, as Linux counts; "" where it has ended or nobody says."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    cells = text.rpartition(")")[2].split()
+    return "" if cells[0] == "Z" else cells[19]
+
+
+def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
+    """Ask a run to end: SIGINT ends its jobs, too, SIGTERM lets them finish, SIGKILL asks nobody.
+
+    Raises
+    ------
+    TomopipeError
+        If it is on another machine, or of another user.
+    """
+    if not run.is_here:
+        raise TomopipeError(f"the run is not on this machine: {run}. Type `tomopipe stop` there.")
+    write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
+    try:
+        if sending is signal.SIGTERM:
+            os.kill(run.pid, sending)  # not its jobs
+        else:
+            os.killpg(run.pid, sending)
+    except PermissionError:
+        raise TomopipeError(f"the run is not yours: {run}. Ask them to stop it.") from None
+    except ProcessLookupError:
+        pass  # it ended at this moment
+
+
+def has_ended(run: Run, *, within_s: float) -> bool:
+    """Wait for the end of a run; tell whether it came."""
+    end = time.monotonic() + within_s
+    while _is_alive(run):
+        if time.monotonic() > end:
+            return False
+        time.sleep(_LOOK_S)
+    return True

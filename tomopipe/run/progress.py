@@ -1,0 +1,136 @@
+"""How far a run is: the events that its main process tells, and their sums by step.
+
+Snakemake's text is for people, and says neither how many jobs a step has once a checkpoint has
+added some nor why a job runs; so the Snakefile tells both, a line of JSON each, where the
+environment names a file for them.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tomopipe.report.times import STEP_ORDER
+
+VARIABLE = "TOMOPIPE_EVENTS"
+"""Environment variable with the file for the events; without it they are told to nobody."""
+_TARGETS = ("all", "predictions", "total")  # no work
+_ORDER = (*STEP_ORDER, "report")
+
+
+def is_told() -> bool:
+    """Whether somebody reads the events of this run."""
+    return bool(os.environ.get(VARIABLE))
+
+
+def tell(**event: Any) -> None:
+    """Tell an event."""
+    if is_told():
+        with open(os.environ[VARIABLE], "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"at": time.time(), **event}) + "\n")
+
+
+@dataclass
+class Step:
+    """The jobs of one step: begun and not ended (name and Unix seconds by number), done, failed."""
+
+    total: int = 0
+    running: dict[int, tuple[str, float]] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    walls_s: list[float] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Jobs that are done."""
+        return len(self.walls_s)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the step is done, with as many jobs at a time as now; None: unknown."""
+        if not (self.walls_s and self.running):
+            return None
+        waiting = max(0, self.total - self.done - len(self.failed) - len(self.running))
+        # those that run are half done on average
+        return statistics.median(self.walls_s) * (waiting / len(self.running) + 0.5)
+
+
+class Progress:
+    """What the events of a run say so far.
+
+    Attributes
+    ----------
+    steps : dict of Step
+        By name, in the order of the work.
+    facts : dict
+        What was told once: the campaign's configuration (`campaign`), whether Snakemake executes
+        jobs (`executes`), the lines about scans without COR or volume (`unfinished`).
+    news : list of tuple
+        (what, step, name, reason) of jobs that began or failed, for the reader to take away.
+    """
+
+    def __init__(self, events: str | os.PathLike[str]) -> None:
+        self._path, self._offset = Path(events), 0
+        self._steps: dict[str, Step] = {}
+        self._step_of: dict[int, str] = {}
+        self.facts: dict[str, Any] = {}
+        self.news: list[tuple[str, str, str, str]] = []
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        """The steps that have work, in its order."""
+        place = {name: number for number, name in enumerate(_ORDER)}
+        found = {name: step for name, step in self._steps.items() if name not in _TARGETS}
+        return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Jobs done, and jobs there are, of all steps."""
+        steps = self.steps.values()
+        return sum(step.done for step in steps), sum(step.total for step in steps)
+
+    def read(self) -> bool:
+        """Take in what was told since the last call; tell whether there was anything."""
+        try:
+            with open(self._path, "rb") as stream:
+                stream.seek(self._offset)
+                text = stream.read()
+        except OSError:
+            return False
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+        return bool(whole)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        if "totals" in event:
+            for name, total in event["totals"].items():
+                self._steps.setdefault(name, Step()).total = total
+        elif "began" in event:
+            number, name = event["began"], event["step"]
+            step = self._steps.setdefault(name, Step())
+            self._step_of[number] = name
+            step.failed.pop(number, None)  # it is tried again
+            step.running[number] = (event["name"], event["at"])
+            self.news.append(("began", name, event["name"], event["reason"]))
+        elif "ended" in event or "failed" in event:
+            self._end(event)
+        else:
+            self.facts |= event
+
+    def _end(self, event: Mapping[str, Any]) -> None:
+        number = event.get("ended", event.get("failed"))
+        step_name = self._step_of.get(number, "")
+        step = self._steps.get(step_name, Step())
+        if number not in step.running:
+            return
+        name, began_s = step.running.pop(number)
+        if "ended" in event:
+            step.walls_s.append(event["at"] - began_s)
+        else:
+            step.failed[number] = name
+            self.news.append(("failed", step_name, name, ""))
