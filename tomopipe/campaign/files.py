@@ -121,7 +121,7 @@ class Logs(_Folder[P]):
     """The folder of logs of a campaign."""
 
     status_folder = _One("status")  # with <step>/<key>.json of every job
-    run_record = _One("run.json")  # which run is under way
+    run_record = _One("under_way.json")  # which run is under way
     of_runs = _One("run")  # with Snakemake's own text of the last ones
 
     def log(self, step: str, key: str = "campaign") -> P:

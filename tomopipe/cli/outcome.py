@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state import State
 from tomopipe.cor.rules import format_cor
 from tomopipe.report.collect import collect
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.campaign_report import what_to_report
-from tomopipe.run.progress import Progress
 from tomopipe.simulate.simulated_campaign import load_truth
 
 _MOST_ROWS = 40
@@ -32,9 +31,8 @@ _EYES = {
 }
 
 
-def show(directory: Path, progress: Progress) -> None:
+def show(campaign: Campaign) -> None:
     """Print the table of a run, and where its results are."""
-    campaign = campaign_from_data(progress.facts["campaign"], directory)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     record = collect(**what_to_report(campaign))
     cells = {
@@ -46,7 +44,7 @@ def show(directory: Path, progress: Progress) -> None:
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     shown = entries if len(entries) <= _MOST_ROWS else eyes[:_MOST_ROWS]
     if shown:
-        console.print(_table(shown, cors, _truth(directory)))
+        console.print(_table(shown, cors, _truth(campaign.directory)))
     if more := len(entries) - len(shown):
         console.print(f"{more} more scans: tomopipe cor list")
     if eyes:

@@ -97,10 +97,11 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     unfinished = progress.facts.get("unfinished", [])
     said = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
     said = [line for line in dict.fromkeys(said) if not line.endswith(tuple(unfinished))]
+    from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
 
-    with suppress(OSError):
-        outcome.show(directory, progress)
+    with suppress(OSError):  # the terminal has gone
+        outcome.show(campaign_from_data(progress.facts["campaign"], directory))
     for line in (*said[:_MOST_SAID], *(f"tomopipe: {line}" for line in unfinished)):
         say(line)
     n_done, n_all = progress.counts

@@ -27,6 +27,7 @@ from tomopipe.run.decisions import Decisions
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.dryrun import Job, dry_run, planner
 from tomopipe.run.job_memory import block_rows, full_recon_mb
+from tomopipe.run.progress import ORDER
 from tomopipe.steps import fix_cor, inventory, resolve_cor
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
@@ -215,14 +216,8 @@ def _plan(
     )
 
 
-_ORDER = (
-    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
-    *("stitch", "sidecar", "export_stack", "export_star", "report"),
-)
-
-
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
-    return _ORDER.index(job.rule), job.series, job.scan, job.stack
+    return ORDER.index(job.rule), job.series, job.scan, job.stack
 
 
 def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str]) -> PlannedJob:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tomopipe.report.times import STEP_ORDER
-
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are told to nobody."""
 _TARGETS = ("all", "predictions", "total")  # no work
-_ORDER = (*STEP_ORDER, "report")
+#: Every step, in the order of the work.
+ORDER = (
+    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
+    *("stitch", "sidecar", "export_stack", "export_star", "report"),
+)
 
 
 def is_told() -> bool:
@@ -82,7 +84,7 @@ class Progress:
     @property
     def steps(self) -> dict[str, Step]:
         """The steps that have work, in its order."""
-        place = {name: number for number, name in enumerate(_ORDER)}
+        place = {name: number for number, name in enumerate(ORDER)}
         found = {name: step for name, step in self._steps.items() if name not in _TARGETS}
         return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
 

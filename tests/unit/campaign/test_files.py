@@ -19,6 +19,7 @@ OTHERS = {
     "cli/options.py": {"config.yaml"},  # shown to people
     "config/document.py": {"config.yaml"},  # of the repository; config knows no campaign
     "run/start.py": {"config.yaml"},  # of a Snakemake profile
+    "run/launch.py": {"config.yaml"},  # the same
     "review/app.py": {"index.html", "status"},  # what the server sends
     "report/citations.py": {"report"},  # a module
     "rules/report.smk": {"report"},  # a folder of the workflow

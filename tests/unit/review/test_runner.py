@@ -11,19 +11,29 @@ from tests.review_campaign import browser, make_campaign, sign_in
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.review.app import make_app
-from tomopipe.review.runner import Runner, run_command
+from tomopipe.review.runner import Runner
 from tomopipe.review.security import CSRF_HEADER, Keys
 from tomopipe.review.store import Store
+from tomopipe.run.launch import run_command
 
 # In the place of Snakemake: says how it was called, counts, and waits to be interrupted.
 STUB = """
-import json, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import json, sys, time
+from tomopipe.run.progress import tell
 json.dump(sys.argv[1:], open("called.json", "w"))
-print("3 of 7 steps (43%) done\\nrule x", flush=True)
+tell(totals={"all": 1, "full_recon": 7})
+
+def make(jobs):
+    for job in jobs:
+        tell(began=job, step="full_recon", name=f"a_{job}", reason="")
+        tell(ended=job)
+
+make(range(3))
+print("rule x", flush=True)
 try:
     time.sleep(float(sys.argv[1]))
-    print("7 of 7 steps (100%) done", flush=True)
+    make(range(3, 7))
+    print("the end", flush=True)
     sys.exit(int(sys.argv[2]))
 except KeyboardInterrupt:
     open("interrupted", "w").close()
@@ -65,14 +75,12 @@ def test_a_run_tells_how_far_it_is_and_ends(runner):
     short.start()
     until(short, {"state": "running", "n_done": 3, "n_all": 7})
     state = until(short, {"state": "done", "exit_status": 0, "n_done": 7})
-    assert "7 of 7 steps" in state["tail"]
+    assert "the end" in state["tail"]
 
 
 def test_the_number_of_jobs_is_known_before_the_first_has_ended(tmp_path):
-    says = "print('job  count\\ntotal    7\\n', flush=True); time.sleep(60)"
-    # whoever runs the tests in the background passes on that Ctrl-C is ignored
-    heeds = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    runner = Runner(tmp_path, [sys.executable, "-c", f"{heeds}; {says}"])
+    says = "import time, tomopipe.run.progress as p; p.tell(totals={'stitch': 7}); time.sleep(60)"
+    runner = Runner(tmp_path, [sys.executable, "-c", says])
     runner.start()
     until(runner, {"state": "running", "n_done": 0, "n_all": 7})
     runner.stop()
@@ -82,7 +90,7 @@ def test_the_number_of_jobs_is_known_before_the_first_has_ended(tmp_path):
 def test_a_run_that_ends_badly_says_so(runner):
     bad = runner(0, 3)
     bad.start()
-    assert "7 of 7" in until(bad, {"state": "failed", "exit_status": 3})["tail"]
+    assert "the end" in until(bad, {"state": "failed", "exit_status": 3})["tail"]
 
 
 def test_a_run_is_interrupted_as_by_ctrl_c(runner, tmp_path):
@@ -133,7 +141,7 @@ def test_403_without_allow_run(client, what):
     assert answer.status_code == 403
     assert "--allow-run" in answer.json()["error"]
     assert signed_in.get("/api/run").json() == {"state": "not allowed"}
-    assert not (folder / "logs/review_run.log").exists()
+    assert not (folder / "logs" / "under_way.json").exists()
 
 
 def test_nothing_of_a_request_becomes_part_of_the_command(client):
@@ -174,13 +182,14 @@ def test_two_starts_are_one_run(client):
 
 def test_the_command_is_that_of_the_options(tmp_path):
     config = tmp_path / "config.yaml"
-    own = run_command(tmp_path, config, "workstation", "2")
+    own = run_command(tmp_path, config, "workstation", ["--cores", "2"])
     assert own[1:4] == ["-m", "snakemake", "--snakefile"]
     assert own[own.index("--profile") + 1].endswith("profiles/workstation")
     assert own[-2:] == ["--cores", "2"]
-    cluster = run_command(tmp_path, config, "slurm", "")
+    cluster = run_command(tmp_path, config, "slurm")
     assert cluster[cluster.index("--profile") + 1] == "slurm"
     assert "--cores" not in cluster
+    assert "slurm" not in run_command(tmp_path, None, "slurm", ["--profile=own"])
 
 
 @pytest.mark.parametrize(
