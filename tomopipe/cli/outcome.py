@@ -14,6 +14,7 @@ from rich.text import Text
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state import State
+from tomopipe.cli.terminal import WIDTH
 from tomopipe.cor.rules import format_cor
 from tomopipe.report.collect import collect
 from tomopipe.review.queue import queue_entries
@@ -21,7 +22,6 @@ from tomopipe.run.campaign_report import what_to_report
 from tomopipe.simulate.simulated_campaign import load_truth
 
 _MOST_ROWS = 40
-_WIDTH = 160  # into a pipe or a file
 _EYES = {
     State.UNRESOLVED: "red",
     State.FAILED: "red",
@@ -33,7 +33,7 @@ _EYES = {
 
 def show(campaign: Campaign) -> None:
     """Print the table of a run, and where its results are."""
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     record = collect(**what_to_report(campaign))
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}

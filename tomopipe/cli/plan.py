@@ -1,20 +1,24 @@
 """`tomopipe plan` and `tomopipe retry`."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import forget
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, config_path
+from tomopipe.cli.terminal import WIDTH
 from tomopipe.errors import TomopipeError
 from tomopipe.run.cost import total
-from tomopipe.run.next_run import Plan, as_records, make_plan
+from tomopipe.run.next_run import Plan, as_records, folded, make_plan
 
 
 def plan(
@@ -41,12 +45,15 @@ def plan(
 
 
 def _show(found: Plan) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if found.jobs:
-        table = Table("rule", "series", "scan or stack", "certain", "reason")
-        for job in found.jobs:
-            sure = "yes" if job.certain else "if"
-            table.add_row(job.rule, job.series, job.scan or job.stack, sure, job.reason)
+        table = Table("scan", "what runs", "why", box=SIMPLE)
+        for column in table.columns:
+            column.overflow = "fold"
+        for row in folded(found.jobs):
+            perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
+            what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
+            table.add_row(*map(Text, (row.of, what, row.why)))
         console.print(table)
         counts = Counter(job.rule for job in found.jobs)
         console.print(", ".join(f"{n} {rule}" for rule, n in counts.items()))

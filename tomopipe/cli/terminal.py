@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 
 from tomopipe.run.progress import Progress, Step
+from tomopipe.run.words import is_news
 
+WIDTH = 160  # of tables into a pipe or a file
 _PLAIN_S = 10.0  # between two looks where there is no terminal
 _MOST_REASONS = 20
 
@@ -40,9 +42,10 @@ class Screen:
         for what, step, name, reason in progress.news:
             if what == "failed":
                 yield f"failed: {step} {name}, see logs/{step}/{name or 'campaign'}.log"
-            elif name and reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
+            elif name and is_news(reason) and reason not in self._reasons:
                 self._reasons.add(reason)
-                yield f"{name}: {reason}"
+                if len(self._reasons) <= _MOST_REASONS:
+                    yield reason if name in reason else f"{name}: {reason}"
         progress.news.clear()
 
     def _draw(self, news: list[str], lines: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from tomopipe.config.base import Block
 
@@ -55,6 +56,20 @@ def baselines(model: type[BaseModel]) -> dict[str, Any]:
         elif "baseline" in _extra(field):
             found[key] = _extra(field)["baseline"]
     return found
+
+
+def when_absent(key: str) -> Any:
+    """Return the value of a key, such as full_recon.filter, where `effective` does not name it."""
+    from tomopipe.config.model import Config
+
+    model: Any = Config
+    for name in key.split("."):
+        if name not in getattr(model, "model_fields", {}):
+            return None
+        field = model.model_fields[name]
+        model = field.annotation
+    value = _extra(field).get("baseline", field.default)
+    return None if isinstance(value, Block) or value is PydanticUndefined else plain(value)
 
 
 def _has_effect(block: Block, field: FieldInfo) -> bool:

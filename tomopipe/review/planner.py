@@ -1,11 +1,12 @@
 """The plan on the page: what the next run will redo, worked out in the background."""
 
 import threading
+from dataclasses import asdict
 from typing import Any
 
 from tomopipe.review.store import Store
 from tomopipe.run.cost import total
-from tomopipe.run.next_run import as_records, make_plan
+from tomopipe.run.next_run import as_records, folded, make_plan
 
 _ATTEMPTS = 5  # to catch up with somebody who decides while a plan is made
 
@@ -50,6 +51,7 @@ class Planner:
         return {
             "state": "done",
             "jobs": as_records(plan),
+            "rows": [asdict(row) for row in folded(plan.jobs)],
             "failures": list(plan.failures),
             "blocked": plan.blocked,
             "seconds": core_h and 3600 * core_h,

@@ -20,21 +20,29 @@ from tomopipe.run import earlier, made_from
 from tomopipe.run.made_from import Statement
 from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
 from tomopipe.run.stated import only_metadata_differ, read_statement
+from tomopipe.run.words import (
+    CHANGED,
+    MISSING,
+    UNREADABLE,
+    of_cor,
+    of_difference,
+    of_raw,
+    of_snakemake,
+)
 from tomopipe.scans.raw_state import companions
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import remove_stale
 from tomopipe.storage.tables import read_tsv
 
-MISSING = "missing"
 REASONS: dict[str, str] = {}
-"""Why jobs run, in words, by their first output: for `tomopipe plan`."""
+"""Why jobs run, in words, by their first output."""
 
 
 def words_of(info: Mapping[str, Any]) -> str:
     """Say why a job runs, in words: ours, else what Snakemake says of it (`info`)."""
     outputs = [str(path) for path in info.get("output") or []]
-    reason = next((REASONS[path] for path in outputs if path in REASONS), "")
-    return str(info["reason"]) if reason in ("", MISSING) else reason
+    ours = next((REASONS[path] for path in outputs if path in REASONS), "")
+    return ours or of_snakemake(str(info["reason"]))
 
 
 # nothing else is known of tables but the record; they are made again without harm
@@ -105,6 +113,7 @@ class Decisions:
         *,
         may_be_gone: Sequence[str] = (),
         as_is: Statement | None = None,
+        source: str = "",
     ) -> str:
         """Say why a job must run; "" if its results are those wanted.
 
@@ -121,6 +130,8 @@ class Decisions:
         as_is : dict, optional
             The statement that would be wanted of the tables as they are, where `wanted` is of those
             that are foreseen: for results that the record does not know.
+        source : str
+            Where the COR of the scan comes from now.
         """
         asked = step, key, digest(wanted)
         if asked in self._fresh:
@@ -145,7 +156,7 @@ class Decisions:
             return ""
         if self._take_from_run(step, key):
             return self.reason(step, key, outputs, wanted, may_be_gone=may_be_gone)
-        return self._difference(step, key, outputs[0], wanted)
+        return self._difference(step, key, outputs[0], wanted, source)
 
     def _is_told(self, step: str, key: str, path: str) -> bool:
         return self._take_from_run(step, key) and path in self.record
@@ -164,11 +175,25 @@ class Decisions:
         path.unlink(missing_ok=True)
         return True
 
-    def _difference(self, step: str, key: str, path: str, wanted: Statement) -> str:
+    def _difference(self, step: str, key: str, path: str, wanted: Statement, source: str) -> str:
         old = self._stated(step, key, path, wanted)
-        lines = made_from.difference(old, wanted) if old else []
+        if not old:
+            return CHANGED.get(step, "made from something else")
+        lines = []
+        if old.get("cor_px") != wanted.get("cor_px"):
+            lines.append(of_cor(key, old.get("cor_px"), wanted.get("cor_px"), source))
+        if old.get("raw") != wanted.get("raw"):
+            lines.append(self._replaced_files(key, old.get("raw") or (), wanted.get("raw") or ()))
+        lines += of_difference(old, wanted)
         only = " (metadata alone, nothing is computed)" if only_metadata_differ(old, wanted) else ""
-        return "; ".join(lines) + only or "made from something else"
+        return "; ".join(dict.fromkeys(lines)) + only
+
+    def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
+        if scan not in self.campaign.scans:
+            return "raw files changed"
+        paths = [self.record.at(path) for path in self.raw_files(scan)]
+        others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
+        return of_raw(others, paths[0])
 
     def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
         """Take a result into the record that is not there: by what it states, or as it is."""
@@ -218,10 +243,15 @@ class Decisions:
         try:
             found = read_json(where, "a sidecar")
         except TomopipeError:
-            return "cannot be read"
+            return UNREADABLE
         facts = json.loads(content)
-        if any(found.get(key, facts) != value for key, value in facts.items()):
-            return "other facts"
+        others = [key for key, value in facts.items() if found.get(key, facts) != value]
+        if "cor_px" in others:
+            return of_cor(
+                facts["scan"], found.get("cor_px"), facts["cor_px"], facts.get("source", "")
+            )
+        if others:
+            return f"{', '.join(others)} changed"
         self.record.put(Product(path, now, wanted, content_of(where)))
         return ""
 

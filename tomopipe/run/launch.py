@@ -1,7 +1,7 @@
 """Start Snakemake on a campaign, say which run is under way, stop it: from a terminal or the page.
 
-A run has a session of its own, so that it outlives terminal and page; `logs/under_way.json` says which
-process it is. Whether a run may begin, Snakemake's own lock decides.
+A run has a session of its own, so that it outlives terminal and page; `logs/under_way.json` says
+which process it is. Whether a run may begin, Snakemake's own lock decides.
 """
 
 import json

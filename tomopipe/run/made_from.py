@@ -184,28 +184,6 @@ def of_text(content: str) -> Statement:
     return {"content": content}
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Say in words in what two statements differ, such as `full_recon.filter: ramp -> hann`."""
-    lines = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if before == after or key == "maker":
-            continue
-        if key == "raw":
-            lines.append("the raw file was replaced")
-        elif isinstance(before, Mapping) or isinstance(after, Mapping):
-            inner = "" if key in ("options", "metadata") else f"{key}."
-            lines += difference(before or {}, after or {}, prefix + inner)
-        else:
-            lines.append(f"{prefix}{key}: {_shown(before)} -> {_shown(after)}")
-    return lines
-
-
-def _shown(value: Any) -> str:
-    text = "default" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _block(name: str, config: Any) -> dict[str, Any]:
     found = effective(getattr(config, name))
     return {name: found} if found else {}

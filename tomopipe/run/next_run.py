@@ -6,7 +6,6 @@ campaign table. So `plan` computes them the way the steps do, into a folder of i
 Snakemake for the jobs of a run in which the checkpoints have already written them.
 """
 
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import chdir
@@ -28,12 +27,11 @@ from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.dryrun import Job, dry_run, planner
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.progress import ORDER
+from tomopipe.run.words import MISSING, UNREADABLE, is_news, is_of_cor
 from tomopipe.steps import fix_cor, inventory, resolve_cor
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
 
-# the reasons of a volume and of a sidecar that hang on the COR alone
-_ONLY_COR = re.compile(r"cor_px: [^;]*|other facts")
 # targets, not work
 _NO_WORK = {"all", "predictions"}
 _AFTER_COR = ("full_recon", "sidecar")
@@ -226,15 +224,16 @@ def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str])
     if scan in campaign.scans and not series:
         series = campaign.scans[scan].series
     # With a prediction of the series pending, a COR that looks changed may come out as it was.
-    only_cor = job.rule in _AFTER_COR and bool(_ONLY_COR.fullmatch(job.reason))
+    stale_sidecar = job.rule == "sidecar" and job.reason not in (MISSING, UNREADABLE)
+    only_cor = stale_sidecar or (job.rule == "full_recon" and is_of_cor(job.reason))
     certain = not (scan in guessed or (only_cor and series in waiting))
     stack = job.wildcards.get("stack", "")
-    return PlannedJob(job.rule, scan, series, short_reason(job.reason), certain, stack)
+    return PlannedJob(job.rule, scan, series, job.reason, certain, stack)
 
 
 def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
     """Say whether a stack is joined whatever the pending predictions say of its scans."""
-    if job.rule != "stitch" or job.reason.startswith("Missing output"):
+    if job.rule != "stitch" or job.reason == MISSING:
         return job
     scans = next(s.scans for s in declared_stacks(campaign) if s.name == job.stack)
     volumes = [other for other in planned if other.rule == "full_recon" and other.scan in scans]
@@ -245,13 +244,51 @@ def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
     """Say whether star or report runs whatever the pending predictions say."""
     makes = {"export_star": {"export_stack"}, "report": {"full_recon", "stitch", "inventory"}}
     sure = any(other.certain for other in planned if other.rule in makes[job.rule])
-    return replace(job, certain=sure or job.reason.startswith("Missing output"))
+    return replace(job, certain=sure or job.reason == MISSING)
 
 
-def short_reason(reason: str) -> str:
-    """Shorten a reason: lists of files are long."""
-    text = " ".join(reason.split())
-    return text if len(text) <= 160 else text[:157] + "..."
+@dataclass(frozen=True)
+class PlanRow:
+    """All that runs on one scan, stack or series, or on the campaign as a whole, and why.
+
+    Attributes
+    ----------
+    of : str
+        What it runs on.
+    steps, perhaps : tuple of str
+        What runs for certain, and what only if its COR changes.
+    why : str
+        The reasons.
+    """
+
+    of: str
+    steps: tuple[str, ...]
+    perhaps: tuple[str, ...]
+    why: str
+
+
+def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
+    """Fold jobs into one row for each scan, for people."""
+    groups: dict[tuple[int, str], list[PlannedJob]] = defaultdict(list)
+    for job in sorted(jobs, key=_order):
+        series = f"series {job.series}" if job.rule == "fix_cor" else ""
+        names = (job.scan, job.stack, series, "campaign")
+        groups[next((rank, name) for rank, name in enumerate(names) if name)].append(job)
+    return [
+        PlanRow(
+            of,
+            tuple(job.rule for job in group if job.certain),
+            tuple(job.rule for job in group if not job.certain),
+            "; ".join(_told(group)),
+        )
+        for (_, of), group in sorted(groups.items())
+    ]
+
+
+def _told(group: Iterable[PlannedJob]) -> list[str]:
+    """Name the reasons, what follows from another job of the row left out."""
+    parts = [part for job in group for part in job.reason.split("; ")]
+    return list(dict.fromkeys(list(filter(is_news, parts)) or parts))
 
 
 def _perhaps(

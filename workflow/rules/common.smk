@@ -17,7 +17,8 @@ from tomopipe.campaign.campaign import as_json, campaign_from_data, read_invento
 from tomopipe.campaign.files import CONFIG, LOGS
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.config import parsed_texts, with_file
-from tomopipe.run.decisions import MISSING, REASONS, Decisions, words_of
+from tomopipe.run.decisions import REASONS, Decisions, words_of
+from tomopipe.run.words import CHANGED, MISSING
 from tomopipe.errors import TomopipeError
 from tomopipe.run.batches import Batches
 from tomopipe.run.foreign import foreign, refuse_foreign
@@ -196,14 +197,18 @@ def run_for(reason, outputs, *, even_missing=False):
         REASONS[outputs[0]] = reason
 
 
-def decided(step, key, outputs, wanted, inputs, *, follows=False, **more):
+def decided(step, key, outputs, wanted, inputs, *, follows=False, words=None, **more):
     """Return the inputs of a job, after deciding whether its results are those wanted.
 
-    `wanted` is a function: nodes, which decide nothing, need not know. Their times decide nothing: inputs are ancient, unless the job runs, or one that it follows.
+    Their times decide nothing: inputs are ancient, unless the job runs, or one that it follows.
+    `wanted` is a function: nodes, which decide nothing, need not know. `words` tell what changed
+    where the result itself does not.
     """
     if not DECIDES:
         return inputs
     reason = DECISIONS.reason(step, key, outputs, wanted(), **more)
+    if words and reason == CHANGED[step]:
+        reason = words()
     # a missing result is made where somebody wants it; rows are wanted by people, too
     run_for(reason, outputs, even_missing=step == "try_recon")
     return inputs if reason or follows else [ancient(path) for path in inputs]

@@ -1,3 +1,7 @@
+from tomopipe.cor.rules import FIX_COLUMNS
+from tomopipe.run.words import of_series
+
+
 def members(series):
     rows = inventory_rows()
     return CAMPAIGN.members(series, rows, DECISIONS.replaced(rows))
@@ -31,7 +35,13 @@ def fix_inputs(wildcards):
         wanted,
         predictions_of(scans),
         follows=follows,
+        words=lambda: fix_words(series),
     )
+
+
+def fix_words(series):
+    rows = read_tsv(OUTPUTS.fix_table(series), FIX_COLUMNS)
+    return of_series({row["scan"]: row for row in rows}, members(series))
 
 
 rule fix_cor:

@@ -60,7 +60,10 @@ def volume_pending(scan):
     """Whether the volume of a scan is yet to be made."""
     if not DECIDES:
         return False
-    return DECISIONS.reason("full_recon", scan, [CAMPAIGN.volume(scan)], volume_wanted(scan))
+    return DECISIONS.reason(
+        *("full_recon", scan, [CAMPAIGN.volume(scan)], volume_wanted(scan)),
+        source=resolved()[scan]["source"],
+    )
 
 
 def volume_inputs(wildcards):

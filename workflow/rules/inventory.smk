@@ -1,4 +1,5 @@
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
+from tomopipe.run.words import of_scans
 
 
 def look_again():
@@ -22,7 +23,15 @@ def inventory_wanted():
 
 
 def inventory_inputs(wildcards):
-    return decided("inventory", "campaign", [INVENTORY], inventory_wanted, compared())
+    return decided(
+        *("inventory", "campaign", [INVENTORY], inventory_wanted, compared()),
+        words=inventory_words,
+    )
+
+
+def inventory_words():
+    times = {name: scan.mtime_ns for name, scan in CAMPAIGN.scans.items()}
+    return of_scans(read_inventory(INVENTORY), times, os.stat(INVENTORY).st_mtime_ns)
 
 
 checkpoint inventory:

@@ -18,7 +18,7 @@ def resolve_inputs(wildcards):
     if not DECIDES:
         return tables
     follows = any(map(fix_pending, CAMPAIGN.selected_series(inventory_rows())))
-    reason = "a table of fix_cor is made anew" if follows else resolve_reason()
+    reason = "follows fix_cor" if follows else resolve_reason()
     run_for(reason, [COR_TABLE], even_missing=True)
     return tables if reason else [ancient(path) for path in tables]
 

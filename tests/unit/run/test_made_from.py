@@ -288,13 +288,3 @@ def test_numbers_are_compared_by_value(folder):
         return statements(campaign_from_data(data, folder))["try_recon"]
 
     assert stated(40) == stated(40.0) != stated(41)
-
-
-def test_difference_says_in_words_what_changed():
-    old = {"step": "full_recon", "cor_px": 84.88, "options": {"full_recon": {"filter": "hann"}}}
-    new = {"step": "full_recon", "cor_px": 85.01, "options": {"input": {"every": 2}}}
-    assert made_from.difference(old, new) == [
-        "cor_px: 84.88 -> 85.01",
-        "full_recon.filter: hann -> default",
-        "input.every: default -> 2",
-    ]

@@ -14,9 +14,10 @@ from tomopipe.run.disk import SCRATCH, disk_needed, output_bytes
 from tomopipe.run.next_run import (
     Plan,
     PlannedJob,
+    PlanRow,
+    folded,
     foresee_inventory,
     memory_notes,
-    short_reason,
     standing_failures,
 )
 from tomopipe.run.start import examine
@@ -105,9 +106,27 @@ def test_a_halo_by_an_override_and_by_the_numbers_of_the_file(campaign):
     assert "need 39 rows" in note  # it goes with the root of the distance
 
 
-def test_long_reasons_are_cut():
-    assert short_reason("cor_px: 31.5 -> 32.0") == "cor_px: 31.5 -> 32.0"
-    assert len(short_reason("x " * 500)) <= 160
+def test_jobs_fold_into_a_row_for_each_scan():
+    def job(rule, scan="", series="", reason="not there yet", certain=True):
+        return PlannedJob(rule, scan, series, reason, certain)
+
+    cor = "COR of a_1: 31.50 -> 32.00, by hand"
+    rows = folded(
+        [
+            job("fix_cor", series="a", reason=cor),
+            job("full_recon", "a_1", "a", f"{cor}; filter ramp -> hann"),
+            job("sidecar", "a_1", "a", cor),
+            job("full_recon", "a_2", "a", "if its COR changes", certain=False),
+            job("resolve_cor", reason="follows fix_cor"),
+            job("inventory"),
+        ]
+    )
+    assert rows == [
+        PlanRow("a_1", ("full_recon", "sidecar"), (), f"{cor}; filter ramp -> hann"),
+        PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
+        PlanRow("series a", ("fix_cor",), (), cor),
+        PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet; follows fix_cor"),
+    ]
 
 
 def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):

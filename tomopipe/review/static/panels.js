@@ -50,8 +50,8 @@ function planned(found) {
     ...(found.blocked ? [el("p", { class: "bad" }, found.blocked)] : []),
     ...found.failures.map((text) => el("p", { class: "bad" }, text)),
     found.jobs.length
-      ? el("table", {}, el("tr", {}, ...["step", "scan or series", "", "why"].map((text) => el("th", {}, text))),
-          ...found.jobs.map((job) => el("tr", {}, el("td", {}, job.rule), el("td", {}, job.scan || job.series), el("td", { class: "quiet" }, job.certain ? "" : "if its COR changes"), el("td", { class: "quiet" }, job.reason))))
+      ? el("table", {}, el("tr", {}, ...["scan", "what runs", "perhaps", "why"].map((text) => el("th", {}, text))),
+          ...found.rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")), el("td", { class: "quiet" }, row.perhaps.join(", ")), el("td", { class: "quiet" }, row.why))))
       : el("p", { class: "quiet" }, "Every result is up to date with the campaign table."),
   ];
 }

@@ -1,0 +1,167 @@
+"""Why a job runs, in the user's words: plan, page, terminal and Snakemake's own text have them."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tomopipe.config.effective import when_absent
+from tomopipe.cor.rules import EDITED, format_cor, parse_cor
+
+MISSING = "not there yet"
+UNREADABLE = "cannot be read"
+FOLLOWS = "what it is made from is made anew"
+#: Of results that keep no statement of what they were made from.
+CHANGED = {
+    "inventory": "files or options of the campaign changed",
+    "resolve_cor": "options of resolve_cor changed",
+    "fix_cor": "a prediction, or an option, of the series changed",
+    "export_star": "follows CORs, stacks and options",
+    "report": "follows what it shows",
+}
+_SOURCES = {
+    "manual": "by hand",
+    "ai": "as predicted",
+    "auto": "as predicted",
+    "outlier": "an outlier replaced",
+    "neighbours": "from its neighbours",
+    "series-mean": "the mean of its series",
+    "default": "by resolve_cor.default_px",
+}
+#: Keys of statements that hold digests, or what else nobody can read.
+_PLAIN = {
+    "rows": "follows try_recon",
+    "volumes": "follows full_recon",
+    "inputs": "what it is made from changed",
+    "angles": "other angles are proven from its projections",
+    "not_read": "could not be read",
+    "fault": "was damaged",
+    "unknown": "of an earlier version",
+    "members": "a scan of the series, or a COR by hand, changed",
+    "predictions": "a prediction of the series changed",
+    "entries": "the scans of the campaign changed",
+    "scans": "the scans of the stack changed",
+}
+_COR = re.compile(r"COR of [^;]*")
+
+
+def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -> str:
+    """Say that a COR changed, and who says so."""
+    old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
+    by = _SOURCES.get(source, source)
+    return f"COR of {scan}: {old} -> {new}" + (f", {by}" if by else "")
+
+
+def is_of_cor(reason: str) -> bool:
+    """Tell whether a job runs for a COR alone."""
+    return _COR.fullmatch(reason) is not None
+
+
+def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Say how two statements differ, such as `filter ramp -> hann`, raw files and CORs apart."""
+    lines = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if before == after or key in ("maker", "raw", "cor_px", "step"):
+            continue
+        if key in _PLAIN and not prefix:
+            lines.append(_PLAIN[key])
+        elif key == "revision":
+            lines.append("this version of tomopipe makes it otherwise")
+        elif key.endswith(" since"):
+            lines.append(f"{key.removesuffix(' since')} is mended in this version of tomopipe")
+        elif isinstance(before, Mapping) or isinstance(after, Mapping):
+            inner = "" if key in ("options", "metadata") else f"{key}."
+            lines += of_difference(before or {}, after or {}, prefix + inner)
+        else:
+            lines.append(_of_option(prefix + key, before, after))
+    return lines
+
+
+def _of_option(key: str, before: Any, after: Any) -> str:
+    old, new = (when_absent(key) if value is None else value for value in (before, after))
+    # the block says nothing that the key does not
+    return f"{key.partition('.')[2] or key} {_shown(old)} -> {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "default" if value is None else str(value)
+
+
+def of_raw(paths: Sequence[str], own: str) -> str:
+    """Say which raw files of a scan were replaced, and when."""
+    found = []
+    for path in paths:
+        name = "raw file" if path == own else path
+        try:
+            found.append(f"{name} replaced {_when(os.stat(path).st_mtime)}")
+        except OSError:
+            found.append(f"{name} is gone")
+    return ", ".join(found) or "another set of raw files"
+
+
+def _when(at_s: float) -> str:
+    then, today = time.localtime(at_s), time.localtime()
+    same_day = then[:3] == today[:3]
+    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)
+
+
+def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[str, Any]]) -> str:
+    """Say why the CORs of a series are fixed anew.
+
+    Parameters
+    ----------
+    rows : mapping
+        The table of fix_cor as it is, by scan.
+    members : iterable of mapping
+        The scans as `Campaign.members` returns them now.
+    """
+    now = {member["scan"]: member for member in members}
+    lines = []
+    for scan, member in now.items():
+        row = rows.get(scan)
+        if row is None:
+            lines += [f"{scan} is new in the series"] if member["select"] == "in" else []
+            continue
+        by_hand_px, before_px = parse_cor(member["manual"]), parse_cor(row["before_px"])
+        was_by_hand = row["source"] == "manual" and row["reason"] != EDITED
+        if by_hand_px is not None and by_hand_px != before_px:
+            lines.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))
+        elif was_by_hand and by_hand_px is None:
+            lines.append(f"COR of {scan}: {row['before_px']} by hand taken away")
+    lines += [f"{scan} left the series" for scan in rows if scan not in now]
+    return "; ".join(lines) or CHANGED["fix_cor"]
+
+
+def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:
+    """Say why files are looked at again.
+
+    Parameters
+    ----------
+    rows : iterable of str
+        The scans that the inventory has.
+    scans : mapping
+        Those of the campaign, with the time of change (ns) of each file.
+    seen_ns : int
+        When the inventory was written.
+    """
+    old, now = set(rows), set(scans)
+    newer = [scan for scan in old & now if (scans[scan] or 0) > seen_ns]
+    found = {"new": now - old, "gone": old - now, "raw file replaced": newer}
+    lines = [f"{what}: {', '.join(sorted(names))}" for what, names in found.items() if names]
+    return "; ".join(lines) or CHANGED["inventory"]
+
+
+def is_news(reason: str) -> bool:
+    """Tell whether a reason says more than that something is not made yet, or is made anew."""
+    return reason not in ("", MISSING, FOLLOWS) and not reason.startswith("follows ")
+
+
+def of_snakemake(reason: str) -> str:
+    """Say in our words why Snakemake runs a job that we have no reason of our own for."""
+    if reason.startswith(("Missing output files", "Forced execution")):
+        return MISSING
+    return FOLLOWS if reason.startswith("Input files updated") else " ".join(reason.split())
