@@ -113,7 +113,7 @@ def is_made(files: Files[Path], step: str, scan: str) -> bool:
     return any(path.exists() for path in made.get(step, ()))
 
 
-def forget(results: Path, scans: Iterable[str]) -> list[str]:
+def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> list[str]:
     """Forget records and failed predictions, so that the next run tries these scans again.
 
     Returns
@@ -127,7 +127,7 @@ def forget(results: Path, scans: Iterable[str]) -> list[str]:
         if _prediction_failed(kept.prediction(scan)):
             paths += kept.of_predict_cor(scan) + kept.of_try_recon(scan)
         present = [path for path in paths if os.path.lexists(path)]
-        for path in present:
+        for path in present if not dry_run else ():
             path.unlink()
         if present:
             forgotten.append(scan)

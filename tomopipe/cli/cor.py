@@ -78,7 +78,7 @@ def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> No
     # Into a pipe or a file nothing is cut to the width of a screen.
     Console(width=None if sys.stdout.isatty() else 240).print(table)
     if pending:
-        typer.echo(f"{pending} set or removed by hand since the last run; run the workflow.")
+        typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
 
 
 # A negative number is refused as a COR, not as an unknown option.
@@ -207,7 +207,7 @@ def export_cors(
     campaign = load_campaign(directory, config)
     path = campaign.files.cor_table
     if not path.is_file():
-        raise TomopipeError(f"{path}: not there yet. Run the workflow up to resolve_cor first.")
+        raise TomopipeError(f"{path}: not there yet. `tomopipe run` makes it.")
     resolved = read_cor_json(path)
     if form is Form.training:
         _export_set(campaign, resolved, file)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import forget
-from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, config_path
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, config_path
 from tomopipe.cli.terminal import WIDTH
 from tomopipe.errors import TomopipeError
 from tomopipe.run.cost import total
@@ -31,7 +31,7 @@ def plan(
     A job is certain, or runs only if its COR changes while a prediction is pending.
     Exit status: 0 nothing to do, 2 there is work, 1 failures stand.
 
-    Example: `tomopipe plan mycampaign`, then `cd mycampaign && snakemake --cores all`
+    Example: `tomopipe plan mycampaign`, then `tomopipe run mycampaign`
     """
     campaign = load_campaign(directory, config)
     found = make_plan(campaign, config_path(directory, config))
@@ -87,6 +87,7 @@ def retry(
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     every: Annotated[bool, typer.Option("--all", help="All scans that failed.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Forget that scans failed, so that the next run tries them again.
 
@@ -100,7 +101,8 @@ def retry(
     unknown = sorted(set(scans or []) - set(campaign.scans))
     if unknown:
         raise TomopipeError(f"no scan named {', '.join(unknown)} in {campaign.directory}.")
-    forgotten = forget(campaign.results, scans or campaign.scans)
+    forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
+    verb = "Would be" if dry_run else "Will be"
     typer.echo(
-        f"Will be tried again: {', '.join(forgotten)}" if forgotten else "Nothing had failed."
+        f"{verb} tried again: {', '.join(forgotten)}" if forgotten else "Nothing had failed."
     )

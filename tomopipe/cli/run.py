@@ -41,10 +41,12 @@ def run(
         from tomopipe.cli.plan import plan
 
         return plan(directory, config)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
     own = config.absolute() if config else None
     profile = launch.chosen_profile(directory)
     command = launch.run_command(directory, own, profile, rest_of(context))
     process, started = launch.start(directory, command)
+    say(f"Running {directory.name}; what Snakemake says: {os.path.relpath(started.log)}")
     with _heeding(directory, started):
         progress = _follow(process, started)
     raise typer.Exit(_tell_end(directory, process.wait(), started, progress))
@@ -52,24 +54,18 @@ def run(
 
 @contextmanager
 def _heeding(directory: Path, started: Run) -> Iterator[None]:
-    """Hand Ctrl-C on to the run, whose session is its own, and outlive the terminal."""
+    """Hand Ctrl-C on to the run, whose session is its own."""
 
     def stop(*_: Any) -> None:
-        print("\nStopping: its jobs are being ended, what is done stays.", flush=True)
+        say("\nStopping: its jobs are being ended, what is done stays.")
         launch.interrupt(directory, started, sending=signal.SIGINT)
 
-    handlers: dict[signal.Signals, Any] = {
-        signal.SIGINT: stop,
-        signal.SIGTERM: stop,
-        signal.SIGHUP: signal.SIG_IGN,
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if number != signal.SIGHUP:
-                signal.signal(number, handler)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _follow(process: "subprocess.Popen[bytes]", started: Run) -> Progress:
@@ -89,26 +85,28 @@ def _follow(process: "subprocess.Popen[bytes]", started: Run) -> Progress:
 def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
     """Say what a run has come to; return the exit status."""
     text = Path(started.log).read_text(encoding="utf-8", errors="replace")
+    lines = text.splitlines()
     if not progress.facts.get("executes"):
         # it did not begin, or was asked for something else than to run: Snakemake's words are all
-        lines = text.splitlines()
         say("\n".join(lines if status == 0 else lines[-_TAIL_LINES:]))
-        return status and 1
-    unfinished = progress.facts.get("unfinished", [])
-    said = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
-    said = [line for line in dict.fromkeys(said) if not line.endswith(tuple(unfinished))]
+        return min(status, 1)
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
 
+    n_done, n_all = progress.counts
+    if status == 0 and not n_all:
+        say("Nothing to do: every result is up to date.")
     with suppress(OSError):  # the terminal has gone
         outcome.show(campaign_from_data(progress.facts["campaign"], directory))
-    for line in (*said[:_MOST_SAID], *(f"tomopipe: {line}" for line in unfinished)):
+    unfinished = [f"tomopipe: {line}" for line in progress.facts.get("unfinished", [])]
+    ours = [line for line in lines if line.startswith("tomopipe: ") and line not in unfinished]
+    for line in (*dict.fromkeys(ours[:_MOST_SAID]), *unfinished):
         say(line)
-    n_done, n_all = progress.counts
-    say(f"log         {os.path.relpath(started.log)}")
     if status in (0, 3):
-        return 3 if unfinished or status == 3 else 0
+        return 3 if unfinished else status
     stopped = (launch.read_record(directory) or started).stopped
+    if not (stopped or any(step.failed for step in progress.steps.values())):
+        say("\n".join(lines[-_TAIL_LINES:]))
     how = "stopped" if stopped else "not all is well"
     say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
     return 1

@@ -38,13 +38,13 @@ def init(
     """Start a campaign folder: config.yaml, scans.tsv, Snakefile, a SLURM profile on demand.
 
     Files that exist are kept. The profile goes to CAMPAIGN/slurm and, if you have none of that
-    name, to your Snakemake configuration, so that `snakemake --profile slurm` finds it.
+    name, to your Snakemake configuration; `tomopipe run` and `snakemake --profile slurm` use it.
 
     Example: `tomopipe init mycampaign --scans '/data/2026-11/*.h5' --partition cpu --account me`
     """
     for path in write_campaign(directory, scans):
         typer.echo(f"wrote {path}")
-    typer.echo(f"run: cd {shlex.quote(str(directory))} && snakemake --cores all")
+    typer.echo(f"next: tomopipe check {shlex.quote(str(directory))}")
     if slurm is None:
         slurm = bool(partition or account) or typer.confirm(
             "Will this run on SLURM?", default=False
@@ -101,4 +101,4 @@ def _show(findings: Findings) -> None:
     for line in findings.errors:
         console.print(f"error: {line}", style="red", markup=False, highlight=False)
     if not findings.errors:
-        console.print("Ready to run.")
+        console.print("Ready: tomopipe run")

@@ -18,6 +18,7 @@ from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
 from tomopipe.run.ending import unfinished_scans
+from tomopipe.run.launch import under_way
 from tomopipe.run.status import JobStatus, Status, StepStatus, as_record, read_status
 
 _WIDE = 100  # columns of the terminal from which there is room to spare
@@ -43,6 +44,8 @@ def status(
         typer.echo(json.dumps(as_record(found), indent=1, ensure_ascii=False))
         return
     console = Console()
+    if run := under_way(directory):
+        console.print(Text(f"A run is under way: {run}."))
     _show(found, console)
     if not found.with_state("running"):
         for line in unfinished_scans(campaign):

@@ -27,10 +27,12 @@ class Screen:
         """Show what is new, and how far each step is."""
         news = list(self._news(progress))
         lines = {name: step_line(name, step) for name, step in progress.steps.items()}
-        if self._is_live:
-            self._draw(news, list(lines.values()))
-            return
         changed = [line for name, line in lines.items() if line != self._shown.get(name)]
+        if self._is_live:
+            if news or changed:
+                self._draw(news, list(lines.values()))
+                self._shown = lines
+            return
         is_time = at_end or time.monotonic() - self._plain_at_s > _PLAIN_S
         for line in (*news, *(f"{time.strftime('%H:%M:%S')} {line}" for line in changed * is_time)):
             say(line)

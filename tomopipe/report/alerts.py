@@ -86,7 +86,7 @@ _KINDS = (
     _Kind(
         "Failed",
         "bad",
-        "Read the log below, then tomopipe retry, or run the workflow again.",
+        "Read the log below, then tomopipe retry, or tomopipe run again.",
         _reason(State.FAILED, "no reason given"),
     ),
     _Kind(

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from tomopipe.campaign.files import LOGS
+from tomopipe.campaign.files import CONFIG, LOGS
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
@@ -103,10 +103,20 @@ def run_command(
         workstation, the name of a profile of the person (slurm), or the path of one.
     options : sequence of str
         More for Snakemake; with a `--profile` among them that one counts.
+
+    Raises
+    ------
+    TomopipeError
+        If there is no campaign.
     """
     home = workflow_folder()
-    own = (directory / name for name in _SNAKEFILES)
-    snakefile = next((path for path in own if path.is_file()), home / "Snakefile")
+    own = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
+    if not (own or config or (directory / CONFIG).is_file()):
+        raise TomopipeError(
+            f"no {CONFIG} in {directory} or above, so this is no campaign. Type: tomopipe init "
+            "mycampaign --scans 'FOLDER/*.h5', and tomopipe run mycampaign."
+        )
+    snakefile = own[0] if own else home / "Snakefile"
     if any(option.split("=")[0] == "--profile" for option in options):
         profile = ""
     elif profile == "workstation":

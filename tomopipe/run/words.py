@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tomopipe.config.effective import when_absent
 from tomopipe.cor.rules import EDITED, format_cor, parse_cor
 
 MISSING = "not there yet"
@@ -80,6 +79,8 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
 
 
 def _of_option(key: str, before: Any, after: Any) -> str:
+    from tomopipe.config.effective import when_absent  # of a run's start each 0.1 s counts
+
     old, new = (when_absent(key) if value is None else value for value in (before, after))
     # the block says nothing that the key does not
     return f"{key.partition('.')[2] or key} {_shown(old)} -> {_shown(new)}"

@@ -55,7 +55,7 @@ try:
     elif not config:
         sys.exit(
             f"tomopipe: no {CONFIG} in {Path.cwd()}, so this is no campaign. Type: tomopipe init "
-            "mycampaign --scans 'FOLDER/*.h5' && cd mycampaign && snakemake --cores all (a "
+            "mycampaign --scans 'FOLDER/*.h5' && tomopipe run mycampaign (a "
             "demonstration: python -m tomopipe.simulate.demo demo)"
         )
     config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on

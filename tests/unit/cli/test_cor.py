@@ -274,5 +274,5 @@ def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
 
 
 def test_export_without_results_says_what_to_do(campaign):
-    with pytest.raises(TomopipeError, match=r"cor\.json: not there yet. Run the workflow"):
+    with pytest.raises(TomopipeError, match=r"cor\.json: not there yet. `tomopipe run`"):
         call(campaign, "export", campaign / "rot_cen.json")

@@ -189,7 +189,7 @@ def test_the_command_is_that_of_the_options(tmp_path):
     cluster = run_command(tmp_path, config, "slurm")
     assert cluster[cluster.index("--profile") + 1] == "slurm"
     assert "--cores" not in cluster
-    assert "slurm" not in run_command(tmp_path, None, "slurm", ["--profile=own"])
+    assert "slurm" not in run_command(tmp_path, config, "slurm", ["--profile=own"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""One grammar: the campaign, --dry-run and help are the same in every command."""
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from tomopipe.cli import cli
+
+ROOT = get_command(cli)
+CONTEXT = ROOT.make_context("tomopipe", ["status"], resilient_parsing=True)
+NO_CAMPAIGN = {"init", "lab", "cor"}
+
+
+def commands():
+    for name in ROOT.list_commands(CONTEXT):
+        command = ROOT.get_command(CONTEXT, name)
+        inner = getattr(command, "commands", {}) if name == "cor" else {name: command}
+        for part, one in inner.items():
+            yield f"{name} {part}" if name == "cor" else name, one
+
+
+COMMANDS = dict(commands())
+
+
+def help_of(*names):
+    return CliRunner().invoke(cli, [*names, "--help"], env={"COLUMNS": "200"}).output
+
+
+def test_the_first_page_has_four_panels_and_at_most_twelve_commands():
+    shown = [
+        name for name in ROOT.list_commands(CONTEXT) if not ROOT.get_command(CONTEXT, name).hidden
+    ]
+    assert len(shown) <= 12
+    text = help_of()
+    places = [text.index(panel) for panel in ("Every day", "Looking", "Data", "Laboratory")]
+    assert places == sorted(places)
+    assert all(f" {name} " in text for name in shown)
+    assert text.count("such as: tomopipe ") == 4
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in NO_CAMPAIGN])
+def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, tmp_path):
+    text = help_of(*name.split())
+    assert "-C" in text
+    assert "Example" in text
+    for spelt in (["-C", tmp_path], [f"--campaign={tmp_path}"], ["-d", tmp_path]):
+        given = {"retry": ["x"], "sweep": ["a.b", "1"], "cor set": ["x", "1"]}.get(name, [])
+        given = given or (["x"] if name in ("cor import", "cor export") else [])
+        done = CliRunner().invoke(cli, list(map(str, [*name.split(), *given, *spelt])))
+        # it looks for the campaign there, and there is none
+        assert done.exit_code == 1, done.output
+        assert str(tmp_path) in str(done.exception), done.output
+
+
+@pytest.mark.parametrize("name", ["run", "clean", "retry", "cor import"])
+def test_what_changes_something_can_be_tried(name):
+    options = {option for param in COMMANDS[name].params for option in param.opts}
+    assert {"--dry-run", "-n"} <= options
+
+
+@pytest.mark.parametrize("name", ["simulate", "train", "evaluate", "bench"])
+def test_the_laboratory_is_one_command_and_its_earlier_names_are_understood(name):
+    assert f" {name} " in help_of("lab")
+    assert f"tomopipe {name}" in help_of(name)
+    assert f"{name}  " not in help_of()

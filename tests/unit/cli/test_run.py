@@ -1,0 +1,213 @@
+"""`tomopipe run` and `stop` with a stand-in for Snakemake; tests/workflow has the real one."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tomopipe.cli import cli
+from tomopipe.cli.terminal import step_line
+from tomopipe.run import launch
+from tomopipe.run.launch import chosen_profile, run_command
+from tomopipe.run.progress import VARIABLE, Progress, Step, tell
+
+TOLD = """
+import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
+"""
+CAMPAIGN = {"campaign": {"scans": ["raw/*.h5"]}}
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    folder = tmp_path / "campaign"
+    (folder / "raw" / "day1").mkdir(parents=True)
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    return folder
+
+
+@pytest.fixture
+def does(monkeypatch):
+    """Have a run execute Python instead of Snakemake."""
+
+    def make(code: str) -> None:
+        script = TOLD.format(campaign=CAMPAIGN) + code
+        monkeypatch.setattr(launch, "run_command", lambda *_: [sys.executable, "-c", script])
+
+    return make
+
+
+def call(*arguments):
+    done = CliRunner().invoke(cli, list(map(str, arguments)))
+    return done.exit_code, done.output + str(done.exception or "")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "says"),
+    [
+        ("tell(unfinished=[])", 0, "Nothing to do"),
+        ("tell(unfinished=['no volume: a_1'])", 3, "tomopipe: no volume: a_1"),
+        ("print('Error in DAG'); sys.exit(1)", 1, "Error in DAG"),
+        ("tell(unfinished=['no COR: a_1']); sys.exit(3)", 3, "no COR: a_1"),
+        ("print('tomopipe: a_1: damaged: it is made again')", 0, "a_1: damaged"),
+    ],
+)
+def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
+    does(code)
+    found, text = call("run", campaign / "raw" / "day1")
+    assert (found, says in text) == (status, True), text
+    assert text.count("no volume") <= 1
+
+
+def test_a_failed_job_is_named_with_its_log(campaign, does):
+    does(
+        "tell(totals={'all': 1, 'full_recon': 2}); t = dict(step='full_recon', reason='x');"
+        "tell(began=1, name='a_1', **t); tell(ended=1); tell(began=2, name='a_2', **t);"
+        "tell(failed=2); sys.exit(1)"
+    )
+    status, text = call("run", campaign)
+    assert status == 1
+    assert "failed: full_recon a_2, see logs/full_recon/a_2.log" in text
+    assert "1 of 2  1 failed" in text
+    assert "1 of 2 jobs are done" in text
+
+
+def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):
+    echo = "import sys; print('asked:', *sys.argv[1:])"
+    monkeypatch.setattr(
+        launch, "run_command", lambda *given: [sys.executable, "-c", echo, *given[-1]]
+    )
+    status, text = call("run", campaign, "--", "--unlock", "-C", "2", "--")
+    assert (status, "asked: --unlock -C 2 --" in text) == (0, True), text
+
+
+def test_a_campaign_is_found_from_within_and_only_there(campaign, does):
+    does("tell(unfinished=[])")
+    (campaign / "raw" / "config.yaml").write_text("other: program\n")  # of something else
+    os.rename(campaign / "raw" / "config.yaml", campaign / "raw" / "day1" / "x.yaml")
+    assert call("run", "-C", campaign / "raw" / "day1")[0] == 0
+    assert list((campaign / "logs" / "run").glob("*.log"))
+    status, text = call("status", campaign.parent)
+    assert status == 1
+    assert str(campaign.parent / "config.yaml") in text
+
+
+def test_the_profile_is_that_of_init(campaign):
+    assert chosen_profile(campaign).endswith("profiles/workstation")
+    (campaign / "slurm").mkdir()
+    (campaign / "slurm" / "profile.yaml").touch()
+    assert chosen_profile(campaign) == str(campaign / "slurm")
+    (campaign / "Snakefile").touch()
+    command = run_command(campaign, None, chosen_profile(campaign), ["--cores", "2"])
+    assert command[command.index("--snakefile") + 1] == str(campaign / "Snakefile")
+    assert "--configfile" not in command
+    assert command[-2:] == ["--cores", "2"]
+
+
+def test_logs_of_old_runs_go(campaign, does):
+    does("")
+    folder = campaign / "logs" / "run"
+    folder.mkdir(parents=True)
+    for number in range(7):
+        for end in (".log", ".jsonl"):
+            (folder / f"2026010{number}-120000{end}").touch()
+    assert launch.start(campaign, launch.run_command())[0].wait(10) == 0
+    kept = sorted(path.name for path in folder.glob("2026010*"))
+    assert kept == [f"2026010{n}-120000{end}" for n in range(3, 7) for end in (".jsonl", ".log")]
+
+
+def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does):
+    does("import time; time.sleep(60)")
+    process, _ = launch.start(campaign, launch.run_command())
+    status, text = call("run", campaign)
+    assert status == 1
+    assert f"process {process.pid}" in text
+    assert "tomopipe stop" in text
+    status, text = call("stop", campaign / "raw")
+    assert (status, "Stopped" in text) == (0, True), text
+    assert process.wait(10) != 0
+    assert launch.read_record(campaign).stopped
+    status, text = call("stop", campaign)
+    assert (status, "no run is under way" in text) == (1, True)
+
+
+def test_a_run_hears_no_hangup_and_heeds_ctrl_c_also_from_the_background(campaign, does):
+    does("import signal; print([signal.getsignal(one) for one in (1, 2)])")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process, run = launch.start(campaign, launch.run_command())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.wait(10) == 0
+    assert Path(run.log).read_text().startswith(f"[{signal.SIG_IGN!r}, {before!r}")
+
+
+def test_a_process_that_took_the_number_is_not_the_run(campaign, does):
+    does("import time; time.sleep(60)")
+    process, run = launch.start(campaign, launch.run_command())
+    other = launch.replace(run, born="1")
+    assert launch.has_ended(other, within_s=0)
+    assert not launch.has_ended(run, within_s=0)
+    launch.interrupt(campaign, run, sending=signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_a_run_on_another_machine_is_named_not_killed(campaign, does):
+    does("import time; time.sleep(60)")
+    process, run = launch.start(campaign, launch.run_command())
+    with pytest.raises(launch.TomopipeError, match=r"not on this machine: started .* on elsewhere"):
+        launch.interrupt(campaign, launch.replace(run, host="elsewhere"), sending=signal.SIGINT)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monkeypatch):
+    events = tmp_path / "events"
+    monkeypatch.setenv(VARIABLE, str(events))
+    tell(totals={"inventory": 1, "all": 1})
+    progress = Progress(events)
+    assert progress.read()
+    assert not progress.read()
+    tell(totals={"inventory": 1, "try_recon": 3, "full_recon": 3, "all": 1})
+    for number in (1, 2):
+        tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet")
+    tell(failed=1)
+    tell(began=1, step="try_recon", name="a_1", reason="not there yet")  # a second attempt
+    tell(ended=2)
+    progress.read()
+    assert list(progress.steps) == ["inventory", "try_recon", "full_recon"]
+    step = progress.steps["try_recon"]
+    assert (step.done, len(step.running), len(step.failed), step.total) == (1, 1, 0, 3)
+    assert progress.counts == (1, 7)
+
+
+def test_a_half_written_event_waits_for_its_end(tmp_path):
+    events = tmp_path / "events"
+    events.write_text('{"totals": {"stitch"')
+    progress = Progress(events)
+    assert not progress.read()
+    with events.open("a") as stream:
+        stream.write(": 2}}\n")
+    assert progress.read()
+    assert progress.counts == (0, 2)
+
+
+def test_a_line_says_done_running_failed_and_the_time_left():
+    step = Step(total=10, running={1: ("a", 0.0), 2: ("b", 0.0)}, failed={3: "c"})
+    assert step_line("full_recon", step).endswith("0 of 10  2 running, 1 failed")
+    step.walls_s += [60.0] * 3
+    # four wait, two at a time, and those that run are half done
+    assert step.left_s == 60 * (4 / 2 + 0.5)
+    assert step_line("full_recon", step).endswith("3 of 10  2 running, 1 failed, 2.5 min left")
+
+
+@pytest.mark.slow
+def test_a_run_begins_before_what_its_end_needs_is_loaded():
+    late = "('numba', 'pandas', 'pydantic')"
+    look = f"import sys, tomopipe.cli.run; print([m for m in {late} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
