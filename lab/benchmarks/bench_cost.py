@@ -13,6 +13,8 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+import h5py
+
 from tomopipe.campaign.campaign import load_campaign, read_inventory
 from tomopipe.run.cost import STEPS, costs
 from tomopipe.run.next_run import make_plan
@@ -28,11 +30,16 @@ def make(folder: Path, n_scans: int) -> list[str]:
     for name, (n_angles, n_rows, n_cols) in SIZES.items():
         size = {"n_angles": n_angles, "n_rows": n_rows, "n_cols": n_cols}
         simulate_campaign(folder / name, Simulation(n_series=1, n_scans=n_scans, seed=3, **size))
-        paths = sorted((folder / name).rglob("*.h5"), key=lambda one: one.name)
+        paths = sorted(path for path in (folder / name).rglob("*.h5") if is_whole(path, n_angles))
         for number, path in enumerate(paths):
             path.rename(folder / "raw" / f"{name}_{number:03d}.h5")
     (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     return sorted(path.stem for path in (folder / "raw").iterdir())[1::2]
+
+
+def is_whole(path: Path, n_angles: int) -> bool:
+    with h5py.File(path, "r") as file:
+        return "exchange/theta" in file and len(file["exchange/data"]) == n_angles
 
 
 def run(folder: Path, cores: int) -> None:

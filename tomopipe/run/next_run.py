@@ -7,6 +7,7 @@ Snakemake for the jobs of a run in which the checkpoints have already written th
 """
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import chdir
 from dataclasses import asdict, dataclass, field, replace

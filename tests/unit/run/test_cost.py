@@ -30,9 +30,7 @@ def campaign(tmp_path):
 
 
 def row(scan: str) -> dict[str, str]:
-    shape = zip(
-        ("n_angles", "n_rows", "n_cols"), SIZES[scan.partition("_")[0]], strict=True
-    )
+    shape = zip(("n_angles", "n_rows", "n_cols"), SIZES[scan.partition("_")[0]], strict=True)
     return {"scan": scan, "bytes": "0"} | {key: str(value) for key, value in shape}
 
 

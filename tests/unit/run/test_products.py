@@ -135,7 +135,7 @@ def test_a_result_that_the_disk_does_not_give_is_not_taken_as_it_is(tmp_path, mo
     campaign = campaign_from_data({"campaign": {"scans": ["a.h5"]}}, tmp_path)
     wanted = STATEMENT | {"cor_px": 32.5}
     asked = ("full_recon", "a", ["results/a.json"], wanted)
-    assert Decisions(campaign).reason(*asked) == "cor_px: 31.5 -> 32.5"
+    assert Decisions(campaign).reason(*asked) == "COR of a: 31.50 -> 32.50"
     plain, calls = Path.read_text, []
 
     def once_broken(path, **options):
