@@ -16,7 +16,7 @@ def _run(*arguments):
 def test_help_has_an_example(mode):
     result = _run(mode, "--help")
     assert result.exit_code == 0
-    assert f"tomopipe bench {mode}" in result.output
+    assert f"tomopipe lab bench {mode}" in result.output
     assert "Example" in result.output
     assert "--quick" in result.output
 

@@ -1,4 +1,4 @@
-"""`tomopipe train`: stages that go on where they stopped, and a network that beats chance."""
+"""`tomopipe lab train`: stages that go on where they stopped, and a network that beats chance."""
 
 import json
 

@@ -44,7 +44,7 @@ app = typer.Typer(
 
 
 class Form(StrEnum):
-    """TomoGUI's forms of a table of CORs, and a set for `tomopipe train`."""
+    """TomoGUI's forms of a table of CORs, and a set for `tomopipe lab train`."""
 
     rot_cen = "rot_cen"
     csv = "csv"
@@ -188,7 +188,7 @@ def export_cors(
         typer.Option(
             "--format",
             help="rot_cen: path to COR, as JSON; csv: `Filename,COR`; training: a set for "
-            "`tomopipe train --from`.",
+            "`tomopipe lab train --from`.",
         ),
     ] = Form.rot_cen,
     directory: CampaignOption = Path("."),

@@ -29,8 +29,12 @@ def review(
         bool, typer.Option("--allow-run", help="Let the page start and stop runs.")
     ] = False,
     profile: Annotated[
-        str, typer.Option(help="How the page runs: workstation, slurm, or a profile's path.")
-    ] = "workstation",
+        str,
+        typer.Option(
+            help="How the page runs: workstation, slurm, or a profile's path.",
+            show_default="as tomopipe run",
+        ),
+    ] = "",
     cores: Annotated[
         str, typer.Option(help="Cores of such a run.", show_default="the profile's")
     ] = "",
@@ -43,19 +47,20 @@ def review(
 
     Examples: `tomopipe review mycampaign --port 8765`,
     `tomopipe review mycampaign --socket ~/.review.sock`,
-    `tomopipe review mycampaign --allow-run --profile slurm`
+    `tomopipe review mycampaign --allow-run`
     """
     from tomopipe.review.runner import Runner
     from tomopipe.review.serve import serve
     from tomopipe.review.store import Store
-    from tomopipe.run.launch import run_command
+    from tomopipe.run.launch import chosen_profile, run_command
 
     if cores not in ("", "all") and not (cores.isascii() and cores.isdecimal() and int(cores)):
         raise typer.BadParameter(f"expected a number or all, got {cores}", param_hint="--cores")
-    if (profile != "workstation" or cores) and not allow_run:
+    if (profile or cores) and not allow_run:
         raise typer.BadParameter("they are for --allow-run alone", param_hint="--profile, --cores")
     store = Store(directory, config_path(directory, config))
     options = ["--cores", cores] if cores else []
+    profile = profile or chosen_profile(store.directory)
     command = run_command(store.directory, store.config if config else None, profile, options)
     serve(
         store,

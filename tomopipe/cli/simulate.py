@@ -1,4 +1,4 @@
-"""`tomopipe simulate`: write a campaign with known truth."""
+"""`tomopipe lab simulate`: write a campaign with known truth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ def simulate(
     COR drifts along each series. One scan is aborted, one misleads methods that
     look for mirrored projections, one has no theta.
 
-    Example: tomopipe simulate demo --series 3 --scans 5 --seed 1
+    Example: tomopipe lab simulate demo --series 3 --scans 5 --seed 1
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn

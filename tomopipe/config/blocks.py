@@ -246,7 +246,7 @@ class PredictCorBlock(Block):
     model: str = Field(
         "shipped",
         min_length=1,
-        description="Network of the method ai: shipped, or weights of `tomopipe train` "
+        description="Network of the method ai: shipped, or weights of `tomopipe lab train` "
         "(docs/ai.md).",
     )
     dinov2_checkpoint: str | None = Field(

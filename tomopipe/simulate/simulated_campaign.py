@@ -274,7 +274,7 @@ def load_truth(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise TomopipeError(
             f"{path}: expected the truth of a simulated campaign, found no such file. Only "
-            "campaigns made by `tomopipe simulate` have one."
+            "campaigns made by `tomopipe lab simulate` have one."
         )
     truth: dict[str, Any] = json.loads(path.read_text("utf-8"))
     for scan in truth["scans"].values():

@@ -64,7 +64,7 @@ def device() -> Iterator[Card]:
         xp = array_module("cuda")
     except TomopipeError as error:
         raise TomopipeError(
-            f"bench gpu: there is no GPU to measure. {error} `tomopipe bench cpu` needs none."
+            f"bench gpu: there is no GPU to measure. {error} `tomopipe lab bench cpu` needs none."
         ) from error
     with claimed_card(xp) as card:
         yield card

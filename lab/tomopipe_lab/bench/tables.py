@@ -1,4 +1,4 @@
-"""The tables that `tomopipe bench` prints."""
+"""The tables that `tomopipe lab bench` prints."""
 
 from __future__ import annotations
 

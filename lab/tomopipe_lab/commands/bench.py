@@ -1,4 +1,4 @@
-"""`tomopipe bench`: measure the engine on this machine."""
+"""`tomopipe lab bench`: measure the engine on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure speed, quality and memory here, against other packages where installed.",
-    epilog="Example: `tomopipe bench cpu --quick`",
+    epilog="Example: `tomopipe lab bench cpu --quick`",
 )
 
 Quick = Annotated[bool, typer.Option("--quick", help="A small size, three rounds: seconds.")]
@@ -45,7 +45,7 @@ def cpu(
 
     Against finufft, gridrec (tomopy), algotom, scikit-image and ASTRA, one thread each.
 
-    Example: `tomopipe bench cpu --n 512 --n 1024 --against finufft`
+    Example: `tomopipe lab bench cpu --n 512 --n 1024 --against finufft`
     """
     from tomopipe_lab.bench import cpu as bench
     from tomopipe_lab.bench.tables import cpu_table
@@ -74,7 +74,7 @@ def try_(
     Against as many slices by finufft and gridrec, one thread each; and the
     wall-clock time of one more COR on all cores.
 
-    Example: `tomopipe bench try --n 1024 --rounds 5`
+    Example: `tomopipe lab bench try --n 1024 --rounds 5`
     """
     from tomopipe_lab.bench import sweeps
     from tomopipe_lab.bench.tables import try_table
@@ -104,7 +104,7 @@ def io(
 
     Against writing the bare bytes. FOLDER is left as it was.
 
-    Example: `tomopipe bench io /scratch --slices 128 --n 2048`
+    Example: `tomopipe lab bench io /scratch --slices 128 --n 2048`
     """
     from tomopipe_lab.bench import volumes
     from tomopipe_lab.bench.tables import io_table
@@ -133,7 +133,7 @@ def gpu(
     also with a chain of corrections on the GPU, against TomoCuPy's
     fourierrec. The bandwidth of the copies is measured first.
 
-    Example: `tomopipe bench gpu --n 2048 --angles 3072 --rows 2048`
+    Example: `tomopipe lab bench gpu --n 2048 --angles 3072 --rows 2048`
     """
     from tomopipe_lab.bench import gpu as bench
     from tomopipe_lab.bench.gpu_ways import simulated

@@ -1,4 +1,4 @@
-"""`tomopipe evaluate`: how good the COR finders are on scans of known COR."""
+"""`tomopipe lab evaluate`: how good the COR finders are on scans of known COR."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def evaluate(
     Markdown. With --keep a run that was stopped goes on where it was; the folder's
     answers.jsonl has one line per scan and method.
 
-    Examples: `tomopipe evaluate --quick`,
-    `tomopipe evaluate --suite conditions --n 40 --keep eval --method decision`,
-    `tomopipe evaluate mycampaign --truth rot_cen.json`
+    Examples: `tomopipe lab evaluate --quick`,
+    `tomopipe lab evaluate --suite conditions --n 40 --keep eval --method decision`,
+    `tomopipe lab evaluate mycampaign --truth rot_cen.json`
     """
     from tomopipe_lab.evaluate import run
     from tomopipe_lab.evaluate.summary import by_condition, by_family, summarise, to_plain

@@ -1,4 +1,4 @@
-"""`tomopipe train`: train the learned finder from simulated scans, or on from accepted CORs."""
+"""`tomopipe lab train`: train the learned finder from simulated scans, or on from accepted CORs."""
 
 import json
 from collections.abc import Iterator
@@ -58,14 +58,14 @@ def train(
     `train` fits the network and calibrates its confidence. The result is WORK/nets/A.safetensors
     with its card: set `predict_cor.model` to it.
 
-    Examples: `tomopipe train work`, `tomopipe train work --quick`,
-    `tomopipe train work --from myset --start shipped`, `tomopipe train --card shipped`
+    Examples: `tomopipe lab train work`, `tomopipe lab train work --quick`,
+    `tomopipe lab train work --from myset --start shipped`, `tomopipe lab train --card shipped`
     """
     if card is not None:
         show_card(card)
         return
     if work is None:
-        raise TomopipeError("no folder given: `tomopipe train WORK`.")
+        raise TomopipeError("no folder given: `tomopipe lab train WORK`.")
     from tomopipe_lab.train import run
     from tomopipe_lab.train.sets import take_set
     from tomopipe_lab.train.work import n_cores

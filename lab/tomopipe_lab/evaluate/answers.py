@@ -117,7 +117,7 @@ def read_answers(path: str | os.PathLike[str]) -> list[Answer]:
             answers.append(Answer(**record))
         except (ValueError, TypeError, KeyError) as error:
             raise TomopipeError(
-                f"{path}: line {number}: expected an answer of tomopipe evaluate; got {error}. "
+                f"{path}: line {number}: expected an answer of tomopipe lab evaluate; got {error}. "
                 "Delete the file and run it again."
             ) from error
     return answers

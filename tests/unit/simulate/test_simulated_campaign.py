@@ -235,7 +235,7 @@ def test_command(tmp_path):
     again = CliRunner().invoke(app, [str(tmp_path / "demo")])
     assert isinstance(again.exception, TomopipeError)
     shown = CliRunner().invoke(app, ["--help"])
-    assert "tomopipe simulate demo" in shown.stdout
+    assert "tomopipe lab simulate demo" in shown.stdout
 
 
 def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):

@@ -48,7 +48,7 @@ def read_card(weights: Path) -> dict[str, Any]:
         if not file.is_file():
             raise TomopipeError(
                 f"{file}: no such file, which method ai needs. Install tomopipe anew, set "
-                "predict_cor.model to weights made by `tomopipe train`, or leave ai out of "
+                "predict_cor.model to weights made by `tomopipe lab train`, or leave ai out of "
                 "predict_cor.methods."
             )
     try:

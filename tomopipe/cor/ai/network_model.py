@@ -151,12 +151,12 @@ def _load(path: Path, mtime_ns: int) -> Model:
     if card["net"] != NET:
         raise TomopipeError(
             f"{card_path(path)}: expected a network {NET}; got {card['net']}, a kind that gained "
-            "nothing over it and is no longer run. Train it anew with `tomopipe train`."
+            "nothing over it and is no longer run. Train it anew with `tomopipe lab train`."
         )
     if card["recipe"] != recipe_hash():
         raise TomopipeError(
             f"{card_path(path)}: made for input of recipe version {card.get('recipe_version')}, "
-            f"this tomopipe makes version {RECIPE.version}. Train it anew with `tomopipe train`."
+            f"this tomopipe makes version {RECIPE.version}. Train it anew: `tomopipe lab train`."
         )
     try:
         weights = load_file(path)

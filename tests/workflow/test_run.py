@@ -1,0 +1,117 @@
+"""`tomopipe run` with the real Snakemake: reasons, exit status 3, a lost terminal, stop."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from tests.workflow.conftest import HOME, configure, failing, new_campaign, table
+from tomopipe.cli import cli
+from tomopipe.run.launch import read_record
+
+CORES = ("--", "--cores", "2")
+
+
+def tomopipe(folder: Path, *arguments: str, environment: dict | None = None) -> tuple[int, str]:
+    """Type `tomopipe ...` in a folder; return its status and what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tomopipe", *arguments],
+        cwd=folder,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_run_says_why_and_what_came_out(campaign):
+    within = campaign / "results" / "try_center"
+    cor = f"COR of a_2: {cor_px(campaign, 'a_2'):.2f} -> 50.25, by hand"
+    assert CliRunner().invoke(cli, ["cor", "set", "a_2", "50.25", "-C", str(within)]).exit_code == 0
+    planned = CliRunner().invoke(cli, ["run", "-n", str(within)])
+    assert planned.exit_code == 2, planned.output
+    (row,) = rows(planned.output, "a_2")
+    assert "full_recon, sidecar" in row
+    assert cor in row
+
+    status, text = tomopipe(within, "run", *CORES)
+    assert status == 0, text
+    assert text.count(cor) == 1
+    assert "full_recon   ━━━━━━━━━━━━━━━━━━━━ 1 of 1" in text
+    (row,) = rows(text, "a_2")
+    assert row.split()[:3] == ["a_2", "50.25", "manual"]
+    assert "report      ../report/index.html" in text
+    log = Path(read_record(campaign).log).read_text()
+    assert f"reason: {cor}" in log
+    assert "Forced execution" not in log
+
+
+def rows(text: str, scan: str) -> list[str]:
+    return [line for line in text.splitlines() if line.split()[:1] == [scan]]
+
+
+def cor_px(campaign: Path, scan: str) -> float:
+    return json.loads((campaign / "results" / "cor.json").read_text())[scan]["cor_px"]
+
+
+def test_a_scan_without_a_cor_is_status_3_also_when_there_is_nothing_to_do(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5}, methods=())
+    configure(campaign, "predict_cor", methods=[])
+    status, text = tomopipe(campaign, "run", *CORES)
+    assert status == 3, text
+    assert "no COR, and so no volume: a_1" in text
+    status, text = tomopipe(campaign.parent, "run", "campaign", *CORES)
+    assert status == 3, text
+    assert "Nothing to do" in text
+    # what is asked for is there
+    status, text = tomopipe(campaign, "run", *CORES, "results/cor.json")
+    assert status == 0, text
+
+
+def test_a_run_outlives_its_terminal_and_ends_when_told(campaign, tmp_path):
+    before_px = cor_px(campaign, "a_1")
+    table(campaign, "a_1\t\t47.00\t")
+    slow = failing(tmp_path, "full_recon", "a_1", "time.sleep(100)")
+    for name in ("Snakefile", "workflow", "profiles"):
+        (tmp_path / "site" / name).symlink_to(HOME / name)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(campaign)
+        os.environ.update(slow)
+        os.execv(sys.executable, [sys.executable, "-m", "tomopipe", "run", *CORES])
+    drawn = read_until(terminal, b"full_recon", b"1 running")
+    assert f"COR of a_1: {before_px:.2f} -> 47.00, by hand".encode() in drawn
+    os.close(terminal)  # SIGHUP to all that it has
+    time.sleep(0.5)
+    status, text = tomopipe(campaign, "run", environment=slow)
+    run = read_record(campaign)
+    assert status == 1, text
+    assert f"process {run.pid}" in text
+    os.kill(child, 0)  # what shows the run goes on, too
+
+    status, text = tomopipe(campaign / "raw", "stop")
+    assert (status, "Stopped" in text) == (0, True), text
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert not (campaign / "results" / ".runs").exists()
+    status, text = tomopipe(campaign, "run", *CORES)
+    assert status == 0, text
+    assert cor_px(campaign, "a_1") == 47
+
+
+def read_until(terminal: int, *words: bytes, seconds: float = 60) -> bytes:
+    drawn, end = b"", time.monotonic() + seconds
+    while not all(word in drawn for word in words):
+        assert time.monotonic() < end, drawn.decode()
+        try:
+            drawn += os.read(terminal, 65536)
+        except OSError as error:
+            raise AssertionError(f"it ended, and has said {drawn.decode()}") from error
+    return drawn
