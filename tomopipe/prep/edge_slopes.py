@@ -91,16 +91,17 @@ def _theil_sen(x: NDArray[np.float64], y: NDArray[np.floating[Any]]) -> tuple[fl
 def _sum_of_lines(scan: Scan, corrections: Corrections) -> NDArray[np.float64]:
     """Sum the corrected lines of some projections, or of some rows."""
     total = np.zeros(scan.n_cols)
-    deep, chunk_rows = (scan.chunks or (1, 1))[:2]
+    deep, chunk_rows = (scan.stored_chunks or (1, 1))[:2]
     n_frames = min(max(_FRAMES[0], scan.n_angles // 16), _FRAMES[1])
     decoded = n_frames * deep * scan.n_rows, _N_BLOCKS * chunk_rows * scan.n_angles
     if deep == 1 or decoded[0] <= decoded[1]:
         order = np.argsort(scan.theta_rad, kind="stable")
         for frame in order[_spread(scan.n_angles, n_frames)].tolist():
-            raw = scan.read_frames([frame])
+            one = frame, frame + 1
+            raw = scan.read_frames([frame]) if scan.chunks else None
             for rows in _row_blocks(scan.n_rows, _HIGH, _N_BLOCKS // 2):
-                some = raw[:, slice(*rows)]
-                total += _sum(corrections.projections(some, (frame, frame + 1), rows))
+                some = scan.read_block(one, rows) if raw is None else raw[:, slice(*rows)]
+                total += _sum(corrections.projections(some, one, rows))
         return total
     for rows in _row_blocks(scan.n_rows, min(chunk_rows, _HIGH), _N_BLOCKS):
         raw = scan.read_rows(*rows)

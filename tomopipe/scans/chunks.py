@@ -8,7 +8,7 @@ import itertools
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,21 +26,31 @@ _DEFLATE, _SHUFFLE = 1, 2
 Span = tuple[int, int]
 
 
-def chunks_of(dataset: "h5py.Dataset") -> tuple[int, ...] | None:
-    """Return the shape of the chunks that a read decodes; of a virtual dataset, its first source's.
+class Chunks(NamedTuple):
+    """How the frames of a dataset lie.
+
+    Attributes
+    ----------
+    shape : tuple of int or None
+        Of the chunks: frames, rows, columns; None if nothing is chunked, or it is not known.
+    in_parts : bool
+        Whether rows of a chunk can be read alone: it is as wide as a frame, and has no filter.
+    """
+
+    shape: tuple[int, ...] | None = None
+    in_parts: bool = False
+
+
+def chunks_of(dataset: "h5py.Dataset") -> Chunks:
+    """Tell how the frames of a dataset lie; of a virtual one, those of its first source.
 
     Parameters
     ----------
     dataset : h5py.Dataset, shape (n_angles, n_rows, n_cols)
         An open dataset.
-
-    Returns
-    -------
-    tuple of int or None
-        None if nothing is chunked, or it cannot be found out.
     """
     if not dataset.is_virtual:
-        return dataset.chunks
+        return _like(dataset, dataset)
     try:
         source = dataset.virtual_sources()[0]
         if source.file_name == ".":
@@ -49,14 +59,17 @@ def chunks_of(dataset: "h5py.Dataset") -> tuple[int, ...] | None:
             with open_hdf5(path) as file:
                 return _like(file[source.dset_name], dataset)
     except Exception:  # whatever is wrong there is told when it is read
-        return None
-    return None
+        return Chunks()
+    return Chunks()
 
 
-def _like(source: "h5py.Dataset", dataset: "h5py.Dataset") -> tuple[int, ...] | None:
-    """Return the chunks of a source whose frames are those of the dataset."""
-    chunks = source.chunks
-    return chunks if chunks and source.shape[1:] == dataset.shape[1:] else None
+def _like(source: "h5py.Dataset", dataset: "h5py.Dataset") -> Chunks:
+    """Tell how a source lies whose frames are those of the dataset."""
+    shape = source.chunks
+    if not shape or source.shape[1:] != dataset.shape[1:]:
+        return Chunks()
+    plain = source.id.get_create_plist().get_nfilters() == 0
+    return Chunks(shape, plain and shape[-1] == source.shape[-1])
 
 
 def can_decode(dataset: "h5py.Dataset") -> bool:

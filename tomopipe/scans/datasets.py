@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import is_angle, is_angle_unit, to_degrees
+from tomopipe.scans.chunks import chunks_of
 from tomopipe.scans.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
     if max(found.shape, default=0) > _LONGEST:
         raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
     _check_filters(found, path)
+    if found.ndim == 3 and chunks_of(found).in_parts:
+        # without a cache of chunks HDF5 reads of one what is asked for
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        access.set_chunk_cache(0, 0, 1.0)
+        del found  # an open dataset keeps its cache
+        return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
     return found
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # File systems without locks: reading without one is all that can be done there.
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _RECENT_S = 60.0
+_DRIVER = "tomopipe"
 
 
 class StillWrittenError(ScanError):
@@ -47,7 +48,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
 
     check_file(path)
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", driver=_driver())
     except OSError as error:
         if "unable to lock file" in str(error) and error.errno in _NO_LOCKS:
             return _open_unlocked(path)
@@ -127,11 +128,25 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _driver() -> str:
+    """Return the driver of HDF5 that reads of contiguous data what is asked for, not 64 kB."""
+    import h5py
+
+    if _DRIVER not in h5py.registered_drivers():
+
+        def choose(access: Any, **_: Any) -> None:
+            access.set_fapl_sec2()
+            access.set_sieve_buf_size(0)
+
+        h5py.register_driver(_DRIVER, choose)
+    return _DRIVER
+
+
 def _open_unlocked(path: str | os.PathLike[str]) -> "h5py.File":
     import h5py
 
     try:
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r", driver=_driver(), locking=False)
     except OSError as error:
         raise _explain(path, error) from error
 

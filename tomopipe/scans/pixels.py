@@ -38,7 +38,11 @@ class Pixels(Protocol):
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
-        """What a read decodes at least: frames, rows, columns; None: nothing is decoded."""
+        """What is read or decoded at least: frames, rows, columns; None: only what is wanted."""
+
+    @property
+    def stored_chunks(self) -> tuple[int, ...] | None:
+        """How frames lie in the file, whether or not parts of a chunk can be read."""
 
     def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
         """Read rows of neighbouring frames into `out`, shape (n_frames, n_rows, n_cols).
@@ -119,9 +123,18 @@ class Hdf5Pixels:
         self.dtype = dataset.dtype.newbyteorder("=")
 
     @cached_property
-    def chunks(self) -> tuple[int, ...] | None:
+    def _chunks(self) -> chunks.Chunks:
+        return chunks.chunks_of(self._dataset) if self._dataset.ndim == 3 else chunks.Chunks()
+
+    @property
+    def stored_chunks(self) -> tuple[int, ...] | None:
         """Chunk shape, of a virtual dataset that of its first source."""
-        return chunks.chunks_of(self._dataset) if self._dataset.ndim == 3 else None
+        return self._chunks.shape
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Chunk shape, where a chunk is read as a whole."""
+        return None if self._chunks.in_parts else self._chunks.shape
 
     @cached_property
     def _decodable(self) -> bool:
@@ -184,6 +197,11 @@ class PixelsView:
     def chunks(self) -> tuple[int, ...] | None:
         """As of the frames as they are, which are read."""
         return self._pixels.chunks
+
+    @property
+    def stored_chunks(self) -> tuple[int, ...] | None:
+        """As of the frames as they are."""
+        return self._pixels.stored_chunks
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which frames are really there, shape (n_frames,)."""

@@ -51,8 +51,10 @@ class Scan:
     dtype : numpy.dtype
         Type of raw pixels, in the byte order of this machine.
     chunks : tuple of int or None
-        What reading decodes at least (frames, rows, columns): chunks of the dataset, or of the
-        first source of a virtual one; whole frames of TIFF files. None: nothing is decoded.
+        What is read or decoded at least (frames, rows, columns): chunks of the dataset, or of the
+        first source of a virtual one; whole frames of TIFF files. None: only what is wanted.
+    stored_chunks : tuple of int or None
+        Chunks of the file, also where parts of one can be read.
     threads : int
         Threads that decode while `read_rows` or `read_block` reads; 1 unless it is set.
     theta_rad : ndarray of float64, shape (n_angles,)
@@ -87,6 +89,7 @@ class Scan:
         self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
         self.chunks = projections.pixels.chunks
+        self.stored_chunks = projections.pixels.stored_chunks
         self.threads = 1
         self.theta_missing = metadata.theta_deg is None
         if metadata.theta_deg is None:

@@ -222,6 +222,12 @@ class _Images:
     """What images in TIFF files have in common."""
 
     name: str
+    chunks: tuple[int, ...] | None
+
+    @property
+    def stored_chunks(self) -> tuple[int, ...] | None:
+        """As far as parts of an image cannot be read."""
+        return self.chunks
 
     def monitor(self, name: str) -> NDArray:
         """Raise: there are no numbers in TIFF files."""

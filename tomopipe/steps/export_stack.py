@@ -241,7 +241,7 @@ def _read_blocks(
     pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and what normalise holds
     n_frames = max(1, _BLOCK_BYTES // (scan.n_rows * scan.n_cols * pixel_bytes))
     n_rows = max(1, _BLOCK_BYTES // (scan.n_angles * scan.n_cols * pixel_bytes * high))
-    deep, tall = scan.chunks[:2] if scan.chunks else (1, 1)
+    deep, tall = (scan.stored_chunks or (1, 1))[:2]
     whole_scan = frames.size == scan.n_angles
     # How often a chunk is decompressed: frame by frame `deep` times, else once for each few rows.
     if tall / (n_rows * high) < deep - 1 or (n_rows >= geometry.rows and whole_scan):

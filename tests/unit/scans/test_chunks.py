@@ -126,22 +126,28 @@ def test_frames_without_an_angle_are_left_out_of_blocks(tmp_path):
         np.testing.assert_array_equal(scan.read_block((2, 5), (1, 3)), raw[[3, 5, 6], 1:3])
 
 
+@pytest.mark.parametrize(
+    ("chunk", "filters", "in_parts"),
+    [((1, 6, 8), {}, True), ((1, 6, 8), {"shuffle": True}, False), ((2, 3, 4), {}, False)],
+)
 @pytest.mark.parametrize("place", ["beside", "elsewhere", "inside"])
-def test_chunks_of_a_virtual_dataset_are_those_of_its_source(tmp_path, place):
+def test_chunks_of_a_virtual_dataset_are_those_of_its_source(
+    tmp_path, place, chunk, filters, in_parts
+):
     home = tmp_path / ("sub" if place == "elsewhere" else ".")
     home.mkdir(exist_ok=True)
     virtual = tmp_path / "v.h5"
     source = virtual if place == "inside" else home / "source.h5"
     name = {"beside": "source.h5", "elsewhere": str(source), "inside": "."}[place]
     with h5py.File(source, "w") as file:
-        file.create_dataset("d", data=np.zeros((4, 6, 8), "u2"), chunks=(1, 6, 8))
+        file.create_dataset("d", data=np.zeros((4, 6, 8), "u2"), chunks=chunk, **filters)
     layout = h5py.VirtualLayout((8, 6, 8), "u2")
     layout[:4] = layout[4:] = h5py.VirtualSource(name, "d", (4, 6, 8))
     with h5py.File(virtual, "a") as file:
         file.create_virtual_dataset("data", layout)
     with h5py.File(virtual) as file:
-        assert chunks.chunks_of(file["data"]) == (1, 6, 8)
+        assert chunks.chunks_of(file["data"]) == (chunk, in_parts)
     if place != "inside":
         source.unlink()
         with h5py.File(virtual) as file:
-            assert chunks.chunks_of(file["data"]) is None
+            assert chunks.chunks_of(file["data"]) == (None, False)

@@ -102,7 +102,7 @@ def test_a_file_system_without_locks_is_read_without(tmp_path, monkeypatch):
     path = good(tmp_path / "a.h5")
     real = h5py.File
 
-    def without_locks(name, mode, locking=None):
+    def without_locks(name, mode, locking=None, **_):
         if locking is not False:
             raise OSError(errno.ENOLCK, "Unable to open file (unable to lock file, errno = 37)")
         return real(name, mode, locking=False)

@@ -1,0 +1,62 @@
+"""How much of a raw file is read: of frames that nothing holds together, what is asked for."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.config import PreprocessBlock
+from tomopipe.cor.collect import collect_rows
+from tomopipe.scans.exchange import open_scan
+
+N_ANGLES, N_ROWS, N_COLS = 61, 64, 256
+ROW_BYTES = 2 * N_ANGLES * N_COLS
+SCAN_BYTES = N_ROWS * ROW_BYTES
+
+
+def _read_bytes():
+    """Return what this process has read so far, wherever the bytes came from."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.fixture(params=[False, (1, N_ROWS, N_COLS), (8, 16, N_COLS), "virtual"], ids=str)
+def scan(request, tmp_path):
+    chunks = (1, N_ROWS, N_COLS) if request.param == "virtual" else request.param
+    truth = write_scan(
+        tmp_path / "a.h5", n_angles=N_ANGLES, n_rows=N_ROWS, n_cols=N_COLS, chunks=chunks,
+        counts=2e4, beam={"n_flats": 1, "n_darks": 1},
+    )  # fmt: skip
+    if request.param == "virtual":
+        with h5py.File(truth.path, "r+") as file:
+            file.move("exchange/data", "frames")
+            layout = h5py.VirtualLayout(file["frames"].shape, "u2")
+            layout[:] = h5py.VirtualSource(file["frames"])
+            file.create_virtual_dataset("exchange/data", layout)
+    with open_scan(truth.path) as opened:
+        _ = opened.flat, opened.dark
+        yield opened
+
+
+def test_of_a_row_no_more_than_the_row(scan):
+    before = _read_bytes()
+    scan.read_rows(20, 21)
+    assert _read_bytes() - before == pytest.approx(ROW_BYTES, rel=0.2)
+
+
+def test_blocks_of_rows_are_the_scan_once(scan):
+    whole = np.concatenate([scan.read_frames([frame]) for frame in range(N_ANGLES)])
+    before = _read_bytes()
+    blocks = [scan.read_rows(first, first + 16) for first in range(0, N_ROWS, 16)]
+    assert _read_bytes() - before == pytest.approx(SCAN_BYTES, rel=0.02)
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
+
+
+def test_a_sweep_reads_its_rows_a_pair_and_the_edges(scan):
+    before = _read_bytes()
+    rows = collect_rows(scan, [32], PreprocessBlock())
+    n_bytes = 5 * ROW_BYTES + 2 * SCAN_BYTES / N_ANGLES  # five rows, one pair
+    n_edges = SCAN_BYTES / N_ANGLES * 8  # of eight frames, or 16 rows, at most
+    assert rows.pairs.shape[0] == 1
+    assert n_bytes < _read_bytes() - before < 1.1 * n_bytes + max(n_edges, 16 * ROW_BYTES)
