@@ -29,7 +29,7 @@ from tomopipe.storage.atomic import write_text
 COLUMNS = ("path", "n_bytes", "mtime_ns", "inode", "ctime_ns", "statement", "checksum")
 SMALL_BYTES = 1_000_000
 """Up to this size a file is compared at once; above, in a job."""
-SUMMED_BYTES = 256_000_000
+SUMMED_BYTES = 16_000_000
 """Up to this size all of a raw file is summed when it has been read, above a part."""
 RAW = "raw "
 """What the statement of a raw file begins with; its content follows, told by size and time."""
@@ -137,12 +137,13 @@ def raw_content(path: str | os.PathLike[str]) -> str:
 
 def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
     """Tell whether a raw file has another content than `raw_content` said; None: not to be read."""
-    if content.startswith("sample:"):
-        found = raw_content(path)
-        return found != content if found else None
     try:
+        if content.startswith("sample:"):
+            from tomopipe.scans.fingerprint import fingerprint
+
+            return fingerprint(path, content.split(":")[2]) != content
         return bool(checksums.differs(path, content))
-    except OSError:
+    except (OSError, ScanError):
         return None
 
 

@@ -1,7 +1,7 @@
 """Fingerprints of raw scans: whether one is still what it was, without reading all of it.
 
 A fingerprint sums what is small in full: of an HDF5 file the names, links and attributes, and every
-dataset of up to 64 MiB, such as angles and some flats; of each larger one where its frames or
+dataset of up to 1 MiB, such as angles; of each larger one where its frames or
 chunks lie, and 4 kB of each of them, at another place in each (of 4096 of them, evenly spread, if
 there are more). Chunks of deflate end with a sum of their values, and these ends are taken. Files
 that an HDF5 file takes data from belong to it, as do lists of angles and folders of flats and darks
@@ -29,7 +29,8 @@ from tomopipe.scans.raw_state import companions, files_in
 if TYPE_CHECKING:
     import h5py
 
-FULL_BYTES = 64 * 2**20  # of a dataset that is summed in full
+VERSION = "v2"
+FULL_BYTES = {"v1": 64 * 2**20, VERSION: 2**20}  # of a dataset that is summed in full
 PIECE_BYTES = 4096
 _MOST_PIECES = 4096  # of a dataset
 _LEAST_PIECES = 256  # of a dataset, however few its frames
@@ -41,7 +42,7 @@ AnyPath = str | os.PathLike[str]
 Extent = tuple[int, int]  # offset in the file, bytes
 
 
-def fingerprint(path: AnyPath) -> str:
+def fingerprint(path: AnyPath, version: str = VERSION) -> str:
     """Return the fingerprint of a raw scan, a line of text.
 
     Parameters
@@ -49,12 +50,14 @@ def fingerprint(path: AnyPath) -> str:
     path : path-like
         An HDF5 or TIFF file, or a folder of TIFF files. Flats, darks and angles that the
         configuration names elsewhere have fingerprints of their own.
+    version : str
+        How it is taken; another one to compare with a fingerprint of then.
 
     Returns
     -------
     str
-        `sample:<bytes of all files>:v1:<digest>`; equal wherever the files lie, and whenever they
-        were changed last.
+        `sample:<bytes of all files>:<version>:<digest>`; equal wherever the files lie, and
+        whenever they were changed last.
 
     Raises
     ------
@@ -73,13 +76,13 @@ def fingerprint(path: AnyPath) -> str:
             n_bytes = os.fstat(descriptor).st_size
             total.update(_text(name, n_bytes))
             if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
-                pieces = _of_hdf5(file, descriptor)
+                pieces = _of_hdf5(file, descriptor, FULL_BYTES[version])
             else:
                 pieces = _plain(descriptor, n_bytes, -(-_MOST_PIECES // len(files)), number)
             for piece in pieces:
                 total.update(piece)
         n_all += n_bytes
-    return f"sample:{n_all}:v1:{total.hexdigest()}"
+    return f"sample:{n_all}:{version}:{total.hexdigest()}"
 
 
 def _files(path: str) -> Iterator[tuple[str, str]]:
@@ -108,18 +111,20 @@ def _plain(descriptor: int, n_bytes: int, n_pieces: int, number: int = 0) -> Ite
     yield os.pread(descriptor, PIECE_BYTES, max(0, n_bytes - PIECE_BYTES))
 
 
-def _of_hdf5(path: str, descriptor: int) -> Iterator[bytes]:
+def _of_hdf5(path: str, descriptor: int, full_bytes: int) -> Iterator[bytes]:
     """Yield what is taken of an HDF5 file; of one that cannot be opened, of its bytes."""
     try:
         with open_hdf5(path) as file:
-            yield from _of_group(file, descriptor, set())
+            yield from _of_group(file, descriptor, full_bytes, set())
     except StillWrittenError:
         raise
     except (ScanError, OSError, RuntimeError, KeyError, ValueError):
         yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_PIECES)
 
 
-def _of_group(group: "h5py.Group", descriptor: int, seen: set[Any]) -> Iterator[bytes]:
+def _of_group(
+    group: "h5py.Group", descriptor: int, full_bytes: int, seen: set[Any]
+) -> Iterator[bytes]:
     import h5py
 
     yield from _of_attributes(group)
@@ -135,10 +140,10 @@ def _of_group(group: "h5py.Group", descriptor: int, seen: set[Any]) -> Iterator[
             continue
         seen.add(address)
         if isinstance(one, h5py.Group):
-            yield from _of_group(one, descriptor, seen)
+            yield from _of_group(one, descriptor, full_bytes, seen)
         elif isinstance(one, h5py.Dataset):
             yield from _of_attributes(one)
-            yield from _of_dataset(one, descriptor)
+            yield from _of_dataset(one, descriptor, full_bytes)
 
 
 def _of_attributes(one: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
@@ -153,7 +158,7 @@ def _value(value: Any) -> bytes:
     return _text(array.tolist()) if array.dtype.hasobject else array.tobytes()
 
 
-def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
+def _of_dataset(data: "h5py.Dataset", descriptor: int, full_bytes: int) -> Iterator[bytes]:
     """Yield what a dataset is, where it lies, and its values or pieces of them."""
     import h5py
 
@@ -170,8 +175,9 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
         yield from _of_file(file)
     if data.shape is None or data.external:
         return
-    extents = _extents(data)
-    if data.nbytes > FULL_BYTES:
+    in_full = data.nbytes <= full_bytes
+    extents = _extents(data, in_full)
+    if not in_full:
         yield np.array(extents, np.int64).tobytes()
         ends = filters[-1:] == [h5py.h5z.FILTER_DEFLATE]
         yield from _pieces(descriptor, extents, at_end=ends)
@@ -193,13 +199,13 @@ def _bounds(space: "h5py.h5s.SpaceID") -> tuple[Any, int, int]:
     return space.get_select_bounds(), space.get_select_npoints(), space.get_select_type()
 
 
-def _extents(data: "h5py.Dataset") -> list[Extent]:
+def _extents(data: "h5py.Dataset", in_full: bool) -> list[Extent]:
     """Return where the frames of a dataset lie in the file, or its chunks."""
     if data.chunks is None:
         offset = data.id.get_offset()
         if offset is None:  # never written, or among the metadata
             return []
-        n_frames = data.shape[0] if data.nbytes > FULL_BYTES else 1
+        n_frames = 1 if in_full else data.shape[0]
         n_bytes = data.nbytes // n_frames
         return [(offset + frame * n_bytes, n_bytes) for frame in range(n_frames)]
     found: list[tuple[Any, int, int]] = []

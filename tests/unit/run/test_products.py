@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
+import numpy as np
 import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data
@@ -15,6 +17,7 @@ from tomopipe.run import products
 from tomopipe.run.compare import compare
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.products import Product, Record, digest, making, read_products, state_of
+from tomopipe.scans.fingerprint import fingerprint
 from tomopipe.storage import checksums
 from tomopipe.storage import run_folder as runs
 from tomopipe.storage.atomic import write_json, write_text
@@ -211,3 +214,24 @@ def test_a_volume_of_a_raw_file_that_changes_meanwhile_is_not_written(record, mo
     with pytest.raises(TomopipeError, match=r"a\.h5: changed while it was read"):
         full_recon()
     assert not Path("results/a_rec.h5").exists()
+
+
+def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(products, "SUMMED_BYTES", 1000)
+    frames, path = np.zeros((20, 300, 200), np.uint16), tmp_path / "raw.h5"  # 2.4 MB
+    contents = set()
+    for value in (0, 1):  # of one pixel, which lies between the pieces that are taken
+        frames[3, 7, 11] = value
+        with h5py.File(path, "w") as file:
+            file["exchange/data"] = frames
+        contents |= {
+            checksums.checksum_of(path),
+            fingerprint(path, "v1"),
+            products.raw_content(path),
+        }
+    found = {content: products.raw_differs(path, content) for content in contents}
+    assert sorted(found.values()) == [False, False, False, True, True]
+    assert found[fingerprint(path)] is False
+    assert fingerprint(path).startswith(f"sample:{path.stat().st_size}:v2:")
+    path.unlink()
+    assert {products.raw_differs(path, content) for content in contents} == {None}

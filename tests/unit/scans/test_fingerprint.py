@@ -34,9 +34,9 @@ except Exception as error:
 
 @pytest.fixture(params=["in full", "in pieces"])
 def _taken(request, monkeypatch):
-    """As datasets up to 64 MiB are taken, and as larger ones are."""
+    """As small datasets are taken, and as larger ones are."""
     if request.param == "in pieces":
-        monkeypatch.setattr(module, "FULL_BYTES", 1000)
+        monkeypatch.setitem(module.FULL_BYTES, module.VERSION, 1000)
         monkeypatch.setattr(module, "PIECE_BYTES", 64)
 
 
