@@ -5,23 +5,29 @@ averaged no further. Slices that come encoded, from a card, are averaged as they
 smaller levels differ by a count at most, where nothing was clipped. Besides the levels the group
 holds the mid planes, and provenance and scaling in its attribute `tomopipe`.
 
+Chunks lie together in shards [3]_ of whole layers, about 512 MiB each: so few files that no quota
+of a file system is used up. Layers are appended as they come, and the index follows at the end;
+the package would need all of a shard in memory.
+
 References
 ----------
 .. [1] J. Moore et al., Histochem. Cell Biol. 160, 223-251 (2023), doi:10.1007/s00418-023-02209-1.
 .. [2] OME-NGFF specification 0.5, https://ngff.openmicroscopy.org/0.5/.
+.. [3] Zarr enhancement proposal 2, https://zarr.dev/zeps/accepted/ZEP0002.html.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
+from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import BUFFER_BYTES
 from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
 
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     import zarr
 
 _CHUNK_VOXELS = 2**20
+_SHARD_BYTES = 2**29  # of values
+_EMPTY = 2**64 - 1  # in the index of a shard: a chunk of zeros, which is not stored
 _SMALLEST = 128  # pixels: a level no larger than this in any direction is the last
 _META = "tomopipe"
 
@@ -54,25 +62,24 @@ def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
 
     group = zarr.create_group(temporary, zarr_format=3)
     shapes = level_shapes(layout.shape)
-    levels = [
-        group.create_array(
+    dtype, compressors = layout.encoding.dtype, _compressors(layout.compression)
+    levels = []
+    for level, shape in enumerate(shapes):
+        array = group.create_array(
             str(level),
             shape=shape,
             chunks=chunk_shape(shape),
-            dtype=layout.encoding.dtype,
-            compressors=_compressors(layout.compression),
+            shards=shard_shape(shape, np.dtype(dtype).itemsize),
+            dtype=dtype,
+            compressors=compressors,
             dimension_names=("z", "y", "x"),
         )
-        for level, shape in enumerate(shapes)
-    ]
-    beside = group.create_group("mid_planes")
-    planes = {
-        name: beside.create_array(
-            name, shape=shape, chunks=(min(64, shape[0]), shape[1]), dtype="float32"
-        )
-        for name, shape in layout.plane_shapes.items()
-    }
-    pyramid = _Pyramid(temporary, levels, layout)
+        levels.append(_Shards(temporary / str(level), array, compressors))
+    beside, planes = group.create_group("mid_planes"), {}
+    for name, shape in layout.plane_shapes.items():
+        beside.create_array(name, shape=shape, chunks=shape, dtype="float32", compressors=None)
+        planes[name] = _Plane(temporary / "mid_planes" / name / "c" / "0" / "0", shape)
+    pyramid = _Pyramid(levels, layout)
 
     def put(first: int, slices: Slices) -> None:
         for row, image in enumerate(slices, first):
@@ -80,6 +87,8 @@ def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
 
     def finish(summary: dict[str, Any]) -> None:
         attributes = layout.attributes | layout.scaling | summary
+        for level in levels:
+            level.finish()
         group.attrs["ome"] = _multiscales(layout, shapes)
         group.attrs[_META] = {"attributes": attributes, "provenance": layout.provenance}
 
@@ -101,6 +110,14 @@ def chunk_shape(shape: Shape) -> Shape:
         depth //= 2
     side = 2 ** (((_CHUNK_VOXELS // depth).bit_length() - 1) // 2)
     return min(depth, shape[0]), min(side, shape[1]), min(side, shape[2])
+
+
+def shard_shape(shape: Shape, itemsize: int) -> Shape:
+    """Return the shape of shards: as many whole layers of chunks as 512 MiB are, at least one."""
+    depth, high, wide = chunk_shape(shape)
+    n_layers = max(1, _SHARD_BYTES // (depth * shape[1] * shape[2] * itemsize))
+    n_layers = min(n_layers, -(-shape[0] // depth))
+    return n_layers * depth, -(-shape[1] // high) * high, -(-shape[2] // wide) * wide
 
 
 def read_planes_zarr(path: Path) -> dict[str, Slices]:
@@ -129,28 +146,23 @@ def read_back_zarr(path: Path, row: int) -> tuple[Shape, NDArray[Any]]:
 class _Pyramid:
     """Slices waiting until a layer of chunks is complete, at all levels."""
 
-    def __init__(self, folder: Path, levels: "list[zarr.Array]", layout: Layout) -> None:
-        self._folder, self._levels, self._encoding = folder, levels, layout.encoding
+    def __init__(self, levels: "list[_Shards]", layout: Layout) -> None:
+        self._levels, self._encoding = levels, layout.encoding
         self._waiting: dict[tuple[int, int], dict[int, Slices]] = {}
 
     def add(self, level: int, row: int, image: Slices) -> None:
         """Take one slice of a level; slices may come in any order."""
-        array = self._levels[level]
-        depth, n_rows = array.chunks[0], array.shape[0]
+        shards = self._levels[level]
+        depth, n_rows = shards.depth, shards.n_rows
         first = row - row % depth
         layer = self._waiting.setdefault((level, first), {})
         layer[row] = image
         if len(layer) < min(depth, n_rows - first):
             return
         del self._waiting[level, first]
-        stored = np.empty((len(layer), *image.shape), self._encoding.dtype)
-        for number, each in layer.items():
-            stored[number - first] = self._encoding.encode(each)
-        array[first : first + len(layer)] = stored
-        del stored
-        for file in (self._folder / str(level) / "c" / str(first // depth)).rglob("*"):
-            if file.is_file():
-                checksums.remember(file, checksums.checksum_of(file))
+        images = [layer[number] for number in range(first, first + len(layer))]
+        shards.append(first // depth, images, self._encoding)
+        del images
         if level + 1 < len(self._levels):
             for number in range(first, first + len(layer), 2):
                 one, next_one = layer.pop(number), layer.pop(number + 1, None)
@@ -159,6 +171,89 @@ class _Pyramid:
     def _values(self, image: Any) -> Any:
         """Return float32: as it is, or what a slice that came encoded stands for."""
         return image if image is None or image.dtype == np.float32 else self._encoding.decode(image)
+
+
+class _Shards:
+    """The shards of a level: layers of chunks are appended, their index follows at the end."""
+
+    def __init__(self, folder: Path, array: "zarr.Array", compressors: Any) -> None:
+        import zarr
+
+        self._folder, self.n_rows = folder, array.shape[0]
+        self.depth, self._high, wide = array.chunks
+        self._grid = tuple(s // c for s, c in zip(array.shards or (), array.chunks, strict=True))
+        self._indices: dict[int, NDArray[np.uint64]] = {}
+        # the package encodes chunks for a store in memory: those of a strip, which is then emptied
+        self._encoded: dict[str, Any] = {}
+        self._strip = zarr.create_array(
+            zarr.storage.MemoryStore(self._encoded),
+            shape=(self.depth, self._high, array.shape[2]),
+            chunks=(self.depth, self._high, wide),
+            dtype=array.dtype,
+            compressors=compressors,
+        )
+
+    def append(self, layer: int, images: list[Slices], encoding: Encoding) -> None:
+        """Append the chunks of a layer to its shard."""
+        shard, z = divmod(layer, self._grid[0])
+        index = self._indices.setdefault(shard, np.full((*self._grid, 2), _EMPTY, "<u8"))
+        path = self._path(shard)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            for y in range(self._grid[1]):
+                self._encoded.clear()
+                rows = slice(y * self._high, (y + 1) * self._high)
+                strip = np.stack([encoding.encode(image[rows]) for image in images])
+                self._strip[: strip.shape[0], : strip.shape[1]] = strip
+                for x in range(self._grid[2]):
+                    if (chunk := self._encoded.get(f"c/0/0/{x}")) is not None:
+                        index[z, y, x] = _append(file, path, chunk.to_bytes())
+        self._encoded.clear()
+
+    def finish(self) -> None:
+        """Close each shard with its index."""
+        import zarr
+
+        for shard, index in self._indices.items():
+            path, encoded = self._path(shard), dict[str, Any]()
+            zarr.create_array(
+                zarr.storage.MemoryStore(encoded),
+                data=index,
+                chunks=index.shape,
+                compressors=zarr.codecs.Crc32cCodec(),
+                fill_value=_EMPTY,
+            )
+            if chunk := encoded.get("c/0/0/0/0"):  # else all are zeros, and there is no shard
+                with path.open("ab") as file:
+                    _append(file, path, chunk.to_bytes())
+                checksums.remember(path, checksums.finish(path))
+            else:
+                path.unlink()
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / "c" / str(shard) / "0" / "0"
+
+
+def _append(file: BinaryIO, path: Path, data: bytes) -> tuple[int, int]:
+    """Append to a file that is summed meanwhile; return where, and how many bytes."""
+    start = file.tell()
+    file.write(data)
+    checksums.written(path, start, len(data), data)
+    return start, len(data)
+
+
+class _Plane:
+    """A mid plane, uncompressed in one file: rows are written as they come."""
+
+    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        self._path, self._row_bytes = path, 4 * shape[1]
+        path.parent.mkdir(parents=True)
+        path.touch()
+
+    def __setitem__(self, rows: slice, values: Slices) -> None:
+        with self._path.open("r+b") as file:
+            file.seek((rows.start or 0) * self._row_bytes)
+            file.write(np.ascontiguousarray(values, "<f4").data)
 
 
 def _halve(image: Slices, next_image: Slices | None) -> Slices:

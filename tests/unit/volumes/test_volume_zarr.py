@@ -1,5 +1,6 @@
 import builtins
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,8 +47,54 @@ def test_it_is_ome_zarr_by_an_independent_validator(tmp_path):
     ]
 
 
+@pytest.fixture
+def _many_shards(monkeypatch):
+    """As in large volumes: shards of two layers, of several chunks each."""
+    monkeypatch.setattr(volume_zarr, "_CHUNK_VOXELS", 2**14)  # 4 slices deep, 64 pixels wide
+    monkeypatch.setattr(volume_zarr, "BUFFER_BYTES", 2**20)
+    monkeypatch.setattr(volume_zarr, "_SHARD_BYTES", 2 * 4 * 4 * SHAPE[1] * SHAPE[2])
+
+
+def _files(path):
+    return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_a_volume_of_2048_is_less_than_a_hundred_files(tmp_path):
+    def n_files(shape):
+        levels = volume_zarr.level_shapes(shape)
+        shards = [np.ceil(np.divide(s, volume_zarr.shard_shape(s, 4))).prod() for s in levels]
+        planes = 3
+        return sum(shards) + len(levels) + 2 * planes + len(["zarr.json", "mid_planes/zarr.json"])
+
+    assert n_files((2048,) * 3) < 100
+    _write(tmp_path / "x")
+    assert len(_files(tmp_path / "x")) == n_files(SHAPE) + len([".tomopipe-manifest"])
+
+
+@pytest.mark.usefixtures("_many_shards")
+@pytest.mark.parametrize("compression", ["none", "bitshuffle"])
+def test_a_volume_of_many_shards_is_the_same_whatever_the_blocks(tmp_path, compression):
+    data = np.where(np.arange(21)[:, None, None] < 9, 0, DATA)  # zeros are not stored
+    data[:, :40, :40] = 0
+    group = _write(tmp_path / "x", data, compression=compression)
+    np.testing.assert_array_equal(group["0"][:], data)
+    np.testing.assert_array_equal(group["0"][7:15, 100, 31:33], data[7:15, 100, 31:33])
+    np.testing.assert_allclose(group["1"][:], _averaged(data, 2), atol=1e-6)
+    shards = list((tmp_path / "x" / "0" / "c").glob("*/0/0"))
+    assert len(shards) == 2  # of three; the first is of zeros
+    with new_volume(tmp_path / "y", SHAPE, output_format="zarr", compression=compression) as put:
+        put(0, data)
+    found, expected = _files(tmp_path / "y"), _files(tmp_path / "x")
+    del found[Path("zarr.json")], expected[Path("zarr.json")]  # the name of the volume
+    del found[Path(".tomopipe-manifest")], expected[Path(".tomopipe-manifest")]
+    assert found == expected
+
+
 @pytest.mark.parametrize("order", [None, lambda pieces: pieces[::-1]], ids=["in order", "reversed"])
-def test_levels_are_averages(tmp_path, order):
+@pytest.mark.parametrize("shards", ["one", "many"])
+def test_levels_are_averages(tmp_path, order, shards, request):
+    if shards == "many":
+        request.getfixturevalue("_many_shards")
     group = _write(tmp_path / "x", order=order)
     shapes = [group[str(level)].shape for level in range(3)]
     assert shapes == [SHAPE, (11, 75, 135), (6, 38, 68)]
