@@ -7,8 +7,8 @@ The suites are those of `tomopipe lab evaluate` (test split) and of bench_find.p
 images are given the halves of the sinogram in a full turn, else the projections nearest to half a
 turn apart, all rows of them: those suites have few rows, where whole projections have hundreds.
 "told" are given what nabu's users tell: on which side the axis is. Printed are the shares within 1
-and 0.5 px with the 95 % Wilson interval, no answer being a miss, and the seconds of the median scan on one
-core.
+and 0.5 px with the 95 % Wilson interval, no answer being a miss, and the seconds of the median scan
+on one core.
 """
 
 import argparse
