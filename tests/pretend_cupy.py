@@ -15,6 +15,8 @@ import numpy as np
 import scipy.fft
 import scipy.ndimage
 
+from tests.cuda_on_cpu import RawModule
+
 _current = threading.local()
 LARGEST_BYTES = {}  # of device: the largest array that there is memory for
 
@@ -202,35 +204,6 @@ def _padded(array, pad_width, mode="constant", **kwargs):
     return _computed(np.pad)(array, pad_width, mode=mode, **kwargs)
 
 
-class RawKernel:
-    """The spreading kernel's stand-in; the source has been compared with it apart."""
-
-    def __init__(self, source, name):
-        assert name == "spread"
-
-    def __call__(self, blocks, threads, arguments):
-        for argument in arguments:
-            if isinstance(argument, CardArray):
-                assert argument.flags.c_contiguous, "kernels are given pointers, no strides"
-            else:
-                assert isinstance(argument, np.generic), f"{type(argument)} has no C type"
-        spread(blocks, threads, [_plain(argument) for argument in arguments])
-
-
-def spread(blocks, threads, arguments):
-    """Do what the CUDA kernel does."""
-    samples, order, cell, weights, grid, n_samples, pitch, record, piece = arguments
-    assert (samples.dtype, order.dtype, cell.dtype) == (np.complex64, np.uint32, np.int32)
-    assert (weights.dtype, grid.dtype) == (np.float32, np.complex64)
-    assert blocks[0] * threads[0] >= -(-n_samples // piece) * record
-    flat = grid.reshape(-1, record // 2)
-    values = samples[order]
-    for row in range(5):
-        for col in range(5):
-            weight = weights[:, 5 + row, None] * weights[:, col, None]
-            np.add.at(flat, cell + row * pitch + col, weight * values)
-
-
 def _module():
     xp = ModuleType("pretend")
     vars(xp).update({name: _limited(getattr(np, name)) for name in _MADE})
@@ -240,8 +213,8 @@ def _module():
     xp.pad = _padded
     for name in _words("bool_ uint8 uint16 uint32 uint64 int32 int64 float16 float32 float64"):
         setattr(xp, name, getattr(np, name))
-    xp.complex64, xp.complex128, xp.ndarray, xp.RawKernel = (
-        np.complex64, np.complex128, CardArray, RawKernel,
+    xp.complex64, xp.complex128, xp.ndarray, xp.RawModule = (
+        np.complex64, np.complex128, CardArray, RawModule,
     )  # fmt: skip
     nothing = SimpleNamespace(clear=lambda: None, free_all_blocks=lambda: None)
     xp.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: nothing))

@@ -79,8 +79,10 @@ def test_a_sweep_transforms_its_sinogram_once(monkeypatch):
 def test_a_small_card_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
     lanes = []
-    real = cuda.spread_cuda
-    monkeypatch.setattr(cuda, "spread_cuda", lambda *a: [lanes.append(a[2]), real(*a)][1])
+    real = cuda.reconstruct_lanes
+    monkeypatch.setattr(
+        cuda, "reconstruct_lanes", lambda *a, **k: [lanes.append(len(a[2])), real(*a, **k)][1]
+    )
     card = PretendCard(free_bytes=card_sweep_bytes(40, 32, 8))
     with in_place_of_cuda(monkeypatch, _sweep, card):
         _stack(truth, tmp_path / "card", "cuda")

@@ -99,9 +99,8 @@ def card_bytes(
     (two on their way back; if they are encoded, values once and stored numbers three times).
     Besides, one after the other: a batch of projections being corrected,
     with two copies; padded rows and samples of `CARD_ANGLES` projections, with half grids; half
-    grids three times (by slices, transformed, and the transform's own) and rows of half an image
-    twice, or once and whole columns twice. With corrections beyond flat, dark and logarithm a
-    piece's raw rows with those around it as well, the rows kept for the next one, and sinograms
+    grids three times (folded, transformed, and the transform's own). With corrections beyond flat,
+    dark and logarithm a piece's raw rows with those around it as well, the rows kept for the next one, and sinograms
     that are not binned yet.
 
     Parameters
@@ -155,8 +154,7 @@ def _card_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
     n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
     grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
     sampling = min(CARD_ANGLES, n_angles) * n_bins * (40 * slices + 160) + grid
-    transforming = 3 * grid + 8 * slices * n_cols * (n_grid + 2)
-    return max(sampling, transforming)
+    return max(sampling, 3 * grid)
 
 
 def slices_on_card(free_bytes: int, needs: Callable[[int], int]) -> int:

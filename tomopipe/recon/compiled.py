@@ -1,4 +1,4 @@
-"""The stages of the reconstruction compiled for the CPU: `portable.reconstruct_lanes`, fast.
+"""The stages of the reconstruction compiled for the CPU.
 
 Sixteen slices lie innermost: coordinates, weights and addresses are paid once for all. The angles
 are taken in chunks, wedges of the spectrum, so that the samples of a chunk stay in cache between

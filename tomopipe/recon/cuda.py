@@ -1,69 +1,151 @@
-"""Spreading on a GPU: a CUDA kernel over samples in the order of grid cells.
+"""The engine on a GPU: kernels of its own (`gridding.cu`) between transforms.
 
-The only stage that is written for the GPU; all others are `tomopipe.recon.portable`. As on the
-CPU the slices lie innermost. A group of 2 L threads, one per float of a record, takes a piece of
-the ordered samples, sums runs that share the same 5 x 5 cells in registers, and adds the sums to
-the grid. Neighbouring pieces may meet in a cell, hence atomic additions: images of two runs agree
-to float rounding, not to the bit.
+Angles are taken in chunks, wedges of the grid, whose samples are written in the order of the
+grid's tiles. A tile's samples are summed in shared memory; neighbouring tiles overlap and are added
+to the grid atomically: images of two runs agree to float rounding, not to the bit.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tomopipe.arrays import fft_of
 from tomopipe.recon import gridding_kernel
+from tomopipe.recon.angular_sampling import overlap_weights
+from tomopipe.recon.blocks import CARD_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan
 
-PIECE = 256  # samples per group of threads
+TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
+PIECE = 512  # samples of a tile per block, at most
+STRIPE = 32  # bins, rows or pixels turned at a time
+_SIDE = TILE + gridding_kernel.WIDTH - 1
 _THREADS = 256  # per block
 
-SOURCE = r"""
-extern "C" __global__ void spread(
-    const float* samples, const unsigned int* order, const int* cell, const float* weights,
-    float* grid, const long long n_samples, const int pitch, const int record, const int piece)
-{
-    const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    const long long first = thread / record * piece;
-    const int lane = (int)(thread % record);
-    const long long last = first + piece < n_samples ? first + piece : n_samples;
-    float sum[25];
-    int at = -1;
-    for (long long i = first; i <= last; ++i) {
-        const int here = i < last ? cell[i] : -1;
-        if (here != at) {
-            if (at >= 0) {
-                #pragma unroll
-                for (int tap = 0; tap < 25; ++tap) {
-                    const long long to = at + (long long)(tap / 5) * pitch + tap % 5;
-                    atomicAdd(grid + to * record + lane, sum[tap]);
-                }
-            }
-            #pragma unroll
-            for (int tap = 0; tap < 25; ++tap) sum[tap] = 0.0f;
-            at = here;
-        }
-        if (i < last) {
-            const float* w = weights + 10 * i;
-            const float value = samples[(long long)order[i] * record + lane];
-            #pragma unroll
-            for (int row = 0; row < 5; ++row) {
-                const float part = w[5 + row] * value;
-                #pragma unroll
-                for (int col = 0; col < 5; ++col) sum[5 * row + col] += w[col] * part;
-            }
-        }
-    }
-}
-"""
+SOURCE = "".join(
+    f"#define {name} {value}\n"
+    for name, value in [
+        ("WIDTH", gridding_kernel.WIDTH), ("TILE", TILE), ("MARGIN", MARGIN), ("STRIPE", STRIPE)
+    ]
+) + Path(__file__).with_name("gridding.cu").read_text(encoding="utf-8")  # fmt: skip
 
 
-def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any]:
-    """Sort the samples of some angles by the first cell they touch, and weigh them.
+def reconstruct_lanes(
+    sinograms: Any, plan: Plan, cor_px: Any, images: Any, *, transformed: bool = False
+) -> None:
+    """Reconstruct a few slices at once.
+
+    Parameters
+    ----------
+    sinograms : array of float32, shape (n_slices or 1, n_angles, n_cols)
+        On the device of the plan. One sinogram with many CORs is transformed once.
+    plan : Plan
+        The plan.
+    cor_px : ndarray of float64, shape (n_slices,)
+        COR of each slice.
+    images : array of float32, shape (n_slices, n_cols, n_cols)
+        Output, contiguous.
+    transformed : bool
+        Spectra are given instead of sinograms: `portable.padded_spectra`, angles in the plan's
+        order.
+    """
+    xp, n_slices, n_grid = plan.xp, len(cor_px), plan.n_grid
+    tables, factor = _tables(plan), _centring_factor(plan, cor_px)
+    grid = xp.zeros((*plan.half_grid_shape, n_slices), dtype=xp.complex64)
+    for first in range(0, plan.n_angles, CARD_ANGLES):
+        angles = slice(first, min(first + CARD_ANGLES, plan.n_angles))
+        if transformed:
+            spectra = xp.ascontiguousarray(sinograms[:, angles])
+        else:
+            spectra = _spectra(sinograms, plan, cor_px, angles)
+        _spread_spectra(spectra, plan, factor, angles, grid)
+        del spectra  # its memory serves the next chunk
+    half = xp.empty((n_slices, n_grid, n_grid // 2 + 1), dtype=xp.complex64)
+    _launch(
+        xp, "fold", (-(-half.shape[2] // STRIPE), n_grid), (_THREADS,),
+        (grid, half, np.int32(n_grid), np.int32(n_slices)), 8 * n_slices * (STRIPE + 1),
+    )  # fmt: skip
+    del grid
+    whole = fft_of(xp).irfft2(half, norm="forward", overwrite_x=True)
+    squares = -(-plan.n_cols // STRIPE)
+    _launch(
+        xp, "crop", (squares, squares, n_slices), (STRIPE, _THREADS // STRIPE),
+        (whole, *tables["correction"], images, np.int32(n_grid), np.int32(plan.n_cols)),
+        4 * STRIPE * (STRIPE + 1),
+    )  # fmt: skip
+
+
+def _tables(plan: Plan) -> dict[str, Any]:
+    """Return what kernels are told of a plan, copied to the device once."""
+    if "tables" not in plan.cache:
+        xp = plan.xp
+        signs = np.stack([np.ones(plan.n_angles), np.where(plan.flipped, -1, 1)], axis=1)
+        plan.cache["tables"] = {
+            "angles": xp.asarray(plan.angle_order.astype(np.int32)),
+            "weights": xp.asarray((plan.weight[:, None] * signs).astype(np.float32)).view(
+                xp.complex64
+            ),
+            "taper": xp.asarray(plan.taper),
+            "correction": [xp.asarray(one.astype(np.float32)) for one in plan.correction],
+        }
+    tables: dict[str, Any] = plan.cache["tables"]
+    return tables
+
+
+def _centring_factor(plan: Plan, cor_px: Any) -> Any:
+    """Return the filter times what moves the axis to 0, for each slice and bin."""
+    xp = plan.xp
+    turn = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
+    return (xp.exp(2j * np.pi * (turn % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)
+
+
+def _spectra(sinograms: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
+    """Pad and transform rows of some angles: (n_slices or 1, n_chunk, n_bins)."""
+    xp, tables, chosen = plan.xp, _tables(plan), _tables(plan)["angles"][angles]
+    rows, n_chunk = sinograms, len(chosen)
+    if plan.full_turn:
+        unpaired = plan.unpaired[plan.angle_order[angles]]
+        rows = rows[:, chosen] * overlap_weights(plan.n_cols, cor_px, unpaired, xp)
+        chosen = xp.arange(n_chunk, dtype=np.int32)
+    rows = xp.ascontiguousarray(rows, dtype=xp.float32)
+    padded = xp.empty((len(rows), n_chunk, plan.n_padded), dtype=xp.float32)
+    _launch(
+        xp, "pad", (n_chunk, len(rows)), (_THREADS,),
+        (rows, chosen, tables["taper"], padded,
+         np.int32(rows.shape[1]), np.int32(plan.n_cols), np.int32(plan.n_padded)),
+    )  # fmt: skip
+    return fft_of(xp).rfft(padded, axis=-1)
+
+
+def _spread_spectra(spectra: Any, plan: Plan, factor: Any, angles: slice, grid: Any) -> None:
+    """Centre the spectra of some angles and add them to half grids (row, column, slice)."""
+    xp, (n_slices, n_bins) = plan.xp, factor.shape
+    if ("ordered", angles.start) not in plan.cache:
+        plan.cache["ordered", angles.start] = ordered_samples(plan, angles)
+    place, cells, weights, pieces = plan.cache["ordered", angles.start]
+    n_chunk = spectra.shape[1]
+    samples = xp.empty((len(cells), n_slices), dtype=xp.complex64)
+    pitch = n_chunk * n_bins if len(spectra) > 1 else 0
+    _launch(
+        xp, "centre", (-(-n_bins // STRIPE), n_chunk), (_THREADS,),
+        (spectra, factor, _tables(plan)["weights"][angles], place, samples,
+         np.int64(pitch), np.int32(n_bins), np.int32(n_slices)), 8 * n_slices * (STRIPE + 1),
+    )  # fmt: skip
+    n_cols = plan.half_grid_shape[1]
+    _launch(
+        xp, "spread", (len(pieces) - 1,), (2 * n_slices,),
+        (samples, cells, weights, pieces, grid, np.int32(-(-n_cols // TILE)), np.int32(n_cols)),
+        4 * _SIDE**2 * 2 * n_slices,
+    )  # fmt: skip
+
+
+def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
+    """Sort the samples of some angles by the tile and the first cell they touch, and weigh them.
 
     Parameters
     ----------
@@ -74,12 +156,16 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any]:
 
     Returns
     -------
-    order : array of uint32, shape (n_samples,)
-        Index of each sample in (angle, bin).
-    cell : array of int32, shape (n_samples,)
-        Its first cell in the half grid; the others are the 5 x 5 cells from there on.
+    place : array of uint32, shape (n_samples,)
+        Where each sample in (angle, bin) comes in that order.
+    cells : array of int32, shape (n_samples,)
+        In order: number of the tile times TILE^2, plus the first cell in it; the others are the
+        5 x 5 cells from there on, which may lie in the next tile.
     weights : array of float32, shape (n_samples, 10)
-        Five weights along x, then five along y.
+        In order: five weights along x, then five along y.
+    pieces : array of int32, shape (n_pieces + 1,)
+        First sample of each piece of at most `PIECE` samples of one tile; the last one is
+        n_samples.
     """
     xp = plan.xp
     radius = xp.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)
@@ -87,42 +173,45 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any]:
     first = xp.ceil(position - gridding_kernel.WIDTH / 2)
     column = first[:, 0].astype(xp.int32) + (plan.n_grid // 2 + MARGIN)
     row = first[:, 1].astype(xp.int32) + MARGIN
-    cell = row * plan.half_grid_shape[1] + column
-    order = xp.argsort(cell)
+    tile = row // TILE * -(-plan.half_grid_shape[1] // TILE) + column // TILE
+    cells = (tile * TILE + row % TILE) * TILE + column % TILE
+    order = xp.argsort(cells)
+    cells, n = cells[order], len(cells)
+    tile, number = cells // TILE**2, xp.arange(n, dtype=np.int32)
+    begins = number % PIECE == 0
+    begins[1:] |= tile[1:] != tile[:-1]
+    place = xp.empty(n, dtype=xp.uint32)
+    place[order] = number.astype(xp.uint32)
     t = (2 * (first - position) + gridding_kernel.WIDTH - 1)[order].astype(xp.float32)
     taps = xp.asarray(
         gridding_kernel.tap_polynomials(gridding_kernel.WIDTH, plan.beta), dtype=xp.float32
     )
-    weights = xp.zeros((len(t), 2, gridding_kernel.WIDTH), dtype=xp.float32)
+    weights = xp.zeros((n, 2, gridding_kernel.WIDTH), dtype=xp.float32)
     for coefficients in taps[::-1]:
         weights *= t[:, :, None]
         weights += coefficients
-    return order.astype(xp.uint32), cell[order], weights.reshape(-1, 2 * gridding_kernel.WIDTH)
+    pieces = xp.concatenate([xp.flatnonzero(begins), xp.asarray([n])]).astype(xp.int32)
+    return place, cells, weights.reshape(n, 2 * gridding_kernel.WIDTH), pieces
 
 
-def spread_cuda(samples_of: Callable[[slice], Any], plan: Plan, n_slices: int, n_chunk: int) -> Any:
-    """Make half grids of samples; see `tomopipe.recon.portable.reconstruct_lanes`."""
-    xp = plan.xp
-    n_rows, n_cols = plan.half_grid_shape
-    grid = xp.zeros((n_rows, n_cols, n_slices), dtype=xp.complex64)
-    launch = _kernel(xp)
-    for first in range(0, plan.n_angles, n_chunk):
-        angles = slice(first, min(first + n_chunk, plan.n_angles))
-        key = ("ordered", first, n_chunk)
-        if key not in plan.cache:
-            plan.cache[key] = ordered_samples(plan, angles)
-        order, cell, weights = plan.cache[key]
-        samples = xp.ascontiguousarray(samples_of(angles).reshape(n_slices, -1).T)
-        n_threads = -(-len(order) // PIECE) * 2 * n_slices
-        arguments = (
-            samples, order, cell, weights, grid,
-            np.int64(len(order)), np.int32(n_cols), np.int32(2 * n_slices), np.int32(PIECE),
-        )  # fmt: skip
-        launch((-(-n_threads // _THREADS),), (_THREADS,), arguments)
-    return xp.ascontiguousarray(xp.moveaxis(grid, 2, 0))
+def _launch(
+    xp: ModuleType,
+    name: str,
+    blocks: tuple[int, ...],
+    threads: tuple[int, ...],
+    arguments: tuple[Any, ...],
+    shared_bytes: int = 0,
+) -> None:
+    _kernel(xp, name)(blocks, threads, arguments, shared_mem=shared_bytes)
 
 
 @functools.cache
-def _kernel(xp: ModuleType) -> Any:
-    """Compile the kernel, when it is called first, for each device."""
-    return xp.RawKernel(SOURCE, "spread")
+def _kernel(xp: ModuleType, name: str) -> Callable[..., None]:
+    """Return a kernel; CuPy compiles it when it is called first, for each device."""
+    kernel: Callable[..., None] = _module(xp).get_function(name)
+    return kernel
+
+
+@functools.cache
+def _module(xp: ModuleType) -> Any:
+    return xp.RawModule(code=SOURCE)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.recon import cuda, portable
+from tomopipe.recon import cuda
 from tomopipe.recon.array import free_memory, out_of_memory
 from tomopipe.recon.plan import Plan, image_positions
 
@@ -119,4 +119,4 @@ def fill_lanes(
         compiled.reconstruct_lanes(sinograms, plan, cor_px, images, threads)
         return
     sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
-    images[...] = portable.reconstruct_lanes(sinograms, plan, cor_px, cuda.spread_cuda)
+    cuda.reconstruct_lanes(sinograms, plan, cor_px, images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,15 +42,3 @@ def spreading_matrix(plan: Plan, angles: slice) -> Any:
     sample = np.arange(values[..., 0, 0].size).reshape(values.shape[:2])[..., None, None]
     where = ((row * n_cols + column).ravel(), np.broadcast_to(sample, values.shape).ravel())
     return csr_array((values.ravel(), where), shape=(n_rows * n_cols, sample.size))
-
-
-def spread_sparse(
-    samples_of: Callable[[slice], Any], plan: Plan, n_slices: int, n_chunk: int
-) -> NDArray[np.complex64]:
-    """Make half grids of samples; see `tomopipe.recon.portable.reconstruct_lanes`."""
-    grid = np.zeros((n_slices, *plan.half_grid_shape), dtype=np.complex64)
-    for first in range(0, plan.n_angles, n_chunk):
-        angles = slice(first, min(first + n_chunk, plan.n_angles))
-        flat = samples_of(angles).reshape(n_slices, -1)
-        grid += (spreading_matrix(plan, angles) @ flat.T).T.reshape(grid.shape)
-    return grid

@@ -101,6 +101,4 @@ def _fill_of_spectra(
 
         compiled.sweep_lanes(spectra, plan, cor_px, images, threads)
         return
-    images[...] = portable.reconstruct_lanes(
-        spectra[None], plan, cor_px, cuda.spread_cuda, transformed=True
-    )
+    cuda.reconstruct_lanes(spectra[None], plan, cor_px, images, transformed=True)

@@ -1,40 +1,107 @@
+"""The kernels as C++ on the CPU (`tests.cuda_on_cpu`), in two orders of blocks and threads."""
+
+import itertools
+
 import numpy as np
 import pytest
 
-from tests import pretend_cupy
-from tests.unit.recon.test_fbp import half_turn
+from tests import cuda_on_cpu, plain_engine, pretend_cupy
+from tests.pretend_cupy import XP
+from tests.unit.recon.test_fbp import GAP, half_turn
 from tomopipe.recon import cuda, fbp
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.recon.portable import reconstruct_lanes
 from tomopipe.recon.sparse import spreading_matrix
+from tomopipe.recon.sweep import sweep
 
 
-@pytest.mark.parametrize("n_slices", [1, 16])
-def test_host_side_of_the_gpu_path_gives_the_images_of_the_cpu(monkeypatch, n_slices):
+@pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
+def order(request, monkeypatch):
     pretend_cupy.install(monkeypatch)
-    xp = pretend_cupy.XP
-    theta_rad, cor_px = half_turn(50), np.linspace(20, 26, n_slices)
-    rows = np.random.default_rng(6).normal(size=(n_slices, 50, 41)).astype(np.float32)
-    plan = make_plan(theta_rad, 41)
-    expected = reconstruct(rows, plan, cor_px)
-    plan = make_plan(theta_rad, 41, xp=xp)
-    for _ in range(2):  # the second time with the samples' order from the plan
-        images = reconstruct_lanes(xp.asarray(rows), plan, cor_px, cuda.spread_cuda, n_chunk=32)
-        images = images.get()
-        np.testing.assert_allclose(images, expected, atol=1e-4 * np.ptp(expected))
+    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", request.param)
+
+
+HALF = half_turn(50)
+
+
+def _difference(theta_rad=HALF, n_cols=41, n_slices=3):
+    """Return by how much the slices of the kernels differ from plain lines, over the range."""
+    cor_px = np.linspace(0.45, 0.6, n_slices) * n_cols
+    rows = np.random.default_rng(6).normal(size=(n_slices, len(theta_rad), n_cols))
+    rows = rows.astype(np.float32)
+    rows[-1, 2, n_cols // 2] = np.nan
+    expected = plain_engine.reconstruct(rows, make_plan(theta_rad, n_cols), cor_px)
+    plan = make_plan(theta_rad, n_cols, xp=XP)
+    for _ in range(2):  # the second time with the tables of the plan
+        images = reconstruct(XP.asarray(rows), plan, cor_px).get()
+    return np.abs(images - expected).max() / np.ptp(expected)
+
+
+CASES = {
+    "one slice": {"n_slices": 1},
+    "16 slices": {"n_slices": 16},
+    "full turn": {"theta_rad": GAP[::5]},
+    "64 columns": {"n_cols": 64},
+    "one column": {"n_cols": 1},
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.usefixtures("order")
+def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case):
+    monkeypatch.setattr(cuda, "CARD_ANGLES", 32)  # chunks, the last one smaller
+    monkeypatch.setattr(cuda, "PIECE", 20)
+    assert _difference(**case) < 3e-5
+
+
+@pytest.mark.usefixtures("order")
+def test_kernels_give_the_sweep_of_the_cpu():
+    theta_rad, cor_px = half_turn(30), np.linspace(12, 20, 19)
+    sinogram = np.random.default_rng(6).normal(size=(30, 32)).astype(np.float32)
+    expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)
+    found = sweep(XP.asarray(sinogram), make_plan(theta_rad, 32, xp=XP), cor_px).get()
+    np.testing.assert_allclose(found, expected, atol=3e-5 * np.ptp(expected))
+
+
+WRONG = {  # one of each kernel
+    "pad": ("beyond < n_right ?", "beyond <= n_right ?"),
+    "centre": ("(STRIPE + 1) + i / n_slices];", "(STRIPE + 1) + i % STRIPE];"),
+    "spread": ("i < last ? cells[i]", "i + 1 < last ? cells[i]"),
+    "fold": ("mirror = row <= MARGIN ? -row", "mirror = row <= MARGIN ? 1 - row"),
+    "crop": ("n_cols / 2 - 1", "n_cols / 2"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [*WRONG, "no barrier"])
+def test_a_wrong_index_is_seen(monkeypatch, kernel):
+    assert set(WRONG) == set(cuda_on_cpu.kernels_of(cuda.SOURCE))
+    right, wrong = WRONG.get(kernel, ("__syncthreads();", ""))
+    assert cuda.SOURCE.count(right) == (1 if kernel in WRONG else 3)
+    pretend_cupy.install(monkeypatch)
+    module = cuda_on_cpu.RawModule(code=cuda.SOURCE.replace(right, wrong))
+    monkeypatch.setattr(cuda, "_kernel", lambda xp, name: module.get_function(name))
+    assert not _difference() < 1e-4
 
 
 def test_ordered_samples_state_the_spreading_matrix():
     plan, angles = make_plan(half_turn(9), 20), slice(2, 7)
-    order, cell, weights = cuda.ordered_samples(plan, angles)
-    assert (np.diff(cell) >= 0).all()
+    place, cells, weights, pieces = cuda.ordered_samples(plan, angles)
+    assert (np.diff(cells) >= 0).all()
+    assert sorted(place) == list(range(len(cells)))
+    tile, within = np.divmod(cells, cuda.TILE**2)
+    for first, last in itertools.pairwise(pieces):
+        assert len(np.unique(tile[first:last])) == 1
+    n_cols = plan.half_grid_shape[1]
     matrix = spreading_matrix(plan, angles).toarray()
-    for sample, first, weight in zip(order, cell, weights, strict=True):
+    tile_row, tile_col = np.divmod(tile, -(-n_cols // cuda.TILE))
+    row, col = np.divmod(within, cuda.TILE)
+    corner = (tile_row * cuda.TILE + row) * n_cols + tile_col * cuda.TILE + col
+    for sample, at in enumerate(place):
         row, col = np.divmod(np.arange(25), 5)
-        found = matrix[first + row * plan.half_grid_shape[1] + col, sample]
-        np.testing.assert_allclose(found, weight[5 + row] * weight[col], atol=1e-5)
+        found = matrix[corner[at] + row * n_cols + col, sample]
+        np.testing.assert_allclose(found, weights[at, 5 + row] * weights[at, col], atol=1e-5)
         assert np.count_nonzero(matrix[:, sample]) <= 25
 
 

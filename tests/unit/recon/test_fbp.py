@@ -2,14 +2,13 @@ import finufft
 import numpy as np
 import pytest
 
+from tests import plain_engine
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.edge_slopes import falls_of
 from tomopipe.recon import compiled
 from tomopipe.recon.fbp import mask_circle, reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.plan import image_positions, make_plan
-from tomopipe.recon.portable import reconstruct_lanes
-from tomopipe.recon.sparse import spread_sparse
 from tomopipe.recon.sweep import sweep
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
@@ -292,11 +291,11 @@ def test_where_a_turn_has_a_gap_the_opposed_projections_stand_in():
 
 
 @pytest.mark.parametrize("theta_rad", [half_turn(70), GAP[::5]], ids=["half turn", "gap"])
-def test_portable_stages_give_the_same_images(theta_rad):
+def test_plain_lines_give_the_same_images(theta_rad):
     rows = np.random.default_rng(4).normal(size=(3, len(theta_rad), 51)).astype(np.float32)
     plan = make_plan(theta_rad, 51)
     cor_px = np.array([20.0, 26.3, 30.7])
-    expected = reconstruct_lanes(rows, plan, cor_px, spread_sparse, n_chunk=32)
+    expected = plain_engine.reconstruct(rows, plan, cor_px)
     np.testing.assert_allclose(
         reconstruct(rows, plan, cor_px), expected, atol=1e-5 * np.ptp(expected)
     )
