@@ -100,8 +100,8 @@ def card_bytes(
     Besides, one after the other: a batch of projections being corrected,
     with two copies; padded rows and samples of `CARD_ANGLES` projections, with half grids; half
     grids three times (folded, transformed, and the transform's own). With corrections beyond flat,
-    dark and logarithm a piece's raw rows with those around it as well, the rows kept for the next one, and sinograms
-    that are not binned yet.
+    dark and logarithm a piece's raw rows with those around it as well, the rows kept for the next
+    one, and sinograms that are not binned yet.
 
     Parameters
     ----------

@@ -173,7 +173,7 @@ def fit_work(
         corrected=corrections is not None and card is None,
         corrections=corrections if card else None,
         threads=scan.threads,
-        carrier=Carried(card) if card else InPlace(),
+        carrier=Carried(card, threads=scan.threads) if card else InPlace(),
         piece=min(lanes, _slices_on(card, scan, wanted, corrections)) if card else lanes,
         half=half if widening > 1 else None,
         few_angles=None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.pretend_card import PretendCard
-from tomopipe.recon import cuda_card
+from tomopipe.recon import carry, cuda_card
 from tomopipe.recon.carry import Carried, InPlace
 from tomopipe.recon.cuda_card import claimed_card
 
@@ -16,9 +16,13 @@ def _pieces(n=6):
     return [np.full((3, 2 if k < n - 1 else 1, 4), k, np.uint16) for k in range(n)]
 
 
-@pytest.mark.parametrize("carrier", [InPlace(), Carried(PretendCard())], ids=["host", "card"])
-def test_every_piece_comes_back_computed(carrier):
+@pytest.mark.parametrize("place", ["host", "card", "parts"])
+def test_every_piece_comes_back_computed(monkeypatch, place):
     """Copies are late: reading a buffer too early, or filling it too early, would be seen."""
+    card = PretendCard()
+    if place == "parts":  # each frame by itself, by two threads
+        monkeypatch.setattr(carry, "PART_BYTES", 1)
+    carrier = InPlace() if place == "host" else Carried(card, threads=2)
     homes, pieces = [], _pieces()
     sent = [carrier.send(pieces[0])]
     for k in range(len(pieces)):
@@ -30,6 +34,26 @@ def test_every_piece_comes_back_computed(carrier):
         del result
     for home, piece in zip(homes, pieces, strict=True):
         np.testing.assert_array_equal(home()[0], 2 * piece)
+    n_sent = {"host": 0, "card": len(pieces), "parts": 3 * len(pieces)}
+    assert card.log.count("uploaded") == n_sent[place]
+
+
+def test_a_part_is_sent_while_the_next_one_is_staged(monkeypatch):
+    """The second part's copy waits for the first part to be on its way."""
+    monkeypatch.setattr(carry, "PART_BYTES", 1)
+    card, begun, copyto = PretendCard(), threading.Event(), np.copyto
+    upload = card.upload
+    card.upload = lambda *arrays: [upload(*arrays), begun.set()]
+
+    def copy(there, here):
+        assert here[0, 0, 0] == 0 or begun.wait(20)
+        copyto(there, here)
+
+    monkeypatch.setattr(np, "copyto", copy)
+    carrier = Carried(card, threads=2)
+    sent = carrier.send(np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 2, 4), "u2"))
+    with carrier.computing(sent) as there:
+        assert (there == card.xp.arange(3)[:, None, None]).all()
 
 
 class _Noted:
