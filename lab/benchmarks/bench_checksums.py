@@ -104,7 +104,7 @@ def try_job(raw, folder, args):
 
     def job():
         files = TryFiles(*results)
-        try_recon(RawScan(raw), files, TryReconBlock(), device="cpu", resources=resources)
+        try_recon(RawScan(raw), files, TryReconBlock(device="cpu"), resources=resources)
 
     return job, results
 

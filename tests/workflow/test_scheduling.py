@@ -2,7 +2,7 @@
 
 import re
 
-from tests.workflow.conftest import failing, new_campaign, snakemake
+from tests.workflow.conftest import CORS_PX, configure, failing, new_campaign, snakemake
 
 
 def test_rounds_of_scheduling_do_not_multiply(tmp_path):
@@ -20,6 +20,14 @@ def test_a_limit_that_was_asked_for_is_kept(tmp_path):
     run = snakemake(campaign, "--verbose", "--max-jobs-per-timespan", "1/2s")
     assert run.status == 0, run.text
     assert "Job rate limit reached" in run.text
+
+
+def test_sweeps_ask_for_a_gpu_where_they_are_to_use_one(campaign):
+    assert snakemake(campaign, "--dry-run", "--forcerun", "try_recon").text.count("gpu=1") == 0
+    configure(campaign, "try_recon", device="cuda")
+    assert not snakemake(campaign, "--dry-run").jobs  # slices are the same
+    run = snakemake(campaign, "--dry-run", "--forcerun", "try_recon")
+    assert run.text.count("gpu=1") == len(CORS_PX), run.text
 
 
 def test_looking_for_work_loads_no_numerics(campaign):

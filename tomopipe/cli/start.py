@@ -28,7 +28,11 @@ def init(
         str | None, typer.Option(help="SLURM account; asked for if not given.")
     ] = None,
     gpu_partition: Annotated[
-        str | None, typer.Option(help="SLURM partition for volumes, if they run on GPUs.")
+        str | None,
+        typer.Option(
+            help="SLURM partition for volumes, if they run on GPUs; for try sweeps, too, "
+            "with try_recon.device: cuda in config.yaml."
+        ),
     ] = None,
     slurm: Annotated[
         bool | None, typer.Option("--slurm/--no-slurm", help="Write a SLURM profile; asked for.")

@@ -217,6 +217,9 @@ class TryReconBlock(Block):
         "stack",
         description="stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names.",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU where there is one.", json_schema_extra={"only": False}
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> "TryReconBlock":

@@ -18,6 +18,7 @@ from tomopipe.campaign.slurm import submit_limit, time_limit_min
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import check_table
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
+from tomopipe.config.parse import read_config
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.geometry import pixels_per_cm
 from tomopipe.paths import workflow_folder
@@ -102,7 +103,8 @@ def write_slurm_profile(
     partition, account : str
         Names of the site; empty: the cluster's defaults.
     gpu_partition : str, optional
-        Where volumes are made, one GPU each.
+        Where volumes are made, one GPU each; try sweeps, too, if the campaign's configuration says
+        `try_recon.device: cuda`.
     force : bool
         Replace profiles that exist.
 
@@ -113,7 +115,12 @@ def write_slurm_profile(
         Snakemake configuration, where `--profile slurm` is looked for from any folder.
     """
     source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
-    text = slurm_profile(source.read_text(encoding="utf-8"), partition, account, gpu_partition)
+    text = slurm_profile(source.read_text(encoding="utf-8"), partition, account)
+    if gpu_partition:
+        config = read_config(directory / CONFIG)
+        steps = ["full_recon", *(["try_recon"] if config.try_recon.device == "cuda" else [])]
+        wanted = {"slurm_partition": gpu_partition, "gpu": 1}
+        text += yaml.safe_dump({"set-resources": {step: dict(wanted) for step in steps}})
     user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snakemake"
     places = []
     for folder in (directory / "slurm", user / "slurm"):
@@ -125,7 +132,7 @@ def write_slurm_profile(
     return places
 
 
-def slurm_profile(template: str, partition: str, account: str, gpu_partition: str | None) -> str:
+def slurm_profile(template: str, partition: str, account: str) -> str:
     """Return the profile with partition, account and status command of this site."""
     jobs = yaml.safe_load(template)["jobs"]
     if (limit := submit_limit() or jobs) < jobs:
@@ -137,8 +144,6 @@ def slurm_profile(template: str, partition: str, account: str, gpu_partition: st
         if value
     ]
     text = template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
-    if gpu_partition:
-        text += f"set-resources:\n  full_recon:\n    slurm_partition: {gpu_partition}\n    gpu: 1\n"
     if not has_accounting():
         # without it, waiting for sacct's answer never ends
         text += "slurm-status-command: squeue\n"

@@ -62,7 +62,6 @@ def try_recon(
     files: TryFiles,
     options: TryReconBlock,
     *,
-    device: str = "auto",
     resources: Resources = Resources(),
     made_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -81,8 +80,6 @@ def try_recon(
     options : TryReconBlock
         The sweep: `width_px` to each side, ends included, in equal steps of at most `step_px`;
         candidates off the detector are dropped. The first of several rows is the one shown.
-    device : {"auto", "cpu", "cuda"}
-        Where slices are computed.
     resources : Resources
         What the job may use, 2 GiB by default: fewer slices are computed at a time. Where a GPU
         computes, its free memory counts.
@@ -97,7 +94,7 @@ def try_recon(
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 
     threads, memory_bytes = resources.threads, resources.memory_bytes or _MEMORY_BYTES
-    sweep = SweepOptions(raw.preprocess.half_acquisition, device, threads, memory_bytes)
+    sweep = SweepOptions(raw.preprocess.half_acquisition, options.device, threads, memory_bytes)
     folder = Path(files.sweep).parent
     for path in files:
         remove_stale(path)

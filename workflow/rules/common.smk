@@ -229,6 +229,16 @@ def batch(kind, scan):
     return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)
 
 
+def gpus_to_ask_for(step, scan):
+    """With device: auto jobs on one machine share its GPUs out by themselves."""
+    return int(getattr(CAMPAIGN.for_scan(scan).config, step).device == "cuda")
+
+
+def uses_gpu(step, scan):
+    """Whether a job holds a GPU that was asked for: it shares its submission with no other."""
+    return gpus_to_ask_for(step, scan) or snakemake_internals.asks_for(workflow, step, "gpu")
+
+
 def raw(wildcards):
     return CAMPAIGN.scans[wildcards.scan].path
 

@@ -39,11 +39,9 @@ def volume_batch(wildcards):
     """Small volumes share a submission; a GPU has one volume at a time."""
     if not DECIDES:
         return "volume"
-    uses_gpu = gpus_to_ask_for(wildcards) or snakemake_internals.asks_for(
-        workflow, "full_recon", "gpu"
-    )
-    alone = uses_gpu or is_large(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
-    return None if alone else batch("volume", wildcards.scan)
+    is_alone = is_large(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
+    is_alone = is_alone or uses_gpu("full_recon", wildcards.scan)
+    return None if is_alone else batch("volume", wildcards.scan)
 
 
 def volume_wanted(scan):
@@ -75,11 +73,6 @@ def volume_inputs(wildcards):
     return [ancient(cor_table())]
 
 
-def gpus_to_ask_for(wildcards):
-    """With device: auto jobs on one machine share its GPUs out by themselves."""
-    return int(CAMPAIGN.for_scan(wildcards.scan).config.full_recon.device == "cuda")
-
-
 rule full_recon:
     """Reconstruct the whole volume at the resolved COR."""
     input:
@@ -93,7 +86,7 @@ rule full_recon:
     threads: cores_of_volume
     resources:
         mem_mb=memory_mb,
-        gpu=gpus_to_ask_for,
+        gpu=lambda wildcards: gpus_to_ask_for("full_recon", wildcards.scan),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         raw=raw,

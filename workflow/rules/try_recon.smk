@@ -27,6 +27,13 @@ def raw_without_content(scan):
     return [path for path in files if path not in known or not known[path].checksum]
 
 
+def try_batch(wildcards):
+    """Sweeps share a submission with each other and with predict_cor; a GPU has one at a time."""
+    if DECIDES and uses_gpu("try_recon", wildcards.scan):
+        return None
+    return batch("try", wildcards.scan)
+
+
 rule try_recon:
     """Reconstruct one slice over the candidate CORs; keep the rows that later looking needs."""
     input:
@@ -38,7 +45,7 @@ rule try_recon:
     log:
         LOGS.log("try_recon", "{scan}"),
     group:
-        lambda wildcards: batch("try", wildcards.scan)
+        try_batch
     threads: lambda wildcards: try_cores(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
     resources:
         mem_mb=lambda wildcards, attempt: job_memory.try_recon_mb(
@@ -46,6 +53,7 @@ rule try_recon:
             is_corrected=CAMPAIGN.for_scan(wildcards.scan).is_corrected,
             attempt=attempt,
         ),
+        gpu=lambda wildcards: gpus_to_ask_for("try_recon", wildcards.scan),
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         raw=raw,

@@ -218,7 +218,7 @@ def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
     files = [tmp_path / "sweep" / name for name in ("try.tif", "try.json", "rows.h5")]
     files[0].parent.mkdir()
     raw = replace(found.raw_scan("a_1"), path=tmp_path / "raw/a_1.h5")
-    record = try_recon(raw, TryFiles(*files), found.config.try_recon, device="cpu")
+    record = try_recon(raw, TryFiles(*files), found.config.try_recon)
     assert "failed" not in record
     written = sum(path.stat().st_size for path in files[0].parent.iterdir())
     assert expected == pytest.approx(written, rel=0.15)

@@ -47,7 +47,7 @@ def test_profile_has_the_names_of_the_site_in_both_places(site):
         profile = yaml.safe_load((path / "profile.yaml").read_text())
         assert profile["default-resources"]["slurm_partition"] == "short"
         assert profile["default-resources"]["slurm_account"] == "me"
-        assert profile["set-resources"]["full_recon"] == {"slurm_partition": "gpu", "gpu": 1}
+        assert profile["set-resources"] == {"full_recon": {"slurm_partition": "gpu", "gpu": 1}}
         assert profile["slurm-status-command"] == "squeue"
         assert profile["retries"] == 2
 
@@ -83,6 +83,17 @@ def test_no_more_jobs_than_the_queue_takes(small_queue):
     path.write_text(path.read_text().replace("jobs: 30", "jobs: 100"))
     text = " ".join(start.examine(load_campaign(folder)).warnings)
     assert "jobs: 100, and SLURM takes at most 30 of you at once" in text
+
+
+def test_sweeps_go_to_the_gpu_partition_where_the_configuration_says_so(site):
+    folder = site / "campaign"
+    folder.mkdir()
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"device": "cuda"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    init(folder, "--partition", "short", "--account", "me", "--gpu-partition", "gpu")
+    profile = yaml.safe_load((folder / "slurm" / "profile.yaml").read_text())
+    asked = {"slurm_partition": "gpu", "gpu": 1}
+    assert profile["set-resources"] == {"full_recon": asked, "try_recon": asked}
 
 
 def test_names_are_asked_for(site):
