@@ -91,6 +91,7 @@ def _guarded(value, kind):
     if not kind.endswith("*"):
         assert isinstance(value, np.generic), f"{type(value)} has no C type"
         return np.ctypeslib.as_ctypes_type(value.dtype)(value.item()), None
+    assert not isinstance(value, np.ndarray), "an array of the host"
     assert value.flags.c_contiguous, "kernels are given pointers, no strides"
     whole = np.full(value.nbytes + 2 * _GUARD, 0xCB, np.uint8)
     whole[_GUARD : _GUARD + value.nbytes] = value.values.reshape(-1).view(np.uint8)

@@ -3,16 +3,29 @@
 import numpy as np
 import pytest
 
-from tests import pretend_cupy
-from tests.pretend_cupy import XP, RawKernel
+from tests import cuda_on_cpu, pretend_cupy
+from tests.pretend_cupy import XP
 
 HERE = np.arange(6, dtype=np.float32).reshape(2, 3)
+SOURCE = """
+extern "C" __global__ void reverse(float* values, const int n) {
+    extern __shared__ float kept[];
+    for (int i = threadIdx.x; i < n; i += blockDim.x) kept[i] = values[i];
+    __syncthreads();
+    for (int i = threadIdx.x; i < n; i += blockDim.x) values[i] = kept[n - 1 - i];
+}
+"""
 
 
 @pytest.fixture
 def there():
     pretend_cupy.use_device(0)
     return XP.asarray(HERE)
+
+
+def _reverse(*arguments, code=SOURCE, shared_mem=32):
+    kernel = XP.RawModule(code=code).get_function("reverse")
+    kernel((1,), (4,), arguments, shared_mem=shared_mem)
 
 
 REFUSED = {
@@ -26,7 +39,15 @@ REFUSED = {
     "host as index": lambda there: there[np.array([0, 1])],
     "host set": lambda there: there.__setitem__(slice(None), HERE),
     "where of a ufunc": lambda there: XP.add(there, there, where=there > 1),
-    "python number to a kernel": lambda there: RawKernel("", "spread")((1,), (1,), (there, 3)),
+    "python number to a kernel": lambda there: _reverse(there, 6),
+    "another type to a kernel": lambda there: _reverse(there, np.int64(6)),
+    "host to a kernel": lambda there: _reverse(HERE, np.int32(6)),
+    "too few arguments": _reverse,
+    "an index beyond an array": lambda there: _reverse(there, np.int32(7)),
+    "too much shared memory": lambda there: _reverse(there, np.int32(6), shared_mem=2**16),
+    "a barrier for some": lambda there: _reverse(
+        there, np.int32(6), code=SOURCE.replace("__sync", "if (threadIdx.x) __sync")
+    ),
 }
 
 
@@ -38,7 +59,14 @@ def test_what_a_card_refuses(there, use):
 
 def test_kernels_are_given_contiguous_arrays(there):
     with pytest.raises(AssertionError, match="no strides"):
-        RawKernel("", "spread")((1,), (1,), (there.T,))
+        _reverse(there.T, np.int32(6))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_kernels_change_the_arrays_of_the_card(there, monkeypatch, backwards):
+    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
+    _reverse(there, np.int32(6))
+    assert (there.get().ravel() == HERE.ravel()[::-1]).all()
 
 
 def test_arrays_stay_on_their_device(there):
