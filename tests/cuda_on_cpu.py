@@ -23,7 +23,8 @@ _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 _TYPES = {
     "float*": (np.float32, np.complex64), "float2*": (np.complex64,), "int*": (np.int32,),
     "unsigned int*": (np.uint32,), "float": (np.float32,), "int": (np.int32,),
-    "long long": (np.int64,),
+    "long long": (np.int64,), "unsigned char*": (np.uint8,), "unsigned short*": (np.uint16,),
+    "short*": (np.int16,), "double*": (np.float64,),
 }  # fmt: skip
 _MOST_THREADS, _MOST_SHARED = 1024, 48 * 1024  # of a block, on every device
 _GUARD = 4096  # bytes before and behind each array
@@ -32,6 +33,8 @@ _one_at_a_time = threading.Lock()
 
 def kernels_of(source):
     """Return the names of the kernels of a source, and the types of their parameters."""
+    for name, type_ in re.findall(r"#define (RAW) (.*)", source):
+        source = source.replace(f"{name}*", f"{type_}*")
     return {
         name: [
             " ".join(re.sub(r"const\b|__restrict__", "", one).split()[:-1])
@@ -86,10 +89,10 @@ class _Dim3(ctypes.Structure):
 
 def _guarded(value, kind):
     """Return a C value, and the bytes of an array with those around it."""
-    wanted = _TYPES[kind]
-    assert value.dtype in wanted, f"{kind} was given {value.dtype}"
     if not kind.endswith("*"):
         assert isinstance(value, np.generic), f"{type(value)} has no C type"
+    assert value.dtype in _TYPES[kind], f"{kind} was given {value.dtype}"
+    if not kind.endswith("*"):
         return np.ctypeslib.as_ctypes_type(value.dtype)(value.item()), None
     assert not isinstance(value, np.ndarray), "an array of the host"
     assert value.flags.c_contiguous, "kernels are given pointers, no strides"

@@ -3,13 +3,41 @@
 Wavelets are filtered tap by tap; PyWavelets only tells the taps.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tomopipe.arrays import module_of, ndimage_of
+from tomopipe.recon.cuda import kernel
 
 LINES = 2**15  # sorted at a time: all of a sinogram, as each operation is a launch
+SOURCES = {  # of `transmission`, by the type of raw values
+    dtype: f"#define RAW {raw}\n#define WIDE {wide}\n"
+    + Path(__file__).with_name("transmission.cu").read_text(encoding="utf-8")
+    for dtype, raw, wide in [
+        ("uint8", "unsigned char", "float"), ("uint16", "unsigned short", "float"),
+        ("int16", "short", "float"), ("uint32", "unsigned int", "double"),
+        ("int32", "int", "double"), ("float32", "float", "float"), ("float64", "double", "double"),
+    ]
+}  # fmt: skip
+
+
+def transmission(raw: Any, dark: Any, gain: Any, least: float) -> Any:
+    """Return (raw - dark) gain, or if `least` is above 0 the negative logarithm of at least that.
+
+    In memory the rows come before the frames. None if a value is not finite, or of another type.
+    """
+    xp, (n_frames, n_rows, n_cols) = module_of(raw), raw.shape
+    if raw.dtype.name not in SOURCES or not raw.size:
+        return None
+    out, bad = xp.empty((n_rows, n_frames, n_cols), np.float32), xp.zeros(1, np.int32)
+    kernel(xp, SOURCES[raw.dtype.name], "transmission")(
+        (n_frames, n_rows), (256,),
+        (xp.ascontiguousarray(raw), dark, gain, out, bad,
+         np.int32(n_rows), np.int32(n_cols), np.float32(least)),
+    )  # fmt: skip
+    return None if bool(bad[0]) else out.transpose(1, 0, 2)
 
 
 def running_median(values: Any, size: int) -> Any:

@@ -1,5 +1,6 @@
 """Flat-field correction and logarithm."""
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host
+from tomopipe.prep.dispatch import kernels_of
 
 # The least transmission told from none: half a count of 16 bits is 8e-6 of full scale. Anything
 # below, noise under the dark included, is as dark as that (11.5 in the logarithm).
@@ -63,6 +65,14 @@ def normalise(
     dark = xp.where(dead, xp.float32(0), dark)
     dead_here = on_host(dead)
     repair = _nearest(dead_here) if dead_here.any() else None
+    if xp is not np:
+        least = MIN_TRANSMISSION if minus_log else 0.0
+        out = kernels_of(xp).transmission(raw, dark, gain, least)
+        if out is not None:  # which is rare
+            if repair is not None:
+                lost = -math.log(max(empty, least)) if minus_log else empty
+                _apply(xp, out, repair, lost)
+            return out
     out = xp.empty(raw.shape, xp.float32)
     # A whole block at once on a GPU; batches that stay in the cache on a CPU.
     step = len(raw) if xp is not np else max(1, _BATCH_BYTES // (4 * max(1, dark.size)))

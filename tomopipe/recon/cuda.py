@@ -202,16 +202,16 @@ def _launch(
     arguments: tuple[Any, ...],
     shared_bytes: int = 0,
 ) -> None:
-    _kernel(xp, name)(blocks, threads, arguments, shared_mem=shared_bytes)
+    kernel(xp, SOURCE, name)(blocks, threads, arguments, shared_mem=shared_bytes)
 
 
 @functools.cache
-def _kernel(xp: ModuleType, name: str) -> Callable[..., None]:
-    """Return a kernel; CuPy compiles it when it is called first, for each device."""
-    kernel: Callable[..., None] = _module(xp).get_function(name)
-    return kernel
+def kernel(xp: ModuleType, source: str, name: str) -> Callable[..., None]:
+    """Return a kernel of a source; CuPy compiles it when it is called first, for each device."""
+    found: Callable[..., None] = _module(xp, source).get_function(name)
+    return found
 
 
 @functools.cache
-def _module(xp: ModuleType) -> Any:
-    return xp.RawModule(code=SOURCE)
+def _module(xp: ModuleType, source: str) -> Any:
+    return xp.RawModule(code=source)

@@ -114,16 +114,21 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
         raw, corrected = raw.transpose(1, 0, 2), True
     if not corrected:
         flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
-    shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.scan.n_cols // work.binning)
-    sinograms = xp.empty(shape, xp.float32)
     n_bytes = CORRECT_BYTES // 4 if xp is np else CARD_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
-    for first in range(0, len(raw), step):
-        batch = xp.asarray(raw[first : first + step])
+
+    def rows_of(frames: Any) -> Any:
+        batch = xp.asarray(frames)
         if not corrected:
             batch = normalise(batch, flat, dark, minus_log=work.minus_log)
-        binned = _bin(batch, work.binning_rows, work.binning)
-        sinograms[:, first : first + step] = binned.transpose(1, 0, 2)
+        return _bin(batch, work.binning_rows, work.binning).transpose(1, 0, 2)
+
+    if len(raw) <= step:
+        return xp.ascontiguousarray(rows_of(raw))
+    shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.scan.n_cols // work.binning)
+    sinograms = xp.empty(shape, xp.float32)
+    for first in range(0, len(raw), step):
+        sinograms[:, first : first + step] = rows_of(raw[first : first + step])
     return sinograms
 
 

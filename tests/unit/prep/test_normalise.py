@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from tests import cuda_on_cpu, pretend_cupy
+from tomopipe.prep import device_kernels
 from tomopipe.prep import normalise as module
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 
@@ -127,3 +129,38 @@ def test_shapes_that_do_not_fit():
         normalise(np.ones(SHAPE), flat, dark)
     with pytest.raises(ValueError, match="expected raw"):
         normalise(np.ones((2, 4, 5)), flat, dark)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("dtype", ["u2", "f4", pytest.param("i4", marks=pytest.mark.slow)])
+def test_a_gpu_gives_the_values_of_the_cpu(monkeypatch, dtype, backwards):
+    """In one kernel: dead pixels and rows, counts of more than 24 bits, values under the dark."""
+    pretend_cupy.install(monkeypatch)
+    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
+    random = np.random.default_rng(3)
+    top = 2.0**30 if dtype in ("i4", "u4") else 250.0
+    raw = (random.uniform(0, 1, (4, *SHAPE)) * top).astype(dtype)
+    flat, dark = (random.uniform(*ends, SHAPE) * top for ends in ((0.8, 1), (0, 0.1)))
+    flat[0, 1] = flat[2] = 0
+    flat, dark = flat.astype(np.float32), dark.astype(np.float32)
+    for minus_log in (True, False):
+        expected = normalise(raw, flat, dark, minus_log=minus_log)
+        found = normalise(*map(pretend_cupy.XP.asarray, (raw, flat, dark)), minus_log=minus_log)
+        np.testing.assert_allclose(found.get(), expected, rtol=1e-5, atol=1e-6)
+    if dtype[0] == "f":  # then the plain lines
+        raw[1, 0, 3] = np.nan
+        found = normalise(*map(pretend_cupy.XP.asarray, (raw, flat, dark)))
+        np.testing.assert_allclose(found.get(), normalise(raw, flat, dark), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("pixels = row", "pixels = frame"), ("frame * n_rows + row", "frame * n_rows + frame")],
+)
+def test_a_wrong_index_on_a_gpu_is_seen(monkeypatch, right, wrong):
+    code = device_kernels.SOURCES["uint16"]
+    assert code.count(right) == 1
+    monkeypatch.setitem(device_kernels.SOURCES, "uint16", code.replace(right, wrong))
+    with pytest.raises(AssertionError):
+        test_a_gpu_gives_the_values_of_the_cpu(monkeypatch, "u2", False)

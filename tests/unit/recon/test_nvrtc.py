@@ -9,9 +9,10 @@ import pytest
 import tomopipe
 from tests.cuda_on_cpu import kernels_of
 from tests.nvrtc import compiled
+from tomopipe.prep import device_kernels
 from tomopipe.recon import cuda
 
-SOURCES = {"recon": cuda.SOURCE}
+SOURCES = {"recon": cuda.SOURCE, **device_kernels.SOURCES}
 PACKAGE = Path(tomopipe.__file__).parent
 
 
