@@ -117,7 +117,7 @@ def _compiled(code):
         with tempfile.TemporaryDirectory() as folder:
             file, made = Path(folder) / "kernels.cpp", Path(folder) / name
             file.write_text(text)
-            flags = ["-O2", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
+            flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
             subprocess.run([compiler, *flags, "-o", made, file], check=True)
             shutil.copy(made, f"{library}.{os.getpid()}")
             os.replace(f"{library}.{os.getpid()}", library)

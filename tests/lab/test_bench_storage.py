@@ -5,15 +5,17 @@ import sys
 import numpy as np
 import pytest
 from rich.console import Console
-from tomopipe_lab.bench import cpu, gpu, gpu_ways, sweeps, tables, volumes
+from tomopipe_lab.bench import cpu, gpu, gpu_passes, gpu_ways, sweeps, tables, volumes
 from tomopipe_lab.bench.engines import ENGINES
 from tomopipe_lab.bench.measure import Interval
 
-from tests import pretend_cupy
-from tests.pretend_card import PretendCard
+from tests import cuda_on_cpu, pretend_cupy
+from tests.pretend_card import PretendCard, in_place_of_cuda
 from tomopipe.errors import TomopipeError
+from tomopipe.recon import cuda
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.steps import full_recon
 from tomopipe.volumes.volume import COMPRESSIONS
 
 
@@ -71,7 +73,9 @@ def test_blocks_come_back_as_slices_of_the_raw_counts(card):
 def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomocupy", None)
     results = gpu.compare(card, gpu_ways.simulated(192, 128), 4, 2, 2)
-    ours, encoded, corrected, rival = results
+    ours, encoded, corrected, rival, *staged = results
+    assert [one.name for one in staged][:1] == ["tomopipe, staged by 1 thread"]
+    assert all(one.seconds.low > 0 for one in staged)
     assert ours.sharp_db > 35
     assert encoded.sharp_db == pytest.approx(ours.sharp_db, abs=0.1)
     assert encoded.stored_itemsize == 2
@@ -81,9 +85,53 @@ def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
     assert encoded.device_bytes < 0.6 * ours.device_bytes  # here: bytes that came back
     assert (rival.name, rival.missing) == ("TomoCuPy fourierrec", "not installed")
     copies = gpu.Copies(to_device=50e9, to_host=25e9)
-    text = _text(tables.gpu_table((192, 4, 128), copies, results))
+    work_s = {"memory": 1e9, "FFT": 0.1}
+    text = _text(tables.gpu_table((192, 4, 128), copies, work_s, results))
+    assert "(memory)" in text
     assert "not installed" in text
     assert "50.0 GB/s to the device" in text
+
+
+def test_every_pass_is_timed(card):
+    scan = gpu_ways.simulated(90, 48)
+    passes = gpu_passes.measure_passes(card, scan, 3)
+    assert {one.name for one in passes} > set(cuda_on_cpu.kernels_of(cuda.SOURCE))
+    assert all(one.seconds > 0 for one in passes)
+    text = _text(tables.passes_table(3, passes, 4e12, "n = 48"))
+    assert "centre" in text
+    bounds_s = gpu_passes.bounds_s(passes, 1e9, 2)
+    assert bounds_s["memory"] == 2 * sum(one.n_bytes for one in passes) / 1e9
+    fft_s = [one.seconds for one in passes if one.name in ("rfft", "irfft2")]
+    assert bounds_s["FFT"] == pytest.approx(2 * sum(fft_s))
+
+
+def test_traffic_of_16_slices_of_2048():
+    """By hand: 9 GB for the engine, of which transforms 3."""
+    plan = make_plan(np.linspace(0, np.pi, 3072, endpoint=False), 2048)
+    by_name = {one.name: one for one in gpu_passes.passes_of(plan, 16)}
+    assert by_name["rfft"].n_bytes == pytest.approx(2 * 16 * 3072 * 4096 * 4, rel=1e-3)
+    engine = set(by_name) - {"transmission", "scale", "range"}
+    assert sum(by_name[name].n_bytes for name in engine) == pytest.approx(9.2e9, rel=0.05)
+
+
+def test_a_gpu_is_compared_with_the_cpu(card):
+    assert gpu_passes.largest_difference(card, gpu_ways.simulated(90, 48), 3) < 1e-4
+    assert gpu_passes.memory_rate(card, 2**16) > 0
+
+
+def test_chunks_and_pieces_are_tried(card, monkeypatch):
+    monkeypatch.setattr(gpu_passes, "CHUNKS", (32, 64))
+    monkeypatch.setattr(gpu_passes, "PIECES", (32, 64))
+    found = gpu_passes.tune(card, gpu_ways.simulated(90, 48), 3, print)
+    assert len(found) == 4
+    assert "pieces of 64 samples" in _text(tables.tune_table(3, found))
+
+
+def test_a_volume_is_made_from_a_file(monkeypatch, tmp_path):
+    with in_place_of_cuda(monkeypatch, full_recon, PretendCard(delay_s=0)):
+        seconds = gpu.from_file(gpu_ways.simulated(90, 48), 3, tmp_path, 1)
+    assert seconds.median > 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_bound_is_the_slower_way():

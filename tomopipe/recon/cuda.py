@@ -66,14 +66,14 @@ def reconstruct_lanes(
         _spread_spectra(spectra, plan, factor, angles, grid)
         del spectra  # its memory serves the next chunk
     half = xp.empty((n_slices, n_grid, n_grid // 2 + 1), dtype=xp.complex64)
-    _launch(
+    launch(
         xp, "fold", (-(-half.shape[2] // STRIPE), n_grid), (_THREADS,),
         (grid, half, np.int32(n_grid), np.int32(n_slices)), 8 * n_slices * (STRIPE + 1),
     )  # fmt: skip
     del grid
     whole = fft_of(xp).irfft2(half, norm="forward", overwrite_x=True)
     squares = -(-plan.n_cols // STRIPE)
-    _launch(
+    launch(
         xp, "crop", (squares, squares, n_slices), (STRIPE, _THREADS // STRIPE),
         (whole, *tables["correction"], images, np.int32(n_grid), np.int32(plan.n_cols)),
         4 * STRIPE * (STRIPE + 1),
@@ -114,7 +114,7 @@ def _spectra(sinograms: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
         chosen = xp.arange(n_chunk, dtype=np.int32)
     rows = xp.ascontiguousarray(rows, dtype=xp.float32)
     padded = xp.empty((len(rows), n_chunk, plan.n_padded), dtype=xp.float32)
-    _launch(
+    launch(
         xp, "pad", (n_chunk, len(rows)), (_THREADS,),
         (rows, chosen, tables["taper"], padded,
          np.int32(rows.shape[1]), np.int32(plan.n_cols), np.int32(plan.n_padded)),
@@ -131,13 +131,13 @@ def _spread_spectra(spectra: Any, plan: Plan, factor: Any, angles: slice, grid: 
     n_chunk = spectra.shape[1]
     samples = xp.empty((len(cells), n_slices), dtype=xp.complex64)
     pitch = n_chunk * n_bins if len(spectra) > 1 else 0
-    _launch(
+    launch(
         xp, "centre", (-(-n_bins // STRIPE), n_chunk), (_THREADS,),
         (spectra, factor, _tables(plan)["weights"][angles], place, samples,
          np.int64(pitch), np.int32(n_bins), np.int32(n_slices)), 8 * n_slices * (STRIPE + 1),
     )  # fmt: skip
     n_cols = plan.half_grid_shape[1]
-    _launch(
+    launch(
         xp, "spread", (len(pieces) - 1,), (2 * n_slices,),
         (samples, cells, weights, pieces, grid, np.int32(-(-n_cols // TILE)), np.int32(n_cols)),
         4 * _SIDE**2 * 2 * n_slices,
@@ -194,7 +194,7 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     return place, cells, weights.reshape(n, 2 * gridding_kernel.WIDTH), pieces
 
 
-def _launch(
+def launch(
     xp: ModuleType,
     name: str,
     blocks: tuple[int, ...],
@@ -202,6 +202,7 @@ def _launch(
     arguments: tuple[Any, ...],
     shared_bytes: int = 0,
 ) -> None:
+    """Queue a kernel of `SOURCE`."""
     kernel(xp, SOURCE, name)(blocks, threads, arguments, shared_mem=shared_bytes)
 
 

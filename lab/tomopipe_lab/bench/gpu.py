@@ -1,30 +1,40 @@
-"""Reconstruction on a GPU against the bound that copying sets, and against TomoCuPy.
+"""Reconstruction on a GPU against the bounds that copies, memory and transforms set, and TomoCuPy.
 
-Raw uint16 blocks lie in pinned host memory, slices (float32, uint16) go back to pinned memory, by
-the same queues as in a job (`tomopipe.recon.carry`): one block is copied in and one back while
-another one is computed. A few blocks of host memory are used over and over: the volume may be
-larger than memory, the copies are the same.
+Raw uint16 blocks lie in pinned host memory, or in memory that threads stage from; slices (float32,
+uint16) go back to pinned memory, by the same queues as in a job (`tomopipe.recon.carry`): one block
+is copied in and one back while another one is computed. A few blocks of host memory are used over
+and over: the volume may be larger than memory, the copies are the same. From a file it is the step
+full_recon as a job calls it.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import array_module
-from tomopipe.recon.carry import Card, Carried, Home
+from tomopipe.recon.blocks import card_bytes
+from tomopipe.recon.carry import MOST_THREADS, Card, Carried, Home
 from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.scans.raw_scan import RawScan
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.stream.memory import Resources
 from tomopipe.volumes.noted import note
-from tomopipe_lab.bench.gpu_ways import MAKERS, Scan, Way
+from tomopipe_lab.bench.gpu_ways import COUNTS, MAKERS, Scan, Way
 from tomopipe_lab.bench.measure import Interval, median_interval, rotate
 from tomopipe_lab.bench.phantoms import engine_axis, psnr_db, sharp_image
 
@@ -54,6 +64,7 @@ class Result:
     seconds: Interval | None = None
     sharp_db: float = float("nan")
     device_bytes: int = 0
+    stated_bytes: int = 0
     stored_itemsize: int = 4  # bytes per voxel that comes back
 
 
@@ -70,9 +81,10 @@ def device() -> Iterator[Card]:
         yield card
 
 
-def copy_rates(card: Card, n_bytes: int = _COPY_BYTES, n_rounds: int = 8) -> Copies:
+def copy_rates(card: Card, n_bytes: int | None = None, n_rounds: int = 8) -> Copies:
     """Measure how fast pinned memory is copied to the card and back; best of some rounds."""
     card.use()
+    n_bytes = n_bytes or _COPY_BYTES
     host, there = card.pinned((n_bytes,), np.uint8), card.empty((n_bytes,), np.uint8)
     host[...] = 1
     stream, rates = card.stream(), []
@@ -89,7 +101,7 @@ def copy_rates(card: Card, n_bytes: int = _COPY_BYTES, n_rounds: int = 8) -> Cop
 
 
 def stream_blocks(
-    card: Card, scan: Scan, way: Way, n_rows: int, block_rows: int
+    card: Card, scan: Scan, way: Way, n_rows: int, block_rows: int, threads: int = 0
 ) -> NDArray[np.float32]:
     """Reconstruct rows block by block, copying while computing.
 
@@ -105,6 +117,8 @@ def stream_blocks(
         In all; rounded up to whole blocks.
     block_rows : int
         Per block.
+    threads : int
+        That copy raw rows to pinned memory; 0: they lie there.
 
     Returns
     -------
@@ -112,9 +126,10 @@ def stream_blocks(
         The last block, in host memory.
     """
     n_angles, n_cols = scan.raw.shape
-    host = card.pinned((n_angles, block_rows, n_cols), np.uint16)
+    shape = (n_angles, block_rows, n_cols)
+    host = np.empty(shape, np.uint16) if threads else card.pinned(shape, np.uint16)
     host[...] = scan.raw[:, None]
-    carrier = Carried(card, staged=False)
+    carrier = Carried(card, staged=threads > 0, threads=threads or 1)
     homes: deque[Home] = deque()
     n_blocks = -(-n_rows // block_rows)
     ahead = [carrier.send(host)]
@@ -183,6 +198,11 @@ def compare(
         name: partial(stream_blocks, card, scan, way, n_rows, block_rows)
         for name, way in ways.items()
     }
+    ours, threads = next(iter(ways)), len(os.sched_getaffinity(0))
+    for n in sorted({1, min(2, threads), min(threads, MOST_THREADS)}):
+        name = f"{ours}, staged by {n} thread{'s' if n > 1 else ''}"
+        runs[name] = partial(stream_blocks, card, scan, ways[ours], n_rows, block_rows, n)
+        results[name] = replace(results[ours], name=name)
     seconds = rotate(runs, n_rounds, clock=time.perf_counter, progress=tell)
     return [
         replace(result, seconds=median_interval(seconds[name])) if name in seconds else result
@@ -190,11 +210,36 @@ def compare(
     ]
 
 
+def from_file(scan: Scan, n_rows: int, folder: Path, n_rounds: int = 2) -> Interval:
+    """Time full_recon on a GPU from a file to a file, once it has been read."""
+    n_angles, n_cols = scan.raw.shape
+    threads = len(os.sched_getaffinity(0))
+    seconds = []
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        raw, volume = Path(place, "scan.h5"), Path(place, "volume.h5")
+        with h5py.File(raw, "w") as file:
+            data = file.create_dataset("exchange/data", (n_angles, n_rows, n_cols), np.uint16)
+            for angle, row in enumerate(scan.raw):
+                data[angle] = np.broadcast_to(row, (n_rows, n_cols))
+            file["exchange/data_white"] = np.full((1, n_rows, n_cols), COUNTS, np.uint16)
+            file["exchange/data_dark"] = np.zeros((1, n_rows, n_cols), np.uint16)
+            file["exchange/theta"] = np.rad2deg(scan.theta_rad)
+        for _ in range(n_rounds):
+            started = time.perf_counter()
+            full_recon(
+                RawScan(raw), volume, {"cor_px": scan.cor_px}, FullReconBlock(device="cuda"),
+                resources=Resources(threads, 64 * 2**30),
+            )  # fmt: skip
+            seconds.append(time.perf_counter() - started)
+            volume.unlink()
+    return median_interval(seconds)
+
+
 def _judged(name: str, card: Card, scan: Scan, way: Way, block_rows: int) -> Result:
     """Compare a slice with the truth, and see how much of the card some blocks took at most."""
     before = card.taken_bytes()
     slices = stream_blocks(card, scan, way, 4 * block_rows, block_rows)
-    n_cols = slices.shape[2]
+    n_angles, n_cols = scan.raw.shape
     axis = engine_axis(n_cols)
     decibels = psnr_db(slices[0] / np.float32(scan.value), sharp_image(n_cols, axis), axis)
     stored = 4 if way.encoding is None else np.dtype(way.encoding.dtype).itemsize
@@ -202,5 +247,6 @@ def _judged(name: str, card: Card, scan: Scan, way: Way, block_rows: int) -> Res
         name,
         sharp_db=decibels,
         device_bytes=max(card.taken_bytes() - before, 0),
+        stated_bytes=card_bytes(n_angles, n_cols, block_rows, 2, stored_itemsize=stored),
         stored_itemsize=stored,
     )

@@ -23,7 +23,7 @@ from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe_lab.bench.cpu import cor_of
 from tomopipe_lab.bench.phantoms import sharp_sinogram
 
-_COUNTS = 40000.0  # of the open beam
+COUNTS = 40000.0  # of the open beam
 CHAIN: dict[str, Any] = {
     "zingers": {"threshold": 0.2},
     "air_px": 1,
@@ -84,7 +84,7 @@ def simulated(n_angles: int, n_cols: int) -> Scan:
     cor_px = cor_of(n_cols)
     sinogram = sharp_sinogram(n_cols, theta_rad, cor_px)
     value = _DENSITY / float(sinogram.max())
-    raw = np.rint(_COUNTS * np.exp(-value * sinogram)).astype(np.uint16)
+    raw = np.rint(COUNTS * np.exp(-value * sinogram)).astype(np.uint16)
     return Scan(theta_rad, cor_px, raw, value)
 
 
@@ -103,7 +103,7 @@ def _corrected(xp: ModuleType, scan: Scan, block_rows: int) -> Way:
     """Return a way with `CHAIN`; a block is taken for the whole detector."""
     n_angles, n_cols = scan.raw.shape
     recipe = PreprocessBlock.model_validate(CHAIN | {"air_px": max(1, n_cols // 100)})
-    flat = np.full((block_rows, n_cols), _COUNTS, np.float32)
+    flat = np.full((block_rows, n_cols), COUNTS, np.float32)
     none = np.zeros((0, block_rows, n_cols), np.float32)
     beam = Beam(flat, np.zeros_like(flat), none, np.zeros((n_angles, 0), np.float32))
     corrections = Corrections(recipe, block_rows, beam, None, None, None, _ALPHA_PX2)
@@ -118,7 +118,7 @@ def normalised(block_rows: int) -> Prepare:
     def prepare(raw: Any) -> Any:
         xp = module_of(raw)
         if not beam:
-            beam.append(xp.full(raw.shape[1:], _COUNTS, dtype=np.float32))
+            beam.append(xp.full(raw.shape[1:], COUNTS, dtype=np.float32))
             beam.append(xp.zeros(raw.shape[1:], dtype=np.float32))
         return xp.ascontiguousarray(normalise(raw, *beam).transpose(1, 0, 2))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
 from rich.table import Table
 
-from tomopipe_lab.bench import cpu, gpu, sweeps, volumes
+from tomopipe_lab.bench import cpu, gpu, gpu_passes, sweeps, volumes
 
 _PACKAGES = ("tomopipe", "numpy", "numba", "scipy")
 _RIVALS = ("finufft", "algotom", "scikit-image", "astra-toolbox", "tomopy", "tomocupy")
@@ -123,36 +123,95 @@ def io_table(
 
 
 def gpu_table(
-    shape: tuple[int, int, int], copies: gpu.Copies, results: Sequence[gpu.Result]
+    shape: tuple[int, int, int],
+    copies: gpu.Copies,
+    work_s: Mapping[str, float],
+    results: Sequence[gpu.Result],
 ) -> Table:
-    """Return the table of a GPU; `shape` is (n_angles, n_rows, n_cols)."""
-    bound_s = copies.bound_s(*shape)
+    """Return the table of a GPU.
+
+    `shape` is (n_angles, n_rows, n_cols), `work_s` what bounds the work on the device.
+    """
+
+    def bounds_s(itemsize: int = 4) -> dict[str, float]:
+        return {"bus": copies.bound_s(*shape, itemsize), **work_s}
+
     table = Table(
-        title=f"{shape[0]} angles x {shape[1]} x {shape[2]} uint16 in pinned host memory to "
-        f"{shape[1]} slices of float32 in host memory",
-        caption=f"bound {bound_s:.2f} s: {copies.to_device / 1e9:.1f} GB/s to the device, "
+        title=f"{shape[0]} angles x {shape[1]} x {shape[2]} uint16 in host memory to "
+        f"{shape[1]} slices in host memory",
+        caption=f"bounds of float32: {', '.join(f'{k} {s:.2f} s' for k, s in bounds_s().items())}; "
+        f"{copies.to_device / 1e9:.1f} GB/s to the device, "
         f"{copies.to_host / 1e9:.1f} GB/s to the host, both ways at once",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("engine")
-    for name in ("s", "share of its bound", "times ours", "sharp dB", "peak device GB"):
+    columns = ("s", "share of its bound", "times ours", "sharp dB", "peak device GB", "stated GB")
+    for name in columns:
         table.add_column(name, justify="right")
     table.add_column("remark")
     ours = next(result.seconds for result in results if result.seconds is not None)
     for result in results:
         if result.seconds is None:
-            table.add_row(result.name, *5 * ["-"], result.missing)
+            table.add_row(result.name, *6 * ["-"], result.missing)
             continue
+        name, bound_s = max(bounds_s(result.stored_itemsize).items(), key=lambda item: item[1])
         table.add_row(
             result.name,
             f"{result.seconds:.2f}",
-            f"{copies.bound_s(*shape, result.stored_itemsize) / result.seconds.median:.0%}",
+            f"{bound_s / result.seconds.median:.0%} ({name})",
             f"{result.seconds.median / ours.median:.2f}",
             f"{result.sharp_db:.1f}",
             f"{result.device_bytes / 1e9:.1f}",
+            f"{result.stated_bytes / 1e9:.1f}",
             "",
         )
+    return table
+
+
+def passes_table(
+    n_slices: int, passes: Sequence[gpu_passes.Pass], memory_rate: float, title: str
+) -> Table:
+    """Return the table of the passes over a block, each with what memory bounds it by."""
+    table = Table(
+        title=f"{title}: passes over {n_slices} slices",
+        caption=f"bound: the bytes at {memory_rate / 1e12:.2f} TB/s, read and written",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("pass")
+    for name in ("launches", "GB", "Gflop", "bound ms", "ms", "share of its bound"):
+        table.add_column(name, justify="right")
+    total = gpu_passes.Pass(
+        "all",
+        sum(one.launches for one in passes),
+        sum(one.n_bytes for one in passes),
+        sum(one.operations for one in passes),
+        sum(one.seconds for one in passes),
+    )
+    for one in [*passes, total]:
+        bound_s = one.n_bytes / memory_rate
+        table.add_row(
+            one.name,
+            str(one.launches),
+            f"{one.n_bytes / 1e9:.2f}",
+            f"{one.operations / 1e9:.1f}",
+            f"{1e3 * bound_s:.2f}",
+            f"{1e3 * one.seconds:.2f}",
+            f"{bound_s / one.seconds:.0%}" if one.seconds > 0 else "-",
+        )
+    return table
+
+
+def tune_table(n_slices: int, seconds: Mapping[tuple[int, int], float]) -> Table:
+    """Return the milliseconds of a block by the angles of a chunk and the samples of a piece."""
+    pieces = sorted({piece for _, piece in seconds})
+    table = Table(title=f"ms for {n_slices} slices", title_justify="left")
+    table.add_column("angles of a chunk", justify="right")
+    for piece in pieces:
+        table.add_column(f"pieces of {piece} samples", justify="right")
+    for chunk in sorted({chunk for chunk, _ in seconds}):
+        table.add_row(str(chunk), *(f"{1e3 * seconds[chunk, piece]:.2f}" for piece in pieces))
     return table
 
 

@@ -119,35 +119,52 @@ def io(
 
 @app.command()
 def gpu(
+    folder: Annotated[
+        Path, typer.Argument(help="Where a scan is written.", exists=True, file_okay=False)
+    ] = Path("."),
     *,
-    n: Annotated[int | None, typer.Option("--n", min=32, help="Detector columns.")] = None,
+    n: Sizes = None,
     angles: Annotated[int | None, typer.Option(min=1, help="Projections; 1.5 n.")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Detector rows; n.")] = None,
     block: Annotated[int, typer.Option(min=1, help="Rows copied and computed at a time.")] = 16,
     rounds: Rounds = None,
     quick: Quick = False,
 ) -> None:
-    """Compare reconstruction on a GPU with the bound that copying sets.
+    """Compare reconstruction on a GPU with the bounds of bus, memory and FFT.
 
-    Raw uint16 in pinned host memory to float32 and to uint16 in host memory,
-    also with a chain of corrections on the GPU, against TomoCuPy's
-    fourierrec. The bandwidth of the copies is measured first.
+    Slices against those of the CPU; each pass with the bandwidth it reaches;
+    raw uint16 in pinned memory, staged by threads, and from a file in FOLDER,
+    to float32 and uint16, also with a chain of corrections; TomoCuPy's
+    fourierrec. Bandwidths are measured first. 1024 and 2048 columns.
 
-    Example: `tomopipe lab bench gpu --n 2048 --angles 3072 --rows 2048`
+    Example: `tomopipe lab bench gpu /scratch --n 2048 --angles 3072 --rows 2048`
     """
     from tomopipe_lab.bench import gpu as bench
+    from tomopipe_lab.bench import gpu_passes, tables
     from tomopipe_lab.bench.gpu_ways import simulated
-    from tomopipe_lab.bench.tables import gpu_table
 
-    n_cols = n or (512 if quick else 2048)
-    n_angles, n_rows = angles or 3 * n_cols // 2, rows or n_cols
-    with bench.device() as card, _status() as tell:
-        tell("bandwidth")
-        copies = bench.copy_rates(card)
-        results = bench.compare(
-            card, simulated(n_angles, n_cols), n_rows, block, rounds or 5, progress=tell
-        )
-        _show(gpu_table((n_angles, n_rows, n_cols), copies, results))
+    with _status() as tell:
+        for n_cols in n or ([512] if quick else [1024, 2048]):
+            n_angles, n_rows = angles or 3 * n_cols // 2, rows or n_cols
+            scan = simulated(n_angles, n_cols)
+            with bench.device() as card:
+                tell("bandwidth")
+                copies, rate = bench.copy_rates(card), gpu_passes.memory_rate(card)
+                tell("against the CPU")
+                difference = gpu_passes.largest_difference(card, scan, block)
+                typer.echo(f"n = {n_cols}: {difference:.1e} of the range from the CPU's at most")
+                tell("passes")
+                passes = gpu_passes.measure_passes(card, scan, block)
+                _show(tables.passes_table(block, passes, rate, f"n = {n_cols}"))
+                _show(tables.tune_table(block, gpu_passes.tune(card, scan, block, tell)))
+                results = bench.compare(card, scan, n_rows, block, rounds or 5, progress=tell)
+                work_s = gpu_passes.bounds_s(passes, rate, -(-n_rows // block))
+                shape = (n_angles, n_rows, n_cols)
+                _show(tables.gpu_table(shape, copies, work_s, results))
+                card.release()
+            tell("from a file")
+            seconds = bench.from_file(scan, n_rows, folder)
+            typer.echo(f"from a file to a file: {seconds:.2f} s")
 
 
 @contextmanager

@@ -1,0 +1,208 @@
+"""What each pass over a block on a GPU moves and computes, and how long it takes there.
+
+A pass is a kernel or a transform. The bytes are those that it cannot do without; a transform is
+counted as one reading and one writing per axis.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import log2
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import fft_of
+from tomopipe.recon import blocks, cuda
+from tomopipe.recon.carry import Card
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.gridding_kernel import WIDTH
+from tomopipe.recon.plan import Plan, make_plan
+from tomopipe_lab.bench.gpu_ways import Scan, normalised
+
+_COPY_BYTES = 2**30
+_ROUNDS = 5
+CHUNKS = (64, 128, 256, 512, 1024)  # angles
+PIECES = (128, 512, 2048)  # samples
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass over a block: launches, bytes moved, floating-point operations, seconds."""
+
+    name: str
+    launches: int
+    n_bytes: float
+    operations: float
+    seconds: float = float("nan")
+
+
+def passes_of(plan: Plan, n_slices: int) -> list[Pass]:
+    """Return what the passes over a block of so many slices move and compute, without seconds."""
+    n, n_angles, padded, grid = plan.n_cols, plan.n_angles, plan.n_padded, plan.n_grid
+    n_chunks = -(-n_angles // blocks.CARD_ANGLES)
+    rows, bins = n_slices * n_angles, padded // 2 + 1
+    samples = rows * bins
+    cells = n_slices * int(np.prod(plan.half_grid_shape))
+    half, image = n_slices * grid * (grid // 2 + 1), n_slices * n**2
+    return [
+        Pass("transmission", 1, 6 * rows * n, 4 * rows * n),
+        Pass("pad", n_chunks, 4 * rows * (n + padded), rows * padded),
+        Pass("rfft", n_chunks, 4 * rows * padded + 8 * samples, 2.5 * rows * padded * log2(padded)),
+        Pass("centre", n_chunks, 16 * samples + 4 * samples / n_slices, 8 * samples),
+        Pass(
+            "spread",
+            n_chunks,
+            8 * samples + 44 * samples / n_slices + 16 * cells,
+            4 * (WIDTH**2 + WIDTH) * samples,
+        ),
+        Pass("clear", 1, 8 * cells, 0),
+        Pass("fold", 1, 8 * cells + 8 * half, 0),
+        Pass(
+            "irfft2",
+            2,
+            24 * half + 4 * n_slices * grid**2,
+            2.5 * n_slices * grid**2 * log2(grid**2),
+        ),
+        Pass("crop", 1, 8 * image, 2 * image),
+        Pass("scale", 1, 8 * image, image),
+        Pass("range", 2, 8 * image, 2 * image),
+    ]
+
+
+def bounds_s(passes: Sequence[Pass], rate: float, n_blocks: int) -> dict[str, float]:
+    """Return the seconds that memory, at a rate, and the transforms take for so many blocks."""
+    n_bytes = sum(one.n_bytes for one in passes)
+    transforms_s = sum(one.seconds for one in passes if "fft" in one.name)
+    return {"memory": n_blocks * n_bytes / rate, "FFT": n_blocks * transforms_s}
+
+
+def memory_rate(card: Card, n_bytes: int | None = None) -> float:
+    """Measure the bytes per second that a copy within the device reads and writes."""
+    card.use()
+    n_bytes = n_bytes or _COPY_BYTES
+    here, there = (card.empty((n_bytes,), np.uint8) for _ in range(2))
+    stream = card.stream()
+
+    def copy() -> None:
+        there[...] = here
+
+    with stream:
+        copy()
+        return 2 * n_bytes / _seconds(stream, copy)
+
+
+def _seconds(stream: Any, run: Callable[[], Any]) -> float:
+    """Return the least time that a run takes in a queue, of some rounds."""
+    best = np.inf
+    for _ in range(_ROUNDS):
+        stream.synchronize()
+        started = time.perf_counter()
+        run()
+        stream.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def measure_passes(card: Card, scan: Scan, n_slices: int) -> list[Pass]:
+    """Time each pass over a block, all else waiting: what each call adds goes to its pass."""
+    card.use()
+    stream = card.stream()
+    with stream:
+        plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=card.xp)
+        raw = card.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
+        prepare = normalised(n_slices)
+        images = card.xp.empty((n_slices, plan.n_cols, plan.n_cols), np.float32)
+        seconds: dict[str, float] = {
+            "transmission": _seconds(stream, partial(prepare, raw)),
+            "scale": _seconds(stream, lambda: np.float32(2) * images),
+            "range": _seconds(stream, lambda: (images.min(), images.max())),
+            "clear": _seconds(
+                stream, partial(card.xp.zeros, (*plan.half_grid_shape, n_slices), np.complex64)
+            ),
+        }
+        sinograms = prepare(raw)
+        reconstruct(sinograms, plan, scan.cor_px, out=images)  # tables and plans are made
+        runs = []
+        for _ in range(_ROUNDS):
+            with _timed(stream) as spent:
+                reconstruct(sinograms, plan, scan.cor_px, out=images)
+            runs.append(spent)
+        seconds |= {name: min(run[name] for run in runs) for name in runs[0]}
+    return [
+        Pass(one.name, one.launches, one.n_bytes, one.operations, seconds[one.name])
+        for one in passes_of(plan, n_slices)
+    ]
+
+
+@contextmanager
+def _timed(stream: Any) -> Iterator[dict[str, float]]:
+    """Let each kernel and transform of the engine wait, and add up what they take."""
+    spent: dict[str, float] = {}
+
+    def timed(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            stream.synchronize()
+            started = time.perf_counter()
+            result = run(*args, **kwargs)
+            stream.synchronize()
+            spent[name] = spent.get(name, 0.0) + time.perf_counter() - started
+            return result
+
+        return call
+
+    launch = cuda.launch
+
+    def transforms(xp: Any) -> Any:
+        fft = fft_of(xp)
+        return SimpleNamespace(rfft=timed("rfft", fft.rfft), irfft2=timed("irfft2", fft.irfft2))
+
+    def launched(xp: Any, name: str, *args: Any) -> None:
+        timed(name, launch)(xp, name, *args)
+
+    with mock.patch.object(cuda, "launch", launched), mock.patch.object(cuda, "fft_of", transforms):
+        yield spent
+
+
+def largest_difference(card: Card, scan: Scan, n_slices: int) -> float:
+    """Return by how much slices of noise differ from those of the CPU at most, over their range."""
+    n_angles, n_cols = scan.raw.shape
+    shape, random = (n_slices, n_angles, n_cols), np.random.default_rng(0)
+    sinograms = random.standard_normal(shape, dtype=np.float32)
+    cor_px = scan.cor_px + random.uniform(-5, 5, n_slices)
+    expected = reconstruct(sinograms, make_plan(scan.theta_rad, n_cols), cor_px)
+    card.use()
+    plan = make_plan(scan.theta_rad, n_cols, xp=card.xp)
+    found: NDArray[np.float32] = reconstruct(card.xp.asarray(sinograms), plan, cor_px).get()
+    return float(np.abs(found - expected).max() / np.ptp(expected))
+
+
+def tune(
+    card: Card, scan: Scan, n_slices: int, progress: Callable[[str], None]
+) -> dict[tuple[int, int], float]:
+    """Return the seconds of a block by the angles of a chunk and the samples of a piece."""
+    card.use()
+    stream, found = card.stream(), {}
+    with stream:
+        sinograms = normalised(n_slices)(
+            card.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
+        )
+        for n_chunk, n_piece in itertools.product(CHUNKS, PIECES):
+            progress(f"chunks of {n_chunk} angles, pieces of {n_piece} samples")
+            plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=card.xp)
+            with (
+                mock.patch.object(cuda, "CARD_ANGLES", n_chunk),
+                mock.patch.object(cuda, "PIECE", n_piece),
+            ):
+                run = partial(reconstruct, sinograms, plan, scan.cor_px)
+                run()
+                found[n_chunk, n_piece] = _seconds(stream, run)
+    return found
