@@ -89,7 +89,7 @@ const keys = [
   ["z", "whole picture", resetZoom],
   ["n", "write a note", () => $("note") && $("note").focus()],
   ["/", "search", () => $("search").focus()],
-  ["Esc", "forget what was typed, leave a field", null],
+  ["Esc", "forget what was typed, empty the search, leave a field", null],
   ["?", "these keys", () => $("help").showModal()],
 ];
 const action = Object.fromEntries(keys.filter(([, , does]) => does).map(([key, , does]) => [key === "Space" ? " " : key, does]));
@@ -110,7 +110,10 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const field = event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea");
   if (field) {
-    if (event.key === "Escape") field.blur();
+    if (event.key === "Escape") {
+      if (field.id === "search") queue.search("");
+      field.blur();
+    }
     if (event.key === "Enter" && field.id === "cor") {
       event.preventDefault();
       field.blur();

@@ -35,6 +35,12 @@ export function select(name) {
   paint();
 }
 
+// The browser empties the box by itself on Esc, and tells nobody.
+export function search(text) {
+  $("search").value = text;
+  refresh();
+}
+
 // The next scan of the queue as it is shown; the first one from nowhere.
 export function step(by) {
   const names = state.shown.filter((scan) => !scan.refused).map((scan) => scan.scan);
