@@ -32,7 +32,7 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     expect(page.locator("#cor")).not_to_have_value(f"{start_px:.2f}")
     assert 2.0 <= float(page.locator("#cor").input_value()) - start_px <= 3.0
 
-    page.keyboard.press("f")  # full size: fifths of a step
+    page.keyboard.press("]")  # finer: half of the sweep's step
     page.keyboard.press("ArrowLeft")
     wanted_px = float(page.locator("#cor").input_value())
     expect(page.locator("#stage")).to_have_attribute("data-cor", f"{wanted_px:.2f}")

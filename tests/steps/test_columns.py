@@ -15,6 +15,7 @@ from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.prep.correct import corrections_of
+from tomopipe.review.grey16 import grey
 from tomopipe.review.scan_images import Pictures
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.steps.export_star import _tomogram
@@ -229,14 +230,20 @@ def test_the_stack_for_relion_knows_its_axis(truth, tmp_path):
     assert older.cor_px == pytest.approx((COR_PX - 0.5) / 2)
 
 
+def grey8(picture):
+    """The picture in 8 bits, in the window it begins with."""
+    shown = picture.low + picture.values * (picture.high - picture.low) / 65535
+    return grey(shown, *picture.usual)
+
+
 def test_the_review_page_shows_cors_of_the_whole_detector(looked_at):
     shown = []
     for columns in (None, [17, 124]):
         folder = looked_at[str(columns)][0]
         pictures = Pictures(folder.parent, filter="ramp", device="cpu")
-        png = Image.open(io.BytesIO(pictures.slice("a_1", COR_PX, 0)))
+        found = grey8(pictures.slice("a_1", COR_PX, 0))
         overlay = np.asarray(Image.open(io.BytesIO(pictures.overlay("a_1", COR_PX, 0))))
-        shown.append((np.asarray(png, float), overlay.astype(float)))
+        shown.append((np.asarray(found, float), overlay.astype(float)))
         assert pictures.details("a_1")["first_col"] == (columns[0] if columns else 0)
     (whole, _), (part, overlay) = shown
     middle = [

@@ -16,7 +16,6 @@ from tomopipe.report.grey import grey_window
 PIECE_PX = 96
 #: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
-_BLOCK_PX = PIECE_PX // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,26 +93,27 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
     return Sweep(grey, tuple(float(values_px[at]) for at in found), found.index(chosen))
 
 
-def telling_part(page: NDArray[np.uint16]) -> tuple[slice, slice]:
-    """Choose the square of PIECE_PX with the most contrast: where a wrong COR is seen first.
+def telling_part(page: NDArray[np.uint16], side_px: int = PIECE_PX) -> tuple[slice, slice]:
+    """Choose the square of `side_px` with the most contrast: where a wrong COR is seen first.
 
     Only what lies inside the circle that all angles see is looked at.
     """
     n_y, n_x = page.shape
-    if min(n_y, n_x) <= PIECE_PX:
+    block_px = side_px // 2
+    if min(n_y, n_x) <= side_px:
         return slice(0, n_y), slice(0, n_x)
-    tiles_y, tiles_x = n_y // _BLOCK_PX, n_x // _BLOCK_PX
-    tiles = page[: tiles_y * _BLOCK_PX, : tiles_x * _BLOCK_PX].astype(np.float32)
-    tiles = tiles.reshape(tiles_y, _BLOCK_PX, tiles_x, _BLOCK_PX)
+    tiles_y, tiles_x = n_y // block_px, n_x // block_px
+    tiles = page[: tiles_y * block_px, : tiles_x * block_px].astype(np.float32)
+    tiles = tiles.reshape(tiles_y, block_px, tiles_x, block_px)
     contrast = tiles.var(axis=(1, 3))
     squares = contrast[:-1, :-1] + contrast[1:, :-1] + contrast[:-1, 1:] + contrast[1:, 1:]
     y, x = np.indices(squares.shape)
-    away = np.hypot((y + 1) * _BLOCK_PX - n_y / 2, (x + 1) * _BLOCK_PX - n_x / 2)
-    inside = away + _BLOCK_PX * np.sqrt(2) <= min(n_y, n_x) / 2
+    away = np.hypot((y + 1) * block_px - n_y / 2, (x + 1) * block_px - n_x / 2)
+    inside = away + block_px * np.sqrt(2) <= min(n_y, n_x) / 2
     squares = np.where(inside, squares, -1.0)
     at_y, at_x = np.unravel_index(int(squares.argmax()), squares.shape)
-    top, left = int(at_y) * _BLOCK_PX, int(at_x) * _BLOCK_PX
-    return slice(top, top + PIECE_PX), slice(left, left + PIECE_PX)
+    top, left = int(at_y) * block_px, int(at_x) * block_px
+    return slice(top, top + side_px), slice(left, left + side_px)
 
 
 def _number(value: Any) -> float | None:

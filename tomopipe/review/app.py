@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from tomopipe.cor.rules import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
+from tomopipe.review.grey16 import Grey
 from tomopipe.review.planner import Planner
 from tomopipe.review.queue import STATES, queue_entries
 from tomopipe.review.runner import Runner
@@ -63,7 +64,11 @@ def make_app(
         Route("/api/scan", api.scan),
         Route("/api/page", api.page),
         Route("/api/slice", api.slice),
+        Route("/api/strip", api.strip),
         Route("/api/overlay", api.overlay),
+        Route("/api/difference", api.difference),
+        Route("/api/sinogram", api.sinogram),
+        Route("/api/thumbnail", api.thumbnail),
         Route("/api/series", api.series),
         Route("/api/trial", api.trial),
         Route("/api/status", api.status),
@@ -131,23 +136,48 @@ class _Api:
         return JSONResponse(scan_view(self.store, _scan(request, self.store)))
 
     def page(self, request: Request) -> Response:
-        """Return one page of the try stack, by its number; or what it would be at another COR."""
+        """Return one page of the try stack, by its number."""
         scan = _scan(request, self.store)
-        if "cor" in request.query_params:
-            return _picture(self.store.pictures.page_at(scan, _cor(request, self.store, scan)))
-        return _picture(self.store.pictures.page(scan, _whole(request, "page")))
+        return _grey(self.store.pictures.page(scan, _whole(request, "page")))
+
+    def thumbnail(self, request: Request) -> Response:
+        """Return the page nearest to a COR, small."""
+        scan = _scan(request, self.store)
+        return _picture(self.store.pictures.thumbnail(scan, _cor(request, self.store, scan)))
 
     def slice(self, request: Request) -> Response:
         """Return a slice at any COR, full size."""
         scan = _scan(request, self.store)
         cor_px = _cor(request, self.store, scan)
-        return _picture(self.store.pictures.slice(scan, cor_px, _whole(request, "row")))
+        return _grey(self.store.pictures.slice(scan, cor_px, _whole(request, "row")))
+
+    def strip(self, request: Request) -> Response:
+        """Return the same piece of slices around a COR, side by side."""
+        scan = _scan(request, self.store)
+        step_px = parse_cor(request.query_params.get("step", ""))
+        if step_px is None or step_px <= 0:
+            raise TomopipeError(f"{scan}: expected a step above 0 px.")
+        given = "y" in request.query_params
+        at = (_whole(request, "y"), _whole(request, "x")) if given else None
+        cor_px, row = _cor(request, self.store, scan), _whole(request, "row")
+        return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, at=at))
 
     def overlay(self, request: Request) -> Response:
         """Return opposed projections over each other."""
         scan = _scan(request, self.store)
         cor_px = _cor(request, self.store, scan)
         return _picture(self.store.pictures.overlay(scan, cor_px, _whole(request, "pair")))
+
+    def difference(self, request: Request) -> Response:
+        """Return what opposed projections differ by."""
+        scan = _scan(request, self.store)
+        cor_px = _cor(request, self.store, scan)
+        return _grey(self.store.pictures.difference(scan, cor_px, _whole(request, "pair")))
+
+    def sinogram(self, request: Request) -> Response:
+        """Return the sinogram of one kept row."""
+        scan = _scan(request, self.store)
+        return _grey(self.store.pictures.sinogram(scan, _whole(request, "row")))
 
     def series(self, request: Request) -> Response:
         """Return the points of the series plot."""
@@ -280,6 +310,15 @@ def _told(_: Request, error: Exception) -> Response:
 
 def _picture(content: bytes) -> Response:
     return Response(content, media_type="image/png", headers=_PICTURE_HEADERS)
+
+
+def _grey(picture: Grey) -> Response:
+    """Send the numbers as they are, small end first; the header tells what they mean."""
+    facts = {"x-grey": json.dumps(picture.facts(), allow_nan=False)}
+    little = picture.values.astype(picture.values.dtype.newbyteorder("<"), copy=False)
+    return Response(
+        little.tobytes(), media_type="application/octet-stream", headers=_PICTURE_HEADERS | facts
+    )
 
 
 def _scan(request: Request, store: Store) -> str:

@@ -77,6 +77,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "select": select,
         "manual": manual,
         "note": cells.get("note", ""),
+        "swept": scan.try_tif is not None,
         "rerun": state not in NOT_SELECTED and scan.is_edited,
     }
 

@@ -1,12 +1,10 @@
-"""Pictures: pages of the try stack, slices at any COR, opposed projections laid over each other."""
+"""Pictures of a scan: sweep, slices at any COR, opposed projections, sinograms, thumbnails."""
 
-import io
 import os
 import threading
-import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +27,24 @@ from tomopipe.recon.angular_sampling import is_full_turn, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.report.strips import open_stack
+from tomopipe.recon.sweep import sweep
+from tomopipe.report.strips import PIECE_PX, open_stack, telling_part
+from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
+from tomopipe.review.kept import Kept
 
-_LANES = 4  # a single slice is asked for: more lanes would only take memory
-_WINDOW_PERCENT = (0.1, 99.9)
-_KEPT_PICTURES = 24
-
-
-class Kept:
-    """The last few results of slow functions, by key; safe among threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._items: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what is kept for `key`, making it if need be."""
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return self._items[key]
-        made = make()
-        with self._lock:
-            self._items[key] = made
-            while len(self._items) > self._most:
-                self._items.popitem(last=False)
-        return made
+_LANES = 4  # a few slices are asked for: more lanes would only take memory
+_KEPT_BYTES = 256_000_000
+_THUMB_PX = 80
+#: Crops of a strip, in its steps from the COR; the first ones are looked at first.
+STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
 
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """A scan held in memory: its rows, the plan of its angles, the grey window of its sweep."""
+    """A scan held in memory: its rows, and the plan of its angles."""
 
     rows: Rows
     plan: Plan
-    window: tuple[float, float] | None
 
 
 class Pictures:
@@ -98,7 +78,7 @@ class Pictures:
         self._rows = Kept(3)
         self._scans = Kept(3)
         self._stacks = Kept(8)
-        self._png = Kept(_KEPT_PICTURES)
+        self._slices = Kept(200, _KEPT_BYTES)
         self._working = threading.Lock()  # the engine uses all cores: one slice at a time
 
     def path(self, scan: str, name: str) -> Path:
@@ -114,76 +94,123 @@ class Pictures:
         """Return try.json of a scan."""
         return read_json(self.path(scan, SWEEP), "the grid of try_recon")
 
-    def page(self, scan: str, index: int) -> bytes:
-        """Return one page of the try stack as PNG, in the window of the sweep.
+    def warm_up(self) -> None:
+        """Load the engine, which takes longer than the first slice may."""
+        theta_rad = np.linspace(0, np.pi, 8, endpoint=False)
+        plan = make_plan(theta_rad, 16, xp=array_module(self._device), lanes=_LANES)
+        with self._working:
+            sweep(plan.xp.zeros((8, 16), np.float32), plan, np.full(_LANES, 8.0))
 
-        A stack that was removed is made again, page by page, from the rows that were kept.
-        """
-        if not (self.folder / scan / TRY_STACK).is_file():
-            return self._page_of_rows(scan, index)
+    def has_pages(self, scan: str) -> bool:
+        """Tell whether there is a try stack; one may have been removed."""
+        return (self.folder / scan / TRY_STACK).is_file()
+
+    def page(self, scan: str, index: int) -> Grey:
+        """Return one page of the try stack, in 8 bits: what is seen while the hand moves."""
         path = self.path(scan, TRY_STACK)
-        key = (scan, _version(path))
-        pages = self._stacks.get(key, lambda: open_stack(path))
+        pages = self._stacks.get((scan, _version(path)), lambda: open_stack(path))
         if not 0 <= index < len(pages):
             raise TomopipeError(f"{scan}: expected a page from 0 to {len(pages) - 1}; got {index}.")
-        return png((pages[index] >> 8).astype(np.uint8))
+        low, high = self.grid(scan).get("window") or (0.0, 1.0)
+        return Grey((pages[index] >> 8).astype(np.uint8), low, high, (low, high))
 
-    def page_at(self, scan: str, cor_px: float) -> bytes:
-        """Return the page that the sweep would have at any COR, made from the rows kept."""
+    def thumbnail(self, scan: str, cor_px: float) -> bytes:
+        """Return the page of the try stack nearest to a COR as a small PNG."""
         from PIL import Image
 
-        binning = int(self.grid(scan).get("binning", 1))
-        full = Image.open(io.BytesIO(self.slice(scan, cor_px, 0)))
-        side = full.width // binning
-        whole = full.crop((0, 0, side * binning, side * binning))
-        return png(np.asarray(whole.reduce(binning)))
+        grid_px = np.asarray(self.grid(scan)["cor_px"], float)
+        page = Image.fromarray(self.page(scan, int(np.abs(grid_px - cor_px).argmin())).values)
+        page.thumbnail((_THUMB_PX, _THUMB_PX), Image.Resampling.BOX, reducing_gap=None)
+        return png(np.asarray(page))
 
-    def _page_of_rows(self, scan: str, index: int) -> bytes:
-        grid = self.grid(scan)
-        values_px = grid.get("cor_px", [])
-        if not 0 <= index < len(values_px):
-            raise TomopipeError(
-                f"{scan}: expected a page from 0 to {len(values_px) - 1}; got {index}."
-            )
-        return self.page_at(scan, values_px[index])
+    def slice(self, scan: str, cor_px: float, row: int) -> Grey:
+        """Return the slice of one kept row at any COR, full size."""
+        return self._at(scan, cor_px, [cor_px], row)[0]
 
-    def slice(self, scan: str, cor_px: float, row: int) -> bytes:
-        """Return the slice of one kept row at any COR, full size, in the window of the sweep."""
+    def strip(
+        self, scan: str, cor_px: float, row: int, *, step_px: float, at: tuple[int, int] | None
+    ) -> Grey:
+        """Return the same piece of the slices around a COR, side by side, the COR ascending.
+
+        Parameters
+        ----------
+        scan, cor_px, row
+            As for `slice`.
+        step_px : float
+            Distance of the nearest crops; the steps double outwards.
+        at : (int, int), optional
+            Row and column of the middle of the piece; None: where most is seen.
+        """
+        rows = self._read(scan)
+        last_px = rows.first_col + rows.sinograms.shape[2] - 1
+        wanted = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
+        values_px = [v for v in wanted if rows.first_col <= v <= last_px]
+        slices = []
+        for some in (values_px[:_LANES], values_px[_LANES:]):  # others may have a slice between
+            slices += self._at(scan, cor_px, some, row)
+        middle = slices[0].values
+        side_px = PIECE_PX if min(middle.shape) > 4 * PIECE_PX else PIECE_PX // 2
+        part = part_around(middle.shape, at, side_px) if at else telling_part(middle, side_px)
+        ordered = sorted(zip(values_px, slices, strict=True), key=lambda pair: pair[0])
+        low, high = slices[0].low, slices[0].high
+        pieces = [in_range(one, part, low, high) for _, one in ordered]
+        about = {
+            "cor_px": [value for value, _ in ordered],
+            "box": [part[0].start, part[1].start, part[0].stop, part[1].stop],
+        }
+        return Grey(np.concatenate(pieces, axis=1), low, high, slices[0].usual, about)
+
+    def _at(self, scan: str, cor_px: float, values_px: Sequence[float], row: int) -> list[Grey]:
+        """Return slices of one row at some CORs, as wide as that at `cor_px`."""
         version = _version(self.path(scan, ROWS))
-        return self._png.get(
-            (scan, version, round(cor_px, 4), row), lambda: self._slice(scan, cor_px, row)
-        )
-
-    def _slice(self, scan: str, cor_px: float, row: int) -> bytes:
         with self._working:
-            held = self._held(scan, cor_px)
+            held, width = self._held(scan, cor_px)
             if not 0 <= row < len(held.rows.sinograms):
                 raise TomopipeError(
                     f"{scan}: {len(held.rows.sinograms)} rows are kept; got number {row}."
                 )
-            sinogram = held.plan.xp.asarray(held.rows.sinograms[row : row + 1])
-            place = float(bin_cor(cor_px, x0=held.rows.first_col))
-            if held.plan.n_cols > sinogram.shape[2]:
-                wide, wide_cor_px = widen_for_each(
-                    sinogram[0], np.array([place]), held.plan.unpaired, held.rows.falls_per_px
-                )
-                image = on_host(reconstruct(wide, held.plan, wide_cor_px))[0]
-            else:
-                image = on_host(reconstruct(sinogram, held.plan, place))[0]
-        low, high = held.window or tuple(np.percentile(image, _WINDOW_PERCENT))
-        return png(grey(image, float(low), float(high)))
+            keys = {value: (scan, version, width, round(value, 4), row) for value in values_px}
+            found = {value: self._slices.find(key) for value, key in keys.items()}
+            new = [value for value, one in found.items() if one is None]
+            window = self.grid(scan).get("window")
+            for value, image in zip(new, _reconstructed(held, row, new), strict=True):
+                found[value] = self._slices.get(keys[value], partial(grey16, image, window))
+            return [found[value] for value in values_px]
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
-        """Return opposed projections, the second mirrored at the COR: grey where they agree."""
+        """Return opposed projections as PNG, the second mirrored at the COR: grey where equal."""
+        first, mirrored, _ = self._opposed(scan, cor_px, pair)
+        low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
+        one, other = grey(first, low, high), grey(mirrored, low, high)
+        return png(np.stack([one, other, one], axis=-1))
+
+    def difference(self, scan: str, cor_px: float, pair: int) -> Grey:
+        """Return what opposed projections differ by, where both saw: least at the right COR."""
+        first, mirrored, inside = self._opposed(scan, cor_px, pair)
+        image = np.where(inside, first - mirrored, 0)
+        low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
+        # of one window for all CORs, so that less is seen to be less
+        return grey16(image, ((low - high) / 4, (high - low) / 4))
+
+    def _opposed(
+        self, scan: str, cor_px: float, pair: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         with self._working:
             rows = self._read(scan)
         if not 0 <= pair < len(rows.pairs):
             raise TomopipeError(f"{scan}: {len(rows.pairs)} opposed pairs are kept; got {pair}.")
         first, second = rows.pairs[pair]
-        mirrored = mirror(second, float(bin_cor(cor_px, x0=rows.first_col)))
-        low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
-        one, other = grey(first, low, high), grey(mirrored, low, high)
-        return png(np.stack([one, other, one], axis=-1))
+        place_px = float(bin_cor(cor_px, x0=rows.first_col))
+        source = 2 * place_px - np.arange(first.shape[1])
+        return first, mirror(second, place_px), (source >= 0) & (source <= first.shape[1] - 1)
+
+    def sinogram(self, scan: str, row: int) -> Grey:
+        """Return the corrected sinogram of one kept row, projections from top to bottom."""
+        with self._working:
+            rows = self._read(scan)
+        if not 0 <= row < len(rows.sinograms):
+            raise TomopipeError(f"{scan}: {len(rows.sinograms)} rows are kept; got number {row}.")
+        return grey16(rows.sinograms[row], None)
 
     def details(self, scan: str) -> dict[str, Any]:
         """Return what can be asked for of a scan: detector rows, width, pairs."""
@@ -196,6 +223,8 @@ class Pictures:
             "n_rows": rows.n_rows,
             "n_pairs": len(rows.pairs),
             "pair_deg": np.rad2deg(rows.pair_theta_rad).round(2).tolist(),
+            # browsers keep pictures for a while: those of other rows have another address
+            "version": str(_version(self.path(scan, ROWS))[1]),
         }
 
     def _read(self, scan: str) -> Rows:
@@ -205,15 +234,15 @@ class Pictures:
             raise TomopipeError(f"{scan}: {rows.failed}")
         return rows
 
-    def _held(self, scan: str, cor_px: float) -> _Scan:
+    def _held(self, scan: str, cor_px: float) -> tuple[_Scan, Hashable]:
+        """Return a scan held in memory, and what tells the width of its slices."""
         rows, grid = self._read(scan), self.grid(scan)
         half, middle_px = self._width(scan, rows, grid, cor_px)
-        path = self.path(scan, ROWS)
+        path, width = self.path(scan, ROWS), (half, half and round(middle_px))
         held: _Scan = self._scans.get(
-            (scan, _version(path), half, half and round(middle_px)),
-            lambda: self._load(rows, grid, half, middle_px),
+            (scan, _version(path), width), lambda: self._load(rows, half, middle_px)
         )
-        return held
+        return held, width
 
     def _width(
         self, scan: str, rows: Rows, grid: dict[str, Any], cor_px: float
@@ -233,7 +262,7 @@ class Pictures:
             half = is_half_acquisition("auto", full_turn=full_turn, cor_px=place_px, n_cols=n_cols)
         return half, place_px
 
-    def _load(self, rows: Rows, grid: dict[str, Any], half: bool, middle_px: float) -> _Scan:
+    def _load(self, rows: Rows, half: bool, middle_px: float) -> _Scan:
         n_cols, falls_per_px = rows.sinograms.shape[2], rows.falls_per_px
         if half:
             alone = unpaired(rows.theta_rad)
@@ -247,8 +276,20 @@ class Pictures:
             xp=array_module(self._device),
             lanes=_LANES,
         )
-        window = grid.get("window")
-        return _Scan(rows, plan, (float(window[0]), float(window[1])) if window else None)
+        return _Scan(rows, plan)
+
+
+def _reconstructed(held: _Scan, row: int, values_px: Sequence[float]) -> Any:
+    """Return slices of one row at some CORs, float32, shape (n_cor, n_y, n_x)."""
+    if not values_px:
+        return ()
+    plan = held.plan
+    sinogram = plan.xp.asarray(held.rows.sinograms[row])
+    places = np.array([float(bin_cor(v, x0=held.rows.first_col)) for v in values_px])
+    if plan.n_cols == sinogram.shape[1]:
+        return on_host(sweep(sinogram, plan, places))
+    wide, wide_cor_px = widen_for_each(sinogram, places, plan.unpaired, held.rows.falls_per_px)
+    return on_host(reconstruct(wide, plan, wide_cor_px))
 
 
 def grid_around(
@@ -294,22 +335,6 @@ def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32
     part = (wanted - left).astype(np.float32)
     right = np.minimum(left + 1, n_cols - 1)
     return projection[:, left] * (1 - part) + projection[:, right] * part
-
-
-def grey(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Scale an image to 8 bits, `low` to black and `high` to white."""
-    scale = 255 / (high - low) if high > low else 0.0
-    return np.clip((image - low) * scale + 0.5, 0, 255).astype(np.uint8)
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """Encode quickly: the way is short, the person waits."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    # noise holds no repeats: runs alone are looked for, which is faster and smaller here
-    Image.fromarray(image).save(stream, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    return stream.getvalue()
 
 
 def _version(path: Path) -> tuple[int, int, int]:

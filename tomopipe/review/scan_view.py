@@ -60,7 +60,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
 def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any] | None, str]:
     """Return what there is to look at: CORs of the pages, detector rows; or why there is not.
 
-    Where the COR is off the sweep the pages are about it, and are made when they are asked for.
+    Where the COR is off the sweep they are about it; only those `swept` have a page.
     """
     try:
         grid = store.pictures.grid(name)
@@ -70,7 +70,8 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         details = store.pictures.details(name)
         columns = details["first_col"], details["first_col"] + details["n_cols"] - 1
         around = grid_around(grid["cor_px"], cor_px, columns)
-        return found | details | {"cor_px": around, "moved": around is not grid["cor_px"]}, ""
+        swept = around is grid["cor_px"] and store.pictures.has_pages(name)
+        return found | details | {"cor_px": around, "swept": swept}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
 

@@ -53,7 +53,11 @@ class Store:
         self.read_number = 0
         self.problem = self.table_problem = ""
         self._cells: dict[str, dict[str, str]] = {}
-        threading.Thread(target=self.read, daemon=True).start()
+        threading.Thread(target=self._begin, daemon=True).start()
+
+    def _begin(self) -> None:
+        self.read()
+        self.pictures.warm_up()
 
     def _half_acquisition(self, scan: str) -> str:
         known = scan in self.campaign.scans

@@ -78,16 +78,13 @@ def test_unreadable_files_and_remarks_are_told(folder):
 def test_pages_are_about_the_cor_that_is_shown_wherever_the_sweep_was(folder):
     client = client_of(folder)
     found = client.get("/api/scan?scan=bone_001").json()
-    assert not found["grid"]["moved"]
+    assert found["grid"]["swept"]
     assert found["grid"]["cor_px"] == GRID_PX
     text = (folder / "scans.tsv").read_text()
     (folder / "scans.tsv").write_text(text + "bone_001\tauto\t620.25\t\t\n")
     grid = client.get("/api/scan?scan=bone_001").json()["grid"]
-    assert grid["moved"]
+    assert not grid["swept"]
     assert grid["cor_px"] == [615.25 + at for at in range(11)]
-    page = client.get("/api/page?scan=bone_001&cor=620.25")
-    assert (page.status_code, page.headers["content-type"]) == (200, "image/png")
-    assert client.get("/api/page?scan=bone_001&cor=9999").status_code == 422
 
 
 def test_a_scan_without_pictures_says_why(client):
@@ -121,6 +118,11 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
         ("slice?scan=bone_001&cor=1024", "off the detector"),
         ("slice?scan=bone_001&cor=512&row=7", "2 rows are kept"),
         ("overlay?scan=bone_001&cor=512&pair=3", "1 opposed pairs"),
+        ("difference?scan=bone_001&cor=512&pair=3", "1 opposed pairs"),
+        ("sinogram?scan=bone_001&row=7", "2 rows are kept"),
+        ("strip?scan=bone_001&cor=512&step=0", "above 0"),
+        ("strip?scan=bone_001&cor=512&step=1&y=-1&x=1", "whole number"),
+        ("thumbnail?scan=bone_001&cor=1e9", "off the detector"),
         ("trial?series=bone&max_delta_px=wide", "expected a number"),
         ("trial?series=bone&max_delta_px=0", "more than 0"),
     ],
@@ -131,9 +133,21 @@ def test_what_makes_no_sense_is_refused(client, path, message):
     assert message in answer.json()["error"]
 
 
-def test_pictures_are_png(client):
-    for path in ("page?page=3", "slice?cor=512.25&row=1", "overlay?cor=512.25"):
+def test_pictures_are_numbers_with_their_meaning_or_png(client):
+    for path in (
+        "page?page=3",
+        "slice?cor=512.25&row=1",
+        "difference?cor=512.25",
+        "sinogram?row=1",
+    ):
         answer = client.get(f"/api/{path}&scan=bone_001")
+        facts = json.loads(answer.headers["x-grey"])
+        assert len(answer.content) == facts["n_y"] * facts["n_x"] * facts["bits"] // 8
+        assert facts["low"] <= facts["usual"][0] < facts["usual"][1] <= facts["high"]
+    strip = client.get("/api/strip?scan=bone_001&cor=512.25&step=0.5&y=300&x=700")
+    assert json.loads(strip.headers["x-grey"])["cor_px"][2:5] == [511.75, 512.25, 512.75]
+    for path in ("thumbnail", "overlay"):
+        answer = client.get(f"/api/{path}?scan=bone_001&cor=512.25")
         assert answer.headers["content-type"] == "image/png"
         assert answer.content.startswith(b"\x89PNG")
 

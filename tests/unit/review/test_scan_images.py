@@ -17,7 +17,9 @@ from tests.review_campaign import (
 )
 from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.review.scan_images import Kept, Pictures, grey, grid_around, mirror
+from tomopipe.review.grey16 import grey, grey16
+from tomopipe.review.kept import Kept
+from tomopipe.review.scan_images import STRIP_STEPS, Pictures, grid_around, mirror
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,12 @@ def pixels(content):
     return np.asarray(Image.open(io.BytesIO(content))).astype(int)
 
 
+def values(picture):
+    """The values that the numbers of a picture stand for."""
+    most = 2 ** (8 * picture.values.itemsize) - 1
+    return picture.low + picture.values * (picture.high - picture.low) / most
+
+
 def bead(image):
     """Mean around the voxel where the bead is, by the convention of the project."""
     x, y = round(BEAD_PX[0]) + N_COLS // 2, round(BEAD_PX[1]) + N_COLS // 2 - 1
@@ -43,33 +51,16 @@ def bead(image):
 
 def test_pages_are_those_of_the_stack_in_its_window(pictures):
     for at in (0, 3, 10):
-        page = pixels(pictures.page("bone_001", at))
-        assert page.shape == (64, 64)
-        assert (page == 5000 * at >> 8).all()
+        page = pictures.page("bone_001", at)
+        assert (page.values == 5000 * at >> 8).all()
+        assert page.usual == (page.low, page.high) == (-0.002, 0.012)
     with pytest.raises(TomopipeError, match="from 0 to 10; got 11"):
         pictures.page("bone_001", 11)
 
 
-def test_pages_of_a_stack_that_was_removed_come_from_the_rows(tmp_path):
-    write_pictures(tmp_path, "bone_001", TRUE_COR_PX)
-    made = Pictures(tmp_path / "results/try_center", filter="ramp", device="cpu")
-    (tmp_path / "results/try_center/bone_001/try.tif").unlink()
-    full = pixels(made.slice("bone_001", GRID_PX[5], 0))
-    page = pixels(made.page("bone_001", 5))
-    assert page.shape == (64, 64)  # as those of the stack
-    assert np.abs(page - full.reshape(64, 16, 64, 16).mean((1, 3))).max() <= 1
-    with pytest.raises(TomopipeError, match="from 0 to 10; got 11"):
-        made.page("bone_001", 11)
-
-
-def test_a_page_off_the_sweep_is_made_from_the_rows(tmp_path):
-    write_pictures(tmp_path, "bone_001", 600.0)  # where the sweep does not go
-    made = Pictures(tmp_path / "results/try_center", filter="ramp", device="cpu")
-    page = pixels(made.page_at("bone_001", 600.0))
-    assert page.shape == (64, 64)
-    full = pixels(made.slice("bone_001", 600.0, 0))
-    assert np.abs(page - full.reshape(64, 16, 64, 16).mean((1, 3))).max() <= 1
-    assert abs(bead(full) - 255 * 0.012 / 0.014) < 12
+def test_a_thumbnail_is_the_page_nearest_to_the_cor(pictures):
+    for cor_px, page in ((GRID_PX[3] + 0.4, 3), (GRID_PX[3] + 0.6, 4), (900.0, 10)):
+        assert (pixels(pictures.thumbnail("bone_001", cor_px)) == 5000 * page >> 8).all()
 
 
 def test_the_grid_is_the_sweep_or_as_many_steps_about_a_cor_off_it():
@@ -81,20 +72,56 @@ def test_the_grid_is_the_sweep_or_as_many_steps_about_a_cor_off_it():
     assert grid_around([500.0], 600.0, columns) == [600.0]
 
 
-def test_a_slice_at_the_true_cor_shows_the_bead_in_the_window_of_the_sweep(pictures):
-    image = pixels(pictures.slice("bone_001", TRUE_COR_PX, 0))
-    assert image.shape == (N_COLS, N_COLS)
-    # value 0.01 in a window from -0.002 to 0.012
-    assert abs(bead(image) - 255 * 0.012 / 0.014) < 12
-    assert bead(pixels(pictures.slice("bone_001", TRUE_COR_PX, 1))) == 255  # the row twice as dense
+def test_a_slice_at_the_true_cor_shows_the_bead_and_begins_in_the_window_of_the_sweep(pictures):
+    found = pictures.slice("bone_001", TRUE_COR_PX, 0)
+    assert found.values.shape == (N_COLS, N_COLS)
+    assert found.usual == (-0.002, 0.012)
+    assert bead(values(found)) == pytest.approx(0.01, abs=5e-4)
+    # the row twice as dense is brighter than the window, and not lost
+    assert bead(values(pictures.slice("bone_001", TRUE_COR_PX, 1))) == pytest.approx(0.02, abs=1e-3)
 
 
 def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):
-    near = pixels(pictures.slice("bone_001", TRUE_COR_PX + 0.1, 0))
-    true = pixels(pictures.slice("bone_001", TRUE_COR_PX, 0))
-    far = pixels(pictures.slice("bone_001", TRUE_COR_PX + 8, 0))
+    near, true, far = (
+        values(pictures.slice("bone_001", TRUE_COR_PX + off_px, 0)) for off_px in (0.1, 0, 8)
+    )
     assert np.abs(near - true).max() > 0
-    assert bead(far) < bead(near) - 20
+    assert bead(far) < bead(true) - 0.001
+
+
+def test_a_strip_shows_one_piece_at_cors_that_double_outwards(pictures):
+    at = (round(BEAD_PX[1]) + N_COLS // 2 - 1, round(BEAD_PX[0]) + N_COLS // 2)
+    found = pictures.strip("bone_001", TRUE_COR_PX, 0, step_px=2.0, at=at)
+    offs_px = np.array(found.about["cor_px"]) - TRUE_COR_PX
+    np.testing.assert_allclose(offs_px, 2.0 * np.sort(STRIP_STEPS), atol=1e-4)
+    crops = np.split(values(found), len(STRIP_STEPS), axis=1)
+    centre = [crop[44:53, 44:53].mean() for crop in crops]
+    assert centre.index(max(centre)) == 3  # the bead is whole at the true COR alone
+    top, left, bottom, right = found.about["box"]
+    whole = values(pictures.slice("bone_001", TRUE_COR_PX, 0))[top:bottom, left:right]
+    np.testing.assert_allclose(crops[3], whole, atol=1e-5)
+
+
+def test_a_strip_finds_the_bead_by_itself_and_ends_at_the_detector(pictures):
+    top, left, bottom, right = pictures.strip(
+        "bone_001", TRUE_COR_PX, 0, step_px=0.5, at=None
+    ).about["box"]
+    assert top < BEAD_PX[1] + N_COLS // 2 < bottom
+    assert left < BEAD_PX[0] + N_COLS // 2 < right
+    edge = pictures.strip("bone_001", N_COLS - 2.0, 0, step_px=1.0, at=(9, 9)).about
+    assert edge["cor_px"] == [N_COLS - 6, N_COLS - 4, N_COLS - 3, N_COLS - 2, N_COLS - 1]
+    assert edge["box"][:2] == [0, 0]
+
+
+def test_a_grain_of_gold_takes_no_steps_from_the_rest():
+    rng = np.random.default_rng(0)
+    image = rng.normal(1.0, 0.1, (300, 300)).astype(np.float32)
+    image[7, 7] = 1e6
+    found = grey16(image, None)
+    assert (found.high - found.low) / 65535 < 1e-4
+    np.testing.assert_allclose(values(found)[8:], image[8:], atol=1e-4)
+    flat = grey16(np.full((2, 2), 3.0, np.float32), None)
+    assert (flat.usual, values(flat).tolist()) == ((3.0, 4.0), [[3, 3], [3, 3]])
 
 
 def test_the_mirrored_projection_falls_on_the_first_at_the_true_cor():
@@ -119,6 +146,27 @@ def test_the_overlay_is_grey_where_the_two_agree(pictures):
         pictures.overlay("bone_001", TRUE_COR_PX, 1)
 
 
+def test_the_difference_is_least_at_the_true_cor(pictures):
+    left = {
+        off_px: float(
+            np.abs(values(pictures.difference("bone_001", TRUE_COR_PX + off_px, 0))).mean()
+        )
+        for off_px in (-1.0, -0.2, 0.0, 0.2, 1.0)
+    }
+    assert min(left, key=left.get) == 0.0
+    assert left[0.0] < 0.4 * left[0.2]
+
+
+def test_the_sinogram_has_the_bead_at_the_axis_where_it_crosses(pictures):
+    x, y = BEAD_PX
+    image = values(pictures.sinogram("bone_001", 0))
+    theta_rad = np.linspace(0, np.pi, len(image), endpoint=False)
+    crossing = np.argmin(np.abs(x * np.cos(theta_rad) - y * np.sin(theta_rad)))
+    columns = np.arange(N_COLS)
+    seen_px = (image[crossing] * columns).sum() / image[crossing].sum()
+    assert seen_px == pytest.approx(TRUE_COR_PX, abs=4)  # between two projections
+
+
 def test_a_column_comes_to_twice_the_cor_less_itself():
     row = np.zeros((1, 9), np.float32)
     row[0, 2] = 1
@@ -129,10 +177,10 @@ def test_a_column_comes_to_twice_the_cor_less_itself():
 
 def test_a_scan_tried_again_is_read_again(folder, pictures):
     before = pictures.slice("wood_1", 510.0, 0)
-    assert pictures.slice("wood_1", 510.0, 0) == before
+    assert pictures.slice("wood_1", 510.0, 0) is before
     write_pictures(folder, "wood_1", 560.0)
-    assert bead(pixels(pictures.slice("wood_1", 560.0, 0))) > 180
-    assert pictures.slice("wood_1", 510.0, 0) != before
+    assert bead(values(pictures.slice("wood_1", 560.0, 0))) > 0.009
+    assert pictures.slice("wood_1", 510.0, 0) is not before
 
 
 def test_what_cannot_be_shown_is_said(folder, pictures):
@@ -159,3 +207,12 @@ def test_only_the_last_few_results_are_kept():
     for key in "abacab":
         assert make(key) == key
     assert made == ["a", "b", "c", "b"]
+
+
+def test_large_results_are_kept_up_to_their_bytes():
+    kept = Kept(9, most_bytes=1000)
+    for key in range(3):
+        kept.get(key, lambda: np.zeros(400, np.uint8))
+    assert [kept.find(key) is None for key in range(3)] == [True, False, False]
+    kept.get(9, lambda: np.zeros(4000, np.uint8))  # the last one is kept in any case
+    assert kept.find(9) is not None

@@ -172,8 +172,9 @@ def test_a_path_that_climbs_finds_nothing(server, path):
 )
 def test_a_scan_that_climbs_is_no_scan(server, scan):
     client = in_it(server)
-    for what in ("scan", "page", "slice", "overlay"):
-        answer = client.get(f"/api/{what}", params={"scan": scan, "cor": "512"})
+    pictures = ("page", "slice", "strip", "overlay", "difference", "sinogram", "thumbnail")
+    for what in ("scan", *pictures):
+        answer = client.get(f"/api/{what}", params={"scan": scan, "cor": "512", "step": "1"})
         assert answer.status_code == 422
         assert "no scan" in answer.json()["error"]
 

@@ -36,9 +36,13 @@ export async function post(path, data = {}) {
   );
 }
 
-// A picture, decoded and ready to draw.
-export async function picture(path, query) {
+export async function fetched(path, query) {
   const response = await fetch(address(path, query));
   if (!response.ok) await answer(response);
-  return createImageBitmap(await response.blob());
+  return response;
+}
+
+// A picture in colours, decoded and ready to draw.
+export async function picture(path, query) {
+  return createImageBitmap(await (await fetched(path, query)).blob());
 }

@@ -1,14 +1,16 @@
 // Start, keys, views, and the look now and then at what others changed.
 import * as api from "./api.js";
 import * as decide from "./decide.js";
-import { $, el, press, toast } from "./dom.js";
+import { $, el, toast } from "./dom.js";
 import { setUp as setUpFacts } from "./facts.js";
+import * as level from "./level.js";
 import * as panels from "./panels.js";
 import * as queue from "./queue.js";
 import * as run from "./run.js";
 import * as scan from "./scan.js";
 import * as series from "./series.js";
 import { resetZoom, zoom } from "./stage.js";
+import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const app = { view: "scan", fixCor: {}, marks: {}, leaving: false };
@@ -78,13 +80,19 @@ const keys = [
   ["0–9 .", "type a COR; Enter accepts it", null],
   ["u", "undo the last decision", undo],
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
-  ["← / →", "previous, next COR; with Shift ten at a time", null],
-  ["t", "slices of the sweep", () => scan.setMode("try")],
-  ["f", "any COR at full size", () => scan.setMode("full")],
+  ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
+  ["[ / ]", "coarser, finer steps; also the wheel over the strip", null],
+  ["t", "the slice", () => scan.setMode("slice")],
+  ["r", "the slices of all rows that were kept", () => scan.setMode("rows")],
   ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],
+  ["d", "what 0 and 180 degrees differ by", () => scan.setMode("difference")],
+  ["g", "the sinogram with the axis", () => scan.setMode("sinogram")],
   ["b", "keep this COR as B", scan.pin],
   ["Space", "flicker between A and B", () => scan.toggle("flicker")],
-  ["s", "A and B side by side", () => scan.toggle("side")],
+  ["s / m", "A and B side by side; A less B", null],
+  ["c / C", "more, less contrast; also drag with the right button", null],
+  ["l / L", "lighter, darker", null],
+  ["w", "the window as it was", level.reset],
   ["+ / −", "zoom; also the wheel. Drag to move", null],
   ["z", "whole picture", resetZoom],
   ["n", "write a note", () => $("note") && $("note").focus()],
@@ -103,6 +111,14 @@ Object.assign(action, {
   "+": () => zoom(1.25),
   "=": () => zoom(1.25),
   "-": () => zoom(0.8),
+  "[": () => strip.finer(-1),
+  "]": () => strip.finer(1),
+  s: () => scan.toggle("side"),
+  m: () => scan.toggle("minus"),
+  c: () => level.change(-0.2, 0),
+  C: () => level.change(0.2, 0),
+  l: () => level.change(0, 0.1),
+  L: () => level.change(0, -0.1),
   Escape: scan.forget,
 });
 
@@ -137,8 +153,8 @@ function onKey(event) {
 
 function wire() {
   document.addEventListener("keydown", onKey);
-  const click = { accept, undo, pin: scan.pin, "mode-try": action.t, "mode-full": action.f, "mode-overlay": action.o,
-    flicker: action[" "], side: action.s, "help-button": action["?"], "help-close": () => $("help").close(), theme };
+  const click = { accept, undo, pin: scan.pin, "mode-slice": action.t, "mode-rows": action.r, "mode-overlay": action.o,
+    "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
       does();
@@ -198,9 +214,9 @@ async function look() {
 }
 
 if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
-press("mode-try", true);
 queue.setUp(open);
 setUpFacts(open);
+scan.setUp(() => {});
 series.setUp(open);
 run.setUp(() => panels.plan().then(load));
 run.wire();

@@ -1,42 +1,65 @@
-// One scan: its sweep, any COR at full size, opposed projections; what will be accepted.
+// One scan: what is shown of it at which COR, and what Enter writes.
 import { get, picture } from "./api.js";
 import { $, el, press, px, toast } from "./dom.js";
 import { facts } from "./facts.js";
+import { grey, minus, paint } from "./grey.js";
+import * as level from "./level.js";
 import * as stage from "./stage.js";
+import * as strip from "./strip.js";
 
-const AHEAD = 8; // pages preloaded on each side
-const WAIT_MS = 250; // before a full-size slice is asked for
-const now = { data: null, mode: "try", cor: null, typed: null, b: null, compare: "", frame: 0, ticket: 0 };
+const AHEAD = 8; // pages of the sweep preloaded on each side
+const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
+const KINDS = ["slice", "rows", "overlay", "difference", "sinogram"];
+const now = { data: null, mode: "slice", cor: null, typed: null, b: null, compare: "", frame: 0, ticket: 0, layers: [], phase: 0 };
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
+let rested = () => {};
+
+export function setUp(onRest) {
+  rested = onRest;
+  level.setUp(repaint);
+  strip.setUp((cor) => (forget(), go(cor, { settle: true })), () => go(now.cor, { settle: true }));
+  stage.setUp(level.change, () => {
+    const at = stage.middle();
+    if (!at || now.mode !== "slice" || !now.data || !now.data.grid) return;
+    strip.look(at);
+    showStrip();
+  });
+}
 
 export const current = () => now.data;
-export const chosen = () => (now.typed !== null ? now.typed : now.cor === null ? "" : trim(now.cor));
-
-// Two decimals, four where they say more.
-const trim = (value) => (Math.abs(value - Math.round(value * 100) / 100) < 1e-6 ? value.toFixed(2) : value.toFixed(4));
+// What Enter writes; the table holds hundredths.
+export const chosen = () => (now.typed !== null ? now.typed : now.cor === null ? "" : now.cor.toFixed(2));
+const hundredths = (cor) => Math.round(cor * 100) / 100;
 
 export async function open(name) {
   const ticket = ++now.ticket;
   const data = await get("scan", { scan: name });
   if (ticket !== now.ticket) return;
+  const again = now.data && now.data.scan === name;
   now.data = data;
   pages = new Map();
   now.typed = null;
   alone();
-  const grid = data.grid;
+  const { grid } = data;
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
   $("row").replaceChildren(...(grid ? grid.rows : []).map((row, at) => el("option", { value: at }, String(row))));
   $("nothing").hidden = Boolean(grid);
   $("nothing").textContent = grid ? "" : data.problem;
-  if (now.mode === "overlay" && !(grid && grid.n_pairs)) now.mode = "try";
+  if (!again) strip.begin(name, grid && grid.cor_px.length > 1 ? grid.cor_px[1] - grid.cor_px[0] : 0.5);
+  if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
   modes();
   facts(data, go);
-  now.cor = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
+  const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
+  now.cor = start === null ? null : hundredths(start);
   if (!grid) {
+    clearTimeout(waiting);
+    now.frame++;
+    now.layers = [];
     stage.show([]);
+    level.show(name, now.mode, null);
     labels();
     value();
     return;
@@ -51,10 +74,11 @@ const nearest = (cor) => {
   return best;
 };
 
+const query = (more) => ({ scan: now.data.scan, ...more, v: now.data.grid.version });
+
 function page(at) {
   if (!pages.has(at)) {
-    const { grid, scan } = now.data;
-    const made = picture("page", grid.moved ? { scan, cor: trim(grid.cor_px[at]) } : { scan, page: at });
+    const made = grey("page", query({ page: at }));
     made.catch(() => pages.delete(at));
     pages.set(at, made);
     if (pages.size > 80) pages.delete(pages.keys().next().value);
@@ -63,82 +87,133 @@ function page(at) {
 }
 
 function preload(at, direction) {
-  if (now.data.grid.moved) return; // each of these pages takes the engine a moment
   const count = now.data.grid.cor_px.length;
   for (let step = 1; step <= AHEAD; step++) {
     for (const place of [at + step * direction, at - step * direction]) if (place >= 0 && place < count) page(place);
   }
 }
 
-// The picture of a COR in a mode, with the size it has in detector pixels.
-async function layer(cor, mode) {
-  const { grid, scan } = now.data;
-  const row = Number($("row").value) || 0;
-  if (mode === "overlay") {
-    const image = await picture("overlay", { scan, cor: trim(cor), pair: 0 });
-    // a few rows are stretched: edges that meet are looked for along the columns
-    return { image, width: grid.n_cols, height: Math.max(grid.n_rows, grid.n_cols / 4) };
+const row = () => Number($("row").value) || 0;
+const asSlice = (found, more) => ({ picture: found, width: found.n_x, height: found.n_y, ...more });
+
+// What a mode shows of a COR, with the size it has in detector pixels.
+async function layers(cor, mode) {
+  const { grid } = now.data;
+  const at = cor.toFixed(2);
+  // a few rows are stretched: edges that meet are looked for along the columns
+  const stretched = { width: grid.n_cols, height: Math.max(grid.n_rows, grid.n_cols / 4) };
+  if (mode === "overlay") return [{ image: await picture("overlay", query({ cor: at, pair: 0 })), ...stretched }];
+  if (mode === "difference") return [{ picture: await grey("difference", query({ cor: at, pair: 0 })), ...stretched }];
+  if (mode === "sinogram") {
+    const found = await grey("sinogram", query({ row: row() }));
+    return [{ picture: found, width: found.n_x, height: Math.max(found.n_y, found.n_x / 2), axis: cor - grid.first_col + 0.5 }];
   }
-  if (mode === "try") {
-    const image = await page(nearest(cor));
-    const width = image.width * grid.binning;
-    return { image, width, height: width };
+  if (mode === "rows") {
+    const found = await Promise.all(grid.rows.map((_, place) => grey("slice", query({ cor: at, row: place }))));
+    const order = grid.rows.map((_, place) => place).sort((a, b) => grid.rows[a] - grid.rows[b]);
+    return order.map((place) => asSlice(found[place], { name: `row ${grid.rows[place]}` }));
   }
-  const image = await picture("slice", { scan, cor: trim(cor), row });
-  return { image, width: image.width, height: image.height }; // in half acquisition wider than the detector
+  return [asSlice(await grey("slice", query({ cor: at, row: row() })))];
 }
 
-// Show a COR; the value is what Enter accepts.
+// Show a COR; the value is what Enter writes, and the picture at rest is of that very COR.
 export async function go(cor, { direction = 1, settle = false } = {}) {
   if (!now.data || cor === null) return;
-  now.cor = cor;
-  const grid = now.data.grid;
+  now.cor = hundredths(cor);
+  const { grid } = now.data;
   value();
-  facts(now.data, go, cor);
+  facts(now.data, go, now.cor);
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
-  const at = nearest(cor);
+  const at = nearest(now.cor);
   $("slider").value = at;
-  $("slider").setAttribute("aria-valuetext", `COR ${px(grid.cor_px[at])}`);
-  if (now.mode === "try") {
-    await draw();
+  $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
+  const passing = now.mode === "slice" && grid.swept && row() === 0 && !now.compare;
+  if (passing) preview(at, direction);
+  await new Promise((done) => (waiting = setTimeout(() => draw().then(done), settle ? 0 : WAIT_MS)));
+}
+
+// While the hand moves: the nearest page of the sweep.
+async function preview(at, direction) {
+  const ticket = ++now.frame;
+  try {
+    const found = await page(at);
+    if (ticket !== now.frame) return;
+    const width = found.n_x * now.data.grid.binning;
+    put([{ picture: found, width, height: width }], now.data.grid.cor_px[at], false);
     preload(at, direction);
-  } else {
-    // asked for when the hand rests: a slice takes the engine a moment
-    waiting = setTimeout(draw, settle ? 0 : WAIT_MS);
+  } catch {
+    // the slice comes, or says why not
   }
 }
 
 async function draw() {
   if (!now.data.grid) return;
-  const ticket = ++now.frame;
+  const ticket = now.frame;
   const { cor, mode, b, data } = now;
-  const busy = setTimeout(() => ($("busy").hidden = false), 150);
+  const fresh = () => cor === now.cor && mode === now.mode && data === now.data;
+  const busy = setTimeout(() => fresh() && ($("busy").hidden = false), 150);
   try {
-    const mine = await layer(cor, mode);
-    const other = b === null || !now.compare ? null : await layer(b, mode);
-    if (ticket !== now.frame || data !== now.data) return;
+    const mine = await layers(cor, mode);
+    const other = b === null || !now.compare ? null : await layers(b, mode);
+    if (!fresh() || ticket > now.frame) return;
+    now.frame++; // a page that comes late is not drawn over it
     now.pair = [mine, other];
     now.phase = 0;
-    stage.show(now.compare === "side" ? [mine, other] : [mine]);
-    labels();
-    $("stage").dataset.cor = trim(cor);
+    put(other && now.compare !== "flicker" ? together(mine, other) : mine, cor, true);
+    showStrip();
   } catch (error) {
-    if (ticket === now.frame) toast(error.message, true);
+    if (fresh()) toast(error.message, true);
   } finally {
     clearTimeout(busy);
-    if (ticket === now.frame) $("busy").hidden = true;
+    if (fresh()) $("busy").hidden = true;
   }
 }
 
-function labels() {
-  const grid = now.data.grid;
-  const seen = (cor) => (now.mode === "try" && grid ? grid.cor_px[nearest(cor)] : cor);
-  $("label-a").textContent = grid && now.cor !== null ? `${now.b === null ? "" : "A  "}COR ${px(seen(now.cor))}` : "";
-  $("label-b").textContent = grid && now.b !== null ? `B  COR ${px(seen(now.b))}` : "";
+function together(mine, other) {
+  if (now.compare === "side") return [...mine, ...other];
+  const [a, b] = [mine[0].picture, other[0].picture];
+  const found = a && b && minus(a, b);
+  return found ? [{ ...mine[0], picture: found, kind: "minus" }] : mine;
+}
+
+const kindOf = (layer) => layer.kind || (now.mode === "rows" ? "slice" : now.mode);
+const windowOf = (layer) => level.windowOf(now.data.scan, kindOf(layer), layer.picture);
+
+// Put pictures on the stage; `exact`: they are of the COR that Enter writes.
+function put(shown, cor, exact) {
+  now.layers = shown;
+  const first = shown[0];
+  if (exact) level.show(now.data.scan, kindOf(first), first.picture || null);
+  repaint();
+  labels(cor, exact);
+  $("stage").dataset.cor = cor.toFixed(2);
+  $("stage").dataset.exact = exact ? "yes" : "no";
+}
+
+function repaint() {
+  const slice = now.mode === "slice";
+  stage.show(now.layers.map((layer) => ({ ...layer, box: slice && now.layers.length === 1 ? strip.box() : null,
+    image: layer.picture ? paint(layer.picture, windowOf(layer)) : layer.image })));
+  if (slice && now.layers.length && now.layers[0].picture) strip.draw(windowOf(now.layers[0]));
+}
+
+function showStrip() {
+  $("strip").classList.toggle("off", now.mode !== "slice");
+  const { scan, grid } = now.data;
+  const after = () => now.data.scan === scan && (repaint(), rested());
+  if (now.mode === "slice") strip.show(query({ cor: now.cor.toFixed(2), row: row() }), (found) => level.windowOf(scan, "slice", found), { done: after });
+  else if (grid) rested();
+}
+
+function labels(cor = now.cor, exact = true) {
+  const { grid } = now.data;
+  const name = now.b === null ? "" : "A  ";
+  $("label-a").textContent = grid && cor !== null ? `${name}COR ${exact ? "" : "≈ "}${px(cor)}${now.compare === "minus" ? " less B" : ""}` : "";
+  $("label-b").textContent = grid && now.b !== null ? `B  COR ${px(now.b)}` : "";
   const showsB = now.compare === "flicker" && now.phase === 1;
   $("label-a").classList.toggle("off", showsB);
-  $("label-b").classList.toggle("off", now.compare !== "side" && !showsB);
+  $("label-b").classList.toggle("off", !["side", "minus"].includes(now.compare) && !showsB);
   $("label-b").classList.toggle("half", now.compare === "side");
 }
 
@@ -154,39 +229,26 @@ function columns(grid) {
   return [first, first + grid.n_cols - 1];
 }
 
-// Next or previous COR: a page of the sweep, or a fraction of a step at full size.
+// Next or previous COR, in steps of the strip.
 export function step(by) {
   const grid = now.data && now.data.grid;
   if (!grid) return;
   now.typed = null;
-  const list = grid.cor_px;
-  const direction = by < 0 ? -1 : 1;
-  if (now.mode === "try") {
-    const at = nearest(now.cor);
-    // from between two pages the first step goes to the next page on that side
-    const off = list[at] - now.cor;
-    const start = Math.abs(off) > 1e-6 && Math.sign(off) === direction ? at - direction : at;
-    go(list[Math.min(list.length - 1, Math.max(0, start + by))], { direction });
-  } else {
-    const size = list.length > 1 ? (list[1] - list[0]) / 5 : 0.1;
-    const [first, last] = columns(grid);
-    go(Math.min(last, Math.max(first, Math.round((now.cor + by * size) * 1e4) / 1e4)), { direction });
-  }
+  const [first, last] = columns(grid);
+  go(Math.min(last, Math.max(first, now.cor + by * strip.step())), { direction: by < 0 ? -1 : 1 });
 }
 
-// A COR as it is being typed; the picture follows, off the sweep at full size.
+// A COR as it is being typed; the picture follows.
 export function type(text) {
   now.typed = text;
-  const box = $("cor");
-  box.value = text;
+  $("cor").value = text;
   value();
   const cor = Number(text);
   const grid = now.data && now.data.grid;
   if (!text || !Number.isFinite(cor) || !grid || cor < columns(grid)[0] || cor > columns(grid)[1]) return;
   const list = grid.cor_px;
-  const inside = cor >= list[0] && cor <= list[list.length - 1];
-  if (!inside && now.mode === "try" && text.length < String(Math.round(list[0])).length) return;
-  if (!inside && now.mode === "try") setMode("full", false);
+  // "5" on the way to "512" is no COR yet
+  if ((cor < list[0] || cor > list[list.length - 1]) && text.length < String(Math.round(list[0])).length) return;
   go(cor);
 }
 
@@ -197,20 +259,20 @@ export function forget() {
   value();
 }
 
-export function setMode(mode, settle = true) {
+export function setMode(mode) {
   const grid = now.data && now.data.grid;
-  if (!grid || (mode === "overlay" && !grid.n_pairs)) {
+  if (!grid || (["overlay", "difference"].includes(mode) && !grid.n_pairs)) {
     if (grid) toast("No opposed projections were kept of this scan.");
     return;
   }
   now.mode = mode;
   modes();
-  go(now.cor, { settle });
+  go(now.cor, { settle: true });
 }
 
 function modes() {
-  for (const mode of ["try", "full", "overlay"]) press(`mode-${mode}`, mode === now.mode);
-  $("row").disabled = now.mode !== "full";
+  for (const mode of KINDS) press(`mode-${mode}`, mode === now.mode);
+  $("row").disabled = !["slice", "sinogram"].includes(now.mode);
 }
 
 export function pin() {
@@ -225,14 +287,12 @@ function alone() {
   clearInterval(flickering);
   now.b = now.pair = null;
   now.compare = "";
-  press("flicker", false);
-  press("side", false);
+  for (const how of ["flicker", "side", "minus"]) press(how, false);
 }
 
-export function compare(how) {
+function compare(how) {
   now.compare = now.b === null ? "" : how;
-  press("flicker", now.compare === "flicker");
-  press("side", now.compare === "side");
+  for (const one of ["flicker", "side", "minus"]) press(one, now.compare === one);
   clearInterval(flickering);
   if (now.compare === "flicker" && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
     flickering = setInterval(swap, 500);
@@ -240,10 +300,11 @@ export function compare(how) {
   if (now.data && now.data.grid) draw();
 }
 
-export function swap() {
+function swap() {
   if (!now.pair || !now.pair[1]) return;
   now.phase = 1 - now.phase;
-  stage.show([now.pair[now.phase]]);
+  now.layers = now.pair[now.phase];
+  repaint();
   labels();
 }
 

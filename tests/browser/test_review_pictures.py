@@ -1,0 +1,111 @@
+"""The pictures beside which one decides: the COR that Enter writes, the strip, the grey window."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import row
+from tests.review_campaign import make_campaign
+from tomopipe.review.table_edits import read_cells
+
+pytestmark = pytest.mark.browser
+
+# the brightness of the middle of the stage, and of the frame's colour nothing
+SEEN = """() => {
+  const { width, height } = document.getElementById("picture");
+  const context = document.getElementById("picture").getContext("2d");
+  const { data } = context.getImageData(width / 2 - 60, height / 2 - 60, 120, 120);
+  let sum = 0;
+  for (let at = 0; at < data.length; at += 4) sum += data[at];
+  return (4 * sum) / data.length;
+}"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_campaign(tmp_path)
+
+
+@pytest.fixture
+def page(folder, serve, visit):
+    page = visit(serve(folder))
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    yield page
+    assert page.trouble == []
+
+
+def exact(page, cor):
+    page.wait_for_selector(f"#stage[data-cor='{cor}'][data-exact=yes]")
+
+
+def test_the_picture_is_of_the_cor_that_enter_writes(page, folder):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.keyboard.type("512.3456")
+    exact(page, "512.35")
+    assert any("api/slice" in url and "cor=512.35&" in url for url in asked)
+    expect(page.locator("#label-a")).to_have_text("COR 512.35")
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_001")).to_contain_text("512.35 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_001"]["cor_px"] == "512.35"
+
+
+def test_a_click_on_the_strip_chooses_and_its_steps_double(page):
+    crops = page.locator(".crop")
+    expect(crops).to_have_count(7)
+    assert crops.all_inner_texts() == ["−4.0", "−2.0", "−1.0", "511.65", "+1.0", "+2.0", "+4.0"]
+    crops.nth(5).click()
+    exact(page, "513.65")
+    expect(page.locator("#cor")).to_have_value("513.65")
+    expect(page.locator(".crop[aria-pressed=true]")).to_have_text("513.65")
+    page.locator("#strip").hover()
+    page.mouse.wheel(0, -100)
+    expect(crops.nth(4)).to_have_text("+0.5")
+    page.keyboard.press("ArrowLeft")
+    exact(page, "513.15")
+    page.keyboard.press("]")
+    expect(crops.nth(4)).to_have_text("+0.2")
+
+
+def test_the_window_is_kept_per_scan(page):
+    before = page.evaluate(SEEN)
+    text = page.locator("#level-text").inner_text()
+    page.locator("#picture").hover()
+    page.mouse.down(button="right")
+    page.mouse.move(900, 200, steps=4)  # up: lighter
+    page.mouse.up(button="right")
+    lighter = page.evaluate(SEEN)
+    assert lighter > before + 20
+    moved = page.locator("#level-text").inner_text()
+    assert moved != text
+    row(page, "wood_1").click()
+    exact(page, "400.00")
+    expect(page.locator("#level-text")).to_have_text(text)  # of its own
+    row(page, "bone_001").click()
+    exact(page, "511.65")
+    expect(page.locator("#level-text")).to_have_text(moved)
+    assert abs(page.evaluate(SEEN) - lighter) < 1
+    box = page.locator("#histogram").bounding_box()
+    middle_y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 2, middle_y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, middle_y, steps=4)  # black comes up
+    page.mouse.up()
+    assert page.evaluate(SEEN) < lighter - 20
+    page.locator("#histogram").dblclick()
+    expect(page.locator("#level-text")).to_have_text(text)
+    assert abs(page.evaluate(SEEN) - before) < 1
+
+
+def test_each_kind_of_picture_is_shown(page):
+    kinds = {"r": "rows", "o": "overlay", "d": "difference", "g": "sinogram", "t": "slice"}
+    for key, kind in kinds.items():
+        with page.expect_response(lambda r: "/api/" in r.url and "changes" not in r.url) as answer:
+            page.keyboard.press(key)
+        assert answer.value.ok
+        expect(page.locator(f"#mode-{kind}")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("b")
+    page.keyboard.press("ArrowRight")
+    exact(page, "512.65")
+    page.keyboard.press("m")
+    expect(page.locator("#label-a")).to_have_text("A  COR 512.65 less B")

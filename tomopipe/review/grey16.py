@@ -1,0 +1,108 @@
+"""Pictures as the page gets them: numbers of 8 or 16 bits, whose grey window is chosen there."""
+
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_USUAL_PERCENT = (0.1, 99.9)
+_WIDER = 2  # windows may be opened by so many times the usual one, on each side
+_SAMPLES = 200_000  # of which the usual window is taken
+_MOST = 65535
+
+
+@dataclass(frozen=True, eq=False)
+class Grey:
+    """A picture whose window is chosen where it is looked at.
+
+    Attributes
+    ----------
+    values : ndarray of uint8 or uint16, shape (n_y, n_x)
+        0 stands for `low`, the largest number for `high`.
+    usual : (float, float)
+        Window to begin with.
+    about : mapping
+        What else there is to say, as JSON.
+    """
+
+    values: NDArray[Any]
+    low: float
+    high: float
+    usual: tuple[float, float]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its pixels."""
+        return int(self.values.nbytes)
+
+    def facts(self) -> dict[str, Any]:
+        """Tell what the pixels mean."""
+        n_y, n_x = self.values.shape
+        bits = 8 * self.values.itemsize
+        found = {"n_y": n_y, "n_x": n_x, "bits": bits, "low": self.low, "high": self.high}
+        return {**found, "usual": self.usual, **self.about}
+
+
+def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
+    """Return an image in 16 bits, the window that is usual within a wider range.
+
+    Parameters
+    ----------
+    image : ndarray of float, shape (n_y, n_x)
+        Values.
+    usual : (float, float), optional
+        Window to begin with; None: all but the darkest and brightest thousandth.
+    """
+    sample = image.reshape(-1)[:: max(1, image.size // _SAMPLES)]
+    finite = sample[np.isfinite(sample)]
+    seen = np.percentile(finite, _USUAL_PERCENT) if finite.size else (0.0, 0.0)
+    first, last = (float(value) for value in usual or seen)
+    if not last > first:
+        last = first + 1.0
+    # a few values far outside, as of a grain of gold, are not to take the steps from all others
+    span = _WIDER * (max(last, float(seen[1])) - min(first, float(seen[0])))
+    low = min(first, max(float(np.nanmin(image)), float(seen[0]) - span))
+    high = max(last, min(float(np.nanmax(image)), float(seen[1]) + span))
+    return Grey(_scaled(np.nan_to_num(image, nan=low), low, high), low, high, (first, last))
+
+
+def _scaled(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]:
+    scaled = (image - np.float32(low)) * np.float32(_MOST / (high - low))
+    return np.clip(scaled + np.float32(0.5), 0, _MOST).astype(np.uint16)
+
+
+def grey(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Scale an image to 8 bits, `low` to black and `high` to white."""
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.clip((image - low) * scale + 0.5, 0, 255).astype(np.uint8)
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Encode quickly: the way is short, the person waits."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    # noise holds no repeats: runs alone are looked for, which is faster and smaller here
+    Image.fromarray(image).save(stream, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return stream.getvalue()
+
+
+def part_around(shape: tuple[int, ...], at: tuple[int, int], side_px: int) -> tuple[slice, slice]:
+    """Return the square piece of a picture around a place, as a whole within the picture."""
+    starts = [
+        min(max(middle - side_px // 2, 0), max(n - side_px, 0))
+        for middle, n in zip(at, shape, strict=True)
+    ]
+    top, left = starts
+    return slice(top, min(top + side_px, shape[0])), slice(left, min(left + side_px, shape[1]))
+
+
+def in_range(one: Grey, part: tuple[slice, slice], low: float, high: float) -> NDArray[np.uint16]:
+    """Return a piece of a picture in the range of another one."""
+    values = one.low + one.values[part] * np.float32((one.high - one.low) / _MOST)
+    return _scaled(values, low, high)

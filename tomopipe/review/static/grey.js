@@ -1,0 +1,54 @@
+// Grey pictures of 8 or 16 bits: the server sends numbers, the window is chosen here.
+import { fetched } from "./api.js";
+
+export async function grey(path, query) {
+  const response = await fetched(path, query);
+  const facts = JSON.parse(response.headers.get("x-grey"));
+  const bytes = await response.arrayBuffer();
+  return { ...facts, values: facts.bits === 8 ? new Uint8Array(bytes) : new Uint16Array(bytes) };
+}
+
+// The picture as a canvas, `low` of the window black and `high` white.
+export function paint(picture, [low, high]) {
+  const { n_x, n_y, values } = picture;
+  const most = 2 ** picture.bits - 1;
+  const unit = (picture.high - picture.low) / most;
+  const table = new Uint32Array(most + 1);
+  for (let at = 0; at <= most; at++) {
+    const level = Math.round(Math.min(1, Math.max(0, (picture.low + at * unit - low) / (high - low || 1))) * 255);
+    table[at] = 0xff000000 | (level * 0x010101);
+  }
+  const canvas = picture.canvas ?? (picture.canvas = new OffscreenCanvas(n_x, n_y));
+  const context = canvas.getContext("2d", { alpha: false });
+  const image = (picture.image ??= context.createImageData(n_x, n_y));
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let at = 0; at < values.length; at++) pixels[at] = table[values[at]];
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+// How many pixels have values in each of `n` equal parts of a range.
+export function histogram(picture, [from, to], n = 96) {
+  const counts = new Uint32Array(n);
+  const unit = (picture.high - picture.low) / (2 ** picture.bits - 1);
+  const every = Math.max(1, Math.floor(picture.values.length / 2e5));
+  for (let at = 0; at < picture.values.length; at += every) {
+    const bin = Math.floor(((picture.low + picture.values[at] * unit - from) / (to - from)) * n);
+    if (bin >= 0 && bin < n) counts[bin]++;
+  }
+  return counts;
+}
+
+// A less B, of one size; in the window, about 0, that is a quarter of that of A.
+export function minus(a, b) {
+  if (a.n_x !== b.n_x || a.n_y !== b.n_y) return null;
+  const unit = (picture) => (picture.high - picture.low) / (2 ** picture.bits - 1);
+  const [ua, ub] = [unit(a), unit(b)];
+  const reach = a.usual[1] - a.usual[0];
+  const values = new Uint16Array(a.values.length);
+  for (let at = 0; at < values.length; at++) {
+    const value = a.low + a.values[at] * ua - (b.low + b.values[at] * ub);
+    values[at] = Math.min(65535, Math.max(0, ((value + reach) / (2 * reach)) * 65535));
+  }
+  return { n_x: a.n_x, n_y: a.n_y, bits: 16, low: -reach, high: reach, usual: [-reach / 4, reach / 4], values };
+}

@@ -1,0 +1,90 @@
+// The strip: the same piece of the slices around the COR, in steps that double outwards.
+import { $, el, px } from "./dom.js";
+import { grey, paint } from "./grey.js";
+
+const STEPS_PX = [0.05, 0.1, 0.2, 0.5, 1, 2, 5];
+const WAIT_MS = 200;
+const now = { scan: "", step: 0.5, at: null, grey: null, ticket: 0, timer: 0, key: "" };
+let choose = () => {};
+let told = () => {};
+
+export function setUp(onChoose, onStep) {
+  choose = onChoose;
+  told = onStep;
+  $("strip").addEventListener("wheel", (event) => {
+    event.preventDefault();
+    finer(event.deltaY < 0 ? 1 : -1);
+  }, { passive: false });
+}
+
+export const step = () => now.step;
+export const box = () => now.grey && now.grey.box;
+
+// Another scan: steps as coarse as its sweep, and the piece where most is seen.
+export function begin(scan, stepPx) {
+  clearTimeout(now.timer);
+  now.ticket++;
+  Object.assign(now, { scan, at: null, grey: null, key: "" });
+  now.step = STEPS_PX.reduce((best, one) => (Math.abs(one - stepPx) < Math.abs(best - stepPx) ? one : best));
+  $("strip").replaceChildren();
+}
+
+export function finer(by) {
+  const at = STEPS_PX.indexOf(now.step) - by;
+  now.step = STEPS_PX[Math.min(STEPS_PX.length - 1, Math.max(0, at))];
+  told();
+}
+
+// Look at another piece: around a place of the slice, row and column.
+export function look(at) {
+  now.at = at.map((value) => Math.max(0, Math.round(value)));
+}
+
+// Ask for the crops about a COR when the hand rests.
+export function show(query, windowFor, { done = () => {} } = {}) {
+  const place = now.at ? { y: now.at[0], x: now.at[1] } : {};
+  const asked = { ...query, step: now.step, ...place };
+  const key = JSON.stringify(asked);
+  if (key === now.key) return done();
+  const mine = ++now.ticket;
+  clearTimeout(now.timer);
+  now.timer = setTimeout(async () => {
+    try {
+      const found = await grey("strip", asked);
+      if (mine !== now.ticket) return;
+      const [top, left, bottom, right] = found.box;
+      now.at ??= [(top + bottom) >> 1, (left + right) >> 1];
+      Object.assign(now, { grey: found, key: JSON.stringify({ ...query, step: asked.step, y: now.at[0], x: now.at[1] }) });
+      build(Number(query.cor));
+      draw(windowFor(found));
+    } catch {
+      $("strip").replaceChildren(); // the slice itself says what is wrong
+    }
+    done();
+  }, WAIT_MS);
+}
+
+function build(cor) {
+  const { cor_px: values, n_y } = now.grey;
+  $("strip").replaceChildren(...values.map((value) => {
+    const here = Math.abs(value - cor) < 1e-6;
+    return el("button", { class: "crop", "aria-pressed": here ? "true" : "false", tabindex: -1, title: here ? "This COR" : "Choose this COR",
+      onclick: (event) => {
+        event.currentTarget.blur();
+        choose(value);
+      } },
+      el("canvas", { width: now.grey.n_x / values.length, height: n_y }), el("span", {}, here ? px(value) : offset(value - cor)));
+  }));
+}
+
+const offset = (by) => `${by < 0 ? "−" : "+"}${Math.abs(by).toFixed(2).replace(/0$/, "")}`;
+
+// In the window of the slice.
+export function draw(window) {
+  if (!now.grey) return;
+  const image = paint(now.grey, window);
+  [...$("strip").querySelectorAll("canvas")].forEach((canvas, at) => {
+    const context = canvas.getContext("2d", { alpha: false });
+    context.drawImage(image, at * canvas.width, 0, canvas.width, canvas.height, 0, 0, canvas.width, canvas.height);
+  });
+}
