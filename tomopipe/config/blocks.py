@@ -264,6 +264,13 @@ class PredictCorBlock(Block):
         """Those that are read as sum."""
         return [name for name in self.methods if name in EARLIER_METHODS]
 
+    @property
+    def own_networks(self) -> list[str]:
+        """Files of networks that it names, of those methods that are asked."""
+        own = [] if self.model == "shipped" or "ai" not in self.methods else [self.model]
+        dinov2 = self.dinov2_checkpoint if "dinov2" in self.methods else None
+        return [*own, dinov2] if dinov2 else own
+
     def in_effect(self) -> Self:
         """Return the block without names of earlier versions, and no name twice."""
         names = ("sum" if name in EARLIER_METHODS else name for name in self.methods)

@@ -73,6 +73,7 @@ def make_app(
         Route("/api/trial", api.trial),
         Route("/api/status", api.status),
         Route("/api/decide", api.decide, methods=["POST"]),
+        Route("/api/expected", api.expected),
         Route("/api/plan", api.plan),
         Route("/api/plan", api.start_plan, methods=["POST"]),
         Route("/api/run", api.run),
@@ -224,6 +225,10 @@ class _Api:
         )
         body = {"saved": outcome.saved, "cells": outcome.cells, "table_sha256": outcome.sha256}
         return JSONResponse(body, status_code=200 if outcome.saved else 409)
+
+    def expected(self, _: Request) -> Response:
+        """Return what the next run will redo as far as is known at once."""
+        return JSONResponse(self.planner.expected())
 
     def plan(self, _: Request) -> Response:
         """Return the plan as far as it is known."""

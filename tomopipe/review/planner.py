@@ -4,8 +4,10 @@ import threading
 from dataclasses import asdict
 from typing import Any
 
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.review.store import Store
 from tomopipe.run.cost import total
+from tomopipe.run.expected import expected_jobs
 from tomopipe.run.next_run import as_records, folded, make_plan
 
 _ATTEMPTS = 5  # to catch up with somebody who decides while a plan is made
@@ -23,6 +25,14 @@ class Planner:
         """Return the last plan, or that one is being made."""
         with self._lock:
             return dict(self._state)
+
+    def expected(self) -> dict[str, Any]:
+        """Return what the next run will redo as far as is known at once."""
+        store = self._store
+        sha256 = store.table_sha256()
+        found = expected_jobs(load_campaign(store.directory, store.config))
+        jobs = [{"rule": rule, "scan": key} for rule, key in found]
+        return {"jobs": jobs, "table_sha256": sha256}
 
     def start(self) -> None:
         """Make a plan, unless one is being made."""

@@ -8,7 +8,7 @@ nothing: a folder may be copied, moved, restored or lose its .snakemake, and the
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,10 @@ def words_of(info: Mapping[str, Any]) -> str:
 _TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
 
 
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 class Decisions:
     """The reasons for which results of a campaign are made again.
 
@@ -56,10 +60,12 @@ class Decisions:
     ----------
     campaign : Campaign
         The campaign.
+    tell : callable
+        Gets the lines for people.
     """
 
-    def __init__(self, campaign: Campaign) -> None:
-        self.campaign = campaign
+    def __init__(self, campaign: Campaign, tell: Callable[[str], None] = _to_stderr) -> None:
+        self.campaign, self._tell = campaign, tell
         self.record = Record(campaign.files.record, campaign.directory)
         self.accepted: list[str] = []  # of earlier versions, without a statement of their own
         self._told: set[str] = set()
@@ -268,7 +274,7 @@ class Decisions:
     def _say(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
-            print(f"tomopipe: {text}", file=sys.stderr)
+            self._tell(f"tomopipe: {text}")
 
     # ---- the record --------------------------------------------------------------------------
 

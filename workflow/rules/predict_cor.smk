@@ -6,10 +6,7 @@ if DECIDES and (names := CAMPAIGN.config.predict_cor.earlier_methods):
 
 def networks():
     """Content of the files of networks that the configuration names: a new one is asked again."""
-    block = CAMPAIGN.config.predict_cor
-    own = [] if block.model == "shipped" or "ai" not in block.methods else [block.model]
-    if block.dinov2_checkpoint and "dinov2" in block.methods:
-        own.append(block.dinov2_checkpoint)
+    own = CAMPAIGN.config.predict_cor.own_networks
     return {path: DECISIONS.record.raw(path) for path in own}
 
 

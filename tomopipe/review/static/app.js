@@ -4,6 +4,7 @@ import * as decide from "./decide.js";
 import { $, el, toast } from "./dom.js";
 import { setUp as setUpFacts } from "./facts.js";
 import * as level from "./level.js";
+import * as next from "./next.js";
 import * as panels from "./panels.js";
 import * as queue from "./queue.js";
 import * as run from "./run.js";
@@ -19,8 +20,8 @@ async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
-  const decided = app.marks.table_sha256 && app.marks.table_sha256 !== found.table_sha256;
-  if (decided && app.view === "plan") panels.plan();
+  const first = !app.marks.table_sha256;
+  if (first || app.marks.table_sha256 !== found.table_sha256) next.decided({ plans: !first });
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
@@ -50,7 +51,7 @@ function view(name) {
   const here = queue.find(queue.selected());
   if (name === "series") series.show(app.fixCor, here ? here.series : null, queue.selected());
   if (name === "plan") {
-    panels.plan();
+    next.plan();
     run.watch();
   }
   if (name === "jobs") panels.jobs();
@@ -216,9 +217,9 @@ async function look() {
 if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
 queue.setUp(open);
 setUpFacts(open);
-scan.setUp(() => {});
+scan.setUp(() => scan.prepare(queue.step(1)));
 series.setUp(open);
-run.setUp(() => panels.plan().then(load));
+run.setUp(() => next.plan().then(load));
 run.wire();
 decide.setUp(changed);
 wire();

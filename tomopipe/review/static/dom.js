@@ -21,6 +21,14 @@ function fill(node, props, children) {
 
 export const px = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
+export const time = (s) => (s === null ? "" : s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);
+
+export function counted(names, between = ", ") {
+  const counts = new Map();
+  for (const name of names) counts.set(name, (counts.get(name) || 0) + 1);
+  return [...counts].map(([name, n]) => `${n} ${name}`).join(between);
+}
+
 let timer = 0;
 export function toast(text, bad = false) {
   const node = $("toast");

@@ -1,7 +1,20 @@
 // Grey pictures of 8 or 16 bits: the server sends numbers, the window is chosen here.
 import { fetched } from "./api.js";
 
-export async function grey(path, query) {
+const KEPT = 4; // slices, so that one asked for in advance is there at once
+const kept = new Map();
+
+export function grey(path, query) {
+  const key = `${path} ${JSON.stringify(query)}`;
+  const found = kept.get(key) ?? read(path, query);
+  kept.delete(key);
+  if (path === "slice") kept.set(key, found);
+  found.catch(() => kept.delete(key));
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+  return found;
+}
+
+async function read(path, query) {
   const response = await fetched(path, query);
   const facts = JSON.parse(response.headers.get("x-grey"));
   const bytes = await response.arrayBuffer();
@@ -18,9 +31,9 @@ export function paint(picture, [low, high]) {
     const level = Math.round(Math.min(1, Math.max(0, (picture.low + at * unit - low) / (high - low || 1))) * 255);
     table[at] = 0xff000000 | (level * 0x010101);
   }
-  const canvas = picture.canvas ?? (picture.canvas = new OffscreenCanvas(n_x, n_y));
+  const canvas = (picture.canvas ??= new OffscreenCanvas(n_x, n_y));
   const context = canvas.getContext("2d", { alpha: false });
-  const image = (picture.image ??= context.createImageData(n_x, n_y));
+  const image = context.createImageData(n_x, n_y);
   const pixels = new Uint32Array(image.data.buffer);
   for (let at = 0; at < values.length; at++) pixels[at] = table[values[at]];
   context.putImageData(image, 0, 0);

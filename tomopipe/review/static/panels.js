@@ -1,59 +1,10 @@
-// What the next run will redo, and what runs now.
-import { get, post } from "./api.js";
-import { $, el, toast } from "./dom.js";
-
-const time = (s) => (s === null ? "" : s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);
-
-function counted(names, between = ", ") {
-  const counts = new Map();
-  for (const name of names) counts.set(name, (counts.get(name) || 0) + 1);
-  return [...counts].map(([name, n]) => `${n} ${name}`).join(between);
-}
+// What runs now.
+import { get } from "./api.js";
+import { $, counted, el, time, toast } from "./dom.js";
 
 function starts(pending) {
   const known = pending.map((job) => job.start_s).filter((start) => start !== null);
   return known.length ? `; the next expected to start ${new Date(1000 * Math.min(...known)).toLocaleString()}` : "";
-}
-
-let planning = false;
-
-export async function plan() {
-  if (planning) return; // the server heeds what was decided meanwhile
-  planning = true;
-  const button = el("button", { id: "plan-again", onclick: plan }, "Work it out again");
-  const head = el("h2", {}, "What the next run will redo");
-  if ($("plan-state")) {
-    $("plan-state").textContent = "working it out again …";
-    $("plan-body").setAttribute("aria-busy", "true");
-  } else $("plan-body").replaceChildren(head, el("p", { class: "quiet", id: "plan-state" }, "working it out: a dry run, nothing is started …"));
-  try {
-    let found = await post("plan");
-    while (found.state === "working") {
-      await new Promise((done) => setTimeout(done, 400));
-      found = await get("plan");
-    }
-    if (found.state !== "done") throw new Error(found.error || "no plan");
-    $("plan-body").replaceChildren(head, ...planned(found), button);
-  } catch (error) {
-    $("plan-body").replaceChildren(head, el("p", { id: "plan-state", class: "bad" }, error.message), button);
-  }
-  $("plan-body").removeAttribute("aria-busy");
-  planning = false;
-}
-
-function planned(found) {
-  const sums = found.jobs.length ? [counted(found.jobs.map((job) => job.rule), " · ")] : [];
-  if (found.seconds !== null && found.jobs.length) sums.push(`about ${time(found.seconds)} of one core`);
-  if (found.bytes) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
-  return [
-    el("p", { id: "plan-state" }, found.blocked ? "The run will stop." : found.jobs.length ? sums.join(" · ") : "Nothing to do."),
-    ...(found.blocked ? [el("p", { class: "bad" }, found.blocked)] : []),
-    ...found.failures.map((text) => el("p", { class: "bad" }, text)),
-    found.jobs.length
-      ? el("table", {}, el("tr", {}, ...["scan", "what runs", "perhaps", "why"].map((text) => el("th", {}, text))),
-          ...found.rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")), el("td", { class: "quiet" }, row.perhaps.join(", ")), el("td", { class: "quiet" }, row.why))))
-      : el("p", { class: "quiet" }, "Every result is up to date with the campaign table."),
-  ];
 }
 
 export async function jobs() {

@@ -112,8 +112,15 @@ function line(entry) {
   return el("div", { class: "row", role: "option", id: here ? "here" : null, "aria-selected": here ? "true" : "false", "data-scan": scan.scan,
     title: scan.why, onclick: () => !scan.refused && state.onOpen(scan.scan) },
     el("i", { class: "dot", "data-state": scan.state }),
+    thumbnail(scan),
     el("span", { class: "name" }, scan.scan),
     el("span", { class: "cor" }, px(scan.cor_px) + mark),
     el("span", { class: "why" }, scan.why || scan.state),
     el("span", { class: "sure" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
+}
+
+function thumbnail(scan) {
+  if (!scan.swept || scan.cor_px === null || scan.refused) return el("i", { class: "thumb" });
+  const query = new URLSearchParams({ scan: scan.scan, cor: scan.cor_px.toFixed(2) });
+  return el("img", { class: "thumb", src: `api/thumbnail?${query}`, alt: "", onerror: (event) => event.target.replaceWith(el("i", { class: "thumb" })) });
 }

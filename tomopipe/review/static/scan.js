@@ -67,6 +67,17 @@ export async function open(name) {
   await go(now.cor, { settle: true });
 }
 
+// Have the slice of another scan ready, which is looked at next.
+export async function prepare(name) {
+  if (!name || (now.data && name === now.data.scan) || now.mode !== "slice") return;
+  try {
+    const { grid, cor_px: cor } = await get("scan", { scan: name });
+    if (grid && cor !== null) await grey("slice", { scan: name, cor: hundredths(cor).toFixed(2), row: 0, v: grid.version });
+  } catch {
+    // it says what is wrong when it is opened
+  }
+}
+
 const nearest = (cor) => {
   const list = now.data.grid.cor_px;
   let best = 0;
