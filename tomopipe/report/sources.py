@@ -81,6 +81,8 @@ class Reader:
 
 def number(value: object) -> float | None:
     """Read a finite number; None for anything else."""
+    if type(value) is float:  # nearly all of them: thousands for each scan
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -140,18 +142,17 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
     curve = method.get("curve")
     curve = curve if isinstance(curve, dict) else {}
     cor_px, score = curve.get("cor_px"), curve.get("score")
-    pairs = []
+    pairs: list[tuple[float, float]] = []
     if isinstance(cor_px, list) and isinstance(score, list):
-        for x, y in zip(map(number, cor_px), map(number, score), strict=False):
-            if x is not None and y is not None:
-                pairs.append((x, y))
-    pairs.sort()
+        read = zip(map(number, cor_px), map(number, score), strict=False)
+        pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
+    places, scores = zip(*pairs, strict=True) if pairs else ((), ())
     return Curve(
         method=name,
         best_cor_px=number(method.get("best_cor_px")),
         confidence=number(method.get("confidence")),
-        cor_px=tuple(x for x, _ in pairs),
-        score=tuple(y for _, y in pairs),
+        cor_px=places,
+        score=scores,
     )
 
 
