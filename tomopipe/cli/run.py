@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.cli.options import ConfigFile, Directory, DryRun, rest_of
 from tomopipe.cli.terminal import Screen, say
 from tomopipe.errors import TomopipeError
@@ -48,7 +49,7 @@ def run(
     process, started = launch.start(directory, command)
     say(f"Running {directory.name}; what Snakemake says: {os.path.relpath(started.log)}")
     with _heeding(directory, started):
-        progress = _follow(process, started)
+        progress = _follow(process, started, directory)
     raise typer.Exit(_tell_end(directory, process.wait(), started, progress))
 
 
@@ -68,11 +69,11 @@ def _heeding(directory: Path, started: Run) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _follow(process: "subprocess.Popen[bytes]", started: Run) -> Progress:
+def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -> Progress:
     """Show how far a run is until it ends."""
     from tomopipe.cli import outcome  # noqa: F401 (what the end needs, loaded meanwhile)
 
-    progress, screen = Progress(started.events), Screen()
+    progress, screen = Progress(started.events, Logs(directory / LOGS.folder)), Screen()
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)
@@ -89,6 +90,8 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     if not progress.facts.get("executes"):
         # it did not begin, or was asked for something else than to run: Snakemake's words are all
         say("\n".join(lines if status == 0 else lines[-_TAIL_LINES:]))
+        if status and launch.is_locked(directory):
+            raise TomopipeError(launch.LOCKED)
         return min(status, 1)
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome

@@ -73,6 +73,7 @@ def step_line(name: str, step: Step) -> str:
     """Say how far a step is: done, running, failed, time left."""
     total = max(step.total, step.done)
     parts = [f"{len(step.running)} running"] * bool(step.running)
+    parts += [f"{len(step.queued)} in the queue"] * bool(step.queued)
     parts += [f"{len(step.failed)} failed"] * bool(step.failed)
     parts += [f"{duration(step.left_s)} left"] * (step.left_s is not None)
     said = f"{name:12} {bar(step.done, total, 20)} {step.done} of {total}  {', '.join(parts)}"

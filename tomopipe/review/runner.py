@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
@@ -54,7 +55,7 @@ class Runner:
             if elsewhere := self._elsewhere():
                 raise TomopipeError(elsewhere)
             self._process, self._run = launch.start(self._directory, self._command)
-            self._progress = Progress(self._run.events)
+            self._progress = Progress(self._run.events, Logs(self._directory / LOGS.folder))
             self._stopping = False
 
     def stop(self) -> None:

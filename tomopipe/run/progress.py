@@ -10,12 +10,17 @@ import os
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import Logs
+
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are told to nobody."""
+_LOOK_S = 5.0
+_CLOCKS_S = 5.0  # that clocks of nodes and file servers may differ
 _TARGETS = ("all", "predictions", "total")  # no work
 #: Every step, in the order of the work.
 ORDER = (
@@ -38,9 +43,10 @@ def tell(**event: Any) -> None:
 
 @dataclass
 class Step:
-    """The jobs of one step: begun and not ended (name and Unix seconds by number), done, failed."""
+    """The jobs of one step by number, with name and since when (Unix seconds)."""
 
     total: int = 0
+    queued: dict[int, tuple[str, float]] = field(default_factory=dict)
     running: dict[int, tuple[str, float]] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     walls_s: list[float] = field(default_factory=list)
@@ -72,10 +78,13 @@ class Progress:
         jobs (`executes`), the lines about scans without COR or volume (`unfinished`).
     news : list of tuple
         (what, step, name, reason) of jobs that began or failed, for the reader to take away.
+
+    On a cluster a job that Snakemake has submitted runs from when its status file says so.
     """
 
-    def __init__(self, events: str | os.PathLike[str]) -> None:
+    def __init__(self, events: str | os.PathLike[str], logs: Logs[Path]) -> None:
         self._path, self._offset = Path(events), 0
+        self._logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
         self._step_of: dict[int, str] = {}
         self.facts: dict[str, Any] = {}
@@ -106,7 +115,21 @@ class Progress:
         self._offset += len(whole)
         for line in whole.splitlines():
             self._take(json.loads(line))
-        return bool(whole)
+        return self._look() or bool(whole)
+
+    def _look(self) -> bool:
+        """Find the jobs that have left the queue of a cluster."""
+        if time.monotonic() - self._looked_at_s < _LOOK_S:
+            return False
+        self._looked_at_s, n_found = time.monotonic(), 0
+        for name, step in self._steps.items():
+            for number, (key, at_s) in list(step.queued.items()):
+                with suppress(OSError):
+                    began_s = self._logs.status(name, key or "campaign").stat().st_mtime
+                    if began_s > at_s - _CLOCKS_S:
+                        step.running[number] = step.queued.pop(number)[0], began_s
+                        n_found += 1
+        return n_found > 0
 
     def _take(self, event: Mapping[str, Any]) -> None:
         if "totals" in event:
@@ -117,7 +140,8 @@ class Progress:
             step = self._steps.setdefault(name, Step())
             self._step_of[number] = name
             step.failed.pop(number, None)  # it is tried again
-            step.running[number] = (event["name"], event["at"])
+            waits = self.facts.get("remote") and not event["local"]
+            (step.queued if waits else step.running)[number] = (event["name"], event["at"])
             self.news.append(("began", name, event["name"], event["reason"]))
         elif "ended" in event or "failed" in event:
             self._end(event)
@@ -128,6 +152,8 @@ class Progress:
         number = event.get("ended", event.get("failed"))
         step_name = self._step_of.get(number, "")
         step = self._steps.get(step_name, Step())
+        if number in step.queued:
+            step.running[number] = step.queued.pop(number)
         if number not in step.running:
             return
         name, began_s = step.running.pop(number)

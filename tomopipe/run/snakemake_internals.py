@@ -289,6 +289,7 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
                 step=info["rule_name"],
                 name=name_of(info["wildcards"] or {}),
                 reason=record.reason,
+                local=bool(info["local"]),
             )
         elif event == "job_finished":
             progress.tell(ended=info["job_id"])
@@ -308,6 +309,11 @@ def name_of(wildcards: Mapping[str, Any]) -> str:
     return str(
         next((wildcards[key] for key in ("scan", "stack", "series") if key in wildcards), "")
     )
+
+
+def is_remote(workflow: Any) -> bool:
+    """Tell whether jobs are submitted to a cluster."""
+    return not workflow.local_exec
 
 
 def targets(workflow: Any) -> set[str]:

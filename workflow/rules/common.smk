@@ -74,7 +74,7 @@ except TomopipeError as error:
 
 def end_earlier_runs():
     """Let nothing of a run that was killed change a result any more, before one is looked at."""
-    progress.tell(executes=True)
+    progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_said()
     DECISIONS.save()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tomopipe.campaign.files import Logs
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import step_line
 from tomopipe.run import launch
@@ -74,7 +75,7 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
 
 def test_a_failed_job_is_named_with_its_log(campaign, does):
     does(
-        "tell(totals={'all': 1, 'full_recon': 2}); t = dict(step='full_recon', reason='x');"
+        "tell(totals={'full_recon': 2}); t = dict(step='full_recon', reason='x', local=True);"
         "tell(began=1, name='a_1', **t); tell(ended=1); tell(began=2, name='a_2', **t);"
         "tell(failed=2); sys.exit(1)"
     )
@@ -177,14 +178,16 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     events = tmp_path / "events"
     monkeypatch.setenv(VARIABLE, str(events))
     tell(totals={"inventory": 1, "all": 1})
-    progress = Progress(events)
+    progress = Progress(events, Logs(tmp_path))
     assert progress.read()
     assert not progress.read()
     tell(totals={"inventory": 1, "try_recon": 3, "full_recon": 3, "all": 1})
     for number in (1, 2):
-        tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet")
+        tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet", local=True)
     tell(failed=1)
-    tell(began=1, step="try_recon", name="a_1", reason="not there yet")  # a second attempt
+    tell(
+        began=1, step="try_recon", name="a_1", reason="not there yet", local=True
+    )  # a second attempt
     tell(ended=2)
     progress.read()
     assert list(progress.steps) == ["inventory", "try_recon", "full_recon"]
@@ -193,10 +196,35 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     assert progress.counts == (1, 7)
 
 
+def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    monkeypatch.setattr("tomopipe.run.progress._LOOK_S", 0.0)
+    logs = Logs(tmp_path)
+    old = logs.status("full_recon", "a_2")  # of an earlier run
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (0, 0))
+    tell(executes=True, remote=True)
+    tell(totals={"full_recon": 2})
+    for number, scan in enumerate(("a_1", "a_2")):
+        tell(began=number, step="full_recon", name=scan, reason="", local=False)
+    progress = Progress(tmp_path / "events", logs)
+    progress.read()
+    step = progress.steps["full_recon"]
+    assert step_line("full_recon", step).endswith("0 of 2  2 in the queue")
+    logs.status("full_recon", "a_1").touch()
+    progress.read()
+    assert step_line("full_recon", step).endswith("0 of 2  1 running, 1 in the queue")
+    tell(ended=0)
+    tell(ended=1)
+    progress.read()
+    assert progress.counts == (2, 2)
+
+
 def test_a_half_written_event_waits_for_its_end(tmp_path):
     events = tmp_path / "events"
     events.write_text('{"totals": {"stitch"')
-    progress = Progress(events)
+    progress = Progress(events, Logs(tmp_path))
     assert not progress.read()
     with events.open("a") as stream:
         stream.write(": 2}}\n")

@@ -25,7 +25,7 @@ tell(totals={"all": 1, "full_recon": 7})
 
 def make(jobs):
     for job in jobs:
-        tell(began=job, step="full_recon", name=f"a_{job}", reason="")
+        tell(began=job, step="full_recon", name=f"a_{job}", reason="", local=True)
         tell(ended=job)
 
 make(range(3))
