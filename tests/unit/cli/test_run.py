@@ -185,9 +185,8 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     for number in (1, 2):
         tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet", local=True)
     tell(failed=1)
-    tell(
-        began=1, step="try_recon", name="a_1", reason="not there yet", local=True
-    )  # a second attempt
+    # a second attempt
+    tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
     tell(ended=2)
     progress.read()
     assert list(progress.steps) == ["inventory", "try_recon", "full_recon"]
