@@ -16,10 +16,9 @@ from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import WIDTH
 from tomopipe.cor.rules import format_cor
-from tomopipe.report.collect import collect
+from tomopipe.report.collect import collect_scans
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.campaign_report import what_to_report
-from tomopipe.simulate.simulated_campaign import load_truth
 
 _MOST_ROWS = 40
 _EYES = {
@@ -34,13 +33,14 @@ _EYES = {
 def show(campaign: Campaign) -> None:
     """Print the table of a run, and where its results are."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    record = collect(**what_to_report(campaign))
+    known = what_to_report(campaign)
+    records = collect_scans(campaign.files, campaign.logs, known["scans"], known["config"])
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}
         for scan in campaign.scans.values()
     }
-    entries = queue_entries(record, cells, campaign.scans)
-    cors = {scan.name: scan.cor_px for scan in record.scans}
+    entries = queue_entries(records, cells, campaign.scans)
+    cors = {scan.name: scan.cor_px for scan in records}
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     shown = entries if len(entries) <= _MOST_ROWS else eyes[:_MOST_ROWS]
     if shown:
@@ -55,6 +55,8 @@ def show(campaign: Campaign) -> None:
 
 def _truth(directory: Path) -> Mapping[str, Any]:
     """Return the true COR of each scan of a simulated campaign."""
+    from tomopipe.simulate.simulated_campaign import load_truth
+
     return load_truth(directory)["scans"] if (directory / TRUTH).exists() else {}
 
 

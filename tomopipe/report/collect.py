@@ -65,9 +65,7 @@ def collect(
     jobs = read_jobs(reader, log_files.status_folder)
     entries = [dict(entry) for entry in scans]
     source = _read_sources(reader, files, log_files, jobs, config, entries)
-    records = [scan_record(reader, source, entry) for entry in entries]
-    records += refused_records(source, entries)
-    records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
+    records = _scan_records(reader, source, entries)
     joined = read_stacks(reader, files, stacks)
     return CampaignRecord(
         name=campaign_name,
@@ -90,6 +88,28 @@ def collect(
         seeds=_seeds(reader, config, base),
         stacks=joined,
     )
+
+
+def collect_scans(
+    files: Files[Path],
+    logs: Logs[Path],
+    scans: Iterable[Mapping[str, Any]],
+    config: Mapping[str, Any],
+) -> list[ScanRecord]:
+    """Read what exists of the scans alone; arguments as of `collect`."""
+    reader = Reader(logs.folder.parent)
+    entries = [dict(entry) for entry in scans]
+    jobs = read_jobs(reader, logs.status_folder)
+    source = _read_sources(reader, files, logs, jobs, config, entries)
+    return _scan_records(reader, source, entries)
+
+
+def _scan_records(
+    reader: Reader, source: Sources, entries: list[dict[str, Any]]
+) -> list[ScanRecord]:
+    records = [scan_record(reader, source, entry) for entry in entries]
+    records += refused_records(source, entries)
+    return sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
 
 
 def _seeds(reader: Reader, config: Mapping[str, Any], folder: Path) -> dict[str, str]:

@@ -115,7 +115,7 @@ class _Api:
                 "campaign": record.name,
                 "csrf": self.keys.csrf_of(session),
                 "states": dict(STATES),
-                "scans": queue_entries(record, cells, store.campaign.scans),
+                "scans": queue_entries(record.scans, cells, store.campaign.scans),
                 "fix_cor": store.campaign.config.fix_cor.model_dump(),
                 "min_confidence": store.campaign.config.predict_cor.min_confidence,
                 "notes": [f"{note.path}: {note.problem}" for note in record.notes],

@@ -1,12 +1,12 @@
 """The queue: every scan with its state, the ones that need a person first."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
 from tomopipe.cor.rules import parse_cor
-from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.report.records import ScanRecord
 
 #: States with what they mean, in the order of the queue.
 STATES: Mapping[State, str] = {
@@ -20,7 +20,7 @@ _ORDER = {state: place for place, state in enumerate(STATES)}
 
 
 def queue_entries(
-    record: CampaignRecord,
+    scans: Iterable[ScanRecord],
     cells: Mapping[str, Mapping[str, str]],
     known: Container[str],
 ) -> list[dict[str, Any]]:
@@ -28,8 +28,8 @@ def queue_entries(
 
     Parameters
     ----------
-    record : CampaignRecord
-        What the results say.
+    scans : iterable of ScanRecord
+        What the results say of each.
     cells : mapping
         Scan to its cells of the campaign table, as they are now.
     known : container of str
@@ -42,7 +42,7 @@ def queue_entries(
     """
     entries = [
         _entry(scan, cells.get(scan.name, {})) | {"refused": scan.name not in known}
-        for scan in record.scans
+        for scan in scans
     ]
     return sorted(entries, key=_worst_first)
 

@@ -25,7 +25,7 @@ CELLS = {
 
 def entries(record, cells=CELLS):
     known = {scan.name for scan in record.scans}
-    return queue_entries(record, cells, known)
+    return queue_entries(record.scans, cells, known)
 
 
 def by_name(record, cells=CELLS):
@@ -93,7 +93,7 @@ def test_the_cor_shown_first(record):
 
 
 def test_a_refused_name_is_listed_and_cannot_be_decided(record):
-    found = queue_entries(record, CELLS, {"bone_001"})
+    found = queue_entries(record.scans, CELLS, {"bone_001"})
     assert {e["scan"] for e in found if not e["refused"]} == {"bone_001"}
     assert len(found) == len(record.scans)
 

@@ -116,13 +116,16 @@ def test_jobs_fold_into_a_row_for_each_scan():
             job("fix_cor", series="a", reason=cor),
             job("full_recon", "a_1", "a", f"{cor}; filter ramp -> hann"),
             job("sidecar", "a_1", "a", cor),
+            job("export_stack", "a_1", "a"),
             job("full_recon", "a_2", "a", "if its COR changes", certain=False),
             job("resolve_cor", reason="follows fix_cor"),
             job("inventory"),
         ]
     )
     assert rows == [
-        PlanRow("a_1", ("full_recon", "sidecar"), (), f"{cor}; filter ramp -> hann"),
+        PlanRow(
+            "a_1", ("full_recon", "sidecar", "export_stack"), (), f"{cor}; filter ramp -> hann"
+        ),
         PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
         PlanRow("series a", ("fix_cor",), (), cor),
         PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet; follows fix_cor"),

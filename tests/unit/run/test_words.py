@@ -17,8 +17,9 @@ def test_a_cor_says_who_changed_it():
 
 
 def test_an_option_that_is_not_named_has_its_default():
-    old = {"step": "full_recon", "options": {"full_recon": {"filter": "hann"}}}
-    new = {"step": "full_recon", "options": {"input": {"every": 2}}}
+    both = {"revision": 6, "raw": ["x"]}
+    old = both | {"options": {"full_recon": {"filter": "hann", "unit": "per_cm"}}}
+    new = both | {"options": {"input": {"every": 2}, "full_recon": {"unit": "per_cm"}}}
     assert words.of_difference(old, new) == ["filter hann -> ramp", "every 1 -> 2"]
     old, new = {"options": {}}, {"options": {"preprocess": {"stripes": {"method": "vo"}}}}
     assert words.of_difference(old, new) == ["stripes.method none -> vo"]
