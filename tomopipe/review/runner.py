@@ -95,7 +95,7 @@ class Runner:
     def _elsewhere(self) -> str:
         """Say which run is under way that was not started here; "" if there is none."""
         if (run := launch.under_way(self._directory)) is not None:
-            return f"a run is under way: {run}. `tomopipe stop` ends it."
+            return f"a run that was started elsewhere is under way: {run}. `tomopipe stop` ends it."
         return launch.LOCKED if launch.is_locked(self._directory) else ""
 
     def _how_far(self) -> dict[str, Any]:
