@@ -124,8 +124,9 @@ def run_command(
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)),
         *(("--profile", profile) if profile else ()),
-        *("--directory", str(directory)),
+        # not last: it takes all names that follow, targets too
         *(("--configfile", str(config)) if config else ()),
+        *("--directory", str(directory)),
         *options,
     ]
 
