@@ -10,7 +10,9 @@ from tomopipe.run.progress import Progress, Step
 from tomopipe.run.words import is_news
 
 WIDTH = 160  # of tables into a pipe or a file
-_PLAIN_S = 10.0  # between two looks where there is no terminal
+# between two looks where there is no terminal; of long runs a hundredth of the time they have taken
+_PLAIN_S = 10.0
+_PLAIN_PART = 0.01
 _MOST_REASONS = 20
 
 
@@ -20,24 +22,27 @@ class Screen:
     def __init__(self) -> None:
         self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._shown: dict[str, str] = {}
-        self._n_drawn, self._plain_at_s = 0, -_PLAIN_S
+        self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
         self._reasons: set[str] = set()
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show what is new, and how far each step is."""
         news = list(self._news(progress))
-        lines = {name: step_line(name, step) for name, step in progress.steps.items()}
+        width = 20 * self._is_live
+        lines = {name: step_line(name, step, width) for name, step in progress.steps.items()}
         changed = [line for name, line in lines.items() if line != self._shown.get(name)]
         if self._is_live:
             if news or changed:
                 self._draw(news, list(lines.values()))
                 self._shown = lines
             return
-        is_time = at_end or time.monotonic() - self._plain_at_s > _PLAIN_S
+        now_s = time.monotonic()
+        pause_s = max(_PLAIN_S, _PLAIN_PART * (now_s - self._start_s))
+        is_time = at_end or now_s - self._plain_at_s > pause_s
         for line in (*news, *(f"{time.strftime('%H:%M:%S')} {line}" for line in changed * is_time)):
             say(line)
         if changed and is_time:
-            self._shown, self._plain_at_s = lines, time.monotonic()
+            self._shown, self._plain_at_s = lines, now_s
 
     def _news(self, progress: Progress) -> Iterator[str]:
         """Say which jobs failed, and why others run, each reason once."""
@@ -69,15 +74,15 @@ def say(text: str, end: str = "\n") -> None:
             os.dup2(nowhere, stream)
 
 
-def step_line(name: str, step: Step) -> str:
-    """Say how far a step is: done, running, failed, time left."""
+def step_line(name: str, step: Step, width: int = 0) -> str:
+    """Say how far a step is: done, running, failed, time left; after a bar of that width."""
     total = max(step.total, step.done)
     parts = [f"{len(step.running)} running"] * bool(step.running)
     parts += [f"{len(step.queued)} in the queue"] * bool(step.queued)
     parts += [f"{len(step.failed)} failed"] * bool(step.failed)
     parts += [f"{duration(step.left_s)} left"] * (step.left_s is not None)
-    said = f"{name:12} {bar(step.done, total, 20)} {step.done} of {total}  {', '.join(parts)}"
-    return said.rstrip()
+    shown = f"{bar(step.done, total, width)} " if width else ""
+    return f"{name:12} {shown}{step.done} of {total}  {', '.join(parts)}".rstrip()
 
 
 def bar(done: int, total: int, width: int) -> str:
