@@ -142,8 +142,9 @@ def find_campaign(start: Path) -> Path:
     A campaign has a config.yaml with a block `campaign`. Where there is none it is `start`.
     """
     folder = Path(os.path.abspath(start))
-    above = (one for one in folder.parents if _is_campaign(one / CONFIG))
-    return folder if (folder / CONFIG).exists() else next(above, folder)
+    if (folder / CONFIG).exists() or not folder.is_dir():
+        return folder  # of a name that is misspelt nothing is guessed
+    return next((one for one in folder.parents if _is_campaign(one / CONFIG)), folder)
 
 
 def _is_campaign(config: Path) -> bool:

@@ -1,6 +1,5 @@
 """What a run has come to: the CORs, those that need eyes first, and where everything is."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.text import Text
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state import State
-from tomopipe.cli.terminal import WIDTH
+from tomopipe.cli.terminal import WIDTH, near
 from tomopipe.cor.rules import format_cor
 from tomopipe.report.collect import collect_scans
 from tomopipe.review.queue import queue_entries
@@ -99,7 +98,7 @@ def _places(campaign: Campaign) -> str:
         "CORs": made.cor_table,
     }
     lines = (
-        f"{what:12}{os.path.relpath(path)}"
+        f"{what:12}{near(path)}"
         for what, path in places.items()
         if what in ("volumes",) or path.exists()
     )

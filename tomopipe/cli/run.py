@@ -1,6 +1,5 @@
 """`tomopipe run` and `tomopipe stop`: the run of every day."""
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import typer
 
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.cli.options import ConfigFile, Directory, DryRun, rest_of
-from tomopipe.cli.terminal import Screen, say
+from tomopipe.cli.terminal import Screen, near, say
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
@@ -47,7 +46,7 @@ def run(
     profile = launch.chosen_profile(directory)
     command = launch.run_command(directory, own, profile, rest_of(context))
     process, started = launch.start(directory, command)
-    say(f"Running {directory.name}; what Snakemake says: {os.path.relpath(started.log)}")
+    say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
     with _heeding(directory, started):
         progress = _follow(process, started, directory)
     raise typer.Exit(_tell_end(directory, process.wait(), started, progress))

@@ -74,6 +74,11 @@ def say(text: str, end: str = "\n") -> None:
             os.dup2(nowhere, stream)
 
 
+def near(path: str | os.PathLike[str]) -> str:
+    """Return a path as it is shortest to type here."""
+    return min(os.path.relpath(path), os.path.abspath(path), key=len)
+
+
 def step_line(name: str, step: Step, width: int = 0) -> str:
     """Say how far a step is: done, running, failed, time left; after a bar of that width."""
     total = max(step.total, step.done)

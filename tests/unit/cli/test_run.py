@@ -98,12 +98,12 @@ def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):
 def test_a_campaign_is_found_from_within_and_only_there(campaign, does):
     does("tell(unfinished=[])")
     (campaign / "raw" / "config.yaml").write_text("other: program\n")  # of something else
-    os.rename(campaign / "raw" / "config.yaml", campaign / "raw" / "day1" / "x.yaml")
     assert call("run", "-C", campaign / "raw" / "day1")[0] == 0
     assert list((campaign / "logs" / "run").glob("*.log"))
-    status, text = call("status", campaign.parent)
-    assert status == 1
-    assert str(campaign.parent / "config.yaml") in text
+    for nowhere in (campaign.parent, campaign / "raw" / "dya1"):
+        status, text = call("status", nowhere)
+        assert status == 1
+        assert str(nowhere / "config.yaml") in text
 
 
 def test_the_profile_is_that_of_init(campaign):
@@ -130,16 +130,24 @@ def test_logs_of_old_runs_go(campaign, does):
     assert kept == [f"2026010{n}-120000{end}" for n in range(3, 7) for end in (".jsonl", ".log")]
 
 
-def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does):
+@pytest.mark.parametrize(
+    ("options", "says", "ended_by"),
+    [
+        ([], "Stopped", signal.SIGINT),
+        (["--finish"], "no other begins", signal.SIGTERM),
+        (["--now"], "Killed", signal.SIGKILL),
+    ],
+)
+def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, says, ended_by):
     does("import time; time.sleep(60)")
     process, _ = launch.start(campaign, launch.run_command())
     status, text = call("run", campaign)
     assert status == 1
     assert f"process {process.pid}" in text
     assert "tomopipe stop" in text
-    status, text = call("stop", campaign / "raw")
-    assert (status, "Stopped" in text) == (0, True), text
-    assert process.wait(10) != 0
+    status, text = call("stop", campaign / "raw", *options)
+    assert (status, says in text) == (0, True), text
+    assert process.wait(10) == -ended_by
     assert launch.read_record(campaign).stopped
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
