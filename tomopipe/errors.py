@@ -1,7 +1,10 @@
 """Errors that are meant for people: each names file, found, expected and what to do."""
 
 import errno
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class TomopipeError(Exception):
@@ -14,6 +17,60 @@ class ScanError(TomopipeError):
 
 class RunEndedError(TomopipeError):
     """The run that a job belongs to has ended, or a newer one has begun."""
+
+
+class NoRoomError(TomopipeError, OSError):
+    """A file system, or a quota, of bytes or of files, that is used up."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@contextmanager
+def room_for(
+    path: str | os.PathLike[str],
+    advice: str = "Remove there what is no longer needed, or ask for more, and run again.",
+) -> Iterator[None]:
+    """Say which room is used up, where, and what to do, when the block cannot write for that.
+
+    Parameters
+    ----------
+    path : path-like
+        What is written, or the folder that it lies in.
+    advice : str
+        What to do.
+
+    Raises
+    ------
+    NoRoomError
+        Instead of the OSError of a full file system or quota.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, NoRoomError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = f"{os.fspath(path)}: cannot be written: {_used_up(error.errno, path)}. {advice}"
+        raise NoRoomError(error.errno, text) from error
+
+
+def _used_up(number: int, path: str | os.PathLike[str]) -> str:
+    """Name what is used up: the file system or a quota, of bytes or of files."""
+    folder = os.path.abspath(path)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    found = os.statvfs(folder)
+    of_files = found.f_files > 0 and found.f_favail == 0
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        of_files = True
+    if number == errno.EDQUOT:
+        what = "files (inodes)" if of_files else "bytes"
+        return f"your quota of {what} in {folder} is used up (see `quota -s`)"
+    if of_files:
+        return f"no inodes left in {folder}: the file system takes no more files"
+    return f"no space left in {folder}, {found.f_bavail * found.f_frsize / 1e9:.3g} GB are free"
 
 
 # h5py says nothing of a damaged file; of one that is not there its state tells

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import Logs
-from tomopipe.errors import RunEndedError
+from tomopipe.errors import RunEndedError, room_for
 from tomopipe.storage import run_folder
 
 #: Seconds between two signs of life of a job.
@@ -144,7 +144,8 @@ def _write(status: dict[str, Any], path: Path) -> None:
     Once the run of the job has ended the status is that of a newer one, and stays.
     """
     run_folder.current()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
-    temporary.write_text(json.dumps(status, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(path)
+    with room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
+        temporary.write_text(json.dumps(status, indent=1, sort_keys=True), encoding="utf-8")
+        temporary.replace(path)

@@ -67,6 +67,10 @@ def new_hdf5(path: str | os.PathLike[str]) -> "Iterator[h5py.File]":
         yield file
     except BaseException:
         with suppress(Exception):  # the first error says more than those of closing
+            # Where a disk is full HDF5 crashes when closing: what it still writes goes to memory.
+            nowhere = os.memfd_create("nowhere")
+            os.dup2(nowhere, file.id.get_vfd_handle())
+            os.close(nowhere)
             file.close()
         raise
     with _written(path):
@@ -88,7 +92,9 @@ def _written(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise OSError(errno.EIO, f"cannot be written to its end ({error})", str(path)) from error
+        found = re.search(r"errno = (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, f"cannot be written to its end ({error})", str(path)) from error
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

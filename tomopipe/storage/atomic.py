@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tomopipe.errors import room_for
 from tomopipe.storage import checksums, run_folder
 
 
@@ -43,27 +44,31 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     tomopipe.errors.RunEndedError
         If the run of this job has ended.
+    tomopipe.errors.NoRoomError
+        If the file system, or a quota, is used up.
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    with room_for(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
     folder = run_folder.current()
     if folder is None or os.stat(folder).st_dev != os.stat(final.parent).st_dev:
         folder = final.parent
     temporary = folder / f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}"
     try:
-        yield temporary
-        checksum = checksums.finish(temporary)
-        for check in before_rename:
-            check()
-        if temporary.is_dir():
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _sync(file)
-            _replace_folder(temporary, final)
-        else:
-            _sync(temporary)
-            temporary.replace(final)
-        checksums.remember(final, checksum)
+        with room_for(final):
+            yield temporary
+            checksum = checksums.finish(temporary)
+            for check in before_rename:
+                check()
+            if temporary.is_dir():
+                for file in temporary.rglob("*"):
+                    if file.is_file():
+                        _sync(file)
+                _replace_folder(temporary, final)
+            else:
+                _sync(temporary)
+                temporary.replace(final)
+            checksums.remember(final, checksum)
     except BaseException as error:
         checksums.forget(temporary)
         _remove(temporary)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import RunEndedError
+from tomopipe.errors import RunEndedError, room_for
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
@@ -36,14 +36,15 @@ def begin(results: Path) -> Path:
     end_all(results)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = results / _RUNS / f"{stamp}-{secrets.token_hex(4)}"
-    (folder / _SAID).mkdir(parents=True)
     about = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "user": user_name(),
         "start": time.time(),
     }
-    (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    with room_for(results):
+        (folder / _SAID).mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 
 
@@ -93,8 +94,9 @@ def say(step: str, key: str, record: dict[str, Any]) -> None:
         return
     path = said_path(folder, step, key)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
-    temporary.replace(path)
+    with room_for(folder):
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        temporary.replace(path)
 
 
 def said_path(folder: Path, step: str, key: str) -> Path:

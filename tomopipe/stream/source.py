@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import NoRoomError, TomopipeError, room_for
 from tomopipe.scans.exchange import Scan
 from tomopipe.stream.memory import TALL, Blocks
 from tomopipe.stream.scratch import Scratch, free_bytes, new_scratch, scratch_folder
@@ -28,6 +28,7 @@ MAX_DECODES = 4  # of the whole scan, where there is room for a scratch file
 SCRATCH_BYTES_PER_S = 5e8  # of a scratch file: an assumption
 _BATCH_BYTES = 64 * 2**20  # of frames on their way to a scratch file
 _MAX_BATCH_BYTES = 256 * 2**20
+_NO_SCRATCH = "Set storage.scratch to a folder that has room for all raw data of a scan."
 
 Span = tuple[int, int]
 
@@ -77,12 +78,16 @@ def open_source(
         return
     shape = (scan.n_angles, n_rows, scan.n_cols)
     with ExitStack() as stack:
+        place = scratch_folder(scratch)
         try:
-            made = new_scratch(scratch, shape, rows[0], low_blocks.height, scan.dtype)
-            file = stack.enter_context(made)
-            _transpose(scan, rows, blocks, file)
+            with room_for(place, _NO_SCRATCH):
+                made = new_scratch(scratch, shape, rows[0], low_blocks.height, scan.dtype)
+                file = stack.enter_context(made)
+                _transpose(scan, rows, blocks, file)
+        except NoRoomError:
+            raise
         except OSError as error:
-            place = f"{scratch_folder(scratch)} (storage.scratch)"
+            place = f"{place} (storage.scratch)"
             raise OSError(error.errno, error.strerror or str(error), place) from error
         yield file, low_blocks
 

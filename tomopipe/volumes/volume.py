@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole
 from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
@@ -224,8 +224,11 @@ def _check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> No
     """Raise before hours of work, not after, where the disk cannot take the volume."""
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
-        text = f"the volume takes {n_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are free"
-        raise OSError(errno.ENOSPC, text, os.fspath(path))
+        raise NoRoomError(
+            errno.ENOSPC,
+            f"{os.fspath(path)}: the volume takes {n_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are "
+            "free. Remove what is no longer needed there, or store it smaller (full_recon.dtype).",
+        )
 
 
 def _check_reads_back(

@@ -1,0 +1,102 @@
+"""A full file system and a quota that is used up are said by name, with what to do."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tomopipe.errors import NoRoomError, TomopipeError, is_of_the_system, room_for
+from tomopipe.storage.atomic import whole, write_json
+
+_ADVICE = "Remove there what is no longer needed, or ask for more, and run again."
+FULL = "/dev/full"  # a device that refuses every byte, as a full disk does
+
+
+def _refuse(*_, **__):
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+def _fill():
+    with open(FULL, "wb", buffering=0) as full:
+        full.write(b"a result")
+
+
+def test_a_full_disk(tmp_path):
+    with pytest.raises(NoRoomError) as found, whole(tmp_path / "x.json"):
+        _fill()
+    text = str(found.value)
+    assert text.startswith(f"{tmp_path}/x.json: cannot be written: no space left in {tmp_path}, ")
+    assert text.endswith("GB are free. " + _ADVICE)
+    assert found.value.errno == errno.ENOSPC
+    assert isinstance(found.value, TomopipeError)
+    assert is_of_the_system(found.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quota_of_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", _refuse)
+    with pytest.raises(NoRoomError, match=rf"your quota of bytes in {tmp_path} is used up"):
+        write_json({}, tmp_path / "x.json")
+
+
+def test_a_quota_of_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", _refuse)
+    monkeypatch.setattr(os, "mkdir", _refuse)
+    with pytest.raises(NoRoomError, match=rf"your quota of files \(inodes\) in {tmp_path} is used"):
+        write_json({}, tmp_path / "not there" / "x.json")
+
+
+def test_a_file_system_without_inodes(tmp_path, monkeypatch):
+    found = SimpleNamespace(f_files=1000, f_favail=0, f_bavail=10**9, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    with pytest.raises(NoRoomError, match="no inodes left in"), whole(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_to_do_of_the_innermost_is_said_and_other_errors_stay_as_they_are():
+    said = pytest.raises(NoRoomError, match=r"/tmp/a: .*\. Buy a disk$")
+    with said, room_for("/tmp/b"), room_for("/tmp/a", "Buy a disk"):
+        _fill()
+    with pytest.raises(OSError, match=r"^the disk$") as found, room_for("/tmp/a"):
+        raise OSError("the disk")
+    assert not isinstance(found.value, NoRoomError)
+
+
+VOLUMES = """
+import os, sys
+import numpy as np
+from tomopipe.volumes import volume
+
+volume._check_space = lambda *_: None
+data = np.random.default_rng(0).random((64, 128, 128), np.float32)
+for form in sys.argv[1:]:
+    try:
+        with volume.new_volume("small/x", data.shape, output_format=form) as put:
+            put(0, data)
+    except OSError as error:
+        print(form, error)
+    assert os.listdir("small") == []
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.namespaces
+def test_volumes_on_a_small_file_system(tmp_path):
+    """It stays full while HDF5 closes, and a TIFF series takes more files than there may be."""
+    (tmp_path / "small").mkdir()
+    mount = 'mount -t tmpfs -o size=3m,nr_inodes=40 small small && exec "$@"'
+    volumes = [sys.executable, "-c", VOLUMES, "h5", "zarr", "tiff"]
+    done = subprocess.run(
+        ["unshare", "-rnm", "sh", "-c", mount, "sh", *volumes],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        check=True, text=True, capture_output=True,
+    )  # fmt: skip
+    said = re.findall(r"x: cannot be written: (no \w+ left) in", done.stdout)
+    assert said == ["no space left", "no space left", "no inodes left"]
+    assert done.stderr == ""
