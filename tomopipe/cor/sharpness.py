@@ -3,9 +3,12 @@
 One compiled pass over each slice: thousands of slices are judged for one scan.
 """
 
+from functools import partial
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tomopipe.recon.jit import compiled
 
 RADIUS = 0.45  # of the disc that is looked at, in columns
 MEASURES = ("entropy", "edges", "negativity")
@@ -45,7 +48,7 @@ def sharpness(slices: Image, window: tuple[float, float], blur_px: float) -> NDA
     return measures.T
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@partial(compiled, error_model="numpy")
 def _blurred(image, taps, across, out):  # type: ignore[no-untyped-def]
     """Gaussian smoothing along both axes; the edge value goes on beyond the slice."""
     n = image.shape[0]
@@ -69,7 +72,7 @@ def _blurred(image, taps, across, out):  # type: ignore[no-untyped-def]
                 out[y, x] += taps[k] * (across[above, x] + across[below, x])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@partial(compiled, error_model="numpy")
 def _measure(slices, taps, first, last, low, scale, measures):  # type: ignore[no-untyped-def]
     """Fill measures (n_cor, 3) slice by slice."""
     n = slices.shape[1]

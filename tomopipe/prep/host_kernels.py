@@ -3,11 +3,13 @@
 Imported by the functions that need it, as importing and loading compiled code takes a second.
 """
 
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from tomopipe.recon.jit import compiled
 
 LINES = 64  # columns sorted at a time: what sorting needs stays small
 
@@ -97,12 +99,7 @@ def idwt(low: Any, high: Any, wavelet: str, axis: int) -> Any:
     return pywt.idwt(low, high, wavelet, axis=axis)
 
 
-def _compiled(function: Any) -> Any:
-    """Compile on the first call; keep the code on disk where a folder can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
-    except RuntimeError:  # neither the package's nor the user's cache is writable
-        return numba.njit(nogil=True, boundscheck=False)(function)
+_compiled = partial(compiled, boundscheck=False)
 
 
 @_compiled

@@ -1,32 +1,98 @@
-"""How the engine's kernels are compiled, and the threads they run in."""
+"""How kernels are compiled, where their code is kept, and the threads they run in.
+
+Code is kept in `NUMBA_CACHE_DIR`, else in the user's cache, else in the campaign, in a folder for
+each type of CPU, as nodes of a cluster differ.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import itertools
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite.binding import get_host_cpu_name
+from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 
+from tomopipe.storage import run_folder
+
 logger = logging.getLogger(__name__)
+_config: Any = numba.config
+
+
+class _Kept(FunctionCache):
+    """Code on disk; of processes that compile at the same time one stores after the other.
+
+    numba reads the index of a function, adds a file and writes it: of two at once the index could
+    give one's types the other's code.
+    """
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            with open(os.path.join(self.cache_path, "lock"), "w") as lock:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                super().save_overload(sig, data)
+        except OSError as error:
+            _say_not_kept(error)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile a function on its first call, without the GIL; keep the code where it can be."""
+    dispatcher = numba.njit(nogil=True, **options)(function)
+    if folder := _cache_folder():
+        of_others, _config.CACHE_DIR = _config.CACHE_DIR, folder
+        with suppress(RuntimeError):  # the folder is gone since
+            dispatcher._cache = _Kept(function)
+        _config.CACHE_DIR = of_others
+    return dispatcher
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a kernel on its first call; keep the code on disk where a folder can be written.
+    """Compile a kernel: they are run in ordinary threads on disjoint parts of the output."""
+    return compiled(function, boundscheck=False, error_model="numpy")
 
-    Kernels release the GIL: they are run in ordinary threads on disjoint parts of the output.
-    """
-    options: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError as error:  # neither the package's nor the user's cache is writable
-        logger.warning("compiled code cannot be kept (%s): set NUMBA_CACHE_DIR", error)
-        return numba.njit(**options)(function)
+
+@functools.cache
+def _cache_folder() -> str:
+    """Return the first folder that can be written; "" if none can."""
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    places = [_config.CACHE_DIR or os.path.join(user, "tomopipe")]
+    if os.environ.get(run_folder.VARIABLE):
+        places.append(os.path.abspath(".snakemake/tomopipe"))
+    for place in places:
+        folder = os.path.join(place, f"numba-{_config.CPU_NAME or get_host_cpu_name()}")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+            return folder
+        except OSError as error:
+            reason = error
+    _say_not_kept(reason)
+    return ""
+
+
+_not_kept: list[OSError] = []
+
+
+def _say_not_kept(reason: OSError) -> None:
+    """Say once what it costs, and what to do."""
+    if not _not_kept:
+        logger.warning(
+            "compiled code cannot be kept, and each job takes 10 s to compile (%s): set "
+            "NUMBA_CACHE_DIR to a folder that can be written",
+            reason,
+        )
+    _not_kept.append(reason)
 
 
 def thread_count(threads: int | None = None) -> int:

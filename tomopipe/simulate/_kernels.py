@@ -16,13 +16,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tomopipe.recon.jit import compiled
 
 Floats = NDArray[np.floating[Any]]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _half_disk(t: float, radius: float) -> float:
     """Return the integral of 2 sqrt(radius**2 - t**2), up to a constant."""
     if t <= -radius:
@@ -32,7 +33,7 @@ def _half_disk(t: float, radius: float) -> float:
     return t * math.sqrt(radius * radius - t * t) + radius * radius * math.asin(t / radius)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_chords(line: Floats, centre: float, radius: float, scale: float) -> None:
     """Add to `line` the chords of one ellipse, integrated over the width of each pixel."""
     first = max(0, math.floor(centre - radius + 0.5))
@@ -44,7 +45,7 @@ def _add_chords(line: Floats, centre: float, radius: float, scale: float) -> Non
         before = after
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_projections(
     projections: Floats,
     table: Floats,
@@ -74,7 +75,7 @@ def add_projections(
                         _add_chords(projections[angle, row], centre, radius, scale)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_interval(line: Floats, start: float, stop: float, value: float) -> None:
     """Add `value` to `line` between two places, each pixel by the part that is covered."""
     first = max(0, math.floor(start + 0.5))
@@ -84,7 +85,7 @@ def _add_interval(line: Floats, start: float, stop: float, value: float) -> None
         line[col] += value * max(0.0, covered)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_slice(
     image: Floats,
     table: Floats,

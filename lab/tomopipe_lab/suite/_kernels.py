@@ -5,12 +5,13 @@ how much the sample has swollen. Everything is averaged over the width of a pixe
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tomopipe.recon.jit import compiled
 from tomopipe.simulate._kernels import _add_chords
 
 Floats = NDArray[np.floating[Any]]
@@ -18,13 +19,13 @@ ELLIPSE, RECTANGLE = 0.0, 1.0
 THINNEST_PX = 1e-3  # of a shadow's slope: below, its closed form loses digits
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _half_square(x: float) -> float:
     """Return the integral of max(0, x)."""
     return 0.5 * x * x if x > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _trapezoid_integral(x: float, long: float, short: float) -> float:
     """Integrate up to x a trapezoid of area `long`, bases long + short and long - short."""
     outer, inner = 0.5 * (long + short), 0.5 * (long - short)
@@ -36,7 +37,7 @@ def _trapezoid_integral(x: float, long: float, short: float) -> float:
     ) / short
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_rectangle(line: Floats, centre: float, one: float, two: float, area: float) -> None:
     """Add the shadow of a rectangle whose sides look `one` and `two` wide from here."""
     long, short = max(one, two), max(min(one, two), THINNEST_PX)
@@ -50,7 +51,7 @@ def _add_rectangle(line: Floats, centre: float, one: float, two: float, area: fl
         before = after
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_shapes(
     lines: Floats, shapes: Floats, cos: Floats, sin: Floats, cor_px: Floats, swell: Floats
 ) -> None:
@@ -76,7 +77,7 @@ def add_shapes(
                 _add_chords(lines[angle], centre, math.sqrt(width2), scale)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@partial(compiled, fastmath=True)
 def splat(
     image: Floats, x_px: float, y_px: float, h_px: float, cos: Floats, sin: Floats, bins: Floats
 ) -> None:
@@ -108,7 +109,7 @@ def splat(
                     out[bin_ + 1, k] += share * value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def gather(bins: Floats, h_px: float, cor_px: Floats, swell: Floats, lines: Floats) -> None:
     """Average `bins` (n_angles, n_bins, n_rows) over the pixels of `lines` (n_angles, rows, cols).
 
@@ -133,7 +134,7 @@ def gather(bins: Floats, h_px: float, cor_px: Floats, swell: Floats, lines: Floa
                 before = here
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _random(a: int, b: int, c: int, d: int) -> float:
     """Return a number from 0 to 1 that belongs to four whole numbers."""
     value = np.uint64(a * 73856093) ^ np.uint64(b * 19349663) ^ np.uint64(c * 83492791)
@@ -145,7 +146,7 @@ def _random(a: int, b: int, c: int, d: int) -> float:
     return float(value >> np.uint64(11)) / 9007199254740992.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def voronoi(
     x: Floats, y: Floats, z: float, seed: int, near: Floats, wall: Floats, grey: Floats
 ) -> None:
