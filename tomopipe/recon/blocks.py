@@ -20,7 +20,7 @@ from collections.abc import Callable
 from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
 
 LANES = 16
-CARD_ANGLES = 256  # whose samples a card holds at a time
+CARD_ANGLES = 512  # whose samples a card holds at a time
 CARD_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a card
 _CARD_SHARE = 0.8  # of what is free on a card: memory is handed out in pieces
 BASE_BYTES = 400 * 2**20  # interpreter, libraries, compiled code

@@ -24,7 +24,6 @@ from tomopipe.recon.plan import MARGIN, Plan
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
 PIECE = 512  # samples of a tile per block, at most
 STRIPE = 32  # bins, rows or pixels turned at a time
-_SIDE = TILE + gridding_kernel.WIDTH - 1
 _THREADS = 256  # per block
 
 SOURCE = "".join(
@@ -140,7 +139,7 @@ def _spread_spectra(spectra: Any, plan: Plan, factor: Any, angles: slice, grid: 
     launch(
         xp, "spread", (len(pieces) - 1,), (2 * n_slices,),
         (samples, cells, weights, pieces, grid, np.int32(-(-n_cols // TILE)), np.int32(n_cols)),
-        4 * _SIDE**2 * 2 * n_slices,
+        8 * n_slices * (TILE + gridding_kernel.WIDTH - 1) ** 2,
     )  # fmt: skip
 
 

@@ -64,10 +64,12 @@ extern "C" __global__ void spread(
     const int lane = threadIdx.x, record = blockDim.x;
     const int first = pieces[blockIdx.x], last = pieces[blockIdx.x + 1];
     for (int i = 0; i < SIDE * SIDE; ++i) tile[i * record + lane] = 0.0f;
-    float sum[WIDTH * WIDTH];
+    float sum[WIDTH * WIDTH], next = samples[(long long)first * record + lane];
     int at = -1;
     for (int i = first; i <= last; ++i) {
         const int here = i < last ? cells[i] % (TILE * TILE) : -1;
+        const float value = next;  // the one after it is on its way meanwhile
+        if (i + 1 < last) next = samples[(i + 1LL) * record + lane];
         if (here != at) {
             float* to = tile + (at / TILE * SIDE + at % TILE) * record + lane;
             #pragma unroll
@@ -79,7 +81,6 @@ extern "C" __global__ void spread(
         }
         if (i < last) {
             const float* w = weights + 2 * WIDTH * i;
-            const float value = samples[(long long)i * record + lane];
             #pragma unroll
             for (int row = 0; row < WIDTH; ++row) {
                 const float part = w[WIDTH + row] * value;

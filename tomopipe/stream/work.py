@@ -141,7 +141,8 @@ def slices_of(work: Work, sinograms: Any) -> Any:
         images = reconstruct(wide, work.plan, cor_px, threads=work.threads)
     else:
         images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
-    images *= np.float32(work.scale)
+    if work.scale != 1:
+        images *= np.float32(work.scale)
     return images[:, *work.crop]
 
 

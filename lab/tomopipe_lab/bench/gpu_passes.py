@@ -30,7 +30,8 @@ from tomopipe_lab.bench.gpu_ways import Scan, normalised
 
 _COPY_BYTES = 2**30
 _ROUNDS = 5
-CHUNKS = (64, 128, 256, 512, 1024)  # angles
+TILES = (4, 8)  # cells
+CHUNKS = (128, 512, 1024)  # angles
 PIECES = (128, 512, 2048)  # samples
 
 
@@ -73,7 +74,6 @@ def passes_of(plan: Plan, n_slices: int) -> list[Pass]:
             2.5 * n_slices * grid**2 * log2(grid**2),
         ),
         Pass("crop", 1, 8 * image, 2 * image),
-        Pass("scale", 1, 8 * image, image),
         Pass("range", 2, 8 * image, 2 * image),
     ]
 
@@ -120,10 +120,9 @@ def measure_passes(card: Card, scan: Scan, n_slices: int) -> list[Pass]:
         plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=card.xp)
         raw = card.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
         prepare = normalised(n_slices)
-        images = card.xp.empty((n_slices, plan.n_cols, plan.n_cols), np.float32)
+        images = card.xp.zeros((n_slices, plan.n_cols, plan.n_cols), np.float32)
         seconds: dict[str, float] = {
             "transmission": _seconds(stream, partial(prepare, raw)),
-            "scale": _seconds(stream, lambda: np.float32(2) * images),
             "range": _seconds(stream, lambda: (images.min(), images.max())),
             "clear": _seconds(
                 stream, partial(card.xp.zeros, (*plan.half_grid_shape, n_slices), np.complex64)
@@ -187,22 +186,25 @@ def largest_difference(card: Card, scan: Scan, n_slices: int) -> float:
 
 def tune(
     card: Card, scan: Scan, n_slices: int, progress: Callable[[str], None]
-) -> dict[tuple[int, int], float]:
-    """Return the seconds of a block by the angles of a chunk and the samples of a piece."""
+) -> dict[tuple[int, int, int], float]:
+    """Return the seconds of a block by cells of a tile, angles of a chunk, samples of a piece."""
     card.use()
     stream, found = card.stream(), {}
     with stream:
         sinograms = normalised(n_slices)(
             card.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
         )
-        for n_chunk, n_piece in itertools.product(CHUNKS, PIECES):
-            progress(f"chunks of {n_chunk} angles, pieces of {n_piece} samples")
+        for tile, n_chunk, n_piece in itertools.product(TILES, CHUNKS, PIECES):
+            progress(f"tiles of {tile} cells, {n_chunk} angles, {n_piece} samples")
             plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=card.xp)
-            with (
-                mock.patch.object(cuda, "CARD_ANGLES", n_chunk),
-                mock.patch.object(cuda, "PIECE", n_piece),
-            ):
+            changed: dict[str, Any] = {
+                "TILE": tile,
+                "CARD_ANGLES": n_chunk,
+                "PIECE": n_piece,
+                "SOURCE": cuda.SOURCE.replace(f"TILE {cuda.TILE}\n", f"TILE {tile}\n"),
+            }
+            with mock.patch.multiple(cuda, **changed):
                 run = partial(reconstruct, sinograms, plan, scan.cor_px)
                 run()
-                found[n_chunk, n_piece] = _seconds(stream, run)
+                found[tile, n_chunk, n_piece] = _seconds(stream, run)
     return found

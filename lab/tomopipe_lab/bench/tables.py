@@ -203,15 +203,17 @@ def passes_table(
     return table
 
 
-def tune_table(n_slices: int, seconds: Mapping[tuple[int, int], float]) -> Table:
-    """Return the milliseconds of a block by the angles of a chunk and the samples of a piece."""
-    pieces = sorted({piece for _, piece in seconds})
+def tune_table(n_slices: int, seconds: Mapping[tuple[int, int, int], float]) -> Table:
+    """Return the milliseconds of a block as `gpu_passes.tune` found them."""
+    pieces = sorted({piece for *_, piece in seconds})
     table = Table(title=f"ms for {n_slices} slices", title_justify="left")
+    table.add_column("cells of a tile", justify="right")
     table.add_column("angles of a chunk", justify="right")
     for piece in pieces:
         table.add_column(f"pieces of {piece} samples", justify="right")
-    for chunk in sorted({chunk for chunk, _ in seconds}):
-        table.add_row(str(chunk), *(f"{1e3 * seconds[chunk, piece]:.2f}" for piece in pieces))
+    for tile, chunk in sorted({(tile, chunk) for tile, chunk, _ in seconds}):
+        times = (f"{1e3 * seconds[tile, chunk, piece]:.2f}" for piece in pieces)
+        table.add_row(str(tile), str(chunk), *times)
     return table
 
 

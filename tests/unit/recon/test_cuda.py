@@ -55,6 +55,16 @@ def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case):
     assert _difference(**case) < 3e-5
 
 
+@pytest.mark.slow
+def test_tiles_of_another_size_give_the_same(monkeypatch):
+    pretend_cupy.install(monkeypatch)
+    assert "TILE 8\n" in cuda.SOURCE
+    monkeypatch.setattr(cuda, "SOURCE", cuda.SOURCE.replace("TILE 8\n", "TILE 4\n"))
+    assert _difference() > 1e-3  # its tiles are not those of the ordered samples
+    monkeypatch.setattr(cuda, "TILE", 4)
+    assert _difference() < 3e-5
+
+
 @pytest.mark.usefixtures("order")
 def test_kernels_give_the_sweep_of_the_cpu():
     theta_rad, cor_px = half_turn(30), np.linspace(12, 20, 19)
