@@ -231,7 +231,9 @@ XP = _module()
 CardArray.__module__ = "pretend"
 MODULES = {
     "pretend": XP,
-    "cupyx.scipy.fft": _part(scipy.fft, "fft ifft rfft irfft rfft2 irfft2 dct idct next_fast_len"),
+    "cupyx.scipy.fft": _part(
+        scipy.fft, "fft ifft ifft2 rfft irfft rfft2 irfft2 dct idct next_fast_len"
+    ),
     "cupyx.scipy.ndimage": _part(scipy.ndimage, "median_filter uniform_filter1d"),
 }
 

@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from rich.console import Console
-from tomopipe_lab.bench import cpu, gpu, gpu_passes, gpu_ways, sweeps, tables, volumes
+from tomopipe_lab.bench import cpu, fourierrec, gpu, gpu_passes, gpu_ways, sweeps, tables, volumes
 from tomopipe_lab.bench.engines import ENGINES
 from tomopipe_lab.bench.measure import Interval
 
-from tests import cuda_on_cpu, pretend_cupy
+from tests import cuda_on_cpu, nvrtc, pretend_cupy
 from tests.pretend_card import PretendCard, in_place_of_cuda
 from tomopipe.errors import TomopipeError
 from tomopipe.recon import cuda
@@ -74,7 +74,8 @@ def test_blocks_come_back_as_slices_of_the_raw_counts(card):
 def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomocupy", None)
     results = gpu.compare(card, gpu_ways.simulated(192, 128), 4, 2, 2)
-    ours, encoded, corrected, rival, *staged = results
+    ours, encoded, corrected, rival, anew, *staged = results
+    assert anew.sharp_db == pytest.approx(ours.sharp_db, abs=1.5)
     assert [one.name for one in staged][:1] == ["tomopipe, staged by 1 thread"]
     assert all(one.seconds.low > 0 for one in staged)
     assert ours.sharp_db > 35
@@ -91,6 +92,24 @@ def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
     assert "(memory)" in text
     assert "not installed" in text
     assert "50.0 GB/s to the device" in text
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_fourierrec_written_anew_gives_our_slices(card, monkeypatch, backwards):
+    """Within the circle: its rows repeat beyond the detector. And NVIDIA's compiler takes it."""
+    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
+    scan = gpu_ways.simulated(120, 64)
+    lines = -np.log(scan.raw / 40000.0) * np.array([1, 0.5, 0.2])[:, None, None]
+    lines = lines.astype(np.float32)
+    expected = reconstruct(lines, make_plan(scan.theta_rad, 64), scan.cor_px)
+    compute = fourierrec.fourierrec(card.xp, scan.theta_rad, 64, scan.cor_px)
+    found = compute(card.xp.asarray(lines)).get()
+    y, x = np.ogrid[:64, :64]
+    inside = (x - 32) ** 2 + (y - 31) ** 2 < 27**2
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one[inside], other[inside], atol=0.05 * np.ptp(other))
+        assert np.corrcoef(one[inside], other[inside])[0, 1] > 0.998
+    assert "warning" not in nvrtc.compiled(fourierrec.SOURCE, "sm_90")[1]
 
 
 def test_every_pass_is_timed(card):

@@ -21,6 +21,7 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe_lab.bench.cpu import cor_of
+from tomopipe_lab.bench.fourierrec import fourierrec
 from tomopipe_lab.bench.phantoms import sharp_sinogram
 
 COUNTS = 40000.0  # of the open beam
@@ -155,9 +156,15 @@ def _tomocupy(xp: ModuleType, scan: Scan, block_rows: int) -> Way:
     return Way(compute, normalised(block_rows))
 
 
+def _written_anew(xp: ModuleType, scan: Scan, block_rows: int) -> Way:
+    compute = fourierrec(xp, scan.theta_rad, scan.raw.shape[1], scan.cor_px)
+    return Way(compute, normalised(block_rows))
+
+
 MAKERS: dict[str, Callable[[ModuleType, Scan, int], Way]] = {
     "tomopipe": _ours,
     "tomopipe, uint16 out": _encoded,
     f"tomopipe, {', '.join(CHAIN)}": _corrected,
     "TomoCuPy fourierrec": _tomocupy,
+    "fourierrec written anew": _written_anew,
 }
