@@ -1,5 +1,7 @@
 """Frames of a dataset or of TIFF files, as they are: what every format comes down to."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +17,8 @@ from tomopipe.scans.hdf5 import one_line
 
 if TYPE_CHECKING:
     import h5py
+
+_FRAMES = 16  # that a thread reads at a time, so that all threads read near each other
 
 Span = tuple[int, int]
 
@@ -154,11 +158,21 @@ class Hdf5Pixels:
         frames = self._written.frames
         return np.array([frames.all()]) if self._dataset.ndim == 2 else frames
 
+    @cached_property
+    def _offset(self) -> int | None:
+        """Byte of the file where frames begin that lie there one after the other, as they are."""
+        dataset = self._dataset
+        if dataset.ndim != 3 or dataset.is_virtual or dataset.external or dataset.chunks:
+            return None
+        return dataset.id.get_offset() if dataset.dtype == self.dtype else None
+
     def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
-        """Read rows of neighbouring frames, decoding in threads where that can be done."""
+        """Read rows of neighbouring frames, in threads where that can be done."""
         try:
             if threads > 1 and self._decodable:
                 chunks.read_block(self._dataset, frames, rows, out, threads)
+            elif threads > 1 and self._read_contiguous(out, frames, rows, threads):
+                return
             elif self._dataset.ndim == 2:
                 self._dataset.read_direct(out[0], np.s_[slice(*rows), :])
             else:
@@ -168,6 +182,27 @@ class Hdf5Pixels:
             raise ScanError(
                 f"{self._dataset.file.filename}: {what} cannot be read ({one_line(error)})"
             ) from error
+
+    def _read_contiguous(self, out: NDArray, frames: Span, rows: Span, threads: int) -> bool:
+        """Read around HDF5, which reads in one thread; false if that cannot be done."""
+        if self._offset is None or not out[:1].flags.c_contiguous:
+            return False
+        _, n_rows, n_cols = self.shape
+        frame_bytes = n_rows * n_cols * self.dtype.itemsize
+        first = self._offset + rows[0] * n_cols * self.dtype.itemsize
+        file = os.open(self._dataset.file.filename, os.O_RDONLY)
+
+        def read(start: int) -> bool:
+            return all(
+                os.preadv(file, [out[i]], first + (frames[0] + i) * frame_bytes) == out[i].nbytes
+                for i in range(start, min(start + _FRAMES, len(out)))
+            )
+
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                return all(pool.map(read, range(0, len(out), _FRAMES)))
+        finally:
+            os.close(file)
 
     def monitor(self, name: str) -> NDArray:
         """Read numbers that lie in the same file."""

@@ -1,5 +1,6 @@
 """How much of a raw file is read: of frames that nothing holds together, what is asked for."""
 
+import os
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.cor.collect import collect_rows
 from tomopipe.scans.exchange import open_scan
+from tomopipe.scans.pixels import Hdf5Pixels
 
 N_ANGLES, N_ROWS, N_COLS = 61, 64, 256
 ROW_BYTES = 2 * N_ANGLES * N_COLS
@@ -60,3 +62,46 @@ def test_a_sweep_reads_its_rows_a_pair_and_the_edges(scan):
     n_edges = SCAN_BYTES / N_ANGLES * 8  # of eight frames, or 16 rows, at most
     assert rows.pairs.shape[0] == 1
     assert n_bytes < _read_bytes() - before < 1.1 * n_bytes + max(n_edges, 16 * ROW_BYTES)
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_contiguous_frames_are_read_in_threads(tmp_path, monkeypatch, userblock):
+    path, frames = tmp_path / "a.h5", np.arange(50 * 6 * 7, dtype="u2").reshape(50, 6, 7)
+    with h5py.File(path, "w", userblock_size=userblock) as file:
+        file["data"] = frames
+    with h5py.File(path) as file:
+        pixels = Hdf5Pixels(file["data"])
+        out = np.zeros((40, 3, 7), np.uint16)
+        monkeypatch.setattr(h5py.Dataset, "read_direct", None)  # HDF5 reads nothing
+        pixels.read(out, (5, 45), (2, 5), threads=3)
+    np.testing.assert_array_equal(out, frames[5:45, 2:5])
+
+
+@pytest.mark.parametrize("kind", ["other byte order", "chunks", "not allocated"])
+def test_what_does_not_lie_there_as_it_is_hdf5_reads(tmp_path, kind):
+    path, frames = tmp_path / "a.h5", np.arange(50 * 6 * 7, dtype="u2").reshape(50, 6, 7)
+    with h5py.File(path, "w") as file:
+        if kind == "not allocated":
+            frames[...] = 9
+            file.create_dataset("data", frames.shape, "u2", fillvalue=9)
+        else:
+            dtype = ">u2" if kind == "other byte order" else "u2"
+            chunks = (1, 6, 7) if kind == "chunks" else None
+            file.create_dataset("data", data=frames.astype(dtype), chunks=chunks)
+    with h5py.File(path) as file:
+        out = np.zeros((40, 3, 7), np.uint16)
+        Hdf5Pixels(file["data"]).read(out, (5, 45), (2, 5), threads=3)
+    np.testing.assert_array_equal(out, frames[5:45, 2:5])
+
+
+def test_of_a_file_that_is_cut_meanwhile_hdf5_decides(tmp_path):
+    path, outs = tmp_path / "a.h5", []
+    with h5py.File(path, "w") as file:
+        file["data"] = np.ones((50, 64, 64), np.uint16)
+    with h5py.File(path) as file:
+        os.truncate(path, path.stat().st_size - 9000)
+        for threads in (1, 3):
+            outs.append(np.full((50, 64, 64), 7, np.uint16))
+            Hdf5Pixels(file["data"]).read(outs[-1], (0, 50), (0, 64), threads=threads)
+    assert (outs[0][-1] == 0).any()
+    np.testing.assert_array_equal(*outs)
