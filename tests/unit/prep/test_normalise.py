@@ -7,6 +7,7 @@ from tests import cuda_on_cpu, pretend_cupy
 from tomopipe.prep import device_kernels
 from tomopipe.prep import normalise as module
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
+from tomopipe.recon.array import array_module
 
 SHAPE = (3, 5)
 
@@ -133,10 +134,20 @@ def test_shapes_that_do_not_fit():
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("dtype", ["u2", "f4", pytest.param("i4", marks=pytest.mark.slow)])
-def test_a_gpu_gives_the_values_of_the_cpu(monkeypatch, dtype, backwards):
-    """In one kernel: dead pixels and rows, counts of more than 24 bits, values under the dark."""
+def test_the_kernel_gives_the_values_of_the_cpu(monkeypatch, dtype, backwards):
     pretend_cupy.install(monkeypatch)
     monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
+    _compare(dtype, pretend_cupy.XP)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "u4", "f4", "f8"])
+def test_a_gpu_gives_the_values_of_the_cpu(dtype):
+    _compare(dtype, array_module("cuda"))
+
+
+def _compare(dtype, xp):
+    """In one kernel: dead pixels and rows, counts of more than 24 bits, values under the dark."""
     random = np.random.default_rng(3)
     top = 2.0**30 if dtype in ("i4", "u4") else 250.0
     raw = (random.uniform(0, 1, (4, *SHAPE)) * top).astype(dtype)
@@ -145,11 +156,11 @@ def test_a_gpu_gives_the_values_of_the_cpu(monkeypatch, dtype, backwards):
     flat, dark = flat.astype(np.float32), dark.astype(np.float32)
     for minus_log in (True, False):
         expected = normalise(raw, flat, dark, minus_log=minus_log)
-        found = normalise(*map(pretend_cupy.XP.asarray, (raw, flat, dark)), minus_log=minus_log)
+        found = normalise(*map(xp.asarray, (raw, flat, dark)), minus_log=minus_log)
         np.testing.assert_allclose(found.get(), expected, rtol=1e-5, atol=1e-6)
     if dtype[0] == "f":  # then the plain lines
         raw[1, 0, 3] = np.nan
-        found = normalise(*map(pretend_cupy.XP.asarray, (raw, flat, dark)))
+        found = normalise(*map(xp.asarray, (raw, flat, dark)))
         np.testing.assert_allclose(found.get(), normalise(raw, flat, dark), rtol=1e-5, atol=1e-6)
 
 
@@ -162,5 +173,6 @@ def test_a_wrong_index_on_a_gpu_is_seen(monkeypatch, right, wrong):
     code = device_kernels.SOURCES["uint16"]
     assert code.count(right) == 1
     monkeypatch.setitem(device_kernels.SOURCES, "uint16", code.replace(right, wrong))
+    pretend_cupy.install(monkeypatch)
     with pytest.raises(AssertionError):
-        test_a_gpu_gives_the_values_of_the_cpu(monkeypatch, "u2", False)
+        _compare("u2", pretend_cupy.XP)

@@ -25,16 +25,16 @@ def order(request, monkeypatch):
 HALF = half_turn(50)
 
 
-def _difference(theta_rad=HALF, n_cols=41, n_slices=3):
+def _difference(theta_rad=HALF, n_cols=41, n_slices=3, xp=XP):
     """Return by how much the slices of the kernels differ from plain lines, over the range."""
     cor_px = np.linspace(0.45, 0.6, n_slices) * n_cols
     rows = np.random.default_rng(6).normal(size=(n_slices, len(theta_rad), n_cols))
     rows = rows.astype(np.float32)
     rows[-1, 2, n_cols // 2] = np.nan
     expected = plain_engine.reconstruct(rows, make_plan(theta_rad, n_cols), cor_px)
-    plan = make_plan(theta_rad, n_cols, xp=XP)
+    plan = make_plan(theta_rad, n_cols, xp=xp)
     for _ in range(2):  # the second time with the tables of the plan
-        images = reconstruct(XP.asarray(rows), plan, cor_px).get()
+        images = reconstruct(xp.asarray(rows), plan, cor_px).get()
     return np.abs(images - expected).max() / np.ptp(expected)
 
 
@@ -65,12 +65,27 @@ def test_tiles_of_another_size_give_the_same(monkeypatch):
     assert _difference() < 3e-5
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_gpu_gives_the_slices_of_plain_lines(case):
+    assert _difference(xp=array_module("cuda"), **case) < 3e-5
+
+
 @pytest.mark.usefixtures("order")
 def test_kernels_give_the_sweep_of_the_cpu():
+    _compare_sweeps(XP)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_sweep_of_the_cpu():
+    _compare_sweeps(array_module("cuda"))
+
+
+def _compare_sweeps(xp):
     theta_rad, cor_px = half_turn(30), np.linspace(12, 20, 19)
     sinogram = np.random.default_rng(6).normal(size=(30, 32)).astype(np.float32)
     expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)
-    found = sweep(XP.asarray(sinogram), make_plan(theta_rad, 32, xp=XP), cor_px).get()
+    found = sweep(xp.asarray(sinogram), make_plan(theta_rad, 32, xp=xp), cor_px).get()
     np.testing.assert_allclose(found, expected, atol=3e-5 * np.ptp(expected))
 
 
