@@ -12,6 +12,8 @@ from tests.nvrtc import compiled
 from tomopipe.prep import device_kernels
 from tomopipe.recon import cuda
 
+pytestmark = pytest.mark.slow
+
 SOURCES = {"recon": cuda.SOURCE, **device_kernels.SOURCES}
 PACKAGE = Path(tomopipe.__file__).parent
 
