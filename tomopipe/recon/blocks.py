@@ -99,9 +99,9 @@ def card_bytes(
     (two on their way back; if they are encoded, values once and stored numbers three times).
     Besides, one after the other: a batch of projections being corrected,
     with two copies; padded rows and samples of `CARD_ANGLES` projections, with half grids; half
-    grids three times (folded, transformed, and the transform's own). With corrections beyond flat,
-    dark and logarithm a piece's raw rows with those around it as well, the rows kept for the next
-    one, and sinograms that are not binned yet.
+    grids three times (folded, transformed, and the transform's own, which it keeps). With
+    corrections beyond flat, dark and logarithm a piece's raw rows with those around it as well, the
+    rows kept for the next one, and sinograms that are not binned yet.
 
     Parameters
     ----------
@@ -153,8 +153,9 @@ def _card_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
     n_bins = fast_even_size(2 * n_cols) // 2 + 1
     n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
     grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
-    sampling = min(CARD_ANGLES, n_angles) * n_bins * (40 * slices + 160) + grid
-    return max(sampling, 3 * grid)
+    samples = min(CARD_ANGLES, n_angles) * n_bins
+    # plans of transforms keep their memory: as much as they transform
+    return max(samples * (40 * slices + 160) + 2 * grid, 3 * grid + 8 * samples * slices)
 
 
 def slices_on_card(free_bytes: int, needs: Callable[[int], int]) -> int:
