@@ -1,5 +1,6 @@
 """The review page: look, decide, run again, see the new state."""
 
+import re
 import time
 
 import pytest
@@ -49,10 +50,17 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     assert read_cells(folder / "scans.tsv")["a_2"]["cor_px"] == ""
     page.keyboard.type("50.25")
     page.keyboard.press("Enter")
+    expect(page.locator("#next")).to_contain_text(
+        "Next run (expected): 1 fix_cor · 1 resolve_cor · 1 full_recon", timeout=2000
+    )
     expect(row(page, "a_2")).to_contain_text("50.25 ✎")
 
     page.get_by_role("button", name="Next run").click()
-    expect(page.locator("#plan-state")).to_contain_text("1 full_recon", timeout=5 * TIMEOUT_MS)
+    expect(page.locator("#plan-state")).to_contain_text("1 full_recon")
+    # what was expected is replaced by the plan
+    expect(page.locator("#next")).to_have_text(
+        re.compile("^Next run: .*1 full_recon"), timeout=5 * TIMEOUT_MS
+    )
     page.get_by_role("button", name="Start the next run").click()
     expect(page.locator("#run-state")).to_contain_text("under way")
     expect(page.locator("#run-state")).to_contain_text("all is done", timeout=5 * TIMEOUT_MS)
@@ -138,3 +146,30 @@ def test_two_browsers(tmp_path, serve, visit):
     cells = read_cells(folder / "scans.tsv")
     assert (cells["wood_1"]["cor_px"], cells["bone_001"]["cor_px"]) == ("509.50", "511.65")
     assert ada.trouble == bob.trouble == []
+
+
+def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_back(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    row(page, "bone_001").click()
+    expect(page.locator("#facts h2")).to_have_text("bone_001")
+    page.get_by_role("button", name="Series").click()
+    accept = page.locator("#accept-line")
+    expect(accept).to_have_text("Accept the line for these 3 scans")
+    expect(page.locator("#series-line g.point")).to_have_count(8)
+    page.get_by_label("accept for bone_005").uncheck()
+    expect(accept).to_have_text("Accept the line for these 2 scans")
+    accept.click()
+    # those who are on the line: 511.25 + 0.4 index
+    expect(row(page, "bone_008")).to_contain_text("514.45 ✎")
+    cells = read_cells(folder / "scans.tsv")
+    assert {scan: row["cor_px"] for scan, row in cells.items()} == {
+        "bone_006": "513.65", "bone_007": "513.65", "bone_008": "514.45", "bone_010": ""
+    }  # fmt: skip
+    page.keyboard.press("u")
+    expect(row(page, "bone_008")).to_contain_text("512.81")
+    cells = read_cells(folder / "scans.tsv")
+    assert [cells[scan]["cor_px"] for scan in ("bone_006", "bone_008")] == ["", ""]
+    assert page.trouble == []

@@ -22,7 +22,7 @@ from tomopipe.review.runner import Runner
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
-from tomopipe.review.table_edits import checked_cells, decide, stamp_now
+from tomopipe.review.table_edits import checked_cells, decide, decide_all, stamp_now
 from tomopipe.run.status import as_record, read_status
 
 _TYPES = {
@@ -71,8 +71,10 @@ def make_app(
         Route("/api/thumbnail", api.thumbnail),
         Route("/api/series", api.series),
         Route("/api/trial", api.trial),
+        Route("/api/line", api.line),
         Route("/api/status", api.status),
         Route("/api/decide", api.decide, methods=["POST"]),
+        Route("/api/decide_all", api.decide_all, methods=["POST"]),
         Route("/api/expected", api.expected),
         Route("/api/plan", api.plan),
         Route("/api/plan", api.start_plan, methods=["POST"]),
@@ -184,6 +186,10 @@ class _Api:
         """Return the points of the series plot."""
         return JSONResponse({"scans": self.store.series(request.query_params.get("series", ""))})
 
+    def line(self, request: Request) -> Response:
+        """Return the robust line through the trusted scans of a series."""
+        return JSONResponse(self.store.line(request.query_params.get("series", "")))
+
     def trial(self, request: Request) -> Response:
         """Return what fix_cor would make of a series with other options."""
         text = request.query_params.get("max_delta_px", "")
@@ -208,23 +214,39 @@ class _Api:
 
     async def decide(self, request: Request) -> Response:
         """Write a decision into the campaign table; 409 if somebody else was first."""
-        scan, cells, seen, stamp = _decision(await request.body())
+        scan, cells, seen, stamp = _decision(_json(await request.body()))
         return await run_in_threadpool(self._decide, scan, cells, seen, stamp=stamp)
 
     def _decide(
         self, scan: str, cells: dict[str, str], seen: dict[str, str], *, stamp: bool
     ) -> Response:
-        record = self.store.scan(scan)
-        n_cols = record.shape[2] if record.shape else None
-        outcome = decide(
-            self.store.table,
-            scan,
-            checked_cells(scan, cells, n_cols),
-            seen,
-            stamp=stamp_now() if stamp else "",
-        )
+        checked = self._checked(scan, cells)
+        outcome = decide(self.store.table, scan, checked, seen, stamp=stamp_now() if stamp else "")
         body = {"saved": outcome.saved, "cells": outcome.cells, "table_sha256": outcome.sha256}
         return JSONResponse(body, status_code=200 if outcome.saved else 409)
+
+    def _checked(self, scan: str, cells: dict[str, str]) -> dict[str, str]:
+        shape = self.store.scan(scan).shape
+        return checked_cells(scan, cells, shape[2] if shape else None)
+
+    async def decide_all(self, request: Request) -> Response:
+        """Write many decisions at once; rows that somebody else has changed are left and told."""
+        listed = _json(await request.body()).get("decisions")
+        if not isinstance(listed, list):
+            raise _MalformedError("expected a list of decisions.")
+        decisions = [_decision(one if isinstance(one, dict) else {}) for one in listed]
+        return await run_in_threadpool(self._decide_all, decisions)
+
+    def _decide_all(
+        self, decisions: list[tuple[str, dict[str, str], dict[str, str], bool]]
+    ) -> Response:
+        outcomes, sha256 = decide_all(
+            self.store.table,
+            {scan: (self._checked(scan, cells), seen) for scan, cells, seen, _ in decisions},
+            stamp=stamp_now() if any(stamp for *_, stamp in decisions) else "",
+        )
+        told = {scan: {"saved": one.saved, "cells": one.cells} for scan, one in outcomes.items()}
+        return JSONResponse({"scans": told, "table_sha256": sha256})
 
     def expected(self, _: Request) -> Response:
         """Return what the next run will redo as far as is known at once."""
@@ -260,14 +282,19 @@ class _Api:
         return JSONResponse(self.runner.state(), status_code=202)
 
 
-def _decision(body: bytes) -> tuple[str, dict[str, str], dict[str, str], bool]:
-    """Read scan, cells, cells seen and stamp of a decision; a body that is none is refused."""
+def _json(body: bytes) -> dict[str, Any]:
+    """Read what a page sends; a body that is no JSON object is refused."""
     try:
         data = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise _MalformedError("expected JSON with scan, cells and seen.") from error
     if not isinstance(data, dict):
         raise _MalformedError("expected a JSON object with scan, cells and seen.")
+    return data
+
+
+def _decision(data: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, str], bool]:
+    """Read scan, cells, cells seen and stamp of a decision."""
     scan, cells, seen = data.get("scan"), data.get("cells"), data.get("seen")
     stamp = data.get("stamp", False)
     if not isinstance(scan, str) or not isinstance(stamp, bool):

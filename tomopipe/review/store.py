@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import State
 from tomopipe.campaign.table import table_sha256
 from tomopipe.config import FixCorBlock
+from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collect import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
 from tomopipe.run.campaign_report import what_to_report
@@ -128,6 +131,26 @@ class Store:
             for scan in sorted(self.record().scans, key=lambda s: (s.index, s.name))
             if scan.series == key and scan.name in self._by_name and scan.state is not State.SKIPPED
         ]
+
+    def line(self, key: str) -> dict[str, Any]:
+        """Return the robust line through the trusted scans of a series: by hand, or without doubt.
+
+        Parameters
+        ----------
+        key : str
+            Series.
+        """
+        entries = queue_entries(self.record(), self.cells(), self.campaign.scans)
+        trusted = [
+            entry
+            for entry in entries
+            if entry["series"] == key
+            and entry["state"] in (State.OK, State.MANUAL)
+            and entry["cor_px"] is not None
+        ]
+        line = robust_line([e["index"] for e in trusted], [e["cor_px"] for e in trusted])
+        names = [entry["scan"] for entry in sorted(trusted, key=lambda e: e["index"])]
+        return {"trusted": names, "line": asdict(line) if line else None}
 
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
         """Fix a series with other options, the way the step does, and write nothing.

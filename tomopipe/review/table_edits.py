@@ -97,26 +97,53 @@ def decide(
     TomopipeError
         If the table cannot be read or written, or another writer does not finish.
     """
-    was = _with_defaults(seen)
-    outcome = Outcome(False, was, "")
+    outcomes, sha256 = decide_all(table, {scan: (cells, seen)}, stamp=stamp)
+    return replace(outcomes[scan], sha256=sha256)
+
+
+def decide_all(
+    table: Path,
+    decisions: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]],
+    *,
+    stamp: str = "",
+) -> tuple[dict[str, Outcome], str]:
+    """Change cells of many scans at once; each only if its row still is as the person saw it.
+
+    Parameters
+    ----------
+    table, stamp
+        As for `decide`.
+    decisions : mapping
+        Scan to cells and cells seen.
+
+    Returns
+    -------
+    outcomes : dict
+        By scan.
+    sha256 : str
+        Of the table as it is then.
+    """
+    outcomes: dict[str, Outcome] = {}
 
     def edits(rows: list[Row]) -> Edits:
-        nonlocal outcome
-        now = _with_defaults(_cells(rows).get(scan, {}))
-        new = {**now, **cells}
-        same = all(now[name] == new[name] for name in CELLS)  # somebody decided the same
-        if same or now != was:
-            outcome = Outcome(same, now, "")
-            return {}
-        edit = dict(cells)
-        if stamp and "note" not in edit:
-            edit["note"] = f"{now['note']}; {stamp}" if now["note"] else stamp
-        outcome = Outcome(True, {**now, **edit}, "")
-        return {scan: edit}
+        here, found = _cells(rows), {}
+        for scan, (cells, seen) in decisions.items():
+            now = _with_defaults(here.get(scan, {}))
+            new = {**now, **cells}
+            same = all(now[name] == new[name] for name in CELLS)  # somebody decided the same
+            outcomes[scan] = Outcome(same, now, "")
+            if same or now != _with_defaults(seen):
+                continue
+            edit = dict(cells)
+            if stamp and "note" not in edit:
+                edit["note"] = f"{now['note']}; {stamp}" if now["note"] else stamp
+            outcomes[scan] = Outcome(True, {**now, **edit}, "")
+            found[scan] = edit
+        return found
 
     with _writing:
         edit_table(table, edits)
-        return replace(outcome, sha256=table_sha256(table))
+        return outcomes, table_sha256(table)
 
 
 def stamp_now() -> str:

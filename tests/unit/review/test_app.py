@@ -265,3 +265,48 @@ def test_a_plan_heeds_what_is_decided_while_it_is_made(folder, monkeypatch):
         time.sleep(0.01)
     assert seen == ["", "512"]
     assert planner.state()["table_sha256"] == store.table_sha256()
+
+
+def test_the_line_of_a_series_goes_through_the_scans_without_doubt(client):
+    found = client.get("/api/line?series=bone").json()
+    assert found["trusted"] == ["bone_001", "bone_002", "bone_003", "bone_004", "bone_007"]
+    # predicted at 511.25 + 0.4 index, and one by hand at 513.65
+    assert found["line"]["slope_px"] == pytest.approx(0.4, abs=0.02)
+    assert client.get("/api/line?series=wood").json() == {"trusted": [], "line": None}
+
+
+def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, folder):
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    cells = {"cor_px": "513.65"}
+    wanted = [
+        {"scan": scan, "cells": cells, "seen": seen, "stamp": False}
+        for scan in ("bone_006", "bone_007", "bone_008")
+    ]
+    wanted[1]["cells"] = {"cor_px": "500"}  # by hand 513.65 meanwhile
+    answer = client.post("/api/decide_all", json={"decisions": wanted}).json()
+    assert [one["saved"] for one in answer["scans"].values()] == [True, False, True]
+    assert answer["scans"]["bone_007"]["cells"]["cor_px"] == "513.65"
+    table = (folder / "scans.tsv").read_text()
+    assert table.startswith("# of the beamtime\n")
+    assert [line.split("\t")[:3] for line in table.splitlines()[-2:]] == [
+        ["bone_006", "auto", "513.65"], ["bone_008", "auto", "513.65"]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("decisions", [3, [3], [{"scan": "bone_006"}]])
+def test_decisions_that_are_none_are_refused(client, folder, decisions):
+    before = (folder / "scans.tsv").read_text()
+    assert client.post("/api/decide_all", json={"decisions": decisions}).status_code == 400
+    assert (folder / "scans.tsv").read_text() == before
+
+
+def test_one_wrong_decision_of_many_writes_none(client, folder):
+    before = (folder / "scans.tsv").read_text()
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    wanted = [
+        {"scan": scan, "cells": {"cor_px": cor_px}, "seen": seen}
+        for scan, cor_px in (("bone_006", "512"), ("bone_008", "4000"))
+    ]
+    answer = client.post("/api/decide_all", json={"decisions": wanted})
+    assert (answer.status_code, "bone_008" in answer.json()["error"]) == (422, True)
+    assert (folder / "scans.tsv").read_text() == before

@@ -32,6 +32,7 @@ export async function post(path, data = {}) {
       method: "POST",
       headers: { "content-type": "application/json", "x-tomopipe-csrf": csrf },
       body: JSON.stringify(data),
+      keepalive: true, // a page that is closed now still says what was decided
     }),
   );
 }

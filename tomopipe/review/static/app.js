@@ -74,6 +74,7 @@ async function accept() {
 async function undo() {
   const name = await decide.undo();
   if (name) open(name);
+  else if (app.view === "series") view("series");
 }
 
 const keys = [

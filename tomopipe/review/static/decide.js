@@ -3,7 +3,7 @@ import { post } from "./api.js";
 import { $, el, toast } from "./dom.js";
 import { find } from "./queue.js";
 
-const done = []; // {scan, before, after}
+const done = []; // lists of {scan, before, after}: what was decided at once
 let changed = async () => {};
 
 export function setUp(onChange) {
@@ -21,15 +21,41 @@ export async function write(name, cells, { undoable = true, seen = null } = {}) 
     const stamp = undoable && localStorage.getItem("stamp") === "yes" && "cor_px" in cells;
     const answer = await post("decide", { scan: name, cells, seen: before, stamp });
     if (!answer.saved) return await conflict(name, cells, answer.cells, undoable);
-    if (undoable) done.push({ scan: name, before, after: answer.cells });
-    scan.select = answer.cells.select;
-    scan.manual = answer.cells.cor_px;
-    scan.note = answer.cells.note;
+    if (undoable) done.push([{ scan: name, before, after: answer.cells }]);
+    take(scan, answer.cells);
     await changed(name);
     return true;
   } catch (error) {
-    toast(error.message, true);
+    toast(lost(error), true);
     return false;
+  }
+}
+
+function take(scan, cells) {
+  scan.select = cells.select;
+  scan.manual = cells.cor_px;
+  scan.note = cells.note;
+}
+
+// A server that is gone: what was decided is still on the page.
+const lost = (error) => (error instanceof TypeError ? "No connection to tomopipe review: nothing was written. Start it again, and decide again." : error.message);
+
+// Write cells of many scans at once; the names of those that are in the table now.
+export async function writeAll(decisions, { undoable = true } = {}) {
+  const stamp = undoable && localStorage.getItem("stamp") === "yes";
+  const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp }));
+  try {
+    const answer = await post("decide_all", { decisions: asked });
+    const saved = asked.filter((one) => answer.scans[one.scan].saved);
+    if (undoable && saved.length) done.push(saved.map((one) => ({ scan: one.scan, before: one.seen, after: answer.scans[one.scan].cells })));
+    for (const one of saved) take(find(one.scan), answer.scans[one.scan].cells);
+    await changed("");
+    const left = asked.filter((one) => !saved.includes(one)).map((one) => one.scan);
+    if (left.length) toast(`Changed by someone else meanwhile, and left as they are: ${left.join(", ")}`, true);
+    return saved.map((one) => one.scan);
+  } catch (error) {
+    toast(lost(error), true);
+    return [];
   }
 }
 
@@ -39,10 +65,16 @@ export async function undo() {
     toast("Nothing to undo.");
     return null;
   }
-  const cells = { ...last.before };
-  if (!(await write(last.scan, cells, { undoable: false, seen: last.after }))) return null;
-  toast(`${last.scan}: as before`);
-  return last.scan;
+  if (last.length > 1) {
+    const back = await writeAll(last.map(({ scan, before, after }) => ({ scan, cells: before, seen: after })), { undoable: false });
+    if (!back.length) done.push(last);
+    else toast(`${back.length} scans: as before`);
+    return null;
+  }
+  const [{ scan, before, after }] = last;
+  if (!(await write(scan, { ...before }, { undoable: false, seen: after }))) return null;
+  toast(`${scan}: as before`);
+  return scan;
 }
 
 function conflict(name, mine, theirs, undoable) {

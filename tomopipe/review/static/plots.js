@@ -111,3 +111,30 @@ export function seriesPlot(rows, { selected, onOpen, width }) {
   }
   return root;
 }
+
+// Distance from the line against index, on an axis where 0.2 px shows; what lies beyond stands at its edge.
+export function linePlot(rows, line, { selected, onOpen, width }) {
+  const height = 300;
+  const box = { left: 64, right: 16, top: 20, bottom: 34 };
+  const away = (row) => row.cor_px - (line.start_px + line.slope_px * row.index);
+  const trusted = rows.filter((row) => row.trusted).map((row) => Math.abs(away(row)));
+  const reach = Math.min(5, Math.max(1, 5 * line.spread_px, 1.2 * Math.max(0, ...trusted)));
+  const index = rows.map((row) => row.index);
+  const x = [Math.min(...index) - 0.5, Math.max(...index) + 0.5];
+  const { root, atX, atY } = frame(width, height, x, [-reach, reach], box, { label: "Distance from the line", whole: true, x: "index", y: "COR less the line (px)" });
+  const spread = Math.min(reach, 3 * line.spread_px);
+  root.append(
+    svg("rect", { class: "band", x: box.left, y: atY(spread), width: width - box.left - box.right, height: atY(-spread) - atY(spread) }),
+    svg("line", { class: "median", x1: box.left, x2: width - box.right, y1: atY(0), y2: atY(0) }));
+  for (const row of rows) {
+    const off = away(row);
+    const group = svg("g", { class: `point ${row.trusted ? "" : "untrusted"}${row.scan === selected ? " here" : ""}`, tabindex: 0, role: "button",
+      "aria-label": `${row.scan}, ${px(off)} px from the line`, onclick: () => onOpen(row.scan), onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
+    const [at, y] = [atX(row.index), atY(Math.max(-reach, Math.min(reach, off)))];
+    const tip = off > reach ? `M${at - 5} ${y + 8}h10l-5 -8z` : `M${at - 5} ${y - 8}h10l-5 8z`;
+    group.append(svg("title", {}, `${row.scan}\n${px(row.cor_px)} px, ${px(off)} from the line`),
+      Math.abs(off) > reach ? svg("path", { class: "after", d: tip }) : svg("circle", { class: "after", cx: at, cy: y, r: row.scan === selected ? 6 : 4.5 }));
+    root.append(group);
+  }
+  return root;
+}

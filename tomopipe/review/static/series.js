@@ -1,6 +1,7 @@
 // COR along each series, and what other options of fix_cor would make of it.
 import { get } from "./api.js";
 import { $, el, px, toast } from "./dom.js";
+import * as line from "./line.js";
 import { seriesPlot } from "./plots.js";
 import { all } from "./queue.js";
 
@@ -18,9 +19,10 @@ export async function show(config, series, selected) {
   const names = [...new Set(all().filter((s) => !s.refused).map((s) => s.series))].sort();
   if (series !== null && series !== undefined) key = series;
   if (!names.includes(key)) key = names[0] ?? "";
+  const both = () => Promise.all([lined(selected), update(config, selected)]);
   const choice = el("select", { id: "series-name", onchange: (event) => {
     key = event.target.value;
-    update(config, selected);
+    both();
   } }, ...names.map((name) => el("option", { value: name, selected: name === key }, name || "(no series)")));
   const slider = el("input", { id: "max-delta", type: "range", min: 1, max: 100, step: 1, value: options.max_delta_px, oninput: (event) => {
     options.max_delta_px = Number(event.target.value);
@@ -31,15 +33,27 @@ export async function show(config, series, selected) {
     update(config, selected);
   } });
   $("series").replaceChildren(
-    el("div", { class: "line" }, el("label", {}, "Series ", choice),
-      el("label", {}, "max_delta_px ", slider, el("output", { id: "max-delta-value" })),
+    el("div", { class: "line" }, el("label", {}, "Series ", choice)),
+    el("div", { id: "series-line" }),
+    el("h3", {}, "The rule for outliers"),
+    el("div", { class: "line" }, el("label", {}, "max_delta_px ", slider, el("output", { id: "max-delta-value" })),
       el("label", {}, protect, " protect_manual"),
       el("button", { onclick: () => { options = { ...config }; show(config, key, selected); } }, "As configured")),
     el("div", { id: "series-plot", class: "plot" }),
     el("p", { class: "legend" }, ...[["auto", "predicted"], ["manual", "by hand"], ["outlier", "replaced"], ["series-mean", "filled"]].flatMap(([source, words]) =>
       [el("i", { class: `mark s-${source}` }), words]), el("i", { class: "mark hollow" }, ), "before fixing"),
     el("div", { id: "series-changes" }));
-  await update(config, selected);
+  await both();
+}
+
+const room = () => Math.max(480, Math.min(1800, $("series-plot").clientWidth || 960));
+
+async function lined(selected) {
+  try {
+    await line.show(key, { selected, onOpen: openScan, width: room(), again: () => lined(selected) });
+  } catch (error) {
+    toast(error.message, true);
+  }
 }
 
 async function update(config, selected) {
@@ -48,8 +62,7 @@ async function update(config, selected) {
   try {
     const { rows } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
     if (mine !== ticket) return;
-    const width = Math.max(480, Math.min(1800, $("series-plot").clientWidth || 960));
-    const plot = seriesPlot(rows, { selected, onOpen: openScan, width });
+    const plot = seriesPlot(rows, { selected, onOpen: openScan, width: room() });
     $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet."));
     $("series-changes").replaceChildren(...changes(rows, config));
   } catch (error) {

@@ -1,0 +1,24 @@
+"""The line through a series against a drift that is known."""
+
+import numpy as np
+import pytest
+
+from tomopipe.cor.robust_line import robust_line
+
+
+def test_a_drift_is_found_in_spite_of_outliers():
+    rng = np.random.default_rng(0)
+    index = np.arange(40)
+    cor_px = 512.3 + 0.045 * index + rng.normal(0, 0.1, 40)
+    cor_px[rng.choice(40, 10, replace=False)] += rng.choice([-30, 25], 10)
+    line = robust_line(index, cor_px)
+    assert max(abs(line.at(at) - (512.3 + 0.045 * at)) for at in index) < 0.15
+    assert line.slope_px == pytest.approx(0.045, abs=0.005)
+    assert line.spread_px == pytest.approx(0.1, abs=0.06)
+
+
+def test_scans_of_one_index_and_too_few_scans():
+    assert robust_line([1, 2], [5.0, 6.0]) is None
+    assert robust_line([4, 4, 4], [5.0, 6.0, 7.0]) is None
+    line = robust_line([4, 4, 6], [5.0, 5.0, 7.0])
+    assert (line.slope_px, line.at(6)) == (1.0, 7.0)

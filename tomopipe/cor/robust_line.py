@@ -1,0 +1,55 @@
+"""A line through the CORs of a series that a few wrong ones do not move.
+
+References
+----------
+.. [1] P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", J. Am. Stat.
+   Assoc. 63, 1379 (1968), doi:10.1080/01621459.1968.10480934.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_LEAST = 3  # of two scans nobody can tell which one is wrong
+_NORMAL = 1.4826  # of the median distance, to be the standard deviation of a normal distribution
+
+
+@dataclass(frozen=True)
+class Line:
+    """COR along a series: `start_px` at index 0, `slope_px` per index, `spread_px` about it."""
+
+    start_px: float
+    slope_px: float
+    spread_px: float
+
+    def at(self, index: float) -> float:
+        """Return the COR of an index, pixels."""
+        return self.start_px + self.slope_px * index
+
+
+def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
+    """Return the line whose slope is the median of those of all pairs (Theil and Sen) [1]_.
+
+    Parameters
+    ----------
+    index : sequence of float, shape (n,)
+        Places in the series.
+    cor_px : sequence of float, shape (n,)
+        CORs, pixels.
+
+    Returns
+    -------
+    Line or None
+        None for fewer than three CORs, or if all are of one index.
+    """
+    x, y = np.asarray(index, float), np.asarray(cor_px, float)
+    first, second = np.triu_indices(len(x), 1)
+    apart = x[second] != x[first]
+    if len(x) < _LEAST or not apart.any():
+        return None
+    first, second = first[apart], second[apart]
+    slope_px = float(np.median((y[second] - y[first]) / (x[second] - x[first])))
+    start_px = float(np.median(y - slope_px * x))
+    away_px = np.abs(y - slope_px * x - start_px)
+    return Line(start_px, slope_px, _NORMAL * float(np.median(away_px)))

@@ -1,0 +1,60 @@
+// The line through the trusted scans of a series, and its CORs for those that need eyes.
+import { get } from "./api.js";
+import { writeAll } from "./decide.js";
+import { $, el, px, toast } from "./dom.js";
+import { linePlot } from "./plots.js";
+import { all } from "./queue.js";
+
+const ASKED = ["unresolved", "doubtful", "fixed", "filled"];
+const left = new Set(); // scans that are not to be accepted
+let ticket = 0;
+
+export async function show(key, { selected, onOpen, width, again }) {
+  const mine = ++ticket;
+  const found = await get("line", { series: key });
+  if (mine !== ticket) return;
+  const trusted = new Set(found.trusted);
+  const rows = all().filter((scan) => scan.series === key && !scan.refused && !["skipped", "unselected"].includes(scan.state))
+    .map((scan) => ({ ...scan, trusted: trusted.has(scan.scan) })).sort((a, b) => a.index - b.index);
+  const { line } = found;
+  if (!line) {
+    $("series-line").replaceChildren(el("p", { class: "quiet" }, `No line: ${trusted.size} of ${rows.length} scans can be trusted, three are needed.`));
+    return;
+  }
+  const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { selected, onOpen, width });
+  const sign = line.slope_px < 0 ? "−" : "+";
+  $("series-line").replaceChildren(
+    el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
+    el("p", {}, `${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} · index px; spread ${px(line.spread_px)} px, the band is three times that`),
+    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => ASKED.includes(row.state)), line, again));
+}
+
+function offers(rows, line, again) {
+  if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs eyes.")];
+  const on = (row) => line.start_px + line.slope_px * row.index;
+  const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
+    const taken = rows.filter((row) => !left.has(row.scan)).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
+    button.disabled = true;
+    const saved = await writeAll(taken);
+    if (saved.length) toast(`${saved.length} scans: the COR of the line, in the table. u takes it back`);
+    again();
+  } });
+  const count = () => {
+    const n = rows.filter((row) => !left.has(row.scan)).length;
+    button.textContent = `Accept the line for ${n === 1 ? "this scan" : `these ${n} scans`}`;
+    button.disabled = n === 0;
+  };
+  count();
+  const tick = (row) => el("input", { type: "checkbox", checked: !left.has(row.scan), "aria-label": `accept for ${row.scan}`, onchange: (event) => {
+    if (event.target.checked) left.delete(row.scan);
+    else left.add(row.scan);
+    count();
+  } });
+  const away = (row) => (row.cor_px === null ? "–" : px(row.cor_px - on(row)));
+  return [
+    el("table", { id: "line-scans" },
+      el("tr", {}, ...["", "scan", "state", "now", "on the line", "now less line"].map((text, at) => el("th", { class: at > 2 ? "num" : null }, text))),
+      ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
+        el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
+    el("p", { class: "line" }, button)];
+}
