@@ -86,6 +86,26 @@ def test_scans_are_highlighted_in_table_plots_and_pictures(visit):
     expect(page.locator(".lit")).to_have_count(0)
 
 
+def test_a_picture_enlarges_and_attention_leads_to_pictures(visit):
+    page = visit()
+    page.locator("#attention a", has_text="bone_006").first.click()
+    card = page.locator(".card:target")
+    expect(card.locator("h3")).to_contain_text("bone_006")
+    image = card.locator(".larger").first
+    small = image.bounding_box()["width"]
+    image.click()
+    large = page.locator("#large")
+    expect(large).to_contain_text("Mid plane xy of bone_006; grey from")
+    assert large.locator("img").bounding_box()["width"] > 2 * small
+    page.keyboard.press("ArrowRight")
+    expect(large).to_contain_text("Mid plane xz of bone_006")
+    page.keyboard.press("Escape")
+    expect(large).to_be_hidden()
+    image.focus()
+    page.keyboard.press("Enter")
+    expect(large).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_everything_can_be_read_and_has_a_name(visit, scheme):
     page = visit(color_scheme=scheme)

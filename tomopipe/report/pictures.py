@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,31 @@ from tomopipe.errors import is_of_the_system
 from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord, StackRecord
 from tomopipe.report.strips import read_sweep
-from tomopipe.report.thumbnails import Picture, Strip, make_pictures, make_strip
+from tomopipe.report.thumbnails import LARGE, SMALL, Picture, Strip, make_pictures, make_strip
 from tomopipe.storage.atomic import write_json
 
 #: Above this number of scans the pictures go into a folder beside the page.
 INLINE_SCANS = 200
+#: Up to this number they are large enough to be enlarged.
+LARGE_SCANS = 40
 #: Bump when pictures look different: those remembered are then made anew.
-REVISION = 2
+REVISION = 3
 
 PlaneReader = Callable[[Path], Mapping[str, NDArray[np.floating]]]
+ProvenanceReader = Callable[[Path], Mapping[str, Any]]
+_STATED = ("geometry", "parameters", "versions")
 
 
 @dataclass(frozen=True)
 class ScanPictures:
-    """The mid planes of a volume and the sweep around the COR, as far as there are any."""
+    """The mid planes of a volume and the sweep around the COR, as far as there are any.
+
+    `provenance`: what the volume says of itself; empty where it says nothing.
+    """
 
     planes: tuple[Picture, ...] = ()
     strip: Strip | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def picture_all(
@@ -39,6 +47,7 @@ def picture_all(
     page_folder: Path,
     read_planes: PlaneReader,
     stacks: Sequence[StackRecord] = (),
+    read_provenance: ProvenanceReader = lambda volume: {},
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
     """Make the pictures of every scan, using again those of what did not change.
 
@@ -55,6 +64,8 @@ def picture_all(
         Reads the mid planes of one volume, by name.
     stacks : sequence of StackRecord
         Those that were joined get pictures.
+    read_provenance : callable
+        Reads what a volume says of itself.
 
     Returns
     -------
@@ -66,9 +77,14 @@ def picture_all(
     folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    maker = _Maker(page_folder, folder, read_planes)
+    size = LARGE if len(scans) <= LARGE_SCANS else SMALL
+    maker = _Maker(page_folder, folder, read_planes, size)
     pictures = {
-        scan.name: ScanPictures(maker.planes(scan.name, scan.volume), maker.strip(scan))
+        scan.name: ScanPictures(
+            maker.planes(scan.name, scan.volume),
+            maker.strip(scan),
+            maker.provenance(scan.name, scan.volume, read_provenance),
+        )
         for scan in scans
         if scan.volume is not None or scan.try_tif is not None
     }
@@ -96,11 +112,17 @@ def chosen_cor(scan: ScanRecord) -> float | None:
 class _Maker:
     """Makes pictures, or takes them from those made before; notes what cannot be read."""
 
-    def __init__(self, page_folder: Path, folder: Path | None, read_planes: PlaneReader) -> None:
+    def __init__(
+        self,
+        page_folder: Path,
+        folder: Path | None,
+        read_planes: PlaneReader,
+        size: tuple[int, int],
+    ) -> None:
         self.notes: list[Note] = []
         self.made: dict[str, dict[str, Any]] = {}
         self._page_folder, self._folder = page_folder, folder
-        self._read_planes = read_planes
+        self._read_planes, self._size = read_planes, size
         self._known = _read_cache(page_folder / PICTURES_MADE)
 
     def planes(self, name: str, volume: Path | None) -> tuple[Picture, ...]:
@@ -109,11 +131,29 @@ class _Maker:
             return ()
 
         def make() -> list[dict[str, Any]]:
-            made = make_pictures(self._read_planes(volume), name, self._folder)
+            made = make_pictures(self._read_planes(volume), name, self._folder, self._size)
             return [asdict(picture) for picture in made]
 
-        entries = self._get(name, "planes", volume, None, make) or []
+        entries = self._get(name, "planes", volume, float(self._size[0]), make) or []
         return tuple(_picture(entry) for entry in entries)
+
+    def provenance(
+        self, name: str, volume: Path | None, read: ProvenanceReader
+    ) -> Mapping[str, Any]:
+        """Return what a volume says of itself, as far as the page tells it."""
+        if volume is None:
+            return {}
+
+        def make() -> dict[str, Any]:
+            try:
+                found = read(volume)
+                return {key: dict(found[key]) for key in _STATED}
+            except Exception as error:
+                if is_of_the_system(error):
+                    raise
+                return {}  # of another program, or damaged: its planes say so
+
+        return self._get(name, "provenance", volume, None, make) or {}
 
     def strip(self, scan: ScanRecord) -> Strip | None:
         """Return the sweep around a scan's COR."""
@@ -172,6 +212,8 @@ class _Maker:
             if entry["stamp"] != stamp:
                 return None
             made = entry["made"]
+            if kind == "provenance":
+                return made
             parts = made if isinstance(made, list) else [made["picture"]]
             sources = [_picture(part).src for part in parts]
         except (TypeError, KeyError):

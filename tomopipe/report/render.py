@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
-from tomopipe.report.pictures import PlaneReader, ScanPictures, picture_all, stack_key
+from tomopipe.report.methods import methods_paragraph
+from tomopipe.report.pictures import (
+    PlaneReader,
+    ProvenanceReader,
+    ScanPictures,
+    picture_all,
+    stack_key,
+)
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
 from tomopipe.report.records import SOURCES, CampaignRecord, Note
 from tomopipe.storage.atomic import write_text
@@ -34,7 +41,11 @@ COLUMNS = (
 
 
 def write_page(
-    campaign: CampaignRecord, output: str | os.PathLike[str], *, read_planes: PlaneReader
+    campaign: CampaignRecord,
+    output: str | os.PathLike[str],
+    *,
+    read_planes: PlaneReader,
+    read_provenance: ProvenanceReader = lambda volume: {},
 ) -> tuple[Note, ...]:
     """Write the report of a campaign.
 
@@ -46,6 +57,8 @@ def write_page(
         The page; above 200 scans the pictures lie in a folder `pictures` beside it.
     read_planes : callable
         Reads the mid planes of one volume, by name.
+    read_provenance : callable
+        Reads what a volume says of itself.
 
     Returns
     -------
@@ -53,7 +66,9 @@ def write_page(
         What could not be read, of pictures too.
     """
     page = Path(output).absolute()
-    pictures, notes = picture_all(campaign.scans, page.parent, read_planes, campaign.stacks)
+    pictures, notes = picture_all(
+        campaign.scans, page.parent, read_planes, campaign.stacks, read_provenance
+    )
     campaign = replace(campaign, notes=(*campaign.notes, *notes))
     write_text(render(campaign, pictures), page)
     return campaign.notes
@@ -84,13 +99,15 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             sources=SOURCES,
             pictures=pictures,
             plots=[(series, series_plot(series)) for series in campaign.series],
-            curves=_curves(campaign),
+            curves=(curves := _curves(campaign)),
+            with_card={*pictures, *curves},
             progress=_progress(campaign),
             ids={id(scan): f"s{at}" for at, scan in enumerate(campaign.scans)},
             names={scan.name: f"s{at}" for at, scan in enumerate(campaign.scans)},
             worst={state: at for at, state in enumerate(reversed(State))},
             open_alerts=OPEN_ALERTS,
             columns=COLUMNS,
+            methods=methods_paragraph(campaign, _provenances(pictures)),
             config_text=_config_text(campaign.config),
             style=_file("style.css"),
             script=script,
@@ -99,6 +116,10 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
     )
     # A file name may hold bytes that are no UTF-8; the page must.
     return html.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _provenances(pictures: Mapping[str, ScanPictures]) -> dict[str, Mapping[str, Any]]:
+    return {name: shown.provenance for name, shown in pictures.items() if shown.provenance}
 
 
 def _file(name: str) -> str:

@@ -17,6 +17,9 @@ SIZE_PX = 200
 #: Of one picture; three of them and a strip, as base64, with the text of a scan stay under 25 KB.
 MAX_BYTES = 3500
 STRIP_BYTES = 3500
+#: Of a plane of a small campaign: side and bytes, to be looked at enlarged.
+LARGE = (480, 24_000)
+SMALL = (SIZE_PX, MAX_BYTES)
 _QUALITIES = (80, 65, 50, 35, 20)
 
 
@@ -73,7 +76,13 @@ def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
         image = image.reduce((min(2, image.width), min(2, image.height)))
 
 
-def make_picture(name: str, plane: NDArray[np.floating], folder: Path | None, stem: str) -> Picture:
+def make_picture(
+    name: str,
+    plane: NDArray[np.floating],
+    folder: Path | None,
+    stem: str,
+    size: tuple[int, int] = SMALL,
+) -> Picture:
     """Make the picture of one plane, inline or as a file in `folder`.
 
     Parameters
@@ -86,13 +95,16 @@ def make_picture(name: str, plane: NDArray[np.floating], folder: Path | None, st
         Where to write the picture; None puts it into the page.
     stem : str
         Start of the file's name.
+    size : (int, int)
+        Longest side in pixels, and most bytes.
     """
     values = np.asarray(plane)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"plane {name}: expected 2 dimensions, got shape {values.shape}")
-    grey = to_grey(values)
+    max_px, max_bytes = size
+    grey = to_grey(values, max_px=max_px)
     low, high = grey_window(values)
-    src = _place(encode(grey), name, folder, stem)
+    src = _place(encode(grey, max_bytes=max_bytes), name, folder, stem)
     shape = (int(values.shape[0]), int(values.shape[1]))
     return Picture(name, src, grey.shape[1], grey.shape[0], shape, low, high)
 
@@ -132,8 +144,11 @@ def picture_stem(scan: str) -> str:
 
 
 def make_pictures(
-    planes: Mapping[str, NDArray[np.floating]], scan: str, folder: Path | None
+    planes: Mapping[str, NDArray[np.floating]],
+    scan: str,
+    folder: Path | None,
+    size: tuple[int, int] = SMALL,
 ) -> tuple[Picture, ...]:
     """Make the pictures of all planes of a volume, in the order given."""
     stem = picture_stem(scan)
-    return tuple(make_picture(name, plane, folder, stem) for name, plane in planes.items())
+    return tuple(make_picture(name, plane, folder, stem, size) for name, plane in planes.items())

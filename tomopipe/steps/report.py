@@ -10,7 +10,7 @@ from tomopipe.campaign import slurm
 from tomopipe.report.collect import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
-from tomopipe.volumes.volume import read_mid_planes
+from tomopipe.volumes.volume import read_mid_planes, read_provenance
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ def report(
         campaign = replace(campaign, efficiency=found)
     for note in campaign.notes:
         _log.warning("%s: left out of the report: %s", note.path, note.problem)
-    notes = write_page(campaign, output, read_planes=read_mid_planes)
+    notes = write_page(
+        campaign, output, read_planes=read_mid_planes, read_provenance=read_provenance
+    )
     counts = ", ".join(f"{n} {state}" for state, n in campaign.counts.items() if n)
     _log.info("%s: %d scans: %s", output, len(campaign.scans), counts or "none")
     return sorted({note.path for note in notes if note.again})

@@ -20,6 +20,16 @@ def test_grey_window_is_robust_to_hot_voxels():
     assert high == pytest.approx(0.997, abs=0.005)
 
 
+def test_one_bright_inclusion_does_not_darken_the_sample():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-100:100, -100:100]
+    plane = rng.normal(0, 0.02, (200, 200))
+    plane[np.hypot(y, x) < 70] += 1.0  # the sample
+    low, high = grey_window(plane)
+    plane[np.hypot(y - 20, x) < 12] = 9.0  # 1.1 % of the plane
+    assert grey_window(plane) == pytest.approx((low, high), abs=0.2)
+
+
 @pytest.mark.parametrize("value", [0.0, -5.0, np.nan, np.inf])
 def test_a_constant_plane_has_a_window(value):
     low, high = grey_window(np.full((4, 4), value))

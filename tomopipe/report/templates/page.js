@@ -91,5 +91,35 @@ document.documentElement.classList.add("js");
   for (const mark of document.querySelectorAll("svg [data-row]")) {
     mark.addEventListener("click", () => { location.hash = mark.dataset.row; });
   }
+  // A picture enlarges on a click; the arrow keys go to the next one, Esc goes back.
+  const pictures = Array.from(document.querySelectorAll(".larger"));
+  const large = document.getElementById("large");
+  const enlarge = (at) => {
+    const image = pictures[(at + pictures.length) % pictures.length];
+    const [shown, words] = [new Image(), document.createElement("p")];
+    shown.src = image.src;
+    shown.alt = image.alt;
+    shown.style.setProperty("--shape", image.clientWidth / image.clientHeight);
+    words.textContent = [image.alt, image.title].filter(Boolean).join("; ");
+    large.dataset.at = pictures.indexOf(image);
+    large.replaceChildren(shown, words);
+    if (!large.open) large.showModal();
+  };
+  pictures.forEach((image, at) => {
+    image.tabIndex = 0;
+    image.setAttribute("role", "button");
+    image.setAttribute("aria-label", `${image.alt}: enlarge`);
+    image.addEventListener("click", () => enlarge(at));
+    image.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      enlarge(at);
+    });
+  });
+  large.addEventListener("click", () => large.close());
+  large.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (by) enlarge(Number(large.dataset.at) + by);
+  });
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
 })();

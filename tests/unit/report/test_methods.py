@@ -1,0 +1,124 @@
+"""The paragraph for a paper: what was done, and nothing that was not."""
+
+import copy
+
+import pytest
+
+from tests.report_campaign import CONFIG
+from tomopipe.campaign.results import Prediction
+from tomopipe.report.citations import citations
+from tomopipe.report.methods import methods_paragraph
+from tomopipe.report.records import CampaignRecord, ScanRecord
+
+PLAIN = {
+    "geometry": {
+        "n_angles": 1501, "n_rows": 1024, "n_cols": 2048, "theta_deg": [0.0, 180.0],
+        "half_acquisition": False,
+    },
+    "parameters": {
+        "algorithm": "fbp", "filter": "ramp", "iterations": None, "tv_strength": 0.003,
+        "binning": 1, "unit": "per_pixel", "dtype": "float32", "flats": None, "darks": None,
+        "minus_log": True, "corrections": {},
+    },
+    "versions": {"tomopipe": "0.1.0", "numpy": "2.4.6", "python": "3.11.7", "zarr": "unknown"},
+}  # fmt: skip
+EXTRAS = (
+    *("phase", "stripes", "zingers", "distortion", "half acquisition", "SIRT", "binned", "hand"),
+    *("hardening", "ring current", "turned", "air", "outlier", "series", "bad detector"),
+)
+
+
+def with_(**more):
+    """The provenance of a volume made otherwise."""
+    found = copy.deepcopy(PLAIN)
+    for name, value in more.items():
+        place = "geometry" if name in found["geometry"] else "parameters"
+        found[place][name] = value
+    return found
+
+
+def paragraph(*volumes, sources=(), config=CONFIG):
+    row = {"pixel_size_um": "1.6", "energy_kev": "25", "keep": "true"}
+    prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", ())
+    scans = tuple(
+        ScanRecord(
+            name=f"a_{at}", path="", series="a", index=at, row=row, prediction=prediction,
+            source=dict(enumerate(sources)).get(at, "ai"), cor_px=1020.0, volume="there",
+        )
+        for at in range(len(volumes))
+    )  # fmt: skip
+    campaign = CampaignRecord(
+        name="", scans=scans, series=(), alerts=(), failures=(), times=(), last_job_end=None,
+        notes=(), versions={"snakemake": "9.27.1"}, citations=citations(scans, config),
+    )  # fmt: skip
+    return methods_paragraph(campaign, {f"a_{at}": one for at, one in enumerate(volumes)})
+
+
+def test_a_plain_campaign_and_nothing_that_was_not_done():
+    text = paragraph(PLAIN, PLAIN)
+    for said in (
+        "2 scans of 1501 projections over 180°, of 2048 × 1024 detector pixels of 1.6 µm at 25 keV",
+        "dark field subtracted, divided by the mean of the flat fields, negative logarithm taken",
+        "confidence 0.97 in 2 scans",
+        "filtered back-projection on a Fourier grid (ramp filter) [",
+        "attenuation per detector pixel in float32",
+        "tomopipe 0.1.0 with NumPy 2.4.6, Python 3.11.7; Snakemake 9.27.1.",
+    ):
+        assert said in text
+    assert not [word for word in EXTRAS if word in text]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"darks": "none", "flats": "none", "minus_log": False}, "nothing was corrected"),
+        ({"corrections": {"flat_method": "median"}}, "the median of the flat fields"),
+        ({"corrections": {"flat_method": "pca", "flat_components": 4}}, "4 principal components"),
+        ({"corrections": {"zingers": {"threshold": 0.2}}}, "zingers brighter by 0.2"),
+        ({"corrections": {"stripes": {"method": "sorting"}}}, "stripes of the sinograms removed"),
+        (
+            {"corrections": {"phase": {"method": "paganin", "delta_beta": 250.0}}},
+            "phase retrieved (paganin filter of Paganin, delta/beta 250)",
+        ),
+        ({"corrections": {"bad_pixels": {"threshold": 0.3}}}, "bad detector pixels"),
+        ({"corrections": {"ring_current": {"dataset": "/c"}}}, "scaled by the ring current"),
+        ({"corrections": {"distortion": {"coefficients": [1.0, 1e-5]}}}, "distortion of the lens"),
+        ({"corrections": {"roll_deg": 0.2}}, "turned by 0.2°"),
+        ({"corrections": {"air_px": 9}}, "9 columns of air"),
+        ({"corrections": {"hardening": [1.0, 0.1]}}, "beam hardening"),
+        ({"half_acquisition": True}, "half acquisition"),
+        ({"algorithm": "sirt"}, "SIRT (100 iterations)"),
+        ({"algorithm": "cgls", "iterations": 7}, "CGLS (7 iterations)"),
+        ({"algorithm": "tv"}, "total-variation penalty of 0.003"),
+        ({"binning": 2, "unit": "per_cm", "dtype": "uint16"}, "binned 2 times, to attenuation per"),
+    ],
+)
+def test_what_was_done_is_named_and_that_alone(more, said):
+    made = with_(**more)
+    made["geometry"]["half_acquisition"] = more.get("half_acquisition", False)
+    text = paragraph(made)
+    assert said in text
+    others = [word for word in EXTRAS if word in text and word not in said]
+    assert not others
+
+
+def test_what_some_scans_alone_have_got_is_said_with_their_number():
+    text = paragraph(PLAIN, PLAIN, with_(filter="hann"), sources=("ai", "manual", "outlier"))
+    assert "(ramp filter) [" in text
+    assert "(2 scans); " in text
+    assert "(hann filter)" in text
+    assert "set by hand in 1 scan" in text
+    assert "replaced as outliers" in text
+
+
+def test_numbers_are_those_of_the_references():
+    config = {"preprocess": {"phase": {"method": "paganin"}}}
+    text = paragraph(with_(corrections={"phase": {"method": "paganin"}}), config=config)
+    listed = list(citations([], config))
+    assert "as a Snakemake workflow [1]" in text
+    assert listed[0].method == "Workflow"
+
+
+def test_without_volumes_and_of_volumes_of_another_kind():
+    assert paragraph() == ""
+    assert paragraph({"geometry": {}, "parameters": {}, "versions": {}}).startswith("Not written")

@@ -1,0 +1,212 @@
+"""The paragraph for a paper's section on methods: what was done, as the results state it.
+
+Values come from the provenance of the volumes and from the predictions, never from the config of
+now. What some scans alone have got is said with their number.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tomopipe.campaign.state import NOT_SELECTED
+from tomopipe.config import PreprocessBlock
+from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
+
+Provenance = Mapping[str, Any]
+_ALGORITHMS = {
+    "fbp": "filtered back-projection on a Fourier grid ({filter} filter)",
+    "sirt": "SIRT ({iterations} iterations)",
+    "cgls": "CGLS ({iterations} iterations)",
+    "tv": "least squares with a total-variation penalty of {tv_strength:g}",
+}
+_FLATS = {
+    "mean": "the mean of the flat fields",
+    "median": "the median of the flat fields",
+    "interpolate": "flat fields interpolated in time",
+    "pca": "flat fields fitted by {flat_components} principal components",
+}
+_STRIPES = {
+    "gated": "stripes of the sinograms removed where a test finds them significant",
+    "sorting": "stripes of the sinograms removed by sorting",
+    "vo": "stripes of the sinograms removed by the combined method of Vo et al.",
+    "fourier-wavelet": "stripes of the sinograms removed by combined wavelet and Fourier filtering",
+    "titarenko": "stripes of the sinograms removed by the method of Titarenko",
+}
+_SOURCES = {
+    "ai": "found by a neural network",
+    "auto": "found automatically",
+    "manual": "set by hand",
+    "outlier": "replaced as outliers by the mean of their neighbours in the series",
+    "neighbours": "filled with the mean of their neighbours in the series",
+    "series-mean": "filled with the mean of the series",
+    "default": "set to a common default",
+}
+_PARTS = {"numpy": "NumPy", "scipy": "SciPy", "numba": "Numba", "h5py": "h5py", "python": "Python"}
+
+
+def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance]) -> str:
+    """Write the paragraph; "" while there are no volumes.
+
+    Parameters
+    ----------
+    campaign : CampaignRecord
+        What was collected; its citations are referred to by their numbers.
+    volumes : mapping of str
+        Scan to the provenance of its volume.
+    """
+    scans = [scan for scan in campaign.scans if scan.name in volumes]
+    if not scans:
+        return ""
+    cited = _numbers(campaign.citations)
+    made = [volumes[scan.name] for scan in scans]
+    try:
+        sentences = [
+            _data(campaign, scans, made, cited),
+            _corrections(made, cited),
+            _centres(scans, cited),
+            _reconstruction(made, cited),
+            _versions(made, campaign.versions),
+        ]
+    except (LookupError, TypeError, ValueError) as error:
+        return f"Not written: the volumes state what they were made from in another way ({error})."
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _numbers(citations: Iterable[Citation]) -> dict[str, str]:
+    """Return the number that each method is cited by, such as " [3, 4]"."""
+    found, at = {}, 0
+    for one in citations:
+        last = at + len(one.references)
+        found[one.method] = f" [{', '.join(map(str, range(at + 1, last + 1)))}]"
+        at = last
+    return found
+
+
+def _some(values: Iterable[str]) -> str:
+    """Join what is said of each volume: once if it is the same, else with numbers of scans."""
+    counts = Counter(values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{text} ({_scans(n)})" for text, n in counts.most_common())
+
+
+def _scans(n: int) -> str:
+    return f"{n} scan{'' if n == 1 else 's'}"
+
+
+def _values(values: Iterable[float], unit: str, digits: str = "g") -> str:
+    known = sorted(set(values))
+    if not known:
+        return ""
+    low, high = (f"{value:{digits}}" for value in (known[0], known[-1]))
+    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+
+
+def _data(
+    campaign: CampaignRecord,
+    scans: Sequence[ScanRecord],
+    made: Sequence[Provenance],
+    cited: Mapping[str, str],
+) -> str:
+    shapes = [one["geometry"] for one in made]
+    angles = _values((shape["n_angles"] for shape in shapes), " projections")
+    span = _values((abs(g["theta_deg"][1] - g["theta_deg"][0]) for g in shapes), "°", ".0f")
+    n_cols = _values((shape["n_cols"] for shape in shapes), "")
+    n_rows = _values((shape["n_rows"] for shape in shapes), "")
+    text = f"{_scans(len(scans))} of {angles} over {span}, of {n_cols} × {n_rows} detector pixels"
+    for name, word, unit in (("pixel_size_um", "of", " µm"), ("energy_kev", "at", " keV")):
+        cells = [(scan.row or {}).get(name, "") for scan in scans]
+        if all(cells):
+            text += f" {word} {_values(map(float, cells), unit)}"
+    left = sum(s.state in NOT_SELECTED for s in campaign.scans)
+    left_out = f"; {_scans(left)} left out" if left else ""
+    workflow = cited.get("Workflow", "")
+    return f"{text}, were processed with tomopipe{left_out}, as a Snakemake workflow{workflow}."
+
+
+def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
+    return f"Projections were prepared as follows: {_some(_prepared(o, cited) for o in made)}."
+
+
+def _prepared(one: Provenance, cited: Mapping[str, str]) -> str:
+    """Say what was done to the projections of a volume, in the order in which it is done."""
+    known = one["parameters"]
+    block = PreprocessBlock(**known["corrections"])
+    flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
+    parts = []
+    if known["darks"] != "none":
+        parts.append("dark field subtracted")
+    if known["flats"] != "none":
+        parts.append(f"divided by {flats}")
+    if block.bad_pixels.threshold is not None:
+        parts.append("bad detector pixels replaced by their neighbours")
+    if block.ring_current.dataset is not None:
+        parts.append("scaled by the ring current")
+    if block.zingers.threshold is not None:
+        parts.append(
+            f"zingers brighter by {block.zingers.threshold:g} than the median of "
+            f"{block.zingers.size_px} × {block.zingers.size_px} pixels removed"
+        )
+    if block.distortion.coefficients != PreprocessBlock().distortion.coefficients:
+        parts.append("distortion of the lens corrected" + cited.get("Distortion of the lens", ""))
+    if block.roll_deg:
+        parts.append(f"turned by {block.roll_deg:g}° about the beam")
+    if block.air_px:
+        parts.append(f"normalised by {block.air_px} columns of air at both edges")
+    if block.phase.method != "none":
+        parts.append(
+            f"phase retrieved ({block.phase.method} filter of Paganin, delta/beta "
+            f"{block.phase.delta_beta:g}){cited.get('Phase retrieval', '')}"
+        )
+    if known["minus_log"]:
+        parts.append("negative logarithm taken")
+    if block.hardening:
+        parts.append("beam hardening corrected by a polynomial")
+    if block.stripes.method != "none":
+        parts.append(_STRIPES[block.stripes.method] + cited.get("Stripes of sinograms", ""))
+    return ", ".join(parts) or "nothing was corrected"
+
+
+def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
+    words = []
+    for source, n in Counter(scan.source for scan in scans if scan.source).most_common():
+        text = _SOURCES.get(source, source)
+        if source in ("ai", "auto"):
+            predictions = [s.prediction for s in scans if s.source == source and s.prediction]
+            names = sorted({one.method for one in predictions if one.method})
+            text += f" ({', '.join(names)})" if names and source == "auto" else ""
+            text += "".join(cited.get(f"COR: {name}", "") for name in names)
+            surest = [one.confidence for one in predictions if one.confidence is not None]
+            text += f", confidence {_values(surest, '', '.2f')}" if surest else ""
+        if source == "outlier":
+            text += cited.get("Outliers of a series", "")
+        words.append(f"{text} in {_scans(n)}")
+    return f"The centre of rotation was {'; '.join(words)}." if words else ""
+
+
+def _reconstruction(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
+    texts = _some(_reconstructed(one, cited) for one in made)
+    return f"Slices were reconstructed by {texts}."
+
+
+def _reconstructed(one: Provenance, cited: Mapping[str, str]) -> str:
+    known, shape = one["parameters"], one["geometry"]
+    name = known.get("algorithm", "fbp")
+    iterations = known.get("iterations") or {"sirt": 100, "cgls": 15, "tv": 100}.get(name)
+    text = _ALGORITHMS[name].format(**(known | {"iterations": iterations}))
+    text += cited.get("Reconstruction" if name == "fbp" else f"Reconstruction: {name}", "")
+    if shape["half_acquisition"]:
+        text += ", of a full turn with the axis near an edge of the detector (half acquisition)"
+    if known["binning"] != 1:
+        text += f", binned {known['binning']} times"
+    unit = "per cm" if known["unit"] == "per_cm" else "per detector pixel"
+    return f"{text}, to attenuation {unit} in {known['dtype']}"
+
+
+def _versions(made: Sequence[Provenance], now: Mapping[str, str]) -> str:
+    def named(one: Provenance) -> str:
+        parts = [f"{word} {one['versions'][key]}" for key, word in _PARTS.items()
+                 if one["versions"].get(key, "unknown") != "unknown"]  # fmt: skip
+        return f"tomopipe {one['versions'].get('tomopipe', 'unknown')} with {', '.join(parts)}"
+
+    return f"Versions: {_some(named(one) for one in made)}; Snakemake {now['snakemake']}."
