@@ -9,7 +9,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -41,6 +41,7 @@ def make_app(
     allow_hosts: Iterable[str] = (),
     prefix: str = "",
     runner: Runner | None = None,
+    tell: Callable[[str], None] = print,
 ) -> Starlette:
     """Make the web application of a campaign.
 
@@ -56,7 +57,14 @@ def make_app(
         Path below which a proxy shows the page.
     runner : Runner, optional
         Starts and stops runs; without it nothing can be started.
+    tell : callable
+        Gets a line for the person who started the server.
     """
+
+    def gone(request: Request, _: Exception) -> Response:
+        tell(f"A browser went away in the middle of {request.url.path}: nothing of it was written.")
+        return Response(status_code=400)  # that nobody reads
+
     api = _Api(store, keys, runner)
     routes = [
         Route("/api/queue", api.queue),
@@ -87,7 +95,7 @@ def make_app(
     return Starlette(
         routes=routes,
         middleware=[guard],
-        exception_handlers={TomopipeError: _told, OSError: _told},
+        exception_handlers={TomopipeError: _told, OSError: _told, ClientDisconnect: gone},
     )
 
 

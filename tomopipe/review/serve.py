@@ -1,5 +1,7 @@
 """Serve the page on this machine alone: a port of localhost, or a Unix socket."""
 
+import asyncio
+import logging
 import os
 import signal
 import socket
@@ -67,7 +69,7 @@ def serve(
     end = socket_path if socket_path else f"localhost:{shown_port}"
     tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
     tell("The link works once. Stop with Ctrl-C.")
-    app = make_app(store, keys, allow_hosts=allow_hosts, prefix=prefix, runner=runner)
+    app = make_app(store, keys, allow_hosts=allow_hosts, prefix=prefix, runner=runner, tell=tell)
     config = uvicorn.Config(
         app,
         # addresses of requests hold the token once: they are not logged
@@ -79,6 +81,7 @@ def serve(
         ws="none",
         timeout_graceful_shutdown=2,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_end)
     # uvicorn raises the signal that ended it once more: then, too, there is something to clean up
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -88,6 +91,11 @@ def serve(
         listening.close()
         if socket_path:
             socket_path.unlink(missing_ok=True)
+
+
+def _is_no_end(record: logging.LogRecord) -> bool:
+    """Tell whether a line says more than that a request was given up as the server ended."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def _port(port: int) -> socket.socket:

@@ -3,12 +3,15 @@
 import json
 import time
 
+import anyio
 import pytest
 
 from tests.report_campaign import NASTY
-from tests.review_campaign import GRID_PX, client_of, make_campaign
+from tests.review_campaign import GRID_PX, client_of, make_campaign, sign_in
 from tomopipe.cor.rules import Member, fix_series
+from tomopipe.review.app import make_app
 from tomopipe.review.planner import Planner
+from tomopipe.review.security import Keys
 from tomopipe.review.store import Store
 from tomopipe.run.next_run import Plan
 
@@ -309,4 +312,34 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
     ]
     answer = client.post("/api/decide_all", json={"decisions": wanted})
     assert (answer.status_code, "bone_008" in answer.json()["error"]) == (422, True)
+    assert (folder / "scans.tsv").read_text() == before
+
+
+def test_a_browser_that_goes_away_in_the_middle_of_a_decision_is_told_once(folder):
+    told = []
+    keys = Keys()
+    app = make_app(Store(folder, folder / "config.yaml"), keys, tell=told.append)
+    client = sign_in(app, keys)
+    before = (folder / "scans.tsv").read_text()
+    parts = [
+        {"type": "http.request", "body": b'{"scan": "bone_006", "cells"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    headers = {name.lower(): value for name, value in client.headers.items()} | {
+        "host": "localhost:8765", "content-length": "90",
+        "cookie": f"{keys.cookie}={client.cookies[keys.cookie]}",
+    }  # fmt: skip
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/decide", "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+
+    async def receive():
+        return parts.pop(0)
+
+    async def send(_):
+        pass
+
+    anyio.run(app, scope, receive, send)
+    assert told == ["A browser went away in the middle of /api/decide: nothing of it was written."]
     assert (folder / "scans.tsv").read_text() == before

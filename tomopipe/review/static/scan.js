@@ -10,7 +10,7 @@ import * as strip from "./strip.js";
 const AHEAD = 8; // pages of the sweep preloaded on each side
 const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
 const KINDS = ["slice", "rows", "overlay", "difference", "sinogram"];
-const now = { data: null, mode: "slice", cor: null, typed: null, b: null, compare: "", frame: 0, ticket: 0, layers: [], phase: 0 };
+const now = { data: null, mode: "slice", cor: null, typed: null, b: null, compare: "", frame: 0, ticket: 0, layers: [], phase: 0, asked: 0 };
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
@@ -141,7 +141,10 @@ export async function go(cor, { direction = 1, settle = false } = {}) {
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
   const passing = now.mode === "slice" && grid.swept && row() === 0 && !now.compare;
   if (passing) preview(at, direction);
-  await new Promise((done) => (waiting = setTimeout(() => draw().then(done), settle ? 0 : WAIT_MS)));
+  // at once, unless one COR follows the other
+  const moves = performance.now() - now.asked < 4 * WAIT_MS;
+  now.asked = performance.now();
+  await new Promise((done) => (waiting = setTimeout(() => draw().then(done), moves && !settle ? WAIT_MS : 0)));
 }
 
 // While the hand moves: the nearest page of the sweep.
