@@ -28,12 +28,12 @@ def bead_sinogram(theta_rad, cor_px, radius_px=12.0):
     return np.float32(0.02 * np.sqrt(np.clip(radius_px**2 - off**2, 0, None)))
 
 
-def write_pictures(folder, name, cor_px):
+def write_pictures(folder, name, cor_px, radius_px=12.0):
     """Write try.tif, try.json and rows.h5 of one scan."""
     place = folder / "results" / "try_center" / name
     place.mkdir(parents=True, exist_ok=True)
     theta_rad = np.linspace(0, np.pi, 90, endpoint=False)
-    sinogram = bead_sinogram(theta_rad, cor_px)
+    sinogram = bead_sinogram(theta_rad, cor_px, radius_px)
     pair_rad = np.array([[0.3, 0.3 + np.pi]])
     pair = bead_sinogram(pair_rad[0], cor_px)
     rows = Rows(

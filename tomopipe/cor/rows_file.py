@@ -190,14 +190,16 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
     bad = file.get("bad_frames")  # earlier versions did not look for them
     falls = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
     return Rows(
-        **{name: file[name][()].astype(dtype) for name, (dtype, _) in _ARRAYS.items()},
+        **{name: file[name][()].astype(dtype, copy=False) for name, (dtype, _) in _ARRAYS.items()},
         n_rows=int(file["n_rows"][()]),
         first_col=int(file["first_col"][()]) if "first_col" in file else 0,
         theta_missing=bool(file["theta_missing"][()]),
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
         plain_sinograms=(
-            file["plain_sinograms"][()].astype(np.float32) if "plain_sinograms" in file else None
+            file["plain_sinograms"][()].astype(np.float32, copy=False)
+            if "plain_sinograms" in file
+            else None
         ),
         falls_per_px=(float(falls[0]), float(falls[1])),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},

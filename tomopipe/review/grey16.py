@@ -68,12 +68,16 @@ def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
     span = _WIDER * (max(last, float(seen[1])) - min(first, float(seen[0])))
     low = min(first, max(float(np.nanmin(image)), float(seen[0]) - span))
     high = max(last, min(float(np.nanmax(image)), float(seen[1]) + span))
-    return Grey(_scaled(np.nan_to_num(image, nan=low), low, high), low, high, (first, last))
+    return Grey(
+        _scaled(np.nan_to_num(image, nan=low, copy=False), low, high), low, high, (first, last)
+    )
 
 
 def _scaled(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]:
-    scaled = (image - np.float32(low)) * np.float32(_MOST / (high - low))
-    return np.clip(scaled + np.float32(0.5), 0, _MOST).astype(np.uint16)
+    scaled = np.subtract(image, np.float32(low), dtype=np.float32)
+    scaled *= np.float32(_MOST / (high - low))
+    scaled += np.float32(0.5)
+    return np.clip(scaled, 0, _MOST, out=scaled).astype(np.uint16)
 
 
 def grey(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
