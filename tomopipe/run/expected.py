@@ -44,7 +44,8 @@ def expected_jobs(campaign: Campaign) -> list[Job]:
     """
     found = _Expected(campaign)
     found.up_to_cor()
-    found.after_cor()
+    if not found.is_blocked:
+        found.after_cor()
     return found.jobs
 
 
@@ -59,6 +60,7 @@ class _Expected:
         self.predicting: set[str] = set()
         self.fixed: dict[str, Mapping[str, str]] = {}
         self.is_other = False  # a table that the report shows comes out different
+        self.is_blocked = False  # the run stops before any volume
         self.cors: dict[str, dict[str, Any]] = {}
 
     def add(self, rule: str, key: str = "") -> bool:
@@ -160,7 +162,7 @@ class _Expected:
     def _resolve(self, follows: bool) -> None:
         campaign = self.campaign
         options = campaign.config.resolve_cor
-        table, _ = resolve_cor.compute(
+        table, missing = resolve_cor.compute(
             list(self.fixed.values()), campaign.to_resolve(self.rows), options.default_px
         )
         path = campaign.files.cor_table
@@ -173,6 +175,7 @@ class _Expected:
         # one that is gone comes out as it was, as far as is known
         self.is_other |= before not in (None, table)
         self.cors = table
+        self.is_blocked = bool(missing) and options.on_missing == "block"
 
     # ---- after cor.json ----------------------------------------------------------------------
 

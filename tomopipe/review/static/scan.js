@@ -10,7 +10,7 @@ import * as strip from "./strip.js";
 const AHEAD = 8; // pages of the sweep preloaded on each side
 const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
 const KINDS = ["slice", "rows", "overlay", "difference", "sinogram"];
-const now = { data: null, mode: "slice", cor: null, typed: null, b: null, compare: "", frame: 0, ticket: 0, layers: [], phase: 0, asked: 0 };
+const now = { data: null, mode: "slice", cor: null, typed: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
@@ -69,7 +69,8 @@ export async function open(name) {
 
 // Have the slice of another scan ready, which is looked at next.
 export async function prepare(name) {
-  if (!name || (now.data && name === now.data.scan) || now.mode !== "slice") return;
+  if (!name || name === now.ready || name === now.data.scan || now.mode !== "slice") return;
+  now.ready = name;
   try {
     const { grid, cor_px: cor } = await get("scan", { scan: name });
     if (grid && cor !== null) await grey("slice", { scan: name, cor: hundredths(cor).toFixed(2), row: 0, v: grid.version });
@@ -163,14 +164,14 @@ async function preview(at, direction) {
 
 async function draw() {
   if (!now.data.grid) return;
-  const ticket = now.frame;
+  const ticket = ++now.drawing;
   const { cor, mode, b, data } = now;
-  const fresh = () => cor === now.cor && mode === now.mode && data === now.data;
+  const fresh = () => ticket === now.drawing && cor === now.cor && mode === now.mode && data === now.data;
   const busy = setTimeout(() => fresh() && ($("busy").hidden = false), 150);
   try {
     const mine = await layers(cor, mode);
     const other = b === null || !now.compare ? null : await layers(b, mode);
-    if (!fresh() || ticket > now.frame) return;
+    if (!fresh()) return;
     now.frame++; // a page that comes late is not drawn over it
     now.pair = [mine, other];
     now.phase = 0;
