@@ -140,7 +140,7 @@ class Store:
         key : str
             Series.
         """
-        entries = queue_entries(self.record(), self.cells(), self.campaign.scans)
+        entries = queue_entries(self.record().scans, self.cells(), self.campaign.scans)
         trusted = [
             entry
             for entry in entries
