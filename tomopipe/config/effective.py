@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from tomopipe.config.base import Block
 
@@ -68,8 +67,8 @@ def when_absent(key: str) -> Any:
             return None
         field = model.model_fields[name]
         model = field.annotation
-    value = _extra(field).get("baseline", field.default)
-    return None if isinstance(value, Block) or value is PydanticUndefined else plain(value)
+    value = _extra(field).get("baseline", None if field.is_required() else field.default)
+    return None if isinstance(value, Block) else plain(value)
 
 
 def _has_effect(block: Block, field: FieldInfo) -> bool:

@@ -191,9 +191,9 @@ def _send(job: Any) -> None:
         known = {k: v for k, v in one.resources.items() if not isinstance(v, TBDString)}
         # what hangs on files that an earlier job of the submission makes, the node works out
         whole = len(known) >= len(one.resources.keys() - {"tmpdir"})
-        (spec,) = _as_texts(one.get_target_spec())
-        sent[spec] = {"params": dict(one.params.items()), "resources": known if whole else None}
-    path = _sent_file(run, _as_texts(job.get_target_spec()))
+        facts = {"params": dict(one.params.items()), "resources": known if whole else None}
+        sent[_as_text(one.rule.name, one.wildcards_dict)] = facts
+    path = _sent_file(run, _targets(job))
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(sent), "utf-8")
 
@@ -214,11 +214,9 @@ def take_sent() -> bool:
     except (OSError, ValueError):
         return False  # of another executor: it is worked out here
     from snakemake.rules import Params, ResourceList, Rule
-    from snakemake_interface_executor_plugins.utils import TargetSpec
 
     def of(rule: Any, wildcards: Any, kind: str) -> Any:
-        (spec,) = _as_texts([TargetSpec(rule.name, dict(wildcards))])
-        return sent.get(spec, {}).get(kind)
+        return sent.get(_as_text(rule.name, wildcards), {}).get(kind)
 
     def params(plain: Any) -> Any:
         def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
@@ -241,10 +239,13 @@ def take_sent() -> bool:
     return True
 
 
-def _as_texts(specs: Iterable[Any]) -> list[str]:
-    from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
+def _as_text(rule: str, wildcards: Mapping[str, str]) -> str:
+    """Name a job as the node's command line does; scans have no comma in their name."""
+    return f"{rule}:{','.join(f'{key}={value}' for key, value in wildcards.items())}"
 
-    return list(encode_target_jobs_cli_args(list(specs)))
+
+def _targets(job: Any) -> list[str]:
+    return [_as_text(one.rulename, one.wildcards_dict) for one in job.get_target_spec()]
 
 
 def _sent_file(run: Path, specs: Iterable[str]) -> Path:
