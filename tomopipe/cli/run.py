@@ -86,12 +86,16 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     """Say what a run has come to; return the exit status."""
     text = Path(started.log).read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
+    stopped = (launch.read_record(directory) or started).stopped
+    if stopped and not progress.facts.get("executes"):
+        say("stopped before it began.")
+        return 1
     if not progress.facts.get("executes"):
         # it did not begin, or was asked for something else than to run: Snakemake's words are all
         say("\n".join(lines if status == 0 else lines[-_TAIL_LINES:]))
         if status and launch.is_locked(directory):
             raise TomopipeError(launch.LOCKED)
-        return min(status, 1)
+        return int(status != 0)
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
 
@@ -106,7 +110,6 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status
-    stopped = (launch.read_record(directory) or started).stopped
     if not (stopped or any(step.failed for step in progress.steps.values())):
         say("\n".join(lines[-_TAIL_LINES:]))
     how = "stopped" if stopped else "not all is well"

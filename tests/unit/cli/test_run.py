@@ -95,6 +95,14 @@ def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):
     assert (status, "asked: --unlock -C 2 --" in text) == (0, True), text
 
 
+def test_a_run_that_is_stopped_before_it_begins_says_so_and_has_failed(campaign, monkeypatch):
+    waits = "import os, signal; os.kill(os.getppid(), signal.SIGINT); signal.pause()"
+    monkeypatch.setattr(launch, "run_command", lambda *_: [sys.executable, "-c", waits])
+    status, text = call("run", campaign)
+    assert (status, "stopped before it began" in text) == (1, True), text
+    assert "Traceback" not in text
+
+
 def test_a_campaign_is_found_from_within_and_only_there(campaign, does):
     does("tell(unfinished=[])")
     (campaign / "raw" / "config.yaml").write_text("other: program\n")  # of something else
