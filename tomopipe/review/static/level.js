@@ -13,11 +13,14 @@ export function setUp(onChange) {
   plot.addEventListener("dblclick", reset);
 }
 
+const first = new Map(); // that of the first picture of a scan, so that others can be compared with it
 const stored = (key) => JSON.parse(sessionStorage.getItem(key) || "null");
+const current = () => stored(now.key) || first.get(now.key);
 
 // The window in which a picture of a scan is shown.
 export function windowOf(scan, kind, picture) {
-  return stored(`window ${kind} ${scan}`) || picture.usual;
+  const key = `window ${kind} ${scan}`;
+  return stored(key) || first.get(key) || picture.usual;
 }
 
 // Show the histogram of the picture whose window is chosen from now on; null: of none.
@@ -26,7 +29,8 @@ export function show(scan, kind, picture) {
   now.picture = picture;
   $("level").classList.toggle("off", !picture);
   if (!picture) return;
-  const [low, high] = picture.usual;
+  if (!first.has(now.key)) first.set(now.key, picture.usual);
+  const [low, high] = first.get(now.key);
   now.range = [Math.max(picture.low, low - (high - low) / 2), Math.min(picture.high, high + (high - low) / 2)];
   draw();
 }
@@ -48,7 +52,7 @@ export function reset() {
 // Narrow (share below 0) or widen the window, and move it; both as shares of its width.
 export function change(wider, lighter) {
   if (!now.picture) return;
-  const [low, high] = stored(now.key) || now.picture.usual;
+  const [low, high] = current();
   const middle = (low + high) / 2 - lighter * (high - low);
   const half = ((high - low) / 2) * Math.exp(wider);
   set([middle - half, middle + half]);
@@ -56,7 +60,7 @@ export function change(wider, lighter) {
 
 function draw() {
   const [from, to] = now.range;
-  const [low, high] = stored(now.key) || now.picture.usual;
+  const [low, high] = current();
   const x = (value) => Math.min(WIDTH, Math.max(0, ((value - from) / (to - from)) * WIDTH));
   const counts = now.picture.counts ?? (now.picture.counts = histogram(now.picture, now.range));
   const most = Math.sqrt(Math.max(...counts, 1));
@@ -78,7 +82,7 @@ function grab(event) {
   const [from, to] = now.range;
   const value = (one) => from + ((one.clientX - plot.getBoundingClientRect().left) / plot.clientWidth) * (to - from);
   const start = value(event);
-  const [low, high] = stored(now.key) || now.picture.usual;
+  const [low, high] = current();
   const near = Math.max((high - low) / 4, (to - from) / 40);
   const end = Math.abs(start - low) < near || start < low ? "low" : Math.abs(start - high) < near || start > high ? "high" : "both";
   plot.setPointerCapture(event.pointerId);
