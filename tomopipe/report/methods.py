@@ -57,7 +57,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     scans = [scan for scan in campaign.scans if scan.name in volumes]
     if not scans:
         return ""
-    cited = _numbers(campaign.citations)
+    cited = _cited(campaign.citations)
     made = [volumes[scan.name] for scan in scans]
     try:
         sentences = [
@@ -72,14 +72,19 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _numbers(citations: Iterable[Citation]) -> dict[str, str]:
-    """Return the number that each method is cited by, such as " [3, 4]"."""
-    found, at = {}, 0
-    for one in citations:
-        last = at + len(one.references)
-        found[one.method] = f" [{', '.join(map(str, range(at + 1, last + 1)))}]"
-        at = last
-    return found
+def reference_numbers(citations: Iterable[Citation]) -> dict[str, int]:
+    """Number the references, each once, in the order in which they are listed."""
+    texts = dict.fromkeys(text for one in citations for text in one.references)
+    return {text: number for number, text in enumerate(texts, start=1)}
+
+
+def _cited(citations: Sequence[Citation]) -> dict[str, str]:
+    """Return the numbers that each method is cited by, such as " [3, 4]"."""
+    numbers = reference_numbers(citations)
+    return {
+        one.method: f" [{', '.join(str(numbers[text]) for text in one.references)}]"
+        for one in citations
+    }
 
 
 def _some(values: Iterable[str]) -> str:
@@ -119,9 +124,9 @@ def _data(
         if all(cells):
             text += f" {word} {_values(map(float, cells), unit)}"
     left = sum(s.state in NOT_SELECTED for s in campaign.scans)
-    left_out = f"; {_scans(left)} left out" if left else ""
+    left_out = f"; {_scans(left)} {'was' if left == 1 else 'were'} left out" if left else ""
     workflow = cited.get("Workflow", "")
-    return f"{text}, were processed with tomopipe{left_out}, as a Snakemake workflow{workflow}."
+    return f"{text} were processed with tomopipe as a Snakemake workflow{workflow}{left_out}."
 
 
 def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
@@ -174,7 +179,9 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
         if source in ("ai", "auto"):
             predictions = [s.prediction for s in scans if s.source == source and s.prediction]
             names = sorted({one.method for one in predictions if one.method})
-            text += f" ({', '.join(names)})" if names and source == "auto" else ""
+            models = sorted({one.model.name for one in predictions if one.model})
+            named = [f"model {name}" for name in models] if source == "ai" else names
+            text += f" ({', '.join(named)})" if named else ""
             text += "".join(cited.get(f"COR: {name}", "") for name in names)
             surest = [one.confidence for one in predictions if one.confidence is not None]
             text += f", confidence {_values(surest, '', '.2f')}" if surest else ""

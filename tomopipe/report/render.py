@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
-from tomopipe.report.methods import methods_paragraph
+from tomopipe.report.methods import methods_paragraph, reference_numbers
 from tomopipe.report.pictures import (
     PlaneReader,
     ProvenanceReader,
@@ -107,6 +107,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             worst={state: at for at, state in enumerate(reversed(State))},
             open_alerts=OPEN_ALERTS,
             columns=COLUMNS,
+            numbers=reference_numbers(campaign.citations),
             methods=methods_paragraph(campaign, _provenances(pictures)),
             config_text=_config_text(campaign.config),
             style=_file("style.css"),

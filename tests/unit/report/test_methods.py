@@ -1,14 +1,15 @@
 """The paragraph for a paper: what was done, and nothing that was not."""
 
 import copy
+import re
 
 import pytest
 
 from tests.report_campaign import CONFIG
 from tomopipe.campaign.results import Prediction
 from tomopipe.report.citations import citations
-from tomopipe.report.methods import methods_paragraph
-from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.report.methods import methods_paragraph, reference_numbers
+from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
 
 PLAIN = {
     "geometry": {
@@ -111,12 +112,14 @@ def test_what_some_scans_alone_have_got_is_said_with_their_number():
     assert "replaced as outliers" in text
 
 
-def test_numbers_are_those_of_the_references():
+def test_numbers_are_those_of_the_references_each_once():
+    texts = (("Workflow", ("A",)), ("COR: ai", ("B", "C")), ("COR: sum", ("C", "D")))
+    listed = [Citation(method, references) for method, references in texts]
+    assert reference_numbers(listed) == {"A": 1, "B": 2, "C": 3, "D": 4}
     config = {"preprocess": {"phase": {"method": "paganin"}}}
     text = paragraph(with_(corrections={"phase": {"method": "paganin"}}), config=config)
-    listed = list(citations([], config))
-    assert "as a Snakemake workflow [1]" in text
-    assert listed[0].method == "Workflow"
+    assert "as a Snakemake workflow [1]." in text
+    assert re.search(r"delta/beta \d+\) \[\d+\], negative", text)
 
 
 def test_without_volumes_and_of_volumes_of_another_kind():
