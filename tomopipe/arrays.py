@@ -4,6 +4,9 @@ Which of the two computes is chosen in `tomopipe.recon.array`, the only import o
 """
 
 import importlib
+import math
+import weakref
+from collections import defaultdict
 from types import ModuleType
 from typing import Any
 
@@ -52,3 +55,28 @@ def ellipse(n: int, edge_px: float, fall_per_px: float, xp: ModuleType = np) -> 
     """
     out_px = xp.arange(1, n + 1)
     return xp.sqrt(xp.maximum(1 - (2 * out_px + out_px**2 / edge_px) * fall_per_px, 0))
+
+
+class Reused:
+    """Host memory for arrays that come again and again.
+
+    The system clears fresh pages, which takes it up to a second per GB. The memory of an array of
+    `empty` is used again once neither it nor a view of it exists.
+    """
+
+    def __init__(self) -> None:
+        self._free: defaultdict[str, list[memoryview]] = defaultdict(list)
+
+    def empty(self, kind: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+        """Return an array, of memory that another one of this kind had if one is free."""
+        n = math.prod(shape)
+        n_bytes = n * np.dtype(dtype).itemsize
+        try:
+            memory = self._free[kind].pop()
+        except IndexError:
+            memory = memoryview(b"")
+        if len(memory) < n_bytes:
+            memory = np.empty(n_bytes, np.uint8).data
+        array = np.frombuffer(memory, dtype, n)  # what views refer to, however they were made
+        weakref.finalize(array, self._free[kind].append, memory).atexit = False
+        return array.reshape(shape)

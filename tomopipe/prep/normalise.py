@@ -1,6 +1,7 @@
 """Flat-field correction and logarithm."""
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -57,7 +58,13 @@ def normalise(
             f"expected raw (n, n_rows, n_cols), flat and dark (n_rows, n_cols); got "
             f"{raw.shape}, {flat.shape}, {dark.shape}"
         )
-    xp = module_of(raw)
+    return normaliser(module_of(raw), flat, dark, minus_log=minus_log, empty=empty)(raw)
+
+
+def normaliser(
+    xp: ModuleType, flat: Any, dark: Any, *, minus_log: bool = True, empty: float | None = None
+) -> Callable[[Any], Any]:
+    """Return `normalise` for these flats and darks: what needs no raw values is done once."""
     if empty is None:
         empty = 1.0 if minus_log else 0.0
     dark = xp.asarray(dark, dtype=xp.float32)
@@ -65,30 +72,38 @@ def normalise(
     dark = xp.where(dead, xp.float32(0), dark)
     dead_here = on_host(dead)
     repair = _nearest(dead_here) if dead_here.any() else None
-    if xp is not np:
-        least = MIN_TRANSMISSION if minus_log else 0.0
-        out = kernels_of(xp).transmission(raw, dark, gain, least)
-        if out is not None:  # which is rare
+    # neither can whole numbers be infinite, nor what such gains make of them
+    largest = float(abs(gain).max(initial=0)) * (2.0**64 + float(abs(dark).max(initial=0)))
+    bounded = xp is np and largest < np.finfo(np.float32).max
+
+    def normalised(raw: Any) -> Any:
+        if xp is not np:
+            least = MIN_TRANSMISSION if minus_log else 0.0
+            out = kernels_of(xp).transmission(raw, dark, gain, least)
+            if out is not None:  # which is rare
+                if repair is not None:
+                    lost = -math.log(max(empty, least)) if minus_log else empty
+                    _apply(xp, out, repair, lost)
+                return out
+        out = xp.empty(raw.shape, xp.float32)
+        # A whole block at once on a GPU; batches that stay in the cache on a CPU.
+        step = len(raw) if xp is not np else max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
+        for first in range(0, len(raw), max(1, step)):
+            batch = out[first : first + step]
+            with np.errstate(over="ignore", invalid="ignore"):  # repaired just below
+                xp.subtract(raw[first : first + step], dark, out=batch, casting="unsafe")
+                xp.multiply(batch, gain, out=batch)
             if repair is not None:
-                lost = -math.log(max(empty, least)) if minus_log else empty
-                _apply(xp, out, repair, lost)
-            return out
-    out = xp.empty(raw.shape, xp.float32)
-    # A whole block at once on a GPU; batches that stay in the cache on a CPU.
-    step = len(raw) if xp is not np else max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
-    for first in range(0, len(raw), max(1, step)):
-        batch = out[first : first + step]
-        with np.errstate(over="ignore", invalid="ignore"):  # repaired just below
-            xp.subtract(raw[first : first + step], dark, out=batch, casting="unsafe")
-            xp.multiply(batch, gain, out=batch)
-        if repair is not None:
-            _apply(xp, batch, repair, empty)
-        _repair_values(xp, batch, dead_here, empty)
-        if minus_log:
-            xp.maximum(batch, xp.float32(MIN_TRANSMISSION), out=batch)
-            xp.log(batch, out=batch)
-            xp.negative(batch, out=batch)
-    return out
+                _apply(xp, batch, repair, empty)
+            if not (bounded and raw.dtype.kind in "ui"):
+                _repair_values(xp, batch, dead_here, empty)
+            if minus_log:
+                xp.maximum(batch, xp.float32(MIN_TRANSMISSION), out=batch)
+                xp.log(batch, out=batch)
+                xp.negative(batch, out=batch)
+        return out
+
+    return normalised
 
 
 def _gain(xp: ModuleType, flat: Any, dark: Any) -> tuple[Any, Any]:

@@ -19,13 +19,16 @@ from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.blocks import CHUNK_BYTES, SAMPLES_BYTES
 from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan
+from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
 
 MIN_LANES = 4
 
+_Place = tuple[NDArray[np.float32], NDArray[np.intp], int, int, int]  # of `rows_to_samples`
+
 
 def reconstruct_lanes(
-    sinograms: NDArray[np.float32],
+    sinograms: NDArray[np.float32] | Rows,
     plan: Plan,
     cor_px: NDArray[np.float64],
     images: NDArray[np.float32],
@@ -35,7 +38,7 @@ def reconstruct_lanes(
 
     Parameters
     ----------
-    sinograms : ndarray of float32, shape (n_slices or 1, n_angles, n_cols)
+    sinograms : ndarray of float32 or Rows, shape (n_slices or 1, n_angles, n_cols)
         One for each slice, or one for all.
     plan : Plan
         The plan.
@@ -46,12 +49,35 @@ def reconstruct_lanes(
     threads : int or None
         CPU threads; None means the cores this process may use.
     """
-    if plan.full_turn:
-        sinograms = sinograms * overlap_weights(plan.n_cols, cor_px, plan.unpaired)
-    elif len(sinograms) < len(cor_px):
-        sinograms = np.broadcast_to(sinograms, (len(cor_px), *sinograms.shape[1:]))
-    sinograms = np.ascontiguousarray(sinograms, np.float32)
-    _reconstruct(partial(_fill_from_rows, sinograms), plan, cor_px, images, threads)
+    weights = overlap_weights(plan.n_cols, cor_px, plan.unpaired) if plan.full_turn else None
+    if isinstance(sinograms, Rows):
+        take = partial(_make, sinograms.of, weights)
+    else:
+        if weights is not None:
+            sinograms = sinograms * weights
+        elif len(sinograms) < len(cor_px):
+            sinograms = np.broadcast_to(sinograms, (len(cor_px), *sinograms.shape[1:]))
+        take = partial(_find, np.ascontiguousarray(sinograms, np.float32))
+    _reconstruct(partial(_fill_from_rows, take), plan, cor_px, images, threads)
+
+
+def _find(sinograms: NDArray[np.float32], angles: NDArray[np.intp]) -> _Place:
+    """Tell where the rows of some angles lie."""
+    n_slices, n_angles, n_cols = sinograms.shape
+    return sinograms.reshape(-1), angles * n_cols, n_angles * n_cols, n_slices, n_cols
+
+
+def _make(
+    of: Callable[[NDArray[np.intp]], NDArray[np.float32]],
+    weights: NDArray[np.float32] | None,
+    angles: NDArray[np.intp],
+) -> _Place:
+    """Make the rows of some angles, and tell where they lie."""
+    made = of(angles)
+    if weights is not None:
+        made = made * (weights if weights.shape[1] == 1 else weights[:, angles]).transpose(1, 0, 2)
+    n, n_slices, n_cols = made.shape
+    return made.reshape(-1), np.arange(n) * (n_slices * n_cols), n_cols, n_slices, n_cols
 
 
 def sweep_lanes(
@@ -125,7 +151,7 @@ def _angles_at_once(plan: Plan, width: int, team: Team) -> int:
 
 
 def _fill_from_rows(
-    sinograms: NDArray[np.float32],
+    take: Callable[[NDArray[np.intp]], _Place],
     grid: NDArray[np.float32],
     plan: Plan,
     factor: NDArray[np.float32],
@@ -137,7 +163,7 @@ def _fill_from_rows(
     samples = aligned_empty(n_chunk * n_bins * 2 * len(lanes))
     common = (grid, plan.n_grid, samples, n_bins)
     for chunk in chunks_of(plan, n_chunk):
-        _from_rows(sinograms, plan, factor, lanes, team, chunk, samples)
+        _from_rows(take, plan, factor, lanes, team, chunk, samples)
         for pieces in (chunk.even, chunk.odd):
             last = (_taps(plan), lanes + lanes)
             calls = [(*common, chunk.direction, chunk.order, *p, *last) for p in pieces]
@@ -176,7 +202,7 @@ def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDA
 
 
 def _from_rows(
-    sinograms: NDArray[np.float32],
+    take: Callable[[NDArray[np.intp]], _Place],
     plan: Plan,
     factor: NDArray[np.float32],
     lanes: tuple[int, ...],
@@ -188,11 +214,14 @@ def _from_rows(
     transform = _transform(plan, plan.n_padded // 2)
     turns = lanefft.half_turns(plan.n_padded)
     angles = plan.angle_order[chunk.angles]
-    common = (sinograms, angles, *_weights(plan, chunk), factor, plan.taper, *transform, turns)
+    common = (*_weights(plan, chunk), factor, plan.taper, *transform, turns, samples)
     size = 2 * plan.n_padded * len(lanes)
-    shares = parts(len(angles), team.threads)
-    calls = [(*common, samples, a, b, aligned_empty(size), lanes) for a, b in shares]
-    team.run(rows.rows_to_samples, calls)
+
+    def fill(first: int, last: int) -> None:
+        place = take(angles[first:last])
+        rows.rows_to_samples(*place, *common, first, aligned_empty(size), lanes)
+
+    team.run(fill, parts(len(angles), team.threads))
 
 
 def _weights(plan: Plan, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -27,7 +27,7 @@ def reconstruct(
 
     Parameters
     ----------
-    sinograms : array of float32, shape (n_rows, n_angles, n_cols)
+    sinograms : array of float32 or Rows, shape (n_rows, n_angles, n_cols)
         Corrected sinograms (after -log); values that are not finite count as 0.
     plan : Plan
         From `tomopipe.recon.plan.make_plan`.

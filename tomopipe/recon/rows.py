@@ -12,13 +12,11 @@ from tomopipe.recon.simd import finite_or_zero, load, splat, store, transpose
 
 
 @kernel
-def _pack(sinograms: Any, angle: int, out: Any, taper: Any, lanes: Any) -> None:
+def _pack(
+    flat: Any, start: int, pitch: int, n_slices: int, n_cols: int, out: Any, taper: Any, lanes: Any
+) -> None:
     """Gather one angle of all slices, the slices innermost; pad with the edge values that fade."""
     one = len(lanes)
-    n_slices, n_angles, n_cols = sinograms.shape
-    flat = sinograms.reshape(-1)
-    pitch = n_angles * n_cols
-    start = angle * n_cols
     column = 0
     if n_slices == one:
         while column + one <= n_cols:
@@ -51,8 +49,11 @@ def put_centred(
 
 @kernel
 def rows_to_samples(
-    sinograms: Any,
-    angles: Any,
+    values: Any,
+    starts: Any,
+    pitch: int,
+    n_slices: int,
+    n_cols: int,
     weights: Any,
     signs: Any,
     factor: Any,
@@ -62,7 +63,6 @@ def rows_to_samples(
     turns: Any,
     samples: Any,
     first: int,
-    last: int,
     work: Any,
     lanes: Any,
 ) -> None:
@@ -70,10 +70,14 @@ def rows_to_samples(
 
     Parameters
     ----------
-    sinograms : ndarray of float32, shape (n_slices, n_angles, n_cols)
-        At most L slices, contiguous.
-    angles, weights, signs : ndarray, shape (n_chunk,)
-        Index, weight and sign (-1 to conjugate) of each projection of the chunk.
+    values : ndarray of float32, shape (...,)
+        Flat; row s of the angle i lies from `starts[i] + s * pitch` on.
+    starts : ndarray of int, shape (n,)
+        Of these angles, neighbours in the chunk.
+    pitch, n_slices, n_cols : int
+        From row to row; rows of an angle, at most L; columns of a row.
+    weights, signs : ndarray, shape (n_chunk,)
+        Weight and sign (-1 to conjugate) of each projection of the chunk.
     factor : ndarray of float32, shape ((P/2 + 1) * 2 * L,)
         Half the filter times exp(-2 pi i k cor / P), for each bin and slice.
     taper, factors, table, turns
@@ -81,25 +85,26 @@ def rows_to_samples(
         P/2; exp(2 pi i k / P).
     samples : ndarray of float32, shape (n_chunk * (P/2 + 1) * 2 * L,)
         Output.
-    first, last : int
-        Which angles of the chunk.
+    first : int
+        Where in the chunk these angles begin.
     work : ndarray of float32, shape (2 * P * L,)
         Scratch.
     lanes : tuple of length L
         The width.
     """
     one = len(lanes)
-    half = (sinograms.shape[2] + len(taper)) // 2
-    for a in range(first, last):
-        _pack(sinograms, angles[a], work, taper, lanes)
+    half = (n_cols + len(taper)) // 2
+    for i in range(len(starts)):
+        a = first + i
+        _pack(values, starts[i], pitch, n_slices, n_cols, work, taper, lanes)
         at = fft(work, np.int64(0), work, half, factors, table, lanes)
         wr, wi = splat(weights[a], lanes), splat(weights[a] * signs[a], lanes)
         out = a * (half + 1) * 2 * one
         for k in range(half // 2 + 1):
             # the spectra of the even and of the odd points, times 2, from one bin and its mirror
-            i, j = at + 2 * one * k, at + 2 * one * ((half - k) % half)
-            sr, si = load(work, i, lanes), load(work, i + one, lanes)
-            tr, ti = load(work, j, lanes), load(work, j + one, lanes)
+            b, m = at + 2 * one * k, at + 2 * one * ((half - k) % half)
+            sr, si = load(work, b, lanes), load(work, b + one, lanes)
+            tr, ti = load(work, m, lanes), load(work, m + one, lanes)
             er, ei, dr, di = sr + tr, si - ti, sr - tr, si + ti
             cr, ci = splat(turns[2 * k], lanes), splat(turns[2 * k + 1], lanes)
             vr, vi = dr * ci + di * cr, di * ci - dr * cr  # -i turn (s - conj t)

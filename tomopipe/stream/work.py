@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
-from tomopipe.prep.normalise import normalise
+from tomopipe.prep.normalise import normaliser
 from tomopipe.recon.blocks import CARD_CORRECT_BYTES, LANES
 from tomopipe.recon.carry import Carrier, InPlace
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
+from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.scans.exchange import Scan
-from tomopipe.stream.memory import CORRECT_BYTES
 from tomopipe.stream.pieces import Span
 from tomopipe.volumes.encoding import Encoding
+
+_BATCH_BYTES = 2**20  # of float32 that the host corrects at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,8 @@ class Work:
         nothing but flat, dark and logarithm.
     threads : int or None
         CPU threads.
+    reused : Reused
+        Memory of slices.
     encoding : Encoding, optional
         What slices are encoded by where they are computed, before they are brought back; None: they
         are encoded as they are written.
@@ -80,6 +85,7 @@ class Work:
     corrected: bool = False
     corrections: Corrections | None = None
     encoding: Encoding | None = None
+    reused: Reused = field(default_factory=Reused)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,6 +101,8 @@ class Work:
 
 def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and turn raw values into (n_slices, n_angles, n_cols'), in bounded memory.
+
+    On the host filtered backprojection is given them as `Rows`, made while it needs them.
 
     Parameters
     ----------
@@ -112,24 +120,44 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
         if work.binning == work.binning_rows == 1:
             return raw
         raw, corrected = raw.transpose(1, 0, 2), True
+    correct = xp.asarray
     if not corrected:
         flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
-    n_bytes = CORRECT_BYTES // 4 if xp is np else CARD_CORRECT_BYTES
+        correct = normaliser(xp, flat, dark, minus_log=work.minus_log)
+    n_slices, n_cols = len(rows) // work.binning_rows, work.scan.n_cols // work.binning
+    n_bytes = _BATCH_BYTES if xp is np else CARD_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
 
-    def rows_of(frames: Any) -> Any:
-        batch = xp.asarray(frames)
-        if not corrected:
-            batch = normalise(batch, flat, dark, minus_log=work.minus_log)
-        return _bin(batch, work.binning_rows, work.binning).transpose(1, 0, 2)
+    def made(angles: NDArray[np.intp]) -> Any:
+        values = xp.empty((len(angles), n_slices, n_cols), xp.float32)
+        for first in range(0, len(angles), step):
+            some = angles[first : first + step]
+            values[first : first + step] = _bin(
+                correct(_taken(raw, some)), work.binning_rows, work.binning
+            )
+        return values
 
-    if len(raw) <= step:
-        return xp.ascontiguousarray(rows_of(raw))
-    shape = (len(rows) // work.binning_rows, work.plan.n_angles, work.scan.n_cols // work.binning)
+    shape = (n_slices, work.plan.n_angles, n_cols)
+    if xp is np and work.few_angles is None and work.half is None:
+        return Rows(shape, made)
+    if xp is not np and len(raw) <= step:
+        batch = _bin(correct(xp.asarray(raw)), work.binning_rows, work.binning)
+        return xp.ascontiguousarray(batch.transpose(1, 0, 2))
     sinograms = xp.empty(shape, xp.float32)
     for first in range(0, len(raw), step):
-        sinograms[:, first : first + step] = rows_of(raw[first : first + step])
+        some = np.arange(first, min(first + step, len(raw)))
+        sinograms[:, first : first + step] = made(some).transpose(1, 0, 2)
     return sinograms
+
+
+def _taken(raw: Any, angles: NDArray[np.intp]) -> Any:
+    """Return some projections: a view where they are neighbours, as they mostly are."""
+    first, last, n = int(angles[0]), int(angles[-1]), len(angles)
+    for turn in (1, -1):
+        if last - first == turn * (n - 1) and (np.diff(angles) == turn).all():
+            some = raw[min(first, last) : max(first, last) + 1]
+            return some[::turn]
+    return raw[angles]
 
 
 def slices_of(work: Work, sinograms: Any) -> Any:
@@ -140,7 +168,9 @@ def slices_of(work: Work, sinograms: Any) -> Any:
         wide, cor_px = work.half.widen(sinograms), work.half.wide_cor_px
         images = reconstruct(wide, work.plan, cor_px, threads=work.threads)
     else:
-        images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads)
+        shape = (len(sinograms), work.plan.n_cols, work.plan.n_cols)
+        out = work.reused.empty("slices", shape) if work.plan.xp is np else None
+        images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads, out=out)
     if work.scale != 1:
         images *= np.float32(work.scale)
     return images[:, *work.crop]

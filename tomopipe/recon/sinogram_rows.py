@@ -1,0 +1,38 @@
+"""Sinograms that are made while they are needed: corrected where they lie in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sinograms of which only some projections exist at a time; on the host.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n_slices, n_angles, n_cols).
+    of : callable
+        of(angles) makes the rows of some projections, float32 of shape (n, n_slices, n_cols),
+        contiguous; called by several threads.
+    """
+
+    shape: tuple[int, int, int]
+    of: Callable[[NDArray[np.intp]], NDArray[np.float32]]
+    ndim = 3
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, some: slice) -> Rows:
+        n_slices = len(range(*some.indices(len(self))))
+        if n_slices == len(self):
+            return self
+        return Rows(
+            (n_slices, *self.shape[1:]), lambda angles: np.ascontiguousarray(self.of(angles)[:, some])
+        )
