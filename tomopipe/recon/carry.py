@@ -95,7 +95,7 @@ class Carrier(Protocol):
     def computing(self, sent: Any) -> AbstractContextManager[Any]:
         """Yield a piece that was sent, where it is; what is computed within waits for it."""
 
-    def bring(self, arrays: Sequence[Any]) -> Home:
+    def bring(self, arrays: list[Any]) -> Home:
         """Take what was computed back."""
 
     def settle(self) -> None:
@@ -120,9 +120,15 @@ class InPlace:
         """Yield the piece."""
         yield sent
 
-    def bring(self, arrays: Sequence[Any]) -> Home:
-        """Return arrays as they are."""
-        return lambda: arrays
+    def bring(self, arrays: list[Any]) -> Home:
+        """Return arrays as they are; whoever fetches them is the last to hold them."""
+
+        def home() -> Sequence[Any]:
+            brought = list(arrays)
+            arrays.clear()
+            return brought
+
+        return home
 
     def settle(self) -> None:
         """Do nothing."""
@@ -196,7 +202,7 @@ class Carried:
             yield sent.there
             sent.used = self._work.record()
 
-    def bring(self, arrays: Sequence[Any]) -> Home:
+    def bring(self, arrays: list[Any]) -> Home:
         """Queue the copy of arrays to fresh pinned memory."""
         self.card.use()
         with self._work:

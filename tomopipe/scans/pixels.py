@@ -1,6 +1,7 @@
 """Frames of a dataset or of TIFF files, as they are: what every format comes down to."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,7 +91,9 @@ class Frames:
         """Which of them are really there."""
         return self.pixels.written()[self.index]
 
-    def read(self, which: Span, rows: Span, threads: int = 1) -> NDArray:
+    def read(
+        self, which: Span, rows: Span, threads: int = 1, empty: Callable[..., NDArray] = np.empty
+    ) -> NDArray:
         """Read rows of some of the frames, raw.
 
         Parameters
@@ -99,6 +102,8 @@ class Frames:
             First and last of `index`, the last excluded.
         rows : (int, int)
             First and last row, the last excluded.
+        empty : callable
+            empty(shape, dtype) returns the array that is filled.
 
         Returns
         -------
@@ -106,7 +111,7 @@ class Frames:
             In the type of the file.
         """
         used = self.index[slice(*which)]
-        raw = np.empty((len(used), rows[1] - rows[0], self.pixels.shape[2]), self.pixels.dtype)
+        raw = empty((len(used), rows[1] - rows[0], self.pixels.shape[2]), self.pixels.dtype)
         done = 0
         for run in np.split(used, np.flatnonzero(np.diff(used) != 1) + 1):
             if len(run):

@@ -1,6 +1,6 @@
 """The pixels of an open scan, whatever its format."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -57,6 +57,8 @@ class Scan:
         Chunks of the file, also where parts of one can be read.
     threads : int
         Threads that decode while `read_rows` or `read_block` reads; 1 unless it is set.
+    empty : callable
+        empty(shape, dtype) gives memory to `read_rows` and `read_block`; `numpy.empty` unless set.
     theta_rad : ndarray of float64, shape (n_angles,)
         Angles of the projections in use; NaN where nobody knows them.
     theta_missing : bool
@@ -91,6 +93,7 @@ class Scan:
         self.chunks = projections.pixels.chunks
         self.stored_chunks = projections.pixels.stored_chunks
         self.threads = 1
+        self.empty: Callable[..., NDArray] = np.empty
         self.theta_missing = metadata.theta_deg is None
         if metadata.theta_deg is None:
             theta_deg = np.full(metadata.n_angles, np.nan)
@@ -149,7 +152,7 @@ class Scan:
         ]:
             if not 0 <= first < last <= n:
                 raise ValueError(f"{what} {first} to {last}: expected 0 <= first < last <= {n}")
-        return self._projections.read(frames, rows, self.threads)
+        return self._projections.read(frames, rows, self.threads, self.empty)
 
     def read_frames(self, indices: Sequence[int]) -> NDArray:
         """Read some frames, raw.

@@ -7,9 +7,11 @@ compute side by side, blocks of h detector rows and s bytes per raw pixel, a job
     8 R n        averages of flats and darks of the R rows of the detector
     2 h na n s   the block in work and the next one; one block if there is no next
     (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
-    4 w L na n'  sinograms, twice where the scan goes all the way round
+    4 w L na n'  sinograms, twice where the scan goes all the way round; or 32 w MiB if that is less,
+                 for they are made some projections at a time (not for a GPU, nor by iteration, nor
+                 in half acquisition)
     engine       see `tomopipe.recon.blocks`; w groups
-    4 (w + 2) L n'^2  slices: computed, waiting, being written
+    4 (w + 1) L n'^2  slices: computed, being written; with a GPU 4 (w + 2), some wait
     16 n'^2      one slice being encoded, the middle one
     64 MiB       corrections, a batch of projections at a time
     256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
@@ -40,7 +42,7 @@ from dataclasses import dataclass, replace
 
 from tomopipe.prep.correct import STRIPE_BYTES
 from tomopipe.prep.recipe import stripe_bytes
-from tomopipe.recon.blocks import BASE_BYTES, LANES, engine_bytes
+from tomopipe.recon.blocks import BASE_BYTES, LANES, SAMPLES_BYTES, engine_bytes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 
@@ -113,7 +115,7 @@ class Blocks:
     ahead : int
         Blocks read while another one is worked on: 0 or 1.
     behind : int
-        Pieces of `lanes` slices that wait to be written: 1 or 2.
+        Pieces of `lanes` slices that wait to be written, or are being written: 1, of a GPU 2.
     workers : int
         Pieces computed side by side, the threads shared out to them: a team that works on one
         piece waits for its slowest at every stage.
@@ -122,7 +124,7 @@ class Blocks:
     lanes: int
     height: int
     ahead: int = 1
-    behind: int = 2
+    behind: int = 1
     workers: int = 1
 
 
@@ -131,6 +133,8 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
     n_cols = job.widening * binned(job.n_cols, job.binning)
     one_slice = slice_bytes(n_cols)
     sinograms = 4 * blocks.workers * blocks.lanes * job.n_angles * n_cols
+    if not (job.on_gpu or job.iterative or job.widening > 1):
+        sinograms = min(sinograms, blocks.workers * SAMPLES_BYTES // 2)
     pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
     pinned *= job.itemsize
     return (
@@ -209,7 +213,7 @@ def standard_blocks(job: Job) -> Blocks:
     """
     piece = LANES * job.binning
     around = min(-(-(job.halo or 0) // piece) * piece, _TALLEST * job.binning)
-    blocks = Blocks(LANES, max(TALL * job.binning, around))
+    blocks = Blocks(LANES, max(TALL * job.binning, around), behind=1 + job.on_gpu)
     most = job_bytes(job, blocks) + (job.threads - 1) * _WORKER_BYTES
     return _with_workers(job, blocks, most, job.n_rows)
 
@@ -240,12 +244,12 @@ def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: i
         (
             blocks
             for lanes in (LANES, LANES // 2, _LEAST_LANES)
-            if fits(blocks := Blocks(lanes, lanes * job.binning))
+            if fits(blocks := Blocks(lanes, lanes * job.binning, behind=1 + job.on_gpu))
         ),
         None,
     )
     if least is None:
-        least = Blocks(_LEAST_LANES, _LEAST_LANES * job.binning, ahead=0, behind=1)
+        least = Blocks(_LEAST_LANES, _LEAST_LANES * job.binning, ahead=0)
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height

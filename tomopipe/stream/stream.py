@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def run(
         If all data are one value.
     """
     done, varies, n_slices = 0, False, work.shape[0]
+    work.scan.empty = partial(work.reused.empty, "rows")
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
     def read(rows: Span) -> NDArray[Any]:
@@ -120,7 +122,7 @@ def _some_slices(
     window = Window()
     share = replace(work, threads=max((work.threads or 1) // blocks.workers, 1))
 
-    def compute(part: tuple[Any, Piece]) -> tuple[int, Sequence[Any]]:
+    def compute(part: tuple[Any, Piece]) -> tuple[int, list[Any]]:
         raw, piece = part
         slices = slices_of(share, sinograms_of(share, raw, np.arange(*piece.rows)))
         done = (piece.rows[0] - work.first_row) // work.binning_rows
@@ -146,7 +148,7 @@ def _some_slices(
                 yield n, work.carrier.bring(arrays)
 
 
-def _to_bring(work: Work, slices: Any, done: int) -> Sequence[Any]:
+def _to_bring(work: Work, slices: Any, done: int) -> list[Any]:
     """Encode slices, of which `done` come before, if that is done where they are computed."""
     if work.encoding is None:
         return [slices]

@@ -53,7 +53,7 @@ class Work:
     threads : int or None
         CPU threads.
     reused : Reused
-        Memory of slices.
+        Memory of raw rows and of slices.
     encoding : Encoding, optional
         What slices are encoded by where they are computed, before they are brought back; None: they
         are encoded as they are written.
@@ -120,7 +120,7 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
         if work.binning == work.binning_rows == 1:
             return raw
         raw, corrected = raw.transpose(1, 0, 2), True
-    correct = xp.asarray
+    correct: Callable[[Any], Any] = xp.asarray
     if not corrected:
         flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
         correct = normaliser(xp, flat, dark, minus_log=work.minus_log)
@@ -133,7 +133,7 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
         for first in range(0, len(angles), step):
             some = angles[first : first + step]
             values[first : first + step] = _bin(
-                correct(_taken(raw, some)), work.binning_rows, work.binning
+                correct(xp.asarray(_taken(raw, some))), work.binning_rows, work.binning
             )
         return values
 

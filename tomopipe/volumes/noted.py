@@ -3,7 +3,6 @@
 Where a card computes, both are made there, so that what comes back is what is written.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +36,7 @@ class Noted:
     mid_xy: Any = None
 
     @property
-    def arrays(self) -> Sequence[Any]:
+    def arrays(self) -> list[Any]:
         """All of it, to be carried: `Noted(*arrays)` is the same again."""
         parts = [self.slices, self.extremes, self.clipped, self.mid_xz, self.mid_yz]
         return parts if self.mid_xy is None else [*parts, self.mid_xy]

@@ -32,7 +32,7 @@ LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
         (1, 20, Blocks(16, 32)),
         (1, 2.5, Blocks(8, 32)),
         (1, 1.5, Blocks(4, 16)),
-        (1, 0.1, Blocks(4, 4, ahead=0, behind=1)),
+        (1, 0.1, Blocks(4, 4, ahead=0)),
         (2048, 60, Blocks(16, 2048)),
         (2048, 40, Blocks(16, 2048, ahead=0)),
         (24, 60, Blocks(16, 48)),
