@@ -98,7 +98,9 @@ def normaliser(
             if not (bounded and raw.dtype.kind in "ui"):
                 _repair_values(xp, batch, dead_here, empty)
             if minus_log:
-                xp.maximum(batch, xp.float32(MIN_TRANSMISSION), out=batch)
+                # values to be limited are rare, and NumPy's maximum costs as much as its logarithm
+                if xp is not np or (batch < MIN_TRANSMISSION).any():
+                    xp.maximum(batch, xp.float32(MIN_TRANSMISSION), out=batch)
                 xp.log(batch, out=batch)
                 xp.negative(batch, out=batch)
         return out

@@ -4,7 +4,7 @@ With n columns, na angles and L lanes, P = 2 n the padded row and M = 1.125 n th
 up), the engine needs, in bytes,
 
     half grids   8 L (M/2 + 7) (M + 6)
-    samples      8 L (P/2 + 1) na, at most 4 MiB per thread and 64 MiB in all (or one angle)
+    samples      8 L (P/2 + 1) na, of at most as many angles as `angles_at_once` tells
     order        4 na (P/2 + 1), kept in the plan; as much again per chunk while it is made
     scratch      some rows and columns per thread
 
@@ -24,8 +24,8 @@ CARD_ANGLES = 512  # whose samples a card holds at a time
 CARD_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a card
 _CARD_SHARE = 0.8  # of what is free on a card: memory is handed out in pieces
 BASE_BYTES = 400 * 2**20  # interpreter, libraries, compiled code
-SAMPLES_BYTES = 64 * 2**20  # at most, for the samples between two stages
-CHUNK_BYTES = 4 * 2**20  # of them per thread
+CHUNK_BYTES = 4 * 2**20  # of samples between two stages
+_LEAST_ANGLES = 16  # of a chunk: shared out to the threads
 _THREADS = 32  # whose scratch is counted
 
 
@@ -54,12 +54,20 @@ def engine_bytes(
     n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
     grid = 8 * lanes * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
     ray = 8 * lanes * n_bins
-    chunk = min(SAMPLES_BYTES, -(-threads // groups) * CHUNK_BYTES)
-    samples = max(ray, min(chunk, ray * n_angles))
+    n_chunk = angles_at_once(n_angles, n_bins)
+    samples, making = ray * n_chunk, 32 * n_chunk * n_bins
     order = 4 * n_angles * n_bins
-    making = 32 * (samples // ray) * n_bins
     scratch = max(_THREADS, threads) * lanes * max(16 * n_bins, 24 * n_grid)
     return groups * (grid + samples + making + 12 * ray) + order + scratch
+
+
+def angles_at_once(n_angles: int, n_bins: int) -> int:
+    """Return how many angles make a chunk: as many as the caches hold samples of.
+
+    Neither threads nor lanes have a say: in other chunks sums would be rounded otherwise.
+    """
+    n_chunk = max(CHUNK_BYTES // (8 * LANES * n_bins), _LEAST_ANGLES)
+    return min(n_chunk, n_angles)
 
 
 def sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.blocks import CHUNK_BYTES, SAMPLES_BYTES
+from tomopipe.recon.blocks import angles_at_once
 from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows
@@ -143,11 +144,26 @@ def _clear(grid: NDArray[np.float32], team: Team) -> None:
     team.run(lambda a, b: grid[a:b].fill(0), parts(len(grid), team.threads))
 
 
-def _angles_at_once(plan: Plan, width: int, team: Team) -> int:
-    """Return how many angles make a chunk: as many as the caches hold samples of."""
-    ray_bytes = (plan.n_padded // 2 + 1) * 2 * width * 4
-    n_chunk = max(min(team.threads * CHUNK_BYTES, SAMPLES_BYTES) // ray_bytes, 1)
-    return min(n_chunk, plan.n_angles, 65535)
+def _spread_all(
+    function: Callable[..., None], before: Any, chunk: Chunk, after: Any, team: Team
+) -> None:
+    """Spread a chunk: bands of one parity side by side, or all in one call, in the same order."""
+    n_samples = len(chunk.order)
+    for pieces in (chunk.even, chunk.odd) if team.threads > 1 else ([(0, n_samples)],):
+        some = _joined(pieces, n_samples // (8 * team.threads))
+        calls = [(*before, chunk.direction, chunk.order, *piece, *after) for piece in some]
+        team.run(function, calls)
+
+
+def _joined(pieces: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]]:
+    """Join neighbours until each has so many samples: a call costs as much as hundreds of them."""
+    joined: list[tuple[int, int]] = []
+    for first, last in pieces:
+        if joined and joined[-1][1] - joined[-1][0] < n_least:
+            joined[-1] = joined[-1][0], last
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def _fill_from_rows(
@@ -159,15 +175,13 @@ def _fill_from_rows(
     team: Team,
 ) -> None:
     """Make the samples of sinograms and spread them, chunk by chunk."""
-    n_bins, n_chunk = plan.n_padded // 2 + 1, _angles_at_once(plan, len(lanes), team)
+    n_bins = plan.n_padded // 2 + 1
+    n_chunk = angles_at_once(plan.n_angles, n_bins)
     samples = aligned_empty(n_chunk * n_bins * 2 * len(lanes))
     common = (grid, plan.n_grid, samples, n_bins)
     for chunk in chunks_of(plan, n_chunk):
         _from_rows(take, plan, factor, lanes, team, chunk, samples)
-        for pieces in (chunk.even, chunk.odd):
-            last = (_taps(plan), lanes + lanes)
-            calls = [(*common, chunk.direction, chunk.order, *p, *last) for p in pieces]
-            team.run(spread, calls)
+        _spread_all(spread, common, chunk, (_taps(plan), lanes + lanes), team)
 
 
 def _fill_from_spectra(
@@ -183,12 +197,9 @@ def _fill_from_spectra(
     In the chunks of `_fill_from_rows`: the same samples are added in the same order, or rounding
     would make 5e-4 of the range of it in the corners.
     """
-    for chunk in chunks_of(plan, _angles_at_once(plan, len(lanes), team)):
+    for chunk in chunks_of(plan, angles_at_once(plan.n_angles, plan.n_padded // 2 + 1)):
         common = (grid, plan.n_grid, spectra[chunk.angles], *_weights(plan, chunk), factor)
-        for pieces in (chunk.even, chunk.odd):
-            last = (_taps(plan), lanes, lanes + lanes)
-            calls = [(*common, chunk.direction, chunk.order, *p, *last) for p in pieces]
-            team.run(spread_spectra, calls)
+        _spread_all(spread_spectra, common, chunk, (_taps(plan), lanes, lanes + lanes), team)
 
 
 def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDArray[np.float32]:

@@ -7,9 +7,9 @@ compute side by side, blocks of h detector rows and s bytes per raw pixel, a job
     8 R n        averages of flats and darks of the R rows of the detector
     2 h na n s   the block in work and the next one; one block if there is no next
     (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
-    4 w L na n'  sinograms, twice where the scan goes all the way round; or 32 w MiB if that is less,
-                 for they are made some projections at a time (not for a GPU, nor by iteration, nor
-                 in half acquisition)
+    4 w L na n'  sinograms, twice where the scan goes all the way round: na is the number of angles
+                 of a chunk (`tomopipe.recon.blocks.angles_at_once`), but for a GPU, by iteration
+                 and in half acquisition, where all are made at once
     engine       see `tomopipe.recon.blocks`; w groups
     4 (w + 1) L n'^2  slices: computed, being written; with a GPU 4 (w + 2), some wait
     16 n'^2      one slice being encoded, the middle one
@@ -42,7 +42,7 @@ from dataclasses import dataclass, replace
 
 from tomopipe.prep.correct import STRIPE_BYTES
 from tomopipe.prep.recipe import stripe_bytes
-from tomopipe.recon.blocks import BASE_BYTES, LANES, SAMPLES_BYTES, engine_bytes
+from tomopipe.recon.blocks import BASE_BYTES, LANES, angles_at_once, engine_bytes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 
@@ -134,7 +134,8 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
     one_slice = slice_bytes(n_cols)
     sinograms = 4 * blocks.workers * blocks.lanes * job.n_angles * n_cols
     if not (job.on_gpu or job.iterative or job.widening > 1):
-        sinograms = min(sinograms, blocks.workers * SAMPLES_BYTES // 2)
+        made = angles_at_once(job.n_angles, n_cols)
+        sinograms = 4 * blocks.workers * blocks.lanes * made * n_cols
     pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
     pinned *= job.itemsize
     return (

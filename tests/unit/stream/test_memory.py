@@ -30,8 +30,9 @@ LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
     ("chunk_rows", "memory_gb", "expected"),
     [
         (1, 20, Blocks(16, 32)),
-        (1, 2.5, Blocks(8, 32)),
-        (1, 1.5, Blocks(4, 16)),
+        (1, 2, Blocks(16, 16)),
+        (1, 1.5, Blocks(8, 8)),
+        (1, 1.2, Blocks(4, 12)),
         (1, 0.1, Blocks(4, 4, ahead=0)),
         (2048, 60, Blocks(16, 2048)),
         (2048, 40, Blocks(16, 2048, ahead=0)),
@@ -60,7 +61,7 @@ def test_tall_chunks_get_the_tallest_blocks_that_fit(memory_gb):
 
 @pytest.mark.parametrize(
     ("threads", "memory_gb", "workers"),
-    [(1, 60, 1), (2, 20, 2), (16, 60, 16), (16, 20, 14), (16, 12, 8), (16, 5.5, 2), (16, 3, 1)],
+    [(1, 60, 1), (2, 20, 2), (16, 60, 16), (16, 20, 16), (16, 12, 8), (16, 5.5, 4), (16, 3, 1)],
 )
 def test_threads_work_side_by_side_as_far_as_memory_goes(threads, memory_gb, workers):
     """At least three quarters of the threads are used: 16 are not cut into 9 times one."""
