@@ -4,6 +4,7 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,12 @@ def collect_scans(
     scans: Iterable[Mapping[str, Any]],
     config: Mapping[str, Any],
 ) -> list[ScanRecord]:
-    """Read what exists of the scans alone; arguments as of `collect`."""
+    """Read what exists of the scans alone, curves without points; arguments as of `collect`."""
     reader = Reader(logs.folder.parent)
     entries = [dict(entry) for entry in scans]
     jobs = read_jobs(reader, logs.status_folder)
     source = _read_sources(reader, files, logs, jobs, config, entries)
-    return _scan_records(reader, source, entries)
+    return _scan_records(reader, replace(source, points=False), entries)
 
 
 def _scan_records(

@@ -29,13 +29,15 @@ class Sources:
     has_default: bool
     min_confidence: float
     volume_form: str  # h5, tiff or zarr, as configured
+    points: bool = True  # of curves, which take most of the time
 
 
 def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> ScanRecord:
     """Tell everything known about one scan of the campaign."""
     name, path = text(entry.get("scan")), text(entry.get("path"))
     row = source.rows.get((name, path))
-    prediction = _read_prediction(reader, source.files.prediction(name))
+    data = reader.json(source.files.prediction(name))
+    prediction = None if data is None else parse_prediction(data, points=source.points)
     volume = _find_volume(source, name)
     try_tif = source.files.try_stack(name)
     failures = _standing_failures(reader, source, name, path)
@@ -93,11 +95,6 @@ def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
     if data.get("half_acquisition") is True:
         found.append("half acquisition: slices twice as wide as the detector")
     return tuple(found)
-
-
-def _read_prediction(reader: Reader, path: Path) -> Prediction | None:
-    data = reader.json(path)
-    return None if data is None else parse_prediction(data)
 
 
 def _find_volume(source: Sources, name: str) -> Path | None:

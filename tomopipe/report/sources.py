@@ -97,14 +97,14 @@ def text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def parse_prediction(data: Mapping[str, Any]) -> Prediction:
-    """Make a Prediction of what prediction.json holds."""
+def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
+    """Make a Prediction of what prediction.json holds; on demand without the points of curves."""
     methods = data.get("methods")
     curves = []
     for name, method in methods.items() if isinstance(methods, dict) else ():
         if isinstance(method, dict):
-            curves.append(_parse_curve(str(name), method))
-    evidence = data.get("evidence")
+            curves.append(_parse_curve(str(name), method if points else method | {"curve": None}))
+    evidence = data.get("evidence") if points else None
     return Prediction(
         best_cor_px=number(data.get("best_cor_px")),
         cor_px=number(data.get("cor_px")),

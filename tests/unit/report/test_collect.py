@@ -10,9 +10,10 @@ import pytest
 
 from tests import report_campaign
 from tests.report_campaign import CONFIG, NASTY, half_finished, write_json
+from tomopipe.campaign.files import Files, Logs
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state import State
-from tomopipe.report.collect import collect
+from tomopipe.report.collect import collect, collect_scans
 from tomopipe.report.sources import parse_prediction
 from tomopipe.report.versions import commit
 from tomopipe.steps.report import report
@@ -47,6 +48,17 @@ def test_every_scan_is_in_its_state(tmp_path):
     }
     assert record.counts == dict.fromkeys(State, 1) | {"ok": 4, "failed": 2, "pending": 0}
     assert not record.notes
+
+
+def test_without_the_points_of_curves_a_scan_is_in_the_same_state(tmp_path):
+    made = every_state(tmp_path)
+    _, record = by_name(made)
+    found = collect_scans(Files(made.results), Logs(tmp_path / "logs"), made.scans, CONFIG)
+    for whole, scan in zip(record.scans, found, strict=True):
+        assert (scan.name, scan.state, scan.reason) == (whole.name, whole.state, whole.reason)
+        assert scan.doubts == whole.doubts
+        curves, wholes = (one.prediction.curves if one.prediction else () for one in (scan, whole))
+        assert [dataclasses.replace(one, cor_px=(), score=()) for one in wholes] == list(curves)
 
 
 def test_the_numbers_are_those_of_the_files(tmp_path):
