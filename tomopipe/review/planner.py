@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.errors import TomopipeError
 from tomopipe.review.store import Store
 from tomopipe.run.cost import total
 from tomopipe.run.expected import expected_jobs
@@ -30,7 +31,12 @@ class Planner:
         """Return what the next run will redo as far as is known at once."""
         store = self._store
         sha256 = store.table_sha256()
-        found = expected_jobs(load_campaign(store.directory, store.config))
+        try:
+            found = expected_jobs(load_campaign(store.directory, store.config))
+        except TomopipeError:
+            raise
+        except Exception as error:  # of whatever lies in the results; the plan will tell
+            raise TomopipeError(f"Not known at once: {error}") from error
         jobs = [{"rule": rule, "scan": key} for rule, key in found]
         return {"jobs": jobs, "table_sha256": sha256}
 

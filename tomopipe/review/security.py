@@ -39,7 +39,7 @@ _HEADERS = {
 }
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _SESSION_SECONDS = 7 * 24 * 3600
-_MAX_BODY_BYTES = 100_000
+_MAX_BODY_BYTES = 1_000_000  # decisions of some thousand scans at once
 
 
 class Keys:

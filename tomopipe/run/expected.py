@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
-from tomopipe.campaign.files import NAMES, STAR
+from tomopipe.campaign.files import NAMES, STAR, Files
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
@@ -296,7 +296,7 @@ def _rows(campaign: Campaign) -> InventoryRows:
     if not any(not entry["reason"] for entry in new):
         return rows
     with tempfile.TemporaryDirectory(prefix="tomopipe-expected-") as folder:
-        table = Path(folder) / "inventory.tsv"
+        table = Files(Path(folder)).inventory
         with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
             inventory.inventory(new, table, campaign.config)
         return rows | dict(read_inventory(table))

@@ -138,9 +138,9 @@ def stream_blocks(
             ahead.append(carrier.send(host))
         with carrier.computing(ahead.pop(0)) as raw:
             slices = way.compute(way.prepare(raw))
-            arrays: Sequence[Any] = [slices]
+            arrays: list[Any] = [slices]
             if way.encoding is not None:
-                arrays = note(slices, way.encoding, -1, encode=True).arrays
+                arrays = list(note(slices, way.encoding, -1, encode=True).arrays)
         homes.append(carrier.bring(arrays))
         if len(homes) > _SLOTS:
             homes.popleft()()

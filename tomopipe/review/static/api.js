@@ -27,12 +27,13 @@ export async function get(path, query) {
 }
 
 export async function post(path, data = {}) {
+  const body = JSON.stringify(data);
   return answer(
     await fetch(address(path), {
       method: "POST",
       headers: { "content-type": "application/json", "x-tomopipe-csrf": csrf },
-      body: JSON.stringify(data),
-      keepalive: true, // a page that is closed now still says what was decided
+      body,
+      keepalive: body.length < 30000, // a page that is closed now still says what was decided; browsers take no more
     }),
   );
 }

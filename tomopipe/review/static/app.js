@@ -20,8 +20,8 @@ async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
-  const first = !app.marks.table_sha256;
-  if (first || app.marks.table_sha256 !== found.table_sha256) next.decided({ plans: !first });
+  const decided = app.marks.table_sha256 && app.marks.table_sha256 !== found.table_sha256;
+  next.decided({ plans: Boolean(decided) });
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;

@@ -3,16 +3,18 @@ import { get, post } from "./api.js";
 import { $, counted, el, time } from "./dom.js";
 
 const PLAN_MS = 8000; // after the last decision: a dry run takes the cores from the pictures
-const now = { ticket: 0, timer: 0, planning: false };
+const now = { ticket: 0, timer: 0, planning: false, shown: null };
 
 // Tell it at once; ask for the plan when there are no more decisions.
 export async function decided({ plans = true } = {}) {
   const mine = ++now.ticket;
-  clearTimeout(now.timer);
-  if (plans) now.timer = setTimeout(plan, PLAN_MS);
+  if (plans) {
+    clearTimeout(now.timer);
+    now.timer = setTimeout(plan, PLAN_MS);
+  }
   try {
     const found = await get("expected");
-    if (mine !== now.ticket) return;
+    if (mine !== now.ticket || named(found.jobs) === now.shown) return; // the plan said so already
     line(found.jobs, " (expected)");
     body([el("p", { id: "plan-state" }, said(found.jobs), el("b", { class: "quiet" }, " (expected)")), table(found)]);
   } catch (error) {
@@ -22,9 +24,12 @@ export async function decided({ plans = true } = {}) {
 
 const said = (jobs) => (jobs.length ? counted(jobs.map((job) => job.rule), " · ") : "Nothing to do.");
 
+const named = (jobs) => jobs.map((job) => `${job.rule} ${job.scan || job.series || job.stack || ""}`).sort().join("\n");
+
 function line(jobs, mark) {
+  now.shown = named(jobs);
   $("next").replaceChildren(`Next run${mark}: ${said(jobs)}`);
-  $("next").title = jobs.map((job) => `${job.rule} ${job.scan || job.series || ""}`).join("\n");
+  $("next").title = now.shown;
 }
 
 function body(nodes) {
