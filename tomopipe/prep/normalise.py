@@ -63,8 +63,8 @@ def normalise(
 
 def normaliser(
     xp: ModuleType, flat: Any, dark: Any, *, minus_log: bool = True, empty: float | None = None
-) -> Callable[[Any], Any]:
-    """Return `normalise` for these flats and darks: what needs no raw values is done once."""
+) -> Callable[..., Any]:
+    """Return `normalise` for these flats and darks, of (raw, out): what can be is done once."""
     if empty is None:
         empty = 1.0 if minus_log else 0.0
     dark = xp.asarray(dark, dtype=xp.float32)
@@ -76,16 +76,19 @@ def normaliser(
     largest = float(abs(gain).max(initial=0)) * (2.0**64 + float(abs(dark).max(initial=0)))
     bounded = xp is np and largest < np.finfo(np.float32).max
 
-    def normalised(raw: Any) -> Any:
+    def normalised(raw: Any, out: Any = None) -> Any:
         if xp is not np:
             least = MIN_TRANSMISSION if minus_log else 0.0
-            out = kernels_of(xp).transmission(raw, dark, gain, least)
-            if out is not None:  # which is rare
-                if repair is not None:
+            made = kernels_of(xp).transmission(raw, dark, gain, least)
+            if made is not None:
+                if repair is not None:  # which is rare
                     lost = -math.log(max(empty, least)) if minus_log else empty
-                    _apply(xp, out, repair, lost)
+                    _apply(xp, made, repair, lost)
+                if out is None:
+                    return made
+                out[...] = made
                 return out
-        out = xp.empty(raw.shape, xp.float32)
+        out = xp.empty(raw.shape, xp.float32) if out is None else out
         # A whole block at once on a GPU; batches that stay in the cache on a CPU.
         step = len(raw) if xp is not np else max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
         for first in range(0, len(raw), max(1, step)):

@@ -84,7 +84,7 @@ def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
             code[i] = (a << 16) | k
             tile[i] = (rank * n_tiles + v // TILE) * (BAND // TILE) + u % BAND // TILE
             place[i] = y % TILE * TILE + x % TILE
-    by_place, _ = _counted(place, np.arange(n_samples), TILE * TILE)
+    by_place, _ = _counted(place, np.arange(n_samples, dtype=np.int32), TILE * TILE)
     by_tile, starts = _counted(tile, by_place, 2 * n_bands * in_band)
     return code[by_tile], starts[::in_band].copy()
 
@@ -92,10 +92,11 @@ def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
 @kernel
 def _counted(key: Any, before: Any, n_keys: int) -> Any:
     """Sort indices by key, keeping the order of equals; return where each key starts, too."""
-    count = np.zeros(n_keys + 1, dtype=np.int64)
+    starts = np.zeros(n_keys + 1, dtype=np.int32)
     for value in key:
-        count[value + 1] += 1
-    starts = np.cumsum(count)
+        starts[value + 1] += 1
+    for k in range(n_keys):
+        starts[k + 1] += starts[k]
     place = starts.copy()
     order = np.empty_like(before)
     for i in before:

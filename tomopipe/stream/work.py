@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
         if work.binning == work.binning_rows == 1:
             return raw
         raw, corrected = raw.transpose(1, 0, 2), True
-    correct: Callable[[Any], Any] = xp.asarray
+    correct: Callable[..., Any] | None = None
     if not corrected:
         flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
         correct = normaliser(xp, flat, dark, minus_log=work.minus_log)
@@ -129,19 +130,23 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
     step = max(1, n_bytes // (4 * raw[0].size))
 
     def made(angles: NDArray[np.intp]) -> Any:
-        values = xp.empty((len(angles), n_slices, n_cols), xp.float32)
+        empty = partial(work.reused.empty, "corrected") if xp is np else xp.empty
+        values = empty((len(angles), n_slices, n_cols), np.float32)
         for first in range(0, len(angles), step):
-            some = angles[first : first + step]
-            values[first : first + step] = _bin(
-                correct(xp.asarray(_taken(raw, some))), work.binning_rows, work.binning
-            )
+            batch, out = xp.asarray(_taken(raw, angles[first : first + step])), values[first:][:step]
+            if correct and work.binning == work.binning_rows == 1:
+                correct(batch, out)
+            else:
+                batch = correct(batch) if correct else batch
+                out[...] = _bin(batch, work.binning_rows, work.binning)
         return values
 
     shape = (n_slices, work.plan.n_angles, n_cols)
     if xp is np and work.few_angles is None and work.half is None:
         return Rows(shape, made)
     if xp is not np and len(raw) <= step:
-        batch = _bin(correct(xp.asarray(raw)), work.binning_rows, work.binning)
+        batch = xp.asarray(raw)
+        batch = _bin(correct(batch) if correct else batch, work.binning_rows, work.binning)
         return xp.ascontiguousarray(batch.transpose(1, 0, 2))
     sinograms = xp.empty(shape, xp.float32)
     for first in range(0, len(raw), step):
