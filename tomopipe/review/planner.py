@@ -21,6 +21,8 @@ class Planner:
         self._store = store
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {"state": "none"}
+        self._looking = threading.Lock()
+        self._expected: tuple[tuple[str, int], list[dict[str, str]]] | None = None
 
     def state(self) -> dict[str, Any]:
         """Return the last plan, or that one is being made."""
@@ -30,15 +32,11 @@ class Planner:
     def expected(self) -> dict[str, Any]:
         """Return what the next run will redo as far as is known at once."""
         store = self._store
-        sha256 = store.table_sha256()
-        try:
-            found = expected_jobs(load_campaign(store.directory, store.config))
-        except TomopipeError:
-            raise
-        except Exception as error:  # of whatever lies in the results; the plan will tell
-            raise TomopipeError(f"Not known at once: {error}") from error
-        jobs = [{"rule": rule, "scan": key} for rule, key in found]
-        return {"jobs": jobs, "table_sha256": sha256}
+        with self._looking:  # for many browsers once
+            seen = store.table_sha256(), store.read_number
+            if self._expected is None or self._expected[0] != seen:
+                self._expected = seen, _expected(store)
+            return {"jobs": self._expected[1], "table_sha256": seen[0]}
 
     def start(self) -> None:
         """Make a plan, unless one is being made."""
@@ -73,3 +71,13 @@ class Planner:
             "seconds": core_h and 3600 * core_h,
             "bytes": plan.n_bytes,
         }
+
+
+def _expected(store: Store) -> list[dict[str, str]]:
+    try:
+        found = expected_jobs(load_campaign(store.directory, store.config))
+    except TomopipeError:
+        raise
+    except Exception as error:  # of whatever lies in the results; the plan will tell
+        raise TomopipeError(f"Not known at once: {error}") from error
+    return [{"rule": rule, "scan": key} for rule, key in found]

@@ -59,6 +59,7 @@ class _Expected:
         self.rows = _rows(campaign)
         self.predicting: set[str] = set()
         self.fixed: dict[str, Mapping[str, str]] = {}
+        self.changed: set[str] = set()  # scans of which a table says something else
         self.is_other = False  # a table that the report shows comes out different
         self.is_blocked = False  # the run stops before any volume
         self.cors: dict[str, dict[str, Any]] = {}
@@ -156,6 +157,8 @@ class _Expected:
                 fix_cor.compute(campaign.predicted_files(alive), members, campaign.config.fix_cor)
             )
             self.is_other |= rows != before
+            known = {row["scan"]: row for row in before}
+            self.changed |= {row["scan"] for row in rows if row != known.get(row["scan"])}
         self.fixed |= {row["scan"]: row for row in rows}
         return runs
 
@@ -174,6 +177,7 @@ class _Expected:
             self.add("resolve_cor")
         # one that is gone comes out as it was, as far as is known
         self.is_other |= before not in (None, table)
+        self.changed |= {scan for scan in table if table[scan] != (before or table).get(scan)}
         self.cors = table
         self.is_blocked = bool(missing) and options.on_missing == "block"
 
@@ -195,7 +199,7 @@ class _Expected:
         self._add_all("full_recon", volumes)
         joined = list(self._joined(known, wanted, volumes))
         self._add_all("stitch", joined)
-        self._add_all("sidecar", {scan for scan in known if self._sidecar_reason(scan)})
+        self._add_all("sidecar", {scan for scan in known if self._is_sidecar_due(scan)})
         self._star(known)
         other = self.is_other or volumes or joined
         if self.campaign.config.report.enabled and (other or self._report_reason(wanted)):
@@ -233,16 +237,17 @@ class _Expected:
             ):
                 yield stack.name
 
-    def _sidecar_reason(self, scan: str) -> str:
+    def _is_sidecar_due(self, scan: str) -> bool:
         campaign, path = self.campaign, self.campaign.sidecar(scan)
         if path not in self.decisions.record and sidecar.is_of_another(
             campaign.directory / path, campaign.directory
         ):
             path = self.out.sidecar(scan)
-        row = self.fixed.get(scan)
-        prediction = _read(campaign.files.prediction(scan))
+        if not {scan} & (self.changed | self.predicting):  # predictions are long to read
+            return not (campaign.directory / path).exists()
+        row, prediction = self.fixed.get(scan), _read(campaign.files.prediction(scan))
         content = sidecar.sidecar_content(scan, self.cors[scan], row, prediction)
-        return self.decisions.sidecar_reason(path, as_json(content))
+        return bool(self.decisions.sidecar_reason(path, as_json(content)))
 
     def _star(self, known: Mapping[str, Any]) -> None:
         campaign = self.campaign

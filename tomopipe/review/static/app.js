@@ -14,14 +14,15 @@ import { resetZoom, zoom } from "./stage.js";
 import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
+const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
 const app = { view: "scan", fixCor: {}, marks: {}, leaving: false };
 
 async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
-  const decided = app.marks.table_sha256 && app.marks.table_sha256 !== found.table_sha256;
-  next.decided({ plans: Boolean(decided) });
+  if (!app.marks.table_sha256) setTimeout(next.decided, FIRST_MS, { plans: false });
+  else next.decided({ plans: app.marks.table_sha256 !== found.table_sha256 });
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
