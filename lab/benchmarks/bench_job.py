@@ -2,11 +2,11 @@
 
 python lab/benchmarks/bench_job.py [--sizes 900x256x1024 1200x64x2048] [--threads 1] [--rounds 5]
 
-The script: h5py reads, numexpr corrects, TomoPy's gridrec (rows as they are, or --padded to 2 n with
-their edge values) makes slices, h5py writes. Each job is a process of its own, from the start of
-Python to its end; in each round every job runs once, the order rotating. Without TomoPy and numexpr:
-ours alone. "files" reads and writes the same bytes and does nothing else: what the file system asks
-of any job. --tree DIR: the tomopipe of another work tree takes part as well.
+The script: h5py reads, numexpr corrects, TomoPy's gridrec (rows as they are, or --padded to 2 n
+with their edge values) makes slices, h5py writes. Each job is a process of its own, from the start
+of Python to its end; in each round every job runs once, the order rotating. Without TomoPy and
+numexpr: ours alone. "files" reads and writes the same bytes and does nothing else: what the file
+system asks of any job. --tree DIR: the tomopipe of another work tree takes part as well.
 """
 
 import argparse
@@ -42,27 +42,33 @@ def make_scan(path, n_angles, n_rows, n_cols):
 
 
 def ours(raw, volume, cor_px, threads):
-    """The job, and the CPU time of its engine where one thread computes."""
+    """The job, and the CPU time of its engine, without corrections, where one thread computes."""
     from tomopipe.config import FullReconBlock
     from tomopipe.scans.raw_scan import RawScan
     from tomopipe.steps.full_recon import full_recon
     from tomopipe.stream import work
     from tomopipe.stream.memory import Resources
 
-    spent, engine = [], work.reconstruct
+    spent = {}
 
-    def timed(*some, **more):
-        start = time.thread_time()
-        try:
-            return engine(*some, **more)
-        finally:
-            spent.append(time.thread_time() - start)
+    def timed(function, key):
+        def call(*some, **more):
+            start = time.thread_time()
+            try:
+                return function(*some, **more)
+            finally:
+                spent[key] = spent.get(key, 0) + time.thread_time() - start
 
+        return call
+
+    normaliser = getattr(work, "normaliser", None)  # an older tree corrects before the engine
     if threads == 1:
-        work.reconstruct = timed
+        work.reconstruct = timed(work.reconstruct, "engine")
+    if threads == 1 and normaliser:
+        work.normaliser = lambda *some, **more: timed(normaliser(*some, **more), "corrected")
     options, resources = FullReconBlock(device="cpu"), Resources(threads)
     full_recon(RawScan(raw), volume, {"cor_px": cor_px}, options, resources=resources)
-    return sum(spent) if threads == 1 else float("nan")
+    return spent["engine"] - spent.get("corrected", 0) if threads == 1 else float("nan")
 
 
 def script(raw, volume, cor_px, threads, padded=False):
@@ -84,9 +90,7 @@ def script(raw, volume, cor_px, threads, padded=False):
             rows = slice(first, first + BATCH)
             values = {"raw": data[:, rows], "flat": flat[rows], "dark": dark[rows]}
             share = numexpr.evaluate("(raw - dark) / (flat - dark)", values, casting="unsafe")
-            numexpr.evaluate(
-                "-log(where(share < 1e-5, 1e-5, share))", out=share, casting="unsafe"
-            )
+            numexpr.evaluate("-log(where(share < 1e-5, 1e-5, share))", out=share, casting="unsafe")
             if n:
                 share = np.pad(share, ((0, 0), (0, 0), (n, n)), mode="edge")
             start = time.process_time()
@@ -125,7 +129,15 @@ def run_job(name, raw, volume, n_cols, args, tree=None):
     more = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     if tree:
         more["PYTHONPATH"] = os.pathsep.join([tree, more.get("PYTHONPATH", "")])
-    command = [sys.executable, __file__, "--job", name, str(raw), str(volume), str(n_cols / 2 + 0.3)]
+    command = [
+        sys.executable,
+        __file__,
+        "--job",
+        name,
+        str(raw),
+        str(volume),
+        str(n_cols / 2 + 0.3),
+    ]
     command += ["--threads", str(args.threads), *(["--padded"] if args.padded else [])]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=more) as process:
@@ -142,7 +154,9 @@ def run_job(name, raw, volume, n_cols, args, tree=None):
 def show(size, found, n_threads):
     """A row per job, then ratios to the script's of the same round."""
     print(f"\n{size}, {n_threads} thread(s): medians\n")
-    print("| job | CPU s | system | engine | the rest | wall s | GB |\n|---|---|---|---|---|---|---|")
+    print(
+        "| job | CPU s | system | engine | the rest | wall s | GB |\n|---|---|---|---|---|---|---|"
+    )
     for name, rounds in found.items():
         cpu, system, engine, wall, memory = np.median(rounds, axis=0)
         rest = np.median(np.asarray(rounds)[:, 0] - np.asarray(rounds)[:, 2])

@@ -198,8 +198,8 @@ def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, monkeypatch):
 def test_corrections_in_batches_do_not_change_a_bit(tmp_path, monkeypatch, binning):
     truth = _scan(tmp_path, n_angles=61)
     whole = _volume(truth, binning=binning)
-    for n_bytes in (1, 16 * 5 * 6 * 128):  # one projection at a time, five at a time
-        monkeypatch.setattr(_work, "CORRECT_BYTES", n_bytes)
+    for n_bytes in (1, 4 * 5 * 6 * 128):  # one projection at a time, five at a time
+        monkeypatch.setattr(_work, "_BATCH_BYTES", n_bytes)
         np.testing.assert_array_equal(_volume(truth, "batches.h5", binning=binning), whole)
 
 

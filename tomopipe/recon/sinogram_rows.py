@@ -33,6 +33,8 @@ class Rows:
         n_slices = len(range(*some.indices(len(self))))
         if n_slices == len(self):
             return self
-        return Rows(
-            (n_slices, *self.shape[1:]), lambda angles: np.ascontiguousarray(self.of(angles)[:, some])
-        )
+
+        def of(angles: NDArray[np.intp]) -> NDArray[np.float32]:
+            return np.ascontiguousarray(self.of(angles)[:, some])
+
+        return Rows((n_slices, *self.shape[1:]), of)

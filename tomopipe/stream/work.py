@@ -133,7 +133,8 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
         empty = partial(work.reused.empty, "corrected") if xp is np else xp.empty
         values = empty((len(angles), n_slices, n_cols), np.float32)
         for first in range(0, len(angles), step):
-            batch, out = xp.asarray(_taken(raw, angles[first : first + step])), values[first:][:step]
+            batch = xp.asarray(_taken(raw, angles[first : first + step]))
+            out = values[first : first + step]
             if correct and work.binning == work.binning_rows == 1:
                 correct(batch, out)
             else:
