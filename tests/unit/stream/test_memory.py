@@ -31,7 +31,7 @@ LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
     [
         (1, 20, Blocks(16, 32)),
         (1, 2, Blocks(16, 16)),
-        (1, 1.5, Blocks(8, 8)),
+        (1, 1.5, Blocks(8, 16)),
         (1, 1.2, Blocks(4, 12)),
         (1, 0.1, Blocks(4, 4, ahead=0)),
         (2048, 60, Blocks(16, 2048)),
@@ -61,7 +61,7 @@ def test_tall_chunks_get_the_tallest_blocks_that_fit(memory_gb):
 
 @pytest.mark.parametrize(
     ("threads", "memory_gb", "workers"),
-    [(1, 60, 1), (2, 20, 2), (16, 60, 16), (16, 20, 16), (16, 12, 8), (16, 5.5, 4), (16, 3, 1)],
+    [(1, 60, 1), (2, 20, 2), (16, 60, 16), (16, 14, 15), (16, 9, 8), (16, 5.5, 4), (16, 3, 1)],
 )
 def test_threads_work_side_by_side_as_far_as_memory_goes(threads, memory_gb, workers):
     """At least three quarters of the threads are used: 16 are not cut into 9 times one."""
