@@ -19,6 +19,13 @@ PREDICTION, CENTER = "prediction.json", "center_of_rotation.txt"
 SIDECAR, SIDECARS = ".cor.json", "sidecars"
 VOLUMES = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
 MRC_VOLUME, STACK = "_rec.mrc", ".mrcs"
+# of `tomopipe convert`; no scan has results of these names, but for what the set for RELION names
+CONVERTED = {
+    "mrc": MRC_VOLUME,
+    "tiff": "_converted",
+    "zarr": "_converted.zarr",
+    "h5": "_converted.h5",
+}
 
 # in the folder for RELION
 BINNING, STAR, NAMES = "binning.json", "tomograms.star", "names.tsv"

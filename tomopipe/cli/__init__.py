@@ -28,6 +28,7 @@ _COMMANDS = {
     "cor": ("cor", "app", _LOOKING),
     "sweep": ("sweep", "sweep", _LOOKING),
     "clean": ("clean", "clean", _DATA),
+    "convert": ("convert", "convert", _DATA),
     "verify": ("verify", "verify", _DATA),
     "lab": ("laboratory", "app", _LAB),
     "retry": ("plan", "retry", ""),

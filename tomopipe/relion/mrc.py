@@ -1,4 +1,4 @@
-"""MRC image stacks of float32: written piece by piece, checked by their headers."""
+"""MRC image stacks and volumes of float32: written piece by piece, checked by their headers."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,11 @@ class StackFile:
     shape : sequence of int
         Images, rows and columns.
     pixel_angstrom : float
-        Size of a pixel of the stack.
+        Size of a pixel of the stack; 0: unknown.
+    labels : sequence of str
+        Lines of the header, ten in all; each takes one more for every 80 characters.
+    is_volume : bool
+        Whether the images are the sections of a volume.
 
     Notes
     -----
@@ -31,11 +35,17 @@ class StackFile:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], shape: Sequence[int], pixel_angstrom: float
+        self,
+        path: str | os.PathLike[str],
+        shape: Sequence[int],
+        pixel_angstrom: float,
+        *,
+        labels: Sequence[str] = ("tomopipe",),
+        is_volume: bool = False,
     ) -> None:
-        self.path, self.shape = path, tuple(shape)
+        self.path, self.shape, self.labels = path, tuple(shape), labels
         with mrcfile.new_mmap(path, self.shape, mrc_mode=2, overwrite=True) as mrc:
-            mrc.set_image_stack()
+            mrc.set_volume() if is_volume else mrc.set_image_stack()
             mrc.voxel_size = pixel_angstrom
         self.low, self.high = np.inf, -np.inf
         self.total = self.total_squares = 0.0
@@ -79,7 +89,10 @@ class StackFile:
         header.dmin, header.dmax = found["min"], found["max"]
         header.dmean, header.rms = found["mean"], found["rms"]
         # The package's label is a time stamp; equal stacks are to be equal files.
-        header.label[:], header.label[0] = b"", b"tomopipe"
+        texts = [text.encode("ascii", "backslashreplace") for text in self.labels]
+        lines = [text[i : i + 80] for text in texts for i in range(0, len(text), 80)][:10]
+        header.label[:], header.nlabl = b"", len(lines)
+        header.label[: len(lines)] = lines
         # The package would write the header back and cut off the data it has not read.
         with open(self.path, "r+b") as stream:
             stream.write(header.tobytes())
@@ -101,6 +114,12 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
             f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "
             f"bytes; found {found} in mode {mode} and {n_bytes} bytes. Delete it, run again."
         )
+
+
+def labels_of(path: str | os.PathLike[str]) -> list[str]:
+    """Return the ten labels of an MRC file; raise what a damaged one raises."""
+    with mrcfile.open(path, header_only=True) as mrc:
+        return [label.decode("ascii", "replace").strip() for label in mrc.header.label]
 
 
 def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[NDArray[np.float32]]:

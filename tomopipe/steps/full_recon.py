@@ -30,11 +30,11 @@ from tomopipe.stream.fit_options import (
     needs_range,
 )
 from tomopipe.stream.memory import Blocks, Resources, usable_bytes
-from tomopipe.stream.provenance import first_voxel, geometry, parameters, versions
+from tomopipe.stream.provenance import geometry, origin_of, parameters, versions
 from tomopipe.stream.source import Source, check_scratch, open_source
 from tomopipe.stream.stream import run
 from tomopipe.stream.work import Work
-from tomopipe.volumes.volume import Origin, new_volume
+from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import copy_voxels, open_volume
 
 _MEMORY_BYTES = 3_200_000_000  # where nothing is said: a machine of 4 GB
@@ -129,7 +129,7 @@ def full_recon(
                 compression=options.compression,
                 attributes=describe(work, wanted),
                 provenance=notes | dict(provenance or {}),
-                origin=Origin(work.first_row // options.binning, first_voxel(work)),
+                origin=origin_of(notes, options.binning),
             )
         )
         if earlier is None:

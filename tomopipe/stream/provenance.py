@@ -1,6 +1,7 @@
 """What a volume says of itself: what it was made of, how, and by what."""
 
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +12,7 @@ from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.work import Work
+from tomopipe.volumes.volume_store import Origin
 
 _PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 
@@ -61,21 +63,25 @@ def geometry(work: Work) -> dict[str, Any]:
     }
 
 
-def first_voxel(work: Work) -> tuple[float, float, float]:
-    """Return the centre of the first voxel (z, y, x), in voxels of the volume.
+def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
+    """Return where a volume begins, from its provenance; the origin of all, where it is not told.
 
-    Counted from the first voxel's centre of the volume of all rows, neither cropped nor binned:
-    what turns into what by binning is the axis, and blocks of detector rows.
+    The first voxel's centre is counted from that of the volume of all rows, neither cropped nor
+    binned: what turns into what by binning is the axis, and blocks of detector rows.
     """
-    binning, (y, x) = work.binning, work.crop
-    widening = FACTOR if work.half is not None else 1
-    whole_x, whole_y = axis_voxel(widening * work.scan.n_cols)
-    axis_x, axis_y = axis_voxel(work.plan.n_cols)
-    return (
-        (work.first_row + (work.binning_rows - 1) / 2) / binning,
-        whole_y / binning + y.start - axis_y,
-        whole_x / binning + x.start - axis_x,
+    if not (found := provenance.get("geometry")):
+        return Origin()
+    widening = FACTOR if found["half_acquisition"] else 1
+    whole_x, whole_y = axis_voxel(widening * found["n_cols"])
+    (axis_x, axis_y), (x, y) = found["axis_voxel_xy"], found["first_voxel_xy"]
+    first_row, last_row = found["rows"]
+    binning_rows = min(binning, last_row + 1 - first_row)
+    voxel = (
+        (first_row + (binning_rows - 1) / 2) / binning,
+        whole_y / binning + y - (axis_y + y),
+        whole_x / binning + x - (axis_x + x),
     )
+    return Origin(first_row // binning, voxel)
 
 
 def versions(work: Work) -> dict[str, str]:

@@ -29,8 +29,8 @@ from tomopipe.volumes.volume_store import (
 )
 
 __all__ = [
-    "COMPRESSIONS", "FORMATS", "MID_PLANES", "Origin", "PutSlices", "Slices", "new_volume",
-    "read_mid_planes", "read_provenance",
+    "COMPRESSIONS", "FORMATS", "MID_PLANES", "Origin", "PutSlices", "Slices", "check_space",
+    "new_volume", "read_mid_planes", "read_provenance",
 ]  # fmt: skip
 
 _STORES = {
@@ -110,7 +110,7 @@ def new_volume(
     with whole(path) as temporary:
         if compression == "none":
             n_bytes = volume_bytes(shape, layout.encoding.dtype, output_format)
-            _check_space(temporary.parent, n_bytes, path)
+            check_space(temporary.parent, n_bytes, path)
         watch = _Watch(path, layout)
         with _STORES[output_format](temporary, layout) as store:
 
@@ -220,7 +220,7 @@ class _Watch:
         return summary
 
 
-def _check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> None:
+def check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> None:
     """Raise before hours of work, not after, where the disk cannot take the volume."""
     free = shutil.disk_usage(folder).free
     if free < n_bytes:

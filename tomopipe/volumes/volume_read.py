@@ -19,6 +19,8 @@ from tomopipe.volumes.volume import PutSlices, read_mid_planes, read_provenance
 from tomopipe.volumes.volume_store import Slices
 from tomopipe.volumes.volume_zarr import check_zarr
 
+_KEPT = ("units", "binning", "voxel_size_um")
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -49,6 +51,16 @@ class Volume:
     provenance: Mapping[str, Any]
     read_slice: Callable[[int], Slices]
     read_stored: Callable[[int], NDArray[Any]]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What is told of values and voxels, whatever the encoding: `attributes` of a new one."""
+        found = {key: self.attributes[key] for key in _KEPT if key in self.attributes}
+        # numbers of HDF5 are those of NumPy
+        return {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in found.items()
+        }
 
 
 @contextmanager
@@ -116,7 +128,7 @@ def _open(path: Path, stack: ExitStack) -> tuple[Any, Mapping[str, Any]]:
 
         text = (path / "zarr.json").read_text(encoding="utf-8")
         about = json.loads(text)["attributes"]["tomopipe"]["attributes"]
-        return zarr.open_array(path / "0", mode="r"), about
+        return _Layers(zarr.open_array(path / "0", mode="r")), about
     if path.is_dir():
         notes = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
         return _Series(path), notes["attributes"]
@@ -128,6 +140,23 @@ def _open(path: Path, stack: ExitStack) -> tuple[Any, Mapping[str, Any]]:
     if data.compression is None and data.id.get_create_plist().get_nfilters():
         import hdf5plugin  # noqa: F401
     return data, dict(data.attrs)
+
+
+class _Layers:
+    """OME-Zarr, indexed by row: the layer of chunks that the last row was in is kept."""
+
+    def __init__(self, array: Any) -> None:
+        self._array, self.shape, self.dtype = array, array.shape, array.dtype
+        self._depth = array.chunks[0]
+        self._first, self._layer = -1, np.empty(0)
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        first = row - row % self._depth
+        if first != self._first:
+            self._layer = np.asarray(self._array[first : first + self._depth])
+            self._first = first
+        found: NDArray[Any] = self._layer[row - first]
+        return found
 
 
 class _Series:

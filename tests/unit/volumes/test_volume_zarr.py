@@ -11,6 +11,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.volumes import volume_zarr
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import Origin, new_volume, read_mid_planes, read_provenance
+from tomopipe.volumes.volume_read import open_volume
 
 SHAPE = (21, 150, 269)
 DATA = np.random.default_rng(0).normal(1, 0.2, SHAPE).astype(np.float32)
@@ -199,3 +200,14 @@ def test_a_cropped_volume_begins_where_it_was_cut_out(tmp_path):
             data = np.moveaxis(group[dataset["path"]][:], axis, 0)[:-1, 0, 0]
             places_um = shift + scale * np.arange(len(data))
             np.testing.assert_allclose(places_um, 0.5 * data, atol=1e-4)
+
+
+def test_a_layer_of_chunks_is_read_once_for_its_rows(tmp_path, monkeypatch):
+    _write(tmp_path / "x")
+    taken = []
+    getitem = zarr.Array.__getitem__
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda a, i: taken.append(i) or getitem(a, i))
+    with open_volume(tmp_path / "x") as volume:
+        for row in (0, 15, 20, 16, 3):
+            np.testing.assert_array_equal(volume.read_slice(row), DATA[row])
+    assert taken == [slice(0, 16), slice(16, 32), slice(0, 16)]

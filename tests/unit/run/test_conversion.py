@@ -1,0 +1,182 @@
+"""Volumes in other formats: values, places of voxels, ranges; what is there is not overwritten."""
+
+import os
+
+import mrcfile
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.errors import TomopipeError
+from tomopipe.relion.mrc import labels_of, read_volume_size
+from tomopipe.run import conversion
+from tomopipe.run.conversion import convert_volume, find_volumes, plan_conversions
+from tomopipe.run.foreign import foreign
+from tomopipe.run.products import Record
+from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.volume import new_volume, read_mid_planes, read_provenance
+from tomopipe.volumes.volume_read import open_volume
+
+SHAPE = (5, 6, 7)
+GEOMETRY = {
+    "half_acquisition": False, "n_cols": 14, "rows": [4, 13],
+    "axis_voxel_xy": [2, 2], "first_voxel_xy": [1, 0],
+}  # fmt: skip
+PROVENANCE = {"made_from": '{"step": "full_recon"}', "geometry": GEOMETRY}
+ABOUT = {"units": "1/px", "binning": 2, "voxel_size_um": 1.3}
+
+
+def values(seed=0, scale=1.0):
+    return (scale * np.random.default_rng(seed).normal(size=SHAPE)).astype(np.float32)
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """Of three scans in two series; two have a volume."""
+    (tmp_path / "raw").mkdir()
+    for name in ("a_1", "a_2", "b_1"):
+        (tmp_path / f"raw/{name}.h5").write_bytes(b"not read")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"campaign": {"scans": ["raw/*.h5"]}}))
+    write(tmp_path / "results/a_1_rec.h5", values(0))
+    write(tmp_path / "results/a_2_rec.h5", values(1, scale=3))
+    return load_campaign(tmp_path)
+
+
+def write(path, data, **options):
+    with new_volume(path, data.shape, attributes=ABOUT, provenance=PROVENANCE, **options) as put:
+        put(0, data)
+
+
+def converted(campaign, output_format, names=("a_1",), **options):
+    """Convert, and return the files."""
+    plan = plan_conversions(campaign, find_volumes(campaign, names), output_format, **options)
+    for one in plan:
+        if not one.is_there:
+            convert_volume(one)
+    return [one.target for one in plan]
+
+
+def read(path):
+    with open_volume(path) as volume:
+        return np.stack([volume.read_slice(row) for row in range(volume.shape[0])]), volume
+
+
+def test_mrc_has_the_voxels_where_relion_looks_for_them(campaign, monkeypatch):
+    monkeypatch.setattr(conversion, "_BLOCK_BYTES", 4 * 2 * 6 * 7)  # two rows at a time
+    (path,) = converted(campaign, "mrc")
+    assert path.name == "a_1_rec.mrc"
+    with mrcfile.open(path) as mrc:
+        assert mrc.is_volume()
+        np.testing.assert_array_equal(mrc.data, values().swapaxes(0, 1))  # [z, y, x]
+        assert mrc.data[3, 1, 5] == values()[1, 3, 5]
+        assert mrc.header.dmax == values().max()
+    assert mrcfile.validate(path)
+    size, voxel_angstrom = read_volume_size(path)
+    assert size == (7, 5, 6)
+    assert voxel_angstrom == pytest.approx(13000)
+    assert labels_of(path)[1] == "from results/a_1_rec.h5"
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "zarr", "h5"])
+def test_the_voxels_are_those_of_the_volume_and_it_is_named(campaign, output_format):
+    (path,) = converted(campaign, output_format)
+    found, volume = read(path)
+    np.testing.assert_array_equal(found, values())
+    assert {key: volume.attributes[key] for key in ABOUT} == ABOUT
+    about = volume.provenance["converted"]
+    assert about["volume"] == "results/a_1_rec.h5"
+    assert about["source"] == PROVENANCE
+    planes = read_mid_planes(campaign.files.volume("a_1", "h5"))
+    np.testing.assert_array_equal(read_mid_planes(path)["mid_xz"], planes["mid_xz"])
+    if output_format == "tiff":
+        assert (path / "recon_00002.tiff").exists()  # detector row 4, binned by 2
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "zarr"])
+def test_whole_numbers_are_right_to_half_a_step(campaign, output_format):
+    (path,) = converted(campaign, output_format, dtype="uint16", value_range=(-5, 5))
+    found, volume = read(path)
+    assert volume.encoding == encoding_of("uint16", (-5, 5))
+    np.testing.assert_allclose(found, values(), atol=0.51 * 10 / 65535)
+
+
+def test_a_series_has_one_range_on_demand(campaign):
+    first, second = converted(campaign, "zarr", ("a_1", "a_2"), dtype="uint16")
+    assert read(first)[1].encoding != read(second)[1].encoding
+    first, second = converted(campaign, "zarr", ("a_1", "a_2"), one_range=True)
+    (one, volume), (other, _) = read(first), read(second)
+    assert volume.encoding == read(second)[1].encoding
+    assert volume.encoding.dtype == "uint16"
+    for found, data in ((one, values(0)), (other, values(1, scale=3))):
+        np.testing.assert_allclose(found, data, atol=0.51 * volume.encoding.scale)
+
+
+def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
+    (path,) = converted(campaign, "mrc")
+    before = os.stat(path).st_ino
+    assert os.stat(converted(campaign, "mrc")[0]).st_ino == before
+    source = campaign.files.volume("a_1", "h5")
+    source.unlink()
+    with new_volume(source, SHAPE, provenance=PROVENANCE | {"cor": 3}) as put:
+        put(0, values(7))
+    converted(campaign, "mrc")
+    with mrcfile.open(path) as mrc:
+        np.testing.assert_array_equal(mrc.data, values(7).swapaxes(0, 1))
+
+
+def test_files_of_other_makers_are_not_overwritten(campaign):
+    for output_format, name in (("mrc", "a_1_rec.mrc"), ("h5", "a_1_converted.h5")):
+        path = campaign.results / name
+        path.write_bytes(b"mine")
+        with pytest.raises(TomopipeError, match=f"{name}: is there, and .* Move it away"):
+            converted(campaign, output_format)
+        assert path.read_bytes() == b"mine"
+
+
+def test_a_volume_that_changes_meanwhile_leaves_nothing(campaign):
+    source = campaign.files.volume("a_1", "h5")
+    (one,) = plan_conversions(campaign, {"a_1": source}, "mrc")
+    with pytest.raises(TomopipeError, match="changed while it was read"):
+        convert_volume(one, lambda _: os.utime(source, ns=(1, 1)))
+    assert sorted(os.listdir(campaign.results)) == ["a_1_rec.h5", "a_2_rec.h5"]
+
+
+def test_the_campaign_takes_none_of_them_for_its_own(campaign):
+    found = [converted(campaign, name)[0] for name in ("mrc", "tiff", "zarr", "h5")]
+    results = {campaign.files.volume("a_1", output) for output in ("h5", "tiff", "zarr")}
+    assert not results & set(found)
+    record = Record(campaign.files.record, campaign.directory)
+    assert not set(foreign(campaign, record)) & {str(path) for path in found}
+    assert "made_from" not in read_provenance(found[1])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["mrc", "a_3"], "a_3: no such scan or stack; did you mean"),
+        (["mrc", "b_1"], "no volume is there yet. Run: tomopipe run"),
+        (["mrc", "--one-range"], "mrc: values are stored as float32"),
+        (["tiff", "--dtype", "float16", "--one-range"], "a range is for uint16 and uint8"),
+        (["tiff", "--range", "2", "1"], "expected LOW < HIGH, got 2.0 1.0"),
+    ],
+)
+def test_what_cannot_be_done_is_said(campaign, args, message):
+    done = CliRunner().invoke(cli, ["convert", *args, "-C", str(campaign.directory)])
+    assert isinstance(done.exception, TomopipeError)
+    assert message in str(done.exception)
+
+
+def test_the_command_says_what_it_writes(campaign):
+    def said(*args):
+        done = CliRunner().invoke(cli, ["convert", *args, "-C", str(campaign.directory)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    tried = said("tiff", "--range", "-9", "9", "-n")
+    assert tried.count("uint16 of -9 to 9: would be written") == 2
+    assert not (campaign.results / "a_1_converted").exists()
+    assert said("tiff", "--range", "-9", "9").count(": written") == 2
+    assert said("tiff", "--range", "-9", "9").count(": is there already") == 2

@@ -1,0 +1,73 @@
+"""`tomopipe convert`: volumes in another format, without reconstructing again."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.files import STAR
+from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun, config_path
+from tomopipe.cli.terminal import near
+from tomopipe.run.conversion import MRC, convert_volume, find_volumes, plan_conversions
+
+Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5"])
+Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
+
+
+def convert(
+    output_format: Annotated[Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr, h5.")],
+    scans: Annotated[
+        list[str] | None,
+        typer.Argument(help="Scans, or stacks of them.", show_default="all that have a volume"),
+    ] = None,
+    directory: CampaignOption = Path("."),
+    config: ConfigFile = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Number type.", show_default="that of the volume")
+    ] = None,
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--range", metavar="LOW HIGH", help="Values of 0 and 65535 (255)."),
+    ] = None,
+    one_range: Annotated[
+        bool, typer.Option("--one-range", help="One range for the volumes of each series.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write volumes in another format, beside those there are; nothing is reconstructed.
+
+    mrc is SCAN_rec.mrc, float32 (x, detector row, y), which the set for RELION names; tiff
+    SCAN_converted/, zarr SCAN_converted.zarr, h5 SCAN_converted.h5. With a range, or --dtype uint16
+    or uint8, values are stored as value = offset + scale * stored; the range is found in each
+    volume, unless --range or --one-range says otherwise. What is there of the same volume is kept.
+
+    Example: `tomopipe convert tiff --dtype uint16 --one-range`
+    """
+    campaign = load_campaign(directory, config_path(directory, config))
+    volumes = find_volumes(campaign, scans or [])
+    if not volumes:
+        typer.echo(f"No volume is in {near(campaign.results)} yet. Run: tomopipe run")
+        return
+    plan = plan_conversions(
+        campaign, volumes, output_format,
+        dtype=dtype, value_range=value_range, one_range=one_range,
+    )  # fmt: skip
+    columns = (BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        todo = [one for one in plan if not one.is_there]
+        task = bar.add_task("", total=sum(one.shape[0] for one in todo))
+        for one in plan:
+            what = "is there already" if one.is_there else "would be written"
+            if one in todo and not dry_run:
+                convert_volume(one, lambda n_slices: bar.advance(task, n_slices))
+                what = "written"
+            typer.echo(f"{near(one.target)}, {one.n_bytes / 1e9:.3f} GB{one.range_text}: {what}")
+    star = campaign.files.in_relion(STAR)
+    if output_format == MRC and not dry_run and todo and star.exists():
+        typer.echo(
+            f"The set for RELION names them when it is written anew: delete {near(star)}, run."
+        )

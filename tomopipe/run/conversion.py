@@ -1,0 +1,323 @@
+"""Volumes of a campaign in another format, beside those that it has: what `tomopipe convert` does.
+
+Nothing is reconstructed, and the campaign takes none of these for a result of its own: the names
+are others, but for `<scan>_rec.mrc`, which the set for RELION names.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import CONVERTED
+from tomopipe.campaign.table import did_you_mean
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.relion.mrc import StackFile, check_stack, labels_of
+from tomopipe.run.products import digest, state_of
+from tomopipe.storage.atomic import remove_stale, whole
+from tomopipe.stream.provenance import origin_of, package_versions
+from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
+from tomopipe.volumes.output_size import stack_bytes, volume_bytes
+from tomopipe.volumes.volume import COMPRESSIONS, check_space, new_volume, read_provenance
+from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
+
+MRC = "mrc"
+_N_SAMPLES = 8  # slices, for a range
+_BLOCK_BYTES = 2**27  # of rows that wait for an MRC file
+_LABEL = "tomopipe convert "
+
+Range = tuple[float, float]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A volume to be written in another format.
+
+    Attributes
+    ----------
+    source, target : Path
+        The volume there is, and what is written.
+    output_format, compression : str
+        Of the target.
+    encoding : Encoding
+        How its values are stored.
+    stated : mapping
+        What it is made from, and how.
+    shape : tuple of int
+        (n_rows, n_y, n_x).
+    n_bytes : int
+        Its size, uncompressed.
+    is_there : bool
+        Whether it was written before, of the same volume in the same way.
+    """
+
+    source: Path
+    target: Path
+    output_format: str
+    compression: str
+    encoding: Encoding
+    stated: Mapping[str, Any]
+    shape: tuple[int, int, int]
+    n_bytes: int
+    is_there: bool
+
+    @property
+    def range_text(self) -> str:
+        """The range of whole numbers, for people."""
+        if not self.encoding.is_whole:
+            return ""
+        low, high = self.encoding.limits
+        return f", {self.encoding.dtype} of {low:g} to {high:g}"
+
+
+def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the volumes of scans and of stacks by name; without names all that are there.
+
+    Raises
+    ------
+    TomopipeError
+        If there is no such scan or stack, or it has no volume yet.
+    """
+    files, output = campaign.files, campaign.config.full_recon.output
+    known = {stack: files.stitched(stack, output) for stack in campaign.config.stitch.stacks}
+    known |= {scan: files.volume(scan, output) for scan in campaign.scans}
+    for name in names:
+        if name not in known:
+            raise TomopipeError(
+                f"{name}: no such scan or stack{did_you_mean(name, known)}; expected one of "
+                f"{some_of(sorted(known), 4) or 'none: the campaign has no scans'}"
+            )
+        if not known[name].exists():
+            raise TomopipeError(f"{known[name]}: no volume is there yet. Run: tomopipe run")
+    return {name: known[name] for name in names or known if known[name].exists()}
+
+
+def plan_conversions(
+    campaign: Campaign,
+    volumes: Mapping[str, Path],
+    output_format: str,
+    *,
+    dtype: str | None = None,
+    value_range: Range | None = None,
+    one_range: bool = False,
+) -> list[Conversion]:
+    """Return what is to be written of each volume.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign; its `full_recon.compression` is taken where the format has it.
+    volumes : mapping of str to Path
+        Of `find_volumes`.
+    output_format : {"mrc", "tiff", "zarr", "h5"}
+        What to write.
+    dtype : str, optional
+        Number type; None: that of the volume, uint16 where a range is given. MRC: float32.
+    value_range : (float, float), optional
+        Values of the smallest and largest whole number.
+    one_range : bool
+        Whether the volumes of a series get the same range: the widest of theirs.
+
+    Raises
+    ------
+    TomopipeError
+        If a volume cannot be read, or a file of another maker is in the way.
+    """
+    ranged = value_range is not None or one_range
+    dtype = dtype or ("uint16" if ranged and output_format != MRC else None)
+    if output_format == MRC and (ranged or dtype not in (None, "float32")):
+        raise TomopipeError("mrc: values are stored as float32, without a range. Leave these out.")
+    if ranged and not Encoding(dtype or "float32").is_whole:
+        raise TomopipeError(f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.")
+    if value_range and not -np.inf < value_range[0] < value_range[1] < np.inf:
+        raise TomopipeError(f"--range: expected LOW < HIGH, got {value_range[0]} {value_range[1]}")
+    ranges: dict[str, Range] = {}
+    if one_range:
+        ranges = _ranges_of_series(campaign, volumes, str(dtype))
+    return [
+        _plan(campaign, source, output_format, dtype, ranges.get(name, value_range))
+        for name, source in volumes.items()
+    ]
+
+
+def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices: None) -> None:
+    """Write a volume in another format, whole; `progress` is called with the slices done.
+
+    Memory: some slices, for OME-Zarr and MRC up to 1 GB.
+
+    Raises
+    ------
+    TomopipeError
+        If the volume changes meanwhile, or what was written does not read back.
+    OSError
+        If it cannot be written.
+    """
+    remove_stale(conversion.target)
+    before = state_of(conversion.source)
+    with open_volume(conversion.source) as volume:
+        write = _write_mrc if conversion.output_format == MRC else _write_volume
+        write(volume, conversion, before, progress)
+
+
+def _ranges_of_series(
+    campaign: Campaign, volumes: Mapping[str, Path], dtype: str
+) -> dict[str, Range]:
+    """Return for each volume the widest range of its series."""
+    found = {}
+    for name, path in volumes.items():
+        with open_volume(path) as volume:
+            found[name] = _range_of(volume, dtype)
+    scans = campaign.scans
+    series = {name: scans[name].series if name in scans else f"{name}/" for name in volumes}
+    ends: dict[str, list[Range]] = {}
+    for name, limits in found.items():
+        ends.setdefault(series[name], []).append(limits)
+    return {
+        name: (min(low for low, _ in ends[key]), max(high for _, high in ends[key]))
+        for name, key in series.items()
+    }
+
+
+def _range_of(volume: Volume, dtype: str) -> Range:
+    """Return the range that holds a volume's values: its own, if it has one of that type."""
+    if volume.encoding.dtype == dtype:
+        return volume.encoding.limits
+    n_rows = volume.shape[0]
+    rows = sorted({(2 * i + 1) * n_rows // (2 * _N_SAMPLES) for i in range(_N_SAMPLES)})
+    try:
+        return robust_range(map(volume.read_slice, rows), dtype)
+    except TomopipeError as error:
+        raise TomopipeError(
+            f"{volume.path}: no range is found in {len(rows)} slices of one value. "
+            "Give --range LOW HIGH."
+        ) from error
+
+
+def _plan(
+    campaign: Campaign,
+    source: Path,
+    output_format: str,
+    dtype: str | None,
+    value_range: Range | None,
+) -> Conversion:
+    with open_volume(source) as volume:
+        shape, encoding = volume.shape, volume.encoding
+        if output_format == MRC:
+            encoding = Encoding()
+        elif (dtype or encoding.dtype) != encoding.dtype or value_range is not None:
+            chosen = dtype or encoding.dtype
+            limits = value_range
+            if limits is None and Encoding(chosen).is_whole:
+                limits = _range_of(volume, chosen)
+            encoding = encoding_of(chosen, limits)
+        stated: dict[str, Any] = {
+            "volume": os.path.relpath(source, campaign.directory),
+            "provenance": digest(volume.provenance),
+            "dtype": encoding.dtype,
+            "offset": encoding.offset,
+            "scale": encoding.scale,
+        }
+    wanted, own = campaign.config.full_recon, campaign.config.full_recon.output
+    name = source.name.removesuffix(campaign.files.volume("", own).name)
+    if output_format == MRC:
+        compression, n_bytes = "none", stack_bytes(shape)
+    else:
+        allowed = COMPRESSIONS[output_format]
+        compression = wanted.compression if wanted.compression in allowed else "none"
+        n_bytes = volume_bytes(shape, encoding.dtype, output_format)
+    target = source.with_name(name + CONVERTED[output_format])
+    there = _maker_of(target)
+    return Conversion(
+        source, target, output_format, compression, encoding, stated, shape, n_bytes,
+        there == digest(stated),
+    )  # fmt: skip
+
+
+def _maker_of(target: Path) -> str | None:
+    """Return what an earlier conversion was made from, None: nothing is there.
+
+    Raises
+    ------
+    TomopipeError
+        If another maker's file is there.
+    """
+    if not os.path.lexists(target):
+        return None
+    try:
+        if target.suffix == ".mrc":
+            label = labels_of(target)[0]
+            found = label.removeprefix(_LABEL) if label.startswith(_LABEL) else None
+        else:
+            found = read_provenance(target)["converted"]["digest"]
+    except Exception:  # whatever a file of another maker does to its reader
+        found = None
+    if found is None:
+        raise TomopipeError(
+            f"{target}: is there, and `tomopipe convert` has not made it. Move it away first."
+        )
+    return str(found)
+
+
+def _check_unchanged(source: Path, before: Any) -> None:
+    if state_of(source) != before:
+        raise TomopipeError(f"{source}: changed while it was read. Convert it again.")
+
+
+def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+    """Write HDF5, TIFF or OME-Zarr; values in the same encoding are copied as they are stored."""
+    attributes = volume.described
+    converted = {
+        **wanted.stated,
+        "digest": digest(wanted.stated),
+        "source": dict(volume.provenance),
+    }
+    with new_volume(
+        wanted.target,
+        volume.shape,
+        output_format=wanted.output_format,
+        encoding=wanted.encoding,
+        compression=wanted.compression,
+        attributes=attributes,
+        provenance={"converted": converted, "versions": package_versions()},
+        origin=origin_of(volume.provenance, int(attributes.get("binning", 1))),
+    ) as put:
+        if wanted.encoding == volume.encoding:
+
+            def put_and_tell(row: int, slices: Any) -> None:
+                put(row, slices)
+                progress(1)
+
+            copy_voxels(volume, put_and_tell)
+        else:
+            for row in range(volume.shape[0]):
+                put(row, volume.read_slice(row)[np.newaxis])
+                progress(1)
+        _check_unchanged(volume.path, before)
+
+
+def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+    """Write RELION's tomogram: its x is the slice's column, y the detector row, z the slice's row.
+
+    See docs/conventions.md.
+    """
+    n_rows, n_y, n_x = volume.shape
+    shape = (n_y, n_rows, n_x)
+    size_angstrom = 1e4 * float(volume.attributes.get("voxel_size_um", 0))
+    labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
+    n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))
+    with whole(wanted.target) as temporary:
+        check_space(temporary.parent, wanted.n_bytes, wanted.target)
+        file = StackFile(temporary, shape, size_angstrom, labels=labels, is_volume=True)
+        for first in range(0, n_rows, n_block):
+            rows = range(first, min(first + n_block, n_rows))
+            block = np.stack([volume.read_slice(row) for row in rows])
+            file.write(block.swapaxes(0, 1), 0, first)
+            progress(len(rows))
+        file.finish()
+        check_stack(temporary, shape)
+        _check_unchanged(volume.path, before)
