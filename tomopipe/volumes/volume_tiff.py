@@ -25,6 +25,7 @@ def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
     temporary.mkdir()
     about = json.dumps(layout.attributes | layout.scaling, sort_keys=True)
     options: dict[str, Any] = {"photometric": "minisblack", "software": "tomopipe"}
+    options |= _resolution(layout)
     if layout.compression == "gzip":
         options |= {"compression": "zlib", "predictor": False}
 
@@ -44,6 +45,22 @@ def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
 
     with notes_file(temporary / MID_PLANES_FILE, layout) as planes:
         yield Store(put, planes, finish)
+
+
+def _resolution(layout: Layout) -> dict[str, Any]:
+    """Return the size of voxels and the scale of values as viewers, and ImageJ, look for them.
+
+    ImageJ takes the last of two descriptions, and pixels per cm for its um; others the first.
+    """
+    size_um, units = layout.attributes.get("voxel_size_um"), layout.attributes.get("units", "")
+    lines, found = ["ImageJ=1.11a"], dict[str, Any]()
+    if size_um:
+        lines += ["unit=um", f"spacing={size_um:.9g}"]
+        found = {"resolution": (1e4 / size_um,) * 2, "resolutionunit": "CENTIMETER"}
+    if layout.encoding.is_whole:
+        lines += ["cf=0", f"c0={layout.encoding.offset!r}", f"c1={layout.encoding.scale!r}"]
+    text = "\n".join([*lines, f"vunit={units or 'value'}", ""])
+    return found | {"extratags": [("ImageDescription", "s", 0, text, True)]}
 
 
 def read_back_tiff(folder: Path, row: int) -> tuple[tuple[int, ...], NDArray[Any]]:

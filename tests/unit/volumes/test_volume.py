@@ -300,3 +300,26 @@ def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(tmp_path, output_f
     result = subprocess.run(args, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, f"{errno.EFBIG}\n"), result.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_tiff_tells_viewers_the_size_of_voxels_and_imagej_the_values(tmp_path, compression):
+    about = {"units": "1/cm", "voxel_size_um": 0.65}
+    options = {"output_format": "tiff", "attributes": about, "compression": compression}
+    _write(tmp_path / "x", encoding=encoding_of("uint16", (-4, 4)), **options)
+    with tifffile.TiffFile(tiff.slice_path(tmp_path / "x", 2)) as file:
+        page = file.pages.first
+        assert page.get_resolution("micrometer") == pytest.approx((1 / 0.65,) * 2)
+        found = file.imagej_metadata
+        assert (found["unit"], found["spacing"], found["vunit"]) == ("um", 0.65, "1/cm")
+        values = found["c0"] + found["c1"] * page.asarray()
+        np.testing.assert_allclose(values, DATA[2], atol=1e-4)
+        assert json.loads(page.description)["scale"] == found["c1"]  # as before
+
+
+def test_tiff_without_a_voxel_size_claims_none(tmp_path):
+    _write(tmp_path / "x", output_format="tiff")
+    with tifffile.TiffFile(tiff.slice_path(tmp_path / "x", 0)) as file:
+        assert file.pages.first.resolutionunit == 1
+        assert "unit" not in file.imagej_metadata
+        np.testing.assert_array_equal(file.asarray(), DATA[0])
