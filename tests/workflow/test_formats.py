@@ -1,4 +1,4 @@
-"""A campaign of scans in all formats: DXchange, NXtomo of two facilities, TIFF."""
+"""A campaign of scans in all formats: DXchange, NXtomo of two facilities, TIFF, named datasets."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tomopipe.storage.tables import read_tsv
 COR_PX, N_COLS, N_ROWS, N_ANGLES = 44.3, 96, 3, 91
 SCANS = {
     "dx_1": "DXchange", "dropped_1": "DXchange", "esrf_1": "NXtomo", "dls_1": "NXtomo",
-    "folder_1": "TIFF", "pages_1": "TIFF",
+    "folder_1": "TIFF", "pages_1": "TIFF", "named_1": "HDF5", "corrected_1": "HDF5",
 }  # fmt: skip
 DROPPED = [20, 21, 60]
 # Seen half way through the turn, where the scan without its own flats takes them from.
@@ -54,6 +54,21 @@ def write_diamond(path, data, flats, darks):
     write_nxtomo(path, entry=DIAMOND, keys=keys, angles=angles, units="rad", data=link)
 
 
+def write_named(raw, data, flats, darks):
+    """Write files without any class: keyed frames as HTTomo's tests have, and a transmission."""
+    theta = np.linspace(0, 180, N_ANGLES)
+    with h5py.File(raw / "named_1.hdf", "w") as file:
+        entry = file.create_group("entry1/tomo_entry")
+        entry["data/data"] = np.concatenate([darks, flats, data])
+        keys = np.repeat([2, 1, 0], [len(darks), len(flats), N_ANGLES])
+        entry["instrument/detector/image_key"] = keys
+        entry["data/rotation_angle"] = np.append(np.zeros(len(darks) + len(flats)), theta)
+    dark = darks.mean(0)
+    with h5py.File(raw / "corrected_1.hdf", "w") as file:
+        file["entry/data/data"] = ((data - dark) / (flats.mean(0) - dark)).astype("f4")
+        file["entry/data/rotation_angle"] = theta
+
+
 def write_images(folder, images):
     folder.mkdir(parents=True)
     for number, image in enumerate(images):
@@ -73,6 +88,7 @@ def mixed(tmp_path_factory):
         n_angles=N_ANGLES, n_rows=N_ROWS, n_cols=N_COLS, energy_kev=25,
     )  # fmt: skip
     write_diamond(raw / "dls_1.nxs", data, flats, darks)
+    write_named(raw, data, flats, darks)
     lines = "".join(f"{angle}\n" for angle in np.linspace(0, 180, N_ANGLES))
     for name in ("folder_1", "pages_1"):
         place = folder / "tiff" / name
@@ -87,10 +103,20 @@ def mixed(tmp_path_factory):
             tifffile.imwrite(place.with_suffix(".tif"), data, photometric="minisblack")
             place.with_suffix(".csv").write_text(lines)
     (folder / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5, raw/*.nx, raw/*.nxs, tiff/folder_*/, tiff/*.tif]}\n"
+        "campaign: {scans: [raw/*.h5, raw/*.nx, raw/*.nxs, raw/*.hdf, tiff/fold*/, tiff/*.tif]}\n"
         "input: {pixel_size_um: 0.65}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
         "predict_cor: {methods: [registration]}\n"  # loads no network
+        "overrides:\n"
+        "- scans: [named_1]\n"
+        "  input:\n"
+        "    paths:\n"
+        "      data: entry1/tomo_entry/data/data\n"
+        "      image_key: entry1/tomo_entry/instrument/detector/image_key\n"
+        "      angles: entry1/tomo_entry/data/rotation_angle\n"
+        "- scans: [corrected_1]\n"
+        "  input: {paths: {data: /entry/data/data, angles: /entry/data/rotation_angle}}\n"
+        "  preprocess: {flats: none, darks: none}\n"
     )
     return folder, snakemake(folder)
 
@@ -130,6 +156,18 @@ def test_cor_and_volume(mixed, scan):
             N_COLS // 2 - 2 + y : N_COLS // 2 + 1 + y, N_COLS // 2 - 1 + x : N_COLS // 2 + 2 + x
         ]
         assert volume[1][at].mean() == pytest.approx(0.024, rel=0.06)
+
+
+def test_named_datasets_give_the_volume_of_the_usual_layout(mixed):
+    volumes = {}
+    for scan in ("dx_1", "named_1", "corrected_1"):
+        with h5py.File(mixed[0] / "results" / f"{scan}_rec.h5") as file:
+            volumes[scan] = file["exchange/data"][...]
+    cors = json.loads((mixed[0] / "results" / "cor.json").read_text())
+    assert cors["named_1"] == cors["dx_1"]
+    np.testing.assert_array_equal(volumes["named_1"], volumes["dx_1"])
+    assert cors["corrected_1"]["cor_px"] == pytest.approx(cors["dx_1"]["cor_px"], abs=0.02)
+    np.testing.assert_allclose(volumes["corrected_1"], volumes["dx_1"], atol=2e-4)  # beads: 0.024
 
 
 def test_an_image_put_in_the_place_of_another_runs_its_scan_again(mixed):

@@ -106,9 +106,60 @@ class AngleRange(Block):
         return self
 
 
+class PathsBlock(Block):
+    """Where the parts of a scan stand in an HDF5 file whose layout is not recognised."""
+
+    data: str | None = Field(
+        None,
+        min_length=1,
+        description="Dataset of the frames (/entry/data/data); with it the file is read as these "
+        "keys say, whatever else is in it; null: the layout is recognised.",
+    )
+    flats: str | None = Field(
+        None,
+        min_length=1,
+        description="Dataset of the flats, of the scan or of the file that preprocess.flats names.",
+        json_schema_extra={"only": {"data": {"not": None}}},
+    )
+    darks: str | None = Field(
+        None,
+        min_length=1,
+        description="Dataset of the darks, likewise.",
+        json_schema_extra={"only": {"data": {"not": None}}},
+    )
+    angles: str | None = Field(
+        None,
+        min_length=1,
+        description="Dataset of the angles, one per frame of data or one per projection; null: "
+        "found by name, unit and number. input.angles goes first.",
+        json_schema_extra={"only": {"data": {"not": None}}},
+    )
+    image_key: str | None = Field(
+        None,
+        min_length=1,
+        description="Dataset of the kind of each frame of data: 0 projection, 1 flat, 2 dark, "
+        "3 invalid; null: all are projections.",
+        json_schema_extra={"only": {"data": {"not": None}}},
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _from_the_root(cls, value: str | None) -> str | None:
+        return value and "/" + value.strip("/")
+
+    @model_validator(mode="after")
+    def _with_data(self) -> Self:
+        if self.data is None and self.model_dump(exclude_none=True):
+            raise ValueError("needs data, the dataset of the frames")
+        return self
+
+
 class InputBlock(Block):
     """What raw files do not say, or say wrongly."""
 
+    paths: PathsBlock = Field(
+        PathsBlock(), description="Datasets of HDF5 files whose layout is not recognised."
+    )
     entry: str | None = Field(
         None,
         min_length=1,

@@ -16,6 +16,7 @@ from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.pixels import Frames, Hdf5Pixels
+from tomopipe.scans.tree import brief_tree
 
 if TYPE_CHECKING:
     import h5py
@@ -57,7 +58,8 @@ def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
     data = find_dataset(file, DATA, path)
     if data is None:
         raise ScanError(
-            f"{path}: no {DATA} and no NXtomo entry; expected a DXchange or NXtomo file"
+            f"{path}: no {DATA} and no NXtomo entry; expected a DXchange or NXtomo file, or "
+            f"input.paths to name its datasets; it has {brief_tree(file)}"
         )
     if data.ndim != 3 or 0 in data.shape:
         raise ScanError(f"{path}: {DATA} has shape {data.shape}; expected 3-D, not empty")

@@ -212,8 +212,9 @@ def _look(
         if fault:
             raise ScanError(f"{path}: {fault} ({layout.theta_place})")
         warnings += [warning] if warning else []
-    flat, flat_place = find_references(path, reader, "flats", flats, layout, stack)
-    dark, dark_place = find_references(path, reader, "darks", darks, layout, stack)
+    others: dict[str, Any] = {"known": known, "stack": stack}
+    flat, flat_place = find_references(path, reader, "flats", flats, layout, **others)
+    dark, dark_place = find_references(path, reader, "darks", darks, layout, **others)
     if dark is not None and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written

@@ -22,7 +22,7 @@ class Layout:
     Attributes
     ----------
     format : str
-        DXchange, NXtomo or TIFF.
+        DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF.
     projections : Frames
         The projections, those marked as invalid left out.
     place : str

@@ -13,7 +13,7 @@ class Metadata:
     Attributes
     ----------
     format : str
-        DXchange, NXtomo or TIFF.
+        DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF.
     n_angles, n_rows, n_cols : int
         Projections, detector rows and columns.
     columns : (int, int)

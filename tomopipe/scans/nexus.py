@@ -23,7 +23,7 @@ def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
         below = []
         for group in layer:
             for name in group:
-                child = _open(group, name)
+                child = open_child(group, name)
                 if isinstance(child, h5py.Group) and _address(child) not in seen:
                     seen.add(_address(child))
                     below.append(child)
@@ -34,7 +34,8 @@ def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
     return found
 
 
-def _open(group: "h5py.Group", name: str) -> Any:
+def open_child(group: "h5py.Group", name: str) -> Any:
+    """Return what a group has of a name; None if it cannot be opened."""
     try:
         return group[name]
     except Exception:  # a dangling link, a damaged object: not what is looked for

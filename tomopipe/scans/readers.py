@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
-from tomopipe.scans import dxchange, nxtomo
+from tomopipe.scans import dxchange, named, nxtomo
 from tomopipe.scans.hdf5 import check_file, open_hdf5
 from tomopipe.scans.layout import Kind, Path, Reader, Reference
 
@@ -35,6 +35,8 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
         listed = isinstance(known.angles, str) and not is_dataset(known.angles)
         return TiffReader(path, str(known.angles) if listed else None, known.angle_unit)
     file = stack.enter_context(open_hdf5(path))
+    if known.paths.data:
+        return named.NamedReader(file, path, known)
     if "exchange" not in file:
         names = nxtomo.find_entries(file)
         if names:
@@ -56,10 +58,18 @@ def _begins_as_tiff(path: Path) -> bool:
         return stream.read(4) in _TIFF_MAGIC
 
 
-def open_reference(path: Path, kind: Kind, stack: ExitStack) -> Reference:
-    """Find the flats or darks in another file: of TIFF files, all that is there."""
+def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -> Reference:
+    """Find the flats or darks in another file: of TIFF files, all that is there.
+
+    A file that has what `known.paths` names is read as it says.
+    """
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.scans.tiff_scan import all_frames
 
         return all_frames(path, kind)
+    wanted = getattr(known.paths, kind) or (known.paths.image_key and known.paths.data)
+    if wanted:
+        file = stack.enter_context(open_hdf5(path))
+        if wanted in file:
+            return named.NamedReader(file, path, known).reference(kind)
     return open_reader(path, InputBlock(), stack).reference(kind)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.layout import Kind, Layout, Path, Reader, how_to_name
@@ -38,7 +39,14 @@ class References:
 
 
 def find_references(
-    path: Path, reader: Reader, kind: Kind, source: Sources, layout: Layout, stack: ExitStack
+    path: Path,
+    reader: Reader,
+    kind: Kind,
+    source: Sources,
+    layout: Layout,
+    *,
+    known: InputBlock,
+    stack: ExitStack,
 ) -> tuple[References | None, str]:
     """Find the flats or darks, here or elsewhere, and say where they are.
 
@@ -49,6 +57,8 @@ def find_references(
     kind : {"flats", "darks"}
     source : path-like, sequence of them, or None
         As in `tomopipe.scans.exchange.read_metadata`.
+    known : InputBlock
+        What the configuration says: how other files are read, too.
     stack : ExitStack
         Closes other files.
 
@@ -70,7 +80,7 @@ def find_references(
     if several is None:
         found = [(path, reader.reference(kind))]
     else:
-        found = [(one, open_reference(one, kind, stack)) for one in several]
+        found = [(one, open_reference(one, kind, known, stack)) for one in several]
     n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
     for where, reference in found:
         if reference.frames.pixels.shape[1:] != expected:

@@ -23,6 +23,11 @@ STEPS = (
 # another value of each key, and where it needs others to have an effect, these
 OTHER = {
     "campaign.name": "another",
+    "input.paths.data": "/entry/data/data",
+    "input.paths.flats": ("/flats", {"paths": {"data": "/frames"}}),
+    "input.paths.darks": ("/darks", {"paths": {"data": "/frames"}}),
+    "input.paths.angles": ("/theta", {"paths": {"data": "/frames"}}),
+    "input.paths.image_key": ("/keys", {"paths": {"data": "/frames"}}),
     "input.entry": "/entry2",
     "input.mirrored": "no",
     "input.angles": "angles.txt",

@@ -1,0 +1,150 @@
+"""HDF5 files of any layout, read as `input.paths` names their datasets."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.config import read_config
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.scans.exchange import incomplete, open_scan, read_metadata
+
+N_ANGLES, SHAPE = 31, {"n_angles": 31, "n_rows": 3, "n_cols": 32}
+TOMO = "/entry1/tomo_entry"
+HTTOMO = {
+    "data": f"{TOMO}/data/data",
+    "image_key": f"{TOMO}/instrument/detector/image_key",
+    "angles": f"{TOMO}/data/rotation_angle",
+}
+SAVU = {"data": "entry/final_result_tomo/data", "angles": "entry/final_result_tomo/rotation_angle"}
+APART = {
+    "data": "/entry/data/data",
+    "flats": "/entry/flat",
+    "darks": "/entry/dark",
+    "angles": "/entry/stage/position",
+}
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """Frames of a phantom, and the file that has them as DXchange."""
+    path = tmp_path_factory.mktemp("raw") / "a_1.h5"
+    write_scan(path, counts=10000, dtype="u2", **SHAPE)
+    with h5py.File(path) as file:
+        parts = ("data", "data_white", "data_dark", "theta")
+        return path, *(file["exchange"][name][()] for name in parts)
+
+
+def write(path, **datasets):
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name.replace("__", "/")] = values
+    return path
+
+
+def httomo(path, phantom):
+    """Darks, flats, projections, flats, a frame without beam: no group has a class."""
+    _, data, flats, darks, theta = phantom
+    keys = np.repeat([2, 1, 0, 1, 3], [len(darks), 2, N_ANGLES, len(flats) - 2, 1])
+    angles = np.zeros(len(keys))
+    angles[keys == 0] = theta
+    frames = np.concatenate([darks, flats[:2], data, flats[2:], data[:1] * 0])
+    values = dict(zip(("data", "image_key", "angles"), (frames, keys, angles), strict=True))
+    return write(path, **{HTTOMO[key]: values[key] for key in HTTOMO})
+
+
+def apart(path, phantom):
+    values = dict(zip(("data", "flats", "darks", "angles"), phantom[1:], strict=True))
+    return write(path, **{APART[key]: values[key] for key in APART})
+
+
+@pytest.mark.parametrize(("layout", "paths"), [(httomo, HTTOMO), (apart, APART)])
+def test_each_layout_reads_as_the_usual_one(tmp_path, phantom, layout, paths):
+    path = layout(tmp_path / "b_1.nxs", phantom)
+    known = {"paths": paths}
+    found = read_metadata(path, known=known)
+    assert (found.format, incomplete(found)) == ("HDF5", "")
+    with open_scan(phantom[0]) as usual, open_scan(path, known=known) as scan:
+        np.testing.assert_allclose(scan.theta_rad, usual.theta_rad)
+        for there, here in zip(all_of(usual), all_of(scan), strict=True):
+            np.testing.assert_array_equal(here, there)
+
+
+def all_of(scan):
+    n_rows = SHAPE["n_rows"]
+    return scan.read_frames(range(N_ANGLES)), scan.read_flats(0, n_rows), scan.read_darks(0, n_rows)
+
+
+def test_corrected_projections_have_no_flats(tmp_path, phantom):
+    """As Savu writes them: transmission, angles beside it."""
+    _, data, flats, darks, theta = phantom
+    dark = darks.mean(0)
+    corrected = ((data - dark) / (flats.mean(0) - dark)).astype("f4")
+    path = write(tmp_path / "c_1.h5", **dict(zip(SAVU.values(), (corrected, theta), strict=True)))
+    known = {"paths": SAVU}
+    with pytest.raises(ScanError, match=r"no flats are named; the file has .*preprocess\.flats"):
+        read_metadata(path, known=known)
+    with open_scan(path, flats="none", darks="none", known=known) as scan:
+        np.testing.assert_array_equal(scan.read_rows(0, 3), corrected)
+        np.testing.assert_allclose(scan.theta_rad, np.deg2rad(theta))
+
+
+def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
+    _, data, flats, darks, theta = phantom
+    path = write(tmp_path / "d_1.h5", entry__data__data=data, entry__theta=theta)
+    other = write(tmp_path / "flats.h5", entry__white=flats)
+    known = {"paths": {"data": "/entry/data/data", "flats": "/entry/white"}}
+    found = read_metadata(path, flats=other, darks="none", known=known)
+    assert found.warnings == ("angles of /entry/theta, by its name and length",)
+    # darks: of a file that is recognised
+    with open_scan(path, flats=other, darks=phantom[0], known=known) as scan:
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+        np.testing.assert_array_equal(scan.read_darks(0, 3), darks)
+    keyed = httomo(tmp_path / "k.nxs", phantom)
+    with open_scan(keyed, flats=keyed, known={"paths": HTTOMO}) as scan:
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+
+
+def test_an_aborted_scan_has_fewer_frames_than_keys(tmp_path, phantom):
+    path = httomo(tmp_path / "b_1.nxs", phantom)
+    with h5py.File(path, "r+") as file:
+        frames = file[HTTOMO["data"]][:20]
+        del file[HTTOMO["data"]]
+        file[HTTOMO["data"]] = frames
+    known = {"paths": HTTOMO}
+    assert incomplete(read_metadata(path, known=known)).startswith("aborted: 15 frames for 31")
+    with open_scan(path, known=known, partial=True) as scan:
+        np.testing.assert_allclose(scan.theta_rad, np.deg2rad(phantom[4][:15]))
+
+
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        ({"data": "/entry/frames"}, r"no /entry/frames; the file has /entry/data/data \(31, 3, 32"),
+        ({"data": "/entry/flat2"}, r"/entry/flat2 has shape \(3, 32\); expected 3-D"),
+        ({"data": "/entry/data"}, "is a group"),
+        ({"angles": "/nowhere"}, r"no /nowhere; .* correct input\.paths\.angles"),
+        ({"image_key": "/entry/key"}, "has 5 keys for 31 frames"),
+        ({"image_key": "/entry/flat"}, "expected 1-D"),
+        ({"darks": None}, r"no darks are named; .* set input\.paths\.darks"),
+    ],
+)
+def test_what_is_wrong_with_a_path(tmp_path, phantom, paths, reason):
+    path = apart(tmp_path / "b_1.h5", phantom)
+    with h5py.File(path, "r+") as file:
+        file["entry/flat2"], file["entry/key"] = phantom[2][0], np.zeros(5, int)
+    with pytest.raises(ScanError, match=reason) as error:
+        read_metadata(path, known={"paths": APART | paths})
+    assert "\n" not in str(error.value)
+
+
+def test_paths_need_the_frames(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [a]}\ninput: {paths: {flats: /f}}\n")
+    with pytest.raises(TomopipeError, match=r"input\.paths.*needs data"):
+        read_config(tmp_path / "config.yaml")
+
+
+def test_a_file_that_is_not_recognised_shows_its_datasets(tmp_path, phantom):
+    path = apart(tmp_path / "b_1.h5", phantom)
+    with pytest.raises(ScanError, match=r"input\.paths .* it has /entry/data/data \(31, 3, 32\), "):
+        read_metadata(path)

@@ -1,0 +1,140 @@
+"""HDF5 files of any layout: the configuration names the datasets (`input.paths`)."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.config import InputBlock
+from tomopipe.errors import ScanError
+from tomopipe.scans.angle_lists import to_degrees
+from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
+from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
+from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
+from tomopipe.scans.nxtomo import INVALID, KEYS, PROJECTION
+from tomopipe.scans.pixels import Frames, Hdf5Pixels
+from tomopipe.scans.tree import brief_tree
+
+if TYPE_CHECKING:
+    import h5py
+
+
+class NamedReader:
+    """An open HDF5 file whose datasets the configuration names.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open file.
+    path : path-like
+        The file, as it is named in errors.
+    known : InputBlock
+        With `paths.data`.
+    """
+
+    def __init__(self, file: "h5py.File", path: Path, known: InputBlock) -> None:
+        self._file, self._path, self._known = file, path, known
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument."""
+        index = np.flatnonzero(self._keys == PROJECTION)
+        if not len(index):
+            raise ScanError(
+                f"{self._path}: {self._known.paths.image_key} marks no projection (0); correct "
+                "input.paths.image_key"
+            )
+        theta_deg, place, warnings = self._theta_deg(len(index))
+        if n_invalid := int(np.count_nonzero(self._keys == INVALID)):
+            warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
+        n_frames, n_planned = len(self._keys), len(self._planned)
+        return Layout(
+            format="HDF5",
+            projections=Frames(self._data, index),
+            place=self._data.name,
+            theta_deg=theta_deg,
+            theta_place=place,
+            pixel_size_um=read_pixel_size_um(self._file),
+            energy_kev=read_energy_kev(self._file),
+            distance_mm=read_distance_mm(self._file),
+            missing_sources=self._data.missing_sources,
+            warnings=warnings,
+            aborted=f"aborted: {n_frames} frames for {n_planned} keys in "
+            f"{self._known.paths.image_key}"
+            if n_frames < n_planned
+            else "",
+        )
+
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks: a dataset of their own goes before keys."""
+        if name := getattr(self._known.paths, kind):
+            pixels = Hdf5Pixels(self._find(kind, (2, 3)))
+            return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
+        key, place = KEYS[kind], self._known.paths.image_key
+        index = np.flatnonzero(self._keys == key)
+        if not len(index):
+            missing = f"{place} marks no {kind} ({key})" if place else f"no {kind} are named"
+            raise ScanError(
+                f"{self._path}: {missing}; the file has {brief_tree(self._file)}: set "
+                f"input.paths.{kind} to a dataset of it, or {how_to_name(kind)}"
+            )
+        taken = np.cumsum(self._keys == PROJECTION)[index]
+        return Reference(Frames(self._data, index), f"{place} {key}", taken.astype(float))
+
+    @cached_property
+    def _data(self) -> Hdf5Pixels:
+        return Hdf5Pixels(self._find("data", (3,)))
+
+    @cached_property
+    def _planned(self) -> NDArray[np.int64]:
+        """The kind of each frame that was to be taken."""
+        n_frames = self._data.shape[0]
+        if self._known.paths.image_key is None:
+            return np.full(n_frames, PROJECTION)
+        keys = self._find("image_key", (1,))[()].astype(np.int64).ravel()
+        if len(keys) < n_frames:
+            raise ScanError(
+                f"{self._path}: {self._known.paths.image_key} has {len(keys)} keys for {n_frames} "
+                f"frames in {self._data.name}, expected one for each: correct input.paths.image_key"
+            )
+        return keys
+
+    @property
+    def _keys(self) -> NDArray[np.int64]:
+        return self._planned[: self._data.shape[0]]
+
+    def _theta_deg(
+        self, n_projections: int
+    ) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+        """Return the angles of the projections, where they stand, and what was assumed."""
+        if self._known.angles is not None:
+            return None, "", ()
+        found = ""
+        if self._known.paths.angles:
+            dataset = self._find("angles", (1,))
+        else:
+            lengths = {len(self._planned), n_projections}
+            dataset, found = find_angles(self._file, lengths, self._path)
+            if dataset is None:
+                return None, "", (NO_THETA, found) if found else (NO_THETA,)
+        angles, warning = to_degrees(dataset[()], unit_of(dataset), self._known.angle_unit)
+        if len(angles) == len(self._planned):
+            angles = angles[self._planned == PROJECTION]
+        return angles, str(dataset.name), tuple(text for text in (found, warning) if text)
+
+    def _find(self, key: str, n_dims: tuple[int, ...]) -> "h5py.Dataset":
+        """Return the dataset of a key of `input.paths`; axes of a list of length 1 do not count."""
+        name = getattr(self._known.paths, key)
+        dataset = find_dataset(self._file, name, self._path)
+        fault = f"no {name}"
+        if dataset is not None:
+            is_list = n_dims == (1,)
+            used = max(1, sum(n != 1 for n in dataset.shape)) if is_list else dataset.ndim
+            if used in n_dims and 0 not in dataset.shape:
+                return dataset
+            expected = " or ".join(f"{n}-D" for n in n_dims)
+            fault = f"{name} has shape {dataset.shape}; expected {expected}, not empty"
+        raise ScanError(
+            f"{self._path}: {fault}; the file has {brief_tree(self._file)}: correct "
+            f"input.paths.{key}"
+        )

@@ -1,0 +1,41 @@
+"""What datasets an HDF5 file has, for people who must name some of them."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tomopipe.errors import some_of
+from tomopipe.scans.nexus import groups_below, open_child
+
+if TYPE_CHECKING:
+    import h5py
+
+_DEEPEST = 10  # groups below the root that are looked into
+_N_NAMED = 6
+
+
+class Found(NamedTuple):
+    """A dataset: its path, shape and type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def datasets_in(file: "h5py.File") -> list[Found]:
+    """List the datasets of numbers that are more than one, stacks of frames first, then by size."""
+    import h5py
+
+    found = []
+    for group in [file, *groups_below(file, _DEEPEST)]:
+        for name in group:
+            child = open_child(group, name)
+            if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif":
+                place = f"{group.name.rstrip('/')}/{name}"
+                found.append(Found(place, child.shape or (), str(child.dtype)))
+    several = [one for one in found if max(one.shape, default=0) > 1]
+    return sorted(several, key=lambda one: (-len(one.shape), [-n for n in one.shape], one.name))
+
+
+def brief_tree(file: "h5py.File") -> str:
+    """Name the datasets of a file with their shapes, as a part of a sentence."""
+    found = [f"{one.name} {one.shape}" for one in datasets_in(file)]
+    return some_of(found, _N_NAMED) or "no dataset of numbers"
