@@ -44,7 +44,12 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
     assert "-C" in text
     assert "Example" in text
     for spelt in (["-C", tmp_path], [f"--campaign={tmp_path}"], ["-d", tmp_path]):
-        given = {"retry": ["x"], "convert": ["mrc"], "sweep": ["a.b", "1"], "cor set": ["x", "1"]}.get(name, [])
+        given = {
+            "retry": ["x"],
+            "convert": ["mrc"],
+            "sweep": ["a.b", "1"],
+            "cor set": ["x", "1"],
+        }.get(name, [])
         given = given or (["x"] if name in ("cor import", "cor export") else [])
         done = CliRunner().invoke(cli, list(map(str, [*name.split(), *given, *spelt])))
         # it looks for the campaign there, and there is none
