@@ -1,26 +1,63 @@
 """`tomopipe init` and `tomopipe check`: before the first run."""
 
 import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.cli.options import ConfigFile, Directory
-from tomopipe.errors import some_of
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.run.first_look import first_look, scan_entries, split_typed
 from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
 
 _MOST_FORMATS = 10  # shown
+_MOST_DATASETS = 40
+_PATHS = """\
+  input:
+    paths:
+      data: /...        # frames, 3-D: angles x rows x columns
+      flats: /...       # none at all: preprocess: {flats: none}
+      darks: /...       # likewise
+      image_key: /...   # or the kind of each frame: 0 projection, 1 flat, 2 dark
+      angles: /...      # or input: {angles: {start: 0, stop: 180}}"""
 
 
 def init(
-    directory: Directory = Path("."),
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The campaign folder, and files or folders of scans: patterns need no quotes.",
+            metavar="[CAMPAIGN] [SCANS]...",
+            show_default="this folder",
+        ),
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--campaign", "-C", help="The campaign folder.")
+    ] = None,
     scans: Annotated[
-        str, typer.Option(help="Files of the campaign, relative to the campaign folder.")
-    ] = "raw/*.h5",
+        list[str] | None,
+        typer.Option(
+            help="Files, folders or patterns, relative to the campaign folder or to this one.",
+            show_default="raw/*.h5",
+        ),
+    ] = None,
+    relion: Annotated[
+        bool, typer.Option("--relion/--no-relion", help="Make stacks for RELION.")
+    ] = True,
+    try_stacks: Annotated[
+        bool,
+        typer.Option(
+            "--try-stacks/--no-try-stacks", help="Keep the try stack of a scan that is accepted."
+        ),
+    ] = True,
+    binning: Annotated[int, typer.Option(min=1, help="Of volumes.")] = 1,
     partition: Annotated[
         str | None, typer.Option(help="SLURM partition; asked for if not given.")
     ] = None,
@@ -43,26 +80,77 @@ def init(
 
     Files that exist are kept. The profile goes to CAMPAIGN/slurm and, if you have none of that
     name, to your Snakemake configuration; `tomopipe run` and `snakemake --profile slurm` use it.
+    Without a terminal nothing is asked.
 
-    Example: `tomopipe init mycampaign --scans '/data/2026-11/*.h5' --partition cpu --account me`
+    Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
-    for path in write_campaign(directory, scans):
+    typed = [*(scans or []), *(paths or [])]
+    if directory is None:
+        named, rest = split_typed(paths or [])
+        directory, typed = Path(named), [*(scans or []), *rest]
+    directory = find_campaign(directory)
+    options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
+    options |= {} if try_stacks else {"storage": {"keep_try": False}}
+    options |= {"full_recon": {"binning": binning}} if binning > 1 else {}
+    entries = scan_entries(typed, directory) or ["raw/*.h5"]
+    written = write_campaign(directory, entries, options)
+    for path in written:
         typer.echo(f"wrote {path}")
+    if directory / CONFIG in written:
+        _first_look(directory)
+    elif typed or options:
+        wanted = {"campaign": {"scans": entries}, **options} if typed else options
+        typer.echo(f"kept {directory / CONFIG}; what you typed is not in it:")
+        typer.echo(yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False).rstrip())
     typer.echo(f"next: tomopipe check {shlex.quote(str(directory))}")
+    asks = sys.stdin.isatty()
     if slurm is None:
-        slurm = bool(partition or account) or typer.confirm(
-            "Will this run on SLURM?", default=False
+        slurm = bool(partition or account) or (
+            asks and typer.confirm("Will this run on SLURM?", default=False)
         )
     if not slurm:
         return
     if partition is None:
-        partition = typer.prompt("Partition (empty: the cluster's default)", default="")
+        partition = _ask("Partition (empty: the cluster's default)") if asks else ""
     if account is None:
-        account = typer.prompt("Account (empty: none)", default="")
-    for path, written in write_slurm_profile(
+        account = _ask("Account (empty: none)") if asks else ""
+    for path, is_new in write_slurm_profile(
         directory, partition=partition, account=account, gpu_partition=gpu_partition, force=force
     ):
-        typer.echo(f"wrote {path}" if written else f"kept {path} (--force replaces it)")
+        typer.echo(f"wrote {path}" if is_new else f"kept {path} (--force replaces it)")
+
+
+def _ask(question: str) -> str:
+    return str(typer.prompt(question, default=""))
+
+
+_SMALLER = {
+    "volumes": "--binning 2: an eighth",
+    "stacks for RELION": "--no-relion: none",
+    "try stacks": "--no-try-stacks: each goes once its scan is accepted",
+}
+
+
+def _first_look(directory: Path) -> None:
+    """Say what the scans are, what is to be told of them, and the disk that they take."""
+    try:
+        look = first_look(load_campaign(directory))
+    except TomopipeError as error:
+        typer.echo(f"{error}")
+        return
+    if look.n_bytes:
+        typer.echo(
+            f"{look.n_scans} scans: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "
+            f"{look.free_bytes / 1e9:.2f} GB are free here. For less (or later in {CONFIG}):"
+        )
+        for kind, n in look.n_bytes.items():
+            typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {_SMALLER[kind]}")
+    if look.unknown:
+        typer.echo(f"{look.unknown}: not recognised. It has")
+        for one in look.datasets[:_MOST_DATASETS]:
+            typer.echo(f"  {one.name}  {' x '.join(map(str, one.shape))}  {one.dtype}")
+        typer.echo(f"Put the names of its datasets into {CONFIG}, as far as there are such:")
+        typer.echo(_PATHS)
 
 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:

@@ -112,14 +112,18 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
         return _plan(campaign, jobs, rows, pending, guessed, without_cor=without_cor)
 
 
-def foresee_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
-    """Write the inventory of the raw files as they are now into `folder`, and return its rows."""
+def foresee_inventory(
+    campaign: Campaign, folder: Path, some: Iterable[str] | None = None
+) -> InventoryRows:
+    """Write the inventory of the raw files as they are now into `folder`, and return its rows.
+
+    `some` names the scans to look at; None: all.
+    """
+    entries = campaign.inventory_entries()
+    if some is not None:
+        entries = [entry for entry in entries if entry["scan"] in set(some)]
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
-        inventory.inventory(
-            campaign.inventory_entries(),
-            Files(folder).inventory,
-            campaign.config,
-        )
+        inventory.inventory(entries, Files(folder).inventory, campaign.config)
     return read_inventory(Files(folder).inventory)
 
 

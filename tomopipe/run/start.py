@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -74,12 +76,20 @@ class Findings:
     errors: list[str] = field(default_factory=list)
 
 
-def write_campaign(directory: Path, scans: str) -> list[Path]:
-    """Write config.yaml, scans.tsv and Snakefile where there are none; return what was written."""
+def write_campaign(
+    directory: Path, scans: list[str], options: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Write config.yaml, scans.tsv and Snakefile where there are none; return what was written.
+
+    `options` are further blocks of the configuration.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
-        "tomopipe\n" + yaml.safe_dump({"campaign": {"scans": [scans]}}, allow_unicode=True),
+        "tomopipe\n"
+        + yaml.safe_dump(
+            {"campaign": {"scans": scans}, **(options or {})}, allow_unicode=True, sort_keys=False
+        ),
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,
     }

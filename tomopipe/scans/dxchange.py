@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import h5py
 
 DATA, THETA = "/exchange/data", "/exchange/theta"
+NOT_RECOGNISED = "expected a DXchange or NXtomo file, or input.paths"
 PLACES = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
@@ -58,8 +59,8 @@ def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
     data = find_dataset(file, DATA, path)
     if data is None:
         raise ScanError(
-            f"{path}: no {DATA} and no NXtomo entry; expected a DXchange or NXtomo file, or "
-            f"input.paths to name its datasets; it has {brief_tree(file)}"
+            f"{path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED} to name its datasets; it has "
+            f"{brief_tree(file)}"
         )
     if data.ndim != 3 or 0 in data.shape:
         raise ScanError(f"{path}: {DATA} has shape {data.shape}; expected 3-D, not empty")

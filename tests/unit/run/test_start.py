@@ -1,7 +1,9 @@
 """`tomopipe init`: a campaign folder and a SLURM profile of this site; `tomopipe check`."""
 
 import os
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -21,6 +23,11 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(start, "has_accounting", lambda: False)
     return tmp_path
+
+
+class Terminal:
+    def isatty(self):
+        return True
 
 
 def init(*arguments):
@@ -55,6 +62,68 @@ def test_profile_has_the_names_of_the_site_in_both_places(site):
 SACCTMGR = """#!/bin/sh
 [ $4 = assoc ] && printf '|\\n70|short\\n' || printf 'normal|80\\nshort|30\\nlong|1\\n'
 """
+
+
+def test_files_and_folders_need_no_quotes(site, monkeypatch):
+    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", "t/s_1/0.tif", "t/s_2/0.tif"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).touch()
+    monkeypatch.chdir(site)
+    a, everything = ["raw/a_1.h5", "raw/a_2.h5"], ["raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5"]
+    typed = {
+        ("c", *everything): [f"{site}/raw/*.h5"],  # as the shell expands c raw/*.h5
+        ("--scans", *everything, "c"): [f"{site}/raw/*.h5"],
+        ("c", "--scans", *a): [f"{site}/raw/a_*.h5"],
+        ("c", "raw/a_1.h5", "raw/b_1.h5"): [f"{site}/raw/a_1.h5", f"{site}/raw/b_1.h5"],
+        ("-C", "c", "raw"): [f"{site}/raw/*.h5"],
+        ("c", "t/s_1/", "t/s_2/"): [f"{site}/t/*/"],
+        ("c", "t/s_1", "raw/a_1.h5"): [f"{site}/t/s_1/", f"{site}/raw/a_1.h5"],
+        ("-C", "c", "t"): [f"{site}/t/*/"],
+        ("c", "raw/*_1.h5", "none/*.h5"): [f"{site}/raw/*_1.h5", "none/*.h5"],
+        (*everything,): ["raw/*.h5"],
+        ("c",): ["raw/*.h5"],
+    }
+    for arguments, scans in typed.items():
+        done = init(*arguments, "--no-slurm")
+        config = next(f / "config.yaml" for f in (site / "c", site) if (f / "config.yaml").exists())
+        assert (done.exit_code, read_config(config).campaign.scans) == (0, scans), arguments
+        os.remove(config)
+
+
+def test_the_disk_that_results_take_and_a_flag_for_each(site):
+    for number in (1, 2):
+        write_scan(site / "raw" / f"a_{number}.h5", n_rows=4, n_cols=64, n_angles=31)
+    plenty = init(site, "--scans", "raw/*.h5")
+    assert "2 scans: results take about 0.00 GB" in plenty.output
+    shown = [line.split("  ")[-1] for line in plenty.output.splitlines() if " GB  " in line]
+    flags = {line.split()[0].strip(":") for line in shown}
+    assert flags == {"--binning", "--no-try-stacks", "--no-relion"}
+    kept = init(site, "--no-relion")
+    assert "kept" in kept.output
+    assert "export_star:\n  enabled: false" in kept.output
+    os.remove(site / "config.yaml")
+    init(site, "--no-relion", "--no-try-stacks", "--binning", 2)
+    config = read_config(site / "config.yaml")
+    assert (config.export_star.enabled, config.storage.keep_try) == (False, False)
+    assert config.full_recon.binning == 2
+
+
+def test_a_file_that_is_not_recognised_shows_its_datasets(site):
+    with h5py.File(site / "odd_1.h5", "w") as file:
+        file["entry/frames"] = np.zeros((5, 3, 4), "u2")
+        file["entry/angle"] = np.arange(5.0)
+    done = init(site / "c", site / "odd_1.h5")
+    assert done.exit_code == 0
+    assert (
+        "not recognised. It has\n  /entry/frames  5 x 3 x 4  uint16\n  /entry/angle  5"
+        in done.output
+    )
+    config = (site / "c" / "config.yaml").read_text()
+    keys = "input: {paths: {data: /entry/frames, angles: /entry/angle}}\n"
+    (site / "c" / "config.yaml").write_text(
+        config + keys + "preprocess: {flats: none, darks: none}\n"
+    )
+    assert not start.examine(load_campaign(site / "c")).errors
 
 
 @pytest.fixture
@@ -96,7 +165,12 @@ def test_sweeps_go_to_the_gpu_partition_where_the_configuration_says_so(site):
     assert profile["set-resources"] == {"full_recon": asked, "try_recon": asked}
 
 
-def test_names_are_asked_for(site):
+def test_names_are_asked_for_at_a_terminal_alone(site, monkeypatch):
+    done = CliRunner().invoke(cli, ["init", str(site / "quiet")])
+    assert (done.exit_code, "?" in done.output) == (0, False)
+    done = CliRunner().invoke(cli, ["init", str(site / "p"), "--partition", "short"])
+    assert (done.exit_code, "Account" in done.output) == (0, False)
+    monkeypatch.setattr("tomopipe.cli.start.sys", SimpleNamespace(stdin=Terminal()))
     done = CliRunner().invoke(cli, ["init", str(site / "c")], input="y\nlong\n\n")
     assert done.exit_code == 0, done.output
     profile = yaml.safe_load((site / "c" / "slurm" / "profile.yaml").read_text())
