@@ -19,6 +19,7 @@ from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.noted import Noted, note
 from tomopipe.volumes.output_size import volume_bytes
+from tomopipe.volumes.preview import preview_bytes
 from tomopipe.volumes.volume_store import (
     COMPRESSIONS,
     FORMATS,
@@ -110,6 +111,8 @@ def new_volume(
     with whole(path) as temporary:
         if compression == "none":
             n_bytes = volume_bytes(shape, layout.encoding.dtype, output_format)
+            if output_format != "zarr":
+                n_bytes += preview_bytes(shape, np.dtype(layout.encoding.dtype).itemsize)
             check_space(temporary.parent, n_bytes, path)
         watch = _Watch(path, layout)
         with _STORES[output_format](temporary, layout) as store:
@@ -118,9 +121,12 @@ def new_volume(
                 middle = shape[0] // 2 - first
                 if not isinstance(slices, Noted):
                     slices = note(slices, layout.encoding, middle)
-                if watch.stored[first : first + len(slices.slices)].any():
+                known = watch.stored[first : first + len(slices.slices)].copy()
+                if known.any():
                     checksums.rewritten(temporary)
                 watch.see(first, slices, store.planes)
+                for row in np.flatnonzero(~known):
+                    store.preview(first + int(row), slices.slices[row])
                 store.put(first, slices.slices)
 
             yield put

@@ -16,6 +16,7 @@ from tomopipe.scans.hdf5 import new_hdf5, put
 from tomopipe.storage import checksums
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
+from tomopipe.volumes.preview import Preview
 from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
         def finish(summary: dict[str, Any]) -> None:
             data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)
 
-        yield Store(put, create_notes(file, layout), finish)
+        preview = Preview(file, layout.shape, layout.encoding)
+        yield Store(put, create_notes(file, layout), finish, preview.add)
 
 
 def _put_deflated(data: "h5py.Dataset", first: int, slices: Slices, encoding: Encoding) -> None:
@@ -85,10 +87,10 @@ def _sum_slice(
 
 
 @contextmanager
-def notes_file(path: Path, layout: Layout) -> "Iterator[dict[str, h5py.Dataset]]":
-    """Yield the mid planes of a new HDF5 file that holds them and the provenance."""
+def notes_file(path: Path, layout: Layout) -> "Iterator[tuple[dict[str, h5py.Dataset], Preview]]":
+    """Yield mid planes and preview of a new HDF5 file that holds them and the provenance."""
     with new_hdf5(path) as file:
-        yield create_notes(file, layout)
+        yield create_notes(file, layout), Preview(file, layout.shape, layout.encoding)
 
 
 def create_notes(file: "h5py.File", layout: Layout) -> "dict[str, h5py.Dataset]":

@@ -88,8 +88,11 @@ class Store:
         Arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows.
     finish : callable
         finish(summary): stores what is known only at the end.
+    preview : callable
+        preview(row, slice): averages a slice, given once, into the preview.
     """
 
     put: Callable[[int, NDArray[Any]], None]
     planes: Mapping[str, Any]
     finish: Callable[[dict[str, Any]], None]
+    preview: Callable[[int, NDArray[Any]], None] = lambda row, image: None

@@ -43,8 +43,8 @@ def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
         notes = {"attributes": attributes, "provenance": layout.provenance}
         write_json(notes, temporary / "provenance.json")
 
-    with notes_file(temporary / MID_PLANES_FILE, layout) as planes:
-        yield Store(put, planes, finish)
+    with notes_file(temporary / MID_PLANES_FILE, layout) as (planes, preview):
+        yield Store(put, planes, finish, preview.add)
 
 
 def _resolution(layout: Layout) -> dict[str, Any]:

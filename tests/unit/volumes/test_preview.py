@@ -1,0 +1,82 @@
+"""The preview of a volume: averages of its voxels, few bytes, made as slices come."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from tomopipe.volumes import preview
+from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.preview import level_shapes, preview_bytes
+from tomopipe.volumes.volume import new_volume
+
+DATA = np.random.default_rng(0).normal(1, 0.2, (67, 90, 101)).astype(np.float32)
+NOTES = {"h5": "", "tiff": "mid_planes.h5"}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small volumes have a preview, too; of short chunks."""
+    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
+    monkeypatch.setattr(preview, "_SHARE", 0.1)
+    monkeypatch.setattr(preview, "_CHUNK", (3, 16, 16))
+
+
+def averaged(factor):
+    data = DATA.astype(float)
+    for axis in range(3):
+        starts = np.arange(0, data.shape[axis], factor)
+        sums = np.add.reduceat(data, starts, axis=axis)
+        counts = np.diff([*starts, data.shape[axis]])
+        data = sums / counts.reshape([-1 if i == axis else 1 for i in range(3)])
+    return data
+
+
+def write(path, output_format, pieces=((0, 20), (20, 67)), **options):
+    with new_volume(path, DATA.shape, output_format=output_format, **options) as put:
+        for first, last in pieces:
+            put(first, DATA[first:last])
+    return path / NOTES[output_format] if NOTES[output_format] else path
+
+
+@pytest.mark.parametrize("output_format", ["h5", "tiff"])
+@pytest.mark.parametrize("pieces", [((0, 20), (20, 67)), ((33, 67), (0, 33)), ((0, 40), (30, 67))])
+def test_it_is_the_average_of_the_voxels_in_any_order(tmp_path, small, output_format, pieces):
+    with h5py.File(write(tmp_path / "x", output_format, pieces)) as file:
+        for factor in (4, 8):
+            np.testing.assert_allclose(file[f"preview/{factor}"], averaged(factor), rtol=1e-5)
+
+
+def test_it_is_stored_as_the_volume_is(tmp_path, small):
+    encoding = encoding_of("uint8", (0, 2))
+    with h5py.File(write(tmp_path / "x", "h5", encoding=encoding)) as file:
+        assert file["preview/4"].dtype == np.uint8
+        found = encoding.decode(file["preview/4"][:])
+        np.testing.assert_allclose(found, averaged(4), atol=0.51 * encoding.scale)
+
+
+def test_a_small_volume_has_none_and_is_the_same_file_as_before(tmp_path):
+    with h5py.File(write(tmp_path / "x", "h5")) as file:
+        assert sorted(file) == ["exchange", "provenance"]
+
+
+@pytest.mark.parametrize(
+    "shape", [(2048, 2048, 2048), (2160, 2560, 2560), (500, 700, 701), (999, 4097, 4097)]
+)
+@pytest.mark.parametrize("itemsize", [1, 4])
+def test_it_takes_at_most_a_fiftieth(shape, itemsize):
+    n_bytes = itemsize * np.prod(shape, dtype=float)
+    assert 0.0175 * n_bytes < preview_bytes(shape, itemsize) <= 0.02 * n_bytes
+
+
+def test_a_thin_volume_has_none():
+    assert level_shapes((2, 4096, 4096), 4) == {}
+
+
+def test_the_file_is_no_larger_than_that(tmp_path, small):
+    path = write(tmp_path / "x", "h5")
+    with h5py.File(path) as file:
+        stored = sum(file[f"preview/{factor}"].id.get_storage_size() for factor in (4, 8))
+    assert stored == preview_bytes(DATA.shape, 4)
+    assert os.listdir(tmp_path) == ["x"]

@@ -1,0 +1,132 @@
+"""Averages of a volume over 4 and 8 voxels along each axis, made while its slices pass.
+
+They lie where the mid planes do, at most 2 % of the volume's bytes, in chunks of which few make up
+any plane. OME-Zarr has its own levels. The average of a block at an edge is that of the voxels
+that there are.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.volume_store import Slices
+
+if TYPE_CHECKING:
+    import h5py
+
+FACTORS = (4, 8)
+GROUP = "preview"
+_SMALLEST_BYTES = 2**26  # of a volume, below which it is shown from its own slices
+_SHARE = 0.02
+_CHUNK = (8, 64, 64)
+
+Shape = tuple[int, int, int]
+
+
+def level_shapes(shape: Shape, itemsize: int) -> dict[int, Shape]:
+    """Return the shapes of the averages by factor; none of a volume that is small or thin."""
+    n_bytes = itemsize * math.prod(shape)
+    shapes: dict[int, Shape] = {}
+    for factor in FACTORS:
+        n_z, n_y, n_x = (-(-n // factor) for n in shape)
+        shapes[factor] = n_z, n_y, n_x
+    total = sum(itemsize * _padded(one) for one in shapes.values())
+    return shapes if n_bytes >= _SMALLEST_BYTES and total <= _SHARE * n_bytes else {}
+
+
+def preview_bytes(shape: Shape, itemsize: int) -> int:
+    """Return the bytes of all averages."""
+    return sum(itemsize * _padded(one) for one in level_shapes(shape, itemsize).values())
+
+
+def _chunks(shape: Shape) -> Shape:
+    """Return chunks of about `_CHUNK` that fill the shape with hardly anything over."""
+    n_z, n_y, n_x = (-(-n // -(-n // most)) for n, most in zip(shape, _CHUNK, strict=True))
+    return n_z, n_y, n_x
+
+
+def _padded(shape: Shape) -> int:
+    """Return the voxels of all chunks."""
+    return math.prod(-(-n // c) * c for n, c in zip(shape, _chunks(shape), strict=True))
+
+
+class Preview:
+    """Takes slices in any order, each once, and stores their averages.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    shape : tuple of int
+        (n_rows, n_y, n_x) of the volume.
+    encoding : Encoding
+        Of the volume, and of the averages.
+    """
+
+    def __init__(self, file: "h5py.File", shape: Shape, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._levels = []
+        for factor, level in level_shapes(shape, np.dtype(encoding.dtype).itemsize).items():
+            name = f"{GROUP}/{factor}"
+            data = file.create_dataset(name, level, encoding.dtype, chunks=_chunks(level))
+            self._levels.append(_Level(data, factor, shape, encoding))
+
+    def add(self, row: int, image: Any) -> None:
+        """Take a slice: float32 values, or as it is stored."""
+        if not self._levels:
+            return
+        if image.dtype != np.float32:
+            image = self._encoding.decode(image)
+        total, before = image, 1
+        for level in self._levels:
+            total = _block_sums(total, level.factor // before)
+            before = level.factor
+            level.add(row, total)
+
+
+class _Level:
+    """Sums of the slices that came, until a row is complete; rows until a layer of chunks is."""
+
+    def __init__(self, data: "h5py.Dataset", factor: int, shape: Shape, encoding: Encoding) -> None:
+        self.factor, self._data, self._encoding = factor, data, encoding
+        self._n_rows = shape[0]
+        y, x = (_block_sums(np.ones((n, 1), np.float32), factor)[:, 0] for n in shape[1:])
+        self._n_pixels = y[:, None] * x  # that an average is of
+        self._sums: dict[int, tuple[int, Slices]] = {}
+        self._layers: dict[int, dict[int, NDArray[Any]]] = {}
+
+    def add(self, row: int, sums: Slices) -> None:
+        at = row // self.factor
+        n_there, total = self._sums.pop(at, (0, np.float32(0)))
+        n_there, total = n_there + 1, total + sums
+        n_slices = min(self.factor, self._n_rows - at * self.factor)
+        if n_there < n_slices:
+            self._sums[at] = n_there, total
+            return
+        depth = self._data.chunks[0]
+        layer = self._layers.setdefault(at // depth, {})
+        layer[at] = self._encoding.encode(total / (n_slices * self._n_pixels))
+        first = at - at % depth
+        rows = range(first, min(first + depth, len(self._data)))
+        if len(layer) == len(rows):
+            self._data[rows.start : rows.stop] = np.stack([layer[one] for one in rows])
+            del self._layers[at // depth]
+
+
+def _block_sums(image: Slices, factor: int) -> Slices:
+    """Sum blocks of `factor` by `factor` pixels, at the edges those that there are."""
+    for axis in (0, 1):
+        lines = np.moveaxis(image, axis, 0)
+        sums = np.moveaxis(np.zeros(_halved(image.shape, axis, factor), np.float32), axis, 0)
+        for i in range(factor):
+            part = lines[i::factor]
+            sums[: len(part)] += part
+        image = np.moveaxis(sums, 0, axis)
+    return image
+
+
+def _halved(shape: tuple[int, ...], axis: int, factor: int) -> list[int]:
+    return [-(-n // factor) if i == axis else n for i, n in enumerate(shape)]
