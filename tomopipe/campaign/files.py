@@ -25,6 +25,7 @@ CONVERTED = {
     "tiff": "_converted",
     "zarr": "_converted.zarr",
     "h5": "_converted.h5",
+    "preview": "_preview.h5",
 }
 
 # in the folder for RELION
@@ -141,6 +142,12 @@ class Logs(_Folder[P]):
 
 
 LOGS = Logs("logs")
+
+
+def converted(volume: Path, output_format: str) -> Path:
+    """Return where `tomopipe convert` puts what it makes of a volume: beside it."""
+    ending = next(end for end in VOLUMES.values() if volume.name.endswith(end))
+    return volume.with_name(volume.name.removesuffix(ending) + CONVERTED[output_format])
 
 
 def find_campaign(start: Path) -> Path:

@@ -14,12 +14,14 @@ from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun, config_path
 from tomopipe.cli.terminal import near
 from tomopipe.run.conversion import MRC, convert_volume, find_volumes, plan_conversions
 
-Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5"])
+Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5", "preview"])
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
 
 
 def convert(
-    output_format: Annotated[Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr, h5.")],
+    output_format: Annotated[
+        Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr, h5, or preview.")
+    ],
     scans: Annotated[
         list[str] | None,
         typer.Argument(help="Scans, or stacks of them.", show_default="all that have a volume"),
@@ -44,6 +46,7 @@ def convert(
     SCAN_converted/, zarr SCAN_converted.zarr, h5 SCAN_converted.h5. With a range, or --dtype uint16
     or uint8, values are stored as value = offset + scale * stored; the range is found in each
     volume, unless --range or --one-range says otherwise. What is there of the same volume is kept.
+    preview gives volumes of earlier versions what the page shows at once: SCAN_preview.h5.
 
     Example: `tomopipe convert tiff --dtype uint16 --one-range`
     """

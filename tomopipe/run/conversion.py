@@ -10,22 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import CONVERTED
+from tomopipe.campaign.files import CONVERTED, converted
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.relion.mrc import StackFile, check_stack, labels_of
 from tomopipe.run.products import digest, state_of
+from tomopipe.scans.hdf5 import new_hdf5
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
-from tomopipe.volumes.volume import COMPRESSIONS, check_space, new_volume, read_provenance
+from tomopipe.volumes.planes import open_levels
+from tomopipe.volumes.preview import Preview, preview_bytes
+from tomopipe.volumes.volume import COMPRESSIONS, FORMATS, check_space, new_volume, read_provenance
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
 
-MRC = "mrc"
+MRC, PREVIEW = "mrc", "preview"
 _N_SAMPLES = 8  # slices, for a range
 _BLOCK_BYTES = 2**27  # of rows that wait for an MRC file
 _LABEL = "tomopipe convert "
@@ -114,8 +118,8 @@ def plan_conversions(
         The campaign; its `full_recon.compression` is taken where the format has it.
     volumes : mapping of str to Path
         Of `find_volumes`.
-    output_format : {"mrc", "tiff", "zarr", "h5"}
-        What to write.
+    output_format : {"mrc", "tiff", "zarr", "h5", "preview"}
+        What to write; a preview only of volumes that have none.
     dtype : str, optional
         Number type; None: that of the volume, uint16 where a range is given. MRC: float32.
     value_range : (float, float), optional
@@ -129,9 +133,11 @@ def plan_conversions(
         If a volume cannot be read, or a file of another maker is in the way.
     """
     ranged = value_range is not None or one_range
-    dtype = dtype or ("uint16" if ranged and output_format != MRC else None)
+    dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
     if output_format == MRC and (ranged or dtype not in (None, "float32")):
         raise TomopipeError("mrc: values are stored as float32, without a range. Leave these out.")
+    if output_format == PREVIEW and (ranged or dtype):
+        raise TomopipeError("preview: it is stored as its volume is. Leave type and range out.")
     if ranged and not Encoding(dtype or "float32").is_whole:
         raise TomopipeError(f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.")
     if value_range and not -np.inf < value_range[0] < value_range[1] < np.inf:
@@ -160,7 +166,8 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
     remove_stale(conversion.target)
     before = state_of(conversion.source)
     with open_volume(conversion.source) as volume:
-        write = _write_mrc if conversion.output_format == MRC else _write_volume
+        own = {MRC: _write_mrc, PREVIEW: _write_preview}
+        write = own.get(conversion.output_format, _write_volume)
         write(volume, conversion, before, progress)
 
 
@@ -222,16 +229,19 @@ def _plan(
             "offset": encoding.offset,
             "scale": encoding.scale,
         }
-    wanted, own = campaign.config.full_recon, campaign.config.full_recon.output
-    name = source.name.removesuffix(campaign.files.volume("", own).name)
-    if output_format == MRC:
-        compression, n_bytes = "none", stack_bytes(shape)
-    else:
-        allowed = COMPRESSIONS[output_format]
-        compression = wanted.compression if wanted.compression in allowed else "none"
-        n_bytes = volume_bytes(shape, encoding.dtype, output_format)
-    target = source.with_name(name + CONVERTED[output_format])
+    target, compression = converted(source, output_format), "none"
     there = _maker_of(target)
+    if output_format == PREVIEW:
+        n_bytes = preview_bytes(shape, np.dtype(encoding.dtype).itemsize)
+        with open_levels(source) as levels:
+            if not n_bytes or len(levels.arrays) > 1:
+                there = digest(stated)  # in the volume, or it is too small for one
+    elif output_format == MRC:
+        n_bytes = stack_bytes(shape)
+    else:
+        wanted = campaign.config.full_recon.compression
+        compression = wanted if wanted in COMPRESSIONS[output_format] else "none"
+        n_bytes = volume_bytes(shape, encoding.dtype, output_format)
     return Conversion(
         source, target, output_format, compression, encoding, stated, shape, n_bytes,
         there == digest(stated),
@@ -252,6 +262,9 @@ def _maker_of(target: Path) -> str | None:
         if target.suffix == ".mrc":
             label = labels_of(target)[0]
             found = label.removeprefix(_LABEL) if label.startswith(_LABEL) else None
+        elif target.name.endswith(CONVERTED[PREVIEW]):
+            with h5py.File(target, "r") as file:
+                found = file.attrs["converted"]
         else:
             found = read_provenance(target)["converted"]["digest"]
     except Exception:  # whatever a file of another maker does to its reader
@@ -271,7 +284,7 @@ def _check_unchanged(source: Path, before: Any) -> None:
 def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
     """Write HDF5, TIFF or OME-Zarr; values in the same encoding are copied as they are stored."""
     attributes = volume.described
-    converted = {
+    made_of = {
         **wanted.stated,
         "digest": digest(wanted.stated),
         "source": dict(volume.provenance),
@@ -283,7 +296,7 @@ def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Pro
         encoding=wanted.encoding,
         compression=wanted.compression,
         attributes=attributes,
-        provenance={"converted": converted, "versions": package_versions()},
+        provenance={"converted": made_of, "versions": package_versions()},
         origin=origin_of(volume.provenance, int(attributes.get("binning", 1))),
     ) as put:
         if wanted.encoding == volume.encoding:
@@ -296,6 +309,19 @@ def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Pro
         else:
             for row in range(volume.shape[0]):
                 put(row, volume.read_slice(row)[np.newaxis])
+                progress(1)
+        _check_unchanged(volume.path, before)
+
+
+def _write_preview(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+    """Write the averages of an earlier volume, which stays as it is, beside it."""
+    with whole(wanted.target) as temporary:
+        with new_hdf5(temporary) as file:
+            file.attrs["converted"] = digest(wanted.stated)
+            file.attrs["volume"] = wanted.stated["volume"]
+            preview = Preview(file, volume.shape, volume.encoding)
+            for row in range(volume.shape[0]):
+                preview.add(row, volume.read_slice(row))
                 progress(1)
         _check_unchanged(volume.path, before)
 

@@ -16,7 +16,9 @@ from tomopipe.run import conversion
 from tomopipe.run.conversion import convert_volume, find_volumes, plan_conversions
 from tomopipe.run.foreign import foreign
 from tomopipe.run.products import Record
+from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.planes import open_levels
 from tomopipe.volumes.volume import new_volume, read_mid_planes, read_provenance
 from tomopipe.volumes.volume_read import open_volume
 
@@ -125,6 +127,27 @@ def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
     converted(campaign, "mrc")
     with mrcfile.open(path) as mrc:
         np.testing.assert_array_equal(mrc.data, values(7).swapaxes(0, 1))
+
+
+def test_an_older_volume_gets_a_preview_beside_it_and_stays_as_it_is(campaign, monkeypatch):
+    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
+    monkeypatch.setattr(preview, "_SHARE", 2)
+    source = campaign.files.volume("a_1", "h5")
+    before = source.read_bytes()
+    (path,) = converted(campaign, "preview")
+    assert path.name == "a_1_preview.h5"
+    assert source.read_bytes() == before
+    with open_levels(source, path) as levels:
+        found = levels.plane("xy", 1, 4, slice(None))
+        np.testing.assert_allclose(found[0, 0], values()[:4, :4, :4].mean(), rtol=1e-5)
+    made = path.stat().st_ino
+    converted(campaign, "preview")
+    assert path.stat().st_ino == made
+    source.unlink()
+    write(source, values())  # now it has its own
+    path.unlink()
+    converted(campaign, "preview")
+    assert not path.exists()
 
 
 def test_files_of_other_makers_are_not_overwritten(campaign):
