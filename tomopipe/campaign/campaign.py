@@ -24,6 +24,7 @@ from tomopipe.campaign.table import Row, did_you_mean, read_table
 from tomopipe.config import Config, parse_cells, parse_config, read_config
 from tomopipe.cor.rules import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
 
 if TYPE_CHECKING:
@@ -286,9 +287,19 @@ def campaign_from_data(
     return make_campaign(config, folder) if with_scans else Campaign(folder, config, {})
 
 
-def make_campaign(config: Config, directory: Path, *, source: str = "config") -> Campaign:
-    """Find the files and read the table of a campaign; errors name `source` for the config."""
-    found = find_scans(config, directory)
+def make_campaign(
+    config: Config,
+    directory: Path,
+    *,
+    source: str = "config",
+    taken: Collection[str] | None = None,
+) -> Campaign:
+    """Find the files and read the table of a campaign; errors name `source` for the config.
+
+    `taken` are the paths of raw files that count; None: all, in a run those that it sees.
+    """
+    taken = run_folder.taken() if taken is None else taken
+    found = find_scans(config, directory, taken)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
     repeated = [scan for scan, n in Counter(row.scan for row in rows).items() if n > 1]
@@ -296,7 +307,8 @@ def make_campaign(config: Config, directory: Path, *, source: str = "config") ->
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
-    _check_overrides(config, found, source)
+    if taken is None:  # a scan that is named may be yet to come
+        _check_overrides(config, found, source)
     scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
     failures = read_failures(
         directory / config.campaign.results,

@@ -79,6 +79,8 @@ class Files(_Folder[P]):
     record = _One("products.tsv")  # what was read and made
     compared = _One("compared.tsv")  # what differs of files whose time alone changed
     report = _One("report/index.html")
+    live = _One("live/index.html")  # what `run --watch` has seen and found
+    taken = _One("live/taken.json")
     fix_table = _Each("fix_cor/{}.tsv")  # of a series, encoded
 
     try_center = _One(TRY_CENTER)
@@ -131,6 +133,11 @@ class Logs(_Folder[P]):
     status_folder = _One("status")  # with <step>/<key>.json of every job
     run_record = _One("under_way.json")  # which run is under way
     of_runs = _One("run")  # with Snakemake's own text of the last ones
+    watch_lock = _One("watch.lock")  # who watches
+
+    def of_watch(self, part: str) -> P:
+        """Snakemake's text of the last run of a part of a watcher's."""
+        return self.at(f"watch/{part}.log")
 
     def log(self, step: str, key: str = "campaign") -> P:
         """Log of a job."""

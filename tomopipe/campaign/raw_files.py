@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import category
@@ -16,9 +17,11 @@ from tomopipe.campaign.series import series_key, split_name
 from tomopipe.config import Config, OverrideBlock, ScanGlob
 from tomopipe.errors import some_of
 from tomopipe.scans.raw_state import reference_kind
+from tomopipe.storage import run_folder
 
 # Room for the longest ending of ours (255 bytes is the limit of a file name).
 MAX_NAME_BYTES = 230
+_COPIES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".done", "~")
 RAW_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".tif", ".tiff")
 
 
@@ -65,11 +68,15 @@ class CampaignScan:
     refused: str = ""
 
 
-def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
+def find_scans(
+    config: Config, directory: Path, taken: Collection[str] | None = None
+) -> list[CampaignScan]:
     """Find the raw files of a campaign, with series and index from their names.
 
     A name that two files share, or that nothing could carry, is refused: `refused` says why.
+    `taken` are the paths that count, None all: in the runs of a watcher those that are complete.
     """
+    taken = run_folder.taken() if taken is None else taken
     entries = [
         (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
         for entry in config.campaign.scans
@@ -81,6 +88,8 @@ def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
     for pattern, prefix in entries:
         for found in _expand(os.path.expanduser(pattern), directory):
             path = found.rstrip("/")  # a pattern that ends in / finds folders only
+            if taken is not None and path not in taken:
+                continue
             name = prefix + _stem(path, directory)
             place = os.path.abspath(directory / path), name
             if place not in places:  # raw/a.h5 and ./raw/a.h5 are one
@@ -96,6 +105,29 @@ def find_scans(config: Config, directory: Path) -> list[CampaignScan]:
         replace(scan, refused=scan.refused or _twice(scan, names, everything))
         for scan in everything
     ]
+
+
+def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
+    """Return the raw files that the patterns name now, and the folders of patterns not there.
+
+    Copies under way are left out: names that begin with a dot, or end as programs mark them.
+    """
+    entries = [one if isinstance(one, str) else one.glob for one in config.campaign.scans]
+    paths, gone = dict[str, None](), []
+    for pattern in map(os.path.expanduser, entries):
+        fixed = os.path.dirname(pattern.rstrip("/"))
+        while glob.has_magic(fixed):
+            fixed = os.path.dirname(fixed)
+        if not os.path.isdir(directory / fixed):
+            gone.append(fixed)
+        found = [path.rstrip("/") for path in _expand(pattern, directory)]
+        paths |= dict.fromkeys(path for path in found if not _is_copy_under_way(path))
+    return list(paths), gone
+
+
+def _is_copy_under_way(path: str) -> bool:
+    name = os.path.basename(path)
+    return name.startswith(".") or name.lower().endswith(_COPIES)
 
 
 def path_problems(config: Config, directory: Path) -> list[str]:

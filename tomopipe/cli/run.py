@@ -28,6 +28,9 @@ def run(
     directory: Directory = Path("."),
     config: ConfigFile = None,
     dry_run: DryRun = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Take scans as they come, until it is stopped.")
+    ] = False,
 ) -> None:
     """Run what is to be done, and show how far it is; Snakemake's own text goes to logs/run/.
 
@@ -43,6 +46,10 @@ def run(
         return plan(directory, config)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
     own = config.absolute() if config else None
+    if watch:
+        from tomopipe.run.watch import watch as watch_campaign
+
+        return watch_campaign(directory, own, rest_of(context), say)
     profile = launch.chosen_profile(directory)
     command = launch.run_command(directory, own, profile, rest_of(context))
     process, started = launch.start(directory, command)

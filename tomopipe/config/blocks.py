@@ -485,3 +485,31 @@ class ReportBlock(Block):
     """The report."""
 
     enabled: bool = Field(True, description="Write results/report/index.html.")
+
+
+class WatchBlock(Block):
+    """`tomopipe run --watch`: when a file is taken, and how often all that hangs on all scans."""
+
+    every: float = Field(
+        5.0,
+        gt=0,
+        description="While scans arrive, fixing, volumes, star and report begin at most once in "
+        "this time; earlier when no scan arrives (minutes).",
+    )
+    settle_s: float = Field(
+        10.0,
+        ge=0,
+        description="How long a file must not have changed; not waited for where FILE.done lies "
+        "beside it (s).",
+    )
+
+
+class HooksBlock(Block):
+    """Commands that are told what happens."""
+
+    on_scan: str | None = Field(
+        None,
+        min_length=1,
+        description="Shell command that `tomopipe run --watch` starts in the campaign folder for "
+        "each new verdict, with it as JSON on stdin; ended after 30 s.",
+    )

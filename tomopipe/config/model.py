@@ -13,6 +13,7 @@ from tomopipe.config.blocks import (
     ExportStarBlock,
     FixCorBlock,
     FullReconBlock,
+    HooksBlock,
     InputBlock,
     InventoryBlock,
     PredictCorBlock,
@@ -20,6 +21,7 @@ from tomopipe.config.blocks import (
     ResolveCorBlock,
     StorageBlock,
     TryReconBlock,
+    WatchBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.stitch import StitchBlock
@@ -72,6 +74,8 @@ class StepOptions(Block):
     stitch: StitchBlock = StitchBlock()
     export_star: ExportStarBlock = ExportStarBlock()
     report: ReportBlock = ReportBlock()
+    watch: WatchBlock = WatchBlock()
+    hooks: HooksBlock = HooksBlock()
 
     def as_json(self, *blocks: str) -> str:
         """Return some blocks as a step is given them, what is not said being the default."""

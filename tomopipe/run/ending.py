@@ -17,7 +17,9 @@ _MOST_SAID = 20  # lines about scans
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
 
-def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> None:
+def after_failure(
+    campaign: Campaign, logs: Iterable[str], *, since: float, reports: bool = True
+) -> None:
     """Record the jobs that died for good and report what exists.
 
     Parameters
@@ -28,6 +30,8 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
         Snakemake's log files of this run.
     since : float
         Unix time at which the run began.
+    reports : bool
+        False where the run is not over the whole campaign.
     """
     if ended_by_hand(logs):
         return
@@ -38,7 +42,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
             f"{failure.scan} is skipped from the next call on, which finishes all others; "
             f"`tomopipe retry {failure.scan}` tries it again."
         )
-    if campaign.config.report.enabled:
+    if reports and campaign.config.report.enabled:
         try:
             report_campaign(campaign, campaign.files.report)
         except Exception as error:  # Snakemake drops what is raised here

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -38,7 +39,7 @@ _HEEDING = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])
+os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -142,26 +143,57 @@ def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[by
     record = directory / LOGS.run_record
     record.parent.mkdir(parents=True, exist_ok=True)
     with locked(record):
-        if (run := under_way(directory)) is not None:
-            raise TomopipeError(
-                f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
-                "`tomopipe stop` ends it."
-            )
+        _refuse_second(directory)
         log, events = _new_logs(directory)
-        with open(log, "wb") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _HEEDING, *command],
-                cwd=directory,
-                env=os.environ | {VARIABLE: str(events), "PATH": _path()},
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        here = socket.gethostname(), user_name(), time.time()
-        run = Run(process.pid, *here, _born(process.pid), str(log), str(events))
-        write_json(asdict(run), record)
+        process = spawn(directory, command, log, {VARIABLE: str(events)})
+        run = _record(directory, process.pid, log, events)
     return process, run
+
+
+def claim(directory: Path, log: Path) -> Run:
+    """Record this process, a watcher, as the run that is under way.
+
+    Raises
+    ------
+    TomopipeError
+        If one is under way.
+    """
+    record = directory / LOGS.run_record
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with locked(record):
+        _refuse_second(directory)
+        return _record(directory, os.getpid(), log, log.with_suffix(_EVENTS))
+
+
+def _refuse_second(directory: Path) -> None:
+    if (run := under_way(directory)) is not None:
+        raise TomopipeError(
+            f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
+            "`tomopipe stop` ends it."
+        )
+
+
+def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
+    here = socket.gethostname(), user_name(), time.time()
+    run = Run(pid, *here, born(pid), str(log), str(events))
+    write_json(asdict(run), directory / LOGS.run_record)
+    return run
+
+
+def spawn(
+    directory: Path, command: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a command in a session of its own, its text in a file."""
+    with open(log, "wb") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-c", _HEEDING, *command],
+            cwd=directory,
+            env=os.environ | {"PATH": _path(), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _path() -> str:
@@ -202,6 +234,12 @@ def read_record(directory: Path) -> Run | None:
         return None
 
 
+def unlock(directory: Path) -> None:
+    """Take Snakemake's lock of a run away that is known to have ended."""
+    for lock in (directory / ".snakemake" / "locks").glob("*.lock"):
+        lock.unlink(missing_ok=True)
+
+
 def is_locked(directory: Path) -> bool:
     """Tell whether Snakemake has locked the campaign: a run is under way, or one was killed."""
     return any((directory / ".snakemake" / "locks").glob("*.lock"))
@@ -214,10 +252,10 @@ def _is_alive(run: Run) -> bool:
         return False
     except PermissionError:
         pass  # of another user
-    return _born(run.pid) == run.born
+    return born(run.pid) == run.born
 
 
-def _born(pid: int) -> str:
+def born(pid: int) -> str:
     """Return when a process began, as Linux counts; "" where it has ended or nobody says."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -238,15 +276,31 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
     if not run.is_here:
         raise TomopipeError(f"the run is not on this machine: {run}. Type `tomopipe stop` there.")
     write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
+    if sending is signal.SIGKILL:
+        kill_parts(directory)
     try:
-        if sending is signal.SIGTERM:
-            os.kill(run.pid, sending)  # not its jobs
+        if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
+            os.kill(run.pid, sending)  # not its jobs; a watcher hands it on
         else:
             os.killpg(run.pid, sending)
     except PermissionError:
         raise TomopipeError(f"the run is not yours: {run}. Ask them to stop it.") from None
     except ProcessLookupError:
         pass  # it ended at this moment
+
+
+def kill_parts(directory: Path) -> list[str]:
+    """Kill what a watcher that ends by no word of its own has started; return their names."""
+    try:
+        watcher = json.loads((directory / LOGS.watch_lock).read_text(encoding="utf-8"))
+        parts = watcher["parts"] if watcher["host"] == socket.gethostname() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    for pid, since in parts.values():
+        with suppress(ProcessLookupError, PermissionError):
+            if since and born(pid) == since:
+                os.killpg(pid, signal.SIGKILL)
+    return list(parts)
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:

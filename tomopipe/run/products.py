@@ -225,6 +225,10 @@ class Record:
         """The lines, once they are asked for: a node of a cluster does not."""
         return read_products(self.file)
 
+    def keep(self, paths: Iterable[str]) -> None:
+        """Look at these files alone; others are of other runs."""
+        self.products = {path: self.products[path] for path in paths if path in self.products}
+
     def __contains__(self, path: str) -> bool:
         return path in self.products
 

@@ -253,18 +253,21 @@ def _sent_file(run: Path, specs: Iterable[str]) -> Path:
     return run / "sent" / f"{name}.json"
 
 
-def before_deciding(workflow: Any, do: Callable[[], None]) -> None:
+def before_deciding(
+    workflow: Any, do: Callable[[], None], *, although_locked: bool = False
+) -> None:
     """Have `do` called before the first decision of a run that is to execute jobs.
 
     Not in a dry run, and not while the folder is locked: there another run is at work, or was
-    killed and Snakemake will say so.
+    killed and Snakemake will say so; but for a run that heeds no lock.
     """
     build = workflow._build_dag
 
     @functools.wraps(build)
     def after_do() -> None:
         executes = workflow.executor_plugin is not None and not workflow.dryrun
-        if executes and not any(True for _ in workflow.persistence._read_locks()):
+        locked = any(True for _ in workflow.persistence._read_locks())
+        if executes and (although_locked or not locked):
             do()
         build()
 

@@ -4,6 +4,10 @@ The main process makes the folder, with a name that never comes again, when it b
 name to its jobs. A later run renames it away before it looks at any result: so a job that outlived
 its main process, or waited in a queue meanwhile, cannot rename anything over a newer result, on no
 file system. What jobs say of their results lies there, too, until the main process has gathered it.
+
+The runs of one watcher share a folder, and each has a part of it: `arrivals-3`, which finds the
+CORs of the scans in its `taken.json` and hands over what it learnt, or `tail-2`, which makes the
+rest and alone writes the record. A part that is taken away ends its jobs as a newer run does.
 """
 
 import getpass
@@ -13,7 +17,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,8 @@ from tomopipe.errors import RunEndedError, room_for
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
-_RUNS, _SAID = ".runs", "said"
+_RUNS, _SAID, _TAKEN = ".runs", "said", "taken.json"
+ARRIVALS, TAIL = "arrivals", "tail"
 
 
 def begin(results: Path) -> Path:
@@ -46,6 +51,55 @@ def begin(results: Path) -> Path:
         (folder / _SAID).mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
+
+
+def add_part(run: Path, name: str, paths: Collection[str]) -> Path:
+    """Make the part of a run that sees these raw files alone, spelt as the config spells them."""
+    folder = run / name
+    with room_for(run):
+        (folder / _SAID).mkdir(parents=True)
+        (folder / _TAKEN).write_text(json.dumps(sorted(paths)), encoding="utf-8")
+    return folder
+
+
+def end_part(folder: Path) -> None:
+    """Take a part of a run away: what its jobs still write goes nowhere."""
+    aside = folder.with_name(f"ended-{secrets.token_hex(8)}")
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def part() -> str:
+    """Return which part of a watcher's run this process is of, ARRIVALS or TAIL; else ""."""
+    folder = Path(os.environ.get(VARIABLE, ""))
+    return folder.name.partition("-")[0] if folder.parent.parent.name == _RUNS else ""
+
+
+def taken() -> frozenset[str] | None:
+    """Return the raw files that this part of a run sees; None: all there are."""
+    if not part():
+        return None
+    path = Path(os.environ[VARIABLE], _TAKEN)
+    try:
+        return frozenset(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RunEndedError(f"{path}: the watcher of this run has ended it.") from None
+
+
+def hand_over(record: dict[str, Any]) -> None:
+    """Leave what this part has learnt to the run: the next tail takes it in."""
+    folder = Path(os.environ[VARIABLE])
+    path = handed_over(folder)
+    temporary = folder / path.name
+    with suppress(FileNotFoundError):  # ended meanwhile
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        temporary.replace(path)
+
+
+def handed_over(part_folder: Path) -> Path:
+    """Return where a part leaves what it learnt."""
+    return part_folder.parent / _SAID / f"record@{part_folder.name}"
 
 
 def end_all(results: Path) -> None:
@@ -108,9 +162,10 @@ def said_path(folder: Path, step: str, key: str) -> Path:
 def all_said(results: Path) -> Iterator[dict[str, Any]]:
     """Yield what the jobs of all runs that are there have said."""
     for folder in earlier(results):
-        for path in sorted((folder / _SAID).glob("*@*")):
-            with suppress(OSError, ValueError):
-                yield json.loads(path.read_text(encoding="utf-8"))
+        for said in (folder / _SAID, *sorted(folder.glob(f"{TAIL}-*/{_SAID}"))):
+            for path in sorted(said.glob("*@*")):
+                with suppress(OSError, ValueError):
+                    yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def user_name() -> str:

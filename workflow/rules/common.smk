@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
         "folder (Snakemake is then .venv/bin/snakemake), or there pip install '.[slurm]'"
     )
 from tomopipe.campaign.campaign import as_json, campaign_from_data, read_inventory
-from tomopipe.campaign.files import CONFIG, LOGS
+from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
@@ -38,6 +38,10 @@ envvars:
 
 # a job on a node does what it was sent to do; what runs is decided once
 DECIDES = snakemake_internals.is_main(workflow)
+
+# a watcher begins its run and ends it; one part of it is for arrivals, beside another run
+WATCHED = bool(run_folder.part())
+ARRIVALS = run_folder.part() == run_folder.ARRIVALS
 
 if " " in sys.executable:
     sys.exit(
@@ -78,7 +82,8 @@ def end_earlier_runs():
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_said()
     DECISIONS.save()
-    run_folder.end_all(CAMPAIGN.results)
+    if not WATCHED:
+        run_folder.end_all(CAMPAIGN.results)
 
 
 def is_made(job):
@@ -99,7 +104,7 @@ if DECIDES:
     snakemake_internals.see_cancelled_jobs()
     snakemake_internals.one_start_per_submission(is_made)
     snakemake_internals.at_submission()
-    snakemake_internals.before_deciding(workflow, end_earlier_runs)
+    snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
     if not os.environ.get("TOMOPIPE_FORESEEN"):
         snakemake_internals.tell_events(workflow, words_of)
         progress.tell(campaign=config)
@@ -118,7 +123,10 @@ wildcard_constraints:
 FORESEEN = os.environ.get("TOMOPIPE_FORESEEN", "")
 AFTER_COR = os.environ.get("TOMOPIPE_AFTER_COR", "")
 OUTPUTS = CAMPAIGN.outputs
-INVENTORY, COR_TABLE, REPORT = OUTPUTS.inventory, OUTPUTS.cor_table, OUTPUTS.report
+COR_TABLE, REPORT = OUTPUTS.cor_table, OUTPUTS.report
+# those of arrivals are in their part of the run: the campaign's tables are another run's
+TABLES = Files(os.environ[run_folder.VARIABLE]) if ARRIVALS else OUTPUTS
+INVENTORY, COMPARED = TABLES.inventory, TABLES.compared
 
 
 def inventory_rows():

@@ -12,13 +12,13 @@ def compared():
 @lru_cache(maxsize=None)
 def take_compared():
     # once: each time a raw file that differs gets a new name
-    DECISIONS.take_compared(OUTPUTS.compared)
+    DECISIONS.take_compared(COMPARED)
     DECISIONS.save()  # jobs on nodes state what the record says of raw files
 
 
 def compare_inputs(wildcards):
     if SUSPECTS:
-        snakemake_internals.force(workflow, [OUTPUTS.compared], run=True)
+        snakemake_internals.force(workflow, [COMPARED], run=True)
     return []
 
 
@@ -27,7 +27,7 @@ checkpoint compare:
     input:
         compare_inputs,
     output:
-        OUTPUTS.compared,
+        COMPARED,
     log:
         LOGS.log("compare"),
     threads: 4

@@ -22,9 +22,10 @@ onstart:
     if not SUSPECTS:  # a comparing that failed has nothing left to compare
         Path(LOGS.status("compare", "campaign")).unlink(missing_ok=True)
     DECISIONS.save()  # with what the jobs of a run that was killed have said
-    os.environ[run_folder.VARIABLE] = str(
-        run_folder.begin(Path(CAMPAIGN.config.campaign.results))
-    )
+    if not WATCHED:
+        os.environ[run_folder.VARIABLE] = str(
+            run_folder.begin(Path(CAMPAIGN.config.campaign.results))
+        )
 
 
 def save_record():
@@ -32,7 +33,7 @@ def save_record():
     if snakemake_internals.is_dry(workflow):
         return
     DECISIONS.save()
-    if os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
+    if not ARRIVALS and os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
         scans = CAMPAIGN.to_resolve(read_inventory(INVENTORY))
         resolve_cor_step.renew_paths(COR_TABLE, OUTPUTS.rot_cen, scans)
     if progress.is_told() and default_target():
@@ -47,13 +48,15 @@ def end_of_run():
     """Take in what the jobs have said, and end the run: what still writes writes nothing."""
     DECISIONS.take_said()
     DECISIONS.save()
-    run_folder.end_all(CAMPAIGN.results)
-    os.environ[run_folder.VARIABLE] = ""
+    if not WATCHED:
+        run_folder.end_all(CAMPAIGN.results)
+        os.environ[run_folder.VARIABLE] = ""
 
 
 onsuccess:
     end_of_run()
-    remove_temporary(CAMPAIGN)
+    if not ARRIVALS:
+        remove_temporary(CAMPAIGN)
     if default_target():
         say_stacks_left_out(CAMPAIGN)
         say_warnings(CAMPAIGN)
@@ -67,4 +70,4 @@ onsuccess:
 
 onerror:
     end_of_run()
-    after_failure(CAMPAIGN, log, since=START_TIME)
+    after_failure(CAMPAIGN, log, since=START_TIME, reports=not ARRIVALS)

@@ -116,6 +116,9 @@ OTHER = {
     "export_star.rows": [0, 1],
     "export_star.max_tilts": 9,
     "export_star.hand": 1,
+    "watch.every": 1.0,
+    "watch.settle_s": 1.0,
+    "hooks.on_scan": "true",
 }
 # where things lie, what is asked for at all, and keys whose values are other keys
 NOT_OPTIONS = {

@@ -1,0 +1,226 @@
+"""When is a raw file complete, and which rule says so: nothing is computed of one that is not.
+
+Unchanged for a settling time, or with the writer's marker; closed, where that can be seen; and as
+many frames as angles, all written.
+"""
+
+import fcntl
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.errors import TomopipeError
+from tomopipe.scans.exchange import incomplete
+from tomopipe.scans.hdf5 import StillWrittenError
+from tomopipe.scans.raw_state import file_state
+
+#: Size, time of change (ns), inode.
+State = tuple[int, int, int]
+MARKER = ".done"
+#: A file that is not complete and has not changed for this long (s), and for six settling times,
+#: was aborted: the inventory is shown it, and says why it is skipped.
+ABORTED_S = 60.0
+# where a kernel knows whether a file is open for writing, and no other machine writes
+_LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A raw file that is taken: its state, and by which rule.
+
+    Attributes
+    ----------
+    path : str
+        As the config spells it.
+    state : tuple
+        Size, time of change (ns), inode.
+    rule : str
+        In words.
+    complete : bool
+        False of one that was aborted.
+    last_byte : float
+        When it changed last, Unix seconds.
+    """
+
+    path: str
+    state: State
+    rule: str
+    complete: bool = True
+    last_byte: float = 0.0
+
+
+@dataclass
+class _Seen:
+    state: State
+    since_s: float
+    since: float  # Unix seconds
+    fault: str | None = None  # of its frames and angles in this state; "" where there is none
+
+
+@dataclass
+class Arrivals:
+    """The files of a campaign that are not taken yet.
+
+    Attributes
+    ----------
+    directory : Path
+        The campaign folder.
+    settle_s : float
+        How long a file must not have changed.
+    fault_of : callable
+        Says why the frames of a file are not complete, by its path; "" if they are.
+    waiting : dict of str
+        Why each file that has settled is not taken.
+    """
+
+    directory: Path
+    settle_s: float
+    fault_of: Callable[[str], str]
+    waiting: dict[str, str] = field(default_factory=dict)
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> set[str]:
+        """The files that are there, and not taken as they are."""
+        return set(self._seen)
+
+    def look(
+        self, paths: Iterable[str], taken: Mapping[str, State], now_s: float
+    ) -> tuple[list[Arrival], int]:
+        """Look at all files that are not taken in the state that they have.
+
+        Parameters
+        ----------
+        paths : iterable of str
+            All there are.
+        taken : mapping
+            State of each file when it was taken.
+        now_s : float
+            A clock that never goes back, seconds.
+
+        Returns
+        -------
+        arrivals : list of Arrival
+            Those to take now.
+        n_pending : int
+            How many may be complete soon.
+        """
+        arrivals, pending = [], dict[str, _Seen]()
+        for path in paths:
+            state = state_of(self.directory / path)
+            if state is None or taken.get(path) == state:
+                continue
+            seen = self._seen.get(path)
+            if seen is None or seen.state != state:
+                seen = _Seen(state, now_s, _last_byte(state))
+            pending[path] = seen
+            if found := self._judged(path, seen, now_s - seen.since_s):
+                arrivals.append(found)
+                del pending[path]
+        self._seen = pending
+        self.waiting = {path: why for path, why in self.waiting.items() if path in pending}
+        soon_s = 2 * self.settle_s + 1
+        return arrivals, sum(now_s - seen.since_s < soon_s for seen in pending.values())
+
+    def _judged(self, path: str, seen: _Seen, unchanged_s: float) -> Arrival | None:
+        marked = os.path.exists(self.directory / f"{path}{MARKER}")
+        if unchanged_s < self.settle_s and not marked:
+            return None
+        closed = is_closed(self.directory / path)
+        if closed is False:
+            self.waiting[path] = "is open for writing"
+            return None
+        if seen.fault is None:
+            with suppress(StillWrittenError):  # asked again at the next look
+                seen.fault = self.fault_of(path)
+        rule = f"marker {os.path.basename(path)}{MARKER}" if marked else f"{self.settle_s:g} s"
+        rule = rule if marked else f"unchanged for {rule}"
+        rule += ", closed" if closed else ", whether closed cannot be seen"
+        if seen.fault == "":
+            if state_of(self.directory / path) != seen.state:
+                return None  # it changed while it was read
+            rule += ", frames equal angles"
+            return Arrival(path, seen.state, rule, last_byte=seen.since)
+        self.waiting[path] = seen.fault or "is still written"
+        if seen.fault and unchanged_s >= max(ABORTED_S, 6 * self.settle_s):
+            rule = f"unchanged for {unchanged_s:.0f} s, and not complete: {seen.fault}"
+            return Arrival(path, seen.state, rule, complete=False, last_byte=seen.since)
+        return None
+
+
+def fault_of_scan(campaign: Campaign, scan: str) -> str:
+    """Say why the frames and angles of a scan are not complete; "" if they are.
+
+    Raises
+    ------
+    StillWrittenError
+        If its writer has it open.
+    """
+    try:
+        return incomplete(campaign.raw_scan(scan).metadata())
+    except StillWrittenError:
+        raise
+    except (TomopipeError, OSError) as error:
+        return str(error)
+
+
+def _last_byte(state: State) -> float:
+    """Return when a file changed last: by its own time, unless a copy brought an old one."""
+    now = time.time()
+    own = state[1] / 1e9
+    return own if 0 <= now - own < 10 else now
+
+
+def state_of(path: Path) -> State | None:
+    """Return the state of a raw file or folder of images; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        state = file_state(path)
+        return None if state is None else (*state, 0)
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def is_closed(path: Path) -> bool | None:
+    """Tell whether nobody has a file open for writing; None where that cannot be seen.
+
+    The kernel of this machine gives a read lease only on a file that nobody writes, on file
+    systems that no other machine writes on, to the owner of the file.
+    """
+    if not hasattr(fcntl, "F_SETLEASE") or _file_system(path) not in _LOCAL or path.is_dir():
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored, unlike SIGIO
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None  # of another owner, or no leases here
+    finally:
+        os.close(descriptor)
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system that a path is on; "" where nobody says."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as lines:
+        for line in lines:
+            cells, _, more = line.partition(" - ")
+            if cells.split()[2] == wanted:
+                return more.split()[0]
+    return ""

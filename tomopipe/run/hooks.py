@@ -1,0 +1,76 @@
+"""Commands of people that are told what happens: none can hold up or end what calls them."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+LIMIT_S = 30.0
+_MOST_AT_ONCE = 4
+
+
+class Hooks:
+    """Runs commands one after the other, a few at once, each for a limited time."""
+
+    def __init__(self, directory: Path, limit_s: float = LIMIT_S) -> None:
+        self._directory, self._limit_s = directory, limit_s
+        self._queue: list[tuple[str, Mapping[str, Any]]] = []
+        self._running: list[tuple[subprocess.Popen[bytes], str, float]] = []
+
+    def call(self, command: str, facts: Mapping[str, Any]) -> None:
+        """Have a shell command called with facts as JSON on its stdin."""
+        self._queue.append((command, facts))
+
+    def look(self, once: Callable[[str, str], None]) -> None:
+        """Start what waits, end what hangs; say once what went wrong of each command."""
+        for one in list(self._running):
+            process, command, began_s = one
+            status = process.poll()
+            if status is None and time.monotonic() - began_s < self._limit_s:
+                continue
+            self._running.remove(one)
+            said = "" if status == 0 else f"hooks.on_scan ({command}) failed: exit status {status}"
+            if status is None:
+                self._kill(process)
+                said = f"hooks.on_scan ({command}) hung and was ended after {self._limit_s:g} s"
+            if said:
+                once(f"hook {command}", f"{said}; said once, the watch goes on.")
+        while self._queue and len(self._running) < _MOST_AT_ONCE:
+            command, facts = self._queue.pop(0)
+            try:
+                process = self._start(command, facts)
+            except OSError as error:
+                once(f"hook {command}", f"hooks.on_scan ({command}) failed: {error}")
+                continue
+            self._running.append((process, command, time.monotonic()))
+
+    def _start(self, command: str, facts: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
+        with tempfile.TemporaryFile() as stream:  # a pipe would wait for who does not read
+            stream.write(json.dumps(facts).encode())
+            stream.seek(0)
+            return subprocess.Popen(
+                command,
+                shell=True,
+                cwd=self._directory,
+                stdin=stream,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    @staticmethod
+    def _kill(process: "subprocess.Popen[bytes]") -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def end(self) -> None:
+        """End all that run."""
+        for process, *_ in self._running:
+            self._kill(process)

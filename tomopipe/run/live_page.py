@@ -1,0 +1,84 @@
+"""The page of `tomopipe run --watch`: each scan as it came, its COR, and a slice at it."""
+
+import html
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopipe.campaign.files import Files
+from tomopipe.report.strips import open_stack
+from tomopipe.report.thumbnails import encode, picture_stem, to_grey
+from tomopipe.storage.atomic import whole, write_text
+
+_MOST_ROWS = 300
+_SIDE_PX, _BYTES = 240, 12_000
+_PAGE = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="10">
+<title>{title}</title><style>
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }}
+table {{ border-collapse: collapse }} td, th {{ padding: .4em .8em; text-align: left;
+vertical-align: top; border-bottom: 1px solid #ddd }} tr.flag td {{ background: #fff3cd }}
+img {{ display: block; max-width: 240px }} small {{ color: #666 }}
+</style><h1>{title}</h1><p>{n_rows} scans taken, {n_flagged} to be looked at. As of {now}.</p>
+<table><tr><th>slice<th>scan<th>COR (px)<th>confidence<th>why<th>taken by which rule
+<th>seconds from the last byte</tr>
+{rows}</table>
+"""
+
+
+def picture(files: Files[Path], scan: str, cor_px: float | None) -> str:
+    """Write the try slice nearest to a COR, else the middle one, beside the page; return its name.
+
+    "" where the sweep left no slices.
+    """
+    try:
+        pages = open_stack(files.try_stack(scan))
+        grid_px = np.asarray(json.loads(files.sweep(scan).read_bytes())["cor_px"], dtype=float)
+        at = len(pages) // 2 if cor_px is None else int(np.abs(grid_px - cor_px).argmin())
+        data = encode(to_grey(pages[at].astype(np.float32), max_px=_SIDE_PX), max_bytes=_BYTES)
+    except Exception:  # whatever a damaged stack does to its reader; the page stands without it
+        return ""
+    name = f"{picture_stem(scan)}.webp"
+    with whole(files.live.parent / name) as temporary:
+        temporary.write_bytes(data)
+    return name
+
+
+def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]]) -> None:
+    """Write the page of what was taken, the latest first.
+
+    Parameters
+    ----------
+    files : Files
+        Of the campaign.
+    title : str
+        Its name.
+    taken : iterable of mapping
+        `path`, `rule`, `at` (Unix seconds), and once judged `scan`, `cor_px`, `confidence`,
+        `doubt`, `picture`, `seconds`.
+    """
+    rows = sorted(taken, key=lambda one: -one["at"])
+    text = _PAGE.format(
+        title=html.escape(title),
+        n_rows=len(rows),
+        n_flagged=sum(bool(one.get("doubt")) for one in rows),
+        now=time.strftime("%Y-%m-%d %H:%M:%S"),
+        rows="\n".join(map(_row, rows[:_MOST_ROWS])),
+    )
+    write_text(text, files.live)
+
+
+def _row(one: Mapping[str, Any]) -> str:
+    name = one.get("scan") or os.path.basename(one["path"])
+    image = f'<img src="{html.escape(one["picture"])}" alt="">' if one.get("picture") else ""
+    numbers = (one.get("cor_px"), one.get("confidence"))
+    cells = [image, html.escape(name), *("" if n is None else f"{n:.2f}" for n in numbers)]
+    why = one.get("doubt") or ("" if one["judged"] else "its COR is being found")
+    seconds = "" if one.get("seconds") is None else f"{one['seconds']:.0f}"
+    cells += [html.escape(why), f"<small>{html.escape(one['rule'])}</small>", seconds]
+    flag = ' class="flag"' if one.get("doubt") else ""
+    return f"<tr{flag}>" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"
