@@ -23,9 +23,9 @@ from tomopipe.scans.raw_state import file_state
 #: Size, time of change (ns), inode.
 State = tuple[int, int, int]
 MARKER = ".done"
-#: A file that is not complete and has not changed for this long (s), and for six settling times,
-#: was aborted: the inventory is shown it, and says why it is skipped.
-ABORTED_S = 60.0
+#: A file that is not complete and has not changed for so many settling times was aborted: the
+#: inventory is shown it, and says why it is skipped.
+ABORTED = 6
 # where a kernel knows whether a file is open for writing, and no other machine writes
 _LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay")
 
@@ -148,7 +148,7 @@ class Arrivals:
             rule += ", frames equal angles"
             return Arrival(path, seen.state, rule, last_byte=seen.since)
         self.waiting[path] = seen.fault or "is still written"
-        if seen.fault and unchanged_s >= max(ABORTED_S, 6 * self.settle_s):
+        if seen.fault and unchanged_s >= max(1.0, ABORTED * self.settle_s):
             rule = f"unchanged for {unchanged_s:.0f} s, and not complete: {seen.fault}"
             return Arrival(path, seen.state, rule, complete=False, last_byte=seen.since)
         return None

@@ -388,9 +388,12 @@ class Record:
         """Take in what a job says of what it made, if it is still there.
 
         Snakemake sets the time of every output anew when its job has ended, hence size and inode
-        alone must be those that the job saw.
+        alone must be those that the job saw. A raw file may have been written anew meanwhile.
         """
         for product in said:
+            if product.is_raw:
+                self.put(product)
+                continue
             now = self._now(product)
             if now is not None and (now[0], now[2]) == (product.state[0], product.state[2]):
                 self.different.discard(product.path)

@@ -136,13 +136,13 @@ class Watcher:
         if TAIL in launch.kill_parts(self.directory):
             launch.unlock(self.directory)
         results = Path(self._config.campaign.results)
+        results.mkdir(parents=True, exist_ok=True)
         if launch.is_locked(self.directory):
-            raise TomopipeError(f"{self.directory}: {launch.LOCKED}")
+            return results / "none"  # for now: another run is at work
         nobody = make_campaign(self._config, self.directory, taken=())
         decisions = Decisions(nobody)
         decisions.take_said()
         decisions.save()
-        results.mkdir(parents=True, exist_ok=True)
         run = run_folder.begin(results)
         self._tell_who()
         return run
@@ -161,6 +161,7 @@ class Watcher:
 
     def end(self, *, finish: bool) -> None:
         """End the lanes, or let them finish what they do, and the run."""
+        self._said["tail"] = "ends"
         for lane in self._lanes.values():
             with suppress(ProcessLookupError):
                 if finish:
@@ -276,7 +277,7 @@ class Watcher:
         full = f"{self._files.folder}: {free / 1e6:.0f} MB free; nothing runs until there is room."
         self._once("room", full if free < _ROOM_BYTES else "")
         other = TAIL not in self._lanes and launch.is_locked(self.directory)
-        self._once("other", "Another run is at work here; waits for its end." if other else "")
+        self._once("other", f"Nothing runs: {launch.LOCKED}" if other else "")
         if not other and not self._lanes and not self._run.is_dir():
             self._run = self._begin()
         return free >= _ROOM_BYTES and not other
@@ -357,6 +358,8 @@ class Watcher:
         self._tail_ended_s, self._tail_took_s = now_s, now_s - lane.began_s
         text = lane.log.read_text(encoding="utf-8", errors="replace")
         lines = [one for one in text.splitlines() if one.startswith("tomopipe: ")]
+        if self._said.get("tail") == "ends":
+            return
         if status in (0, 3):
             for path in lane.folder.parent.glob("said/record@*"):
                 if path.stat().st_mtime < lane.folder.joinpath("taken.json").stat().st_mtime:
