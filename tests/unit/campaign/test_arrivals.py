@@ -1,0 +1,94 @@
+"""When a raw file is taken, by which rule."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tomopipe.campaign import arrivals
+from tomopipe.campaign.arrivals import Arrivals, is_closed
+from tomopipe.scans.hdf5 import StillWrittenError
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    path = tmp_path / "a_1.h5"
+    path.write_bytes(b"frames")
+    return path
+
+
+def watched(raw: Path, settle_s: float = 10.0, fault: str = "") -> Arrivals:
+    return Arrivals(raw.parent, settle_s, lambda path: fault)
+
+
+def look(found: Arrivals, now_s: float, taken=None) -> list[str]:
+    arrivals, _ = found.look(["a_1.h5"], taken or {}, now_s)
+    return [arrival.rule for arrival in arrivals]
+
+
+def test_a_file_is_taken_once_it_has_not_changed_for_the_settling_time(raw):
+    found = watched(raw)
+    assert look(found, 0) == look(found, 9.9) == []
+    raw.write_bytes(b"frames, and more")
+    assert look(found, 10) == look(found, 19.9) == []
+    (rule,) = look(found, 20)
+    assert rule.startswith("unchanged for 10 s")
+    assert rule.endswith("frames equal angles")
+
+
+def test_the_marker_of_the_writer_spares_the_settling_time(raw):
+    (raw.parent / "a_1.h5.done").touch()
+    (rule,) = look(watched(raw), 0)
+    assert rule.startswith("marker a_1.h5.done")
+
+
+def test_a_file_taken_is_looked_at_again_only_when_it_changed(raw):
+    found, state = watched(raw, settle_s=0), arrivals.state_of(raw)
+    assert look(found, 0, {"a_1.h5": state}) == []
+    raw.write_bytes(b"written anew")
+    assert len(look(found, 1, {"a_1.h5": state})) == 1
+
+
+def test_a_file_that_is_open_for_writing_waits(raw):
+    if is_closed(raw) is None:
+        pytest.skip("this file system does not tell")
+    found = watched(raw, settle_s=0)
+    with raw.open("ab"):
+        assert look(found, 0) == []
+        assert found.waiting == {"a_1.h5": "is open for writing"}
+    (rule,) = look(found, 1)
+    assert ", closed," in rule
+
+
+def test_where_closing_cannot_be_seen_the_rule_says_so(raw, monkeypatch):
+    monkeypatch.setattr(arrivals, "_file_system", lambda path: "nfs4")
+    (rule,) = look(watched(raw, settle_s=0), 0)
+    assert "whether closed cannot be seen" in rule
+
+
+def test_an_aborted_scan_is_shown_to_the_inventory_in_the_end(raw):
+    found = watched(raw, fault="aborted: 46 frames for 91 angles")
+    assert look(found, 0) == look(found, 10) == look(found, 59) == []
+    assert found.waiting == {"a_1.h5": "aborted: 46 frames for 91 angles"}
+    (taken,), _ = found.look(["a_1.h5"], {}, 60)
+    assert not taken.complete
+    assert "46 frames for 91 angles" in taken.rule
+
+
+def test_a_file_that_its_writer_marks_is_asked_again(raw):
+    def fault(path: str) -> str:
+        if raw.stat().st_mtime < 1e9:
+            raise StillWrittenError(path)
+        return ""
+
+    found = Arrivals(raw.parent, 0, fault)
+    os.utime(raw, (1, 1))
+    assert look(found, 0) == look(found, 1000) == []
+    os.utime(raw, (2e9, 2e9))
+    assert len(look(found, 1001)) == 1
+
+
+def test_what_has_just_changed_is_pending(raw):
+    found = watched(raw)
+    assert found.look(["a_1.h5"], {}, 0)[1] == 1
+    assert found.pending == {"a_1.h5"}

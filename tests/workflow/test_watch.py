@@ -1,0 +1,66 @@
+"""`tomopipe run --watch` with the real Snakemake: scans that drip in, kills, a second watcher."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.workflow.conftest import HOME, configure
+from tests.workflow.test_run import tomopipe
+
+
+def test_scans_that_drip_in_are_taken_once_each_though_the_watcher_is_killed(tmp_path):
+    options = "--scans 12 --every 0.7 --settle 0.5 --aborted 1 --rewritten 1 --renamed 1 --kills 2"
+    fast = "--tail 0.3 --limit 400 --small --no-batch"
+    done = subprocess.run(
+        [
+            *(sys.executable, HOME / "lab" / "benchmarks" / "drip.py", tmp_path / "drip"),
+            *(options.split() + fast.split()),
+        ],
+        env=os.environ | {"PYTHONPATH": str(HOME)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "drip/watch.log").read_text()
+    assert "0 lost, 0 early, 0 twice" in done.stdout
+
+
+def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
+    configure(campaign, "watch", settle_s=0.2)
+    log = campaign / "watch.out"
+    with log.open("w") as stream:
+        watcher = subprocess.Popen(
+            [sys.executable, "-m", "tomopipe", "run", "--watch", str(campaign)],
+            cwd=campaign,
+            stdout=stream,
+            stderr=stream,
+        )
+    try:
+        wait_for(log, "Watching campaign")
+        status, text = tomopipe(campaign, "run", "--watch")
+        assert (status, "this campaign is watched" in text) == (1, True), text
+        status, text = tomopipe(campaign, "run")
+        assert (status, f"process {watcher.pid}" in text) == (1, True), text
+
+        (campaign / "raw").rename(campaign / "away")
+        wait_for(log, "not there")
+        time.sleep(1)
+        (campaign / "away").rename(campaign / "raw")
+        wait_for(log, "there again")
+        assert log.read_text().count("not there") == 1
+        cors = (campaign / "results" / "cor.json").read_bytes()
+    finally:
+        status, text = tomopipe(campaign, "stop")
+        watcher.wait(60)
+    assert "Stopped" in text
+    assert (campaign / "results" / "cor.json").read_bytes() == cors
+    assert not list((campaign / "results").glob(".runs/*"))
+
+
+def wait_for(log: Path, words: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while words not in log.read_text():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
