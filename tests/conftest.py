@@ -46,7 +46,17 @@ NEEDS = {
 
 
 # Each of their tests has a campaign of its own and takes seconds.
-APART = {"failures", "overrides", "report", "reruns", "retention", "run", "trust", "watch", "ways_to_call"}
+APART = {
+    "failures",
+    "overrides",
+    "report",
+    "reruns",
+    "retention",
+    "run",
+    "trust",
+    "watch",
+    "ways_to_call",
+}
 
 
 def _scope(nodeid: str) -> str:

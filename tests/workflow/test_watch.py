@@ -23,7 +23,9 @@ def test_scans_that_drip_in_are_taken_once_each_though_the_watcher_is_killed(tmp
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "drip/watch.log").read_text()
+    assert done.returncode == 0, (
+        done.stdout + done.stderr + (tmp_path / "drip/watch.log").read_text()
+    )
     assert "0 lost, 0 early, 0 twice" in done.stdout
 
 

@@ -9,6 +9,7 @@ Neither sees a file that is not complete. What was taken stands in results/live/
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from typing import IO, Any
 
 from tomopipe.campaign.arrivals import Arrival, Arrivals, fault_of_scan, state_of
 from tomopipe.campaign.campaign import Campaign, make_campaign
-from tomopipe.campaign.files import CONFIG, LOGS, Files
+from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
 from tomopipe.campaign.raw_files import find_scans, raw_paths
 from tomopipe.campaign.state import ScanFacts
 from tomopipe.config import Config, read_config
@@ -44,7 +45,7 @@ _AGAIN_S = 5.0  # after a run that did not get as far as its jobs
 _PART = 60.0  # of the time that a look costs, between two
 _ROOM_BYTES = 50e6
 _STALE_S = 120.0
-_TAIL_LINES = 8
+_MOST_LINES = 8
 
 
 @dataclass
@@ -104,14 +105,16 @@ class Watcher:
         self._next_s = dict.fromkeys((ARRIVALS, TAIL), 0.0)
         self._dirty, self._tail_took_s = True, 0.0
         self._tail_ended_s = self._news_s = -1e9
-        self._n_pending, self._edited = 0, self._state_of_edits()
+        self._n_pending = 0
         self._config: Config = read_config(self._config_path)
+        self._edited = self._state_of_edits()
         self._files = Files(directory / self._config.campaign.results)
         self._taken: dict[str, dict[str, Any]] = self._known()
         self._paths: list[str] = []
         self._arrivals = Arrivals(directory, self._config.watch.settle_s, self._fault_of)
         self._hooks = Hooks(directory)
         self._run = self._begin()
+        self._save()
 
     # ---- begin and end -----------------------------------------------------------------------
 
@@ -139,13 +142,16 @@ class Watcher:
         results.mkdir(parents=True, exist_ok=True)
         if launch.is_locked(self.directory):
             return results / "none"  # for now: another run is at work
-        nobody = make_campaign(self._config, self.directory, taken=())
-        decisions = Decisions(nobody)
-        decisions.take_said()
-        decisions.save()
+        self._take_said()
         run = run_folder.begin(results)
         self._tell_who()
         return run
+
+    def _take_said(self) -> None:
+        """Write into the record what jobs have said."""
+        decisions = Decisions(make_campaign(self._config, self.directory, taken=()))
+        decisions.take_said()
+        decisions.save()
 
     def _tell_who(self) -> None:
         """Write into the lock who watches and what runs."""
@@ -171,8 +177,10 @@ class Watcher:
         while self._lanes:
             time.sleep(0.1)
             self._reap()
-        run_folder.end_part(self._run)
         self._hooks.end()
+        if self._run.is_dir():
+            self._take_said()
+            run_folder.end_all(self._files.folder)
 
     @property
     def page(self) -> Path:
@@ -184,6 +192,16 @@ class Watcher:
     def step(self) -> float:
         """Look once at everything, and start what can be; return when to look again, in s."""
         began_s = time.process_time()
+        try:
+            self._look()
+            self._once("look", "")
+        except (OSError, TomopipeError) as error:  # of the disk, of the moment: the rest goes on
+            self._once("look", f"{error}; it is tried again.")
+        os.utime(self._lock.fileno())
+        pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))
+        return max(pause_s, _PART * (time.process_time() - began_s))
+
+    def _look(self) -> None:
         self._hooks.look(self._once)
         self._reap()
         self._read_edits()
@@ -193,9 +211,6 @@ class Watcher:
             if self._may_start():
                 self._start_arrivals()
                 self._start_tail()
-        os.utime(self._lock.fileno())
-        pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))
-        return max(pause_s, _PART * (time.process_time() - began_s))
 
     def _once(self, what: str, text: str) -> None:
         """Say something about a matter unless it was the last that was said of it."""
@@ -205,9 +220,7 @@ class Watcher:
                 self._say(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _state_of_edits(self) -> tuple[Any, ...]:
-        table = self.directory / "scans.tsv"
-        with suppress(AttributeError):
-            table = self.directory / (self._config.campaign.table or table)
+        table = self.directory / (self._config.campaign.table or TABLE)
         return state_of(self._config_path), state_of(table)
 
     def _read_edits(self) -> None:
@@ -338,9 +351,8 @@ class Watcher:
         if not local or any(one.split("=")[0] == "--profile" for one in self._options):
             return []
         n_cores = len(os.sched_getaffinity(0))
-        if "--cores" in self._options:
-            asked = self._options[list(self._options).index("--cores") + 1]
-            n_cores = int(asked) if asked.isdecimal() else n_cores
+        if asked := re.search(r"--cores[ =](\d+)", " ".join(self._options)):
+            n_cores = int(asked[1])
         return ["--cores", str(n_cores if name == ARRIVALS else max(1, n_cores - 1))]
 
     def _reap(self) -> None:
@@ -368,8 +380,10 @@ class Watcher:
             return
         self._dirty = True
         self._next_s[TAIL] = now_s + max(_AGAIN_S, 60 * self._config.watch.every)
-        said = "\n".join(lines or text.splitlines()[-_TAIL_LINES:])
-        self._once("tail", f"{said}\nnot all is well, see {lane.log}; it is tried again.")
+        # without numbers and times, which are others each time
+        failed = sorted({one for one in text.splitlines() if "Error" in one})
+        said = "; ".join((lines or failed)[:_MOST_LINES])
+        self._once("tail", f"{said}: not all is well, see {lane.log}; it is tried again.")
 
     def _end_arrivals(self, lane: _Lane, status: int) -> None:
         rows = {}

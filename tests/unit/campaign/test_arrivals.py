@@ -7,6 +7,8 @@ import pytest
 
 from tomopipe.campaign import arrivals
 from tomopipe.campaign.arrivals import Arrivals, is_closed
+from tomopipe.campaign.raw_files import find_scans, raw_paths
+from tomopipe.config import Config, parse_config
 from tomopipe.scans.hdf5 import StillWrittenError
 
 
@@ -92,3 +94,22 @@ def test_what_has_just_changed_is_pending(raw):
     found = watched(raw)
     assert found.look(["a_1.h5"], {}, 0)[1] == 1
     assert found.pending == {"a_1.h5"}
+
+
+def test_copies_under_way_are_not_there_and_a_folder_that_is_gone_is_named(tmp_path):
+    config = config_of(["raw/*", "away/day*/*.h5"])
+    for name in ("a_1.h5", ".a_2.h5.Xy12Zq", "a_3.h5.part", "a_1.h5.done"):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        (tmp_path / "raw" / name).touch()
+    assert raw_paths(config, tmp_path) == (["raw/a_1.h5"], ["away"])
+
+
+def test_a_run_sees_what_was_taken_alone(tmp_path):
+    for name in ("a_1.h5", "a_2.h5"):
+        (tmp_path / name).touch()
+    found = find_scans(config_of(["*.h5"]), tmp_path, {"a_2.h5"})
+    assert [scan.name for scan in found] == ["a_2"]
+
+
+def config_of(patterns: list[str]) -> Config:
+    return parse_config({"campaign": {"scans": patterns}})

@@ -235,3 +235,16 @@ def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path, monkeyp
     assert fingerprint(path).startswith(f"sample:{path.stat().st_size}:v2:")
     path.unlink()
     assert {products.raw_differs(path, content) for content in contents} == {None}
+
+
+def test_a_raw_file_that_was_written_anew_is_not_the_one_that_was_told(record):
+    raw = record.directory / "a_1.h5"
+    raw.write_bytes(b"before")
+    before = record.raw("a_1.h5")
+    told = record.products["a_1.h5"]
+    with raw.open("r+b") as stream:  # the same size and inode
+        stream.write(b"afters")
+    os.utime(raw, ns=(told.mtime_ns + 1, told.mtime_ns + 1))
+    newer = Record(record.file, record.directory)
+    newer.take([told])
+    assert newer.raw("a_1.h5") != before

@@ -188,3 +188,32 @@ def test_the_newer_run_stands_wherever_the_older_one_stopped(
     kinds = {line.split("\t")[1] for line in log.read_text().splitlines()}
     assert kinds == {"open", "write", "sync", "rename"}
     assert at > (5 if kind == "file.txt" else 5 * N_FILES)
+
+
+def test_two_runs_of_a_watcher_share_a_folder_and_end_one_by_one(campaign, monkeypatch):
+    run = runs.begin(RESULTS)
+    arrivals = runs.add_part(run, f"{runs.ARRIVALS}-1", ["raw/a_1.h5"])
+    tail = runs.add_part(run, f"{runs.TAIL}-2", [])
+    monkeypatch.setenv(runs.VARIABLE, str(arrivals))
+    assert (runs.part(), runs.taken()) == (runs.ARRIVALS, {"raw/a_1.h5"})
+    runs.end_part(tail)
+    write_text("of arrivals", RESULTS / "prediction.json")
+    monkeypatch.setenv(runs.VARIABLE, str(tail))
+    with pytest.raises(RunEndedError):
+        write_text("of an orphan", RESULTS / "cor.json")
+    runs.begin(RESULTS)  # of a newer watcher
+    monkeypatch.setenv(runs.VARIABLE, str(arrivals))
+    with pytest.raises(RunEndedError):
+        runs.taken()
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
+    assert (runs.part(), runs.taken()) == ("", None)
+
+
+def test_what_arrivals_have_learnt_is_said_to_the_next_tail(campaign, monkeypatch):
+    run = runs.begin(RESULTS)
+    arrivals = runs.add_part(run, f"{runs.ARRIVALS}-1", [])
+    monkeypatch.setenv(runs.VARIABLE, str(arrivals))
+    runs.say("inventory", "campaign", {"products": "of their own inventory"})
+    runs.hand_over({"products": "learnt"})
+    runs.end_part(arrivals)
+    assert list(runs.all_said(RESULTS)) == [{"products": "learnt"}]
