@@ -104,7 +104,7 @@ class Watcher:
         self._n_runs, self._attempts = 0, dict[str, int]()
         self._next_s = dict.fromkeys((ARRIVALS, TAIL), 0.0)
         self._dirty, self._tail_took_s = True, 0.0
-        self._tail_ended_s = self._news_s = -1e9
+        self._tail_ended_s, self._news_s = time.monotonic(), -1e9
         self._n_pending = 0
         self._config: Config = read_config(self._config_path)
         self._edited = self._state_of_edits()

@@ -215,5 +215,6 @@ def test_what_arrivals_have_learnt_is_said_to_the_next_tail(campaign, monkeypatc
     monkeypatch.setenv(runs.VARIABLE, str(arrivals))
     runs.say("inventory", "campaign", {"products": "of their own inventory"})
     runs.hand_over({"products": "learnt"})
+    assert list(runs.all_said(RESULTS)) == [{"products": "learnt"}]
     runs.end_part(arrivals)
     assert list(runs.all_said(RESULTS)) == [{"products": "learnt"}]

@@ -1,0 +1,181 @@
+"""The watcher's own decisions, with runs that are only pretended."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tomopipe.errors import TomopipeError
+from tomopipe.run import launch
+from tomopipe.run import watch as module
+from tomopipe.run.watch import Watcher, only_watcher
+from tomopipe.storage import run_folder
+from tomopipe.storage.run_folder import ARRIVALS, TAIL
+from tomopipe.storage.tables import write_tsv
+
+COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
+
+
+class Pretended:
+    """Runs that are started, and end when they are told."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, list[str]]] = []
+        self.status: int | None = None
+
+    def spawn(self, directory, command, log, environment):
+        folder = directory / environment[run_folder.VARIABLE]
+        paths = json.loads((folder / "taken.json").read_text())
+        self.started.append((folder.name.partition("-")[0], paths))
+        log.write_text("tomopipe: all is well\n")
+        return SimpleNamespace(pid=2**22 + 1, poll=lambda: self.status)
+
+
+@pytest.fixture
+def campaign(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_bytes(b"frames")
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nwatch: {settle_s: 0}\nhooks: {on_scan: cat > told.json}\n"
+    )
+    monkeypatch.setattr(module, "fault_of_scan", lambda campaign, scan: "")
+    return tmp_path
+
+
+@pytest.fixture
+def runs(monkeypatch) -> Pretended:
+    pretended = Pretended()
+    monkeypatch.setattr(launch, "spawn", pretended.spawn)
+    return pretended
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def watcher(campaign, runs, said):
+    with only_watcher(campaign) as lock:
+        yield Watcher(campaign, None, [], said.append, lock)
+
+
+def end_arrivals(watcher: Watcher, runs: Pretended, **prediction) -> None:
+    lane = watcher._lanes[ARRIVALS]
+    row = {"scan": "a_1", "path": "raw/a_1.h5", "n_cols": "96", "keep": "true", "reason": ""}
+    write_tsv([row], COLUMNS, lane.folder / "inventory.tsv")
+    path = Path("results/try_center/a_1/prediction.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(prediction))
+    runs.status = 0
+    watcher.step()
+    runs.status = None
+
+
+def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
+    watcher.step()
+    assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    assert any("a_1: COR 48.50" in line for line in said)
+    watcher._news_s = -1e9  # nothing has come for long
+    watcher.step()
+    assert runs.started[1:] == [(TAIL, ["raw/a_1.h5"])]
+
+
+def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
+    watcher, runs, said, campaign
+):
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.52, verdict="resolved")
+    (flag,) = [line for line in said if "FLAG a_1" in line]
+    assert "confidence 0.52" in flag
+    assert '<tr class="flag">' in watcher.page.read_text()
+    watcher.step()
+    watcher._hooks._running[0][0].wait(5)
+    told = json.loads((campaign / "told.json").read_text())
+    assert (told["scan"], told["doubtful"], told["cor_px"]) == ("a_1", True, 48.5)
+
+
+def test_what_a_killed_watcher_took_is_not_lost(campaign, runs, said):
+    with only_watcher(campaign) as lock:
+        Watcher(campaign, None, [], said.append, lock).step()
+    with only_watcher(campaign) as lock:
+        again = Watcher(campaign, None, [], said.append, lock)
+        again.step()
+    assert runs.started == 2 * [(ARRIVALS, ["raw/a_1.h5"])]
+    assert len(list(Path("results/.runs").iterdir())) == 1
+
+
+def test_there_is_one_watcher(campaign):
+    with only_watcher(campaign) as lock:
+        lock.write("on this machine")
+        lock.flush()
+        with pytest.raises(TomopipeError, match="on this machine"), only_watcher(campaign):
+            pass
+
+
+def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs):
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    watcher._arrivals.settle_s, watcher._news_s = 1000, -1e9
+    Path("raw/a_1.h5").write_bytes(b"written an")
+    watcher.step()
+    assert len(runs.started) == 1
+
+
+def test_a_full_disk_is_said_once_and_nothing_is_lost(watcher, runs, said, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e6))
+    watcher.step()
+    watcher.step()
+    assert len([line for line in said if "1 MB free" in line]) == 1
+    assert runs.started == []
+    monkeypatch.undo()
+    monkeypatch.setattr(launch, "spawn", runs.spawn)
+    os.chdir(watcher.directory)
+    watcher.step()
+    assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
+
+
+def test_a_broken_configuration_is_said_once(watcher, said, campaign):
+    (campaign / "config.yaml").write_text("campaign: {scan: x}\n")
+    watcher.step()
+    watcher.step()
+    assert len([line for line in said if "config.yaml" in line]) == 1
+
+
+def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    Path("raw/a_1.h5").rename("a_1.h5")  # as of a file server that is not mounted
+    watcher._news_s = -1e9
+    watcher.step()
+    watcher.step()
+    assert len([line for line in said if "not there" in line]) == 1
+    assert len(runs.started) == 1
+
+
+def test_the_rest_gets_a_core_less(watcher):
+    watcher._options = ["--cores", "4"]
+    assert watcher._cores(ARRIVALS) == ["--cores", "4"]
+    assert watcher._cores(TAIL) == ["--cores", "3"]
+
+
+def test_what_a_killed_watcher_left_running_is_killed(campaign, runs, said):
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    with only_watcher(campaign) as lock:
+        one = Watcher(campaign, None, [], said.append, lock)
+        one._lanes[TAIL] = SimpleNamespace(process=orphan)
+        one._tell_who()
+    locks = campaign / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").touch()
+    with only_watcher(campaign) as lock:
+        Watcher(campaign, None, [], said.append, lock)
+    assert orphan.wait(5) == -signal.SIGKILL
+    assert not list(locks.iterdir())
