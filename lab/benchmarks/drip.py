@@ -226,7 +226,10 @@ class Dripped:
         results, wanted = self.campaign / "results", set(self.whole)
         try:
             known = json.loads((results / "cor.json").read_text())
+            listed = (results / "inventory.tsv").read_text()
         except (OSError, ValueError):
+            return False
+        if not all(f"{name}\t" in listed for name in self.kinds):  # aborted ones, too
             return False
         judged = all((name, len(self.whole[name]) - 1) in self.verdicts for name in wanted)
         made = all((results / f"{name}_rec.h5").exists() for name in wanted)

@@ -123,7 +123,7 @@ def test_there_is_one_watcher(campaign):
 def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs):
     watcher.step()
     end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
-    watcher._arrivals.settle_s, watcher._news_s = 1000, -1e9
+    watcher._arrivals.settle_s, watcher._tail_ended_s = 1000, -1e9
     Path("raw/a_1.h5").write_bytes(b"written an")
     watcher.step()
     assert len(runs.started) == 1
