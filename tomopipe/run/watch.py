@@ -374,7 +374,7 @@ class Watcher:
             return
         if status in (0, 3):
             for path in lane.folder.parent.glob("said/record@*"):
-                if path.stat().st_mtime < lane.folder.joinpath("taken.json").stat().st_mtime:
+                if path.stat().st_mtime < lane.folder.joinpath(run_folder.SCANS).stat().st_mtime:
                     path.unlink()  # it is in the record
             self._once("tail", "; ".join(lines))
             return

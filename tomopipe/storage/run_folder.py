@@ -6,7 +6,7 @@ its main process, or waited in a queue meanwhile, cannot rename anything over a 
 file system. What jobs say of their results lies there, too, until the main process has gathered it.
 
 The runs of one watcher share a folder, and each has a part of it: `arrivals-3`, which finds the
-CORs of the scans in its `taken.json` and hands over what it learnt, or `tail-2`, which makes the
+CORs of the scans in its `scans.json` and hands over what it learnt, or `tail-2`, which makes the
 rest and alone writes the record. A part that is taken away ends its jobs as a newer run does.
 """
 
@@ -26,7 +26,8 @@ from tomopipe.errors import RunEndedError, room_for
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
-_RUNS, _SAID, _TAKEN = ".runs", "said", "taken.json"
+_RUNS, _SAID = ".runs", "said"
+SCANS = "scans.json"  # of a part: those that it is about
 ARRIVALS, TAIL = "arrivals", "tail"
 
 
@@ -58,7 +59,7 @@ def add_part(run: Path, name: str, paths: Collection[str]) -> Path:
     folder = run / name
     with room_for(run):
         (folder / _SAID).mkdir(parents=True)
-        (folder / _TAKEN).write_text(json.dumps(sorted(paths)), encoding="utf-8")
+        (folder / SCANS).write_text(json.dumps(sorted(paths)), encoding="utf-8")
     return folder
 
 
@@ -80,7 +81,7 @@ def taken() -> frozenset[str] | None:
     """Return the raw files that this part of a run sees; None: all there are."""
     if not part():
         return None
-    path = Path(os.environ[VARIABLE], _TAKEN)
+    path = Path(os.environ[VARIABLE], SCANS)
     try:
         return frozenset(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -30,7 +30,7 @@ class Pretended:
 
     def spawn(self, directory, command, log, environment):
         folder = directory / environment[run_folder.VARIABLE]
-        paths = json.loads((folder / "taken.json").read_text())
+        paths = json.loads((folder / run_folder.SCANS).read_text())
         self.started.append((folder.name.partition("-")[0], paths))
         log.write_text("tomopipe: all is well\n")
         return SimpleNamespace(pid=2**22 + 1, poll=lambda: self.status)

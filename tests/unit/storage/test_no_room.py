@@ -73,7 +73,7 @@ import os, sys
 import numpy as np
 from tomopipe.volumes import volume
 
-volume._check_space = lambda *_: None
+volume.check_space = lambda *_: None
 data = np.random.default_rng(0).random((64, 128, 128), np.float32)
 for form in sys.argv[1:]:
     try:
