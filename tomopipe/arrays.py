@@ -60,8 +60,8 @@ def ellipse(n: int, edge_px: float, fall_per_px: float, xp: ModuleType = np) -> 
 class Reused:
     """Host memory for arrays that come again and again.
 
-    The system clears fresh pages, which takes it up to a second per GB. The memory of an array of
-    `empty` is used again once neither it nor a view of it exists.
+    The system clears fresh pages, which takes it a tenth of a second per GB and more. The memory of
+    an array of `empty` is used again once neither it nor a view of it exists.
     """
 
     def __init__(self) -> None:

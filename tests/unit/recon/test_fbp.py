@@ -9,6 +9,7 @@ from tomopipe.recon import compiled
 from tomopipe.recon.fbp import mask_circle, reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.plan import image_positions, make_plan
+from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.sweep import sweep
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
@@ -273,6 +274,21 @@ def test_same_numbers_at_a_real_size():
 
 
 TURN = half_turn(384, 2 * np.pi)
+
+
+@pytest.mark.parametrize("theta_rad", [half_turn(60), TURN[::6]])
+def test_rows_that_are_made_as_needed_give_the_same_bytes(theta_rad, monkeypatch):
+    """Over a full turn, too, with an axis off the middle; more slices than lanes."""
+    monkeypatch.setattr(compiled, "angles_at_once", lambda *_: 7)
+    sinograms = np.random.default_rng(3).normal(size=(6, len(theta_rad), 48)).astype(np.float32)
+    made = Rows(sinograms.shape, lambda angles: sinograms[:, angles].transpose(1, 0, 2).copy())
+    at_once, as_needed = (
+        reconstruct(some, make_plan(theta_rad, 48, lanes=4), 20.6, threads=2)
+        for some in (sinograms, made)
+    )
+    np.testing.assert_array_equal(as_needed, at_once)
+
+
 GAP = TURN[(np.deg2rad(200) > TURN) | (np.deg2rad(220) < TURN)]
 
 

@@ -1,0 +1,32 @@
+import numpy as np
+
+from tomopipe.arrays import Reused
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_memory_is_used_again_once_no_view_is_left():
+    reused = Reused()
+    first = reused.empty("slices", (4, 8), np.float32)
+    view, place = first[1:, ::2], address(first)
+    view[...] = 7
+    del first
+    other = reused.empty("slices", (4, 8), np.float32)
+    assert address(other) != place
+    assert (view == 7).all()
+    del view
+    assert address(reused.empty("rows", (4, 8), np.float32)) != place  # of another kind
+    smaller = reused.empty("slices", (3, 8), np.uint16)
+    assert address(smaller) == place
+    assert (smaller.shape, smaller.dtype) == ((3, 8), np.uint16)
+
+
+def test_larger_arrays_get_memory_that_is_large_enough():
+    reused = Reused()
+    del (small := [reused.empty("rows", (2, 2))])[0]
+    large = reused.empty("rows", (50, 50))
+    large[...] = 1
+    assert large.sum() == 2500
+    assert not small
