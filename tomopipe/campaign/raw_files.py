@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import category
 
-from tomopipe.campaign.series import series_key, split_name
+from tomopipe.campaign.files import Files
+from tomopipe.campaign.series import (
+    encode_series,
+    folder_prefix,
+    folder_prefixes,
+    series_key,
+    split_name,
+)
 from tomopipe.config import Config, OverrideBlock, ScanGlob
 from tomopipe.errors import some_of
 from tomopipe.scans.raw_state import reference_kind
@@ -38,7 +45,7 @@ class CampaignScan:
     abspath : str
         Absolute, symbolic links kept.
     series : str
-        Series key; begins with the folder if the config names several.
+        Series key; begins with what sets its folder apart if the config names several.
     index : int
         Number within the series.
     select, manual, note : str
@@ -81,8 +88,6 @@ def find_scans(
         (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
         for entry in config.campaign.scans
     ]
-    folders = {os.path.dirname(pattern.rstrip("/")) for pattern, _ in entries}
-    several = len(folders) > 1 or any(glob.has_magic(folder) for folder in folders)
     scans: dict[tuple[str, str], CampaignScan] = {}
     places: set[tuple[str, str]] = set()
     for pattern, prefix in entries:
@@ -94,12 +99,12 @@ def find_scans(
             place = os.path.abspath(directory / path), name
             if place not in places:  # raw/a.h5 and ./raw/a.h5 are one
                 places.add(place)
-                folder = os.path.dirname(path) if several else None
-                scan = _scan(path, name, folder, config, directory)
+                scan = _scan(path, name, config, directory)
                 if found != os.path.expanduser(pattern):  # what is named in full is a scan
                     scan = replace(scan, refused=scan.refused or _no_scan(scan))
                 scans[path, name] = scan
-    everything = list(scans.values())
+    patterns = [os.path.expanduser(pattern) for pattern, _ in entries]
+    everything = _apart(list(scans.values()), patterns, directory / config.campaign.results)
     names = Counter(scan.name for scan in everything)
     return [
         replace(scan, refused=scan.refused or _twice(scan, names, everything))
@@ -204,16 +209,39 @@ def _expand(pattern: str, directory: Path) -> list[str]:
     return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
 
 
-def _scan(
-    path: str, name: str, folder: str | None, config: Config, directory: Path
-) -> CampaignScan:
+def _apart(scans: list[CampaignScan], patterns: list[str], results: Path) -> list[CampaignScan]:
+    """Keep apart series of several folders; those that a campaign has begun with keep their names.
+
+    Those began with the whole folder where the configuration named several, and the tables of
+    their CORs are called so.
+    """
+    folders = {os.path.dirname(pattern.rstrip("/")) for pattern in patterns}
+    if len(folders) == 1 and not glob.has_magic(*folders):
+        return scans
+    prefixes = folder_prefixes(patterns)
+    short = {folder: folder_prefix(folder, prefixes) for folder in map(_folder_of, scans)}
+    whole = [f"{_folder_of(scan)}/{scan.series}" for scan in scans]
+    keys = [series_key(scan.series, short[_folder_of(scan)]) for scan in scans]
+    tables = (Files(results).fix_table(encode_series(key)) for key in {*whole} - {*keys})
+    if len({*short.values()}) < len({*map(os.path.normpath, short)}) or any(
+        table.exists() for table in tables
+    ):
+        keys = whole
+    return [replace(scan, series=key) for scan, key in zip(scans, keys, strict=True)]
+
+
+def _folder_of(scan: CampaignScan) -> str:
+    return os.path.dirname(scan.path)
+
+
+def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
     series, index = split_name(name, config.inventory.series_pattern)
     n_bytes, mtime_ns, is_folder = state_of(directory / path)
     return CampaignScan(
         name=name,
         path=path,
         abspath=os.path.abspath(directory / path),
-        series=series_key(series, folder),
+        series=series,
         index=index,
         n_bytes=n_bytes,
         mtime_ns=mtime_ns,

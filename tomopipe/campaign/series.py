@@ -1,8 +1,12 @@
 """File names to series and index; the size that the scans of a series are held against."""
 
+import glob
 import hashlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import PurePath
 from urllib.parse import quote
 
 from tomopipe.errors import TomopipeError
@@ -66,17 +70,60 @@ def split_name(stem: str, pattern: str = DEFAULT_PATTERN) -> tuple[str, int]:
         ) from error
 
 
-def series_key(series: str, folder: str | None) -> str:
-    """Name a series within the campaign: `folder/series`, or `series` alone.
+def series_key(series: str, prefix: str) -> str:
+    """Name a series within the campaign: `prefix/series`, or `series` alone."""
+    return f"{prefix}/{series}" if prefix else series
+
+
+def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
+    """Return the folders that patterns name, each up to a wildcard, with what sets it apart.
 
     Parameters
     ----------
-    series : str
-        Series from `split_name`.
-    folder : str or None
-        Folder of the scan as in the config; None where the config names a single folder.
+    patterns : iterable of str
+        Paths or patterns of scans, in the order of the config.
+
+    Returns
+    -------
+    dict
+        Folder to prefix: of the first "", of each further one the shortest end of its path that no
+        earlier one has, so that a folder added at the end renames no series.
     """
-    return series if folder is None else f"{folder}/{series}"
+    prefixes: dict[str, str] = {}
+    taken: set[str] = set()
+    for pattern in patterns:
+        parts = PurePath(os.path.normpath(os.path.dirname(pattern.rstrip("/")))).parts
+        plain = list(takewhile(lambda part: not glob.has_magic(part), parts))
+        folder = os.path.join(*plain) if plain else "."
+        if folder in prefixes:
+            continue
+        names = [part for part in plain if part != "/"]
+        ends = ["/".join(names[-n:]) for n in range(1, len(names) + 1)]
+        whole = f"./{folder}".removesuffix("/.")
+        own = next((end for end in ends if end not in taken), whole)
+        prefixes[folder] = own if prefixes else ""
+        taken.update(ends)
+    return prefixes
+
+
+def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
+    """Return what is put before the series of a folder: what a wildcard stands for belongs to it.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of a scan as in the config.
+    prefixes : mapping
+        From `folder_prefixes`.
+    """
+    path = PurePath(os.path.normpath(folder))
+    named = [one for one in prefixes if path.is_relative_to(one)]
+    root = max(named, key=lambda one: len(PurePath(one).parts))
+    below = "/".join(path.relative_to(root).parts)
+    own = prefixes[root]
+    if below and not own and len(prefixes) > 1:
+        own = PurePath(root).name
+    return "/".join(filter(None, (own, below)))
 
 
 def encode_series(key: str) -> str:

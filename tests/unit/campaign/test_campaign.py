@@ -60,14 +60,64 @@ def test_prefix_names_scan_and_series_and_folders_part_series(tmp_path):
     entries = [{"glob": f"{day}/*.h5", "prefix": f"{day}_"} for day in ("day1", "day2")]
     scans = campaign(tmp_path, entries).scans
     assert sorted(scans) == ["day1_s_1", "day2_s_1"]
-    assert scans["day1_s_1"].series == "day1/day1_s"
+    assert [scans[f"{day}_s_1"].series for day in ("day1", "day2")] == ["day1_s", "day2/day2_s"]
 
 
-def test_folder_is_no_part_of_the_series_if_the_config_names_one(tmp_path):
-    raw(tmp_path, "s_1.h5")
-    assert campaign(tmp_path).scans["s_1"].series == "s"
-    other = campaign(tmp_path, ["raw/*.h5", "elsewhere/*.h5"])
-    assert other.scans["s_1"].series == "raw/s"
+@pytest.mark.parametrize(
+    ("patterns", "series"),
+    [
+        (["raw/*.h5"], {"raw": ""}),
+        (["raw/*.h5", "elsewhere/*.h5"], {"raw": "", "elsewhere": "elsewhere/"}),
+        (["./b/raw/*.h5", "a/raw/*.h5"], {"b/raw": "", "a/raw": "a/raw/"}),
+        (["raw/*.h5", "a/raw/*.h5", "raw/n*.h5"], {"raw": "", "a/raw": "a/raw/"}),
+        (["a/raw/*.h5", "raw/*.h5"], {"a/raw": "", "raw": "./raw/"}),
+        (["a/*/*.h5"], {"a/day1": "day1/", "a/day2": "day2/"}),
+        (["a/**/*.h5"], {"a": "", "a/day1/x": "day1/x/"}),
+        (["a/*/*.h5", "b/day1/*.h5"], {"a/day1": "a/day1/", "b/day1": "day1/"}),
+        (["a/*/*.h5", "b/*/*.h5"], {"a/day1": "a/day1/", "b/day1": "b/day1/"}),
+    ],
+)
+def test_series_of_the_first_folder_are_bare_and_others_have_what_sets_them_apart(
+    tmp_path, patterns, series
+):
+    for number, folder in enumerate(series):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / f"s_{number}.h5").write_bytes(b"x")
+    found = campaign(tmp_path, patterns).scans
+    assert {scan.path.removeprefix("./"): scan.series for scan in found.values()} == {
+        f"{folder}/s_{number}.h5": f"{prefix}s"
+        for number, (folder, prefix) in enumerate(series.items())
+    }
+
+
+def test_a_folder_added_later_renames_no_series_and_one_without_files_neither(tmp_path):
+    for number, folder in enumerate(("x/raw", "y/raw", "z/raw")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / f"s_{number}.h5").write_bytes(b"x")
+    patterns, expected = ["none/*.h5"], {}
+    for number, folder in enumerate(("x/raw", "y/raw", "z/raw")):
+        patterns.append(f"{folder}/*.h5")
+        expected[f"s_{number}"] = ("raw/s", "y/raw/s", "z/raw/s")[number]
+        found = campaign(tmp_path, patterns).scans
+        assert {name: scan.series for name, scan in found.items()} == expected
+
+
+def test_a_campaign_that_began_with_whole_folders_in_its_series_keeps_them(tmp_path):
+    for folder in ("day1", "day2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"s_{folder}_1.h5").write_bytes(b"x")
+    patterns = ["day1/*.h5", "day2/*.h5"]
+
+    def series():
+        return [scan.series for scan in campaign(tmp_path, patterns).scans.values()]
+
+    tables = tmp_path / "results" / "fix_cor"
+    tables.mkdir(parents=True)
+    for name in ("s_day1", "day2%2Fs_day2"):  # what a run of today leaves
+        (tables / f"{name}.tsv").touch()
+    assert series() == ["s_day1", "day2/s_day2"]
+    (tables / "day1%2Fs_day1.tsv").touch()
+    assert series() == ["day1/s_day1", "day2/s_day2"]
 
 
 @pytest.mark.parametrize("name", ["a,b_1", "a{b}_1", "a}_1", "tab\t_1", "line\n_1"])

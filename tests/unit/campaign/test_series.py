@@ -49,8 +49,8 @@ def test_split_name_names_a_useless_pattern(pattern, what):
     assert "inventory.series_pattern" in str(caught.value)
 
 
-def test_series_key_begins_with_the_folder_if_there_are_several():
-    assert series_key("sample", None) == "sample"
+def test_series_key_begins_with_what_sets_its_folder_apart():
+    assert series_key("sample", "") == "sample"
     assert series_key("sample", "raw/day1") == "raw/day1/sample"
     assert series_key("", "raw") == "raw/"
 
