@@ -160,6 +160,13 @@ class InputBlock(Block):
     paths: PathsBlock = Field(
         PathsBlock(), description="Datasets of HDF5 files whose layout is not recognised."
     )
+    axes: Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)] = (
+        Field(
+            ["angle", "row", "col"],
+            description="Order of the axes of the datasets that input.paths names, or of TIFF "
+            "images: number, rows, columns ([row, angle, col]: sinograms, one file per row).",
+        )
+    )
     entry: str | None = Field(
         None,
         min_length=1,
@@ -208,6 +215,13 @@ class InputBlock(Block):
         description="Projections left out: their numbers, the first is 0, or [first, last], both "
         "included.",
     )
+
+    @field_validator("axes")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("must have angle, row and col, in any order")
+        return value
 
     @field_validator("columns")
     @classmethod

@@ -13,8 +13,9 @@ from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.nxtomo import INVALID, KEYS, PROJECTION
-from tomopipe.scans.pixels import Frames, Hdf5Pixels
+from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
 from tomopipe.scans.tree import brief_tree
+from tomopipe.scans.turned import turned
 
 if TYPE_CHECKING:
     import h5py
@@ -57,7 +58,7 @@ class NamedReader:
             pixel_size_um=read_pixel_size_um(self._file),
             energy_kev=read_energy_kev(self._file),
             distance_mm=read_distance_mm(self._file),
-            missing_sources=self._data.missing_sources,
+            missing_sources=self._stack.missing_sources,
             warnings=warnings,
             aborted=f"aborted: {n_frames} frames for {n_planned} keys in "
             f"{self._known.paths.image_key}"
@@ -68,7 +69,11 @@ class NamedReader:
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks: a dataset of their own goes before keys."""
         if name := getattr(self._known.paths, kind):
-            pixels = Hdf5Pixels(self._find(kind, (2, 3)))
+            dataset = self._find(kind, (2, 3))
+            axes = self._known.axes
+            if dataset.ndim == 2:
+                axes = ["angle", *(axis for axis in axes if axis != "angle")]
+            pixels = turned(Hdf5Pixels(dataset), axes)
             return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
         key, place = KEYS[kind], self._known.paths.image_key
         index = np.flatnonzero(self._keys == key)
@@ -82,7 +87,11 @@ class NamedReader:
         return Reference(Frames(self._data, index), f"{place} {key}", taken.astype(float))
 
     @cached_property
-    def _data(self) -> Hdf5Pixels:
+    def _data(self) -> Pixels:
+        return turned(self._stack, self._known.axes)
+
+    @cached_property
+    def _stack(self) -> Hdf5Pixels:
         return Hdf5Pixels(self._find("data", (3,)))
 
     @cached_property

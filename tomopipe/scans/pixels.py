@@ -71,6 +71,13 @@ class Pixels(Protocol):
         """
 
 
+class Boxes(Pixels, Protocol):
+    """A stack of which any part can be read; what its axes are need not be as in `Pixels`."""
+
+    def read_box(self, box: tuple[Span, Span, Span], threads: int = 1) -> NDArray:
+        """Read a part, one span for each axis, the last of each excluded."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frames:
     """Some frames of a stack: the projections, the flats or the darks of a scan.
@@ -187,6 +194,18 @@ class Hdf5Pixels:
             raise ScanError(
                 f"{self._dataset.file.filename}: {what} cannot be read ({one_line(error)})"
             ) from error
+
+    def read_box(self, box: tuple[Span, Span, Span], threads: int = 1) -> NDArray:
+        """Read a part, one span for each axis."""
+        spans = box if self._dataset.ndim == 3 else box[1:]
+        try:
+            found = self._dataset[tuple(slice(*span) for span in spans)]
+        except OSError as error:
+            raise ScanError(
+                f"{self._dataset.file.filename}: {self.name}, part {box} cannot be read "
+                f"({one_line(error)})"
+            ) from error
+        return np.asarray(found).reshape([last - first for first, last in box])
 
     def _read_contiguous(self, out: NDArray, frames: Span, rows: Span, threads: int) -> bool:
         """Read around HDF5, which reads in one thread; false if that cannot be done."""

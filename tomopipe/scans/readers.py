@@ -5,9 +5,11 @@ from contextlib import ExitStack
 
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
+from tomopipe.errors import ScanError
 from tomopipe.scans import dxchange, named, nxtomo
 from tomopipe.scans.hdf5 import check_file, open_hdf5
 from tomopipe.scans.layout import Kind, Path, Reader, Reference
+from tomopipe.scans.turned import AXES
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -33,10 +35,16 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
         from tomopipe.scans.tiff_scan import TiffReader
 
         listed = isinstance(known.angles, str) and not is_dataset(known.angles)
-        return TiffReader(path, str(known.angles) if listed else None, known.angle_unit)
+        angles = str(known.angles) if listed else None
+        return TiffReader(path, angles, known.angle_unit, known.axes)
     file = stack.enter_context(open_hdf5(path))
     if known.paths.data:
         return named.NamedReader(file, path, known)
+    if tuple(known.axes) != AXES:
+        raise ScanError(
+            f"{path}: input.axes: {', '.join(known.axes)} is of TIFF files, or of datasets that "
+            "input.paths names: set input.paths.data"
+        )
     if "exchange" not in file:
         names = nxtomo.find_entries(file)
         if names:

@@ -9,7 +9,7 @@ file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the list `s
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,8 +32,9 @@ from tomopipe.scans.layout import (
     how_to_name,
     without_position,
 )
-from tomopipe.scans.pixels import Frames, Span
+from tomopipe.scans.pixels import Frames, Pixels, Span
 from tomopipe.scans.raw_state import IMAGES, LISTS, REFERENCES, reference_kind
+from tomopipe.scans.turned import AXES, turned
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
@@ -50,6 +51,8 @@ class TiffReader:
         The list of angles; None: the one beside the images.
     angle_unit : str
         As for `tomopipe.scans.angle_lists.to_degrees`.
+    axes : sequence of str
+        What number, rows and columns of the images are; flats and darks are frames.
 
     Raises
     ------
@@ -57,18 +60,25 @@ class TiffReader:
         If there are no images, or they cannot be used.
     """
 
-    def __init__(self, path: Path, angles: Path | None = None, angle_unit: str = "auto") -> None:
+    def __init__(
+        self,
+        path: Path,
+        angles: Path | None = None,
+        angle_unit: str = "auto",
+        axes: Sequence[str] = AXES,
+    ) -> None:
         self._path, self._angle_unit = FilePath(path), angle_unit
         self._angles = None if angles is None else FilePath(angles)
         self._stack = _open_stack(self._path)
+        self._frames = turned(self._stack, axes)
 
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""
-        n_frames = self._stack.shape[0]
+        n_frames = self._frames.shape[0]
         source = self._angles or self._list_of_angles()
         theta_deg = None if source is None else read_angles(source, self._angle_unit)
         warnings: tuple[str, ...] = () if source else (NO_THETA,)
-        ids = self._stack.numbers
+        ids = self._stack.numbers if self._frames is self._stack else None
         if theta_deg is not None and len(theta_deg) > n_frames and ids is not None:
             place = place_frames(ids, len(theta_deg))
             if place is not None:
@@ -77,7 +87,7 @@ class TiffReader:
                 theta_deg = theta_deg[place]
         return Layout(
             format="TIFF",
-            projections=Frames(self._stack, np.arange(n_frames)),
+            projections=Frames(self._frames, np.arange(n_frames)),
             theta_deg=theta_deg,
             place=self._stack.place,
             theta_place="" if source is None else source.name.replace(self._path.stem, "<scan>"),
@@ -222,12 +232,21 @@ class _Images:
     """What images in TIFF files have in common."""
 
     name: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype
     chunks: tuple[int, ...] | None
 
     @property
     def stored_chunks(self) -> tuple[int, ...] | None:
         """As far as parts of an image cannot be read."""
         return self.chunks
+
+    def read_box(self: Pixels, box: tuple[Span, Span, Span], threads: int = 1) -> NDArray:
+        """Read a part, one span for each axis."""
+        (first, last), (top, end), columns = box
+        whole = np.empty((last - first, end - top, self.shape[2]), self.dtype)
+        self.read(whole, box[0], box[1], threads)
+        return whole[:, :, slice(*columns)]
 
     def monitor(self, name: str) -> NDArray:
         """Raise: there are no numbers in TIFF files."""
@@ -247,7 +266,7 @@ class _Files(_Images):
             # Uncompressed images are all as long as the first one.
             plain = int(page.compression) == 1
             self._n_bytes = page.dataoffsets[0] + page.nbytes if plain else 1
-            self.shape: tuple[int, int, int] = (len(files), page.shape[0], page.shape[1])
+            self.shape = (len(files), page.shape[0], page.shape[1])
             self.dtype = np.dtype(page.dtype).newbyteorder("=")
         self.chunks = (1, *self.shape[1:])
 
@@ -297,7 +316,7 @@ class _Pages(_Images):
             # where all lies in one piece rows can be read alone
             self._offset = series.dataoffset
             self._raw_dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
-        self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
+        self.shape = (shape[0], shape[1], shape[2])
         self.dtype = self._raw_dtype.newbyteorder("=")
         self.chunks = None if self._offset is not None else (1, *shape[1:])
 

@@ -28,6 +28,7 @@ OTHER = {
     "input.paths.darks": ("/darks", {"paths": {"data": "/frames"}}),
     "input.paths.angles": ("/theta", {"paths": {"data": "/frames"}}),
     "input.paths.image_key": ("/keys", {"paths": {"data": "/frames"}}),
+    "input.axes": ["row", "angle", "col"],
     "input.entry": "/entry2",
     "input.mirrored": "no",
     "input.angles": "angles.txt",

@@ -1,12 +1,16 @@
 """HDF5 files of any layout, read as `input.paths` names their datasets."""
 
+from itertools import permutations
+
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from tests.phantoms import write_scan
 from tomopipe.config import read_config
 from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.scans import turned
 from tomopipe.scans.exchange import incomplete, open_scan, read_metadata
 
 N_ANGLES, SHAPE = 31, {"n_angles": 31, "n_rows": 3, "n_cols": 32}
@@ -148,3 +152,45 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(tmp_path, phantom):
     path = apart(tmp_path / "b_1.h5", phantom)
     with pytest.raises(ScanError, match=r"input\.paths .* it has /entry/data/data \(31, 3, 32\), "):
         read_metadata(path)
+
+
+@pytest.mark.parametrize("axes", [*permutations(("angle", "row", "col"))])
+def test_axes_in_another_order_give_the_same_frames(tmp_path, phantom, axes, monkeypatch):
+    monkeypatch.setattr(turned, "_BATCH_BYTES", 3000)  # several parts
+    path, data, flats, darks, theta = phantom
+    order = [("angle", "row", "col").index(axis) for axis in axes]
+    with h5py.File(tmp_path / "s_1.h5", "w") as file:
+        file.create_dataset("a/data", data=data.transpose(order), chunks=(2, 2, 2))
+        file["a/flats"], file["a/angle"] = flats.transpose(order), theta
+        file["a/darks"] = darks[0].T if order.index(2) < order.index(1) else darks[0]
+    paths = {"data": "/a/data", "flats": "/a/flats", "darks": "/a/darks"}
+    known = {"paths": paths, "axes": list(axes)}
+    with open_scan(path) as usual, open_scan(tmp_path / "s_1.h5", known=known) as scan:
+        for span in ((0, 3), (1, 2)):
+            np.testing.assert_array_equal(scan.read_rows(*span), usual.read_rows(*span))
+        np.testing.assert_array_equal(scan.read_block((3, 9), (0, 2)), data[3:9, :2])
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+        np.testing.assert_array_equal(scan.read_darks(1, 3), darks[:1, 1:])
+
+
+def test_axes_of_a_file_that_is_recognised_need_its_paths(phantom):
+    with pytest.raises(ScanError, match=r"input\.axes: row, angle, col .* set input\.paths\.data"):
+        read_metadata(phantom[0], known={"axes": ["row", "angle", "col"]})
+
+
+def test_sinogram_images_one_file_per_row(tmp_path, phantom):
+    _, data, flats, _, theta = phantom
+    folder = tmp_path / "s_1"
+    (folder / "flats").mkdir(parents=True)
+    for row in range(3):
+        tifffile.imwrite(folder / f"sino_{row}.tif", data[:, row])
+    for number, flat in enumerate(flats):
+        tifffile.imwrite(folder / "flats" / f"{number}.tif", flat)
+    np.savetxt(folder / "angles.txt", theta)
+    known = {"axes": ["row", "angle", "col"]}
+    assert incomplete(read_metadata(folder, darks="none", known=known)) == ""
+    with open_scan(folder, darks="none", known=known) as scan:
+        np.testing.assert_array_equal(scan.read_rows(0, 3), data)
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+    (folder / "sino_1.tif").write_bytes(b"")
+    assert "the first 0 of 31" in incomplete(read_metadata(folder, darks="none", known=known))
