@@ -93,6 +93,12 @@ def test_corrected_projections_have_no_flats(tmp_path, phantom):
         np.testing.assert_allclose(scan.theta_rad, np.deg2rad(theta))
 
 
+def test_sets_of_flats_know_when_they_were_taken(tmp_path, phantom):
+    path = httomo(tmp_path / "b_1.nxs", phantom)
+    with open_scan(path, known={"paths": HTTOMO}) as scan:
+        assert scan.flat_positions.tolist() == [0, 0, N_ANGLES]
+
+
 def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
     _, data, flats, darks, theta = phantom
     path = write(tmp_path / "d_1.h5", entry__data__data=data, entry__theta=theta)
