@@ -22,6 +22,10 @@ def review(
         list[str] | None,
         typer.Option(help="Name of a proxy that shows the page; localhost always may."),
     ] = None,
+    allow_origin: Annotated[
+        str,
+        typer.Option(help="Page that may read OME-Zarr volumes, https://HOST, as a neuroglancer."),
+    ] = "",
     prefix: Annotated[
         str, typer.Option(help="Path at which a proxy shows the page, /user/me/proxy/8765.")
     ] = "",
@@ -67,6 +71,7 @@ def review(
         port=port,
         socket_path=socket.expanduser() if socket else None,
         allow_hosts=allow_host or (),
+        allow_origin=allow_origin,
         prefix=prefix,
         runner=Runner(store.directory, command) if allow_run else None,
         tell=typer.echo,

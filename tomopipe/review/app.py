@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tomopipe.cor.rules import is_valid, off_detector, parse_cor
@@ -23,6 +24,7 @@ from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
 from tomopipe.review.table_edits import checked_cells, decide, decide_all, stamp_now
+from tomopipe.review.volume_view import file_below, plane, volume_facts, zarr_folder
 from tomopipe.run.status import as_record, read_status
 
 _TYPES = {
@@ -39,6 +41,7 @@ def make_app(
     keys: Keys,
     *,
     allow_hosts: Iterable[str] = (),
+    allow_origin: str = "",
     prefix: str = "",
     runner: Runner | None = None,
     tell: Callable[[str], None] = print,
@@ -53,6 +56,8 @@ def make_app(
         Who may come in.
     allow_hosts : iterable of str
         Names of proxies.
+    allow_origin : str
+        A page, such as https://host, whose scripts may read volumes with the token.
     prefix : str
         Path below which a proxy shows the page.
     runner : Runner, optional
@@ -77,6 +82,9 @@ def make_app(
         Route("/api/difference", api.difference),
         Route("/api/sinogram", api.sinogram),
         Route("/api/thumbnail", api.thumbnail),
+        Route("/api/volume", api.volume),
+        Route("/api/plane", api.plane),
+        Route("/zarr/{token}/{name}/{below:path}", api.zarr),
         Route("/api/series", api.series),
         Route("/api/trial", api.trial),
         Route("/api/line", api.line),
@@ -91,7 +99,9 @@ def make_app(
         Route("/api/run/stop", api.stop_run, methods=["POST"]),
         *_static_routes(),
     ]
-    guard = Middleware(Guard, keys=keys, allow_hosts=tuple(allow_hosts), prefix=prefix)
+    guard = Middleware(
+        Guard, keys=keys, allow_hosts=tuple(allow_hosts), allow_origin=allow_origin, prefix=prefix
+    )
     return Starlette(
         routes=routes,
         middleware=[guard],
@@ -189,6 +199,29 @@ class _Api:
         """Return the sinogram of one kept row."""
         scan = _scan(request, self.store)
         return _grey(self.store.pictures.sinogram(scan, _whole(request, "row")))
+
+    def volume(self, request: Request) -> Response:
+        """Return what there is to show of a volume, and its address for other programs."""
+        facts = volume_facts(self.store.campaign, request.query_params.get("scan", ""))
+        if facts["zarr"]:
+            facts["address"] = f"zarr/{self.keys.data_token}/{quote(facts['name'], safe='')}/"
+        return JSONResponse(facts)
+
+    def plane(self, request: Request) -> Response:
+        """Return rows of a plane of a volume."""
+        at = _whole(request, "at"), _whole(request, "factor")
+        part = slice(_whole(request, "first"), _whole(request, "last"))
+        name = request.query_params.get("scan", "")
+        which = request.query_params.get("plane", "")
+        return _grey(plane(self.store.campaign, name, which, at, part))
+
+    def zarr(self, request: Request) -> Response:
+        """Return a file of an OME-Zarr; the guard has looked at the token."""
+        folder = zarr_folder(self.store.campaign, request.path_params["name"])
+        path = file_below(folder, request.path_params["below"]) if folder else None
+        if path is None:  # a chunk of zeros, or none of ours
+            return Response(status_code=404)
+        return FileResponse(path, media_type="application/octet-stream")
 
     def series(self, request: Request) -> Response:
         """Return the points of the series plot."""

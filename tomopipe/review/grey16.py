@@ -69,11 +69,12 @@ def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
     low = min(first, max(float(np.nanmin(image)), float(seen[0]) - span))
     high = max(last, min(float(np.nanmax(image)), float(seen[1]) + span))
     return Grey(
-        _scaled(np.nan_to_num(image, nan=low, copy=False), low, high), low, high, (first, last)
+        scaled16(np.nan_to_num(image, nan=low, copy=False), low, high), low, high, (first, last)
     )
 
 
-def _scaled(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]:
+def scaled16(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]:
+    """Scale an image to 16 bits, `low` to 0 and `high` to 65535."""
     scaled = np.subtract(image, np.float32(low), dtype=np.float32)
     scaled *= np.float32(_MOST / (high - low))
     scaled += np.float32(0.5)
@@ -109,4 +110,4 @@ def part_around(shape: tuple[int, ...], at: tuple[int, int], side_px: int) -> tu
 def in_range(one: Grey, part: tuple[slice, slice], low: float, high: float) -> NDArray[np.uint16]:
     """Return a piece of a picture in the range of another one."""
     values = one.low + one.values[part] * np.float32((one.high - one.low) / _MOST)
-    return _scaled(values, low, high)
+    return scaled16(values, low, high)

@@ -1,5 +1,6 @@
 """What the page shows of one scan, pictures aside."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -54,6 +55,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "failures": failures,
         "grid": grid,
         "problem": problem,
+        "volume": os.path.exists(store.directory / store.campaign.volume(name)),
     }
 
 

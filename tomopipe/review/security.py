@@ -37,6 +37,14 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
+_DATA = "/zarr/"
+_SHARED = {
+    "access-control-allow-headers": "range",
+    "access-control-expose-headers": "accept-ranges, content-length, content-range",
+    "access-control-allow-private-network": "true",
+    "cross-origin-resource-policy": "cross-origin",
+    "vary": "origin",
+}
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _SESSION_SECONDS = 7 * 24 * 3600
 _MAX_BODY_BYTES = 1_000_000  # decisions of some thousand scans at once
@@ -47,6 +55,7 @@ class Keys:
 
     def __init__(self, on_exchange: Callable[[str], None] | None = None) -> None:
         self.token = secrets.token_urlsafe(32)
+        self.data_token = secrets.token_urlsafe(32)  # of volumes, for programs without a cookie
         self.cookie = f"tomopipe-{secrets.token_hex(4)}"  # cookies do not heed the port
         self._csrf: dict[str, str] = {}
         self._on_exchange = on_exchange
@@ -78,17 +87,26 @@ class Guard:
         Secrets of this server.
     allow_hosts : iterable of str
         Names, beside those of this machine itself, under which a proxy shows the page.
+    allow_origin : str
+        A page, such as https://host, whose scripts may read volumes with the token in the path.
     prefix : str
         Path below which a proxy shows the page, such as /user/me/proxy/8765; proxies that take it
         off and those that leave it on are both fine.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: Keys, allow_hosts: Iterable[str] = (), prefix: str = ""
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        allow_hosts: Iterable[str] = (),
+        allow_origin: str = "",
+        prefix: str = "",
     ) -> None:
         self.app = app
         self.keys = keys
         self.hosts = LOCAL_HOSTS | {host.lower() for host in allow_hosts}
+        self.allow_origin = allow_origin.rstrip("/").lower()
         self.prefix = clean_prefix(prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,14 +118,20 @@ class Guard:
             return  # there are no web sockets here
         bare = bool(self.prefix) and scope["path"] == self.prefix
         scope = self._without_prefix(scope)
-        answer = self._refusal(scope) or (self._slash(scope) if bare else self._sign_in(scope))
+        headers = dict(_HEADERS)
+        if scope["path"].startswith(_DATA):
+            answer = self._data(scope)
+            if self.allow_origin and Headers(scope=scope).get("origin") == self.allow_origin:
+                headers |= _SHARED | {"access-control-allow-origin": self.allow_origin}
+        else:
+            answer = self._refusal(scope) or (self._slash(scope) if bare else self._sign_in(scope))
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("cache-control", "no-store")
+                own = MutableHeaders(scope=message)
+                for name, value in headers.items():
+                    own[name] = value
+                own.setdefault("cache-control", "no-store")
             await send(message)
 
         await (answer or self.app)(scope, receive, send_guarded)
@@ -144,6 +168,22 @@ class Guard:
             csrf = self.keys.csrf_of(Request(scope).cookies.get(self.keys.cookie, ""))
             if csrf is None or not _equal(headers.get(CSRF_HEADER, ""), csrf):
                 return _refuse("the request lacks the key of this page: load it again")
+        return None
+
+    def _data(self, scope: Scope) -> Response | None:
+        """Let in whoever has the token of volumes; a page only if it is ours or the allowed one."""
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if len(headers.getlist("host")) != 1 or _hostname(f"//{host}") not in self.hosts:
+            return _refuse("this name is not allowed: see --allow-host")
+        if origin is not None and origin != self.allow_origin and not self._is_own(origin, host):
+            return _refuse("this page may not read volumes: see --allow-origin")
+        if scope["method"] == "OPTIONS":
+            return Response(status_code=204)
+        if scope["method"] not in _SAFE_METHODS:
+            return _refuse("volumes are only read")
+        if not _equal(scope["path"].removeprefix(_DATA).partition("/")[0], self.keys.data_token):
+            return _refuse("the token is not that of this server: copy the address anew")
         return None
 
     def _is_own(self, origin: str, host: str) -> bool:

@@ -26,6 +26,7 @@ def serve(
     port: int = 0,
     socket_path: Path | None = None,
     allow_hosts: Iterable[str] = (),
+    allow_origin: str = "",
     prefix: str = "",
     runner: Runner | None = None,
     tell: Callable[[str], None] = print,
@@ -42,6 +43,8 @@ def serve(
         A Unix socket instead, which nobody else may open.
     allow_hosts : iterable of str
         Names of proxies.
+    allow_origin : str
+        A page whose scripts may read volumes with the token.
     prefix : str
         Path below which a proxy shows the page.
     runner : Runner, optional
@@ -69,7 +72,10 @@ def serve(
     end = socket_path if socket_path else f"localhost:{shown_port}"
     tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
     tell("The link works once. Stop with Ctrl-C.")
-    app = make_app(store, keys, allow_hosts=allow_hosts, prefix=prefix, runner=runner, tell=tell)
+    app = make_app(
+        store, keys, allow_hosts=allow_hosts, allow_origin=allow_origin, prefix=prefix,
+        runner=runner, tell=tell,
+    )  # fmt: skip
     config = uvicorn.Config(
         app,
         # addresses of requests hold the token once: they are not logged

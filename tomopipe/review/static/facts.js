@@ -31,6 +31,7 @@ function head(data) {
     data.cells.cor_px
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
       : el("p", { class: "big" }, data.resolved_px === null ? "no COR" : `${px(data.resolved_px)} px`, el("small", {}, ` ${WORDS[data.source] || data.source}`)),
+    data.volume ? el("p", {}, el("a", { href: `volume.html#${encodeURIComponent(data.scan)}`, target: "_blank" }, "Volume")) : null,
     data.reason ? el("p", { class: "why" }, data.reason) : null,
     ...data.warnings.map((text) => el("p", { class: "why" }, text)));
 }

@@ -1,0 +1,53 @@
+"""A volume in the browser: three planes, averages first, then voxels."""
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.review_campaign import make_campaign
+from tomopipe.volumes.preview import level_shapes
+from tomopipe.volumes.volume import new_volume
+
+pytestmark = pytest.mark.browser
+SHAPE = (256, 260, 270)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A campaign with a volume that is just large enough for a preview; z is its grey value."""
+    made = make_campaign(tmp_path_factory.mktemp("campaign"))
+    assert level_shapes(SHAPE, 4)
+    path = made / "results/wood_1_rec.h5"
+    path.unlink(missing_ok=True)
+    with new_volume(path, SHAPE, attributes={"voxel_size_um": 1.5}) as put:
+        for row in range(SHAPE[0]):
+            put(row, np.full((1, *SHAPE[1:]), row, np.float32))
+    return made
+
+
+def open_volume(visit, server):
+    page = visit(server)
+    page.locator("#search").fill("wood_1")
+    page.locator("#rows .row").first.click()
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Volume").click()
+    return opened.value
+
+
+def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, folder):
+    page = open_volume(visit, serve(folder))
+    canvas = {name: page.get_by_label(f"Plane {name}", exact=True) for name in ("xy", "xz", "yz")}
+    expect(page.locator("#about")).to_contain_text("270 × 260 × 256, voxel 1.500 µm")
+    expect(canvas["xy"]).to_have_attribute("data-factor", "1")
+    expect(canvas["xz"]).to_have_attribute("data-factor", "1")
+    expect(canvas["yz"]).to_have_attribute("data-factor", "4")
+    page.get_by_role("button", name="Full resolution").nth(2).click()
+    expect(canvas["yz"]).to_have_attribute("data-factor", "1")
+    # dark above, bright below; a click low in xz goes to a high row
+    box = canvas["xz"].bounding_box()
+    canvas["xz"].click(position={"x": box["width"] / 2, "y": box["height"] * 0.6})
+    row = page.get_by_label("Place of xy")
+    expect(row).not_to_have_value("128")
+    assert int(row.input_value()) > 128
+    shade = "c => c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
+    assert canvas["xy"].evaluate(shade) > 128

@@ -1,0 +1,212 @@
+// Three planes of a volume: averages at once, voxels when the hand rests; yz's when asked.
+import { get } from "./api.js";
+import { $, el, toast } from "./dom.js";
+import { grey, paint } from "./grey.js";
+
+const PLANES = { xy: [1, 2], xz: [0, 2], yz: [0, 1] }; // axes (z, y, x) of a picture's rows and columns
+const ACROSS = { xy: 0, xz: 1, yz: 2 };
+const PART = { xy: 1e6, xz: 256, yz: 32 }; // rows of voxels asked for at once
+const REST_MS = 200;
+const name = decodeURIComponent(location.hash.slice(1));
+const panes = {};
+const at = [0, 0, 0];
+let volume = null;
+let window_ = [0, 1];
+
+class Pane {
+  constructor(plane) {
+    this.plane = plane;
+    [this.rows, this.columns] = PLANES[plane].map((axis) => volume.shape[axis]);
+    this.ticket = 0;
+    this.view = null; // the voxel in the middle, and screen pixels per voxel
+    this.shown = []; // pictures over each other: averages below voxels
+    const n = volume.shape[ACROSS[plane]];
+    this.canvas = el("canvas", { "aria-label": `Plane ${plane}`, tabindex: 0 });
+    this.slider = el("input", { type: "range", min: 0, max: n - 1, "aria-label": `Place of ${plane}`, oninput: () => go(ACROSS[plane], this.slider.valueAsNumber) });
+    this.text = el("span", { class: "quiet" });
+    this.more = el("button", { onclick: () => this.voxels() }, "Full resolution");
+    this.bar = el("progress", { max: this.rows, value: 0, hidden: true, "aria-label": `Rows of ${plane}` });
+    this.node = el("section", { class: "pane", "aria-label": plane }, this.canvas, el("div", { class: "line" }, plane, this.slider, this.text, this.bar, this.more));
+    this.hands();
+  }
+
+  hands() {
+    let held = null;
+    this.canvas.addEventListener("wheel", (event) => (event.preventDefault(), this.zoom(event, Math.exp(-event.deltaY / 300))), { passive: false });
+    this.canvas.addEventListener("pointerdown", (event) => (held = [event.offsetX, event.offsetY, false], this.canvas.setPointerCapture(event.pointerId)));
+    this.canvas.addEventListener("pointermove", (event) => {
+      if (!held) return;
+      const [dx, dy] = [event.offsetX - held[0], event.offsetY - held[1]];
+      if (!held[2] && Math.hypot(dx, dy) < 4) return;
+      held = [event.offsetX, event.offsetY, true];
+      this.view.x -= dx / this.view.scale;
+      this.view.y -= dy / this.view.scale;
+      this.draw();
+    });
+    this.canvas.addEventListener("pointerup", (event) => {
+      if (held && !held[2]) {
+        const place = this.voxel(event);
+        PLANES[this.plane].forEach((axis, i) => go(axis, Math.round(place[i])));
+      }
+      held = null;
+    });
+    this.canvas.addEventListener("keydown", (event) => {
+      const middle = { offsetX: this.canvas.clientWidth / 2, offsetY: this.canvas.clientHeight / 2 };
+      if (event.key === "+") this.zoom(middle, 1.25);
+      if (event.key === "-") this.zoom(middle, 0.8);
+    });
+  }
+
+  voxel(event) {
+    const { x, y, scale } = this.view;
+    return [y + (event.offsetY - this.canvas.clientHeight / 2) / scale, x + (event.offsetX - this.canvas.clientWidth / 2) / scale];
+  }
+
+  zoom(event, by) {
+    const before = this.voxel(event);
+    this.view.scale = Math.min(40, Math.max(0.02, this.view.scale * by));
+    const after = this.voxel(event);
+    this.view.y += before[0] - after[0];
+    this.view.x += before[1] - after[1];
+    this.draw();
+  }
+
+  fit() {
+    const scale = Math.min(this.canvas.clientWidth / this.columns, this.canvas.clientHeight / this.rows);
+    this.view = { x: (this.columns - 1) / 2, y: (this.rows - 1) / 2, scale: scale || 1 };
+    this.draw();
+  }
+
+  ask(factor, first, last) {
+    return grey("plane", { scan: name, plane: this.plane, at: at[ACROSS[this.plane]], factor, first, last });
+  }
+
+  // Averages of the place, then voxels of xy and xz.
+  async show() {
+    const ticket = ++this.ticket;
+    this.bar.hidden = true;
+    clearTimeout(this.waiting);
+    const factors = Object.keys(volume.levels).map(Number);
+    const averages = factors.filter((factor) => factor > 1 && factor <= 8).sort((a, b) => b - a);
+    try {
+      for (const factor of averages) {
+        const picture = await this.ask(factor, 0, this.rows);
+        if (ticket !== this.ticket) return;
+        this.shown = [{ picture, factor, done: picture.n_y }];
+        this.draw();
+      }
+    } catch (error) {
+      if (ticket === this.ticket) toast(error.message, true);
+      return;
+    }
+    if (this.plane !== "yz" || !averages.length) this.waiting = setTimeout(() => this.voxels(), REST_MS);
+  }
+
+  async voxels() {
+    const ticket = ++this.ticket;
+    const full = { n_x: this.columns, n_y: this.rows, bits: 16, low: volume.low, high: volume.high, values: new Uint16Array(this.columns * this.rows) };
+    const layer = { picture: full, factor: 1, done: 0 };
+    const below = this.shown.filter((one) => one.factor > 1).slice(-1);
+    try {
+      for (let first = 0; first < this.rows; first += PART[this.plane]) {
+        const last = Math.min(this.rows, first + PART[this.plane]);
+        const part = await this.ask(1, first, last);
+        if (ticket !== this.ticket) return;
+        full.values.set(part.values, first * this.columns);
+        layer.done = last;
+        this.shown = [...below, layer];
+        this.bar.value = last;
+        this.bar.hidden = last === this.rows;
+        this.draw();
+      }
+    } catch (error) {
+      if (ticket === this.ticket) toast(error.message, true);
+    }
+  }
+
+  draw() {
+    if (!this.view) return;
+    const ratio = devicePixelRatio;
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    if (this.canvas.width !== Math.round(width * ratio)) this.canvas.width = Math.round(width * ratio);
+    if (this.canvas.height !== Math.round(height * ratio)) this.canvas.height = Math.round(height * ratio);
+    const context = this.canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    const { x, y, scale } = this.view;
+    const [left, top] = [width / 2 - (x + 0.5) * scale, height / 2 - (y + 0.5) * scale];
+    for (const { picture, factor, done } of this.shown) {
+      const size = scale * factor;
+      context.imageSmoothingEnabled = size < 2 || factor > 1;
+      const image = painted(picture, done);
+      context.drawImage(image, 0, 0, picture.n_x, done, left, top, picture.n_x * size, done * size);
+    }
+    const [row, column] = PLANES[this.plane].map((axis) => (at[axis] + 0.5) * scale);
+    context.strokeStyle = "rgb(111 177 224 / 60%)";
+    context.strokeRect(left + column, -2, 0, height + 4);
+    context.strokeRect(-2, top + row, width + 4, 0);
+    this.canvas.dataset.factor = this.shown.length ? this.shown[this.shown.length - 1].factor : "";
+  }
+}
+
+// The picture in the window, painted anew when either has changed.
+function painted(picture, done) {
+  const key = `${window_} ${done}`;
+  if (picture.key !== key) {
+    picture.image = paint(picture, window_);
+    picture.key = key;
+  }
+  return picture.image;
+}
+
+function go(axis, index) {
+  const place = Math.min(volume.shape[axis] - 1, Math.max(0, index));
+  if (place === at[axis]) return;
+  at[axis] = place;
+  for (const pane of Object.values(panes)) {
+    if (ACROSS[pane.plane] === axis) moved(pane);
+    else pane.draw();
+  }
+}
+
+function moved(pane) {
+  const index = at[ACROSS[pane.plane]];
+  pane.slider.value = index;
+  pane.text.textContent = String(index);
+  pane.show();
+}
+
+const levelOf = (part) => volume.low + (part / 1000) * (volume.high - volume.low);
+const partOf = (value) => Math.round(((value - volume.low) / (volume.high - volume.low)) * 1000);
+
+function setWindow(low, high) {
+  window_ = [low, high];
+  $("low").value = partOf(low);
+  $("high").value = partOf(high);
+  $("window").textContent = `${low.toPrecision(3)} to ${high.toPrecision(3)} ${volume.units}`;
+  for (const pane of Object.values(panes)) pane.draw();
+}
+
+async function start() {
+  volume = await get("volume", { scan: name });
+  document.title = $("name").textContent = volume.file;
+  const [z, y, x] = volume.shape;
+  $("about").textContent = `${x} × ${y} × ${z}${volume.voxel_size_um ? `, voxel ${volume.voxel_size_um.toPrecision(4)} µm` : ""}`;
+  if (volume.address) {
+    $("address").hidden = false;
+    $("address").querySelector("code").textContent = new URL(volume.address, location.href).href;
+  }
+  volume.shape.forEach((n, axis) => (at[axis] = n >> 1));
+  for (const plane of Object.keys(PLANES)) panes[plane] = new Pane(plane);
+  $("panes").replaceChildren(...Object.values(panes).map((pane) => pane.node));
+  setWindow(...volume.usual);
+  for (const pane of Object.values(panes)) pane.fit();
+  for (const pane of Object.values(panes)) moved(pane);
+}
+
+$("low").addEventListener("input", () => setWindow(levelOf($("low").valueAsNumber), window_[1]));
+$("high").addEventListener("input", () => setWindow(window_[0], levelOf($("high").valueAsNumber)));
+$("usual").addEventListener("click", () => setWindow(...volume.usual));
+$("fit").addEventListener("click", () => Object.values(panes).forEach((pane) => pane.fit()));
+addEventListener("resize", () => Object.values(panes).forEach((pane) => pane.draw()));
+start().catch((error) => toast(error.message, true));

@@ -1,0 +1,97 @@
+"""A volume as the page shows it: what it is, parts of planes, and its files over HTTP."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import converted
+from tomopipe.errors import TomopipeError
+from tomopipe.review.grey16 import Grey, scaled16
+from tomopipe.run.conversion import PREVIEW, find_volumes
+from tomopipe.volumes.planes import PLANES, Levels, open_levels
+
+_USUAL_PERCENT = (0.1, 99.9)
+
+
+def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
+    """Return shape, levels and grey range of the volume of a scan or stack, as JSON."""
+    path = find_volumes(campaign, [name])[name]
+    with open_levels(path, converted(path, PREVIEW)) as levels:
+        coarsest = max(levels.arrays)
+        middle = levels.plane("xy", levels.shape[0] // 2, coarsest, slice(None))
+        low, high = _range(levels)
+        usual = [float(value) for value in np.percentile(middle, _USUAL_PERCENT)]
+        size_um = levels.attributes.get("voxel_size_um")
+        return {
+            "name": name,
+            "file": path.name,
+            "shape": levels.shape,
+            "levels": {factor: array.shape for factor, array in levels.arrays.items()},
+            "low": low,
+            "high": high,
+            "usual": usual,
+            "units": str(levels.attributes.get("units", "")),
+            "voxel_size_um": float(size_um) if size_um else None,
+            "zarr": zarr_folder(campaign, name) is not None,
+        }
+
+
+def plane(campaign: Campaign, name: str, which: str, at: tuple[int, int], part: slice) -> Grey:
+    """Return rows of a plane in 16 bits of the whole volume's range.
+
+    Parameters
+    ----------
+    campaign, name
+        Of the scan or stack.
+    which : {"xy", "xz", "yz"}
+        The plane.
+    at : (int, int)
+        Where it cuts the volume, in voxels; and the factor of the level.
+    part : slice
+        Rows of the plane at this level.
+    """
+    index, factor = at
+    path = find_volumes(campaign, [name])[name]
+    with open_levels(path, converted(path, PREVIEW)) as levels:
+        if which not in PLANES or factor not in levels.arrays:
+            raise TomopipeError(
+                f"{name}: expected a plane xy, xz or yz at a factor of "
+                f"{', '.join(map(str, levels.arrays))}; got {which[:9]!r} at {factor}."
+            )
+        if not index < levels.shape[PLANES[which]]:
+            raise TomopipeError(f"{name}: {which} {index} is beyond the volume {levels.shape}.")
+        image = levels.plane(which, index, factor, part)
+        if not image.size:
+            raise TomopipeError(f"{name}: {which} has no rows {part.start} to {part.stop}.")
+        low, high = _range(levels)
+    return Grey(scaled16(image, low, high), low, high, (low, high))
+
+
+def zarr_folder(campaign: Campaign, name: str) -> Path | None:
+    """Return the OME-Zarr of a scan or stack, if it has one: its volume, or what was converted."""
+    path = find_volumes(campaign, [name])[name]
+    both = (path, converted(path, "zarr"))
+    return next((one for one in both if (one / "zarr.json").is_file()), None)
+
+
+def file_below(folder: Path, below: str) -> Path | None:
+    """Return a file of a folder that a browser names; None if there is none, or it lies outside."""
+    parts = below.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        return None
+    path = folder.joinpath(*parts)
+    real = os.path.realpath(path)
+    inside = real.startswith(os.path.join(os.path.realpath(folder), ""))
+    return path if inside and os.path.isfile(real) else None
+
+
+def _range(levels: Levels) -> tuple[float, float]:
+    low, high = (float(levels.attributes[key]) for key in ("min", "max"))
+    if levels.encoding.is_whole:
+        limits = levels.encoding.limits
+        low, high = max(low, limits[0]), min(high, limits[1])
+    return (low, high) if math.isfinite(high - low) and high > low else (low, low + 1)
