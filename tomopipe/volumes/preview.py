@@ -2,9 +2,11 @@
 
 They lie where the mid planes do, at most 2 % of the volume's bytes, in chunks of which few make up
 any plane. OME-Zarr has its own levels. The average of a block at an edge is that of the voxels
-that there are.
+that there are. Slices that come encoded are averaged as they are stored: averages differ by a count
+at most from those of the values.
 """
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -95,17 +97,19 @@ class _Level:
         self._n_rows = shape[0]
         y, x = (_block_sums(np.ones((n, 1), np.float32), factor)[:, 0] for n in shape[1:])
         self._n_pixels = y[:, None] * x  # that an average is of
-        self._sums: dict[int, tuple[int, Slices]] = {}
+        self._sums: dict[int, dict[int, Slices]] = {}
         self._layers: dict[int, dict[int, NDArray[Any]]] = {}
 
     def add(self, row: int, sums: Slices) -> None:
         at = row // self.factor
-        n_there, total = self._sums.pop(at, (0, np.float32(0)))
-        n_there, total = n_there + 1, total + sums
+        there = self._sums.setdefault(at, {})
+        there[row] = sums
         n_slices = min(self.factor, self._n_rows - at * self.factor)
-        if n_there < n_slices:
-            self._sums[at] = n_there, total
+        if len(there) < n_slices:
             return
+        del self._sums[at]
+        # in one order, whatever that in which they came: equal volumes are equal files
+        total = functools.reduce(np.add, (there[one] for one in sorted(there)))
         depth = self._data.chunks[0]
         layer = self._layers.setdefault(at // depth, {})
         layer[at] = self._encoding.encode(total / (n_slices * self._n_pixels))

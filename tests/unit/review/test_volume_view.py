@@ -10,6 +10,7 @@ from tests.review_campaign import browser, make_campaign, sign_in
 from tomopipe.review.app import make_app
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store
+from tomopipe.review.volume_view import file_below
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
@@ -106,6 +107,15 @@ def test_zarr_gives_no_other_file(served, below):
     _, stranger, keys = served
     answer = stranger.get(f"/zarr/{keys.data_token}/wood_1/{below}")
     assert answer.status_code in (403, 404)
+
+
+def test_a_link_leads_nowhere_outside(tmp_path):
+    (tmp_path / "x.zarr").mkdir()
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "x.zarr/link").symlink_to(tmp_path / "secret")
+    (tmp_path / "x.zarr/zarr.json").write_text("{}")
+    assert file_below(tmp_path / "x.zarr", "link") is None
+    assert file_below(tmp_path / "x.zarr", "zarr.json") == tmp_path / "x.zarr/zarr.json"
 
 
 def test_one_other_page_may_read_volumes_and_nothing_else(served):

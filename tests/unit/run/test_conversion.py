@@ -1,5 +1,6 @@
 """Volumes in other formats: values, places of voxels, ranges; what is there is not overwritten."""
 
+import json
 import os
 
 import mrcfile
@@ -95,6 +96,12 @@ def test_the_voxels_are_those_of_the_volume_and_it_is_named(campaign, output_for
     np.testing.assert_array_equal(read_mid_planes(path)["mid_xz"], planes["mid_xz"])
     if output_format == "tiff":
         assert (path / "recon_00002.tiff").exists()  # detector row 4, binned by 2
+    if output_format == "zarr":
+        ome = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]
+        _, shift = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        # axis at (7, 6) of the whole, (2, 2) here; rows 4 and 5 are 4.5 unbinned
+        places = [1.3 * 4.5 / 2, 1.3 * (6 / 2 - 2), 1.3 * (7 / 2 - 2)]
+        np.testing.assert_allclose(shift["translation"], places)
 
 
 @pytest.mark.parametrize("output_format", ["tiff", "zarr"])

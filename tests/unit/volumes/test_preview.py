@@ -48,6 +48,14 @@ def test_it_is_the_average_of_the_voxels_in_any_order(tmp_path, small, output_fo
             np.testing.assert_allclose(file[f"preview/{factor}"], averaged(factor), rtol=1e-5)
 
 
+def test_it_is_the_same_bytes_in_any_order(tmp_path, small):
+    found = []
+    for name, pieces in (("a", [(0, 67)]), ("b", [(i, i + 1) for i in reversed(range(67))])):
+        with h5py.File(write(tmp_path / name, "h5", pieces)) as file:
+            found.append([file[f"preview/{factor}"][:].tobytes() for factor in (4, 8)])
+    assert found[0] == found[1]
+
+
 def test_it_is_stored_as_the_volume_is(tmp_path, small):
     encoding = encoding_of("uint8", (0, 2))
     with h5py.File(write(tmp_path / "x", "h5", encoding=encoding)) as file:
