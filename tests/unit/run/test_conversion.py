@@ -26,7 +26,7 @@ from tomopipe.volumes.volume_read import open_volume
 SHAPE = (5, 6, 7)
 GEOMETRY = {
     "half_acquisition": False, "n_cols": 14, "rows": [4, 13],
-    "axis_voxel_xy": [2, 2], "first_voxel_xy": [1, 0],
+    "axis_voxel_xy": [2, 2], "first_voxel_xy": [1, 3],
 }  # fmt: skip
 PROVENANCE = {"made_from": '{"step": "full_recon"}', "geometry": GEOMETRY}
 ABOUT = {"units": "1/px", "binning": 2, "voxel_size_um": 1.3}
