@@ -29,10 +29,10 @@ _COMMANDS = {
     "sweep": ("sweep", "sweep", _LOOKING),
     "clean": ("clean", "clean", _DATA),
     "convert": ("convert", "convert", _DATA),
-    "verify": ("verify", "verify", _DATA),
     "lab": ("laboratory", "app", _LAB),
     "retry": ("plan", "retry", ""),
     "report": ("report", "report", ""),
+    "verify": ("verify", "verify", ""),
 }
 # spelt without `lab` before; accepted for one release
 _OF_THE_LAB = ("simulate", "evaluate", "train", "bench")
@@ -78,7 +78,7 @@ cli = typer.Typer(
     "Every command works on the campaign of this folder, or of the nearest folder above it that "
     "has one; `-C CAMPAIGN` names another.",
     epilog="Also: `tomopipe retry SCAN` tries a scan again that failed, `tomopipe report` writes "
-    "the report of whatever exists.",
+    "the report of whatever exists, `tomopipe verify` compares results with the record.",
 )
 
 

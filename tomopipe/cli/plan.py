@@ -71,12 +71,16 @@ def _show(found: Plan) -> None:
         console.print(found.blocked, style="red", markup=False)
 
 
+def _short(number: float) -> str:
+    return f"{number:.2g}" if 0 < number < 0.1 else f"{number:.2f}"
+
+
 def _costs(found: Plan) -> Table:
     """Show what the steps take; unknown where too few jobs of one have ended."""
     table = Table("step", "jobs", "core hours", "GPU hours", "disk, GB")
     for cost in (*found.costs, total(found.costs)):
-        hours = ["unknown" if h is None else f"{h:.2f}" for h in (cost.core_h, cost.gpu_h)]
-        table.add_row(cost.step, str(cost.n_jobs), *hours, f"{cost.n_bytes / 1e9:.2f}")
+        hours = ["unknown" if h is None else _short(h) for h in (cost.core_h, cost.gpu_h)]
+        table.add_row(cost.step, str(cost.n_jobs), *hours, _short(cost.n_bytes / 1e9))
     return table
 
 

@@ -30,7 +30,7 @@ def test_the_first_page_has_four_panels_and_at_most_thirteen_commands():
     shown = [
         name for name in ROOT.list_commands(CONTEXT) if not ROOT.get_command(CONTEXT, name).hidden
     ]
-    assert len(shown) <= 13
+    assert len(shown) <= 12
     text = help_of()
     places = [text.index(panel) for panel in ("Every day", "Looking", "Data", "Laboratory")]
     assert places == sorted(places)
