@@ -108,20 +108,21 @@ def init(
         slurm = bool(partition or account) or (
             asks and typer.confirm("Will this run on SLURM?", default=False)
         )
-    if not slurm:
-        return
-    if partition is None:
-        partition = _ask("Partition (empty: the cluster's default)") if asks else ""
-    if account is None:
-        account = _ask("Account (empty: none)") if asks else ""
-    for path, is_new in write_slurm_profile(
-        directory, partition=partition, account=account, gpu_partition=gpu_partition, force=force
-    ):
-        typer.echo(f"wrote {path}" if is_new else f"kept {path} (--force replaces it)")
+    if slurm:
+        partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
+        account = _told(account, "Account (empty: none)", asks=asks)
+        site = {"partition": partition, "account": account}
+        for path, is_new in write_slurm_profile(
+            directory, **site, gpu_partition=gpu_partition, force=force
+        ):
+            typer.echo(f"wrote {path}" if is_new else f"kept {path} (--force replaces it)")
 
 
-def _ask(question: str) -> str:
-    return str(typer.prompt(question, default=""))
+def _told(name: str | None, question: str, *, asks: bool) -> str:
+    """Return a name of the site as it was given, or as a person types it."""
+    if name is None:
+        return str(typer.prompt(question, default="")) if asks else ""
+    return name
 
 
 _SMALLER = {
