@@ -11,7 +11,7 @@ MINUTES ?= 45
 # more that goes into `make bundle`, as in EXTRAS=slurm,gpu-cuda12
 EXTRAS ?= slurm,zarr
 
-.PHONY: demo test test-fast faults lint docs bundle clean
+.PHONY: demo test test-fast faults lint docs site bundle clean
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -50,6 +50,15 @@ lint: $(VENV)/.developed
 # the pages that are made from the code
 docs: $(VENV)/.installed
 	$(BIN)/python -m tomopipe.config
+	$(BIN)/python docs/cli.py
+
+# the pages as a site, build/site/index.html; a link that leads nowhere is an error
+site: $(VENV)/.installed
+	$(PIP) -e '.[site]'
+	rm -rf build/pages
+	mkdir -p build/pages
+	cp --parents *.md CITATION.cff $$(find docs config lab -name '*.md' -o -path 'docs/figures/*.[ps]*g') build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # one archive to install from without a network, for this platform and version of Python
 bundle: $(VENV)/.installed
@@ -57,11 +66,11 @@ bundle: $(VENV)/.installed
 	mkdir -p dist/tomopipe-bundle
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check -c constraints.txt \
 	    -w dist/tomopipe-bundle/wheels '.[$(EXTRAS)]'
-	cp Makefile constraints.txt LICENSE README.md docs/installing.md dist/tomopipe-bundle
+	cp Makefile constraints.txt LICENSE README.md docs/how-to/install.md dist/tomopipe-bundle
 	python=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_python_version())") && \
 	for file in Containerfile tomopipe.def; do \
 	    sed "s/python:[0-9.]*-slim/python:$$python-slim/" install/$$file > dist/tomopipe-bundle/$$file; done && \
 	tar -C dist -cf "dist/tomopipe-bundle-python$$python-$$(uname -sm | tr ' ' -).tar" tomopipe-bundle
 
 clean:
-	rm -rf $(DEMO) $(VENV) dist
+	rm -rf $(DEMO) $(VENV) build dist

@@ -1,9 +1,9 @@
 """Geometry of a scan: where a voxel is seen, and what other programs call that.
 
-Conventions (docs/conventions.md): columns, rows and voxels are counted from 0 and whole numbers are
-pixel centres. `cor_px` is the column of the rotation axis in unbinned, uncropped detector pixels.
-N is the number of columns, theta the angle in radians. Voxel (x, y) of a slice, element [y, x] of
-the array, is seen at column
+Conventions (docs/reference/conventions.md): columns, rows and voxels are counted from 0 and whole
+numbers are pixel centres. `cor_px` is the column of the rotation axis in unbinned, uncropped
+detector pixels. N is the number of columns, theta the angle in radians. Voxel (x, y) of a slice,
+element [y, x] of the array, is seen at column
 
     cor + (x - N//2) cos(theta) - (y - (N//2 - 1)) sin(theta)
 

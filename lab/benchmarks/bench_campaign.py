@@ -3,8 +3,8 @@
     python lab/benchmarks/bench_campaign.py --scans 1000 [--folder /scratch/bench]
 
 Scans of 64 columns, 4 rows and 90 angles take no time, so what is left is starting Python, reading
-and writing files, and Snakemake. Prints the table of docs/benchmarks.md. CPU seconds say more than
-seconds where the machine has other work. Needs psutil.
+and writing files, and Snakemake. Prints the table of lab/results/benchmarks.md. CPU seconds say
+more than seconds where the machine has other work. Needs psutil.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, one `tomopipe lab bench` after the other.
+"""The tables of lab/results/benchmarks.md, one `tomopipe lab bench` after the other.
 
 python lab/benchmarks/bench_cpu.py --n 512 1024 --rounds 15
 """

@@ -3,7 +3,7 @@
     pip install nabu nxtomo httomolib algotom scikit-image   (where tomopipe is installed)
     python lab/benchmarks/bench_half.py [--turn scan.h5]
 
-What differs and why is in docs/half-acquisition.md.
+What differs and why is in lab/results/half-acquisition.md.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     pip install nabu nxtomo httomolib algotom scikit-image   (where tomopipe is installed)
     python lab/benchmarks/bench_peers.py [--only paganin]
 
-Prints tables of rms errors; what differs and why is in docs/corrections.md. Half acquisition:
-bench_half.py.
+Prints tables of rms errors; what differs and why is in lab/results/corrections.md. Half
+acquisition: bench_half.py.
 """
 
 import argparse

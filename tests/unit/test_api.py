@@ -13,7 +13,7 @@ import tomopipe as tp
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 
-PAGE = Path(__file__).parents[2] / "docs" / "notebook.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "notebook.md"
 COR_PX = 66.2
 
 

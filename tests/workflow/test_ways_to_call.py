@@ -105,7 +105,7 @@ def as_a_module(clone: Path, campaign: Path) -> list[str]:
 
 
 def by_snakedeploy(clone: Path, campaign: Path) -> list[str]:
-    """As docs/installing.md says, from a host that git finds on this disk."""
+    """As docs/how-to/module.md says, from a host that git finds on this disk."""
     pytest.importorskip("snakedeploy", reason="snakedeploy runs on Python 3.11 and 3.12")
     git(clone, "init", "-q", "-b", "main")
     git(clone, "add", ".")

@@ -315,13 +315,13 @@ class PredictCorBlock(Block):
         "shipped",
         min_length=1,
         description="Network of the method ai: shipped, or weights of `tomopipe lab train` "
-        "(docs/ai.md).",
+        "(lab/train.md).",
     )
     dinov2_checkpoint: str | None = Field(
         None,
         min_length=1,
         description="Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
-        "(docs/dinov2.md).",
+        "(docs/how-to/dinov2.md).",
     )
 
     @property

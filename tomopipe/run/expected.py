@@ -1,9 +1,9 @@
 """What the next run is expected to redo, told at once, without Snakemake.
 
-The steps are gone through in the order of what runs after what (docs/reruns.md), and each result
-is decided on as in a run (`tomopipe.run.decisions`). Predictions that are pending are taken to come
-out as they were, and what a run would compare is taken for the same: `tomopipe plan` has the last
-word.
+The steps are gone through in the order of what runs after what (docs/explanation/reruns.md), and
+each result is decided on as in a run (`tomopipe.run.decisions`). Predictions that are pending are
+taken to come out as they were, and what a run would compare is taken for the same:
+`tomopipe plan` has the last word.
 """
 
 import json

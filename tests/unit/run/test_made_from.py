@@ -15,7 +15,7 @@ from tomopipe.run import made_from
 from tomopipe.run.products import digest
 from tomopipe.run.relion_set import star_options
 
-TABLE = Path(__file__).parents[3] / "docs" / "reruns.md"
+TABLE = Path(__file__).parents[3] / "docs" / "explanation" / "reruns.md"
 STEPS = (
     *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor"),
     *("full_recon", "stitch", "export_stack", "export_star", "report", "sidecar"),

@@ -73,7 +73,7 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     """Return the COR: the median of the network's own place and the refined kinds next to it.
 
     Where a scan is short or damaged, single kinds are off by pixels where the curves, read
-    together, are not (docs/ai.md).
+    together, are not (lab/results/ai.md).
 
     Parameters
     ----------

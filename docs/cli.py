@@ -1,0 +1,47 @@
+"""Write docs/reference/cli.md, the commands and their options: python docs/cli.py."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from tomopipe.cli import cli
+
+PAGE = Path(__file__).parent / "reference" / "cli.md"
+HEAD = """# The command line
+
+Every command works on the campaign of this folder, or of the nearest folder above it that has one;
+`-C CAMPAIGN` names another, and `-c FILE` another configuration than its config.yaml. `-h` shows
+the help of a command. `tomopipe lab train`, `evaluate` and `bench` come with
+[tomopipe-lab](../../lab/README.md). This page is made by `make docs`.
+"""
+OF_ALL = ("directory", "config", "help")
+OF_THE_LAB = ("train", "evaluate", "bench")
+
+
+def page() -> str:
+    """Return the page."""
+    return HEAD + "".join(_sections(typer.main.get_command(cli), None, "tomopipe"))
+
+
+def _sections(command, parent, name: str) -> Iterator[str]:
+    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
+    context.terminal_width = 10_000
+    if not hasattr(command, "commands"):
+        usage = " ".join(command.collect_usage_pieces(context)).replace("[OPTIONS]", "").strip()
+        yield f"\n## {context.command_path}\n\n`{context.command_path} {usage}`".replace(" `", "`")
+        yield "\n\n" + re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "").strip() + "\n\n"
+        yield "| | |\n|---|---|\n"
+        for parameter in command.params:
+            record = parameter.get_help_record(context)
+            if record and parameter.name not in OF_ALL:
+                yield "| `{}` | {} |\n".format(*(text.replace("|", "\\|") for text in record))
+    else:
+        for inner in command.list_commands(context):
+            if name != "lab" or inner not in OF_THE_LAB:
+                yield from _sections(command.get_command(context, inner), context, inner)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

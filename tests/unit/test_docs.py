@@ -1,0 +1,92 @@
+"""The pages for users: links lead somewhere, pages made from the code are new, all is short."""
+
+import re
+import runpy
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[2]
+DOCS = HOME / "docs"
+CLI = DOCS / "reference" / "cli.md"
+FOLDERS = ((HOME, "*.md"), (HOME / "config", "*.md"), (DOCS, "**/*.md"), (HOME / "lab", "**/*.md"))
+PAGES = sorted(page for folder, pattern in FOLDERS for page in folder.glob(pattern))
+# those for users, written by hand
+FOR_USERS = [
+    page
+    for page in PAGES
+    if page == HOME / "README.md"
+    or (page.is_relative_to(DOCS) and page.parent.name != "decisions" and page != CLI)
+]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"\b(?:docs|lab|config)/[\w/.-]+\.md\b")
+
+
+def without_code(page):
+    return re.sub(
+        r"^```.*?^```|^(?: {4}|\t).*?$|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S
+    )
+
+
+@cache
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings}
+
+
+def leads_nowhere(page, link):
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    return not target.is_file() or (anchor and anchor not in anchors(target))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
+def test_each_link_leads_somewhere(page):
+    links = [link for link in LINK.findall(without_code(page)) if "://" not in link]
+    assert [link for link in links if leads_nowhere(page, link)] == []
+
+
+def test_pages_that_code_and_files_name_are_there():
+    files = [
+        *(file for file in HOME.glob("*") if file.suffix in (".md", ".yml", ".toml", "")),
+        *(
+            file
+            for folder in ("tomopipe", "workflow", "lab")
+            for file in HOME.glob(f"{folder}/**/*.py")
+        ),
+        *HOME.glob("workflow/**/*.smk"),
+    ]
+    named = {path for file in files if file.is_file() for path in PATH.findall(file.read_text())}
+    assert "docs/reference/conventions.md" in named
+    assert [path for path in sorted(named) if not (HOME / path).is_file()] == []
+
+
+@pytest.mark.slow
+def test_the_page_of_the_commands_is_that_of_the_code():
+    """`make docs` writes it."""
+    assert CLI.read_text() == runpy.run_path(str(DOCS / "cli.py"))["page"]()
+
+
+@pytest.mark.parametrize("folder", ["docs/decisions", "lab/results"])
+def test_an_index_names_each_page_of_its_folder(folder):
+    index = (HOME / folder / "README.md").read_text()
+    pages = {page.name for page in (HOME / folder).glob("*.md")} - {"README.md"}
+    assert pages == set(LINK.findall(index))
+
+
+def test_the_site_shows_each_page_for_users():
+    navigation = (HOME / "mkdocs.yml").read_text()
+    assert [page for page in FOR_USERS if str(page.relative_to(HOME)) not in navigation] == []
+
+
+def test_pages_for_users_are_short():
+    words = {page: len(re.findall(r"\S*\w\S*", page.read_text())) for page in FOR_USERS}
+    assert sum(words.values()) <= 14_000
+    assert words[HOME / "README.md"] <= 600
+
+
+def test_lines_are_short():
+    lines = [(page, line) for page in FOR_USERS for line in page.read_text().splitlines()]
+    assert [one for one in lines if len(one[1]) > 120 and not one[1].startswith("|")] == []
