@@ -263,6 +263,9 @@ def _snakemake(*arguments: str) -> None:
     from snakemake.cli import main
     from snakemake.script import PythonScript
 
+    from tomopipe.run import snakemake_internals
+
+    snakemake_internals.fork_scripts = lambda _: None
     PythonScript.execute_script = _execute_script
     _arm("main")
     main(list(arguments))

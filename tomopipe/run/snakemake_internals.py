@@ -4,7 +4,9 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.slurm import time_limit_min
-from tomopipe.run import progress
+from tomopipe.run import progress, warm_start
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
@@ -324,6 +326,38 @@ def targets(workflow: Any) -> set[str]:
     """Return what this call is for; "all" stands for everything."""
     settings = workflow.dag_settings
     return set(settings.targets if settings and settings.targets else {"all"})
+
+
+def fork_scripts(workflow: Any) -> None:
+    """Have the scripts of the rules beside the file that calls this start as forks (`warm_start`).
+
+    Not those of other workflows that use this one, nor in an environment of their own.
+    """
+    from snakemake.script import PythonScript
+
+    rules = workflow.current_basedir.get_path_or_uri(secret_free=True)
+    scripts = os.path.realpath(os.path.join(rules, "..", "scripts"))
+
+    def forked(plain: Any) -> Any:
+        def execute(script: Any, path: str, edit: bool = False) -> None:
+            source = os.path.realpath(script.path.get_path_or_uri(secret_free=True))
+            folder, name = os.path.split(source)
+            apart = script.container_img or script.conda_env or script.env_modules
+            if apart or script.bench_record or folder != scripts:
+                return plain(script, path, edit)
+            if not warm_start.is_worth_it(name.removesuffix(".py")):
+                return plain(script, path, edit)
+            tmpdir = str(script.resources.get("tmpdir") or tempfile.gettempdir())
+            try:
+                status = warm_start.run_script(path, {**os.environ, "TMPDIR": tmpdir})
+            except OSError:  # no process, or no room for its socket
+                return plain(script, path, edit)
+            if status:
+                raise subprocess.CalledProcessError(status, [sys.executable, path])
+
+        return execute
+
+    _replace_once(PythonScript, "execute_script", forked)
 
 
 def remove_only_in_run() -> None:

@@ -100,6 +100,7 @@ def is_made(job):
 
 snakemake_internals.remove_only_in_run()
 snakemake_internals.default_target(workflow, "all")
+snakemake_internals.fork_scripts(workflow)
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
     snakemake_internals.one_start_per_submission(is_made)

@@ -1,0 +1,104 @@
+import json
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from tomopipe.run import snakemake_internals, warm_start
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="scripts are forked on Linux alone")
+
+
+def script(folder, text, name="job.py"):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.slow
+def test_statuses_of_scripts_that_run_at_once_are_their_own(tmp_path):
+    wanted = [0, 3, 0, 7, 1, -signal.SIGKILL, 0, 5]
+    ends = {-signal.SIGKILL: "os.kill(os.getpid(), 9)", 1: "raise ValueError('on purpose')"}
+    scripts = [
+        script(tmp_path, f"import os, sys\n{ends.get(status, f'sys.exit({status})')}\n", f"{i}.py")
+        for i, status in enumerate(wanted)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        assert (
+            list(pool.map(lambda path: warm_start.run_script(path, os.environ), scripts)) == wanted
+        )
+
+
+@pytest.mark.slow
+def test_a_script_has_all_that_a_process_of_its_own_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "beside.py").write_text("value = 5")
+    path = script(
+        tmp_path,
+        "import atexit, json, os, sys, beside\n"
+        "assert __name__ == '__main__' and sys.argv == [__file__] and beside.value == 5\n"
+        "loaded = 'tomopipe.steps.full_recon' in sys.modules\n"
+        "seen = os.environ.get('WANTED'), 'HOME' in os.environ\n"
+        "found = [os.getpid(), os.getcwd(), *seen, loaded]\n"
+        "atexit.register(lambda: json.dump(found, open('found.json', 'w')))\n",
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "HOME"} | {"WANTED": "1"}
+    assert warm_start.run_script(path, environment) == 0
+    pid, folder, wanted, has_home, loaded = json.loads((tmp_path / "found.json").read_text())
+    assert pid != os.getpid()
+    assert (folder, wanted, has_home, loaded) == (str(tmp_path), "1", False, True)
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "forked"),
+    [
+        ("scripts/try_recon.py", {}, True),
+        ("scripts/of_little_import.py", {}, False),
+        ("of_a_user/try_recon.py", {}, False),
+        ("scripts/try_recon.py", {"conda_env": "env"}, False),
+        ("scripts/try_recon.py", {"container_img": "image"}, False),
+        ("scripts/try_recon.py", {"bench_record": object()}, False),
+    ],
+)
+def test_scripts_of_this_workflow_are_forked(tmp_path, monkeypatch, source, more, forked):
+    from snakemake.script import PythonScript
+
+    called = []
+    monkeypatch.setattr(
+        PythonScript, "execute_script", lambda *_: called.append("process"), raising=True
+    )
+    monkeypatch.setattr(warm_start, "_started", threading.Event())
+    monkeypatch.setattr(warm_start, "run_script", lambda *_: called.append("fork") or 0)
+
+    def at(path):
+        return SimpleNamespace(get_path_or_uri=lambda secret_free: str(tmp_path / path))
+
+    snakemake_internals.fork_scripts(SimpleNamespace(current_basedir=at("rules")))
+    (tmp_path / "rules").mkdir()
+    apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record")) | more
+    PythonScript.execute_script(SimpleNamespace(path=at(source), resources={}, **apart), "x.py")
+    assert called == ["fork" if forked else "process"]
+
+
+def test_where_no_process_can_be_forked_the_script_gets_a_new_one(tmp_path, monkeypatch):
+    from snakemake.script import PythonScript
+
+    called = []
+
+    def fails(*_):
+        raise OSError("no room for a socket")
+
+    monkeypatch.setattr(PythonScript, "execute_script", lambda *_: called.append("process"))
+    monkeypatch.setattr(warm_start, "run_script", fails)
+    at = SimpleNamespace(get_path_or_uri=lambda secret_free: str(tmp_path / "rules"))
+    snakemake_internals.fork_scripts(SimpleNamespace(current_basedir=at))
+    source = SimpleNamespace(
+        get_path_or_uri=lambda secret_free: str(tmp_path / "scripts/try_recon.py")
+    )
+    apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record"))
+    PythonScript.execute_script(SimpleNamespace(path=source, resources={}, **apart), "x.py")
+    assert called == ["process"]

@@ -1,0 +1,19 @@
+"""What the steps of a scan import, also while they work, loaded at once (`warm_start`)."""
+
+import gc
+import importlib
+
+from numba.core.registry import cpu_target
+
+for _module in (
+    *("h5py", "xxhash", "safetensors.numpy", "snakemake.iocontainers", "snakemake.io"),
+    *("scipy.fft", "scipy.ndimage", "scipy.sparse", "scipy.special"),
+    *("tomopipe.campaign.campaign", "tomopipe.campaign.log", "tomopipe.run.job_memory"),
+    *("tomopipe.run.products", "tomopipe.scans.raw_scan", "tomopipe.cor.methods"),
+    *("tomopipe.cor.ai.finder", "tomopipe.cor.evidence_sum", "tomopipe.cor.roll"),
+    *(f"tomopipe.steps.{step}" for step in ("try_recon", "predict_cor", "full_recon")),
+    *("tomopipe.steps.export_stack", "tomopipe.steps.sidecar"),
+):
+    importlib.import_module(_module)
+cpu_target.target_context.refresh()  # else each process reads numba's tables of functions anew
+gc.freeze()  # the forks share it

@@ -1,0 +1,70 @@
+"""Scripts of rules begin as forks of a process that has loaded what they need.
+
+Loading Python, NumPy, SciPy, h5py and numba takes a second, more than the work on a small scan. A
+server of `multiprocessing` loads them once for each Snakemake, and ends with it. A job stays a
+process of its own, which can be killed without harm to another.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import sys
+import threading
+import types
+from collections.abc import Mapping
+from multiprocessing.connection import wait
+from unittest import mock
+
+_NUMERIC = ("try_recon", "predict_cor", "full_recon", "export_stack")
+# BLAS is loaded before a job tells how many cores it has
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_lock = threading.Lock()
+_started = threading.Event()
+
+
+def is_worth_it(step: str) -> bool:
+    """Tell whether the script of a step is to be forked: it loads much, or all is loaded."""
+    return sys.platform == "linux" and (_started.is_set() or step in _NUMERIC)
+
+
+def run_script(script: str, environment: Mapping[str, str]) -> int:
+    """Run a Python script in a forked process, with an environment, in this working directory.
+
+    Returns
+    -------
+    int
+        Its exit status; of a process that was killed, minus the signal.
+
+    Raises
+    ------
+    OSError
+        If no process can be started.
+    """
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=_run, args=(script, dict(environment)))
+    # else the fork would run the main module of this process again
+    no_main = mock.patch.dict(sys.modules, {"__main__": types.ModuleType("__main__")})
+    with _lock, no_main:
+        if not _started.is_set():
+            context.set_forkserver_preload(["tomopipe.run.preloaded"])
+            with mock.patch.dict(os.environ, _ONE_THREAD):
+                process.start()
+            _started.set()
+        else:
+            process.start()
+    wait([process.sentinel])
+    with _lock:  # start() also looks after the processes of other threads; a status is read once
+        process.join()
+    return int(process.exitcode or 0)
+
+
+def _run(script: str, environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [script]
+    sys.path.insert(0, os.path.dirname(script))
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
