@@ -70,6 +70,7 @@ def run_here(home: Path, folder: Path, template: Path | None) -> None:
     IN_JOBS.clear()
     arguments = ["--snakefile", str(home / "Snakefile"), "--configfile", "config.yaml"]
     arguments += ["--cores", "1", "--quiet", "all", "--keep-going"]
+    arguments += ["--scheduler", "greedy"]  # as the profile of tomopipe says
     try:
         main(arguments)
     except SystemExit as ended:

@@ -1,4 +1,5 @@
 import atexit
+import gc
 import json
 import os
 import sys
@@ -6,6 +7,7 @@ import time
 from functools import lru_cache, partial
 from pathlib import Path
 
+gc.disable()  # nothing is garbage of the modules and rules that are read, up to the last of end.smk
 try:
     from tomopipe.run import job_memory, made_from, progress, snakemake_internals
 except ModuleNotFoundError as error:

@@ -71,3 +71,7 @@ onsuccess:
 onerror:
     end_of_run()
     after_failure(CAMPAIGN, log, since=START_TIME, reports=not ARRIVALS)
+
+
+gc.freeze()
+gc.enable()
