@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+PAGE_BYTES = 4096  # of memory, and of a file
+
 
 def module_of(array: Any) -> ModuleType:
     """Return the array module that an array belongs to: `numpy` or `cupy`."""
@@ -57,6 +59,13 @@ def ellipse(n: int, edge_px: float, fall_per_px: float, xp: ModuleType = np) -> 
     return xp.sqrt(xp.maximum(1 - (2 * out_px + out_px**2 / edge_px) * fall_per_px, 0))
 
 
+def aligned(n_bytes: int) -> NDArray[np.uint8]:
+    """Return memory, not cleared, that begins on a page: what files take without a copy."""
+    memory = np.empty(n_bytes + PAGE_BYTES, np.uint8)
+    first = -memory.ctypes.data % PAGE_BYTES
+    return memory[first : first + n_bytes]
+
+
 class Reused:
     """Host memory for arrays that come again and again.
 
@@ -76,7 +85,7 @@ class Reused:
         except IndexError:
             memory = memoryview(b"")
         if len(memory) < n_bytes:
-            memory = np.empty(n_bytes, np.uint8).data
+            memory = aligned(n_bytes).data
         array = np.frombuffer(memory, dtype, n)  # what views refer to, however they were made
         weakref.finalize(array, self._free[kind].append, memory).atexit = False
         return array.reshape(shape)

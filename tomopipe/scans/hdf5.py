@@ -56,13 +56,13 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
 
 
 @contextmanager
-def new_hdf5(path: str | os.PathLike[str]) -> "Iterator[h5py.File]":
+def new_hdf5(path: str | os.PathLike[str], **options: Any) -> "Iterator[h5py.File]":
     """Yield a new HDF5 file; what cannot be written to its end is an OSError, and no crash."""
     import h5py
 
     # What is written here are whole chunks, which need no cache. With one, HDF5 keeps what a full
     # disk refused and crashes the process when it tries again.
-    file = h5py.File(path, "w", rdcc_nbytes=0)
+    file = h5py.File(path, "w", rdcc_nbytes=0, **options)
     try:
         yield file
     except BaseException:

@@ -1,19 +1,23 @@
 """A volume as one HDF5 file, and the small HDF5 file of mid planes beside other formats."""
 
+import errno
 import itertools
 import json
+import resource
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import PAGE_BYTES
 from tomopipe.scans.hdf5 import new_hdf5, put
 from tomopipe.storage import checksums
+from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview
@@ -25,32 +29,45 @@ if TYPE_CHECKING:
 _MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
 _GZIP_LEVEL = 1
 _THREADS = 8
+_DIRECT_BYTES = 2**20  # smaller slices are better gathered by the file cache
 
 
 @contextmanager
 def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
     """Yield the store of an HDF5 file: /exchange/data in chunks of one slice."""
     _, n_y, n_x = layout.shape
-    with new_hdf5(temporary) as file:
+    chunks = (1, min(n_y, _MAX_CHUNK), min(n_x, _MAX_CHUNK))
+    n_bytes = n_y * n_x * np.dtype(layout.encoding.dtype).itemsize
+    plain = layout.compression == "none" and chunks == (1, n_y, n_x)
+    # slices that need no padding lie on pages of the file
+    on_pages = n_bytes % PAGE_BYTES == 0
+    direct = plain and n_bytes >= _DIRECT_BYTES
+    if direct:
+        _check_limit(layout.name, layout.shape[0] * n_bytes)
+    aligned = {"alignment_threshold": _DIRECT_BYTES, "alignment_interval": PAGE_BYTES}
+    with ExitStack() as stack:
+        file = stack.enter_context(new_hdf5(temporary, **(aligned if direct and on_pages else {})))
         data = file.create_dataset(
             "exchange/data",
             layout.shape,
             layout.encoding.dtype,
-            chunks=(1, min(n_y, _MAX_CHUNK), min(n_x, _MAX_CHUNK)),
-            **_filters(layout.compression),
+            chunks=chunks,
+            **(_all_at_once() if direct else _filters(layout.compression)),
         )
-
-        plain = layout.compression == "none" and data.chunks == (1, n_y, n_x)
+        write = stack.enter_context(direct_writer(temporary)) if direct else None
 
         def put(first: int, slices: Slices) -> None:
-            if layout.compression == "gzip" and data.chunks == (1, n_y, n_x):
+            if layout.compression == "gzip" and chunks == (1, n_y, n_x):
                 _put_deflated(data, first, slices, layout.encoding)
                 for row in range(first, first + len(slices)):
                     _sum_slice(temporary, data, row)
                 return
             for row, image in enumerate(slices, first):
                 stored = np.ascontiguousarray(layout.encoding.encode(image))
-                data[row] = stored
+                if write is None:
+                    data[row] = stored
+                else:
+                    write(stored, data.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset)
                 _sum_slice(temporary, data, row, stored if plain else None)
 
         def finish(summary: dict[str, Any]) -> None:
@@ -58,6 +75,28 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
 
         preview = Preview(file, layout.shape, layout.encoding)
         yield Store(put, create_notes(file, layout), finish, preview.add)
+
+
+def _check_limit(name: str, n_bytes: int) -> None:
+    """Refuse a file that may not grow so large; HDF5 gives it its size at once, and crashes."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and n_bytes > limit:
+        raise OSError(
+            errno.EFBIG,
+            f"a file may have {limit / 1e9:.3g} GB here (ulimit -f), the volume takes "
+            f"{n_bytes / 1e9:.3g} GB",
+            name,
+        )
+
+
+def _all_at_once() -> dict[str, Any]:
+    """Give the chunks of a dataset their places in the file when it is created, in their order."""
+    import h5py
+
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return {"dcpl": creation}
 
 
 def _put_deflated(data: "h5py.Dataset", first: int, slices: Slices, encoding: Encoding) -> None:

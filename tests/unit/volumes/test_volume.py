@@ -11,7 +11,9 @@ import pytest
 import tifffile
 import zarr
 
+from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import TomopipeError
+from tomopipe.storage import checksums
 from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import (
@@ -276,20 +278,29 @@ def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("output_format", "compression"),
-    [("h5", "none"), ("h5", "gzip"), ("h5", "bitshuffle"), ("tiff", "none"), ("zarr", "none")],
+    ("output_format", "compression", "side"),
+    [
+        ("h5", "none", 400),
+        ("h5", "none", 600),  # written past the file cache
+        ("h5", "gzip", 400),
+        ("h5", "bitshuffle", 400),
+        ("tiff", "none", 400),
+        ("zarr", "none", 400),
+    ],
 )
-def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(tmp_path, output_format, compression):
+def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(
+    tmp_path, output_format, compression, side
+):
     script = (
         "import gc, resource, signal, sys\n"
         "import numpy as np\n"
         "from tomopipe.volumes.volume import Origin, new_volume\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))\n"
-        "slices = np.random.default_rng(0).normal(size=(8, 400, 400)).astype('f4')\n"
+        f"slices = np.random.default_rng(0).normal(size=(8, {side}, {side})).astype('f4')\n"
         "form = dict(output_format=sys.argv[2], compression=sys.argv[3])\n"
         "try:\n"
-        "    with new_volume(sys.argv[1], (40, 400, 400), **form) as put:\n"
+        f"    with new_volume(sys.argv[1], (40, {side}, {side}), **form) as put:\n"
         "        for first in range(0, 40, 8):\n"
         "            put(first, slices)\n"
         "except OSError as error:\n"
@@ -323,3 +334,20 @@ def test_tiff_without_a_voxel_size_claims_none(tmp_path):
         assert file.pages.first.resolutionunit == 1
         assert "unit" not in file.imagej_metadata
         np.testing.assert_array_equal(file.asarray(), DATA[0])
+
+
+@pytest.mark.parametrize(("side", "dtype"), [(512, "float32"), (600, "float32"), (760, "uint16")])
+def test_large_slices_written_past_the_file_cache_are_those_that_were_put(tmp_path, side, dtype):
+    slices = np.random.default_rng(0).normal(size=(5, side, side)).astype(np.float32)
+    path, encoding = tmp_path / "x.h5", encoding_of(dtype, (-4, 4))
+    with new_volume(path, slices.shape, encoding=encoding) as put:
+        for first, last in ((2, 4), (0, 2), (4, 5), (1, 3)):  # in any order, and once more
+            put(first, slices[first:last])
+    with h5py.File(path) as file:
+        stored = file["exchange/data"]
+        np.testing.assert_array_equal(stored[()], [encoding.encode(one) for one in slices])
+        places = [stored.id.get_chunk_info(i).byte_offset for i in range(len(slices))]
+    size = side**2 * np.dtype(dtype).itemsize
+    assert places == [places[0] + i * size for i in range(len(slices))]
+    assert places[0] % PAGE_BYTES == 0 or size % PAGE_BYTES
+    assert checksums.made()[path] == checksums.checksum_of(path)

@@ -1,0 +1,83 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from tomopipe.arrays import PAGE_BYTES, aligned
+from tomopipe.storage import direct_io
+
+
+def content(n_bytes, offset=0):
+    """Bytes that lie in memory, and are found in a file, at any place."""
+    memory = aligned(n_bytes + offset)[offset:]
+    memory[:] = np.random.default_rng(n_bytes).integers(0, 256, n_bytes)
+    return memory
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, PAGE_BYTES - 1, PAGE_BYTES, 3 * PAGE_BYTES + 17, 2**20])
+@pytest.mark.parametrize("offset", [0, 5, PAGE_BYTES, 2 * PAGE_BYTES - 3])
+@pytest.mark.parametrize("in_memory", [0, 16])
+def test_bytes_come_where_they_belong_and_others_stay(tmp_path, n_bytes, offset, in_memory):
+    path = tmp_path / "file"
+    before = content(2**20 + 4 * PAGE_BYTES).tobytes()
+    path.write_bytes(before)
+    data = content(n_bytes, in_memory)
+    with direct_io.direct_writer(path) as write:
+        write(data, offset)
+    assert path.read_bytes() == before[:offset] + data.tobytes() + before[offset + n_bytes :]
+
+
+def test_large_arrays_are_copied_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(direct_io, "_COPIED_BYTES", 2 * PAGE_BYTES)
+    path, data = tmp_path / "file", content(9 * PAGE_BYTES + 1, 8)
+    path.touch()
+    with direct_io.direct_writer(path) as write:
+        write(data, 100)
+    assert path.read_bytes() == bytes(100) + data.tobytes()
+
+
+@pytest.mark.parametrize("refuses", ["to open", "to write"])
+def test_a_file_system_without_direct_writing_is_written_through_the_cache(
+    tmp_path, monkeypatch, refuses
+):
+    direct, opened = set(), os.open
+
+    def open_one(path, flags, *rest):
+        if flags & os.O_DIRECT and refuses == "to open":
+            raise OSError(errno.EINVAL, "Invalid argument")
+        file = opened(path, flags, *rest)
+        if flags & os.O_DIRECT:
+            direct.add(file)
+        return file
+
+    pwrite = os.pwrite
+
+    def write_one(file, data, offset):
+        if file in direct:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return pwrite(file, data, offset)
+
+    monkeypatch.setattr(os, "open", open_one)
+    monkeypatch.setattr(os, "pwrite", write_one)
+    path, data = tmp_path / "file", content(3 * PAGE_BYTES)
+    path.touch()
+    with direct_io.direct_writer(path) as write:
+        write(data, 0)
+        write(data, data.size)
+    assert path.read_bytes() == 2 * data.tobytes()
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    path = tmp_path / "file"
+    path.touch()
+    with (
+        direct_io.direct_writer(path) as write,
+        pytest.raises(OSError, match=r"No space left.*file") as caught,
+    ):
+        write(content(PAGE_BYTES), 0)
+    assert caught.value.errno == errno.ENOSPC

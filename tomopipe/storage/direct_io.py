@@ -1,0 +1,72 @@
+"""Writing past the file cache of the system, which costs more than the writing of a large file."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import PAGE_BYTES, aligned
+
+_COPIED_BYTES = 8 * 2**20  # at once, of what does not lie in memory as it is to lie in the file
+
+Write = Callable[[NDArray[Any], int], None]
+
+
+@contextmanager
+def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
+    """Yield write(array, offset), which writes a contiguous array into a file that is there.
+
+    Pages that are written in part, and all where the file system has no such writing, go through
+    the cache. An OSError names the file.
+    """
+    through = os.open(path, os.O_WRONLY)
+    past: list[int] = []
+    with suppress(OSError, AttributeError):
+        past.append(os.open(path, os.O_WRONLY | os.O_DIRECT))
+    copied = aligned(_COPIED_BYTES)
+
+    def write(array: NDArray[Any], offset: int) -> None:
+        data = array.reshape(-1).view(np.uint8)
+        first = min(-offset % PAGE_BYTES, data.size)
+        last = max(first, data.size - (offset + data.size) % PAGE_BYTES)
+        _write_all(through, data[:first], offset, path)
+        _write_past(data[first:last], offset + first)
+        _write_all(through, data[last:], offset + last, path)
+
+    def _write_past(data: NDArray[np.uint8], offset: int) -> None:
+        in_place = data.ctypes.data % PAGE_BYTES == 0
+        step = data.size if in_place else _COPIED_BYTES
+        for first in range(0, data.size, step or 1):
+            part = data[first : first + step]
+            if past and not in_place:
+                copied[: part.size] = part
+            try:
+                for file in past:
+                    _write_all(
+                        file, part if in_place else copied[: part.size], offset + first, path
+                    )
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                os.close(past.pop())
+            if not past:
+                _write_all(through, part, offset + first, path)
+
+    try:
+        yield write
+    finally:
+        for file in (through, *past):
+            os.close(file)
+
+
+def _write_all(file: int, data: NDArray[np.uint8], offset: int, path: Any) -> None:
+    done = 0
+    while done < data.size:
+        try:
+            done += os.pwrite(file, data[done:].data, offset + done)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
