@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
+from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
 
@@ -54,14 +55,12 @@ class StackFile:
         """Write rows of consecutive images, the first of them at `image` and `row`."""
         _, n_rows, n_cols = self.shape
         pieces = [images] if images.shape[1] == n_rows else list(images)
-        with open(self.path, "r+b") as stream:
+        with direct_writer(self.path) as write:
             for i, piece in enumerate(pieces):
                 offset = HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row)
-                data = np.ascontiguousarray(piece, "<f4").data
-                stream.seek(offset)
-                stream.write(data)
-                stream.flush()
-                checksums.written(self.path, offset, 4 * piece.size, data)
+                data = np.ascontiguousarray(piece, "<f4")
+                write(data, offset)
+                checksums.written(self.path, offset, data.nbytes, data)
         self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
         self.total += float(images.sum(dtype=np.float64))
         self.total_squares += float(np.square(images, dtype=np.float64).sum())

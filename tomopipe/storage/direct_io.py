@@ -1,6 +1,7 @@
 """Writing past the file cache of the system, which costs more than the writing of a large file."""
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import PAGE_BYTES, aligned
 
+LEAST_BYTES = 2**20  # smaller arrays are better gathered by the cache
 _COPIED_BYTES = 8 * 2**20  # at once, of what does not lie in memory as it is to lie in the file
 
 Write = Callable[[NDArray[Any], int], None]
@@ -20,17 +22,19 @@ Write = Callable[[NDArray[Any], int], None]
 def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
     """Yield write(array, offset), which writes a contiguous array into a file that is there.
 
-    Pages that are written in part, and all where the file system has no such writing, go through
-    the cache. An OSError names the file.
+    Arrays below `LEAST_BYTES`, pages that are written in part, and all where the file system has no
+    such writing, go through the cache. An OSError names the file.
     """
     through = os.open(path, os.O_WRONLY)
     past: list[int] = []
     with suppress(OSError, AttributeError):
         past.append(os.open(path, os.O_WRONLY | os.O_DIRECT))
-    copied = aligned(_COPIED_BYTES)
+    buffer = functools.cache(aligned)  # only if it is needed
 
     def write(array: NDArray[Any], offset: int) -> None:
         data = array.reshape(-1).view(np.uint8)
+        if data.size < LEAST_BYTES:
+            return _write_all(through, data, offset, path)
         first = min(-offset % PAGE_BYTES, data.size)
         last = max(first, data.size - (offset + data.size) % PAGE_BYTES)
         _write_all(through, data[:first], offset, path)
@@ -43,12 +47,11 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
         for first in range(0, data.size, step or 1):
             part = data[first : first + step]
             if past and not in_place:
-                copied[: part.size] = part
+                copy = buffer(_COPIED_BYTES)[: part.size]
+                copy[:] = part
             try:
                 for file in past:
-                    _write_all(
-                        file, part if in_place else copied[: part.size], offset + first, path
-                    )
+                    _write_all(file, part if in_place else copy, offset + first, path)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import PAGE_BYTES
 from tomopipe.scans.hdf5 import new_hdf5, put
 from tomopipe.storage import checksums
-from tomopipe.storage.direct_io import direct_writer
+from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
 _GZIP_LEVEL = 1
 _THREADS = 8
-_DIRECT_BYTES = 2**20  # smaller slices are better gathered by the file cache
 
 
 @contextmanager
@@ -41,10 +40,10 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
     plain = layout.compression == "none" and chunks == (1, n_y, n_x)
     # slices that need no padding lie on pages of the file
     on_pages = n_bytes % PAGE_BYTES == 0
-    direct = plain and n_bytes >= _DIRECT_BYTES
+    direct = plain and n_bytes >= LEAST_BYTES
     if direct:
         _check_limit(layout.name, layout.shape[0] * n_bytes)
-    aligned = {"alignment_threshold": _DIRECT_BYTES, "alignment_interval": PAGE_BYTES}
+    aligned = {"alignment_threshold": LEAST_BYTES, "alignment_interval": PAGE_BYTES}
     with ExitStack() as stack:
         file = stack.enter_context(new_hdf5(temporary, **(aligned if direct and on_pages else {})))
         data = file.create_dataset(

@@ -15,6 +15,11 @@ def content(n_bytes, offset=0):
     return memory
 
 
+@pytest.fixture(autouse=True)
+def small_arrays_too(monkeypatch):
+    monkeypatch.setattr(direct_io, "LEAST_BYTES", PAGE_BYTES)
+
+
 @pytest.mark.parametrize("n_bytes", [0, 1, PAGE_BYTES - 1, PAGE_BYTES, 3 * PAGE_BYTES + 17, 2**20])
 @pytest.mark.parametrize("offset", [0, 5, PAGE_BYTES, 2 * PAGE_BYTES - 3])
 @pytest.mark.parametrize("in_memory", [0, 16])
