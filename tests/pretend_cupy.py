@@ -1,7 +1,7 @@
-"""CuPy's rules on NumPy's numbers: what a card refuses is refused here.
+"""CuPy's rules on NumPy's numbers: what a GPU refuses is refused here.
 
-Arrays of the host and of the card do not mix without an explicit copy, arrays of one device are
-not used while another one is current, NumPy's functions do not take arrays of a card, kernels get
+Arrays of the host and of the GPU do not mix without an explicit copy, arrays of one device are
+not used while another one is current, NumPy's functions do not take arrays of a GPU, kernels get
 contiguous arrays, and there is nothing that CuPy does not document: what is missing below is added
 once it has been looked up.
 """
@@ -36,12 +36,12 @@ def current_device():
 
 def _plain(value):
     """Return what NumPy computes with; whatever lies in the wrong place is refused."""
-    if isinstance(value, CardArray):
+    if isinstance(value, DeviceArray):
         if value.device != current_device():
             raise RuntimeError(f"array of device {value.device} used on {current_device()}")
         return value.values
     if isinstance(value, np.ndarray):
-        raise TypeError("Unsupported type <class 'numpy.ndarray'>: copy it to the card")
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>: copy it to the GPU")
     if isinstance(value, tuple | list):
         return type(value)(map(_plain, value))
     if isinstance(value, slice):
@@ -49,18 +49,18 @@ def _plain(value):
     return value
 
 
-def _on_card(result):
+def _on_device(result):
     if isinstance(result, tuple):
-        return tuple(map(_on_card, result))
+        return tuple(map(_on_device, result))
     if isinstance(result, np.ndarray | np.generic):
-        return CardArray(np.asarray(result), current_device())
+        return DeviceArray(np.asarray(result), current_device())
     return result
 
 
 def _computed(function):
     def compute(*args, **kwargs):
         result = function(*_plain(args), **{key: _plain(value) for key, value in kwargs.items()})
-        return kwargs["out"] if isinstance(kwargs.get("out"), CardArray) else _on_card(result)
+        return kwargs["out"] if isinstance(kwargs.get("out"), DeviceArray) else _on_device(result)
 
     return compute
 
@@ -71,14 +71,14 @@ def _ufunc(function):
     def checked(*args, **kwargs):
         if wrong := kwargs.keys() - {"out", "dtype", "casting"}:
             raise TypeError(f"Wrong arguments {wrong}")
-        if not any(isinstance(arg, CardArray) for arg in args):
+        if not any(isinstance(arg, DeviceArray) for arg in args):
             raise TypeError(f"Unsupported type {type(args[0])}")
         return compute(*args, **kwargs)
 
     return checked
 
 
-class CardArray:
+class DeviceArray:
     """See cupy.ndarray."""
 
     __array_ufunc__ = None
@@ -91,10 +91,10 @@ class CardArray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
     def __array_function__(self, function, *_):
-        raise TypeError(f"{function.__name__} of NumPy does not take arrays of a card")
+        raise TypeError(f"{function.__name__} of NumPy does not take arrays of a GPU")
 
     def __getitem__(self, index):
-        return _on_card(_plain(self)[_plain(index)])
+        return _on_device(_plain(self)[_plain(index)])
 
     def __setitem__(self, index, value):
         _plain(self)[_plain(index)] = _plain(value)
@@ -132,7 +132,7 @@ def _operator(name):
         result = getattr(_plain(self), name)(*map(_plain, others))
         if result is NotImplemented:
             return result
-        return self if result is self.values else _on_card(result)
+        return self if result is self.values else _on_device(result)
 
     return operate
 
@@ -147,11 +147,13 @@ for _name in [
     *(f"__{name}__" for name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs")),
     "__invert__",
 ]:
-    setattr(CardArray, _name, _operator(_name))
+    setattr(DeviceArray, _name, _operator(_name))
 for _name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"):
-    setattr(CardArray, _name, property(lambda self, name=_name: getattr(self.values, name)))
+    setattr(DeviceArray, _name, property(lambda self, name=_name: getattr(self.values, name)))
 for _name in ("T", "real", "imag"):
-    setattr(CardArray, _name, property(lambda self, n=_name: _on_card(getattr(_plain(self), n))))
+    setattr(
+        DeviceArray, _name, property(lambda self, n=_name: _on_device(getattr(_plain(self), n)))
+    )
 
 
 def _method(name):
@@ -165,7 +167,7 @@ for _name in _words("""
     all any argsort astype conj copy fill max mean min ravel reshape sort std sum transpose
     view
 """):
-    setattr(CardArray, _name, _method(_name))
+    setattr(DeviceArray, _name, _method(_name))
 
 _MADE = _words("arange empty full linspace ones zeros")
 _FUNCTIONS = _words("""
@@ -193,10 +195,10 @@ def _limited(function):
 
 
 def _uploaded(value, dtype=None):
-    values = value.values if isinstance(value, CardArray) else np.array(value, dtype=dtype)
-    if isinstance(value, CardArray):
+    values = value.values if isinstance(value, DeviceArray) else np.array(value, dtype=dtype)
+    if isinstance(value, DeviceArray):
         return _computed(np.asarray)(value, dtype=dtype)
-    return CardArray(values, current_device())
+    return DeviceArray(values, current_device())
 
 
 def _padded(array, pad_width, mode="constant", **kwargs):
@@ -214,7 +216,7 @@ def _module():
     for name in _words("bool_ uint8 uint16 uint32 uint64 int32 int64 float16 float32 float64"):
         setattr(xp, name, getattr(np, name))
     xp.complex64, xp.complex128, xp.ndarray, xp.RawModule = (
-        np.complex64, np.complex128, CardArray, RawModule,
+        np.complex64, np.complex128, DeviceArray, RawModule,
     )  # fmt: skip
     nothing = SimpleNamespace(clear=lambda: None, free_all_blocks=lambda: None)
     xp.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: nothing))
@@ -228,7 +230,7 @@ def _part(module, names):
 
 
 XP = _module()
-CardArray.__module__ = "pretend"
+DeviceArray.__module__ = "pretend"
 MODULES = {
     "pretend": XP,
     "cupyx.scipy.fft": _part(

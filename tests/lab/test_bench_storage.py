@@ -11,7 +11,7 @@ from tomopipe_lab.bench.engines import ENGINES
 from tomopipe_lab.bench.measure import Interval
 
 from tests import cuda_on_cpu, nvrtc, pretend_cupy
-from tests.pretend_card import PretendCard, in_place_of_cuda
+from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tomopipe.errors import TomopipeError
 from tomopipe.recon import cuda
 from tomopipe.recon.fbp import reconstruct
@@ -49,31 +49,31 @@ def test_what_is_read_is_compared_with_what_was_written(tmp_path, name):
 
 
 @pytest.fixture
-def card(monkeypatch):
+def device(monkeypatch):
     pretend_cupy.install(monkeypatch)
-    return PretendCard(delay_s=0)
+    return PretendDevice(delay_s=0)
 
 
-def test_blocks_come_back_as_slices_of_the_raw_counts(card):
+def test_blocks_come_back_as_slices_of_the_raw_counts(device):
     scan = gpu_ways.simulated(90, 48)
     plan = make_plan(scan.theta_rad, 48)
-    there = make_plan(scan.theta_rad, 48, xp=card.xp)
+    there = make_plan(scan.theta_rad, 48, xp=device.xp)
     seen = []
 
     def compute(rows):
         seen.append(rows.shape)
         return reconstruct(rows, there, scan.cor_px)
 
-    slices = gpu.stream_blocks(card, scan, gpu_ways.Way(compute, gpu_ways.normalised(3)), 7, 3)
+    slices = gpu.stream_blocks(device, scan, gpu_ways.Way(compute, gpu_ways.normalised(3)), 7, 3)
     assert seen == 3 * [(3, 90, 48)]
     attenuation = -np.log(scan.raw / 40000.0).astype(np.float32)
     expected = reconstruct(attenuation[None], plan, scan.cor_px)[0]
     np.testing.assert_allclose(slices, np.stack(3 * [expected]), atol=1e-4 * np.ptp(expected))
 
 
-def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
+def test_the_comparison_of_a_gpu_on_numpy(device, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomocupy", None)
-    results = gpu.compare(card, gpu_ways.simulated(192, 128), 4, 2, 2)
+    results = gpu.compare(device, gpu_ways.simulated(192, 128), 4, 2, 2)
     ours, encoded, corrected, rival, anew, *staged = results
     assert anew.sharp_db == pytest.approx(ours.sharp_db, abs=1.5)
     assert [one.name for one in staged][:1] == ["tomopipe, staged by 1 thread"]
@@ -95,15 +95,15 @@ def test_the_comparison_of_a_gpu_on_numpy(card, monkeypatch):
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_fourierrec_written_anew_gives_our_slices(card, monkeypatch, backwards):
+def test_fourierrec_written_anew_gives_our_slices(device, monkeypatch, backwards):
     """Within the circle: its rows repeat beyond the detector. And NVIDIA's compiler takes it."""
     monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
     scan = gpu_ways.simulated(120, 64)
     lines = -np.log(scan.raw / 40000.0) * np.array([1, 0.5, 0.2])[:, None, None]
     lines = lines.astype(np.float32)
     expected = reconstruct(lines, make_plan(scan.theta_rad, 64), scan.cor_px)
-    compute = fourierrec.fourierrec(card.xp, scan.theta_rad, 64, scan.cor_px)
-    found = compute(card.xp.asarray(lines)).get()
+    compute = fourierrec.fourierrec(device.xp, scan.theta_rad, 64, scan.cor_px)
+    found = compute(device.xp.asarray(lines)).get()
     y, x = np.ogrid[:64, :64]
     inside = (x - 32) ** 2 + (y - 31) ** 2 < 27**2
     for one, other in zip(found, expected, strict=True):
@@ -112,9 +112,9 @@ def test_fourierrec_written_anew_gives_our_slices(card, monkeypatch, backwards):
     assert "warning" not in nvrtc.compiled(fourierrec.SOURCE, "sm_90")[1]
 
 
-def test_every_pass_is_timed(card):
+def test_every_pass_is_timed(device):
     scan = gpu_ways.simulated(90, 48)
-    passes = gpu_passes.measure_passes(card, scan, 3)
+    passes = gpu_passes.measure_passes(device, scan, 3)
     assert {one.name for one in passes} > set(cuda_on_cpu.kernels_of(cuda.SOURCE))
     assert all(one.seconds > 0 for one in passes)
     text = _text(tables.passes_table(3, passes, 4e12, "n = 48"))
@@ -134,32 +134,32 @@ def test_traffic_of_16_slices_of_2048():
     assert sum(by_name[name].n_bytes for name in engine) == pytest.approx(9.2e9, rel=0.05)
 
 
-def test_launches_are_as_many_as_stated(card, monkeypatch):
+def test_launches_are_as_many_as_stated(device, monkeypatch):
     launched, launch = Counter(), cuda.launch
     monkeypatch.setattr(cuda, "launch", lambda xp, n, *a: (launched.update([n]), launch(xp, n, *a)))
     scan = gpu_ways.simulated(300, 32)
-    plan = make_plan(scan.theta_rad, 32, xp=card.xp)
-    reconstruct(card.xp.zeros((2, 300, 32), np.float32), plan, 15.0)
+    plan = make_plan(scan.theta_rad, 32, xp=device.xp)
+    reconstruct(device.xp.zeros((2, 300, 32), np.float32), plan, 15.0)
     stated = {one.name: one.launches for one in gpu_passes.passes_of(plan, 2)}
     assert dict(launched) == {name: stated[name] for name in launched}
     assert set(launched) == set(cuda_on_cpu.kernels_of(cuda.SOURCE))
 
 
-def test_a_gpu_is_compared_with_the_cpu(card):
-    assert gpu_passes.largest_difference(card, gpu_ways.simulated(90, 48), 3) < 1e-4
-    assert gpu_passes.memory_rate(card, 2**16) > 0
+def test_a_gpu_is_compared_with_the_cpu(device):
+    assert gpu_passes.largest_difference(device, gpu_ways.simulated(90, 48), 3) < 1e-4
+    assert gpu_passes.memory_rate(device, 2**16) > 0
 
 
-def test_chunks_and_pieces_are_tried(card, monkeypatch):
+def test_chunks_and_pieces_are_tried(device, monkeypatch):
     monkeypatch.setattr(gpu_passes, "CHUNKS", (32,))
     monkeypatch.setattr(gpu_passes, "PIECES", (32, 64))
-    found = gpu_passes.tune(card, gpu_ways.simulated(90, 48), 3, print)
+    found = gpu_passes.tune(device, gpu_ways.simulated(90, 48), 3, print)
     assert set(found) == {(tile, 32, piece) for tile in (4, 8) for piece in (32, 64)}
     assert "pieces of 64 samples" in _text(tables.tune_table(3, found))
 
 
 def test_a_volume_is_made_from_a_file(monkeypatch, tmp_path):
-    with in_place_of_cuda(monkeypatch, full_recon, PretendCard(delay_s=0)):
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(delay_s=0)):
         seconds = gpu.from_file(gpu_ways.simulated(90, 48), 3, tmp_path, 1)
     assert seconds.median > 0
     assert not list(tmp_path.iterdir())
@@ -173,9 +173,9 @@ def test_the_bound_is_the_slower_way():
     assert gpu.Copies(50e9, 50e9).bound_s(*shape, 2) == pytest.approx(in_s)
 
 
-def test_copies_have_a_rate(card):
-    copies = gpu.copy_rates(card, 2**16, 2)
-    assert card.log == ["uploaded"] * 2 + ["downloaded"] * 2
+def test_copies_have_a_rate(device):
+    copies = gpu.copy_rates(device, 2**16, 2)
+    assert device.log == ["uploaded"] * 2 + ["downloaded"] * 2
     assert copies.to_device > 0
     assert copies.to_host > 0
 

@@ -1,4 +1,4 @@
-"""try_recon and sweeps on a card that is none (see pretend_card)."""
+"""try_recon and sweeps on a pretended GPU (see pretend_device)."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import tifffile
 
 from tests import pretend_cupy
 from tests.phantoms import write_scan
-from tests.pretend_card import PretendCard, in_place_of_cuda
 from tests.pretend_cupy import XP
+from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.recon import cuda, portable
-from tomopipe.recon.blocks import card_sweep_bytes
+from tomopipe.recon.blocks import gpu_sweep_bytes
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
 from tomopipe.steps import try_recon as step
@@ -35,7 +35,7 @@ def _stack(truth, folder, device, **options):
     [{}, {"format": "tiff", "row": [3, 5]}, {"half_acquisition": "yes"}],
     ids=["stack", "slices", "half acquisition"],
 )
-def test_a_card_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
+def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
     turn = 360 if "half_acquisition" in options else 180
     truth = write_scan(
         tmp_path / "s_1.h5", n_rows=7, n_cols=32, n_angles=40, phantom="rock", cor_px=COR_PX,
@@ -46,10 +46,10 @@ def test_a_card_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
     monkeypatch.setattr(
         _sweep, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
     )
-    with in_place_of_cuda(monkeypatch, _sweep, PretendCard()) as card:
-        free, n_claimed = card.free_bytes, []
-        card.free_bytes = lambda: [n_claimed.append(1), free()][1]
-        found, found_record = _stack(truth, tmp_path / "card", "cuda", **options)
+    with in_place_of_cuda(monkeypatch, _sweep, PretendDevice()) as gpu:
+        free, n_claimed = gpu.free_bytes, []
+        gpu.free_bytes = lambda: [n_claimed.append(1), free()][1]
+        found, found_record = _stack(truth, tmp_path / "gpu", "cuda", **options)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         step_of_grey = 2 if one.max() > 1000 else 0
@@ -76,16 +76,16 @@ def test_a_sweep_transforms_its_sinogram_once(monkeypatch):
     assert sizes == [(30, 32)]
 
 
-def test_a_small_card_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
+def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
     lanes = []
     real = cuda.reconstruct_lanes
     monkeypatch.setattr(
         cuda, "reconstruct_lanes", lambda *a, **k: [lanes.append(len(a[2])), real(*a, **k)][1]
     )
-    card = PretendCard(free_bytes=card_sweep_bytes(40, 32, 8))
-    with in_place_of_cuda(monkeypatch, _sweep, card):
-        _stack(truth, tmp_path / "card", "cuda")
+    gpu = PretendDevice(free_bytes=gpu_sweep_bytes(40, 32, 8))
+    with in_place_of_cuda(monkeypatch, _sweep, gpu):
+        _stack(truth, tmp_path / "gpu", "cuda")
     assert max(lanes) == 8
 
 
@@ -100,8 +100,8 @@ def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where):
 
     monkeypatch.setattr(step, where, fail)
     with (
-        in_place_of_cuda(monkeypatch, _sweep, PretendCard()),
+        in_place_of_cuda(monkeypatch, _sweep, PretendDevice()),
         pytest.raises(failure, match="LaunchFailure"),
     ):
-        _stack(truth, tmp_path / "card", "cuda")
-    assert not (tmp_path / "card" / "try.json").exists()
+        _stack(truth, tmp_path / "gpu", "cuda")
+    assert not (tmp_path / "gpu" / "try.json").exists()

@@ -1,4 +1,4 @@
-"""The pretended card refuses what a real one refuses."""
+"""The pretended GPU refuses what a real one refuses."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def _reverse(*arguments, code=SOURCE, shared_mem=32):
 
 
 REFUSED = {
-    "host + card": lambda there: HERE + there,
-    "card += host": lambda there: there.__iadd__(HERE),
+    "host + gpu": lambda there: HERE + there,
+    "gpu += host": lambda there: there.__iadd__(HERE),
     "numpy ufunc": np.exp,
     "numpy function": np.concatenate,
     "numpy copy": np.asarray,
@@ -52,7 +52,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("use", REFUSED.values(), ids=REFUSED)
-def test_what_a_card_refuses(there, use):
+def test_what_a_gpu_refuses(there, use):
     with pytest.raises((TypeError, AssertionError)):
         use(there)
 
@@ -63,7 +63,7 @@ def test_kernels_are_given_contiguous_arrays(there):
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_kernels_change_the_arrays_of_the_card(there, monkeypatch, backwards):
+def test_kernels_change_the_arrays_of_the_gpu(there, monkeypatch, backwards):
     monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
     _reverse(there, np.int32(6))
     assert (there.get().ravel() == HERE.ravel()[::-1]).all()

@@ -28,7 +28,7 @@ from tomopipe.prep.wavelets import remove_by_wavelets
 from tomopipe.scans.exchange import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
-CARD_BATCH_BYTES = 128 * 2**20  # the same on a card
+GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
 
@@ -162,7 +162,7 @@ class Corrections:
         n_frames, n_read, n_cols = raw.shape
         out = xp.empty((rows[1] - rows[0], n_frames, n_cols), np.float32)
         workers = threads if xp is np else 1
-        n_bytes = BATCH_BYTES if xp is np else CARD_BATCH_BYTES
+        n_bytes = BATCH_BYTES if xp is np else GPU_BATCH_BYTES
         step = max(1, n_bytes // (4 * n_read * n_cols * workers))
 
         def some(first: int) -> None:

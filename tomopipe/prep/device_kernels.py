@@ -1,4 +1,4 @@
-"""For a card, what `tomopipe.prep.host_kernels` is for the host: the same functions, by CuPy.
+"""For a GPU, what `tomopipe.prep.host_kernels` is for the host: the same functions, by CuPy.
 
 Wavelets are filtered tap by tap; PyWavelets only tells the taps.
 """

@@ -1,4 +1,4 @@
-"""How much memory slices take while they are computed, and how many fit on a card.
+"""How much memory slices take while they are computed, and how many fit on a GPU.
 
 With n columns, na angles and L lanes, P = 2 n the padded row and M = 1.125 n the grid (both rounded
 up), the engine needs, in bytes,
@@ -20,9 +20,9 @@ from collections.abc import Callable
 from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
 
 LANES = 16
-CARD_ANGLES = 512  # whose samples a card holds at a time
-CARD_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a card
-_CARD_SHARE = 0.8  # of what is free on a card: memory is handed out in pieces
+GPU_ANGLES = 512  # whose samples a GPU holds at a time
+GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
+_GPU_SHARE = 0.8  # of what is free on a GPU: memory is handed out in pieces
 BASE_BYTES = 400 * 2**20  # interpreter, libraries, compiled code
 CHUNK_BYTES = 4 * 2**20  # of samples between two stages
 _THREADS = 32  # whose scratch is counted
@@ -89,7 +89,7 @@ def sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
     return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, lanes)
 
 
-def card_bytes(
+def gpu_bytes(
     n_angles: int,
     n_cols: int,
     slices: int,
@@ -100,12 +100,12 @@ def card_bytes(
     halo: int = 0,
     correct_bytes: int | None = None,
 ) -> int:
-    """Return the memory of a card that a stream of pieces takes.
+    """Return the memory of a GPU that a stream of pieces takes.
 
     All the time: raw rows of two pieces, sinograms, the order of the samples, slices three times
     (two on their way back; if they are encoded, values once and stored numbers three times).
     Besides, one after the other: a batch of projections being corrected,
-    with two copies; padded rows and samples of `CARD_ANGLES` projections, with half grids; half
+    with two copies; padded rows and samples of `GPU_ANGLES` projections, with half grids; half
     grids three times (folded, transformed, and the transform's own, which it keeps). With
     corrections beyond flat, dark and logarithm a piece's raw rows with those around it as well, the
     rows kept for the next one, and sinograms that are not binned yet.
@@ -138,42 +138,42 @@ def card_bytes(
     kept = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
     voxel = 12 if stored_itemsize == 4 else 4 + 3 * stored_itemsize
     kept += (voxel * slices + 12) * cols**2  # with one slice that is being encoded
-    correcting = 3 * min(CARD_CORRECT_BYTES, 4 * pixels)
+    correcting = 3 * min(GPU_CORRECT_BYTES, 4 * pixels)
     if correct_bytes is not None:
         kept += itemsize * (pixels + 6 * halo * n_angles * n_cols)
         kept += 4 * pixels if binning > 1 else 0
         correcting = correct_bytes
-    return kept + max(correcting, _card_engine_bytes(n_angles, cols, slices))
+    return kept + max(correcting, _gpu_engine_bytes(n_angles, cols, slices))
 
 
-def card_sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
-    """Return the memory of a card that a sweep takes: as `sweep_bytes`, with the samples' order."""
+def gpu_sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
+    """Return the memory of a GPU that a sweep takes: as `sweep_bytes`, with the samples' order."""
     n_bins = fast_even_size(2 * n_cols) // 2 + 1
     spectra = 16 * n_angles * (2 * n_bins)
     images = 8 * lanes * n_cols**2
     order = 48 * n_angles * n_bins
-    return spectra + images + order + _card_engine_bytes(n_angles, n_cols, lanes)
+    return spectra + images + order + _gpu_engine_bytes(n_angles, n_cols, lanes)
 
 
-def _card_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
-    """Return what slices take of a card while they are computed."""
+def _gpu_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
+    """Return what slices take of a GPU while they are computed."""
     n_bins = fast_even_size(2 * n_cols) // 2 + 1
     n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
     grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
-    samples = min(CARD_ANGLES, n_angles) * n_bins
+    samples = min(GPU_ANGLES, n_angles) * n_bins
     # plans of transforms keep their memory: as much as they transform
     return max(samples * (40 * slices + 160) + 2 * grid, 3 * grid + 8 * samples * slices)
 
 
-def slices_on_card(free_bytes: int, needs: Callable[[int], int]) -> int:
-    """Return the slices of a piece that a card has room for: 16, 8, 4, 2, or 1 in any case.
+def slices_on_gpu(free_bytes: int, needs: Callable[[int], int]) -> int:
+    """Return the slices of a piece that a GPU has room for: 16, 8, 4, 2, or 1 in any case.
 
     Parameters
     ----------
     free_bytes : int
-        Of the card.
+        Of the GPU.
     needs : callable
-        Tells what so many slices need: `card_bytes`.
+        Tells what so many slices need: `gpu_bytes`.
     """
     sizes = (LANES, LANES // 2, LANES // 4, LANES // 8)
-    return next((n for n in sizes if needs(n) <= _CARD_SHARE * free_bytes), 1)
+    return next((n for n in sizes if needs(n) <= _GPU_SHARE * free_bytes), 1)

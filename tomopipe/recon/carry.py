@@ -1,8 +1,8 @@
 """Raw rows on their way to where slices are computed, and slices on their way back.
 
-On the host nothing has to be moved (`InPlace`). To a card and back (`Carried`) each value goes
-once: raw rows into pinned memory, from there to one of two buffers on the card, slices to pinned
-memory. Three queues of the card do the copying in, the computing and the copying back side by side;
+On the host nothing has to be moved (`InPlace`). To a GPU and back (`Carried`) each value goes
+once: raw rows into pinned memory, from there to one of two buffers on the GPU, slices to pinned
+memory. Three queues of the GPU do the copying in, the computing and the copying back side by side;
 events say what has to wait for what, and the host waits only for memory that it wants to use again.
 One thread fills pinned memory at a fifth of what the bus takes (an estimate): several fill a part
 each, and a part is on its way while the next ones are filled.
@@ -34,7 +34,7 @@ class Event(Protocol):
 
 
 class Stream(AbstractContextManager[Any], Protocol):
-    """A queue of a card; within the context, this thread's work goes to it."""
+    """A queue of a GPU; within the context, this thread's work goes to it."""
 
     def record(self) -> Event:
         """Mark what has been queued so far."""
@@ -46,7 +46,7 @@ class Stream(AbstractContextManager[Any], Protocol):
         """Wait until the queue is empty."""
 
 
-class Card(Protocol):
+class Device(Protocol):
     """What is needed of a device with memory of its own."""
 
     xp: ModuleType
@@ -59,16 +59,16 @@ class Card(Protocol):
         """Make a queue."""
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return host memory that the card can copy by itself."""
+        """Return host memory that the GPU can copy by itself."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return memory of the card."""
+        """Return memory of the GPU."""
 
     def upload(self, host: NDArray[Any], there: Any) -> None:
-        """Copy to the card, in the stream of the context, without waiting."""
+        """Copy to the GPU, in the stream of the context, without waiting."""
 
     def download(self, there: Any, host: NDArray[Any]) -> None:
-        """Copy from the card, in the stream of the context, without waiting."""
+        """Copy from the GPU, in the stream of the context, without waiting."""
 
     def free_bytes(self) -> int:
         """Return the memory that could be had."""
@@ -145,41 +145,41 @@ class _Slot:
 
 
 class Carried:
-    """A card computes."""
+    """A GPU computes."""
 
     ahead = 1
 
-    def __init__(self, card: Card, *, staged: bool = True, threads: int | None = 1) -> None:
-        """Use a card; `staged` is false where raw rows lie in pinned memory that stays as it is."""
+    def __init__(self, gpu: Device, *, staged: bool = True, threads: int | None = 1) -> None:
+        """Use a GPU; `staged` is false where raw rows lie in pinned memory that stays as it is."""
         self._threads = ThreadPoolExecutor(min(threads or MOST_THREADS, MOST_THREADS))
-        self.card, self.name, self._staged = card, card.name, staged
-        self._in, self._work, self._out = (card.stream() for _ in range(3))
+        self.gpu, self.name, self._staged = gpu, gpu.name, staged
+        self._in, self._work, self._out = (gpu.stream() for _ in range(3))
         self._n_sent = 0
         self._slots = [_Slot() for _ in range(self.ahead + 1)]
 
     def use(self) -> None:
-        """Make the card this thread's."""
-        self.card.use()
+        """Make the GPU this thread's."""
+        self.gpu.use()
 
     def send(self, raw: NDArray[Any]) -> _Slot:
-        """Queue the copy of a piece to the card."""
-        self.card.use()
+        """Queue the copy of a piece to the GPU."""
+        self.gpu.use()
         slot = self._slots[self._n_sent % len(self._slots)]
         with self._in:
             if slot.there is None or slot.there.shape != raw.shape or slot.there.dtype != raw.dtype:
                 if slot.used is not None:
                     slot.used.synchronize()  # before its memory is given back
                 slot.there = None
-                slot.there = self.card.empty(raw.shape, raw.dtype)
-                slot.host = self.card.pinned(raw.shape, raw.dtype) if self._staged else raw
+                slot.there = self.gpu.empty(raw.shape, raw.dtype)
+                slot.host = self.gpu.pinned(raw.shape, raw.dtype) if self._staged else raw
             elif slot.used is not None:
                 self._in.wait_event(slot.used)
             if self._staged:
                 if slot.arrived is not None:
-                    slot.arrived.synchronize()  # the card has read the piece before
+                    slot.arrived.synchronize()  # the GPU has read the piece before
                 self._stage(raw, slot)
             else:
-                self.card.upload(raw, slot.there)
+                self.gpu.upload(raw, slot.there)
             slot.arrived = self._in.record()
         self._n_sent += 1
         return slot
@@ -191,12 +191,12 @@ class Carried:
         copies = [self._threads.submit(np.copyto, slot.host[some], raw[some]) for some in parts]
         for some, copied in zip(parts, copies, strict=True):
             copied.result()
-            self.card.upload(slot.host[some], slot.there[some])
+            self.gpu.upload(slot.host[some], slot.there[some])
 
     @contextmanager
     def computing(self, sent: _Slot) -> Iterator[Any]:
-        """Yield the piece on the card; what is computed within waits for its copy."""
-        self.card.use()
+        """Yield the piece on the GPU; what is computed within waits for its copy."""
+        self.gpu.use()
         self._work.wait_event(sent.arrived)
         with self._work:
             yield sent.there
@@ -204,15 +204,15 @@ class Carried:
 
     def bring(self, arrays: list[Any]) -> Home:
         """Queue the copy of arrays to fresh pinned memory."""
-        self.card.use()
+        self.gpu.use()
         with self._work:
-            # what the card reads must not be used for anything else before it has
-            kept = [self.card.xp.ascontiguousarray(array) for array in arrays]
-        host = [self.card.pinned(array.shape, array.dtype) for array in kept]
+            # what the GPU reads must not be used for anything else before it has
+            kept = [self.gpu.xp.ascontiguousarray(array) for array in arrays]
+        host = [self.gpu.pinned(array.shape, array.dtype) for array in kept]
         self._out.wait_event(self._work.record())
         with self._out:
             for there, here in zip(kept, host, strict=True):
-                self.card.download(there, here)
+                self.gpu.download(there, here)
             copied = self._out.record()
 
         def home() -> Sequence[Any]:
@@ -224,8 +224,8 @@ class Carried:
 
     def settle(self) -> None:
         """Empty the queues and give all memory back that nobody holds."""
-        self.card.use()
+        self.gpu.use()
         for stream in (self._in, self._work, self._out):
             stream.synchronize()
         self._slots = [_Slot() for _ in self._slots]
-        self.card.release()
+        self.gpu.release()

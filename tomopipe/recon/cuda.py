@@ -18,7 +18,7 @@ import numpy as np
 from tomopipe.arrays import fft_of
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.blocks import CARD_ANGLES
+from tomopipe.recon.blocks import GPU_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
@@ -56,8 +56,8 @@ def reconstruct_lanes(
     xp, n_slices, n_grid = plan.xp, len(cor_px), plan.n_grid
     tables, factor = _tables(plan), _centring_factor(plan, cor_px)
     grid = xp.zeros((*plan.half_grid_shape, n_slices), dtype=xp.complex64)
-    for first in range(0, plan.n_angles, CARD_ANGLES):
-        angles = slice(first, min(first + CARD_ANGLES, plan.n_angles))
+    for first in range(0, plan.n_angles, GPU_ANGLES):
+        angles = slice(first, min(first + GPU_ANGLES, plan.n_angles))
         if transformed:
             spectra = xp.ascontiguousarray(sinograms[:, angles])
         else:

@@ -14,8 +14,8 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_falls
 from tomopipe.recon.array import array_module
-from tomopipe.recon.carry import Card
-from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.carry import Device
+from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale
@@ -105,15 +105,15 @@ def full_recon(
         scan.threads = thread_count(resources.threads)
         _ = scan.flat, scan.dark  # averaged before the blocks take their memory
         earlier = stack.enter_context(open_volume(voxels_of)) if voxels_of else None
-        card = None if earlier else _card(options, stack)
+        gpu = None if earlier else _gpu(options, stack)
         fit = corrections_of(scan, raw.preprocess)
         fitted = None if raw.preprocess.is_plain else fit
         memory_bytes = usable_bytes(resources.memory_bytes or _MEMORY_BYTES)
         halo = fitted.halo if fitted else None
-        both_blocks = fit_blocks(scan, wanted, memory_bytes, on_gpu=card is not None, halo=halo)
+        both_blocks = fit_blocks(scan, wanted, memory_bytes, on_gpu=gpu is not None, halo=halo)
         falls_per_px = measure_falls(scan, fit)
         lanes = both_blocks[0].lanes
-        work = fit_work(scan, wanted, lanes, card, corrections=fitted, falls_per_px=falls_per_px)
+        work = fit_work(scan, wanted, lanes, gpu, corrections=fitted, falls_per_px=falls_per_px)
         if earlier is None:
             source, blocks = _source(stack, work, fitted, both_blocks, wanted, resources.scratch)
             encoding, made_by = choose_encoding(work, source, wanted), versions(work)
@@ -133,16 +133,16 @@ def full_recon(
             )
         )
         if earlier is None:
-            run(replace(work, encoding=encoding) if card else work, source, blocks, put)
+            run(replace(work, encoding=encoding) if gpu else work, source, blocks, put)
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             copy_voxels(earlier, put)
 
 
-def _card(options: FullReconBlock, stack: ExitStack) -> Card | None:
+def _gpu(options: FullReconBlock, stack: ExitStack) -> Device | None:
     """Hold the GPU that computes, if one does."""
     xp = array_module("cpu" if options.algorithm != "fbp" else options.device)
-    return None if xp is np else stack.enter_context(claimed_card(xp))
+    return None if xp is np else stack.enter_context(claimed_gpu(xp))
 
 
 def _source(

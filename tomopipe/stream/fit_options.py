@@ -11,12 +11,12 @@ import numpy as np
 from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
-from tomopipe.prep.card_memory import card_correct_bytes
 from tomopipe.prep.correct import Corrections
+from tomopipe.prep.gpu_memory import gpu_correct_bytes
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_turn, unpaired
-from tomopipe.recon.blocks import card_bytes, slices_on_card
-from tomopipe.recon.carry import Card, Carried, InPlace
+from tomopipe.recon.blocks import gpu_bytes, slices_on_gpu
+from tomopipe.recon.carry import Carried, Device, InPlace
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
@@ -121,14 +121,14 @@ def fit_work(
     scan: Scan,
     wanted: VolumeOptions,
     lanes: int,
-    card: Card | None = None,
+    gpu: Device | None = None,
     *,
     corrections: Corrections | None = None,
     falls_per_px: Falls = UNKNOWN,
 ) -> Work:
-    """Fit the options to the scan, and the pieces to the card that computes, if one does.
+    """Fit the options to the scan, and the pieces to the GPU that computes, if one does.
 
-    A card corrects raw rows; the host is given rows that are corrected already.
+    A GPU corrects raw rows; the host is given rows that are corrected already.
     """
     last_col = scan.first_col + scan.n_cols - 1
     if not scan.first_col <= wanted.cor_px <= last_col:
@@ -156,7 +156,7 @@ def fit_work(
             filter=wanted.full.filter,
             one_sided=widening > 1,
             falls_per_px=half.wide_falls() if widening > 1 else falls_per_px,
-            xp=card.xp if card else np,
+            xp=gpu.xp if gpu else np,
             lanes=lanes,
         ),
         cor_px=cor_px,
@@ -170,11 +170,11 @@ def fit_work(
         binning=binning,
         binning_rows=min(binning, n_rows),
         minus_log=wanted.preprocess.minus_log,
-        corrected=corrections is not None and card is None,
-        corrections=corrections if card else None,
+        corrected=corrections is not None and gpu is None,
+        corrections=corrections if gpu else None,
         threads=scan.threads,
-        carrier=Carried(card, threads=scan.threads) if card else InPlace(),
-        piece=min(lanes, _slices_on(card, scan, wanted, corrections)) if card else lanes,
+        carrier=Carried(gpu, threads=scan.threads) if gpu else InPlace(),
+        piece=min(lanes, _slices_on(gpu, scan, wanted, corrections)) if gpu else lanes,
         half=half if widening > 1 else None,
         few_angles=None
         if wanted.full.algorithm == "fbp"
@@ -194,23 +194,23 @@ def _few_angles(
 
 
 def _slices_on(
-    card: Card, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
+    gpu: Device, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
 ) -> int:
-    """Return the slices of a piece that a card has room for."""
-    free, n_cols = card.free_bytes(), _widening(scan, wanted) * scan.n_cols
+    """Return the slices of a piece that a GPU has room for."""
+    free, n_cols = gpu.free_bytes(), _widening(scan, wanted) * scan.n_cols
     halo = corrections.halo if corrections else 0
 
     def needs(n: int) -> int:
         n_read = n * wanted.full.binning + 2 * halo
-        return card_bytes(
+        return gpu_bytes(
             scan.n_angles, n_cols, n, scan.dtype.itemsize, wanted.full.binning,
             np.dtype(wanted.full.dtype).itemsize, halo=halo,
-            correct_bytes=card_correct_bytes(scan.n_angles, n_read, scan.n_cols)
+            correct_bytes=gpu_correct_bytes(scan.n_angles, n_read, scan.n_cols)
             if corrections else None,
         )  # fmt: skip
 
-    n = slices_on_card(free, needs)
-    logger.info("%.3g GB of the card are free: %d slices at a time", free / 1e9, n)
+    n = slices_on_gpu(free, needs)
+    logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, n)
     return n
 
 

@@ -22,7 +22,7 @@ compute side by side, blocks of h detector rows and s bytes per raw pixel, a job
     2 L b na n s pinned copies of two pieces, where a GPU computes
 
 and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
-(where a card makes them, only 2 t na n s and 20 R n)
+(where a GPU makes them, only 2 t na n s and 20 R n)
 
     (h + 2 t) na n s + 8 h na n     instead of the blocks: raw ones, corrected ones and the next;
                  with several workers 4 (w - 1) L b na n besides, in whole blocks

@@ -1,7 +1,7 @@
 """The rows of a scan cut into pieces, and the rows around a piece kept where it is computed.
 
 Corrections need rows on either side of those they give. A piece shares them with its neighbours:
-they are kept on the card, so that every row is read once and sent once.
+they are kept on the GPU, so that every row is read once and sent once.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -21,8 +21,8 @@ from tomopipe.prep.half_acquisition import (
 )
 from tomopipe.recon.angular_sampling import is_full_turn, unpaired
 from tomopipe.recon.array import array_module
-from tomopipe.recon.blocks import LANES, card_sweep_bytes, sweep_bytes
-from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.blocks import LANES, gpu_sweep_bytes, sweep_bytes
+from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
@@ -83,7 +83,7 @@ def with_device(options: SweepOptions, held: ExitStack) -> SweepOptions:
     xp = array_module(options.device)
     if xp is np:
         return options
-    return replace(options, memory_bytes=held.enter_context(claimed_card(xp)).free_bytes())
+    return replace(options, memory_bytes=held.enter_context(claimed_gpu(xp)).free_bytes())
 
 
 def sweep_of(
@@ -106,7 +106,7 @@ def sweep_of(
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
     size = factor * binned.shape[1]
     xp = array_module(options.device)
-    needs = sweep_bytes if xp is np else card_sweep_bytes
+    needs = sweep_bytes if xp is np else gpu_sweep_bytes
     lanes = LANES
     while lanes > 4 and needs(len(binned), size, lanes) > options.memory_bytes:
         lanes //= 2

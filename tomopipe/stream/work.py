@@ -1,4 +1,4 @@
-"""A scan, what its slices have in common, and how raw rows become slices, on the host or a card."""
+"""A scan, what its slices have in common, and how raw rows become slices, on the host or a GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normaliser
-from tomopipe.recon.blocks import CARD_CORRECT_BYTES, LANES
+from tomopipe.recon.blocks import GPU_CORRECT_BYTES, LANES
 from tomopipe.recon.carry import Carrier, InPlace
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
@@ -126,7 +126,7 @@ def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
         flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
         correct = normaliser(xp, flat, dark, minus_log=work.minus_log)
     n_slices, n_cols = len(rows) // work.binning_rows, work.scan.n_cols // work.binning
-    n_bytes = _BATCH_BYTES if xp is np else CARD_CORRECT_BYTES
+    n_bytes = _BATCH_BYTES if xp is np else GPU_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
 
     def made(angles: NDArray[np.intp]) -> Any:

@@ -1,6 +1,6 @@
 """Slices as they are stored, and what is noted of their values before rounding.
 
-Where a card computes, both are made there, so that what comes back is what is written.
+Where a GPU computes, both are made there, so that what comes back is what is written.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tomopipe.volumes.encoding import Encoding
 
 @dataclass(frozen=True, eq=False)
 class Noted:
-    """Some slices and the notes on them, on the host or on a card.
+    """Some slices and the notes on them, on the host or on a GPU.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Noted:
 
 
 def note(slices: Any, encoding: Encoding, middle: int, *, encode: bool = False) -> Noted:
-    """Note what the volume tells of its values; nothing is waited for on a card.
+    """Note what the volume tells of its values; nothing is waited for on a GPU.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """A volume as OME-Zarr 0.5: the full resolution and averages by 2, 4, 8 ... of it.
 
 The average of a block at an edge is that of the voxels that there are; an axis of one voxel is
-averaged no further. Slices that come encoded, from a card, are averaged as they are stored: their
+averaged no further. Slices that come encoded, from a GPU, are averaged as they are stored: their
 smaller levels differ by a count at most, where nothing was clipped. Besides the levels the group
 holds the mid planes, and provenance and scaling in its attribute `tomopipe`.
 

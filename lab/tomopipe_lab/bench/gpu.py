@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import array_module
-from tomopipe.recon.blocks import card_bytes
-from tomopipe.recon.carry import MOST_THREADS, Card, Carried, Home
-from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.blocks import gpu_bytes
+from tomopipe.recon.carry import MOST_THREADS, Carried, Device, Home
+from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
@@ -69,7 +69,7 @@ class Result:
 
 
 @contextmanager
-def device() -> Iterator[Card]:
+def device() -> Iterator[Device]:
     """Yield a GPU that no job holds, or raise TomopipeError saying that there is none."""
     try:
         xp = array_module("cuda")
@@ -77,18 +77,18 @@ def device() -> Iterator[Card]:
         raise TomopipeError(
             f"bench gpu: there is no GPU to measure. {error} `tomopipe lab bench cpu` needs none."
         ) from error
-    with claimed_card(xp) as card:
-        yield card
+    with claimed_gpu(xp) as device:
+        yield device
 
 
-def copy_rates(card: Card, n_bytes: int | None = None, n_rounds: int = 8) -> Copies:
-    """Measure how fast pinned memory is copied to the card and back; best of some rounds."""
-    card.use()
+def copy_rates(device: Device, n_bytes: int | None = None, n_rounds: int = 8) -> Copies:
+    """Measure how fast pinned memory is copied to the GPU and back; best of some rounds."""
+    device.use()
     n_bytes = n_bytes or _COPY_BYTES
-    host, there = card.pinned((n_bytes,), np.uint8), card.empty((n_bytes,), np.uint8)
+    host, there = device.pinned((n_bytes,), np.uint8), device.empty((n_bytes,), np.uint8)
     host[...] = 1
-    stream, rates = card.stream(), []
-    for copy in (partial(card.upload, host, there), partial(card.download, there, host)):
+    stream, rates = device.stream(), []
+    for copy in (partial(device.upload, host, there), partial(device.download, there, host)):
         best = np.inf
         for _ in range(n_rounds):
             started = time.perf_counter()
@@ -101,13 +101,13 @@ def copy_rates(card: Card, n_bytes: int | None = None, n_rounds: int = 8) -> Cop
 
 
 def stream_blocks(
-    card: Card, scan: Scan, way: Way, n_rows: int, block_rows: int, threads: int = 0
+    device: Device, scan: Scan, way: Way, n_rows: int, block_rows: int, threads: int = 0
 ) -> NDArray[np.float32]:
     """Reconstruct rows block by block, copying while computing.
 
     Parameters
     ----------
-    card : Card
+    device : Device
         What computes.
     scan : Scan
         What to reconstruct.
@@ -127,9 +127,9 @@ def stream_blocks(
     """
     n_angles, n_cols = scan.raw.shape
     shape = (n_angles, block_rows, n_cols)
-    host = np.empty(shape, np.uint16) if threads else card.pinned(shape, np.uint16)
+    host = np.empty(shape, np.uint16) if threads else device.pinned(shape, np.uint16)
     host[...] = scan.raw[:, None]
-    carrier = Carried(card, staged=threads > 0, threads=threads or 1)
+    carrier = Carried(device, staged=threads > 0, threads=threads or 1)
     homes: deque[Home] = deque()
     n_blocks = -(-n_rows // block_rows)
     ahead = [carrier.send(host)]
@@ -149,7 +149,7 @@ def stream_blocks(
 
 
 def compare(
-    card: Card,
+    device: Device,
     scan: Scan,
     n_rows: int,
     block_rows: int,
@@ -159,11 +159,11 @@ def compare(
 ) -> list[Result]:
     """Compare our engine with TomoCuPy's fourierrec, where it is installed, in the same run.
 
-    Ours runs to float32, to uint16 encoded on the card, and with a chain of corrections there.
+    Ours runs to float32, to uint16 encoded on the GPU, and with a chain of corrections there.
 
     Parameters
     ----------
-    card : Card
+    device : Device
         The GPU.
     scan : Scan
         What to reconstruct.
@@ -184,10 +184,10 @@ def compare(
     results: dict[str, Result] = {}
     for name, make in MAKERS.items():
         tell(f"{name}: first block")
-        card.release()
+        device.release()
         try:
-            ways[name] = make(card.xp, scan, block_rows)
-            results[name] = _judged(name, card, scan, ways[name], block_rows)
+            ways[name] = make(device.xp, scan, block_rows)
+            results[name] = _judged(name, device, scan, ways[name], block_rows)
         except Exception as error:  # of another package: a line of the table, not the end of it
             if name.startswith("tomopipe"):
                 raise
@@ -195,13 +195,13 @@ def compare(
             results[name] = Result(name, "not installed" if absent else f"failed: {error}")
             ways.pop(name, None)
     runs = {
-        name: partial(stream_blocks, card, scan, way, n_rows, block_rows)
+        name: partial(stream_blocks, device, scan, way, n_rows, block_rows)
         for name, way in ways.items()
     }
     ours, threads = next(iter(ways)), len(os.sched_getaffinity(0))
     for n in sorted({1, min(2, threads), min(threads, MOST_THREADS)}):
         name = f"{ours}, staged by {n} thread{'s' if n > 1 else ''}"
-        runs[name] = partial(stream_blocks, card, scan, ways[ours], n_rows, block_rows, n)
+        runs[name] = partial(stream_blocks, device, scan, ways[ours], n_rows, block_rows, n)
         results[name] = replace(results[ours], name=name)
     seconds = rotate(runs, n_rounds, clock=time.perf_counter, progress=tell)
     return [
@@ -235,10 +235,10 @@ def from_file(scan: Scan, n_rows: int, folder: Path, n_rounds: int = 2) -> Inter
     return median_interval(seconds)
 
 
-def _judged(name: str, card: Card, scan: Scan, way: Way, block_rows: int) -> Result:
-    """Compare a slice with the truth, and see how much of the card some blocks took at most."""
-    before = card.taken_bytes()
-    slices = stream_blocks(card, scan, way, 4 * block_rows, block_rows)
+def _judged(name: str, device: Device, scan: Scan, way: Way, block_rows: int) -> Result:
+    """Compare a slice with the truth, and see how much of the GPU some blocks took at most."""
+    before = device.taken_bytes()
+    slices = stream_blocks(device, scan, way, 4 * block_rows, block_rows)
     n_angles, n_cols = scan.raw.shape
     axis = engine_axis(n_cols)
     decibels = psnr_db(slices[0] / np.float32(scan.value), sharp_image(n_cols, axis), axis)
@@ -246,7 +246,7 @@ def _judged(name: str, card: Card, scan: Scan, way: Way, block_rows: int) -> Res
     return Result(
         name,
         sharp_db=decibels,
-        device_bytes=max(card.taken_bytes() - before, 0),
-        stated_bytes=card_bytes(n_angles, n_cols, block_rows, 2, stored_itemsize=stored),
+        device_bytes=max(device.taken_bytes() - before, 0),
+        stated_bytes=gpu_bytes(n_angles, n_cols, block_rows, 2, stored_itemsize=stored),
         stored_itemsize=stored,
     )

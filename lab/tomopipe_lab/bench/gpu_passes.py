@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import blocks, cuda
-from tomopipe.recon.carry import Card
+from tomopipe.recon.carry import Device
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.gridding_kernel import WIDTH
 from tomopipe.recon.plan import Plan, make_plan
@@ -49,7 +49,7 @@ class Pass:
 def passes_of(plan: Plan, n_slices: int) -> list[Pass]:
     """Return what the passes over a block of so many slices move and compute, without seconds."""
     n, n_angles, padded, grid = plan.n_cols, plan.n_angles, plan.n_padded, plan.n_grid
-    n_chunks = -(-n_angles // blocks.CARD_ANGLES)
+    n_chunks = -(-n_angles // blocks.GPU_ANGLES)
     rows, bins = n_slices * n_angles, padded // 2 + 1
     samples = rows * bins
     cells = n_slices * int(np.prod(plan.half_grid_shape))
@@ -85,12 +85,12 @@ def bounds_s(passes: Sequence[Pass], rate: float, n_blocks: int) -> dict[str, fl
     return {"memory": n_blocks * n_bytes / rate, "FFT": n_blocks * transforms_s}
 
 
-def memory_rate(card: Card, n_bytes: int | None = None) -> float:
+def memory_rate(device: Device, n_bytes: int | None = None) -> float:
     """Measure the bytes per second that a copy within the device reads and writes."""
-    card.use()
+    device.use()
     n_bytes = n_bytes or _COPY_BYTES
-    here, there = (card.empty((n_bytes,), np.uint8) for _ in range(2))
-    stream = card.stream()
+    here, there = (device.empty((n_bytes,), np.uint8) for _ in range(2))
+    stream = device.stream()
 
     def copy() -> None:
         there[...] = here
@@ -112,20 +112,20 @@ def _seconds(stream: Any, run: Callable[[], Any]) -> float:
     return best
 
 
-def measure_passes(card: Card, scan: Scan, n_slices: int) -> list[Pass]:
+def measure_passes(device: Device, scan: Scan, n_slices: int) -> list[Pass]:
     """Time each pass over a block, all else waiting: what each call adds goes to its pass."""
-    card.use()
-    stream = card.stream()
+    device.use()
+    stream = device.stream()
     with stream:
-        plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=card.xp)
-        raw = card.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
+        plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=device.xp)
+        raw = device.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
         prepare = normalised(n_slices)
-        images = card.xp.zeros((n_slices, plan.n_cols, plan.n_cols), np.float32)
+        images = device.xp.zeros((n_slices, plan.n_cols, plan.n_cols), np.float32)
         seconds: dict[str, float] = {
             "transmission": _seconds(stream, partial(prepare, raw)),
             "range": _seconds(stream, lambda: (images.min(), images.max())),
             "clear": _seconds(
-                stream, partial(card.xp.zeros, (*plan.half_grid_shape, n_slices), np.complex64)
+                stream, partial(device.xp.zeros, (*plan.half_grid_shape, n_slices), np.complex64)
             ),
         }
         sinograms = prepare(raw)
@@ -171,35 +171,35 @@ def _timed(stream: Any) -> Iterator[dict[str, float]]:
         yield spent
 
 
-def largest_difference(card: Card, scan: Scan, n_slices: int) -> float:
+def largest_difference(device: Device, scan: Scan, n_slices: int) -> float:
     """Return by how much slices of noise differ from those of the CPU at most, over their range."""
     n_angles, n_cols = scan.raw.shape
     shape, random = (n_slices, n_angles, n_cols), np.random.default_rng(0)
     sinograms = random.standard_normal(shape, dtype=np.float32)
     cor_px = scan.cor_px + random.uniform(-5, 5, n_slices)
     expected = reconstruct(sinograms, make_plan(scan.theta_rad, n_cols), cor_px)
-    card.use()
-    plan = make_plan(scan.theta_rad, n_cols, xp=card.xp)
-    found: NDArray[np.float32] = reconstruct(card.xp.asarray(sinograms), plan, cor_px).get()
+    device.use()
+    plan = make_plan(scan.theta_rad, n_cols, xp=device.xp)
+    found: NDArray[np.float32] = reconstruct(device.xp.asarray(sinograms), plan, cor_px).get()
     return float(np.abs(found - expected).max() / np.ptp(expected))
 
 
 def tune(
-    card: Card, scan: Scan, n_slices: int, progress: Callable[[str], None]
+    device: Device, scan: Scan, n_slices: int, progress: Callable[[str], None]
 ) -> dict[tuple[int, int, int], float]:
     """Return the seconds of a block by cells of a tile, angles of a chunk, samples of a piece."""
-    card.use()
-    stream, found = card.stream(), {}
+    device.use()
+    stream, found = device.stream(), {}
     with stream:
         sinograms = normalised(n_slices)(
-            card.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
+            device.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
         )
         for tile, n_chunk, n_piece in itertools.product(TILES, CHUNKS, PIECES):
             progress(f"tiles of {tile} cells, {n_chunk} angles, {n_piece} samples")
-            plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=card.xp)
+            plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=device.xp)
             changed: dict[str, Any] = {
                 "TILE": tile,
-                "CARD_ANGLES": n_chunk,
+                "GPU_ANGLES": n_chunk,
                 "PIECE": n_piece,
                 "SOURCE": cuda.SOURCE.replace(f"TILE {cuda.TILE}\n", f"TILE {tile}\n"),
             }

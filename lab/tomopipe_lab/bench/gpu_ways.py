@@ -62,7 +62,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Way:
-    """What is done to a block on the card.
+    """What is done to a block on the GPU.
 
     Attributes
     ----------

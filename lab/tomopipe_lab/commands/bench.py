@@ -149,21 +149,21 @@ def gpu(
         for n_cols in n or ([512] if quick else [1024, 2048]):
             n_angles, n_rows = angles or 3 * n_cols // 2, rows or n_cols
             scan = simulated(n_angles, n_cols)
-            with bench.device() as card:
+            with bench.device() as device:
                 tell("bandwidth")
-                copies, rate = bench.copy_rates(card), gpu_passes.memory_rate(card)
+                copies, rate = bench.copy_rates(device), gpu_passes.memory_rate(device)
                 tell("against the CPU")
-                difference = gpu_passes.largest_difference(card, scan, block)
+                difference = gpu_passes.largest_difference(device, scan, block)
                 typer.echo(f"n = {n_cols}: {difference:.1e} of the range from the CPU's at most")
                 tell("passes")
-                passes = gpu_passes.measure_passes(card, scan, block)
+                passes = gpu_passes.measure_passes(device, scan, block)
                 _show(tables.passes_table(block, passes, rate, f"n = {n_cols}"))
-                _show(tables.tune_table(block, gpu_passes.tune(card, scan, block, tell)))
-                results = bench.compare(card, scan, n_rows, block, rounds or 5, progress=tell)
+                _show(tables.tune_table(block, gpu_passes.tune(device, scan, block, tell)))
+                results = bench.compare(device, scan, n_rows, block, rounds or 5, progress=tell)
                 work_s = gpu_passes.bounds_s(passes, rate, -(-n_rows // block))
                 shape = (n_angles, n_rows, n_cols)
                 _show(tables.gpu_table(shape, copies, work_s, results))
-                card.release()
+                device.release()
             tell("from a file")
             n_rows = min(n_rows, _FILE_ROWS)
             seconds = bench.from_file(scan, n_rows, folder)

@@ -1,4 +1,4 @@
-"""Corrections on a card that is none: by CuPy's rules, with the host's results."""
+"""Corrections on a pretended GPU: by CuPy's rules, with the host's results."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tomopipe.config import PreprocessBlock
 from tomopipe.prep import correct
-from tomopipe.prep import device_kernels as on_card
+from tomopipe.prep import device_kernels as on_device
 from tomopipe.prep import host_kernels as compiled
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.dispatch import kernels_of
@@ -41,7 +41,7 @@ STRIPES = {
 
 
 @pytest.fixture(autouse=True)
-def _card(monkeypatch):
+def _gpu(monkeypatch):
     pretend_cupy.install(monkeypatch)
 
 
@@ -50,7 +50,7 @@ def path(tmp_path_factory):
     import h5py
 
     truth = write_scan(
-        tmp_path_factory.mktemp("card") / "a.h5", n_rows=30, n_cols=48, n_angles=61,
+        tmp_path_factory.mktemp("gpu") / "a.h5", n_rows=30, n_cols=48, n_angles=61,
         phantom="rock", cor_px=24.7, dtype=np.uint16, counts=2e4,
     )  # fmt: skip
     with h5py.File(truth.path, "r+") as file:
@@ -80,7 +80,7 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
         raw = scan.read_rows(*corrections.span(rows))
     here = corrections.sinograms(raw, rows)
     plain = PreprocessBlock(**CHAIN)
-    monkeypatch.setattr(correct, "CARD_BATCH_BYTES", 4 * 20 * raw[0].size)
+    monkeypatch.setattr(correct, "GPU_BATCH_BYTES", 4 * 20 * raw[0].size)
     there = corrections.sinograms(XP.asarray(raw), rows)
     assert there.dtype == np.float32
     there = there.get()
@@ -110,7 +110,7 @@ def test_each_step_gives_the_sinograms_of_the_host(path, step):
     assert np.abs(here - plain).max() > 1e-4 * np.ptp(here)
 
 
-def test_dynamic_flats_on_a_card(path, tmp_path):
+def test_dynamic_flats_on_a_gpu(path, tmp_path):
     recipe = PreprocessBlock(flat_method="pca", flat_components=2)
     flickering = tmp_path / "flickering.h5"
     shutil.copy(path, flickering)
@@ -128,13 +128,13 @@ def test_dynamic_flats_on_a_card(path, tmp_path):
 
 def test_the_kernels_of_each_module():
     assert kernels_of(np) is compiled
-    assert kernels_of(XP) is on_card
+    assert kernels_of(XP) is on_device
 
 
 @pytest.mark.parametrize("size", [3, 8, 21])
 def test_medians(size):
     values = RNG.normal(size=(7, 60)).astype(np.float32)
-    there = on_card.running_median(XP.asarray(values), size)
+    there = on_device.running_median(XP.asarray(values), size)
     np.testing.assert_array_equal(there.get(), compiled.running_median(values, size))
 
 
@@ -142,7 +142,7 @@ def test_medians(size):
 def test_peaks(size):
     images = RNG.uniform(0.5, 1, size=(4, 20, 30)).astype(np.float32)
     images[:, ::7, ::5] *= -3
-    there = on_card.replace_peaks(XP.asarray(images), 0.2, size)
+    there = on_device.replace_peaks(XP.asarray(images), 0.2, size)
     expected = compiled.replace_peaks(images, 0.2, size)
     np.testing.assert_array_equal(there.get(), expected)
     assert (expected != images).any()
@@ -153,8 +153,8 @@ def test_peaks(size):
 def test_wavelets(n, axis, name):
     values = RNG.normal(size=(n, 53)).astype(np.float32)
     low, high = pywt.dwt(values, name, axis=axis)
-    there = on_card.dwt(XP.asarray(values), name, axis)
+    there = on_device.dwt(XP.asarray(values), name, axis)
     for one, other in zip(there, (low, high), strict=True):
         np.testing.assert_allclose(one.get(), other, atol=1e-5)
-    back = on_card.idwt(*there, name, axis).get()
+    back = on_device.idwt(*there, name, axis).get()
     np.testing.assert_allclose(back, pywt.idwt(low, high, name, axis=axis), atol=1e-5)

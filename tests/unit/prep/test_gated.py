@@ -173,7 +173,7 @@ def test_useless_columns_become_the_line_between_their_neighbours():
     assert np.array_equal(left[:, others], sound[:, others])
 
 
-def test_a_card_gets_what_the_host_gets(monkeypatch):
+def test_a_gpu_gets_what_the_host_gets(monkeypatch):
     pretend_cupy.install(monkeypatch)
     sinogram = with_noise(sinogram_of(solids.grains), 20000)
     sinogram[:, 60] += 0.05

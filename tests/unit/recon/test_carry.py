@@ -1,4 +1,4 @@
-"""What a card's pieces wait for, with a card that is none (see pretend_card)."""
+"""What a GPU's pieces wait for, with a pretended GPU (see pretend_device)."""
 
 import threading
 from types import SimpleNamespace
@@ -6,23 +6,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.pretend_card import PretendCard
-from tomopipe.recon import carry, cuda_card
+from tests.pretend_device import PretendDevice
+from tomopipe.recon import carry, cuda_device
 from tomopipe.recon.carry import Carried, InPlace
-from tomopipe.recon.cuda_card import claimed_card
+from tomopipe.recon.cuda_device import claimed_gpu
 
 
 def _pieces(n=6):
     return [np.full((3, 2 if k < n - 1 else 1, 4), k, np.uint16) for k in range(n)]
 
 
-@pytest.mark.parametrize("place", ["host", "card", "parts"])
+@pytest.mark.parametrize("place", ["host", "gpu", "parts"])
 def test_every_piece_comes_back_computed(monkeypatch, place):
     """Copies are late: reading a buffer too early, or filling it too early, would be seen."""
-    card = PretendCard()
+    gpu = PretendDevice()
     if place == "parts":  # each frame by itself, by two threads
         monkeypatch.setattr(carry, "PART_BYTES", 1)
-    carrier = InPlace() if place == "host" else Carried(card, threads=2)
+    carrier = InPlace() if place == "host" else Carried(gpu, threads=2)
     homes, pieces = [], _pieces()
     sent = [carrier.send(pieces[0])]
     for k in range(len(pieces)):
@@ -34,26 +34,26 @@ def test_every_piece_comes_back_computed(monkeypatch, place):
         del result
     for home, piece in zip(homes, pieces, strict=True):
         np.testing.assert_array_equal(home()[0], 2 * piece)
-    n_sent = {"host": 0, "card": len(pieces), "parts": 3 * len(pieces)}
-    assert card.log.count("uploaded") == n_sent[place]
+    n_sent = {"host": 0, "gpu": len(pieces), "parts": 3 * len(pieces)}
+    assert gpu.log.count("uploaded") == n_sent[place]
 
 
 def test_a_part_is_sent_while_the_next_one_is_staged(monkeypatch):
     """The second part's copy waits for the first part to be on its way."""
     monkeypatch.setattr(carry, "PART_BYTES", 1)
-    card, begun, copyto = PretendCard(), threading.Event(), np.copyto
-    upload = card.upload
-    card.upload = lambda *arrays: [upload(*arrays), begun.set()]
+    gpu, begun, copyto = PretendDevice(), threading.Event(), np.copyto
+    upload = gpu.upload
+    gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
 
     def copy(there, here):
         assert here[0, 0, 0] == 0 or begun.wait(20)
         copyto(there, here)
 
     monkeypatch.setattr(np, "copyto", copy)
-    carrier = Carried(card, threads=2)
+    carrier = Carried(gpu, threads=2)
     sent = carrier.send(np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 2, 4), "u2"))
     with carrier.computing(sent) as there:
-        assert (there == card.xp.arange(3)[:, None, None]).all()
+        assert (there == gpu.xp.arange(3)[:, None, None]).all()
 
 
 class _Noted:
@@ -79,18 +79,18 @@ class _Noted:
 
 @pytest.mark.parametrize("staged", [True, False])
 def test_buffers_are_filled_again_only_when_their_piece_has_been_read(staged):
-    """Of two buffers the third piece takes the first, on the card and, if staged, on the host."""
-    log, card = [], PretendCard()
+    """Of two buffers the third piece takes the first, on the GPU and, if staged, on the host."""
+    log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
-    card.stream = lambda: _Noted(next(names), log)
-    card.upload = lambda host, there: log.append(f"upload {host[0, 0, 0]}")
-    card.download = lambda there, host: None
-    carrier = Carried(card, staged=staged)
+    gpu.stream = lambda: _Noted(next(names), log)
+    gpu.upload = lambda host, there: log.append(f"upload {host[0, 0, 0]}")
+    gpu.download = lambda there, host: None
+    carrier = Carried(gpu, staged=staged)
     for number in range(3):
         sent = carrier.send(np.full((1, 1, 4), number, np.uint16))
         with carrier.computing(sent):
             log.append(f"compute {number}")
-        carrier.bring([card.xp.zeros((1, 4, 4), np.float32)])()
+        carrier.bring([gpu.xp.zeros((1, 4, 4), np.float32)])()
     third = log[log.index("compute 1") + 1 : log.index("compute 2")]
     waits = ["in: work1", "host: in1"] if staged else ["in: work1"]
     assert [line for line in third if not line.startswith(("out:", "host: out"))] == [
@@ -100,11 +100,11 @@ def test_buffers_are_filled_again_only_when_their_piece_has_been_read(staged):
 
 
 def test_a_buffer_of_another_size_is_given_back_only_when_it_has_been_read():
-    log, card = [], PretendCard()
+    log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
-    card.stream = lambda: _Noted(next(names), log)
-    card.upload = lambda host, there: log.append("upload")
-    carrier = Carried(card)
+    gpu.stream = lambda: _Noted(next(names), log)
+    gpu.upload = lambda host, there: log.append("upload")
+    carrier = Carried(gpu)
     for n_rows in (2, 2, 1):
         with carrier.computing(carrier.send(np.zeros((1, n_rows, 4), np.uint16))):
             pass
@@ -112,13 +112,13 @@ def test_a_buffer_of_another_size_is_given_back_only_when_it_has_been_read():
 
 
 def test_settling_forgets_buffers_and_gives_memory_back():
-    card = PretendCard()
-    carrier = Carried(card)
+    gpu = PretendDevice()
+    carrier = Carried(gpu)
     for piece in _pieces(3):
         carrier.send(piece)
     carrier.settle()
-    assert card.log.count("uploaded") == 3
-    assert card.log[-1] == "released"
+    assert gpu.log.count("uploaded") == 3
+    assert gpu.log[-1] == "released"
     with carrier.computing(carrier.send(_pieces()[1])) as there:
         assert (there == 1).all()
 
@@ -142,16 +142,16 @@ def _cupy(names):
 
 def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
     """Whatever the numbers are by which a job knows them, as CUDA_VISIBLE_DEVICES makes them."""
-    monkeypatch.setattr(cuda_card, "POLL_S", 0.01)
+    monkeypatch.setattr(cuda_device, "POLL_S", 0.01)
     both, swapped = _cupy(["0000:01:00.0", "0000:02:00.0"]), _cupy(["0000:02:00.0", "0000:01:00.0"])
     got = []
 
     def third():
-        with claimed_card(both, tmp_path):
+        with claimed_gpu(both, tmp_path):
             got.append(both.used[-1])
 
-    with claimed_card(both, tmp_path):
-        with claimed_card(swapped, tmp_path):
+    with claimed_gpu(both, tmp_path):
+        with claimed_gpu(swapped, tmp_path):
             assert both.used == [0]
             assert swapped.used == [0]
             waiting = threading.Thread(target=third)
@@ -169,17 +169,17 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
 
 def test_a_planted_link_is_not_followed(tmp_path):
     (tmp_path / "tomopipe-gpu-a.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match=r"gpu-a\.lock"), claimed_card(_cupy(["a"]), tmp_path):
+    with pytest.raises(OSError, match=r"gpu-a\.lock"), claimed_gpu(_cupy(["a"]), tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_job_takes_a_gpu_that_is_free(tmp_path):
     cupy = _cupy(["a", "b"])
-    with claimed_card(cupy, tmp_path) as first:
+    with claimed_gpu(cupy, tmp_path) as first:
         assert first.name == "GPU a"
-        with claimed_card(cupy, tmp_path) as second:
+        with claimed_gpu(cupy, tmp_path) as second:
             assert second.name == "GPU b"
-        with claimed_card(cupy, tmp_path) as again:
+        with claimed_gpu(cupy, tmp_path) as again:
             assert again.name == "GPU b"
     assert cupy.used[0] == 0

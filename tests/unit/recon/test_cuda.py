@@ -50,7 +50,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.usefixtures("order")
 def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case):
-    monkeypatch.setattr(cuda, "CARD_ANGLES", 32)  # chunks, the last one smaller
+    monkeypatch.setattr(cuda, "GPU_ANGLES", 32)  # chunks, the last one smaller
     monkeypatch.setattr(cuda, "PIECE", 20)
     assert _difference(**case) < 3e-5
 
@@ -137,13 +137,13 @@ def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
     expected = reconstruct(rows, plan, 15.2)
     fill_lanes, sizes = fbp.fill_lanes, []
 
-    def small_card(sinograms, *others):
+    def small_gpu(sinograms, *others):
         sizes.append(len(sinograms))
         if len(sinograms) > 4:
             raise kind
         fill_lanes(sinograms, *others)
 
-    monkeypatch.setattr(fbp, "fill_lanes", small_card)
+    monkeypatch.setattr(fbp, "fill_lanes", small_gpu)
     np.testing.assert_allclose(reconstruct(rows, plan, 15.2), expected, atol=1e-5)
     assert sizes == [16, 8, 4, 4, 4, 4, 4, 1]
 

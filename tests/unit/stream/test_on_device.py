@@ -1,4 +1,4 @@
-"""full_recon on a card that is none (see pretend_card): the lines that CuPy will run."""
+"""full_recon on a pretended GPU (see pretend_device): the lines that CuPy will run."""
 
 import json
 import time
@@ -12,12 +12,12 @@ import zarr
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
-from tests.pretend_card import OutOfMemoryError, PretendCard, in_place_of_cuda
+from tests.pretend_device import OutOfMemoryError, PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
 from tomopipe.config import PreprocessBlock
-from tomopipe.prep.card_memory import card_correct_bytes
 from tomopipe.prep.correct import corrections_of
-from tomopipe.recon.blocks import card_bytes, slices_on_card
+from tomopipe.prep.gpu_memory import gpu_correct_bytes
+from tomopipe.recon.blocks import gpu_bytes, slices_on_gpu
 from tomopipe.recon.carry import Carried
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
@@ -78,7 +78,7 @@ def _read(path, output):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_a_card_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
+def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
     """Values agree to 1e-4 of the range, stored numbers to that and one count."""
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
     output = options.get("output", "h5")
@@ -89,8 +89,8 @@ def test_a_card_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
         return _read(path, output)
 
     expected, planes, notes = volume("cpu", "cpu")
-    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
-        found, found_planes, found_notes = volume("card", "cuda")
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
+        found, found_planes, found_notes = volume("gpu", "cuda")
     dtype = np.dtype(options.get("dtype", "float32"))
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
@@ -106,81 +106,81 @@ def test_a_card_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
     clipped = notes.get("clipped", 0)
     assert abs(found_notes.get("clipped", 0) - clipped) <= 0.02 * clipped + 2
     assert not options.get("value_range") or clipped > 100
-    assert card.log.count("uploaded") == -(-len(expected[0]) // 4)
+    assert gpu.log.count("uploaded") == -(-len(expected[0]) // 4)
     planes_bytes = sum(plane.nbytes for plane in planes.values())
     n_small = 8 * len(expected[0]) + 8 * -(-len(expected[0]) // 4)
-    assert card.n_downloaded == expected[0].nbytes + planes_bytes + n_small
+    assert gpu.n_downloaded == expected[0].nbytes + planes_bytes + n_small
 
 
 @pytest.mark.parametrize(("largest", "pieces"), [(N_ANGLES * 4, [8, 4]), (N_ANGLES, [8, 4, 2, 1])])
 def test_pieces_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, largest, pieces):
-    """`largest` sinogram rows of float32 fit: the card is full although its memory seemed free."""
+    """`largest` sinogram rows of float32 fit: the GPU is full although its memory seemed free."""
     expected = _volume(truth, "cpu")
-    card = PretendCard(largest_bytes=4 * largest * N_COLS)
+    gpu = PretendDevice(largest_bytes=4 * largest * N_COLS)
     real = _stream.sinograms_of
 
     def checked(work, raw, rows):
-        if 4 * len(rows) * raw.shape[0] * raw.shape[2] > card.largest_bytes:
+        if 4 * len(rows) * raw.shape[0] * raw.shape[2] > gpu.largest_bytes:
             raise OutOfMemoryError
         return real(work, raw, rows)
 
     monkeypatch.setattr(_stream, "sinograms_of", checked)
-    monkeypatch.setattr(_work, "reconstruct", _without_limit(card))
-    with in_place_of_cuda(monkeypatch, full_recon, card):
-        found = _volume(truth, "card", "cuda")
+    monkeypatch.setattr(_work, "reconstruct", _without_limit(gpu))
+    with in_place_of_cuda(monkeypatch, full_recon, gpu):
+        found = _volume(truth, "gpu", "cuda")
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     said = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: pieces")]
     assert said == pieces
-    assert card.log.count("released") == len(said)
+    assert gpu.log.count("released") == len(said)
 
 
-def _without_limit(card):
+def _without_limit(gpu):
     real = _work.reconstruct
 
     def reconstruct(*args, **kwargs):
-        largest, card.largest_bytes = card.largest_bytes, 2**40
+        largest, gpu.largest_bytes = gpu.largest_bytes, 2**40
         try:
             return real(*args, **kwargs)
         finally:
-            card.largest_bytes = largest
+            gpu.largest_bytes = largest
 
     return reconstruct
 
 
 def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch):
     with (
-        in_place_of_cuda(monkeypatch, full_recon, PretendCard(largest_bytes=100)),
+        in_place_of_cuda(monkeypatch, full_recon, PretendDevice(largest_bytes=100)),
         pytest.raises(OutOfMemoryError),
     ):
-        _volume(truth, "card", "cuda")
+        _volume(truth, "gpu", "cuda")
     assert [path.name for path in truth.path.parent.iterdir()] == ["s_1.h5"]
 
 
 def test_pieces_fit_what_is_free(truth, monkeypatch, caplog):
-    free = int(card_bytes(N_ANGLES, N_COLS, 4, 2) / 0.79)
+    free = int(gpu_bytes(N_ANGLES, N_COLS, 4, 2) / 0.79)
     caplog.set_level("INFO")
-    with in_place_of_cuda(monkeypatch, full_recon, PretendCard(free_bytes=free)) as card:
-        _volume(truth, "card", "cuda")
-    assert card.log.count("uploaded") == -(-N_ROWS // 4)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(free_bytes=free)) as gpu:
+        _volume(truth, "gpu", "cuda")
+    assert gpu.log.count("uploaded") == -(-N_ROWS // 4)
     assert "4 slices at a time" in caplog.text
 
 
 @pytest.mark.parametrize("size", [512, 2048, 4096])
-def test_pieces_of_common_cards(size):
-    """How many an 8 GB card takes at a time; one of 141 GB takes 16 of any size."""
+def test_pieces_of_common_devices(size):
+    """How many an 8 GB GPU takes at a time; one of 141 GB takes 16 of any size."""
 
     def needs(n):
-        return card_bytes(3 * size // 2, size, n, 2)
+        return gpu_bytes(3 * size // 2, size, n, 2)
 
     expected = {512: 16, 2048: 16, 4096: 4}
-    assert slices_on_card(8 * 10**9, needs) == expected[size]
-    assert slices_on_card(140 * 10**9, needs) == 16
-    assert slices_on_card(0, needs) == 1
+    assert slices_on_gpu(8 * 10**9, needs) == expected[size]
+    assert slices_on_gpu(140 * 10**9, needs) == 16
+    assert slices_on_gpu(0, needs) == 1
 
 
 def test_copying_computing_and_writing_overlap(truth, monkeypatch):
     """Each waits for the next piece to be under way: without overlap none would go on."""
-    card, begun = PretendCard(), []
+    gpu, begun = PretendDevice(), []
     n_pieces = -(-N_ROWS // 4)
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
     compute, new_volume = _stream.slices_of, full_recon.new_volume
@@ -194,7 +194,7 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
     def computing(work, sinograms):
         k = len(begun)
         begun.append(k)
-        wait_for(lambda: card.log.count("uploaded") >= min(k + 2, n_pieces))
+        wait_for(lambda: gpu.log.count("uploaded") >= min(k + 2, n_pieces))
         return compute(work, sinograms)
 
     class Slow:
@@ -215,18 +215,18 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
 
     monkeypatch.setattr(_stream, "slices_of", computing)
     monkeypatch.setattr(full_recon, "new_volume", Slow)
-    with in_place_of_cuda(monkeypatch, full_recon, card):
-        _volume(truth, "card", "cuda")
+    with in_place_of_cuda(monkeypatch, full_recon, gpu):
+        _volume(truth, "gpu", "cuda")
     assert len(begun) == n_pieces
 
 
-def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
+def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
     import tracemalloc
 
     n_angles, n_cols, slices = 180, 128, 8
-    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
-        plan = make_plan(np.linspace(0, np.pi, n_angles, endpoint=False), n_cols, xp=card.xp)
-        carrier = Carried(card)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
+        plan = make_plan(np.linspace(0, np.pi, n_angles, endpoint=False), n_cols, xp=gpu.xp)
+        carrier = Carried(gpu)
         raw = np.full((n_angles, slices, n_cols), 900, np.uint16)
         flat = np.full((slices, n_cols), 1000, np.float32)
         whole = slice(None)
@@ -239,7 +239,7 @@ def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
         def compute(raw):
             return _work.slices_of(work, _work.sinograms_of(work, raw, np.arange(slices)))
 
-        compute(card.xp.asarray(raw))  # what is loaded is not counted
+        compute(gpu.xp.asarray(raw))  # what is loaded is not counted
         plan.cache.clear()
         tracemalloc.start()
         for _ in range(2):
@@ -248,24 +248,24 @@ def test_the_formula_of_a_card_holds_for_what_numpy_takes(truth, monkeypatch):
             carrier.bring([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    formula = card_bytes(n_angles, n_cols, slices, 2)
+    formula = gpu_bytes(n_angles, n_cols, slices, 2)
     assert 0.4 * formula < peak < formula
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"binning": 2, "dtype": "uint16"}, {"rows": [5, 17]}], ids=str
 )
-def test_a_card_corrects_rows_that_are_sent_once(truth, monkeypatch, options, caplog):
+def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, caplog):
     """Values to 1e-4 of the range; and it is raw rows of two bytes that are sent, each once."""
     options = options | {"corrections": EVERYTHING, "known": KNOWN}
     expected = _volume(truth, "cpu", **options).astype(float)
     plain = _volume(truth, "plain", **{k: v for k, v in options.items() if k != "corrections"})
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
     sent = []
-    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()) as card:
-        upload = card.upload
-        card.upload = lambda host, there: [sent.append(host), upload(host, there)]
-        found = _volume(truth, "card", "cuda", **options).astype(float)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
+        upload = gpu.upload
+        gpu.upload = lambda host, there: [sent.append(host), upload(host, there)]
+        found = _volume(truth, "gpu", "cuda", **options).astype(float)
     step = 1 if options.get("dtype") else 0
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected) + step)
     assert np.abs(plain - expected).max() > 0.05 * np.ptp(expected)
@@ -275,12 +275,12 @@ def test_a_card_corrects_rows_that_are_sent_once(truth, monkeypatch, options, ca
     assert "CPU" not in caplog.text
 
 
-def test_a_filter_that_leaves_the_card_is_told(truth, monkeypatch, caplog):
+def test_a_filter_that_leaves_the_gpu_is_told(truth, monkeypatch, caplog):
     options = {"corrections": {"stripes": {"method": "gated"}}}
     expected = _volume(truth, "cpu", **options)
     assert "on the CPU" not in caplog.text
-    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()):
-        found = _volume(truth, "card", "cuda", **options)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
+        found = _volume(truth, "gpu", "cuda", **options)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     assert "gated works out offsets on the CPU" in caplog.text
 
@@ -298,14 +298,14 @@ def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
 
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4))
     monkeypatch.setattr(_stream, "sinograms_of", once)
-    with in_place_of_cuda(monkeypatch, full_recon, PretendCard()):
-        found = _volume(truth, "card", "cuda", **options)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
+        found = _volume(truth, "gpu", "cuda", **options)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     assert calls[:4] == [4, 4, 4, 2]
 
 
 @pytest.mark.parametrize(("method", "binning"), [("vo", 1), ("fourier-wavelet", 2)])
-def test_the_formula_of_a_card_holds_with_corrections(tmp_path, monkeypatch, method, binning):
+def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, method, binning):
     import tracemalloc
 
     n_angles, n_cols, slices = 90, 96, 8
@@ -313,11 +313,11 @@ def test_the_formula_of_a_card_holds_with_corrections(tmp_path, monkeypatch, met
         tmp_path / "s.h5", n_rows=64, n_cols=n_cols, n_angles=n_angles, counts=2e4, dtype=np.uint16
     ).path
     recipe = PreprocessBlock(**EVERYTHING | {"stripes": {"method": method}})
-    card = PretendCard()
-    with in_place_of_cuda(monkeypatch, full_recon, card), open_scan(path, known=KNOWN) as scan:
+    gpu = PretendDevice()
+    with in_place_of_cuda(monkeypatch, full_recon, gpu), open_scan(path, known=KNOWN) as scan:
         corrections, n_rows = corrections_of(scan, recipe), 2 * slices * binning
-        plan = make_plan(scan.theta_rad, n_cols // binning, xp=card.xp)
-        carrier, whole = Carried(card), slice(None)
+        plan = make_plan(scan.theta_rad, n_cols // binning, xp=gpu.xp)
+        carrier, whole = Carried(gpu), slice(None)
         work = _work.Work(
             scan=scan, plan=plan, cor_px=n_cols / 2 / binning, scale=1.0,
             first_row=8, last_row=8 + n_rows,
@@ -338,18 +338,18 @@ def test_the_formula_of_a_card_holds_with_corrections(tmp_path, monkeypatch, met
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     n_read = slices * binning + 2 * corrections.halo
-    formula = card_bytes(
+    formula = gpu_bytes(
         n_angles, n_cols, slices, 2, binning, halo=corrections.halo,
-        correct_bytes=card_correct_bytes(n_angles, n_read, n_cols),
+        correct_bytes=gpu_correct_bytes(n_angles, n_read, n_cols),
     )  # fmt: skip
     assert 0.25 * formula < peak < formula
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("options", [{}, {"dtype": "uint16", "binning": 2}], ids=str)
-def test_a_real_card_corrects_and_encodes(truth, options):
+def test_a_real_gpu_corrects_and_encodes(truth, options):
     options = options | {"corrections": EVERYTHING, "known": KNOWN}
     expected = _volume(truth, "cpu", **options).astype(float)
-    found = _volume(truth, "card", "cuda", **options).astype(float)
+    found = _volume(truth, "gpu", "cuda", **options).astype(float)
     step = 1 if "dtype" in options else 0
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected) + step)

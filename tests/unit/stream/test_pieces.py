@@ -16,14 +16,14 @@ def _halo(n):
 
 
 @pytest.fixture(autouse=True)
-def _card(monkeypatch):
+def _gpu(monkeypatch):
     pretend_cupy.install(monkeypatch)
 
 
 @pytest.mark.parametrize("halo", [0, 1, 5, 9, 100])
 @pytest.mark.parametrize("rows", [(0, N_ROWS), (7, 31), (38, 40)], ids=str)
 @pytest.mark.parametrize("height", [4, 16])
-@pytest.mark.parametrize("xp", [np, XP], ids=["host", "card"])
+@pytest.mark.parametrize("xp", [np, XP], ids=["host", "gpu"])
 def test_rows_around_are_kept(halo, rows, height, xp):
     raw = np.arange(3 * N_ROWS * 2).reshape(3, N_ROWS, 2)
     pieces = cut(rows, height, _halo(halo))

@@ -113,7 +113,7 @@ def test_a_single_value_has_no_range():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint16", "uint8"])
-def test_a_card_encodes_to_the_same_bits(dtype, monkeypatch):
+def test_a_gpu_encodes_to_the_same_bits(dtype, monkeypatch):
     pretend_cupy.install(monkeypatch)
     values = np.random.default_rng(0).normal(0.01, 0.01, (3, 50, 60)).astype(np.float32)
     encoding = encoding_of(dtype, (-0.002, 0.02))

@@ -24,8 +24,8 @@ POLL_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class CudaCard:
-    """One device; see `tomopipe.recon.carry.Card`."""
+class CudaDevice:
+    """One device; see `tomopipe.recon.carry.Device`."""
 
     def __init__(self, xp: ModuleType, device: int) -> None:
         self.xp, self._device = xp, xp.cuda.Device(device)
@@ -47,7 +47,7 @@ class CudaCard:
         return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return memory of the card, of the current stream's pool."""
+        """Return memory of the GPU, of the current stream's pool."""
         return self.xp.empty(shape, dtype)
 
     def upload(self, host: NDArray[Any], there: Any) -> None:
@@ -79,9 +79,9 @@ class CudaCard:
 
 
 @contextlib.contextmanager
-def claimed_card(
+def claimed_gpu(
     xp: ModuleType, folder: str | os.PathLike[str] | None = None
-) -> Iterator[CudaCard]:
+) -> Iterator[CudaDevice]:
     """Hold a GPU this process may use, and make it this thread's device.
 
     Jobs on one machine take different GPUs: each is locked by a file named after its place on the
@@ -97,7 +97,7 @@ def claimed_card(
 
     Yields
     ------
-    CudaCard
+    CudaDevice
         The GPU. If all are taken, this waits for one.
     """
     runtime = xp.cuda.runtime
@@ -107,9 +107,9 @@ def claimed_card(
     device, descriptor = _first_free(paths)
     try:
         logger.info("GPU %d (%s) of %d", device, names[device], len(names))
-        card = CudaCard(xp, device)
-        card.use()
-        yield card
+        gpu = CudaDevice(xp, device)
+        gpu.use()
+        yield gpu
     finally:
         os.close(descriptor)
 

@@ -1,12 +1,12 @@
-"""What corrections take of a card's memory."""
+"""What corrections take of a GPU's memory."""
 
-from tomopipe.prep.correct import CARD_BATCH_BYTES
+from tomopipe.prep.correct import GPU_BATCH_BYTES
 from tomopipe.prep.recipe import stripe_bytes
 
 _COPIES = 10  # of a batch of projections, that are held at most
 
 
-def card_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
+def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
     """Return what corrections take at a time: a batch of projections, or one row's stripes.
 
     Parameters
@@ -15,5 +15,5 @@ def card_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
         Projections; rows that a piece is made of; columns.
     """
     frame = 4 * n_read * n_cols
-    batch = max(frame, min(CARD_BATCH_BYTES, n_angles * frame))
+    batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
     return max(_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))

@@ -1,7 +1,7 @@
-"""A card that is none: NumPy computes, threads copy, and memory can be short.
+"""A pretended GPU: NumPy computes, threads copy, and memory can be short.
 
 The lines that run on CuPy run here, by CuPy's rules (`tests.pretend_cupy`); only the calls into
-CuPy, which `CudaCard` holds, do not.
+CuPy, which `CudaDevice` holds, do not.
 """
 
 import queue
@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from tests import pretend_cupy
-from tests.pretend_cupy import CardArray, OutOfMemoryError
+from tests.pretend_cupy import DeviceArray, OutOfMemoryError
 
-__all__ = ["OutOfMemoryError", "PretendCard", "in_place_of_cuda"]
+__all__ = ["OutOfMemoryError", "PretendDevice", "in_place_of_cuda"]
 
 
 class _Event:
@@ -31,8 +31,8 @@ class _Event:
 class CopyStream:
     """A queue worked off by a thread, late."""
 
-    def __init__(self, card):
-        self._card, self._jobs = card, queue.SimpleQueue()
+    def __init__(self, gpu):
+        self._gpu, self._jobs = gpu, queue.SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self):
@@ -40,7 +40,7 @@ class CopyStream:
             self._jobs.get()()
 
     def put(self, job):
-        self._jobs.put(lambda: (time.sleep(self._card.delay_s), job()))
+        self._jobs.put(lambda: (time.sleep(self._gpu.delay_s), job()))
 
     def record(self):
         event = _Event()
@@ -54,10 +54,10 @@ class CopyStream:
         self.record().synchronize()
 
     def __enter__(self):
-        self._card.current.stream = self
+        self._gpu.current.stream = self
 
     def __exit__(self, *_):
-        self._card.current.stream = None
+        self._gpu.current.stream = None
 
 
 class ComputeStream(CopyStream):
@@ -72,8 +72,8 @@ class ComputeStream(CopyStream):
         event.synchronize()
 
 
-class PretendCard:
-    """See `tomopipe.recon.carry.Card`."""
+class PretendDevice:
+    """See `tomopipe.recon.carry.Device`."""
 
     xp = pretend_cupy.XP
 
@@ -109,7 +109,7 @@ class PretendCard:
 
     def _checked(self, host, there):
         assert pretend_cupy.current_device() == self.device == there.device
-        assert isinstance(there, CardArray)
+        assert isinstance(there, DeviceArray)
         assert isinstance(host, np.ndarray)
         assert host.flags.c_contiguous
         assert there.flags.c_contiguous
@@ -146,19 +146,19 @@ class PretendCard:
 
 
 @contextmanager
-def in_place_of_cuda(monkeypatch, module, card):
-    """Let a module's `array_module` and `claimed_card` give a card."""
+def in_place_of_cuda(monkeypatch, module, gpu):
+    """Let a module's `array_module` and `claimed_gpu` give a GPU."""
     pretend_cupy.install(monkeypatch)
 
     @contextmanager
     def claimed(xp):
-        assert xp is card.xp
-        card.use()
-        yield card
+        assert xp is gpu.xp
+        gpu.use()
+        yield gpu
 
-    monkeypatch.setattr(module, "array_module", lambda device: card.xp)
-    monkeypatch.setattr(module, "claimed_card", claimed)
+    monkeypatch.setattr(module, "array_module", lambda device: gpu.xp)
+    monkeypatch.setattr(module, "claimed_gpu", claimed)
     try:
-        yield card
+        yield gpu
     finally:
         pretend_cupy.use_device(0)
