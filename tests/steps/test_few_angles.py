@@ -64,19 +64,19 @@ def test_a_gpu_cannot_iterate(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["sirt", "cgls", "tv"])
 def test_iteration_stays_below_its_formula(algorithm):
-    n_angles, n_cols, lanes = 40, 128, 4
-    rows = np.ones((lanes, n_angles, n_cols), np.float32)
+    n_angles, n_cols, batch_size = 40, 128, 4
+    rows = np.ones((batch_size, n_angles, n_cols), np.float32)
     theta_rad = np.linspace(0, np.pi, n_angles, endpoint=False)
     make_projector(theta_rad[:3], 32, 15.0)  # what is loaded is not counted
     tracemalloc.start()
     projector = make_projector(theta_rad, n_cols, 63.0)
-    solve_slices(rows, projector, solver(algorithm, projector, 3, 1e-3), lanes)
+    solve_slices(rows, projector, solver(algorithm, projector, 3, 1e-3), batch_size)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     job = Job(n_angles, 0, n_cols, iterative=True, full_turn=False)
     without = Job(0, 0, n_cols, iterative=True, full_turn=False)
-    blocks = Blocks(lanes, 0)
-    solving = 40 * lanes * 4 * n_cols**2
+    blocks = Blocks(batch_size, 0)
+    solving = 40 * batch_size * 4 * n_cols**2
     matrix = job_bytes(job, blocks) - job_bytes(without, blocks)
     assert 0.3 * (matrix + solving) < peak < matrix + solving
     shape = (3000, 2048, 2048)

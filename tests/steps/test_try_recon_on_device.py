@@ -78,15 +78,15 @@ def test_a_sweep_transforms_its_sinogram_once(monkeypatch):
 
 def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
-    lanes = []
-    real = cuda.reconstruct_lanes
+    sizes = []
+    real = cuda.reconstruct_batch
     monkeypatch.setattr(
-        cuda, "reconstruct_lanes", lambda *a, **k: [lanes.append(len(a[2])), real(*a, **k)][1]
+        cuda, "reconstruct_batch", lambda *a, **k: [sizes.append(len(a[2])), real(*a, **k)][1]
     )
     gpu = PretendDevice(free_bytes=gpu_sweep_bytes(40, 32, 8))
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
-    assert max(lanes) == 8
+    assert max(sizes) == 8
 
 
 @pytest.mark.parametrize("where", ["grey_window", "_write_stack"])

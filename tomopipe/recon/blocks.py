@@ -1,7 +1,7 @@
 """How much memory slices take while they are computed, and how many fit on a GPU.
 
-With n columns, na angles and L lanes, P = 2 n the padded row and M = 1.125 n the grid (both rounded
-up), the engine needs, in bytes,
+With n columns, na angles and a batch of L slices, P = 2 n the padded row and M = 1.125 n the grid
+(both rounded up), the engine needs, in bytes,
 
     half grids   8 L (M/2 + 7) (M + 6)
     samples      8 L (P/2 + 1) na, of at most as many angles as `angles_at_once` tells
@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
 
-LANES = 16
+BATCH_SIZE = 16
 GPU_ANGLES = 512  # whose samples a GPU holds at a time
 GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
 _GPU_SHARE = 0.8  # of what is free on a GPU: memory is handed out in pieces
@@ -29,7 +29,12 @@ _THREADS = 32  # whose scratch is counted
 
 
 def engine_bytes(
-    n_angles: int, n_cols: int, lanes: int = LANES, *, groups: int = 1, threads: int = _THREADS
+    n_angles: int,
+    n_cols: int,
+    batch_size: int = BATCH_SIZE,
+    *,
+    groups: int = 1,
+    threads: int = _THREADS,
 ) -> int:
     """Return the bytes the engine takes beyond its input and output.
 
@@ -37,7 +42,7 @@ def engine_bytes(
     ----------
     n_angles, n_cols : int
         Shape of a sinogram.
-    lanes : int
+    batch_size : int
         Slices computed at a time.
     groups : int
         How many times so many slices are computed side by side.
@@ -51,32 +56,32 @@ def engine_bytes(
     """
     n_bins = fast_even_size(2 * n_cols) // 2 + 1
     n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
-    grid = 8 * lanes * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
-    ray = 8 * lanes * n_bins
+    grid = 8 * batch_size * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
+    ray = 8 * batch_size * n_bins
     n_chunk = angles_at_once(n_angles, n_bins)
     samples, making = ray * n_chunk, 32 * n_chunk * n_bins
     order = 4 * n_angles * n_bins
-    scratch = max(_THREADS, threads) * lanes * max(16 * n_bins, 24 * n_grid)
+    scratch = max(_THREADS, threads) * batch_size * max(16 * n_bins, 24 * n_grid)
     return groups * (grid + samples + making + 12 * ray) + order + scratch
 
 
 def angles_at_once(n_angles: int, n_bins: int) -> int:
     """Return how many angles make a chunk: as many as the caches hold samples of.
 
-    Neither threads nor lanes have a say: in other chunks sums are rounded otherwise, up to 4e-5 of
-    the range of a slice.
+    Neither threads nor the batch size have a say: in other chunks sums are rounded otherwise, up to
+    4e-5 of the range of a slice.
     """
-    return min(max(CHUNK_BYTES // (8 * LANES * n_bins), 1), n_angles)
+    return min(max(CHUNK_BYTES // (8 * BATCH_SIZE * n_bins), 1), n_angles)
 
 
-def sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
+def sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int:
     """Return the peak memory of a sweep that hands its slices on batch by batch.
 
     Parameters
     ----------
     n_angles, n_cols : int
         Shape of the sinogram.
-    lanes : int
+    batch_size : int
         CORs computed at a time.
 
     Returns
@@ -85,8 +90,8 @@ def sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
         Bytes: spectra with a temporary, one batch of slices, engine, interpreter.
     """
     spectra = 16 * n_angles * (fast_even_size(2 * n_cols) + 2)
-    images = 4 * lanes * n_cols**2
-    return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, lanes)
+    images = 4 * batch_size * n_cols**2
+    return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, batch_size)
 
 
 def gpu_bytes(
@@ -146,13 +151,13 @@ def gpu_bytes(
     return kept + max(correcting, _gpu_engine_bytes(n_angles, cols, slices))
 
 
-def gpu_sweep_bytes(n_angles: int, n_cols: int, lanes: int = LANES) -> int:
+def gpu_sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int:
     """Return the memory of a GPU that a sweep takes: as `sweep_bytes`, with the samples' order."""
     n_bins = fast_even_size(2 * n_cols) // 2 + 1
     spectra = 16 * n_angles * (2 * n_bins)
-    images = 8 * lanes * n_cols**2
+    images = 8 * batch_size * n_cols**2
     order = 48 * n_angles * n_bins
-    return spectra + images + order + _gpu_engine_bytes(n_angles, n_cols, lanes)
+    return spectra + images + order + _gpu_engine_bytes(n_angles, n_cols, batch_size)
 
 
 def _gpu_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
@@ -175,5 +180,5 @@ def slices_on_gpu(free_bytes: int, needs: Callable[[int], int]) -> int:
     needs : callable
         Tells what so many slices need: `gpu_bytes`.
     """
-    sizes = (LANES, LANES // 2, LANES // 4, LANES // 8)
+    sizes = (BATCH_SIZE, BATCH_SIZE // 2, BATCH_SIZE // 4, BATCH_SIZE // 8)
     return next((n for n in sizes if needs(n) <= _GPU_SHARE * free_bytes), 1)

@@ -28,7 +28,7 @@ MIN_LANES = 4
 _Place = tuple[NDArray[np.float32], NDArray[np.intp], int, int, int]  # of `rows_to_samples`
 
 
-def reconstruct_lanes(
+def reconstruct_batch(
     sinograms: NDArray[np.float32] | Rows,
     plan: Plan,
     cor_px: NDArray[np.float64],
@@ -44,7 +44,7 @@ def reconstruct_lanes(
     plan : Plan
         The plan.
     cor_px : ndarray of float64, shape (n_slices,)
-        COR of each slice; n_slices <= plan.lanes.
+        COR of each slice; n_slices <= plan.batch_size.
     images : ndarray of float32, shape (n_slices, n_cols, n_cols)
         Output, contiguous.
     threads : int or None
@@ -81,7 +81,7 @@ def _make(
     return made.reshape(-1), np.arange(n) * (n_slices * n_cols), n_cols, n_slices, n_cols
 
 
-def sweep_lanes(
+def sweep_batch(
     spectra: NDArray[np.complex64],
     plan: Plan,
     cor_px: NDArray[np.float64],
@@ -95,7 +95,7 @@ def sweep_lanes(
     spectra : ndarray of complex64, shape (n_angles, P/2 + 1)
         Transforms of the padded rows, in the plan's order (`portable.padded_spectra`).
     plan, cor_px, images, threads
-        As for `reconstruct_lanes`.
+        As for `reconstruct_batch`.
     """
     _reconstruct(partial(_fill_from_spectra, spectra), plan, cor_px, images, threads)
 
@@ -107,7 +107,7 @@ def _reconstruct(
     images: NDArray[np.float32],
     threads: int | None,
 ) -> None:
-    lanes = (0,) * _width(len(cor_px), plan.lanes)
+    lanes = (0,) * _width(len(cor_px), plan.batch_size)
     factor = _centring_factor(plan, cor_px, len(lanes))
     with Team(thread_count(threads)) as team:
         grid = _workspace(plan, len(lanes))

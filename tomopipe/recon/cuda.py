@@ -34,7 +34,7 @@ SOURCE = "".join(
 ) + Path(__file__).with_name("gridding.cu").read_text(encoding="utf-8")  # fmt: skip
 
 
-def reconstruct_lanes(
+def reconstruct_batch(
     sinograms: Any, plan: Plan, cor_px: Any, images: Any, *, transformed: bool = False
 ) -> None:
     """Reconstruct a few slices at once.

@@ -1,4 +1,4 @@
-"""Full reconstruction of slices, a few lanes at a time."""
+"""Full reconstruction of slices, batch by batch."""
 
 from __future__ import annotations
 
@@ -62,21 +62,21 @@ def reconstruct(
     images = plan.xp.empty(shape, dtype=plan.xp.float32) if out is None else out
     if images.shape != shape or images.dtype != np.float32 or not images.flags.c_contiguous:
         raise ValueError(f"out: expected contiguous float32 of shape {shape}, got {images.shape}")
-    first, lanes = 0, plan.cache.get("lanes", plan.lanes)
+    first, batch_size = 0, plan.cache.get("batch_size", plan.batch_size)
     while first < len(cor):
-        some = slice(first, first + lanes)
+        some = slice(first, first + batch_size)
         try:
-            fill_lanes(sinograms[some], plan, cor[some], images[some], threads)
+            fill_batch(sinograms[some], plan, cor[some], images[some], threads)
         except Exception as error:
-            if not out_of_memory(error) or lanes == 1:
+            if not out_of_memory(error) or batch_size == 1:
                 raise
-            lanes //= 2
-            logger.warning("out of memory: %d slices at a time", lanes)
+            batch_size //= 2
+            logger.warning("out of memory: %d slices at a time", batch_size)
             free_memory(plan.xp)
             plan.cache.clear()
-            plan.cache["lanes"] = lanes
+            plan.cache["batch_size"] = batch_size
         else:
-            first += lanes
+            first += batch_size
     return images
 
 
@@ -104,19 +104,19 @@ def checked_cor(cor_px: ArrayLike, n_slices: int) -> NDArray[np.float64]:
     return cor
 
 
-def fill_lanes(
+def fill_batch(
     sinograms: Any,
     plan: Plan,
     cor_px: NDArray[np.float64],
     images: Any,
     threads: int | None,
 ) -> None:
-    """Reconstruct at most `plan.lanes` slices; one sinogram may serve many CORs."""
+    """Reconstruct at most `plan.batch_size` slices; one sinogram may serve many CORs."""
     if plan.xp is np:
         # compiled kernels: not loaded where the GPU does the work
         from tomopipe.recon import compiled
 
-        compiled.reconstruct_lanes(sinograms, plan, cor_px, images, threads)
+        compiled.reconstruct_batch(sinograms, plan, cor_px, images, threads)
         return
     sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
-    cuda.reconstruct_lanes(sinograms, plan, cor_px, images)
+    cuda.reconstruct_batch(sinograms, plan, cor_px, images)

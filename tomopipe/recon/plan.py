@@ -56,7 +56,7 @@ class Plan:
     full_turn: bool
     unpaired: NDArray[np.bool_]  # (n_angles,) as given: without an opposed projection
     correction: NDArray[np.float64]  # (2, n_cols) for x and y: 1 / kernel transform, with sign
-    lanes: int
+    batch_size: int
     xp: ModuleType
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -80,7 +80,7 @@ def make_plan(
     one_sided: bool = False,
     falls_per_px: Falls | None = UNKNOWN,
     xp: ModuleType = np,
-    lanes: int = 16,
+    batch_size: int = 16,
 ) -> Plan:
     """Plan the reconstruction of a scan.
 
@@ -102,7 +102,7 @@ def make_plan(
         edge values go on. See `tomopipe.recon.truncation`.
     xp : module
         `numpy` or `cupy`: where the slices are computed.
-    lanes : {4, 8, 16}
+    batch_size : {4, 8, 16}
         Slices computed at a time; memory is proportional to it.
 
     Returns
@@ -127,8 +127,8 @@ def make_plan(
         raise ValueError("theta_rad: expected finite angles; correct /exchange/theta of the scan")
     if not 1 <= n_cols < 32768:
         raise ValueError(f"n_cols: expected 1 to 32767, got {n_cols}")
-    if lanes not in (4, 8, 16):
-        raise ValueError(f"lanes: expected 4, 8 or 16, got {lanes}")
+    if batch_size not in (4, 8, 16):
+        raise ValueError(f"batch_size: expected 4, 8 or 16, got {batch_size}")
     n_padded = fast_even_size(2 * n_cols)
     n_grid = fast_even_size(max(int(np.ceil(OVERSAMPLING * n_cols)), 8 * MARGIN))
     beta = gridding_kernel.beta_of(gridding_kernel.WIDTH, n_grid / n_cols)
@@ -151,7 +151,7 @@ def make_plan(
         full_turn=is_full_turn(theta) and not one_sided,  # one-sided rows are weighed already
         unpaired=unpaired(theta),
         correction=_correction(n_cols, n_grid, beta),
-        lanes=lanes,
+        batch_size=batch_size,
         xp=xp,
     )
 

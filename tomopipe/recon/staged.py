@@ -127,7 +127,7 @@ def coarse(sinogram: Any, plan: Plan, binning: int) -> tuple[Any, Plan]:
             filter_order=filter_order,
             falls_per_px=falls and binned_falls(falls, binning),
             xp=xp,
-            lanes=plan.lanes,
+            batch_size=plan.batch_size,
         )
     rows = sinogram[:, : n_cols * binning].reshape(plan.n_angles, n_cols, binning).mean(axis=2)
     small = rows[xp.asarray(order)].reshape(-1, by_angle, n_cols).mean(axis=1)

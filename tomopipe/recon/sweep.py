@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.recon import cuda, portable
-from tomopipe.recon.fbp import checked_cor, fill_lanes
+from tomopipe.recon.fbp import checked_cor, fill_batch
 from tomopipe.recon.plan import Plan
 
 
@@ -50,7 +50,7 @@ def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None =
 def sweep_batches(
     sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None, out: Any = None
 ) -> Iterator[tuple[slice, Any]]:
-    """Yield the slices of a sweep, as many at a time as the plan has lanes.
+    """Yield the slices of a sweep, `plan.batch_size` at a time.
 
     Parameters
     ----------
@@ -77,16 +77,16 @@ def sweep_batches(
             f"sinogram: expected shape ({plan.n_angles}, {plan.n_cols}), got {sinogram.shape}"
         )
     cor = checked_cor(cor_px, np.size(cor_px))
-    xp, size = plan.xp, (min(plan.lanes, len(cor)), plan.n_cols, plan.n_cols)
+    xp, size = plan.xp, (min(plan.batch_size, len(cor)), plan.n_cols, plan.n_cols)
     buffer = xp.empty(size, dtype=xp.float32) if out is None else out
     spectra = None
     if not plan.full_turn:  # else columns are weighed for each COR before they are transformed
         spectra = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)
-    for first in range(0, len(cor), plan.lanes):
-        some = slice(first, min(first + plan.lanes, len(cor)))
+    for first in range(0, len(cor), plan.batch_size):
+        some = slice(first, min(first + plan.batch_size, len(cor)))
         images = buffer[: some.stop - first] if out is None else out[some]
         if spectra is None:
-            fill_lanes(sinogram[None], plan, cor[some], images, threads)
+            fill_batch(sinogram[None], plan, cor[some], images, threads)
         else:
             _fill_of_spectra(spectra, plan, cor[some], images, threads)
         yield some, images
@@ -95,10 +95,10 @@ def sweep_batches(
 def _fill_of_spectra(
     spectra: Any, plan: Plan, cor_px: NDArray[np.float64], images: Any, threads: int | None
 ) -> None:
-    """Reconstruct at most `plan.lanes` slices of one sinogram that has been transformed."""
+    """Reconstruct at most `plan.batch_size` slices of one sinogram that has been transformed."""
     if plan.xp is np:
         from tomopipe.recon import compiled
 
-        compiled.sweep_lanes(spectra, plan, cor_px, images, threads)
+        compiled.sweep_batch(spectra, plan, cor_px, images, threads)
         return
-    cuda.reconstruct_lanes(spectra[None], plan, cor_px, images, transformed=True)
+    cuda.reconstruct_batch(spectra[None], plan, cor_px, images, transformed=True)

@@ -32,7 +32,7 @@ from tomopipe.report.strips import PIECE_PX, open_stack, telling_part
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.review.kept import Kept
 
-_LANES = 4  # a few slices are asked for: more lanes would only take memory
+_BATCH_SIZE = 4  # a few slices are asked for: more at a time would only take memory
 _KEPT_BYTES = 256_000_000
 _THUMB_PX = 80
 #: Crops of a strip, in its steps from the COR; the first ones are looked at first.
@@ -97,9 +97,9 @@ class Pictures:
     def warm_up(self) -> None:
         """Load the engine, which takes longer than the first slice may."""
         theta_rad = np.linspace(0, np.pi, 8, endpoint=False)
-        plan = make_plan(theta_rad, 16, xp=array_module(self._device), lanes=_LANES)
+        plan = make_plan(theta_rad, 16, xp=array_module(self._device), batch_size=_BATCH_SIZE)
         with self._working:
-            sweep(plan.xp.zeros((8, 16), np.float32), plan, np.full(_LANES, 8.0))
+            sweep(plan.xp.zeros((8, 16), np.float32), plan, np.full(_BATCH_SIZE, 8.0))
 
     def has_pages(self, scan: str) -> bool:
         """Tell whether there is a try stack; one may have been removed."""
@@ -146,7 +146,10 @@ class Pictures:
         wanted = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
         values_px = [v for v in wanted if rows.first_col <= v <= last_px]
         slices = []
-        for some in (values_px[:_LANES], values_px[_LANES:]):  # others may have a slice between
+        for some in (
+            values_px[:_BATCH_SIZE],
+            values_px[_BATCH_SIZE:],
+        ):  # others may have a slice between
             slices += self._at(scan, cor_px, some, row)
         middle = slices[0].values
         side_px = PIECE_PX if min(middle.shape) > 4 * PIECE_PX else PIECE_PX // 2
@@ -274,7 +277,7 @@ class Pictures:
             falls_per_px=falls_per_px,
             filter=self._filter,
             xp=array_module(self._device),
-            lanes=_LANES,
+            batch_size=_BATCH_SIZE,
         )
         return _Scan(rows, plan)
 

@@ -112,8 +112,10 @@ def full_recon(
         halo = fitted.halo if fitted else None
         both_blocks = fit_blocks(scan, wanted, memory_bytes, on_gpu=gpu is not None, halo=halo)
         falls_per_px = measure_falls(scan, fit)
-        lanes = both_blocks[0].lanes
-        work = fit_work(scan, wanted, lanes, gpu, corrections=fitted, falls_per_px=falls_per_px)
+        batch_size = both_blocks[0].batch_size
+        work = fit_work(
+            scan, wanted, batch_size, gpu, corrections=fitted, falls_per_px=falls_per_px
+        )
         if earlier is None:
             source, blocks = _source(stack, work, fitted, both_blocks, wanted, resources.scratch)
             encoding, made_by = choose_encoding(work, source, wanted), versions(work)

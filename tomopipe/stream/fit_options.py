@@ -120,7 +120,7 @@ def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
 def fit_work(
     scan: Scan,
     wanted: VolumeOptions,
-    lanes: int,
+    batch_size: int,
     gpu: Device | None = None,
     *,
     corrections: Corrections | None = None,
@@ -157,7 +157,7 @@ def fit_work(
             one_sided=widening > 1,
             falls_per_px=half.wide_falls() if widening > 1 else falls_per_px,
             xp=gpu.xp if gpu else np,
-            lanes=lanes,
+            batch_size=batch_size,
         ),
         cor_px=cor_px,
         scale=_scale(scan, wanted),
@@ -174,11 +174,11 @@ def fit_work(
         corrections=corrections if gpu else None,
         threads=scan.threads,
         carrier=Carried(gpu, threads=scan.threads) if gpu else InPlace(),
-        piece=min(lanes, _slices_on(gpu, scan, wanted, corrections)) if gpu else lanes,
+        piece=min(batch_size, _slices_on(gpu, scan, wanted, corrections)) if gpu else batch_size,
         half=half if widening > 1 else None,
         few_angles=None
         if wanted.full.algorithm == "fbp"
-        else _few_angles(scan, wanted, size.volume_cols, cor_px, min(scan.threads, lanes)),
+        else _few_angles(scan, wanted, size.volume_cols, cor_px, min(scan.threads, batch_size)),
     )
 
 

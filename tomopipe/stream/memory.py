@@ -1,7 +1,7 @@
 """Memory of full_recon: what a job takes, as a formula, and the blocks that fit in what it has.
 
-With na angles, n columns (n' after binning), L lanes (slices computed at a time), w workers that
-compute side by side, blocks of h detector rows and s bytes per raw pixel, a job takes at most
+With na angles, n columns (n' after binning), batches of L slices, w workers that compute side
+by side, blocks of h detector rows and s bytes per raw pixel, a job takes at most
 
     400 MiB      the interpreter, libraries, compiled code
     8 R n        averages of flats and darks of the R rows of the detector
@@ -42,13 +42,13 @@ from dataclasses import dataclass, replace
 
 from tomopipe.prep.correct import STRIPE_BYTES
 from tomopipe.prep.recipe import stripe_bytes
-from tomopipe.recon.blocks import BASE_BYTES, LANES, angles_at_once, engine_bytes
+from tomopipe.recon.blocks import BASE_BYTES, BATCH_SIZE, angles_at_once, engine_bytes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
-_LEAST_LANES = 4
+_LEAST_BATCH = 4
 _WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
 _MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
 _LEAST_USED = 0.75  # of the threads, if not every worker has as many
@@ -108,20 +108,20 @@ class Blocks:
 
     Attributes
     ----------
-    lanes : int
+    batch_size : int
         Slices computed at a time.
     height : int
-        Detector rows read at a time: a multiple of lanes * binning.
+        Detector rows read at a time: a multiple of batch_size * binning.
     ahead : int
         Blocks read while another one is worked on: 0 or 1.
     behind : int
-        Pieces of `lanes` slices that wait to be written, or are being written: 1, of a GPU 2.
+        Pieces of `batch_size` slices that wait to be written, or are being written: 1, of a GPU 2.
     workers : int
         Pieces computed side by side, the threads shared out to them: a team that works on one
         piece waits for its slowest at every stage.
     """
 
-    lanes: int
+    batch_size: int
     height: int
     ahead: int = 1
     behind: int = 1
@@ -132,11 +132,11 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
     """Return the peak memory of a job, by the formula of this module."""
     n_cols = job.widening * binned(job.n_cols, job.binning)
     one_slice = slice_bytes(n_cols)
-    sinograms = 4 * blocks.workers * blocks.lanes * job.n_angles * n_cols
+    sinograms = 4 * blocks.workers * blocks.batch_size * job.n_angles * n_cols
     if not (job.on_gpu or job.iterative or job.widening > 1):
         made = angles_at_once(job.n_angles, n_cols)
-        sinograms = 4 * blocks.workers * blocks.lanes * made * n_cols
-    pinned = (blocks.lanes * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
+        sinograms = 4 * blocks.workers * blocks.batch_size * made * n_cols
+    pinned = (blocks.batch_size * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
     pinned *= job.itemsize
     return (
         BASE_BYTES
@@ -145,13 +145,13 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
         + (2 if job.full_turn else 1) * sinograms
         + (sinograms // job.widening if job.widening > 1 else 0)
         + (
-            800 * job.n_angles * n_cols + 40 * blocks.lanes * one_slice
+            800 * job.n_angles * n_cols + 40 * blocks.batch_size * one_slice
             if job.iterative
             else engine_bytes(
-                job.n_angles, n_cols, blocks.lanes, groups=blocks.workers, threads=job.threads
+                job.n_angles, n_cols, blocks.batch_size, groups=blocks.workers, threads=job.threads
             )
         )
-        + (blocks.workers + blocks.behind) * blocks.lanes * one_slice
+        + (blocks.workers + blocks.behind) * blocks.batch_size * one_slice
         + 4 * one_slice
         + CORRECT_BYTES
         + job.decode_bytes
@@ -163,7 +163,7 @@ def job_bytes(job: Job, blocks: Blocks) -> int:
 def _block_bytes(job: Job, blocks: Blocks) -> int:
     """Return what the blocks of detector rows take, and correcting them."""
     row = job.n_angles * job.n_cols
-    in_work = (blocks.workers - 1) * blocks.lanes * job.binning
+    in_work = (blocks.workers - 1) * blocks.batch_size * job.binning
     in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # pieces keep their whole block
     raw = (1 + blocks.ahead) * blocks.height * row * job.itemsize
     if job.halo is None:
@@ -212,9 +212,9 @@ def standard_blocks(job: Job) -> Blocks:
     with 70 on either side is five times the work of its rows, one of 80 less than three times.
     As many workers as threads, where each further one takes no more than 2.5 GB.
     """
-    piece = LANES * job.binning
+    piece = BATCH_SIZE * job.binning
     around = min(-(-(job.halo or 0) // piece) * piece, _TALLEST * job.binning)
-    blocks = Blocks(LANES, max(TALL * job.binning, around), behind=1 + job.on_gpu)
+    blocks = Blocks(BATCH_SIZE, max(TALL * job.binning, around), behind=1 + job.on_gpu)
     most = job_bytes(job, blocks) + (job.threads - 1) * _WORKER_BYTES
     return _with_workers(job, blocks, most, job.n_rows)
 
@@ -244,13 +244,13 @@ def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: i
     least = next(
         (
             blocks
-            for lanes in (LANES, LANES // 2, _LEAST_LANES)
-            if fits(blocks := Blocks(lanes, lanes * job.binning, behind=1 + job.on_gpu))
+            for batch_size in (BATCH_SIZE, BATCH_SIZE // 2, _LEAST_BATCH)
+            if fits(blocks := Blocks(batch_size, batch_size * job.binning, behind=1 + job.on_gpu))
         ),
         None,
     )
     if least is None:
-        least = Blocks(_LEAST_LANES, _LEAST_LANES * job.binning, ahead=0)
+        least = Blocks(_LEAST_BATCH, _LEAST_BATCH * job.binning, ahead=0)
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
@@ -269,7 +269,7 @@ def _with_workers(job: Job, blocks: Blocks, memory_bytes: int, n_rows: int) -> B
     """Return blocks with as many workers as there are threads, memory and pieces for."""
     if job.on_gpu or job.iterative:  # a GPU computes; iterations have threads of their own
         return blocks
-    n_pieces = -(-n_rows // (blocks.lanes * job.binning))
+    n_pieces = -(-n_rows // (blocks.batch_size * job.binning))
     for workers in range(min(job.threads, n_pieces), 1, -1):
         more = replace(blocks, workers=workers)
         used = workers * (job.threads // workers)
@@ -282,7 +282,7 @@ def _tallest(job: Job, least: Blocks, ahead: int, wanted: int, memory_bytes: int
     """Return the tallest blocks that fit, as far as wanted."""
     piece = least.height
     ahead = min(ahead, least.ahead)
-    none, one = (job_bytes(job, Blocks(least.lanes, h, ahead, least.behind)) for h in (0, 1))
+    none, one = (job_bytes(job, Blocks(least.batch_size, h, ahead, least.behind)) for h in (0, 1))
     row_bytes = one - none
     height = (memory_bytes - none) // row_bytes // piece * piece
-    return Blocks(least.lanes, max(piece, min(height, wanted)), ahead, least.behind)
+    return Blocks(least.batch_size, max(piece, min(height, wanted)), ahead, least.behind)

@@ -169,8 +169,8 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
     xp, n_slices, rows = work.plan.xp, work.shape[0], work.binning_rows
     n = min(N_SAMPLES, n_slices)
     starts = [work.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
-    for first in range(0, n, work.plan.lanes):
-        some = starts[first : first + work.plan.lanes]
+    for first in range(0, n, work.plan.batch_size):
+        some = starts[first : first + work.plan.batch_size]
         index = (np.asarray(some)[:, None] + np.arange(rows)).ravel()
         if work.corrections is None:
             sinograms = sinograms_of(work, read_spread(source, work.scan, some, rows), index)

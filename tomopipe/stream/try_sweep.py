@@ -21,7 +21,7 @@ from tomopipe.prep.half_acquisition import (
 )
 from tomopipe.recon.angular_sampling import is_full_turn, unpaired
 from tomopipe.recon.array import array_module
-from tomopipe.recon.blocks import LANES, gpu_sweep_bytes, sweep_bytes
+from tomopipe.recon.blocks import BATCH_SIZE, gpu_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
@@ -107,9 +107,9 @@ def sweep_of(
     size = factor * binned.shape[1]
     xp = array_module(options.device)
     needs = sweep_bytes if xp is np else gpu_sweep_bytes
-    lanes = LANES
-    while lanes > 4 and needs(len(binned), size, lanes) > options.memory_bytes:
-        lanes //= 2
+    batch_size = BATCH_SIZE
+    while batch_size > 4 and needs(len(binned), size, batch_size) > options.memory_bytes:
+        batch_size //= 2
     falls_per_px = binned_falls(rows.falls_per_px, binning)
     if plan is None:
         middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))
@@ -121,7 +121,7 @@ def sweep_of(
             one_sided=factor > 1,
             falls_per_px=half.wide_falls() if factor > 1 else falls_per_px,
             xp=xp,
-            lanes=lanes,
+            batch_size=batch_size,
         )
     return Sweep(binned, plan, cor_px, binning, rows.first_col, falls_per_px)
 
@@ -139,12 +139,12 @@ def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: SweepOptions) -> 
 def _batches(
     job: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: SweepOptions
 ) -> Iterator[tuple[slice, Any]]:
-    """Yield the slices of a sweep, as many at a time as the plan has lanes."""
+    """Yield the slices of a sweep, `plan.batch_size` at a time."""
     if job.plan.n_cols == sinogram.shape[1]:
         yield from sweep_batches(sinogram, job.plan, cor_px, threads=options.threads)
         return
-    for first in range(0, len(cor_px), job.plan.lanes):
-        some = slice(first, min(first + job.plan.lanes, len(cor_px)))
+    for first in range(0, len(cor_px), job.plan.batch_size):
+        some = slice(first, min(first + job.plan.batch_size, len(cor_px)))
         wide, wide_cor_px = widen_for_each(
             sinogram, cor_px[some], job.plan.unpaired, job.falls_per_px
         )

@@ -12,7 +12,7 @@ from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normaliser
-from tomopipe.recon.blocks import GPU_CORRECT_BYTES, LANES
+from tomopipe.recon.blocks import BATCH_SIZE, GPU_CORRECT_BYTES
 from tomopipe.recon.carry import Carrier, InPlace
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
@@ -80,7 +80,7 @@ class Work:
     minus_log: bool
     threads: int | None
     carrier: Carrier = field(default_factory=InPlace)
-    piece: int = LANES
+    piece: int = BATCH_SIZE
     few_angles: Callable[[Any], Any] | None = None
     half: HalfAcquisition | None = None
     corrected: bool = False

@@ -18,19 +18,19 @@ def peak_of(work):
     return peak
 
 
-@pytest.mark.parametrize("lanes", [4, 16])
-def test_engine_takes_what_the_formula_says(lanes):
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_engine_takes_what_the_formula_says(batch_size):
     n_angles, n_cols = 300, 400
     theta_rad = np.linspace(0, np.pi, n_angles, endpoint=False)
-    rows = np.ones((lanes, n_angles, n_cols), np.float32)
-    images_bytes = 4 * lanes * n_cols**2
+    rows = np.ones((batch_size, n_angles, n_cols), np.float32)
+    images_bytes = 4 * batch_size * n_cols**2
 
     def work():
         reconstruct(rows, make_plan(theta_rad, n_cols), 200.0, threads=2)
 
     used = peak_of(work) - images_bytes
-    assert 0.5 * engine_bytes(n_angles, n_cols, lanes) < used
-    assert used < engine_bytes(n_angles, n_cols, lanes)
+    assert 0.5 * engine_bytes(n_angles, n_cols, batch_size) < used
+    assert used < engine_bytes(n_angles, n_cols, batch_size)
 
 
 def test_sweep_does_not_grow_with_the_number_of_cors():

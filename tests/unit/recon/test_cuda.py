@@ -135,15 +135,15 @@ def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
     rows = np.random.default_rng(7).normal(size=(21, 40, 32)).astype(np.float32)
     plan = make_plan(theta_rad, 32)
     expected = reconstruct(rows, plan, 15.2)
-    fill_lanes, sizes = fbp.fill_lanes, []
+    fill_batch, sizes = fbp.fill_batch, []
 
     def small_gpu(sinograms, *others):
         sizes.append(len(sinograms))
         if len(sinograms) > 4:
             raise kind
-        fill_lanes(sinograms, *others)
+        fill_batch(sinograms, *others)
 
-    monkeypatch.setattr(fbp, "fill_lanes", small_gpu)
+    monkeypatch.setattr(fbp, "fill_batch", small_gpu)
     np.testing.assert_allclose(reconstruct(rows, plan, 15.2), expected, atol=1e-5)
     assert sizes == [16, 8, 4, 4, 4, 4, 4, 1]
 
@@ -155,7 +155,7 @@ def test_other_errors_and_no_memory_at_all_are_raised(monkeypatch):
         def fail(*_, error=error):
             raise error
 
-        monkeypatch.setattr(fbp, "fill_lanes", fail)
+        monkeypatch.setattr(fbp, "fill_batch", fail)
         with pytest.raises(error):
             reconstruct(np.ones((3, 4, 8), np.float32), plan, 3.5)
 

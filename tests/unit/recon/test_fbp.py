@@ -257,8 +257,10 @@ def test_same_numbers_at_a_real_size():
     theta_rad, n_cols = half_turn(120), 512
     rows = np.random.default_rng(5).normal(size=(16, 120, n_cols)).astype(np.float32)
     first, *others = (
-        reconstruct(rows, make_plan(theta_rad, n_cols, lanes=lanes), 250.3, threads=threads)
-        for threads, lanes in ((1, 16), (2, 16), (3, 8), (1, 4))
+        reconstruct(
+            rows, make_plan(theta_rad, n_cols, batch_size=batch_size), 250.3, threads=threads
+        )
+        for threads, batch_size in ((1, 16), (2, 16), (3, 8), (1, 4))
     )
     for other in others:
         np.testing.assert_array_equal(other, first)
@@ -278,12 +280,12 @@ TURN = half_turn(384, 2 * np.pi)
 
 @pytest.mark.parametrize("theta_rad", [half_turn(60), TURN[::6]])
 def test_rows_that_are_made_as_needed_give_the_same_bytes(theta_rad, monkeypatch):
-    """Over a full turn, too, with an axis off the middle; more slices than lanes."""
+    """Over a full turn, too, with an axis off the middle; more slices than a batch has."""
     monkeypatch.setattr(compiled, "angles_at_once", lambda *_: 7)
     sinograms = np.random.default_rng(3).normal(size=(6, len(theta_rad), 48)).astype(np.float32)
     made = Rows(sinograms.shape, lambda angles: sinograms[:, angles].transpose(1, 0, 2).copy())
     at_once, as_needed = (
-        reconstruct(some, make_plan(theta_rad, 48, lanes=4), 20.6, threads=2)
+        reconstruct(some, make_plan(theta_rad, 48, batch_size=4), 20.6, threads=2)
         for some in (sinograms, made)
     )
     np.testing.assert_array_equal(as_needed, at_once)
@@ -330,7 +332,7 @@ def test_smallest_scans(n_angles, n_cols):
         (lambda: make_plan([], 8), "n_angles"),
         (lambda: make_plan([0, np.nan], 8), "finite"),
         (lambda: make_plan([0], 0), "n_cols"),
-        (lambda: make_plan([0], 8, lanes=3), "lanes"),
+        (lambda: make_plan([0], 8, batch_size=3), "batch_size"),
         (lambda: make_plan([0], 8, filter="hanning"), "hann"),
         (lambda: make_plan([0], 8, filter="butterworth", filter_order=0), "filter_order"),
         (lambda: reconstruct(np.ones((1, 2, 8), "f4"), make_plan([0], 8), 4), "sinograms"),

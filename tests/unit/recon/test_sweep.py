@@ -28,7 +28,7 @@ def test_wrong_shape_is_refused():
 def test_batches_reuse_their_buffer():
     theta_rad = half_turn(48)
     sinogram = project(32, theta_rad, 15.2)
-    plan = make_plan(theta_rad, 32, lanes=4)
+    plan = make_plan(theta_rad, 32, batch_size=4)
     cor_px = np.linspace(10, 20, 11)
     expected = sweep(sinogram, plan, cor_px)
     where = set()

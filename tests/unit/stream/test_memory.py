@@ -46,7 +46,7 @@ LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
 def test_blocks_fit_the_memory(chunk_rows, memory_gb, expected):
     blocks = choose_blocks(SCAN, int(memory_gb * 1e9), chunk_rows=chunk_rows)
     assert blocks == expected
-    assert job_bytes(SCAN, blocks) <= memory_gb * 1e9 or blocks.lanes == 4
+    assert job_bytes(SCAN, blocks) <= memory_gb * 1e9 or blocks.batch_size == 4
 
 
 @pytest.mark.parametrize("memory_gb", [2, 3, 5, 8, 12, 20])
@@ -54,7 +54,9 @@ def test_tall_chunks_get_the_tallest_blocks_that_fit(memory_gb):
     memory = int(memory_gb * 1e9)
     blocks = choose_blocks(SCAN, memory, chunk_rows=2048)
     assert job_bytes(SCAN, blocks) <= memory
-    taller = Blocks(blocks.lanes, blocks.height + blocks.lanes, blocks.ahead, blocks.behind)
+    taller = Blocks(
+        blocks.batch_size, blocks.height + blocks.batch_size, blocks.ahead, blocks.behind
+    )
     assert job_bytes(SCAN, taller) > memory
     assert blocks.ahead == 0  # a second block would make both lower
 
@@ -67,7 +69,7 @@ def test_threads_work_side_by_side_as_far_as_memory_goes(threads, memory_gb, wor
     """At least three quarters of the threads are used: 16 are not cut into 9 times one."""
     job = replace(SCAN, threads=threads)
     blocks = choose_blocks(job, int(memory_gb * 1e9))
-    assert (blocks.workers, blocks.lanes) == (workers, 16)
+    assert (blocks.workers, blocks.batch_size) == (workers, 16)
     assert job_bytes(job, blocks) <= memory_gb * 1e9
     assert choose_blocks(job, int(memory_gb * 1e9), n_rows=40).workers <= 3
     for other in (replace(job, on_gpu=True), replace(job, iterative=True)):
@@ -148,7 +150,7 @@ choose = _fit.choose_blocks
 def note(job, memory_bytes, **more):
     blocks = choose(job, memory_bytes, **more)
     found["formula_bytes"] = _memory.job_bytes(job, blocks)
-    found["lanes"], found["height"], found["halo"] = blocks.lanes, blocks.height, job.halo
+    found["batch_size"], found["height"], found["halo"] = blocks.batch_size, blocks.height, job.halo
     return blocks
 _fit.choose_blocks = note
 full_recon(path, out, device="cpu", threads=2, **json.loads(options))
