@@ -73,7 +73,7 @@ class ComputeStream(CopyStream):
 
 
 class PretendDevice:
-    """See `tomopipe.recon.carry.Device`."""
+    """See `tomopipe.recon.transfer.Device`."""
 
     xp = pretend_cupy.XP
 

@@ -254,10 +254,10 @@ def look_for_air(
     best = np.zeros(len(expected), bool)
     for start in _starts(transmissions.mean(axis=0), lit):
         sample = values[:, sampled], basis[:, sampled], expected[sampled], start[sampled]
-        settled = _settle(*sample, spread)
-        if settled is None:
+        converged = _converge(*sample, spread)
+        if converged is None:
             continue
-        weights, kept = settled
+        weights, kept = converged
         if (np.mean(weights[kept] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
             continue
         left = _left(values[kept], basis, expected, weights[kept])
@@ -271,7 +271,7 @@ def look_for_air(
     return BeamFit(shapes, lit, air, noise.astype(np.float32), spread)
 
 
-def _settle(
+def _converge(
     values: NDArray[np.float64],
     shapes: NDArray[np.float64],
     expected: NDArray[np.float64],

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class CudaDevice:
-    """One device; see `tomopipe.recon.carry.Device`."""
+    """One device; see `tomopipe.recon.transfer.Device`."""
 
     def __init__(self, xp: ModuleType, device: int) -> None:
         self.xp, self._device = xp, xp.cuda.Device(device)
@@ -50,15 +50,15 @@ class CudaDevice:
         """Return memory of the GPU, of the current stream's pool."""
         return self.xp.empty(shape, dtype)
 
-    def upload(self, host: NDArray[Any], there: Any) -> None:
+    def upload(self, host: NDArray[Any], target: Any) -> None:
         """Copy pinned memory; CuPy does not wait for it."""
         if host.size:
-            there.set(host)
+            target.set(host)
 
-    def download(self, there: Any, host: NDArray[Any]) -> None:
+    def download(self, source: Any, host: NDArray[Any]) -> None:
         """Copy to pinned memory without waiting."""
         if host.size:
-            there.get(out=host, blocking=False)
+            source.get(out=host, blocking=False)
 
     def free_bytes(self) -> int:
         """Return what the driver has, and what CuPy keeps unused."""
@@ -67,7 +67,7 @@ class CudaDevice:
         return int(free + self.xp.get_default_memory_pool().free_bytes())
 
     def taken_bytes(self) -> int:
-        """Return what the driver has given away: the most there was since the last `release`."""
+        """Return what the driver has given away: the maximum since the last `release`."""
         self.use()
         free, total = self.xp.cuda.runtime.memGetInfo()
         return int(total - free)

@@ -14,8 +14,8 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_falls
 from tomopipe.recon.array import array_module
-from tomopipe.recon.carry import Device
 from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.transfer import Device
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale

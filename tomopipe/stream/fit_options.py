@@ -16,10 +16,10 @@ from tomopipe.prep.gpu_memory import gpu_correct_bytes
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_turn, unpaired
 from tomopipe.recon.blocks import gpu_bytes, slices_on_gpu
-from tomopipe.recon.carry import Carried, Device, InPlace
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
+from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
 from tomopipe.recon.truncation import UNKNOWN, Falls, binned_falls
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.exchange import Scan
@@ -173,7 +173,7 @@ def fit_work(
         corrected=corrections is not None and gpu is None,
         corrections=corrections if gpu else None,
         threads=scan.threads,
-        carrier=Carried(gpu, threads=scan.threads) if gpu else InPlace(),
+        transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else HostTransfer(),
         piece=min(batch_size, _slices_on(gpu, scan, wanted, corrections)) if gpu else batch_size,
         half=half if widening > 1 else None,
         few_angles=None

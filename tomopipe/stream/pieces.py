@@ -1,7 +1,7 @@
 """The rows of a scan cut into pieces, and the rows around a piece kept where it is computed.
 
 Corrections need rows on either side of those they give. A piece shares them with its neighbours:
-they are kept on the GPU, so that every row is read once and sent once.
+they are kept on the GPU, so that every row is read and uploaded once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,12 +51,12 @@ def cut(rows: Span, height: int, span_of: Callable[[Span], Span] | None = None) 
     own = [(start, min(start + height, last)) for start in range(first, last, height)]
     spans = [span_of(some) if span_of else some for some in own]
     pieces: list[Piece] = []
-    sent = min(span[0] for span in spans)
+    read_until = min(span[0] for span in spans)
     for k, (some, span) in enumerate(zip(own, spans, strict=True)):
         keep_from = min((later[0] for later in spans[k + 1 :]), default=span[1])
-        until = max(sent, span[1])
-        pieces.append(Piece(some, span, (sent, until), keep_from))
-        sent = until
+        until = max(read_until, span[1])
+        pieces.append(Piece(some, span, (read_until, until), keep_from))
+        read_until = until
     return pieces
 
 

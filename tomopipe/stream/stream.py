@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.recon.array import out_of_memory
-from tomopipe.recon.carry import Home
+from tomopipe.recon.transfer import Download
 from tomopipe.stream.corrected import CorrectedSource
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.pieces import Piece, Span, Window, cut, together
@@ -70,16 +70,16 @@ def run(
             varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
         return raw
 
-    def store(first: int, home: Home) -> None:
-        arrays = home()
+    def store(first: int, download: Download) -> None:
+        arrays = download()
         put(first, arrays[0] if work.encoding is None else Noted(*arrays))
 
     with some_threads() as writer:
         pending: deque[Future[None]] = deque()
-        for n, home in _all_slices(work, read, blocks):
+        for n, download in _all_slices(work, read, blocks):
             if len(pending) == blocks.behind:
                 pending.popleft().result()
-            pending.append(writer.submit(store, done, home))
+            pending.append(writer.submit(store, done, download))
             done += n
             logger.info("%d of %d slices", done, n_slices)
         for future in pending:
@@ -88,13 +88,13 @@ def run(
         raise ScanError("constant frames: all data hold a single value, as if never written")
 
 
-def _all_slices(work: Work, read: Read, blocks: Blocks) -> Iterator[tuple[int, Home]]:
-    """Yield number and place of all slices, piece by piece; smaller ones once memory ran out."""
+def _all_slices(work: Work, read: Read, blocks: Blocks) -> Iterator[tuple[int, Download]]:
+    """Yield the slices piece by piece: number and download; smaller pieces once memory ran out."""
     first, size = work.first_row, work.plan.cache.get("piece", work.piece)
     while first < work.last_row:
         try:
-            for n, home in _some_slices(work, read, blocks, (first, work.last_row), size):
-                yield n, home
+            for n, download in _some_slices(work, read, blocks, (first, work.last_row), size):
+                yield n, download
                 first += n * work.binning_rows
         except Exception as error:
             if not out_of_memory(error) or size == 1:
@@ -103,12 +103,12 @@ def _all_slices(work: Work, read: Read, blocks: Blocks) -> Iterator[tuple[int, H
             logger.warning("out of memory: pieces of %d slices", size)
             work.plan.cache.clear()
             work.plan.cache["piece"] = size  # of what else this plan is given
-            work.carrier.settle()
+            work.transfer.synchronize()
 
 
 def _some_slices(
     work: Work, read: Read, blocks: Blocks, rows: Span, size: int
-) -> Iterator[tuple[int, Home]]:
+) -> Iterator[tuple[int, Download]]:
     """Yield the slices of some rows in pieces of `size`."""
     height = size * work.binning_rows
     batches = together(cut(rows, height, work.span), max(1, blocks.height // height))
@@ -116,8 +116,8 @@ def _some_slices(
     def read_batch(batch: tuple[Span, Sequence[Piece]]) -> tuple[NDArray[Any], Sequence[Piece]]:
         return read(batch[0]), batch[1]
 
-    def send(part: tuple[NDArray[Any], Piece]) -> tuple[Any, Piece]:
-        return work.carrier.send(part[0]), part[1]
+    def upload(part: tuple[NDArray[Any], Piece]) -> tuple[Any, Piece]:
+        return work.transfer.upload(part[0]), part[1]
 
     window = Window()
     share = replace(work, threads=max((work.threads or 1) // blocks.workers, 1))
@@ -126,29 +126,29 @@ def _some_slices(
         raw, piece = part
         slices = slices_of(share, sinograms_of(share, raw, np.arange(*piece.rows)))
         done = (piece.rows[0] - work.first_row) // work.binning_rows
-        return len(slices), _to_bring(work, slices, done)
+        return len(slices), _to_download(work, slices, done)
 
-    # closed in any case: after an error no piece is sent any more
+    # closed in any case: after an error no further piece is uploaded
     with closing(read_ahead(read_batch, batches, blocks.ahead)) as raws:
         parts = (
             (raw[:, piece.new[0] - pieces[0].new[0] : piece.new[1] - pieces[0].new[0]], piece)
             for raw, pieces in raws
             for piece in pieces
         )
-        if blocks.workers > 1:  # on the host: nothing has to be sent
+        if blocks.workers > 1:  # on the host: nothing is uploaded
             computing = read_ahead(compute, parts, blocks.workers - 1, blocks.workers)
             with closing(computing) as computed:
                 for n, arrays in computed:
-                    yield n, work.carrier.bring(arrays)
+                    yield n, work.transfer.download(arrays)
             return
-        with closing(read_ahead(send, parts, work.carrier.ahead)) as all_sent:
-            for sent, piece in all_sent:
-                with work.carrier.computing(sent) as new:
+        with closing(read_ahead(upload, parts, work.transfer.ahead)) as uploads:
+            for uploaded, piece in uploads:
+                with work.transfer.computing(uploaded) as new:
                     n, arrays = compute((window.take(new, piece), piece))
-                yield n, work.carrier.bring(arrays)
+                yield n, work.transfer.download(arrays)
 
 
-def _to_bring(work: Work, slices: Any, done: int) -> list[Any]:
+def _to_download(work: Work, slices: Any, done: int) -> list[Any]:
     """Encode slices, of which `done` come before, if that is done where they are computed."""
     if work.encoding is None:
         return [slices]
@@ -165,7 +165,7 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
     source : Source
         Where raw rows are read.
     """
-    work.carrier.use()
+    work.transfer.use()
     xp, n_slices, rows = work.plan.xp, work.shape[0], work.binning_rows
     n = min(N_SAMPLES, n_slices)
     starts = [work.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
@@ -180,6 +180,6 @@ def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:
 
 
 def _corrected(work: Work, source: Source, rows: Span) -> Any:
-    """Return the sinograms of some rows, read and sent for them alone."""
+    """Return the sinograms of some rows, read and uploaded for them alone."""
     raw = work.plan.xp.asarray(source.read_rows(*work.span(rows)))
     return sinograms_of(work, raw, np.arange(*rows))

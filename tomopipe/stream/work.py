@@ -13,10 +13,10 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normaliser
 from tomopipe.recon.blocks import BATCH_SIZE, GPU_CORRECT_BYTES
-from tomopipe.recon.carry import Carrier, InPlace
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows
+from tomopipe.recon.transfer import HostTransfer, Transfer
 from tomopipe.scans.exchange import Scan
 from tomopipe.stream.pieces import Span
 from tomopipe.volumes.encoding import Encoding
@@ -58,7 +58,7 @@ class Work:
     encoding : Encoding, optional
         What slices are encoded by where they are computed, before they are brought back; None: they
         are encoded as they are written.
-    carrier : Carrier
+    transfer : Transfer
         Takes raw rows to where slices are computed, and slices back.
     piece : int
         Slices computed at a time, to begin with: a power of two, at most those of a block.
@@ -79,7 +79,7 @@ class Work:
     binning_rows: int
     minus_log: bool
     threads: int | None
-    carrier: Carrier = field(default_factory=InPlace)
+    transfer: Transfer = field(default_factory=HostTransfer)
     piece: int = BATCH_SIZE
     few_angles: Callable[[Any], Any] | None = None
     half: HalfAcquisition | None = None

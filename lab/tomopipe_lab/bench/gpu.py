@@ -1,8 +1,8 @@
 """Reconstruction on a GPU against the bounds that copies, memory and transforms set, and TomoCuPy.
 
 Raw uint16 blocks lie in pinned host memory, or in memory that threads stage from; slices (float32,
-uint16) go back to pinned memory, by the same queues as in a job (`tomopipe.recon.carry`): one block
-is copied in and one back while another one is computed. A few blocks of host memory are used over
+uint16) go back to pinned memory, by the streams of a job (`tomopipe.recon.transfer`): one block is
+uploaded and one downloaded while another one is computed. A few blocks of host memory are used over
 and over: the volume may be larger than memory, the copies are the same. From a file it is the step
 full_recon as a job calls it.
 """
@@ -28,8 +28,8 @@ from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import array_module
 from tomopipe.recon.blocks import gpu_bytes
-from tomopipe.recon.carry import MOST_THREADS, Carried, Device, Home
 from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.transfer import MOST_THREADS, Device, DeviceTransfer, Download
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
@@ -129,22 +129,22 @@ def stream_blocks(
     shape = (n_angles, block_rows, n_cols)
     host = np.empty(shape, np.uint16) if threads else device.pinned(shape, np.uint16)
     host[...] = scan.raw[:, None]
-    carrier = Carried(device, staged=threads > 0, threads=threads or 1)
-    homes: deque[Home] = deque()
+    transfer = DeviceTransfer(device, staged=threads > 0, threads=threads or 1)
+    downloads: deque[Download] = deque()
     n_blocks = -(-n_rows // block_rows)
-    ahead = [carrier.send(host)]
+    ahead = [transfer.upload(host)]
     for block in range(n_blocks):
         if block + 1 < n_blocks:
-            ahead.append(carrier.send(host))
-        with carrier.computing(ahead.pop(0)) as raw:
+            ahead.append(transfer.upload(host))
+        with transfer.computing(ahead.pop(0)) as raw:
             slices = way.compute(way.prepare(raw))
             arrays: list[Any] = [slices]
             if way.encoding is not None:
                 arrays = list(note(slices, way.encoding, -1, encode=True).arrays)
-        homes.append(carrier.bring(arrays))
-        if len(homes) > _SLOTS:
-            homes.popleft()()
-    last = [home()[0] for home in homes][-1]
+        downloads.append(transfer.download(arrays))
+        if len(downloads) > _SLOTS:
+            downloads.popleft()()
+    last = [download()[0] for download in downloads][-1]
     return np.asarray(last if way.encoding is None else way.encoding.decode(last))
 
 

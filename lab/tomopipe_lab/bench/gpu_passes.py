@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import blocks, cuda
-from tomopipe.recon.carry import Device
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.gridding_kernel import WIDTH
 from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.recon.transfer import Device
 from tomopipe_lab.bench.gpu_ways import Scan, normalised
 
 _COPY_BYTES = 2**30

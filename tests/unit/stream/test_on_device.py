@@ -18,8 +18,8 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.gpu_memory import gpu_correct_bytes
 from tomopipe.recon.blocks import gpu_bytes, slices_on_gpu
-from tomopipe.recon.carry import Carried
 from tomopipe.recon.plan import make_plan
+from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.exchange import open_scan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
@@ -226,7 +226,7 @@ def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
     n_angles, n_cols, slices = 180, 128, 8
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
         plan = make_plan(np.linspace(0, np.pi, n_angles, endpoint=False), n_cols, xp=gpu.xp)
-        carrier = Carried(gpu)
+        transfer = DeviceTransfer(gpu)
         raw = np.full((n_angles, slices, n_cols), 900, np.uint16)
         flat = np.full((slices, n_cols), 1000, np.float32)
         whole = slice(None)
@@ -243,9 +243,9 @@ def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
         plan.cache.clear()
         tracemalloc.start()
         for _ in range(2):
-            with carrier.computing(carrier.send(raw)) as there:
+            with transfer.computing(transfer.upload(raw)) as there:
                 images = compute(there)
-            carrier.bring([images])()
+            transfer.download([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     formula = gpu_bytes(n_angles, n_cols, slices, 2)
@@ -256,21 +256,21 @@ def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
     "options", [{}, {"binning": 2, "dtype": "uint16"}, {"rows": [5, 17]}], ids=str
 )
 def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, caplog):
-    """Values to 1e-4 of the range; and it is raw rows of two bytes that are sent, each once."""
+    """Values to 1e-4 of the range; raw rows of two bytes are uploaded, each once."""
     options = options | {"corrections": EVERYTHING, "known": KNOWN}
     expected = _volume(truth, "cpu", **options).astype(float)
     plain = _volume(truth, "plain", **{k: v for k, v in options.items() if k != "corrections"})
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
-    sent = []
+    uploaded = []
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
         upload = gpu.upload
-        gpu.upload = lambda host, there: [sent.append(host), upload(host, there)]
+        gpu.upload = lambda host, there: [uploaded.append(host), upload(host, there)]
         found = _volume(truth, "gpu", "cuda", **options).astype(float)
     step = 1 if options.get("dtype") else 0
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected) + step)
     assert np.abs(plain - expected).max() > 0.05 * np.ptp(expected)
-    assert {host.dtype for host in sent} == {np.dtype(np.uint16)}
-    n_used = sum(host.shape[1] for host in sent)
+    assert {host.dtype for host in uploaded} == {np.dtype(np.uint16)}
+    n_used = sum(host.shape[1] for host in uploaded)
     assert n_used <= N_ROWS  # but for those that the range of whole numbers is taken from
     assert "CPU" not in caplog.text
 
@@ -317,7 +317,7 @@ def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, meth
     with in_place_of_cuda(monkeypatch, full_recon, gpu), open_scan(path, known=KNOWN) as scan:
         corrections, n_rows = corrections_of(scan, recipe), 2 * slices * binning
         plan = make_plan(scan.theta_rad, n_cols // binning, xp=gpu.xp)
-        carrier, whole = Carried(gpu), slice(None)
+        transfer, whole = DeviceTransfer(gpu), slice(None)
         work = _work.Work(
             scan=scan, plan=plan, cor_px=n_cols / 2 / binning, scale=1.0,
             first_row=8, last_row=8 + n_rows,
@@ -330,11 +330,11 @@ def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, meth
         for k, (piece, raw) in enumerate(zip(pieces, raws, strict=True)):
             if k == 1:  # what is loaded is not counted
                 tracemalloc.start()
-            with carrier.computing(carrier.send(raw)) as new:
+            with transfer.computing(transfer.upload(raw)) as new:
                 some = window.take(new, piece)
                 sinograms = _work.sinograms_of(work, some, np.arange(*piece.rows))
                 images = _work.slices_of(work, sinograms)
-            carrier.bring([images])()
+            transfer.download([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     n_read = slices * binning + 2 * corrections.halo

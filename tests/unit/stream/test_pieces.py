@@ -1,4 +1,4 @@
-"""Rows cut into pieces: each is read and sent once, and every piece gets the rows around it."""
+"""Rows cut into pieces: each is read and uploaded once, and every piece gets the rows around it."""
 
 import numpy as np
 import pytest

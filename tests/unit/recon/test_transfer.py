@@ -1,4 +1,4 @@
-"""What a GPU's pieces wait for, with a pretended GPU (see pretend_device)."""
+"""Uploads and downloads wait for what they must, on a pretended GPU (see pretend_device)."""
 
 import threading
 from types import SimpleNamespace
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.pretend_device import PretendDevice
-from tomopipe.recon import carry, cuda_device
-from tomopipe.recon.carry import Carried, InPlace
+from tomopipe.recon import cuda_device
 from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
 
 
 def _pieces(n=6):
@@ -21,26 +21,26 @@ def test_every_piece_comes_back_computed(monkeypatch, place):
     """Copies are late: reading a buffer too early, or filling it too early, would be seen."""
     gpu = PretendDevice()
     if place == "parts":  # each frame by itself, by two threads
-        monkeypatch.setattr(carry, "PART_BYTES", 1)
-    carrier = InPlace() if place == "host" else Carried(gpu, threads=2)
-    homes, pieces = [], _pieces()
-    sent = [carrier.send(pieces[0])]
+        monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
+    transfer = HostTransfer() if place == "host" else DeviceTransfer(gpu, threads=2)
+    downloads, pieces = [], _pieces()
+    uploaded = [transfer.upload(pieces[0])]
     for k in range(len(pieces)):
         if k + 1 < len(pieces):
-            sent.append(carrier.send(pieces[k + 1]))
-        with carrier.computing(sent.pop(0)) as there:
+            uploaded.append(transfer.upload(pieces[k + 1]))
+        with transfer.computing(uploaded.pop(0)) as there:
             result = there * np.float32(2)
-        homes.append(carrier.bring([result]))
+        downloads.append(transfer.download([result]))
         del result
-    for home, piece in zip(homes, pieces, strict=True):
-        np.testing.assert_array_equal(home()[0], 2 * piece)
-    n_sent = {"host": 0, "gpu": len(pieces), "parts": 3 * len(pieces)}
-    assert gpu.log.count("uploaded") == n_sent[place]
+    for download, piece in zip(downloads, pieces, strict=True):
+        np.testing.assert_array_equal(download()[0], 2 * piece)
+    n_uploaded = {"host": 0, "gpu": len(pieces), "parts": 3 * len(pieces)}
+    assert gpu.log.count("uploaded") == n_uploaded[place]
 
 
-def test_a_part_is_sent_while_the_next_one_is_staged(monkeypatch):
+def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch):
     """The second part's copy waits for the first part to be on its way."""
-    monkeypatch.setattr(carry, "PART_BYTES", 1)
+    monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
     gpu, begun, copyto = PretendDevice(), threading.Event(), np.copyto
     upload = gpu.upload
     gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
@@ -50,14 +50,16 @@ def test_a_part_is_sent_while_the_next_one_is_staged(monkeypatch):
         copyto(there, here)
 
     monkeypatch.setattr(np, "copyto", copy)
-    carrier = Carried(gpu, threads=2)
-    sent = carrier.send(np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 2, 4), "u2"))
-    with carrier.computing(sent) as there:
+    transfer = DeviceTransfer(gpu, threads=2)
+    uploaded = transfer.upload(
+        np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 2, 4), "u2")
+    )
+    with transfer.computing(uploaded) as there:
         assert (there == gpu.xp.arange(3)[:, None, None]).all()
 
 
-class _Noted:
-    """A stream that writes down what it is asked to do."""
+class _Logged:
+    """A stream that logs its calls."""
 
     def __init__(self, name, log):
         self.name, self.log, self.n = name, log, 0
@@ -82,15 +84,15 @@ def test_buffers_are_filled_again_only_when_their_piece_has_been_read(staged):
     """Of two buffers the third piece takes the first, on the GPU and, if staged, on the host."""
     log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
-    gpu.stream = lambda: _Noted(next(names), log)
+    gpu.stream = lambda: _Logged(next(names), log)
     gpu.upload = lambda host, there: log.append(f"upload {host[0, 0, 0]}")
     gpu.download = lambda there, host: None
-    carrier = Carried(gpu, staged=staged)
+    transfer = DeviceTransfer(gpu, staged=staged)
     for number in range(3):
-        sent = carrier.send(np.full((1, 1, 4), number, np.uint16))
-        with carrier.computing(sent):
+        uploaded = transfer.upload(np.full((1, 1, 4), number, np.uint16))
+        with transfer.computing(uploaded):
             log.append(f"compute {number}")
-        carrier.bring([gpu.xp.zeros((1, 4, 4), np.float32)])()
+        transfer.download([gpu.xp.zeros((1, 4, 4), np.float32)])()
     third = log[log.index("compute 1") + 1 : log.index("compute 2")]
     waits = ["in: work1", "host: in1"] if staged else ["in: work1"]
     assert [line for line in third if not line.startswith(("out:", "host: out"))] == [
@@ -102,24 +104,24 @@ def test_buffers_are_filled_again_only_when_their_piece_has_been_read(staged):
 def test_a_buffer_of_another_size_is_given_back_only_when_it_has_been_read():
     log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
-    gpu.stream = lambda: _Noted(next(names), log)
+    gpu.stream = lambda: _Logged(next(names), log)
     gpu.upload = lambda host, there: log.append("upload")
-    carrier = Carried(gpu)
+    transfer = DeviceTransfer(gpu)
     for n_rows in (2, 2, 1):
-        with carrier.computing(carrier.send(np.zeros((1, n_rows, 4), np.uint16))):
+        with transfer.computing(transfer.upload(np.zeros((1, n_rows, 4), np.uint16))):
             pass
     assert log.index("host: work1") > log.index("work: in2")
 
 
-def test_settling_forgets_buffers_and_gives_memory_back():
+def test_synchronizing_forgets_buffers_and_frees_memory():
     gpu = PretendDevice()
-    carrier = Carried(gpu)
+    transfer = DeviceTransfer(gpu)
     for piece in _pieces(3):
-        carrier.send(piece)
-    carrier.settle()
+        transfer.upload(piece)
+    transfer.synchronize()
     assert gpu.log.count("uploaded") == 3
     assert gpu.log[-1] == "released"
-    with carrier.computing(carrier.send(_pieces()[1])) as there:
+    with transfer.computing(transfer.upload(_pieces()[1])) as there:
         assert (there == 1).all()
 
 

@@ -1,0 +1,235 @@
+"""Transfer of raw rows to where slices are computed, and of slices back.
+
+On the host nothing is copied (`HostTransfer`). To a GPU and back (`DeviceTransfer`) each value is
+copied once: raw rows through pinned memory to one of two buffers on the GPU, slices to pinned
+memory. Upload, computation and download run in three streams side by side; events order them, and
+the host waits only for memory that it is going to use again. One thread fills pinned memory at a fifth of the
+rate of the bus (an estimate), so several threads fill a part each, and a part is uploaded while the
+next ones are filled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+PART_BYTES = 2**24  # of raw rows, staged and uploaded at a time
+MOST_THREADS = 8  # that fill pinned memory: more than the bus takes
+
+Download = Callable[[], Sequence[Any]]  # a future: waits for arrays, and returns them on the host
+
+
+class Event(Protocol):
+    """An event of a stream."""
+
+    def synchronize(self) -> None:
+        """Wait until all that was queued before the event is done."""
+
+
+class Stream(AbstractContextManager[Any], Protocol):
+    """A stream of a GPU; within the context it is this thread's current stream."""
+
+    def record(self) -> Event:
+        """Record an event after what has been queued so far."""
+
+    def wait_event(self, event: Any) -> None:
+        """Let what is queued from now on wait for an event of another stream."""
+
+    def synchronize(self) -> None:
+        """Wait until the stream is empty."""
+
+
+class Device(Protocol):
+    """A device with memory of its own."""
+
+    xp: ModuleType
+    name: str
+
+    def use(self) -> None:
+        """Make it the device of this thread."""
+
+    def stream(self) -> Stream:
+        """Make a stream."""
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Return pinned host memory."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return memory of the device."""
+
+    def upload(self, host: NDArray[Any], target: Any) -> None:
+        """Copy to the device, in the current stream, without waiting."""
+
+    def download(self, source: Any, host: NDArray[Any]) -> None:
+        """Copy from the device, in the current stream, without waiting."""
+
+    def free_bytes(self) -> int:
+        """Return the memory that can be allocated."""
+
+    def taken_bytes(self) -> int:
+        """Return the memory in use, with what is kept for later."""
+
+    def release(self) -> None:
+        """Give back memory that is kept for later."""
+
+
+class Transfer(Protocol):
+    """Transfer of raw rows to where slices are computed, and of slices back."""
+
+    ahead: int  # pieces uploaded while one is computed
+    name: str
+
+    def use(self) -> None:
+        """Make the device the current one of this thread."""
+
+    def upload(self, raw: NDArray[Any]) -> Any:
+        """Upload a piece; called by one thread, in the order of the pieces."""
+
+    def computing(self, uploaded: Any) -> AbstractContextManager[Any]:
+        """Yield a piece on the device; what is computed within waits for its upload."""
+
+    def download(self, arrays: list[Any]) -> Download:
+        """Start the download of what was computed."""
+
+    def synchronize(self) -> None:
+        """Wait for all transfers and free memory, after an error."""
+
+
+class HostTransfer:
+    """The host computes: nothing is copied."""
+
+    ahead = 0
+    name = "CPU"
+
+    def use(self) -> None:
+        """Do nothing."""
+
+    def upload(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """Return the piece."""
+        return raw
+
+    @contextmanager
+    def computing(self, uploaded: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        """Yield the piece."""
+        yield uploaded
+
+    def download(self, arrays: list[Any]) -> Download:
+        """Return arrays as they are, and keep no reference to them."""
+
+        def wait() -> Sequence[Any]:
+            downloaded = list(arrays)
+            arrays.clear()
+            return downloaded
+
+        return wait
+
+    def synchronize(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(eq=False)
+class _Slot:
+    """Buffers of a piece, on the host and on the device."""
+
+    host: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
+    on_device: Any = None
+    uploaded: Event | None = None  # the upload of the piece
+    used: Event | None = None  # the computation that read the piece before
+
+
+class DeviceTransfer:
+    """A GPU computes: transfers overlap with the computation."""
+
+    ahead = 1
+
+    def __init__(self, gpu: Device, *, staged: bool = True, threads: int | None = 1) -> None:
+        """Use a GPU; `staged` is false where raw rows lie in pinned memory that stays as it is."""
+        self._threads = ThreadPoolExecutor(min(threads or MOST_THREADS, MOST_THREADS))
+        self.gpu, self.name, self._staged = gpu, gpu.name, staged
+        self._in, self._work, self._out = (gpu.stream() for _ in range(3))
+        self._n_uploaded = 0
+        self._slots = [_Slot() for _ in range(self.ahead + 1)]
+
+    def use(self) -> None:
+        """Make the GPU the current device of this thread."""
+        self.gpu.use()
+
+    def upload(self, raw: NDArray[Any]) -> _Slot:
+        """Queue the upload of a piece."""
+        self.gpu.use()
+        slot = self._slots[self._n_uploaded % len(self._slots)]
+        with self._in:
+            if (
+                slot.on_device is None
+                or slot.on_device.shape != raw.shape
+                or slot.on_device.dtype != raw.dtype
+            ):
+                if slot.used is not None:
+                    slot.used.synchronize()  # before its memory is freed
+                slot.on_device = None
+                slot.on_device = self.gpu.empty(raw.shape, raw.dtype)
+                slot.host = self.gpu.pinned(raw.shape, raw.dtype) if self._staged else raw
+            elif slot.used is not None:
+                self._in.wait_event(slot.used)
+            if self._staged:
+                if slot.uploaded is not None:
+                    slot.uploaded.synchronize()  # pinned memory is free again
+                self._stage(raw, slot)
+            else:
+                self.gpu.upload(raw, slot.on_device)
+            slot.uploaded = self._in.record()
+        self._n_uploaded += 1
+        return slot
+
+    def _stage(self, raw: NDArray[Any], slot: _Slot) -> None:
+        """Copy a piece to pinned memory, and queue the upload of each part once it is there."""
+        step = max(1, PART_BYTES // max(raw[:1].nbytes, 1))
+        parts = [slice(first, first + step) for first in range(0, len(raw), step)]
+        copies = [self._threads.submit(np.copyto, slot.host[part], raw[part]) for part in parts]
+        for part, copied in zip(parts, copies, strict=True):
+            copied.result()
+            self.gpu.upload(slot.host[part], slot.on_device[part])
+
+    @contextmanager
+    def computing(self, uploaded: _Slot) -> Iterator[Any]:
+        """Yield the piece on the GPU; what is computed within waits for its upload."""
+        self.gpu.use()
+        self._work.wait_event(uploaded.uploaded)
+        with self._work:
+            yield uploaded.on_device
+            uploaded.used = self._work.record()
+
+    def download(self, arrays: list[Any]) -> Download:
+        """Queue the download of arrays to new pinned memory."""
+        self.gpu.use()
+        with self._work:
+            # kept until the download has read them
+            kept = [self.gpu.xp.ascontiguousarray(array) for array in arrays]
+        host = [self.gpu.pinned(array.shape, array.dtype) for array in kept]
+        self._out.wait_event(self._work.record())
+        with self._out:
+            for source, target in zip(kept, host, strict=True):
+                self.gpu.download(source, target)
+            copied = self._out.record()
+
+        def wait() -> Sequence[Any]:
+            copied.synchronize()
+            kept.clear()
+            return host
+
+        return wait
+
+    def synchronize(self) -> None:
+        """Wait for the streams and free all memory that is not referenced."""
+        self.gpu.use()
+        for stream in (self._in, self._work, self._out):
+            stream.synchronize()
+        self._slots = [_Slot() for _ in self._slots]
+        self.gpu.release()
