@@ -3,9 +3,9 @@
 On the host nothing is copied (`HostTransfer`). To a GPU and back (`DeviceTransfer`) each value is
 copied once: raw rows through pinned memory to one of two buffers on the GPU, slices to pinned
 memory. Upload, computation and download run in three streams side by side; events order them, and
-the host waits only for memory that it is going to use again. One thread fills pinned memory at a fifth of the
-rate of the bus (an estimate), so several threads fill a part each, and a part is uploaded while the
-next ones are filled.
+the host waits only for memory that it is going to use again. One thread fills pinned memory at a
+fifth of the rate of the bus (an estimate), so several threads fill a part each, and a part is
+uploaded while the next ones are filled.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from tomopipe.stream.memory import Blocks
 from tomopipe.stream.pieces import Piece, Span, Window, cut, together
 from tomopipe.stream.source import Source, read_ahead, read_spread, some_threads
 from tomopipe.stream.work import Work, sinograms_of, slices_of
-from tomopipe.volumes.noted import Noted, note
+from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
 from tomopipe.volumes.volume import PutSlices
 
 N_SAMPLES = 8  # slices that the range of whole numbers is taken from
@@ -72,7 +72,7 @@ def run(
 
     def store(first: int, download: Download) -> None:
         arrays = download()
-        put(first, arrays[0] if work.encoding is None else Noted(*arrays))
+        put(first, arrays[0] if work.encoding is None else SliceStatistics(*arrays))
 
     with some_threads() as writer:
         pending: deque[Future[None]] = deque()
@@ -152,7 +152,7 @@ def _to_download(work: Work, slices: Any, done: int) -> list[Any]:
     """Encode slices, of which `done` come before, if that is done where they are computed."""
     if work.encoding is None:
         return [slices]
-    return note(slices, work.encoding, work.shape[0] // 2 - done, encode=True).arrays
+    return with_statistics(slices, work.encoding, work.shape[0] // 2 - done, encode=True).arrays
 
 
 def sample_slices(work: Work, source: Source) -> Iterator[NDArray[np.float32]]:

@@ -17,9 +17,9 @@ from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole
 from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
 from tomopipe.volumes.encoding import Encoding
-from tomopipe.volumes.noted import Noted, note
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.preview import preview_bytes
+from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
 from tomopipe.volumes.volume_store import (
     COMPRESSIONS,
     FORMATS,
@@ -45,7 +45,7 @@ _READ_BACK = {
     "zarr": volume_zarr.read_back_zarr,
 }
 
-PutSlices = Callable[[int, Slices | Noted], None]
+PutSlices = Callable[[int, Slices | SliceStatistics], None]
 
 
 @contextmanager
@@ -86,8 +86,8 @@ def new_volume(
     Yields
     ------
     callable
-        put(first, slices): stores slices (n, n_y, n_x) of float32 from row `first` on, or what
-        has been noted of them (`tomopipe.volumes.noted`), encoded already.
+        put(first, slices): stores slices (n, n_y, n_x) of float32 from row `first` on, or
+        `SliceStatistics` of them, encoded already.
 
     Raises
     ------
@@ -114,25 +114,25 @@ def new_volume(
             if output_format != "zarr":
                 n_bytes += preview_bytes(shape, np.dtype(layout.encoding.dtype).itemsize)
             check_space(temporary.parent, n_bytes, path)
-        watch = _Watch(path, layout)
+        statistics = _VolumeStatistics(path, layout)
         with _STORES[output_format](temporary, layout) as store:
 
-            def put(first: int, slices: Slices | Noted) -> None:
+            def put(first: int, slices: Slices | SliceStatistics) -> None:
                 middle = shape[0] // 2 - first
-                if not isinstance(slices, Noted):
-                    slices = note(slices, layout.encoding, middle)
-                known = watch.stored[first : first + len(slices.slices)].copy()
+                if not isinstance(slices, SliceStatistics):
+                    slices = with_statistics(slices, layout.encoding, middle)
+                known = statistics.stored[first : first + len(slices.slices)].copy()
                 if known.any():
                     checksums.rewritten(temporary)
-                watch.see(first, slices, store.planes)
+                statistics.add(first, slices, store.planes)
                 for row in np.flatnonzero(~known):
                     store.preview(first + int(row), slices.slices[row])
                 store.put(first, slices.slices)
 
             yield put
-            watch.check()
-            store.finish(watch.summary())
-        _check_reads_back(temporary, path, output_format, watch)
+            statistics.check()
+            store.finish(statistics.summary())
+        _check_reads_back(temporary, path, output_format, statistics)
 
 
 def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
@@ -164,8 +164,8 @@ def _notes_path(path: str | os.PathLike[str]) -> Path:
     return Path(path) / volume_tiff.MID_PLANES_FILE if Path(path).is_dir() else Path(path)
 
 
-class _Watch:
-    """What is noted while slices pass by, so that nothing is read again."""
+class _VolumeStatistics:
+    """Statistics of a volume, gathered while its slices are stored: nothing is read again."""
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
         self.path, self.layout = path, layout
@@ -174,8 +174,8 @@ class _Watch:
         self.n_clipped = 0
         self.middle: NDArray[Any] | None = None  # as it is stored
 
-    def see(self, first: int, noted: Noted, planes: Mapping[str, Any]) -> None:
-        slices, encoding = noted.slices, self.layout.encoding
+    def add(self, first: int, statistics: SliceStatistics, planes: Mapping[str, Any]) -> None:
+        slices, encoding = statistics.slices, self.layout.encoding
         n_rows, n_y, n_x = self.layout.shape
         last = first + len(slices)
         known = slices.dtype in (np.dtype(np.float32), np.dtype(encoding.dtype))
@@ -184,7 +184,7 @@ class _Watch:
                 f"{self.path}: expected float32 slices of a volume {self.layout.shape}; got "
                 f"{slices.dtype} {slices.shape} at row {first}"
             )
-        low, high = map(float, noted.extremes)
+        low, high = map(float, statistics.extremes)
         if not (math.isfinite(low) and math.isfinite(high)):
             raise TomopipeError(
                 f"{self.path}: rows {first} to {last - 1}: the reconstruction is not finite "
@@ -192,12 +192,12 @@ class _Watch:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.stored[first:last] = True
-        self.n_clipped += int(noted.clipped.sum())
-        planes["mid_xz"][first:last] = noted.mid_xz
-        planes["mid_yz"][first:last] = noted.mid_yz
-        if noted.mid_xy is not None:
+        self.n_clipped += int(statistics.clipped.sum())
+        planes["mid_xz"][first:last] = statistics.mid_xz
+        planes["mid_yz"][first:last] = statistics.mid_yz
+        if statistics.mid_xy is not None:
             self.middle = encoding.encode(slices[n_rows // 2 - first]).copy()
-            planes["mid_xy"][:] = noted.mid_xy
+            planes["mid_xy"][:] = statistics.mid_xy
 
     def check(self) -> None:
         if not self.stored.all():
@@ -238,13 +238,13 @@ def check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> Non
 
 
 def _check_reads_back(
-    temporary: Path, path: str | os.PathLike[str], output_format: str, watch: _Watch
+    temporary: Path, path: str | os.PathLike[str], output_format: str, statistics: _VolumeStatistics
 ) -> None:
     """Open what was written once more: shape, and the middle slice as it was stored."""
-    layout = watch.layout
+    layout = statistics.layout
     found_shape, found = _READ_BACK[output_format](temporary, layout.shape[0] // 2)
-    assert watch.middle is not None  # all slices were stored
-    if found_shape != layout.shape or not np.array_equal(found, watch.middle):
+    assert statistics.middle is not None  # all slices were stored
+    if found_shape != layout.shape or not np.array_equal(found, statistics.middle):
         raise TomopipeError(
             f"{path}: expected a volume {layout.shape} that reads back as it was written; got "
             f"{found_shape} or other values. Check the disk and run again."

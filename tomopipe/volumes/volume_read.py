@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes.encoding import Encoding
-from tomopipe.volumes.noted import Noted
+from tomopipe.volumes.slice_statistics import SliceStatistics
 from tomopipe.volumes.tiff import slice_paths
 from tomopipe.volumes.volume import PutSlices, read_mid_planes, read_provenance
 from tomopipe.volumes.volume_store import Slices
@@ -96,7 +96,7 @@ def open_volume(path: str | os.PathLike[str]) -> Iterator[Volume]:
 
 
 def copy_voxels(volume: Volume, put: PutSlices) -> None:
-    """Store the voxels of a volume in another one, as they are, with what was noted of them.
+    """Store the voxels of a volume in another one, as they are, with their statistics.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def copy_voxels(volume: Volume, put: PutSlices) -> None:
     extremes = np.array([about["min"], about["max"]], np.float32)
     n_rows = volume.shape[0]
     for row in range(n_rows):
-        noted = Noted(
+        statistics = SliceStatistics(
             slices=volume.read_stored(row)[np.newaxis],
             extremes=extremes,
             clipped=np.array([about.get("clipped", 0) if row == 0 else 0]),
@@ -117,7 +117,7 @@ def copy_voxels(volume: Volume, put: PutSlices) -> None:
             mid_yz=planes["mid_yz"][row : row + 1],
             mid_xy=planes["mid_xy"] if row == n_rows // 2 else None,
         )
-        put(row, noted)
+        put(row, statistics)
 
 
 def _open(path: Path, stack: ExitStack) -> tuple[Any, Mapping[str, Any]]:

@@ -33,7 +33,7 @@ from tomopipe.recon.transfer import MOST_THREADS, Device, DeviceTransfer, Downlo
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
-from tomopipe.volumes.noted import note
+from tomopipe.volumes.slice_statistics import with_statistics
 from tomopipe_lab.bench.gpu_ways import COUNTS, MAKERS, Scan, Way
 from tomopipe_lab.bench.measure import Interval, median_interval, rotate
 from tomopipe_lab.bench.phantoms import engine_axis, psnr_db, sharp_image
@@ -140,7 +140,7 @@ def stream_blocks(
             slices = way.compute(way.prepare(raw))
             arrays: list[Any] = [slices]
             if way.encoding is not None:
-                arrays = list(note(slices, way.encoding, -1, encode=True).arrays)
+                arrays = list(with_statistics(slices, way.encoding, -1, encode=True).arrays)
         downloads.append(transfer.download(arrays))
         if len(downloads) > _SLOTS:
             downloads.popleft()()

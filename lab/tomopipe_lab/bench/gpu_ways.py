@@ -71,7 +71,7 @@ class Way:
     prepare : callable
         From raw values to attenuation.
     encoding : Encoding, optional
-        How slices are stored; None: as they are, and nothing is noted of them.
+        How slices are stored; None: as they are, without statistics.
     """
 
     compute: Compute

@@ -5,7 +5,7 @@ from tests import pretend_cupy
 from tests.pretend_cupy import XP
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
-from tomopipe.volumes.noted import note
+from tomopipe.volumes.slice_statistics import with_statistics
 
 VALUES = np.linspace(-0.002, 0.02, 5001, dtype=np.float32)
 
@@ -117,8 +117,8 @@ def test_a_gpu_encodes_to_the_same_bits(dtype, monkeypatch):
     pretend_cupy.install(monkeypatch)
     values = np.random.default_rng(0).normal(0.01, 0.01, (3, 50, 60)).astype(np.float32)
     encoding = encoding_of(dtype, (-0.002, 0.02))
-    there = note(XP.asarray(values), encoding, 1, encode=True)
-    here = note(values, encoding, 1)
+    there = with_statistics(XP.asarray(values), encoding, 1, encode=True)
+    here = with_statistics(values, encoding, 1)
     assert there.slices.dtype == dtype
     np.testing.assert_array_equal(there.slices.get(), encoding.encode(values))
     assert encoding.encode(there.slices) is there.slices  # never twice
@@ -130,4 +130,4 @@ def test_a_gpu_encodes_to_the_same_bits(dtype, monkeypatch):
 def test_a_value_that_is_not_finite_is_noted():
     values = np.ones((2, 3, 4), np.float32)
     values[1, 2, 3] = np.nan
-    assert np.isnan(note(values, Encoding(), -1).extremes).all()
+    assert np.isnan(with_statistics(values, Encoding(), -1).extremes).all()

@@ -1,6 +1,6 @@
-"""Slices as they are stored, and what is noted of their values before rounding.
+"""Slices as they are stored, with statistics of their values before rounding.
 
-Where a GPU computes, both are made there, so that what comes back is what is written.
+Where a GPU computes, both are made there, so that what is downloaded is what is written.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from tomopipe.volumes.encoding import Encoding
 
 
 @dataclass(frozen=True, eq=False)
-class Noted:
-    """Some slices and the notes on them, on the host or on a GPU.
+class SliceStatistics:
+    """Neighbouring slices and statistics of their values, on the host or on a GPU.
 
     Attributes
     ----------
@@ -37,13 +37,15 @@ class Noted:
 
     @property
     def arrays(self) -> list[Any]:
-        """All of it, to be carried: `Noted(*arrays)` is the same again."""
+        """All arrays, to be downloaded: `SliceStatistics(*arrays)` is the same again."""
         parts = [self.slices, self.extremes, self.clipped, self.mid_xz, self.mid_yz]
         return parts if self.mid_xy is None else [*parts, self.mid_xy]
 
 
-def note(slices: Any, encoding: Encoding, middle: int, *, encode: bool = False) -> Noted:
-    """Note what the volume tells of its values; nothing is waited for on a GPU.
+def with_statistics(
+    slices: Any, encoding: Encoding, middle: int, *, encode: bool = False
+) -> SliceStatistics:
+    """Take statistics of slices, and encode them on demand; on a GPU nothing is waited for.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ def note(slices: Any, encoding: Encoding, middle: int, *, encode: bool = False) 
         stored = xp.empty(slices.shape, encoding.dtype)
         for image, out in zip(slices, stored, strict=True):
             out[...] = encoding.encode(image)
-    return Noted(
+    return SliceStatistics(
         slices=stored,
         extremes=xp.stack([slices.min(), slices.max()]),
         clipped=xp.stack([xp.count_nonzero(encoding.beyond(image)) for image in slices])
