@@ -1,4 +1,4 @@
-"""Whole volumes on the CPU: all threads on one piece of slices, or several pieces side by side.
+"""Whole volumes on the CPU: all threads on one batch of slices, or several batches side by side.
 
 python lab/benchmarks/bench_full.py [--n 1024] [--rows 768] [--threads 2] [--rounds 3]
 
@@ -70,7 +70,7 @@ def main():
     for workers, found in times.items():
         wall, cpu = np.median(found[1:], axis=0)
         print(
-            f"{args.rows} slices of {args.n}^2, {args.threads} threads, {workers} pieces at a time:"
+            f"{args.rows} slices of {args.n}^2, {args.threads} threads, {workers} batches at a time:"
             f" {1e3 * wall / args.rows:.2f} ms a slice, {1e3 * cpu / args.rows:.2f} ms of CPU"
         )
     one, more = (np.array([wall for wall, _ in found[1:]]) for found in times.values())

@@ -359,7 +359,7 @@ def slice_by(path, recipe, cor_px):
     """Return one slice of a scan, corrected as the workflow does it."""
     with open_scan(path, known=KNOWN) as scan:
         corrections = corrections_of(scan, PreprocessBlock(**recipe))
-        first, last = corrections.span((ROW, ROW + 1))
+        first, last = corrections.rows_needed((ROW, ROW + 1))
         lines = corrections.sinograms(scan.read_rows(first, last), (ROW, ROW + 1))
         return reconstruct(lines, make_plan(scan.theta_rad, scan.n_cols), cor_px)[0]
 

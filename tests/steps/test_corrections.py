@@ -16,7 +16,7 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.steps import full_recon as full_module
-from tomopipe.stream.memory import Blocks, Job, choose_blocks, job_bytes, standard_blocks
+from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes, standard_blocks
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
 COR_PX = 24.7
@@ -128,7 +128,7 @@ def test_a_scan_that_does_not_tell_its_energy_fails_with_the_key(tmp_path):
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize(("n_angles", "n_cols"), [(900, 1024), (1801, 2048), (3601, 4096)])
 def test_a_halo_of_a_quarter_of_the_block_does_not_double_the_peak(n_angles, n_cols, itemsize):
-    plain = Job(n_angles, n_cols, n_cols, itemsize)
+    plain = MemoryInputs(n_angles, n_cols, n_cols, itemsize)
     for threads in (1, 16):
         plain = replace(plain, threads=threads)
         blocks = standard_blocks(plain)
@@ -143,10 +143,10 @@ def test_a_halo_of_a_quarter_of_the_block_does_not_double_the_peak(n_angles, n_c
 def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binning, height):
     """Up to 128 rows: what is read and filtered is three times the rows, not five."""
     assert block_rows(binning, halo) == height
-    job = Job(1801, 2048, 2048, binning=binning, halo=halo, full_turn=True)
+    inputs = MemoryInputs(1801, 2048, 2048, binning=binning, halo=halo, full_turn=True)
     asked = full_recon_mb((1801, 2048, 2048), FullReconBlock(binning=binning), halo=halo)
-    chosen = choose_blocks(job, int(0.8e6 * asked))
-    assert chosen.height == standard_blocks(job).height
+    chosen = choose_blocks(inputs, int(0.8e6 * asked))
+    assert chosen.height == standard_blocks(inputs).height
 
 
 def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tomopipe.config import FullReconBlock
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.projector import make_projector
 from tomopipe.run.job_memory import full_recon_mb
-from tomopipe.stream.memory import Blocks, Job, job_bytes
+from tomopipe.stream.memory import Blocks, MemoryInputs, job_bytes
 
 BEADS = [sphere(12, -9, 1, 8, 0.02), sphere(-10, 13, 1, 7, 0.02), sphere(3, 20, 1, 5, 0.03)]
 
@@ -73,11 +73,11 @@ def test_iteration_stays_below_its_formula(algorithm):
     solve_slices(rows, projector, solver(algorithm, projector, 3, 1e-3), batch_size)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    job = Job(n_angles, 0, n_cols, iterative=True, full_turn=False)
-    without = Job(0, 0, n_cols, iterative=True, full_turn=False)
+    inputs = MemoryInputs(n_angles, 0, n_cols, iterative=True, full_turn=False)
+    without = MemoryInputs(0, 0, n_cols, iterative=True, full_turn=False)
     blocks = Blocks(batch_size, 0)
     solving = 40 * batch_size * 4 * n_cols**2
-    matrix = job_bytes(job, blocks) - job_bytes(without, blocks)
+    matrix = job_bytes(inputs, blocks) - job_bytes(without, blocks)
     assert 0.3 * (matrix + solving) < peak < matrix + solving
     shape = (3000, 2048, 2048)
     assert full_recon_mb(shape, FullReconBlock(algorithm=algorithm)) > full_recon_mb(shape) + 4000

@@ -18,9 +18,9 @@ from tests.step_calls import full_recon
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.stream import fit_options as _fit
+from tomopipe.stream import recon_task as _task
 from tomopipe.stream import source as _source
 from tomopipe.stream import stream as _stream
-from tomopipe.stream import work as _work
 from tomopipe.stream.memory import Blocks
 from tomopipe.volumes import tiff
 from tomopipe.volumes.volume import read_mid_planes, read_provenance
@@ -144,9 +144,9 @@ def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
     )
     whole = _volume(truth)
     reads = []
-    read_rows = _work.Scan.read_rows
+    read_rows = _task.Scan.read_rows
     monkeypatch.setattr(
-        _work.Scan,
+        _task.Scan,
         "read_rows",
         lambda self, first, last: [reads.append(last - first), read_rows(self, first, last)][1],
     )
@@ -199,7 +199,7 @@ def test_corrections_in_batches_do_not_change_a_bit(tmp_path, monkeypatch, binni
     truth = _scan(tmp_path, n_angles=61)
     whole = _volume(truth, binning=binning)
     for n_bytes in (1, 4 * 5 * 6 * 128):  # one projection at a time, five at a time
-        monkeypatch.setattr(_work, "_BATCH_BYTES", n_bytes)
+        monkeypatch.setattr(_task, "_BATCH_BYTES", n_bytes)
         np.testing.assert_array_equal(_volume(truth, "batches.h5", binning=binning), whole)
 
 
@@ -486,8 +486,8 @@ def test_a_failure_leaves_no_volume(tmp_path, monkeypatch, output, where):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     place = {
-        "read": (_work.Scan, "read_rows"),
-        "compute": (_work, "reconstruct"),
+        "read": (_task.Scan, "read_rows"),
+        "compute": (_task, "reconstruct"),
         "write": (tifffile, "imwrite") if output == "tiff" else (h5py.Dataset, "__setitem__"),
     }
     monkeypatch.setattr(*place[where], fail)

@@ -13,7 +13,7 @@ from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.steps import full_recon as full_step
-from tomopipe.stream.memory import Blocks, Job, job_bytes
+from tomopipe.stream.memory import Blocks, MemoryInputs, job_bytes
 from tomopipe.volumes import tiff
 from tomopipe.volumes.volume import read_provenance
 
@@ -200,8 +200,8 @@ def _assert_shows_the_volume(picture, truth):
 
 
 def test_memory_counts_the_wide_slices():
-    narrow, wide = (Job(1000, 2048, 2048, widening=w) for w in (1, 2))
-    double = Job(1000, 2048, 4096)
+    narrow, wide = (MemoryInputs(1000, 2048, 2048, widening=w) for w in (1, 2))
+    double = MemoryInputs(1000, 2048, 4096)
     blocks = Blocks(16, 32)
     raw = 3 * 32 * 1000 * 2048 * 4
     assert job_bytes(narrow, blocks) < job_bytes(wide, blocks) < job_bytes(double, blocks) + raw

@@ -183,7 +183,7 @@ def _correct_rows(
     ndarray of float32, shape (n_kept, n_angles, n_cols)
     """
     sinograms = np.empty((len(kept), scan.n_angles, scan.n_cols), np.float32)
-    spans = [corrections.span((row, row + 1)) for row in kept]
+    spans = [corrections.rows_needed((row, row + 1)) for row in kept]
     if all(span == (row, row + 1) for row, span in zip(kept, spans, strict=True)):
         for i, row in enumerate(kept):
             raw = raw_rows[:, i : i + 1]

@@ -32,7 +32,7 @@ GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
 
-Span = tuple[int, int]
+IndexRange = tuple[int, int]
 
 logger = logging.getLogger(__name__)
 
@@ -67,22 +67,22 @@ class Corrections:
     warp: Warp | None
     alpha_px2: float
 
-    def span(self, rows: Span) -> Span:
+    def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the rows to be read so that some rows can be corrected, the last excluded."""
-        return _spans(self, rows)[0]
+        return _rows_needed(self, rows)[0]
 
     @property
     def halo(self) -> int:
         """The most rows that are read on either side of those wanted."""
         return halo_of(self.recipe, self.n_rows, self.beam.flat.shape[1], self.alpha_px2)
 
-    def projections(self, raw: Any, frames: Span, rows: Span) -> Any:
+    def projections(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct some rows of some projections.
 
         Parameters
         ----------
         raw : ndarray, shape (n_frames, n_read, n_cols)
-            Raw values of these frames and the rows of `span`, of NumPy or CuPy.
+            Raw values of these frames and the rows of `rows_needed`, of NumPy or CuPy.
         frames, rows : (int, int)
             Which frames these are, and which rows are wanted; the last excluded.
 
@@ -91,7 +91,7 @@ class Corrections:
         ndarray of float32, shape (n_frames, rows[1] - rows[0], n_cols)
             Line integrals, or transmission without `minus_log`.
         """
-        given, flat_rows, phase_rows = _spans(self, rows)
+        given, flat_rows, phase_rows = _rows_needed(self, rows)
         values = self._transmission(raw, frames, given)
         zingers = self.recipe.zingers
         if zingers.threshold is not None:
@@ -114,7 +114,7 @@ class Corrections:
             values = correct_hardening(values, self.recipe.hardening)
         return values
 
-    def _transmission(self, raw: Any, frames: Span, rows: Span) -> Any:
+    def _transmission(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct for what each pixel and each frame does by itself."""
         xp = module_of(raw)
         some = slice(*rows)
@@ -141,14 +141,16 @@ class Corrections:
         workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
         _share(one, ((sinogram,) for sinogram in sinograms), workers)
 
-    def each_projection(self, raw: Any, frames: Span, rows: Span, *, threads: int = 1) -> Any:
+    def each_projection(
+        self, raw: Any, frames: IndexRange, rows: IndexRange, *, threads: int = 1
+    ) -> Any:
         """Correct some rows of some projections, a batch of frames at a time.
 
         Parameters
         ----------
         raw : ndarray, shape (n_frames, n_read, n_cols)
-            Raw values of these frames and the rows of `span`, of NumPy or CuPy: where they are,
-            the work is done.
+            Raw values of these frames and the rows of `rows_needed`, of NumPy or CuPy, which
+            computes.
         frames, rows : (int, int)
             Which frames these are, and which rows are wanted; the last excluded.
         threads : int
@@ -174,7 +176,7 @@ class Corrections:
         _share(some, ((first,) for first in range(0, n_frames, step)), workers)
         return out
 
-    def sinograms(self, raw: Any, rows: Span, *, threads: int = 1) -> Any:
+    def sinograms(self, raw: Any, rows: IndexRange, *, threads: int = 1) -> Any:
         """Correct some rows of all projections, stripes included; as `each_projection`."""
         out = self.each_projection(raw, (0, len(raw)), rows, threads=threads)
         self.remove_stripes(out, threads)
@@ -225,13 +227,15 @@ def fit_corrections(scan: Scan, recipe: PreprocessBlock) -> Corrections | None:
     return None if recipe.is_plain else corrections_of(scan, recipe)
 
 
-def _spans(corrections: Corrections, rows: Span) -> tuple[Span, Span, Span]:
+def _rows_needed(
+    corrections: Corrections, rows: IndexRange
+) -> tuple[IndexRange, IndexRange, IndexRange]:
     """Return the rows to read, those after zingers, and those that phase retrieval is given."""
     halo = kernel_halo(corrections.alpha_px2)
     n_rows = corrections.n_rows
     phase_rows = max(rows[0] - halo, 0), min(rows[1] + halo, n_rows)
     warp = corrections.warp
-    flat_rows = phase_rows if warp is None else warp.span(phase_rows)
+    flat_rows = phase_rows if warp is None else warp.rows_needed(phase_rows)
     if corrections.recipe.zingers.threshold is None:
         return flat_rows, flat_rows, phase_rows
     half = corrections.recipe.zingers.size_px // 2

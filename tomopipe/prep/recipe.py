@@ -34,9 +34,9 @@ def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float)
     warp = warp_of(recipe, n_rows, n_cols)
     if warp is not None:
         halo += max(
-            max(row - span[0], span[1] - row - 1)
+            max(row - first, last - row - 1)
             for row in {0, n_rows // 2, n_rows - 1}
-            for span in [warp.span((row, row + 1))]
+            for first, last in [warp.rows_needed((row, row + 1))]
         )
     return halo
 

@@ -68,7 +68,7 @@ class Warp:
         x -= self.first_col
         return np.clip(y, 0, self.n_rows - 1), np.clip(x, 0, self.n_cols - 1)
 
-    def span(self, rows: tuple[int, int]) -> tuple[int, int]:
+    def rows_needed(self, rows: tuple[int, int]) -> tuple[int, int]:
         """Return the rows of the frame as taken that some rows come from, the last excluded."""
         y, _ = self.source(rows)
         first = int(y.min())
@@ -85,7 +85,7 @@ def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], given: tuple[int,
     warp : Warp
         What is wrong with them.
     rows, given : (int, int)
-        Detector rows wanted, and those in `images`, at least `warp.span(rows)`.
+        Detector rows wanted, and those in `images`, at least `warp.rows_needed(rows)`.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], given: tuple[int,
     above, left, down, across = _taps(warp, rows)
     above = above - given[0]
     if above.min() < 0 or above.max() >= n_given:
-        raise ValueError(f"rows {rows} come from {warp.span(rows)}; got {given}")
+        raise ValueError(f"rows {rows} come from {warp.rows_needed(rows)}; got {given}")
     out = xp.empty((n, rows[1] - rows[0], warp.n_cols), np.float32)
     kernels_of(xp).resample(xp.ascontiguousarray(images), above, left, down, across, out)
     return out

@@ -83,17 +83,17 @@ class Device(Protocol):
 class Transfer(Protocol):
     """Transfer of raw rows to where slices are computed, and of slices back."""
 
-    ahead: int  # pieces uploaded while one is computed
+    ahead: int  # batches uploaded while one is computed
     name: str
 
     def use(self) -> None:
         """Make the device the current one of this thread."""
 
     def upload(self, raw: NDArray[Any]) -> Any:
-        """Upload a piece; called by one thread, in the order of the pieces."""
+        """Upload a batch; called by one thread, in the order of the batches."""
 
     def computing(self, uploaded: Any) -> AbstractContextManager[Any]:
-        """Yield a piece on the device; what is computed within waits for its upload."""
+        """Yield a batch on the device; what is computed within waits for its upload."""
 
     def download(self, arrays: list[Any]) -> Download:
         """Start the download of what was computed."""
@@ -112,12 +112,12 @@ class HostTransfer:
         """Do nothing."""
 
     def upload(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """Return the piece."""
+        """Return the batch."""
         return raw
 
     @contextmanager
     def computing(self, uploaded: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        """Yield the piece."""
+        """Yield the batch."""
         yield uploaded
 
     def download(self, arrays: list[Any]) -> Download:
@@ -136,12 +136,12 @@ class HostTransfer:
 
 @dataclass(eq=False)
 class _Slot:
-    """Buffers of a piece, on the host and on the device."""
+    """Buffers of a batch, on the host and on the device."""
 
     host: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
     on_device: Any = None
-    uploaded: Event | None = None  # the upload of the piece
-    used: Event | None = None  # the computation that read the piece before
+    uploaded: Event | None = None  # the upload of the batch
+    used: Event | None = None  # the computation that read the batch before
 
 
 class DeviceTransfer:
@@ -162,7 +162,7 @@ class DeviceTransfer:
         self.gpu.use()
 
     def upload(self, raw: NDArray[Any]) -> _Slot:
-        """Queue the upload of a piece."""
+        """Queue the upload of a batch."""
         self.gpu.use()
         slot = self._slots[self._n_uploaded % len(self._slots)]
         with self._in:
@@ -189,7 +189,7 @@ class DeviceTransfer:
         return slot
 
     def _stage(self, raw: NDArray[Any], slot: _Slot) -> None:
-        """Copy a piece to pinned memory, and queue the upload of each part once it is there."""
+        """Copy a batch to pinned memory, and queue the upload of each part once it is there."""
         step = max(1, PART_BYTES // max(raw[:1].nbytes, 1))
         parts = [slice(first, first + step) for first in range(0, len(raw), step)]
         copies = [self._threads.submit(np.copyto, slot.host[part], raw[part]) for part in parts]
@@ -199,7 +199,7 @@ class DeviceTransfer:
 
     @contextmanager
     def computing(self, uploaded: _Slot) -> Iterator[Any]:
-        """Yield the piece on the GPU; what is computed within waits for its upload."""
+        """Yield the batch on the GPU; what is computed within waits for its upload."""
         self.gpu.use()
         self._work.wait_event(uploaded.uploaded)
         with self._work:

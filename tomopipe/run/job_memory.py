@@ -30,9 +30,9 @@ def predict_cor_mb(rows_mb: float, *, attempt: int = 1) -> int:
 
 def block_rows(binning: int, halo: int = 0) -> int:
     """Return the detector rows of a block that full_recon has memory for, `halo` rows around it."""
-    from tomopipe.stream.memory import Job, standard_blocks
+    from tomopipe.stream.memory import MemoryInputs, standard_blocks
 
-    return standard_blocks(Job(1, 1, 1, binning=binning, halo=halo)).height
+    return standard_blocks(MemoryInputs(1, 1, 1, binning=binning, halo=halo)).height
 
 
 def full_recon_mb(
@@ -62,9 +62,9 @@ def full_recon_mb(
         Which attempt of the job it is, from 1.
     """
     from tomopipe.prep.half_acquisition import FACTOR
-    from tomopipe.stream.memory import Job, job_bytes, standard_blocks
+    from tomopipe.stream.memory import MemoryInputs, job_bytes, standard_blocks
 
-    job = Job(
+    inputs = MemoryInputs(
         *shape,
         binning=options.binning,
         output=options.output,
@@ -74,7 +74,7 @@ def full_recon_mb(
         halo=halo,
         threads=1 if options.device == "cuda" else threads,
     )
-    return attempt * math.ceil(job_bytes(job, standard_blocks(job)) / (_USED * 1e6))
+    return attempt * math.ceil(job_bytes(inputs, standard_blocks(inputs)) / (_USED * 1e6))
 
 
 def stitch_mb(

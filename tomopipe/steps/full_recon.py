@@ -26,14 +26,14 @@ from tomopipe.stream.fit_options import (
     choose_encoding,
     describe,
     fit_blocks,
-    fit_work,
+    fit_task,
     needs_range,
 )
 from tomopipe.stream.memory import Blocks, Resources, usable_bytes
 from tomopipe.stream.provenance import geometry, origin_of, parameters, versions
+from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source, check_scratch, open_source
 from tomopipe.stream.stream import run
-from tomopipe.stream.work import Work
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import copy_voxels, open_volume
 
@@ -113,29 +113,29 @@ def full_recon(
         both_blocks = fit_blocks(scan, wanted, memory_bytes, on_gpu=gpu is not None, halo=halo)
         falls_per_px = measure_falls(scan, fit)
         batch_size = both_blocks[0].batch_size
-        work = fit_work(
+        task = fit_task(
             scan, wanted, batch_size, gpu, corrections=fitted, falls_per_px=falls_per_px
         )
         if earlier is None:
-            source, blocks = _source(stack, work, fitted, both_blocks, wanted, resources.scratch)
-            encoding, made_by = choose_encoding(work, source, wanted), versions(work)
+            source, blocks = _source(stack, task, fitted, both_blocks, wanted, resources.scratch)
+            encoding, made_by = choose_encoding(task, source, wanted), versions(task)
         else:
             encoding, made_by = earlier.encoding, earlier.provenance["versions"]
-        notes |= {"geometry": geometry(work), "versions": made_by}
+        notes |= {"geometry": geometry(task), "versions": made_by}
         put = stack.enter_context(
             new_volume(
                 volume,
-                work.shape,
+                task.shape,
                 output_format=options.output,
                 encoding=encoding,
                 compression=options.compression,
-                attributes=describe(work, wanted),
+                attributes=describe(task, wanted),
                 provenance=notes | dict(provenance or {}),
                 origin=origin_of(notes, options.binning),
             )
         )
         if earlier is None:
-            run(replace(work, encoding=encoding) if gpu else work, source, blocks, put)
+            run(replace(task, encoding=encoding) if gpu else task, source, blocks, put)
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             copy_voxels(earlier, put)
@@ -149,23 +149,23 @@ def _gpu(options: FullReconBlock, stack: ExitStack) -> Device | None:
 
 def _source(
     stack: ExitStack,
-    work: Work,
+    task: ReconTask,
     fitted: Corrections | None,
     both_blocks: tuple[Blocks, Blocks],
     wanted: VolumeOptions,
     scratch: str | None,
 ) -> tuple[Source, Blocks]:
     """Open what rows are read from, corrected where the host corrects; return the blocks, too."""
-    if not work.corrected and fitted and fitted.recipe.stripes.method == "gated":
+    if not task.corrected and fitted and fitted.recipe.stripes.method == "gated":
         logger.warning(
             "preprocess.stripes.method: gated works out offsets on the CPU, row by row, and "
             "the GPU waits; the other methods stay on it"
         )
-    used = (work.first_row, work.last_row)
-    used = fitted.span(used) if fitted else used
+    used = (task.first_row, task.last_row)
+    used = fitted.rows_needed(used) if fitted else used
     samples = needs_range(wanted)
-    opened = open_source(work.scan, used, *both_blocks, samples=samples, scratch=scratch)
+    opened = open_source(task.scan, used, *both_blocks, samples=samples, scratch=scratch)
     source, blocks = stack.enter_context(opened)
-    if work.corrected and fitted is not None:
-        source = CorrectedSource(source, fitted, work.scan.threads)
+    if task.corrected and fitted is not None:
+        source = CorrectedSource(source, fitted, task.scan.threads)
     return source, blocks

@@ -36,7 +36,7 @@ class CorrectedSource:
 
     def read_rows(self, first: int, last: int) -> NDArray[np.float32]:
         """Read and correct detector rows, shape (n_angles, last - first, n_cols)."""
-        raw: NDArray[Any] = self._source.read_rows(*self._corrections.span((first, last)))
+        raw: NDArray[Any] = self._source.read_rows(*self._corrections.rows_needed((first, last)))
         self.varies = self.varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
         sinograms = self._corrections.sinograms(raw, (first, last), threads=self._threads)
         return np.asarray(sinograms.transpose(1, 0, 2))

@@ -23,10 +23,10 @@ from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
 from tomopipe.recon.truncation import UNKNOWN, Falls, binned_falls
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.exchange import Scan
-from tomopipe.stream.memory import Blocks, Job, choose_blocks, job_bytes
+from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes
+from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source
 from tomopipe.stream.stream import sample_slices
-from tomopipe.stream.work import Work
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
 from tomopipe.volumes.volume_zarr import check_zarr
@@ -70,16 +70,18 @@ def fit_blocks(
     if scan.chunks and scan.threads > 1:
         one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
-    job = Job(
+    inputs = MemoryInputs(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, full.binning, full.output,
         full.compression, is_full_turn(scan.theta_rad), decode_bytes, on_gpu,
         full.algorithm != "fbp", _widening(scan, wanted), halo, scan.threads,
     )  # fmt: skip
     first, last = _rows(scan, wanted)
     chunk_rows = scan.chunks[1] if scan.chunks else 1
-    blocks = choose_blocks(job, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
-    logger.info("%s: %.3g GB of %.3g GB", blocks, job_bytes(job, blocks) / 1e9, memory_bytes / 1e9)
-    return blocks, choose_blocks(job, memory_bytes, n_rows=last + 1 - first)
+    blocks = choose_blocks(inputs, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
+    logger.info(
+        "%s: %.3g GB of %.3g GB", blocks, job_bytes(inputs, blocks) / 1e9, memory_bytes / 1e9
+    )
+    return blocks, choose_blocks(inputs, memory_bytes, n_rows=last + 1 - first)
 
 
 def _widening(scan: Scan, wanted: VolumeOptions) -> int:
@@ -117,7 +119,7 @@ def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
     return slice(start, start + binned(extent(crop, n_cols), binning))
 
 
-def fit_work(
+def fit_task(
     scan: Scan,
     wanted: VolumeOptions,
     batch_size: int,
@@ -125,8 +127,8 @@ def fit_work(
     *,
     corrections: Corrections | None = None,
     falls_per_px: Falls = UNKNOWN,
-) -> Work:
-    """Fit the options to the scan, and the pieces to the GPU that computes, if one does.
+) -> ReconTask:
+    """Fit the options to the scan, and the batches to the GPU that computes, if one does.
 
     A GPU corrects raw rows; the host is given rows that are corrected already.
     """
@@ -148,7 +150,7 @@ def fit_work(
     cor_px = float(bin_cor(wanted.cor_px, x0=scan.first_col, binning=binning))
     falls_per_px = binned_falls(falls_per_px, binning)
     half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), falls_per_px)
-    return Work(
+    return ReconTask(
         scan=scan,
         plan=make_plan(
             scan.theta_rad,
@@ -174,7 +176,9 @@ def fit_work(
         corrections=corrections if gpu else None,
         threads=scan.threads,
         transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else HostTransfer(),
-        piece=min(batch_size, _slices_on(gpu, scan, wanted, corrections)) if gpu else batch_size,
+        batch_size=min(batch_size, _slices_on(gpu, scan, wanted, corrections))
+        if gpu
+        else batch_size,
         half=half if widening > 1 else None,
         few_angles=None
         if wanted.full.algorithm == "fbp"
@@ -196,7 +200,7 @@ def _few_angles(
 def _slices_on(
     gpu: Device, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
 ) -> int:
-    """Return the slices of a piece that a GPU has room for."""
+    """Return the slices of a batch that a GPU has room for."""
     free, n_cols = gpu.free_bytes(), _widening(scan, wanted) * scan.n_cols
     halo = corrections.halo if corrections else 0
 
@@ -219,12 +223,12 @@ def needs_range(wanted: VolumeOptions) -> bool:
     return np.dtype(wanted.full.dtype).kind == "u" and isinstance(wanted.full.value_range, str)
 
 
-def choose_encoding(work: Work, source: Source, wanted: VolumeOptions) -> Encoding:
+def choose_encoding(task: ReconTask, source: Source, wanted: VolumeOptions) -> Encoding:
     """Return how values are stored; the range of whole numbers is taken from sample slices."""
     if not needs_range(wanted):
         fixed = None if isinstance(wanted.full.value_range, str) else wanted.full.value_range
         return encoding_of(wanted.full.dtype, fixed)
-    low, high = robust_range(sample_slices(work, source), wanted.full.dtype)
+    low, high = robust_range(sample_slices(task, source), wanted.full.dtype)
     logger.info("%s stands for %g to %g %s", wanted.full.dtype, low, high, UNITS[wanted.full.unit])
     return encoding_of(wanted.full.dtype, (low, high))
 
@@ -236,8 +240,8 @@ def _scale(scan: Scan, wanted: VolumeOptions) -> float:
     return pixels_per_cm(wanted.pixel_size_um or scan.pixel_size_um) / wanted.full.binning
 
 
-def describe(work: Work, wanted: VolumeOptions) -> dict[str, Any]:
+def describe(task: ReconTask, wanted: VolumeOptions) -> dict[str, Any]:
     """Describe the values and voxels of the volume."""
-    size_um = wanted.pixel_size_um or work.scan.pixel_size_um
-    voxel = {"voxel_size_um": size_um * work.binning} if size_um else {}
-    return {"units": UNITS[wanted.full.unit], "binning": work.binning, **voxel}
+    size_um = wanted.pixel_size_um or task.scan.pixel_size_um
+    voxel = {"voxel_size_um": size_um * task.binning} if size_um else {}
+    return {"units": UNITS[wanted.full.unit], "binning": task.binning, **voxel}

@@ -19,7 +19,7 @@ by side, blocks of h detector rows and s bytes per raw pixel, a job takes at mos
     256 MiB      slices being compressed in threads (HDF5 with gzip)
     4 w L na n   besides, in half acquisition, where n' is twice the binned detector
     800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
-    2 L b na n s pinned copies of two pieces, where a GPU computes
+    2 L b na n s pinned copies of two batches, where a GPU computes
 
 and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
 (where a GPU makes them, only 2 t na n s and 20 R n)
@@ -56,7 +56,7 @@ _TALLEST = 4 * TALL  # that memory is asked for
 
 
 @dataclass(frozen=True)
-class Job:
+class MemoryInputs:
     """What the memory of a job depends on.
 
     Attributes
@@ -115,10 +115,10 @@ class Blocks:
     ahead : int
         Blocks read while another one is worked on: 0 or 1.
     behind : int
-        Pieces of `batch_size` slices that wait to be written, or are being written: 1, of a GPU 2.
+        Batches of `batch_size` slices that wait to be written, or are being written: 1, of a GPU 2.
     workers : int
-        Pieces computed side by side, the threads shared out to them: a team that works on one
-        piece waits for its slowest at every stage.
+        Batches computed side by side, which share the threads: a team that works on one batch
+        waits for its slowest thread at every stage.
     """
 
     batch_size: int
@@ -128,55 +128,61 @@ class Blocks:
     workers: int = 1
 
 
-def job_bytes(job: Job, blocks: Blocks) -> int:
+def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     """Return the peak memory of a job, by the formula of this module."""
-    n_cols = job.widening * binned(job.n_cols, job.binning)
+    n_cols = inputs.widening * binned(inputs.n_cols, inputs.binning)
     one_slice = slice_bytes(n_cols)
-    sinograms = 4 * blocks.workers * blocks.batch_size * job.n_angles * n_cols
-    if not (job.on_gpu or job.iterative or job.widening > 1):
-        made = angles_at_once(job.n_angles, n_cols)
+    sinograms = 4 * blocks.workers * blocks.batch_size * inputs.n_angles * n_cols
+    if not (inputs.on_gpu or inputs.iterative or inputs.widening > 1):
+        made = angles_at_once(inputs.n_angles, n_cols)
         sinograms = 4 * blocks.workers * blocks.batch_size * made * n_cols
-    pinned = (blocks.batch_size * job.binning + (job.halo or 0)) * job.n_angles * job.n_cols
-    pinned *= job.itemsize
+    pinned = (
+        (blocks.batch_size * inputs.binning + (inputs.halo or 0)) * inputs.n_angles * inputs.n_cols
+    )
+    pinned *= inputs.itemsize
     return (
         BASE_BYTES
-        + 8 * job.n_rows * job.n_cols
-        + _block_bytes(job, blocks)
-        + (2 if job.full_turn else 1) * sinograms
-        + (sinograms // job.widening if job.widening > 1 else 0)
+        + 8 * inputs.n_rows * inputs.n_cols
+        + _block_bytes(inputs, blocks)
+        + (2 if inputs.full_turn else 1) * sinograms
+        + (sinograms // inputs.widening if inputs.widening > 1 else 0)
         + (
-            800 * job.n_angles * n_cols + 40 * blocks.batch_size * one_slice
-            if job.iterative
+            800 * inputs.n_angles * n_cols + 40 * blocks.batch_size * one_slice
+            if inputs.iterative
             else engine_bytes(
-                job.n_angles, n_cols, blocks.batch_size, groups=blocks.workers, threads=job.threads
+                inputs.n_angles,
+                n_cols,
+                blocks.batch_size,
+                groups=blocks.workers,
+                threads=inputs.threads,
             )
         )
         + (blocks.workers + blocks.behind) * blocks.batch_size * one_slice
         + 4 * one_slice
         + CORRECT_BYTES
-        + job.decode_bytes
-        + writing_bytes(n_cols, job.output, job.compression)
-        + 2 * pinned * job.on_gpu
+        + inputs.decode_bytes
+        + writing_bytes(n_cols, inputs.output, inputs.compression)
+        + 2 * pinned * inputs.on_gpu
     )
 
 
-def _block_bytes(job: Job, blocks: Blocks) -> int:
+def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     """Return what the blocks of detector rows take, and correcting them."""
-    row = job.n_angles * job.n_cols
-    in_work = (blocks.workers - 1) * blocks.batch_size * job.binning
-    in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # pieces keep their whole block
-    raw = (1 + blocks.ahead) * blocks.height * row * job.itemsize
-    if job.halo is None:
-        return raw + in_work * row * job.itemsize
-    if job.on_gpu:
-        around = 2 * job.halo * row * job.itemsize
-        return raw + around + 20 * job.n_rows * job.n_cols
+    row = inputs.n_angles * inputs.n_cols
+    in_work = (blocks.workers - 1) * blocks.batch_size * inputs.binning
+    in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # batches keep their whole block
+    raw = (1 + blocks.ahead) * blocks.height * row * inputs.itemsize
+    if inputs.halo is None:
+        return raw + in_work * row * inputs.itemsize
+    if inputs.on_gpu:
+        around = 2 * inputs.halo * row * inputs.itemsize
+        return raw + around + 20 * inputs.n_rows * inputs.n_cols
     return (
-        (blocks.height + 2 * job.halo) * row * job.itemsize
+        (blocks.height + 2 * inputs.halo) * row * inputs.itemsize
         + 4 * ((1 + blocks.ahead) * blocks.height + in_work) * row
-        + 20 * job.n_rows * job.n_cols
+        + 20 * inputs.n_rows * inputs.n_cols
         + 3 * CORRECT_BYTES
-        + max(STRIPE_BYTES, stripe_bytes(job.n_angles, job.n_cols))
+        + max(STRIPE_BYTES, stripe_bytes(inputs.n_angles, inputs.n_cols))
     )
 
 
@@ -205,21 +211,23 @@ def usable_bytes(asked_bytes: int) -> int:
     return min(asked_bytes, int(_MACHINE_SHARE * machine_bytes))
 
 
-def standard_blocks(job: Job) -> Blocks:
+def standard_blocks(inputs: MemoryInputs) -> Blocks:
     """Return the blocks that a job is to have memory for.
 
     Where corrections need many rows around, as tall as those within reason: a block of 32 rows
     with 70 on either side is five times the work of its rows, one of 80 less than three times.
     As many workers as threads, where each further one takes no more than 2.5 GB.
     """
-    piece = BATCH_SIZE * job.binning
-    around = min(-(-(job.halo or 0) // piece) * piece, _TALLEST * job.binning)
-    blocks = Blocks(BATCH_SIZE, max(TALL * job.binning, around), behind=1 + job.on_gpu)
-    most = job_bytes(job, blocks) + (job.threads - 1) * _WORKER_BYTES
-    return _with_workers(job, blocks, most, job.n_rows)
+    batch = BATCH_SIZE * inputs.binning
+    around = min(-(-(inputs.halo or 0) // batch) * batch, _TALLEST * inputs.binning)
+    blocks = Blocks(BATCH_SIZE, max(TALL * inputs.binning, around), behind=1 + inputs.on_gpu)
+    most = job_bytes(inputs, blocks) + (inputs.threads - 1) * _WORKER_BYTES
+    return _with_workers(inputs, blocks, most, inputs.n_rows)
 
 
-def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0) -> Blocks:
+def choose_blocks(
+    inputs: MemoryInputs, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0
+) -> Blocks:
     """Choose the largest blocks that fit, up to what pays.
 
     Where chunks span many rows each read decodes every chunk it touches, so that blocks are as
@@ -227,7 +235,7 @@ def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: i
 
     Parameters
     ----------
-    job : Job
+    inputs : MemoryInputs
         What is to be done.
     memory_bytes : int
         What the job may take; exceeded only if the smallest blocks need more.
@@ -236,53 +244,59 @@ def choose_blocks(job: Job, memory_bytes: int, *, chunk_rows: int = 1, n_rows: i
     n_rows : int
         Detector rows that are used; 0: all.
     """
-    n_rows = n_rows or job.n_rows
+    n_rows = n_rows or inputs.n_rows
 
     def fits(blocks: Blocks) -> bool:
-        return job_bytes(job, blocks) <= memory_bytes
+        return job_bytes(inputs, blocks) <= memory_bytes
 
     least = next(
         (
             blocks
             for batch_size in (BATCH_SIZE, BATCH_SIZE // 2, _LEAST_BATCH)
-            if fits(blocks := Blocks(batch_size, batch_size * job.binning, behind=1 + job.on_gpu))
+            if fits(
+                blocks := Blocks(batch_size, batch_size * inputs.binning, behind=1 + inputs.on_gpu)
+            )
         ),
         None,
     )
     if least is None:
-        least = Blocks(_LEAST_BATCH, _LEAST_BATCH * job.binning, ahead=0)
+        least = Blocks(_LEAST_BATCH, _LEAST_BATCH * inputs.binning, ahead=0)
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
-    wanted = max(TALL * job.binning, whole_chunks)
-    if job.halo:  # rows read twice or more: taller blocks where memory allows
-        wanted = max(wanted, -(-2 * job.halo // least.height) * least.height)
-    aheads = (1, 0) if chunk_rows > TALL * job.binning else (least.ahead,)
-    tallest = [_tallest(job, least, ahead, wanted, memory_bytes) for ahead in aheads]
+    wanted = max(TALL * inputs.binning, whole_chunks)
+    if inputs.halo:  # rows read twice or more: taller blocks where memory allows
+        wanted = max(wanted, -(-2 * inputs.halo // least.height) * least.height)
+    aheads = (1, 0) if chunk_rows > TALL * inputs.binning else (least.ahead,)
+    tallest = [_tallest(inputs, least, ahead, wanted, memory_bytes) for ahead in aheads]
     blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
     if blocks.height > whole_chunks:
         blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
-    return _with_workers(job, blocks, memory_bytes, n_rows)
+    return _with_workers(inputs, blocks, memory_bytes, n_rows)
 
 
-def _with_workers(job: Job, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
-    """Return blocks with as many workers as there are threads, memory and pieces for."""
-    if job.on_gpu or job.iterative:  # a GPU computes; iterations have threads of their own
+def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
+    """Return blocks with as many workers as there are threads, memory and batches for."""
+    if inputs.on_gpu or inputs.iterative:  # a GPU computes; iterations have threads of their own
         return blocks
-    n_pieces = -(-n_rows // (blocks.batch_size * job.binning))
-    for workers in range(min(job.threads, n_pieces), 1, -1):
+    n_batches = -(-n_rows // (blocks.batch_size * inputs.binning))
+    for workers in range(min(inputs.threads, n_batches), 1, -1):
         more = replace(blocks, workers=workers)
-        used = workers * (job.threads // workers)
-        if used >= _LEAST_USED * job.threads and job_bytes(job, more) <= memory_bytes:
+        used = workers * (inputs.threads // workers)
+        if used >= _LEAST_USED * inputs.threads and job_bytes(inputs, more) <= memory_bytes:
             return more
     return blocks
 
 
-def _tallest(job: Job, least: Blocks, ahead: int, wanted: int, memory_bytes: int) -> Blocks:
+def _tallest(
+    inputs: MemoryInputs, least: Blocks, ahead: int, wanted: int, memory_bytes: int
+) -> Blocks:
     """Return the tallest blocks that fit, as far as wanted."""
-    piece = least.height
+    batch = least.height
     ahead = min(ahead, least.ahead)
-    none, one = (job_bytes(job, Blocks(least.batch_size, h, ahead, least.behind)) for h in (0, 1))
-    row_bytes = one - none
-    height = (memory_bytes - none) // row_bytes // piece * piece
-    return Blocks(least.batch_size, max(piece, min(height, wanted)), ahead, least.behind)
+    empty_bytes, one_row_bytes = (
+        job_bytes(inputs, Blocks(least.batch_size, h, ahead, least.behind)) for h in (0, 1)
+    )
+    row_bytes = one_row_bytes - empty_bytes
+    height = (memory_bytes - empty_bytes) // row_bytes // batch * batch
+    return Blocks(least.batch_size, max(batch, min(height, wanted)), ahead, least.behind)

@@ -11,7 +11,7 @@ from tomopipe.geometry import axis_voxel
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.fit_options import VolumeOptions
-from tomopipe.stream.work import Work
+from tomopipe.stream.recon_task import ReconTask
 from tomopipe.volumes.volume_store import Origin
 
 _PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
@@ -43,23 +43,23 @@ def _sorted(value: Any) -> Any:
     return {key: _sorted(value[key]) for key in sorted(value)}
 
 
-def geometry(work: Work) -> dict[str, Any]:
+def geometry(task: ReconTask) -> dict[str, Any]:
     """Describe what was reconstructed, and where the axis is in the volume."""
-    theta_deg = np.rad2deg(work.scan.theta_rad)
-    y, x = work.crop
-    axis_x, axis_y = axis_voxel(work.plan.n_cols)
+    theta_deg = np.rad2deg(task.scan.theta_rad)
+    y, x = task.crop
+    axis_x, axis_y = axis_voxel(task.plan.n_cols)
     return {
-        "n_angles": work.scan.n_angles,
-        "n_rows": work.scan.n_rows,
-        "n_cols": work.scan.n_cols,
-        "columns": [work.scan.first_col, work.scan.first_col + work.scan.n_cols - 1],
-        "rows": [work.first_row, work.last_row - 1],
+        "n_angles": task.scan.n_angles,
+        "n_rows": task.scan.n_rows,
+        "n_cols": task.scan.n_cols,
+        "columns": [task.scan.first_col, task.scan.first_col + task.scan.n_cols - 1],
+        "rows": [task.first_row, task.last_row - 1],
         "first_voxel_xy": [x.start, y.start],
-        "cor_in_volume_px": work.cor_px,
-        "half_acquisition": work.half is not None,
+        "cor_in_volume_px": task.cor_px,
+        "half_acquisition": task.half is not None,
         "axis_voxel_xy": [axis_x - x.start, axis_y - y.start],
         "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
-        "theta_missing": work.scan.theta_missing,
+        "theta_missing": task.scan.theta_missing,
     }
 
 
@@ -84,9 +84,9 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
     return Origin(first_row // binning, voxel)
 
 
-def versions(work: Work) -> dict[str, str]:
+def versions(task: ReconTask) -> dict[str, str]:
     """Name what computed the volume."""
-    return package_versions() | {"array_module": work.plan.xp.__name__}
+    return package_versions() | {"array_module": task.plan.xp.__name__}
 
 
 def package_versions() -> dict[str, str]:

@@ -30,7 +30,7 @@ _BATCH_BYTES = 64 * 2**20  # of frames on their way to a scratch file
 _MAX_BATCH_BYTES = 256 * 2**20
 _NO_SCRATCH = "Set storage.scratch to a folder that has room for all raw data of a scan."
 
-Span = tuple[int, int]
+RowRange = tuple[int, int]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Source(Protocol):
 @contextmanager
 def open_source(
     scan: Scan,
-    rows: Span,
+    rows: RowRange,
     blocks: Blocks,
     low_blocks: Blocks,
     *,
@@ -108,16 +108,16 @@ def read_spread(source: Source, scan: Scan, starts: Sequence[int], n: int) -> ND
         Raw values.
     """
     wanted = np.concatenate([np.arange(start, start + n) for start in starts])
-    span = int(wanted[0]), int(wanted[-1]) + 1
-    frame_bytes = (span[1] - span[0]) * scan.n_cols * scan.dtype.itemsize
+    row_range = int(wanted[0]), int(wanted[-1]) + 1
+    frame_bytes = (row_range[1] - row_range[0]) * scan.n_cols * scan.dtype.itemsize
     chunk_frames = scan.chunks[0] if scan.chunks else 1
     separate = not _is_tall(scan) or chunk_frames * frame_bytes > _MAX_BATCH_BYTES
     if source is not scan or separate:
         return np.concatenate([source.read_rows(start, start + n) for start in starts], axis=1)
     raw = np.empty((scan.n_angles, len(wanted), scan.n_cols), scan.dtype)
     step = max(1, _BATCH_BYTES // frame_bytes // chunk_frames) * chunk_frames
-    for frames in _spans(0, scan.n_angles, step):
-        raw[slice(*frames)] = scan.read_block(frames, span)[:, wanted - span[0]]
+    for frames in _ranges(0, scan.n_angles, step):
+        raw[slice(*frames)] = scan.read_block(frames, row_range)[:, wanted - row_range[0]]
     return raw
 
 
@@ -195,13 +195,13 @@ def _decode_seconds(scan: Scan, n_rows: int) -> float:
     return (time.perf_counter() - start) * scan.n_angles / n * passes
 
 
-def _transpose(scan: Scan, rows: Span, blocks: Blocks, scratch: Scratch) -> None:
+def _transpose(scan: Scan, rows: RowRange, blocks: Blocks, scratch: Scratch) -> None:
     """Decode everything once, writing the rows used to the scratch file."""
     block_bytes = blocks.height * scan.n_angles * scan.n_cols * scan.dtype.itemsize
     pieces = list(_pieces(scan, rows, min(_BATCH_BYTES, block_bytes // 3)))
     start = time.perf_counter()
 
-    def read(piece: tuple[Span, Span]) -> NDArray[Any]:
+    def read(piece: tuple[RowRange, RowRange]) -> NDArray[Any]:
         return scan.read_block(*piece)
 
     for (frames, some), raw in zip(pieces, read_ahead(read, pieces, 1), strict=True):
@@ -210,19 +210,19 @@ def _transpose(scan: Scan, rows: Span, blocks: Blocks, scratch: Scratch) -> None
     logger.info("all decoded in %.0f s", time.perf_counter() - start)
 
 
-def _pieces(scan: Scan, rows: Span, n_bytes: int) -> Iterator[tuple[Span, Span]]:
-    """Yield spans of frames and rows of about so many bytes, at least a chunk of full width."""
+def _pieces(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange, RowRange]]:
+    """Yield ranges of frames and rows of about so many bytes, at least a chunk of full width."""
     chunk_frames, chunk_rows = scan.chunks[:2] if scan.chunks else (1, 1)
     row_bytes = scan.n_cols * scan.dtype.itemsize
     n_rows = max(1, n_bytes // (chunk_frames * row_bytes * chunk_rows)) * chunk_rows
     n_rows = min(n_rows, rows[1] - rows[0])
     n_frames = max(1, n_bytes // (n_rows * row_bytes) // chunk_frames) * chunk_frames
-    for frames in _spans(0, scan.n_angles, n_frames):
-        for some in _spans(*rows, n_rows):
+    for frames in _ranges(0, scan.n_angles, n_frames):
+        for some in _ranges(*rows, n_rows):
             yield frames, some
 
 
-def _spans(first: int, last: int, step: int) -> Iterator[Span]:
+def _ranges(first: int, last: int, step: int) -> Iterator[RowRange]:
     """Cut first ... last - 1 at the multiples of step."""
     for start in range(first - first % step, last, step):
         yield max(start, first), min(start + step, last)

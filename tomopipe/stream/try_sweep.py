@@ -137,36 +137,36 @@ def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: SweepOptions) -> 
 
 
 def _batches(
-    job: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: SweepOptions
+    task: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: SweepOptions
 ) -> Iterator[tuple[slice, Any]]:
     """Yield the slices of a sweep, `plan.batch_size` at a time."""
-    if job.plan.n_cols == sinogram.shape[1]:
-        yield from sweep_batches(sinogram, job.plan, cor_px, threads=options.threads)
+    if task.plan.n_cols == sinogram.shape[1]:
+        yield from sweep_batches(sinogram, task.plan, cor_px, threads=options.threads)
         return
-    for first in range(0, len(cor_px), job.plan.batch_size):
-        some = slice(first, min(first + job.plan.batch_size, len(cor_px)))
+    for first in range(0, len(cor_px), task.plan.batch_size):
+        some = slice(first, min(first + task.plan.batch_size, len(cor_px)))
         wide, wide_cor_px = widen_for_each(
-            sinogram, cor_px[some], job.plan.unpaired, job.falls_per_px
+            sinogram, cor_px[some], task.plan.unpaired, task.falls_per_px
         )
-        yield some, reconstruct(wide, job.plan, wide_cor_px, threads=options.threads)
+        yield some, reconstruct(wide, task.plan, wide_cor_px, threads=options.threads)
 
 
-def slices_of(job: Sweep, options: SweepOptions) -> Iterator[NDArray[np.float32]]:
+def slices_of(task: Sweep, options: SweepOptions) -> Iterator[NDArray[np.float32]]:
     """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
-    sinogram = job.plan.xp.asarray(job.sinogram)
-    cor_px = bin_cor(job.cor_px, x0=job.first_col, binning=job.binning)
-    for some, images in _batches(job, sinogram, cor_px, options):
+    sinogram = task.plan.xp.asarray(task.sinogram)
+    cor_px = bin_cor(task.cor_px, x0=task.first_col, binning=task.binning)
+    for some, images in _batches(task, sinogram, cor_px, options):
         logger.info("%d of %d slices", some.stop, len(cor_px))
         # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
-        yield from on_host(images) / np.float32(job.binning)
+        yield from on_host(images) / np.float32(task.binning)
 
 
-def grey_window(job: Sweep, options: SweepOptions) -> tuple[float, float]:
+def grey_window(task: Sweep, options: SweepOptions) -> tuple[float, float]:
     """Choose the grey window of the whole sweep from a few CORs spread over it."""
-    n_cor = len(job.cor_px)
+    n_cor = len(task.cor_px)
     chosen = np.unique(np.linspace(0, n_cor - 1, min(n_cor, _N_WINDOW)).round().astype(int))
-    few = replace(job, cor_px=job.cor_px[chosen])
-    size = job.plan.n_cols
+    few = replace(task, cor_px=task.cor_px[chosen])
+    size = task.plan.n_cols
     y, x = np.ogrid[:size, :size]
     circle = np.hypot(x - (size - 1) / 2, y - (size - 1) / 2) <= size / 2
     values = np.concatenate([image[circle] for image in slices_of(few, options)])

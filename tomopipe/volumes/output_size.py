@@ -17,12 +17,12 @@ BUFFER_BYTES = 256 * 2**20  # OME-Zarr: float32 slices that wait until a layer o
 DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time
 _LEVELS = {"h5": 1.0, "tiff": 1.0, "zarr": 8 / 7}  # all that is stored / full resolution
 
-Span = str | Sequence[int]
+Extent = str | Sequence[int]
 
 
-def extent(span: Span, n: int) -> int:
-    """Return the pixels of a span, of `n` that there are."""
-    return n if isinstance(span, str) else span[1] - span[0] + 1
+def extent(wanted: Extent, n: int) -> int:
+    """Return the pixels of an extent, of `n` that there are."""
+    return n if isinstance(wanted, str) else wanted[1] - wanted[0] + 1
 
 
 def binned(n: int, binning: int) -> int:
@@ -35,9 +35,9 @@ def volume_shape(
     n_voxels: int,
     binning: int = 1,
     *,
-    rows: Span = "all",
-    crop_y: Span = "all",
-    crop_x: Span = "all",
+    rows: Extent = "all",
+    crop_y: Extent = "all",
+    crop_x: Extent = "all",
 ) -> tuple[int, int, int]:
     """Return the shape (n_rows, n_y, n_x) of a volume.
 

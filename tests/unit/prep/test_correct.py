@@ -54,7 +54,7 @@ def scan(tmp_path_factory):
 def test_any_rows_equal_the_whole(scan, options, rows):
     corrections = corrections_of(scan, PreprocessBlock(**options))
     whole = corrections.sinograms(scan.read_rows(0, N_ROWS), (0, N_ROWS))
-    part = corrections.sinograms(scan.read_rows(*corrections.span(rows)), rows, threads=3)
+    part = corrections.sinograms(scan.read_rows(*corrections.rows_needed(rows)), rows, threads=3)
     assert whole.shape == (N_ROWS, N_ANGLES, N_COLS)
     assert np.isfinite(whole).all()
     assert np.allclose(part, whole[slice(*rows)], atol=1e-5)
@@ -74,7 +74,7 @@ def test_each_option_does_something(scan, options):
 def test_without_options_it_is_the_plain_correction(scan, minus_log):
     raw = scan.read_rows(3, 9)
     corrections = corrections_of(scan, PreprocessBlock(minus_log=minus_log))
-    assert corrections.span((3, 9)) == (3, 9)
+    assert corrections.rows_needed((3, 9)) == (3, 9)
     got = corrections.projections(raw, (0, N_ANGLES), (3, 9))
     expected = normalise(raw, scan.flat[3:9], scan.dark[3:9], minus_log=minus_log)
     assert np.array_equal(got, expected)
@@ -82,7 +82,7 @@ def test_without_options_it_is_the_plain_correction(scan, minus_log):
 
 def test_small_batches_change_nothing(scan, monkeypatch):
     corrections = corrections_of(scan, PreprocessBlock(**EVERYTHING))
-    raw = scan.read_rows(*corrections.span((10, 14)))
+    raw = scan.read_rows(*corrections.rows_needed((10, 14)))
     whole = corrections.sinograms(raw, (10, 14))
     monkeypatch.setattr(correct, "BATCH_BYTES", 1)
     monkeypatch.setattr(correct, "STRIPE_BYTES", 1)
@@ -94,7 +94,7 @@ def test_halo_is_the_most_that_is_read(scan):
     corrections = corrections_of(scan, recipe)
     most = 0
     for row in range(N_ROWS):
-        first, last = corrections.span((row, row + 1))
+        first, last = corrections.rows_needed((row, row + 1))
         most = max(most, row - first, last - row - 1)
     assert halo_of(recipe, N_ROWS, N_COLS, corrections.alpha_px2) >= most > 8
     assert halo_of(PreprocessBlock(), N_ROWS, N_COLS, 0.0) == 0

@@ -77,7 +77,7 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
     recipe = PreprocessBlock(**CHAIN, stripes={"method": method, **STRIPES[method]})
     with open_scan(path, known=KNOWN) as scan:
         corrections, rows = corrections_of(scan, recipe), (12, 18)
-        raw = scan.read_rows(*corrections.span(rows))
+        raw = scan.read_rows(*corrections.rows_needed(rows))
     here = corrections.sinograms(raw, rows)
     plain = PreprocessBlock(**CHAIN)
     monkeypatch.setattr(correct, "GPU_BATCH_BYTES", 4 * 20 * raw[0].size)
@@ -102,7 +102,7 @@ def test_each_step_gives_the_sinograms_of_the_host(path, step):
     recipe = PreprocessBlock(**{step: CHAIN[step]})
     with open_scan(path, known=KNOWN) as scan:
         corrections, rows = corrections_of(scan, recipe), (12, 18)
-        raw = scan.read_rows(*corrections.span(rows))
+        raw = scan.read_rows(*corrections.rows_needed(rows))
         plain = corrections_of(scan, PreprocessBlock()).sinograms(scan.read_rows(*rows), rows)
     here = corrections.sinograms(raw, rows)
     there = corrections.sinograms(XP.asarray(raw), rows).get()

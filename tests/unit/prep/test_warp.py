@@ -76,7 +76,7 @@ def test_blocks_equal_the_whole(rows, roll_deg):
     images = frames()
     warp = Warp(N_ROWS, N_COLS, roll_deg, FACTORS, (20.0, 30.0))
     whole = apply_warp(images, warp, (0, N_ROWS), (0, N_ROWS))
-    given = warp.span(rows)
+    given = warp.rows_needed(rows)
     part = apply_warp(images[:, slice(*given)], warp, rows, given)
     assert np.array_equal(part, whole[:, slice(*rows)])
 

@@ -14,16 +14,16 @@ from tomopipe.config import FullReconBlock
 from tomopipe.run.job_memory import bytes_to_use, full_recon_mb
 from tomopipe.stream.memory import (
     Blocks,
-    Job,
+    MemoryInputs,
     choose_blocks,
     job_bytes,
     standard_blocks,
     usable_bytes,
 )
 
-SCAN = Job(3072, 2048, 2048, itemsize=2, full_turn=False, decode_bytes=0)
+SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_turn=False, decode_bytes=0)
 USUAL = (3072, 2048, 2048)
-LARGE = Job(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
+LARGE = MemoryInputs(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_tall_chunks_get_the_tallest_blocks_that_fit(memory_gb):
 )
 def test_threads_work_side_by_side_as_far_as_memory_goes(threads, memory_gb, workers):
     """At least three quarters of the threads are used: 16 are not cut into 9 times one."""
-    job = replace(SCAN, threads=threads)
-    blocks = choose_blocks(job, int(memory_gb * 1e9))
+    inputs = replace(SCAN, threads=threads)
+    blocks = choose_blocks(inputs, int(memory_gb * 1e9))
     assert (blocks.workers, blocks.batch_size) == (workers, 16)
-    assert job_bytes(job, blocks) <= memory_gb * 1e9
-    assert choose_blocks(job, int(memory_gb * 1e9), n_rows=40).workers <= 3
-    for other in (replace(job, on_gpu=True), replace(job, iterative=True)):
+    assert job_bytes(inputs, blocks) <= memory_gb * 1e9
+    assert choose_blocks(inputs, int(memory_gb * 1e9), n_rows=40).workers <= 3
+    for other in (replace(inputs, on_gpu=True), replace(inputs, iterative=True)):
         assert choose_blocks(other, int(memory_gb * 1e9)).workers == 1
 
 
@@ -91,8 +91,8 @@ def test_memory_is_asked_for_no_more_than_so_much_per_worker():
         full_recon_mb((6144, 4096, 4096), threads=16) - full_recon_mb((6144, 4096, 4096))
         < 15 * 3.2e3
     )
-    job = Job(3072, 2048, 2048, threads=16)
-    assert choose_blocks(job, bytes_to_use(many)) == standard_blocks(job)
+    inputs = MemoryInputs(3072, 2048, 2048, threads=16)
+    assert choose_blocks(inputs, bytes_to_use(many)) == standard_blocks(inputs)
 
 
 def test_few_rows_are_read_at_once():
@@ -147,12 +147,13 @@ limit_bytes = int(limit_bytes)
 resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 found = {}
 choose = _fit.choose_blocks
-def note(job, memory_bytes, **more):
-    blocks = choose(job, memory_bytes, **more)
-    found["formula_bytes"] = _memory.job_bytes(job, blocks)
-    found["batch_size"], found["height"], found["halo"] = blocks.batch_size, blocks.height, job.halo
+def chosen(inputs, memory_bytes, **more):
+    blocks = choose(inputs, memory_bytes, **more)
+    found["formula_bytes"] = _memory.job_bytes(inputs, blocks)
+    found["batch_size"], found["height"] = blocks.batch_size, blocks.height
+    found["halo"] = inputs.halo
     return blocks
-_fit.choose_blocks = note
+_fit.choose_blocks = chosen
 full_recon(path, out, device="cpu", threads=2, **json.loads(options))
 # of this process alone: getrusage() counts what its parent held when it was forked
 with open("/proc/self/status") as status:

@@ -23,10 +23,10 @@ from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.exchange import open_scan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
+from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
-from tomopipe.stream import work as _work
 from tomopipe.stream.memory import Blocks
-from tomopipe.stream.pieces import Window, cut
+from tomopipe.stream.row_batches import Window, cut
 from tomopipe.volumes.volume import read_mid_planes
 
 pytestmark = pytest.mark.slow
@@ -112,30 +112,30 @@ def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
     assert gpu.n_downloaded == expected[0].nbytes + planes_bytes + n_small
 
 
-@pytest.mark.parametrize(("largest", "pieces"), [(N_ANGLES * 4, [8, 4]), (N_ANGLES, [8, 4, 2, 1])])
-def test_pieces_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, largest, pieces):
+@pytest.mark.parametrize(("largest", "batches"), [(N_ANGLES * 4, [8, 4]), (N_ANGLES, [8, 4, 2, 1])])
+def test_batches_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, largest, batches):
     """`largest` sinogram rows of float32 fit: the GPU is full although its memory seemed free."""
     expected = _volume(truth, "cpu")
     gpu = PretendDevice(largest_bytes=4 * largest * N_COLS)
     real = _stream.sinograms_of
 
-    def checked(work, raw, rows):
+    def checked(task, raw, rows):
         if 4 * len(rows) * raw.shape[0] * raw.shape[2] > gpu.largest_bytes:
             raise OutOfMemoryError
-        return real(work, raw, rows)
+        return real(task, raw, rows)
 
     monkeypatch.setattr(_stream, "sinograms_of", checked)
-    monkeypatch.setattr(_work, "reconstruct", _without_limit(gpu))
+    monkeypatch.setattr(_task, "reconstruct", _without_limit(gpu))
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
         found = _volume(truth, "gpu", "cuda")
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    said = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: pieces")]
-    assert said == pieces
+    said = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: batches")]
+    assert said == batches
     assert gpu.log.count("released") == len(said)
 
 
 def _without_limit(gpu):
-    real = _work.reconstruct
+    real = _task.reconstruct
 
     def reconstruct(*args, **kwargs):
         largest, gpu.largest_bytes = gpu.largest_bytes, 2**40
@@ -156,7 +156,7 @@ def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch):
     assert [path.name for path in truth.path.parent.iterdir()] == ["s_1.h5"]
 
 
-def test_pieces_fit_what_is_free(truth, monkeypatch, caplog):
+def test_batches_fit_what_is_free(truth, monkeypatch, caplog):
     free = int(gpu_bytes(N_ANGLES, N_COLS, 4, 2) / 0.79)
     caplog.set_level("INFO")
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(free_bytes=free)) as gpu:
@@ -166,7 +166,7 @@ def test_pieces_fit_what_is_free(truth, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("size", [512, 2048, 4096])
-def test_pieces_of_common_devices(size):
+def test_batches_of_common_devices(size):
     """How many an 8 GB GPU takes at a time; one of 141 GB takes 16 of any size."""
 
     def needs(n):
@@ -179,9 +179,9 @@ def test_pieces_of_common_devices(size):
 
 
 def test_copying_computing_and_writing_overlap(truth, monkeypatch):
-    """Each waits for the next piece to be under way: without overlap none would go on."""
+    """Each waits for the next batch to be under way: without overlap none would go on."""
     gpu, begun = PretendDevice(), []
-    n_pieces = -(-N_ROWS // 4)
+    n_batches = -(-N_ROWS // 4)
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
     compute, new_volume = _stream.slices_of, full_recon.new_volume
 
@@ -191,11 +191,11 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.001)
 
-    def computing(work, sinograms):
+    def computing(task, sinograms):
         k = len(begun)
         begun.append(k)
-        wait_for(lambda: gpu.log.count("uploaded") >= min(k + 2, n_pieces))
-        return compute(work, sinograms)
+        wait_for(lambda: gpu.log.count("uploaded") >= min(k + 2, n_batches))
+        return compute(task, sinograms)
 
     class Slow:
         def __init__(self, *args, **kwargs):
@@ -205,7 +205,7 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
             put = self._volume.__enter__()
 
             def late(first, slices):
-                wait_for(lambda: len(begun) >= min(first // 4 + 2, n_pieces))
+                wait_for(lambda: len(begun) >= min(first // 4 + 2, n_batches))
                 put(first, slices)
 
             return late
@@ -217,7 +217,7 @@ def test_copying_computing_and_writing_overlap(truth, monkeypatch):
     monkeypatch.setattr(full_recon, "new_volume", Slow)
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
         _volume(truth, "gpu", "cuda")
-    assert len(begun) == n_pieces
+    assert len(begun) == n_batches
 
 
 def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
@@ -230,14 +230,14 @@ def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
         raw = np.full((n_angles, slices, n_cols), 900, np.uint16)
         flat = np.full((slices, n_cols), 1000, np.float32)
         whole = slice(None)
-        work = _work.Work(
+        task = _task.ReconTask(
             scan=SimpleNamespace(flat=flat, dark=0 * flat, n_cols=n_cols), plan=plan,
             cor_px=n_cols / 2, scale=1.0, first_row=0, last_row=slices, crop=(whole, whole),
             binning=1, binning_rows=1, minus_log=True, threads=1,
         )  # fmt: skip
 
         def compute(raw):
-            return _work.slices_of(work, _work.sinograms_of(work, raw, np.arange(slices)))
+            return _task.slices_of(task, _task.sinograms_of(task, raw, np.arange(slices)))
 
         compute(gpu.xp.asarray(raw))  # what is loaded is not counted
         plan.cache.clear()
@@ -290,11 +290,11 @@ def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
     expected = _volume(truth, "cpu", **options)
     real, calls = _stream.sinograms_of, []
 
-    def once(work, raw, rows):
+    def once(task, raw, rows):
         calls.append(len(rows))
         if len(calls) == 3:
             raise OutOfMemoryError
-        return real(work, raw, rows)
+        return real(task, raw, rows)
 
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4))
     monkeypatch.setattr(_stream, "sinograms_of", once)
@@ -318,22 +318,22 @@ def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, meth
         corrections, n_rows = corrections_of(scan, recipe), 2 * slices * binning
         plan = make_plan(scan.theta_rad, n_cols // binning, xp=gpu.xp)
         transfer, whole = DeviceTransfer(gpu), slice(None)
-        work = _work.Work(
+        task = _task.ReconTask(
             scan=scan, plan=plan, cor_px=n_cols / 2 / binning, scale=1.0,
             first_row=8, last_row=8 + n_rows,
             crop=(whole, whole), binning=binning, binning_rows=binning, minus_log=True, threads=1,
             corrections=corrections,
         )  # fmt: skip
-        pieces = cut((8, 8 + n_rows), slices * binning, corrections.span)
-        raws = [scan.read_rows(*piece.new) for piece in pieces]
+        batches = cut((8, 8 + n_rows), slices * binning, corrections.rows_needed)
+        raws = [scan.read_rows(*batch.new) for batch in batches]
         window = Window()
-        for k, (piece, raw) in enumerate(zip(pieces, raws, strict=True)):
+        for k, (batch, raw) in enumerate(zip(batches, raws, strict=True)):
             if k == 1:  # what is loaded is not counted
                 tracemalloc.start()
             with transfer.computing(transfer.upload(raw)) as new:
-                some = window.take(new, piece)
-                sinograms = _work.sinograms_of(work, some, np.arange(*piece.rows))
-                images = _work.slices_of(work, sinograms)
+                some = window.take(new, batch)
+                sinograms = _task.sinograms_of(task, some, np.arange(*batch.rows))
+                images = _task.slices_of(task, sinograms)
             transfer.download([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -18,14 +18,14 @@ from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.transfer import HostTransfer, Transfer
 from tomopipe.scans.exchange import Scan
-from tomopipe.stream.pieces import Span
+from tomopipe.stream.row_batches import RowRange
 from tomopipe.volumes.encoding import Encoding
 
 _BATCH_BYTES = 2**20  # of float32 that the host corrects at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class ReconTask:
     """A scan, and all that its blocks have in common.
 
     Attributes
@@ -60,7 +60,7 @@ class Work:
         are encoded as they are written.
     transfer : Transfer
         Takes raw rows to where slices are computed, and slices back.
-    piece : int
+    batch_size : int
         Slices computed at a time, to begin with: a power of two, at most those of a block.
     few_angles : callable or None
         What makes slices of sinograms by iteration; None: filtered backprojection.
@@ -80,7 +80,7 @@ class Work:
     minus_log: bool
     threads: int | None
     transfer: Transfer = field(default_factory=HostTransfer)
-    piece: int = BATCH_SIZE
+    batch_size: int = BATCH_SIZE
     few_angles: Callable[[Any], Any] | None = None
     half: HalfAcquisition | None = None
     corrected: bool = False
@@ -95,59 +95,59 @@ class Work:
         n_y, n_x = (some.stop - some.start for some in self.crop)
         return n_slices, n_y, n_x
 
-    def span(self, rows: Span) -> Span:
+    def rows_needed(self, rows: RowRange) -> RowRange:
         """Return the raw rows that some rows are made of."""
-        return rows if self.corrections is None else self.corrections.span(rows)
+        return rows if self.corrections is None else self.corrections.rows_needed(rows)
 
 
-def sinograms_of(work: Work, raw: Any, rows: NDArray[np.intp]) -> Any:
+def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and turn raw values into (n_slices, n_angles, n_cols'), in bounded memory.
 
     On the host filtered backprojection is given them as `Rows`, made while it needs them.
 
     Parameters
     ----------
-    work : Work
+    task : ReconTask
         What to do.
     raw : array, shape (n_angles, n_read, n_cols)
-        Raw values of these rows; with `corrections` of the span of these rows, which are
+        Raw values of these rows; with `corrections` of the rows that these need, which are
         neighbours then.
     rows : ndarray of int
         Detector rows.
     """
-    xp, corrected = work.plan.xp, work.corrected
-    if work.corrections is not None:
-        raw = work.corrections.sinograms(raw, (int(rows[0]), int(rows[-1]) + 1))
-        if work.binning == work.binning_rows == 1:
+    xp, corrected = task.plan.xp, task.corrected
+    if task.corrections is not None:
+        raw = task.corrections.sinograms(raw, (int(rows[0]), int(rows[-1]) + 1))
+        if task.binning == task.binning_rows == 1:
             return raw
         raw, corrected = raw.transpose(1, 0, 2), True
     correct: Callable[..., Any] | None = None
     if not corrected:
-        flat, dark = xp.asarray(work.scan.flat[rows]), xp.asarray(work.scan.dark[rows])
-        correct = normaliser(xp, flat, dark, minus_log=work.minus_log)
-    n_slices, n_cols = len(rows) // work.binning_rows, work.scan.n_cols // work.binning
+        flat, dark = xp.asarray(task.scan.flat[rows]), xp.asarray(task.scan.dark[rows])
+        correct = normaliser(xp, flat, dark, minus_log=task.minus_log)
+    n_slices, n_cols = len(rows) // task.binning_rows, task.scan.n_cols // task.binning
     n_bytes = _BATCH_BYTES if xp is np else GPU_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
 
     def made(angles: NDArray[np.intp]) -> Any:
-        empty = partial(work.reused.empty, "corrected") if xp is np else xp.empty
+        empty = partial(task.reused.empty, "corrected") if xp is np else xp.empty
         values = empty((len(angles), n_slices, n_cols), np.float32)
         for first in range(0, len(angles), step):
             batch = xp.asarray(_taken(raw, angles[first : first + step]))
             out = values[first : first + step]
-            if correct and work.binning == work.binning_rows == 1:
+            if correct and task.binning == task.binning_rows == 1:
                 correct(batch, out)
             else:
                 batch = correct(batch) if correct else batch
-                out[...] = _bin(batch, work.binning_rows, work.binning)
+                out[...] = _bin(batch, task.binning_rows, task.binning)
         return values
 
-    shape = (n_slices, work.plan.n_angles, n_cols)
-    if xp is np and work.few_angles is None and work.half is None:
+    shape = (n_slices, task.plan.n_angles, n_cols)
+    if xp is np and task.few_angles is None and task.half is None:
         return Rows(shape, made)
     if xp is not np and len(raw) <= step:
         batch = xp.asarray(raw)
-        batch = _bin(correct(batch) if correct else batch, work.binning_rows, work.binning)
+        batch = _bin(correct(batch) if correct else batch, task.binning_rows, task.binning)
         return xp.ascontiguousarray(batch.transpose(1, 0, 2))
     sinograms = xp.empty(shape, xp.float32)
     for first in range(0, len(raw), step):
@@ -166,20 +166,20 @@ def _taken(raw: Any, angles: NDArray[np.intp]) -> Any:
     return raw[angles]
 
 
-def slices_of(work: Work, sinograms: Any) -> Any:
+def slices_of(task: ReconTask, sinograms: Any) -> Any:
     """Reconstruct the slices of `sinograms_of`, in the unit of the volume, cropped."""
-    if work.few_angles is not None:
-        images = work.few_angles(sinograms)
-    elif work.half is not None:
-        wide, cor_px = work.half.widen(sinograms), work.half.wide_cor_px
-        images = reconstruct(wide, work.plan, cor_px, threads=work.threads)
+    if task.few_angles is not None:
+        images = task.few_angles(sinograms)
+    elif task.half is not None:
+        wide, cor_px = task.half.widen(sinograms), task.half.wide_cor_px
+        images = reconstruct(wide, task.plan, cor_px, threads=task.threads)
     else:
-        shape = (len(sinograms), work.plan.n_cols, work.plan.n_cols)
-        out = work.reused.empty("slices", shape) if work.plan.xp is np else None
-        images = reconstruct(sinograms, work.plan, work.cor_px, threads=work.threads, out=out)
-    if work.scale != 1:
-        images *= np.float32(work.scale)
-    return images[:, *work.crop]
+        shape = (len(sinograms), task.plan.n_cols, task.plan.n_cols)
+        out = task.reused.empty("slices", shape) if task.plan.xp is np else None
+        images = reconstruct(sinograms, task.plan, task.cor_px, threads=task.threads, out=out)
+    if task.scale != 1:
+        images *= np.float32(task.scale)
+    return images[:, *task.crop]
 
 
 def _bin(projections: Any, rows: int, cols: int) -> Any:

@@ -1,0 +1,96 @@
+"""The rows of a scan cut into batches; rows that batches share are uploaded once.
+
+Corrections need rows on either side of those they give, which a batch shares with its neighbours:
+such rows are kept on the GPU, so that every row is read and uploaded once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tomopipe.arrays import module_of
+
+RowRange = tuple[int, int]  # the last one excluded
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Detector rows of a batch of slices.
+
+    Attributes
+    ----------
+    rows : (int, int)
+        Rows of the slices.
+    needed : (int, int)
+        Rows that the slices are computed from.
+    new : (int, int)
+        Rows of `needed` that no earlier batch had; the range may be empty.
+    keep_from : int
+        First row that later batches need.
+    """
+
+    rows: RowRange
+    needed: RowRange
+    new: RowRange
+    keep_from: int
+
+
+def cut(
+    rows: RowRange, height: int, rows_needed: Callable[[RowRange], RowRange] | None = None
+) -> list[RowBatch]:
+    """Cut rows into batches of `height` rows; the last one may be smaller.
+
+    Parameters
+    ----------
+    rows : (int, int)
+        Rows of all slices.
+    height : int
+        Rows of a batch.
+    rows_needed : callable, optional
+        Returns the rows that a range is computed from; None: the range itself.
+    """
+    first, last = rows
+    ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
+    all_needed = [rows_needed(rows) if rows_needed else rows for rows in ranges]
+    batches: list[RowBatch] = []
+    read_until = min(first for first, _ in all_needed)
+    for k, (batch_rows, needed) in enumerate(zip(ranges, all_needed, strict=True)):
+        keep_from = min((later[0] for later in all_needed[k + 1 :]), default=needed[1])
+        until = max(read_until, needed[1])
+        batches.append(RowBatch(batch_rows, needed, (read_until, until), keep_from))
+        read_until = until
+    return batches
+
+
+def together(batches: Sequence[RowBatch], n: int) -> Iterator[tuple[RowRange, Sequence[RowBatch]]]:
+    """Yield n batches at a time with their new rows, which are read together."""
+    for k in range(0, len(batches), n):
+        group = batches[k : k + n]
+        yield (group[0].new[0], group[-1].new[1]), group
+
+
+class Window:
+    """Raw rows on the device that computes: those of a batch, and those kept for the next."""
+
+    def __init__(self) -> None:
+        self._kept: Any = None
+        self._first = 0
+
+    def take(self, new: Any, batch: RowBatch) -> Any:
+        """Return all rows that a batch needs: those kept, and its new ones.
+
+        Parameters
+        ----------
+        new : array, shape (n_angles, n_new, n_cols)
+            Its new rows, of NumPy or CuPy; the memory is used again once the batch is computed.
+        batch : RowBatch
+            The next one.
+        """
+        whole, first = new, batch.new[0]
+        if self._kept is not None:
+            whole, first = module_of(new).concatenate([self._kept, new], axis=1), self._first
+        wanted = whole[:, batch.needed[0] - first : batch.needed[1] - first]
+        self._first = max(batch.keep_from, first)
+        kept = whole[:, self._first - first :]
+        self._kept = kept.copy() if kept.shape[1] else None
+        return wanted
