@@ -2,7 +2,7 @@
 
     python lab/benchmarks/bench_cost.py --scans 12
 
-Half of the scans of each size run, plan is asked, the others run: core hours foreseen and needed.
+Half of the scans of each size run, plan is asked, the others run: core hours planned and needed.
 """
 
 import argparse
@@ -78,14 +78,14 @@ def main() -> None:
         # the scans that ran before, and may run again because of a neighbour, are left out
         jobs = [(job.rule, job.scan) for job in plan.jobs if job.scan in later]
         inventory = read_inventory(campaign.files.inventory)
-        foreseen = {cost.step: cost.core_h for cost in costs(campaign, jobs, inventory)}
+        planned = {cost.step: cost.core_h for cost in costs(campaign, jobs, inventory)}
         run(folder, options.cores)
         found = needed(folder, later)
-        print("| step | foreseen, core s | needed | ratio |\n|---|---|---|---|")
-        for step in [step for step in STEPS if foreseen.get(step)]:
-            told, took = 3600 * foreseen[step], 3600 * found[step]
+        print("| step | planned, core s | needed | ratio |\n|---|---|---|---|")
+        for step in [step for step in STEPS if planned.get(step)]:
+            told, took = 3600 * planned[step], 3600 * found[step]
             print(f"| {step} | {told:.1f} | {took:.1f} | {told / took:.2f} |")
-        told, took = 3600 * sum(foreseen.values()), 3600 * sum(found[s] for s in foreseen)
+        told, took = 3600 * sum(planned.values()), 3600 * sum(found[s] for s in planned)
         print(f"| all | {told:.1f} | {took:.1f} | {told / took:.2f} |")
 
 

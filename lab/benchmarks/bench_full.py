@@ -70,7 +70,7 @@ def main():
     for workers, found in times.items():
         wall, cpu = np.median(found[1:], axis=0)
         print(
-            f"{args.rows} slices of {args.n}^2, {args.threads} threads, {workers} batches at a time:"
+            f"{args.rows} slices of {args.n}^2, {args.threads} threads, {workers} batches at once:"
             f" {1e3 * wall / args.rows:.2f} ms a slice, {1e3 * cpu / args.rows:.2f} ms of CPU"
         )
     one, more = (np.array([wall for wall, _ in found[1:]]) for found in times.values())

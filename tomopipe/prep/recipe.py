@@ -9,7 +9,7 @@ from tomopipe.errors import ScanError
 from tomopipe.prep.phase import filter_strength, kernel_halo
 from tomopipe.prep.warp import Warp
 
-# Of a micro-tomography scan, to foresee the memory of one whose file is not open.
+# Of a micro-tomography scan: the memory of one whose file is not open is estimated with it.
 USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
 
 _STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most

@@ -148,7 +148,7 @@ class Decisions:
             Results among them that are removed in time and not made again.
         as_is : dict, optional
             The statement that would be wanted of the tables as they are, where `wanted` is of those
-            that are foreseen: for results that the record does not know.
+            that are planned: for results that the record does not know.
         source : str
             Where the COR of the scan comes from now.
         """

@@ -44,7 +44,7 @@ def dry_run(
     config: Path,
     targets: list[str],
     *,
-    foreseen: Path,
+    planned: Path,
     after_cor: bool = False,
 ) -> list[Job]:
     """Return the jobs that a run would execute.
@@ -59,7 +59,7 @@ def dry_run(
         Its configuration file.
     targets : list of str
         Rules or files; empty for the default target.
-    foreseen : Path
+    planned : Path
         Folder of the tables that the checkpoints will write.
     after_cor : bool
         Ask for the jobs after cor.json, as if it were there, instead of those up to it.
@@ -76,10 +76,10 @@ def dry_run(
         *("--cores", "1", "--dry-run", "--nolock"),
     ]
     environment = {
-        "TOMOPIPE_FORESEEN": str(foreseen),
+        "TOMOPIPE_PLANNED": str(planned),
         "TOMOPIPE_AFTER_COR": "1" if after_cor else "",
     }
-    log = foreseen / "dry_run.log"
+    log = planned / "dry_run.log"
     status, jobs = pool.submit(
         _dry_run_here, [*arguments, "--", *targets], environment, log
     ).result()

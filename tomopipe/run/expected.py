@@ -97,12 +97,12 @@ class _Expected:
             path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files()
         ]
         wanted = made_from.of_inventory(campaign, {path: raw(path) for path in {*paths}}, "")
-        unsettled = any(
+        still_written = any(
             row["reason"].startswith(STILL_WRITTEN) or row["reason"].endswith(LOOK_AGAIN)
             for row in self.rows.values()
         )
         reason = self.decisions.reason("inventory", "campaign", [self.out.inventory], wanted)
-        return bool(reason) or unsettled or campaign.has_other_links(self.rows)
+        return bool(reason) or still_written or campaign.has_other_links(self.rows)
 
     def _series(self) -> Mapping[str, list[str]]:
         return self.campaign.selected_series(self.rows)

@@ -99,13 +99,13 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
         folder = Path(name)
         rows = foresee_inventory(campaign, folder)
         targets = ["predictions", campaign.outputs.cor_table]
-        jobs = dry_run(pool, campaign.directory, config, targets, foreseen=folder)
+        jobs = dry_run(pool, campaign.directory, config, targets, planned=folder)
         pending = {job.wildcards["scan"] for job in jobs if job.rule == "predict_cor"}
         try:
             guessed, without_cor = foresee_cors(campaign, rows, folder, pending)
         except TomopipeError as error:
             return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
-        after = dry_run(pool, campaign.directory, config, [], foreseen=folder, after_cor=True)
+        after = dry_run(pool, campaign.directory, config, [], planned=folder, after_cor=True)
         # a person knows the tables by the names that they will have
         results = campaign.config.campaign.results
         jobs += [replace(job, reason=job.reason.replace(name, results)) for job in after]

@@ -108,7 +108,7 @@ if DECIDES:
     snakemake_internals.one_start_per_submission(is_made)
     snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
-    if not os.environ.get("TOMOPIPE_FORESEEN"):
+    if not os.environ.get("TOMOPIPE_PLANNED"):
         snakemake_internals.tell_events(workflow, words_of)
         progress.tell(campaign=config)
 
@@ -121,9 +121,9 @@ wildcard_constraints:
 
 
 # `tomopipe plan` asks for the jobs of the next run. A dry run cannot see past a checkpoint, so
-# plan works out the tables that the checkpoints will write, in the folder FORESEEN, and asks
+# plan works out the tables that the checkpoints will write, in the folder PLANNED, and asks
 # twice: for the jobs up to cor.json, and, AFTER_COR, for those after it, as if it were there.
-FORESEEN = os.environ.get("TOMOPIPE_FORESEEN", "")
+PLANNED = os.environ.get("TOMOPIPE_PLANNED", "")
 AFTER_COR = os.environ.get("TOMOPIPE_AFTER_COR", "")
 OUTPUTS = CAMPAIGN.outputs
 COR_TABLE, REPORT = OUTPUTS.cor_table, OUTPUTS.report
@@ -134,11 +134,11 @@ INVENTORY, COMPARED = TABLES.inventory, TABLES.compared
 
 def inventory_rows():
     """The rows of the inventory, once it is up to date."""
-    if not FORESEEN:
+    if not PLANNED:
         # each checkpoint that is waited for by name: Snakemake asks again only who waits for it
         compared()
         checkpoints.inventory.get()
-    return read_inventory(foreseen(INVENTORY))
+    return read_inventory(planned(INVENTORY))
 
 
 def cor_table(wildcards=None):
@@ -146,13 +146,13 @@ def cor_table(wildcards=None):
     if SENT:
         return COR_TABLE
     ready = not SUSPECTS and checkpoints.created_output.issuperset((INVENTORY, COR_TABLE))
-    if not (FORESEEN or ready):
+    if not (PLANNED or ready):
         compared()
         # in this order, else the second checkpoint is taken for finished before its inputs are known
         compared()
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
-    return foreseen(COR_TABLE)
+    return planned(COR_TABLE)
 
 
 @lru_cache(maxsize=4)
@@ -176,7 +176,7 @@ def resolved():
 
     While an inventory has just changed, Snakemake also asks before cor.json has followed.
     """
-    path, inventory = cor_table(), foreseen(INVENTORY)
+    path, inventory = cor_table(), planned(INVENTORY)
     times = (os.stat(path).st_mtime_ns, os.stat(inventory).st_mtime_ns)
     return resolved_at(path, inventory, times)
 
@@ -193,11 +193,11 @@ def resolved_at(path, inventory, times):
     }
 
 
-def foreseen(path):
-    """Where to read a table: in a foreseen run, what it will hold."""
-    if not FORESEEN:
+def planned(path):
+    """Where to read a table: for `tomopipe plan`, the planned one."""
+    if not PLANNED:
         return path
-    return os.path.join(FORESEEN, os.path.relpath(path, CAMPAIGN.config.campaign.results))
+    return os.path.join(PLANNED, os.path.relpath(path, CAMPAIGN.config.campaign.results))
 
 
 def run_for(reason, outputs, *, even_missing=False):
@@ -256,13 +256,13 @@ def raw(wildcards):
 
 def known_inventory():
     # past the checkpoint, and not through it: the Snakemake that runs a group on a node has none
-    table = foreseen(INVENTORY)
+    table = planned(INVENTORY)
     return read_inventory(table) if os.path.exists(table) else None
 
 
 def known():
     """Changes when more is known of raw files: what was worked out of them is worked out again."""
-    table = foreseen(INVENTORY)
+    table = planned(INVENTORY)
     return DECISIONS.n_comparisons, os.stat(table).st_mtime_ns if os.path.exists(table) else 0
 
 
@@ -273,7 +273,7 @@ def raw_content(scan):
 
 def lacks_angles(scan):
     """Whether the file has no angles and nobody told them: try_recon has to prove them."""
-    table = foreseen(INVENTORY)  # past the checkpoint, as above
+    table = planned(INVENTORY)  # past the checkpoint, as above
     row = (read_inventory(table) if os.path.exists(table) else {}).get(scan)
     return bool(row) and is_without_angles(row["warnings"])
 
@@ -321,7 +321,7 @@ def read_fix_tables(tables):
 
 def fixed_rows():
     cor_table()
-    paths = [path for path in map(foreseen, fix_tables()) if os.path.exists(path)]
+    paths = [path for path in map(planned, fix_tables()) if os.path.exists(path)]
     return read_fix_tables(tuple((path, os.stat(path).st_mtime_ns) for path in paths))
 
 

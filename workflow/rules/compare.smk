@@ -1,4 +1,4 @@
-SUSPECTS = DECISIONS.record.suspects() if DECIDES and not FORESEEN else []
+SUSPECTS = DECISIONS.record.suspects() if DECIDES and not PLANNED else []
 
 
 def compared():

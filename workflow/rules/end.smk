@@ -40,7 +40,7 @@ def save_record():
         progress.tell(unfinished=unfinished_scans(CAMPAIGN))
 
 
-if DECIDES and not FORESEEN:
+if DECIDES and not PLANNED:
     atexit.register(save_record)
 
 

@@ -32,7 +32,7 @@ def stack_binning(wildcards, threads):
 
     With `threads` among its arguments Snakemake does not compare it: no stack is made anew.
     """
-    return as_json(campaign_binning(CAMPAIGN, foreseen(INVENTORY), foreseen(COR_TABLE)))
+    return as_json(campaign_binning(CAMPAIGN, planned(INVENTORY), planned(COR_TABLE)))
 
 
 def stack_memory_mb(wildcards, attempt):
@@ -41,7 +41,7 @@ def stack_memory_mb(wildcards, attempt):
         return job_memory.export_stack_mb(attempt=attempt)
     # Past the checkpoint, as all stacks are, and not through it: the Snakemake that runs a group on
     # a node does not know it, and fails.
-    rows = read_inventory(foreseen(INVENTORY))
+    rows = read_inventory(planned(INVENTORY))
     n_angles, _, n_cols = shape_of(wildcards, rows)
     halo = campaign.correction_halo(rows[wildcards.scan]) or 0
     return job_memory.export_stack_mb(n_angles, n_cols, halo=halo, attempt=attempt)

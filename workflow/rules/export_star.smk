@@ -29,7 +29,7 @@ def star_inputs(wildcards):
     if not DECIDES:
         return {"cor": table, "metas": metas}
     wanted = star_wanted()
-    as_is = star_wanted(COR_TABLE) if FORESEEN and os.path.exists(COR_TABLE) else wanted
+    as_is = star_wanted(COR_TABLE) if PLANNED and os.path.exists(COR_TABLE) else wanted
     reason = DECISIONS.reason("export_star", "campaign", STAR_FILES, wanted, as_is=as_is)
     run_for(reason, STAR_FILES)
     fresh = [

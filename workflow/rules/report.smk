@@ -5,7 +5,7 @@ def report_shown(as_is=False):
     files = [OUTPUTS.prediction(scan) for scan in scans]
     files += [OUTPUTS.shifts(name) for name in stacks_made()]
     volumes = {scan: digest(volume_wanted(scan)) for scan in resolved()}
-    where = {path: path if as_is else foreseen(path) for path in tables}
+    where = {path: path if as_is else planned(path) for path in tables}
     where |= {path: path for path in files}
     return {name: DECISIONS.content(path) for name, path in where.items()} | volumes
 
@@ -24,11 +24,11 @@ def report_inputs(wildcards):
     stacks = {OUTPUTS.shifts(name): stitch_pending(name) for name in stacks_made()}
     cor_table()
     tables = dict.fromkeys([INVENTORY, COR_TABLE, *fix_tables()], False)
-    inputs = {foreseen(path): False for path in tables} | predictions | volumes | stacks
+    inputs = {planned(path): False for path in tables} | predictions | volumes | stacks
     if not DECIDES:
         return list(inputs)
     wanted = report_wanted()
-    as_is = report_wanted(as_is=True) if FORESEEN else wanted
+    as_is = report_wanted(as_is=True) if PLANNED else wanted
     reason = DECISIONS.reason("report", "campaign", [REPORT], wanted, as_is=as_is)
     run_for(reason, [REPORT])
     found = [path if reason or pending else ancient(path) for path, pending in inputs.items()]

@@ -23,7 +23,7 @@ def sidecar_content(wildcards):
     """The facts that the sidecar states, as one text: it is written again only when they change."""
     scan = wildcards.scan
     fixed = OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
-    sources = [cor_table(), foreseen(fixed), OUTPUTS.prediction(scan)]
+    sources = [cor_table(), planned(fixed), OUTPUTS.prediction(scan)]
     times = [os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in sources]
     return sidecar_text(scan, tuple(times))
 
