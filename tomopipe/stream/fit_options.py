@@ -180,16 +180,16 @@ def fit_task(
         if gpu
         else batch_size,
         half=half if widening > 1 else None,
-        few_angles=None
+        iterative=None
         if wanted.full.algorithm == "fbp"
-        else _few_angles(scan, wanted, size.volume_cols, cor_px, min(scan.threads, batch_size)),
+        else _iterative(scan, wanted, size.volume_cols, cor_px, min(scan.threads, batch_size)),
     )
 
 
-def _few_angles(
+def _iterative(
     scan: Scan, wanted: VolumeOptions, n_cols: int, cor_px: float, threads: int
 ) -> Callable[[Any], Any]:
-    """Return what makes slices of sinograms by iteration."""
+    """Return the function that makes slices of sinograms by iteration."""
     projector = make_projector(scan.theta_rad, n_cols, cor_px)
     solve = solver(
         wanted.full.algorithm, projector, wanted.full.iterations, wanted.full.tv_strength

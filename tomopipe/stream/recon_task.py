@@ -62,7 +62,7 @@ class ReconTask:
         Takes raw rows to where slices are computed, and slices back.
     batch_size : int
         Slices computed at a time, to begin with: a power of two, at most those of a block.
-    few_angles : callable or None
+    iterative : callable or None
         What makes slices of sinograms by iteration; None: filtered backprojection.
     half : HalfAcquisition, optional
         What lays binned sinograms into twice the width; None: they are taken as they are.
@@ -81,7 +81,7 @@ class ReconTask:
     threads: int | None
     transfer: Transfer = field(default_factory=HostTransfer)
     batch_size: int = BATCH_SIZE
-    few_angles: Callable[[Any], Any] | None = None
+    iterative: Callable[[Any], Any] | None = None
     half: HalfAcquisition | None = None
     corrected: bool = False
     corrections: Corrections | None = None
@@ -143,7 +143,7 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
         return values
 
     shape = (n_slices, task.plan.n_angles, n_cols)
-    if xp is np and task.few_angles is None and task.half is None:
+    if xp is np and task.iterative is None and task.half is None:
         return Rows(shape, made)
     if xp is not np and len(raw) <= step:
         batch = xp.asarray(raw)
@@ -168,8 +168,8 @@ def _taken(raw: Any, angles: NDArray[np.intp]) -> Any:
 
 def slices_of(task: ReconTask, sinograms: Any) -> Any:
     """Reconstruct the slices of `sinograms_of`, in the unit of the volume, cropped."""
-    if task.few_angles is not None:
-        images = task.few_angles(sinograms)
+    if task.iterative is not None:
+        images = task.iterative(sinograms)
     elif task.half is not None:
         wide, cor_px = task.half.widen(sinograms), task.half.wide_cor_px
         images = reconstruct(wide, task.plan, cor_px, threads=task.threads)

@@ -1,4 +1,4 @@
-"""full_recon from few angles, by iteration."""
+"""full_recon by iteration, from few angles."""
 
 import tracemalloc
 
