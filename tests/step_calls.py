@@ -82,10 +82,10 @@ def export_stack(raw: Any, stack: Any, meta: Any, **options: Any) -> dict[str, A
 
 
 def stitch(volumes: Any, volume: Any, shifts: Any, *, scans: Any, **options: Any) -> dict[str, Any]:
-    """Join volumes."""
-    joined, stored = block(StitchBlock, options), block(FullReconBlock, options)
+    """Stitch volumes."""
+    stitching, stored = block(StitchBlock, options), block(FullReconBlock, options)
     named = dict(zip(scans, volumes, strict=True))
-    return _stitch(named, volume, shifts, joined, stored, **options)
+    return _stitch(named, volume, shifts, stitching, stored, **options)
 
 
 def inventory(entries: Any, output: Any, **options: Any) -> list[dict[str, Any]]:

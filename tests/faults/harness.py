@@ -330,7 +330,7 @@ _DO = {
 
 
 def new_campaign(folder: Path) -> Path:
-    """Write a campaign of two tiny scans at two heights, which are joined."""
+    """Write a campaign of two tiny scans at two heights, which are stitched."""
     from tests.phantoms import make_phantom, write_scan
 
     tall = make_phantom("foam", N_COLS, N_ROWS + STEP_ROWS, seed=5)

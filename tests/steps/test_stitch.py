@@ -11,7 +11,7 @@ from tests.phantoms import make_phantom, write_scan
 from tests.step_calls import full_recon, stitch
 from tomopipe.errors import TomopipeError
 from tomopipe.run.job_memory import stitch_mb
-from tomopipe.stitching.joined import HALO_ROWS, Placed, Resampled, blended, ramps
+from tomopipe.stitching.blending import HALO_ROWS, Placed, Resampled, blended, ramps
 from tomopipe.stitching.overlap import Part, block_means, find_shift
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume, read_provenance
@@ -19,7 +19,7 @@ from tomopipe.volumes.volume_read import open_volume
 
 N_COLS, N_ROWS, N_ANGLES = 64, 40, 101
 SCANS = ("bone_1", "bone_2", "bone_3")
-# z, y, x of each scan's first voxel in the tall volume, and its COR
+# z, y, x of each scan's first voxel in the stitched volume, and its COR
 PLACES = {
     "bone_1": ((0.0, 0.0, 0.0), 33.3),
     "bone_2": ((28.4, 0.6, -1.3), 29.8),
@@ -58,7 +58,7 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def joined(made):
+def stitched(made):
     folder, volumes, _, _ = made
     found = stitch(volumes, folder / "bone.h5", folder / "bone.json", stack="bone", scans=SCANS)
     return folder / "bone.h5", found
@@ -70,8 +70,8 @@ def inside(volume):
     return volume[:, np.hypot(y, x) < 0.42 * N_COLS]
 
 
-def test_shifts_are_those_of_the_stage(joined):
-    _, found = joined
+def test_shifts_are_those_of_the_stage(stitched):
+    _, found = stitched
     for pair, before, after in zip(found["pairs"], SCANS, SCANS[1:], strict=False):
         truth = np.subtract(PLACES[after][0], PLACES[before][0])
         assert [pair[key] for key in ("z_px", "y_px", "x_px")] == pytest.approx(truth, abs=0.05)
@@ -82,9 +82,9 @@ def test_shifts_are_those_of_the_stage(joined):
     )
 
 
-def test_stitched_volume_is_the_tall_one(made, joined):
+def test_stitched_volume_is_the_tall_one(made, stitched):
     _, _, whole, clean = made
-    got = values_of(joined[0])
+    got = values_of(stitched[0])
     assert got.shape == whole.shape
     error, noise = inside(got - clean), inside(whole - clean)
     # no row is worse than in a scan of the whole height, and no row has another mean
@@ -96,9 +96,9 @@ def test_stitched_volume_is_the_tall_one(made, joined):
     assert share[33:35].mean() < 0.9 * share[5:25].mean()
 
 
-def test_no_seam(made, joined):
+def test_no_seam(made, stitched):
     _, _, whole, clean = made
-    error, noise = inside(values_of(joined[0]) - clean), np.std(inside(whole - clean))
+    error, noise = inside(values_of(stitched[0]) - clean), np.std(inside(whole - clean))
     borders = [27, 28, 39, 40, 55, 67, 68]  # before which an overlap begins or ends
     steps = np.diff(error, axis=0)[borders]
     assert np.abs(steps.mean(axis=1)).max() < 0.2 * noise
@@ -119,12 +119,12 @@ def test_order_and_direction_are_found(made):
     assert np.std(error) < 1.1 * np.std(inside(whole - clean))
 
 
-def test_provenance_names_scans_cors_and_shifts(made, joined):
-    noted = read_provenance(joined[0])
+def test_provenance_names_scans_cors_and_shifts(made, stitched):
+    noted = read_provenance(stitched[0])
     assert [scan["cor_px"] for scan in noted["scans"]] == [PLACES[scan][1] for scan in SCANS]
-    assert noted["pairs"] == joined[1]["pairs"]
+    assert noted["pairs"] == stitched[1]["pairs"]
     assert noted["made_of"]["bone_2"]["cor"]["cor_px"] == PLACES["bone_2"][1]
-    with h5py.File(joined[0]) as file:
+    with h5py.File(stitched[0]) as file:
         assert file["exchange/data"].attrs["units"] == "1/pixel"
 
 

@@ -1,4 +1,4 @@
-"""Two stacks of scans, joined by the workflow; what runs after a change, and nothing else."""
+"""Two stacks of scans, stitched by the workflow; what runs after a change, and nothing else."""
 
 import json
 import shutil
@@ -108,4 +108,4 @@ def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):
     run = snakemake(copy)
     assert run.status == 0, run.text
     assert "stitch:right" in run.jobs
-    assert "stack lacking is not joined: b_2 is unselected" in run.text
+    assert "stack lacking is not stitched: b_2 is unselected" in run.text

@@ -92,7 +92,7 @@ class Files(_Folder[P]):
     center = _Each(f"{TRY_CENTER}/{{}}/{CENTER}")  # accepted COR; people may edit it
     sidecar = _Each(f"{SIDECARS}/{{}}{SIDECAR}")  # where it does not lie beside the data
 
-    shifts = _Each("stitched/{}.json")  # what was found when volumes were joined
+    shifts = _Each("stitched/{}.json")  # what was found when volumes were stitched
     in_relion = _Each("relion/{}")
     stack = _Each(f"relion/stacks/{{}}{STACK}")
     stack_meta = _Each("relion/stacks/{}.json")

@@ -1,4 +1,4 @@
-"""Stacks of a campaign: which scans are joined into a tall volume, and which stacks cannot be."""
+"""Stacks of a campaign: which scans are stitched into one volume, and which stacks cannot be."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Stack:
     scans : tuple of str
         Its scans, in order of height.
     problem : str
-        Why it cannot be joined, or nothing.
+        Why it cannot be stitched, or nothing.
     """
 
     name: str
@@ -56,7 +56,7 @@ def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> li
 def find_stacks(
     campaign: Campaign, rows: InventoryRows, resolved: Mapping[str, Any]
 ) -> list[Stack]:
-    """Return the stacks, and why some are not joined in the next run.
+    """Return the stacks, and why some are not stitched in the next run.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def find_stacks(
 
 
 def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:
-    """Say which stacks will not be joined, and why; a COR that is missing is said elsewhere."""
+    """Say which stacks will not be stitched, and why; a COR that is missing is said elsewhere."""
     return tuple(
-        f"stack {stack.name} will not be joined: {stack.problem}"
+        f"stack {stack.name} will not be stitched: {stack.problem}"
         for stack in find_stacks(campaign, rows, rows)
         if stack.problem
     )

@@ -1,4 +1,4 @@
-"""The stitch block: stacks of scans at several heights."""
+"""The stitch block: vertical stitching."""
 
 import re
 from typing import Literal
@@ -9,7 +9,7 @@ from tomopipe.config.base import Block
 
 
 class StitchBlock(Block):
-    """Scans of one sample at several heights, joined into one tall volume each."""
+    """Vertical stitching: scans of one sample at several heights, one volume for each stack."""
 
     stacks: dict[str, list[str]] = Field(
         {},

@@ -67,7 +67,7 @@ def collect(
     entries = [dict(entry) for entry in scans]
     source = _read_sources(reader, files, log_files, jobs, config, entries)
     records = _scan_records(reader, source, entries)
-    joined = read_stacks(reader, files, stacks)
+    stitched = read_stacks(reader, files, stacks)
     return CampaignRecord(
         name=campaign_name,
         scans=tuple(records),
@@ -87,7 +87,7 @@ def collect(
         efficiency=of_jobs(jobs),
         citations=citations(records, config),
         seeds=_seeds(reader, config, base),
-        stacks=joined,
+        stacks=stitched,
     )
 
 

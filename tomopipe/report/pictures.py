@@ -63,7 +63,7 @@ def picture_all(
     read_planes : callable
         Reads the mid planes of one volume, by name.
     stacks : sequence of StackRecord
-        Those that were joined get pictures.
+        Those that were stitched get pictures.
     read_provenance : callable
         Reads what a volume says of itself.
 

@@ -81,7 +81,7 @@ class PairRecord:
 
 @dataclass(frozen=True)
 class StackRecord:
-    """Scans at several heights that are joined into one volume."""
+    """Scans at several heights that are stitched into one volume."""
 
     name: str
     scans: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Stacks: scans at several heights, and what was found when they were joined."""
+"""Stacks: scans at several heights, and what was found when they were stitched."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -36,7 +36,7 @@ def read_stacks(
             StackRecord(
                 name=name,
                 scans=tuple(entry["scans"]),
-                problem=problem or ("" if volume else "not joined yet, or its job failed"),
+                problem=problem or ("" if volume else "not stitched yet, or its job failed"),
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
                 pairs=tuple(

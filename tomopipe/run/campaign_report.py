@@ -37,7 +37,7 @@ def what_to_report(campaign: Campaign) -> dict[str, Any]:
 
 
 def _stacks(campaign: Campaign) -> tuple[list[dict[str, Any]], str]:
-    """Return the stacks, and why some are not joined as far as is known; what kept it from us."""
+    """Return the stacks, and why some are not stitched as far as is known; what kept it from us."""
     unread = ""
     if not campaign.config.stitch.stacks:
         return [], unread

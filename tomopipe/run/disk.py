@@ -48,7 +48,7 @@ def disk_needed(
     -------
     dict of str to int
         `KINDS` that there are, and `SCRATCH`: what a volume needs for a while where the chunks of
-        its scan are tall, at most.
+        its scan span many rows, at most.
     """
     needed: Counter[str] = Counter()
     cors_px = known_cors(campaign)
@@ -96,7 +96,7 @@ def known_cors(campaign: Campaign) -> dict[str, float]:
 
 
 def stack_bytes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> int:
-    """Estimate the size of a tall volume (bytes), uncompressed: at most that of its parts."""
+    """Estimate the size of a stitched volume (bytes), uncompressed: at most that of its parts."""
     cors_px = known_cors(campaign)
     return sum(
         output_bytes(campaign, "full_recon", rows[s], cors_px.get(s)) for s in scans if s in rows

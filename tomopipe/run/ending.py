@@ -93,7 +93,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
 
 
 def say_stacks_left_out(campaign: Campaign) -> None:
-    """Name the stacks that were not joined since a scan of theirs has no volume, and why."""
+    """Name the stacks that were not stitched since a scan of theirs has no volume, and why."""
     if not campaign.config.stitch.stacks:
         return
     try:
@@ -103,7 +103,7 @@ def say_stacks_left_out(campaign: Campaign) -> None:
         return
     for stack in find_stacks(campaign, inventory, resolved):
         if stack.problem:
-            _say(f"stack {stack.name} is not joined: {stack.problem}")
+            _say(f"stack {stack.name} is not stitched: {stack.problem}")
 
 
 def say_warnings(campaign: Campaign) -> None:

@@ -197,11 +197,11 @@ class _Expected:
             if self._reason("full_recon", scan, [self.campaign.volume(scan)], wanted[scan])
         }
         self._add_all("full_recon", volumes)
-        joined = list(self._joined(known, wanted, volumes))
-        self._add_all("stitch", joined)
+        stitched = list(self._stitched(known, wanted, volumes))
+        self._add_all("stitch", stitched)
         self._add_all("sidecar", {scan for scan in known if self._is_sidecar_due(scan)})
         self._star(known)
-        other = self.is_other or volumes or joined
+        other = self.is_other or volumes or stitched
         if self.campaign.config.report.enabled and (other or self._report_reason(wanted)):
             self.add("report")
 
@@ -219,7 +219,7 @@ class _Expected:
         wanted = made_from.of_full_recon(self.campaign, scan, self._raw(scan), cor_px)
         return self._with_angles(scan, wanted)
 
-    def _joined(
+    def _stitched(
         self,
         known: Mapping[str, Any],
         wanted: Mapping[str, made_from.Statement],

@@ -86,19 +86,19 @@ def stitch_mb(
     compression: str = "none",
     attempt: int = 1,
 ) -> int:
-    """Return what joining volumes of so many detector columns takes; `half`: of twice their width.
+    """Return what stitching volumes of so many columns takes; `half`: of twice their width.
 
     Slices: those of two volumes with their halo, and a block being blended and written.
     """
     from tomopipe.prep.half_acquisition import FACTOR
     from tomopipe.recon.blocks import BASE_BYTES
-    from tomopipe.stitching.joined import BLOCK_ROWS, HALO_ROWS
+    from tomopipe.stitching.blending import BLOCK_ROWS, HALO_ROWS
     from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 
     n_x = binned(FACTOR * n_cols if half else n_cols, binning)
     n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
-    joining = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)
-    total = joining + writing_bytes(n_x, output, compression)
+    stitching = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)
+    total = stitching + writing_bytes(n_x, output, compression)
     return attempt * math.ceil(1.2 * total / 1e6)
 
 

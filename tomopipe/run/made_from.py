@@ -151,9 +151,9 @@ def of_export_star(
 
 
 def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement:
-    """State what a tall volume is made from: the statements of its scans' volumes, in order."""
-    joined = effective(campaign.config.stitch)
-    joined.pop("stacks", None)
+    """State what a stitched volume is made from: the statements of its scans' volumes, in order."""
+    options = effective(campaign.config.stitch)
+    options.pop("stacks", None)
     full = effective(campaign.config.full_recon)
     stored = {
         key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
@@ -164,7 +164,7 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
         "revision": REVISIONS["stitch"],
         "scans": list(volumes),
         "volumes": [digest(volume | {"metadata": {}}) for volume in volumes.values()],
-        "options": ({"stitch": joined} if joined else {}) | stored,
+        "options": ({"stitch": options} if options else {}) | stored,
     } | ({"metadata": metadata} if metadata else {})
 
 

@@ -237,7 +237,7 @@ def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str])
 
 
 def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
-    """Say whether a stack is joined whatever the pending predictions say of its scans."""
+    """Say whether a stack is stitched whatever the pending predictions say of its scans."""
     if job.rule != "stitch" or job.reason == MISSING:
         return job
     scans = next(s.scans for s in declared_stacks(campaign) if s.name == job.stack)
@@ -310,11 +310,11 @@ def _perhaps(
         for rule in _AFTER_COR
         if (rule, scan) not in sure
     ]
-    joined = {job.stack for job in planned}
+    stitched = {job.stack for job in planned}
     found += [
         PlannedJob("stitch", "", "", reason, certain=False, stack=stack.name)
         for stack in find_stacks(campaign, rows, rows)
-        if not stack.problem and stack.name not in joined
+        if not stack.problem and stack.name not in stitched
         if any(campaign.scans[scan].series in waiting for scan in stack.scans)
     ]
     tail = {

@@ -307,13 +307,13 @@ def _group_formats(rows: InventoryRows, findings: Findings) -> None:
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
-    """Look at the stacks; one whose scans are not selected is no error, the others are joined."""
+    """Look at the stacks; one whose scans are not selected is no error, the others are stitched."""
     stacks = find_stacks(campaign, rows, rows)
     for declared, stack in zip(declared_stacks(campaign, rows), stacks, strict=True):
         if declared.problem:
             findings.errors.append(f"stitch.stacks: {stack.name}: {declared.problem}")
         elif stack.problem:
-            findings.warnings.append(f"stack {stack.name} will not be joined: {stack.problem}")
+            findings.warnings.append(f"stack {stack.name} will not be stitched: {stack.problem}")
         elif other := _other_pixel_size(campaign, stack):
             findings.errors.append(f"stitch.stacks: {stack.name}: {other}")
     return stacks

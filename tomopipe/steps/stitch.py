@@ -1,4 +1,4 @@
-"""Step stitch: scans of one sample at several heights, as one tall volume."""
+"""Step stitch: vertical stitching of scans of one sample at several heights."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ import numpy as np
 from tomopipe.config import FullReconBlock, StitchBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.revisions import REVISIONS
-from tomopipe.stitching.joined import BLOCK_ROWS, Placed, Resampled, blended
+from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
@@ -40,7 +40,7 @@ def stitch(
     made_from: Mapping[str, Any] | None = None,
     voxels_of: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
-    """Join volumes of one sample at several heights, where they overlap, into one.
+    """Stitch volumes of one sample at several heights, where they overlap, into one.
 
     Each volume is placed on the grid of the first: by the shift found between neighbours, to parts
     of a voxel and sideways too (a turn is not looked for). Memory does not depend on the height.
@@ -50,11 +50,11 @@ def stitch(
     volumes : mapping of str to path-like
         Scan to volume, at least two in order of height, upwards or downwards; neighbours overlap.
     output_volume : path-like
-        The tall volume; first row: that of the volume with the lowest rows.
+        The stitched volume; first row: that of the volume with the lowest rows.
     shifts : path-like
         JSON file of what was found.
     options : StitchBlock
-        How they are joined.
+        How they are stitched.
     stored : FullReconBlock
         Of it output, compression, dtype and value_range; auto: the range of all volumes.
     stack : str
@@ -62,7 +62,7 @@ def stitch(
     made_from : mapping, optional
         The statement that volume and `shifts` carry.
     voxels_of : path-like, optional
-        An earlier tall volume of the same volumes and options, but for the metadata: its voxels are
+        An earlier result of the same volumes and options, but for the metadata: its voxels are
         taken and none is computed.
 
     Returns
@@ -83,15 +83,15 @@ def stitch(
         _check_alike(members, scans)
         earlier = opened.enter_context(open_volume(voxels_of)) if voxels_of else None
         if earlier is None:
-            joined = _join(members, scans, options, stored)
+            stitched = _stitch(members, scans, options, stored)
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
-            joined = _Joined(
+            stitched = _Stitched(
                 {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")},
                 earlier.encoding,
                 partial(copy_voxels, earlier),
             )
-        found = {"stack": stack, **joined.found}
+        found = {"stack": stack, **stitched.found}
         stated = {"made_from": dict(made_from)} if made_from else {}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
         parameters = options.model_dump(exclude={"stacks"})
@@ -99,7 +99,7 @@ def stitch(
             output_volume,
             tuple(found["shape"]),
             output_format=stored.output,
-            encoding=joined.encoding,
+            encoding=stitched.encoding,
             compression=stored.compression,
             attributes=_shared_attributes(members),
             provenance=found
@@ -113,24 +113,24 @@ def stitch(
             }
             | carried,
         ) as put:
-            joined.fill(put)
+            stitched.fill(put)
         write_json(found | stated, shifts)
     return found
 
 
 @dataclass(frozen=True)
-class _Joined:
-    """What is known of a tall volume before it is written; `fill(put)` stores its slices."""
+class _Stitched:
+    """What is known of a stitched volume before it is written; `fill(put)` stores its slices."""
 
     found: dict[str, Any]
     encoding: Encoding
     fill: Callable[[PutSlices], None]
 
 
-def _join(
+def _stitch(
     members: Sequence[Volume], scans: Sequence[str], options: StitchBlock, stored: FullReconBlock
-) -> _Joined:
-    """Find the place and the intensity of each volume in the tall one."""
+) -> _Stitched:
+    """Find position and intensity of each volume in the stitched volume."""
     parts = [_part(volume) for volume in members]
     pairs = _find_shifts(parts, scans, options, int(members[0].attributes.get("binning", 1)))
     gains = _match(parts, pairs) if options.match_intensity else [(1.0, 0.0)] * len(members)
@@ -138,7 +138,7 @@ def _join(
     rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
     encoding = _encoding(members, placed, stored.dtype, stored.value_range)
     found = _found(scans, members, placed, pairs, rows)
-    return _Joined(found, encoding, partial(_blend, placed, rows))
+    return _Stitched(found, encoding, partial(_blend, placed, rows))
 
 
 def _blend(placed: Sequence[Placed], rows: range, put: PutSlices) -> None:
@@ -232,7 +232,7 @@ def _encoding(
     dtype: str,
     value_range: str | Sequence[float],
 ) -> Encoding:
-    """Return how the tall volume is stored: whole numbers in the range of all its parts."""
+    """Return how the stitched volume is stored: whole numbers in the range of all its parts."""
     if np.dtype(dtype).kind != "u":
         return encoding_of(dtype)
     if not isinstance(value_range, str):
@@ -267,7 +267,7 @@ def _found(
     pairs: Sequence[Shift],
     rows: range,
 ) -> dict[str, Any]:
-    """Say what was found: each scan's place in the tall volume, and how neighbours fit."""
+    """Say what was found: each scan's position in the stitched volume, and how neighbours fit."""
     return {
         "shape": [len(rows), *members[0].shape[1:]],
         "scans": [

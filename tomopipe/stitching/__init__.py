@@ -1,1 +1,1 @@
-"""Scans of one sample at several heights, as one tall volume."""
+"""Vertical stitching: scans of one sample at several heights as one volume."""

@@ -1,6 +1,6 @@
 from tomopipe.campaign.stacks import find_stacks
 
-TALL = OUTPUTS.stitched("{stack}", FULL.output)
+STITCHED = OUTPUTS.stitched("{stack}", FULL.output)
 
 
 def stacks_made():
@@ -13,7 +13,7 @@ def stacks_made():
 
 
 def stitched(wildcards):
-    return [TALL.format(stack=name) for name in stacks_made()]
+    return [STITCHED.format(stack=name) for name in stacks_made()]
 
 
 def stitch_memory_mb(wildcards, attempt):
@@ -30,7 +30,7 @@ def stitch_memory_mb(wildcards, attempt):
 
 
 def stitch_files(name):
-    return [OUTPUTS.shifts(name), TALL.format(stack=name)]
+    return [OUTPUTS.shifts(name), STITCHED.format(stack=name)]
 
 
 def stitch_wanted(name):
@@ -39,7 +39,7 @@ def stitch_wanted(name):
 
 
 def stitch_pending(name):
-    """Whether a tall volume is yet to be made."""
+    """Whether a stitched volume is yet to be made."""
     if not DECIDES:
         return False
     return any(map(volume_pending, stacks_made()[name].scans)) or DECISIONS.reason(
@@ -57,13 +57,13 @@ def stitch_inputs(wildcards):
 
 
 rule stitch:
-    """Join the volumes of scans at several heights into one, where they overlap."""
+    """Stitch the volumes of scans at several heights into one, where they overlap."""
     input:
         volumes=stitch_inputs,
         # not read: for this job to be asked again when there is a new one
         cor=lambda wildcards: ancient(cor_table()),
     output:
-        volume=TALL if FULL.output == "h5" else directory(TALL),
+        volume=STITCHED if FULL.output == "h5" else directory(STITCHED),
         shifts=OUTPUTS.shifts("{stack}"),
     log:
         LOGS.log("stitch", "{stack}"),

@@ -84,18 +84,18 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     rows = foresee_inventory(campaign, folder)
     reason = "a_2 is unselected: select: no"
     assert [s.problem for s in find_stacks(campaign, rows, rows)] == [reason, ""]
-    assert stack_notes(campaign, rows) == (f"stack t will not be joined: {reason}",)
+    assert stack_notes(campaign, rows) == (f"stack t will not be stitched: {reason}",)
     without = {scan: {} for scan in rows if scan != "b_1"}
     assert find_stacks(campaign, rows, without)[1].problem == "b_1 has no COR"
     findings = examine(campaign)
     assert findings.errors == []
-    assert f"stack t will not be joined: {reason}" in findings.warnings
+    assert f"stack t will not be stitched: {reason}" in findings.warnings
     foresee_inventory(campaign, campaign.results)
     (campaign.results / "cor.json").write_text(json.dumps(without))
     say_stacks_left_out(campaign)
     said = capsys.readouterr().err
-    assert f"stack t is not joined: {reason}" in said
-    assert "stack u is not joined: b_1 has no COR" in said
+    assert f"stack t is not stitched: {reason}" in said
+    assert "stack u is not stitched: b_1 has no COR" in said
 
 
 def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):
@@ -131,7 +131,7 @@ def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
     for words in ("tall &lt;1&gt;", "6 × 8 × 8", "+2.35", "-1.25", "1.66", "0.98"):
         assert words in part or words.replace("2.35", "2.34") in part, words
     assert part.count("<img ") == 3
-    assert "Not joined: no scan x in the campaign" in part
+    assert "Not stitched: no scan x in the campaign" in part
     # a broken file is noted and takes nothing with it
     (stitched / "tall <1>.json").write_text("{")
     report_campaign(campaign, folder / "page" / "index.html")

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tomopipe.stream.row_batches import Window, cut, together
 
 from tests import pretend_cupy
 from tests.pretend_cupy import XP
 from tomopipe.arrays import on_host
+from tomopipe.stream.row_batches import Window, cut, together
 
 N_ROWS = 40
 

@@ -144,7 +144,7 @@ def _cubic_spline(at: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def blended(parts: Sequence[Resampled], rows: range) -> Array:
-    """Return rows of the joined volume, float32, shape (len(rows), n_y, n_x)."""
+    """Return rows of the stitched volume, float32, shape (len(rows), n_y, n_x)."""
     weights = ramps([part.placed for part in parts], rows).astype(np.float32)
     total: Array | None = None
     for part, weight in zip(parts, weights, strict=True):
