@@ -20,7 +20,7 @@ from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
 from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair
 from tomopipe.prep.correct import Corrections
-from tomopipe.prep.edge_slopes import falls_of
+from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.recipe import phase_strength, warp_of
 from tomopipe.recon import fbp
@@ -158,7 +158,7 @@ def _rows(sinograms: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Row
         theta_missing=False,
         minus_log=True,
         failed="",
-        falls_per_px=falls_of(every.mean(axis=(0, 1))),
+        edge_slopes_per_px=edge_slopes_of(every.mean(axis=(0, 1))),
     )
 
 
@@ -233,6 +233,8 @@ def sweep(
 
 def _plan(values: NDArray[np.float32], theta_deg: ArrayLike, filter: str, device: str) -> Plan:
     theta_rad = np.deg2rad(np.asarray(theta_deg, float))
-    falls_per_px = falls_of(values.mean(axis=(0, 1)))
+    edge_slopes_per_px = edge_slopes_of(values.mean(axis=(0, 1)))
     xp = array_module(device)
-    return make_plan(theta_rad, values.shape[2], filter=filter, falls_per_px=falls_per_px, xp=xp)
+    return make_plan(
+        theta_rad, values.shape[2], filter=filter, edge_slopes_per_px=edge_slopes_per_px, xp=xp
+    )

@@ -41,7 +41,7 @@ def fade(n: int, xp: ModuleType = np) -> Any:
     return xp.cos(np.pi / 2 * (xp.arange(1, n + 1) / (n + 1)))
 
 
-def ellipse(n: int, edge_px: float, fall_per_px: float, xp: ModuleType = np) -> Any:
+def ellipse(n: int, edge_px: float, edge_slope_per_px: float, xp: ModuleType = np) -> Any:
     """Return the shares of an edge value in n samples beyond the edge, of a uniform disk.
 
     Parameters
@@ -50,13 +50,13 @@ def ellipse(n: int, edge_px: float, fall_per_px: float, xp: ModuleType = np) -> 
         Samples, a pixel apart.
     edge_px : float
         Distance of the edge from the disk's centre.
-    fall_per_px : float
+    edge_slope_per_px : float
         Share of its edge value that the disk's line integral loses per pixel at the edge, above 0.
     xp : module
         Array module of the result.
     """
     out_px = xp.arange(1, n + 1)
-    return xp.sqrt(xp.maximum(1 - (2 * out_px + out_px**2 / edge_px) * fall_per_px, 0))
+    return xp.sqrt(xp.maximum(1 - (2 * out_px + out_px**2 / edge_px) * edge_slope_per_px, 0))
 
 
 def aligned(n_bytes: int) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from skimage import data
 from skimage.color import rgb2gray
 from skimage.transform import radon, resize
 
-from tomopipe.prep.edge_slopes import falls_of
+from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.simulate.objects import foam, rock
@@ -60,10 +60,12 @@ def photographed(name, size, oblong):
 
 def errors(lines, truth, cor_px):
     """Return the error of each tenth of the radius, percent of the mean, for each rule."""
-    rules = {"measured": falls_of(lines.mean(axis=0)), "cosine": (0.0, 0.0), "constant": None}
+    rules = {"measured": edge_slopes_of(lines.mean(axis=0)), "cosine": (0.0, 0.0), "constant": None}
     images = {
-        name: reconstruct(lines[None], make_plan(THETA_RAD, N, falls_per_px=falls), cor_px)[0]
-        for name, falls in rules.items()
+        name: reconstruct(lines[None], make_plan(THETA_RAD, N, edge_slopes_per_px=slopes), cor_px)[
+            0
+        ]
+        for name, slopes in rules.items()
     }
     wide = np.pad(lines, ((0, 0), (HALF, HALF)))[None]
     zeros = reconstruct(wide, make_plan(THETA_RAD, 2 * N), cor_px + HALF)[0]

@@ -47,7 +47,7 @@ def test_its_volume_is_that_of_the_workflow(page, truth, tmp_path):
     full_recon(truth.path, volume, cor_px=cor_px, filter="hann", corrections=corrections)
     with h5py.File(volume) as file:
         expected = file["exchange/data"][()]
-    # how rows go on beyond the detector is measured on fewer projections there
+    # the edge slopes are measured on fewer projections there
     np.testing.assert_allclose(page["volume"], expected, atol=2e-3 * np.ptp(expected))
 
 

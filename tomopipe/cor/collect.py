@@ -14,7 +14,7 @@ from tomopipe.cor.rows_file import Rows
 from tomopipe.errors import ScanError
 from tomopipe.prep.bad_frames import find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of
-from tomopipe.prep.edge_slopes import measure_falls
+from tomopipe.prep.edge_slopes import measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.scans.exchange import Scan
 
@@ -108,13 +108,13 @@ def collect_rows(
         bad_frames=bad_frames,
     )
     if recipe == geometry:
-        return replace(rows, falls_per_px=measure_falls(scan, plain))
+        return replace(rows, edge_slopes_per_px=measure_edge_slopes(scan, plain))
     asked_for = corrections_of(scan, recipe)
     return replace(
         rows,
         sinograms=_correct_rows(scan, asked_for, kept, raw_rows, threads),
         plain_sinograms=sinograms,
-        falls_per_px=measure_falls(scan, asked_for),
+        edge_slopes_per_px=measure_edge_slopes(scan, asked_for),
     )
 
 

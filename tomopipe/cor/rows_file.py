@@ -59,9 +59,9 @@ class Rows:
     plain_sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols), or None
         `sinograms` with flat, dark, logarithm, distortion and roll corrected and nothing else;
         None: they are the same.
-    falls_per_px : (float, float)
-        What rows lose of their value per column at both edges (`tomopipe.prep.edge_slopes`); 0:
-        unknown.
+    edge_slopes_per_px : (float, float)
+        Share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`);
+        0: unknown.
     bad_frames : mapping, or None
         Of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no
         picture; None: not looked for, by an earlier version.
@@ -78,7 +78,7 @@ class Rows:
     failed: str
     first_col: int = 0
     plain_sinograms: NDArray[np.float32] | None = None
-    falls_per_px: tuple[float, float] = (0.0, 0.0)
+    edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
     bad_frames: Mapping[str, Sequence[int]] | None = None
 
     def plain(self) -> "Rows":
@@ -137,7 +137,7 @@ def write_rows(
             put(file, "plain_sinograms", np.asarray(rows.plain_sinograms, dtype=np.float32))
         put(file, "n_rows", int(rows.n_rows))
         put(file, "first_col", int(rows.first_col))
-        put(file, "falls_per_px", np.asarray(rows.falls_per_px, dtype=np.float64))
+        put(file, "falls_per_px", np.asarray(rows.edge_slopes_per_px, dtype=np.float64))
         for kind, numbers in sorted((rows.bad_frames or {}).items()):
             put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
         put(file, "theta_missing", bool(rows.theta_missing))
@@ -188,7 +188,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             "Delete it and run try_recon again."
         )
     bad = file.get("bad_frames")  # earlier versions did not look for them
-    falls = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
+    slopes = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
     return Rows(
         **{name: file[name][()].astype(dtype, copy=False) for name, (dtype, _) in _ARRAYS.items()},
         n_rows=int(file["n_rows"][()]),
@@ -201,7 +201,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             if "plain_sinograms" in file
             else None
         ),
-        falls_per_px=(float(falls[0]), float(falls[1])),
+        edge_slopes_per_px=(float(slopes[0]), float(slopes[1])),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
     )
 

@@ -46,7 +46,7 @@ def reconstruct(
     threads: int | None = None,
 ) -> Image:
     """Reconstruct one sinogram at several CORs, as `Reconstruct`; threads None: all cores."""
-    plan = make_plan(theta_rad, sinogram.shape[1], falls_per_px=None)
+    plan = make_plan(theta_rad, sinogram.shape[1], edge_slopes_per_px=None)
     return np.asarray(sweep(sinogram, plan, cor_px, threads=threads), dtype=np.float32)
 
 

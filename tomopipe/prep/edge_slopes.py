@@ -1,8 +1,8 @@
-"""How fast a scan's rows fall at the edges of the detector: what tells how far its sample goes on.
+"""Edge slopes: how fast the rows of a scan fall at the edges of the detector.
 
-One number per side and scan, the same for sweep, review and volume: with one per row brightness
-would change between slices. The sum behind it is taken over angles and rows, as single lines go up
-and down with what happens to lie at the edge.
+The truncation extrapolation uses them (`tomopipe.recon.truncation`): one number per side and scan,
+the same for sweep, review and volume, as with one per row brightness would change between slices.
+They are measured on a sum over angles and rows, since single lines vary with what lies at the edge.
 """
 
 import logging
@@ -25,37 +25,37 @@ _LEAST_COLS = 4
 logger = logging.getLogger(__name__)
 
 
-def measure_falls(scan: Scan, corrections: Corrections) -> tuple[float, float]:
-    """Measure how fast the corrected rows of a scan fall at both edges.
+def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, float]:
+    """Measure the edge slopes of a scan, after corrections.
 
     Parameters
     ----------
     scan : Scan
         An open scan; some projections are read, or rows where chunks hold many projections.
     corrections : Corrections
-        Of the scan; those that need neighbouring rows, and stripes, are left out: they hardly
-        change the ratio.
+        Of the scan; those that need neighbouring rows, and stripes, are skipped: they hardly
+        change the slopes.
 
     Returns
     -------
     (float, float)
-        As of `falls_of`.
+        As of `edge_slopes_of`.
     """
-    own = replace(
+    without_neighbours = replace(
         corrections,
         recipe=corrections.recipe.model_copy(update={"zingers": ZingersBlock()}),
         warp=None,
         alpha_px2=0.0,
     )
-    falls = falls_of(_sum_of_lines(scan, own))
+    slopes = edge_slopes_of(_sum_of_lines(scan, without_neighbours))
     logger.info(
-        "rows fall by %.3g %% and %.3g %% per column at the edges", *np.multiply(100, falls)
+        "rows fall by %.3g %% and %.3g %% per column at the edges", *np.multiply(100, slopes)
     )
-    return falls
+    return slopes
 
 
-def falls_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """Return the share of its edge value that a line loses per column, going outwards.
+def edge_slopes_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Return the edge slopes of a line: the share of its edge value that it loses per column.
 
     Parameters
     ----------
@@ -65,19 +65,19 @@ def falls_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
     Returns
     -------
     (float, float)
-        At the left and the right edge, by a robust straight line through a twentieth of the columns
-        (Theil and Sen); 0 where it does not fall or is not above 0.
+        At the left and the right edge, going outwards, by a robust straight line through a
+        twentieth of the columns (Theil and Sen); 0 where the line does not fall or is not above 0.
     """
     n = max(_LEAST_COLS, len(line) // _SHARE)
     inwards = np.arange(n) + 0.5  # columns from the edge
-    falls = []
+    slopes = []
     for side in (line[:n], line[::-1][:n]):
         finite = np.isfinite(side)
         slope, at_edge = 0.0, 0.0
         if np.count_nonzero(finite) > 1:
             slope, at_edge = _theil_sen(inwards[: len(side)][finite], side[finite])
-        falls.append(float(slope / at_edge) if slope > 0 and at_edge > 0 else 0.0)
-    return falls[0], falls[1]
+        slopes.append(float(slope / at_edge) if slope > 0 and at_edge > 0 else 0.0)
+    return slopes[0], slopes[1]
 
 
 def _theil_sen(x: NDArray[np.float64], y: NDArray[np.floating[Any]]) -> tuple[float, float]:
@@ -97,11 +97,11 @@ def _sum_of_lines(scan: Scan, corrections: Corrections) -> NDArray[np.float64]:
     if deep == 1 or decoded[0] <= decoded[1]:
         order = np.argsort(scan.theta_rad, kind="stable")
         for frame in order[_spread(scan.n_angles, n_frames)].tolist():
-            one = frame, frame + 1
+            frames = frame, frame + 1
             raw = scan.read_frames([frame]) if scan.chunks else None
             for rows in _row_blocks(scan.n_rows, _HIGH, _N_BLOCKS // 2):
-                some = scan.read_block(one, rows) if raw is None else raw[:, slice(*rows)]
-                total += _sum(corrections.projections(some, one, rows))
+                block = scan.read_block(frames, rows) if raw is None else raw[:, slice(*rows)]
+                total += _sum(corrections.projections(block, frames, rows))
         return total
     for rows in _row_blocks(scan.n_rows, min(chunk_rows, _HIGH), _N_BLOCKS):
         raw = scan.read_rows(*rows)

@@ -72,15 +72,15 @@ class HalfAcquisition:
         Column of the axis in them.
     unpaired : ndarray of bool, shape (n_angles,)
         Projections whose opposed one is missing (`tomopipe.recon.angular_sampling.unpaired`).
-    falls_per_px : (float, float)
-        What rows lose of their value per column at both edges (`tomopipe.prep.edge_slopes`); 0:
-        unknown.
+    edge_slopes_per_px : (float, float)
+        Share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`);
+        0: unknown.
     """
 
     n_cols: int
     cor_px: float
     unpaired: NDArray[np.bool_]
-    falls_per_px: tuple[float, float] = (0.0, 0.0)
+    edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
 
     @property
     def first(self) -> int:
@@ -100,19 +100,19 @@ class HalfAcquisition:
 
     @property
     def _far(self) -> tuple[float, float, int]:
-        """Fall at the far edge, its distance from the axis, columns from there to the wide end."""
+        """Slope at the far edge, its distance from the axis, columns from there to the wide end."""
         n_cols, first = self.n_cols, self.first
         if self.far_is_left:
-            return self.falls_per_px[0], self.cor_px + 0.5, first
-        return self.falls_per_px[1], n_cols - 0.5 - self.cor_px, (FACTOR - 1) * n_cols - first
+            return self.edge_slopes_per_px[0], self.cor_px + 0.5, first
+        return self.edge_slopes_per_px[1], n_cols - 0.5 - self.cor_px, (FACTOR - 1) * n_cols - first
 
-    def wide_falls(self) -> tuple[float, float]:
-        """Return what rows of the wide detector lose per column at their ends; 0: unknown."""
-        fall_per_px, edge_px, n_beyond = self._far
-        if not fall_per_px:
+    def wide_edge_slopes(self) -> tuple[float, float]:
+        """Return the edge slopes of rows of the wide detector; 0: unknown."""
+        edge_slope_per_px, edge_px, n_beyond = self._far
+        if not edge_slope_per_px:
             return 0.0, 0.0
         end_px = edge_px + n_beyond
-        room_px2 = edge_px**2 + edge_px / fall_per_px - end_px**2  # to the end of the disk
+        room_px2 = edge_px**2 + edge_px / edge_slope_per_px - end_px**2  # to the end of the disk
         at_end = end_px / room_px2 if room_px2 > end_px else 1.0
         return at_end, at_end
 
@@ -141,15 +141,15 @@ class HalfAcquisition:
         -------
         array of float32, shape (n_rows, n_angles, 2 * n_cols)
             0 beyond the near edge, where the last value of the unpaired fades by a cosine; beyond
-            the far one its last value goes on, as `falls_per_px` says.
+            the far one the extrapolation by `edge_slopes_per_px`.
         """
         xp = module_of(sinograms)
         shape = (*sinograms.shape[:2], FACTOR * self.n_cols)
         wide = xp.zeros(shape, xp.float32)
         last = self.first + self.n_cols
         wide[:, :, self.first : last] = sinograms * xp.asarray(self.weights())
-        fall_per_px, edge_px, n_beyond = self._far
-        shares = ellipse(n_beyond, edge_px, fall_per_px, xp).astype(xp.float32)
+        edge_slope_per_px, edge_px, n_beyond = self._far
+        shares = ellipse(n_beyond, edge_px, edge_slope_per_px, xp).astype(xp.float32)
         if self.far_is_left:
             wide[:, :, : self.first] = 2 * sinograms[:, :, :1] * shares[::-1]
         else:
@@ -170,7 +170,7 @@ def widen_for_each(
     sinogram: Any,
     cor_px: NDArray[np.float64],
     unpaired: NDArray[np.bool_],
-    falls_per_px: tuple[float, float] = (0.0, 0.0),
+    edge_slopes_per_px: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Any, NDArray[np.float64]]:
     """Lay one sinogram into the wide detector for each of several CORs.
 
@@ -182,7 +182,7 @@ def widen_for_each(
         CORs in its columns.
     unpaired : ndarray of bool, shape (n_angles,)
         Projections whose opposed one is missing.
-    falls_per_px : (float, float)
+    edge_slopes_per_px : (float, float)
         As of `HalfAcquisition`.
 
     Returns
@@ -194,7 +194,8 @@ def widen_for_each(
     """
     xp = module_of(sinogram)
     halves = [
-        HalfAcquisition(sinogram.shape[1], float(value), unpaired, falls_per_px) for value in cor_px
+        HalfAcquisition(sinogram.shape[1], float(value), unpaired, edge_slopes_per_px)
+        for value in cor_px
     ]
     wide = xp.empty((len(halves), len(sinogram), FACTOR * sinogram.shape[1]), xp.float32)
     for one, half in zip(wide, halves, strict=True):

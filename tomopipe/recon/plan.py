@@ -30,7 +30,7 @@ from tomopipe.recon.angular_sampling import (
     upper_directions,
 )
 from tomopipe.recon.filters import filter_response
-from tomopipe.recon.truncation import UNKNOWN, Falls, taper
+from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, taper
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see gridding_kernel.WIDTH
 MARGIN = gridding_kernel.WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
@@ -42,7 +42,7 @@ class Plan:
 
     theta_rad: NDArray[np.float64]  # (n_angles,) as given
     filter: tuple[str, int]  # name, order
-    falls_per_px: Falls | None  # as given
+    edge_slopes_per_px: EdgeSlopes | None  # as given
     n_cols: int
     n_padded: int  # P
     n_grid: int  # M
@@ -78,7 +78,7 @@ def make_plan(
     filter: str = "ramp",
     filter_order: int = 2,
     one_sided: bool = False,
-    falls_per_px: Falls | None = UNKNOWN,
+    edge_slopes_per_px: EdgeSlopes | None = UNKNOWN,
     xp: ModuleType = np,
     batch_size: int = 16,
 ) -> Plan:
@@ -96,10 +96,10 @@ def make_plan(
         Order of the Butterworth filter.
     one_sided : bool
         Angles go all the way round, and most rays are seen from one side only.
-    falls_per_px : (float, float) or None
-        Share of its edge value that a row loses per column at its left and its right edge: beyond
-        them it goes on as the ellipse that falls so. 0, unknown: it fades by a cosine [1]_. None:
-        edge values go on. See `tomopipe.recon.truncation`.
+    edge_slopes_per_px : (float, float) or None
+        Share of its edge value that a row loses per column at its left and its right edge: it
+        is extrapolated by the ellipse of these slopes. 0, unknown: by a cosine [1]_. None: edge
+        values are repeated. See `tomopipe.recon.truncation`.
     xp : module
         `numpy` or `cupy`: where the slices are computed.
     batch_size : {4, 8, 16}
@@ -137,11 +137,11 @@ def make_plan(
     return Plan(
         theta_rad=theta,
         filter=(filter, filter_order),
-        falls_per_px=falls_per_px,
+        edge_slopes_per_px=edge_slopes_per_px,
         n_cols=n_cols,
         n_padded=n_padded,
         n_grid=n_grid,
-        taper=taper(n_cols, n_padded, falls_per_px),
+        taper=taper(n_cols, n_padded, edge_slopes_per_px),
         beta=beta,
         gain=_gain(filter_response(filter, n_padded, filter_order), n_padded),
         angle_order=order,

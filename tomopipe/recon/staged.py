@@ -13,7 +13,7 @@ from tomopipe.arrays import module_of, on_host
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
-from tomopipe.recon.truncation import binned_falls
+from tomopipe.recon.truncation import binned_edge_slopes
 
 Score = Callable[[Any], Any]  # images (n, n_y, n_x) to numbers (n,), higher is better
 LEAST_COLS = 128  # in the first stage
@@ -119,13 +119,13 @@ def coarse(sinogram: Any, plan: Plan, binning: int) -> tuple[Any, Plan]:
     order = np.argsort(plan.theta_rad, kind="stable")[: plan.n_angles // by_angle * by_angle]
     if ("coarse", binning) not in plan.cache:
         theta = plan.theta_rad[order].reshape(-1, by_angle).mean(axis=1)
-        (name, filter_order), falls = plan.filter, plan.falls_per_px
+        (name, filter_order), slopes = plan.filter, plan.edge_slopes_per_px
         plan.cache["coarse", binning] = make_plan(
             theta,
             n_cols,
             filter=name,
             filter_order=filter_order,
-            falls_per_px=falls and binned_falls(falls, binning),
+            edge_slopes_per_px=slopes and binned_edge_slopes(slopes, binning),
             xp=xp,
             batch_size=plan.batch_size,
         )

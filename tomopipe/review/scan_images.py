@@ -266,15 +266,17 @@ class Pictures:
         return half, place_px
 
     def _load(self, rows: Rows, half: bool, middle_px: float) -> _Scan:
-        n_cols, falls_per_px = rows.sinograms.shape[2], rows.falls_per_px
+        n_cols, edge_slopes_per_px = rows.sinograms.shape[2], rows.edge_slopes_per_px
         if half:
             alone = unpaired(rows.theta_rad)
-            falls_per_px = HalfAcquisition(n_cols, middle_px, alone, falls_per_px).wide_falls()
+            edge_slopes_per_px = HalfAcquisition(
+                n_cols, middle_px, alone, edge_slopes_per_px
+            ).wide_edge_slopes()
         plan = make_plan(
             rows.theta_rad,
             (FACTOR if half else 1) * n_cols,
             one_sided=half,
-            falls_per_px=falls_per_px,
+            edge_slopes_per_px=edge_slopes_per_px,
             filter=self._filter,
             xp=array_module(self._device),
             batch_size=_BATCH_SIZE,
@@ -291,7 +293,9 @@ def _reconstructed(held: _Scan, row: int, values_px: Sequence[float]) -> Any:
     places = np.array([float(bin_cor(v, x0=held.rows.first_col)) for v in values_px])
     if plan.n_cols == sinogram.shape[1]:
         return on_host(sweep(sinogram, plan, places))
-    wide, wide_cor_px = widen_for_each(sinogram, places, plan.unpaired, held.rows.falls_per_px)
+    wide, wide_cor_px = widen_for_each(
+        sinogram, places, plan.unpaired, held.rows.edge_slopes_per_px
+    )
     return on_host(reconstruct(wide, plan, wide_cor_px))
 
 

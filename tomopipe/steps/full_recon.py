@@ -12,7 +12,7 @@ import numpy as np
 
 from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import Corrections, corrections_of
-from tomopipe.prep.edge_slopes import measure_falls
+from tomopipe.prep.edge_slopes import measure_edge_slopes
 from tomopipe.recon.array import array_module
 from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.recon.transfer import Device
@@ -111,10 +111,10 @@ def full_recon(
         memory_bytes = usable_bytes(resources.memory_bytes or _MEMORY_BYTES)
         halo = fitted.halo if fitted else None
         both_blocks = fit_blocks(scan, wanted, memory_bytes, on_gpu=gpu is not None, halo=halo)
-        falls_per_px = measure_falls(scan, fit)
+        edge_slopes_per_px = measure_edge_slopes(scan, fit)
         batch_size = both_blocks[0].batch_size
         task = fit_task(
-            scan, wanted, batch_size, gpu, corrections=fitted, falls_per_px=falls_per_px
+            scan, wanted, batch_size, gpu, corrections=fitted, edge_slopes_per_px=edge_slopes_per_px
         )
         if earlier is None:
             source, blocks = _source(stack, task, fitted, both_blocks, wanted, resources.scratch)

@@ -20,7 +20,7 @@ from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
-from tomopipe.recon.truncation import UNKNOWN, Falls, binned_falls
+from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, binned_edge_slopes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.exchange import Scan
 from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes
@@ -126,7 +126,7 @@ def fit_task(
     gpu: Device | None = None,
     *,
     corrections: Corrections | None = None,
-    falls_per_px: Falls = UNKNOWN,
+    edge_slopes_per_px: EdgeSlopes = UNKNOWN,
 ) -> ReconTask:
     """Fit the options to the scan, and the batches to the GPU that computes, if one does.
 
@@ -148,8 +148,8 @@ def fit_task(
     # an incomplete block of columns is dropped before the detector is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
     cor_px = float(bin_cor(wanted.cor_px, x0=scan.first_col, binning=binning))
-    falls_per_px = binned_falls(falls_per_px, binning)
-    half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), falls_per_px)
+    edge_slopes_per_px = binned_edge_slopes(edge_slopes_per_px, binning)
+    half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), edge_slopes_per_px)
     return ReconTask(
         scan=scan,
         plan=make_plan(
@@ -157,7 +157,7 @@ def fit_task(
             widening * size.volume_cols,
             filter=wanted.full.filter,
             one_sided=widening > 1,
-            falls_per_px=half.wide_falls() if widening > 1 else falls_per_px,
+            edge_slopes_per_px=half.wide_edge_slopes() if widening > 1 else edge_slopes_per_px,
             xp=gpu.xp if gpu else np,
             batch_size=batch_size,
         ),

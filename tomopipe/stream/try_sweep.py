@@ -26,7 +26,7 @@ from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
-from tomopipe.recon.truncation import Falls, binned_falls
+from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.volumes.output_size import try_binning
 
 _WINDOW_PERCENT = (0.1, 99.9)
@@ -66,8 +66,8 @@ class Sweep:
         Columns averaged into one.
     first_col : int
         Column of the detector that is the first one of the sinogram.
-    falls_per_px : (float, float)
-        What rows lose of their value per column of the sinogram at both edges.
+    edge_slopes_per_px : (float, float)
+        Share of their value that rows of the sinogram lose per column at both edges.
     """
 
     sinogram: NDArray[np.float32]
@@ -75,7 +75,7 @@ class Sweep:
     cor_px: NDArray[np.float64]
     binning: int
     first_col: int
-    falls_per_px: Falls
+    edge_slopes_per_px: EdgeSlopes
 
 
 def with_device(options: SweepOptions, held: ExitStack) -> SweepOptions:
@@ -110,20 +110,22 @@ def sweep_of(
     batch_size = BATCH_SIZE
     while batch_size > 4 and needs(len(binned), size, batch_size) > options.memory_bytes:
         batch_size //= 2
-    falls_per_px = binned_falls(rows.falls_per_px, binning)
+    edge_slopes_per_px = binned_edge_slopes(rows.edge_slopes_per_px, binning)
     if plan is None:
         middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))
-        half = HalfAcquisition(binned.shape[1], middle_px, unpaired(rows.theta_rad), falls_per_px)
+        half = HalfAcquisition(
+            binned.shape[1], middle_px, unpaired(rows.theta_rad), edge_slopes_per_px
+        )
         plan = make_plan(
             rows.theta_rad,
             size,
             filter=options.filter,
             one_sided=factor > 1,
-            falls_per_px=half.wide_falls() if factor > 1 else falls_per_px,
+            edge_slopes_per_px=half.wide_edge_slopes() if factor > 1 else edge_slopes_per_px,
             xp=xp,
             batch_size=batch_size,
         )
-    return Sweep(binned, plan, cor_px, binning, rows.first_col, falls_per_px)
+    return Sweep(binned, plan, cor_px, binning, rows.first_col, edge_slopes_per_px)
 
 
 def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: SweepOptions) -> bool:
@@ -146,7 +148,7 @@ def _batches(
     for first in range(0, len(cor_px), task.plan.batch_size):
         some = slice(first, min(first + task.plan.batch_size, len(cor_px)))
         wide, wide_cor_px = widen_for_each(
-            sinogram, cor_px[some], task.plan.unpaired, task.falls_per_px
+            sinogram, cor_px[some], task.plan.unpaired, task.edge_slopes_per_px
         )
         yield some, reconstruct(wide, task.plan, wide_cor_px, threads=options.threads)
 

@@ -1,4 +1,4 @@
-"""How fast rows fall at the detector's edges: against the line integrals of disks."""
+"""Edge slopes: against the line integrals of disks."""
 
 import h5py
 import numpy as np
@@ -10,7 +10,7 @@ from tests.step_calls import full_recon, try_recon
 from tomopipe.config import PreprocessBlock
 from tomopipe.prep import edge_slopes
 from tomopipe.prep.correct import corrections_of
-from tomopipe.prep.edge_slopes import falls_of, measure_falls
+from tomopipe.prep.edge_slopes import edge_slopes_of, measure_edge_slopes
 from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.volumes import tiff
@@ -33,13 +33,13 @@ def _disk(n_cols, radius_px, cor_px):
 @pytest.mark.parametrize("share", [0.6, 0.8, 1.2])
 def test_a_disk_falls_as_its_radius_says(n_cols, share):
     # near the disk's rim the ellipse is steeper at the edge than over a twentieth of the columns
-    falls = falls_of(_disk(n_cols, share * n_cols, (n_cols - 1) / 2))
+    slopes = edge_slopes_of(_disk(n_cols, share * n_cols, (n_cols - 1) / 2))
     expected = [_true_fall(share * n_cols, n_cols / 2)] * 2
-    assert falls == pytest.approx(expected, rel=0.25 if share == 0.6 else 0.1)
+    assert slopes == pytest.approx(expected, rel=0.25 if share == 0.6 else 0.1)
 
 
 def test_each_side_has_its_own():
-    left, right = falls_of(_disk(200, 130, 90))
+    left, right = edge_slopes_of(_disk(200, 130, 90))
     assert left == pytest.approx(_true_fall(130, 90.5), rel=0.15)
     assert right == pytest.approx(_true_fall(130, 109.5), rel=0.15)
 
@@ -48,25 +48,25 @@ def test_each_side_has_its_own():
 def test_dead_and_hot_columns_change_little(value):
     line = _disk(400, 300, 199.5)
     line[[0, 7, 391]] = value
-    assert falls_of(line) == pytest.approx([_true_fall(300, 200)] * 2, rel=0.15)
+    assert edge_slopes_of(line) == pytest.approx([_true_fall(300, 200)] * 2, rel=0.15)
 
 
 @pytest.mark.parametrize(
     "line", [np.zeros(64), -_disk(64, 50, 31.5), 60 - _disk(64, 50, 31.5), np.full(64, np.nan)]
 )
 def test_what_does_not_fall_is_unknown(line):
-    assert falls_of(line) == (0.0, 0.0)
+    assert edge_slopes_of(line) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("n_cols", [1, 2, 5])
 def test_narrow_detectors(n_cols):
-    assert len(falls_of(np.ones(n_cols))) == 2
+    assert len(edge_slopes_of(np.ones(n_cols))) == 2
 
 
 def _measured(truth, **recipe):
     known = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
     with open_scan(truth.path, known=known) as scan:
-        return measure_falls(scan, corrections_of(scan, PreprocessBlock(**recipe)))
+        return measure_edge_slopes(scan, corrections_of(scan, PreprocessBlock(**recipe)))
 
 
 # frames are read, rows are read; in both cases flats and darks are not even

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.prep.edge_slopes import falls_of
+from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import angle_weights, is_full_turn, turn_weights, unpaired
 from tomopipe.recon.fbp import reconstruct
@@ -82,9 +82,11 @@ def test_a_body_that_reaches_beyond_the_far_edge(cor_px, times):
     chords = np.sqrt((times * edge_px) ** 2 - (columns - cor_px) ** 2).mean(axis=1)
     sinogram = np.repeat((2 * BODY * chords)[None], len(THETA_RAD), 0).astype(np.float32)
     means = []
-    for falls_per_px in (falls_of(sinogram[0]), (0.0, 0.0)):
-        half = HalfAcquisition(N_COLS, cor_px, unpaired(THETA_RAD), falls_per_px)
-        plan = make_plan(THETA_RAD, 2 * N_COLS, one_sided=True, falls_per_px=half.wide_falls())
+    for edge_slopes_per_px in (edge_slopes_of(sinogram[0]), (0.0, 0.0)):
+        half = HalfAcquisition(N_COLS, cor_px, unpaired(THETA_RAD), edge_slopes_per_px)
+        plan = make_plan(
+            THETA_RAD, 2 * N_COLS, one_sided=True, edge_slopes_per_px=half.wide_edge_slopes()
+        )
         image = reconstruct(half.widen(sinogram[None]), plan, half.wide_cor_px)[0]
         means.append(image[distance_px(image) < 0.9 * edge_px].mean() / BODY)
     assert means[0] == pytest.approx(1, abs=0.02)

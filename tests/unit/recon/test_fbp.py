@@ -4,7 +4,7 @@ import pytest
 
 from tests import plain_engine
 from tomopipe.geometry import bin_cor
-from tomopipe.prep.edge_slopes import falls_of
+from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.recon import compiled
 from tomopipe.recon.fbp import mask_circle, reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
@@ -87,8 +87,8 @@ def test_an_object_wider_than_the_detector(radius):
     n_cols, theta_rad, cor_px = 128, half_turn(192), 66.3
     sinogram = project(n_cols, theta_rad, cor_px, [(0.0, 0.0, radius, 1.0)])
     inner = distance_px(n_cols, 0, 0) < 0.45 * n_cols
-    told = [falls_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
-    lost = [1 - one(sinogram, theta_rad, cor_px, falls_per_px=f)[inner].mean() for f in told]
+    told = [edge_slopes_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
+    lost = [1 - one(sinogram, theta_rad, cor_px, edge_slopes_per_px=f)[inner].mean() for f in told]
     assert abs(lost[0]) < 0.03
     assert 0.05 < lost[1] < 0.2 < lost[2] < 0.3
 
@@ -116,29 +116,29 @@ def test_less_than_half_a_turn_keeps_position(n_cols, cor_px, last_deg):
         np.testing.assert_allclose(found_px, true_px, atol=0.02)
 
 
-def beyond(n, n_cols, fall_per_px):
+def beyond(n, n_cols, edge_slope_per_px):
     """Shares of an edge value: a disk's line integrals, a cosine, or all of it."""
-    if fall_per_px is None:
+    if edge_slope_per_px is None:
         return np.ones(n)
-    if fall_per_px == 0:
+    if edge_slope_per_px == 0:
         return np.cos(np.pi / 2 * (np.arange(n) + 1) / (n + 1))
     edge_px = n_cols / 2
-    radius2 = edge_px**2 + edge_px / fall_per_px
+    radius2 = edge_px**2 + edge_px / edge_slope_per_px
     at_px = edge_px + 1 + np.arange(n)
     return np.sqrt(np.clip((radius2 - at_px**2) / (radius2 - edge_px**2), 0, None))
 
 
-@pytest.mark.parametrize("falls_per_px", [None, (0.0, 0.0), (0.0, 0.04), (0.06, 0.01)])
+@pytest.mark.parametrize("edge_slopes_per_px", [None, (0.0, 0.0), (0.0, 0.04), (0.06, 0.01)])
 @pytest.mark.parametrize("n_cols", [32, 33])
-def test_equals_direct_summation(n_cols, falls_per_px):
+def test_equals_direct_summation(n_cols, edge_slopes_per_px):
     theta_rad, cor_px = half_turn(41), 13.37
     sinogram = np.random.default_rng(0).normal(size=(41, n_cols)).astype(np.float32)
-    plan = make_plan(theta_rad, n_cols, filter="hann", falls_per_px=falls_per_px)
+    plan = make_plan(theta_rad, n_cols, filter="hann", edge_slopes_per_px=edge_slopes_per_px)
     n_padded = plan.n_padded
     n_right = (n_padded - n_cols) // 2
     n_left = n_padded - n_cols - n_right
     left, right = (
-        beyond(n, n_cols, falls_per_px and falls_per_px[side])
+        beyond(n, n_cols, edge_slopes_per_px and edge_slopes_per_px[side])
         for side, n in enumerate((n_left, n_right))
     )
     padded = np.concatenate(
