@@ -17,7 +17,7 @@ N_COLS = 128
 
 
 def rows_with(cor_px: float = COR_PX, *, seed: int = 0, counts: float = 5000) -> Rows:
-    """A sound scan of half a turn."""
+    """An undamaged scan of half a turn."""
     projections = scan(cor_px, n_cols=N_COLS, counts=counts, seed=seed)
     return rows_of(projections, HALF_TURN_DEG)
 

@@ -1,4 +1,4 @@
-"""Small DXchange files, sound or with one thing changed."""
+"""Small DXchange files, valid or with one thing changed."""
 
 import h5py
 import numpy as np
@@ -18,7 +18,7 @@ def raw_values(n_angles=N_ANGLES, dtype="u2"):
 
 
 def write(path, change=None, *, dtype="u2", **options):
-    """Write a sound scan, then change the open file."""
+    """Write an undamaged scan, then change the open file."""
     with h5py.File(path, "w") as file:
         file.create_dataset(DATA, data=raw_values(dtype=dtype), **options)
         file[FLATS] = np.stack([np.full((N_ROWS, N_COLS), v, "u2") for v in (1000, 1002, 1007)])

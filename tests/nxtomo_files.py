@@ -34,7 +34,7 @@ def number(parent, name, value, units=None):
 def write_nxtomo(
     path, *, entry=ESRF, keys=KEYS, angles=ANGLES_DEG, units="degree", data=None, change=None
 ):
-    """Write a sound file, then change the entry; `data` may be a link or a virtual layout."""
+    """Write a valid file, then change the entry; `data` may be a link or a virtual layout."""
     with h5py.File(path, "a") as file:
         (esrf if entry.startswith("/entry0") else diamond)(file, entry, keys, angles, units, data)
         if change:

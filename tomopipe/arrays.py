@@ -37,7 +37,7 @@ def on_host(array: Any) -> NDArray[Any]:
 
 
 def fade(n: int, xp: ModuleType = np) -> Any:
-    """Return weights for n samples beyond an edge: a quarter of a cosine, both ends left out."""
+    """Return weights for n samples beyond an edge: a quarter of a cosine, both ends excluded."""
     return xp.cos(np.pi / 2 * (xp.arange(1, n + 1) / (n + 1)))
 
 

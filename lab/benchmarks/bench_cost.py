@@ -75,7 +75,7 @@ def main() -> None:
         (folder / "scans.tsv").unlink()
         campaign = load_campaign(folder)
         plan = make_plan(campaign, folder / "config.yaml")
-        # the scans that ran before, and may run again because of a neighbour, are left out
+        # the scans that ran before, and may run again because of a neighbour, are skipped
         jobs = [(job.rule, job.scan) for job in plan.jobs if job.scan in later]
         inventory = read_inventory(campaign.files.inventory)
         planned = {cost.step: cost.core_h for cost in costs(campaign, jobs, inventory)}

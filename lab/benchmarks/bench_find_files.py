@@ -46,7 +46,7 @@ DARK = 100
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of scan differs from a sound one; of what is drawn, the greatest."""
+    """How a kind of scan differs from an undamaged one; of what is drawn, the greatest."""
 
     span_deg: float = 180
     ends: bool | None = None  # None: either
@@ -69,7 +69,7 @@ class Kind:
 
 
 KINDS = {
-    "sound": Kind(),
+    "undamaged": Kind(),
     "few photons": Kind(log_photons=(2.4, 3.2)),
     "drift": Kind(drifts=0.2),
     "one flat": Kind(n_flats=1),

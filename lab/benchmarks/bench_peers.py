@@ -228,7 +228,7 @@ def double_flat(sinogram):
 
 
 def zingers():
-    """200 zingers of 1 to 4 pixels on a noisy projection: left, and sound pixels changed."""
+    """200 zingers of 1 to 4 pixels on a noisy projection: left, and valid pixels changed."""
     random = np.random.default_rng(3)
     line = project(KINDS["rock"](512, 256, 3), np.zeros(1), 255.0, 256, 512)[0]
     image = (random.poisson(2e4 * np.exp(-line)) / 2e4).astype(np.float32)
@@ -254,7 +254,7 @@ def zingers():
         )
         for name, done in results.items()
     ]
-    table(("filter", "zingers left, %", "sound pixels changed, %", "rms error, %"), rows)
+    table(("filter", "zingers left, %", "valid pixels changed, %", "rms error, %"), rows)
 
 
 def roll():

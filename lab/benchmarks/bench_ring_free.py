@@ -395,12 +395,12 @@ def off(options, recipe, fault):
 
 def defaults(options):
     print(f"{options.angles} angles, {options.cols} columns, {COUNTS} photons; % off the truth")
-    print("| correction | sound scan: mean | contrast | what is wrong | mean | contrast |")
+    print("| correction | undamaged scan: mean | contrast | what is wrong | mean | contrast |")
     print("|---" * 6 + "|")
     for name, (recipe, fault) in DEFAULTS.items():
-        sound = ("", "") if name in ONLY_MENDED else off(options, recipe, "")
+        undamaged = ("", "") if name in ONLY_MENDED else off(options, recipe, "")
         mended = off(options, recipe, fault) if fault else ("", "")
-        print("| " + " | ".join([name, *sound, fault, *mended]) + " |", flush=True)
+        print("| " + " | ".join([name, *undamaged, fault, *mended]) + " |", flush=True)
 
 
 def main():

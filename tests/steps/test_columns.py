@@ -1,4 +1,4 @@
-"""Columns of the detector left out: the same COR, the same places, in all steps."""
+"""Columns of the detector skipped: the same COR, the same places, in all steps."""
 
 import io
 import json

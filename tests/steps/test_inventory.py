@@ -1,4 +1,4 @@
-"""The inventory: every file is a row, sound or with its first reason."""
+"""The inventory: every file is a row, valid or with its first reason."""
 
 import errno
 import logging
@@ -140,7 +140,7 @@ def test_the_first_rule_that_fails_is_the_reason(tmp_path, make, reason):
         (0, {"skip_angles": [[50, 90]]}, "the angles go round but for 42 degrees: of an axis off"),
         (90, {}, ""),
     ],
-    ids=["whole", "gap", "left out", "three quarters"],
+    ids=["whole", "gap", "skipped", "three quarters"],
 )
 def test_a_turn_with_a_gap_is_warned_of(tmp_path, gap_deg, known, words):
     write(tmp_path / "a.h5", 360, theta=np.linspace(0, 359 - gap_deg, 360))

@@ -114,8 +114,8 @@ def test_skip_leaves_them_out_and_says_so(tmp_path, caplog):
             ResolveCorBlock(),
         )
     assert list(json.loads((tmp_path / "cor.json").read_text())) == ["a_1"]
-    assert "c_3: left out, nothing known" in caplog.text
-    assert "b 2: left out, no COR" in caplog.text
+    assert "c_3: skipped, nothing known" in caplog.text
+    assert "b 2: skipped, no COR" in caplog.text
 
 
 def test_nobody_left_is_an_empty_table(tmp_path):

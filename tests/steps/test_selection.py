@@ -155,7 +155,7 @@ def test_golden_angles(tmp_path, ordered):
     ],
 )
 def test_the_cor_is_found_without_what_is_left_out(tmp_path, span_deg, known):
-    """The projections left out are spoilt: nobody may look at them."""
+    """The skipped projections are spoilt: nobody may look at them."""
     theta = np.linspace(0, span_deg, span_deg + 1)
     truth = write_scan(tmp_path / "s.h5", theta_deg=theta, **SIZE)
     used = chosen_projections(len(theta), theta, **known)

@@ -1,4 +1,4 @@
-"""Scans whose files have no angles: proven, told, or left out."""
+"""Scans whose files have no angles: proven, told, or skipped."""
 
 import json
 

@@ -14,7 +14,7 @@ from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import configure, plan, snakemake, table
 from tomopipe.storage.tables import read_tsv
 
-# name -> options of a sound scan; 40 px is far from the middle of 96 columns
+# name -> options of an undamaged scan; 40 px is far from the middle of 96 columns
 SOUND = {
     "größe 1 [x]_1": {"n_rows": 1},
     "a;b$c'd_1": {"theta_deg": np.linspace(180, 0, 91)},

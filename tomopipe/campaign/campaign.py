@@ -363,7 +363,7 @@ def _with_rows(
 
 
 def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
-    """Read results/inventory.tsv by scan; refused names, which may repeat, are left out.
+    """Read results/inventory.tsv by scan; refused names, which may repeat, are skipped.
 
     Memoised by time and size: the workflow asks once per job.
     """

@@ -115,7 +115,7 @@ def find_scans(
 def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
     """Return the raw files that the patterns name now, and the folders of patterns not there.
 
-    Copies under way are left out: names that begin with a dot, or end as programs mark them.
+    Copies under way are skipped: names that begin with a dot, or end as programs mark them.
     """
     entries = [one if isinstance(one, str) else one.glob for one in config.campaign.scans]
     paths, gone = dict[str, None](), []

@@ -17,7 +17,7 @@ DEFAULT_PATTERN = r"^(.*?)[._-]*(\d+)$"
 # at random are hardly ever this close.
 SAME_SIZE = 0.005
 
-# Angles over so much make a slice: half a turn, but for what is left out at its ends.
+# Angles over so much make a slice: half a turn, but for what is missing at its ends.
 COVERS_DEG = 170.0
 
 _LONGEST_NAME_BYTES = 200  # of the 255 of a file name, leaving room for suffixes
@@ -169,7 +169,7 @@ def reference_size(sizes: Iterable[float]) -> float:
     as many, two will do; where no two agree the largest is taken, as an aborted scan is smaller,
     never larger: so in a pair, and with one complete scan among aborted ones of different sizes.
     What it cannot tell from sizes alone is one complete scan among several aborted at the same
-    frame; the caller leaves out what it knows to be aborted.
+    frame; the caller skips what it knows to be aborted.
 
     Parameters
     ----------

@@ -160,8 +160,8 @@ class ScanFacts:
     @property
     def _state(self) -> State:
         """The state as far as it hangs on no threshold."""
-        if left_out := not_selected(self.select, self.row):
-            return left_out
+        if state := not_selected(self.select, self.row):
+            return state
         steps = {failure.step for failure in self.failures}
         if not steps <= set(STEPS):
             return State.FAILED

@@ -18,7 +18,7 @@ from tomopipe.storage.shared import update_file
 class Entries(NamedTuple):
     """What a file says, by entry as written: a path, or a file name."""
 
-    cors: dict[str, float]  # in unbinned pixels; entries without a COR are left out
+    cors: dict[str, float]  # in unbinned pixels; entries without a COR are skipped
     junk: dict[str, str]  # what stands there that is no COR, quoted
 
 

@@ -143,7 +143,7 @@ def import_cors(
     """Take CORs that TomoGUI or an earlier campaign left as set by hand.
 
     An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
-    that fit no scan or several are listed and left out. Where a value is no COR of its scan,
+    that fit no scan or several are listed and skipped. Where a value is no COR of its scan,
     nothing is imported. Of sidecars and results of tomopipe those set by hand are taken.
 
     Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,

@@ -36,7 +36,7 @@ def run(
 
     Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
     to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
-    status: 0 done, 1 jobs failed, 3 done but a scan that is in has no COR or no volume.
+    status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR or no volume.
 
     Example: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
     """

@@ -208,11 +208,11 @@ class InputBlock(Block):
     skip_angles: list[ValueRange] = Field(
         [],
         description="[[first, last], ...], both included (degrees): projections at these angles "
-        "are left out, in whatever turn.",
+        "are skipped, in whatever turn.",
     )
     skip_projections: list[RowNumber | RowRange] = Field(
         [],
-        description="Projections left out: their numbers, the first is 0, or [first, last], both "
+        description="Projections to skip: their numbers, the first is 0, or [first, last], both "
         "included.",
     )
 
@@ -238,7 +238,7 @@ class InputBlock(Block):
 
 
 class InventoryBlock(Block):
-    """Which scans are sound, and which belong together."""
+    """Which scans are valid, and which belong together."""
 
     series_pattern: str = Field(
         r"^(.*?)[._-]*(\d+)$",

@@ -156,7 +156,7 @@ class Config(StepOptions):
         Raises
         ------
         TomopipeError
-            If overrides that are sound one by one are not so together.
+            If overrides that are valid one by one are invalid together.
         """
         blocks = {block: getattr(self, block) for block in OVERRIDABLE}
         for override in overrides:

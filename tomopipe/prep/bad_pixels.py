@@ -44,14 +44,14 @@ def find_bad_pixels(
 
 @dataclass(frozen=True, eq=False)
 class Repair:
-    """How to interpolate bad pixels between the sound columns left and right in their row.
+    """How to interpolate bad pixels between the valid columns left and right in their row.
 
     Attributes
     ----------
     rows, cols : ndarray of int, shape (n_bad,)
-        Where they are, ascending by row; none in rows without a sound pixel.
+        Where they are, ascending by row; none in rows without a valid pixel.
     before, after : ndarray of int, shape (n_bad,)
-        Sound columns on either side; at the edge of the detector twice the same.
+        Valid columns on either side; at the edge of the detector twice the same.
     part : ndarray of float32, shape (n_bad,)
         Share of the column after.
     """

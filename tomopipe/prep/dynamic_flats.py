@@ -74,7 +74,7 @@ def principal_shapes(
     Returns
     -------
     ndarray of float32, shape (n_found, n_rows, n_cols)
-        Of mean square 1 where the detector is sound; 0 at dead pixels.
+        Of mean square 1 where the detector is valid; 0 at dead pixels.
     """
 
     def changes(rows: tuple[int, int]) -> NDArray[np.float64]:

@@ -48,7 +48,7 @@ Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
 
 _BLOCKS = 96  # of angles: enough for medians, while the object blurs in each
 _FEWEST = 16  # blocks that means and their errors are made of
-_TRIM = 0.2  # share of the blocks that means leave out, at each end
+_TRIM = 0.2  # share of the blocks that trimmed means drop, at each end
 _GROUPS = 16  # of blocks in a row
 _SPREAD = 1.4826  # standard deviation over median absolute deviation
 _WINSORISED = 0.64  # standard deviation with outer fifths pulled in, over that with them (normal)
@@ -345,13 +345,13 @@ def _usual_spread(values: Profiles) -> Profiles:
 
 
 def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:
-    """Replace columns by the line between the sound ones beside them, in place."""
+    """Replace columns by the line between the valid ones beside them, in place."""
     xp = module_of(sinogram)
-    sound, at = np.flatnonzero(~lost), np.flatnonzero(lost)
-    if not at.size or not sound.size:
+    valid, at = np.flatnonzero(~lost), np.flatnonzero(lost)
+    if not at.size or not valid.size:
         return
-    right = np.searchsorted(sound, at)
-    before, after = sound[np.maximum(right - 1, 0)], sound[np.minimum(right, len(sound) - 1)]
+    right = np.searchsorted(valid, at)
+    before, after = valid[np.maximum(right - 1, 0)], valid[np.minimum(right, len(valid) - 1)]
     part = xp.asarray(((at - before) / np.maximum(after - before, 1)).astype(np.float32))
     at, before, after = (xp.asarray(columns) for columns in (at, before, after))
     sinogram[:, at] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part

@@ -26,9 +26,9 @@ def normalise(
     transmission = (raw - dark) / (flat - dark), in float32. NaN and infinity never come out:
 
     - a dead pixel (flat not above dark, or either not finite) takes the transmission of the nearest
-      sound column of its row, the left one of two equally near;
+      valid column of its row, the left one of two equally near;
     - so does a single value that is not finite, or too large for float32, in its frame;
-    - a row without any sound pixel becomes empty: transmission 1, or 0 without the logarithm;
+    - a row without any valid pixel becomes empty: transmission 1, or 0 without the logarithm;
     - with `minus_log` a transmission below 1e-5 counts as 1e-5. Above 1 it is kept: noise and edge
       enhancement are real. Without `minus_log` it is not limited.
 
@@ -41,7 +41,7 @@ def normalise(
     minus_log : bool
         Whether to return -log(transmission), else the transmission.
     empty : float, optional
-        Transmission of a row without any sound pixel, if not the one above.
+        Transmission of a row without any valid pixel, if not the one above.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def _repair_values(xp: ModuleType, batch: Any, dead: NDArray[np.bool_], empty: f
     if not bool(bad.any()):
         return
     for index in np.flatnonzero(on_host(bad.any(axis=(1, 2)))):
-        # Sound neighbours only: a dead pixel was filled from one, which may be bad here.
+        # Valid neighbours only: a dead pixel was filled from one, which may be bad here.
         _apply(xp, batch[index : index + 1], _nearest(on_host(bad[index]) | dead), empty)
 
 

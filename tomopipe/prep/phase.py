@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of
 
-TAIL = 1e-3  # of the kernel, left out on either side
+TAIL = 1e-3  # of the kernel, neglected on either side
 _HC_KEV_NM = 1.2398419843
 _LEAST_HALO = 8  # of weak filters, whose response breaks off at the pixels' own frequency
 _BATCH_BYTES = 2**26  # of transforms

@@ -24,7 +24,7 @@ _TINY = 1e-5  # the least spread of columns told from none, as a ratio
 # Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %
 # of the mean (lab/benchmarks/bench_ring_free.py --defaults).
 _SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51
-_DEAD_PX = 9  # wider and narrower ones find dead columns in sound objects
+_DEAD_PX = 9  # wider and narrower ones find dead columns in undamaged objects
 
 
 def remove_by_sorting(sinogram: Any, *, size_px: int | None = None) -> Any:
@@ -152,9 +152,9 @@ def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
     n_found = int(found.sum())
     if not 0 < n_found < len(found) // 3:
         return sinogram
-    sound, lost = np.flatnonzero(~found), np.flatnonzero(found)
-    right = np.searchsorted(sound, lost)
-    before, after = sound[right - 1], sound[right]
+    valid, lost = np.flatnonzero(~found), np.flatnonzero(found)
+    right = np.searchsorted(valid, lost)
+    before, after = valid[right - 1], valid[right]
     part = ((lost - before) / (after - before)).astype(np.float32)
     lost, before, after, part = map(xp.asarray, (lost, before, after, part))
     sinogram = sinogram.copy()

@@ -36,7 +36,7 @@ def collect(
     stacks: Iterable[Mapping[str, Any]] = (),
     unread: str = "",
 ) -> CampaignRecord:
-    """Read whatever exists of a campaign; a broken file is noted and left out.
+    """Read whatever exists of a campaign; a broken file is noted and skipped.
 
     Parameters
     ----------

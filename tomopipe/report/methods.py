@@ -124,9 +124,9 @@ def _data(
         if all(cells):
             text += f" {word} {_values(map(float, cells), unit)}"
     left = sum(s.state in NOT_SELECTED for s in campaign.scans)
-    left_out = f"; {_scans(left)} {'was' if left == 1 else 'were'} left out" if left else ""
+    skipped = f"; {_scans(left)} {'was' if left == 1 else 'were'} skipped" if left else ""
     workflow = cited.get("Workflow", "")
-    return f"{text} were processed with tomopipe as a Snakemake workflow{workflow}{left_out}."
+    return f"{text} were processed with tomopipe as a Snakemake workflow{workflow}{skipped}."
 
 
 def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:

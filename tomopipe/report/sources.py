@@ -60,7 +60,7 @@ class Reader:
         return []
 
     def files(self, folder: Path, pattern: str) -> Iterator[Path]:
-        """Yield the files of a folder in order of name; temporary ones are left out."""
+        """Yield the files of a folder in order of name; temporary ones are skipped."""
         for path in sorted(folder.glob(pattern)):
             if not path.name.startswith("."):
                 yield path

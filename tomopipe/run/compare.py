@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int = 1) -> None:
     """Read all such files of a campaign, and write which have another content.
 
-    A raw file that cannot be read is left out: the next run compares it.
+    A raw file that cannot be read is skipped: the next run compares it.
 
     Parameters
     ----------

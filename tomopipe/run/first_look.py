@@ -153,9 +153,9 @@ def first_look(campaign: Campaign) -> FirstLook:
     with tempfile.TemporaryDirectory(prefix="tomopipe-init-") as folder:
         rows = foresee_inventory(campaign, Path(folder), some)
     rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
-    sound = [row for row in rows.values() if int(row["n_angles"] or 0)]
+    valid = [row for row in rows.values() if int(row["n_angles"] or 0)]
     n_bytes: Counter[str] = Counter()
-    for row in sound:
+    for row in valid:
         n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
     unknown = next((row["path"] for row in rows.values() if NOT_RECOGNISED in row["reason"]), "")
     datasets = []

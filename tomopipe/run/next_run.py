@@ -291,7 +291,7 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
 
 
 def _told(group: Iterable[PlannedJob]) -> list[str]:
-    """Name the reasons, what follows from another job of the row left out."""
+    """Name the reasons, what follows from another job of the row excepted."""
     parts = [part for job in group for part in job.reason.split("; ")]
     return list(dict.fromkeys(list(filter(is_news, parts)) or parts))
 

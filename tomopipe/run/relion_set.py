@@ -102,7 +102,7 @@ def _resolved(path: str, mtime_ns: int) -> list[str]:
 
 
 def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[str, int]:
-    """Return the smallest binning of each scan, those that no binning makes small left out."""
+    """Return the smallest binning of each scan, those that no binning makes small excepted."""
     from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
     needed = {}

@@ -25,7 +25,7 @@ def write_set(cors: dict[str, float], files: Files[Path], folder: Path) -> int:
     Returns
     -------
     int
-        Scans written; those without rows.h5 are left out.
+        Scans written; those without rows.h5 are skipped.
     """
     n = 0
     for scan, cor_px in cors.items():

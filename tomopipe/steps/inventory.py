@@ -64,7 +64,7 @@ class _Look:
 def inventory(
     entries: Sequence[dict[str, Any]], output: str | os.PathLike[str], options: StepOptions
 ) -> list[dict[str, Any]]:
-    """Write one row per file: series, index, shape, and whether the scan is sound.
+    """Write one row per file: series, index, shape, and whether the scan is valid.
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
     written, (4) is not undersized in its series: few projections over less than half a turn
@@ -213,7 +213,7 @@ def _reference_frames(looks: Sequence[_Look]) -> float:
     """Return the number of projections of a complete scan of a series.
 
     All files that open take part with the number they were meant to have, those skipped by rules 2
-    and 3 too: they are the best witnesses of it in a series of which most was aborted. Left out are
+    and 3 too: they are the best witnesses of it in a series of which most was aborted. Skipped are
     those whose angles show that they stop early (less than half a turn, and clearly less than the
     largest of the series): aborted at one frame they would confirm each other.
     """

@@ -67,7 +67,7 @@ def report(
     if found:  # it knows of whole submissions, and what idles in them
         campaign = replace(campaign, efficiency=found)
     for note in campaign.notes:
-        _log.warning("%s: left out of the report: %s", note.path, note.problem)
+        _log.warning("%s: not in the report: %s", note.path, note.problem)
     notes = write_page(
         campaign, output, read_planes=read_mid_planes, read_provenance=read_provenance
     )

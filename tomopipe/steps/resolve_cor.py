@@ -37,7 +37,7 @@ def resolve_cor(
     rot_cen_json : path-like
         To write: absolute path of the scan to "1024.50".
     scans : mapping
-        The scans that are in: name to `path` (as in the config) and `n_cols`.
+        The selected scans: name to `path` (as in the config) and `n_cols`.
     options : ResolveCorBlock
         COR of scans that have none of their own, and what to do where a scan has none.
 
@@ -51,7 +51,7 @@ def resolve_cor(
     if missing and options.on_missing == "block":
         raise TomopipeError(_what_to_do(missing))
     for scan, reason in missing.items():
-        log.warning("%s: left out, %s", scan, reason)
+        log.warning("%s: skipped, %s", scan, reason)
     log.info("%d scans with a COR, %d without", len(table), len(missing))
     write_json(table, cor_json)
     write_rot_cen(_by_path(table, scans), rot_cen_json)

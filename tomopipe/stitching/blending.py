@@ -121,7 +121,7 @@ class Resampled:
 
 
 def _between(slices: Sequence[Array], part: float, halo: int) -> Array:
-    """Move slices by a part of a row, and leave out those of the halo; strip by strip."""
+    """Move slices by a part of a row, and drop those of the halo; strip by strip."""
     from scipy import ndimage
 
     n_y, n_x = slices[0].shape

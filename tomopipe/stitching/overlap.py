@@ -87,7 +87,7 @@ class Shift:
 
 
 def block_means(image: Array) -> Array:
-    """Average a slice to at most 32 x 32 blocks; rows and columns that fill none are left out."""
+    """Average a slice to at most 32 x 32 blocks; rows and columns that fill none are skipped."""
     step_y, step_x = (-(-n // _BLOCKS) for n in image.shape)
     n_y, n_x = image.shape[0] // step_y, image.shape[1] // step_x
     whole = image[: n_y * step_y, : n_x * step_x].reshape(n_y, step_y, n_x, step_x)

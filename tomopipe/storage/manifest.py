@@ -79,8 +79,8 @@ def read_manifest(folder: AnyPath) -> dict[str, str] | None:
         return None
     fields = [line.partition(b"\t") for line in content.split(b"\n")[1:-1]]
     recorded = {os.fsdecode(name): text.decode("ascii", "replace") for text, _, name in fields}
-    sound = all(map(_CHECKSUM.fullmatch, recorded.values()))
-    return recorded if sound and content == _content(recorded) else {}
+    valid = all(map(_CHECKSUM.fullmatch, recorded.values()))
+    return recorded if valid and content == _content(recorded) else {}
 
 
 def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:

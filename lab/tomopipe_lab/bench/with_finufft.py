@@ -64,7 +64,7 @@ def finufft_engine(
 
 
 def _bins(n_padded: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the bins used, of both signs, and their gain: filter, and weight of those left out."""
+    """Return the bins used, of both signs, and their gain: filter, and weight of those skipped."""
     k = np.arange(-n_padded // 2 + 1, n_padded // 2)
     fade = np.clip(2 - abs(k) / (n_padded / 16), 0, 1)
     share = np.where(k % 2 == 0, 2 - fade, fade)

@@ -138,7 +138,7 @@ def _campaign(
     items, missing = labelled(campaign, truth)
     note = str(truth or campaign.table_path)
     if missing:
-        note += f"; left out, not looked at by try_recon: {', '.join(missing)}"
+        note += f"; skipped, not looked at by try_recon: {', '.join(missing)}"
     options = _from(campaign.directory, campaign.config.predict_cor.in_effect().model_dump())
     return items, options, note
 

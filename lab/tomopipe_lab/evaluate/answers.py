@@ -93,7 +93,7 @@ def read_answers(path: str | os.PathLike[str]) -> list[Answer]:
     Parameters
     ----------
     path : path-like
-        One answer per line; a last line cut short by a killed run is left out.
+        One answer per line; a last line cut short by a killed run is skipped.
 
     Returns
     -------

@@ -70,7 +70,7 @@ def _hull(body: Body, rng: Rng, mu: float, *, flat: float = 0.7) -> list[float]:
 def _spread(
     body: Body, rng: Rng, radii_px: NDArray[np.float64], *, apart: float = 0.0, flat: float = 0.7
 ) -> Table:
-    """Place balls inside the hull; `apart` > 0 leaves out those that come too close."""
+    """Place balls inside the hull; `apart` > 0 skips those that come too close."""
     n = len(radii_px)
     reach = np.maximum(flat * body.radius_px - radii_px, 0) * np.sqrt(rng.uniform(0, 1, n))
     phi = rng.uniform(0, 2 * math.pi, n)

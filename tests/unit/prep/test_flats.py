@@ -174,13 +174,13 @@ def test_without_air_fine_components_are_followed(tmp_path):
 
 def test_a_frame_without_beam_hides_no_air(tmp_path, caplog):
     truth = flickering(tmp_path / "a.h5", smooth_waves)
-    sound, _ = corrected(truth, flat_method="pca")
+    expected, _ = corrected(truth, flat_method="pca")
     with h5py.File(truth.path, "r+") as file:
         file["exchange/data"][7] = 100
     lines, _ = corrected(truth, flat_method="pca")
     assert "no air" not in caplog.text
     others = np.arange(len(lines)) != 7
-    np.testing.assert_allclose(lines[others], sound[others], atol=1e-3)
+    np.testing.assert_allclose(lines[others], expected[others], atol=1e-3)
 
 
 def test_flats_that_differ_by_noise_have_no_components(tmp_path):

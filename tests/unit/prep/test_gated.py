@@ -159,18 +159,18 @@ def test_stripes_wider_than_half_the_median_stay():
 
 def test_useless_columns_become_the_line_between_their_neighbours():
     """Dead ones, one beside another, and one that leaps."""
-    sound = with_noise(sinogram_of(solids.grains), 20000)
-    hurt = sound.copy()
-    hurt[:, [60, 130, 131]] = 0.4
-    hurt[:, 180] = np.random.default_rng(0).normal(1, 1, N_ANGLES)
-    left = remove_proven(hurt)
+    undamaged = with_noise(sinogram_of(solids.grains), 20000)
+    damaged = undamaged.copy()
+    damaged[:, [60, 130, 131]] = 0.4
+    damaged[:, 180] = np.random.default_rng(0).normal(1, 1, N_ANGLES)
+    left = remove_proven(damaged)
     useless = [(60, 59, 61), (130, 129, 132), (131, 129, 132), (180, 179, 181)]
     for column, before, after in useless:
         part = (column - before) / (after - before)
-        line = sound[:, before] * (1 - part) + sound[:, after] * part
+        line = undamaged[:, before] * (1 - part) + undamaged[:, after] * part
         assert np.abs(left[:, column] - line).max() < 1e-5
     others = np.setdiff1d(np.arange(N_COLS), [column for column, _, _ in useless])
-    assert np.array_equal(left[:, others], sound[:, others])
+    assert np.array_equal(left[:, others], undamaged[:, others])
 
 
 def test_a_gpu_gets_what_the_host_gets(monkeypatch):

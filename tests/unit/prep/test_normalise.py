@@ -92,7 +92,7 @@ def test_a_row_without_a_sound_pixel_is_empty():
 @pytest.mark.parametrize("minus_log", [True, False])
 def test_values_that_are_not_finite_take_the_nearest_column(value, minus_log):
     flat, dark = flat_and_dark()
-    flat[0, 1] = 0  # dead beside a bad value: both take the next sound one
+    flat[0, 1] = 0  # dead beside a bad value: both take the next valid one
     raw = np.broadcast_to(np.array([200.0, 300, 400, 500, 600]), (3, *SHAPE)).copy()
     raw[1, 0, 0] = raw[1, 2, 3] = value
     raw[2, 1] = value
