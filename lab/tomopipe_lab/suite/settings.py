@@ -172,7 +172,7 @@ CONDITIONS_BY_NAME: dict[str, Callable[[Settings, Rng], Settings]] = {
     "static dirt": lambda s, r: replace(s, dirt=log_uniform(r, 0.02, 0.5)),
     "phase fringes": lambda s, r: replace(s, fringes=log_uniform(r, 0.3, 5)),
     "truncated": lambda s, r: replace(s, fill=r.uniform(1.05, 2.0), off=r.uniform(-0.06, 0.06)),
-    "mostly outside": lambda s, r: replace(s, fill=r.uniform(2, 4), off=r.uniform(-0.06, 0.06)),
+    "region of interest": lambda s, r: replace(s, fill=r.uniform(2, 4), off=r.uniform(-0.06, 0.06)),
     "few angles": lambda s, r: replace(s, n_angles=int(r.integers(25, 90))),
     "angle gaps": lambda s, r: replace(s, gap_share=r.uniform(0.05, 0.35)),
     "less than 180": _short,
@@ -205,7 +205,7 @@ _MODES = {
     "clean": 0.42, "less than 180": 0.12, "full turn": 0.14, "half acquisition": 0.18,
     "far axis": 0.1, "missing theta": 0.04,
 }  # fmt: skip
-_SIZES = {"clean": 0.65, "truncated": 0.25, "mostly outside": 0.1}
+_SIZES = {"clean": 0.65, "truncated": 0.25, "region of interest": 0.1}
 
 
 def mixed(rng: Rng, n_cols: int) -> tuple[Settings, tuple[str, ...]]:
