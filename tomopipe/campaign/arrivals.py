@@ -173,8 +173,8 @@ def fault_of_scan(campaign: Campaign, scan: str) -> str:
 def _last_byte(state: State) -> float:
     """Return when a file changed last: by its own time, unless a copy brought an old one."""
     now = time.time()
-    own = state[1] / 1e9
-    return own if 0 <= now - own < 10 else now
+    file_s = state[1] / 1e9
+    return file_s if 0 <= now - file_s < 10 else now
 
 
 def state_of(path: Path) -> State | None:

@@ -144,8 +144,8 @@ class Campaign:
         """Return how a scan is read, where not as the others."""
         if scan.refused or self.for_scan(scan.name) is self:
             return {}
-        own = self.for_scan(scan.name).config.reading()
-        return {} if own == self.config.reading() else {"own": own}
+        reading = self.for_scan(scan.name).config.reading()
+        return {} if reading == self.config.reading() else {"own": reading}
 
     def raw_scan(self, scan: str) -> "RawScan":
         """Return a scan as its steps read it; `partial`, as it may have been taken in by hand."""

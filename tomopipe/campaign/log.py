@@ -127,10 +127,10 @@ def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
 
 def _used() -> dict[str, float]:
     """Return what this process has used since it began: the CPU time of children included."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
+    itself = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = sum(one.ru_utime + one.ru_stime for one in (own, children))
-    return {"cpu_s": round(cpu_s, 2), "peak_mb": round(own.ru_maxrss * 1.024e-3, 1)}
+    cpu_s = sum(one.ru_utime + one.ru_stime for one in (itself, children))
+    return {"cpu_s": round(cpu_s, 2), "peak_mb": round(itself.ru_maxrss * 1.024e-3, 1)}
 
 
 def _one_line(error: BaseException) -> str:

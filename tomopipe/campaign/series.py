@@ -100,8 +100,8 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
         names = [part for part in plain if part != "/"]
         ends = ["/".join(names[-n:]) for n in range(1, len(names) + 1)]
         whole = f"./{folder}".removesuffix("/.")
-        own = next((end for end in ends if end not in taken), whole)
-        prefixes[folder] = own if prefixes else ""
+        prefix = next((end for end in ends if end not in taken), whole)
+        prefixes[folder] = prefix if prefixes else ""
         taken.update(ends)
     return prefixes
 
@@ -120,10 +120,10 @@ def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
     named = [one for one in prefixes if path.is_relative_to(one)]
     root = max(named, key=lambda one: len(PurePath(one).parts))
     below = "/".join(path.relative_to(root).parts)
-    own = prefixes[root]
-    if below and not own and len(prefixes) > 1:
-        own = PurePath(root).name
-    return "/".join(filter(None, (own, below)))
+    above = prefixes[root]
+    if below and not above and len(prefixes) > 1:
+        above = PurePath(root).name
+    return "/".join(filter(None, (above, below)))
 
 
 def encode_series(key: str) -> str:

@@ -166,8 +166,8 @@ def _minutes(limit: str) -> int | None:
 
 def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
     rows = []
-    for at in range(0, len(numbers), _BATCH):
-        batch = ",".join(numbers[at : at + _BATCH])
+    for first in range(0, len(numbers), _BATCH):
+        batch = ",".join(numbers[first : first + _BATCH])
         rows += _ask([*command, "--jobs", batch], n_cells=n_cells)
     return rows
 

@@ -233,13 +233,13 @@ def _apply(
         columns = list(COLUMNS)
         _append(lines, columns, end)
     where: dict[str, list[int]] = {}
-    for at, line in enumerate(lines):
+    for number, line in enumerate(lines):
         if line.cells is not None and line.cells is not columns:
-            where.setdefault(_value(line.cells, columns, "scan"), []).append(at)
+            where.setdefault(_value(line.cells, columns, "scan"), []).append(number)
     for scan, cells in edits.items():
         places = where.get(scan, [])
         if len(places) > 1:
-            numbers = " and ".join(str(at + 1) for at in places)
+            numbers = " and ".join(str(number + 1) for number in places)
             raise TomopipeError(f"{path}: scan {scan} is on lines {numbers}. Keep one.")
         if not places and not any(cells.values()):
             continue  # nothing to clear
@@ -271,9 +271,9 @@ def _set_cells(line: _Line, columns: list[str], cells: Mapping[str, str]) -> Non
         # A table without `select` needs no column for the auto of a new row.
         if name not in names or _value(line.cells, columns, name) == value:
             continue
-        at = names.index(name)
-        line.cells += [""] * (at + 1 - len(line.cells))
-        line.cells[at] = _quoted(value)
+        column = names.index(name)
+        line.cells += [""] * (column + 1 - len(line.cells))
+        line.cells[column] = _quoted(value)
     line.text = "\t".join(line.cells)
 
 
@@ -341,8 +341,8 @@ def _line_of(columns: list[str] | None, lines: list[_Line]) -> int:
 
 def _value(cells: list[str], columns: list[str], name: str) -> str:
     names = [_unquoted(column) for column in columns]
-    at = names.index(name) if name in names else len(cells)
-    return _unquoted(cells[at]) if at < len(cells) else ""
+    column = names.index(name) if name in names else len(cells)
+    return _unquoted(cells[column]) if column < len(cells) else ""
 
 
 def _unquoted(cell: str) -> str:

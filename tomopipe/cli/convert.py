@@ -61,14 +61,15 @@ def convert(
     )  # fmt: skip
     columns = (BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        todo = [one for one in plan if not one.is_there]
-        task = bar.add_task("", total=sum(one.shape[0] for one in todo))
-        for one in plan:
-            what = "is there already" if one.is_there else "would be written"
-            if one in todo and not dry_run:
-                convert_volume(one, lambda n_slices: bar.advance(task, n_slices))
+        todo = [conversion for conversion in plan if not conversion.is_there]
+        task = bar.add_task("", total=sum(conversion.shape[0] for conversion in todo))
+        for conversion in plan:
+            what = "is there already" if conversion.is_there else "would be written"
+            if conversion in todo and not dry_run:
+                convert_volume(conversion, lambda n_slices: bar.advance(task, n_slices))
                 what = "written"
-            typer.echo(f"{near(one.target)}, {one.n_bytes / 1e9:.3f} GB{one.range_text}: {what}")
+            size = f"{conversion.n_bytes / 1e9:.3f} GB{conversion.range_text}"
+            typer.echo(f"{near(conversion.target)}, {size}: {what}")
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
         typer.echo(

@@ -223,8 +223,8 @@ def export_cors(
 
 def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
     """Say what else stands in the file."""
-    here = {scan.abspath for scan in campaign.scans.values()} - set(cors)
-    stale = sum(os.path.normpath(name) in here for name in others)
+    without_cor = {scan.abspath for scan in campaign.scans.values()} - set(cors)
+    stale = sum(os.path.normpath(name) in without_cor for name in others)
     text = f"; {len(others)} other entries stay" if others else ""
     return text + (f", {stale} of them of scans that have no COR here" if stale else "")
 

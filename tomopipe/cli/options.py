@@ -25,12 +25,12 @@ class CampaignCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Bring the ways to name the campaign to one."""
-        at = args.index("--") if "--" in args and self.keeps_rest else len(args)
-        ctx.meta[_REST] = args[at + 1 :]
+        end = args.index("--") if "--" in args and self.keeps_rest else len(args)
+        ctx.meta[_REST] = args[end + 1 :]
         bare = any(
             one.name == "directory" and not one.opts[0].startswith("-") for one in self.params
         )
-        return super().parse_args(ctx, list(_one_way(args[:at], bare=bare)))
+        return super().parse_args(ctx, list(_one_way(args[:end], bare=bare)))
 
 
 class CommandWithRest(CampaignCommand):

@@ -45,13 +45,13 @@ def run(
 
         return plan(directory, config)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
-    own = config.absolute() if config else None
+    config_path = config.absolute() if config else None
     if watch:
         from tomopipe.run.watch import watch as watch_campaign
 
-        return watch_campaign(directory, own, rest_of(context), say)
+        return watch_campaign(directory, config_path, rest_of(context), say)
     profile = launch.chosen_profile(directory)
-    command = launch.run_command(directory, own, profile, rest_of(context))
+    command = launch.run_command(directory, config_path, profile, rest_of(context))
     process, started = launch.start(directory, command)
     say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
     with _heeding(directory, started):
@@ -67,12 +67,12 @@ def _heeding(directory: Path, started: Run) -> Iterator[None]:
         say("\nStopping: its jobs are being ended, what is done stays.")
         launch.interrupt(directory, started, sending=signal.SIGINT)
 
-    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -> Progress:

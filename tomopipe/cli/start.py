@@ -148,8 +148,8 @@ def _first_look(directory: Path) -> None:
             typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {_SMALLER[kind]}")
     if look.unknown:
         typer.echo(f"{look.unknown}: not recognised. It has")
-        for one in look.datasets[:_MOST_DATASETS]:
-            typer.echo(f"  {one.name}  {' x '.join(map(str, one.shape))}  {one.dtype}")
+        for dataset in look.datasets[:_MOST_DATASETS]:
+            typer.echo(f"  {dataset.name}  {' x '.join(map(str, dataset.shape))}  {dataset.dtype}")
         typer.echo(f"Put the names of its datasets into {CONFIG}, as far as there are such:")
         typer.echo(_PATHS)
 

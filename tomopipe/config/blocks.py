@@ -332,9 +332,9 @@ class PredictCorBlock(Block):
     @property
     def own_networks(self) -> list[str]:
         """Files of networks that it names, of those methods that are asked."""
-        own = [] if self.model == "shipped" or "ai" not in self.methods else [self.model]
+        weights = [] if self.model == "shipped" or "ai" not in self.methods else [self.model]
         dinov2 = self.dinov2_checkpoint if "dinov2" in self.methods else None
-        return [*own, dinov2] if dinov2 else own
+        return [*weights, dinov2] if dinov2 else weights
 
     def in_effect(self) -> Self:
         """Return the block without names of earlier versions, and no name twice."""

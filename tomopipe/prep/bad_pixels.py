@@ -65,14 +65,17 @@ class Repair:
     def apply(self, images: Any, rows: tuple[int, int]) -> None:
         """Fill the bad pixels of frames (n, rows[1] - rows[0], n_cols), in place."""
         xp = module_of(images)
-        some = slice(*np.searchsorted(self.rows, rows))
-        if some.start == some.stop:
+        part_of_rows = slice(*np.searchsorted(self.rows, rows))
+        if part_of_rows.start == part_of_rows.stop:
             return
-        at = xp.asarray(self.rows[some] - rows[0])
+        rows_there = xp.asarray(self.rows[part_of_rows] - rows[0])
         cols, before, after, part = (
-            xp.asarray(array[some]) for array in (self.cols, self.before, self.after, self.part)
+            xp.asarray(array[part_of_rows])
+            for array in (self.cols, self.before, self.after, self.part)
         )
-        images[:, at, cols] = images[:, at, before] * (1 - part) + images[:, at, after] * part
+        images[:, rows_there, cols] = (
+            images[:, rows_there, before] * (1 - part) + images[:, rows_there, after] * part
+        )
 
 
 def plan_repair(bad: NDArray[np.bool_]) -> Repair:

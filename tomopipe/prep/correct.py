@@ -117,8 +117,8 @@ class Corrections:
     def _transmission(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct for what each pixel and each frame does by itself."""
         xp = module_of(raw)
-        some = slice(*rows)
-        flat, dark = xp.asarray(self.beam.flat[some]), xp.asarray(self.beam.dark[some])
+        row_slice = slice(*rows)
+        flat, dark = xp.asarray(self.beam.flat[row_slice]), xp.asarray(self.beam.dark[row_slice])
         empty = 1.0 if self.recipe.minus_log else 0.0
         values = normalise(raw, flat, dark, minus_log=False, empty=empty)
         self.beam.divide(values, frames, rows)
@@ -134,12 +134,12 @@ class Corrections:
         if remove is None:
             return
 
-        def one(sinogram: Any) -> None:
+        def remove_from(sinogram: Any) -> None:
             sinogram[...] = remove(sinogram)
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
         workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
-        _share(one, ((sinogram,) for sinogram in sinograms), workers)
+        _share(remove_from, ((sinogram,) for sinogram in sinograms), workers)
 
     def each_projection(
         self, raw: Any, frames: IndexRange, rows: IndexRange, *, threads: int = 1
@@ -167,13 +167,13 @@ class Corrections:
         n_bytes = BATCH_BYTES if xp is np else GPU_BATCH_BYTES
         step = max(1, n_bytes // (4 * n_read * n_cols * workers))
 
-        def some(first: int) -> None:
+        def correct_batch(first: int) -> None:
             last = min(first + step, n_frames)
             which = frames[0] + first, frames[0] + last
             batch = self.projections(raw[first:last], which, rows)
             out[:, first:last] = batch.transpose(1, 0, 2)
 
-        _share(some, ((first,) for first in range(0, n_frames, step)), workers)
+        _share(correct_batch, ((first,) for first in range(0, n_frames, step)), workers)
         return out
 
     def sinograms(self, raw: Any, rows: IndexRange, *, threads: int = 1) -> Any:
@@ -244,19 +244,21 @@ def _rows_needed(
 
 
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
-    one = recipe.stripes
+    options = recipe.stripes
     filters: dict[str, Callable[[Any], Any]] = {
-        "gated": lambda s: remove_proven(s, threshold=one.threshold, size_px=one.size_px or 21),
-        "sorting": lambda s: stripes.remove_by_sorting(s, size_px=one.size_px),
-        "vo": lambda s: stripes.remove_by_combination(
-            s, snr=one.snr, large_px=one.large_px, small_px=one.size_px
+        "gated": lambda s: remove_proven(
+            s, threshold=options.threshold, size_px=options.size_px or 21
         ),
-        "titarenko": lambda s: stripes.remove_by_regularisation(s, alpha=one.alpha),
+        "sorting": lambda s: stripes.remove_by_sorting(s, size_px=options.size_px),
+        "vo": lambda s: stripes.remove_by_combination(
+            s, snr=options.snr, large_px=options.large_px, small_px=options.size_px
+        ),
+        "titarenko": lambda s: stripes.remove_by_regularisation(s, alpha=options.alpha),
         "fourier-wavelet": lambda s: remove_by_wavelets(
-            s, sigma=one.sigma, level=one.level, wavelet=one.wavelet
+            s, sigma=options.sigma, level=options.level, wavelet=options.wavelet
         ),
     }
-    return filters.get(one.method)
+    return filters.get(options.method)
 
 
 def _share(function: Callable[..., None], calls: Iterable[tuple[Any, ...]], workers: int) -> None:

@@ -78,10 +78,10 @@ def principal_shapes(
     """
 
     def changes(rows: tuple[int, int]) -> NDArray[np.float64]:
-        some = slice(*rows)
+        row_slice = slice(*rows)
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = (read_flats(*rows) - mean[some]) / (mean[some] - dark[some])
-        values = np.where(np.isfinite(values) & (mean[some] > dark[some]), values, 0)
+            values = (read_flats(*rows) - mean[row_slice]) / (mean[row_slice] - dark[row_slice])
+        values = np.where(np.isfinite(values) & (mean[row_slice] > dark[row_slice]), values, 0)
         return np.asarray(values.reshape(len(values), -1), dtype=np.float64)
 
     products = np.sum([part @ part.T for part in map(changes, blocks)], axis=0)

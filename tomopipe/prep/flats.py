@@ -146,6 +146,6 @@ def _sets(scan: Scan, n_sets: int) -> tuple[NDArray[np.float64], NDArray[np.floa
     means = np.empty((n_sets, scan.n_rows, scan.n_cols), np.float32)
     for rows in _row_blocks(scan):
         frames = scan.read_flats(*rows)
-        for mean, some in zip(means, sets, strict=True):
-            mean[slice(*rows)] = frames[some].mean(axis=0, dtype=np.float64)
+        for mean, members in zip(means, sets, strict=True):
+            mean[slice(*rows)] = frames[members].mean(axis=0, dtype=np.float64)
     return np.linspace(0, scan.n_angles, n_sets), means

@@ -285,13 +285,13 @@ def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> NDArray[
     for first, last in _spans(ridges):
         cols = np.arange(first, last)
         ridge = ridges[first:last]
-        own = ridge @ level[cols]
+        itself = ridge @ level[cols]
         images = [
             ridge @ beyond[reach + twice - cols]
             for twice in range(axis - _OFF_AXIS, axis + _OFF_AXIS + 1)
         ]
         found[cols] = 2 * first <= axis <= 2 * (last - 1) or any(
-            image > _IMAGE * (ridge @ ridge) and _ALIKE * own < image < own / _ALIKE
+            image > _IMAGE * (ridge @ ridge) and _ALIKE * itself < image < itself / _ALIKE
             for image in images
         )
     return found
@@ -347,14 +347,14 @@ def _usual_spread(values: Profiles) -> Profiles:
 def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:
     """Replace columns by the line between the valid ones beside them, in place."""
     xp = module_of(sinogram)
-    valid, at = np.flatnonzero(~lost), np.flatnonzero(lost)
-    if not at.size or not valid.size:
+    valid, invalid = np.flatnonzero(~lost), np.flatnonzero(lost)
+    if not invalid.size or not valid.size:
         return
-    right = np.searchsorted(valid, at)
+    right = np.searchsorted(valid, invalid)
     before, after = valid[np.maximum(right - 1, 0)], valid[np.minimum(right, len(valid) - 1)]
-    part = xp.asarray(((at - before) / np.maximum(after - before, 1)).astype(np.float32))
-    at, before, after = (xp.asarray(columns) for columns in (at, before, after))
-    sinogram[:, at] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
+    part = xp.asarray(((invalid - before) / np.maximum(after - before, 1)).astype(np.float32))
+    invalid, before, after = (xp.asarray(columns) for columns in (invalid, before, after))
+    sinogram[:, invalid] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
 
 
 def _subtract(sinogram: Any, offsets: Profiles, bounds: NDArray[np.intp]) -> None:

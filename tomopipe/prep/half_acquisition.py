@@ -198,6 +198,6 @@ def widen_for_each(
         for value in cor_px
     ]
     wide = xp.empty((len(halves), len(sinogram), FACTOR * sinogram.shape[1]), xp.float32)
-    for one, half in zip(wide, halves, strict=True):
-        one[...] = half.widen(sinogram[None])[0]
+    for out, half in zip(wide, halves, strict=True):
+        out[...] = half.widen(sinogram[None])[0]
     return wide, np.array([half.wide_cor_px for half in halves])

@@ -106,16 +106,16 @@ _compiled = partial(compiled, boundscheck=False)
 def _exchange(window: Any, leaves: Any, comes: Any) -> None:
     """Put one value in the place of another and shift those between: the window stays sorted."""
     last = len(window) - 1
-    at = 0
-    while window[at] < leaves and at < last:
-        at += 1
-    while at < last and window[at + 1] < comes:
-        window[at] = window[at + 1]
-        at += 1
-    while at > 0 and window[at - 1] > comes:
-        window[at] = window[at - 1]
-        at -= 1
-    window[at] = comes
+    k = 0
+    while window[k] < leaves and k < last:
+        k += 1
+    while k < last and window[k + 1] < comes:
+        window[k] = window[k + 1]
+        k += 1
+    while k > 0 and window[k - 1] > comes:
+        window[k] = window[k - 1]
+        k -= 1
+    window[k] = comes
 
 
 @_compiled

@@ -96,8 +96,8 @@ def retrieve_phase(
     step = max(1, _BATCH_BYTES // (4 * shape[0] * shape[1]))
     pad = ((0, 0), missing, (halo, shape[1] - n_cols - halo))
     for start in range(0, n, step):
-        some = xp.pad(transmission[start : start + step, first:last], pad, mode="edge")
-        spectrum = fft.rfft2(some, s=shape)
+        padded = xp.pad(transmission[start : start + step, first:last], pad, mode="edge")
+        spectrum = fft.rfft2(padded, s=shape)
         spectrum *= transfer
         filtered = fft.irfft2(spectrum, s=shape)
         out[start : start + step] = filtered[:, halo : halo + out.shape[1], halo : halo + n_cols]

@@ -53,8 +53,8 @@ def warp_of(
     distortion = recipe.distortion
     if not distortion.coefficients and not recipe.roll_deg:
         return None
-    at = distortion.center_px
-    centre_px = None if at is None else (at[0], at[1])
+    center_px = distortion.center_px
+    centre_px = None if center_px is None else (center_px[0], center_px[1])
     return Warp(
         n_rows,
         n_cols,

@@ -108,8 +108,8 @@ def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
     angle = xp.arange(n_angles, dtype=np.uint64)
     step = kernels_of(xp).LINES
     for first in range(0, n_cols, step):
-        some = slice(first, first + step)
-        bits = xp.ascontiguousarray(sinogram[:, some].T).view(np.uint32)
+        columns = slice(first, first + step)
+        bits = xp.ascontiguousarray(sinogram[:, columns].T).view(np.uint32)
         # Floats as whole numbers of the same order, the angle in the lower half: one fast sort.
         negative = bits >> np.uint32(31)
         ordered = bits ^ ((np.uint32(0) - negative) | np.uint32(0x80000000))
@@ -118,8 +118,8 @@ def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
         ordered = (keys >> np.uint64(32)).astype(np.uint32)
         positive = ordered >> np.uint32(31)
         bits = ordered ^ ((positive - np.uint32(1)) | np.uint32(0x80000000))
-        ranked[:, some] = bits.view(np.float32).T
-        order[:, some] = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32).T
+        ranked[:, columns] = bits.view(np.float32).T
+        order[:, columns] = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32).T
     return ranked, order
 
 
@@ -130,8 +130,8 @@ def _unsort_columns(ranked: Any, order: Any) -> Any:
     columns = xp.arange(ranked.shape[1])
     step = kernels_of(xp).LINES
     for first in range(0, len(ranked), step):
-        some = slice(first, first + step)
-        out[order[some], columns] = ranked[some]
+        row_slice = slice(first, first + step)
+        out[order[row_slice], columns] = ranked[row_slice]
     return out
 
 

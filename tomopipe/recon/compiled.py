@@ -150,8 +150,8 @@ def _spread_all(
     """Spread a chunk: bands of one parity side by side, or all in one call, in the same order."""
     n_samples = len(chunk.order)
     for pieces in (chunk.even, chunk.odd) if team.threads > 1 else ([(0, n_samples)],):
-        some = _joined(pieces, n_samples // (8 * team.threads))
-        calls = [(*before, chunk.direction, chunk.order, *piece, *after) for piece in some]
+        joined = _joined(pieces, n_samples // (8 * team.threads))
+        calls = [(*before, chunk.direction, chunk.order, *piece, *after) for piece in joined]
         team.run(function, calls)
 
 
@@ -261,18 +261,18 @@ def _finish(
     team: Team,
 ) -> None:
     """Transform the grid to images."""
-    one, n_grid = len(lanes), plan.n_grid
+    n_lanes, n_grid = len(lanes), plan.n_grid
     across, down = plan.correction.astype(np.float32)
     image_kernels.fold(grid, n_grid, lanes)
     transform = _transform(plan, n_grid)
     team.run(
         image_kernels.transform_rows,
         [
-            (grid, n_grid, across, *transform, a, b, aligned_empty(4 * n_grid * one), lanes)
+            (grid, n_grid, across, *transform, a, b, aligned_empty(4 * n_grid * n_lanes), lanes)
             for a, b in parts(n_grid // 2 + 1, team.threads)
         ],
     )
-    size = (image_kernels.TOGETHER + 2) * n_grid * one
+    size = (image_kernels.TOGETHER + 2) * n_grid * n_lanes
     transform = _transform(plan, n_grid // 2)
     turns = lanefft.half_turns(n_grid)
     team.run(
@@ -282,7 +282,7 @@ def _finish(
             for a, b in parts(plan.n_cols, team.threads)
         ],
     )
-    size = one * (plan.n_cols + 2 * one)
+    size = n_lanes * (plan.n_cols + 2 * n_lanes)
     team.run(
         image_kernels.unpack,
         [

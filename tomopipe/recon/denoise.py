@@ -72,14 +72,14 @@ def _less_variation(image: Any, weight: Any, down: Any, across: Any, found: Any)
 def _climb(image: Any, step: Any, down: Any, across: Any) -> None:
     """Move the dual along the differences of an image, no further than length 1."""
     n_y, n_x = image.shape
-    one = np.float32(1)
+    unit = np.float32(1)
     for y in range(n_y):
         below = min(y + 1, n_y - 1)  # in the last row the difference is 0
         for x in range(n_x - 1):
             a = down[y, x] + step * (image[below, x] - image[y, x])
             b = across[y, x] + step * (image[y, x + 1] - image[y, x])
-            shorter = one / np.sqrt(max(one, a * a + b * b))
+            shorter = unit / np.sqrt(max(unit, a * a + b * b))
             down[y, x] = a * shorter
             across[y, x] = b * shorter
         a = down[y, n_x - 1] + step * (image[below, n_x - 1] - image[y, n_x - 1])
-        down[y, n_x - 1] = a / max(one, abs(a))
+        down[y, n_x - 1] = a / max(unit, abs(a))

@@ -64,9 +64,9 @@ def reconstruct(
         raise ValueError(f"out: expected contiguous float32 of shape {shape}, got {images.shape}")
     first, batch_size = 0, plan.cache.get("batch_size", plan.batch_size)
     while first < len(cor):
-        some = slice(first, first + batch_size)
+        batch = slice(first, first + batch_size)
         try:
-            fill_batch(sinograms[some], plan, cor[some], images[some], threads)
+            fill_batch(sinograms[batch], plan, cor[batch], images[batch], threads)
         except Exception as error:
             if not out_of_memory(error) or batch_size == 1:
                 raise

@@ -17,12 +17,12 @@ TOGETHER = 4  # columns gathered at once: neighbours in memory
 @kernel
 def fold(grid: Any, n_grid: int, lanes: Any) -> None:
     """Fold the margins in; see `tomopipe.recon.portable.fold`."""
-    one = len(lanes)
-    record = 2 * one
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
     pitch = (n_grid + 2 * MARGIN) * record
     for row in range(n_grid // 2 + 1 + 2 * MARGIN):
         for c in range(2 * MARGIN):
-            low = row * pitch + c * one
+            low = row * pitch + c * n_lanes
             high = low + n_grid * record
             store(grid, high, load(grid, high, lanes) + load(grid, low, lanes))
             low, high = low + MARGIN * record, high + MARGIN * record
@@ -34,13 +34,13 @@ def fold(grid: Any, n_grid: int, lanes: Any) -> None:
         mirror = MARGIN - j if j <= MARGIN else top + (j - MARGIN - 1)
         start = mirror * pitch + MARGIN * record
         for c in range(2 * n_grid):  # a row may be its own mirror image
-            store(keep, c * one, load(grid, start + c * one, lanes))
+            store(keep, c * n_lanes, load(grid, start + c * n_lanes, lanes))
         for c in range(n_grid):
-            at = row * pitch + (MARGIN + c) * record
+            index = row * pitch + (MARGIN + c) * record
             other = ((n_grid - c) % n_grid) * record
-            store(grid, at, load(grid, at, lanes) + load(keep, other, lanes))
-            at, other = at + one, other + one
-            store(grid, at, load(grid, at, lanes) - load(keep, other, lanes))
+            store(grid, index, load(grid, index, lanes) + load(keep, other, lanes))
+            index, other = index + n_lanes, other + n_lanes
+            store(grid, index, load(grid, index, lanes) - load(keep, other, lanes))
 
 
 @kernel
@@ -74,26 +74,26 @@ def transform_rows(
     lanes : tuple of length L
         The width.
     """
-    one = len(lanes)
-    record = 2 * one
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
     pitch = (n_grid + 2 * MARGIN) * record
     n_cols = len(correction)
     for row in range(first, last):
         start = (row + MARGIN) * pitch + MARGIN * record
-        at = fft(grid, start, work, n_grid, factors, table, lanes)
+        out_start = fft(grid, start, work, n_grid, factors, table, lanes)
         for c in range(n_cols):
-            source = at + ((c - n_cols // 2) % n_grid) * record
+            source = out_start + ((c - n_cols // 2) % n_grid) * record
             factor = splat(correction[c], lanes)
             to = start + c * record
             store(grid, to, load(work, source, lanes) * factor)
-            store(grid, to + one, load(work, source + one, lanes) * factor)
+            store(grid, to + n_lanes, load(work, source + n_lanes, lanes) * factor)
 
 
 @kernel
 def _gather(grid: Any, n_grid: int, column: int, n: int, turns: Any, out: Any, lanes: Any) -> None:
     """Prepare half spectra of n columns for a complex transform of half the length."""
-    one = len(lanes)
-    record = 2 * one
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
     pitch = (n_grid + 2 * MARGIN) * record
     half = n_grid // 2
     for k in range(half // 2 + 1):
@@ -102,17 +102,17 @@ def _gather(grid: Any, n_grid: int, column: int, n: int, turns: Any, out: Any, l
         high = (half - k + MARGIN) * pitch + (MARGIN + column) * record
         for c in range(n):
             i, j = low + c * record, high + c * record
-            sr, si = load(grid, i, lanes), load(grid, i + one, lanes)
-            tr, ti = load(grid, j, lanes), load(grid, j + one, lanes)
+            sr, si = load(grid, i, lanes), load(grid, i + n_lanes, lanes)
+            tr, ti = load(grid, j, lanes), load(grid, j + n_lanes, lanes)
             ur, ui, dr, di = sr + tr, si - ti, sr - tr, si + ti
             vr, vi = dr * ci + di * cr, dr * cr - di * ci  # minus, plus: i turn (s - conj t)
             to = (c * half + k) * record
             store(out, to, ur - vr)
-            store(out, to + one, ui + vi)
+            store(out, to + n_lanes, ui + vi)
             if k > 0:
                 to = (c * half + half - k) * record
                 store(out, to, ur + vr)
-                store(out, to + one, vi - ui)
+                store(out, to + n_lanes, vi - ui)
 
 
 @kernel
@@ -147,21 +147,23 @@ def transform_columns(
     lanes : tuple of length L
         The width.
     """
-    one = len(lanes)
-    record = 2 * one
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
     pitch = (n_grid + 2 * MARGIN) * record
     n_rows = len(correction)
-    spectra = work[: TOGETHER * n_grid * one]
+    spectra = work[: TOGETHER * n_grid * n_lanes]
     scratch = work[len(spectra) :]
     for column in range(first, last, TOGETHER):
         n = min(TOGETHER, last - column)
         _gather(grid, n_grid, column, n, turns, spectra, lanes)
         for i in range(n):
-            at = fft(spectra, i * n_grid * one, scratch, n_grid // 2, factors, table, lanes)
+            out_start = fft(
+                spectra, i * n_grid * n_lanes, scratch, n_grid // 2, factors, table, lanes
+            )
             start = MARGIN * pitch + (MARGIN + column + i) * record
             for y in range(n_rows):
-                source = at + ((y - (n_rows // 2 - 1)) % n_grid) * one
-                to = start + y // 2 * pitch + y % 2 * one
+                source = out_start + ((y - (n_rows // 2 - 1)) % n_grid) * n_lanes
+                to = start + y // 2 * pitch + y % 2 * n_lanes
                 store(grid, to, load(scratch, source, lanes) * splat(correction[y], lanes))
 
 
@@ -187,23 +189,23 @@ def unpack(
     lanes : tuple of length L
         The width.
     """
-    one = len(lanes)
-    record = 2 * one
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
     n_slices, _, n_cols = images.shape
     flat = images.reshape(-1)
-    pitch = n_cols + 2 * one
+    pitch = n_cols + 2 * n_lanes
     for y in range(first, last):
-        source = ((MARGIN + y // 2) * (n_grid + 2 * MARGIN) + MARGIN) * record + y % 2 * one
+        source = ((MARGIN + y // 2) * (n_grid + 2 * MARGIN) + MARGIN) * record + y % 2 * n_lanes
         column = 0
-        while column + one <= n_cols:
+        while column + n_lanes <= n_cols:
             transpose(grid, source + column * record, record, work, column, pitch, lanes)
-            column += one
+            column += n_lanes
         for c in range(column, n_cols):
-            for j in range(one):
+            for j in range(n_lanes):
                 work[j * pitch + c] = grid[source + c * record + j]
         for j in range(n_slices):
             to = (j * n_cols + y) * n_cols
-            for c in range(0, n_cols - one + 1, one):
+            for c in range(0, n_cols - n_lanes + 1, n_lanes):
                 store(flat, to + c, load(work, j * pitch + c, lanes))
-            for c in range(n_cols - n_cols % one, n_cols):
+            for c in range(n_cols - n_cols % n_lanes, n_cols):
                 flat[to + c] = work[j * pitch + c]

@@ -56,28 +56,28 @@ def half_turns(n: int) -> NDArray[np.float32]:
 
 
 @kernel
-def _put(dst: Any, at: int, re: Any, im: Any, wr: Any, wi: Any, lanes: Any) -> None:
-    store(dst, at, re * wr - im * wi)
-    store(dst, at + len(lanes), re * wi + im * wr)
+def _put(dst: Any, index: int, re: Any, im: Any, wr: Any, wi: Any, lanes: Any) -> None:
+    store(dst, index, re * wr - im * wi)
+    store(dst, index + len(lanes), re * wi + im * wr)
 
 
 @kernel
 def _pass2(
     src: Any, a: int, dst: Any, b: int, m: int, s: int, table: Any, t: int, lanes: Any
 ) -> None:
-    one = len(lanes)
-    step = 2 * one * s
+    n_lanes = len(lanes)
+    step = 2 * n_lanes * s
     for p in range(m):
         wr, wi = splat(table[t], lanes), splat(table[t + 1], lanes)
         t += 2
         for q in range(s):
-            i = a + 2 * one * (q + s * p)
-            o = b + 2 * one * (q + s * 2 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + one, lanes)
+            i = a + 2 * n_lanes * (q + s * p)
+            o = b + 2 * n_lanes * (q + s * 2 * p)
+            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + one, lanes)
+            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             store(dst, o, r0 + r1)
-            store(dst, o + one, i0 + i1)
+            store(dst, o + n_lanes, i0 + i1)
             _put(dst, o + step, r0 - r1, i0 - i1, wr, wi, lanes)
 
 
@@ -85,26 +85,26 @@ def _pass2(
 def _pass3(
     src: Any, a: int, dst: Any, b: int, m: int, s: int, table: Any, t: int, lanes: Any
 ) -> None:
-    one = len(lanes)
-    step = 2 * one * s
+    n_lanes = len(lanes)
+    step = 2 * n_lanes * s
     half, root = splat(np.float32(0.5), lanes), splat(np.float32(0.8660254037844386), lanes)
     for p in range(m):
         wr1, wi1 = splat(table[t], lanes), splat(table[t + 1], lanes)
         wr2, wi2 = splat(table[t + 2], lanes), splat(table[t + 3], lanes)
         t += 4
         for q in range(s):
-            i = a + 2 * one * (q + s * p)
-            o = b + 2 * one * (q + s * 3 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + one, lanes)
+            i = a + 2 * n_lanes * (q + s * p)
+            o = b + 2 * n_lanes * (q + s * 3 * p)
+            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + one, lanes)
+            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r2, i2 = load(src, i, lanes), load(src, i + one, lanes)
+            r2, i2 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             tr, ti = r1 + r2, i1 + i2
             vr, vi = root * (r1 - r2), root * (i1 - i2)
             ur, ui = r0 - half * tr, i0 - half * ti
             store(dst, o, r0 + tr)
-            store(dst, o + one, i0 + ti)
+            store(dst, o + n_lanes, i0 + ti)
             _put(dst, o + step, ur - vi, ui + vr, wr1, wi1, lanes)
             _put(dst, o + 2 * step, ur + vi, ui - vr, wr2, wi2, lanes)
 
@@ -113,27 +113,27 @@ def _pass3(
 def _pass4(
     src: Any, a: int, dst: Any, b: int, m: int, s: int, table: Any, t: int, lanes: Any
 ) -> None:
-    one = len(lanes)
-    step = 2 * one * s
+    n_lanes = len(lanes)
+    step = 2 * n_lanes * s
     for p in range(m):
         wr1, wi1 = splat(table[t], lanes), splat(table[t + 1], lanes)
         wr2, wi2 = splat(table[t + 2], lanes), splat(table[t + 3], lanes)
         wr3, wi3 = splat(table[t + 4], lanes), splat(table[t + 5], lanes)
         t += 6
         for q in range(s):
-            i = a + 2 * one * (q + s * p)
-            o = b + 2 * one * (q + s * 4 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + one, lanes)
+            i = a + 2 * n_lanes * (q + s * p)
+            o = b + 2 * n_lanes * (q + s * 4 * p)
+            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + one, lanes)
+            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r2, i2 = load(src, i, lanes), load(src, i + one, lanes)
+            r2, i2 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r3, i3 = load(src, i, lanes), load(src, i + one, lanes)
+            r3, i3 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             er, ei, fr, fi = r0 + r2, i0 + i2, r0 - r2, i0 - i2
             gr, gi, hr, hi = r1 + r3, i1 + i3, r1 - r3, i1 - i3
             store(dst, o, er + gr)
-            store(dst, o + one, ei + gi)
+            store(dst, o + n_lanes, ei + gi)
             _put(dst, o + step, fr - hi, fi + hr, wr1, wi1, lanes)
             _put(dst, o + 2 * step, er - gr, ei - gi, wr2, wi2, lanes)
             _put(dst, o + 3 * step, fr + hi, fi - hr, wr3, wi3, lanes)
@@ -143,8 +143,8 @@ def _pass4(
 def _pass5(
     src: Any, a: int, dst: Any, b: int, m: int, s: int, table: Any, t: int, lanes: Any
 ) -> None:
-    one = len(lanes)
-    step = 2 * one * s
+    n_lanes = len(lanes)
+    step = 2 * n_lanes * s
     c1, s1 = (
         splat(np.float32(0.30901699437494745), lanes),
         splat(np.float32(0.9510565162951535), lanes),
@@ -155,21 +155,21 @@ def _pass5(
     )
     for p in range(m):
         for q in range(s):
-            i = a + 2 * one * (q + s * p)
-            o = b + 2 * one * (q + s * 5 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + one, lanes)
+            i = a + 2 * n_lanes * (q + s * p)
+            o = b + 2 * n_lanes * (q + s * 5 * p)
+            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + one, lanes)
+            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r2, i2 = load(src, i, lanes), load(src, i + one, lanes)
+            r2, i2 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r3, i3 = load(src, i, lanes), load(src, i + one, lanes)
+            r3, i3 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             i += step * m
-            r4, i4 = load(src, i, lanes), load(src, i + one, lanes)
+            r4, i4 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             ar, ai, br, bi = r1 + r4, i1 + i4, r2 + r3, i2 + i3
             dr, di, er, ei = r1 - r4, i1 - i4, r2 - r3, i2 - i3
             store(dst, o, r0 + ar + br)
-            store(dst, o + one, i0 + ai + bi)
+            store(dst, o + n_lanes, i0 + ai + bi)
             ur, ui = r0 + c1 * ar + c2 * br, i0 + c1 * ai + c2 * bi
             vr, vi = s1 * dr + s2 * er, s1 * di + s2 * ei
             _put(dst, o + step, ur - vi, ui + vr, splat(table[t], lanes),
@@ -189,32 +189,32 @@ def _pass5(
 def _pass8(
     src: Any, a: int, dst: Any, b: int, m: int, s: int, table: Any, t: int, lanes: Any
 ) -> None:
-    one = len(lanes)
-    step = 2 * one * s
+    n_lanes = len(lanes)
+    step = 2 * n_lanes * s
     root = splat(np.float32(0.7071067811865476), lanes)
     for p in range(m):
         for q in range(s):
-            i = a + 2 * one * (q + s * p)
-            o = b + 2 * one * (q + s * 8 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + one, lanes)
+            i = a + 2 * n_lanes * (q + s * p)
+            o = b + 2 * n_lanes * (q + s * 8 * p)
+            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
             k = i + 4 * step * m
-            r4, i4 = load(src, k, lanes), load(src, k + one, lanes)
+            r4, i4 = load(src, k, lanes), load(src, k + n_lanes, lanes)
             k = i + 2 * step * m
-            r2, i2 = load(src, k, lanes), load(src, k + one, lanes)
+            r2, i2 = load(src, k, lanes), load(src, k + n_lanes, lanes)
             k = i + 6 * step * m
-            r6, i6 = load(src, k, lanes), load(src, k + one, lanes)
+            r6, i6 = load(src, k, lanes), load(src, k + n_lanes, lanes)
             ar, ai, br, bi = r0 + r4, i0 + i4, r0 - r4, i0 - i4
             cr, ci, dr, di = r2 + r6, i2 + i6, r2 - r6, i2 - i6
             e0r, e0i, e2r, e2i = ar + cr, ai + ci, ar - cr, ai - ci
             e1r, e1i, e3r, e3i = br - di, bi + dr, br + di, bi - dr
             k = i + step * m
-            r1, i1 = load(src, k, lanes), load(src, k + one, lanes)
+            r1, i1 = load(src, k, lanes), load(src, k + n_lanes, lanes)
             k = i + 5 * step * m
-            r5, i5 = load(src, k, lanes), load(src, k + one, lanes)
+            r5, i5 = load(src, k, lanes), load(src, k + n_lanes, lanes)
             k = i + 3 * step * m
-            r3, i3 = load(src, k, lanes), load(src, k + one, lanes)
+            r3, i3 = load(src, k, lanes), load(src, k + n_lanes, lanes)
             k = i + 7 * step * m
-            r7, i7 = load(src, k, lanes), load(src, k + one, lanes)
+            r7, i7 = load(src, k, lanes), load(src, k + n_lanes, lanes)
             ar, ai, br, bi = r1 + r5, i1 + i5, r1 - r5, i1 - i5
             cr, ci, dr, di = r3 + r7, i3 + i7, r3 - r7, i3 - i7
             o0r, o0i, o2r, o2i = ar + cr, ai + ci, ci - ai, ar - cr  # o2 times i
@@ -222,7 +222,7 @@ def _pass8(
             o1r, o1i = root * (br - bi), root * (br + bi)  # times exp(i pi / 4)
             o3r, o3i = root * (dr + di), root * (dr - di)  # times exp(3 i pi / 4): (-o3r, o3i)
             store(dst, o, e0r + o0r)
-            store(dst, o + one, e0i + o0i)
+            store(dst, o + n_lanes, e0i + o0i)
             _put(dst, o + step, e1r + o1r, e1i + o1i, splat(table[t], lanes),
                  splat(table[t + 1], lanes), lanes)  # fmt: skip
             _put(dst, o + 2 * step, e2r + o2r, e2i + o2i, splat(table[t + 2], lanes),
@@ -241,17 +241,17 @@ def _pass8(
 
 
 @kernel
-def fft(src: Any, at: int, work: Any, n: int, factors: Any, table: Any, lanes: Any) -> int:
+def fft(src: Any, start: int, work: Any, n: int, factors: Any, table: Any, lanes: Any) -> int:
     """Transform n records.
 
     Parameters
     ----------
     src : ndarray of float32, shape (...,)
-        Flat; holds the input from element `at` on.
-    at : int
+        Flat; holds the input from element `start` on.
+    start : int
         Where the input begins.
     work : ndarray of float32, shape (2 * n * 2 * L,)
-        Scratch; `src` may be `work` with `at` = 0.
+        Scratch; `src` may be `work` with `start` = 0.
     n : int
         Length of the transform.
     factors, table : ndarray
@@ -265,22 +265,22 @@ def fft(src: Any, at: int, work: Any, n: int, factors: Any, table: Any, lanes: A
         Where in `work` the result begins: 0 or n * 2 * L.
     """
     size = n * 2 * len(lanes)
-    target = size if at == 0 else 0
+    target = size if start == 0 else 0
     stride, length, t = np.int64(1), n, np.int64(0)  # constants would be compiled as variants
     for radix in factors:
         m = length // radix
         if radix == 4:
-            _pass4(src, at, work, target, m, stride, table, t, lanes)
+            _pass4(src, start, work, target, m, stride, table, t, lanes)
         elif radix == 8:
-            _pass8(src, at, work, target, m, stride, table, t, lanes)
+            _pass8(src, start, work, target, m, stride, table, t, lanes)
         elif radix == 2:
-            _pass2(src, at, work, target, m, stride, table, t, lanes)
+            _pass2(src, start, work, target, m, stride, table, t, lanes)
         elif radix == 3:
-            _pass3(src, at, work, target, m, stride, table, t, lanes)
+            _pass3(src, start, work, target, m, stride, table, t, lanes)
         else:
-            _pass5(src, at, work, target, m, stride, table, t, lanes)
+            _pass5(src, start, work, target, m, stride, table, t, lanes)
         t += 2 * m * (radix - 1)
-        src, at, target = work, target, size - target
+        src, start, target = work, target, size - target
         stride *= radix
         length = m
-    return at
+    return start

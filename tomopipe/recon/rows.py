@@ -16,35 +16,35 @@ def _pack(
     flat: Any, start: int, pitch: int, n_slices: int, n_cols: int, out: Any, taper: Any, lanes: Any
 ) -> None:
     """Gather one angle of all slices, the slices innermost; pad with the edge values that fade."""
-    one = len(lanes)
+    n_lanes = len(lanes)
     column = 0
-    if n_slices == one:
-        while column + one <= n_cols:
-            transpose(flat, start + column, pitch, out, column * one, one, lanes)
-            column += one
+    if n_slices == n_lanes:
+        while column + n_lanes <= n_cols:
+            transpose(flat, start + column, pitch, out, column * n_lanes, n_lanes, lanes)
+            column += n_lanes
     for c in range(column, n_cols):
-        for j in range(one):
-            out[c * one + j] = flat[start + c + j * pitch] if j < n_slices else 0.0
+        for j in range(n_lanes):
+            out[c * n_lanes + j] = flat[start + c + j * pitch] if j < n_slices else 0.0
     for c in range(n_cols):
-        store(out, c * one, finite_or_zero(load(out, c * one, lanes)))
+        store(out, c * n_lanes, finite_or_zero(load(out, c * n_lanes, lanes)))
     n_right = len(taper) // 2
-    left, right = load(out, 0, lanes), load(out, (n_cols - 1) * one, lanes)
+    left, right = load(out, 0, lanes), load(out, (n_cols - 1) * n_lanes, lanes)
     for c in range(n_right):
-        store(out, (n_cols + c) * one, right * splat(taper[c], lanes))
+        store(out, (n_cols + c) * n_lanes, right * splat(taper[c], lanes))
     for c in range(n_right, len(taper)):
-        store(out, (n_cols + c) * one, left * splat(taper[c], lanes))
+        store(out, (n_cols + c) * n_lanes, left * splat(taper[c], lanes))
 
 
 @kernel
 def put_centred(
-    re: Any, im: Any, factor: Any, k: int, wr: Any, wi: Any, out: Any, at: int, lanes: Any
+    re: Any, im: Any, factor: Any, k: int, wr: Any, wi: Any, out: Any, index: int, lanes: Any
 ) -> None:
     """Store the sample of bin k: spectrum times factor times weight (negative to conjugate)."""
-    one = len(lanes)
-    fr = load(factor, 2 * one * k, lanes)
-    fi = load(factor, 2 * one * k + one, lanes)
-    store(out, at, (re * fr - im * fi) * wr)
-    store(out, at + one, (re * fi + im * fr) * wi)
+    n_lanes = len(lanes)
+    fr = load(factor, 2 * n_lanes * k, lanes)
+    fi = load(factor, 2 * n_lanes * k + n_lanes, lanes)
+    store(out, index, (re * fr - im * fi) * wr)
+    store(out, index + n_lanes, (re * fi + im * fr) * wi)
 
 
 @kernel
@@ -92,22 +92,22 @@ def rows_to_samples(
     lanes : tuple of length L
         The width.
     """
-    one = len(lanes)
+    n_lanes = len(lanes)
     half = (n_cols + len(taper)) // 2
     for i in range(len(starts)):
         a = first + i
         _pack(values, starts[i], pitch, n_slices, n_cols, work, taper, lanes)
-        at = fft(work, np.int64(0), work, half, factors, table, lanes)
+        out_start = fft(work, np.int64(0), work, half, factors, table, lanes)
         wr, wi = splat(weights[a], lanes), splat(weights[a] * signs[a], lanes)
-        out = a * (half + 1) * 2 * one
+        out = a * (half + 1) * 2 * n_lanes
         for k in range(half // 2 + 1):
             # the spectra of the even and of the odd points, times 2, from one bin and its mirror
-            b, m = at + 2 * one * k, at + 2 * one * ((half - k) % half)
-            sr, si = load(work, b, lanes), load(work, b + one, lanes)
-            tr, ti = load(work, m, lanes), load(work, m + one, lanes)
+            b, m = out_start + 2 * n_lanes * k, out_start + 2 * n_lanes * ((half - k) % half)
+            sr, si = load(work, b, lanes), load(work, b + n_lanes, lanes)
+            tr, ti = load(work, m, lanes), load(work, m + n_lanes, lanes)
             er, ei, dr, di = sr + tr, si - ti, sr - tr, si + ti
             cr, ci = splat(turns[2 * k], lanes), splat(turns[2 * k + 1], lanes)
             vr, vi = dr * ci + di * cr, di * ci - dr * cr  # -i turn (s - conj t)
-            to, mirror = out + 2 * one * k, out + 2 * one * (half - k)
+            to, mirror = out + 2 * n_lanes * k, out + 2 * n_lanes * (half - k)
             put_centred(er + vr, ei + vi, factor, k, wr, wi, samples, to, lanes)
             put_centred(er - vr, vi - ei, factor, half - k, wr, wi, samples, mirror, lanes)

@@ -29,12 +29,12 @@ class Rows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, some: slice) -> Rows:
-        n_slices = len(range(*some.indices(len(self))))
+    def __getitem__(self, which: slice) -> Rows:
+        n_slices = len(range(*which.indices(len(self))))
         if n_slices == len(self):
             return self
 
         def of(angles: NDArray[np.intp]) -> NDArray[np.float32]:
-            return np.ascontiguousarray(self.of(angles)[:, some])
+            return np.ascontiguousarray(self.of(angles)[:, which])
 
         return Rows((n_slices, *self.shape[1:]), of)

@@ -124,7 +124,7 @@ def _weigh(
     taps: Any,
     weights: Any,
     places: Any,
-    one: int,
+    n_floats: int,
 ) -> None:
     """Evaluate taps and addresses of some samples; apart, so that their latency is hidden."""
     pitch = n_grid + 2 * MARGIN
@@ -139,8 +139,8 @@ def _weigh(
             w = w * t + load(taps, 16 * d, WIDE)
         store(weights, 16 * (i - first), w)
         cell = (np.int64(cy) + MARGIN) * pitch + np.int64(cx) + n_grid // 2 + MARGIN
-        places[2 * (i - first)] = cell * one
-        places[2 * (i - first) + 1] = (a * n_bins + k) * one
+        places[2 * (i - first)] = cell * n_floats
+        places[2 * (i - first) + 1] = (a * n_bins + k) * n_floats
 
 
 @kernel
@@ -148,12 +148,12 @@ def _add_run(
     grid: Any, pitch: int, samples: Any, weights: Any, places: Any, i: int, end: int, record: Any
 ) -> None:
     """Add samples of the same cells: five cells at a time stay in registers."""
-    one = len(record)
-    at = places[2 * i]
+    n_floats = len(record)
+    cell = places[2 * i]
     for row in range(5):
-        g0, g1 = load(grid, at, record), load(grid, at + one, record)
-        g2, g3 = load(grid, at + 2 * one, record), load(grid, at + 3 * one, record)
-        g4 = load(grid, at + 4 * one, record)
+        g0, g1 = load(grid, cell, record), load(grid, cell + n_floats, record)
+        g2, g3 = load(grid, cell + 2 * n_floats, record), load(grid, cell + 3 * n_floats, record)
+        g4 = load(grid, cell + 4 * n_floats, record)
         for j in range(i, end):
             w = 16 * j
             value = load(samples, places[2 * j + 1], record) * splat(weights[w + 8 + row], record)
@@ -162,12 +162,12 @@ def _add_run(
             g2 = g2 + splat(weights[w + 2], record) * value
             g3 = g3 + splat(weights[w + 3], record) * value
             g4 = g4 + splat(weights[w + 4], record) * value
-        store(grid, at, g0)
-        store(grid, at + one, g1)
-        store(grid, at + 2 * one, g2)
-        store(grid, at + 3 * one, g3)
-        store(grid, at + 4 * one, g4)
-        at += pitch
+        store(grid, cell, g0)
+        store(grid, cell + n_floats, g1)
+        store(grid, cell + 2 * n_floats, g2)
+        store(grid, cell + 3 * n_floats, g3)
+        store(grid, cell + 4 * n_floats, g4)
+        cell += pitch
 
 
 @kernel
@@ -216,16 +216,16 @@ def spread(
     record : tuple of length 2 L
         The width of a record.
     """
-    one = len(record)
-    pitch = (n_grid + 2 * MARGIN) * one
+    n_floats = len(record)
+    pitch = (n_grid + 2 * MARGIN) * n_floats
     weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
     places = np.empty(2 * BATCH + 2, dtype=np.int64)
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
-        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, one)
+        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, n_floats)
         for j in range(n):
             prefetch(samples, places[2 * j + 1])
-            prefetch(samples, places[2 * j + 1] + one // 2)
+            prefetch(samples, places[2 * j + 1] + n_floats // 2)
         _add_batch(grid, pitch, samples, weights, places, n, record)
 
 
@@ -260,21 +260,21 @@ def spread_spectra(
     lanes : tuple of length L
         The width.
     """
-    one = len(record)
+    n_floats = len(record)
     n_bins = spectra.shape[1]
-    pitch = (n_grid + 2 * MARGIN) * one
+    pitch = (n_grid + 2 * MARGIN) * n_floats
     weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
-    samples = aligned(np.empty(one * BATCH + 16, dtype=np.float32))
+    samples = aligned(np.empty(n_floats * BATCH + 16, dtype=np.float32))
     places = np.empty(2 * BATCH + 2, dtype=np.int64)
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
-        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, one)
+        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, n_floats)
         for j in range(n):
             a, k = np.int64(order[start + j]) >> 16, np.int64(order[start + j]) & 0xFFFF
             value = np.float32(2) * spectra[a, k]
             re, im = splat(value.real, lanes), splat(-value.imag, lanes)
             wr = splat(projection_weights[a], lanes)
             wi = splat(projection_weights[a] * signs[a], lanes)
-            put_centred(re, im, factor, k, wr, wi, samples, j * one, lanes)
-            places[2 * j + 1] = j * one
+            put_centred(re, im, factor, k, wr, wi, samples, j * n_floats, lanes)
+            places[2 * j + 1] = j * n_floats
         _add_batch(grid, pitch, samples, weights, places, n, record)

@@ -197,6 +197,6 @@ def _scores(
     sinogram: Any, plan: Plan, cor_px: Any, score: Score, threads: int | None
 ) -> NDArray[np.float64]:
     scores = np.empty(len(cor_px))
-    for some, images in sweep_batches(sinogram, plan, cor_px, threads=threads):
-        scores[some] = on_host(score(images))
+    for batch, images in sweep_batches(sinogram, plan, cor_px, threads=threads):
+        scores[batch] = on_host(score(images))
     return scores

@@ -83,13 +83,13 @@ def sweep_batches(
     if not plan.full_turn:  # else columns are weighed for each COR before they are transformed
         spectra = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)
     for first in range(0, len(cor), plan.batch_size):
-        some = slice(first, min(first + plan.batch_size, len(cor)))
-        images = buffer[: some.stop - first] if out is None else out[some]
+        batch = slice(first, min(first + plan.batch_size, len(cor)))
+        images = buffer[: batch.stop - first] if out is None else out[batch]
         if spectra is None:
-            fill_batch(sinogram[None], plan, cor[some], images, threads)
+            fill_batch(sinogram[None], plan, cor[batch], images, threads)
         else:
-            _fill_of_spectra(spectra, plan, cor[some], images, threads)
-        yield some, images
+            _fill_of_spectra(spectra, plan, cor[batch], images, threads)
+        yield batch, images
 
 
 def _fill_of_spectra(

@@ -29,8 +29,10 @@ def of_jobs(jobs: Iterable[JobTime]) -> tuple[Efficiency, ...]:
     for job in jobs:
         if None not in (job.wall_s, job.cpu_s, job.asked_mb, job.peak_mb):
             asked, used = (float(mb or 0) * 1e6 for mb in (job.asked_mb, job.peak_mb))
-            one = Usage("", job.wall_s or 0.0, job.cpu_s or 0.0, int(job.n_cores or 1), asked, used)
-            groups[job.step].append(one)
+            usage = Usage(
+                "", job.wall_s or 0.0, job.cpu_s or 0.0, int(job.n_cores or 1), asked, used
+            )
+            groups[job.step].append(usage)
     return tuple(_summed(step, group) for step, group in groups.items())
 
 

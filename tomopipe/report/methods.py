@@ -133,9 +133,9 @@ def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
     return f"Projections were prepared as follows: {_some(_prepared(o, cited) for o in made)}."
 
 
-def _prepared(one: Provenance, cited: Mapping[str, str]) -> str:
+def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     """Say what was done to the projections of a volume, in the order in which it is done."""
-    known = one["parameters"]
+    known = provenance["parameters"]
     block = PreprocessBlock(**known["corrections"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
     parts = []
@@ -196,8 +196,8 @@ def _reconstruction(made: Sequence[Provenance], cited: Mapping[str, str]) -> str
     return f"Slices were reconstructed by {texts}."
 
 
-def _reconstructed(one: Provenance, cited: Mapping[str, str]) -> str:
-    known, shape = one["parameters"], one["geometry"]
+def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:
+    known, shape = provenance["parameters"], provenance["geometry"]
     name = known.get("algorithm", "fbp")
     iterations = known.get("iterations") or {"sirt": 100, "cgls": 15, "tv": 100}.get(name)
     text = _ALGORITHMS[name].format(**(known | {"iterations": iterations}))
@@ -211,9 +211,11 @@ def _reconstructed(one: Provenance, cited: Mapping[str, str]) -> str:
 
 
 def _versions(made: Sequence[Provenance], now: Mapping[str, str]) -> str:
-    def named(one: Provenance) -> str:
-        parts = [f"{word} {one['versions'][key]}" for key, word in _PARTS.items()
-                 if one["versions"].get(key, "unknown") != "unknown"]  # fmt: skip
-        return f"tomopipe {one['versions'].get('tomopipe', 'unknown')} with {', '.join(parts)}"
+    def named(provenance: Provenance) -> str:
+        parts = [f"{word} {provenance['versions'][key]}" for key, word in _PARTS.items()
+                 if provenance["versions"].get(key, "unknown") != "unknown"]  # fmt: skip
+        return (
+            f"tomopipe {provenance['versions'].get('tomopipe', 'unknown')} with {', '.join(parts)}"
+        )
 
     return f"Versions: {_some(named(one) for one in made)}; Snakemake {now['snakemake']}."

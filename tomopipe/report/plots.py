@@ -243,9 +243,9 @@ def _points(curve: Curve, x: Axis, height: int) -> str:
     # The highest point of each stretch is kept: a narrow peak must not vanish.
     best: dict[int, tuple[float, float]] = {}
     for cor_px, score in zip(curve.cor_px, curve.score, strict=True):
-        at = x(cor_px)
-        slot = int(at // 2)
+        x_px = x(cor_px)
+        slot = int(x_px // 2)
         y = height - 18 - (score - low) / span * (height - 24)
         if slot not in best or y < best[slot][1]:
-            best[slot] = (at, y)
-    return " ".join(f"{at:.1f},{y:.1f}" for at, y in best.values())
+            best[slot] = (x_px, y)
+    return " ".join(f"{x_px:.1f},{y:.1f}" for x_px, y in best.values())

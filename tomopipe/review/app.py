@@ -179,9 +179,9 @@ class _Api:
         if step_px is None or step_px <= 0:
             raise TomopipeError(f"{scan}: expected a step above 0 px.")
         given = "y" in request.query_params
-        at = (_whole(request, "y"), _whole(request, "x")) if given else None
+        middle = (_whole(request, "y"), _whole(request, "x")) if given else None
         cor_px, row = _cor(request, self.store, scan), _whole(request, "row")
-        return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, at=at))
+        return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, at=middle))
 
     def overlay(self, request: Request) -> Response:
         """Return opposed projections over each other."""
@@ -209,11 +209,11 @@ class _Api:
 
     def plane(self, request: Request) -> Response:
         """Return rows of a plane of a volume."""
-        at = _whole(request, "at"), _whole(request, "factor")
+        position = _whole(request, "at"), _whole(request, "factor")
         part = slice(_whole(request, "first"), _whole(request, "last"))
         name = request.query_params.get("scan", "")
         which = request.query_params.get("plane", "")
-        return _grey(plane(self.store.campaign, name, which, at, part))
+        return _grey(plane(self.store.campaign, name, which, position, part))
 
     def zarr(self, request: Request) -> Response:
         """Return a file of an OME-Zarr; the guard has looked at the token."""
@@ -286,8 +286,8 @@ class _Api:
             {scan: (self._checked(scan, cells), seen) for scan, cells, seen, _ in decisions},
             stamp=stamp_now() if any(stamp for *_, stamp in decisions) else "",
         )
-        told = {scan: {"saved": one.saved, "cells": one.cells} for scan, one in outcomes.items()}
-        return JSONResponse({"scans": told, "table_sha256": sha256})
+        reply = {scan: {"saved": one.saved, "cells": one.cells} for scan, one in outcomes.items()}
+        return JSONResponse({"scans": reply, "table_sha256": sha256})
 
     def expected(self, _: Request) -> Response:
         """Return what the next run will redo as far as is known at once."""

@@ -97,17 +97,21 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def part_around(shape: tuple[int, ...], at: tuple[int, int], side_px: int) -> tuple[slice, slice]:
+def part_around(
+    shape: tuple[int, ...], middle: tuple[int, int], side_px: int
+) -> tuple[slice, slice]:
     """Return the square piece of a picture around a place, as a whole within the picture."""
     starts = [
-        min(max(middle - side_px // 2, 0), max(n - side_px, 0))
-        for middle, n in zip(at, shape, strict=True)
+        min(max(place - side_px // 2, 0), max(n - side_px, 0))
+        for place, n in zip(middle, shape, strict=True)
     ]
     top, left = starts
     return slice(top, min(top + side_px, shape[0])), slice(left, min(left + side_px, shape[1]))
 
 
-def in_range(one: Grey, part: tuple[slice, slice], low: float, high: float) -> NDArray[np.uint16]:
+def in_range(
+    picture: Grey, part: tuple[slice, slice], low: float, high: float
+) -> NDArray[np.uint16]:
     """Return a piece of a picture in the range of another one."""
-    values = one.low + one.values[part] * np.float32((one.high - one.low) / _MOST)
+    values = picture.low + picture.values[part] * np.float32((picture.high - picture.low) / _MOST)
     return scaled16(values, low, high)

@@ -146,11 +146,11 @@ class Pictures:
         wanted = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
         values_px = [v for v in wanted if rows.first_col <= v <= last_px]
         slices = []
-        for some in (
+        for half in (
             values_px[:_BATCH_SIZE],
             values_px[_BATCH_SIZE:],
         ):  # others may have a slice between
-            slices += self._at(scan, cor_px, some, row)
+            slices += self._at(scan, cor_px, half, row)
         middle = slices[0].values
         side_px = PIECE_PX if min(middle.shape) > 4 * PIECE_PX else PIECE_PX // 2
         part = part_around(middle.shape, at, side_px) if at else telling_part(middle, side_px)
@@ -184,8 +184,8 @@ class Pictures:
         """Return opposed projections as PNG, the second mirrored at the COR: grey where equal."""
         first, mirrored, _ = self._opposed(scan, cor_px, pair)
         low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
-        one, other = grey(first, low, high), grey(mirrored, low, high)
-        return png(np.stack([one, other, one], axis=-1))
+        grey_first, other = grey(first, low, high), grey(mirrored, low, high)
+        return png(np.stack([grey_first, other, grey_first], axis=-1))
 
     def difference(self, scan: str, cor_px: float, pair: int) -> Grey:
         """Return what opposed projections differ by, where both saw: least at the right COR."""

@@ -128,7 +128,7 @@ def _thinned(values: Sequence[float]) -> list[float]:
 def _neighbours(store: Store, record: ScanRecord) -> list[dict[str, Any]]:
     """Return the scans next to this one in its series, itself included."""
     members = store.series(record.series)
-    at = next((i for i, point in enumerate(members) if point["scan"] == record.name), None)
-    if at is None:
+    place = next((i for i, point in enumerate(members) if point["scan"] == record.name), None)
+    if place is None:
         return []
-    return members[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1]
+    return members[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1]

@@ -128,10 +128,10 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = MutableHeaders(scope=message)
+                sent_headers = MutableHeaders(scope=message)
                 for name, value in headers.items():
-                    own[name] = value
-                own.setdefault("cache-control", "no-store")
+                    sent_headers[name] = value
+                sent_headers.setdefault("cache-control", "no-store")
             await send(message)
 
         await (answer or self.app)(scope, receive, send_guarded)
@@ -232,8 +232,8 @@ def _refuse(reason: str) -> Response:
     return PlainTextResponse(f"403: {reason}\n", status_code=403)
 
 
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode())
+def _equal(given: str, other: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), other.encode())
 
 
 def _short(length: str | None) -> bool:

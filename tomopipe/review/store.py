@@ -64,8 +64,8 @@ class Store:
 
     def _half_acquisition(self, scan: str) -> str:
         known = scan in self.campaign.scans
-        own = self.campaign.for_scan(scan) if known else self.campaign
-        return own.config.preprocess.half_acquisition
+        source = self.campaign.for_scan(scan) if known else self.campaign
+        return source.config.preprocess.half_acquisition
 
     def read(self) -> None:
         """Read the results anew, unless somebody else is at it (then wait for them)."""

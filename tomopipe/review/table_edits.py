@@ -126,9 +126,9 @@ def decide_all(
     outcomes: dict[str, Outcome] = {}
 
     def edits(rows: list[Row]) -> Edits:
-        here, found = _cells(rows), {}
+        in_table, found = _cells(rows), {}
         for scan, (cells, seen) in decisions.items():
-            now = _with_defaults(here.get(scan, {}))
+            now = _with_defaults(in_table.get(scan, {}))
             new = {**now, **cells}
             same = all(now[name] == new[name] for name in CELLS)  # somebody decided the same
             outcomes[scan] = Outcome(same, now, "")

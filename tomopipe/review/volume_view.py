@@ -40,7 +40,9 @@ def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
         }
 
 
-def plane(campaign: Campaign, name: str, which: str, at: tuple[int, int], part: slice) -> Grey:
+def plane(
+    campaign: Campaign, name: str, which: str, position: tuple[int, int], part: slice
+) -> Grey:
     """Return rows of a plane in 16 bits of the whole volume's range.
 
     Parameters
@@ -49,12 +51,12 @@ def plane(campaign: Campaign, name: str, which: str, at: tuple[int, int], part: 
         Of the scan or stack.
     which : {"xy", "xz", "yz"}
         The plane.
-    at : (int, int)
+    position : (int, int)
         Where it cuts the volume, in voxels; and the factor of the level.
     part : slice
         Rows of the plane at this level.
     """
-    index, factor = at
+    index, factor = position
     path = find_volumes(campaign, [name])[name]
     with open_levels(path, converted(path, PREVIEW)) as levels:
         if which not in PLANES or factor not in levels.arrays:

@@ -166,8 +166,8 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
     remove_stale(conversion.target)
     before = state_of(conversion.source)
     with open_volume(conversion.source) as volume:
-        own = {MRC: _write_mrc, PREVIEW: _write_preview}
-        write = own.get(conversion.output_format, _write_volume)
+        writers = {MRC: _write_mrc, PREVIEW: _write_preview}
+        write = writers.get(conversion.output_format, _write_volume)
         write(volume, conversion, before, progress)
 
 

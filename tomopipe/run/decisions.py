@@ -101,10 +101,10 @@ class Decisions:
 
     def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
         """Name the files that a scan is read from; linked ones as the inventory saw them."""
-        own = self.campaign.scans[scan].path
+        raw_path = self.campaign.scans[scan].path
         linked = json.loads((inventory or {}).get(scan, {}).get("linked") or "{}")
         shared = self.campaign.for_scan(scan).shared_files()
-        return [own, *companions(own, self.campaign.directory), *shared, *sorted(linked)]
+        return [raw_path, *companions(raw_path, self.campaign.directory), *shared, *sorted(linked)]
 
     def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
         """Name the scans that are `select: no` and whose raw file is not that of their sweep."""
@@ -236,12 +236,12 @@ class Decisions:
     def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
         """Return what a result was made from: its own word, else Snakemake's record."""
         try:
-            own = read_statement(self.record.where(path))
+            statement = read_statement(self.record.where(path))
         except Exception as error:  # whatever a damaged file does to its reader
             # who knows what one was made from that the system does not let be read
-            own = {"not_read": str(error)} if is_of_the_system(error) else None
-        if own is not None:
-            return own
+            statement = {"not_read": str(error)} if is_of_the_system(error) else None
+        if statement is not None:
+            return statement
         record = earlier.recorded(self.campaign.directory, path)
         if record is None:
             return None

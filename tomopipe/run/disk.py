@@ -126,14 +126,14 @@ def output_bytes(
     half_unless_known : bool
         Take a volume whose COR would tell for one of a half acquisition.
     """
-    own = campaign.for_scan(row["scan"])
+    for_scan = campaign.for_scan(row["scan"])
     n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])
-    columns = own.config.input.columns
+    columns = for_scan.config.input.columns
     first_col, n_cols = _first(columns), extent(columns, int(row["n_cols"]))
     if rule == "try_recon":
-        return _sweep_bytes(own, row, n_angles, n_rows, (first_col, n_cols))
+        return _sweep_bytes(for_scan, row, n_angles, n_rows, (first_col, n_cols))
     if rule == "full_recon":
-        full = own.config.full_recon
+        full = for_scan.config.full_recon
         half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
         n_voxels = FACTOR * n_cols if half else n_cols
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
@@ -150,11 +150,11 @@ def is_half_volume(
     campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, unless_known: bool = False
 ) -> bool:
     """Tell whether the slices of a scan's volume are twice as wide as the columns in use."""
-    own = campaign.for_scan(row["scan"])
-    columns = own.config.input.columns
+    for_scan = campaign.for_scan(row["scan"])
+    columns = for_scan.config.input.columns
     used = _first(columns), extent(columns, int(row["n_cols"]))
-    is_fbp = own.config.full_recon.algorithm == "fbp"
-    return is_fbp and _is_half(own, row, used, cor_px, unless_known)
+    is_fbp = for_scan.config.full_recon.algorithm == "fbp"
+    return is_fbp and _is_half(for_scan, row, used, cor_px, unless_known)
 
 
 def _is_half(

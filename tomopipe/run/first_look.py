@@ -90,8 +90,8 @@ def scan_entries(typed: Iterable[str], directory: Path) -> list[str]:
         The campaign folder.
     """
     groups: dict[tuple[str, str], list[str]] = {}
-    for one in typed:
-        path = _from_campaign(os.path.expanduser(one), directory)
+    for pattern in typed:
+        path = _from_campaign(os.path.expanduser(pattern), directory)
         for part in _of_folder(path, directory):
             folder, name = os.path.split(part.rstrip("/"))
             ending = "/" if part.endswith("/") else os.path.splitext(name)[1]
@@ -149,9 +149,9 @@ def _as_pattern(group: list[str], directory: Path) -> list[str]:
 def first_look(campaign: Campaign) -> FirstLook:
     """Open some files of a campaign, metadata only."""
     scans = [entry["scan"] for entry in campaign.inventory_entries() if not entry["reason"]]
-    some = scans[:: max(1, len(scans) // _MOST_FILES)]
+    sampled = scans[:: max(1, len(scans) // _MOST_FILES)]
     with tempfile.TemporaryDirectory(prefix="tomopipe-init-") as folder:
-        rows = foresee_inventory(campaign, Path(folder), some)
+        rows = foresee_inventory(campaign, Path(folder), sampled)
     rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
     valid = [row for row in rows.values() if int(row["n_angles"] or 0)]
     n_bytes: Counter[str] = Counter()

@@ -29,12 +29,12 @@ class Hooks:
 
     def look(self, once: Callable[[str, str], None]) -> None:
         """Start what waits, end what hangs; say once what went wrong of each command."""
-        for one in list(self._running):
-            process, command, began_s = one
+        for running in list(self._running):
+            process, command, began_s = running
             status = process.poll()
             if status is None and time.monotonic() - began_s < self._limit_s:
                 continue
-            self._running.remove(one)
+            self._running.remove(running)
             said = "" if status == 0 else f"hooks.on_scan ({command}) failed: exit status {status}"
             if status is None:
                 self._kill(process)

@@ -111,13 +111,13 @@ def run_command(
         If there is no campaign.
     """
     home = workflow_folder()
-    own = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
-    if not (own or config or (directory / CONFIG).is_file()):
+    snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
+    if not (snakefiles or config or (directory / CONFIG).is_file()):
         raise TomopipeError(
             f"no {CONFIG} in {directory} or above, so this is no campaign. Type: tomopipe init "
             "mycampaign --scans 'FOLDER/*.h5', and tomopipe run mycampaign."
         )
-    snakefile = own[0] if own else home / "Snakefile"
+    snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
     if any(option.split("=")[0] == "--profile" for option in options):
         profile = ""
     elif profile == "workstation":
@@ -174,8 +174,8 @@ def _refuse_second(directory: Path) -> None:
 
 
 def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
-    here = socket.gethostname(), user_name(), time.time()
-    run = Run(pid, *here, born(pid), str(log), str(events))
+    origin = socket.gethostname(), user_name(), time.time()
+    run = Run(pid, *origin, born(pid), str(log), str(events))
     write_json(asdict(run), directory / LOGS.run_record)
     return run
 

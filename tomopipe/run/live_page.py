@@ -38,8 +38,8 @@ def picture(files: Files[Path], scan: str, cor_px: float | None) -> str:
     try:
         pages = open_stack(files.try_stack(scan))
         grid_px = np.asarray(json.loads(files.sweep(scan).read_bytes())["cor_px"], dtype=float)
-        at = len(pages) // 2 if cor_px is None else int(np.abs(grid_px - cor_px).argmin())
-        data = encode(to_grey(pages[at].astype(np.float32), max_px=_SIDE_PX), max_bytes=_BYTES)
+        page = len(pages) // 2 if cor_px is None else int(np.abs(grid_px - cor_px).argmin())
+        data = encode(to_grey(pages[page].astype(np.float32), max_px=_SIDE_PX), max_bytes=_BYTES)
     except Exception:  # whatever a damaged stack does to its reader; the page stands without it
         return ""
     name = f"{picture_stem(scan)}.webp"
@@ -72,13 +72,13 @@ def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]
     write_text(text, files.live)
 
 
-def _row(one: Mapping[str, Any]) -> str:
-    name = one.get("scan") or os.path.basename(one["path"])
-    image = f'<img src="{html.escape(one["picture"])}" alt="">' if one.get("picture") else ""
-    numbers = (one.get("cor_px"), one.get("confidence"))
+def _row(event: Mapping[str, Any]) -> str:
+    name = event.get("scan") or os.path.basename(event["path"])
+    image = f'<img src="{html.escape(event["picture"])}" alt="">' if event.get("picture") else ""
+    numbers = (event.get("cor_px"), event.get("confidence"))
     cells = [image, html.escape(name), *("" if n is None else f"{n:.2f}" for n in numbers)]
-    why = one.get("doubt") or ("" if one["judged"] else "its COR is being found")
-    seconds = "" if one.get("seconds") is None else f"{one['seconds']:.0f}"
-    cells += [html.escape(why), f"<small>{html.escape(one['rule'])}</small>", seconds]
-    flag = ' class="flag"' if one.get("doubt") else ""
+    why = event.get("doubt") or ("" if event["judged"] else "its COR is being found")
+    seconds = "" if event.get("seconds") is None else f"{event['seconds']:.0f}"
+    cells += [html.escape(why), f"<small>{html.escape(event['rule'])}</small>", seconds]
+    flag = ' class="flag"' if event.get("doubt") else ""
     return f"<tr{flag}>" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"

@@ -54,8 +54,8 @@ def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]
     """Return what the inventory looks for in one scan, where not as in the others."""
     if entry["reason"] or campaign.for_scan(entry["scan"]) is campaign:
         return {}
-    own = _looked_for(campaign.for_scan(entry["scan"]).config)
-    return {"options": own} if own != _looked_for(campaign.config) else {}
+    looked_for = _looked_for(campaign.for_scan(entry["scan"]).config)
+    return {"options": looked_for} if looked_for != _looked_for(campaign.config) else {}
 
 
 def _looked_for(config: Any) -> dict[str, Any]:
@@ -205,10 +205,10 @@ def _reading_options(
     step: str, campaign: Campaign, scan: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return `reading_options`, worked out once for all scans of one configuration."""
-    own = campaign.for_scan(scan)
-    if step not in own.effective:
-        own.effective[step] = reading_options(step, own.config)
-    found: tuple[dict[str, Any], dict[str, Any]] = own.effective[step]
+    for_scan = campaign.for_scan(scan)
+    if step not in for_scan.effective:
+        for_scan.effective[step] = reading_options(step, for_scan.config)
+    found: tuple[dict[str, Any], dict[str, Any]] = for_scan.effective[step]
     return found
 
 
@@ -230,17 +230,17 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
             value = read.pop(key)
             metadata |= {f"input.{key}": value} if key in _METADATA[step] else {}
     preprocess = effective(config.preprocess)
-    own = effective(getattr(config, "export_star" if step == "export_stack" else step))
+    options = effective(getattr(config, "export_star" if step == "export_stack" else step))
     if step == "export_stack":
         # slices are wide, projections are not; the other keys are those of the star file
         preprocess.pop("half_acquisition", None)
         if config.export_star.binning != "auto":
-            own.pop("max_stack_gb", None)
-        own.pop("enabled", None)
-        own.pop("hand", None)
-        metadata |= {f"export_star.{k}": own.pop(k) for k in _METADATA[step] if k in own}
+            options.pop("max_stack_gb", None)
+        options.pop("enabled", None)
+        options.pop("hand", None)
+        metadata |= {f"export_star.{k}": options.pop(k) for k in _METADATA[step] if k in options}
     blocks = {"input": read, "preprocess": preprocess}
-    blocks["export_star" if step == "export_stack" else step] = own
+    blocks["export_star" if step == "export_stack" else step] = options
     if per_cm and config.export_star.pixel_size_um is not None:
         blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
     return {name: block for name, block in blocks.items() if block}, metadata

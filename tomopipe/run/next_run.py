@@ -113,15 +113,15 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
 
 
 def foresee_inventory(
-    campaign: Campaign, folder: Path, some: Iterable[str] | None = None
+    campaign: Campaign, folder: Path, wanted: Iterable[str] | None = None
 ) -> InventoryRows:
     """Write the inventory of the raw files as they are now into `folder`, and return its rows.
 
-    `some` names the scans to look at; None: all.
+    `wanted` names the scans to look at; None: all.
     """
     entries = campaign.inventory_entries()
-    if some is not None:
-        entries = [entry for entry in entries if entry["scan"] in set(some)]
+    if wanted is not None:
+        entries = [entry for entry in entries if entry["scan"] in set(wanted)]
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(entries, Files(folder).inventory, campaign.config)
     return read_inventory(Files(folder).inventory)
@@ -345,8 +345,8 @@ def memory_notes(
     for job in planned:
         if job.rule != "full_recon" or job.scan not in rows:
             continue
-        own, row = campaign.for_scan(job.scan), rows[job.scan]
-        halo, binning = own.correction_halo(row), own.config.full_recon.binning
+        for_scan, row = campaign.for_scan(job.scan), rows[job.scan]
+        halo, binning = for_scan.correction_halo(row), for_scan.config.full_recon.binning
         if halo is not None and 4 * halo > block_rows(binning):
             shape = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
             needs.add((*shape, binning, halo))

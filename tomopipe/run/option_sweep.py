@@ -170,12 +170,12 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
         )
     if fault := fault_of_key(key):
         raise TomopipeError(f"{key}: {fault}")
-    own = campaign.for_scan(scan)
-    override, problems = parse_cells({key: value}, own.config)
+    for_scan = campaign.for_scan(scan)
+    override, problems = parse_cells({key: value}, for_scan.config)
     if problems:
         raise TomopipeError("\n".join(problems))
-    config = own.config.with_options(override).named_for(scan, campaign.scans[scan].series)
-    return replace(own, config=config)
+    config = for_scan.config.with_options(override).named_for(scan, campaign.scans[scan].series)
+    return replace(for_scan, config=config)
 
 
 def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int, int]:

@@ -178,18 +178,18 @@ def settle_binning(
         return None
     known = read_binning(path)
     if known is None or known["options"] != proposed["options"]:
-        own = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        write_json(dict(proposed), own)
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        write_json(dict(proposed), temporary)
         try:
             if known is not None:
-                own.replace(path)
+                temporary.replace(path)
             else:
-                os.link(own, path)  # unlike a rename, not over a file that came meanwhile
+                os.link(temporary, path)  # unlike a rename, not over a file that came meanwhile
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
-            own.replace(path)
-        own.unlink(missing_ok=True)
+            temporary.replace(path)
+        temporary.unlink(missing_ok=True)
         known = read_binning(path)
     if known is None:
         raise TomopipeError(f"{path}: expected the binning of the campaign. Delete it, run again.")

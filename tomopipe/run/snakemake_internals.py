@@ -187,14 +187,14 @@ def _send(job: Any) -> None:
 
     run, sent = run_folder.current(), {}
     jobs = getattr(job, "jobs", [job])
-    if run is None or not all("scan" in one.wildcards_dict for one in jobs):
+    if run is None or not all("scan" in each.wildcards_dict for each in jobs):
         return
-    for one in jobs:
-        known = {k: v for k, v in one.resources.items() if not isinstance(v, TBDString)}
+    for member in jobs:
+        known = {k: v for k, v in member.resources.items() if not isinstance(v, TBDString)}
         # what hangs on files that an earlier job of the submission makes, the node works out
-        whole = len(known) >= len(one.resources.keys() - {"tmpdir"})
-        facts = {"params": dict(one.params.items()), "resources": known if whole else None}
-        sent[_as_text(one.rule.name, one.wildcards_dict)] = facts
+        whole = len(known) >= len(member.resources.keys() - {"tmpdir"})
+        facts = {"params": dict(member.params.items()), "resources": known if whole else None}
+        sent[_as_text(member.rule.name, member.wildcards_dict)] = facts
     path = _sent_file(run, _targets(job))
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(sent), "utf-8")
@@ -222,17 +222,19 @@ def take_sent() -> bool:
 
     def params(plain: Any) -> Any:
         def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-            told = of(rule, wildcards, "params")
-            found = plain(rule, wildcards, *rest, **options) if told is None else None
-            return found or (Params(fromdict=told), list(told.values()))
+            sent_params = of(rule, wildcards, "params")
+            found = plain(rule, wildcards, *rest, **options) if sent_params is None else None
+            return found or (Params(fromdict=sent_params), list(sent_params.values()))
 
         return expand
 
     def resources(plain: Any) -> Any:
         def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-            told = of(rule, wildcards, "resources")
-            found = plain(rule, wildcards, *rest, **options) if told is None else None
-            return found or ResourceList(fromdict={"tmpdir": tempfile.gettempdir()} | told)
+            sent_resources = of(rule, wildcards, "resources")
+            found = plain(rule, wildcards, *rest, **options) if sent_resources is None else None
+            return found or ResourceList(
+                fromdict={"tmpdir": tempfile.gettempdir()} | sent_resources
+            )
 
         return expand
 
@@ -285,7 +287,7 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
 
     n_known = 0  # jobs of which the sums have been told
 
-    def told(record: Any) -> bool:
+    def is_reported(record: Any) -> bool:
         nonlocal n_known
         info, event = vars(record), str(getattr(record, "event", ""))
         if event == "job_info":
@@ -307,7 +309,7 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
             progress.tell(totals=Counter(job.rule.name for job in jobs))
         return True
 
-    logger.addFilter(told)
+    logger.addFilter(is_reported)
 
 
 def name_of(wildcards: Mapping[str, Any]) -> str:

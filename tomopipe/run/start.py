@@ -393,11 +393,11 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
     if campaign.config.storage.sidecars != "beside":
         return
     places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
-    own = os.path.dirname(campaign.outputs.sidecar(""))
-    if own in places:
+    sidecars = os.path.dirname(campaign.outputs.sidecar(""))
+    if sidecars in places:
         findings.warnings.append(
             f"a folder of the data cannot be written; its sidecars go to "
-            f"{own} (storage.sidecars sets it)"
+            f"{sidecars} (storage.sidecars sets it)"
         )
 
 

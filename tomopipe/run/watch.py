@@ -472,8 +472,8 @@ def watch(
         If it is watched or run already.
     """
     ending: list[int] = []
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda number, _: ending.append(number))
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda number, _: ending.append(number))
     folder = Path(os.path.abspath(directory))
     os.chdir(folder)
     with only_watcher(folder) as lock:

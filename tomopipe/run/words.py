@@ -92,11 +92,11 @@ def _shown(value: Any) -> str:
     return "default" if value is None else str(value)
 
 
-def of_raw(paths: Sequence[str], own: str) -> str:
+def of_raw(paths: Sequence[str], raw_path: str) -> str:
     """Say which raw files of a scan were replaced, and when."""
     found = []
     for path in paths:
-        name = "raw file" if path == own else path
+        name = "raw file" if path == raw_path else path
         try:
             found.append(f"{name} replaced {_when(os.stat(path).st_mtime)}")
         except OSError:

@@ -113,18 +113,19 @@ def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str
     if cor_px is None and text.strip():
         note = f"{Path(center_path).name} holds {shown(text.strip())}, not a number, ignored"
     try:
-        told = read_prediction(prediction_path)
+        prediction = read_prediction(prediction_path)
     except TomopipeError as error:  # one damaged file must not hold up the series
         if isinstance(error.__cause__, OSError):
             raise  # of the disk, not of the file: the table would be wrong, and stay
-        told, note = {}, note or f"{Path(prediction_path).name} is damaged: delete it and run again"
-    source = "ai" if told.get("method") == "ai" else "auto"
-    is_edited = "cor_px" in told and format_cor(cor_px) != format_cor(told["cor_px"])
+        prediction = {}
+        note = note or f"{Path(prediction_path).name} is damaged: delete it and run again"
+    source = "ai" if prediction.get("method") == "ai" else "auto"
+    is_edited = "cor_px" in prediction and format_cor(cor_px) != format_cor(prediction["cor_px"])
     if cor_px is not None:
         return cor_px, "manual" if is_edited else source, note, ""
     if is_edited and not note:
         return math.nan, source, EMPTIED, ""
-    reason = told.get("reason")
+    reason = prediction.get("reason")
     if reason == NOT_ASKED:
         return math.nan, source, note, NOT_ASKED
     return math.nan, source, note, f"prediction: {reason}" if reason else ""

@@ -94,8 +94,8 @@ def inventory(
         The rows; `keep` is a bool, shape and size are int or None.
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
-    own = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
-    looks = _look_at_all(paths, lambda path: _look(_raw_scan(path, options, own[path])))
+    overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
+    looks = _look_at_all(paths, lambda path: _look(_raw_scan(path, options, overrides[path])))
     members: dict[str, list[_Look]] = {}
     for entry in entries:
         if not entry["reason"]:
@@ -152,8 +152,8 @@ def _is_recent(path: str) -> bool:
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
 
-def _raw_scan(path: str, options: StepOptions, own: Mapping[str, Any] | None) -> RawScan:
-    return raw_scan(path, options if own is None else StepOptions(**own))
+def _raw_scan(path: str, options: StepOptions, overrides: Mapping[str, Any] | None) -> RawScan:
+    return raw_scan(path, options if overrides is None else StepOptions(**overrides))
 
 
 def _look(raw: RawScan) -> _Look:

@@ -151,17 +151,18 @@ def _blend(placed: Sequence[Placed], rows: range, put: PutSlices) -> None:
 def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
     """Raise where volumes are not of the same width, unit, voxel size and binning."""
     for name, volume in zip(scans[1:], members[1:], strict=True):
-        for what, one, other in [
+        for what, expected, other in [
             ("width", members[0].shape[1:], volume.shape[1:]),
             *(
                 (key, members[0].attributes.get(key), volume.attributes.get(key))
                 for key in ("units", "binning", "voxel_size_um")
             ),
         ]:
-            if one != other:
+            if expected != other:
                 raise TomopipeError(
-                    f"{scans[0]} and {name}: expected volumes of the same {what}, found {one} and "
-                    f"{other}. Give them the same options, or take one out of the stack."
+                    f"{scans[0]} and {name}: expected volumes of the same {what}, found "
+                    f"{expected} and {other}. Give them the same options, or take one out of "
+                    "the stack."
                 )
 
 
@@ -203,9 +204,9 @@ def _match(parts: Sequence[Part], pairs: Sequence[Shift]) -> list[tuple[float, f
     for (first, second), shift in zip(pairwise(parts), pairs, strict=True):
         lag = round(shift.z_px)
         low, high = max(0, lag), min(first.shape[0], lag + second.shape[0])
-        here = first.blocks[low:high].mean(axis=0).ravel()
-        there = second.blocks[low - lag : high - lag].mean(axis=0).ravel()
-        gain, offset = (float(value) for value in np.polyfit(there, here, 1))
+        first_values = first.blocks[low:high].mean(axis=0).ravel()
+        second_values = second.blocks[low - lag : high - lag].mean(axis=0).ravel()
+        gain, offset = (float(value) for value in np.polyfit(second_values, first_values, 1))
         before = gains[-1]
         gains.append((before[0] * gain, before[0] * offset + before[1]))
         logger.info("intensity: gain %.4f, offset %.3g", *gains[-1])
@@ -216,12 +217,12 @@ def _place(
     members: Sequence[Volume], pairs: Sequence[Shift], gains: Sequence[tuple[float, float]]
 ) -> list[Placed]:
     """Add the shifts up."""
-    at = np.zeros(3)
+    position = np.zeros(3)
     placed = []
     moves = [np.zeros(3), *(np.array([pair.z_px, pair.y_px, pair.x_px]) for pair in pairs)]
     for volume, move, (gain, offset) in zip(members, moves, gains, strict=True):
-        at = at + move
-        z_px, y_px, x_px = (float(value) for value in at)
+        position = position + move
+        z_px, y_px, x_px = (float(value) for value in position)
         placed.append(Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset))
     return placed
 

@@ -71,12 +71,14 @@ def ramps(placed: Sequence[Placed], rows: range) -> NDArray[np.float64]:
     ndarray of float, shape (n_volumes, n_rows)
         The sum over the volumes is 1.
     """
-    at = np.arange(rows.start, rows.stop)
-    weights = np.array([(part.rows.start <= at) & (at < part.rows.stop) for part in placed], float)
+    numbers = np.arange(rows.start, rows.stop)
+    weights = np.array(
+        [(part.rows.start <= numbers) & (numbers < part.rows.stop) for part in placed], float
+    )
     order = sorted(range(len(placed)), key=lambda k: placed[k].z_px)
     for upper, lower in pairwise(order):
         first, stop = placed[lower].rows.start, placed[upper].rows.stop
-        rising = np.clip((at - first + 1) / (stop - first + 1), 0, 1)
+        rising = np.clip((numbers - first + 1) / (stop - first + 1), 0, 1)
         weights[lower] *= rising
         weights[upper] *= 1 - rising
     return weights / weights.sum(axis=0)
@@ -98,10 +100,12 @@ class Resampled:
 
     def rows(self, rows: range) -> Array:
         """Return rows of the grid, shape (len(rows), n_y, n_x); they lie within the volume."""
-        own = range(rows.start - self._whole - self._halo, rows.stop - self._whole + self._halo)
+        rows_read = range(
+            rows.start - self._whole - self._halo, rows.stop - self._whole + self._halo
+        )
         last = self.placed.n_rows - 1
         # beyond the ends slices are mirrored, as they are by the spline itself
-        slices = [self._slice(last - abs(last - abs(row))) for row in own]
+        slices = [self._slice(last - abs(last - abs(row))) for row in rows_read]
         if not self._halo:
             return np.stack(slices)
         return _between(slices, self._part, self._halo)
@@ -136,9 +140,9 @@ def _between(slices: Sequence[Array], part: float, halo: int) -> Array:
     return moved
 
 
-def _cubic_spline(at: NDArray[np.floating]) -> NDArray[np.float64]:
+def _cubic_spline(distance: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the cubic B-spline of unit knots."""
-    far = np.abs(at)
+    far = np.abs(distance)
     near = (4 - 6 * far**2 + 3 * far**3) / 6
     return np.where(far < 1, near, np.clip(2 - far, 0, None) ** 3 / 6)
 

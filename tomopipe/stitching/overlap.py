@@ -160,8 +160,8 @@ def _candidates(
     """Return the whole shifts along z that are worth a closer look, the best first."""
     n_first, n_second = first.shape[0], second.shape[0]
     n_rows = max(n_first, n_second)
-    here, there = _lines(first.blocks, n_rows), _lines(second.blocks, n_rows)
-    correlation, share = correlate(here, there, np.zeros(len(here), np.intp))
+    first_lines, second_lines = _lines(first.blocks, n_rows), _lines(second.blocks, n_rows)
+    correlation, share = correlate(first_lines, second_lines, np.zeros(len(first_lines), np.intp))
     score = likelihood(correlation[-1], share[-1])
     lags = np.arange(1 - n_rows, n_rows)
     shared = np.array([overlap_of(int(lag), n_first, n_second) for lag in lags])
@@ -173,9 +173,9 @@ def _candidates(
     score = np.where(allowed, score, -np.inf)
     found: list[int] = []
     while len(found) < _CANDIDATES and np.isfinite(score).any():
-        at = int(np.argmax(score))
-        found.append(int(lags[at]))
-        score[max(0, at - 2) : at + 3] = -np.inf
+        best = int(np.argmax(score))
+        found.append(int(lags[best]))
+        score[max(0, best - 2) : best + 3] = -np.inf
     return found
 
 
@@ -219,9 +219,9 @@ def _refined(first: Part, second: Part, lag: int) -> Shift | None:
         box = _box(first, second, shift)
         if box is None:
             return None
-        here = _smooth(_read(readers[0], first.shape[0], box, np.zeros(3)))
-        there = _smooth(_read(readers[1], second.shape[0], box, shift))
-        step = step_of(here, there)
+        first_box = _smooth(_read(readers[0], first.shape[0], box, np.zeros(3)))
+        second_box = _smooth(_read(readers[1], second.shape[0], box, shift))
+        step = step_of(first_box, second_box)
         shift = shift + step
         if not (np.abs(shift) <= limit_px).all() or abs(shift[0] - lag) > _HALO:
             return None
@@ -231,7 +231,9 @@ def _refined(first: Part, second: Part, lag: int) -> Shift | None:
         return None  # it wanders: there is nothing to hold on to
     z_px, y_px, x_px = (float(value) for value in shift)
     overlap = overlap_of(z_px, first.shape[0], second.shape[0])
-    return Shift(z_px, y_px, x_px, overlap, _correlation(_changing(here), _changing(there)))
+    return Shift(
+        z_px, y_px, x_px, overlap, _correlation(_changing(first_box), _changing(second_box))
+    )
 
 
 def _reader(part: Part) -> Callable[[int, range, range], Array]:
@@ -244,29 +246,29 @@ def _reader(part: Part) -> Callable[[int, range, range], Array]:
     return read
 
 
-def _peak(here: Array, there: Array) -> NDArray[np.float64]:
+def _peak(image: Array, other: Array) -> NDArray[np.float64]:
     """Return the step (z, y, x) at which the cross-correlation of what changes is largest."""
     from skimage.registration import phase_cross_correlation
 
-    window = _window(here.shape)
+    window = _window(image.shape)
     # White noise weakens each frequency alike: plain correlation, not that of phases alone.
     step, _, _ = phase_cross_correlation(
-        window * _changing(here), window * _changing(there), upsample_factor=4, normalization=None
+        window * _changing(image), window * _changing(other), upsample_factor=4, normalization=None
     )
     return np.asarray(step, float)
 
 
-def _least_squares(here: Array, there: Array) -> NDArray[np.float64]:
+def _least_squares(image: Array, other: Array) -> NDArray[np.float64]:
     """Return the step (z, y, x) that explains most of the difference; gain and offset may differ.
 
     Noise is as likely to rise as to fall along any axis, so that the place where the step is 0 is
     that of the structure.
     """
-    slopes = [np.asarray(np.gradient(there, axis=axis)) for axis in range(3)]
+    slopes = [np.asarray(np.gradient(other, axis=axis)) for axis in range(3)]
     inner = (slice(1, -1),) * 3
-    terms = [*(-slope for slope in slopes), there, np.ones_like(there)]
+    terms = [*(-slope for slope in slopes), other, np.ones_like(other)]
     table = np.stack([term[inner].ravel() for term in terms])
-    wanted = (here - there)[inner].ravel()
+    wanted = (image - other)[inner].ravel()
     gram = (table @ table.T).astype(float)
     solved, *_ = np.linalg.lstsq(gram, (table @ wanted).astype(float), rcond=None)
     return np.clip(solved[:3], -1, 1)
@@ -344,7 +346,7 @@ def _window(shape: tuple[int, ...]) -> Array:
     return np.asarray(z[:, None, None] * y[:, None] * x, np.float32)
 
 
-def _correlation(here: Array, there: Array) -> float:
-    product = float(np.sum(here * there, dtype=np.float64))
-    norm = np.sqrt(np.sum(here**2, dtype=np.float64) * np.sum(there**2, dtype=np.float64))
+def _correlation(image: Array, other: Array) -> float:
+    product = float(np.sum(image * other, dtype=np.float64))
+    norm = np.sqrt(np.sum(image**2, dtype=np.float64) * np.sum(other**2, dtype=np.float64))
     return product / float(norm) if norm > 0 else 0.0

@@ -362,11 +362,11 @@ def _each_below(
     known = known or {}
     names = sorted((name for name, _ in files_below(folder)), key=os.fsencode)
 
-    def one(name: str) -> str:
+    def checksum(name: str) -> str:
         return known.get(name) or _of_entry(os.path.join(folder, name), progress)
 
     with _mapping(threads) as mapped:
-        return dict(zip(names, mapped(one, names), strict=True))
+        return dict(zip(names, mapped(checksum, names), strict=True))
 
 
 def _of_entry(path: str, progress: Progress | None) -> str:

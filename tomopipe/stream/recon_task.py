@@ -151,8 +151,8 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
         return xp.ascontiguousarray(batch.transpose(1, 0, 2))
     sinograms = xp.empty(shape, xp.float32)
     for first in range(0, len(raw), step):
-        some = np.arange(first, min(first + step, len(raw)))
-        sinograms[:, first : first + step] = made(some).transpose(1, 0, 2)
+        angles = np.arange(first, min(first + step, len(raw)))
+        sinograms[:, first : first + step] = made(angles).transpose(1, 0, 2)
     return sinograms
 
 
@@ -161,8 +161,8 @@ def _taken(raw: Any, angles: NDArray[np.intp]) -> Any:
     first, last, n = int(angles[0]), int(angles[-1]), len(angles)
     for turn in (1, -1):
         if last - first == turn * (n - 1) and (np.diff(angles) == turn).all():
-            some = raw[min(first, last) : max(first, last) + 1]
-            return some[::turn]
+            neighbours = raw[min(first, last) : max(first, last) + 1]
+            return neighbours[::turn]
     return raw[angles]
 
 

@@ -55,8 +55,8 @@ class Scratch:
                 _write(self._fd, piece.data.cast("B"), self._offset(start, n_there, frame))
                 continue
             for angle, rows in enumerate(piece, frame):
-                at = self._offset(start, n_there, angle, a - start)
-                _write(self._fd, rows.data.cast("B"), at)
+                offset = self._offset(start, n_there, angle, a - start)
+                _write(self._fd, rows.data.cast("B"), offset)
 
     def read_rows(self, first: int, last: int) -> NDArray[Any]:
         """Read detector rows of all frames, shape (n_angles, last - first, n_cols)."""
@@ -144,15 +144,15 @@ def _is_ram(folder: str) -> bool:
     return found[1] in _RAM
 
 
-def _write(fd: int, data: memoryview, at: int) -> None:
+def _write(fd: int, data: memoryview, offset: int) -> None:
     while data:
-        done = os.pwrite(fd, data, at)
-        data, at = data[done:], at + done
+        done = os.pwrite(fd, data, offset)
+        data, offset = data[done:], offset + done
 
 
-def _read(fd: int, data: memoryview, at: int) -> None:
+def _read(fd: int, data: memoryview, offset: int) -> None:
     while data:
-        done = os.preadv(fd, [data], at)
+        done = os.preadv(fd, [data], offset)
         if done == 0:
             raise OSError(errno.EIO, "the scratch file ends too early")
-        data, at = data[done:], at + done
+        data, offset = data[done:], offset + done

@@ -204,9 +204,9 @@ def _transpose(scan: Scan, rows: RowRange, blocks: Blocks, scratch: Scratch) -> 
     def read(piece: tuple[RowRange, RowRange]) -> NDArray[Any]:
         return scan.read_block(*piece)
 
-    for (frames, some), raw in zip(pieces, read_ahead(read, pieces, 1), strict=True):
-        scratch.write_block(frames[0], some[0], raw)
-        logger.info("decoded frames %d to %d, rows %d to %d", *frames, *some)
+    for (frames, row_range), raw in zip(pieces, read_ahead(read, pieces, 1), strict=True):
+        scratch.write_block(frames[0], row_range[0], raw)
+        logger.info("decoded frames %d to %d, rows %d to %d", *frames, *row_range)
     logger.info("all decoded in %.0f s", time.perf_counter() - start)
 
 
@@ -218,8 +218,8 @@ def _pieces(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange
     n_rows = min(n_rows, rows[1] - rows[0])
     n_frames = max(1, n_bytes // (n_rows * row_bytes) // chunk_frames) * chunk_frames
     for frames in _ranges(0, scan.n_angles, n_frames):
-        for some in _ranges(*rows, n_rows):
-            yield frames, some
+        for row_range in _ranges(*rows, n_rows):
+            yield frames, row_range
 
 
 def _ranges(first: int, last: int, step: int) -> Iterator[RowRange]:

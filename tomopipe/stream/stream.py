@@ -172,12 +172,12 @@ def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float3
     n = min(N_SAMPLES, n_slices)
     starts = [task.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
     for first in range(0, n, task.plan.batch_size):
-        some = starts[first : first + task.plan.batch_size]
-        index = (np.asarray(some)[:, None] + np.arange(rows)).ravel()
+        batch = starts[first : first + task.plan.batch_size]
+        index = (np.asarray(batch)[:, None] + np.arange(rows)).ravel()
         if task.corrections is None:
-            sinograms = sinograms_of(task, read_spread(source, task.scan, some, rows), index)
+            sinograms = sinograms_of(task, read_spread(source, task.scan, batch, rows), index)
         else:
-            sinograms = xp.concatenate([_corrected(task, source, (s, s + rows)) for s in some])
+            sinograms = xp.concatenate([_corrected(task, source, (s, s + rows)) for s in batch])
         yield from map(on_host, slices_of(task, sinograms))
 
 

@@ -146,19 +146,19 @@ def _batches(
         yield from sweep_batches(sinogram, task.plan, cor_px, threads=options.threads)
         return
     for first in range(0, len(cor_px), task.plan.batch_size):
-        some = slice(first, min(first + task.plan.batch_size, len(cor_px)))
+        batch = slice(first, min(first + task.plan.batch_size, len(cor_px)))
         wide, wide_cor_px = widen_for_each(
-            sinogram, cor_px[some], task.plan.unpaired, task.edge_slopes_per_px
+            sinogram, cor_px[batch], task.plan.unpaired, task.edge_slopes_per_px
         )
-        yield some, reconstruct(wide, task.plan, wide_cor_px, threads=options.threads)
+        yield batch, reconstruct(wide, task.plan, wide_cor_px, threads=options.threads)
 
 
 def slices_of(task: Sweep, options: SweepOptions) -> Iterator[NDArray[np.float32]]:
     """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
     sinogram = task.plan.xp.asarray(task.sinogram)
     cor_px = bin_cor(task.cor_px, x0=task.first_col, binning=task.binning)
-    for some, images in _batches(task, sinogram, cor_px, options):
-        logger.info("%d of %d slices", some.stop, len(cor_px))
+    for batch, images in _batches(task, sinogram, cor_px, options):
+        logger.info("%d of %d slices", batch.stop, len(cor_px))
         # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
         yield from on_host(images) / np.float32(task.binning)
 

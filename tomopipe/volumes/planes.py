@@ -59,10 +59,8 @@ class Levels:
             Which rows of the plane, at this factor.
         """
         axis, array = PLANES[name], self.arrays[factor]
-        at = min(index // factor, array.shape[axis] - 1)
-        stored = (
-            array[at, part] if axis == 0 else array[part, at] if axis == 1 else array[part, :, at]
-        )
+        k = min(index // factor, array.shape[axis] - 1)
+        stored = array[k, part] if axis == 0 else array[part, k] if axis == 1 else array[part, :, k]
         return self.encoding.decode(np.asarray(stored))
 
 

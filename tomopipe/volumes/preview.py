@@ -101,23 +101,23 @@ class _Level:
         self._layers: dict[int, dict[int, NDArray[Any]]] = {}
 
     def add(self, row: int, sums: Slices) -> None:
-        at = row // self.factor
-        there = self._sums.setdefault(at, {})
+        preview_row = row // self.factor
+        there = self._sums.setdefault(preview_row, {})
         there[row] = sums
-        n_slices = min(self.factor, self._n_rows - at * self.factor)
+        n_slices = min(self.factor, self._n_rows - preview_row * self.factor)
         if len(there) < n_slices:
             return
-        del self._sums[at]
+        del self._sums[preview_row]
         # in one order, whatever that in which they came: equal volumes are equal files
         total = functools.reduce(np.add, (there[one] for one in sorted(there)))
         depth = self._data.chunks[0]
-        layer = self._layers.setdefault(at // depth, {})
-        layer[at] = self._encoding.encode(total / (n_slices * self._n_pixels))
-        first = at - at % depth
+        layer = self._layers.setdefault(preview_row // depth, {})
+        layer[preview_row] = self._encoding.encode(total / (n_slices * self._n_pixels))
+        first = preview_row - preview_row % depth
         rows = range(first, min(first + depth, len(self._data)))
         if len(layer) == len(rows):
             self._data[rows.start : rows.stop] = np.stack([layer[one] for one in rows])
-            del self._layers[at // depth]
+            del self._layers[preview_row // depth]
 
 
 def _block_sums(image: Slices, factor: int) -> Slices:

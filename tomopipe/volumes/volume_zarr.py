@@ -165,8 +165,12 @@ class _Pyramid:
         del images
         if level + 1 < len(self._levels):
             for number in range(first, first + len(layer), 2):
-                one, next_one = layer.pop(number), layer.pop(number + 1, None)
-                self.add(level + 1, number // 2, _halve(self._values(one), self._values(next_one)))
+                first_image, next_image = layer.pop(number), layer.pop(number + 1, None)
+                self.add(
+                    level + 1,
+                    number // 2,
+                    _halve(self._values(first_image), self._values(next_image)),
+                )
 
     def _values(self, image: Any) -> Any:
         """Return float32: as it is, or what a slice that came encoded stands for."""
