@@ -116,10 +116,10 @@ class Campaign:
     def for_scan(self, scan: str) -> "Campaign":
         """Return the campaign with the configuration of one scan: overrides, files by pattern."""
         known = self.scans[scan]
-        if known.own is None and not (self.config.overrides or self.config.has_patterns):
+        if known.override is None and not (self.config.overrides or self.config.has_patterns):
             return self
         if scan not in self._for_scans:
-            config = self.config.for_scan(scan, known.series, known.own)
+            config = self.config.for_scan(scan, known.series, known.override)
             self._for_scans[scan] = replace(self, config=config)
         return self._for_scans[scan]
 
@@ -350,12 +350,12 @@ def _with_rows(
     by_name = {row.scan: row for row in rows}
     scans, problems = {}, []
     for scan in found:
-        row, own = by_name.get(scan.name, Row(scan.name)), None
+        row, override = by_name.get(scan.name, Row(scan.name)), None
         if row.options:
-            own, faults = parse_cells(row.options, config.for_scan(scan.name, scan.series))
+            override, faults = parse_cells(row.options, config.for_scan(scan.name, scan.series))
             problems += [f"{table}: line {row.line}: column {fault}" for fault in faults]
         scans[scan.name] = replace(
-            scan, select=row.select or "auto", manual=row.cor_px, note=row.note, own=own
+            scan, select=row.select or "auto", manual=row.cor_px, note=row.note, override=override
         )
     if problems:
         raise TomopipeError("\n".join(problems))

@@ -50,7 +50,7 @@ class CampaignScan:
         Number within the series.
     select, manual, note : str
         Cells of the campaign table: auto, yes or no; COR as typed; remark.
-    own : OverrideBlock or None
+    override : OverrideBlock or None
         Its options in the campaign table.
     n_bytes, mtime_ns : int or None
         Of the file or folder itself; None where there is none.
@@ -68,7 +68,7 @@ class CampaignScan:
     select: str = "auto"
     manual: str = ""
     note: str = ""
-    own: OverrideBlock | None = None
+    override: OverrideBlock | None = None
     n_bytes: int | None = None
     mtime_ns: int | None = None
     is_folder: bool = False

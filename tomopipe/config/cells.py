@@ -99,8 +99,8 @@ def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock
             options = merged(options, nested(key, value_of(text))) if text else options
         except TomopipeError as error:
             problems.append(f"{key}: got {text!r}; {error}")
-    own = OverrideBlock(**options)
-    return own, problems + problems_of(config, own)
+    override = OverrideBlock(**options)
+    return override, problems + problems_of(config, override)
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -102,18 +102,20 @@ class Config(StepOptions):
         description="Other input, preprocess, try_recon and full_recon options for some scans.",
     )
 
-    def for_scan(self, scan: str, series: str, own: OverrideBlock | None = None) -> "Config":
+    def for_scan(self, scan: str, series: str, override: OverrideBlock | None = None) -> "Config":
         """Return the configuration of one scan.
 
         Parameters
         ----------
         scan, series : str
             Its name and series: the overrides that apply to them are applied in their order.
-        own : OverrideBlock, optional
+        override : OverrideBlock, optional
             What the campaign table says of the scan; it comes last.
         """
         applied = [override for override in self.overrides if override.applies(scan, series)]
-        return self.with_options(*applied, *([own] if own else [])).named_for(scan, series)
+        return self.with_options(*applied, *([override] if override else [])).named_for(
+            scan, series
+        )
 
     def named_files(self) -> list[str]:
         """Return the files with flats, darks or angles as they are named, patterns included."""

@@ -181,7 +181,7 @@ class _Api:
         given = "y" in request.query_params
         middle = (_whole(request, "y"), _whole(request, "x")) if given else None
         cor_px, row = _cor(request, self.store, scan), _whole(request, "row")
-        return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, at=middle))
+        return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=middle))
 
     def overlay(self, request: Request) -> Response:
         """Return opposed projections over each other."""

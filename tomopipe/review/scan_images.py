@@ -128,7 +128,7 @@ class Pictures:
         return self._at(scan, cor_px, [cor_px], row)[0]
 
     def strip(
-        self, scan: str, cor_px: float, row: int, *, step_px: float, at: tuple[int, int] | None
+        self, scan: str, cor_px: float, row: int, *, step_px: float, centre: tuple[int, int] | None
     ) -> Grey:
         """Return the same piece of the slices around a COR, side by side, the COR ascending.
 
@@ -138,7 +138,7 @@ class Pictures:
             As for `slice`.
         step_px : float
             Distance of the nearest crops; the steps double outwards.
-        at : (int, int), optional
+        centre : (int, int), optional
             Row and column of the middle of the piece; None: where most is seen.
         """
         rows = self._read(scan)
@@ -146,14 +146,13 @@ class Pictures:
         wanted = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
         values_px = [v for v in wanted if rows.first_col <= v <= last_px]
         slices = []
-        for half in (
-            values_px[:_BATCH_SIZE],
-            values_px[_BATCH_SIZE:],
-        ):  # others may have a slice between
-            slices += self._at(scan, cor_px, half, row)
+        for batch in (values_px[:_BATCH_SIZE], values_px[_BATCH_SIZE:]):  # others may come between
+            slices += self._at(scan, cor_px, batch, row)
         middle = slices[0].values
         side_px = PIECE_PX if min(middle.shape) > 4 * PIECE_PX else PIECE_PX // 2
-        part = part_around(middle.shape, at, side_px) if at else telling_part(middle, side_px)
+        part = (
+            part_around(middle.shape, centre, side_px) if centre else telling_part(middle, side_px)
+        )
         ordered = sorted(zip(values_px, slices, strict=True), key=lambda pair: pair[0])
         low, high = slices[0].low, slices[0].high
         pieces = [in_range(one, part, low, high) for _, one in ordered]

@@ -91,7 +91,7 @@ def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):
 
 def test_a_strip_shows_one_piece_at_cors_that_double_outwards(pictures):
     at = (round(BEAD_PX[1]) + N_COLS // 2 - 1, round(BEAD_PX[0]) + N_COLS // 2)
-    found = pictures.strip("bone_001", TRUE_COR_PX, 0, step_px=2.0, at=at)
+    found = pictures.strip("bone_001", TRUE_COR_PX, 0, step_px=2.0, centre=at)
     offs_px = np.array(found.about["cor_px"]) - TRUE_COR_PX
     np.testing.assert_allclose(offs_px, 2.0 * np.sort(STRIP_STEPS), atol=1e-4)
     crops = np.split(values(found), len(STRIP_STEPS), axis=1)
@@ -104,11 +104,11 @@ def test_a_strip_shows_one_piece_at_cors_that_double_outwards(pictures):
 
 def test_a_strip_finds_the_bead_by_itself_and_ends_at_the_detector(pictures):
     top, left, bottom, right = pictures.strip(
-        "bone_001", TRUE_COR_PX, 0, step_px=0.5, at=None
+        "bone_001", TRUE_COR_PX, 0, step_px=0.5, centre=None
     ).about["box"]
     assert top < BEAD_PX[1] + N_COLS // 2 < bottom
     assert left < BEAD_PX[0] + N_COLS // 2 < right
-    edge = pictures.strip("bone_001", N_COLS - 2.0, 0, step_px=1.0, at=(9, 9)).about
+    edge = pictures.strip("bone_001", N_COLS - 2.0, 0, step_px=1.0, centre=(9, 9)).about
     assert edge["cor_px"] == [N_COLS - 6, N_COLS - 4, N_COLS - 3, N_COLS - 2, N_COLS - 1]
     assert edge["box"][:2] == [0, 0]
 

@@ -290,7 +290,7 @@ def test_what_rewrites_the_table_keeps_its_options(tmp_path):
     decide(tmp_path / "scans.tsv", "foam_1", {"select": "no"}, {"cor_px": "12.50"})
     found = campaign(tmp_path)
     assert found.for_scan("foam_1").config == before != found.config
-    assert found.scans["tooth_2"].own is None
+    assert found.scans["tooth_2"].override is None
     assert [scan.manual for scan in found.scans.values()] == ["12.50", "", "9.00"]
     assert found.scans["foam_1"].select == "no"
     text = (tmp_path / "scans.tsv").read_text()
