@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tomopipe.errors import NoRoomError, TomopipeError, room_for
 from tomopipe.scans.exchange import Scan
 from tomopipe.stream.memory import TALL, Blocks
+from tomopipe.stream.row_batches import RowRange
 from tomopipe.stream.scratch import Scratch, free_bytes, new_scratch, scratch_folder
 
 MAX_DECODES = 4  # of the whole scan, where there is room for a scratch file
@@ -29,8 +30,6 @@ SCRATCH_BYTES_PER_S = 5e8  # of a scratch file: an assumption
 _BATCH_BYTES = 64 * 2**20  # of frames on their way to a scratch file
 _MAX_BATCH_BYTES = 256 * 2**20
 _NO_SCRATCH = "Set storage.scratch to a folder that has room for all raw data of a scan."
-
-RowRange = tuple[int, int]
 
 logger = logging.getLogger(__name__)
 
