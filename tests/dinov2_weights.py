@@ -60,7 +60,7 @@ def _layer(state, block, width):
         "norm1.": "norm1.",
         "norm2.": "norm2.",
     }
-    own = {
+    weights = {
         a + w.strip("."): state[block + b + w] for a, b in names.items() for w in ("weight", "bias")
     }
     for a, b, gamma in (
@@ -68,9 +68,9 @@ def _layer(state, block, width):
         ("linear2.", "mlp.fc2.", "ls2"),
     ):
         scale = state[f"{block}{gamma}.gamma"]
-        own[a + "weight"] = scale[:, None] * state[block + b + "weight"]
-        own[a + "bias"] = scale * state[block + b + "bias"]
-    layer.load_state_dict(own)
+        weights[a + "weight"] = scale[:, None] * state[block + b + "weight"]
+        weights[a + "bias"] = scale * state[block + b + "bias"]
+    layer.load_state_dict(weights)
     return layer.eval()
 
 

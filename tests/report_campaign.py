@@ -249,11 +249,11 @@ def every_state(folder, *, plane_px=96):
         series="wood",
         reason="no COR, and none in the series to fill it from",
     )
-    for at, scan in enumerate(made.cor):
-        made.status("try_recon", scan, 10.0 + at, start=1_732_000_000.0 + 60 * at)
+    for number, scan in enumerate(made.cor):
+        made.status("try_recon", scan, 10.0 + number, start=1_732_000_000.0 + 60 * number)
         made.status("predict_cor", scan, 1.5)
         if scan != NASTY:
-            made.status("full_recon", scan, 125.0 + 10 * at)
+            made.status("full_recon", scan, 125.0 + 10 * number)
     return made
 
 
@@ -275,16 +275,16 @@ def large(folder, n_scans=1000, n_volumes=None):
     made = Made(folder)
     made.results.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for at in range(n_scans):
-        series, index = f"run{at % 10}", at // 10 + 1
+    for number in range(n_scans):
+        series, index = f"run{number % 10}", number // 10 + 1
         name = f"{series}_{index:04d}"
         made.scan(name, series=series, index=index)
         cor_px = round(512 + 0.02 * index + float(rng.normal(0, 0.3)), 2)
         made.predict(name, cor_px, round(float(rng.uniform(0.4, 1)), 3))
         made.fix(name, f"{cor_px:.2f}", f"{cor_px:.2f}", "auto", series=series)
         made.resolve(name, cor_px, "auto")
-        if n_volumes is None or at < n_volumes:
-            made.volume(name, at, 64)
+        if n_volumes is None or number < n_volumes:
+            made.volume(name, number, 64)
         made.status("try_recon", name, float(rng.uniform(5, 20)))
         made.status("full_recon", name, float(rng.uniform(100, 300)))
     return made
@@ -295,6 +295,6 @@ def break_files(folder):
     broken = [*folder.glob("results/**/*.json"), *folder.glob("results/**/*.tsv")]
     broken += [*folder.glob("results/*.h5"), *folder.glob("logs/status/*/*.json")]
     rubbish = [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", json.dumps("text").encode(), b"scan\tcor\n"]
-    for at, path in enumerate(sorted(broken)):
-        path.write_bytes(rubbish[at % len(rubbish)])
+    for number, path in enumerate(sorted(broken)):
+        path.write_bytes(rubbish[number % len(rubbish)])
     return len(broken)

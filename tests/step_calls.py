@@ -38,8 +38,8 @@ def _plain(value: Any) -> Any:
 
 def block(model: Any, options: dict[str, Any], **more: Any) -> Any:
     """Take the options of a block out of all."""
-    own = {key: options.pop(key) for key in list(options) if key in model.model_fields}
-    return model(**{key: _plain(value) for key, value in (own | more).items()})
+    of_block = {key: options.pop(key) for key in list(options) if key in model.model_fields}
+    return model(**{key: _plain(value) for key, value in (of_block | more).items()})
 
 
 def raw_of(path: Any, options: dict[str, Any]) -> RawScan:

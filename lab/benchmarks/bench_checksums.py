@@ -131,7 +131,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", help="where the scan and the volume go for a while")
     args = parser.parse_args()
-    times, own = {"without": [], "with": []}, []
+    times, shares = {"without": [], "with": []}, []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         raw = Path(folder) / "scan.h5"
         make_scan(raw, args.angles, args.rows, args.n)
@@ -142,7 +142,7 @@ def main():
                 with counted() if way == "with" else without_checksums() as spent:
                     times[way].append(measured(job)[:2])
                 if spent:
-                    own.append(sum(spent) / times[way][-1][1])
+                    shares.append(sum(spent) / times[way][-1][1])
         sums = {path: checksums.made()[path] for path in results}
         wall, cpu, found = measured(lambda: [checksums.matches(*each) for each in sums.items()])
         assert not any(found), found
@@ -157,7 +157,7 @@ def main():
         print(f"{name} checksums: {wall_s:.2f} s, {cpu_s:.2f} s of CPU ({each})")
     more = np.array(times["with"][1:])[:, 1] / np.array(times["without"][1:])[:, 1] - 1
     print(f"more CPU time with them: {100 * np.median(more):.2f} % (median of pairs)")
-    print(f"of it spent in summing: {100 * np.median(own[1:]):.2f} % of the CPU time")
+    print(f"of it spent in summing: {100 * np.median(shares[1:]):.2f} % of the CPU time")
     print(f"reading {n_bytes / 1e9:.2f} GB again: {wall:.2f} s, {cpu:.2f} s of CPU")
 
 

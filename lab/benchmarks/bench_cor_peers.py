@@ -113,8 +113,8 @@ def scan_of(suite, number):
     if suite == "photographs":
         from bench_find import scan
 
-        one, rows = scan(number)
-        return rows, one.cor_px, one.mode + ", truncated" * one.truncated
+        drawn, rows = scan(number)
+        return rows, drawn.cor_px, drawn.mode + ", truncated" * drawn.truncated
     kinds = list(CONDITIONS)
     kind = kinds[number % len(kinds)] if suite == "conditions" else None
     seed = 40000 + number // len(kinds) if suite == "conditions" else 41000 + number

@@ -83,10 +83,10 @@ def main() -> None:
         found = needed(folder, later)
         print("| step | planned, core s | needed | ratio |\n|---|---|---|---|")
         for step in [step for step in STEPS if planned.get(step)]:
-            told, took = 3600 * planned[step], 3600 * found[step]
-            print(f"| {step} | {told:.1f} | {took:.1f} | {told / took:.2f} |")
-        told, took = 3600 * sum(planned.values()), 3600 * sum(found[s] for s in planned)
-        print(f"| all | {told:.1f} | {took:.1f} | {told / took:.2f} |")
+            planned_s, took = 3600 * planned[step], 3600 * found[step]
+            print(f"| {step} | {planned_s:.1f} | {took:.1f} | {planned_s / took:.2f} |")
+        planned_s, took = 3600 * sum(planned.values()), 3600 * sum(found[s] for s in planned)
+        print(f"| all | {planned_s:.1f} | {took:.1f} | {planned_s / took:.2f} |")
 
 
 if __name__ == "__main__":

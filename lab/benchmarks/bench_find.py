@@ -71,14 +71,14 @@ def draw(rng):
     )
 
 
-def sample(one, rng):
+def sample(drawn, rng):
     """Return a disc cut from a picture, shape (n, n) with n odd: its middle is on the axis."""
-    away_px = abs(one.cor_px - (one.n_cols - 1) / 2)
-    side = 1 if one.mode == "half acquisition" else -1
-    radius_px = 0.92 * (one.n_cols / 2 + side * away_px)
-    if one.truncated:
+    away_px = abs(drawn.cor_px - (drawn.n_cols - 1) / 2)
+    side = 1 if drawn.mode == "half acquisition" else -1
+    radius_px = 0.92 * (drawn.n_cols / 2 + side * away_px)
+    if drawn.truncated:
         radius_px *= rng.uniform(1.1, 2.0)
-    picture = np.asarray(getattr(data, one.picture)(), float)
+    picture = np.asarray(getattr(data, drawn.picture)(), float)
     picture = picture.mean(axis=-1) if picture.ndim == 3 else picture
     square = picture[: min(picture.shape), : min(picture.shape)] / picture.max()
     n = int(radius_px) * 2 + 1
@@ -90,8 +90,8 @@ def sample(one, rng):
     return image * np.clip((radius_px - 1 - np.hypot(x, y)) / 2, 0, 1)
 
 
-def line_integrals(one, image, theta_deg, rng):
-    return scaled(projected(image, theta_deg, one.cor_px, one.n_cols), (0.5, 2.5), rng)
+def line_integrals(drawn, image, theta_deg, rng):
+    return scaled(projected(image, theta_deg, drawn.cor_px, drawn.n_cols), (0.5, 2.5), rng)
 
 
 def projected(image, theta_deg, cor_px, n_cols):
@@ -187,16 +187,16 @@ def to_lines(beam, photons):
 def scan(seed, kind=None):
     """Return what was drawn and its row; `kind` of damage None: several at once."""
     rng = np.random.default_rng(seed)
-    one = draw(rng)
+    drawn = draw(rng)
     damage = measured
     if kind:
-        one = replace(one, truncated=kind == "truncated", damage=kind)
+        drawn = replace(drawn, truncated=kind == "truncated", damage=kind)
         damage = partial(measured_with, kind)
-    span_deg = MODES[one.mode] or rng.uniform(130, 175)
-    ends = one.mode == "less than 180" or rng.random() < 0.5
-    theta_deg = np.linspace(0, span_deg, one.n_angles, endpoint=bool(ends))
-    sinogram = damage(line_integrals(one, sample(one, rng), theta_deg, rng), rng)
-    return one, rows_of(sinogram, theta_deg)
+    span_deg = MODES[drawn.mode] or rng.uniform(130, 175)
+    ends = drawn.mode == "less than 180" or rng.random() < 0.5
+    theta_deg = np.linspace(0, span_deg, drawn.n_angles, endpoint=bool(ends))
+    sinogram = damage(line_integrals(drawn, sample(drawn, rng), theta_deg, rng), rng)
+    return drawn, rows_of(sinogram, theta_deg)
 
 
 def rows_of(sinogram, theta_deg):
@@ -218,11 +218,11 @@ def rows_of(sinogram, theta_deg):
 
 
 def ask(seed, methods, one_damage=False, kind=None):
-    one, rows = scan(seed, ONE[seed % len(ONE)] if one_damage else kind)
-    grid_px = (one.n_cols - 1) / 2 + np.arange(-50, 50.25, 0.5)
+    drawn, rows = scan(seed, ONE[seed % len(ONE)] if one_damage else kind)
+    grid_px = (drawn.n_cols - 1) / 2 + np.arange(-50, 50.25, 0.5)
     curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
     found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
-    return one, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
+    return drawn, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
 
 
 def ask_all(ask, cases, jobs, what):
@@ -279,9 +279,9 @@ def main():
         groups[kind] = [a for a in answers if a[0].damage == kind]
     for mode in MODES:
         for truncated in (False, True):
-            some = [a for a in answers if (a[0].mode, a[0].truncated) == (mode, truncated)]
-            if some:
-                groups[mode + ", truncated" * truncated] = some
+            matching = [a for a in answers if (a[0].mode, a[0].truncated) == (mode, truncated)]
+            if matching:
+                groups[mode + ", truncated" * truncated] = matching
     print_table("scans", methods, groups)
 
 

@@ -97,7 +97,7 @@ def draw(kind, rng):
     n_cols = int(rng.integers(200, 420))
     n_angles = int(rng.integers(*kind.n_angles))
     away = rng.choice([-1, 1]) * rng.uniform(*kind.away)
-    one = Drawn(
+    drawn = Drawn(
         picture=str(rng.choice(PICTURES)),
         mode="half acquisition" if kind.half_acquisition else "half turn",
         truncated=kind.truncated,
@@ -108,13 +108,13 @@ def draw(kind, rng):
     ends = rng.random() < 0.6 if kind.ends is None else kind.ends
     span_deg = kind.span_deg - rng.uniform(0, 10) * (kind.span_deg < 180)
     turn_deg = np.linspace(0, span_deg, n_angles, endpoint=bool(ends))
-    return one, rng.choice([-1, 1]) * turn_deg + rng.uniform(-180, 180)
+    return drawn, rng.choice([-1, 1]) * turn_deg + rng.uniform(-180, 180)
 
 
-def objects(one, kind, rng):
+def objects(drawn, kind, rng):
     """Slices (N_ROWS, n, n) from one picture to another, of one size."""
-    first = sample(one, rng)
-    last = shrunk(sample(one, rng), len(first))
+    first = sample(drawn, rng)
+    last = shrunk(sample(drawn, rng), len(first))
     first = shrunk(first, len(last))
     y, x = np.mgrid[: len(first), : len(first)] - len(first) // 2
     disc = np.clip(len(first) / 2 - 2 - np.hypot(x, y), 0, 1)
@@ -128,23 +128,23 @@ def shrunk(image, n):
     return image[off : len(image) - off, off : len(image) - off]
 
 
-def line_integrals(one, kind, slices, theta_deg, rng):
+def line_integrals(drawn, kind, slices, theta_deg, rng):
     """Return projections (n_angles, N_ROWS, n_cols)."""
     moved_px = rng.uniform(-1, 1) * kind.moves_px * np.linspace(-0.5, 0.5, len(theta_deg))
     moved_px = moved_px + rng.normal(0, 1, len(theta_deg)) * kind.trembles_px
     roll_px = rng.choice([-1, 1]) * kind.roll_px * np.linspace(-0.5, 0.5, N_ROWS)
     lines = [
-        projected(image, theta_deg, one.cor_px + roll + moved_px, one.n_cols)
+        projected(image, theta_deg, drawn.cor_px + roll + moved_px, drawn.n_cols)
         for image, roll in zip(slices, roll_px, strict=True)
     ]
     return scaled(np.stack(lines, axis=1), kind.absorbs, rng)
 
 
-def exposed(one, kind, lines, rng):
+def exposed(drawn, kind, lines, rng):
     """Return counts of projections, flats and darks."""
     photons = 10 ** rng.uniform(*kind.log_photons)
-    column = np.linspace(-1, 1, one.n_cols)
-    speckle = gaussian_filter(rng.normal(0, 1, (N_ROWS, one.n_cols)), (3, 5))
+    column = np.linspace(-1, 1, drawn.n_cols)
+    speckle = gaussian_filter(rng.normal(0, 1, (N_ROWS, drawn.n_cols)), (3, 5))
     bright = 1 - 0.4 * (column - rng.uniform(-0.2, 0.2)) ** 2
     bright = bright * (1 + 0.05 * speckle / speckle.std())
     then = bright
@@ -152,13 +152,13 @@ def exposed(one, kind, lines, rng):
         off_px = rng.uniform(-1, 1, 2) * kind.flat_moves_px
         then = shift(bright, off_px, order=1, mode="nearest")
     if kind.dirt:
-        then = then * dirt(one.n_cols, (kind.dirt / 4, kind.dirt), rng)
+        then = then * dirt(drawn.n_cols, (kind.dirt / 4, kind.dirt), rng)
     beam = np.exp(-lines)
     if kind.drifts:
         beam *= drift(len(beam), (kind.drifts / 4, kind.drifts), rng)[:, None]
     counts = rng.poisson(photons * beam * then).astype(float)
     if kind.rings:
-        counts *= rings(one.n_cols, (kind.rings / 4, kind.rings), 0.2, rng)
+        counts *= rings(drawn.n_cols, (kind.rings / 4, kind.rings), 0.2, rng)
     if kind.zingers:
         add_zingers(counts, kind.zingers, rng)
     counts += DARK + rng.normal(0, 2, counts.shape)
@@ -178,11 +178,11 @@ def ask(number, name, methods):
     """Return what was drawn, its kind, and what the methods say of the file."""
     name = name or list(KINDS)[number % len(KINDS)]
     kind, rng = KINDS[name], np.random.default_rng(number)
-    one, theta_deg = draw(kind, rng)
-    lines = line_integrals(one, kind, objects(one, kind, rng), theta_deg, rng)
+    drawn, theta_deg = draw(kind, rng)
+    lines = line_integrals(drawn, kind, objects(drawn, kind, rng), theta_deg, rng)
     with tempfile.TemporaryDirectory() as folder:
         scan, *paths = (Path(folder) / n for n in ("s.h5", "t.tif", "t.json", "r.h5", "p.json"))
-        write(scan, exposed(one, kind, lines, rng), theta_deg)
+        write(scan, exposed(drawn, kind, lines, rng), theta_deg)
         grid, files = TryReconBlock(step_px=1, max_size_px=128), TryFiles(*paths[:3])
         try_recon(RawScan(scan), files, grid, resources=Resources(threads=1))
         said = predict_cor(
@@ -190,7 +190,7 @@ def ask(number, name, methods):
             PredictCorBlock(methods=list(methods)),
         )["methods"]  # fmt: skip
     answers = {m: (said[m]["best_cor_px"], said[m]["confidence"] or 0.0) for m in methods}
-    return name, (one, answers)
+    return name, (drawn, answers)
 
 
 def main():

@@ -53,9 +53,9 @@ def read(options) -> list[tuple[np.ndarray, np.ndarray]]:
     found = []
     with open_scan(options.file) as scan:
         for row in options.row or [scan.n_rows // 2]:
-            here = slice(row, row + 1)
+            row_slice = slice(row, row + 1)
             raw = scan.read_rows(row, row + 1)
-            lines = normalise(raw, scan.flat[here], scan.dark[here])[:, 0]
+            lines = normalise(raw, scan.flat[row_slice], scan.dark[row_slice])[:, 0]
             found.append((lines, np.rad2deg(scan.theta_rad)))
     return found
 
@@ -86,9 +86,9 @@ def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
             width = int(share * n_cols)
             left = cor_px - width / 2 + rng.uniform(-0.05, 0.05) * width
             left = int(np.clip(left, 0, n_cols - width))
-            some = slice(left, left + width)
-            yield piece(f"{share:.0%} of the columns", half, some)
-            yield piece(f"{share:.0%} of the columns, 155 degrees", turn(155), some)
+            columns = slice(left, left + width)
+            yield piece(f"{share:.0%} of the columns", half, columns)
+            yield piece(f"{share:.0%} of the columns, 155 degrees", turn(155), columns)
 
 
 def ask(piece, methods):

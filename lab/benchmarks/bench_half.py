@@ -48,8 +48,9 @@ def half():
     for n_cols, cor_px in [(256, 216.0), (256, 216.3), (257, 39.25), (256, 243.5), (257, 20.4)]:
         theta = np.linspace(0, 2 * np.pi, 900, endpoint=False)
         made, wide = HalfAcquisition(n_cols, cor_px, unpaired(theta)), 2 * n_cols
-        at = made.wide_cor_px
-        expected = reconstruct(disks(theta, at, wide)[None], make_plan(theta, wide), at)[0]
+        axis_px = made.wide_cor_px
+        sinograms = disks(theta, axis_px, wide)[None]
+        expected = reconstruct(sinograms, make_plan(theta, wide), axis_px)[0]
         sinogram = disks(theta, cor_px, n_cols)
         slices = {
             "tomopipe": reconstruct(
@@ -64,12 +65,12 @@ def half():
         padded = 2 * prepare_half_tomo_sinogram(sinogram.copy(), cor_px)
         left = padded.shape[1] - n_cols if cor_px < n_cols / 2 else 0
         slices["nabu, padded"] = placed(padded, theta, cor_px + left, wide)
-        extended, at = conversion.extend_sinogram(sinogram.copy(), cor_px, apply_log=False)
-        slices["Algotom, extended"] = placed(extended.astype(np.float32), theta, at, wide)
+        extended, axis_px = conversion.extend_sinogram(sinogram.copy(), cor_px, apply_log=False)
+        slices["Algotom, extended"] = placed(extended.astype(np.float32), theta, axis_px, wide)
         again = np.vstack([sinogram, sinogram[:1]])  # it wants both ends of the turn
-        joined, at = conversion.convert_sinogram_360_to_180(again, cor_px, norm=False)
+        joined, axis_px = conversion.convert_sinogram_360_to_180(again, cor_px, norm=False)
         ends = np.linspace(0, np.pi, len(joined))
-        slices["Algotom, stitched"] = placed(joined.astype(np.float32), ends, at, wide)
+        slices["Algotom, stitched"] = placed(joined.astype(np.float32), ends, axis_px, wide)
         for name, image in slices.items():
             rows.append(
                 (str(n_cols), f"{cor_px:g}", name, *errors(image - expected, n_cols, cor_px))
@@ -91,8 +92,8 @@ def cut_turn(path):
         ]
         theta = scan.theta_rad
     sinogram, n_cols = stripes.remove_by_sorting(sinogram, size_px=21), sinogram.shape[1]
-    here, there = np.array_split(sinogram[: len(theta) // 2 * 2], 2)
-    cor_px = axis_of(here, there[:, ::-1])
+    first_half, second_half = np.array_split(sinogram[: len(theta) // 2 * 2], 2)
+    cor_px = axis_of(first_half, second_half[:, ::-1])
     whole = reconstruct(sinogram[None], make_plan(theta, n_cols), cor_px)[0]
     rows = []
     for kept in (n_cols * 3 // 5, n_cols * 3 // 4):
@@ -101,25 +102,25 @@ def cut_turn(path):
             part = np.ascontiguousarray(sinogram[:, first : first + kept])
             plan = make_plan(theta, 2 * kept, one_sided=True)
             image = reconstruct(made.widen(part[None]), plan, made.wide_cor_px)[0]
-            at = kept - n_cols // 2
-            image = image[at : at + n_cols, at : at + n_cols]
+            margin = kept - n_cols // 2
+            image = image[margin : margin + n_cols, margin : margin + n_cols]
             columns, lines = image_positions(n_cols)
             radius_px = min(max(made.cor_px, kept - 1 - made.cor_px), n_cols // 2) - 6
             inside = np.hypot(columns[None, :], lines[:, None]) < radius_px
-            one, all_of_it = (gaussian_filter(each, 2)[inside] for each in (image, whole))
-            difference = 100 * np.std(one - all_of_it) / np.std(all_of_it)
-            ratio = one.mean() / all_of_it.mean()
+            smooth, all_of_it = (gaussian_filter(each, 2)[inside] for each in (image, whole))
+            difference = 100 * np.std(smooth - all_of_it) / np.std(all_of_it)
+            ratio = smooth.mean() / all_of_it.mean()
             rows.append((f"{first} to {first + kept}", made.cor_px, difference, f"{ratio:.3f}"))
     table(("columns", "COR in them", "rms difference, % of the spread", "ratio of means"), rows)
 
 
-def axis_of(here, there):
+def axis_of(first_half, second_half):
     """COR at which sinograms half a turn apart agree best, to a quarter of a pixel."""
-    n_cols = here.shape[1]
+    n_cols = first_half.shape[1]
     middle, tries = (n_cols - 1) / 2, {}
     for cor_px in np.arange(middle - 20, middle + 20, 0.25):
-        moved = shift(there, (0, 2 * (cor_px - middle)), order=1, mode="nearest")
-        tries[np.mean((here - moved)[:, 45:-45] ** 2)] = float(cor_px)
+        moved = shift(second_half, (0, 2 * (cor_px - middle)), order=1, mode="nearest")
+        tries[np.mean((first_half - moved)[:, 45:-45] ** 2)] = float(cor_px)
     return tries[min(tries)]
 
 
@@ -129,9 +130,9 @@ def placed(sinogram, theta, cor_px, wide):
     image = reconstruct(sinogram[None].astype(np.float32), make_plan(theta, n), cor_px)[0]
     out = np.zeros((wide, wide), np.float32)
     # voxel (n // 2 - 1, n // 2) is the axis
-    at = wide // 2 - n // 2
-    low, high = max(at, 0), min(at + n, wide)
-    out[low:high, low:high] = image[low - at : high - at, low - at : high - at]
+    margin = wide // 2 - n // 2
+    low, high = max(margin, 0), min(margin + n, wide)
+    out[low:high, low:high] = image[low - margin : high - margin, low - margin : high - margin]
     return out
 
 

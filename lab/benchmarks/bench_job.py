@@ -46,26 +46,26 @@ def ours(raw, volume, cor_px, threads):
     from tomopipe.config import FullReconBlock
     from tomopipe.scans.raw_scan import RawScan
     from tomopipe.steps.full_recon import full_recon
-    from tomopipe.stream import work
+    from tomopipe.stream import recon_task
     from tomopipe.stream.memory import Resources
 
     spent = {}
 
     def timed(function, key):
-        def call(*some, **more):
+        def call(*args, **more):
             start = time.thread_time()
             try:
-                return function(*some, **more)
+                return function(*args, **more)
             finally:
                 spent[key] = spent.get(key, 0) + time.thread_time() - start
 
         return call
 
-    normaliser = getattr(work, "normaliser", None)  # an older tree corrects before the engine
+    normaliser = getattr(recon_task, "normaliser", None)  # an older tree corrects before the engine
     if threads == 1:
-        work.reconstruct = timed(work.reconstruct, "engine")
+        recon_task.reconstruct = timed(recon_task.reconstruct, "engine")
     if threads == 1 and normaliser:
-        work.normaliser = lambda *some, **more: timed(normaliser(*some, **more), "corrected")
+        recon_task.normaliser = lambda *args, **more: timed(normaliser(*args, **more), "corrected")
     options, resources = FullReconBlock(device="cpu"), Resources(threads)
     full_recon(RawScan(raw), volume, {"cor_px": cor_px}, options, resources=resources)
     return spent["engine"] - spent.get("corrected", 0) if threads == 1 else float("nan")
@@ -141,14 +141,14 @@ def run_job(name, raw, volume, n_cols, args, tree=None):
     command += ["--threads", str(args.threads), *(["--padded"] if args.padded else [])]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=more) as process:
-        told = process.stdout.read()
+        printed = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{name} failed")
     wall = time.perf_counter() - start
     cpu = used.ru_utime + used.ru_stime
-    return cpu, used.ru_stime, json.loads(told), wall, used.ru_maxrss / 1e6
+    return cpu, used.ru_stime, json.loads(printed), wall, used.ru_maxrss / 1e6
 
 
 def show(size, found, n_threads):

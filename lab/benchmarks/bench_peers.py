@@ -130,8 +130,8 @@ def dynamic_nabu(raw, is_flat, air):
     parts = PCAFlatsDecomposer(raw[is_flat] - dark, dark * 0)
     projections = raw[~is_flat].copy()
     fit = PCAFlatsNormalizer(parts.components, dark, parts.mean)
-    for one, mask in zip(projections, air, strict=True):
-        fit.normalize_radios(one[None], mask=mask)
+    for projection, mask in zip(projections, air, strict=True):
+        fit.normalize_radios(projection[None], mask=mask)
     return projections
 
 

@@ -91,14 +91,14 @@ def main():
         for kind in kinds:
             for size in sizes:
                 all_errors = [errors(*make(kind, size, number)) for number in numbers]
-                told = []
+                parts = []
                 for rule in all_errors[0]:
                     profiles = np.array([one[rule] for one in all_errors])
                     rms.setdefault(rule, []).extend(np.sqrt(profiles**2 @ weights))
                     profile = profiles.mean(axis=0)
-                    told.append(f"{rule} {profile @ weights:.0f} ({profile[0] - profile[-1]:.0f})")
+                    parts.append(f"{rule} {profile @ weights:.0f} ({profile[0] - profile[-1]:.0f})")
                 name = kind if isinstance(kind, str) else kind.__name__
-                print(f"{name}, {size:g} x the field: " + ", ".join(told))
+                print(f"{name}, {size:g} x the field: " + ", ".join(parts))
         print("rms: " + ", ".join(f"{rule} {np.mean(v):.1f} %" for rule, v in rms.items()))
 
 

@@ -71,9 +71,10 @@ def cable(body, rng):
     for ring in range(int(0.45 * body.radius_px / wire)):
         n = max(1, 6 * ring)
         angle = 2 * np.pi * np.arange(n) / n + rng.uniform(0, 2 * np.pi)
-        at = 2 * wire * ring
+        distance = 2 * wire * ring
         shapes += [
-            [ELLIPSE, at * np.cos(a), at * np.sin(a), 0.9 * wire, 0.9 * wire, 0, 1.5] for a in angle
+            [ELLIPSE, distance * np.cos(a), distance * np.sin(a), 0.9 * wire, 0.9 * wire, 0, 1.5]
+            for a in angle
         ]
     table = np.array(shapes)
     return Solid(lambda height_px: table)
@@ -111,8 +112,8 @@ def lattice(body, rng):
     thick, half = rng.uniform(0.5, 0.15 * body.radius_px), 0.68 * body.radius_px
     shapes = []
     for turn in (phi, phi + np.pi / 2):
-        for at in np.linspace(-half, half, n):
-            x, y = body.x_px - at * np.sin(turn), body.y_px + at * np.cos(turn)
+        for distance in np.linspace(-half, half, n):
+            x, y = body.x_px - distance * np.sin(turn), body.y_px + distance * np.cos(turn)
             shapes.append([RECTANGLE, x, y, half, min(thick, 0.4 * half / n), turn, 1.0])
     table = np.array(shapes)
     return Solid(lambda height_px: table)
@@ -178,8 +179,8 @@ def lines_of(family, seed, theta_rad, n_cols, cor_px, radius_px):
     else:
         rng = np.random.default_rng([seed, 7])
         body = solids.Body(*rng.normal(0, 0.02 * n_cols, 2), radius_px, 5.0)
-        one = np.ones((len(theta_rad), 1))
-        view = View(theta_rad, cor_px * one, one[:, 0], np.zeros(1), n_cols)
+        column = np.ones((len(theta_rad), 1))
+        view = View(theta_rad, cor_px * column, column[:, 0], np.zeros(1), n_cols)
         lines = family(body, rng).project(view)[:, 0]
     return (lines * (PEAK / lines.max())).astype(np.float32)
 
@@ -229,9 +230,9 @@ def report(lost, title, key):
     print(f"\n| {title} | slices | changed | median % | worst % | from 1 % on |")
     print("|---" * 6 + "|")
     rows = collections.defaultdict(list)
-    for one in lost:
-        rows[one[key]].append(one[0])
-    for name, shares in [*rows.items(), ("all", [one[0] for one in lost])]:
+    for loss in lost:
+        rows[loss[key]].append(loss[0])
+    for name, shares in [*rows.items(), ("all", [loss[0] for loss in lost])]:
         worst, above = max(shares), sum(share >= 1 for share in shares)
         changed = sum(share > 0 for share in shares)
         print(

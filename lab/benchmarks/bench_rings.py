@@ -111,11 +111,11 @@ def with_rings(sinogram, random):
     """Return the sinogram with each kind of rings; dead columns replace what was measured."""
     n_angles, n_cols = sinogram.shape
     n = n_cols // 32
-    at = random.choice(np.arange(n_cols // 8, n_cols - n_cols // 8), n, replace=False)
+    columns = random.choice(np.arange(n_cols // 8, n_cols - n_cols // 8), n, replace=False)
     offset = random.normal(0, 0.05, n)
     thin, wide, many = (np.zeros(n_cols, np.float32) for _ in range(3))
-    thin[at] = offset
-    for first, value in zip(at[: n // 3], offset, strict=False):
+    thin[columns] = offset
+    for first, value in zip(columns[: n // 3], offset, strict=False):
         wide[first : first + 7] += value
     many[:] = random.normal(0, 0.01, n_cols)
     partial = np.tile(thin, (n_angles, 1))
@@ -133,8 +133,8 @@ def line_integrals(family, seed, theta_rad, cor_px, n_cols):
     else:
         random = np.random.default_rng([seed, 7])
         body = solids.Body(*random.normal(0, 0.02 * n_cols, 2), 0.4 * n_cols, 5.0)
-        one = np.ones((len(theta_rad), 1))
-        view = View(theta_rad, cor_px * one, one[:, 0], np.zeros(1), n_cols)
+        column = np.ones((len(theta_rad), 1))
+        view = View(theta_rad, cor_px * column, column[:, 0], np.zeros(1), n_cols)
         lines = family(body, random).project(view)[:, 0]
     return (lines * (PEAK / lines.max())).astype(np.float32)
 
@@ -236,7 +236,7 @@ def real(options, filters):
     print("|---" * (len(kinds) + 3) + "|")
     for name, remove in filters.items():
         filtered = slices.of(remove(sinogram))
-        own = slices.ring_energy(filtered) / slices.ring_energy(plain)
+        ring_share = slices.ring_energy(filtered) / slices.ring_energy(plain)
         changed = slices.detail(filtered - plain) / slices.detail(plain)
         cells = []
         for kind in kinds:
@@ -246,7 +246,7 @@ def real(options, filters):
                 left = slices.ring_energy(slices.of(remove(striped)) - filtered)
                 shares.append(100 * (1 - left / before))
             cells.append(cell(shares))
-        print(f"| {name} | {100 * own:.0f} | {100 * changed:.2f} | {' | '.join(cells)} |")
+        print(f"| {name} | {100 * ring_share:.0f} | {100 * changed:.2f} | {' | '.join(cells)} |")
 
 
 def main():

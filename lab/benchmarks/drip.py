@@ -330,8 +330,8 @@ def _copy(source: Path, final: Path, pause_s: float) -> None:
     content = source.read_bytes()
     size = -(-len(content) // PIECES)
     with open(final, "wb") as stream:
-        for at in range(0, len(content), size):
-            stream.write(content[at : at + size])
+        for first in range(0, len(content), size):
+            stream.write(content[first : first + size])
             stream.flush()
             time.sleep(pause_s)
 

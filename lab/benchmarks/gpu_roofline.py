@@ -29,13 +29,13 @@ def main():
         "| pass | launches | GB | Gflop | ms, memory | ms, arithmetic |\n|---|---|---|---|---|---|"
     )
     all_ms = 0.0
-    for one in passes:
-        memory_ms = 1e-9 * one.n_bytes / (args.share * args.memory)
-        flop_ms = 1e-9 * one.operations / (args.share * args.flops)
+    for kernel in passes:
+        memory_ms = 1e-9 * kernel.n_bytes / (args.share * args.memory)
+        flop_ms = 1e-9 * kernel.operations / (args.share * args.flops)
         all_ms += max(memory_ms, flop_ms)
         print(
-            f"| {one.name} | {one.launches} | {one.n_bytes / 1e9:.2f} | "
-            f"{one.operations / 1e9:.1f} | {memory_ms:.2f} | {flop_ms:.2f} |"
+            f"| {kernel.name} | {kernel.launches} | {kernel.n_bytes / 1e9:.2f} | "
+            f"{kernel.operations / 1e9:.1f} | {memory_ms:.2f} | {flop_ms:.2f} |"
         )
     print(
         f"| all | {sum(p.launches for p in passes)} | {sum(p.n_bytes for p in passes) / 1e9:.1f} ",

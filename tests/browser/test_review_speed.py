@@ -107,11 +107,11 @@ def test_twenty_doubtful_scans_are_decided_with_the_keyboard_in_three_minutes(
     made.results.mkdir()
     (tmp_path / "raw").mkdir()
     true_px = {}
-    for at in range(20):
-        name = f"run_{at:02d}"
-        found_px = 510.0 + 0.1 * at
-        true_px[name] = round(found_px + (-3, -2, -1, 1, 2)[at % 5], 2)
-        made.scan(name, series="run", index=at)
+    for number in range(20):
+        name = f"run_{number:02d}"
+        found_px = 510.0 + 0.1 * number
+        true_px[name] = round(found_px + (-3, -2, -1, 1, 2)[number % 5], 2)
+        made.scan(name, series="run", index=number)
         made.predict(name, found_px, 0.55)
         made.fix(name, f"{found_px:.2f}", f"{found_px:.2f}", "auto", series="run")
         made.resolve(name, round(found_px, 2), "auto")

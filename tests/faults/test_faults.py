@@ -70,13 +70,13 @@ def test_each_call_of_a_script(bench, rule):
     n_calls = bench.n_calls(rule)
     assert n_calls > 10
     failures = {}
-    for at in range(1, n_calls + 1):
-        for action in ACTIONS if MINUTES else (ACTIONS[at % 2], "KILL"):
-            wrong = bench.wrong_after_fault_in_script(rule, at, action, always=bool(MINUTES))
+    for number in range(1, n_calls + 1):
+        for action in ACTIONS if MINUTES else (ACTIONS[number % 2], "KILL"):
+            wrong = bench.wrong_after_fault_in_script(rule, number, action, always=bool(MINUTES))
             note(f"script of {rule}", wrong)
             if wrong:
-                failures[at, action] = wrong
-                print(rule, at, action, wrong, bench.said(), sep="\n")
+                failures[number, action] = wrong
+                print(rule, number, action, wrong, bench.said(), sep="\n")
     assert not failures
 
 

@@ -106,9 +106,9 @@ def test_fourierrec_written_anew_gives_our_slices(device, monkeypatch, backwards
     found = compute(device.xp.asarray(lines)).get()
     y, x = np.ogrid[:64, :64]
     inside = (x - 32) ** 2 + (y - 31) ** 2 < 27**2
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one[inside], other[inside], atol=0.05 * np.ptp(other))
-        assert np.corrcoef(one[inside], other[inside])[0, 1] > 0.998
+    for image, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(image[inside], other[inside], atol=0.05 * np.ptp(other))
+        assert np.corrcoef(image[inside], other[inside])[0, 1] > 0.998
     assert "warning" not in nvrtc.compiled(fourierrec.SOURCE, "sm_90")[1]
 
 

@@ -53,13 +53,13 @@ def answer(**changes):
 
 def test_every_method_and_the_decision_are_asked_as_predict_cor_would():
     registration, total, decision = ask(case(), ["registration", "sum", "decision"], OPTIONS)
-    names = [one.method for one in (registration, total, decision)]
+    names = [answer.method for answer in (registration, total, decision)]
     assert names == ["registration", "sum", "decision"]
-    for one in (registration, total, decision):
-        assert one.error_px < 0.25
-        assert one.accepted
-        assert one.in_grid
-        assert one.seconds > 0
+    for answer in (registration, total, decision):
+        assert answer.error_px < 0.25
+        assert answer.accepted
+        assert answer.in_grid
+        assert answer.seconds > 0
     assert (
         decision.best_cor_px == registration.best_cor_px
     )  # the first confident one of the options
@@ -69,10 +69,10 @@ def test_every_method_and_the_decision_are_asked_as_predict_cor_would():
 def test_a_method_that_fails_is_a_miss():
     broken = case()
     rows = replace(broken.rows, sinograms=np.full_like(broken.rows.sinograms, np.nan))
-    (one,) = ask(replace(broken, rows=rows), ["registration"], OPTIONS)
-    assert one.best_cor_px is None
-    assert one.error_px == np.inf
-    assert not one.accepted
+    (answer,) = ask(replace(broken, rows=rows), ["registration"], OPTIONS)
+    assert answer.best_cor_px is None
+    assert answer.error_px == np.inf
+    assert not answer.accepted
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
@@ -80,13 +80,17 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     first = evaluate(items[:1], ["registration"], OPTIONS, folder=tmp_path)
     with open(tmp_path / ANSWERS, "a") as file:
         file.write('{"scan": "two", "fam')  # killed while it wrote
-    told = []
+    progress_calls = []
     both = evaluate(
-        items, ["registration"], OPTIONS, folder=tmp_path, progress=lambda *args: told.append(args)
+        items,
+        ["registration"],
+        OPTIONS,
+        folder=tmp_path,
+        progress=lambda *args: progress_calls.append(args),
     )
     assert [item.loads for item in items] == [1, 1]
     assert both[0] == first[0]
-    assert told == [(1, 2, ""), (2, 2, "two")]
+    assert progress_calls == [(1, 2, ""), (2, 2, "two")]
     more = evaluate(items, ["registration", "sum"], OPTIONS, folder=tmp_path)
     assert [(one.scan, one.method) for one in more] == [
         ("one", "registration"), ("one", "sum"), ("two", "registration"), ("two", "sum"),

@@ -78,11 +78,11 @@ def test_the_centre_of_mass_of_every_family_turns_about_the_axis(split):
 
 
 def test_equal_arguments_give_equal_cases_and_others_do_not():
-    one, again, other = make_case("test", 5), make_case("test", 5), make_case("test", 6)
-    assert one.name == again.name != other.name
-    assert one.cor_px == again.cor_px != other.cor_px
-    np.testing.assert_array_equal(one.rows.sinograms, again.rows.sinograms)
-    np.testing.assert_array_equal(one.rows.pairs, again.rows.pairs)
+    first, again, other = make_case("test", 5), make_case("test", 5), make_case("test", 6)
+    assert first.name == again.name != other.name
+    assert first.cor_px == again.cor_px != other.cor_px
+    np.testing.assert_array_equal(first.rows.sinograms, again.rows.sinograms)
+    np.testing.assert_array_equal(first.rows.pairs, again.rows.pairs)
     cors = {split: make_case(split, 5, n_cols=192).cor_px for split in SPLITS}
     assert len(set(cors.values())) == 3
 

@@ -22,21 +22,21 @@ def work(tmp_path_factory):
     """A work folder after all stages of a tiny training of A."""
     folder = tmp_path_factory.mktemp("work")
     start(folder, SMALL)
-    told = []
+    progress_calls = []
     card = run.everything(
         folder,
         SMALL,
         run.Options(cores=1),
-        lambda *one: told.append(one),
+        lambda *one: progress_calls.append(one),
         ("simulate", "features", "train"),
     )
-    return folder, card, told
+    return folder, card, progress_calls
 
 
 def test_each_stage_tells_how_far_it_is(work):
-    _, _, told = work
+    _, _, progress_calls = work
     for stage, total in [("simulate", 24), ("features", 24), ("train", 8)]:
-        done = [d for name, d, n in told if name == stage and n == total]
+        done = [d for name, d, n in progress_calls if name == stage and n == total]
         assert done[-1] == total
         assert done == sorted(done)
 
@@ -72,10 +72,12 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(work, monkeypatc
     gone = folder / "features" / "train" / "000003.npz"
     before = stages.read_features(gone)
     gone.unlink()
-    told = []
+    progress_calls = []
     for stage in ("simulate", "features"):
-        run.everything(folder, SMALL, run.Options(cores=1), lambda *one: told.append(one), (stage,))
-    assert told == [("simulate", 24, 24), ("features", 23, 24), ("features", 24, 24)]
+        run.everything(
+            folder, SMALL, run.Options(cores=1), lambda *one: progress_calls.append(one), (stage,)
+        )
+    assert progress_calls == [("simulate", 24, 24), ("features", 23, 24), ("features", 24, 24)]
     after = stages.read_features(gone)
     np.testing.assert_array_equal(after.grid, before.grid)
     np.testing.assert_array_equal(after.scan, before.scan)

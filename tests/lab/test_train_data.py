@@ -28,10 +28,10 @@ def test_a_scan_deaf_to_a_kind_is_as_if_that_kind_had_seen_nothing(example):
 
 def test_the_target_of_a_scan_shown_in_a_mirror_stays_at_its_axis(example):
     shown = [augmented(example, np.random.default_rng(seed)) for seed in range(20)]
-    places = {round(one.target, 3) for one in shown}
+    places = {round(example.target, 3) for example in shown}
     assert places == {round(t, 3) for t in (example.target, 254 - example.target)}
-    for one in shown:
-        assert abs(np.argmax(one.inputs.grid[-5]) - one.target) <= 2
+    for mirrored in shown:
+        assert abs(np.argmax(mirrored.inputs.grid[-5]) - mirrored.target) <= 2
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order():

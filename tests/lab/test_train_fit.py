@@ -35,9 +35,11 @@ def test_numpy_and_torch_say_the_same_of_the_shipped_weights(inputs):
     net = put_weights(new_net(model.card["shape"], 0), model.weights).eval()
     with torch.inference_mode():
         both = net(collate(scans))
-    for i, one in enumerate(scans):
-        n = one.grid.shape[1]
-        score, none, offset, log_spread = look_along(model.weights, one.grid, one.scan)
+    for i, inputs_of_scan in enumerate(scans):
+        n = inputs_of_scan.grid.shape[1]
+        score, none, offset, log_spread = look_along(
+            model.weights, inputs_of_scan.grid, inputs_of_scan.scan
+        )
         np.testing.assert_allclose(score, both.grid[i, :n], rtol=0, atol=1e-5)
         np.testing.assert_allclose(none, both.none[i], rtol=0, atol=1e-5)
         np.testing.assert_allclose(offset, both.offset[i, :n], rtol=0, atol=1e-5)

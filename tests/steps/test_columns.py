@@ -146,12 +146,12 @@ def test_each_page_of_the_sweep_shows_its_cor(looked_at, columns):
     low, high = sweep["window"]
     values = low + pages * (high - low) / 65535
     binning, n = sweep["binning"], values.shape[-1]
-    at = {cor_px: sweep["cor_px"].index(cor_px) for cor_px in (66, 71, 77)}
-    np.testing.assert_allclose(_bead_places(values[at[71]], binning), BEADS, atol=1.0 * binning)
+    page = {cor_px: sweep["cor_px"].index(cor_px) for cor_px in (66, 71, 77)}
+    np.testing.assert_allclose(_bead_places(values[page[71]], binning), BEADS, atol=1.0 * binning)
     for x, y in BEADS:
         column, row = n // 2 + round(x / binning), n // 2 - 1 + round(y / binning)
         bead = values[:, row - 1 : row + 2, column - 1 : column + 2].mean(axis=(1, 2))
-        assert bead[at[71]] > 1.3 * max(bead[at[66]], bead[at[77]])
+        assert bead[page[71]] > 1.3 * max(bead[page[66]], bead[page[77]])
 
 
 @pytest.mark.parametrize("binning", [1, 2, 3])

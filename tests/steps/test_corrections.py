@@ -84,8 +84,8 @@ def test_volumes_do_not_depend_on_the_blocks(tmp_path, monkeypatch, binning):
     volume_of_ranks = volume(path, tmp_path, alone, "r.h5", binning=binning, threads=1)
     monkeypatch.undo()
     assert np.array_equal(volume(path, tmp_path, alone, "t.h5", binning=binning), volume_of_ranks)
-    some = volume(path, tmp_path, EVERYTHING, "s.h5", binning=binning, rows=[8, 15])
-    assert np.abs(some - whole[8 // binning : 16 // binning]).max() < 3e-5 * np.ptp(whole)
+    part = volume(path, tmp_path, EVERYTHING, "s.h5", binning=binning, rows=[8, 15])
+    assert np.abs(part - whole[8 // binning : 16 // binning]).max() < 3e-5 * np.ptp(whole)
 
 
 def test_whole_numbers_are_ranged_by_corrected_slices(tmp_path):

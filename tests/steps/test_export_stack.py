@@ -218,9 +218,9 @@ def test_pieces_make_the_same_stack_as_the_whole(
     with caplog.at_level("INFO"):
         images, _ = export(scan, **options)
     assert np.array_equal(images, expected)
-    told = [line for line in caplog.messages if line.endswith("% written")]
-    assert len(told) > 1
-    assert told[-1] == "100 % written"
+    messages = [line for line in caplog.messages if line.endswith("% written")]
+    assert len(messages) > 1
+    assert messages[-1] == "100 % written"
 
 
 @pytest.mark.parametrize("chunks", [None, (60, 2, 200)])

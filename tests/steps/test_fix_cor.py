@@ -21,17 +21,17 @@ def campaign(tmp_path):
 
     def make(*cells, methods=()):
         predicted, members = {}, []
-        for at, (text, manual) in enumerate(cells, start=1):
-            scan = f"größe {at:03d}"
+        for number, (text, manual) in enumerate(cells, start=1):
+            scan = f"größe {number:03d}"
             members.append(
-                {"scan": scan, "index": at, "n_cols": 2048, "manual": manual, "select": "in"}
+                {"scan": scan, "index": number, "n_cols": 2048, "manual": manual, "select": "in"}
             )
             if text is None:
                 continue
             folder = tmp_path / scan
             folder.mkdir(exist_ok=True)
             (folder / "center_of_rotation.txt").write_text(text, encoding="utf-8")
-            method = methods[at - 1] if methods else "pairs"
+            method = methods[number - 1] if methods else "pairs"
             (folder / "prediction.json").write_text(json.dumps({"method": method}))
             predicted[scan] = tuple(
                 str(folder / name) for name in ("center_of_rotation.txt", "prediction.json")

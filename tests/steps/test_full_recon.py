@@ -91,8 +91,8 @@ def test_a_scan_without_theta_is_refused_and_one_whose_angles_are_told_is_the_sa
     truth = _scan(tmp_path, theta_deg=theta_deg, write_theta=False)
     with pytest.raises(ScanError, match=r"no angles: set input\.angles"):
         _volume(truth)
-    told = {"angles": {"start": 0, "stop": 360 - 1.8}}
-    np.testing.assert_allclose(_volume(truth, "told.h5", known=told), expected, atol=1e-6)
+    known = {"angles": {"start": 0, "stop": 360 - 1.8}}
+    np.testing.assert_allclose(_volume(truth, "told.h5", known=known), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("binning", [1, 2, 3])

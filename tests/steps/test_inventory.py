@@ -158,8 +158,8 @@ def test_angles_in_another_unit_are_refused_until_the_unit_is_told(tmp_path, uni
     assert row["reason"].startswith("angles that cannot be degrees: they cover ")
     assert row["reason"].endswith("or to deg if they are degrees (/exchange/theta)")
     assert row["n_cols"] is None  # not even `select: yes` takes it in
-    own = entry(tmp_path / "s_2.h5", own={"input": {"angle_unit": unit}})
-    row = take(tmp_path, [entry(tmp_path / "s_1.h5"), own])["s_2"]
+    with_unit = entry(tmp_path / "s_2.h5", own={"input": {"angle_unit": unit}})
+    row = take(tmp_path, [entry(tmp_path / "s_1.h5"), with_unit])["s_2"]
     assert (row["keep"], row["reason"], row["warnings"]) == (True, "", "")
     assert "angles /exchange/theta, 180 degrees" in row["found"]
     assert all(kept(take(tmp_path, known={"angle_unit": "deg"})).values())

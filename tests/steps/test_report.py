@@ -43,8 +43,8 @@ def test_size_of_a_campaign(tmp_path, monkeypatch):
     row = next(part for part in html.split("<tr id=")[1:] if ">bone_001<" in part)
     card = next(part for part in html.split("<article ")[1:] if ">bone_001<" in part)
     assert 'class="strip"' in card
-    told = len(row.split("</tr>")[0]) + len(card.split("</article>")[0])
-    assert told < MAX_BYTES_PER_SCAN
+    n_bytes = len(row.split("</tr>")[0]) + len(card.split("</article>")[0])
+    assert n_bytes < MAX_BYTES_PER_SCAN
     assert len(re.search("<script>.*?</script>", html, re.S)[0]) < MAX_CODE_BYTES
     size = made.page.stat().st_size
     assert 8 * 3 * 500 < size < PAGE_BYTES + MAX_BYTES_PER_SCAN * 8
@@ -231,8 +231,8 @@ def test_sacct_is_asked_for_the_jobs_and_believed(tmp_path, monkeypatch):
 def test_without_a_cluster_jobs_tell_themselves_what_they_used(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     made = every_state(tmp_path, plane_px=0).write()
-    told = {"asked": {"cores": 4, "mem_mb": 2000}, "used": {"cpu_s": 300.0, "peak_mb": 500.0}}
-    made.status("full_recon", "bone_001", 100, **told)
+    usage = {"asked": {"cores": 4, "mem_mb": 2000}, "used": {"cpu_s": 300.0, "peak_mb": 500.0}}
+    made.status("full_recon", "bone_001", 100, **usage)
     report(made.page, **made.arguments())
     table = made.page.read_text(encoding="utf-8").split('id="efficiency"')[1].split("</section>")[0]
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", table.split("<tbody>")[1])

@@ -160,8 +160,8 @@ def test_the_cor_is_found_without_what_is_left_out(tmp_path, span_deg, known):
     truth = write_scan(tmp_path / "s.h5", theta_deg=theta, **SIZE)
     used = chosen_projections(len(theta), theta, **known)
     with h5py.File(truth.path, "r+") as file:
-        for at in np.setdiff1d(np.arange(len(theta)), used):
-            file["exchange/data"][at] = 3
+        for number in np.setdiff1d(np.arange(len(theta)), used):
+            file["exchange/data"][number] = 3
     other = write_scan(tmp_path / "o.h5", theta_deg=theta[used], **SIZE)
     cor_px, volume = chain(truth, tmp_path, known=known)
     assert abs(cor_px - COR_PX) < 0.1

@@ -154,10 +154,12 @@ def field(seed=0, shape=(120, 40, 40)):
     phases = rng.uniform(0, 2 * np.pi, 60)
 
     def sampled(z, y, x, n_rows):
-        at = [
+        places = [
             np.arange(n) + first for n, first in zip((n_rows, *shape[1:]), (z, y, x), strict=True)
         ]
-        in_z, in_y, in_x = (np.exp(1j * np.outer(w, p)) for w, p in zip(waves.T, at, strict=True))
+        in_z, in_y, in_x = (
+            np.exp(1j * np.outer(w, p)) for w, p in zip(waves.T, places, strict=True)
+        )
         in_plane = (in_y[:, :, None] * in_x[:, None, :]).reshape(len(waves), -1)
         total = (in_z.T * np.exp(1j * phases)) @ in_plane
         return np.float32(total.real).reshape(n_rows, *shape[1:])
@@ -220,9 +222,9 @@ def test_a_sample_that_repeats_itself_needs_to_be_told():
     parts = [part_of(tall[:40]), part_of(tall[24:64])]
     with pytest.raises(TomopipeError, match=r"fit with an overlap of .* and of"):
         find_shift(*parts, names=("a", "b"))
-    told = {"overlap_rows": 15, "tolerance_rows": 3}
+    options = {"overlap_rows": 15, "tolerance_rows": 3}
     for direction, z_px in [("down", 24), ("up", -24)]:
-        shift = find_shift(*parts, names=("a", "b"), direction=direction, **told)
+        shift = find_shift(*parts, names=("a", "b"), direction=direction, **options)
         assert shift.z_px == pytest.approx(z_px, abs=0.05)
 
 

@@ -51,9 +51,9 @@ def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
         gpu.free_bytes = lambda: [n_claimed.append(1), free()][1]
         found, found_record = _stack(truth, tmp_path / "gpu", "cuda", **options)
     assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        step_of_grey = 2 if one.max() > 1000 else 0
-        np.testing.assert_allclose(one, other, atol=1e-4 * np.ptp(other) + step_of_grey)
+    for image, other in zip(found, expected, strict=True):
+        step_of_grey = 2 if image.max() > 1000 else 0
+        np.testing.assert_allclose(image, other, atol=1e-4 * np.ptp(other) + step_of_grey)
     assert found_record["window"] == pytest.approx(record["window"], rel=1e-3)
     assert len(n_claimed) == 1  # one GPU, held from the first slice to the last
     assert len(plans) == 1 + ("format" in options)

@@ -54,8 +54,8 @@ def test_its_volume_is_that_of_the_workflow(page, truth, tmp_path):
 def test_a_sweep_is_the_slice_at_each_cor(page):
     sinograms, theta_deg = page["sinograms"], page["theta_deg"]
     middle = len(sinograms) // 2
-    one = tp.reconstruct(sinograms[[middle]], theta_deg, page["cors_px"][1])[0]
-    np.testing.assert_allclose(page["tries"][1], one, atol=1e-4 * np.ptp(one))
+    image = tp.reconstruct(sinograms[[middle]], theta_deg, page["cors_px"][1])[0]
+    np.testing.assert_allclose(page["tries"][1], image, atol=1e-4 * np.ptp(image))
 
 
 def test_one_sinogram_is_enough_and_the_search_can_be_elsewhere(page):

@@ -34,18 +34,18 @@ def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
     jobs = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
     center_of(campaign, "a_2").write_text("50.25\n")
     expect(campaign, jobs)
-    told = sidecar(campaign, "a_2")
-    assert [told[key] for key in ("cor_px", "source", "reason")] == [50.25, "manual", EDITED]
-    assert told["method"] is told["confidence"] is None
+    written = sidecar(campaign, "a_2")
+    assert [written[key] for key in ("cor_px", "source", "reason")] == [50.25, "manual", EDITED]
+    assert written["method"] is written["confidence"] is None
     scan, report = record(campaign, "a_2")
     assert (scan.state, scan.reason, scan.prediction.confidence) == ("manual", EDITED, None)
     assert not [group.title for group in report.alerts if group.level == "bad"]
 
     center_of(campaign, "a_2").write_text("")
     assert snakemake(campaign).jobs == jobs
-    told = sidecar(campaign, "a_2")
-    assert (told["source"], told["confidence"]) == ("neighbours", None)
-    assert told["reason"].startswith(EMPTIED)
+    written = sidecar(campaign, "a_2")
+    assert (written["source"], written["confidence"]) == ("neighbours", None)
+    assert written["reason"].startswith(EMPTIED)
 
     center_of(campaign, "a_2").write_text(found)
     assert snakemake(campaign).jobs == jobs

@@ -152,10 +152,10 @@ def test_cor_and_volume(mixed, scan):
     assert volume.shape == (N_ROWS, N_COLS, N_COLS)
     # beads at (14, -9) and (-12, 11) from the axis, which is at voxel (N//2, N//2 - 1)
     for x, y in ((14, -9), (-12, 11)):
-        at = np.s_[
+        inside = np.s_[
             N_COLS // 2 - 2 + y : N_COLS // 2 + 1 + y, N_COLS // 2 - 1 + x : N_COLS // 2 + 2 + x
         ]
-        assert volume[1][at].mean() == pytest.approx(0.024, rel=0.06)
+        assert volume[1][inside].mean() == pytest.approx(0.024, rel=0.06)
 
 
 def test_named_datasets_give_the_volume_of_the_usual_layout(mixed):

@@ -314,8 +314,8 @@ def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_p
     assert run.status == 0, run.text
     assert "is of another campaign" in run.text
     assert (campaign / "raw" / "b_1.cor.json").read_bytes() == before
-    own = json.loads((other / "results" / "sidecars" / "b_1.cor.json").read_text())
-    assert own["cor_px"] == 46.0
+    record = json.loads((other / "results" / "sidecars" / "b_1.cor.json").read_text())
+    assert record["cor_px"] == 46.0
     assert snakemake(other).jobs == frozenset()
     assert snakemake(campaign).jobs == frozenset()
 

@@ -50,11 +50,11 @@ def git(folder: Path, *arguments: str) -> None:
 
 def call(clone: Path, folder: Path, *arguments: str) -> Run:
     """Call Python in a folder, as somebody who has the clone's package installed."""
-    here = clone.parents[1]
-    home = {"HOME": str(here / "home"), "XDG_CACHE_HOME": str(here / "home"), "GITHUB_TOKEN": ""}
+    site = clone.parents[1]
+    home = {"HOME": str(site / "home"), "XDG_CACHE_HOME": str(site / "home"), "GITHUB_TOKEN": ""}
     host = {
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.file://{here}/.insteadOf",
+        "GIT_CONFIG_KEY_0": f"url.file://{site}/.insteadOf",
         "GIT_CONFIG_VALUE_0": "https://github.com/",
     }
     done = subprocess.run(

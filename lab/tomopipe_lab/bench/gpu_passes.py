@@ -89,11 +89,11 @@ def memory_rate(device: Device, n_bytes: int | None = None) -> float:
     """Measure the bytes per second that a copy within the device reads and writes."""
     device.use()
     n_bytes = n_bytes or _COPY_BYTES
-    here, there = (device.empty((n_bytes,), np.uint8) for _ in range(2))
+    source, target = (device.empty((n_bytes,), np.uint8) for _ in range(2))
     stream = device.stream()
 
     def copy() -> None:
-        there[...] = here
+        target[...] = source
 
     with stream:
         copy()

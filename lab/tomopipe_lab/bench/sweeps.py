@@ -128,8 +128,8 @@ def difference(sinogram: NDArray[np.float32], plan: Plan, cor_px: float) -> floa
     candidates = cor_px + np.linspace(-5, 5, 8)
     expected = reconstruct(np.repeat(sinogram[None], len(candidates), axis=0), plan, candidates)
     worst = 0.0
-    for some, images in sweep_batches(sinogram, plan, candidates):
-        worst = max(worst, float(abs(images - expected[some]).max()))
+    for batch, images in sweep_batches(sinogram, plan, candidates):
+        worst = max(worst, float(abs(images - expected[batch]).max()))
     return worst / float(np.ptp(expected))
 
 
@@ -164,8 +164,8 @@ def staged_error_px(n_cols: int, radius: float) -> float:
     rows = noisy.astype(np.float32)
     found = staged_sweep(rows, plan, candidates, least_variation).best_cor_px
     scores = np.empty(N_CORS)
-    for some, images in sweep_batches(rows, plan, candidates):
-        scores[some] = least_variation(images)
+    for batch, images in sweep_batches(rows, plan, candidates):
+        scores[batch] = least_variation(images)
     return abs(found - float(candidates[np.argmax(scores)]))
 
 

@@ -184,21 +184,21 @@ def passes_table(
         table.add_column(name, justify="right")
     total = gpu_passes.Pass(
         "all",
-        sum(one.launches for one in passes),
-        sum(one.n_bytes for one in passes),
-        sum(one.operations for one in passes),
-        sum(one.seconds for one in passes),
+        sum(kernel.launches for kernel in passes),
+        sum(kernel.n_bytes for kernel in passes),
+        sum(kernel.operations for kernel in passes),
+        sum(kernel.seconds for kernel in passes),
     )
-    for one in [*passes, total]:
-        bound_s = one.n_bytes / memory_rate
+    for kernel in [*passes, total]:
+        bound_s = kernel.n_bytes / memory_rate
         table.add_row(
-            one.name,
-            str(one.launches),
-            f"{one.n_bytes / 1e9:.2f}",
-            f"{one.operations / 1e9:.1f}",
+            kernel.name,
+            str(kernel.launches),
+            f"{kernel.n_bytes / 1e9:.2f}",
+            f"{kernel.operations / 1e9:.1f}",
             f"{1e3 * bound_s:.2f}",
-            f"{1e3 * one.seconds:.2f}",
-            f"{bound_s / one.seconds:.0%}" if one.seconds > 0 else "-",
+            f"{1e3 * kernel.seconds:.2f}",
+            f"{bound_s / kernel.seconds:.0%}" if kernel.seconds > 0 else "-",
         )
     return table
 

@@ -65,8 +65,8 @@ def _trust(table: Mapping[str, Trust]) -> str:
     return _table(head, rows)
 
 
-def _trusted(one: Trust) -> tuple[float, ...]:
-    return (one.auroc, one.ece, one.brier, one.brier_constant, *one.risk)
+def _trusted(trust: Trust) -> tuple[float, ...]:
+    return (trust.auroc, trust.ece, trust.brier, trust.brier_constant, *trust.risk)
 
 
 def _reliability(table: Mapping[str, Trust]) -> str:

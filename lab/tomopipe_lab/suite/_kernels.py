@@ -38,9 +38,9 @@ def _trapezoid_integral(x: float, long: float, short: float) -> float:
 
 
 @compiled
-def _add_rectangle(line: Floats, centre: float, one: float, two: float, area: float) -> None:
-    """Add the shadow of a rectangle whose sides look `one` and `two` wide from here."""
-    long, short = max(one, two), max(min(one, two), THINNEST_PX)
+def _add_rectangle(line: Floats, centre: float, width: float, depth: float, area: float) -> None:
+    """Add the shadow of a rectangle whose sides look `width` and `depth` wide from here."""
+    long, short = max(width, depth), max(min(width, depth), THINNEST_PX)
     long = max(long, short)
     first = max(0, math.floor(centre - 0.5 * (long + short) + 0.5))
     last = min(line.size - 1, math.floor(centre + 0.5 * (long + short) + 0.5))
@@ -128,10 +128,10 @@ def gather(bins: Floats, h_px: float, cor_px: Floats, swell: Floats, lines: Floa
                 place = (edge - 0.5 - cor_px[angle, row]) / width + 0.5 * n_bins
                 place = min(max(place, 0.0), float(n_bins))
                 index = min(int(place), n_bins - 1)
-                here = total[index] + (place - index) * (total[index + 1] - total[index])
+                reached = total[index] + (place - index) * (total[index + 1] - total[index])
                 if edge > 0:
-                    lines[angle, row, edge - 1] = (here - before) * width * swell[angle] * h_px
-                before = here
+                    lines[angle, row, edge - 1] = (reached - before) * width * swell[angle] * h_px
+                before = reached
 
 
 @compiled

@@ -59,8 +59,8 @@ class Canvas:
         both = []
         for _ in range(2):
             white = rng.standard_normal((size, size), dtype=np.float32)
-            some = fft.irfft2(fft.rfft2(white) * weight, s=(size, size))[: self.n, : self.n]
-            both.append((some / some.std()).astype(np.float32))
+            field = fft.irfft2(fft.rfft2(white) * weight, s=(size, size))[: self.n, : self.n]
+            both.append((field / field.std()).astype(np.float32))
         one, two = both
 
         def at(z_px: float) -> Image:

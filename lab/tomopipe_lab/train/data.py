@@ -49,9 +49,11 @@ def batches(
     group = 16 * size
     chunks: list[NDArray[np.intp]] = []
     for first in range(0, len(order), group):
-        some = order[first : first + group]
-        some = some[np.argsort([examples[i].inputs.grid.shape[1] for i in some], kind="stable")]
-        chunks += [some[i : i + size] for i in range(0, len(some), size)]
+        group_indices = order[first : first + group]
+        group_indices = group_indices[
+            np.argsort([examples[i].inputs.grid.shape[1] for i in group_indices], kind="stable")
+        ]
+        chunks += [group_indices[i : i + size] for i in range(0, len(group_indices), size)]
     for i in rng.permutation(len(chunks)):
         shown = [augmented(examples[j], rng) for j in chunks[i]]
         yield [one.inputs for one in shown], [one.target for one in shown]

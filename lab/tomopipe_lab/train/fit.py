@@ -139,9 +139,9 @@ def fit(
     for epoch in range(first, schedule.epochs):
         rng = np.random.default_rng((schedule.seed, epoch))
         torch.manual_seed(int(rng.integers(2**31)))
-        some = list(batches(rng))
-        for i, (inputs, targets) in enumerate(some):
-            pace = _pace((epoch + i / len(some)) / schedule.epochs)
+        drawn = list(batches(rng))
+        for i, (inputs, targets) in enumerate(drawn):
+            pace = _pace((epoch + i / len(drawn)) / schedule.epochs)
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate * pace
             batch = collate(inputs, schedule.device)
@@ -200,8 +200,8 @@ def _resume(
     """Load a state of this run that is there; return the epochs done and averaged."""
     if not state.with_suffix(".json").is_file():
         return 0, 0
-    told = json.loads(state.with_suffix(".json").read_text("utf-8"))
-    if told["run"] != run:
+    stored = json.loads(state.with_suffix(".json").read_text("utf-8"))
+    if stored["run"] != run:
         return 0, 0
     tensors = load_file(state)
     net.load_state_dict(
@@ -216,4 +216,4 @@ def _resume(
             _, i, moment = name.split(".")
             kept["state"].setdefault(int(i), {})[moment] = value
     optimiser.load_state_dict(kept)
-    return int(told["epoch"]), int(told["averaged"])
+    return int(stored["epoch"]), int(stored["averaged"])

@@ -78,8 +78,8 @@ class Along(nn.Module):
     def forward(self, batch: Batch) -> Scores:
         """Score every place of a batch."""
         inside = batch.mask[:, None].to(batch.grid.dtype)
-        told = self.tell(batch.scan)
-        hidden = (self.enter(batch.grid) + told[..., None]) * inside
+        of_scan = self.tell(batch.scan)
+        hidden = (self.enter(batch.grid) + of_scan[..., None]) * inside
         for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             # over the channels of each place: padding must not change what is said of a scan
             level = norm(layer(hidden).transpose(1, 2)).transpose(1, 2)
@@ -89,7 +89,7 @@ class Along(nn.Module):
         pooled = _pooled(hidden, batch.mask)
         score, offset, log_spread = self.leave(hidden).unbind(dim=1)
         grid = score.masked_fill(~batch.mask, _MASKED)
-        none = self.refuse(torch.cat([pooled, told], dim=1))[:, 0]
+        none = self.refuse(torch.cat([pooled, of_scan], dim=1))[:, 0]
         return Scores(grid, none, offset, log_spread.clamp(*LOG_SPREAD))
 
 
@@ -119,11 +119,11 @@ def weights_of(net: nn.Module) -> Weights:
 
 def collate(inputs: Sequence[Inputs], device: str = "cpu") -> Batch:
     """Pad the inputs of several scans to one length, on a device of torch."""
-    n_grid = max(one.grid.shape[1] for one in inputs)
+    n_grid = max(scan_inputs.grid.shape[1] for scan_inputs in inputs)
     grid = np.zeros((len(inputs), inputs[0].grid.shape[0], n_grid), np.float32)
     mask = np.zeros((len(inputs), n_grid), bool)
-    for i, one in enumerate(inputs):
-        grid[i, :, : one.grid.shape[1]] = one.grid
-        mask[i, : one.grid.shape[1]] = True
-    scan = np.stack([one.scan for one in inputs])
+    for i, scan_inputs in enumerate(inputs):
+        grid[i, :, : scan_inputs.grid.shape[1]] = scan_inputs.grid
+        mask[i, : scan_inputs.grid.shape[1]] = True
+    scan = np.stack([scan_inputs.scan for scan_inputs in inputs])
     return Batch(*(torch.from_numpy(array).to(device) for array in (grid, mask, scan)))

@@ -68,9 +68,9 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     from tomopipe_lab.train.nets import new_net, put_weights, weights_of
 
     examples, checks = load(work, "train"), load(work, "validation")
-    for split, some in (("train", examples), ("validation", checks)):
-        if len(some) < _LEAST:
-            raise TomopipeError(f"{work}: {len(some)} scans in {split}, at least {_LEAST} needed.")
+    for split, scans in (("train", examples), ("validation", checks)):
+        if len(scans) < _LEAST:
+            raise TomopipeError(f"{work}: {len(scans)} scans in {split}, at least {_LEAST} needed.")
     before = load_model(options.start) if options.start else None
     sizes = len(examples[0].inputs.grid), len(examples[0].inputs.scan), plan.width
     shape = before.card["shape"] if before else dict(zip(SHAPE, sizes, strict=True))

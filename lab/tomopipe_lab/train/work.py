@@ -105,16 +105,16 @@ def start(work: Path, plan: Plan) -> None:
         If the folder was begun with another seed, size or share.
     """
     path = work / "plan.json"
-    told = json.loads(json.dumps(asdict(plan)))
+    stated = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
         for key in ("seed", "null_share", "n_cols"):
-            if before.get(key) != told[key]:
+            if before.get(key) != stated[key]:
                 raise TomopipeError(
-                    f"{path}: begun with {key} {before.get(key)!r}, now {told[key]!r}. "
+                    f"{path}: begun with {key} {before.get(key)!r}, now {stated[key]!r}. "
                     "Use the same options, or another folder."
                 )
-    write_json(told, path)
+    write_json(stated, path)
 
 
 def names(work: Path, split: str, kind: str = "rows", ending: str = ".json") -> list[str]:

@@ -50,13 +50,13 @@ def test_of_our_own_results_what_was_edited_by_hand_is_taken(tmp_path):
 
 def test_of_sidecars_manual_cors_are_taken(tmp_path):
     sources = ["manual", "ai", "auto", "outlier", "neighbours", "series-mean", "default"]
-    for at, source in enumerate(sources):
-        write_sidecar(tmp_path, f"größe {at}.5", 1000.0 + at, source)
+    for number, source in enumerate(sources):
+        write_sidecar(tmp_path, f"größe {number}.5", 1000.0 + number, source)
     found = find_cors(tmp_path)
     assert named(found.cors) == {"größe 0.5": 1000.0}
     assert len(found.passed_over) == 6
     both = find_cors(tmp_path, predicted=True)
-    assert named(both.cors) == {f"größe {at}.5": 1000.0 + at for at in range(3)}
+    assert named(both.cors) == {f"größe {number}.5": 1000.0 + number for number in range(3)}
     assert find_cors(tmp_path / "größe 0.5.cor.json").cors == found.cors
 
 

@@ -225,8 +225,19 @@ def test_a_column_that_is_nearly_ours_is_named(table, column, ours):
 
 
 def test_columns_of_ones_own_pass(table):
-    own = ["sample", "temperature", "scan_id", "date", "node", "old_cor", "Größe", "µm", "1", ""]
-    path = table("\t".join(["scan", *own]) + "\na\n")
+    foreign = [
+        "sample",
+        "temperature",
+        "scan_id",
+        "date",
+        "node",
+        "old_cor",
+        "Größe",
+        "µm",
+        "1",
+        "",
+    ]
+    path = table("\t".join(["scan", *foreign]) + "\na\n")
     assert read_table(path) == [Row("a", line=2)]
     # a name a letter off ours is one's own where ours is there too
     path = table("scan\tcor_px\tcor_px_1\tnote\tnotes\na\t5\t6\tx\ty\n")
@@ -235,9 +246,9 @@ def test_columns_of_ones_own_pass(table):
 
 def test_every_select_that_is_none_is_named(table):
     path = table("scan\tselect\na\tYes\nb\tno\nc\tnone\nd\t\ne\tja\n")
-    with pytest.raises(TomopipeError) as told:
+    with pytest.raises(TomopipeError) as raised:
         read_table(path)
-    assert str(told.value).splitlines() == [
+    assert str(raised.value).splitlines() == [
         f"{path}: line 2: select of a is 'Yes'; expected auto, yes or no; did you mean yes?",
         f"{path}: line 4: select of c is 'none'; expected auto, yes or no; did you mean no?",
         f"{path}: line 6: select of e is 'ja'; expected auto, yes or no",

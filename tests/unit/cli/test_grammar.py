@@ -15,8 +15,8 @@ def commands():
     for name in ROOT.list_commands(CONTEXT):
         command = ROOT.get_command(CONTEXT, name)
         inner = getattr(command, "commands", {}) if name == "cor" else {name: command}
-        for part, one in inner.items():
-            yield f"{name} {part}" if name == "cor" else name, one
+        for part, command in inner.items():
+            yield f"{name} {part}" if name == "cor" else name, command
 
 
 COMMANDS = dict(commands())

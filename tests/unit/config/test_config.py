@@ -140,8 +140,8 @@ def test_numbers_with_an_exponent_are_numbers_as_yaml_reads_them_and_texts_stay_
     assert config.full_recon.value_range == [-1e-3, 100]
     assert (config.campaign.scans, config.campaign.results) == (["1e4"], "1e-4")
     assert config.input.entry == "1e5"
-    own = config.for_scan("1e4", "").preprocess
-    assert (own.flats, own.hardening) == ("1e3", [1, 1e-4])
+    preprocess = config.for_scan("1e4", "").preprocess
+    assert (preprocess.flats, preprocess.hardening) == ("1e3", [1, 1e-4])
 
 
 @pytest.mark.parametrize("text", ["1e", "e4", "1e-4px", "1e999", "0x1e4"])
@@ -244,9 +244,9 @@ def test_texts_of_the_command_line_are_the_values_they_stand_for():
     assert (config.try_recon.row, config.try_recon.center_px) == (0.25, None)
     assert (config.full_recon.binning, config.full_recon.crop_x) == (2, [1, 2])
     assert config.report.enabled is False
-    own = config.for_scan("1", "")
-    assert (own.full_recon.binning, own.try_recon.row) == (4, 1)
-    assert isinstance(own.try_recon.row, int)
+    for_scan = config.for_scan("1", "")
+    assert (for_scan.full_recon.binning, for_scan.try_recon.row) == (4, 1)
+    assert isinstance(for_scan.try_recon.row, int)
     assert given["full_recon"]["binning"] == "2"  # not changed itself
     plain = {"campaign": {"scans": ["a"]}, "full_recon": {"binning": 2, "rows": [1, 3]}}
     assert parsed_texts(plain) == plain

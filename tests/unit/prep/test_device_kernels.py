@@ -78,22 +78,22 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
     with open_scan(path, known=KNOWN) as scan:
         corrections, rows = corrections_of(scan, recipe), (12, 18)
         raw = scan.read_rows(*corrections.rows_needed(rows))
-    here = corrections.sinograms(raw, rows)
+    on_host_values = corrections.sinograms(raw, rows)
     plain = PreprocessBlock(**CHAIN)
     monkeypatch.setattr(correct, "GPU_BATCH_BYTES", 4 * 20 * raw[0].size)
     there = corrections.sinograms(XP.asarray(raw), rows)
     assert there.dtype == np.float32
     there = there.get()
-    near = np.abs(there - here) < 1e-4 * np.ptp(here)
+    near = np.abs(there - on_host_values) < 1e-4 * np.ptp(on_host_values)
     if method in ("sorting", "vo"):
         assert near.mean() > 0.995
-        here, there = np.sort(here, axis=1), np.sort(there, axis=1)
-        near = np.abs(there - here) < 1e-4 * np.ptp(here)
+        on_host_values, there = np.sort(on_host_values, axis=1), np.sort(there, axis=1)
+        near = np.abs(there - on_host_values) < 1e-4 * np.ptp(on_host_values)
     assert near.all()
     with open_scan(path, known=KNOWN) as scan:
         unfiltered = corrections_of(scan, plain).sinograms(raw, rows)
     assert np.abs(unfiltered - corrections.sinograms(raw, rows)).max() > 1e-2 * np.ptp(
-        here
+        on_host_values
     )  # the filter does something
 
 
@@ -104,10 +104,10 @@ def test_each_step_gives_the_sinograms_of_the_host(path, step):
         corrections, rows = corrections_of(scan, recipe), (12, 18)
         raw = scan.read_rows(*corrections.rows_needed(rows))
         plain = corrections_of(scan, PreprocessBlock()).sinograms(scan.read_rows(*rows), rows)
-    here = corrections.sinograms(raw, rows)
+    on_host_values = corrections.sinograms(raw, rows)
     there = corrections.sinograms(XP.asarray(raw), rows).get()
-    np.testing.assert_allclose(there, here, atol=1e-5 * np.ptp(here))
-    assert np.abs(here - plain).max() > 1e-4 * np.ptp(here)
+    np.testing.assert_allclose(there, on_host_values, atol=1e-5 * np.ptp(on_host_values))
+    assert np.abs(on_host_values - plain).max() > 1e-4 * np.ptp(on_host_values)
 
 
 def test_dynamic_flats_on_a_gpu(path, tmp_path):
@@ -120,10 +120,10 @@ def test_dynamic_flats_on_a_gpu(path, tmp_path):
     with open_scan(flickering, known=KNOWN) as scan:
         corrections = corrections_of(scan, recipe)
         raw = scan.read_rows(3, 9)
-    here = corrections.sinograms(raw, (3, 9))
+    on_host_values = corrections.sinograms(raw, (3, 9))
     assert len(corrections.beam.shapes)
     there = corrections.sinograms(XP.asarray(raw), (3, 9)).get()
-    np.testing.assert_allclose(there, here, atol=1e-5 * np.ptp(here))
+    np.testing.assert_allclose(there, on_host_values, atol=1e-5 * np.ptp(on_host_values))
 
 
 def test_the_kernels_of_each_module():
@@ -154,7 +154,7 @@ def test_wavelets(n, axis, name):
     values = RNG.normal(size=(n, 53)).astype(np.float32)
     low, high = pywt.dwt(values, name, axis=axis)
     there = on_device.dwt(XP.asarray(values), name, axis)
-    for one, other in zip(there, (low, high), strict=True):
-        np.testing.assert_allclose(one.get(), other, atol=1e-5)
+    for band, other in zip(there, (low, high), strict=True):
+        np.testing.assert_allclose(band.get(), other, atol=1e-5)
     back = on_device.idwt(*there, name, axis).get()
     np.testing.assert_allclose(back, pywt.idwt(low, high, name, axis=axis), atol=1e-5)

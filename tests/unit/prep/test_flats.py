@@ -72,9 +72,9 @@ def test_sets_that_the_file_dates_are_used_where_they_were_taken(drifting, monke
         sets = (FlatSet(0.0, 0, 2, first), FlatSet(15.0, 2, 4, first), FlatSet(31.0, 4, 8, last))
         monkeypatch.setattr(Scan, "flat_sets", sets)
         beam = read_beam(scan, PreprocessBlock(flat_method="interpolate"))
-    at = beam.flat + (beam.flat - beam.dark) * np.tensordot(beam.weights, beam.shapes, axes=1)
-    assert np.allclose(at[:15], first, rtol=1e-5)
-    assert np.allclose(at[30], first + (last - first) * 15.5 / 16, rtol=1e-5)
+    flats = beam.flat + (beam.flat - beam.dark) * np.tensordot(beam.weights, beam.shapes, axes=1)
+    assert np.allclose(flats[:15], first, rtol=1e-5)
+    assert np.allclose(flats[30], first + (last - first) * 15.5 / 16, rtol=1e-5)
 
 
 N_FLICKERING, N_FLATS, COUNTS = 60, 20, 2e4
@@ -201,9 +201,9 @@ def test_few_flats_and_rows_have_components(tmp_path, n_rows, n_flats):
 
 def test_one_flat_has_no_components(drifting):
     with h5py.File(drifting.path, "r+") as file:
-        one = file["exchange/data_white"][:1]
+        first_flat = file["exchange/data_white"][:1]
         del file["exchange/data_white"]
-        file["exchange/data_white"] = one
+        file["exchange/data_white"] = first_flat
     recipe = PreprocessBlock(flat_method="pca")
     with open_scan(drifting.path) as scan, pytest.raises(ScanError, match="several flats"):
         read_beam(scan, recipe)

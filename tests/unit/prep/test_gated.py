@@ -40,8 +40,8 @@ OBJECTS = [solids.grains, rasters.foam, rasters.felt, solids.laminate, solids.pl
 def sinogram_of(family, seed=1):
     """Line integrals up to 1.8."""
     body = Body(3.0, -4.0, 0.4 * N_COLS, 1.0)
-    one = np.ones((N_ANGLES, 1))
-    view = View(THETA_RAD, COR_PX * one, one[:, 0], np.zeros(1), N_COLS)
+    column = np.ones((N_ANGLES, 1))
+    view = View(THETA_RAD, COR_PX * column, column[:, 0], np.zeros(1), N_COLS)
     lines = family(body, np.random.default_rng(seed)).project(view)[:, 0]
     return (lines * (1.8 / lines.max())).astype(np.float32)
 

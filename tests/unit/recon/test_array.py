@@ -48,9 +48,9 @@ def test_unknown_device_is_refused():
 
 
 def test_on_host_copies_from_the_device_only():
-    here = np.arange(3)
-    assert arrays.on_host(here) is here
-    assert arrays.on_host(SimpleNamespace(get=lambda: here)) is here
+    array = np.arange(3)
+    assert arrays.on_host(array) is array
+    assert arrays.on_host(SimpleNamespace(get=lambda: array)) is array
 
 
 def test_module_of_an_array():

@@ -122,10 +122,10 @@ def test_ordered_samples_state_the_spreading_matrix():
     tile_row, tile_col = np.divmod(tile, -(-n_cols // cuda.TILE))
     row, col = np.divmod(within, cuda.TILE)
     corner = (tile_row * cuda.TILE + row) * n_cols + tile_col * cuda.TILE + col
-    for sample, at in enumerate(place):
+    for sample, k in enumerate(place):
         row, col = np.divmod(np.arange(25), 5)
-        found = matrix[corner[at] + row * n_cols + col, sample]
-        np.testing.assert_allclose(found, weights[at, 5 + row] * weights[at, col], atol=1e-5)
+        found = matrix[corner[k] + row * n_cols + col, sample]
+        np.testing.assert_allclose(found, weights[k, 5 + row] * weights[k, col], atol=1e-5)
         assert np.count_nonzero(matrix[:, sample]) <= 25
 
 

@@ -87,8 +87,10 @@ def test_an_object_wider_than_the_detector(radius):
     n_cols, theta_rad, cor_px = 128, half_turn(192), 66.3
     sinogram = project(n_cols, theta_rad, cor_px, [(0.0, 0.0, radius, 1.0)])
     inner = distance_px(n_cols, 0, 0) < 0.45 * n_cols
-    told = [edge_slopes_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
-    lost = [1 - one(sinogram, theta_rad, cor_px, edge_slopes_per_px=f)[inner].mean() for f in told]
+    slopes = [edge_slopes_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
+    lost = [
+        1 - one(sinogram, theta_rad, cor_px, edge_slopes_per_px=f)[inner].mean() for f in slopes
+    ]
     assert abs(lost[0]) < 0.03
     assert 0.05 < lost[1] < 0.2 < lost[2] < 0.3
 
@@ -96,12 +98,12 @@ def test_an_object_wider_than_the_detector(radius):
 def peak_px(image, start_px, width_px):
     """Climb to the maximum of the image smoothed by a Gaussian, pixels from the axis voxel."""
     columns, rows = image_positions(len(image))
-    at = np.array(start_px, dtype=float)
+    centre_px = np.array(start_px, dtype=float)
     for _ in range(200):
-        distance2 = (columns - at[0]) ** 2 + ((rows - at[1]) ** 2)[:, None]
+        distance2 = (columns - centre_px[0]) ** 2 + ((rows - centre_px[1]) ** 2)[:, None]
         weight = image * np.exp(-distance2 / (2 * width_px**2))
-        at = np.array([weight.sum(0) @ columns, weight.sum(1) @ rows]) / weight.sum()
-    return at
+        centre_px = np.array([weight.sum(0) @ columns, weight.sum(1) @ rows]) / weight.sum()
+    return centre_px
 
 
 @pytest.mark.parametrize("last_deg", [170, 150, 120, 90])
@@ -156,8 +158,8 @@ def test_equals_direct_summation(n_cols, edge_slopes_per_px):
     columns, rows = image_positions(n_cols)
     expected = np.zeros((n_cols, n_cols))
     for theta, spectrum in zip(theta_rad, spectra, strict=True):
-        at = cor_px + columns[None, :] * np.cos(theta) - rows[:, None] * np.sin(theta)
-        phase = np.exp(2j * np.pi * at[..., None] * k / n_padded)
+        position = cor_px + columns[None, :] * np.cos(theta) - rows[:, None] * np.sin(theta)
+        phase = np.exp(2j * np.pi * position[..., None] * k / n_padded)
         expected += np.pi / 41 * (phase @ spectrum).real
     found = reconstruct(sinogram[None], plan, cor_px)[0]
     error = (found - expected) / np.ptp(expected)

@@ -32,9 +32,9 @@ def test_batches_reuse_their_buffer():
     cor_px = np.linspace(10, 20, 11)
     expected = sweep(sinogram, plan, cor_px)
     where = set()
-    for some, images in sweep_batches(sinogram, plan, cor_px):
+    for batch, images in sweep_batches(sinogram, plan, cor_px):
         where.add(images.ctypes.data)
-        np.testing.assert_array_equal(images, expected[some])
+        np.testing.assert_array_equal(images, expected[batch])
     assert len(where) == 1
 
 

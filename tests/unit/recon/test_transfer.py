@@ -45,9 +45,9 @@ def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch):
     upload = gpu.upload
     gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
 
-    def copy(there, here):
-        assert here[0, 0, 0] == 0 or begun.wait(20)
-        copyto(there, here)
+    def copy(target, source):
+        assert source[0, 0, 0] == 0 or begun.wait(20)
+        copyto(target, source)
 
     monkeypatch.setattr(np, "copyto", copy)
     transfer = DeviceTransfer(gpu, threads=2)

@@ -15,8 +15,8 @@ from tomopipe.steps.report import report
 def scan(*methods, model=None, volume=None):
     curves = tuple(Curve(name, 10.0, 0.9, (), ()) for name in methods)
     prediction = Prediction(10.0, 10.0, 0.9, "resolved", methods[0], "", curves, model=model)
-    told = {"prediction": prediction, "volume": volume}
-    return ScanRecord(name="a_1", path="raw/a_1.h5", series="a", index=1, **told)
+    records = {"prediction": prediction, "volume": volume}
+    return ScanRecord(name="a_1", path="raw/a_1.h5", series="a", index=1, **records)
 
 
 def cited(*scans, config=None):

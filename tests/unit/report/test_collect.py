@@ -351,8 +351,8 @@ def test_what_try_recon_noted_is_told(tmp_path):
     write_json(grid | {"half_acquisition": True, "notes": ["3 frames were empty"]}, path)
     (path.parent.parent / "bone_003" / "try.json").write_text("{")
     path = made.results / "try_center" / "bone_001" / "prediction.json"
-    told = {"roll_px_per_100_rows": -0.25, "warnings": ["4 of 121 projections are dark"]}
-    write_json(json.loads(path.read_text()) | told, path)
+    found = {"roll_px_per_100_rows": -0.25, "warnings": ["4 of 121 projections are dark"]}
+    write_json(json.loads(path.read_text()) | found, path)
     scans, record = by_name(made)
     assert scans["bone_002"].warnings == (
         *("no theta: 0 to 180 assumed", "3 frames were empty"),

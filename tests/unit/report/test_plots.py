@@ -77,14 +77,14 @@ def test_ticks_lie_at_their_labels():
 def test_axis_ticks_are_round_and_few(low, high):
     axis = make_axis(low, high, 0.0, 100.0, n_ticks=5, pad=0.05)
     assert 1 <= len(axis.ticks) <= 7
-    for at, label in axis.ticks:
-        assert axis(float(label)) == pytest.approx(at, abs=0.011)
-        assert 0 <= at <= 100
+    for position, label in axis.ticks:
+        assert axis(float(label)) == pytest.approx(position, abs=0.011)
+        assert 0 <= position <= 100
 
 
 def test_a_series_without_two_values_has_no_plot():
-    one = SeriesRecord("s", (scan("a", 1, 500.0), scan("d", 2, None)), 500, 10)
-    assert series_plot(one) is None
+    series = SeriesRecord("s", (scan("a", 1, 500.0), scan("d", 2, None)), 500, 10)
+    assert series_plot(series) is None
 
 
 def test_equal_values_and_equal_indices_can_be_drawn():

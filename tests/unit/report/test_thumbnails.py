@@ -70,8 +70,8 @@ def test_pictures_in_the_page_and_beside_it(tmp_path):
     inline = make_pictures(planes, "größe/../1", None)
     beside = make_pictures(planes, "größe/../1", tmp_path)
     assert [p.plane for p in inline] == ["mid_xy", "mid_xz"]
-    for one, other in zip(inline, beside, strict=True):
-        data = base64.b64decode(one.src.removeprefix("data:image/webp;base64,"))
+    for image, other in zip(inline, beside, strict=True):
+        data = base64.b64decode(image.src.removeprefix("data:image/webp;base64,"))
         assert (tmp_path.parent / other.src).read_bytes() == data
         assert (tmp_path.parent / other.src).parent == tmp_path
     image = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)

@@ -55,11 +55,11 @@ def test_the_kinds_of_evidence_are_told(folder, broken):
     found = json.loads(path.read_text())
     for evidence in ({"cor_px": [1.0, 2.0], "score": {"wedge": [0.5, 3.0]}}, broken):
         path.write_text(json.dumps(found | {"evidence": evidence}))
-        told = client_of(folder).get("/api/scan?scan=bone_001").json()["prediction"]["evidence"]
+        shown = client_of(folder).get("/api/scan?scan=bone_001").json()["prediction"]["evidence"]
         if evidence is not broken:
-            (wedge,) = told
+            (wedge,) = shown
             assert (wedge["method"], wedge["cor_px"], wedge["score"]) == ("wedge", [1, 2], [0.5, 3])
-        assert all(one["cor_px"] == [] for one in told if evidence is broken)
+        assert all(one["cor_px"] == [] for one in shown if evidence is broken)
 
 
 def test_unreadable_files_and_remarks_are_told(folder):
@@ -68,8 +68,8 @@ def test_unreadable_files_and_remarks_are_told(folder):
     grid = json.loads((place / "bone_001" / "try.json").read_text())
     (place / "bone_001" / "try.json").write_text(json.dumps(grid | {"notes": ["a remark"]}))
     found = json.loads((place / "bone_001" / "prediction.json").read_text())
-    told = json.dumps(found | {"warnings": ["4 of 121 projections are dark"]})
-    (place / "bone_001" / "prediction.json").write_text(told)
+    text = json.dumps(found | {"warnings": ["4 of 121 projections are dark"]})
+    (place / "bone_001" / "prediction.json").write_text(text)
     client = client_of(folder)
     (note,) = client.get("/api/queue").json()["notes"]
     assert note.startswith("results/try_center/bone_002/prediction.json: not readable as JSON")
@@ -316,9 +316,9 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
 
 
 def test_a_browser_that_goes_away_in_the_middle_of_a_decision_is_told_once(folder):
-    told = []
+    messages = []
     keys = Keys()
-    app = make_app(Store(folder, folder / "config.yaml"), keys, tell=told.append)
+    app = make_app(Store(folder, folder / "config.yaml"), keys, tell=messages.append)
     client = sign_in(app, keys)
     before = (folder / "scans.tsv").read_text()
     parts = [
@@ -341,5 +341,7 @@ def test_a_browser_that_goes_away_in_the_middle_of_a_decision_is_told_once(folde
         pass
 
     anyio.run(app, scope, receive, send)
-    assert told == ["A browser went away in the middle of /api/decide: nothing of it was written."]
+    assert messages == [
+        "A browser went away in the middle of /api/decide: nothing of it was written."
+    ]
     assert (folder / "scans.tsv").read_text() == before

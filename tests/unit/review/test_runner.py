@@ -54,9 +54,9 @@ def runner(tmp_path):
         return made[-1]
 
     yield make
-    for one in made:
-        if one.state()["state"] == "running":
-            one.stop()
+    for runner in made:
+        if runner.state()["state"] == "running":
+            runner.stop()
 
 
 def until(runner, wanted):
@@ -182,10 +182,10 @@ def test_two_starts_are_one_run(client):
 
 def test_the_command_is_that_of_the_options(tmp_path):
     config = tmp_path / "config.yaml"
-    own = run_command(tmp_path, config, "workstation", ["--cores", "2"])
-    assert own[1:4] == ["-m", "snakemake", "--snakefile"]
-    assert own[own.index("--profile") + 1].endswith("profiles/workstation")
-    assert own[-2:] == ["--cores", "2"]
+    command = run_command(tmp_path, config, "workstation", ["--cores", "2"])
+    assert command[1:4] == ["-m", "snakemake", "--snakefile"]
+    assert command[command.index("--profile") + 1].endswith("profiles/workstation")
+    assert command[-2:] == ["--cores", "2"]
     cluster = run_command(tmp_path, config, "slurm")
     assert cluster[cluster.index("--profile") + 1] == "slurm"
     assert "--cores" not in cluster

@@ -50,9 +50,9 @@ def bead(image):
 
 
 def test_pages_are_those_of_the_stack_in_its_window(pictures):
-    for at in (0, 3, 10):
-        page = pictures.page("bone_001", at)
-        assert (page.values == 5000 * at >> 8).all()
+    for number in (0, 3, 10):
+        page = pictures.page("bone_001", number)
+        assert (page.values == 5000 * number >> 8).all()
         assert page.usual == (page.low, page.high) == (-0.002, 0.012)
     with pytest.raises(TomopipeError, match="from 0 to 10; got 11"):
         pictures.page("bone_001", 11)
@@ -90,8 +90,8 @@ def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):
 
 
 def test_a_strip_shows_one_piece_at_cors_that_double_outwards(pictures):
-    at = (round(BEAD_PX[1]) + N_COLS // 2 - 1, round(BEAD_PX[0]) + N_COLS // 2)
-    found = pictures.strip("bone_001", TRUE_COR_PX, 0, step_px=2.0, centre=at)
+    place = (round(BEAD_PX[1]) + N_COLS // 2 - 1, round(BEAD_PX[0]) + N_COLS // 2)
+    found = pictures.strip("bone_001", TRUE_COR_PX, 0, step_px=2.0, centre=place)
     offs_px = np.array(found.about["cor_px"]) - TRUE_COR_PX
     np.testing.assert_allclose(offs_px, 2.0 * np.sort(STRIP_STEPS), atol=1e-4)
     crops = np.split(values(found), len(STRIP_STEPS), axis=1)

@@ -56,10 +56,10 @@ def write(path, data, **options):
 def converted(campaign, output_format, names=("a_1",), **options):
     """Convert, and return the files."""
     plan = plan_conversions(campaign, find_volumes(campaign, names), output_format, **options)
-    for one in plan:
-        if not one.is_there:
-            convert_volume(one)
-    return [one.target for one in plan]
+    for planned in plan:
+        if not planned.is_there:
+            convert_volume(planned)
+    return [planned.target for planned in plan]
 
 
 def read(path):
@@ -116,10 +116,10 @@ def test_a_series_has_one_range_on_demand(campaign):
     first, second = converted(campaign, "zarr", ("a_1", "a_2"), dtype="uint16")
     assert read(first)[1].encoding != read(second)[1].encoding
     first, second = converted(campaign, "zarr", ("a_1", "a_2"), one_range=True)
-    (one, volume), (other, _) = read(first), read(second)
+    (first_header, volume), (other, _) = read(first), read(second)
     assert volume.encoding == read(second)[1].encoding
     assert volume.encoding.dtype == "uint16"
-    for found, data in ((one, values(0)), (other, values(1, scale=3))):
+    for found, data in ((first_header, values(0)), (other, values(1, scale=3))):
         np.testing.assert_allclose(found, data, atol=0.51 * volume.encoding.scale)
 
 
@@ -168,9 +168,9 @@ def test_files_of_other_makers_are_not_overwritten(campaign):
 
 def test_a_volume_that_changes_meanwhile_leaves_nothing(campaign):
     source = campaign.files.volume("a_1", "h5")
-    (one,) = plan_conversions(campaign, {"a_1": source}, "mrc")
+    (planned,) = plan_conversions(campaign, {"a_1": source}, "mrc")
     with pytest.raises(TomopipeError, match="changed while it was read"):
-        convert_volume(one, lambda _: os.utime(source, ns=(1, 1)))
+        convert_volume(planned, lambda _: os.utime(source, ns=(1, 1)))
     assert sorted(os.listdir(campaign.results)) == ["a_1_rec.h5", "a_2_rec.h5"]
 
 

@@ -9,8 +9,8 @@ from tomopipe.run.hooks import Hooks
 
 def called(folder: Path, command: str, n: int = 1, limit_s: float = 5.0) -> list[str]:
     hooks, said = Hooks(folder, limit_s), dict[str, str]()
-    for at in range(n):
-        hooks.call(command, {"scan": f"a_{at}"})
+    for number in range(n):
+        hooks.call(command, {"scan": f"a_{number}"})
     end_s = time.monotonic() + 5
     while (hooks._queue or hooks._running) and time.monotonic() < end_s:
         hooks.look(said.__setitem__)

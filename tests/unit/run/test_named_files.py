@@ -75,9 +75,9 @@ def test_each_scan_is_given_its_own(folder, monkeypatch, pattern, levels):
     assert flat_levels(campaign) == dict(zip(SCANS, levels, strict=True))
     rows = foresee_inventory(campaign, folder / "seen")
     assert {row["keep"] for row in rows.values()} == {"true"}
-    own = campaign.for_scan("a_2").shared_files()
-    assert own
-    assert all((folder / path).exists() for path in own)
+    shared = campaign.for_scan("a_2").shared_files()
+    assert shared
+    assert all((folder / path).exists() for path in shared)
 
 
 def test_darks_and_angles_too_and_by_an_override(folder, monkeypatch):

@@ -98,10 +98,10 @@ def test_a_halo_by_an_override_and_by_the_numbers_of_the_file(campaign):
     block = "overrides: [{scans: [a_1], preprocess: {phase: {method: paganin}}}]"
     (campaign / "config.yaml").write_text(config + block + "\n")
     found = load_campaign(campaign)
-    told = {"pixel_size_um": "5.0", "energy_kev": "25.0", "distance_mm": "50.0"}
-    (note,) = memory_notes(found, [JOB], {"a_1": {**rows["a_1"], **told}})
+    numbers = {"pixel_size_um": "5.0", "energy_kev": "25.0", "distance_mm": "50.0"}
+    (note,) = memory_notes(found, [JOB], {"a_1": {**rows["a_1"], **numbers}})
     assert "need 20 rows" in note
-    further = {**rows["a_1"], **told, "distance_mm": "200.0"}
+    further = {**rows["a_1"], **numbers, "distance_mm": "200.0"}
     (note,) = memory_notes(found, [JOB], {"a_1": further})
     assert "need 39 rows" in note  # it goes with the root of the distance
 

@@ -37,9 +37,9 @@ def test_a_series_and_a_scan_differ_and_the_others_stay_as_they_were(tmp_path):
     )
     assert options(found, "foam_1") == options(plain, "foam_1")
     assert options(found, "tooth_1") != options(plain, "tooth_1")
-    one, two = (found.for_scan(name).config for name in ("tooth_1", "tooth_2"))
-    assert (one.full_recon.filter, two.full_recon.filter) == ("hann", "hann")
-    assert (one.preprocess.stripes.method, two.preprocess.stripes.method) == ("none", "vo")
+    first, two = (found.for_scan(name).config for name in ("tooth_1", "tooth_2"))
+    assert (first.full_recon.filter, two.full_recon.filter) == ("hann", "hann")
+    assert (first.preprocess.stripes.method, two.preprocess.stripes.method) == ("none", "vo")
 
 
 def test_the_last_of_several_wins_and_blocks_within_a_block_keep_their_other_keys(tmp_path):
@@ -89,9 +89,9 @@ def test_projections_of_one_scan_are_left_out_in_all_steps(tmp_path):
     skipped = {"skip_angles": [[80.0, 90.0]]}
     assert found.raw_scan("foam_1").known() == skipped
     assert found.config.reading() == plain.config.reading() == {}
-    own = {entry["scan"]: entry["own"] for entry in found.inventory_entries()}
-    assert own["foam_1"] == {"input": skipped}
-    assert own["tooth_1"] == {"input": {"energy_kev": 30.0}}
+    entries = {entry["scan"]: entry["own"] for entry in found.inventory_entries()}
+    assert entries["foam_1"] == {"input": skipped}
+    assert entries["tooth_1"] == {"input": {"energy_kev": 30.0}}
 
 
 def test_half_acquisition_and_memory_may_differ_too(tmp_path):
@@ -131,8 +131,8 @@ def test_the_grid_of_a_series_and_of_a_scan_is_its_own(tmp_path):
     # so many slices of 1024 x 1024 voxels, and little else
     assert [n // (2 * 1024**2) for n in n_bytes] == [121, 121, 321]
     with_table(tmp_path, ("scan", "try_recon.center_px"), ("foam_1", "77"), ("tooth_1", ""))
-    own = campaign(tmp_path, try_recon={"width_px": 80}).for_scan("foam_1").config.try_recon
-    assert (own.center_px, own.width_px) == (77, 80)
+    try_recon = campaign(tmp_path, try_recon={"width_px": 80}).for_scan("foam_1").config.try_recon
+    assert (try_recon.center_px, try_recon.width_px) == (77, 80)
 
 
 @pytest.mark.parametrize(
@@ -194,11 +194,11 @@ def test_a_cell_of_the_table_is_an_option_of_its_scan_and_wins(tmp_path):
             {"series": ["tooth"], "preprocess": {"stripes": {"method": "sorting", "snr": 4.5}}},
         ],
     )
-    one, two = (found.for_scan(name).config for name in ("tooth_1", "tooth_2"))
-    assert (one.preprocess.stripes.method, two.preprocess.stripes.method) == ("vo", "sorting")
-    assert one.preprocess.stripes.snr == 4.5
-    assert one.full_recon.filter == "hann"  # the cell is empty
-    assert (one.full_recon.rows, two.full_recon.rows) == ([0, 1], "all")
+    first, two = (found.for_scan(name).config for name in ("tooth_1", "tooth_2"))
+    assert (first.preprocess.stripes.method, two.preprocess.stripes.method) == ("vo", "sorting")
+    assert first.preprocess.stripes.snr == 4.5
+    assert first.full_recon.filter == "hann"  # the cell is empty
+    assert (first.full_recon.rows, two.full_recon.rows) == ([0, 1], "all")
     assert found.for_scan("foam_1").config.full_recon == found.config.full_recon
 
 

@@ -241,10 +241,10 @@ def test_a_raw_file_that_was_written_anew_is_not_the_one_that_was_told(record):
     raw = record.directory / "a_1.h5"
     raw.write_bytes(b"before")
     before = record.raw("a_1.h5")
-    told = record.products["a_1.h5"]
+    product = record.products["a_1.h5"]
     with raw.open("r+b") as stream:  # the same size and inode
         stream.write(b"afters")
-    os.utime(raw, ns=(told.mtime_ns + 1, told.mtime_ns + 1))
+    os.utime(raw, ns=(product.mtime_ns + 1, product.mtime_ns + 1))
     newer = Record(record.file, record.directory)
-    newer.take([told])
+    newer.take([product])
     assert newer.raw("a_1.h5") != before

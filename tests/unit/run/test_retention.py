@@ -76,7 +76,7 @@ def test_where_nothing_goes_it_says_why(campaign, capsys, monkeypatch):
 
 
 def test_a_reason_names_some_scans():
-    some = {"doubtful": ["a_1", "a_2", "a_3", "a_4"], "failed": ["b_1"]}
+    scans = {"doubtful": ["a_1", "a_2", "a_3", "a_4"], "failed": ["b_1"]}
     said = "5 scans are not accepted: 4 doubtful (a_1, a_2, a_3, ...), 1 failed (b_1)"
-    assert _why_kept(some) == said
+    assert _why_kept(scans) == said
     assert _why_kept({"failed": ["b_1"]}) == "1 scan is not accepted: 1 failed (b_1)"

@@ -225,8 +225,8 @@ def test_check_refuses_angles_in_another_unit_and_names_the_key(tmp_path):
     assert status == 1
     assert "Ready" not in shown
     (tmp_path / "scans.tsv").write_text("scan\tselect\tinput.angle_unit\nb_1\t\tmdeg\na_3\tno\t\n")
-    own = "overrides: [{scans: [a_2], input: {angle_unit: rad}}]\n"
-    (tmp_path / "config.yaml").write_text(config + own)
+    overrides = "overrides: [{scans: [a_2], input: {angle_unit: rad}}]\n"
+    (tmp_path / "config.yaml").write_text(config + overrides)
     assert not start.examine(load_campaign(tmp_path)).errors
     assert run_check(tmp_path)[0] == 0
 

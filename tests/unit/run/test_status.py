@@ -24,18 +24,25 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "raw").mkdir()
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     rows = []
-    for at in range(1, 7):
-        (tmp_path / "raw" / f"bone_{at}.h5").touch()
-        row = {"scan": f"bone_{at}", "path": f"raw/bone_{at}.h5", "series": "bone", "index": at}
-        rows.append(row | {"n_angles": 9, "n_rows": 4, "n_cols": 8, "keep": at != 6})
-        if at != 5:
-            made = tmp_path / "results" / "try_center" / f"bone_{at}"
+    for number in range(1, 7):
+        (tmp_path / "raw" / f"bone_{number}.h5").touch()
+        row = {
+            "scan": f"bone_{number}",
+            "path": f"raw/bone_{number}.h5",
+            "series": "bone",
+            "index": number,
+        }
+        rows.append(row | {"n_angles": 9, "n_rows": 4, "n_cols": 8, "keep": number != 6})
+        if number != 5:
+            made = tmp_path / "results" / "try_center" / f"bone_{number}"
             made.mkdir(parents=True)
             (made / "rows.h5").touch()
             (made / "prediction.json").write_text("{}")
-        if at <= 2:
-            (tmp_path / "results" / f"bone_{at}_rec.h5").touch()
-            status(tmp_path, f"bone_{at}", "done", start=NOW - 900, end=NOW - 900 + 100 * at)
+        if number <= 2:
+            (tmp_path / "results" / f"bone_{number}_rec.h5").touch()
+            status(
+                tmp_path, f"bone_{number}", "done", start=NOW - 900, end=NOW - 900 + 100 * number
+            )
     write_tsv(rows, INVENTORY, tmp_path / "results" / "inventory.tsv")
     return tmp_path
 
@@ -93,8 +100,8 @@ def test_a_failed_job_shows_the_end_of_its_log(folder):
 
 def test_a_status_file_that_cannot_be_read_is_left_out(folder):
     path = folder / "logs" / "status" / "full_recon"
-    for at, text in enumerate(("", "{", "[]", '{"start": "soon"}', '{"start": null}')):
-        (path / f"broken_{at}.json").write_text(text)
+    for number, text in enumerate(("", "{", "[]", '{"start": "soon"}', '{"start": null}')):
+        (path / f"broken_{number}.json").write_text(text)
     step, _ = full_recon(folder)
     assert (step.done, step.running, step.failed, step.lost) == (2, 0, 0, 0)
 
@@ -117,9 +124,9 @@ def fake_slurm(folder, waiting="", **answers):
 
 
 def test_slurm_is_believed_where_it_answers(folder):
-    for at, number in ((3, "41"), (4, "42"), (5, "43")):
+    for scan_number, number in ((3, "41"), (4, "42"), (5, "43")):
         times = {"start": NOW - 30, "heartbeat": NOW - 5}
-        status(folder, f"bone_{at}", "running", slurm_job=number, **times)
+        status(folder, f"bone_{scan_number}", "running", slurm_job=number, **times)
     made = fake_slurm(folder, squeue=r"41|RUNNING\n", sacct=r"42|TIMEOUT\n")
     _, found = full_recon(folder)
     assert [job.key for job in found.with_state("running")] == ["bone_3", "bone_5"]
@@ -208,10 +215,10 @@ def test_the_command_prints_a_table_and_json(folder):
     assert shown.exit_code == 0, shown.output
     assert "running full_recon bone_3 node7 job 42" in " ".join(shown.output.split())
     assert "[bold]disk" in shown.output
-    told = json.loads(CliRunner().invoke(cli, ["status", str(folder), "--json"]).output)
-    states = {job["key"]: job["state"] for job in told["jobs"]}
+    shown = json.loads(CliRunner().invoke(cli, ["status", str(folder), "--json"]).output)
+    states = {job["key"]: job["state"] for job in shown["jobs"]}
     assert states == {"bone_1": "done", "bone_2": "done", "bone_3": "running", "bone_4": "failed"}
-    assert {step["step"]: step["running"] for step in told["steps"]}["full_recon"] == 1
+    assert {step["step"]: step["running"] for step in shown["steps"]}["full_recon"] == 1
 
 
 def test_before_the_first_job(tmp_path):

@@ -55,13 +55,13 @@ def test_all_as_it_was_made(campaign, options):
     assert said.endswith(": 0 differ\n")
 
 
-def _flip(path, at):
+def _flip(path, offset):
     """Change one bit and leave size and time."""
     state = os.stat(path)
     with open(path, "r+b") as stream:
-        stream.seek(at)
+        stream.seek(offset)
         byte = stream.read(1)[0]
-        stream.seek(at)
+        stream.seek(offset)
         stream.write(bytes([byte ^ 1]))
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 

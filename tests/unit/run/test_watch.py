@@ -98,8 +98,8 @@ def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     assert '<tr class="flag">' in watcher.page.read_text()
     watcher.step()
     watcher._hooks._running[0][0].wait(5)
-    told = json.loads((campaign / "told.json").read_text())
-    assert (told["scan"], told["doubtful"], told["cor_px"]) == ("a_1", True, 48.5)
+    event = json.loads((campaign / "told.json").read_text())
+    assert (event["scan"], event["doubtful"], event["cor_px"]) == ("a_1", True, 48.5)
 
 
 def test_what_a_killed_watcher_took_is_not_lost(campaign, runs, said):
@@ -169,9 +169,9 @@ def test_the_rest_gets_a_core_less(watcher):
 def test_what_a_killed_watcher_left_running_is_killed(campaign, runs, said):
     orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
     with only_watcher(campaign) as lock:
-        one = Watcher(campaign, None, [], said.append, lock)
-        one._lanes[TAIL] = SimpleNamespace(process=orphan)
-        one._tell_who()
+        watcher = Watcher(campaign, None, [], said.append, lock)
+        watcher._lanes[TAIL] = SimpleNamespace(process=orphan)
+        watcher._tell_who()
     locks = campaign / ".snakemake" / "locks"
     locks.mkdir(parents=True)
     (locks / "0.output.lock").touch()

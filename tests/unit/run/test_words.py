@@ -51,10 +51,10 @@ def test_a_raw_file_says_when_it_was_replaced(tmp_path):
     raw, flats = tmp_path / "a_1.h5", tmp_path / "flats.h5"
     for path in (raw, flats):
         path.touch()
-    at = time.mktime((*time.localtime()[:3], 12, 3, 0, 0, 0, -1))
-    os.utime(raw, (at, at))
-    os.utime(flats, (at - 2 * 86400, at - 2 * 86400))
-    day = time.strftime("%Y-%m-%d", time.localtime(at - 2 * 86400))
+    then = time.mktime((*time.localtime()[:3], 12, 3, 0, 0, 0, -1))
+    os.utime(raw, (then, then))
+    os.utime(flats, (then - 2 * 86400, then - 2 * 86400))
+    day = time.strftime("%Y-%m-%d", time.localtime(then - 2 * 86400))
     assert words.of_raw([str(raw)], str(raw)) == "raw file replaced 12:03"
     assert words.of_raw([str(flats)], str(raw)) == f"{flats} replaced {day} 12:03"
     flats.unlink()

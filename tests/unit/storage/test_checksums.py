@@ -136,11 +136,11 @@ def test_every_byte_counts(tmp_path, name):
     n_flipped = 0
     for file in files:
         content = file.read_bytes()
-        for at in [*range(0, len(content), 1000), len(content) - 1]:
+        for offset in [*range(0, len(content), 1000), len(content) - 1]:
             with open(file, "r+b") as stream:
-                stream.seek(at)
-                stream.write(bytes([content[at] ^ 1 << at % 8]))
-            assert matches(path, made()[path]), f"byte {at} of {file}"
+                stream.seek(offset)
+                stream.write(bytes([content[offset] ^ 1 << offset % 8]))
+            assert matches(path, made()[path]), f"byte {offset} of {file}"
             n_flipped += 1
         file.write_bytes(content)
     assert matches(path, made()[path]) == ""
@@ -209,13 +209,13 @@ def test_the_place_of_damage_is_told_to_a_sixteenth_of_the_file(tmp_path):
     content = np.random.default_rng(0).bytes(100 * 4096 + 7)
     (tmp_path / "x").write_bytes(content)
     checksum = checksum_of(tmp_path / "x")
-    for at in [0, 130_000, len(content) - 1]:
-        damaged = content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+    for offset in [0, 130_000, len(content) - 1]:
+        damaged = content[:offset] + bytes([content[offset] ^ 255]) + content[offset + 1 :]
         (tmp_path / "x").write_bytes(damaged)
         words = matches(tmp_path / "x", checksum).split()
         assert words[:5] == ["its", "content", "differs", "within", "bytes"]
         first, last = int(words[5]), int(words[7])
-        assert first <= at < last
+        assert first <= offset < last
         assert last - first <= len(content) / 16 + 4096
 
 
@@ -290,13 +290,13 @@ def test_the_quick_state_changes_with_size_time_and_place(tmp_path, name):
 def test_the_quick_state_of_a_folder_sees_what_came_or_went_at_its_top(tmp_path, name):
     WRITERS[name](tmp_path / name)
     first = quick_state(tmp_path / name)
-    one = min(tmp_path.glob(f"{name}/[r0]*"))
-    shutil.move(one, tmp_path / "aside")
+    chunk = min(tmp_path.glob(f"{name}/[r0]*"))
+    shutil.move(chunk, tmp_path / "aside")
     n_gone = sum(
         f.stat().st_size for f in [tmp_path / "aside", *tmp_path.rglob("aside/**/*")] if f.is_file()
     )
     assert quick_state(tmp_path / name)[0] == first[0] - n_gone
-    shutil.move(tmp_path / "aside", one)
+    shutil.move(tmp_path / "aside", chunk)
     assert quick_state(tmp_path / name) == first
 
 

@@ -30,8 +30,10 @@ def test_the_manifest_tells_each_file_and_the_bytes_of_all(folder):
 @pytest.mark.slow
 def test_a_damaged_manifest_is_told_and_taken_for_none(folder):
     content = (folder / MANIFEST).read_bytes()
-    for at in range(len(content)):
-        (folder / MANIFEST).write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+    for offset in range(len(content)):
+        (folder / MANIFEST).write_bytes(
+            content[:offset] + bytes([content[offset] ^ 4]) + content[offset + 1 :]
+        )
         assert matches(folder, made()[folder]) == f"its {MANIFEST} is damaged"
     (folder / MANIFEST).write_bytes(b"")
     assert quick_state(folder)[0] == 6

@@ -161,16 +161,16 @@ def has_stopped(child: subprocess.Popen) -> bool:
 def test_the_newer_run_stands_wherever_the_older_one_stopped(
     campaign, monkeypatch, shim, kind, is_there
 ):
-    log, at = campaign / "calls", 0
+    log, number = campaign / "calls", 0
     while True:
-        at += 1
+        number += 1
         shutil.rmtree("results")
         RESULTS.mkdir()
         if is_there:
             write(kind, "before")
         monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
         child = start(
-            shim, campaign, kind, FAULT_AT=str(at), FAULT_ACTION="STOP", FAULT_LOG=str(log)
+            shim, campaign, kind, FAULT_AT=str(number), FAULT_ACTION="STOP", FAULT_LOG=str(log)
         )
         if not has_stopped(child):
             break  # it has fewer calls
@@ -178,16 +178,16 @@ def test_the_newer_run_stands_wherever_the_older_one_stopped(
         write(kind, "new")
         os.kill(child.pid, signal.SIGCONT)
         said = child.communicate(timeout=60)[1]
-        assert content(kind) == {"new"}, (at, said)
+        assert content(kind) == {"new"}, (number, said)
         runs.end_all(RESULTS)
         monkeypatch.setenv(runs.VARIABLE, "")
-        assert os.listdir("results") == [kind], (at, said)
+        assert os.listdir("results") == [kind], (number, said)
     assert child.returncode == 0, child.communicate()[1]
     assert content(kind) == {"old"}
     # what was tried: at least each write, sync and rename
     kinds = {line.split("\t")[1] for line in log.read_text().splitlines()}
     assert kinds == {"open", "write", "sync", "rename"}
-    assert at > (5 if kind == "file.txt" else 5 * N_FILES)
+    assert number > (5 if kind == "file.txt" else 5 * N_FILES)
 
 
 def test_two_runs_of_a_watcher_share_a_folder_and_end_one_by_one(campaign, monkeypatch):

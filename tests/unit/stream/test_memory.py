@@ -84,9 +84,9 @@ def test_a_small_machine_gives_no_more_than_it_has(monkeypatch):
 
 
 def test_memory_is_asked_for_no_more_than_so_much_per_worker():
-    one, two, many = (full_recon_mb(USUAL, threads=n) for n in (1, 2, 16))
-    assert 1000 < two - one < 3.2e3
-    assert 15 * 1000 < many - one < 15 * 3.2e3
+    one_mb, two, many = (full_recon_mb(USUAL, threads=n) for n in (1, 2, 16))
+    assert 1000 < two - one_mb < 3.2e3
+    assert 15 * 1000 < many - one_mb < 15 * 3.2e3
     assert (
         full_recon_mb((6144, 4096, 4096), threads=16) - full_recon_mb((6144, 4096, 4096))
         < 15 * 3.2e3

@@ -93,11 +93,11 @@ def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
         found, found_planes, found_notes = volume("gpu", "cuda")
     dtype = np.dtype(options.get("dtype", "float32"))
     assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.dtype == other.dtype == dtype
+    for level, other in zip(found, expected, strict=True):
+        assert level.dtype == other.dtype == dtype
         step = 1 if dtype.kind == "u" else np.spacing(other.max())
         values = other.astype(float)
-        np.testing.assert_allclose(one, values, atol=1e-4 * np.ptp(values) + step)
+        np.testing.assert_allclose(level, values, atol=1e-4 * np.ptp(values) + step)
     span = notes["max"] - notes["min"]
     for name, plane in planes.items():
         np.testing.assert_allclose(found_planes[name], plane, atol=1e-4 * span)
@@ -331,8 +331,8 @@ def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, meth
             if k == 1:  # what is loaded is not counted
                 tracemalloc.start()
             with transfer.computing(transfer.upload(raw)) as new:
-                some = window.take(new, batch)
-                sinograms = _task.sinograms_of(task, some, np.arange(*batch.rows))
+                rows = window.take(new, batch)
+                sinograms = _task.sinograms_of(task, rows, np.arange(*batch.rows))
                 images = _task.slices_of(task, sinograms)
             transfer.download([images])()
         peak = tracemalloc.get_traced_memory()[1]

@@ -57,9 +57,9 @@ def _decodes(monkeypatch, scan):
     frames = []
     read = type(scan).read_block
 
-    def counted(self, some, rows):
-        frames.append(some[1] - some[0])
-        return read(self, some, rows)
+    def counted(self, frame_range, rows):
+        frames.append(frame_range[1] - frame_range[0])
+        return read(self, frame_range, rows)
 
     monkeypatch.setattr(type(scan), "read_block", counted)
     return frames
@@ -79,8 +79,8 @@ def test_never_more_than_four_decodes_where_scratch_fits(
     ) as (source, blocks):
         estimate = 0 if height == 64 else 2  # frames read to know how long one takes
         if samples:
-            some = read_spread(source, scan, [3, 30, 60], 2)
-            np.testing.assert_array_equal(some, raw[:, [3, 4, 30, 31, 60, 61]])
+            spread = read_spread(source, scan, [3, 30, 60], 2)
+            np.testing.assert_array_equal(spread, raw[:, [3, 4, 30, 31, 60, 61]])
         np.testing.assert_array_equal(_all(source, blocks.height), raw)
     n_decodes = (sum(frames) - estimate) / scan.n_angles
     expected = 1 if height == 64 else 64 / height + samples

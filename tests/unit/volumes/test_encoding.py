@@ -118,13 +118,13 @@ def test_a_gpu_encodes_to_the_same_bits(dtype, monkeypatch):
     values = np.random.default_rng(0).normal(0.01, 0.01, (3, 50, 60)).astype(np.float32)
     encoding = encoding_of(dtype, (-0.002, 0.02))
     there = with_statistics(XP.asarray(values), encoding, 1, encode=True)
-    here = with_statistics(values, encoding, 1)
+    on_host_statistics = with_statistics(values, encoding, 1)
     assert there.slices.dtype == dtype
     np.testing.assert_array_equal(there.slices.get(), encoding.encode(values))
     assert encoding.encode(there.slices) is there.slices  # never twice
-    for one, other in zip(there.arrays[1:], here.arrays[1:], strict=True):
-        np.testing.assert_array_equal(one.get(), other)
-    assert (dtype[0] == "u") == (here.clipped.sum() > 1000)
+    for array, other in zip(there.arrays[1:], on_host_statistics.arrays[1:], strict=True):
+        np.testing.assert_array_equal(array.get(), other)
+    assert (dtype[0] == "u") == (on_host_statistics.clipped.sum() > 1000)
 
 
 def test_a_value_that_is_not_finite_is_noted():
