@@ -1,4 +1,4 @@
-"""What the same lines need on NumPy and CuPy: the module of an array, its transforms, its filters.
+"""Code for NumPy and CuPy alike: the module of an array, its transforms, its filters.
 
 Which of the two computes is chosen in `tomopipe.recon.array`, the only import of CuPy.
 """
@@ -67,7 +67,7 @@ def aligned(n_bytes: int) -> NDArray[np.uint8]:
 
 
 class Reused:
-    """Host memory for arrays that come again and again.
+    """Host memory that is reused for arrays of the same kind.
 
     The system clears fresh pages, which takes it a tenth of a second per GB and more. The memory of
     an array of `empty` is used again once neither it nor a view of it exists.
@@ -77,7 +77,7 @@ class Reused:
         self._free: defaultdict[str, list[memoryview]] = defaultdict(list)
 
     def empty(self, kind: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
-        """Return an array, of memory that another one of this kind had if one is free."""
+        """Return an array, in free memory of the same kind if there is some."""
         n = math.prod(shape)
         n_bytes = n * np.dtype(dtype).itemsize
         try:

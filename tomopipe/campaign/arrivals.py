@@ -1,4 +1,4 @@
-"""When is a raw file complete, and which rule says so: nothing is computed of one that is not.
+"""Raw files that are complete, and the rule that says so: incomplete ones are not computed.
 
 Unchanged for a settling time, or with the writer's marker; closed, where that can be seen; and as
 many frames as angles, all written.
@@ -190,7 +190,7 @@ def state_of(path: Path) -> State | None:
 
 
 def is_closed(path: Path) -> bool | None:
-    """Tell whether nobody has a file open for writing; None where that cannot be seen.
+    """Tell whether no process has a file open for writing; None where that cannot be known.
 
     The kernel of this machine gives a read lease only on a file that nobody writes, on file
     systems that no other machine writes on, to the owner of the file.
@@ -215,7 +215,7 @@ def is_closed(path: Path) -> bool | None:
 
 
 def _file_system(path: Path) -> str:
-    """Return the type of the file system that a path is on; "" where nobody says."""
+    """Return the type of the file system of a path; "" where it is unknown."""
     device = os.stat(path).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as lines:

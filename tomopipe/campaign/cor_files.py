@@ -1,4 +1,4 @@
-"""CORs that earlier work left: TomoGUI's tables, trees of center_of_rotation.txt, our sidecars."""
+"""CORs of earlier work: TomoGUI's tables, trees of center_of_rotation.txt, our sidecars."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _NONE = "without a COR"
 
 
 class Found(NamedTuple):
-    """What there is, by entry: a path whose last part names the scan or its file."""
+    """CORs by entry: a path whose last part names the scan or its file."""
 
     cors: dict[str, float]  # in unbinned pixels
     junk: dict[str, str]  # what stands there that is no COR

@@ -1,4 +1,4 @@
-"""Records of jobs that died for good, so that the next call goes on without their scan.
+"""Records of jobs that failed for good, so that the next run continues without their scans.
 
 A record is results/failed/<step>/<scan>.json; it counts only while the raw file has the size and
 time it had then. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs.

@@ -1,4 +1,4 @@
-"""Every file that tomopipe keeps in a campaign folder: no other module spells such a path."""
+"""Paths of all files in a campaign folder; no other module spells them."""
 
 import os
 import re

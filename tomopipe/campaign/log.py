@@ -1,4 +1,4 @@
-"""What a job leaves behind: a log for people, and a status file for onerror and the report."""
+"""Log and status file of a job."""
 
 import json
 import logging
@@ -107,7 +107,7 @@ def job(log: str | os.PathLike[str], threads: int = 1, resources: Any = None) ->
 
 @contextmanager
 def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
-    """Rewrite the status now and then, and no more once the block has ended."""
+    """Rewrite the status periodically until the block has ended."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -126,7 +126,7 @@ def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
 
 
 def _used() -> dict[str, float]:
-    """Return what this process has used since it began: the CPU time of children included."""
+    """Return what this process has used since its start, with the CPU time of children."""
     itself = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = sum(one.ru_utime + one.ru_stime for one in (itself, children))

@@ -34,7 +34,7 @@ RAW_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class CampaignScan:
-    """One raw file of the campaign and what its owner said about it.
+    """One raw file of the campaign with its row of the campaign table.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ def _is_copy_under_way(path: str) -> bool:
 
 
 def path_problems(config: Config, directory: Path) -> list[str]:
-    """Say what is odd about the entries of campaign.scans, a sentence each.
+    """Describe problems of the entries of campaign.scans, a sentence each.
 
     An entry that matches nothing, folders that cannot be read (whose files nobody sees), files that
     several entries name, or that are several scans.
@@ -192,7 +192,7 @@ def _is_closed(folder: Path) -> bool:
 
 
 def _why(pattern: str, directory: Path) -> str:
-    """Name the folder that is not there, if that is why a pattern matches nothing."""
+    """Name the missing folder, if that is why a pattern matches nothing."""
     parts = Path(os.path.dirname(pattern.rstrip("/"))).parts
     for number, part in enumerate(parts):
         if glob.has_magic(part):

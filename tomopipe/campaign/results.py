@@ -1,4 +1,4 @@
-"""Read the small files that steps leave for each other: what is damaged is named, with the remedy.
+"""Read the small files that steps exchange; errors name the damaged file and the remedy.
 
 `cor.json` of resolve_cor, `prediction.json` of predict_cor, `inventory.tsv` of inventory. All are
 written whole; somebody may have cut or edited them since.

@@ -1,4 +1,4 @@
-"""What SLURM says of jobs: squeue of those it has in hand, sacct of those that ended.
+"""Jobs of SLURM: queued and running ones by squeue, ended ones by sacct.
 
 Both are asked with a limit of time, and nothing is known where they do not answer: a machine
 without SLURM, a cluster without accounting, a controller that is down.
@@ -51,7 +51,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class Usage:
-    """What an allocation got and what was used of it.
+    """Resources and usage of an allocation.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What state a scan is in, and why: everything that says so asks here.
+"""The state of a scan, and why: the only place that decides it.
 
 A state follows from the campaign table as it is now and from what the last run left, so that a
 decision of a person counts before the next run.
@@ -159,7 +159,7 @@ class ScanFacts:
 
     @property
     def _state(self) -> State:
-        """The state as far as it hangs on no threshold."""
+        """The state, thresholds aside."""
         if state := not_selected(self.select, self.row):
             return state
         steps = {failure.step for failure in self.failures}

@@ -30,7 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one scan; cells as typed, without white space around them."""
+    """One row of the table; cells as typed, without white space around them."""
 
     scan: str
     select: str = "auto"

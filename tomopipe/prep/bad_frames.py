@@ -1,4 +1,4 @@
-"""Projections that hold no picture: saturated, dark, or constant."""
+"""Bad projections: saturated, dark, or constant."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +30,7 @@ _BITS = (8, 10, 12, 14, 16)
 def find_bad_frames(
     raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32], *, has_flats: bool
 ) -> dict[str, NDArray[np.intp]]:
-    """Tell which projections hold no picture, from some of their rows.
+    """Tell which projections are bad, from some of their rows.
 
     Saturated is a projection of which 5 % of the pixels are at the camera's limit, in runs of three
     and more along the rows. The limit is the largest number of the type of the pixels, or of a
@@ -115,7 +115,7 @@ def _is_cut_off(
 
 
 def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
-    """Say in sentences which projections hold no picture.
+    """Describe the bad projections in sentences.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pixels that tell nothing: hot and dead ones, always, and zingers, in one projection."""
+"""Bad pixels: hot and dead ones in all projections, zingers in one."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Corrections:
-    """What is to be done to the pixels of one scan; made by `corrections_of`.
+    """The corrections of one scan; made by `corrections_of`.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Corrections:
         return values
 
     def _transmission(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
-        """Correct for what each pixel and each frame does by itself."""
+        """Correct each pixel and each frame on its own."""
         xp = module_of(raw)
         row_slice = slice(*rows)
         flat, dark = xp.asarray(self.beam.flat[row_slice]), xp.asarray(self.beam.dark[row_slice])

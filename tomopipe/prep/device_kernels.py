@@ -1,4 +1,4 @@
-"""For a GPU, what `tomopipe.prep.host_kernels` is for the host: the same functions, by CuPy.
+"""The functions of `tomopipe.prep.host_kernels` for a GPU, by CuPy.
 
 Wavelets are filtered tap by tap; PyWavelets only tells the taps.
 """

@@ -1,4 +1,4 @@
-"""Where corrections choose between NumPy and CuPy: what is compiled for the one, and for the other.
+"""The kernels of corrections: compiled ones for NumPy, others for CuPy.
 
 All other lines of this package are the same for both.
 """

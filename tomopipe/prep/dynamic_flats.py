@@ -1,4 +1,4 @@
-"""Flats that follow the beam: principal components of the flats, weighed for each projection.
+"""Dynamic flats: principal components of the flats, weighted for each projection.
 
 The components are those of the flats' relative differences from their mean that stand out of the
 others. A projection's weights must follow the beam and never the sample, whose smooth parts look
@@ -58,7 +58,7 @@ def principal_shapes(
     dark: NDArray[np.float32],
     n_shapes: int,
 ) -> NDArray[np.float32]:
-    """Return the strongest ways in which flats differ from their mean, as a share of its signal.
+    """Return the strongest principal components of the flats, as a share of the mean's signal.
 
     Parameters
     ----------

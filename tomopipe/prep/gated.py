@@ -1,4 +1,4 @@
-"""Stripes that the data prove: a column's offset is taken off where it stands out of its own error.
+"""Gated stripe filter: a column's offset is subtracted where it is significant against its error.
 
 A stripe belongs to a column of the detector: the step to the next column is the same at all angles.
 The object moves, so that its steps differ from angle to angle, and their mean is small beside
@@ -69,7 +69,7 @@ _ANGLES = 64  # corrected at a time
 
 
 def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -> Any:
-    """Interpolate useless columns; take off offsets that exceed their errors, or those of parts.
+    """Interpolate bad columns; subtract significant offsets of the whole scan, or of parts.
 
     Useless are columns that do not change with the angle, and those whose difference from their
     neighbours changes more than any offset does.

@@ -1,4 +1,4 @@
-"""What corrections take of a GPU's memory."""
+"""The memory of a GPU that corrections take."""
 
 from tomopipe.prep.correct import GPU_BATCH_BYTES
 from tomopipe.prep.recipe import stripe_bytes

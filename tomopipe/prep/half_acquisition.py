@@ -1,4 +1,4 @@
-"""Half acquisition: a full turn with the axis near one edge of the detector sees twice its width.
+"""Half acquisition: 360 degrees with the axis near one edge of the detector give twice its width.
 
 Each ray between the far edge and the mirror image of the near edge is measured once in the turn,
 each of the overlap about the axis twice. Sinograms are laid into a detector of twice the width with
@@ -62,7 +62,7 @@ def is_half_acquisition(mode: str, *, full_turn: bool, cor_px: float, n_cols: in
 
 @dataclass(frozen=True, eq=False)
 class HalfAcquisition:
-    """Lays sinograms of one COR into a detector of twice the width.
+    """Extends sinograms of one COR to twice the width.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class HalfAcquisition:
         return (2 * np.sin(np.pi / 2 * step) ** 2).astype(np.float32)
 
     def widen(self, sinograms: Any) -> Any:
-        """Weight sinograms and lay them into the wide detector.
+        """Weight sinograms and extend them to twice the width.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ def widen_for_each(
     unpaired: NDArray[np.bool_],
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Any, NDArray[np.float64]]:
-    """Lay one sinogram into the wide detector for each of several CORs.
+    """Extend one sinogram to twice the width for each of several CORs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is compiled for NumPy: running medians, which SciPy takes longer for, resampling, wavelets.
+"""Compiled functions for NumPy: running medians, faster than SciPy's, resampling, wavelets.
 
 Imported by the functions that need it, as importing and loading compiled code takes a second.
 """

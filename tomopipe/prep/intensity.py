@@ -1,4 +1,4 @@
-"""Intensities: the beam that changes during a scan, and the one that hardens in the sample."""
+"""Intensities: a beam that changes during the scan, and beam hardening."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ def normalise_to_air(transmission: Any, n_air_px: int) -> Any:
 def current_factors(
     current: NDArray[np.float64], flats_mean: float | None = None
 ) -> NDArray[np.float32]:
-    """Return what to multiply the transmission of each projection by.
+    """Return the factor of each projection's transmission.
 
     Parameters
     ----------

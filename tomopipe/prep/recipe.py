@@ -1,4 +1,4 @@
-"""What a block of corrections asks for, before a scan is open: rows around, strength, memory."""
+"""What corrections need, before a scan is open: rows around, strength, memory."""
 
 import math
 from collections.abc import Mapping

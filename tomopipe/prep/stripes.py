@@ -1,4 +1,4 @@
-"""Stripes of sinograms (rings of slices): columns that answer differently from their neighbours.
+"""Stripes of sinograms (rings of slices): columns that respond differently from their neighbours.
 
 Each function takes one sinogram (n_angles, n_cols), of NumPy or CuPy, and returns a new one.
 

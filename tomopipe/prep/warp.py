@@ -1,4 +1,4 @@
-"""Where pixels are: the lens' radial distortion and the roll of the detector, in one resampling.
+"""Radial distortion of the lens and roll of the detector, in one resampling.
 
 References
 ----------

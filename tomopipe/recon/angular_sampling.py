@@ -1,4 +1,4 @@
-"""What the set of angles decides: quadrature weights, directions, overlap of a full turn."""
+"""Angular sampling: quadrature weights, directions, overlap of 360-degree scans."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def is_full_turn(theta_rad: NDArray[np.float64]) -> bool:
-    """Tell whether the angles go round, so that rays are seen from both ends.
+    """Tell whether the angles cover 360 degrees, so that each ray is measured from both ends.
 
     Up to 60 degrees may be missing, and projections that the camera dropped: `unpaired`.
     """
@@ -73,7 +73,7 @@ def is_full_turn(theta_rad: NDArray[np.float64]) -> bool:
 
 
 def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell whose opposed angle is in a gap of the turn.
+    """Tell which projections lack an opposing one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How much memory slices take while they are computed, and how many fit on a GPU.
+"""Memory of the engine, and the batch size that fits on a GPU.
 
 With n columns, na angles and a batch of L slices, P = 2 n the padded row and M = 1.125 n the grid
 (both rounded up), the engine needs, in bytes,
@@ -105,7 +105,7 @@ def gpu_bytes(
     halo: int = 0,
     correct_bytes: int | None = None,
 ) -> int:
-    """Return the memory of a GPU that a stream of pieces takes.
+    """Return the memory of a GPU that a stream of batches takes.
 
     All the time: raw rows of two pieces, sinograms, the order of the samples, slices three times
     (two on their way back; if they are encoded, values once and stored numbers three times).
@@ -171,7 +171,7 @@ def _gpu_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
 
 
 def slices_on_gpu(free_bytes: int, needs: Callable[[int], int]) -> int:
-    """Return the slices of a piece that a GPU has room for: 16, 8, 4, 2, or 1 in any case.
+    """Return the batch size that fits on a GPU: 16, 8, 4, 2, or 1 in any case.
 
     Parameters
     ----------

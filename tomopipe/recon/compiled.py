@@ -126,7 +126,7 @@ def _width(n_slices: int, most: int) -> int:
 
 
 def _workspace(plan: Plan, width: int) -> NDArray[np.float32]:
-    """Take half grids that nobody uses from the plan, or make them."""
+    """Take unused half grids from the plan, or make new ones."""
     try:
         return _workspaces(plan, width).pop()
     except IndexError:
@@ -135,7 +135,7 @@ def _workspace(plan: Plan, width: int) -> NDArray[np.float32]:
 
 
 def _workspaces(plan: Plan, width: int) -> list[NDArray[np.float32]]:
-    """Return the half grids that nobody uses: one for each thread that used the plan at a time."""
+    """Return the unused half grids: one for each thread that used the plan at the same time."""
     grids: list[NDArray[np.float32]] = plan.cache.setdefault(("grids", width), [])
     return grids
 

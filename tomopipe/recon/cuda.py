@@ -80,7 +80,7 @@ def reconstruct_batch(
 
 
 def _tables(plan: Plan) -> dict[str, Any]:
-    """Return what kernels are told of a plan, copied to the device once."""
+    """Return a plan's arrays for the kernels, copied to the device once."""
     if "tables" not in plan.cache:
         xp = plan.xp
         signs = np.stack([np.ones(plan.n_angles), np.where(plan.flipped, -1, 1)], axis=1)
@@ -97,7 +97,7 @@ def _tables(plan: Plan) -> dict[str, Any]:
 
 
 def _centring_factor(plan: Plan, cor_px: Any) -> Any:
-    """Return the filter times what moves the axis to 0, for each slice and bin."""
+    """Return filter times phase shift of the axis to 0, for each slice and bin."""
     xp = plan.xp
     turn = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
     return (xp.exp(2j * np.pi * (turn % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)

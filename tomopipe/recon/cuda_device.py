@@ -1,4 +1,4 @@
-"""A CUDA device through CuPy, and which one a job takes where there are several."""
+"""A CUDA device through CuPy, and the choice among several."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CudaDevice:
         self._device.use()
 
     def stream(self) -> Any:
-        """Make a queue that does not wait for the null stream."""
+        """Make a stream that does not wait for the null stream."""
         self.use()
         return self.xp.cuda.Stream(non_blocking=True)
 
@@ -47,7 +47,7 @@ class CudaDevice:
         return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return memory of the GPU, of the current stream's pool."""
+        """Return memory of the device, from the current stream's pool."""
         return self.xp.empty(shape, dtype)
 
     def upload(self, host: NDArray[Any], target: Any) -> None:
@@ -61,7 +61,7 @@ class CudaDevice:
             source.get(out=host, blocking=False)
 
     def free_bytes(self) -> int:
-        """Return what the driver has, and what CuPy keeps unused."""
+        """Return the free memory of the driver and of CuPy's pool."""
         self.use()
         free, _ = self.xp.cuda.runtime.memGetInfo()
         return int(free + self.xp.get_default_memory_pool().free_bytes())
@@ -73,7 +73,7 @@ class CudaDevice:
         return int(total - free)
 
     def release(self) -> None:
-        """Give back what CuPy keeps."""
+        """Free CuPy's pool."""
         self.use()
         free_memory(self.xp)
 

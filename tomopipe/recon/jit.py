@@ -1,4 +1,4 @@
-"""How kernels are compiled, where their code is kept, and the threads they run in.
+"""Compilation of kernels, the cache of their code, and their threads.
 
 Code is kept in `NUMBA_CACHE_DIR`, else in the user's cache, else in the campaign, in a folder for
 each type of CPU, as nodes of a cluster differ.

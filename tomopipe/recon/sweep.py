@@ -1,4 +1,4 @@
-"""Many CORs of one sinogram as one operation."""
+"""A sweep: one sinogram reconstructed with many CORs."""
 
 from __future__ import annotations
 

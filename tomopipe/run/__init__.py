@@ -1,1 +1,1 @@
-"""Around the steps: what runs again and why, what is planned, running, left, failed, verified."""
+"""Around the steps: reruns and their reasons, plan, status, failures, verification."""

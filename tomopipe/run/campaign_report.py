@@ -1,4 +1,4 @@
-"""The report of a campaign: hands the step what it needs of the campaign."""
+"""The report of a campaign, made from what exists."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Compare files whose time or inode changed, though not their size, with what was written."""
+"""Compare files whose time or inode changed, but not their size, with their checksums."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Volumes of a campaign in another format, beside those that it has: what `tomopipe convert` does.
+"""Conversion of volumes to another format, for `tomopipe convert`.
 
 Nothing is reconstructed, and the campaign takes none of these for a result of its own: the names
 are others, but for `<scan>_rec.mrc`, which the set for RELION names.

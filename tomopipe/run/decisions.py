@@ -1,4 +1,4 @@
-"""Whether a result must be made again, and why: what it was made from is not what is wanted now.
+"""Whether a result must be made again, and why: its statement differs from the wanted one.
 
 Results state what they were made from, and the record (`tomopipe.run.products`) keeps the digests
 of these statements with size, time and checksum of each file. Snakemake's own record decides

@@ -1,4 +1,4 @@
-"""The disk that a campaign takes: volumes, try stacks, stacks for RELION, temporary files."""
+"""Disk usage of a campaign: volumes, try stacks, stacks for RELION, temporary files."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

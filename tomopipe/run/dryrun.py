@@ -1,4 +1,4 @@
-"""Ask Snakemake, in processes of its own, which jobs a run would execute and why."""
+"""Dry runs of Snakemake, in separate processes: which jobs a run would execute and why."""
 
 import logging
 import multiprocessing
@@ -107,7 +107,7 @@ class _Collector(logging.Filter):
 def _dry_run_here(
     arguments: list[str], environment: dict[str, str], log: Path
 ) -> tuple[int, list[Job]]:
-    """Call Snakemake in this process, which is good for nothing else afterwards."""
+    """Call Snakemake in this process, which cannot be used for anything else afterwards."""
     os.environ.update(environment)
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for standard in (1, 2):

@@ -1,4 +1,4 @@
-"""Results of the version before statements: what Snakemake recorded of them, as statements.
+"""Results of versions without statements: Snakemake's records translated into statements.
 
 Up to commit c668ed3 results did not state what they were made from; Snakemake's record in
 .snakemake/metadata holds the parameters of each job and the SHA-256 of its small inputs.

@@ -1,4 +1,4 @@
-"""What happens after the last job of a run: records of what died, the report, the exit status."""
+"""The end of a run: records of failed jobs, report, exit status."""
 
 import json
 import re
@@ -20,7 +20,7 @@ _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit aft
 def after_failure(
     campaign: Campaign, logs: Iterable[str], *, since: float, reports: bool = True
 ) -> None:
-    """Record the jobs that died for good and report what exists.
+    """Record the jobs that failed for good and report what exists.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the next run is expected to redo, told at once, without Snakemake.
+"""Jobs that the next run is expected to execute, without asking Snakemake.
 
 The steps are gone through in the order of what runs after what (docs/explanation/reruns.md), and
 each result is decided on as in a run (`tomopipe.run.decisions`). Predictions that are pending are
@@ -50,7 +50,7 @@ def expected_jobs(campaign: Campaign) -> list[Job]:
 
 
 class _Expected:
-    """The jobs found so far, and what hangs on them."""
+    """The jobs found so far, and those that depend on them."""
 
     def __init__(self, campaign: Campaign) -> None:
         self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[Job]()

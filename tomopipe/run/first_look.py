@@ -1,4 +1,4 @@
-"""What `tomopipe init` makes of what was typed: the scans, what they are, the disk needed."""
+"""Interpretation of the arguments of `tomopipe init`: scans, their kind, disk needed."""
 
 import glob
 import os
@@ -25,7 +25,7 @@ _HDF5 = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What the scans of a new campaign are.
+    """The scans of a new campaign.
 
     Attributes
     ----------

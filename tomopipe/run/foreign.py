@@ -1,4 +1,4 @@
-"""Files where results would be written that tomopipe has not made: these are never overwritten."""
+"""Foreign files in the place of results: they are never overwritten."""
 
 import os
 from collections.abc import Callable, Sequence

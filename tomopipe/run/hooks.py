@@ -1,4 +1,4 @@
-"""Commands of people that are told what happens: none can hold up or end what calls them."""
+"""Hooks: users' commands that are called on events and can neither block nor end a run."""
 
 import json
 import os
@@ -24,11 +24,11 @@ class Hooks:
         self._running: list[tuple[subprocess.Popen[bytes], str, float]] = []
 
     def call(self, command: str, facts: Mapping[str, Any]) -> None:
-        """Have a shell command called with facts as JSON on its stdin."""
+        """Queue a shell command, with facts as JSON on its stdin."""
         self._queue.append((command, facts))
 
     def look(self, once: Callable[[str, str], None]) -> None:
-        """Start what waits, end what hangs; say once what went wrong of each command."""
+        """Start waiting commands, end hanging ones; report each failing command once."""
         for running in list(self._running):
             process, command, began_s = running
             status = process.poll()
@@ -71,6 +71,6 @@ class Hooks:
         process.wait()
 
     def end(self) -> None:
-        """End all that run."""
+        """End all running commands."""
         for process, *_ in self._running:
             self._kill(process)

@@ -1,4 +1,4 @@
-"""The memory that jobs ask for, in megabytes (10^6 bytes), and what they may use of it.
+"""Memory requests of jobs, in megabytes (10^6 bytes), and the part they may use.
 
 Each further attempt of a job asks for as much again. What the formulas need is loaded when they are
 asked: parsing the Snakefile loads no numerics.

@@ -197,7 +197,7 @@ def spawn(
 
 
 def _path() -> str:
-    """Return the PATH with the programs of this Python first: nobody need have activated it."""
+    """Return the PATH with this Python's programs first: its environment may not be active."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
@@ -256,7 +256,7 @@ def _is_alive(run: Run) -> bool:
 
 
 def born(pid: int) -> str:
-    """Return when a process began, as Linux counts; "" where it has ended or nobody says."""
+    """Return the start time of a process in clock ticks of Linux; "" where it ended or is unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What each result is to be made from: the statement that it carries, and that decides on a rerun.
+"""Statements: what each result is made from, stored in the result, compared to decide reruns.
 
 A statement is a mapping of JSON values: the step, its revision, the content of the raw files, what
 comes from the steps before, and the effective options (`tomopipe.config.effective`). Two results
@@ -180,7 +180,7 @@ def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
 
 
 def of_text(content: str) -> Statement:
-    """State that a result is nothing but a text."""
+    """State a result that is only a text."""
     return {"content": content}
 
 

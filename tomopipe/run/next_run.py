@@ -1,4 +1,4 @@
-"""What the next run will redo, and why, scan by scan.
+"""Jobs of the next run, and why, scan by scan.
 
 A dry run ends at a checkpoint, since nobody knows what its table will say. But the tables follow
 from files that are there: the inventory from the raw files, the CORs from the predictions and the
@@ -63,7 +63,7 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of the next run, what stands in its way, and what it will take."""
+    """The jobs of the next run, what blocks it, and its costs."""
 
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Try values of one option on one slice: what `tomopipe sweep` does.
+"""Values of one option tried on one slice, for `tomopipe sweep`.
 
 Each slice is made by full_recon itself, of the rows that it needs, so that it equals the slice of
 the volume which the same options would give.
@@ -186,7 +186,7 @@ def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int
 
 
 def _raw(campaign: Campaign, scan: str) -> RawScan:
-    """Return a scan as the configuration says that is tried, with no override upon it."""
+    """Return a scan read with exactly the configuration that is tried, without overrides."""
     return raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
 
 

@@ -1,4 +1,4 @@
-"""The campaign's record: every file that was read or made, as its reader or writer saw it.
+"""The record of a campaign: every file read or made, with size, time and checksum.
 
 `results/products.tsv` holds a line for each raw file and each result: size, time and inode when it
 was last known to be right, the statement it was made from, and the checksum taken while it was
@@ -148,7 +148,7 @@ def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
 
 
 def digest(statement: Mapping[str, Any]) -> str:
-    """Return the short text by which the record knows a statement."""
+    """Return the digest of a statement in the record."""
     plain = {key: value for key, value in statement.items() if key != "maker"}
     text = json.dumps(plain, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

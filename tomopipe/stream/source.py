@@ -1,4 +1,4 @@
-"""Where full_recon takes its raw rows from: the scan, memory, or a scratch file.
+"""The source of raw rows of full_recon: the scan, memory, or a scratch file.
 
 Where one chunk spans many rows, as when each projection is a compressed chunk, every block of rows
 decodes all of them once more. Then either the blocks are made as tall as memory allows, or all is
