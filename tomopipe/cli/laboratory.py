@@ -1,4 +1,4 @@
-"""`tomopipe lab`: simulated campaigns, and what tomopipe-lab brings."""
+"""`tomopipe lab`: simulated campaigns, and the commands of tomopipe-lab."""
 
 from importlib.metadata import entry_points
 
@@ -23,7 +23,7 @@ def _missing(context: typer.Context) -> None:
 
 
 def _add_commands_of_the_lab() -> None:
-    """Add what tomopipe-lab brings; without it the same names say how to get it."""
+    """Add the commands of tomopipe-lab; without it these names say how to install it."""
     brought = {entry.name: entry for entry in entry_points(group="tomopipe.commands")}
     for name in ("evaluate", "train", "bench"):
         command = brought[name].load() if name in brought else None

@@ -1,4 +1,4 @@
-"""One grammar: the campaign, `--config` and `--dry-run` are given the same way to every command."""
+"""Options common to all commands: the campaign, `--config`, `--dry-run`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run has come to: the CORs, those that need eyes first, and where everything is."""
+"""The outcome of a run: CORs, those to look at first, and where the results are."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`tomopipe report`: build the report anew of whatever exists."""
+"""`tomopipe report`: build the report of the existing results."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Build the report of whatever exists: also while a run goes on, or after one that broke.
+    """Build the report of the existing results, also during a run or after a failed one.
 
     One HTML file that opens offline: what needs attention first, COR along each series, every
     scan, the mid planes, failures with the end of their logs, run times, versions. Above 200 scans

@@ -1,4 +1,4 @@
-"""`tomopipe review`: the page where a person decides."""
+"""`tomopipe review`: the page for decisions about scans."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +43,7 @@ def review(
         str, typer.Option(help="Cores of such a run.", show_default="the profile's")
     ] = "",
 ) -> None:
-    """Look at the scans in a browser and decide: the ones that need eyes first.
+    """Review the scans in a browser, those that need a decision first.
 
     Prints a link; every decision goes into the campaign table at once, and the next run redoes
     exactly that. Nothing is started unless --allow-run is given. Listens on this machine alone:

@@ -1,4 +1,4 @@
-"""`tomopipe run` and `tomopipe stop`: the run of every day."""
+"""`tomopipe run` and `tomopipe stop`."""
 
 import signal
 import subprocess
@@ -32,7 +32,7 @@ def run(
         bool, typer.Option("--watch", help="Take scans as they come, until it is stopped.")
     ] = False,
 ) -> None:
-    """Run what is to be done, and show how far it is; Snakemake's own text goes to logs/run/.
+    """Run the workflow and show its progress; Snakemake's own text goes to logs/run/.
 
     Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
     to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
@@ -61,7 +61,7 @@ def run(
 
 @contextmanager
 def _heeding(directory: Path, started: Run) -> Iterator[None]:
-    """Hand Ctrl-C on to the run, whose session is its own."""
+    """Pass Ctrl-C on to the run, which has its own session."""
 
     def stop(*_: Any) -> None:
         say("\nStopping: its jobs are being ended, what is done stays.")
@@ -76,7 +76,7 @@ def _heeding(directory: Path, started: Run) -> Iterator[None]:
 
 
 def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -> Progress:
-    """Show how far a run is until it ends."""
+    """Show the progress of a run until it ends."""
     from tomopipe.cli import outcome  # noqa: F401 (what the end needs, loaded meanwhile)
 
     progress, screen = Progress(started.events, Logs(directory / LOGS.folder)), Screen()
@@ -90,7 +90,7 @@ def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -
 
 
 def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
-    """Say what a run has come to; return the exit status."""
+    """Print the outcome of a run; return the exit status."""
     text = Path(started.log).read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
     stopped = (launch.read_record(directory) or started).stopped
@@ -133,7 +133,7 @@ def stop(
         bool, typer.Option("--now", help="Kill it, where it does not end by itself.")
     ] = False,
 ) -> None:
-    """End the run that is under way, as Ctrl-C does: its jobs are ended, what is done stays.
+    """Stop the current run, as Ctrl-C does: its jobs end, finished results stay.
 
     Example: `tomopipe stop`, `tomopipe stop mycampaign --finish`
     """

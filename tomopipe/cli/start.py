@@ -119,7 +119,7 @@ def init(
 
 
 def _told(name: str | None, question: str, *, asks: bool) -> str:
-    """Return a name of the site as it was given, or as a person types it."""
+    """Return a name of the cluster as given as an option, or typed when asked."""
     if name is None:
         return str(typer.prompt(question, default="")) if asks else ""
     return name
@@ -133,7 +133,7 @@ _SMALLER = {
 
 
 def _first_look(directory: Path) -> None:
-    """Say what the scans are, what is to be told of them, and the disk that they take."""
+    """Print what the scans are, what their files do not say, and the disk needed."""
     try:
         look = first_look(load_campaign(directory))
     except TomopipeError as error:

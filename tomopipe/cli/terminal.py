@@ -1,4 +1,4 @@
-"""How far a run is, for people: a line for each step, drawn anew in a terminal."""
+"""Progress of a run in the terminal: a line for each step."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ _MOST_REASONS = 20
 
 
 class Screen:
-    """One line for each step, drawn anew in a terminal; elsewhere those that changed, at times."""
+    """One line for each step: redrawn in a terminal, else changed ones printed at times."""
 
     def __init__(self) -> None:
         self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -26,7 +26,7 @@ class Screen:
         self._reasons: set[str] = set()
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
-        """Show what is new, and how far each step is."""
+        """Show news and the progress of each step."""
         news = list(self._news(progress))
         width = 20 * self._is_live
         lines = {name: step_line(name, step, width) for name, step in progress.steps.items()}
@@ -65,7 +65,7 @@ class Screen:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print, unless the terminal has gone: then the run goes on without anybody who looks."""
+    """Print, unless the terminal is gone: the run continues without it."""
     try:
         print(text, end=end, flush=True)
     except OSError:
@@ -75,12 +75,12 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def near(path: str | os.PathLike[str]) -> str:
-    """Return a path as it is shortest to type here."""
+    """Return the shortest form of a path, as seen from the working directory."""
     return min(os.path.relpath(path), os.path.abspath(path), key=len)
 
 
 def step_line(name: str, step: Step, width: int = 0) -> str:
-    """Say how far a step is: done, running, failed, time left; after a bar of that width."""
+    """Return a step's progress: bar of that width, then done, running, failed, time left."""
     total = max(step.total, step.done)
     parts = [f"{len(step.running)} running"] * bool(step.running)
     parts += [f"{len(step.queued)} in the queue"] * bool(step.queued)

@@ -1,4 +1,4 @@
-"""`tomopipe verify`: whether what is on disk is what was made."""
+"""`tomopipe verify`: compare the results on disk with their checksums."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ def verify(
 
 
 def _compare(directory: Path, products: Sequence[Product], deep: bool, threads: int) -> int:
-    """Name what differs as it is found, over a bar on terminals; return how many."""
+    """Print differences as they are found, over a progress bar; return their number."""
     columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
     n_damaged = 0
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

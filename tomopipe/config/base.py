@@ -1,4 +1,4 @@
-"""What all blocks of the configuration share."""
+"""The base class of all blocks of the configuration."""
 
 import os
 import re

@@ -43,7 +43,7 @@ class ScanGlob(Block):
 
 
 class CampaignBlock(Block):
-    """Which scans, and where things go."""
+    """The scans of the campaign, and its folders."""
 
     scans: list[str | ScanGlob] = Field(
         min_length=1,
@@ -68,7 +68,7 @@ class CampaignBlock(Block):
 
 
 class StorageBlock(Block):
-    """Where side files and temporary files go."""
+    """Folders of sidecars and temporary files."""
 
     sidecars: str = Field(
         "beside",
@@ -155,7 +155,7 @@ class PathsBlock(Block):
 
 
 class InputBlock(Block):
-    """What raw files do not say, or say wrongly."""
+    """Metadata that raw files lack or state wrongly."""
 
     paths: PathsBlock = Field(
         PathsBlock(), description="Datasets of HDF5 files whose layout is not recognised."
@@ -351,7 +351,7 @@ class PredictCorBlock(Block):
 
 
 class FixCorBlock(Block):
-    """Outliers and gaps of a series."""
+    """Outliers and gaps in the CORs of a series."""
 
     max_delta_px: float = Field(
         50, gt=0, description="Largest distance from the series' median ever kept (pixels)."
@@ -360,7 +360,7 @@ class FixCorBlock(Block):
 
 
 class ResolveCorBlock(Block):
-    """The COR that each scan ends with."""
+    """The COR that each scan is reconstructed with."""
 
     default_px: float | None = Field(
         None, ge=0, description="COR of scans that have none (pixels); null: they have none."
@@ -519,7 +519,7 @@ class WatchBlock(Block):
 
 
 class HooksBlock(Block):
-    """Commands that are told what happens."""
+    """Commands that are called on events."""
 
     on_scan: str | None = Field(
         None,

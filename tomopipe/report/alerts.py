@@ -1,4 +1,4 @@
-"""What of a campaign needs a person first."""
+"""Alerts: what needs attention in a campaign."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tomopipe.report.records import Alert, AlertGroup, ScanRecord
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of trouble: `says` gives the line for a scan, "" if it has none of it."""
+    """One kind of alert: `says` gives the line for a scan, "" if it has none."""
 
     title: str
     level: str

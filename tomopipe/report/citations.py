@@ -1,4 +1,4 @@
-"""How to cite the methods that a campaign used: what the code itself refers to, and no more.
+"""Citations of the methods that a campaign used: the references of the code itself.
 
 The references stand where the method is, in the docstring of its module or function; they are read
 from the source, so that nothing is imported and nothing stands twice.

@@ -1,4 +1,4 @@
-"""How much of what jobs asked for was used: CPUs and memory."""
+"""Efficiency: the used part of the CPUs and memory that jobs asked for."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The sweep around the COR that was chosen: the same piece of a few try slices, side by side."""
+"""The sweep around the chosen COR: the same crop of a few try slices, side by side."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _OFFSETS_PX = (-6, -2, 0, 2, 6)
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Pieces of try slices, and what they were made with.
+    """Crops of try slices, and what they were made with.
 
     Attributes
     ----------

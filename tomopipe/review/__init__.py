@@ -1,1 +1,1 @@
-"""The page where a person decides: a local web application over the files of a campaign."""
+"""The review page: a local web application over the files of a campaign."""

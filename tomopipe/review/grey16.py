@@ -1,4 +1,4 @@
-"""Pictures as the page gets them: numbers of 8 or 16 bits, whose grey window is chosen there."""
+"""Pictures for the review page: values of 8 or 16 bits; the page sets the grey window."""
 
 import io
 import zlib
@@ -17,7 +17,7 @@ _MOST = 65535
 
 @dataclass(frozen=True, eq=False)
 class Grey:
-    """A picture whose window is chosen where it is looked at.
+    """A picture whose grey window is set in the browser.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def grey(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """Encode quickly: the way is short, the person waits."""
+    """Encode quickly rather than small: the page is local."""
     from PIL import Image
 
     stream = io.BytesIO()

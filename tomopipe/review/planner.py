@@ -1,4 +1,4 @@
-"""The plan on the page: what the next run will redo, worked out in the background."""
+"""The plan on the review page, made in the background."""
 
 import threading
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What the page shows of one scan, pictures aside."""
+"""The data of one scan on the review page, without pictures."""
 
 import os
 from collections.abc import Sequence

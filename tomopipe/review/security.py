@@ -1,4 +1,4 @@
-"""Who may talk to the review page: the person who started it, from a page that it served.
+"""Access to the review page: only the person who started it, from a page that it served.
 
 Every request passes `Guard`. It checks the Host (a foreign name that resolves to this machine is
 how DNS rebinding begins), the Origin, the session cookie, and on writes the CSRF header. A login
@@ -77,7 +77,7 @@ class Keys:
 
 
 class Guard:
-    """ASGI middleware that lets nobody in but the person with the link.
+    """ASGI middleware that admits only the person with the link.
 
     Parameters
     ----------

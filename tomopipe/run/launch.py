@@ -256,7 +256,7 @@ def _is_alive(run: Run) -> bool:
 
 
 def born(pid: int) -> str:
-    """Return the start time of a process in clock ticks of Linux; "" where it ended or is unknown."""
+    """Return the start time of a process in Linux's clock ticks; "" if it ended or is unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
