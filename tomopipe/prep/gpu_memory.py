@@ -12,7 +12,7 @@ def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
     Parameters
     ----------
     n_angles, n_read, n_cols : int
-        Projections; rows that a batch is made of; columns.
+        Projections; rows that a batch needs; columns.
     """
     frame = 4 * n_read * n_cols
     batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))

@@ -22,7 +22,7 @@ from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
 BATCH_SIZE = 16
 GPU_ANGLES = 512  # whose samples a GPU holds at a time
 GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
-_GPU_SHARE = 0.8  # of what is free on a GPU: memory is handed out in pieces
+_GPU_SHARE = 0.8  # of what is free on a GPU: memory is fragmented
 BASE_BYTES = 400 * 2**20  # interpreter, libraries, compiled code
 CHUNK_BYTES = 4 * 2**20  # of samples between two stages
 _THREADS = 32  # whose scratch is counted
@@ -107,20 +107,20 @@ def gpu_bytes(
 ) -> int:
     """Return the memory of a GPU that a stream of batches takes.
 
-    All the time: raw rows of two pieces, sinograms, the order of the samples, slices three times
-    (two on their way back; if they are encoded, values once and stored numbers three times).
-    Besides, one after the other: a batch of projections being corrected,
-    with two copies; padded rows and samples of `GPU_ANGLES` projections, with half grids; half
-    grids three times (folded, transformed, and the transform's own, which it keeps). With
-    corrections beyond flat, dark and logarithm a piece's raw rows with those around it as well, the
-    rows kept for the next one, and sinograms that are not binned yet.
+    Throughout: raw rows of two batches, sinograms, the order of the samples, slices three times
+    (two being downloaded; if they are encoded, values once and stored numbers three times).
+    Besides, one after the other: projections being corrected, with two copies; padded rows and
+    samples of `GPU_ANGLES` projections, with half grids; half grids three times (folded,
+    transformed, and the transform's own, which it keeps). With corrections beyond flat, dark and
+    logarithm also a batch's raw rows with those around it, the rows kept for the next batch, and
+    sinograms that are not binned yet.
 
     Parameters
     ----------
     n_angles, n_cols : int
         Projections and detector columns.
     slices : int
-        Of a piece.
+        Of a batch.
     itemsize : int
         Bytes per raw pixel.
     binning : int
@@ -128,7 +128,7 @@ def gpu_bytes(
     stored_itemsize : int
         Bytes per voxel of the volume.
     halo : int
-        Detector rows that corrections need on either side of a piece.
+        Detector rows that corrections need on either side of a batch.
     correct_bytes : int, optional
         What corrections take at a time; None: there are none beyond flat, dark and logarithm.
 

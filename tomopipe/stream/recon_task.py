@@ -1,4 +1,4 @@
-"""A scan, what its slices have in common, and how raw rows become slices, on the host or a GPU."""
+"""A reconstruction task: a scan with all options, and how raw rows become slices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ _BATCH_BYTES = 2**20  # of float32 that the host corrects at a time
 
 @dataclass(frozen=True, eq=False)
 class ReconTask:
-    """A scan, and all that its blocks have in common.
+    """A scan, and everything that its blocks share.
 
     Attributes
     ----------
@@ -49,23 +49,23 @@ class ReconTask:
     corrected : bool
         Rows come corrected (`tomopipe.stream.corrected`): they are not normalised again.
     corrections : Corrections, optional
-        What raw rows are corrected by where slices are computed; None: they come corrected, or have
-        nothing but flat, dark and logarithm.
+        Corrections applied where slices are computed; None: rows come corrected, or need only flat,
+        dark and logarithm.
     threads : int or None
         CPU threads.
     reused : Reused
         Memory of raw rows and of slices.
     encoding : Encoding, optional
-        What slices are encoded by where they are computed, before they are brought back; None: they
-        are encoded as they are written.
+        How slices are encoded where they are computed, before their download; None: they are
+        encoded as they are written.
     transfer : Transfer
-        Takes raw rows to where slices are computed, and slices back.
+        Of raw rows to where slices are computed, and of slices back.
     batch_size : int
         Slices computed at a time, to begin with: a power of two, at most those of a block.
     iterative : callable or None
-        What makes slices of sinograms by iteration; None: filtered backprojection.
+        Makes slices of sinograms by iteration; None: filtered backprojection.
     half : HalfAcquisition, optional
-        What lays binned sinograms into twice the width; None: they are taken as they are.
+        Extends binned sinograms to twice the width; None: they are taken as they are.
     """
 
     scan: Scan
@@ -96,7 +96,7 @@ class ReconTask:
         return n_slices, n_y, n_x
 
     def rows_needed(self, rows: RowRange) -> RowRange:
-        """Return the raw rows that some rows are made of."""
+        """Return the raw rows that these rows are computed from."""
         return rows if self.corrections is None else self.corrections.rows_needed(rows)
 
 
