@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.collect import opposed_pairs, spread_rows
+from tomopipe.cor.collect import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
@@ -145,7 +145,7 @@ def _rows(sinograms: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Row
     """Return sinograms as try_recon keeps those of a scan."""
     every = sinograms if sinograms.ndim == 3 else sinograms[None]
     n_rows = len(every)
-    pairs = opposed_pairs(theta_rad) if n_rows > 1 else np.zeros((0, 2), np.intp)
+    pairs = opposing_pairs(theta_rad) if n_rows > 1 else np.zeros((0, 2), np.intp)
     images = every[:, pairs.ravel()].transpose(1, 0, 2).reshape(-1, 2, n_rows, every.shape[2])
     kept = np.array(spread_rows([n_rows // 2], n_rows), np.int64)
     return Rows(

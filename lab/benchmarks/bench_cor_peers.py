@@ -43,7 +43,7 @@ from tomopipe.cor.prepared import Prepared
 from tomopipe.recon.angular_sampling import is_full_turn
 
 
-def opposed(rows):
+def opposing(rows):
     """Return two images, the second flipped, that match about the axis."""
     if is_full_turn(rows.theta_rad):
         half = len(rows.theta_rad) // 2
@@ -56,7 +56,7 @@ def opposed(rows):
 
 def nabu(finder, rows, side):
     """Return the COR by one of nabu's finders of two images."""
-    first, second = opposed(rows)
+    first, second = opposing(rows)
     return finder().find_shift(first, second, side=side, return_relative_to_middle=False)
 
 
@@ -94,12 +94,12 @@ PEERS = {
         CenterOfRotationSlidingWindow, rows, side_of(rows, cor_px)
     ),
     "nabu centered": lambda rows, cor_px: CenterOfRotation().find_shift(
-        *opposed(rows), return_relative_to_middle=False
+        *opposing(rows), return_relative_to_middle=False
     ),
     "algotom vo": lambda rows, cor_px: vo(rows, None),
     "algotom vo, told": vo,
     "algotom phase correlation": lambda rows, cor_px: find_center_based_phase_correlation(
-        *opposed(rows), flip=False
+        *opposing(rows), flip=False
     ),
 }
 

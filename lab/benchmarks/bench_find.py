@@ -201,8 +201,10 @@ def scan(seed, kind=None):
 
 def rows_of(sinogram, theta_deg):
     """Return one row of a scan as try_recon keeps it: line integrals (n_angles, n_cols) float32."""
-    opposed = int(np.argmin(np.abs(theta_deg - 180)))
-    pairs = np.array([[0, opposed]] if abs(theta_deg[opposed] - 180) < 2 else np.zeros((0, 2)), int)
+    opposing = int(np.argmin(np.abs(theta_deg - 180)))
+    pairs = np.array(
+        [[0, opposing]] if abs(theta_deg[opposing] - 180) < 2 else np.zeros((0, 2)), int
+    )
     theta_rad = np.deg2rad(theta_deg)
     return Rows(
         sinograms=sinogram[None],

@@ -268,7 +268,7 @@ def roll():
             warnings.simplefilter("ignore")
             _, tilt = CameraTilt().compute_angle(pair[0], pair[1][:, ::-1], method="1d-correlation")
         nothing = np.zeros((1, 2, 256), np.float32)
-        opposed = Rows(
+        opposing = Rows(
             sinograms=nothing,
             row_index=np.zeros(1, np.int64),
             theta_rad=np.array([0, np.pi]),
@@ -279,7 +279,7 @@ def roll():
             minus_log=True,
             failed="",
         )
-        slope = measure_roll(Prepared(opposed), 127.5)
+        slope = measure_roll(Prepared(opposing), 127.5)
         found = np.nan if slope is None else np.degrees(np.arctan(slope / 100))
         rows.append((f"{roll_deg:g}", float(found), float(tilt)))
     table(("roll put in, degrees", "tomopipe roll_deg", "nabu tilt"), rows)

@@ -90,7 +90,7 @@ def half_turn(sinogram: Image, turn: Turn, start_rad: float = 0.0, n_max: int = 
     return rows_at(sinogram, theta, start_rad + np.pi * np.arange(n) / n)
 
 
-def opposed_rows(sinogram: Image, turn: Turn, n_max: int = 96) -> tuple[Image, Image]:
+def opposing_rows(sinogram: Image, turn: Turn, n_max: int = 96) -> tuple[Image, Image]:
     """Rows, at most `n_max`, and those 180 degrees later, not flipped; none of a shorter scan.
 
     One that ends a step short has no such rows: both ends are extrapolated to the middle of it.

@@ -29,7 +29,7 @@ from scipy import linalg
 
 from tomopipe.cor.clean_rows import fill_dead_columns, remove_stripes, remove_zingers
 from tomopipe.cor.cross_correlation import registration_score
-from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.opposing import OpposingLines
 
 SIGNIFICANCE = 4.5
 """Standard errors by which the second best hypothesis has to be worse."""
@@ -289,9 +289,9 @@ def _registered(view: _View, half_turns: int) -> float:
     apart = min(apart, n_used - 1)
     n_pairs = min(_PAIRS, n_used - apart)
     first = np.linspace(0, n_used - 1 - apart, n_pairs).round().astype(int)
-    here, there = (view.lines[:, at].reshape(-1, n_cols) for at in (first, first + apart))
-    group = np.zeros(len(here), dtype=np.intp)
-    scored = registration_score(Opposed(here, there[:, ::-1], group, 0.0))
+    lines, partners = (view.lines[:, frame].reshape(-1, n_cols) for frame in (first, first + apart))
+    group = np.zeros(len(lines), dtype=np.intp)
+    scored = registration_score(OpposingLines(lines, partners[:, ::-1], group, 0.0))
     cors_px = np.arange(2 * n_cols - 1) / 2
     near = np.abs(cors_px - (n_cols - 1) / 2) <= _FAR_PX * n_cols
     return (
@@ -488,10 +488,10 @@ def _measure(fit: _Fit) -> tuple[float, float]:
 
 def _lowest(misfit: Floats) -> float:
     """Return the vertex of the parabola through the lowest point and its neighbours."""
-    at = int(np.clip(np.argmin(misfit), 1, len(misfit) - 2))
-    before, here, after = misfit[at - 1 : at + 2]
-    curvature = before - 2 * here + after
+    lowest = int(np.clip(np.argmin(misfit), 1, len(misfit) - 2))
+    before, middle, after = misfit[lowest - 1 : lowest + 2]
+    curvature = before - 2 * middle + after
     if not curvature > 0:
         return np.nan
     step = _NEAR_ENDS[1] - _NEAR_ENDS[0]
-    return float(_NEAR_ENDS[at] + step * (before - after) / 2 / curvature)
+    return float(_NEAR_ENDS[lowest] + step * (before - after) / 2 / curvature)

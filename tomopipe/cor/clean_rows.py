@@ -27,8 +27,8 @@ def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
     if len(sinogram) < 3:
         return sinogram.copy()
     padded = np.concatenate([sinogram[1:2], sinogram, sinogram[-2:-1]])
-    before, here, after = padded[:-2], padded[1:-1], padded[2:]
-    low, high = np.minimum(before, here), np.maximum(before, here)
+    before, current, after = padded[:-2], padded[1:-1], padded[2:]
+    low, high = np.minimum(before, current), np.maximum(before, current)
     median = np.maximum(low, np.minimum(high, after))
     sigma = robust_sigma(np.diff(sinogram[:: max(1, len(sinogram) // 64)], axis=1)) / np.sqrt(2.0)
     limit = limit_sigmas * max(sigma, 1e-12)

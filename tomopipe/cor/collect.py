@@ -1,4 +1,4 @@
-"""Pick out of a scan the rows and opposed projections that COR finding looks at."""
+"""Pick out of a scan the rows and opposing projections that COR finding looks at."""
 
 import logging
 import math
@@ -57,7 +57,7 @@ def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[i
 def collect_rows(
     scan: Scan, asked: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
 ) -> Rows:
-    """Read the rows and opposed projections of a scan, and correct them.
+    """Read the rows and opposing projections of a scan, and correct them.
 
     One pass; a second one where a correction needs the rows around those that are kept.
 
@@ -78,8 +78,8 @@ def collect_rows(
         If the data were never written or hold no signal.
     """
     kept = spread_rows(asked, scan.n_rows)
-    pairs = opposed_pairs(scan.theta_rad)
-    logger.info("reading rows %s and %d opposed pairs", kept, len(pairs))
+    pairs = opposing_pairs(scan.theta_rad)
+    logger.info("reading rows %s and %d opposing pairs", kept, len(pairs))
     raw_rows, raw_frames = _read_once(scan, kept, sorted(set(pairs.ravel().tolist())))
     _check_written(raw_rows)
     bad_frames = _bad_frames(scan, kept, raw_rows, raw_frames, recipe)
@@ -235,7 +235,7 @@ def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list
     return kept
 
 
-def opposed_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDArray[np.intp]:
+def opposing_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDArray[np.intp]:
     """Find projections that look at each other: half a turn apart to within half a step.
 
     Parameters
@@ -263,8 +263,8 @@ def opposed_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDA
     right = np.searchsorted(ring, target).clip(1, ring.size - 1)
     nearest = np.where(target - ring[right - 1] <= ring[right] - target, right - 1, right)
     partner = order[nearest % theta_rad.size]
-    opposed = np.abs(ring[nearest] - target) <= half_step + 1e-9
-    first = np.flatnonzero(opposed & (theta_rad[partner] > theta_rad))
+    opposing = np.abs(ring[nearest] - target) <= half_step + 1e-9
+    first = np.flatnonzero(opposing & (theta_rad[partner] > theta_rad))
     if first.size == 0:
         return none
     first = first[np.argsort(theta_rad[first], kind="stable")]

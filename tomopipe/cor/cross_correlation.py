@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from tomopipe.cor.answer import refine_peak
-from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.opposing import OpposingLines
 
 MIN_OVERLAP = 0.08  # of the columns
 _TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
@@ -33,13 +33,13 @@ def likelihood(correlation: NDArray[np.float64], share: NDArray[np.float64]) -> 
 
 
 def correlate(
-    here: NDArray[np.float32], flipped: NDArray[np.float32], group: NDArray[np.intp]
+    direct: NDArray[np.float32], flipped: NDArray[np.float32], group: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Normalised cross-correlation of lines over their overlap at every shift.
 
     Parameters
     ----------
-    here, flipped : ndarray of float32, shape (n_lines, n_cols)
+    direct, flipped : ndarray of float32, shape (n_lines, n_cols)
         Band-passed lines, so that their local mean is 0.
     group : ndarray of int, shape (n_lines,)
         Groups 0 to n_groups - 1.
@@ -51,9 +51,9 @@ def correlate(
         0, 0.5, 1, ...; the last row is all groups together. The share is that of the texture
         (the energy of the lines) that lies in the overlap.
     """
-    n_cols = here.shape[1]
+    n_cols = direct.shape[1]
     n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
-    cross = fft.rfft(here, n_fft) * np.conj(fft.rfft(flipped, n_fft))
+    cross = fft.rfft(direct, n_fft) * np.conj(fft.rfft(flipped, n_fft))
     n_groups = int(group.max()) + 1
     product = np.zeros((n_groups + 1, 2 * n_cols - 1))
     first, second = np.zeros((2, n_groups + 1, n_cols))
@@ -61,7 +61,7 @@ def correlate(
         some = group == g
         around = fft.irfft(cross[some].sum(axis=0, dtype=np.complex128), n_fft)
         product[g] = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
-        first[g] = np.sum(here[some].astype(float) ** 2, axis=0)
+        first[g] = np.sum(direct[some].astype(float) ** 2, axis=0)
         second[g] = np.sum(flipped[some].astype(float) ** 2, axis=0)
     for sums in (product, first, second):
         sums[-1] = sums[:-1].sum(axis=0)
@@ -90,20 +90,22 @@ def _overlap_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(sums[:, np.minimum(n_cols, n_cols + lags)] - sums[:, np.maximum(0, lags)])
 
 
-def registration_score(opposed: Opposed) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def registration_score(
+    opposing: OpposingLines,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """`likelihood` at a COR of 0, 0.5, 1, ... of each group and all; the share of texture.
 
     Both of shape (n_groups + 1, 2 * n_cols - 1); None where the lines show nothing.
     """
-    here, flipped = opposed.band(max(4.0, opposed.here.shape[1] / 16))
-    if not (here.any() and flipped.any()):
+    direct, flipped = opposing.band(max(4.0, opposing.direct.shape[1] / 16))
+    if not (direct.any() and flipped.any()):
         return None
-    correlation, share = correlate(here, flipped, opposed.group)
+    correlation, share = correlate(direct, flipped, opposing.group)
     return likelihood(correlation, share), share
 
 
 def difference_score(
-    opposed: Opposed, smooth_px: float = _SMOOTH_PX, overlap_power: float = 0.0
+    opposing: OpposingLines, smooth_px: float = _SMOOTH_PX, overlap_power: float = 0.0
 ) -> NDArray[np.float64]:
     """How little is left of lines less their counterparts, at a COR of 0, 0.5, 1, ....
 
@@ -112,24 +114,24 @@ def difference_score(
     chance. Wide structure counts as well, which `registration_score` filters away, and the size of
     the overlap does not: in half acquisition and of smooth objects this finds what that misses.
     """
-    n_cols = opposed.here.shape[1]
-    here, flipped = (
+    n_cols = opposing.direct.shape[1]
+    direct, flipped = (
         ndimage.gaussian_filter1d(
             (lines - lines.mean(axis=1, keepdims=True)).astype(np.float64),
             smooth_px,
             axis=1,
             mode="nearest",
         )
-        for lines in (opposed.here, opposed.flipped)
+        for lines in (opposing.direct, opposing.flipped)
     )
     n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
-    cross = np.sum(fft.rfft(here, n_fft) * np.conj(fft.rfft(flipped, n_fft)), axis=0)
+    cross = np.sum(fft.rfft(direct, n_fft) * np.conj(fft.rfft(flipped, n_fft)), axis=0)
     around = fft.irfft(cross, n_fft)
     product = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
     count = n_cols - np.abs(np.arange(1 - n_cols, n_cols))
-    first, second = _overlap_sums(here), _overlap_sums(flipped)[:, ::-1]
+    first, second = _overlap_sums(direct), _overlap_sums(flipped)[:, ::-1]
     covariance = product - np.sum(first * second, axis=0) / count
-    squares = _overlap_sums(np.stack([np.sum(here**2, axis=0), np.sum(flipped**2, axis=0)]))
+    squares = _overlap_sums(np.stack([np.sum(direct**2, axis=0), np.sum(flipped**2, axis=0)]))
     variance = squares[0] + squares[1, ::-1]
     variance -= np.sum(first**2 + second**2, axis=0) / count
     rounding = 1e-9 * max(float(squares.max()), np.finfo(float).tiny)
@@ -137,25 +139,27 @@ def difference_score(
     return np.asarray(score * (count / n_cols) ** overlap_power)
 
 
-def register(opposed: Opposed, lag: int, n_lags: int = _LAGS) -> tuple[float, NDArray[np.float64]]:
+def register(
+    opposing: OpposingLines, lag: int, n_lags: int = _LAGS
+) -> tuple[float, NDArray[np.float64]]:
     """Find the COR within `n_lags` half columns of a shift, of all lines and of each group.
 
     Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector, where
     the band-pass sees the repeated edge value.
     """
-    n_cols = opposed.here.shape[1]
+    n_cols = opposing.direct.shape[1]
     low, high = max(0, lag), min(n_cols, n_cols + lag)
     trim = min(_TRIM_PX + n_lags, max(n_lags, (high - low) // 4))
-    here, flipped = opposed.fine
-    window = here[:, low + trim : high - trim].astype(np.float64)
-    n_groups = int(opposed.group.max()) + 1
+    direct, flipped = opposing.fine
+    window = direct[:, low + trim : high - trim].astype(np.float64)
+    n_groups = int(opposing.group.max()) + 1
     product = np.zeros((n_groups, 2 * n_lags + 1))
     energy = np.zeros_like(product)
     for i, extra in enumerate(range(-n_lags, n_lags + 1)):
         shift = lag + extra
         other = flipped[:, low + trim - shift : high - trim - shift]
-        np.add.at(product[:, i], opposed.group, np.einsum("ij,ij->i", window, other))
-        np.add.at(energy[:, i], opposed.group, np.einsum("ij,ij->i", other, other))
+        np.add.at(product[:, i], opposing.group, np.einsum("ij,ij->i", window, other))
+        np.add.at(energy[:, i], opposing.group, np.einsum("ij,ij->i", other, other))
     match = product / np.sqrt(np.maximum(energy, 1e-30))
     total = product.sum(axis=0) / np.sqrt(np.maximum(energy.sum(axis=0), 1e-30))
     best = refine_peak(total, int(np.argmax(total)))

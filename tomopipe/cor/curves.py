@@ -15,7 +15,7 @@ from tomopipe.cor.answer import prominence, refine_peak
 from tomopipe.cor.clean_rows import bin_columns, robust_sigma
 from tomopipe.cor.cross_correlation import difference_score, register, registration_score
 from tomopipe.cor.mass import centre_of_mass, sees_air
-from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import MEASURES
 from tomopipe.cor.slices import Reconstruct, coarse_slices, reconstruct, refine_slices
@@ -24,8 +24,8 @@ from tomopipe.cor.wedge import coarse_wedge, refine_wedge
 from tomopipe.geometry import unbin_cor
 
 KINDS = ("pairs", "rows", "difference", "moving", "wedge", *MEASURES, "mass")
-"""Order of the curves: projection pairs, opposed rows, the difference of either, that of what moves
-alone, double wedge, entropy, edges and negativity of slices, centre of mass."""
+"""Order of the curves: projection pairs, opposing rows, the difference of either, the same without
+fixed patterns, double wedge, entropy, edges and negativity of slices, centre of mass."""
 
 _COLS = 320  # about so many columns are left by binning
 _MAX_GAP_DEG = 30.0  # of half a turn, which the double wedge may lack
@@ -53,7 +53,7 @@ class CurveSet:
     valid : ndarray of bool, shape (n_kinds,)
         Whether a kind saw anything.
     overlap, texture : ndarray of float32, shape (n_grid,)
-        Share of the columns, and of the texture in opposed rows, that overlap about a COR.
+        Share of the columns, and of the texture in opposing rows, that overlap about a COR.
     scan : dict
         Numbers that describe the scan (`describe`).
     """
@@ -159,10 +159,13 @@ def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArr
     n_cols = prepared.n_cols // binning
     cor_px = unbin_cor(np.arange(2 * n_cols - 1) / 2, binning=binning)
     texture = np.zeros(len(cor_px))
-    for name, opposed in (("pairs", prepared.opposed_images), ("rows", prepared.opposed_rows)):
-        if opposed is None:
+    for name, opposing in (
+        ("pairs", prepared.opposing_projections),
+        ("rows", prepared.opposing_rows),
+    ):
+        if opposing is None:
             continue
-        binned = opposed.binned(binning)
+        binned = opposing.binned(binning)
         matched = registration_score(binned)
         if matched is not None:
             found[name] = cor_px, matched[0][-1]
@@ -221,7 +224,7 @@ def describe(prepared: Prepared) -> dict[str, float]:
     first = prepared.plain[0]
     noise = robust_sigma(np.diff(first[:: max(1, len(first) // 64)], axis=1)) / np.sqrt(2.0)
     extent = float(np.ptp(np.percentile(first[:: max(1, len(first) // 64)], [2, 98])))
-    images = prepared.opposed_images
+    images = prepared.opposing_projections
     short = float(not turn.closes and turn.gap_rad > 0)
     return {
         "half_turn": 1.0 - short - float(turn.full),
@@ -255,8 +258,11 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
     if prepared.unusable_angles:
         return places
     reach_px = curves.reach_px
-    for name, opposed in (("pairs", prepared.opposed_images), ("rows", prepared.opposed_rows)):
-        place_px = None if opposed is None else _register(opposed, near_px, reach_px)
+    for name, opposing in (
+        ("pairs", prepared.opposing_projections),
+        ("rows", prepared.opposing_rows),
+    ):
+        place_px = None if opposing is None else _register(opposing, near_px, reach_px)
         if place_px is not None:
             places[name] = place_px
     for name, lines in (("difference", prepared.most_lines), ("moving", prepared.moving)):
@@ -272,17 +278,17 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
     return {name: place for name, place in places.items() if 0 <= place <= prepared.n_cols - 1}
 
 
-def _register(opposed: Opposed, near_px: float, reach_px: float) -> float | None:
+def _register(opposing: OpposingLines, near_px: float, reach_px: float) -> float | None:
     """COR near a place; None where next to nothing overlaps."""
-    n_cols = opposed.here.shape[1]
+    n_cols = opposing.direct.shape[1]
     lag = round(2 * near_px) - (n_cols - 1)
     n_lags = min(round(2 * reach_px), (n_cols - abs(lag)) // 4)
-    return register(opposed, lag, n_lags)[0] if n_lags >= 4 else None
+    return register(opposing, lag, n_lags)[0] if n_lags >= 4 else None
 
 
-def _least_difference(opposed: Opposed, near_px: float, reach_px: float) -> float:
+def _least_difference(opposing: OpposingLines, near_px: float, reach_px: float) -> float:
     """COR near a place where the lines differ least from their counterparts."""
-    score = difference_score(opposed)
+    score = difference_score(opposing)
     middle, reach = round(2 * near_px), round(2 * reach_px)
     low, high = max(0, middle - reach), min(len(score), middle + reach + 1)
     best = low + int(np.argmax(score[low:high]))

@@ -16,11 +16,11 @@ from tomopipe.cor.clean_rows import (
     remove_stripes,
     remove_zingers,
 )
-from tomopipe.cor.opposed import (
-    Opposed,
-    less_counterparts,
-    opposed_images,
-    opposed_sinograms,
+from tomopipe.cor.opposing import (
+    OpposingLines,
+    opposing_projections,
+    opposing_sinograms,
+    subtract_counterparts,
 )
 from tomopipe.cor.rows_file import Rows
 
@@ -72,28 +72,28 @@ class Prepared:
         return self.turning >= LEAST_TURNING
 
     @cached_property
-    def opposed_rows(self) -> Opposed | None:
+    def opposing_rows(self) -> OpposingLines | None:
         """Rows of the sinograms half a turn apart; None where there are none."""
-        return opposed_sinograms(self.sinograms, self.turn)
+        return opposing_sinograms(self.sinograms, self.turn)
 
     @cached_property
-    def opposed_images(self) -> Opposed | None:
+    def opposing_projections(self) -> OpposingLines | None:
         """Projections half a turn apart, the closest ones; None where there are none."""
-        return opposed_images(self.rows)
+        return opposing_projections(self.rows)
 
     @cached_property
-    def most_lines(self) -> Opposed | None:
-        """Opposed rows, or projections half a turn apart to 1 px that hold more lines."""
-        rows, images = self.opposed_rows, self.opposed_images
+    def most_lines(self) -> OpposingLines | None:
+        """Opposing rows, or projections half a turn apart to 1 px that hold more lines."""
+        rows, images = self.opposing_rows, self.opposing_projections
         if rows is None or (
-            images is not None and images.motion_px <= 1.0 and len(images.here) > len(rows.here)
+            images is not None and images.motion_px <= 1.0 and len(images.direct) > len(rows.direct)
         ):
             return images
         return rows
 
     @cached_property
-    def moving(self) -> Opposed | None:
-        """Opposed lines without what stays in place: dirt, rings, an old flat field.
+    def moving(self) -> OpposingLines | None:
+        """Opposing lines without what stays in place: dirt, rings, an old flat field.
 
         In a full turn that is the mean of all angles, and neighbouring ones are averaged, against
         noise. Over less, what the sample is on average is not the same on both sides of the axis:
@@ -101,12 +101,12 @@ class Prepared:
         """
         if not self.turn.full:
             lines = self.most_lines
-            return None if lines is None else less_counterparts(lines)
+            return None if lines is None else subtract_counterparts(lines)
         moving = [
             ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
             for s in self.sinograms
         ]
-        return opposed_sinograms(moving, self.turn)
+        return opposing_sinograms(moving, self.turn)
 
     @property
     def unusable_angles(self) -> str:

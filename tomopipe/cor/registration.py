@@ -2,7 +2,7 @@
 
 Projection pairs hold all rows of the detector and are registered where a scan has them. In a full
 turn each row of a sinogram has its opposite, and all of them are registered over the whole
-detector. That is all that half acquisition needs, where the axis is near an edge and opposed
+detector. That is all that half acquisition needs, where the axis is near an edge and opposing
 projections share a narrow strip: many rows that find the same place make up for the little they
 share.
 """
@@ -20,7 +20,7 @@ from tomopipe.cor.answer import (
 )
 from tomopipe.cor.cross_correlation import MIN_OVERLAP, register, registration_score
 from tomopipe.cor.curves import Curves
-from tomopipe.cor.opposed import Opposed
+from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
 
@@ -28,7 +28,7 @@ METHOD = "registration"
 
 
 def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
-    """Find the COR from opposed projections, or from opposed rows of the sinograms.
+    """Find the COR from opposing projections, or from opposing rows of the sinograms.
 
     All of the detector is looked at; a best match outside of the try grid has to be a strong one.
     Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its log-likelihood
@@ -37,12 +37,12 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
     prepared = curves.prepared
     if why := prepared.no_signal:
         return nothing(METHOD, "flat", why, candidates_px)
-    opposed = _opposed(prepared)
-    if opposed is None:
+    opposing = _opposing(prepared)
+    if opposing is None:
         reason = "no two projections are half a turn apart"
         return nothing(METHOD, "flat", reason, candidates_px)
-    n_cols = opposed.here.shape[1]
-    matched = registration_score(opposed)
+    n_cols = opposing.direct.shape[1]
+    matched = registration_score(opposing)
     if matched is None:
         return nothing(METHOD, "flat", "the projections show nothing", candidates_px)
     score = matched[0]
@@ -50,12 +50,12 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
     usable = 1 - np.abs(2 * cor_px / (n_cols - 1) - 1) >= MIN_OVERLAP
     cor_px, score = cor_px[usable], score[:, usable]
     peak = find_peak(score[-1], apart=6)
-    best_px, each_px = register(opposed, round(2 * cor_px[peak.index]) - (n_cols - 1))
+    best_px, each_px = register(opposing, round(2 * cor_px[peak.index]) - (n_cols - 1))
     spread_px = float(np.median(np.abs(each_px - best_px)))
     own_px = cor_px[np.argmax(score[:-1], axis=1)]
     votes = float(np.mean(np.abs(own_px - cor_px[peak.index]) <= 2.0))
-    many = prepared.turn.full and len(own_px) >= 5 and opposed.here.shape[0] >= 80
-    doubts = _doubts(peak, n_cols, votes, spread_px, opposed.motion_px, many=many)
+    many = prepared.turn.full and len(own_px) >= 5 and opposing.direct.shape[0] >= 80
+    doubts = _doubts(peak, n_cols, votes, spread_px, opposing.motion_px, many=many)
     doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
     doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
     curve = np.interp(candidates_px, cor_px, score[-1])
@@ -88,9 +88,9 @@ def _doubts(
     }
 
 
-def _opposed(prepared: Prepared) -> Opposed | None:
+def _opposing(prepared: Prepared) -> OpposingLines | None:
     """All rows of a full turn; else projection pairs half a turn apart to 1 px; else rows."""
-    images = None if prepared.turn.full else prepared.opposed_images
+    images = None if prepared.turn.full else prepared.opposing_projections
     if images is not None and images.motion_px <= 1.0:
         return images
-    return prepared.opposed_rows or images
+    return prepared.opposing_rows or images

@@ -1,6 +1,6 @@
 """Roll of the detector: the COR changes along the rows, c(row) = c0 + row * slope.
 
-Opposed projections are registered band by band near the COR of the scan; a robust line through the
+Opposing projections are registered band by band near the COR of the scan; a robust line through the
 places gives the slope. It is reported only where it is known well enough to act on.
 """
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.cross_correlation import register
-from tomopipe.cor.opposed import Opposed, opposed_images, opposed_sinograms
+from tomopipe.cor.opposing import OpposingLines, opposing_projections, opposing_sinograms
 from tomopipe.cor.prepared import Prepared
 
 _MAX_BANDS = 16
@@ -37,9 +37,9 @@ def measure_roll(prepared: Prepared, cor_px: float) -> float | None:
     banded = _banded(prepared)
     if banded is None:
         return None
-    opposed, place = banded
-    n_cols = opposed.here.shape[1]
-    _, each_px = register(opposed, round(2 * cor_px) - (n_cols - 1))
+    opposing, place = banded
+    n_cols = opposing.direct.shape[1]
+    _, each_px = register(opposing, round(2 * cor_px) - (n_cols - 1))
     fit = fit_line(place, each_px)
     if fit is None or 100 * fit[1] > _MAX_ERROR:
         return None
@@ -70,13 +70,13 @@ def fit_line(place: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[fl
     return float(solution[1]), float(np.sqrt(variance))
 
 
-def _banded(prepared: Prepared) -> tuple[Opposed, NDArray[np.float64]] | None:
-    """Opposed lines whose groups are bands of rows, and the detector row of each band."""
+def _banded(prepared: Prepared) -> tuple[OpposingLines, NDArray[np.float64]] | None:
+    """Opposing lines whose groups are bands of rows, and the detector row of each band."""
     rows = prepared.rows
     n_pairs, n_pair_rows = rows.pairs.shape[0], rows.pairs.shape[2]
     n_bands = min(_MAX_BANDS, n_pair_rows // _BAND_ROWS)
     if n_pairs and n_bands >= _MIN_BANDS:
-        exact = opposed_images(rows, n_bands)
+        exact = opposing_projections(rows, n_bands)
         if exact is not None and exact.motion_px <= 1.0:
             block = -(-rows.n_rows // n_pair_rows)
             line = np.minimum((np.arange(n_pair_rows) + 0.5) * block - 0.5, rows.n_rows - 1)
@@ -86,5 +86,5 @@ def _banded(prepared: Prepared) -> tuple[Opposed, NDArray[np.float64]] | None:
         return None
     if not prepared.turn.closes:
         return None
-    opposed = opposed_sinograms(prepared.sinograms, prepared.turn, 1)
-    return None if opposed is None else (opposed, rows.row_index.astype(float))
+    opposing = opposing_sinograms(prepared.sinograms, prepared.turn, 1)
+    return None if opposing is None else (opposing, rows.row_index.astype(float))

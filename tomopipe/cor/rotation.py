@@ -73,18 +73,18 @@ def _match(
     The best of a few shifts; None where fewer than 8 columns overlap.
     """
     binning = max(1, round(prepared.n_cols / _COLS))
-    here, there = (
+    lines, partners = (
         _lines(prepared, at_rad, binning) for at_rad in (starts_rad, starts_rad + apart_rad)
     )
-    n_cols = here.shape[2]
+    n_cols = lines.shape[2]
     middle = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1)
     best = None
     for lag in range(middle - _LAGS, middle + _LAGS + 1):
         low, high = max(0, lag), min(n_cols, n_cols + lag)
         if high - low < 8:
             continue
-        first = here[..., low:high]
-        second = there[..., ::-1][..., low - lag : high - lag]
+        first = lines[..., low:high]
+        second = partners[..., ::-1][..., low - lag : high - lag]
         first = first - first.mean(axis=-1, keepdims=True)
         second = second - second.mean(axis=-1, keepdims=True)
         energy = np.sum(first**2, axis=(0, 2)) * np.sum(second**2, axis=(0, 2))

@@ -1,4 +1,4 @@
-"""rows.h5: the few sinograms and opposed projections that COR finding and review look at."""
+"""rows.h5: the few sinograms and opposing projections that COR finding and review look at."""
 
 import json
 import os
@@ -43,7 +43,7 @@ class Rows:
     theta_rad : ndarray of float64, shape (n_angles,)
         Angles; made up (0 to pi) when `theta_missing`, which earlier versions did.
     pairs : ndarray of float32, shape (n_pairs, 2, n_pair_rows, n_cols)
-        Opposed projections, averaged over blocks of rows to at most 256 rows; n_pairs may be 0.
+        Opposing projections, averaged over blocks of rows to at most 256 rows; n_pairs may be 0.
     pair_theta_rad : ndarray of float64, shape (n_pairs, 2)
         Their angles, the second within half a step of the first + pi.
     n_rows : int

@@ -85,15 +85,15 @@ def _measure(slices, taps, first, last, low, scale, measures):  # type: ignore[n
         norm1, norm2, total, negative, n_inside = 0.0, 0.0, 0.0, 0.0, 0
         for y in range(n):
             for x in range(first[y], last[y] + 1):
-                here = smooth[y, x]
-                right = smooth[y, min(x + 1, n - 1)] - here
-                down = smooth[min(y + 1, n - 1), x] - here
+                value = smooth[y, x]
+                right = smooth[y, min(x + 1, n - 1)] - value
+                down = smooth[min(y + 1, n - 1), x] - value
                 square = right * right + down * down
                 norm1 += np.sqrt(square)
                 norm2 += square
-                total += abs(here)
-                negative += max(-here, np.float32(0))
-                level = int((here - low) * scale)
+                total += abs(value)
+                negative += max(-value, np.float32(0))
+                level = int((value - low) * scale)
                 count[min(max(level, 0), _LEVELS - 1)] += 1
                 n_inside += 1
         entropy = 0.0

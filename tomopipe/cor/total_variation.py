@@ -105,7 +105,7 @@ def minimum_total_variation(prepared: Prepared) -> MinimumVariation | None:
     """Find the axis about which the simplest slice explains the first sinogram of a scan.
 
     From 0.2 to 0.8 of the columns, over 360 degrees from 0.03 to 0.97. None where the best is at
-    the end of these; over 360 degrees where there is air on both sides, for there opposed rows say
+    the end of these; over 360 degrees where there is air on both sides, for there opposing rows say
     it all; and where the data are not line integrals, or of too few angles.
     """
     if len(prepared.rows.theta_rad) < MIN_ANGLES or not prepared.rows.minus_log:

@@ -1,16 +1,16 @@
-"""The double wedge: a sinogram and its mirrored copy make a full turn only about the true axis.
+"""The double wedge: a sinogram and its mirrored copy make 360 degrees only about the true axis.
 
-The 2-D Fourier transform of a full-turn sinogram of an object of radius R vanishes where
-|v| > 2 pi R |f| (v: cycles per turn, f: cycles per px). The mirrored copy for a wrong COR breaks
-the sinogram at the seam and spills into that region [1]_. The sum of magnitudes there is evaluated
-for every shift from partial sums of one transform, without transforming again:
+The 2-D Fourier transform of a 360-degree sinogram of an object of radius R vanishes where
+|v| > 2 pi R |f| (v: cycles per rotation, f: cycles per px). The mirrored copy for a wrong COR makes
+a step where both are joined, which spills into that region [1]_. The sum of magnitudes there is
+evaluated for every shift from partial sums of one transform, without transforming again:
 
     F(v, k; d) = A(v, k) + (-1)^v exp(-2 pi i k (N - 1 + d) / N) W + exp(pi i v / n) conj(C - W)
 
-with P(v, u) the transform of the half turn along the angles (zero-padded to a full turn of 2 n),
+with P(v, u) the transform of the 180 degrees along the angles (zero-padded to 360, 2 n angles),
 A(v, k) = sum_u P exp(-2 pi i k u / N), C = sum_u P exp(2 pi i k u / N) and W the part of C from the
 columns which the mirrored copy, shifted by d, has. The last term is the fill of [1]_: where the
-copy has no data, the half turn itself, run backwards.
+copy has no data, the 180 degrees themselves, in reverse order.
 
 References
 ----------
@@ -108,9 +108,9 @@ def _region(
 
 
 def _halves(sinograms: list[Image], turn: Turn, n_max: int) -> list[Image]:
-    """Half turns of all sinograms, two of each when the scan is a full turn."""
+    """Return 180 degrees of all sinograms, twice of each when the scan covers 360 degrees."""
     starts = [0.0, np.pi] if turn.full else [0.0]
-    # A beam that drifts would end at the seam in a step, the smaller the nearer to the middle.
+    # A drifting beam would make a step at the join, the smaller the nearer to the middle.
     level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
     return [half_turn(sinogram, turn, start, n_max) for sinogram in level for start in starts]
 

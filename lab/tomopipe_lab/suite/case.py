@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import TryReconBlock
-from tomopipe.cor.collect import N_KEPT, opposed_pairs, spread_rows
+from tomopipe.cor.collect import N_KEPT, opposing_pairs, spread_rows
 from tomopipe.cor.rows_file import Rows
 from tomopipe.steps.try_recon import candidates
 from tomopipe_lab.suite import rasters, solids
@@ -154,7 +154,7 @@ def _scan(name: str, split: str, s: Settings, conditions: tuple[str, ...], rng: 
     family, sample = _sample(split, s, rng)
     view = _view(s, theta_rad, rng)
     kept = np.array(spread_rows([(s.n_rows - 1) // 2], s.n_rows, int(rng.integers(1, N_KEPT + 1))))
-    pairs = opposed_pairs(theta_rad) if s.n_rows > 1 else np.zeros((0, 2), int)
+    pairs = opposing_pairs(theta_rad) if s.n_rows > 1 else np.zeros((0, 2), int)
     every = Part(np.arange(len(theta_rad)), kept)
     paired = Part(np.unique(pairs), np.arange(s.n_rows))
     lines = sample.project(view[every.frames, every.rows])
@@ -211,7 +211,7 @@ def keep(
     parts: tuple[Part, Part, NDArray[np.intp]],
     theta_rad: NDArray[np.float64],
 ) -> Rows:
-    """Correct raw rows and opposed frames and keep them as try_recon does."""
+    """Correct raw rows and opposing frames and keep them as try_recon does."""
     every, paired, pairs = parts
     for index, frame in enumerate(paired.frames):  # the same exposure, the same noise
         raw_few[index, every.rows] = raw[frame]
@@ -235,10 +235,10 @@ def keep(
 def is_answerable(
     lines: NDArray[np.float32], counts: float, theta_rad: NDArray[np.float64]
 ) -> bool:
-    """Tell whether the rows near the seam can place the axis under this photon noise.
+    """Tell whether opposing rows can locate the axis under this photon noise.
 
-    Two opposed rows of noise sigma place it to sigma / sqrt(2 sum(slope**2)) (Cramer-Rao); what
-    does not turn says nothing. Some ten pairs of rows are taken to be alike enough.
+    Two of noise sigma locate it to sigma / sqrt(2 sum(slope**2)) (Cramer-Rao); what does not rotate
+    says nothing. Some ten pairs of rows are assumed to be alike enough.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def _null(name: str, kind: str, s: Settings, rng: Rng) -> Case:
     s = replace(s, **NULLS_BY_NAME[kind](rng))
     theta_rad = angles(s, rng)
     kept = np.array(spread_rows([(s.n_rows - 1) // 2], s.n_rows))
-    pairs = opposed_pairs(theta_rad) if s.n_rows > 1 else np.zeros((0, 2), int)
+    pairs = opposing_pairs(theta_rad) if s.n_rows > 1 else np.zeros((0, 2), int)
     every = Part(np.arange(len(theta_rad)), kept)
     paired = Part(np.unique(pairs), np.arange(s.n_rows))
     instrument = Instrument(s, len(theta_rad), rng)

@@ -52,7 +52,7 @@ def _turn(rng: Rng) -> float:
 def null_frames(
     kind: str, instrument: Instrument, every: Part, paired: Part
 ) -> tuple[Image, Image]:
-    """Return raw rows (n_angles, n_kept, n_cols) and raw opposed frames (n, n_rows, n_cols)."""
+    """Return raw rows (n_angles, n_kept, n_cols) and raw opposing frames (n, n_rows, n_cols)."""
     rng, n_cols = instrument.rng, instrument.settings.n_cols
     blobs = _fading(instrument) if kind == "fading blobs" else None
     camera = _CAMERAS.get(kind)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.collect import collect_rows, opposed_pairs, row_numbers, spread_rows
+from tomopipe.cor.collect import collect_rows, opposing_pairs, row_numbers, spread_rows
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import Scan, open_scan
 
@@ -70,18 +70,18 @@ def _angles(start, stop, n, endpoint=True):
     ],
     ids=["half turn", "descending", "negative", "end missing", "near", "short", "turn", "2", "1"],
 )
-def test_opposed_pairs(theta_deg, expected_deg):
+def test_opposing_pairs(theta_deg, expected_deg):
     theta_deg = np.asarray(theta_deg)
-    pairs = opposed_pairs(np.deg2rad(theta_deg))
+    pairs = opposing_pairs(np.deg2rad(theta_deg))
     assert pairs.shape == (len(expected_deg), 2)
     np.testing.assert_allclose(
         theta_deg[pairs], np.reshape(expected_deg, (-1, 2)).astype(float), atol=1e-9
     )
 
 
-def test_opposed_pairs_of_shuffled_angles():
+def test_opposing_pairs_of_shuffled_angles():
     theta_rad = np.random.default_rng(1).permutation(np.deg2rad(_angles(5, 365, 720, False)))
-    pairs = opposed_pairs(theta_rad)
+    pairs = opposing_pairs(theta_rad)
     assert len(pairs) == 3
     np.testing.assert_allclose(np.diff(theta_rad[pairs]), np.pi, atol=1e-9)
     assert np.ptp(theta_rad[pairs[:, 0]]) > np.pi / 2

@@ -66,14 +66,14 @@ def test_the_cor_is_the_median_of_the_refined_kinds_that_stay_near_and_the_netwo
     assert place(own_px + 3) == pytest.approx(own_px, abs=0.01)
 
 
-def test_kinds_of_the_seam_have_two_votes_together(inputs):
+def test_kinds_of_registration_have_two_votes_together(inputs):
     said = judgement(inputs)
     own_px = float(inputs.cor_px[said.index])
-    seam = dict.fromkeys(("pairs", "rows", "difference", "moving"), own_px + 0.8)
+    registered = dict.fromkeys(("pairs", "rows", "difference", "moving"), own_px + 0.8)
     others = {"wedge": own_px - 0.1, "slices": own_px + 0.1, "mass": own_px + 0.2}
-    assert place_px(inputs, said, Closer(seam, None)) > own_px + 0.6  # two of three votes
+    assert place_px(inputs, said, Closer(registered, None)) > own_px + 0.6  # two of three votes
     # three of five for what lies near the network's place
-    assert place_px(inputs, said, Closer(seam | others, None)) < own_px + 0.25
+    assert place_px(inputs, said, Closer(registered | others, None)) < own_px + 0.25
 
 
 def test_the_simplest_slice_is_one_of_the_kinds(inputs):
@@ -89,7 +89,7 @@ def test_the_simplest_slice_is_one_of_the_kinds(inputs):
     assert far["scatter"] > near["scatter"] + 1
 
 
-def test_the_simplest_slice_has_half_a_vote_beside_the_seam(inputs):
+def test_the_simplest_slice_has_half_a_vote_beside_registration(inputs):
     said = judgement(inputs)
     own_px = float(inputs.cor_px[said.index])
     alone, beside = (
@@ -100,19 +100,21 @@ def test_the_simplest_slice_has_half_a_vote_beside_the_seam(inputs):
     assert beside == pytest.approx(own_px + 0.15)  # 1.25 of 2.5 votes: the middles are 0.5 and 1.5
 
 
-def test_slices_that_agree_are_believed_where_the_seam_is_off(inputs):
+def test_slices_that_agree_are_believed_where_registration_is_off(inputs):
     said = judgement(inputs)
     own_px = float(inputs.cor_px[said.index])
     step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
 
     def place(slices, simplest):
-        seam = dict.fromkeys(("rows", "difference", "moving"), own_px - step_px)
-        fine_px = seam | {"slices": own_px + slices * step_px}
+        registered = dict.fromkeys(("rows", "difference", "moving"), own_px - step_px)
+        fine_px = registered | {"slices": own_px + slices * step_px}
         return place_px(inputs, said, Closer(fine_px, None, own_px + simplest * step_px))
 
     agreed = place(3.0, 3.0)  # both beyond what one kind may be off
     assert own_px + 0.5 * step_px < agreed <= own_px + 3 * step_px
-    assert place(3.0, 3.0 - 0.5 / step_px) > own_px  # less than a third of the 1.75 px to the seam
+    assert (
+        place(3.0, 3.0 - 0.5 / step_px) > own_px
+    )  # less than a third of the 1.75 px to registration
     for apart in ((3.0, 3.0 - 0.7 / step_px), (5.0, 5.0)):  # (5, 5): far from the network's place
         assert own_px - step_px <= place(*apart) < own_px
 

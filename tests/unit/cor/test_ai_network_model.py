@@ -52,10 +52,10 @@ def test_the_shipped_network_says_what_it_said_in_torch(n):
 
 def test_a_mirrored_scan_is_judged_alike(inputs):
     weights = random_weights(inputs, 1)
-    here, there = judge(weights, inputs), judge(weights, mirrored(inputs, N_KINDS))
-    np.testing.assert_allclose(here.score, there.score[::-1], atol=1e-4)
-    assert here.offset_px == pytest.approx(-there.offset_px, abs=1e-4)
-    assert here.share.sum() + here.none == pytest.approx(1)
+    direct, reflected = judge(weights, inputs), judge(weights, mirrored(inputs, N_KINDS))
+    np.testing.assert_allclose(direct.score, reflected.score[::-1], atol=1e-4)
+    assert direct.offset_px == pytest.approx(-reflected.offset_px, abs=1e-4)
+    assert direct.share.sum() + direct.none == pytest.approx(1)
 
 
 def test_a_network_read_back_says_the_same(inputs, tmp_path):

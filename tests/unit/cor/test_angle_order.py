@@ -1,9 +1,9 @@
-"""Half turns and opposed rows from angles of any start, order and direction."""
+"""Half turns and opposing rows from angles of any start, order and direction."""
 
 import numpy as np
 import pytest
 
-from tomopipe.cor.angle_order import half_turn, opposed_rows, turn_of
+from tomopipe.cor.angle_order import half_turn, opposing_rows, turn_of
 
 START = 0.7
 
@@ -62,11 +62,11 @@ def test_a_dense_scan_is_averaged_to_the_rows_asked_for():
 
 
 @pytest.mark.parametrize("kind", ["ascending", "descending", "shuffled", "full", "two turns"])
-def test_opposed_rows_are_half_a_turn_apart(kind):
+def test_opposing_rows_are_half_a_turn_apart(kind):
     theta = angles(kind)
     turn = turn_of(theta)
     assert turn.closes
-    first, second = opposed_rows(sinogram(theta)[turn.order], turn)
+    first, second = opposing_rows(sinogram(theta)[turn.order], turn)
     assert len(first) == {"full": 96, "two turns": 96}.get(kind, 1)
     np.testing.assert_allclose(second, -first, atol=1e-3)
 
@@ -75,21 +75,21 @@ def test_one_missing_step_is_bridged_from_both_ends():
     theta = angles("no end point")
     turn = turn_of(theta)
     assert not turn.closes
-    first, second = opposed_rows(sinogram(theta)[turn.order], turn)
+    first, second = opposing_rows(sinogram(theta)[turn.order], turn)
     np.testing.assert_allclose(second, -first, atol=1e-3)
     np.testing.assert_allclose(first, sinogram(np.array([START - turn.step_rad / 2])), atol=1e-3)
 
 
-def test_a_shorter_scan_has_no_opposed_rows_and_says_what_lacks():
+def test_a_shorter_scan_has_no_opposing_rows_and_says_what_lacks():
     theta = np.deg2rad(np.arange(0, 161))
     turn = turn_of(theta)
     assert np.rad2deg(turn.gap_rad) == pytest.approx(19, abs=0.1)
-    first, second = opposed_rows(sinogram(theta), turn)
+    first, second = opposing_rows(sinogram(theta), turn)
     assert len(first) == len(second) == 0
 
 
 @pytest.mark.parametrize("theta", [[1.0], [2.0, 2.0, 2.0]])
-def test_a_single_angle_has_neither_step_nor_opposed_rows(theta):
+def test_a_single_angle_has_neither_step_nor_opposing_rows(theta):
     turn = turn_of(np.array(theta))
     assert turn.step_rad == 0
-    assert len(opposed_rows(sinogram(np.array(theta)), turn)[0]) == 0
+    assert len(opposing_rows(sinogram(np.array(theta)), turn)[0]) == 0

@@ -64,7 +64,7 @@ def test_what_cannot_be_seen_is_not_valid_and_0():
 
 
 @pytest.mark.parametrize("cor_px", [24.3, 135.8])
-def test_half_acquisition_is_found_by_opposed_rows(cor_px):
+def test_half_acquisition_is_found_by_opposing_rows(cor_px):
     wide = make_phantom("rock", 280, 8, 0)
     projections = scan(cor_px, phantom=wide, theta_deg=FULL_TURN_DEG, counts=5000)
     rows = rows_of(projections, FULL_TURN_DEG)

@@ -1,4 +1,4 @@
-"""Registration of opposed projections against exact phantoms of known COR."""
+"""Registration of opposing projections against exact phantoms of known COR."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom, sphere
 
 from tomopipe.cor.cross_correlation import correlate
-from tomopipe.cor.opposed import remove_fixed
+from tomopipe.cor.opposing import remove_fixed
 from tomopipe.cor.registration import find_registration
 from tomopipe.simulate.phantom import Phantom
 
@@ -38,7 +38,7 @@ def test_noise_free_to_a_twentieth_of_a_pixel(n_cols, offset_px):
 
 
 @pytest.mark.parametrize("phantom", ["rock", "foam", "capillary"])
-@pytest.mark.parametrize("pairs", [True, False], ids=["pairs", "opposed rows"])
+@pytest.mark.parametrize("pairs", [True, False], ids=["pairs", "opposing rows"])
 def test_with_photon_noise_to_a_quarter_pixel(phantom, pairs):
     noisy = scan(83.37, phantom=phantom, counts=3000, seed=1)
     assert_found(find(noisy, pairs=pairs), 83.37, 0.25)
@@ -55,7 +55,7 @@ def test_with_photon_noise_to_a_quarter_pixel(phantom, pairs):
     ],
     ids=["descending", "negative", "shuffled", "full turn", "200 degrees"],
 )
-@pytest.mark.parametrize("pairs", [True, False], ids=["pairs", "opposed rows"])
+@pytest.mark.parametrize("pairs", [True, False], ids=["pairs", "opposing rows"])
 def test_any_start_order_and_direction(theta_deg, pairs):
     assert_found(find(scan(72.8, theta_deg=theta_deg), theta_deg, pairs=pairs), 72.8, 0.1)
 
@@ -100,14 +100,16 @@ def test_a_truncated_sample(seed):
 
 @pytest.mark.parametrize("shift", [-60, -13, 0, 8, 71])
 def test_correlation_is_that_of_the_overlap(shift):
-    here, flipped = np.random.default_rng(0).normal(size=(2, 6, 80)).astype(np.float32)
+    direct, flipped = np.random.default_rng(0).normal(size=(2, 6, 80)).astype(np.float32)
     low, high = max(0, shift), 80 + min(0, shift)
-    left, right = here[:, low:high], flipped[:, low - shift : high - shift]
-    expected = np.array([np.sum(left**2) / np.sum(here**2), np.sum(right**2) / np.sum(flipped**2)])
-    found, share = correlate(here, flipped, np.array([0, 0, 0, 1, 1, 1]))
+    left, right = direct[:, low:high], flipped[:, low - shift : high - shift]
+    expected = np.array(
+        [np.sum(left**2) / np.sum(direct**2), np.sum(right**2) / np.sum(flipped**2)]
+    )
+    found, share = correlate(direct, flipped, np.array([0, 0, 0, 1, 1, 1]))
     assert share[-1, 79 + shift] == pytest.approx(np.sqrt(expected.prod()), rel=1e-5)
     floor = 0.1 * (high - low) / 80
-    product = np.sum(left * right) / np.sqrt(np.sum(here**2) * np.sum(flipped**2))
+    product = np.sum(left * right) / np.sqrt(np.sum(direct**2) * np.sum(flipped**2))
     assert found[-1, 79 + shift] == pytest.approx(
         product / np.sqrt((expected + floor).prod()), abs=1e-5
     )
@@ -128,11 +130,11 @@ def test_dirt_that_stays_does_not_pull(seed):
 def test_a_fixed_pattern_is_removed_and_a_turning_one_kept():
     rng = np.random.default_rng(0)
     fixed, first, second = rng.normal(size=(3, 20, 200)).astype(np.float32)
-    here, flipped = remove_fixed(first + 3 * fixed, (second + 3 * fixed)[:, ::-1])
-    assert abs(np.corrcoef(here.ravel(), fixed.ravel())[0, 1]) < 0.6
-    assert abs(np.corrcoef(here.ravel(), flipped[:, ::-1].ravel())[0, 1]) < 0.3
-    here, flipped = remove_fixed(first, second[:, ::-1])
-    np.testing.assert_array_equal(here, first)
+    direct, flipped = remove_fixed(first + 3 * fixed, (second + 3 * fixed)[:, ::-1])
+    assert abs(np.corrcoef(direct.ravel(), fixed.ravel())[0, 1]) < 0.6
+    assert abs(np.corrcoef(direct.ravel(), flipped[:, ::-1].ravel())[0, 1]) < 0.3
+    direct, flipped = remove_fixed(first, second[:, ::-1])
+    np.testing.assert_array_equal(direct, first)
     np.testing.assert_array_equal(flipped, second[:, ::-1])
 
 

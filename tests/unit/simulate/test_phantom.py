@@ -81,7 +81,7 @@ def test_centre_of_mass_follows_the_contract_in_even_and_odd_widths():
 
 
 @pytest.mark.parametrize("cor_px", [20.0, 18.5, 23.0])
-def test_opposed_projections_mirror_about_the_cor(cor_px):
+def test_opposing_projections_mirror_about_the_cor(cor_px):
     first, last = project(SOME, [0.7, 0.7 + math.pi], cor_px, 5, 41)
     mirror = np.rint(2 * cor_px - np.arange(41)).astype(int)
     both = (mirror >= 0) & (mirror < 41)

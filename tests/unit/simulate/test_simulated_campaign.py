@@ -63,7 +63,7 @@ def test_files(campaign, scans):
 
 
 def test_the_cor_in_the_files_is_the_true_one(campaign, scans):
-    """Of two opposed views, the centres of mass lie at equal distances from the axis."""
+    """Of two opposing views, the centres of mass lie at equal distances from the axis."""
     column = np.arange(SMALL["n_cols"])
     for scan in scans.values():
         if set(scan["special"]) <= {"no theta"}:
@@ -118,12 +118,12 @@ def test_one_scan_has_no_theta(campaign, scans):
                 np.testing.assert_allclose(theta_deg, np.linspace(0, 180, 61))
 
 
-def likeness(view, opposed, cor_px):
-    """Correlation of two opposed views, one mirrored about a column."""
+def likeness(view, opposing, cor_px):
+    """Correlation of two opposing views, one mirrored about a column."""
     column = np.arange(view.shape[1])
     mirrored = 2 * cor_px - column
     both = (mirrored >= 0) & (mirrored <= column[-1])
-    rows = [np.interp(mirrored[both], column, row) for row in opposed]
+    rows = [np.interp(mirrored[both], column, row) for row in opposing]
     return np.corrcoef(view[:, both].ravel(), np.ravel(rows))[0, 1]
 
 

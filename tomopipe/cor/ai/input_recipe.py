@@ -30,8 +30,8 @@ class Recipe:
         What is told of the scan as a whole: name in `Curves.scan`, "linear" or "log", and the
         values that become 0 and 1; beyond them it is clipped.
     seam, slices, single : tuple of str
-        Kinds in the sum: those of the seam and the single ones are added, of the slices the
-        highest counts.
+        Kinds in the sum: registration (`seam`: the hash holds the name) and the single ones are
+        added; of the slices the highest counts.
     clip_sigmas : float
         Standardised raw curves end here.
     apart : int

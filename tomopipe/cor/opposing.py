@@ -1,4 +1,4 @@
-"""Lines of a scan and their counterparts half a turn later: projections, or rows of sinograms."""
+"""Opposing lines of a scan, 180 degrees apart: rows of projections, or rows of sinograms."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -6,48 +6,48 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.angle_order import Turn, opposed_rows
+from tomopipe.cor.angle_order import Turn, opposing_rows
 from tomopipe.cor.clean_rows import band_pass, bin_columns, remove_zingers
 from tomopipe.cor.rows_file import Rows
 
 
 @dataclass(frozen=True, eq=False)
-class Opposed:
-    """Lines and their counterparts half a turn later, flipped left to right.
+class OpposingLines:
+    """Lines and their counterparts 180 degrees later, flipped left to right.
 
     Attributes
     ----------
-    here, flipped : ndarray of float32, shape (n_lines, n_cols)
-        Line i of both shows the same matter, mirrored about the axis.
+    direct, flipped : ndarray of float32, shape (n_lines, n_cols)
+        Line i of both shows the same part of the sample, mirrored about the axis.
     group : ndarray of int, shape (n_lines,)
         Lines of one group vote together.
     motion_px : float
-        How far the rim of the sample may have moved since exactly half a turn.
+        How far the rim of the sample may lie from where it is after exactly 180 degrees.
     """
 
-    here: NDArray[np.float32]
+    direct: NDArray[np.float32]
     flipped: NDArray[np.float32]
     group: NDArray[np.intp]
     motion_px: float
 
-    def binned(self, binning: int) -> "Opposed":
+    def binned(self, binning: int) -> "OpposingLines":
         """Average blocks of columns, from the left edge of the detector on both sides."""
-        return Opposed(
-            bin_columns(self.here, binning),
+        return OpposingLines(
+            bin_columns(self.direct, binning),
             bin_columns(self.flipped[:, ::-1], binning)[:, ::-1],
             self.group,
             self.motion_px / binning,
         )
 
     def band(self, long_px: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Band-pass both sides from 1 px and remove what does not turn; rounding becomes 0."""
+        """Band-pass both sides from 1 px and remove what does not rotate; rounding becomes 0."""
         sides = []
-        for lines in (self.here, self.flipped):
+        for lines in (self.direct, self.flipped):
             band = band_pass(lines, 1.0, long_px)
             rounding = 1e-5 * max(float(np.max(np.abs(lines))), 1e-12)
             sides.append(band if np.std(band) > rounding else np.zeros_like(band))
-        here, flipped = sides
-        return remove_fixed(here, flipped)
+        direct, flipped = sides
+        return remove_fixed(direct, flipped)
 
     @cached_property
     def fine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -55,32 +55,32 @@ class Opposed:
         return self.band(6.0)
 
 
-def less_counterparts(opposed: Opposed) -> Opposed:
-    """Return each line less its counterpart at the same place: what stays in place is not in it.
+def subtract_counterparts(opposing: OpposingLines) -> OpposingLines:
+    """Subtract from each line its counterpart before the flip, which removes fixed patterns.
 
     q(u) = p(u, t) - p(u, t + pi) is odd about the axis, q(2 cor - u) = -q(u): its counterpart is
     -q.
     """
-    odd = opposed.here - opposed.flipped[:, ::-1]
-    return replace(opposed, here=odd, flipped=-odd[:, ::-1])
+    odd = opposing.direct - opposing.flipped[:, ::-1]
+    return replace(opposing, direct=odd, flipped=-odd[:, ::-1])
 
 
 def remove_fixed(
-    here: NDArray[np.float32], flipped: NDArray[np.float32], limit: float = 0.5
+    direct: NDArray[np.float32], flipped: NDArray[np.float32], limit: float = 0.5
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Remove what lies at the same place in both band-passed projections before the flip."""
-    there = flipped[:, ::-1]
-    norm = np.sqrt(np.sum(here.astype(float) ** 2) * np.sum(there.astype(float) ** 2))
-    if norm == 0 or np.sum(here.astype(float) * there) / norm < limit:
-        return here, flipped
+    """Remove what lies in the same columns of both band-passed projections before the flip."""
+    unflipped = flipped[:, ::-1]
+    norm = np.sqrt(np.sum(direct.astype(float) ** 2) * np.sum(unflipped.astype(float) ** 2))
+    if norm == 0 or np.sum(direct.astype(float) * unflipped) / norm < limit:
+        return direct, flipped
     shared = np.where(
-        here * there > 0, np.sign(here) * np.minimum(np.abs(here), np.abs(there)), 0
+        direct * unflipped > 0, np.sign(direct) * np.minimum(np.abs(direct), np.abs(unflipped)), 0
     ).astype(np.float32)
-    return here - shared, (there - shared)[:, ::-1]
+    return direct - shared, (unflipped - shared)[:, ::-1]
 
 
-def opposed_images(rows: Rows, n_bands: int | None = None) -> Opposed | None:
-    """Return the projection pairs 180 degrees apart to 1 px, or else the nearest, or None.
+def opposing_projections(rows: Rows, n_bands: int | None = None) -> OpposingLines | None:
+    """Return the projection pairs 180 degrees apart to 1 px, else the nearest ones, or None.
 
     Each of `n_bands` groups holds its rows of all pairs; by default each pair has its own groups,
     up to 8 in all, of at least 8 rows.
@@ -89,19 +89,19 @@ def opposed_images(rows: Rows, n_bands: int | None = None) -> Opposed | None:
         return None
     motion_px = _motion_px(rows)
     some = motion_px <= max(1.0, float(motion_px.min()))
-    opposed = _from_pairs(rows.pairs[some], float(motion_px[some].max()), n_bands)
-    return opposed if n_bands is None else replace(opposed, group=opposed.group % n_bands)
+    opposing = _from_pairs(rows.pairs[some], float(motion_px[some].max()), n_bands)
+    return opposing if n_bands is None else replace(opposing, group=opposing.group % n_bands)
 
 
 def _motion_px(rows: Rows) -> NDArray[np.float64]:
-    """How far the rim moves between exactly half a turn and each pair."""
+    """How far the rim moves between exactly 180 degrees and the angle of each pair."""
     excess_rad = np.diff(rows.pair_theta_rad, axis=1)[:, 0]
     return np.abs(excess_rad % (2 * np.pi) - np.pi) * rows.pairs.shape[3] / 2
 
 
 def _from_pairs(
     pairs: NDArray[np.float32], motion_px: float, n_bands: int | None = None
-) -> Opposed:
+) -> OpposingLines:
     """Each pair votes in bands of rows: up to 8 in all, fewer where one would have under 8 rows."""
     n_pairs, _, n_rows, n_cols = pairs.shape
     if n_bands is None:
@@ -109,33 +109,35 @@ def _from_pairs(
     band = np.arange(n_rows) * n_bands // n_rows
     finite = np.nan_to_num(pairs, nan=0.0, posinf=0.0, neginf=0.0)
     lines = np.array([[remove_zingers(image) for image in pair] for pair in finite])
-    return Opposed(
-        here=lines[:, 0].reshape(-1, n_cols),
+    return OpposingLines(
+        direct=lines[:, 0].reshape(-1, n_cols),
         flipped=lines[:, 1, :, ::-1].reshape(-1, n_cols),
         group=(np.arange(n_pairs)[:, None] * n_bands + band).reshape(-1),
         motion_px=motion_px,
     )
 
 
-def opposed_sinograms(
+def opposing_sinograms(
     sinograms: list[NDArray[np.float32]], turn: Turn, max_parts: int | None = None
-) -> Opposed | None:
-    """Return opposed rows of cleaned sinograms, grouped by sinogram and part, or None.
+) -> OpposingLines | None:
+    """Return opposing rows of cleaned sinograms, grouped by sinogram and part, or None.
 
-    By default there are some 8 groups in all, of at least 8 rows each.
+    By default unflipped are some 8 groups in all, of at least 8 rows each.
     """
     most = max_parts or 8 // len(sinograms)
-    here: list[NDArray[np.float32]] = []
+    direct: list[NDArray[np.float32]] = []
     flipped: list[NDArray[np.float32]] = []
     group: list[NDArray[np.intp]] = []
     for sinogram in sinograms:
-        first, second = opposed_rows(sinogram, turn)
+        first, second = opposing_rows(sinogram, turn)
         if not len(first):
             return None
         n_parts = max(1, min(len(first) // 8, most))
         group.append(np.arange(len(first)) * n_parts // len(first) + n_parts * len(group))
-        here.append(first)
+        direct.append(first)
         flipped.append(second[:, ::-1])
     # An end that was extrapolated by half a step moves by up to step * n_cols / 4.
-    motion_px = 0.0 if turn.closes else turn.step_rad * here[0].shape[1] / 4
-    return Opposed(np.concatenate(here), np.concatenate(flipped), np.concatenate(group), motion_px)
+    motion_px = 0.0 if turn.closes else turn.step_rad * direct[0].shape[1] / 4
+    return OpposingLines(
+        np.concatenate(direct), np.concatenate(flipped), np.concatenate(group), motion_px
+    )
