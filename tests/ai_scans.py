@@ -1,7 +1,7 @@
 """Scans, inputs and small networks for the tests of the learned finder."""
 
 import numpy as np
-from find_rows import HALF_TURN_DEG, curves_of, rows_of, scan
+from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
 
 from tomopipe.cor.ai.confidence import DOUBTS
@@ -17,9 +17,9 @@ N_COLS = 128
 
 
 def rows_with(cor_px: float = COR_PX, *, seed: int = 0, counts: float = 5000) -> Rows:
-    """An undamaged scan of half a turn."""
+    """A scan over 180 degrees without damage."""
     projections = scan(cor_px, n_cols=N_COLS, counts=counts, seed=seed)
-    return rows_of(projections, HALF_TURN_DEG)
+    return rows_of(projections, THETA_180_DEG)
 
 
 def inputs_of(rows: Rows) -> Inputs:

@@ -9,7 +9,7 @@ from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
 from tomopipe.simulate.phantom import Phantom, project
 
-HALF_TURN_DEG = np.linspace(0, 180, 181)
+THETA_180_DEG = np.linspace(0, 180, 181)
 
 
 def rows_of(
@@ -21,8 +21,8 @@ def rows_of(
     kept = np.unique(np.linspace(0, n_rows - 1, n_kept).round().astype(int))
     frames = np.zeros((0, 2), int)
     if pairs:
-        turn = np.abs((theta_rad[0] + np.pi - theta_rad + np.pi) % (2 * np.pi) - np.pi)
-        frames = np.array([[0, int(np.argmin(turn))]])
+        off_180 = np.abs((theta_rad[0] + np.pi - theta_rad + np.pi) % (2 * np.pi) - np.pi)
+        frames = np.array([[0, int(np.argmin(off_180))]])
     return Rows(
         sinograms=np.ascontiguousarray(projections[:, kept].swapaxes(0, 1)).astype(np.float32),
         row_index=kept,
@@ -46,7 +46,7 @@ def scan(
     *,
     n_cols: int = 160,
     n_rows: int = 8,
-    theta_deg: ArrayLike = HALF_TURN_DEG,
+    theta_deg: ArrayLike = THETA_180_DEG,
     phantom: Phantom | str = "rock",
     counts: float | None = None,
     seed: int = 0,

@@ -20,7 +20,7 @@ from tomopipe.errors import ScanError
 Floats = NDArray[np.float64]
 
 # Position of the rotation axis in the slice of N columns, and column of that axis as the program
-# wants to be told: the only places where the programs differ. All turn the same way.
+# wants to be told: the only places where the programs differ. All rotate the same way.
 _AXIS_VOXEL: dict[str, Callable[[int], tuple[float, float]]] = {
     "tomopipe": lambda n: (n // 2, n // 2 - 1),
     "tomopy": lambda n: (n // 2, n // 2 - 1),
@@ -216,14 +216,14 @@ def relion4_matrices(
         axis and a right-handed rotation (determinant 1).
     """
     theta_rad = np.asarray(theta_rad, float)
-    cos, turn = np.cos(theta_rad), -np.sin(theta_rad)
+    cos, minus_sin = np.cos(theta_rad), -np.sin(theta_rad)
     axis_x, axis_z = axis_xz[0] + 1, axis_xz[1] + 1
     matrices = np.zeros((theta_rad.size, 4, 4))
-    matrices[:, 0, 0], matrices[:, 0, 2] = cos, turn
-    matrices[:, 0, 3] = cor_px - cos * axis_x - turn * axis_z
+    matrices[:, 0, 0], matrices[:, 0, 2] = cos, minus_sin
+    matrices[:, 0, 3] = cor_px - cos * axis_x - minus_sin * axis_z
     matrices[:, 1, 1], matrices[:, 1, 3] = 1, -1 - first_row
-    matrices[:, 2, 0], matrices[:, 2, 2] = -turn, cos
-    matrices[:, 2, 3] = turn * axis_x - cos * axis_z
+    matrices[:, 2, 0], matrices[:, 2, 2] = -minus_sin, cos
+    matrices[:, 2, 3] = minus_sin * axis_x - cos * axis_z
     matrices[:, 3, 3] = 1
     return matrices
 
@@ -238,7 +238,7 @@ def relion5_alignment(
 ) -> tuple[Floats, Floats, Floats]:
     """Compute the tilt angles and shifts with which RELION 5 sees what `relion4_matrices` say.
 
-    RELION 5 turns about voxel (W//2, H//2, D//2) and puts that point on image pixel
+    RELION 5 rotates about voxel (W//2, H//2, D//2) and puts that point on image pixel
     (columns//2, rows//2) plus the shift; its world is the 0-based voxel.
 
     Parameters

@@ -4,8 +4,8 @@
     python lab/benchmarks/bench_cor_peers.py [--suite conditions|mixed|photographs] [--scans 180]
 
 The suites are those of `tomopipe lab evaluate` (test split) and of bench_find.py. Finders of two
-images are given the halves of the sinogram in a full turn, else the projections nearest to half a
-turn apart, all rows of them: those suites have few rows, where whole projections have hundreds.
+images are given the halves of a sinogram over 360 degrees, else the projections nearest to 180
+degrees apart, all rows of them: those suites have few, where whole projections have hundreds.
 "told" are given what nabu's users tell: on which side the axis is. Printed are the shares within 1
 and 0.5 px with the 95 % Wilson interval, no answer being a miss, and the seconds of the median scan
 on one core.
@@ -67,7 +67,7 @@ def side_of(rows, cor_px):
 
 
 def vo(rows, cor_px):
-    """Return the COR by Vo's double wedge, or his overlap in a full turn told to be off-centre."""
+    """Return the COR by Vo's double wedge, or his overlap over 360 degrees if it is off-centre."""
     sinogram = rows.sinograms[0]
     if not is_full_turn(rows.theta_rad):
         return find_center_vo(sinogram, ncore=1)

@@ -30,7 +30,7 @@ from tomopipe.scans.exchange import open_scan
 FULL_DEG = 350
 SHORT_DEG = (170, 155, 140)
 SHARES = (0.75, 0.5)  # of the columns
-STARTS = 4  # pieces of a full turn
+STARTS = 4  # pieces of a full rotation
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,7 +115,7 @@ def cut_turn(path):
 
 
 def axis_of(first_half, second_half):
-    """COR at which sinograms half a turn apart agree best, to a quarter of a pixel."""
+    """COR at which sinograms 180 degrees apart agree best, to a quarter of a pixel."""
     n_cols = first_half.shape[1]
     middle, tries = (n_cols - 1) / 2, {}
     for cor_px in np.arange(middle - 20, middle + 20, 0.25):
@@ -147,7 +147,7 @@ def errors(error, n_cols, cor_px):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turn", help="a scan of a full turn, axis near the middle: cut it")
+    parser.add_argument("--turn", help="a scan of a full rotation, axis near the middle: cut it")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     if options.turn:

@@ -258,7 +258,7 @@ def zingers():
 
 
 def roll():
-    """Projections half a turn apart of a rock on a detector that tomopipe's roll corrects."""
+    """Projections 180 degrees apart of a rock on a detector that tomopipe's roll corrects."""
     rows = []
     for roll_deg in (-0.6, 0.4):
         turned = Warp(256, 256, -roll_deg)  # the inverse of the correction

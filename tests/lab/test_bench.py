@@ -89,7 +89,7 @@ def test_psnr_of_a_known_error():
 def test_every_engine_gives_the_smooth_phantom(name, least_db):
     engine, n_cols = BY_NAME[name], 96
     assert engine.missing() == ""
-    theta_rad, cor_px = cpu.half_turn(n_cols), cpu.cor_of(n_cols)
+    theta_rad, cor_px = cpu.angles_180(n_cols), cpu.cor_of(n_cols)
     run = engine.make(theta_rad, n_cols)
     sinogram = phantoms.smooth_sinogram(n_cols, theta_rad, cor_px)
     image = run(np.stack([0 * sinogram, sinogram, 2 * sinogram]), cor_px)[1]
@@ -113,7 +113,7 @@ def test_algotom_has_one_thread_and_leaves_the_others_as_they_were(monkeypatch, 
 
     monkeypatch.setattr(f"algotom.rec.reconstruction.{function}", made)
     before = numba.get_num_threads()
-    run = BY_NAME[f"algotom {function[:3]}"].make(cpu.half_turn(8), 8)
+    run = BY_NAME[f"algotom {function[:3]}"].make(cpu.angles_180(8), 8)
     run(np.zeros((2, 12, 8), np.float32), 3.5)
     assert threads == [1, 1]
     assert numba.get_num_threads() == before
@@ -190,7 +190,7 @@ def test_a_rival_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
         return lambda sinograms, _cor_px: shapes.append(sinograms.shape)
 
     engine = engines.Engine("one", "numpy", make, n_cors=n_cors)
-    sweeps._rival(engine, cpu.half_turn(64), np.zeros((96, 64), np.float32), 31.5)()
+    sweeps._rival(engine, cpu.angles_180(64), np.zeros((96, 64), np.float32), 31.5)()
     assert shapes == n_calls * [(n_cors, 96, 64)]
 
 
@@ -201,7 +201,7 @@ def test_sweeps_have_a_memory():
 
 
 def test_the_quality_of_sweeps_is_measured(monkeypatch):
-    theta_rad, cor_px = cpu.half_turn(64), cpu.cor_of(64)
+    theta_rad, cor_px = cpu.angles_180(64), cpu.cor_of(64)
     sinogram = phantoms.sharp_sinogram(64, theta_rad, cor_px)
     plan = make_plan(theta_rad, 64)
     assert sweeps.difference(sinogram, plan, cor_px) < 1e-4

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, grid, rows_of, scan
+from find_rows import THETA_180_DEG, grid, rows_of, scan
 from tomopipe_lab.evaluate.answers import Answer, append, read_answers
 from tomopipe_lab.evaluate.run import ANSWERS, ask, evaluate
 from tomopipe_lab.evaluate.suites import SUITES
@@ -26,7 +26,7 @@ RUNNER = CliRunner()
 
 
 def case(name="one", truth_px=COR_PX):
-    rows = rows_of(scan(COR_PX, n_cols=160), HALF_TURN_DEG)
+    rows = rows_of(scan(COR_PX, n_cols=160), THETA_180_DEG)
     return Case(name, "rock", ("clean",), rows, truth_px, grid(160))
 
 
@@ -173,7 +173,7 @@ def test_suites_name_each_case_once():
 def campaign(tmp_path):
     """Two scans that try_recon has looked at, a third that it has not; CORs of all set by hand."""
     (tmp_path / "raw").mkdir()
-    rows = rows_of(scan(COR_PX, n_cols=160), HALF_TURN_DEG)
+    rows = rows_of(scan(COR_PX, n_cols=160), THETA_180_DEG)
     for name in ("a_1", "a_2", "a_3"):
         (tmp_path / "raw" / f"{name}.h5").touch()
         folder = tmp_path / "results" / "try_center" / name

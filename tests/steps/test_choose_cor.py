@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of
+from find_rows import THETA_180_DEG, curves_of, grid, rows_of
 
 from tomopipe.cor import methods
 from tomopipe.cor.answer import Answer
@@ -165,7 +165,7 @@ def test_next_to_no_angles_is_no_answer(method, n_angles):
     rows = replace(
         rows,
         sinograms=np.ones((2, n_angles, 40), np.float32),
-        theta_rad=np.deg2rad(HALF_TURN_DEG[:n_angles]),
+        theta_rad=np.deg2rad(THETA_180_DEG[:n_angles]),
     )
     found = ask(method, curves_of(rows), grid(40))
     assert (found.verdict, found.best_cor_px, found.confidence) == ("flat", None, 0.0)

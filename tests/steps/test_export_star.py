@@ -357,12 +357,12 @@ def test_a_scan_without_cor_is_named(campaign):
 
 
 # Over a full turn the beads beyond the near edge of the detector are in the field of view, too.
-FULL_TURN_DEG = np.linspace(0, 360, 180, endpoint=False)
+THETA_360_DEG = np.linspace(0, 360, 180, endpoint=False)
 SCANS = {
     "half turn": ({"n_cols": 72, "theta_deg": np.linspace(0, 180, 121), "cor_px": 34.3}, 1),
     "half turn, binned": ({"n_cols": 74, "theta_deg": np.linspace(180, 0, 121), "cor_px": 34.3}, 2),
-    "half acquisition": ({"n_cols": 64, "theta_deg": FULL_TURN_DEG, "cor_px": 55.4}, 1),
-    "half acquisition, binned": ({"n_cols": 67, "theta_deg": FULL_TURN_DEG, "cor_px": 10.7}, 2),
+    "half acquisition": ({"n_cols": 64, "theta_deg": THETA_360_DEG, "cor_px": 55.4}, 1),
+    "half acquisition, binned": ({"n_cols": 67, "theta_deg": THETA_360_DEG, "cor_px": 10.7}, 2),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import write_scan
 
 from tests.step_calls import predict_cor, try_recon
@@ -27,7 +27,7 @@ def run(tmp_path):
 
     def function(rows=None, sweep=None, methods=METHODS, min_confidence=0.5):
         if rows is None:
-            rows = rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG)
+            rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
         if sweep is None:
             sweep = {"cor_px": np.arange(55, 105, 0.5).tolist()}
         write_rows(rows, tmp_path / "rows.h5")
@@ -70,7 +70,7 @@ def test_each_method_leaves_its_estimate_and_curve(run):
 
 def test_the_curve_of_each_kind_of_evidence_is_kept_where_it_was_looked_at(run):
     grid_px = np.arange(55, 105, 0.5)
-    rows = replace(rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG), first_col=7)
+    rows = replace(rows_of(scan(COR_PX, counts=5000), THETA_180_DEG), first_col=7)
     evidence = run(rows, {"cor_px": (grid_px + 7).tolist()}, methods=["sum"])[0]["evidence"]
     assert evidence["cor_px"] == (grid_px + 7).tolist()
     assert set(evidence["score"]) == set(KINDS)
@@ -143,7 +143,7 @@ def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path
     prediction, _ = run()
     assert prediction["warnings"] == []
     assert "bad_frames" not in h5py.File(tmp_path / "rows.h5")
-    rows = rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG)
+    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
     n_angles = rows.sinograms.shape[1]
     prediction, text = run(replace(rows, bad_frames={"dark": tuple(range(n_angles // 5))}))
     assert (prediction["verdict"], text) == ("ambiguous", "")
@@ -152,7 +152,7 @@ def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path
 
 def test_roll_is_reported_where_many_rows_resolve(run):
     tall = scan(COR_PX, n_rows=96, theta_deg=[0.0, 180.0], counts=20000)
-    rows = rows_of(scan(COR_PX, counts=5000), HALF_TURN_DEG)
+    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
     prediction, _ = run(replace(rows, pairs=tall[None], n_rows=96))
     assert prediction["roll_px_per_100_rows"] == pytest.approx(0, abs=0.05)
     assert "roll_px_per_100_rows" not in run(rows)[0]
@@ -187,7 +187,7 @@ def test_where_the_grid_misses_the_answer_the_search_widens(run, first_px):
 
 def test_noise_is_flat_without_an_estimate(run):
     noise = np.random.default_rng(0).normal(size=(181, 8, 160)).astype(np.float32)
-    prediction, text = run(rows_of(noise, HALF_TURN_DEG))
+    prediction, text = run(rows_of(noise, THETA_180_DEG))
     assert (prediction["verdict"], prediction["best_cor_px"], text) == ("flat", None, "")
     assert "noise" in prediction["reason"]
 

@@ -1,4 +1,4 @@
-"""Order of the angles, half turns on an even grid, and rows that face each other."""
+"""Sorted angles of a scan, 180 degrees resampled evenly, and opposing rows."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class SortedAngles:
     """Angles of a scan in ascending order.
 
     Attributes
@@ -17,7 +17,7 @@ class Turn:
     order : ndarray of int, shape (n_angles,)
         sinogram[order] has ascending angles.
     theta_rad : ndarray of float, shape (n_angles,)
-        Ascending, first 0; folded to one turn if the scan has more.
+        Ascending, first 0; modulo 360 degrees if the scan covers more.
     step_rad : float
         Median step, 0 with one angle.
     """
@@ -32,22 +32,22 @@ class Turn:
         return float(self.theta_rad[-1])
 
     @property
-    def closes(self) -> bool:
-        """Some angles have another half a turn later, to a twentieth of a step."""
+    def reaches_180(self) -> bool:
+        """Some angles have another 180 degrees later, to a twentieth of a step."""
         return self.span_rad >= np.pi - 0.05 * self.step_rad
 
     @property
-    def full(self) -> bool:
-        """A whole turn, whose last step may be missing: every row has its opposite."""
+    def full_rotation(self) -> bool:
+        """360 degrees, of which the last step may be missing: every row has an opposing one."""
         return self.step_rad > 0 and self.span_rad >= 2 * np.pi - 1.5 * self.step_rad
 
     @property
     def gap_rad(self) -> float:
-        """What lacks from half a turn, in which the step after the last angle is not missing."""
+        """What is missing from 180 degrees, the step after the last angle not counted."""
         return max(0.0, np.pi - self.span_rad - 1.01 * self.step_rad)
 
 
-def turn_of(theta_rad: NDArray[np.float64]) -> Turn:
+def sort_angles(theta_rad: NDArray[np.float64]) -> SortedAngles:
     """Sort angles of any start, order and direction; equal ones keep their order."""
     theta = np.asarray(theta_rad, dtype=float) - np.min(theta_rad)
     ordered = np.sort(theta)
@@ -58,7 +58,7 @@ def turn_of(theta_rad: NDArray[np.float64]) -> Turn:
     ordered = theta[order]
     steps = np.diff(ordered)
     steps = steps[steps > 1e-9]
-    return Turn(order, ordered, float(np.median(steps)) if steps.size else 0.0)
+    return SortedAngles(order, ordered, float(np.median(steps)) if steps.size else 0.0)
 
 
 def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
@@ -70,17 +70,19 @@ def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
     return (1 - weight) * sinogram[left] + weight * sinogram[right]
 
 
-def half_turn(sinogram: Image, turn: Turn, start_rad: float = 0.0, n_max: int = 1024) -> Image:
+def resample_180(
+    sinogram: Image, angles: SortedAngles, start_rad: float = 0.0, n_max: int = 1024
+) -> Image:
     """Resample 180 degrees evenly without their end, so that the mirrored copy continues them.
 
     More angles than `n_max` are averaged with their neighbours first.
     """
-    theta = turn.theta_rad
-    inside = (theta >= start_rad - 1.5 * turn.step_rad) & (
-        theta <= start_rad + np.pi + 1.5 * turn.step_rad
+    theta = angles.theta_rad
+    inside = (theta >= start_rad - 1.5 * angles.step_rad) & (
+        theta <= start_rad + np.pi + 1.5 * angles.step_rad
     )
     sinogram, theta = sinogram[inside], theta[inside]
-    n = max(2, round(np.pi / max(turn.step_rad, 1e-6)))
+    n = max(2, round(np.pi / max(angles.step_rad, 1e-6)))
     group = -(-n // n_max)
     if group > 1:
         n_groups = len(theta) // group
@@ -90,21 +92,21 @@ def half_turn(sinogram: Image, turn: Turn, start_rad: float = 0.0, n_max: int = 
     return rows_at(sinogram, theta, start_rad + np.pi * np.arange(n) / n)
 
 
-def opposing_rows(sinogram: Image, turn: Turn, n_max: int = 96) -> tuple[Image, Image]:
+def opposing_rows(sinogram: Image, angles: SortedAngles, n_max: int = 96) -> tuple[Image, Image]:
     """Rows, at most `n_max`, and those 180 degrees later, not flipped; none of a shorter scan.
 
     One that ends a step short has no such rows: both ends are extrapolated to the middle of it.
     """
-    theta, step = turn.theta_rad, turn.step_rad
+    theta, step = angles.theta_rad, angles.step_rad
     none = np.zeros((0, sinogram.shape[1]), np.float32)
     if len(theta) < 2 or step == 0.0:
         return none, none
-    if not turn.closes:
-        short = np.pi - turn.span_rad
+    if not angles.reaches_180:
+        short = np.pi - angles.span_rad
         if short > 1.05 * step:
             return none, none
         first = np.array([-short / 2])
     else:
-        first = theta[theta + np.pi <= turn.span_rad + 0.05 * step]
+        first = theta[theta + np.pi <= angles.span_rad + 0.05 * step]
         first = first[np.unique(np.linspace(0, len(first) - 1, n_max).round().astype(int))]
     return rows_at(sinogram, theta, first), rows_at(sinogram, theta, first + np.pi)

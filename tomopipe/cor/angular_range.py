@@ -2,7 +2,7 @@
 
 The steps between the frames are equal, the range is 180, 360, 540 or 720 degrees, and the last
 frame is at its end or one step before it. Let P(w, t) be the Fourier transform of a detector row at
-the angle t and F = exp(i w cor) P. As rows half a turn apart are mirror images, the real part of F
+the angle t and F = exp(i w cor) P. As rows 180 degrees apart are mirror images, the real part of F
 has even harmonics of t alone and its imaginary part odd ones; a sample that reaches r px from the
 axis has none above w r (Helgason-Ludwig) [1]_. So each hypothesis about the range is a linear model
 of all frames, those in between included; what it leaves unexplained at each spatial frequency w is
@@ -10,8 +10,8 @@ its likelihood.
 
 A sample that moves shifts rows, and a shift by as much as the rim moves in a step looks like a
 step. The power spectrum of a row knows neither shifts nor the axis, and repeats itself with every
-half turn. So what is found over more than half a turn has to hold for the power spectra alone as
-well; within half a turn only the first and the last frames are compared, and their shift is one
+180 degrees. So what is found over more than 180 degrees has to hold for the power spectra alone as
+well; within 180 degrees only the first and the last frames are compared, and their shift is one
 with the axis, which is fitted.
 
 The direction of rotation cannot be known: a mirrored sample turning the other way looks the same.
@@ -36,20 +36,20 @@ SIGNIFICANCE = 4.5
 _SYMMETRIC_SIGNIFICANCE, _POWER_SIGNIFICANCE = 3.0, 3.5
 _REPEATED = 0.8  # of simulated scans false multiples explained 0.6 at most, true ones 1.0
 
-_HALF_TURNS = (1, 2, 3, 4)
+_N_180 = (1, 2, 3, 4)  # ranges of 180 degrees in the scan
 _ENDS = np.array([0.0, 1.0])  # steps from the last frame to the end of the range
 _NEAR_ENDS = np.arange(-1.5, 2.6, 0.5)
 _FAR_PX = 0.25  # of the columns: so far the axis may be from the middle
 _MARGIN = 3  # harmonics beyond w r
 _FILLED = 0.9  # parameters over frames
-_HARMONICS, _FINE_HARMONICS = 80, 80  # to count half turns, and to find the end
+_HARMONICS, _FINE_HARMONICS = 80, 80  # to find n_180, and the end
 _COUNTING_ROWS = 12
 _BEYOND_DETECTOR = 1.6  # reach of a truncated sample, over half the columns
 _FAINT = 0.01  # of the mean row: what is fainter is air
 _WIDER = 1.1  # reach that is assumed, over the one that is seen
 _BLOCKS = 12  # at least, and at least 4 of each row, if there are as many frequencies
 _MAX_ERROR = 0.3  # of the measured end, steps
-_PAIRS = 24  # of frames half a turn apart, to find the axis of a truncated sample
+_PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated sample
 
 Floats = NDArray[np.float64]
 Lines = NDArray[np.float32]
@@ -168,54 +168,54 @@ def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) ->
     if view is None:
         return _unproven("there is no sample, or there are too few frames")
     few = view.few()
-    counted = {m: fit for m in _HALF_TURNS if (fit := _fit_at_own_axis(few, m)) is not None}
-    if len(counted) < len(_HALF_TURNS):
+    counted = {m: fit for m in _N_180 if (fit := _fit_at_own_axis(few, m)) is not None}
+    if len(counted) < len(_N_180):
         return _unproven(f"{view.n_frames} frames are too few")
-    half_turns, margins = _least(counted)
+    n_180, margins = _least(counted)
     for other, margin in margins.items():
-        # these need a sample that is the same after a part of half a turn, too
-        least = _SYMMETRIC_SIGNIFICANCE if half_turns % other == 0 else SIGNIFICANCE
+        # these need a sample that repeats itself within 180 degrees, too
+        least = _SYMMETRIC_SIGNIFICANCE if n_180 % other == 0 else SIGNIFICANCE
         if margin < least:
-            return _unproven(_alike(half_turns, other))
-    cor_px = float(counted[half_turns].cor_px[counted[half_turns].best])
+            return _unproven(_alike(n_180, other))
+    cor_px = float(counted[n_180].cor_px[counted[n_180].best])
     # A sample that moved, or that is symmetric: its power spectra come again sooner.
-    for multiple, share in _explained_by_multiples(few, half_turns, cor_px).items():
+    for multiple, share in _explained_by_multiples(few, n_180, cor_px).items():
         if share > _REPEATED:
-            return _unproven(_alike(half_turns, multiple))
-    return _proof_of_end(view, half_turns, cor_px)
+            return _unproven(_alike(n_180, multiple))
+    return _proof_of_end(view, n_180, cor_px)
 
 
-def _proof_of_end(view: _View, half_turns: int, cor_px: float) -> Proof:
+def _proof_of_end(view: _View, n_180: int, cor_px: float) -> Proof:
     reach_px, window = view.reach_px(cor_px), _window(view, cor_px)
-    channels = _channels(view, window, reach_px, half_turns, _FINE_HARMONICS)
+    channels = _channels(view, window, reach_px, n_180, _FINE_HARMONICS)
     if channels is None:
         return _unproven(f"{view.n_frames} frames are too few")
     near_px = cor_px + np.arange(-2, 2.1, 0.25)
-    beyond, error = _measure(_fit_rows(channels, view.n_frames, half_turns, _NEAR_ENDS, near_px))
+    beyond, error = _measure(_fit_rows(channels, view.n_frames, n_180, _NEAR_ENDS, near_px))
     end = float(np.clip(np.round(beyond), 0, 1)) if np.isfinite(beyond) else 0.0
     measured = (
-        f"the end of {180 * half_turns} degrees is {beyond:.2f} +- {error:.2f} steps beyond the "
+        f"the end of {180 * n_180} degrees is {beyond:.2f} +- {error:.2f} steps beyond the "
         "last projection"
     )
     if not _decides(beyond, error, end):
         return _unproven(measured, beyond, error)
-    if half_turns > 1:
+    if n_180 > 1:
         reach_px = view.reach_px()
-        power = _channels(view, window, reach_px, half_turns, _FINE_HARMONICS, power=True)
+        power = _channels(view, window, reach_px, n_180, _FINE_HARMONICS, power=True)
         if power is None:
             return _unproven(f"{view.n_frames} frames are too few")
-        fit = _fit_power(power, view.n_frames, half_turns, _NEAR_ENDS)
+        fit = _fit_power(power, view.n_frames, n_180, _NEAR_ENDS)
         if not _decides(*_measure(fit), end, _POWER_SIGNIFICANCE):
             return _unproven(f"{measured}, unless the sample moved", beyond, error)
-    return Proof(180.0 * half_turns, end == 0, "", beyond, error)
+    return Proof(180.0 * n_180, end == 0, "", beyond, error)
 
 
 def _unproven(reason: str, beyond: float = np.nan, error: float = np.nan) -> Proof:
     return Proof(0.0, False, reason, beyond, error)
 
 
-def _alike(half_turns: int, other: int) -> str:
-    first, second = sorted((180 * half_turns, 180 * other))
+def _alike(n_180: int, other: int) -> str:
+    first, second = sorted((180 * n_180, 180 * other))
     return f"{first} and {second} degrees fit nearly as well"
 
 
@@ -257,35 +257,35 @@ def _window(view: _View, cor_px: float) -> Floats:
     return np.asarray(np.cos(np.clip((away - 0.55) / 0.45, 0, 1) * np.pi / 2) ** 2)
 
 
-def _fit_at_own_axis(view: _View, half_turns: int) -> _Fit | None:
+def _fit_at_own_axis(view: _View, n_180: int) -> _Fit | None:
     """Fit rows with both ends; first with the reach that there is at least, then about the axis."""
     middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
     cors_px, cor_px = middle + np.arange(-far, far + 1), None
     if not view.truncated:
-        # over half a turn a sample off the axis is seen more on one side of it, but not this much
+        # over 180 degrees a sample off the axis is seen more on one side of it, but not this much
         filled_px = (view.first_col + view.last_col) / 2
         cors_px = cors_px[np.abs(cors_px - filled_px) <= 0.35 * view.reach_px()]
         if len(cors_px) < 2:
             return None
     if view.truncated:
-        cor_px = _registered(view, half_turns)
+        cor_px = _registered(view, n_180)
         cors_px = cor_px + np.arange(-2, 2.1, 0.5)
     fit = None
     for _ in range(2):
         window = _window(view, middle if cor_px is None else cor_px)
-        # for all half turns the frequencies that four of them leave
-        channels = _channels(view, window, view.reach_px(cor_px), max(_HALF_TURNS), _HARMONICS)
+        # for all ranges the frequencies that the largest one leaves
+        channels = _channels(view, window, view.reach_px(cor_px), max(_N_180), _HARMONICS)
         if channels is None:
             return None
-        fit = _fit_rows(channels, view.n_frames, half_turns, _ENDS, cors_px)
+        fit = _fit_rows(channels, view.n_frames, n_180, _ENDS, cors_px)
         cor_px = float(np.clip(fit.cor_px[fit.best], middle - far, middle + far))
     return fit
 
 
-def _registered(view: _View, half_turns: int) -> float:
-    """Find the axis by registering frames half a turn apart."""
+def _registered(view: _View, n_180: int) -> float:
+    """Find the axis by registering frames 180 degrees apart."""
     n_used, n_cols = view.lines.shape[1:]
-    apart = round((view.n_frames - 0.5) / half_turns) if half_turns > 1 else n_used - 1
+    apart = round((view.n_frames - 0.5) / n_180) if n_180 > 1 else n_used - 1
     apart = min(apart, n_used - 1)
     n_pairs = min(_PAIRS, n_used - apart)
     first = np.linspace(0, n_used - 1 - apart, n_pairs).round().astype(int)
@@ -303,19 +303,19 @@ def _channels(
     view: _View,
     window: Floats,
     reach_px: float,
-    half_turns: int,
+    n_180: int,
     most: int,
     *,
     power: bool = False,
 ) -> _Channels | None:
-    """Transform rows; keep the frequencies whose harmonics the frames of half a turn can tell.
+    """Transform rows; keep the frequencies whose harmonics the frames of 180 degrees resolve.
 
     Of dense scans neighbouring frames are averaged. None where next to no frequency is left.
     """
     n_cols, n_frames = view.n_cols, view.n_frames
     w = 2 * np.pi * np.arange(1, n_cols // 2) / n_cols
     harmonics = (np.ceil(w * reach_px).astype(np.intp) + _MARGIN) * (2 if power else 1)
-    kept = (harmonics + 2 <= _FILLED * n_frames / half_turns) & (harmonics <= most)
+    kept = (harmonics + 2 <= _FILLED * n_frames / n_180) & (harmonics <= most)
     if kept.sum() < 2:
         return None
     coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, kept]
@@ -324,7 +324,7 @@ def _channels(
     values = coefficients.transpose(1, 0, 2).reshape(len(view.numbers), -1)
     n_rows = len(view.lines)
     w, harmonics = np.tile(w[kept], n_rows), np.tile(harmonics[kept], n_rows)
-    group = max(1, int(_FILLED / 2 * n_frames / (half_turns * harmonics.max())))
+    group = max(1, int(_FILLED / 2 * n_frames / (n_180 * harmonics.max())))
     half = len(values) // 2 // group * group  # what is left over lies in the middle of the scan
     both = np.r_[0:half, len(values) - half : len(values)] if half else np.arange(len(values))
     group = group if half else 1
@@ -338,13 +338,13 @@ def _channels(
 
 
 def _fit_rows(
-    channels: _Channels, n_frames: int, half_turns: int, ends: Floats, cors_px: Floats
+    channels: _Channels, n_frames: int, n_180: int, ends: Floats, cors_px: Floats
 ) -> _Fit:
     """Fit harmonics to rows, each end with the axis that suits it best."""
     n_data, n_parameters = 2 * len(channels.numbers), 2 * channels.harmonics + 3
     misfits, axes = [], []
     for end in ends:
-        theta_rad = np.pi * half_turns * channels.numbers / (n_frames - 1 + end)
+        theta_rad = np.pi * n_180 * channels.numbers / (n_frames - 1 + end)
         sums = _explained(channels, theta_rad)
 
         def misfit(some_px: Floats, sums: Floats = sums) -> Floats:
@@ -389,14 +389,14 @@ def _unexplained(sums: Floats, w: Floats, cors_px: Floats) -> Floats:
     return np.asarray(np.maximum(left, 1e-9))
 
 
-def _fit_power(channels: _Channels, n_frames: int, half_turns: int, ends: Floats) -> _Fit:
-    """Fit harmonics of half a turn to power spectra."""
+def _fit_power(channels: _Channels, n_frames: int, n_180: int, ends: Floats) -> _Fit:
+    """Fit harmonics of 180 degrees to power spectra."""
     values = channels.values.real - channels.values.real.mean(axis=0)
     n_data, n_parameters = len(values), channels.harmonics + 1
     total = np.maximum(np.sum(values**2, axis=0), np.finfo(float).tiny)
     misfits = []
     for end in ends:
-        theta_rad = np.pi * half_turns * channels.numbers / (n_frames - 1 + end)
+        theta_rad = np.pi * n_180 * channels.numbers / (n_frames - 1 + end)
         found, n_columns = _coefficients(values, theta_rad, channels.harmonics, 2)
         explained = np.cumsum(found**2, axis=0)[n_columns - 1, np.arange(len(total))]
         left = np.maximum(1 - explained / total, 1e-9)
@@ -428,7 +428,7 @@ def _coefficients(
 
 
 def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
-    """Return the best number of half turns, and by how many standard errors each other is worse."""
+    """Return the best n_180, and by how many standard errors each other one is worse."""
     misfits = {m: fit.misfit[fit.best].reshape(fit.n_rows, -1) for m, fit in fits.items()}
     n_w = min(misfit.shape[1] for misfit in misfits.values())  # those that all have
     totals = {m: misfit[:, :n_w].sum() for m, misfit in misfits.items()}
@@ -440,21 +440,21 @@ def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
     }
 
 
-def _explained_by_multiples(view: _View, half_turns: int, cor_px: float) -> dict[int, float]:
-    """Return how much of what half turns explain of the power spectra each multiple explains."""
-    multiples = [m for m in _HALF_TURNS if m > half_turns and m % half_turns == 0]
+def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> dict[int, float]:
+    """Return what each multiple of n_180 explains of the power spectra, over what n_180 does."""
+    multiples = [m for m in _N_180 if m > n_180 and m % n_180 == 0]
     window = _window(view, cor_px)
-    channels = _channels(view, window, view.reach_px(), max(_HALF_TURNS), _HARMONICS, power=True)
+    channels = _channels(view, window, view.reach_px(), max(_N_180), _HARMONICS, power=True)
     if channels is None:
         return dict.fromkeys(multiples, 1.0)
-    fits = {m: _fit_power(channels, view.n_frames, m, _ENDS) for m in (half_turns, *multiples)}
+    fits = {m: _fit_power(channels, view.n_frames, m, _ENDS) for m in (n_180, *multiples)}
     n_data = len(channels.numbers)
     explained = {
         m: float(np.sum(1 - np.exp(2 * fit.misfit[fit.best] / n_data))) for m, fit in fits.items()
     }
-    if not explained[half_turns] > 0:
+    if not explained[n_180] > 0:
         return dict.fromkeys(multiples, 1.0)
-    return {m: explained[m] / explained[half_turns] for m in multiples}
+    return {m: explained[m] / explained[n_180] for m in multiples}
 
 
 def _bands(values: Floats) -> list[Floats]:
@@ -468,7 +468,7 @@ def _margin(worse: Floats) -> float:
     """Return the mean over its standard error of (n_rows, n_w), all frequencies of a row as one.
 
     Of few rows there are several parts, each with frequencies from the lowest to the highest: what
-    tells half turns apart are often the lowest ones alone.
+    distinguishes the ranges are often the lowest ones alone.
     """
     n_parts = min(-(-_BLOCKS // len(worse)), worse.shape[1])
     parts = np.array([row[first::n_parts].sum() for row in worse for first in range(n_parts)])

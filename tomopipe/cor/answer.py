@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-NO_SAMPLE = "nothing turns: the sinograms show only noise, drift or fixed patterns"
+NO_SAMPLE = "nothing rotates: the sinograms show only noise, drift or fixed patterns"
 MIN_ANGLES = 8
 AMBIGUOUS_BELOW = 0.25  # confidence
 DOUBT_BELOW = 0.6  # confidence under which the evidence names its largest doubt

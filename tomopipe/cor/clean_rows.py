@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Image = NDArray[np.float32]
-LEAST_TURNING = 0.2  # of `median_turning`, where there is a sample
+MIN_ROTATING_SHARE = 0.2  # of `median_rotating_share`, where there is a sample
 
 
 def robust_sigma(values: NDArray[np.floating]) -> float:
@@ -69,10 +69,10 @@ def remove_stripes(sinogram: Image, window_px: int = 15) -> Image:
     return sinogram - stripe.astype(np.float32)
 
 
-def turning_share(sinogram: Image) -> float:
-    """How much of what varies turns with the sample: correlation of neighbouring angles.
+def rotating_share(sinogram: Image) -> float:
+    """Share of the variation that rotates with the sample: correlation of neighbouring angles.
 
-    Offsets of rows and patterns of columns do not turn and are removed; so are the two strongest
+    Offsets of rows and patterns of columns do not rotate and are removed; so are the two strongest
     products of a shape and a course in time, such as a beam that tilts or fades. What is left of a
     sample is alike at neighbouring angles, noise is not: on simulated scans 0.4 to 1 with a sample,
     below 0.02 for noise, flickering beam and fixed patterns.
@@ -92,9 +92,9 @@ def turning_share(sinogram: Image) -> float:
     return float(np.sum(rest[1:] * rest[:-1])) / energy
 
 
-def median_turning(sinograms: list[Image]) -> float:
-    """Median `turning_share` of cleaned sinograms; 0 of none."""
-    shares = [turning_share(sinogram) for sinogram in sinograms if len(sinogram) > 1]
+def median_rotating_share(sinograms: list[Image]) -> float:
+    """Median `rotating_share` of cleaned sinograms; 0 of none."""
+    shares = [rotating_share(sinogram) for sinogram in sinograms if len(sinogram) > 1]
     return float(np.median(shares)) if shares else 0.0
 
 

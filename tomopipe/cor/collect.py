@@ -236,7 +236,7 @@ def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list
 
 
 def opposing_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDArray[np.intp]:
-    """Find projections that look at each other: half a turn apart to within half a step.
+    """Find projections that look at each other: 180 degrees apart to within half a step.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Register lines half a turn apart: flipped left to right, one must cover the other.
+"""Register lines 180 degrees apart: flipped left to right, one must cover the other.
 
 With p the projection at t and q the one at t + pi, p(u) = q(2 cor - u). The flipped q matches p
 after a shift by d = 2 cor - (n_cols - 1), found by normalised cross-correlation over the overlap

@@ -28,10 +28,10 @@ KINDS = ("pairs", "rows", "difference", "moving", "wedge", *MEASURES, "mass")
 fixed patterns, double wedge, entropy, edges and negativity of slices, centre of mass."""
 
 _COLS = 320  # about so many columns are left by binning
-_MAX_GAP_DEG = 30.0  # of half a turn, which the double wedge may lack
+_MAX_GAP_DEG = 30.0  # that may be missing from 180 for the double wedge
 _FINE_ROWS, _FINE_ANGLES = 2, 360  # that refine the double wedge
 _MOVING_PX = 4.0  # smoothing
-_MOVING_OVERLAP = {True: 0.5, False: 1.0}  # power of the overlap, in a full turn and over less
+_MOVING_OVERLAP = {True: 0.5, False: 1.0}  # power of the overlap, in a full rotation and over less
 _TREND = 8  # the running median spans this part of the detector
 
 
@@ -173,15 +173,18 @@ def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArr
     if prepared.most_lines is not None:
         found["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
     if prepared.moving is not None:
-        moving, power = prepared.moving.binned(binning), _MOVING_OVERLAP[prepared.turn.full]
+        moving, power = (
+            prepared.moving.binned(binning),
+            _MOVING_OVERLAP[prepared.angles.full_rotation],
+        )
         found["moving"] = cor_px, difference_score(moving, _MOVING_PX, power)
     return found, texture
 
 
 def _wedge_curve(prepared: Prepared, binning: int) -> Found:
-    if np.rad2deg(prepared.turn.gap_rad) > _MAX_GAP_DEG:
+    if np.rad2deg(prepared.angles.gap_rad) > _MAX_GAP_DEG:
         return {}
-    cor_px, score = coarse_wedge(prepared.sinograms, prepared.turn, binning)
+    cor_px, score = coarse_wedge(prepared.sinograms, prepared.angles, binning)
     return {"wedge": (cor_px, score.mean(axis=0))}
 
 
@@ -207,7 +210,7 @@ def _mass_curve(
 def _centre_of_mass(prepared: Prepared, binning: int) -> tuple[float, float] | None:
     if not prepared.rows.minus_log or not prepared.shows_sample:
         return None
-    found = centre_of_mass([bin_columns(s, binning) for s in prepared.plain], prepared.turn)
+    found = centre_of_mass([bin_columns(s, binning) for s in prepared.plain], prepared.angles)
     if found is None:
         return None
     return float(unbin_cor(found[0], binning=binning)), found[1] * binning
@@ -218,21 +221,21 @@ def describe(prepared: Prepared) -> dict[str, float]:
 
     One of half_turn, full_turn and short_turn is 1. pair_motion_px is how far the rim may have
     moved; noise is that between neighbouring columns, contrast the range of values over it; turning
-    tells whether something turns, air whether there is some on both sides of the sample.
+    is the share of the variation that rotates, air 1 where both sides of the sample show some.
     """
-    rows, turn = prepared.rows, prepared.turn
+    rows, angles = prepared.rows, prepared.angles
     first = prepared.plain[0]
     noise = robust_sigma(np.diff(first[:: max(1, len(first) // 64)], axis=1)) / np.sqrt(2.0)
     extent = float(np.ptp(np.percentile(first[:: max(1, len(first) // 64)], [2, 98])))
     images = prepared.opposing_projections
-    short = float(not turn.closes and turn.gap_rad > 0)
+    short = float(not angles.reaches_180 and angles.gap_rad > 0)
     return {
-        "half_turn": 1.0 - short - float(turn.full),
-        "full_turn": float(turn.full),
+        "half_turn": 1.0 - short - float(angles.full_rotation),
+        "full_turn": float(angles.full_rotation),
         "short_turn": short,
-        "span_deg": float(np.rad2deg(turn.span_rad)),
-        "gap_deg": float(np.rad2deg(turn.gap_rad)),
-        "step_deg": float(np.rad2deg(turn.step_rad)),
+        "span_deg": float(np.rad2deg(angles.span_rad)),
+        "gap_deg": float(np.rad2deg(angles.gap_rad)),
+        "step_deg": float(np.rad2deg(angles.step_rad)),
         "n_angles": float(len(rows.theta_rad)),
         "n_cols": float(prepared.n_cols),
         "n_rows": float(len(rows.sinograms)),
@@ -240,7 +243,7 @@ def describe(prepared: Prepared) -> dict[str, float]:
         "pair_motion_px": images.motion_px if images is not None else 0.0,
         "noise": float(noise),
         "contrast": extent / max(float(noise), 1e-9 + 1e-6 * extent),
-        "turning": prepared.turning,
+        "turning": prepared.rotating_share,
         "air": float(sees_air(prepared.plain[0])),
         "theta_missing": float(rows.theta_missing),
         "minus_log": float(rows.minus_log),
@@ -268,9 +271,9 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
     for name, lines in (("difference", prepared.most_lines), ("moving", prepared.moving)):
         if lines is not None:
             places[name] = _least_difference(lines, near_px, reach_px)
-    if np.rad2deg(prepared.turn.gap_rad) <= _MAX_GAP_DEG:
+    if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
         some = prepared.sinograms[:_FINE_ROWS]
-        places["wedge"], _ = refine_wedge(some, prepared.turn, near_px, reach_px, _FINE_ANGLES)
+        places["wedge"], _ = refine_wedge(some, prepared.angles, near_px, reach_px, _FINE_ANGLES)
     places["slices"], _ = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
     mass = curves.centre_of_mass
     if mass is not None and abs(mass[0] - near_px) <= reach_px:

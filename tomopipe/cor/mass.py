@@ -1,7 +1,7 @@
 """Centre of mass: that of each projection swings about the rotation axis like a point.
 
 For an object that never leaves the field of view, m(t) = sum(u p) / sum(p) is exactly
-cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than half a turn. A beam
+cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than 180 degrees. A beam
 that drifts or tilts is measured in the air on both sides and taken off first. Whatever leaves the
 field makes the method useless; the gates find it: there is air on both sides at all angles, and the
 row sums stay what they are.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomopipe.cor.angle_order import Turn
+from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES
 from tomopipe.cor.clean_rows import remove_stripes, robust_sigma
 from tomopipe.cor.prepared import Image
@@ -28,21 +28,21 @@ _MAX_AIR = 0.12  # of the height of the object, over which a column holds more t
 _AIR_SHARE = 97  # percent of the angles at which it must not
 _EDGE_PX = 2  # next to the object, not taken for air
 _MAX_DRIFT = 0.5  # of the height of the object: a beam does not drift by more
-_FAINT = 0.02  # of the height: what may turn by in a column of air
+_FAINT = 0.02  # of the height: what may pass through a column of air
 _SURE = 5.0  # standard errors more
 _PASSING = 24  # it stays in a column for one of so many parts of a scan
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
-def centre_of_mass(sinograms: list[Image], turn: Turn) -> tuple[float, float] | None:
+def centre_of_mass(sinograms: list[Image], angles: SortedAngles) -> tuple[float, float] | None:
     """COR and standard error, px, of line integrals in the order of the angles, without zingers.
 
     None over less than 90 degrees, or where half of the sinograms show a sample that leaves the
     field of view, or a background that drifts.
     """
-    if turn.span_rad < _MIN_SPAN_RAD:
+    if angles.span_rad < _MIN_SPAN_RAD:
         return None
-    fits = [fit for s in sinograms if (fit := _fit(s, turn.theta_rad)) is not None]
+    fits = [fit for s in sinograms if (fit := _fit(s, angles.theta_rad)) is not None]
     if 2 * len(fits) <= len(sinograms):
         return None
     place_px, error_px = np.array(fits).T
@@ -130,7 +130,7 @@ def _find_air(
 
 
 def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
-    """Tell which columns of the air see nothing turn by; the outermost are taken for such.
+    """Tell through which columns of the air nothing passes; the outermost count as such.
 
     A faint part of a sample is far below what noise lets one tell at a single angle. Taken for
     air, it would tilt the level of all columns. What the flat field left stays the same.

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.angle_order import Turn, opposing_rows
+from tomopipe.cor.angle_order import SortedAngles, opposing_rows
 from tomopipe.cor.clean_rows import band_pass, bin_columns, remove_zingers
 from tomopipe.cor.rows_file import Rows
 
@@ -118,7 +118,7 @@ def _from_pairs(
 
 
 def opposing_sinograms(
-    sinograms: list[NDArray[np.float32]], turn: Turn, max_parts: int | None = None
+    sinograms: list[NDArray[np.float32]], angles: SortedAngles, max_parts: int | None = None
 ) -> OpposingLines | None:
     """Return opposing rows of cleaned sinograms, grouped by sinogram and part, or None.
 
@@ -129,7 +129,7 @@ def opposing_sinograms(
     flipped: list[NDArray[np.float32]] = []
     group: list[NDArray[np.intp]] = []
     for sinogram in sinograms:
-        first, second = opposing_rows(sinogram, turn)
+        first, second = opposing_rows(sinogram, angles)
         if not len(first):
             return None
         n_parts = max(1, min(len(first) // 8, most))
@@ -137,7 +137,7 @@ def opposing_sinograms(
         direct.append(first)
         flipped.append(second[:, ::-1])
     # An end that was extrapolated by half a step moves by up to step * n_cols / 4.
-    motion_px = 0.0 if turn.closes else turn.step_rad * direct[0].shape[1] / 4
+    motion_px = 0.0 if angles.reaches_180 else angles.step_rad * direct[0].shape[1] / 4
     return OpposingLines(
         np.concatenate(direct), np.concatenate(flipped), np.concatenate(group), motion_px
     )

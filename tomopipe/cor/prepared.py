@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomopipe.cor.angle_order import Turn, turn_of
+from tomopipe.cor.angle_order import SortedAngles, sort_angles
 from tomopipe.cor.answer import MIN_ANGLES, NO_SAMPLE
 from tomopipe.cor.clean_rows import (
-    LEAST_TURNING,
+    MIN_ROTATING_SHARE,
     fill_dead_columns,
-    median_turning,
+    median_rotating_share,
     remove_stripes,
     remove_zingers,
 )
@@ -41,9 +41,9 @@ class Prepared:
     rows: Rows
 
     @cached_property
-    def turn(self) -> Turn:
+    def angles(self) -> SortedAngles:
         """Its angles."""
-        return turn_of(self.rows.theta_rad)
+        return sort_angles(self.rows.theta_rad)
 
     @property
     def n_cols(self) -> int:
@@ -52,9 +52,9 @@ class Prepared:
 
     @cached_property
     def plain(self) -> list[Image]:
-        """Sinograms in the order of the turn, finite, without zingers and dead columns."""
+        """Sinograms in the order of the angles, finite, without zingers and dead columns."""
         finite = (np.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0) for s in self.rows.sinograms)
-        return [fill_dead_columns(remove_zingers(s[self.turn.order])) for s in finite]
+        return [fill_dead_columns(remove_zingers(s[self.angles.order])) for s in finite]
 
     @cached_property
     def sinograms(self) -> list[Image]:
@@ -62,28 +62,28 @@ class Prepared:
         return [remove_stripes(sinogram) for sinogram in self.plain]
 
     @cached_property
-    def turning(self) -> float:
-        """How much of what varies turns with the sample."""
-        return median_turning(self.sinograms)
+    def rotating_share(self) -> float:
+        """Share of the variation that rotates with the sample."""
+        return median_rotating_share(self.sinograms)
 
     @cached_property
     def shows_sample(self) -> bool:
-        """Whether something turns: else there are only noise, drift or fixed patterns."""
-        return self.turning >= LEAST_TURNING
+        """Whether something rotates: else there are only noise, drift or fixed patterns."""
+        return self.rotating_share >= MIN_ROTATING_SHARE
 
     @cached_property
     def opposing_rows(self) -> OpposingLines | None:
-        """Rows of the sinograms half a turn apart; None where there are none."""
-        return opposing_sinograms(self.sinograms, self.turn)
+        """Rows of the sinograms 180 degrees apart, or None."""
+        return opposing_sinograms(self.sinograms, self.angles)
 
     @cached_property
     def opposing_projections(self) -> OpposingLines | None:
-        """Projections half a turn apart, the closest ones; None where there are none."""
+        """The projections closest to 180 degrees apart, or None."""
         return opposing_projections(self.rows)
 
     @cached_property
     def most_lines(self) -> OpposingLines | None:
-        """Opposing rows, or projections half a turn apart to 1 px that hold more lines."""
+        """Opposing rows, or projections 180 degrees apart to 1 px that hold more lines."""
         rows, images = self.opposing_rows, self.opposing_projections
         if rows is None or (
             images is not None and images.motion_px <= 1.0 and len(images.direct) > len(rows.direct)
@@ -93,27 +93,27 @@ class Prepared:
 
     @cached_property
     def moving(self) -> OpposingLines | None:
-        """Opposing lines without what stays in place: dirt, rings, an old flat field.
+        """Opposing lines without fixed patterns: dust, rings, an outdated flat field.
 
-        In a full turn that is the mean of all angles, and neighbouring ones are averaged, against
-        noise. Over less, what the sample is on average is not the same on both sides of the axis:
-        there lines are compared less their counterparts.
+        Over 360 degrees the mean of all angles is subtracted, and neighbouring angles are averaged
+        against noise. Over less, the mean of the sample is not the same on both sides of the axis:
+        there each line is taken less its counterpart.
         """
-        if not self.turn.full:
+        if not self.angles.full_rotation:
             lines = self.most_lines
             return None if lines is None else subtract_counterparts(lines)
         moving = [
             ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
             for s in self.sinograms
         ]
-        return opposing_sinograms(moving, self.turn)
+        return opposing_sinograms(moving, self.angles)
 
     @property
     def unusable_angles(self) -> str:
         """Why the angles by themselves let nothing find the axis, or nothing."""
         if len(self.rows.theta_rad) < MIN_ANGLES:
             return f"{len(self.rows.theta_rad)} angles are too few"
-        return "" if self.turn.step_rad else "all angles are the same"
+        return "" if self.angles.step_rad else "all angles are the same"
 
     @property
     def no_signal(self) -> str:

@@ -1,10 +1,9 @@
-"""Projections half a turn apart: flipped left to right, one must cover the other.
+"""Projections 180 degrees apart: flipped left to right, one must cover the other.
 
-Projection pairs hold all rows of the detector and are registered where a scan has them. In a full
-turn each row of a sinogram has its opposite, and all of them are registered over the whole
-detector. That is all that half acquisition needs, where the axis is near an edge and opposing
-projections share a narrow strip: many rows that find the same place make up for the little they
-share.
+Projection pairs hold all rows of the detector and are registered where a scan has them. Over 360
+degrees each row of a sinogram has an opposing one, and all of them are registered over the whole
+detector. Half acquisition needs no more, where the axis is near an edge and opposing projections
+share a narrow strip: many rows with the same result make up for the small overlap.
 """
 
 import numpy as np
@@ -39,7 +38,7 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
         return nothing(METHOD, "flat", why, candidates_px)
     opposing = _opposing(prepared)
     if opposing is None:
-        reason = "no two projections are half a turn apart"
+        reason = "no two projections are 180 degrees apart"
         return nothing(METHOD, "flat", reason, candidates_px)
     n_cols = opposing.direct.shape[1]
     matched = registration_score(opposing)
@@ -54,7 +53,7 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
     spread_px = float(np.median(np.abs(each_px - best_px)))
     own_px = cor_px[np.argmax(score[:-1], axis=1)]
     votes = float(np.mean(np.abs(own_px - cor_px[peak.index]) <= 2.0))
-    many = prepared.turn.full and len(own_px) >= 5 and opposing.direct.shape[0] >= 80
+    many = prepared.angles.full_rotation and len(own_px) >= 5 and opposing.direct.shape[0] >= 80
     doubts = _doubts(peak, n_cols, votes, spread_px, opposing.motion_px, many=many)
     doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
     doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
@@ -69,9 +68,9 @@ def _doubts(
 
     Chance matches of one row shrink with the root of its length: noise, dirt and drift reached
     heights of 0.6 on 128 columns. Of the right matches 99 % were above 0.7, and 98 % had rivals
-    under 0.52 of their height. Where the rim may have moved since half a turn, all wrong matches
-    were lower than 1. Of `many` rows of a full turn, free of stripes, several groups that find the
-    same place count as much as a high match.
+    under 0.52 of their height. Where the rim may have moved, all wrong matches were below 1. Of
+    `many` rows over 360 degrees, without stripes, several groups with the same result count as much
+    as a high match.
     """
     significant = ramp(peak.height * np.sqrt(n_cols / 128), 0.55, 0.85)
     weak = significant * ramp(peak.height, 0.2, 0.4)
@@ -82,15 +81,15 @@ def _doubts(
         "the match is weak": weak,
         "another place matches nearly as well": ramp(peak.rivalry, 0.8, 0.55),
         "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
-        "the angles are not quite half a turn apart": max(
+        "the angles are not quite 180 degrees apart": max(
             0.4, still, 0.75 * ramp(peak.height, 1.0, 1.15)
         ),
     }
 
 
 def _opposing(prepared: Prepared) -> OpposingLines | None:
-    """All rows of a full turn; else projection pairs half a turn apart to 1 px; else rows."""
-    images = None if prepared.turn.full else prepared.opposing_projections
+    """All rows over 360 degrees; else projection pairs 180 degrees apart to 1 px; else rows."""
+    images = None if prepared.angles.full_rotation else prepared.opposing_projections
     if images is not None and images.motion_px <= 1.0:
         return images
     return prepared.opposing_rows or images

@@ -84,7 +84,7 @@ def _banded(prepared: Prepared) -> tuple[OpposingLines, NDArray[np.float64]] | N
             return exact, np.array([line[band == b].mean() for b in range(n_bands)])
     if len(rows.sinograms) < _MIN_BANDS:
         return None
-    if not prepared.turn.closes:
+    if not prepared.angles.reaches_180:
         return None
-    opposing = opposing_sinograms(prepared.sinograms, prepared.turn, 1)
+    opposing = opposing_sinograms(prepared.sinograms, prepared.angles, 1)
     return None if opposing is None else (opposing, rows.row_index.astype(float))

@@ -1,9 +1,9 @@
-"""Whether something rotates: lines half a turn apart match about a place better than others do.
+"""Test whether something rotates: lines 180 degrees apart must match better than others do.
 
-What stays in place and only fades, such as structure of a scintillator or dirt under a beam that
-drifts, can be symmetric about some place, and then matches its mirror image there. It does so at
-any two angles. A sample does at half a turn: pairs of other angles, mirrored about the same place,
-are the null that a match has to beat.
+Fixed structure that fades, such as that of a scintillator or dust under a beam that drifts, can be
+symmetric about some column, and then matches its mirror image there, at any two angles. A sample
+does so at 180 degrees only: pairs of other angles, mirrored about the same column, are the null
+hypothesis that a match has to beat.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from tomopipe.cor.clean_rows import bin_columns
 from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
 
-NO_ROTATION = "lines half a turn apart match no better than others"
+NO_ROTATION = "lines 180 degrees apart match no better than others"
 _COLS = 320
 _SMOOTH_PX = 1.5
 _LAGS = 3  # half columns to each side of the place
@@ -44,12 +44,12 @@ def rotation_gain(prepared: Prepared, cor_px: float) -> tuple[float, float] | No
     share of other pairs that match as well. None over less than 180 degrees, or where next to
     nothing overlaps.
     """
-    turn = prepared.turn
-    short_rad = np.pi - turn.span_rad
-    if turn.step_rad == 0 or short_rad > 1.05 * turn.step_rad:
+    angles = prepared.angles
+    short_rad = np.pi - angles.span_rad
+    if angles.step_rad == 0 or short_rad > 1.05 * angles.step_rad:
         return None
-    last_rad = np.pi if turn.full else max(0.0, -short_rad)
-    n_starts = int(np.clip(last_rad / (5 * turn.step_rad), 0, 7)) + 1
+    last_rad = np.pi if angles.full_rotation else max(0.0, -short_rad)
+    n_starts = int(np.clip(last_rad / (5 * angles.step_rad), 0, 7)) + 1
     starts_rad = np.linspace(0, last_rad, n_starts) if last_rad else np.array([-short_rad / 2])
     true = _match(prepared, cor_px, starts_rad, np.pi)
     if true is None:
@@ -57,7 +57,7 @@ def rotation_gain(prepared: Prepared, cor_px: float) -> tuple[float, float] | No
     others = []
     for apart_rad in np.deg2rad(_OTHER_DEG):
         match = _match(
-            prepared, cor_px, np.linspace(0, turn.span_rad - apart_rad, _STARTS), apart_rad
+            prepared, cor_px, np.linspace(0, angles.span_rad - apart_rad, _STARTS), apart_rad
         )
         others.append(np.zeros(0) if match is None else match)
     other, half = np.concatenate(others), float(np.median(true))
@@ -95,6 +95,8 @@ def _match(
 
 def _lines(prepared: Prepared, at_rad: NDArray[np.float64], binning: int) -> NDArray[np.float64]:
     """Smoothed lines of all sinograms at some angles, (n_sinograms, n_angles, n_binned)."""
-    lines = [rows_at(sinogram, prepared.turn.theta_rad, at_rad) for sinogram in prepared.sinograms]
+    lines = [
+        rows_at(sinogram, prepared.angles.theta_rad, at_rad) for sinogram in prepared.sinograms
+    ]
     binned = bin_columns(np.array(lines, dtype=np.float32), binning).astype(np.float64)
     return np.asarray(ndimage.gaussian_filter1d(binned, _SMOOTH_PX, axis=-1, mode="nearest"))

@@ -1,7 +1,7 @@
 """Sharpness of slices: the right COR gives few edges and few grey values.
 
 A wrong COR turns each point into an arc or a ring. Two numbers of a slice see it at any angles,
-also over less than half a turn and for truncated objects: the entropy of its grey values [1]_ and
+also over less than 180 degrees and for truncated objects: the entropy of its grey values [1]_ and
 the ratio of the L1 to the L2 norm of its gradient. Both change slowly with the COR on their own, so
 that their best value over a wide sweep means little: what counts is the deepest dip below the
 running median of the curve. A sweep on binned columns finds it, one at full size refines it.
@@ -62,7 +62,7 @@ def coarse_slices(
     n_binned = prepared.n_cols // binning
     places = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
     cor_px = unbin_cor(places, binning=binning)
-    theta_rad, some = prepared.turn.theta_rad, prepared.sinograms[:_MAX_ROWS]
+    theta_rad, some = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
     measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in some]
     return cor_px, np.array(measures)
 
@@ -126,7 +126,7 @@ def refine_slices(
     reach_px += 1.5 * binning
     cor_px = near_px + np.linspace(-reach_px, reach_px, _FINE_PLACES)
     step_px = cor_px[1] - cor_px[0]
-    theta_rad, some = prepared.turn.theta_rad, prepared.sinograms[:_MAX_ROWS]
+    theta_rad, some = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
         [_curves(s, theta_rad, cor_px, binning, reconstruct, fine=True)[:2] for s in some]
     )

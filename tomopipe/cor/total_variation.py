@@ -1,13 +1,12 @@
-"""Least total variation: only about the right axis does a simple slice explain the sinogram.
+"""Minimum total variation: about the right axis a slice of little variation fits the sinogram.
 
-About any axis some slice nearly explains a sinogram, where the sample leaves the field of view or
-the turn is short of half all the more. But it is simple only about the right one: half the squared
-misfit plus the weighted total variation of the best slice without negative values is least there.
-A bounded number of steps [1]_ from an empty slice finds it nearly, about all axes alike; a slice
-that another axis left to begin with would speak for that axis. What a drifting beam adds to a
-projection no slice explains: it is taken off where there is air. What stays on the detector no
-slice explains either: a misfit that is the same at all angles counts the less, the dirtier the air
-is, as dirt beside noise counts in a covariance.
+About any axis some slice nearly fits, more so where the sample leaves the field of view or the scan
+covers less than 180 degrees. But half the squared misfit plus the weighted total variation of the
+best non-negative slice is least about the right axis. A bounded number of steps [1]_ from an empty
+slice approximates it, the same for all axes: starting from the slice of another axis would favour
+that axis. No slice fits what a drifting beam adds to a projection: it is subtracted where there is
+air. No slice fits fixed patterns either: a misfit that is the same at all angles counts less, the
+more dust the air shows, by the covariance of dust and noise.
 
 References
 ----------
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.angle_order import Turn
+from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES, refine_peak
 from tomopipe.cor.clean_rows import bin_columns
 from tomopipe.cor.mass import NO_DIRT, less_drift, sees_air
@@ -76,7 +75,7 @@ class Search:
     n_places: int = 20
 
 
-_SHORT_RAD = np.deg2rad(2.0)  # less than half a turn by more
+_SHORT_RAD = np.deg2rad(2.0)  # less than 180 degrees by more
 SHORT = Search(Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6))
 HALF = Search(Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0))  # or more: costs differ more
 FULL = Search(Size(48, 60, 20, 2.2), Size(72, 90, 40, 2.2), 0.03, 0.97, 32)
@@ -110,27 +109,27 @@ def minimum_total_variation(prepared: Prepared) -> MinimumVariation | None:
     """
     if len(prepared.rows.theta_rad) < MIN_ANGLES or not prepared.rows.minus_log:
         return None
-    if prepared.turn.full:
+    if prepared.angles.full_rotation:
         whole = sees_air(prepared.plain[0])
-        return None if whole else _search(prepared.sinograms[0], prepared.turn, FULL, NO_DIRT)
+        return None if whole else _search(prepared.sinograms[0], prepared.angles, FULL, NO_DIRT)
     steady, dirt = less_drift(prepared.sinograms[0])
     return _search(
-        steady, prepared.turn, SHORT if prepared.turn.gap_rad > _SHORT_RAD else HALF, dirt
+        steady, prepared.angles, SHORT if prepared.angles.gap_rad > _SHORT_RAD else HALF, dirt
     )
 
 
 def _search(
-    sinogram: Image, turn: Turn, search: Search, stays: tuple[float, float]
+    sinogram: Image, angles: SortedAngles, search: Search, stays: tuple[float, float]
 ) -> MinimumVariation | None:
     """Look at the whole range, then twice closer at the best place so far."""
     wide_px = np.linspace(search.first, search.last, search.n_places) * (sinogram.shape[1] - 1)
-    wide = least_variation(sinogram, turn, wide_px, search.coarse, stays)
+    wide = least_variation(sinogram, angles, wide_px, search.coarse, stays)
     if not 0 < int(np.argmin(wide)) < search.n_places - 1:
         return None
     near_px = _around(wide_px, wide, 3.0)
-    near = least_variation(sinogram, turn, near_px, search.coarse, stays)
+    near = least_variation(sinogram, angles, near_px, search.coarse, stays)
     fine_px = _around(near_px, near, 8.0 / 3.0)
-    fine = least_variation(sinogram, turn, fine_px, search.fine, stays)
+    fine = least_variation(sinogram, angles, fine_px, search.fine, stays)
     best = refine_peak(-fine, int(np.argmin(fine)))
     place_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())
@@ -153,7 +152,7 @@ def _around(
 
 def least_variation(
     sinogram: Image,
-    turn: Turn,
+    angles: SortedAngles,
     cor_px: NDArray[np.float64],
     size: Size,
     stays: tuple[float, float] = NO_DIRT,
@@ -167,7 +166,7 @@ def least_variation(
     n_angles = len(sinogram) // together
     used = slice(0, n_angles * together)
     data = bin_columns(sinogram, binning)[used].reshape(n_angles, together, -1).mean(axis=1)
-    theta_rad = turn.theta_rad[used].reshape(n_angles, together).mean(axis=1)
+    theta_rad = angles.theta_rad[used].reshape(n_angles, together).mean(axis=1)
     n_seen = data.shape[1]
     n = 2 * round(size.side * n_seen / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from tomopipe.cor.angle_order import Turn, half_turn
+from tomopipe.cor.angle_order import SortedAngles, resample_180
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.clean_rows import bin_columns
 from tomopipe.cor.prepared import Image
@@ -107,12 +107,12 @@ def _region(
     return v, k, (inside * smooth[:, None]).astype(np.float32)
 
 
-def _halves(sinograms: list[Image], turn: Turn, n_max: int) -> list[Image]:
+def _halves(sinograms: list[Image], angles: SortedAngles, n_max: int) -> list[Image]:
     """Return 180 degrees of all sinograms, twice of each when the scan covers 360 degrees."""
-    starts = [0.0, np.pi] if turn.full else [0.0]
+    starts = [0.0, np.pi] if angles.full_rotation else [0.0]
     # A drifting beam would make a step at the join, the smaller the nearer to the middle.
     level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
-    return [half_turn(sinogram, turn, start, n_max) for sinogram in level for start in starts]
+    return [resample_180(sinogram, angles, start, n_max) for sinogram in level for start in starts]
 
 
 def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,13 +121,13 @@ def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def coarse_wedge(
-    sinograms: list[Image], turn: Turn, binning: int
+    sinograms: list[Image], angles: SortedAngles, binning: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """COR where 8 % of the columns overlap, unbinned px, and one less the metric over its mean.
 
-    The score, higher is better, is of each 180 degrees of each sinogram, (n_half_turns, n).
+    The score, higher is better, is of each 180 degrees of each sinogram, (n_ranges, n).
     """
-    halves = _halves([bin_columns(s, binning) for s in sinograms], turn, _COARSE_ANGLES)
+    halves = _halves([bin_columns(s, binning) for s in sinograms], angles, _COARSE_ANGLES)
     n_cols = halves[0].shape[1]
     limit = int((1 - _MIN_OVERLAP) * n_cols)
     shifts = np.arange(-limit, limit + 1)
@@ -136,10 +136,10 @@ def coarse_wedge(
 
 
 def refine_wedge(
-    sinograms: list[Image], turn: Turn, near_px: float, reach_px: float, n_max: int = 512
+    sinograms: list[Image], angles: SortedAngles, near_px: float, reach_px: float, n_max: int = 512
 ) -> tuple[float, NDArray[np.float64]]:
     """Find the best place near another at full width: of all 180 degrees together, and of each."""
-    halves = _halves(sinograms, turn, n_max)
+    halves = _halves(sinograms, angles, n_max)
     n_cols = halves[0].shape[1]
     middle = round(2 * near_px) - (n_cols - 1)
     reach = max(8, round(2 * reach_px))

@@ -21,10 +21,10 @@ _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
 _RADIANS = re.compile(r"rad", re.IGNORECASE)
 # Frames missing at the ends of a scan: so few may have been dropped, more were never taken.
 _MAX_MISSING_AT_ENDS = 0.01
-# Spans in degrees that are those of half a turn or a whole one in another unit, and how near.
+# Spans that are 180 or 360 degrees in another unit, and how near.
 _OTHER_UNITS = ((180 / np.pi, "rad"), (1e-3, "mdeg"))
 _NEAR = 0.02
-_FEW_DEG, _MANY_DEG = 6.5, 36_000.0  # what an aborted scan in radians covers; a hundred turns
+_FEW_DEG, _MANY_DEG = 6.5, 36_000.0  # what an aborted scan in radians covers; a hundred rotations
 _STEADY = 0.25  # of a frame period: a time stamp further off does not tell which frame it is
 
 
@@ -71,8 +71,8 @@ def span_deg(theta_deg: NDArray[np.float64]) -> float:
 def other_unit(theta_deg: NDArray[np.float64]) -> tuple[str, str]:
     """Tell whether angles taken for degrees look as if they were given in another unit.
 
-    Scans of a few degrees are made, and scans of many turns: only a span within 2 % of pi or 2 pi,
-    or of 1000 times 180 or 360, is told from these.
+    Scans of a few degrees exist, and scans of many rotations: only a span within 2 % of pi or 2 pi,
+    or of 1000 times 180 or 360, is distinguished.
 
     Parameters
     ----------
@@ -89,11 +89,11 @@ def other_unit(theta_deg: NDArray[np.float64]) -> tuple[str, str]:
     finite = theta_deg[np.isfinite(theta_deg)]
     span = float(np.ptp(finite)) if len(finite) else 0.0
     for scale, unit in _OTHER_UNITS:
-        for turn_deg in (180, 360):
-            # the last angle of a turn is taken, or the one before it
-            nearest = min(span, span_deg(theta_deg), key=lambda s: abs(s * scale - turn_deg))
-            if abs(nearest * scale - turn_deg) <= _NEAR * turn_deg:
-                fault = f"{CANNOT_BE}they cover {span:.6g}, about {turn_deg} degrees in {unit}"
+        for range_deg in (180, 360):
+            # the last angle of the range is taken, or the one before it
+            nearest = min(span, span_deg(theta_deg), key=lambda s: abs(s * scale - range_deg))
+            if abs(nearest * scale - range_deg) <= _NEAR * range_deg:
+                fault = f"{CANNOT_BE}they cover {span:.6g}, about {range_deg} degrees in {unit}"
                 return f"{fault}; set input.angle_unit to {unit}, or to deg if they are degrees", ""
     if 0 < span < _FEW_DEG or span > _MANY_DEG:
         unit = "rad" if span < _FEW_DEG else "mdeg"
@@ -201,7 +201,7 @@ def place_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
     -------
     ndarray of int, shape (n_frames,), or None
         0-based, ascending; the first frame is taken for the first one planned, as a scan that is
-        turned as a whole by a step has the same COR. None if the numbers do not tell: they do not
+        rotated as a whole by a step has the same COR. None if the numbers do not tell: they do not
         ascend, reach too far, or so many are missing at the ends that the scan was aborted.
     """
     numbers = np.asarray(ids)

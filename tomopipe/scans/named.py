@@ -14,8 +14,8 @@ from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pi
 from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.nxtomo import INVALID, KEYS, PROJECTION
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
+from tomopipe.scans.transposed import transposed
 from tomopipe.scans.tree import brief_tree
-from tomopipe.scans.turned import turned
 
 if TYPE_CHECKING:
     import h5py
@@ -73,7 +73,7 @@ class NamedReader:
             axes = self._known.axes
             if dataset.ndim == 2:
                 axes = ["angle", *(axis for axis in axes if axis != "angle")]
-            pixels = turned(Hdf5Pixels(dataset), axes)
+            pixels = transposed(Hdf5Pixels(dataset), axes)
             return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
         key, place = KEYS[kind], self._known.paths.image_key
         index = np.flatnonzero(self._keys == key)
@@ -88,7 +88,7 @@ class NamedReader:
 
     @cached_property
     def _data(self) -> Pixels:
-        return turned(self._stack, self._known.axes)
+        return transposed(self._stack, self._known.axes)
 
     @cached_property
     def _stack(self) -> Hdf5Pixels:

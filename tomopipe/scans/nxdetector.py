@@ -1,8 +1,8 @@
 """What NeXus groups say of frames: what they are taken over, how they are mirrored.
 
 Frames are read as a detector that is not mirrored would have recorded them: rows from top to
-bottom, columns from left to right. A mirrored detector states so as a turn by 180 degrees among its
-transformations, or in `x_flipped` and `y_flipped`.
+bottom, columns from left to right. A mirrored detector says so by a rotation of 180 degrees among
+its transformations, or in `x_flipped` and `y_flipped`.
 
 References
 ----------
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import h5py
 
 _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF writes it
-_MCSTAS = ("rows", "columns", "both")  # what half a turn about x, y, z mirrors
+_MCSTAS = ("rows", "columns", "both")  # what 180 degrees about x, y, z mirror
 _ESRF = ("both", "rows", "columns")
 _RADIANS = ("rad", "radian", "radians")
 
@@ -91,7 +91,7 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
     mirrored = {"rows": False, "columns": False}
     places = []
     for group in (one for one in _members(detector) if class_of(one) in _CLASSES):
-        for axis, place in _half_turns(group):
+        for axis, place in _rotations_180(group):
             what = _about(entry, group)[axis]
             for kind in mirrored:
                 mirrored[kind] ^= what in (kind, "both")
@@ -105,14 +105,14 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
 
 
 def _about(entry: "h5py.Group", group: "h5py.Group") -> tuple[str, str, str]:
-    """Tell what half a turn about x, y, z mirrors, in the coordinate system of the file."""
+    """Tell what 180 degrees about x, y, z mirror, in the coordinate system of the file."""
     system = attribute_of(entry, "NeXus_Coordinate_System").lower()
     # The ESRF did not name it at first, and put gravity among the transformations.
     return _ESRF if system == "esrf" or (not system and "gravity" in group) else _MCSTAS
 
 
-def _half_turns(group: "h5py.Group") -> list[tuple[int, str]]:
-    """List the turns by 180 degrees: the axis, 0 to 2, and where it stands."""
+def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
+    """List the rotations by 180 degrees: the axis, 0 to 2, and where it stands."""
     found = []
     for name in group:
         value = _number(group, name)

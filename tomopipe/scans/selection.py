@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_TURN_DEG = 360.0
+_ROTATION_DEG = 360.0
 # Angles in single precision, or from a text, miss the end of a range by no more than this.
 _ROUNDING_DEG = 1e-4
 
@@ -30,7 +30,7 @@ def chosen_projections(
     every : int
         Every n-th projection, from the first one.
     skip_angles : sequence of (float, float)
-        First and last angle of what is left out, degrees, both included. Whole turns do not count:
+        First and last angle of what is left out, degrees, both included, modulo 360:
         (-5, 5) leaves out 358 as well.
     skip_projections : sequence of int or (int, int)
         Numbers of projections that are left out, 0-based, or first and last, both included. There
@@ -50,6 +50,6 @@ def chosen_projections(
         known = theta_deg[:n_angles]
         theta[: len(known)] = known
     for first_deg, last_deg in skip_angles:
-        beyond = np.mod(theta - (first_deg - _ROUNDING_DEG), _TURN_DEG)
+        beyond = np.mod(theta - (first_deg - _ROUNDING_DEG), _ROTATION_DEG)
         chosen &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
     return np.flatnonzero(chosen)

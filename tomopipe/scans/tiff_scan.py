@@ -34,7 +34,7 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.pixels import Frames, Pixels, Span
 from tomopipe.scans.raw_state import IMAGES, LISTS, REFERENCES, reference_kind
-from tomopipe.scans.turned import AXES, turned
+from tomopipe.scans.transposed import AXES, transposed
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
@@ -70,7 +70,7 @@ class TiffReader:
         self._path, self._angle_unit = FilePath(path), angle_unit
         self._angles = None if angles is None else FilePath(angles)
         self._stack = _open_stack(self._path)
-        self._frames = turned(self._stack, axes)
+        self._frames = transposed(self._stack, axes)
 
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""

@@ -31,7 +31,7 @@ class Beam:
         Standard deviation of that difference.
     dirt_px : float or None
         Column about which dirt that the flats lack lies mirrored, as on the wall of a furnace. It
-        does not turn, and a finder of the COR may take that column for the axis.
+        does not rotate, and a finder of the COR may take that column for the axis.
     dirt_depth : float
         Line integral of the darkest dirt.
     dark_adu, read_noise_adu : float

@@ -6,7 +6,7 @@ aborted
     One more scan at the end of the last series: a few frames, theta for all.
 misleading
     In the middle of the first series: a truncated object of low contrast in few photons, behind
-    dirt that does not turn and lies mirrored about another column. Methods that look for mirrored
+    dust that does not rotate and lies mirrored about another column. Methods that look for mirrored
     projections find that column, or nothing.
 no theta
     The first scan of the last series has no /exchange/theta; it covers 0 to 180, ends included.

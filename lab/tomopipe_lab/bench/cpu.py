@@ -61,7 +61,7 @@ class Result:
     plan_s: float = float("nan")
 
 
-def half_turn(n_cols: int) -> NDArray[np.float64]:
+def angles_180(n_cols: int) -> NDArray[np.float64]:
     """Return 1.5 n angles over 180 degrees, the end excluded."""
     return np.linspace(0, np.pi, 3 * n_cols // 2, endpoint=False)
 
@@ -101,7 +101,7 @@ def compare(
     """
     chosen = [OURS, *(engine for engine in engines if engine is not OURS)]
     tell = progress or (lambda _: None)
-    theta_rad, sinograms = half_turn(n_cols), _sinograms(n_cols)
+    theta_rad, sinograms = angles_180(n_cols), _sinograms(n_cols)
     results: dict[str, Result] = {}
     runs: dict[str, Callable[[], object]] = {}
     for engine in chosen:
@@ -131,7 +131,7 @@ def compare(
 
 def _judged(engine: Engine, run: Run, n_cols: int) -> Result:
     """Return the quality of an engine; the first call makes its plan."""
-    theta_rad, cor_px, axis = half_turn(n_cols), cor_of(n_cols), engine.axis(n_cols)
+    theta_rad, cor_px, axis = angles_180(n_cols), cor_of(n_cols), engine.axis(n_cols)
     decibels, seconds = [], []
     for sinogram, truth in (
         (sharp_sinogram(n_cols, theta_rad, cor_px), sharp_image(n_cols, axis)),
@@ -161,7 +161,7 @@ def _with_times(
 
 def _warmed(engine: Engine) -> Callable[[NDArray[np.float64], int], Run]:
     """Return the engine's `make` after all that it compiles has been compiled."""
-    run = engine.make(half_turn(_WARM_COLS), _WARM_COLS)
+    run = engine.make(angles_180(_WARM_COLS), _WARM_COLS)
     for n_slices in {1, engine.n_slices}:
         run(_sinograms(_WARM_COLS)[:n_slices], cor_of(_WARM_COLS))
     return engine.make
@@ -175,13 +175,13 @@ def memory_of(name: str, n_cols: int) -> int:
     """Return the bytes that one call of an engine takes; to be called in a new process."""
     engine = next(engine for engine in ENGINES if engine.name == name)
     make, sinograms = _warmed(engine), _sinograms(n_cols)[: engine.n_slices]
-    return peak_bytes_of(lambda: make(half_turn(n_cols), n_cols)(sinograms, cor_of(n_cols)))
+    return peak_bytes_of(lambda: make(angles_180(n_cols), n_cols)(sinograms, cor_of(n_cols)))
 
 
 def _sinograms(n_cols: int) -> NDArray[np.float32]:
     """Return sinograms of one phantom, each with noise of its own."""
     rng = np.random.default_rng(0)
-    sinogram = sharp_sinogram(n_cols, half_turn(n_cols), cor_of(n_cols))
+    sinogram = sharp_sinogram(n_cols, angles_180(n_cols), cor_of(n_cols))
     noise = rng.normal(0, 0.01, (OURS.n_slices, 1, n_cols)).astype(np.float32)
     return sinogram + noise
 

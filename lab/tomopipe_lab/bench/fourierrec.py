@@ -60,7 +60,7 @@ extern "C" __global__ void scatter(
 def fourierrec(
     xp: ModuleType, theta_rad: NDArray[np.float64], n: int, cor_px: float
 ) -> Callable[[Any], Any]:
-    """Return what makes slices of sinograms (n_rows, n_angles, n), n even, over half a turn."""
+    """Return what makes slices of sinograms (n_rows, n_angles, n), n even, over 180 degrees."""
     spread = -np.log(ACCURACY) / (2 * n**2)
     half_width = int(
         np.ceil(2 * n / np.pi * np.sqrt(-spread * np.log(ACCURACY) + (spread * n) ** 2 / 4))

@@ -15,7 +15,7 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.staged import least_variation, staged_sweep
 from tomopipe.recon.sweep import sweep_batches
-from tomopipe_lab.bench.cpu import cor_of, half_turn
+from tomopipe_lab.bench.cpu import angles_180, cor_of
 from tomopipe_lab.bench.engines import ENGINES, Engine
 from tomopipe_lab.bench.measure import (
     NO_INTERVAL,
@@ -87,7 +87,7 @@ def compare(
         All at full size, staged, and each rival.
     """
     tell = progress or (lambda _: None)
-    theta_rad, cor_px = half_turn(n_cols), cor_of(n_cols)
+    theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
     sinogram = sharp_sinogram(n_cols, theta_rad, cor_px)
     plan = make_plan(theta_rad, n_cols)
     candidates = candidates_of(n_cols)
@@ -149,7 +149,7 @@ def staged_error_px(n_cols: int, radius: float) -> float:
         Pixels.
     """
     rng = np.random.default_rng(5)
-    theta_rad, cor_px = half_turn(n_cols), cor_of(n_cols)
+    theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
     places = np.concatenate([[[0.0, 0.0]], rng.uniform(-0.2, 0.2, (12, 2))])
     radii = np.concatenate([[radius], rng.uniform(0.01, 0.05, 12)])
     sinogram = np.zeros((len(theta_rad), n_cols))
@@ -174,7 +174,7 @@ def one_cor_seconds(n_cols: int, n_rounds: int) -> tuple[Interval, Interval]:
 
     This is what the review page asks for.
     """
-    theta_rad, cor_px = half_turn(n_cols), cor_of(n_cols)
+    theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
     sinogram = sharp_sinogram(n_cols, theta_rad, cor_px)[None]
     plan, seconds = make_plan(theta_rad, n_cols), []
     for turn in range(n_rounds + 1):
@@ -227,7 +227,7 @@ WAYS = {"all at full size": _drain, "staged": _staged}
 def memory_of(name: str, n_cols: int) -> int:
     """Return the bytes that one of our sweeps takes; to be called in a new process."""
     for size in (64, n_cols):  # what is compiled and loaded is not charged
-        theta_rad = half_turn(size)
+        theta_rad = angles_180(size)
         sinogram = sharp_sinogram(size, theta_rad, cor_of(size))
         plan, candidates = make_plan(theta_rad, size), candidates_of(size)
         peak = peak_bytes_of(partial(WAYS[name], sinogram, plan, candidates))

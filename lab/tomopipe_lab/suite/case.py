@@ -252,13 +252,13 @@ def is_answerable(
     Returns
     -------
     bool
-        Whether that bound is at most 0.15 px and what turns is well above the noise.
+        Whether that bound is at most 0.15 px and what rotates is well above the noise.
     """
-    turning = lines - lines.mean(axis=0)
+    rotating = lines - lines.mean(axis=0)
     weight = counts * np.exp(-np.clip(lines, 0, 12))
     share = min(1.0, 10 / len(theta_rad))
-    slope2 = float((np.diff(turning, axis=-1) ** 2 * weight[..., 1:]).sum()) * share
-    signal = float((turning**2 * weight).sum()) * share
+    slope2 = float((np.diff(rotating, axis=-1) ** 2 * weight[..., 1:]).sum()) * share
+    signal = float((rotating**2 * weight).sum()) * share
     return slope2 > 0.5 / _LARGEST_BOUND_PX**2 and np.sqrt(signal) > _LEAST_SIGNAL
 
 

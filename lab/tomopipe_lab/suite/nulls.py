@@ -1,4 +1,4 @@
-"""Scans without an answer: nothing turns."""
+"""Scans without an answer: nothing rotates."""
 
 from collections.abc import Callable
 from typing import Any

@@ -20,7 +20,7 @@ class Settings:
     n_angles : int
         Projections.
     span_deg, start_deg : float
-        Turn, negative if it runs backwards, and where it begins.
+        Angular range, negative if it runs backwards, and where it begins.
     end_point : bool
         The last angle is start + span.
     gap_share : float
@@ -113,7 +113,7 @@ def _either(rng: Rng) -> float:
 
 
 def base(rng: Rng, n_cols: int) -> Settings:
-    """Draw a scan without damage worth a name: half a turn, photons enough."""
+    """Draw a scan without damage worth a name: 180 degrees, enough photons."""
     return Settings(
         n_cols=n_cols,
         n_rows=1 if rng.random() < 0.25 else int(rng.integers(2, 17)),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dinov2_weights import random_state, save
-from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
+from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 
 from tests.step_calls import predict_cor
 from tomopipe.config import parse_config
@@ -49,7 +49,7 @@ def sharp(monkeypatch):
 
 @pytest.fixture(scope="module")
 def rows():
-    return rows_of(scan(COR_PX, n_cols=N_COLS, n_rows=2), HALF_TURN_DEG)
+    return rows_of(scan(COR_PX, n_cols=N_COLS, n_rows=2), THETA_180_DEG)
 
 
 def test_without_a_gpu_only_the_best_of_the_evidence_are_scored_and_it_says_so(sharp, rows):
@@ -86,10 +86,10 @@ def test_the_neighbours_of_the_best_are_scored_too(sharp, rows, monkeypatch):
 def test_nothing_is_scored_without_a_sample_or_in_slices_that_are_too_small(sharp, rows):
     noise = np.random.default_rng(0).normal(size=(181, 2, N_COLS)).astype(np.float32)
     for found, said in [
-        (find_dinov2(curves_of(rows_of(noise, HALF_TURN_DEG)), grid(N_COLS), CHECKPOINT), "noise"),
+        (find_dinov2(curves_of(rows_of(noise, THETA_180_DEG)), grid(N_COLS), CHECKPOINT), "noise"),
         (
             find_dinov2(
-                curves_of(rows_of(scan(100, n_cols=200, n_rows=2), HALF_TURN_DEG)),
+                curves_of(rows_of(scan(100, n_cols=200, n_rows=2), THETA_180_DEG)),
                 grid(200), CHECKPOINT,
             ),
             "slices of 200 px are too small: 225 px are needed",

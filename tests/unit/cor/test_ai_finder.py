@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ai_scans import COR_PX, inputs_of, rows_with, write_model
-from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
+from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 
 from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor.ai.finder import find_ai
@@ -43,7 +43,7 @@ def test_the_shipped_network_finds_the_axis_and_is_sure(cor_px):
 
 def test_an_axis_outside_of_the_grid_is_found():
     projections = scan(40.3, n_cols=160, counts=5000)
-    evidence = find_ai(curves_of(rows_of(projections, HALF_TURN_DEG)), grid(160, 20))
+    evidence = find_ai(curves_of(rows_of(projections, THETA_180_DEG)), grid(160, 20))
     assert evidence.best_cor_px == pytest.approx(40.3, abs=0.25)
 
 
@@ -74,7 +74,7 @@ def test_the_axis_is_found_however_the_angles_come(theta_deg):
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_is_not_accepted(seed):
     noise = np.random.default_rng(seed).normal(size=(181, 8, 128)).astype(np.float32)
-    evidence = found(rows_of(noise, HALF_TURN_DEG))
+    evidence = found(rows_of(noise, THETA_180_DEG))
     assert evidence.verdict in ("flat", "ambiguous")
     assert evidence.confidence < 0.5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_scans import COR_PX, N_COLS, inputs_of, rows_with
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import THETA_180_DEG, rows_of, scan
 
 from tests.phantoms import make_phantom
 from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
@@ -29,8 +29,8 @@ def short_inputs():
 
 
 def short():
-    """A whole sample over 149 degrees, behind dirt: nothing is seen half a turn later."""
-    theta_deg = HALF_TURN_DEG[:150]
+    """A whole sample over 149 degrees, behind dirt: nothing is seen 180 degrees later."""
+    theta_deg = THETA_180_DEG[:150]
     small = make_phantom("rock", 88, 8, 0)
     clear = scan(COR_PX, n_cols=N_COLS, theta_deg=theta_deg, phantom=small, counts=5000)
     dirt = 0.03 * np.percentile(clear, 98) * np.sin(np.arange(N_COLS) / 5.0)
@@ -38,7 +38,7 @@ def short():
 
 
 def half_acquisition():
-    """A full turn of a sample that leaves the field on one side, beside the axis."""
+    """A full rotation of a sample that leaves the field on one side, beside the axis."""
     theta_deg, small = np.arange(0, 360, 3), make_phantom("rock", 112, 8, 0)
     whole = scan(COR_PX, n_cols=N_COLS, theta_deg=theta_deg, phantom=small, counts=5000)
     return rows_of(whole[..., int(COR_PX) - 20 :], theta_deg, pairs=False)

@@ -5,14 +5,14 @@ import pytest
 
 from tests.find_rows import scan
 from tomopipe.cor.clean_rows import (
-    LEAST_TURNING,
+    MIN_ROTATING_SHARE,
     band_pass,
     clean_sinogram,
     fill_dead_columns,
-    median_turning,
+    median_rotating_share,
     remove_stripes,
     remove_zingers,
-    turning_share,
+    rotating_share,
 )
 
 RNG = np.random.default_rng
@@ -113,11 +113,11 @@ def test_what_does_not_turn_is_no_sample(kind, seed):
     image = np.zeros(shape) + background
     if kind not in ("constant", "zero"):
         image += rng.normal(0, 0.05, shape)
-    assert median_turning([image.astype(np.float32)]) < LEAST_TURNING
+    assert median_rotating_share([image.astype(np.float32)]) < MIN_ROTATING_SHARE
 
 
 @pytest.mark.parametrize("kind", ["rock", "foam", "capillary"])
 def test_a_sample_turns_even_in_noise(kind):
     image = scan(77.0, n_rows=1, phantom=kind, counts=300)[:, 0]
-    assert turning_share(image) > 0.3
-    assert median_turning([image]) >= LEAST_TURNING
+    assert rotating_share(image) > 0.3
+    assert median_rotating_share([image]) >= MIN_ROTATING_SHARE

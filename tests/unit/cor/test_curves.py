@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, curves_of, rows_of, scan
+from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor.curves import KINDS, refine
 
 pytestmark = pytest.mark.slow
 
-FULL_TURN_DEG = np.linspace(0, 360, 241)
+THETA_360_DEG = np.linspace(0, 360, 241)
 
 
 def best(curves, kind):
@@ -19,7 +19,7 @@ def best(curves, kind):
 @pytest.mark.parametrize(("n_cols", "binning"), [(160, 1), (161, 1), (500, 2)])
 def test_every_kind_peaks_at_the_truth_on_a_whole_object(n_cols, binning):
     cor_px = (n_cols - 1) / 2 + 7.3
-    rows = rows_of(scan(cor_px, n_cols=n_cols, counts=20000), HALF_TURN_DEG)
+    rows = rows_of(scan(cor_px, n_cols=n_cols, counts=20000), THETA_180_DEG)
     curves = curves_of(rows).classical
     there = [kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid]
     assert there == list(KINDS)
@@ -31,7 +31,7 @@ def test_every_kind_peaks_at_the_truth_on_a_whole_object(n_cols, binning):
 
 @pytest.mark.parametrize(("n_cols", "binning"), [(160, 1), (161, 1), (500, 2)])
 def test_the_grid_is_the_whole_detector_every_half_binned_column(n_cols, binning):
-    rows = rows_of(scan(80, n_cols=n_cols, n_rows=1), HALF_TURN_DEG)
+    rows = rows_of(scan(80, n_cols=n_cols, n_rows=1), THETA_180_DEG)
     grid_px = curves_of(rows).classical.cor_px
     np.testing.assert_allclose(np.diff(grid_px), binning / 2)
     # the first and the last binned column's centres
@@ -41,7 +41,7 @@ def test_the_grid_is_the_whole_detector_every_half_binned_column(n_cols, binning
 
 @pytest.mark.parametrize(("off_px", "tolerance_px"), [(0.0, 0.15), (2.6, 0.15), (-3.3, 0.15)])
 def test_each_refinement_finds_the_truth_within_four_pixels(off_px, tolerance_px):
-    rows = rows_of(scan(84.37, counts=20000), HALF_TURN_DEG)
+    rows = rows_of(scan(84.37, counts=20000), THETA_180_DEG)
     places = refine(curves_of(rows), 84.37 + off_px)
     assert set(places) == {"pairs", "rows", "difference", "moving", "wedge", "slices", "mass"}
     for kind, place_px in places.items():
@@ -66,8 +66,8 @@ def test_what_cannot_be_seen_is_not_valid_and_0():
 @pytest.mark.parametrize("cor_px", [24.3, 135.8])
 def test_half_acquisition_is_found_by_opposing_rows(cor_px):
     wide = make_phantom("rock", 280, 8, 0)
-    projections = scan(cor_px, phantom=wide, theta_deg=FULL_TURN_DEG, counts=5000)
-    rows = rows_of(projections, FULL_TURN_DEG)
+    projections = scan(cor_px, phantom=wide, theta_deg=THETA_360_DEG, counts=5000)
+    rows = rows_of(projections, THETA_360_DEG)
     curves = curves_of(rows).classical
     assert best(curves, "rows") == pytest.approx(cor_px, abs=1)
     assert best(curves, "difference") == pytest.approx(cor_px, abs=1)
@@ -75,7 +75,7 @@ def test_half_acquisition_is_found_by_opposing_rows(cor_px):
     assert curves.scan["full_turn"] == 1.0
 
 
-@pytest.mark.parametrize("theta_deg", [HALF_TURN_DEG, np.linspace(0, 220, 221), FULL_TURN_DEG])
+@pytest.mark.parametrize("theta_deg", [THETA_180_DEG, np.linspace(0, 220, 221), THETA_360_DEG])
 def test_what_moves_is_matched_whatever_stays_on_the_detector(theta_deg):
     rng = np.random.default_rng(5)
     dirt = np.convolve(rng.normal(0, 0.6, 160), np.ones(9) / 9, "same")
@@ -87,7 +87,7 @@ def test_what_moves_is_matched_whatever_stays_on_the_detector(theta_deg):
 
 
 def test_overlap_is_that_of_the_columns():
-    curves = curves_of(rows_of(scan(80, n_rows=1), HALF_TURN_DEG)).classical
+    curves = curves_of(rows_of(scan(80, n_rows=1), THETA_180_DEG)).classical
     # an axis at a quarter of the detector lets half of it overlap
     assert np.interp(159 / 4, curves.cor_px, curves.overlap) == pytest.approx(0.5)
     assert np.interp(159 / 2, curves.cor_px, curves.texture) == pytest.approx(1.0, abs=0.01)
@@ -104,7 +104,7 @@ def test_next_to_no_angles_leave_nothing():
 
 
 def test_a_constant_is_no_evidence():
-    rows = rows_of(np.ones((181, 8, 160), np.float32), HALF_TURN_DEG)
+    rows = rows_of(np.ones((181, 8, 160), np.float32), THETA_180_DEG)
     curves = curves_of(rows).classical
     assert np.isfinite(curves.prominence).all()
     assert np.abs(curves.prominence).max() < 3

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
+from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor import evidence_sum
@@ -14,7 +14,7 @@ from tomopipe.cor.evidence_sum import add_up, find_sum, vote
 pytestmark = pytest.mark.slow
 
 
-def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
+def find(projections, theta_deg=THETA_180_DEG, *, width_px=30.0, **options):
     rows = rows_of(projections, theta_deg, **options)
     return find_sum(curves_of(rows), grid(projections.shape[2], width_px))
 
@@ -74,7 +74,7 @@ def test_each_group_has_one_vote():
 
 
 def test_the_sum_counts_only_what_is_valid_and_overlaps():
-    curves = curves_of(rows_of(scan(84.4, counts=5000), HALF_TURN_DEG)).classical
+    curves = curves_of(rows_of(scan(84.4, counts=5000), THETA_180_DEG)).classical
     score = add_up(curves)
     assert curves.cor_px[np.argmax(score)] == pytest.approx(84.4, abs=1)
     assert not score[curves.overlap < 0.06].any()

@@ -1,4 +1,4 @@
-"""Full turns with the axis near an edge (half acquisition), and those with it in the middle."""
+"""Scans over 360 degrees, the axis near an edge (half acquisition) or in the middle."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ from tomopipe.cor.registration import find_registration
 
 pytestmark = pytest.mark.slow
 
-FULL_TURN_DEG = np.linspace(0, 360, 241)
+THETA_360_DEG = np.linspace(0, 360, 241)
 
 
-def wide_scan(cor_px, *, seed=0, counts=5000, theta_deg=FULL_TURN_DEG, n_rows=8):
+def wide_scan(cor_px, *, seed=0, counts=5000, theta_deg=THETA_360_DEG, n_rows=8):
     """A body of 1.4 detector widths about the axis."""
     wide = make_phantom("rock", 280, n_rows, seed)
     return scan(cor_px, phantom=wide, theta_deg=theta_deg, counts=counts, seed=seed, n_rows=n_rows)
 
 
-def find(projections, theta_deg=FULL_TURN_DEG, *, n_kept=5):
+def find(projections, theta_deg=THETA_360_DEG, *, n_kept=5):
     rows = rows_of(projections, theta_deg, n_kept=n_kept)
     return find_registration(curves_of(rows), grid(projections.shape[2], 74))
 
@@ -45,7 +45,7 @@ def test_few_photons_and_stripes_to_half_a_pixel(seed, n_kept):
 
 @pytest.mark.parametrize(
     "theta_deg",
-    [FULL_TURN_DEG[::-1], 40 + np.arange(0, 360, 1.5), FULL_TURN_DEG - 200],
+    [THETA_360_DEG[::-1], 40 + np.arange(0, 360, 1.5), THETA_360_DEG - 200],
     ids=["descending", "no end point", "negative"],
 )
 def test_any_start_and_direction(theta_deg):
@@ -56,7 +56,7 @@ def test_any_start_and_direction(theta_deg):
 @pytest.mark.parametrize("size", [80, 160, 280], ids=["small", "whole", "truncated"])
 def test_a_centred_full_turn_is_not_mistaken(cor_px, size):
     phantom = make_phantom("foam", size, 8, 1)
-    projections = scan(cor_px, phantom=phantom, theta_deg=FULL_TURN_DEG, counts=5000)
+    projections = scan(cor_px, phantom=phantom, theta_deg=THETA_360_DEG, counts=5000)
     assert_found(find(projections), cor_px, 0.25)
 
 

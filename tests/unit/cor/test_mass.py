@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 from scipy.ndimage import gaussian_filter1d
 
@@ -12,9 +12,9 @@ from tomopipe.cor.prepared import Prepared
 pytestmark = pytest.mark.slow
 
 
-def find(projections, theta_deg=HALF_TURN_DEG, *, n_kept=3):
+def find(projections, theta_deg=THETA_180_DEG, *, n_kept=3):
     prepared = Prepared(rows_of(projections, theta_deg, n_kept=n_kept, pairs=False))
-    return centre_of_mass(prepared.plain, prepared.turn)
+    return centre_of_mass(prepared.plain, prepared.angles)
 
 
 def assert_found(found, cor_px, tolerance_px):
@@ -26,11 +26,11 @@ def assert_found(found, cor_px, tolerance_px):
 @pytest.mark.parametrize(
     "theta_deg",
     [
-        HALF_TURN_DEG,
+        THETA_180_DEG,
         np.linspace(20, 160, 141),
         np.linspace(0, 360, 361),
         -37.0 - np.linspace(0, 100, 101),
-        np.random.default_rng(0).permutation(HALF_TURN_DEG) + 200,
+        np.random.default_rng(0).permutation(THETA_180_DEG) + 200,
         np.linspace(0, 180, 19),
     ],
     ids=["180", "wedge of 140", "360", "wedge of 100, descending", "shuffled", "19 angles"],
@@ -194,8 +194,8 @@ def test_dirt_as_wide_as_ten_columns_makes_it_less_sure():
     for seed in range(40):
         dirt = gaussian_filter1d(np.random.default_rng(seed).normal(size=n_cols), 4) * 0.1
         lines = (dense + dirt).astype(np.float32)
-        turn = Prepared(rows_of(lines[:, None], theta_deg, n_kept=1, pairs=False)).turn
-        place_px, sigma_px = centre_of_mass([lines], turn)
+        angles = Prepared(rows_of(lines[:, None], theta_deg, n_kept=1, pairs=False)).angles
+        place_px, sigma_px = centre_of_mass([lines], angles)
         errors.append(place_px - cor_px)
         stated.append(sigma_px)
     share = np.abs(errors) / np.array(stated)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, curves_of, grid, rows_of, scan
+from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom, sphere
 
 from tomopipe.cor.cross_correlation import correlate
@@ -15,7 +15,7 @@ from tomopipe.simulate.phantom import Phantom
 pytestmark = pytest.mark.slow
 
 
-def find(projections, theta_deg=HALF_TURN_DEG, *, width_px=30.0, **options):
+def find(projections, theta_deg=THETA_180_DEG, *, width_px=30.0, **options):
     rows = rows_of(projections, theta_deg, **options)
     return find_registration(curves_of(rows), grid(projections.shape[2], width_px))
 
@@ -47,13 +47,13 @@ def test_with_photon_noise_to_a_quarter_pixel(phantom, pairs):
 @pytest.mark.parametrize(
     "theta_deg",
     [
-        HALF_TURN_DEG[::-1],
-        -37.0 - HALF_TURN_DEG,
-        np.random.default_rng(0).permutation(HALF_TURN_DEG) + 200,
+        THETA_180_DEG[::-1],
+        -37.0 - THETA_180_DEG,
+        np.random.default_rng(0).permutation(THETA_180_DEG) + 200,
         np.linspace(10, 370, 361),
         np.linspace(0, 200, 201),
     ],
-    ids=["descending", "negative", "shuffled", "full turn", "200 degrees"],
+    ids=["descending", "negative", "shuffled", "360 degrees", "200 degrees"],
 )
 @pytest.mark.parametrize("pairs", [True, False], ids=["pairs", "opposing rows"])
 def test_any_start_order_and_direction(theta_deg, pairs):
@@ -146,15 +146,15 @@ def test_an_answer_outside_the_candidates_is_found_and_said(cor_px):
     assert found.best_cor_px == pytest.approx(cor_px, abs=0.25)
 
 
-def test_less_than_half_a_turn_gives_no_answer():
+def test_less_than_180_degrees_gives_no_answer():
     theta_deg = np.arange(0, 160.0)
     found = find(scan(80, theta_deg=theta_deg), theta_deg, pairs=False)
     assert (found.verdict, found.best_cor_px) == ("flat", None)
-    assert "half a turn apart" in found.reason
+    assert "180 degrees apart" in found.reason
 
 
 def test_made_up_angles_cost_confidence():
-    rows = rows_of(scan(83.3), HALF_TURN_DEG)
+    rows = rows_of(scan(83.3), THETA_180_DEG)
     sure = find_registration(curves_of(rows), grid(160)).confidence
     assert (
         find_registration(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence < sure

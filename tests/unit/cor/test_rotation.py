@@ -1,8 +1,8 @@
-"""What turns matches itself half a turn later, and only then; what fades matches at any angle."""
+"""A sample matches itself 180 degrees later, and only then; what fades matches at any angle."""
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor.prepared import Prepared
@@ -26,10 +26,10 @@ def fading(seed, theta_deg, n_blobs=5):
 @pytest.mark.parametrize("size", [100, 260], ids=["whole", "truncated"])
 @pytest.mark.parametrize(
     "theta_deg",
-    [HALF_TURN_DEG, np.arange(0, 180, 1.5), np.linspace(20, -340, 241)],
+    [THETA_180_DEG, np.arange(0, 180, 1.5), np.linspace(20, -340, 241)],
     ids=["180", "no end point", "360"],
 )
-def test_a_sample_turns(size, theta_deg):
+def test_a_sample_rotates(size, theta_deg):
     phantom = make_phantom("rock", size, 4, 0)
     projections = scan(84.3, n_rows=4, phantom=phantom, theta_deg=theta_deg, counts=2000)
     prepared = Prepared(rows_of(projections, theta_deg))
@@ -46,7 +46,7 @@ def test_what_fades_in_place_does_not_turn(seed, turn_deg):
     assert np.mean(np.array(doubts) > 0.5) <= 0.07
 
 
-def test_less_than_half_a_turn_says_nothing():
+def test_less_than_180_degrees_says_nothing():
     theta_deg = np.linspace(0, 150, 151)
     prepared = Prepared(rows_of(scan(84.3, theta_deg=theta_deg), theta_deg, pairs=False))
     assert rotation_gain(prepared, 84.3) is None
@@ -54,5 +54,5 @@ def test_less_than_half_a_turn_says_nothing():
 
 
 def test_an_axis_at_the_border_overlaps_too_little():
-    prepared = Prepared(rows_of(scan(84.3), HALF_TURN_DEG))
+    prepared = Prepared(rows_of(scan(84.3), THETA_180_DEG))
     assert rotation_gain(prepared, 1.0) is None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor.answer import prominence
@@ -13,7 +13,7 @@ from tomopipe.cor.slices import coarse_slices, reconstruct, refine_slices
 pytestmark = pytest.mark.slow
 
 
-def find(projections, theta_deg=HALF_TURN_DEG, *, n_kept=2):
+def find(projections, theta_deg=THETA_180_DEG, *, n_kept=2):
     """The deepest dip of both measures below their running medians, then finer slices."""
     prepared = Prepared(rows_of(projections, theta_deg, n_kept=n_kept, pairs=False))
     cor_px, measures = coarse_slices(prepared, reconstruct)
@@ -29,7 +29,7 @@ def assert_found(found_px, cor_px, tolerance_px):
 
 @pytest.mark.parametrize("n_cols", [160, 161])
 @pytest.mark.parametrize("offset_px", [-11.6, 7.3])
-def test_half_a_turn_to_a_fifth_of_a_pixel(n_cols, offset_px):
+def test_180_degrees_to_a_fifth_of_a_pixel(n_cols, offset_px):
     cor_px = (n_cols - 1) / 2 + offset_px
     assert_found(find(scan(cor_px, n_cols=n_cols)), cor_px, 0.2)
 

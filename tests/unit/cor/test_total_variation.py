@@ -54,9 +54,9 @@ def test_what_stays_on_the_detector_hardly_counts_and_what_changes_does():
 
     def cost(added, stays):
         prepared = Prepared(rows_of((whole + added).astype(np.float32), SHORT_DEG, pairs=False))
-        return least_variation(prepared.sinograms[0], prepared.turn, np.array([58.2]), FINE, stays)[
-            0
-        ]
+        return least_variation(
+            prepared.sinograms[0], prepared.angles, np.array([58.2]), FINE, stays
+        )[0]
 
     clean, dirty, known = cost(0, (0.0, 1.0)), cost(pattern, (0.0, 1.0)), cost(pattern, (0.1, 8.0))
     assert known - clean < 0.2 * (dirty - clean)
@@ -71,7 +71,7 @@ def test_dirt_is_measured_in_the_air():
     simplest = minimum_total_variation(Prepared(rows))
     assert simplest.place_px == pytest.approx(58.2, abs=0.5)
     both_px = np.array([simplest.cor_px[-1], simplest.place_px])
-    blind = least_variation(Prepared(rows).sinograms[0], Prepared(rows).turn, both_px, COARSE)
+    blind = least_variation(Prepared(rows).sinograms[0], Prepared(rows).angles, both_px, COARSE)
     assert simplest.excess[-1] < 0.5 * (blind[0] / blind[1] - 1)
 
 
@@ -89,20 +89,20 @@ def test_the_excess_tells_how_much_worse_other_axes_are():
 def test_the_cost_rises_to_both_sides_and_prefers_no_part_of_a_column():
     prepared = Prepared(cut(63.5, counts=None))
     cor_px = 63.5 + np.arange(-12, 13, 3) * 1.1
-    cost = least_variation(prepared.sinograms[0], prepared.turn, cor_px, COARSE)
+    cost = least_variation(prepared.sinograms[0], prepared.angles, cor_px, COARSE)
     assert np.argmin(cost) == 4
     assert (np.diff(cost)[:3] < 0).all()
     assert (np.diff(cost)[5:] > 0).all()
 
 
 @pytest.mark.parametrize("cor_px", [49.3, 63.5, 80.8])
-def test_it_finds_the_axis_over_half_a_turn(cor_px):
+def test_it_finds_the_axis_over_180_degrees(cor_px):
     simplest = minimum_total_variation(Prepared(cut(cor_px, theta_deg=np.linspace(0, 180, 181))))
     assert simplest.place_px == pytest.approx(cor_px, abs=1.0)
 
 
 @pytest.mark.parametrize("first", [16, 50, 113])
-def test_it_finds_the_axis_over_a_full_turn_of_a_sample_that_is_seen_in_part(first):
+def test_it_finds_the_axis_over_360_degrees_of_a_sample_that_is_seen_in_part(first):
     theta_deg = np.arange(0, 360, 2)
     wide = scan(127.3, n_cols=256, theta_deg=theta_deg, phantom=make_phantom("rock", 224, 8, 0))
     part = rows_of(wide[..., first : first + 128], theta_deg, pairs=False)
@@ -112,7 +112,7 @@ def test_it_finds_the_axis_over_a_full_turn_of_a_sample_that_is_seen_in_part(fir
     assert simplest.cor_px[-1] > 0.96 * 127
 
 
-def test_there_is_none_of_a_whole_sample_over_a_full_turn():
+def test_there_is_none_of_a_whole_sample_over_360_degrees():
     theta_deg = np.arange(360)
     whole = scan(58.2, n_cols=128, theta_deg=theta_deg, phantom=make_phantom("rock", 96, 8, 0))
     assert minimum_total_variation(Prepared(rows_of(whole, theta_deg, pairs=False))) is None

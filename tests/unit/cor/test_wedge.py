@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from find_rows import HALF_TURN_DEG, rows_of, scan
+from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor.answer import prominence
@@ -12,12 +12,12 @@ from tomopipe.cor.wedge import coarse_wedge, refine_wedge, wedge_metric
 pytestmark = pytest.mark.slow
 
 
-def find(projections, theta_deg=HALF_TURN_DEG, *, n_kept=3):
+def find(projections, theta_deg=THETA_180_DEG, *, n_kept=3):
     prepared = Prepared(rows_of(projections, theta_deg, n_kept=n_kept, pairs=False))
     binning = max(1, round(prepared.n_cols / 384))
-    cor_px, score = coarse_wedge(prepared.sinograms, prepared.turn, binning)
+    cor_px, score = coarse_wedge(prepared.sinograms, prepared.angles, binning)
     near_px = cor_px[np.argmax(prominence(score.mean(axis=0), len(cor_px) // 8))]
-    return refine_wedge(prepared.sinograms, prepared.turn, near_px, 4 * binning)[0]
+    return refine_wedge(prepared.sinograms, prepared.angles, near_px, 4 * binning)[0]
 
 
 def assert_found(found_px, cor_px, tolerance_px):
@@ -25,7 +25,7 @@ def assert_found(found_px, cor_px, tolerance_px):
 
 
 def slow_metric(half, shift):
-    """Build the full turn with the shifted, filled mirror copy; transform it; sum the region."""
+    """Build 360 degrees with the shifted, filled mirror copy; transform it; sum the region."""
     n, n_cols = half.shape
     source = n_cols - 1 + shift - np.arange(n_cols)
     inside = (source >= 0) & (source < n_cols)
@@ -84,12 +84,12 @@ def test_with_photon_noise_to_half_a_pixel(phantom):
 @pytest.mark.parametrize(
     "theta_deg",
     [
-        HALF_TURN_DEG[:-1],
-        -37.0 - HALF_TURN_DEG,
-        np.random.default_rng(0).permutation(HALF_TURN_DEG) + 200,
+        THETA_180_DEG[:-1],
+        -37.0 - THETA_180_DEG,
+        np.random.default_rng(0).permutation(THETA_180_DEG) + 200,
         np.linspace(10, 370, 361),
     ],
-    ids=["no end point", "descending", "shuffled", "full turn"],
+    ids=["no end point", "descending", "shuffled", "360 degrees"],
 )
 def test_any_start_order_and_direction(theta_deg):
     assert_found(find(scan(72.8, theta_deg=theta_deg), theta_deg), 72.8, 0.5)

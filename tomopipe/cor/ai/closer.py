@@ -15,7 +15,7 @@ _AROUND = 4  # samples of the grid that belong to one place
 _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
 _REGISTRATION_VOTES = 2.0  # all kinds of it together: they see the same lines
 _COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside registration
-_WHOLE_TURN = "slices", VARIATION  # kinds that see all angles, not only those half a turn apart
+_ALL_ANGLES = "slices", VARIATION  # kinds that use all angles, not only opposing ones
 _AGREE_PX = 0.25  # between these: seldom a coincidence
 _AGREE_SHARE = 1 / 3  # or of what parts them from registration
 _AGREE_REACH = 4.0  # samples from the network's own place where they still are believed
@@ -91,7 +91,7 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
         by their probability; it and each kind have one vote, but those of registration, which are
         off together where its lines are, at most two, and the simplest slice beside them half a
         one.
-        Where the sample moves or changes over half a turn registration is off; the slices and the
+        Where the sample moves or changes over 180 degrees registration is off; the slices and the
         simplest slice, if they agree with each other, have two votes each beside it.
     """
     around = slice(max(0, judgement.index - _AROUND), judgement.index + _AROUND + 1)
@@ -106,7 +106,7 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
             GROUPS["registration"], min(1.0, _REGISTRATION_VOTES / len(registered_px))
         )
         vote[VARIATION] = _COARSE_VOTE
-        whole = {k: places_px[k] for k in _WHOLE_TURN if k in places_px}
+        whole = {k: places_px[k] for k in _ALL_ANGLES if k in places_px}
         if len(whole) == 2 and _agree([*whole.values()], registered_px, own_px, step_px):
             near |= whole
             vote |= dict.fromkeys(whole, _AGREE_VOTES)

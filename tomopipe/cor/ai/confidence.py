@@ -23,12 +23,12 @@ DOUBTS = (
     "total",  # sum of all evidence there
     "kinds",  # share of the kinds that saw anything whose best place it is
     "valid",  # share of the kinds that saw anything
-    "rotates",  # gain of the match half a turn apart over that at other angles
+    "rotates",  # gain of the match 180 degrees apart over that at other angles
     "stays",  # how many of those others match as well
-    "turning",  # how much of what varies turns with a sample
+    "turning",  # share of the variation that rotates with a sample
 )
 _TURNING = [name for name, *_ in RECIPE.scalars].index("turning")
-_ROTATION = 1.5, 0.1  # of scans over less than half a turn, which cannot tell
+_ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, which cannot tell
 
 
 def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.float64]:

@@ -54,7 +54,7 @@ def find_ai(
     """
     network = load_model(model)
     prepared = curves.prepared
-    if why := prepared.unusable_angles:  # whether anything turns is for the network to say
+    if why := prepared.unusable_angles:  # whether anything rotates is for the network to decide
         return nothing(METHOD, "flat", why, candidates_px)
     if not curves.classical.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
