@@ -19,7 +19,7 @@ from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import MEASURES
 from tomopipe.cor.slices import Reconstruct, coarse_slices, reconstruct, refine_slices
-from tomopipe.cor.total_variation import MinimumVariation, minimum_total_variation
+from tomopipe.cor.total_variation import MinimumTotalVariation, minimum_total_variation
 from tomopipe.cor.wedge import coarse_wedge, refine_wedge
 from tomopipe.geometry import unbin_cor
 
@@ -109,7 +109,7 @@ class Curves:
         return _centre_of_mass(self.prepared, self.binning)
 
     @cached_property
-    def total_variation(self) -> MinimumVariation | None:
+    def total_variation(self) -> MinimumTotalVariation | None:
         """What `minimum_total_variation` returns."""
         return minimum_total_variation(self.prepared)
 

@@ -29,9 +29,9 @@ from tomopipe.recon.iterative import largest_gain, total_variation, variation_we
 from tomopipe.recon.projector import about, make_projector
 
 Image = NDArray[np.float32]
-_STRENGTH = 3e-3  # of the variation, of the largest value of the backprojected sinogram
+_STRENGTH = 3e-3  # weight of the variation, over the largest value of the backprojected sinogram
 _INNER = 5  # steps of the variation in each
-_CLEAN = 0.01  # of the height of the sample: dirt that counts as much as all else that stays
+_CLEAN = 0.01  # of the height of the sample: dust that counts as much as all other misfits
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Size:
     columns, angles : int
         They are averaged until about so many are left.
     steps : int
-        Of the search for the simplest slice.
+        Iterations for one slice.
     side : float
         Of the slice, over the columns: the sample may leave the field of view.
     """
@@ -56,56 +56,58 @@ class Size:
 
 @dataclass(frozen=True)
 class Search:
-    """Where and how the simplest slice is looked for.
+    """Where and how the minimum is searched for.
 
     Attributes
     ----------
     coarse, fine : Size
-        Of the first two looks, and of the last one.
+        Of the first two grids, and of the last one.
     first, last : float
-        Ends of the first look, of the columns.
-    n_places : int
-        Axes of it.
+        Ends of the first grid, as shares of the columns.
+    n_axes : int
+        Axes in it.
     """
 
     coarse: Size
     fine: Size
     first: float = 0.2
     last: float = 0.8
-    n_places: int = 20
+    n_axes: int = 20
 
 
 _SHORT_RAD = np.deg2rad(2.0)  # less than 180 degrees by more
 SHORT = Search(Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6))
-HALF = Search(Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0))  # or more: costs differ more
+HALF = Search(
+    Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0)
+)  # 180 degrees or more: costs differ more
 FULL = Search(Size(48, 60, 20, 2.2), Size(72, 90, 40, 2.2), 0.03, 0.97, 32)
 
 
 @dataclass(frozen=True, eq=False)
-class MinimumVariation:
-    """Where the simplest slice is, and how much less simple those of other axes are.
+class MinimumTotalVariation:
+    """The axis of minimum total variation, and how much larger the cost of other axes is.
 
     Attributes
     ----------
-    place_px : float
-        Its COR, px.
+    best_px : float
+        COR of the minimum, px.
     cor_px : ndarray of float64, shape (n_cor,)
-        Axes that were looked at, ascending, closer to each other near the best.
+        Axes that were tried, ascending, denser near the minimum.
     excess : ndarray of float64, shape (n_cor,)
-        `least_variation` of each over that of the best, less 1.
+        `total_variation_cost` of each over that of the minimum, less 1.
     """
 
-    place_px: float
+    best_px: float
     cor_px: NDArray[np.float64]
     excess: NDArray[np.float64]
 
 
-def minimum_total_variation(prepared: Prepared) -> MinimumVariation | None:
-    """Find the axis about which the simplest slice explains the first sinogram of a scan.
+def minimum_total_variation(prepared: Prepared) -> MinimumTotalVariation | None:
+    """Find the axis of minimum total variation, from the first sinogram of a scan.
 
-    From 0.2 to 0.8 of the columns, over 360 degrees from 0.03 to 0.97. None where the best is at
-    the end of these; over 360 degrees where there is air on both sides, for there opposing rows say
-    it all; and where the data are not line integrals, or of too few angles.
+    The axis is searched for from 0.2 to 0.8 of the columns, over 360 degrees from 0.03 to 0.97.
+    None if the minimum is at an end of this range, if the data are not line integrals or have too
+    few angles, and over 360 degrees with air on both sides, where opposing rows suffice.
     """
     if len(prepared.rows.theta_rad) < MIN_ANGLES or not prepared.rows.minus_log:
         return None
@@ -120,46 +122,46 @@ def minimum_total_variation(prepared: Prepared) -> MinimumVariation | None:
 
 def _search(
     sinogram: Image, angles: SortedAngles, search: Search, stays: tuple[float, float]
-) -> MinimumVariation | None:
-    """Look at the whole range, then twice closer at the best place so far."""
-    wide_px = np.linspace(search.first, search.last, search.n_places) * (sinogram.shape[1] - 1)
-    wide = least_variation(sinogram, angles, wide_px, search.coarse, stays)
-    if not 0 < int(np.argmin(wide)) < search.n_places - 1:
+) -> MinimumTotalVariation | None:
+    """Search the whole range, then twice on finer grids about the minimum so far."""
+    wide_px = np.linspace(search.first, search.last, search.n_axes) * (sinogram.shape[1] - 1)
+    wide = total_variation_cost(sinogram, angles, wide_px, search.coarse, stays)
+    if not 0 < int(np.argmin(wide)) < search.n_axes - 1:
         return None
     near_px = _around(wide_px, wide, 3.0)
-    near = least_variation(sinogram, angles, near_px, search.coarse, stays)
+    near = total_variation_cost(sinogram, angles, near_px, search.coarse, stays)
     fine_px = _around(near_px, near, 8.0 / 3.0)
-    fine = least_variation(sinogram, angles, fine_px, search.fine, stays)
+    fine = total_variation_cost(sinogram, angles, fine_px, search.fine, stays)
     best = refine_peak(-fine, int(np.argmin(fine)))
-    place_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
+    best_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())
-    cor_px, excess = np.append(fine_px, place_px), np.append(fine / fine.min() - 1, 0.0)
-    for wider_px, cost in ((near_px, near), (wide_px, wide)):  # beyond those looked at closer
+    cor_px, excess = np.append(fine_px, best_px), np.append(fine / fine.min() - 1, 0.0)
+    for wider_px, cost in ((near_px, near), (wide_px, wide)):  # beyond the finer grid
         beyond = (wider_px < cor_px.min()) | (wider_px > cor_px.max())
         cor_px = np.append(cor_px, wider_px[beyond])
         excess = np.append(excess, cost[beyond] / lowest - 1)
     order = np.argsort(cor_px)
-    return MinimumVariation(place_px, cor_px[order], excess[order])
+    return MinimumTotalVariation(best_px, cor_px[order], excess[order])
 
 
 def _around(
     cor_px: NDArray[np.float64], cost: NDArray[np.float64], closer: float
 ) -> NDArray[np.float64]:
-    """Seven axes about the best one, so many times closer to each other."""
+    """Seven axes about the best one, `closer` times denser."""
     step_px = float(cor_px[1] - cor_px[0]) / closer
     return np.asarray(cor_px[int(np.argmin(cost))] + step_px * np.arange(-3, 4))
 
 
-def least_variation(
+def total_variation_cost(
     sinogram: Image,
     angles: SortedAngles,
     cor_px: NDArray[np.float64],
     size: Size,
     stays: tuple[float, float] = NO_DIRT,
 ) -> NDArray[np.float64]:
-    """Misfit and variation of the simplest slice about each axis (n_cor,); lower is better.
+    """Half the squared misfit plus the weighted variation of the best slice of each axis (n_cor,).
 
-    `stays` is what stays on the detector, as `tomopipe.cor.mass.less_drift` measures it.
+    `stays` describes fixed patterns, as `tomopipe.cor.mass.less_drift` measures them.
     """
     binning = max(1, round(sinogram.shape[1] / size.columns))
     together = max(1, len(sinogram) // size.angles)
@@ -167,24 +169,24 @@ def least_variation(
     used = slice(0, n_angles * together)
     data = bin_columns(sinogram, binning)[used].reshape(n_angles, together, -1).mean(axis=1)
     theta_rad = angles.theta_rad[used].reshape(n_angles, together).mean(axis=1)
-    n_seen = data.shape[1]
-    n = 2 * round(size.side * n_seen / 2)
+    n_cols = data.shape[1]
+    n = 2 * round(size.side * n_cols / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)
     gain = 1.05 * largest_gain(projector, 8)
-    counts = _counts(n_seen, binning, stays)
-    places = bin_cor(cor_px, binning=binning)
-    sinograms = np.zeros((len(places), n_angles, n), np.float32)
-    sinograms[..., :n_seen] = data
+    counts = _counts(n_cols, binning, stays)
+    binned_px = bin_cor(cor_px, binning=binning)
+    sinograms = np.zeros((len(binned_px), n_angles, n), np.float32)
+    sinograms[..., :n_cols] = data
 
     def weigh(misfits: Image) -> Image:
-        """Only measured columns need be explained, and what is the same at all angles less."""
+        """Weigh misfits: 0 beyond the detector, less where they are the same at all angles."""
         weighted = np.zeros_like(misfits)
-        same = misfits[..., :n_seen].mean(axis=-2, keepdims=True)
-        weighted[..., :n_seen] = misfits[..., :n_seen] + (same @ counts - same)
+        same = misfits[..., :n_cols].mean(axis=-2, keepdims=True)
+        weighted[..., :n_cols] = misfits[..., :n_cols] + (same @ counts - same)
         return weighted
 
-    # Moved in Fourier space: interpolated columns would be smoother between than at the pixels.
-    projector = about(projector, places)
+    # Shifted in Fourier space: interpolation would smooth more between pixels than at them.
+    projector = about(projector, binned_px)
     images = total_variation(
         sinograms, projector, strength=_STRENGTH, n_iterations=size.steps, least=0.0, gain=gain,
         weigh=weigh, n_inner=_INNER,
@@ -198,10 +200,10 @@ def least_variation(
 
 
 def _counts(n_cols: int, binning: int, stays: tuple[float, float]) -> Image:
-    """How much a misfit that is the same at all angles counts, shape (n_cols, n_cols).
+    """Weights of a misfit that is the same at all angles, shape (n_cols, n_cols).
 
     The inverse of its covariance: 1 for what slice and noise leave at each column by itself, and
-    dirt that neighbours share.
+    dust that neighbouring columns share.
     """
     rms, reach_px = stays
     apart = np.subtract.outer(np.arange(n_cols), np.arange(n_cols)) * binning / reach_px

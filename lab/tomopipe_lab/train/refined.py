@@ -111,4 +111,6 @@ def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> 
 def _refine_one(work: Path, split: str, name: str, near_px: float) -> None:
     closer = look_closer(curves_of(work / "rows" / split / f"{name}.h5"), near_px)
     path = _path(work, split, name)
-    write_json([*_read(path), {"near_px": near_px, **asdict(closer)}], path)
+    kept = asdict(closer)
+    kept["simplest_px"] = kept.pop("total_variation_px")  # as earlier versions named it
+    write_json([*_read(path), {"near_px": near_px, **kept}], path)

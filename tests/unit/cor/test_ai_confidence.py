@@ -76,7 +76,7 @@ def test_kinds_of_registration_have_two_votes_together(inputs):
     assert place_px(inputs, said, Closer(registered | others, None)) < own_px + 0.25
 
 
-def test_the_simplest_slice_is_one_of_the_kinds(inputs):
+def test_minimum_total_variation_is_one_of_the_kinds(inputs):
     said = judgement(inputs)
     own_px = float(inputs.cor_px[said.index])
     fine_px = {"slices": own_px + 0.4}
@@ -89,7 +89,7 @@ def test_the_simplest_slice_is_one_of_the_kinds(inputs):
     assert far["scatter"] > near["scatter"] + 1
 
 
-def test_the_simplest_slice_has_half_a_vote_beside_registration(inputs):
+def test_minimum_total_variation_has_half_a_vote_beside_registration(inputs):
     said = judgement(inputs)
     own_px = float(inputs.cor_px[said.index])
     alone, beside = (
@@ -105,16 +105,14 @@ def test_slices_that_agree_are_believed_where_registration_is_off(inputs):
     own_px = float(inputs.cor_px[said.index])
     step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
 
-    def place(slices, simplest):
+    def place(slices, minimum):
         registered = dict.fromkeys(("rows", "difference", "moving"), own_px - step_px)
         fine_px = registered | {"slices": own_px + slices * step_px}
-        return place_px(inputs, said, Closer(fine_px, None, own_px + simplest * step_px))
+        return place_px(inputs, said, Closer(fine_px, None, own_px + minimum * step_px))
 
     agreed = place(3.0, 3.0)  # both beyond what one kind may be off
     assert own_px + 0.5 * step_px < agreed <= own_px + 3 * step_px
-    assert (
-        place(3.0, 3.0 - 0.5 / step_px) > own_px
-    )  # less than a third of the 1.75 px to registration
+    assert place(3.0, 3.0 - 0.5 / step_px) > own_px  # apart by less than 1.75 px / 3
     for apart in ((3.0, 3.0 - 0.7 / step_px), (5.0, 5.0)):  # (5, 5): far from the network's place
         assert own_px - step_px <= place(*apart) < own_px
 

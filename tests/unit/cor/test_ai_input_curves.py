@@ -1,11 +1,11 @@
-"""The networks' curves: those of the evidence, and that of the simplest slice."""
+"""The networks' curves: those of the evidence, and that of minimum total variation."""
 
 import numpy as np
 import pytest
 from find_rows import curves_of, rows_of, scan
 
 from tomopipe.cor.ai.input_curves import all_curves
-from tomopipe.cor.ai.input_recipe import RECIPE, VARIATION
+from tomopipe.cor.ai.input_recipe import RECIPE, TOTAL_VARIATION
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +14,7 @@ def test_over_360_degrees_the_simplest_slice_is_not_looked_for():
     theta_deg = np.arange(0, 360, 2)
     rows = rows_of(scan(58.2, n_cols=128, theta_deg=theta_deg), theta_deg)
     curves, evidence = all_curves(curves_of(rows)), curves_of(rows).classical
-    assert RECIPE.kinds[-1] == VARIATION
+    assert RECIPE.kinds[-1] == TOTAL_VARIATION
     np.testing.assert_array_equal(curves.raw[:-1], evidence.raw)
     np.testing.assert_array_equal(curves.prominence[:-1], evidence.prominence)
     assert len(curves.valid) == len(RECIPE.kinds)

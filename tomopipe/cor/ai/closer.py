@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopipe.cor.ai.input_recipe import VARIATION
+from tomopipe.cor.ai.input_recipe import TOTAL_VARIATION
 from tomopipe.cor.ai.inputs import Inputs
 from tomopipe.cor.ai.judgement import Judgement
 from tomopipe.cor.curves import Curves, refine
@@ -14,8 +14,8 @@ from tomopipe.cor.rotation import rotation_gain
 _AROUND = 4  # samples of the grid that belong to one place
 _TRUSTED = 2.0  # samples between the network's own place and a refined kind: a binned pixel
 _REGISTRATION_VOTES = 2.0  # all kinds of it together: they see the same lines
-_COARSE_VOTE = 0.5  # of the simplest slice, which is of fewer columns, beside registration
-_ALL_ANGLES = "slices", VARIATION  # kinds that use all angles, not only opposing ones
+_COARSE_VOTE = 0.5  # of minimum total variation, found on fewer columns, beside registration
+_ALL_ANGLES = "slices", TOTAL_VARIATION  # kinds that use all angles, not only opposing ones
 _AGREE_PX = 0.25  # between these: seldom a coincidence
 _AGREE_SHARE = 1 / 3  # or of what parts them from registration
 _AGREE_REACH = 4.0  # samples from the network's own place where they still are believed
@@ -32,19 +32,20 @@ class Closer:
         Refined COR of each kind of evidence that could refine, unbinned px.
     rotation : tuple of float or None
         Of `tomopipe.cor.rotation.rotation_gain`.
-    simplest_px : float or None
-        COR of the simplest slice, where it is looked for and found.
+    total_variation_px : float or None
+        COR of minimum total variation, if there is one.
     """
 
     fine_px: dict[str, float]
     rotation: tuple[float, float] | None
-    simplest_px: float | None = None
+    total_variation_px: float | None = None
 
     @property
     def places_px(self) -> dict[str, float]:
-        """COR of each kind, the simplest slice's as well."""
-        simplest = {} if self.simplest_px is None else {VARIATION: self.simplest_px}
-        return self.fine_px | simplest
+        """COR of each kind, that of minimum total variation included."""
+        if self.total_variation_px is None:
+            return self.fine_px
+        return self.fine_px | {TOTAL_VARIATION: self.total_variation_px}
 
 
 def look_closer(curves: Curves, near_px: float) -> Closer:
@@ -62,11 +63,11 @@ def look_closer(curves: Curves, near_px: float) -> Closer:
     Closer
         Without estimates where nothing can refine.
     """
-    simplest = curves.total_variation
+    minimum = curves.total_variation
     fine_px = refine(curves, near_px)
     place_px = vote(fine_px)[0] if fine_px else near_px
-    simplest_px = None if simplest is None else simplest.place_px
-    return Closer(fine_px, rotation_gain(curves.prepared, place_px), simplest_px)
+    total_variation_px = None if minimum is None else minimum.best_px
+    return Closer(fine_px, rotation_gain(curves.prepared, place_px), total_variation_px)
 
 
 def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
@@ -87,12 +88,11 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
     Returns
     -------
     float
-        Unbinned px. The network's own place is the mean of the places around the best, weighted
-        by their probability; it and each kind have one vote, but those of registration, which are
-        off together where its lines are, at most two, and the simplest slice beside them half a
-        one.
-        Where the sample moves or changes over 180 degrees registration is off; the slices and the
-        simplest slice, if they agree with each other, have two votes each beside it.
+        Unbinned px. The network's estimate is the mean of the grid about the best position,
+        weighted by probability. It and each kind have one vote, but the kinds of registration,
+        which fail together, at most two, and minimum total variation beside them half a vote.
+        If the sample moves or changes during the scan registration is wrong: slices and minimum
+        total variation, where they agree, then have two votes each.
     """
     around = slice(max(0, judgement.index - _AROUND), judgement.index + _AROUND + 1)
     weight, cor_px = judgement.share[around], inputs.cor_px[around]
@@ -105,7 +105,7 @@ def place_px(inputs: Inputs, judgement: Judgement, closer: Closer) -> float:
         vote |= dict.fromkeys(
             GROUPS["registration"], min(1.0, _REGISTRATION_VOTES / len(registered_px))
         )
-        vote[VARIATION] = _COARSE_VOTE
+        vote[TOTAL_VARIATION] = _COARSE_VOTE
         whole = {k: places_px[k] for k in _ALL_ANGLES if k in places_px}
         if len(whole) == 2 and _agree([*whole.values()], registered_px, own_px, step_px):
             near |= whole

@@ -1,4 +1,4 @@
-"""All that the network looks at: the curves of the evidence, and that of the simplest slice."""
+"""Curves for the network: the classical evidence, and minimum total variation."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT = 0.01, 10.0  # excess that halves the prominence, about, and it
 
 
 def all_curves(curves: Curves) -> CurveSet:
-    """Evaluate all kinds of evidence, and the simplest slice as well.
+    """Evaluate all kinds of evidence, minimum total variation included.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ def all_curves(curves: Curves) -> CurveSet:
         `minimum_total_variation` has no answer.
     """
     classical = curves.classical
-    simplest = curves.total_variation if classical.valid.any() else None
-    if simplest is None:
+    minimum = curves.total_variation if classical.valid.any() else None
+    if minimum is None:
         flat = np.zeros(len(classical.cor_px))
         return _with(classical, flat, flat, valid=False)
-    excess = np.interp(classical.cor_px, simplest.cor_px, simplest.excess)
+    excess = np.interp(classical.cor_px, minimum.cor_px, minimum.excess)
     height = _HEIGHT * np.exp(-excess / _WIDTH)
     return _with(classical, -np.log(_LEAST + excess), np.log1p(height**2 / 4), valid=True)
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 from tomopipe.cor.curves import KINDS
 
-VARIATION = "variation"
-"""Name of the curve of the simplest slice, which only the network looks at: it takes seconds."""
+TOTAL_VARIATION = "variation"
+"""Name of the curve of minimum total variation, which only the network uses: it takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Recipe:
     """
 
     version: int = 9
-    kinds: tuple[str, ...] = (*KINDS, VARIATION)
+    kinds: tuple[str, ...] = (*KINDS, TOTAL_VARIATION)
     scalars: tuple[tuple[str, str, float, float], ...] = (
         ("half_turn", "linear", 0.0, 1.0),
         ("full_turn", "linear", 0.0, 1.0),
@@ -58,7 +58,7 @@ class Recipe:
     )
     seam: tuple[str, ...] = ("pairs", "rows", "difference", "moving")
     slices: tuple[str, ...] = ("entropy", "edges")
-    single: tuple[str, ...] = ("wedge", "mass", VARIATION)
+    single: tuple[str, ...] = ("wedge", "mass", TOTAL_VARIATION)
     clip_sigmas: float = 6.0
     apart: int = 5
 
