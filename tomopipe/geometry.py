@@ -20,7 +20,7 @@ from tomopipe.errors import ScanError
 Floats = NDArray[np.float64]
 
 # Position of the rotation axis in the slice of N columns, and column of that axis as the program
-# wants to be told: the only places where the programs differ. All rotate the same way.
+# wants to be told: which is all that the programs differ in. All rotate the same way.
 _AXIS_VOXEL: dict[str, Callable[[int], tuple[float, float]]] = {
     "tomopipe": lambda n: (n // 2, n // 2 - 1),
     "tomopy": lambda n: (n // 2, n // 2 - 1),

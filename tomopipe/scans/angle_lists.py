@@ -187,7 +187,7 @@ def _column(header: list[str], rows: list[list[str]], path: str | os.PathLike[st
     )
 
 
-def place_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
+def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
     """Tell which of the planned frames the frames that arrived are.
 
     Parameters
@@ -209,15 +209,15 @@ def place_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
         return None
     if not np.isfinite(numbers.astype(float)).all():
         return None
-    place = (numbers - numbers[0]).astype(np.int64)
-    beyond = n_planned - 1 - int(place[-1])
-    if (np.diff(place) < 1).any() or not 0 <= beyond <= max(1, n_planned * _MAX_MISSING_AT_ENDS):
+    index = (numbers - numbers[0]).astype(np.int64)
+    beyond = n_planned - 1 - int(index[-1])
+    if (np.diff(index) < 1).any() or not 0 <= beyond <= max(1, n_planned * _MAX_MISSING_AT_ENDS):
         return None
-    return place.astype(np.intp)
+    return index.astype(np.intp)
 
 
 def count_periods(times_s: ArrayLike) -> NDArray[np.int64] | None:
-    """Turn time stamps of frames taken at a steady rate into numbers as for `place_frames`.
+    """Turn time stamps of frames taken at a steady rate into numbers as for `planned_frames`.
 
     Returns
     -------

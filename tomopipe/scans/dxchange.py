@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import count_periods, place_frames, to_degrees
+from tomopipe.scans.angle_lists import count_periods, planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
@@ -69,9 +69,9 @@ def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
     return Layout(
         format="DXchange",
         projections=Frames(pixels, np.arange(len(data))),
-        place=DATA,
+        location=DATA,
         theta_deg=theta_deg,
-        theta_place=THETA,
+        theta_location=THETA,
         pixel_size_um=read_pixel_size_um(file),
         energy_kev=read_energy_kev(file),
         distance_mm=read_distance_mm(file),
@@ -109,11 +109,11 @@ def _theta_deg(
     warnings = (warning,) if warning else ()
     if len(angles) <= n_frames:
         return angles, warnings
-    place = _places(file, n_frames, len(angles))
-    if place is None:
+    planned = _planned_frames(file, n_frames, len(angles))
+    if planned is None:
         return angles, warnings
     dropped = f"{len(angles) - n_frames} frames dropped by the camera: their angles are left out"
-    return angles[place], (*warnings, dropped)
+    return angles[planned], (*warnings, dropped)
 
 
 def _theta_elsewhere(
@@ -132,7 +132,7 @@ def _theta_elsewhere(
     return (angles if len(angles) == n_frames else angles[of_data]), warnings
 
 
-def _places(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:
+def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:
     """Tell which of the planned frames there are, from their numbers or their times."""
     locations = _locations(file)
     for name in (_IDS, _TIMES):
@@ -144,9 +144,9 @@ def _places(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp
         if len(values) != n_frames:
             continue
         ids = values if name == _IDS else count_periods(values)
-        place = None if ids is None else place_frames(ids, n_planned)
-        if place is not None:
-            return place
+        planned = None if ids is None else planned_frames(ids, n_planned)
+        if planned is not None:
+            return planned
     return None
 
 

@@ -100,25 +100,25 @@ def incomplete(metadata: Metadata) -> str:
 
 
 def _fault_of_angles(metadata: Metadata) -> str:
-    n_angles, theta_deg, place = metadata.n_angles, metadata.theta_deg, metadata.theta_place
+    n_angles, theta_deg, location = metadata.n_angles, metadata.theta_deg, metadata.theta_location
     if theta_deg is None:
         return ""
     if len(theta_deg) > n_angles and not metadata.theta_listed:
-        return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {place}"
+        return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {location}"
     if len(theta_deg) != n_angles:
         what_to_do = "name a list of all of them (input.angles)"
         if metadata.theta_listed:
             what_to_do = "correct the list"
             what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
         return (
-            f"{place} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
+            f"{location} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
             f"{what_to_do}"
         )
     chosen = metadata.chosen
     if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
-        return f"{place}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
+        return f"{location}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
     if n_angles > 1 and np.ptp(theta_deg) == 0:
-        return f"{place}: all {n_angles} angles are {theta_deg[0]:g}"
+        return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
     return ""
 
 
@@ -210,7 +210,7 @@ def _look(
     if layout.theta_deg is not None and known.angle_unit == "auto":
         fault, warning = other_unit(layout.theta_deg)
         if fault:
-            raise ScanError(f"{path}: {fault} ({layout.theta_place})")
+            raise ScanError(f"{path}: {fault} ({layout.theta_location})")
         warnings += [warning] if warning else []
     others: dict[str, Any] = {"known": known, "stack": stack}
     flat, flat_place = find_references(path, reader, "flats", flats, layout, **others)
@@ -232,7 +232,7 @@ def _look(
         chosen=chosen,
         dtype=str(pixels.dtype),
         theta_deg=layout.theta_deg,
-        theta_place=layout.theta_place,
+        theta_location=layout.theta_location,
         theta_listed=layout.theta_listed,
         n_flats=0 if flat is None else len(flat.positions),
         n_darks=0 if dark is None else len(dark.positions),
@@ -305,16 +305,16 @@ def _told_angles(path: Path, layout: Layout, angles: str | AngleRange, unit: str
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
         theta_deg = equal_steps(len(layout.projections.index), **angles.model_dump())
-        return {"theta_deg": theta_deg, "theta_place": "the configuration"}
+        return {"theta_deg": theta_deg, "theta_location": "the configuration"}
     if is_dataset(angles):
         if layout.format == "TIFF":
             raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
         theta_deg, warning = read_named(path, angles, unit)
-        place = {"theta_deg": theta_deg, "theta_place": angles}
-        return place | ({"notes": (*layout.notes, warning)} if warning else {})
+        known = {"theta_deg": theta_deg, "theta_location": angles}
+        return known | ({"notes": (*layout.notes, warning)} if warning else {})
     if layout.format == "TIFF":
         return {}  # its reader has read the list, and knows which images are missing
-    return {"theta_deg": read_angles(angles, unit), "theta_place": angles, "theta_listed": True}
+    return {"theta_deg": read_angles(angles, unit), "theta_location": angles, "theta_listed": True}
 
 
 def _value(found: Found | None) -> float | None:
@@ -332,25 +332,25 @@ def _describe(
     angles = "none"
     if layout.theta_deg is not None:
         finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
-        angles = f"{layout.theta_place}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
-    parts = [layout.format, f"projections {layout.place}", f"angles {angles}"]
+        angles = f"{layout.theta_location}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
+    parts = [layout.format, f"projections {layout.location}", f"angles {angles}"]
     if len(chosen) < (n_angles := len(layout.projections.index)):
         parts.append(f"{len(chosen)} of {n_angles} projections in use")
     if columns != (0, n_cols := layout.projections.pixels.shape[2]):
         parts.append(f"columns {columns[0]} to {columns[1] - 1} of {n_cols} in use")
-    for kind, (references, place) in (("flats", flats), ("darks", darks)):
+    for kind, (references, location) in (("flats", flats), ("darks", darks)):
         if references is None:
-            parts.append(f"{kind} {place}")
+            parts.append(f"{kind} {location}")
             continue
         n_sets = len(np.unique(references.positions)) if kind == "flats" else 1
         sets = f" in {n_sets} sets" if n_sets > 1 else ""
-        parts.append(f"{kind} {place}, {len(references.positions)} frames{sets}")
+        parts.append(f"{kind} {location}, {len(references.positions)} frames{sets}")
     numbers = [
         ("pixel size", layout.pixel_size_um, "um"),
         ("energy", layout.energy_kev, "keV"),
         ("distance", layout.distance_mm, "mm"),
     ]
-    parts += [f"{name} {n.value:.4g} {unit}, {n.place}" for name, n, unit in numbers if n]
+    parts += [f"{name} {n.value:.4g} {unit}, {n.location}" for name, n, unit in numbers if n]
     if missing := [name for name, found, _ in numbers if found is None]:
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes

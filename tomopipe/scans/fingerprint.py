@@ -1,17 +1,17 @@
 """Fingerprints of raw scans: whether one is still what it was, without reading all of it.
 
-A fingerprint sums what is small in full: of an HDF5 file the names, links and attributes, and every
-dataset of up to 1 MiB, such as angles; of each larger one where its frames or
-chunks lie, and 4 kB of each of them, at another place in each (of 4096 of them, evenly spread, if
-there are more). Chunks of deflate end with a sum of their values, and these ends are taken. Files
-that an HDF5 file takes data from belong to it, as do lists of angles and folders of flats and darks
-that lie beside a TIFF file. Of TIFF files 4096 such pieces are taken, and both ends of each.
+A fingerprint covers small data in full: of an HDF5 file the names, links, attributes and datasets up
+to 1 MiB, such as angles. Of larger datasets it covers where the frames or chunks lie, and 4 kB of
+each at a different position (of 4096 of them, evenly spread, if there are more). Deflated chunks end
+with a checksum of their values, which is read. Files that an HDF5 file takes data from are included,
+as are lists of angles and folders of flats and darks beside a TIFF file. Of TIFF files 4096 such
+pieces are read, and both ends of each.
 
-So other flats, darks or angles, another scan under the name, a frame that was replaced, and
-whatever moves or repacks data, change it. What it can miss is a change of some pixels within frames
-that leaves size and place: of uncompressed frames of 4 MB it sees one in a thousand of changes of a
-single place in a single frame, and all but surely one that touches more than a hundredth of each
-frame. `tomopipe.storage.checksums.checksum_of` misses nothing, and reads all.
+So other flats, darks or angles, another scan of the same name, a replaced frame, and whatever moves
+or repacks data change it. It can miss a change of a few pixels within frames that keeps their size
+and position: of uncompressed frames of 4 MB it sees one in a thousand changes at a single position
+of a single frame, and nearly every one that touches more than a hundredth of each frame.
+`tomopipe.storage.checksums.checksum_of` misses nothing, and reads all.
 """
 
 import os
@@ -34,7 +34,7 @@ FULL_BYTES = {"v1": 64 * 2**20, VERSION: 2**20}  # of a dataset that is summed i
 PIECE_BYTES = 4096
 _MOST_PIECES = 4096  # of a dataset
 _LEAST_PIECES = 256  # of a dataset, however few its frames
-_STEP = (5**0.5 - 1) / 2  # of the places within frames: they never come in line
+_STEP = (5**0.5 - 1) / 2  # of the positions within frames: they never line up
 _DEFLATE = 1
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -216,7 +216,7 @@ def _extents(data: "h5py.Dataset", in_full: bool) -> list[Extent]:
 def _pieces(
     descriptor: int, extents: Sequence[Extent], number: int = 0, *, at_end: bool = False
 ) -> Iterator[bytes]:
-    """Yield pieces of extents, or of some of them: at the end, or at another place in each."""
+    """Yield pieces of extents, or of some of them: at the end, or at another position in each."""
     if not extents:
         return
     chosen = np.linspace(0, len(extents) - 1, min(len(extents), _MOST_PIECES)).astype(int)

@@ -48,7 +48,7 @@ class Found:
     """A number and where it stands in the file."""
 
     value: float
-    place: str
+    location: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def read_pixel_size_um(file: "h5py.File") -> Found | None:
         return size
     magnification = read_number(file, _MAGNIFICATION, _PLAIN, any_unit=True) or 1.0
     size = first_found(file, _PIXEL_SIZES, PIXEL_SIZE_UM)
-    return size and Found(size.value / magnification, size.place)
+    return size and Found(size.value / magnification, size.location)
 
 
 def read_energy_kev(file: "h5py.File") -> Found | None:

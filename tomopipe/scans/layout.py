@@ -25,11 +25,11 @@ class Layout:
         DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF.
     projections : Frames
         The projections, those marked as invalid left out.
-    place : str
+    location : str
         Where they stand, the same for scans recorded in the same way.
     theta_deg : ndarray of float64 or None
         Angles as found, in degrees: any number of them, finite or not. None: there are none.
-    theta_place : str
+    theta_location : str
         Where the angles stand.
     theta_listed : bool
         Whether that is a list apart from the frames, which may not fit to them.
@@ -47,9 +47,9 @@ class Layout:
 
     format: str
     projections: Frames
-    place: str
+    location: str
     theta_deg: NDArray[np.float64] | None
-    theta_place: str
+    theta_location: str
     theta_listed: bool = False
     pixel_size_um: Found | None = None
     energy_kev: Found | None = None
@@ -68,20 +68,20 @@ class Reference:
     ----------
     frames : Frames
         All of them, written or not.
-    place : str
+    location : str
         Where they are.
     positions : ndarray of float64, shape (n_frames,)
         How many projections of the same file were taken before each; NaN where not known.
     """
 
     frames: Frames
-    place: str
+    location: str
     positions: NDArray[np.float64]
 
 
-def without_position(frames: Frames, place: str) -> Reference:
+def without_position(frames: Frames, location: str) -> Reference:
     """Return flats or darks of which it is not known when they were taken."""
-    return Reference(frames, place, np.full(len(frames.index), np.nan))
+    return Reference(frames, location, np.full(len(frames.index), np.nan))
 
 
 def how_to_name(kind: Kind) -> str:

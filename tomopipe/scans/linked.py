@@ -50,16 +50,16 @@ def _targets(path: str) -> list[str]:
             names = sorted(set(_names(file)))
     except (ScanError, OSError, RuntimeError, KeyError):
         return []
-    return [_place(name, path) for name in names if name != "."]
+    return [_source_path(name, path) for name in names if name != "."]
 
 
-def _place(name: str, path: str) -> str:
+def _source_path(name: str, path: str) -> str:
     """Return where HDF5 finds a file, or would look first."""
     from tomopipe.scans.frames import source_paths
 
-    places = list(source_paths(name, path))
-    beside = [place for place in places if os.path.exists(place)]
-    return os.path.normpath((beside or places)[0])
+    paths = list(source_paths(name, path))
+    beside = [source for source in paths if os.path.exists(source)]
+    return os.path.normpath((beside or paths)[0])
 
 
 def _names(file: "h5py.File") -> Iterator[str]:

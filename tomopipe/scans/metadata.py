@@ -24,7 +24,7 @@ class Metadata:
         Type of the pixels, in the byte order of this machine.
     theta_deg : ndarray of float64, shape (n_theta,), or None
         Angles as found, in degrees: any number of them, finite or not. None: no theta.
-    theta_place : str
+    theta_location : str
         Where they stand.
     theta_listed : bool
         Whether that is a list apart from the frames, which may not fit to them.
@@ -58,7 +58,7 @@ class Metadata:
     chosen: NDArray[np.intp]
     dtype: str
     theta_deg: NDArray[np.float64] | None
-    theta_place: str
+    theta_location: str
     theta_listed: bool
     n_flats: int
     n_darks: int

@@ -45,16 +45,16 @@ class NamedReader:
                 f"{self._path}: {self._known.paths.image_key} marks no projection (0); correct "
                 "input.paths.image_key"
             )
-        theta_deg, place, warnings = self._theta_deg(len(index))
+        theta_deg, location, warnings = self._theta_deg(len(index))
         if n_invalid := int(np.count_nonzero(self._keys == INVALID)):
             warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
         n_frames, n_planned = len(self._keys), len(self._planned)
         return Layout(
             format="HDF5",
             projections=Frames(self._data, index),
-            place=self._data.name,
+            location=self._data.name,
             theta_deg=theta_deg,
-            theta_place=place,
+            theta_location=location,
             pixel_size_um=read_pixel_size_um(self._file),
             energy_kev=read_energy_kev(self._file),
             distance_mm=read_distance_mm(self._file),
@@ -75,16 +75,16 @@ class NamedReader:
                 axes = ["angle", *(axis for axis in axes if axis != "angle")]
             pixels = transposed(Hdf5Pixels(dataset), axes)
             return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
-        key, place = KEYS[kind], self._known.paths.image_key
+        key, location = KEYS[kind], self._known.paths.image_key
         index = np.flatnonzero(self._keys == key)
         if not len(index):
-            missing = f"{place} marks no {kind} ({key})" if place else f"no {kind} are named"
+            missing = f"{location} marks no {kind} ({key})" if location else f"no {kind} are named"
             raise ScanError(
                 f"{self._path}: {missing}; the file has {brief_tree(self._file)}: set "
                 f"input.paths.{kind} to a dataset of it, or {how_to_name(kind)}"
             )
         taken = np.cumsum(self._keys == PROJECTION)[index]
-        return Reference(Frames(self._data, index), f"{place} {key}", taken.astype(float))
+        return Reference(Frames(self._data, index), f"{location} {key}", taken.astype(float))
 
     @cached_property
     def _data(self) -> Pixels:

@@ -55,10 +55,10 @@ def class_of(group: "h5py.Group") -> str:
 
 
 def first_number(
-    places: Iterable[tuple[list["h5py.Group"], str]], quantity: Quantity
+    locations: Iterable[tuple[list["h5py.Group"], str]], quantity: Quantity
 ) -> Found | None:
     """Return the first number that can be used, of some groups and a name in each of them."""
-    for groups, name in places:
+    for groups, name in locations:
         for group in groups:
             found = first_found(group, [name], quantity)
             if found is not None:

@@ -37,13 +37,13 @@ class Mirror:
     ----------
     rows, columns : bool
         Whether they are upside down, and whether left is right.
-    place : str
+    location : str
         Where the file says so, "" if it says nothing.
     """
 
     rows: bool = False
     columns: bool = False
-    place: str = ""
+    location: str = ""
 
 
 def signal_of(group: "h5py.Group") -> str:
@@ -89,19 +89,19 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
         Its NXentry, which may name the coordinate system.
     """
     mirrored = {"rows": False, "columns": False}
-    places = []
+    locations = []
     for group in (one for one in _members(detector) if class_of(one) in _CLASSES):
-        for axis, place in _rotations_180(group):
+        for axis, location in _rotations_180(group):
             what = _about(entry, group)[axis]
             for kind in mirrored:
                 mirrored[kind] ^= what in (kind, "both")
-            places.append(place)
-    if not places:  # before there were transformations
+            locations.append(location)
+    if not locations:  # before there were transformations
         for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
             if _number(detector, name):
                 mirrored[kind] = True
-                places.append(f"{detector.name}/{name}")
-    return Mirror(mirrored["rows"], mirrored["columns"], ", ".join(places))
+                locations.append(f"{detector.name}/{name}")
+    return Mirror(mirrored["rows"], mirrored["columns"], ", ".join(locations))
 
 
 def _about(entry: "h5py.Group", group: "h5py.Group") -> tuple[str, str, str]:
@@ -131,7 +131,7 @@ def read_notes(detector: "h5py.Group", mirror: Mirror) -> tuple[str, ...]:
     notes = []
     sides = [side for side in ("rows", "columns") if getattr(mirror, side)]
     if sides:
-        notes.append(f"{' and '.join(sides)} mirrored back, {mirror.place}")
+        notes.append(f"{' and '.join(sides)} mirrored back, {mirror.location}")
     if _text(detector, "field_of_view").lower() == "half" or _number(detector, "half_acquisition"):
         notes.append("half acquisition, as the file says")
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):

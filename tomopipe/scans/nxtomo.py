@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans import nxdetector
-from tomopipe.scans.angle_lists import place_frames, to_degrees
+from tomopipe.scans.angle_lists import planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, text_of, unit_of
 from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name
@@ -114,7 +114,7 @@ class NxtomoReader:
             raise ScanError(
                 f"{self._path}: {stack.key_name} marks no projection (0) in {stack.name}"
             )
-        theta_deg, place, warnings = (
+        theta_deg, location, warnings = (
             stack.theta_deg(self._angle_unit) if self._angles else (None, "", ())
         )
         if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
@@ -124,9 +124,9 @@ class NxtomoReader:
         return Layout(
             format="NXtomo",
             projections=Frames(stack.pixels, index),
-            place=stack.place_of(PROJECTION),
+            location=stack.location_of(PROJECTION),
             theta_deg=theta_deg,
-            theta_place=place,
+            theta_location=location,
             pixel_size_um=first_number(
                 [
                     (sample, "x_pixel_size"),
@@ -158,7 +158,7 @@ class NxtomoReader:
             )
         taken = np.cumsum(stack.keys == PROJECTION)[index]
         return Reference(
-            Frames(stack.pixels, index), stack.place_of(KEYS[kind]), taken.astype(float)
+            Frames(stack.pixels, index), stack.location_of(KEYS[kind]), taken.astype(float)
         )
 
 
@@ -218,14 +218,14 @@ class _Stack:
                 "one for each: complete it in a copy of the file, or leave the scan out "
                 "(`select: no`)"
             )
-        self._place = self._placed(len(data))
+        self._planned_index = self._placed(len(data))
         self.aborted = ""
-        if self._place is None and len(data) < len(planned):
+        if self._planned_index is None and len(data) < len(planned):
             self.aborted = f"aborted: {len(data)} frames for {len(planned)} keys in {self.key_name}"
-        kept = np.arange(len(data)) if self._place is None else self._place
+        kept = np.arange(len(data)) if self._planned_index is None else self._planned_index
         self.keys: NDArray[np.int64] = planned[kept].astype(np.int64)
 
-    def place_of(self, key: int) -> str:
+    def location_of(self, key: int) -> str:
         """Say where the frames of a kind are."""
         return f"{self.name} ({self.key_name.rpartition('/')[2]} {key})"
 
@@ -240,16 +240,16 @@ class _Stack:
 
     def theta_deg(self, known_unit: str) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
         """Return the angles of the projections, where they stand, and what was assumed."""
-        dataset, place = self._rotation()
+        dataset, location = self._rotation()
         elsewhere = ""
         if dataset is None:
             n_projections = int(np.count_nonzero(self._planned_keys == PROJECTION))
             lengths = {self._n_planned, n_projections}
             dataset, elsewhere = find_angles(self._groups[0], lengths, self._path)
             if dataset is None:
-                return None, place, (NO_THETA, elsewhere) if elsewhere else (NO_THETA,)
-            place = str(dataset.name)
-        angles, warning = to_degrees(self._values(dataset, place), unit_of(dataset), known_unit)
+                return None, location, (NO_THETA, elsewhere) if elsewhere else (NO_THETA,)
+            location = str(dataset.name)
+        angles, warning = to_degrees(self._values(dataset, location), unit_of(dataset), known_unit)
         warnings = [text for text in (elsewhere, warning) if text]
         n_dropped = self._n_planned - len(self.keys)
         is_projection = self._planned_keys == PROJECTION
@@ -257,14 +257,14 @@ class _Stack:
             every = np.full(self._n_planned, np.nan)
             every[is_projection] = angles  # of the projections alone
             angles = every
-        if self._place is not None and len(angles) == self._n_planned:
+        if self._planned_index is not None and len(angles) == self._n_planned:
             warnings.append(f"{n_dropped} frames dropped by the camera: their angles are left out")
-            angles = angles[self._place]
+            angles = angles[self._planned_index]
             is_projection = self.keys == PROJECTION
         n = min(len(angles), len(is_projection))
         # more angles than keys: those beyond are of frames that were never taken
         theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
-        return theta_deg, place, tuple(warnings)
+        return theta_deg, location, tuple(warnings)
 
     def _detector(self, entry: str, wanted: str) -> tuple["h5py.Group", str]:
         """Return the group with frames and keys, and the name of the keys in it."""
@@ -290,14 +290,14 @@ class _Stack:
 
     def _rotation(self) -> tuple["h5py.Dataset | None", str]:
         """Return the angles and where they stand."""
-        places = [
+        candidates = [
             (group, "rotation_angle")
             for group in [*self.of("NXsample"), *self.of("NXdata"), self.detector]
             if "rotation_angle" in group
         ]
-        places += [(group, name) for group in self.of("NXdata") for name in angles_of(group)]
+        candidates += [(group, name) for group in self.of("NXdata") for name in angles_of(group)]
         unusable: list[ScanError] = []
-        for group, name in places:
+        for group, name in candidates:
             try:
                 dataset = self._find(group, name)
             except ScanError as error:
@@ -337,9 +337,9 @@ class _Stack:
                     ids = np.asarray(group[_IDS][()]).ravel()
                 except Exception:  # it is a help, no more
                     continue
-                place = place_frames(ids, self._n_planned) if len(ids) == n_frames else None
-                if place is not None:
-                    return place
+                planned = planned_frames(ids, self._n_planned) if len(ids) == n_frames else None
+                if planned is not None:
+                    return planned
         return None
 
 

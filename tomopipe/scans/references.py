@@ -66,7 +66,7 @@ def find_references(
     -------
     references : References or None
         None if they are declared absent.
-    place : str
+    location : str
         For people.
 
     Raises
@@ -85,13 +85,13 @@ def find_references(
     for where, reference in found:
         if reference.frames.pixels.shape[1:] != expected:
             raise ScanError(
-                f"{where}: {reference.place} has frames of {reference.frames.pixels.shape[1:]}; "
+                f"{where}: {reference.location} has frames of {reference.frames.pixels.shape[1:]}; "
                 f"expected {expected} as in {layout.projections.pixels.name}"
             )
     frames = tuple(_only_written(reference.frames) for _, reference in found)
     if kind == "flats" and not any(len(part.index) for part in frames):
         where, reference = found[0]
-        raise ScanError(f"{where}: {reference.place} was never written; {how_to_name(kind)}")
+        raise ScanError(f"{where}: {reference.location} was never written; {how_to_name(kind)}")
     if several is None:
         positions = found[0][1].positions[found[0][1].frames.written]
     elif len(found) == 1:
@@ -99,7 +99,7 @@ def find_references(
     else:
         at = np.linspace(0, n_angles, len(found))
         positions = np.repeat(at, [len(part.index) for part in frames])
-    names = [r.place if several is None else f"{p}: {r.place}" for p, r in found]
+    names = [r.location if several is None else f"{p}: {r.location}" for p, r in found]
     return References(frames, positions), ", ".join(dict.fromkeys(names))
 
 

@@ -21,7 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import place_frames, read_angles
+from tomopipe.scans.angle_lists import planned_frames, read_angles
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.layout import (
     NO_THETA,
@@ -80,17 +80,17 @@ class TiffReader:
         warnings: tuple[str, ...] = () if source else (NO_THETA,)
         ids = self._stack.numbers if self._frames is self._stack else None
         if theta_deg is not None and len(theta_deg) > n_frames and ids is not None:
-            place = place_frames(ids, len(theta_deg))
-            if place is not None:
+            planned = planned_frames(ids, len(theta_deg))
+            if planned is not None:
                 n_dropped = len(theta_deg) - n_frames
                 warnings = (f"{n_dropped} images are missing: their angles are left out",)
-                theta_deg = theta_deg[place]
+                theta_deg = theta_deg[planned]
         return Layout(
             format="TIFF",
             projections=Frames(self._frames, np.arange(n_frames)),
             theta_deg=theta_deg,
-            place=self._stack.place,
-            theta_place="" if source is None else source.name.replace(self._path.stem, "<scan>"),
+            location=self._stack.location,
+            theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             theta_listed=source is not None,
             warnings=warnings,
         )
@@ -98,28 +98,28 @@ class TiffReader:
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks that lie beside the projections."""
         stem = self._path.with_suffix("")
-        place = self._path / kind if self._path.is_dir() else stem.parent / f"{stem.name}_{kind}"
-        if place.is_dir():
-            shown = place.name.replace(self._path.stem, "<scan>")
-            return replace(all_frames(place, kind), place=f"{shown}/")
+        folder = self._path / kind if self._path.is_dir() else stem.parent / f"{stem.name}_{kind}"
+        if folder.is_dir():
+            shown = folder.name.replace(self._path.stem, "<scan>")
+            return replace(all_frames(folder, kind), location=f"{shown}/")
         if self._path.is_dir():
-            for folder in (self._path, FilePath(self._stack.name)):
-                if loose := _named(tiff_files(folder), kind):
+            for parent in (self._path, FilePath(self._stack.name)):
+                if loose := _named(tiff_files(parent), kind):
                     stack = _Files(loose)
                     frames = Frames(stack, np.arange(len(loose)))
                     return without_position(frames, f"{kind[:-1]} images beside the projections")
         raise ScanError(
-            f"{self._path}: no folder {place.name} beside the projections; {how_to_name(kind)}"
-            + self._loose_above(kind, place)
+            f"{self._path}: no folder {folder.name} beside the projections; {how_to_name(kind)}"
+            + self._loose_above(kind, folder)
         )
 
-    def _loose_above(self, kind: Kind, place: FilePath) -> str:
+    def _loose_above(self, kind: Kind, folder: FilePath) -> str:
         """Say what to do with images of this kind beside the folder or file of the scan."""
         above = self._path.absolute().parent
         loose = _named(tiff_files(above), kind)
         if not loose:
             return ""
-        hint = f"put such images into {place.name}/"
+        hint = f"put such images into {folder.name}/"
         if self._path.is_dir():
             hint = f"give {above.name}/ in campaign.scans if it holds this scan alone, else {hint}"
         return f" ({loose[0].name} lies beside it: {hint})"
@@ -127,11 +127,11 @@ class TiffReader:
     def _list_of_angles(self) -> FilePath | None:
         if not self._path.is_dir():
             beside = [self._path.with_suffix(ending) for ending in LISTS]
-            return next((place for place in beside if place.is_file()), None)
+            return next((path for path in beside if path.is_file()), None)
         lists = sorted(p for p in self._path.iterdir() if p.suffix.lower() in LISTS)
         named = [p for p in lists if re.search("angle|theta", p.stem, re.IGNORECASE)]
         if len(named or lists) > 1:
-            names = ", ".join(place.name for place in named or lists)
+            names = ", ".join(path.name for path in named or lists)
             raise ScanError(
                 f"{self._path}: which is the list of angles? {names}; name one angles.txt alone, "
                 "or set input.angles"
@@ -153,7 +153,7 @@ def all_frames(path: Path, kind: Kind) -> Reference:
     files = tiff_files(folder) if folder.is_dir() else []
     of_kind = _named(files, kind) or _named(files, None) or files
     stack = _Files(of_kind) if of_kind else _open_stack(folder)
-    return without_position(Frames(stack, np.arange(stack.shape[0])), stack.place)
+    return without_position(Frames(stack, np.arange(stack.shape[0])), stack.location)
 
 
 def _named(files: list[FilePath], kind: str | None) -> list[FilePath]:
@@ -256,8 +256,8 @@ class _Images:
 class _Files(_Images):
     """Images in a file each; read whole, as one file is one request to a file server."""
 
-    def __init__(self, files: list[FilePath], place: str = "images") -> None:
-        self._files, self.place = files, place
+    def __init__(self, files: list[FilePath], location: str = "images") -> None:
+        self._files, self.location = files, location
         self.name = str(files[0].parent)
         with _reading(files[0]), tifffile.TiffFile(files[0]) as first:
             page = first.pages.first
@@ -301,7 +301,7 @@ class _Files(_Images):
 class _Pages(_Images):
     """The pages of one file."""
 
-    place = "pages"
+    location = "pages"
     numbers = None
 
     def __init__(self, path: FilePath) -> None:

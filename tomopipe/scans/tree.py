@@ -29,8 +29,8 @@ def datasets_in(file: "h5py.File") -> list[Found]:
         for name in group:
             child = open_child(group, name)
             if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif":
-                place = f"{group.name.rstrip('/')}/{name}"
-                found.append(Found(place, child.shape or (), str(child.dtype)))
+                location = f"{group.name.rstrip('/')}/{name}"
+                found.append(Found(location, child.shape or (), str(child.dtype)))
     several = [one for one in found if max(one.shape, default=0) > 1]
     return sorted(several, key=lambda one: (-len(one.shape), [-n for n in one.shape], one.name))
 

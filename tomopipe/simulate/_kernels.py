@@ -77,7 +77,7 @@ def add_projections(
 
 @compiled
 def _add_interval(line: Floats, start: float, stop: float, value: float) -> None:
-    """Add `value` to `line` between two places, each pixel by the part that is covered."""
+    """Add `value` to `line` between two positions, each pixel by the part that is covered."""
     first = max(0, math.floor(start + 0.5))
     last = min(line.size - 1, math.floor(stop + 0.5))
     for col in range(first, last + 1):

@@ -140,6 +140,6 @@ def _fixed(beam: Beam, n_rows: int, n_cols: int, rng: np.random.Generator) -> ND
             distance_px, sigma_px = rng.uniform(0, 0.45 * n_cols), rng.uniform(0.8, 2.5)
             depth = rng.uniform(0.3, 1.0) * beam.dirt_depth
             for side in (-1, 1):
-                place_px = beam.dirt_px + side * distance_px
-                fixed *= np.exp(-depth * np.exp(-(((col - place_px) / sigma_px) ** 2) / 2))
+                position_px = beam.dirt_px + side * distance_px
+                fixed *= np.exp(-depth * np.exp(-(((col - position_px) / sigma_px) ** 2) / 2))
     return fixed

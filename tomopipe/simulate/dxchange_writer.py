@@ -169,10 +169,10 @@ def write_exchange(
 
 def _write_instrument(file: h5py.File, size_um: float | None, energy_kev: float | None) -> None:
     instrument = "/measurement/instrument"
-    for value, place, units in [
+    for value, dataset, units in [
         (size_um, "detection_system/objective/resolution", "microns"),
         (energy_kev, "monochromator/energy", "keV"),
     ]:
         if value is not None:
-            file[f"{instrument}/{place}"] = np.array([value], dtype=np.float64)
-            file[f"{instrument}/{place}"].attrs["units"] = units
+            file[f"{instrument}/{dataset}"] = np.array([value], dtype=np.float64)
+            file[f"{instrument}/{dataset}"].attrs["units"] = units

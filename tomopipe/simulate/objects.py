@@ -124,7 +124,7 @@ def _pack(
     radii_px : ndarray
         Radii wanted; the first ones get the first choice.
     rng : numpy.random.Generator
-        Where the places come from.
+        Generator of the positions.
 
     Returns
     -------
@@ -138,9 +138,9 @@ def _pack(
         x_px = body.x_px + distance_px * np.cos(direction)
         y_px = body.y_px + distance_px * np.sin(direction)
         row = rng.uniform(-0.5 * radius_px, n_rows - 1 + 0.5 * radius_px, 200)
-        places = np.stack([x_px, y_px, row], axis=1)
-        gaps = np.linalg.norm(places[:, None] - placed[None, :, :3], axis=2) - placed[:, 3]
+        positions = np.stack([x_px, y_px, row], axis=1)
+        gaps = np.linalg.norm(positions[:, None] - placed[None, :, :3], axis=2) - placed[:, 3]
         free = np.flatnonzero((gaps > radius_px).all(axis=1))
         if free.size:
-            placed = np.vstack([placed, [*places[free[0]], radius_px]])
+            placed = np.vstack([placed, [*positions[free[0]], radius_px]])
     return [(float(x), float(y), float(z), float(r)) for x, y, z, r in placed]

@@ -80,7 +80,7 @@ class Phantom:
         return Phantom(self.kind, tuple(parts))
 
     def moved(self, x_px: float = 0.0, y_px: float = 0.0, rows: float = 0.0) -> "Phantom":
-        """Return the same object at another place."""
+        """Return the same object at another position."""
         parts = (
             replace(part, x_px=part.x_px + x_px, y_px=part.y_px + y_px, row=part.row + rows)
             for part in self.ellipsoids

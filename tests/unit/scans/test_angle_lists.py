@@ -7,7 +7,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import (
     count_periods,
     other_unit,
-    place_frames,
+    planned_frames,
     read_angles,
     span_deg,
     to_degrees,
@@ -127,7 +127,7 @@ def test_odd_lists_have_no_span():
     ],
 )
 def test_place_of_frames_that_arrived(ids, n_planned, expected):
-    found = place_frames(ids, n_planned)
+    found = planned_frames(ids, n_planned)
     if expected is None:
         assert found is None
     else:

@@ -166,7 +166,7 @@ def test_angles_in_another_file_without_a_unit(tmp_path):
         file["entry/theta"] = ANGLES_DEG
     found = read_metadata(path)
     assert found.theta_deg.tolist() == THETA_DEG
-    assert found.theta_place == f"{DIAMOND}/data/gts_theta_set"
+    assert found.theta_location == f"{DIAMOND}/data/gts_theta_set"
 
 
 def test_angles_that_were_measured_where_those_set_are_missing(tmp_path):
