@@ -4,7 +4,7 @@ import numpy as np
 from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
 
-from tomopipe.cor.ai.confidence import DOUBTS
+from tomopipe.cor.ai.confidence import FEATURES
 from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, make_inputs
@@ -40,7 +40,7 @@ def random_weights(inputs: Inputs, seed: int = 0) -> Weights:
 
 def calibration() -> dict:
     """A calibration that trusts a clear margin."""
-    values = np.zeros((40, len(DOUBTS)))
+    values = np.zeros((40, len(FEATURES)))
     values[:, 1] = np.linspace(-10, 10, 40)
     return calibrate(values, values[:, 1] > 0)
 

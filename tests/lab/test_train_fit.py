@@ -8,8 +8,8 @@ from tomopipe_lab.train.fit import Schedule, fit, loss_of
 from tomopipe_lab.train.nets import Scores, collate, new_net, put_weights, weights_of
 
 from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network import look_along, weight_shapes
-from tomopipe.cor.ai.network_model import judge, load_model
+from tomopipe.cor.ai.network import forward, weight_shapes
+from tomopipe.cor.ai.network_model import load_model, predict
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_numpy_and_torch_say_the_same_of_the_shipped_weights(inputs):
         both = net(collate(scans))
     for i, inputs_of_scan in enumerate(scans):
         n = inputs_of_scan.grid.shape[1]
-        score, none, offset, log_spread = look_along(
+        score, none, offset, log_spread = forward(
             model.weights, inputs_of_scan.grid, inputs_of_scan.scan
         )
         np.testing.assert_allclose(score, both.grid[i, :n], rtol=0, atol=1e-5)
@@ -87,14 +87,14 @@ def test_a_network_learns_where_one_axis_is_and_goes_on_where_it_stopped(inputs,
         network = new_net(shape_of(inputs), seed)
         return fit(network, batches, Schedule(epochs, seed=1), state, lambda done, of: None)
 
-    whole = judge(weights_of(train(10, tmp_path / "whole.safetensors")), inputs)
+    whole = predict(weights_of(train(10, tmp_path / "whole.safetensors")), inputs)
     assert inputs.cor_px[whole.index] == pytest.approx(COR_PX, abs=1)
     assert whole.score[whole.index] > 0
     # stopped half way: the state of epoch 5 of a training of 10
     part = tmp_path / "part.safetensors"
     with pytest.raises(KeyboardInterrupt):
         fit(new_net(shape_of(inputs), 3), batches, Schedule(10, seed=1), part, stop_after(5))
-    again = judge(weights_of(train(10, part, seed=9)), inputs)
+    again = predict(weights_of(train(10, part, seed=9)), inputs)
     np.testing.assert_allclose(again.score, whole.score, atol=1e-4)
 
 

@@ -365,7 +365,7 @@ def _explained(channels: _Channels, theta_rad: Floats) -> Floats:
 
     All energy; then of even and of odd harmonics the explained energy of the real part and of the
     imaginary part, and their product. A constant goes with the odd ones: that is no sample, but
-    what stays in place.
+    what does not rotate.
     """
     values = channels.values
     at = np.arange(values.shape[1])

@@ -1,4 +1,4 @@
-"""What a finder says about one scan, and how a score curve becomes an answer with a doubt."""
+"""The answer of a method about one scan, and how a score curve becomes an answer."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from scipy import ndimage
 NO_SAMPLE = "nothing rotates: the sinograms show only noise, drift or fixed patterns"
 MIN_ANGLES = 8
 AMBIGUOUS_BELOW = 0.25  # confidence
-DOUBT_BELOW = 0.6  # confidence under which the evidence names its largest doubt
+REASON_BELOW = 0.6  # confidence under which an answer names its largest penalty
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 
 
@@ -27,7 +27,7 @@ class Answer:
         0 to 1; above 0.5 the estimate was right within 1 px in all but a few simulated scans.
     verdict : str
         "resolved", "edge" (the best lies on or outside the border of the search), "ambiguous"
-        (rivals, or a weak match), "flat" (nothing to see) or "failed".
+        (a second peak, or a weak match), "flat" (no signal) or "failed".
     reason : str
         Why not resolved, or "".
     curve_cor_px, curve_score : ndarray, shape (n_candidates,)
@@ -45,31 +45,31 @@ class Answer:
 
 @dataclass(frozen=True)
 class Peak:
-    """The best local maximum of a curve over the whole detector, and what speaks against it.
+    """The best local maximum of a curve over the whole detector, and the second peak.
 
     Attributes
     ----------
     index : int
         Where in the curve.
-    height, rival : float
-        The curve at the peak, and at the best place elsewhere.
+    height, second_height : float
+        The curve at the peak, and at the second peak, the best position elsewhere.
     at_border : bool
-        The best place is an end of the curve, not a local maximum.
+        The best position is an end of the curve, not a local maximum.
     """
 
     index: int
     height: float
-    rival: float
+    second_height: float
     at_border: bool
 
     @property
-    def rivalry(self) -> float:
-        """The best place elsewhere, as a share of the peak's height."""
-        return self.rival / self.height if self.height > 0 else np.inf
+    def second_ratio(self) -> float:
+        """Height of the second peak over that of the best one."""
+        return self.second_height / self.height if self.height > 0 else np.inf
 
 
 def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.float64]) -> Answer:
-    """Return evidence without an estimate: verdict "flat" or "failed", a level curve."""
+    """Return an answer without an estimate: verdict "flat" or "failed", a constant curve."""
     level = np.zeros(len(candidates_px))
     return Answer(method, None, 0.0, verdict, reason, np.asarray(candidates_px, float), level)
 
@@ -88,7 +88,7 @@ def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
 
 
 def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
-    """Place, in samples, of the vertex of the parabola fitted around a maximum.
+    """Position, in samples, of the vertex of the parabola fitted around a maximum.
 
     Never more than one from `index`; `index` itself at an end or where the fit has no maximum.
     """
@@ -104,10 +104,10 @@ def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
 
 
 def find_peak(score: NDArray[np.float64], *, apart: int, lobe: float = 0.5) -> Peak:
-    """Find the best local maximum of a curve and the best place elsewhere.
+    """Find the best local maximum of a curve and the second peak elsewhere.
 
-    The peak owns `apart` samples on each side, and its neighbours as far as they stay above the
-    share `lobe` of its height, up to 8 times `apart`: a broad peak is not its own rival.
+    To the peak belong `apart` samples on each side, and its neighbours as long as they are above
+    the share `lobe` of its height, up to 8 times `apart`: a broad peak is not its own second peak.
     """
     index = int(np.argmax(score))
     reach = 8 * apart
@@ -118,45 +118,45 @@ def find_peak(score: NDArray[np.float64], *, apart: int, lobe: float = 0.5) -> P
         high += 1
     owned = np.zeros(len(score), dtype=bool)
     owned[max(0, min(low, index - apart)) : max(high, index + apart) + 1] = True
-    rivals = score[~owned]
+    elsewhere = score[~owned]
     return Peak(
         index=index,
         height=float(score[index]),
-        rival=float(rivals.max()) if rivals.size else 0.0,
+        second_height=float(elsewhere.max()) if elsewhere.size else 0.0,
         at_border=index in (0, len(score) - 1),
     )
 
 
 def near_candidates(cor_px: float, candidates_px: NDArray[np.float64]) -> bool:
-    """Whether a place lies in the candidates' range, widened by 4 px or 2 steps."""
+    """Whether a COR lies in the candidates' range, widened by 4 px or 2 steps."""
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
     margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
     return low - margin <= cor_px <= high + margin
 
 
-def judge(
+def answer_of_peak(
     method: str,
     best_cor_px: float,
     peak: Peak,
-    doubts: dict[str, float],
+    penalties: dict[str, float],
     candidates_px: NDArray[np.float64],
     curve: NDArray[np.float64],
 ) -> Answer:
-    """Turn a peak and what speaks against it into evidence.
+    """Make an answer of a peak and its penalties.
 
-    Doubts are factors, 0 (fatal) to 1, by their reason: the confidence is their product, the reason
-    the smallest. "edge" without confidence where the best place is on the border of the detector,
-    and where it lies outside of the candidates with a confidence under 0.6.
+    Penalties are factors, 0 (fatal) to 1, by their reason: the confidence is their product, the
+    reason that of the smallest. "edge" without confidence if the best position is on the border of
+    the detector, or outside of the candidates with a confidence under 0.6.
     """
-    confidence = float(np.prod(list(doubts.values())))
-    worst = min(doubts, key=lambda name: doubts[name])
+    confidence = float(np.prod(list(penalties.values())))
+    worst = min(penalties, key=lambda name: penalties[name])
     if peak.at_border:
         reason = f"the best match, {best_cor_px:.1f} px, is on the border of the detector"
         return Answer(method, best_cor_px, 0.0, "edge", reason, candidates_px, curve)
-    reason = worst if confidence < DOUBT_BELOW else ""
+    reason = worst if confidence < REASON_BELOW else ""
     if not near_candidates(best_cor_px, candidates_px):
         low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
-        if confidence < DOUBT_BELOW:
+        if confidence < REASON_BELOW:
             reason = (
                 f"the best match, {best_cor_px:.1f} px, is not inside the candidates {low:g} to "
                 f"{high:g}, and {worst}: look there (try_recon.width_px, try_recon.center_px)"

@@ -46,18 +46,18 @@ def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
 
 def fill_dead_columns(sinogram: Image) -> Image:
     """Interpolate columns, at most 4 wide, that at all angles are off by half of the contrast."""
-    column = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
-    away = column - ndimage.median_filter(column, size=9, mode="nearest")
-    low, high = np.percentile(column, [2, 98])
+    profile = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
+    away = profile - ndimage.median_filter(profile, size=9, mode="nearest")
+    low, high = np.percentile(profile, [2, 98])
     dead = np.abs(away) > max(8 * robust_sigma(away), 0.5 * float(high - low))
     if not dead.any() or dead.mean() > 0.2:
         return sinogram
-    place, alive = np.flatnonzero(dead), np.flatnonzero(~dead)
-    after = np.searchsorted(alive, place)
+    gone, alive = np.flatnonzero(dead), np.flatnonzero(~dead)
+    after = np.searchsorted(alive, gone)
     left, right = alive[np.maximum(after - 1, 0)], alive[np.minimum(after, len(alive) - 1)]
-    share = ((place - left) / np.maximum(right - left, 1)).astype(np.float32)
+    share = ((gone - left) / np.maximum(right - left, 1)).astype(np.float32)
     filled = sinogram.copy()
-    filled[:, place] = sinogram[:, left] * (1 - share) + sinogram[:, right] * share
+    filled[:, gone] = sinogram[:, left] * (1 - share) + sinogram[:, right] * share
     return filled
 
 

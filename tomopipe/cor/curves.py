@@ -1,8 +1,8 @@
-"""All evidence about the COR of one scan as curves on one grid, and its refinement near a place.
+"""All evidence about the COR of one scan as curves on one grid, and its refinement near a COR.
 
-The grid spans the whole detector in steps of half a binned column: the curves are made of columns
-binned to some 256 to 384, whatever the detector. They are what `tomopipe.cor.evidence_sum` adds up
-and what the network looks at; nothing is decided here.
+The grid spans the whole detector in steps of half a binned column; binning leaves about 256 to 384
+columns, whatever the detector. `tomopipe.cor.evidence_sum` adds the curves up, and they are the
+input of the network; nothing is decided in this module.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class CurveSet:
         Height above the running median in units of the mean absolute residual, z, compressed to
         sign(z) log(1 + z**2 / 4).
     valid : ndarray of bool, shape (n_kinds,)
-        Whether a kind saw anything.
+        Whether a kind has a signal.
     overlap, texture : ndarray of float32, shape (n_grid,)
         Share of the columns, and of the texture in opposing rows, that overlap about a COR.
     scan : dict
@@ -90,7 +90,7 @@ class Curves:
 
     @property
     def reach_px(self) -> float:
-        """Places closer than this are refined to the same one: 4 px, or 2 binned columns."""
+        """CORs closer than this are refined to the same one: 4 px, or 2 binned columns."""
         return max(4.0, 2.0 * self.binning)
 
     @cached_property
@@ -126,11 +126,11 @@ def _classical(curves: Curves) -> CurveSet:
         found, texture = _registration_curves(prepared, binning)
         found |= _wedge_curve(prepared, binning) | _slice_curves(*curves.sharpness)
         found |= _mass_curve(curves.centre_of_mass, cor_px, binning)
-        for name, (place_px, score) in found.items():
+        for name, (curve_px, score) in found.items():
             i = KINDS.index(name)
-            inside = (cor_px >= place_px[0] - 1e-9) & (cor_px <= place_px[-1] + 1e-9)
+            inside = (cor_px >= curve_px[0] - 1e-9) & (cor_px <= curve_px[-1] + 1e-9)
             valid[i] = bool(np.ptp(score) > 0)
-            raw[i, inside] = np.interp(cor_px[inside], place_px, score)
+            raw[i, inside] = np.interp(cor_px[inside], curve_px, score)
             # A bump has no trend.
             height[i, inside] = 10 * raw[i, inside] if name == "mass" else _height(raw[i, inside])
     overlap = 1 - np.abs(np.linspace(-1, 1, n_grid))
@@ -201,9 +201,9 @@ def _mass_curve(
     """A bump as wide as the uncertainty, no taller than that allows."""
     if found is None:
         return {}
-    place_px, sigma_px = found
+    centre_px, sigma_px = found
     width_px = np.hypot(sigma_px, 0.5 * binning)
-    bump = np.exp(-0.5 * ((cor_px - place_px) / width_px) ** 2)
+    bump = np.exp(-0.5 * ((cor_px - centre_px) / width_px) ** 2)
     return {"mass": (cor_px, bump * min(1.0, 1.5 * binning / width_px))}
 
 
@@ -251,38 +251,40 @@ def describe(prepared: Prepared) -> dict[str, float]:
 
 
 def refine(curves: Curves, near_px: float) -> dict[str, float]:
-    """COR, unbinned px, around one place at full size, by each kind of evidence that can.
+    """Refine a COR, unbinned px, at full size, by each kind of evidence that can.
 
-    Kinds are "pairs", "rows", "difference", "moving", "wedge", "slices" and "mass"; what they find
-    is within `Curves.reach_px` of the place, about.
+    Kinds are "pairs", "rows", "difference", "moving", "wedge", "slices" and "mass"; the results
+    are within about `Curves.reach_px` of `near_px`.
     """
     prepared = curves.prepared
-    places: dict[str, float] = {}
+    refined_px: dict[str, float] = {}
     if prepared.unusable_angles:
-        return places
+        return refined_px
     reach_px = curves.reach_px
     for name, opposing in (
         ("pairs", prepared.opposing_projections),
         ("rows", prepared.opposing_rows),
     ):
-        place_px = None if opposing is None else _register(opposing, near_px, reach_px)
-        if place_px is not None:
-            places[name] = place_px
+        registered_px = None if opposing is None else _register(opposing, near_px, reach_px)
+        if registered_px is not None:
+            refined_px[name] = registered_px
     for name, lines in (("difference", prepared.most_lines), ("moving", prepared.moving)):
         if lines is not None:
-            places[name] = _least_difference(lines, near_px, reach_px)
+            refined_px[name] = _least_difference(lines, near_px, reach_px)
     if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
         some = prepared.sinograms[:_FINE_ROWS]
-        places["wedge"], _ = refine_wedge(some, prepared.angles, near_px, reach_px, _FINE_ANGLES)
-    places["slices"], _ = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
+        refined_px["wedge"], _ = refine_wedge(
+            some, prepared.angles, near_px, reach_px, _FINE_ANGLES
+        )
+    refined_px["slices"], _ = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
     mass = curves.centre_of_mass
     if mass is not None and abs(mass[0] - near_px) <= reach_px:
-        places["mass"] = mass[0]
-    return {name: place for name, place in places.items() if 0 <= place <= prepared.n_cols - 1}
+        refined_px["mass"] = mass[0]
+    return {name: px for name, px in refined_px.items() if 0 <= px <= prepared.n_cols - 1}
 
 
 def _register(opposing: OpposingLines, near_px: float, reach_px: float) -> float | None:
-    """COR near a place; None where next to nothing overlaps."""
+    """Refine a COR by registration; None where next to nothing overlaps."""
     n_cols = opposing.direct.shape[1]
     lag = round(2 * near_px) - (n_cols - 1)
     n_lags = min(round(2 * reach_px), (n_cols - abs(lag)) // 4)
@@ -290,7 +292,7 @@ def _register(opposing: OpposingLines, near_px: float, reach_px: float) -> float
 
 
 def _least_difference(opposing: OpposingLines, near_px: float, reach_px: float) -> float:
-    """COR near a place where the lines differ least from their counterparts."""
+    """COR near another where the lines differ least from their counterparts."""
     score = difference_score(opposing)
     middle, reach = round(2 * near_px), round(2 * reach_px)
     low, high = max(0, middle - reach), min(len(score), middle + reach + 1)

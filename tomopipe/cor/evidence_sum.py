@@ -1,9 +1,9 @@
 """The sum of all evidence: one score over the whole detector, one vote per kind where it peaks.
 
 Each curve of `tomopipe.cor.curves` is already a height above its own trend, compressed so that no
-kind outshouts the others. Kinds of one group (registration, the slices) share a vote; what overlaps
-too little counts less. The best place and its rival come from the sum, the COR from
-the weighted median of the refined kinds, the confidence from how the two agree.
+kind dominates. Kinds of one group (registration, the slices) share a vote; positions of little
+overlap count less. The best and the second peak come from the sum, the COR from the weighted median
+of the refined kinds, the confidence from how well the two agree.
 
 The kinds are registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
 centre of mass [4]_.
@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from tomopipe.cor.answer import (
     Answer,
     Peak,
+    answer_of_peak,
     find_peak,
-    judge,
     nothing,
     ramp,
 )
 from tomopipe.cor.curves import KINDS, Curves, CurveSet, refine
-from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
+from tomopipe.cor.rotation import NO_ROTATION, rotation_penalty
 
 METHOD = "sum"
 GROUPS = {
@@ -45,7 +45,7 @@ GROUPS = {
 negativity of slices is left out: the sum was no better with it on 300 simulated scans."""
 _VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
 _MIN_OVERLAP = 0.06
-_APART = 8  # samples of half a binned column that belong to the best place
+_APART = 8  # samples of half a binned column that belong to the best peak
 
 
 def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
@@ -58,25 +58,25 @@ def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
         return nothing(METHOD, "flat", why, candidates_px)
     score, cor_px = add_up(curves.classical), curves.classical.cor_px
     peak = find_peak(score, apart=_APART)
-    places_px = refine(curves, float(cor_px[peak.index]))
-    if not places_px:
+    refined_px = refine(curves, float(cor_px[peak.index]))
+    if not refined_px:
         return nothing(METHOD, "flat", "nothing resolves where the sum is best", candidates_px)
-    best_px, each_px = vote(places_px)
-    doubts = _doubts(peak, np.abs(each_px - best_px))
-    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
+    best_px, each_px = vote(refined_px)
+    penalties = _penalties(peak, np.abs(each_px - best_px))
+    penalties["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
+    penalties[NO_ROTATION] = rotation_penalty(prepared, best_px)
     curve = np.interp(candidates_px, cor_px, score)
-    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
+    return answer_of_peak(METHOD, best_px, peak, penalties, candidates_px, curve)
 
 
-def _doubts(peak: Peak, away_px: NDArray[np.float64]) -> dict[str, float]:
-    """Factors for `judge`: gap to the rival, share of the votes within 1 px, their spread."""
+def _penalties(peak: Peak, away_px: NDArray[np.float64]) -> dict[str, float]:
+    """Of the second peak, the share of the votes within 1 px, and their spread."""
     share = float(np.mean(away_px <= 1.0)) if len(away_px) > 1 else 0.0
     return {
         "the sum is low": ramp(peak.height, 3.0, 10.0),
-        "another place has nearly as much evidence": ramp(peak.rivalry, 0.95, 0.5),
+        "another position has nearly as much evidence": ramp(peak.second_ratio, 0.95, 0.5),
         "kinds of evidence disagree": ramp(share, 0.0, 0.7),
-        "their places are spread": ramp(float(np.median(away_px)), 2.5, 0.3),
+        "their positions are spread": ramp(float(np.median(away_px)), 2.5, 0.3),
     }
 
 
@@ -93,19 +93,19 @@ def add_up(curves: CurveSet) -> NDArray[np.float64]:
     return score * gate
 
 
-def vote(places_px: dict[str, float]) -> tuple[float, NDArray[np.float64]]:
-    """Weighted median of refined places, and the median of each group (n_groups,).
+def vote(refined_px: dict[str, float]) -> tuple[float, NDArray[np.float64]]:
+    """Weighted median of refined CORs, and the median of each group (n_groups,).
 
     A group's vote is split among its kinds; that of the wedge and of the mass, whose errors are
     larger, counts 0.7.
     """
     each, cast = [], []
     for group, kinds in GROUPS.items():
-        some = [place for kind, place in places_px.items() if kind in kinds]
+        some = [cor_px for kind, cor_px in refined_px.items() if kind in kinds]
         if some:
             each.append(float(np.median(some)))
-            cast += [(place, _VOTES[group] / len(some)) for place in some]
-    places, weights = np.array(sorted(cast)).T
+            cast += [(cor_px, _VOTES[group] / len(some)) for cor_px in some]
+    sorted_px, weights = np.array(sorted(cast)).T
     # No mean of two: it would be wrong wherever one of them is.
     half = np.searchsorted(np.cumsum(weights), 0.5 * weights.sum())
-    return float(places[half]), np.array(each)
+    return float(sorted_px[half]), np.array(each)

@@ -45,10 +45,10 @@ def centre_of_mass(sinograms: list[Image], angles: SortedAngles) -> tuple[float,
     fits = [fit for s in sinograms if (fit := _fit(s, angles.theta_rad)) is not None]
     if 2 * len(fits) <= len(sinograms):
         return None
-    place_px, error_px = np.array(fits).T
-    best_px = float(np.median(place_px))
+    each_px, error_px = np.array(fits).T
+    best_px = float(np.median(each_px))
     # Rows share their systematic errors: they check each other, they do not average.
-    scatter_px = 1.4826 * float(np.median(np.abs(place_px - best_px)))
+    scatter_px = 1.4826 * float(np.median(np.abs(each_px - best_px)))
     return best_px, float(np.hypot(np.median(error_px), scatter_px))
 
 

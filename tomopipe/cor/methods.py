@@ -170,7 +170,7 @@ def _contradiction(first: Answer, other: Answer) -> Decision:
 
 
 def _no_answer_of_ai(answers: Sequence[Answer], first: Answer) -> str:
-    """Say why another method answers in the place of `ai`, asked before it; "" where none does."""
+    """Say why another method answers instead of `ai`, asked before it; "" where none does."""
     before = answers[: answers.index(first)]
     return "; ".join(f"no COR by {_said(one)}" for one in before if one.method == "ai")
 

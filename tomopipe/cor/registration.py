@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tomopipe.cor.answer import (
     Answer,
     Peak,
+    answer_of_peak,
     find_peak,
-    judge,
     nothing,
     ramp,
 )
@@ -21,7 +21,7 @@ from tomopipe.cor.cross_correlation import MIN_OVERLAP, register, registration_s
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rotation import NO_ROTATION, rotation_doubt
+from tomopipe.cor.rotation import NO_ROTATION, rotation_penalty
 
 METHOD = "registration"
 
@@ -54,23 +54,23 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
     own_px = cor_px[np.argmax(score[:-1], axis=1)]
     votes = float(np.mean(np.abs(own_px - cor_px[peak.index]) <= 2.0))
     many = prepared.angles.full_rotation and len(own_px) >= 5 and opposing.direct.shape[0] >= 80
-    doubts = _doubts(peak, n_cols, votes, spread_px, opposing.motion_px, many=many)
-    doubts["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
-    doubts[NO_ROTATION] = rotation_doubt(prepared, best_px)
+    penalties = _penalties(peak, n_cols, votes, spread_px, opposing.motion_px, many=many)
+    penalties["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
+    penalties[NO_ROTATION] = rotation_penalty(prepared, best_px)
     curve = np.interp(candidates_px, cor_px, score[-1])
-    return judge(METHOD, best_px, peak, doubts, candidates_px, curve)
+    return answer_of_peak(METHOD, best_px, peak, penalties, candidates_px, curve)
 
 
-def _doubts(
+def _penalties(
     peak: Peak, n_cols: int, votes: float, spread_px: float, motion_px: float, *, many: bool
 ) -> dict[str, float]:
-    """Factors for `judge`, set on 800 simulated scans with a sample and 500 without.
+    """Penalties, set on 800 simulated scans with a sample and 500 without.
 
     Chance matches of one row shrink with the root of its length: noise, dirt and drift reached
-    heights of 0.6 on 128 columns. Of the right matches 99 % were above 0.7, and 98 % had rivals
-    under 0.52 of their height. Where the rim may have moved, all wrong matches were below 1. Of
-    `many` rows over 360 degrees, without stripes, several groups with the same result count as much
-    as a high match.
+    heights of 0.6 on 128 columns. Of the right matches 99 % were above 0.7, 98 % had second
+    peaks under 0.52 of their height. Where the rim may have moved, all wrong matches were below 1.
+    Of `many` rows over 360 degrees, without stripes, several groups with the same result count as
+    much as a high match.
     """
     significant = ramp(peak.height * np.sqrt(n_cols / 128), 0.55, 0.85)
     weak = significant * ramp(peak.height, 0.2, 0.4)
@@ -79,7 +79,7 @@ def _doubts(
     still = 1.0 - 0.25 * max(0.0, motion_px - 0.5)
     return {
         "the match is weak": weak,
-        "another place matches nearly as well": ramp(peak.rivalry, 0.8, 0.55),
+        "another position matches nearly as well": ramp(peak.second_ratio, 0.8, 0.55),
         "rows disagree": ramp(votes, 0.0, 0.6) * ramp(spread_px, 2.0, 0.7),
         "the angles are not quite 180 degrees apart": max(
             0.4, still, 0.75 * ramp(peak.height, 1.0, 1.15)

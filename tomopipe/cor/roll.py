@@ -1,7 +1,7 @@
 """Roll of the detector: the COR changes along the rows, c(row) = c0 + row * slope.
 
-Opposing projections are registered band by band near the COR of the scan; a robust line through the
-places gives the slope. It is reported only where it is known well enough to act on.
+Opposing projections are registered band by band near the COR of the scan; a robust line through
+their CORs gives the slope. It is reported only if it is known well enough to act on.
 """
 
 import numpy as np
@@ -37,33 +37,33 @@ def measure_roll(prepared: Prepared, cor_px: float) -> float | None:
     banded = _banded(prepared)
     if banded is None:
         return None
-    opposing, place = banded
+    opposing, band_row = banded
     n_cols = opposing.direct.shape[1]
     _, each_px = register(opposing, round(2 * cor_px) - (n_cols - 1))
-    fit = fit_line(place, each_px)
+    fit = fit_line(band_row, each_px)
     if fit is None or 100 * fit[1] > _MAX_ERROR:
         return None
     return 100 * fit[0]
 
 
-def fit_line(place: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[float, float] | None:
+def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[float, float] | None:
     """Slope and standard error of a line through points of which less than half are wrong.
 
     None if fewer than four points, or less than two thirds of them, lie within 0.5 of one line.
     """
-    first, second = np.triu_indices(len(place), 1)
-    apart = place[second] - place[first]
-    wide = np.abs(apart) >= 0.3 * np.ptp(place)
-    if len(place) < _MIN_BANDS or not wide.any() or np.ptp(place) == 0:
+    first, second = np.triu_indices(len(row), 1)
+    apart = row[second] - row[first]
+    wide = np.abs(apart) >= 0.3 * np.ptp(row)
+    if len(row) < _MIN_BANDS or not wide.any() or np.ptp(row) == 0:
         return None
     slope = float(np.median(((value[second] - value[first])[wide]) / apart[wide]))
-    residual = value - slope * place
+    residual = value - slope * row
     residual -= np.median(residual)
     sigma = 1.4826 * float(np.median(np.abs(residual)))
     keep = np.abs(residual) <= np.clip(3 * sigma, 0.02, _FAR_PX)
-    if keep.sum() < max(_MIN_BANDS, 2 * len(place) / 3):
+    if keep.sum() < max(_MIN_BANDS, 2 * len(row) / 3):
         return None
-    design = np.stack([np.ones(keep.sum()), place[keep] - place[keep].mean()], axis=1)
+    design = np.stack([np.ones(keep.sum()), row[keep] - row[keep].mean()], axis=1)
     solution = np.linalg.lstsq(design, value[keep])[0]
     rest = value[keep] - design @ solution
     variance = np.sum(rest**2) / (keep.sum() - 2) / np.sum(design[:, 1] ** 2)

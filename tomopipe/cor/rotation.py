@@ -19,15 +19,15 @@ from tomopipe.geometry import bin_cor
 NO_ROTATION = "lines 180 degrees apart match no better than others"
 _COLS = 320
 _SMOOTH_PX = 1.5
-_LAGS = 3  # half columns to each side of the place
+_LAGS = 3  # half columns to each side of the COR
 _OTHER_DEG = (35.0, 50.0, 65.0, 80.0, 95.0, 110.0, 125.0, 140.0)
 _STARTS = 4
 
 Lines = NDArray[np.float32]
 
 
-def rotation_doubt(prepared: Prepared, cor_px: float) -> float:
-    """1 where the match 180 degrees apart beats the others, 0 where not: for `judge`.
+def rotation_penalty(prepared: Prepared, cor_px: float) -> float:
+    """1 where the match 180 degrees apart beats the others, 0 where not: for `answer_of_peak`.
 
     1 for limited-angle scans, of which it knows nothing. Of 35 simulated scans with a sample 95 %
     had a gain above 1, the worst 0.4, and at most 16 % of the other pairs matched as well; of four

@@ -313,14 +313,14 @@ def _judge(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
 
 
 def _around(at: int, good: list[int]) -> tuple[int | None, int | None]:
-    """Return the good places next to place `at`, which is not good itself, on both sides."""
+    """Return the good positions next to `at`, which is not good itself, on both sides."""
     right = bisect_left(good, at)
     return good[right - 1] if right > 0 else None, good[right] if right < len(good) else None
 
 
 def _replaced(rows: list[Fixed], at: int, good: list[int], n_cols: int) -> Fixed:
     """Replace an outlier by the mean of its nearest good neighbours; report one without any."""
-    neighbours = [rows[place] for place in _around(at, good) if place is not None]
+    neighbours = [rows[near] for near in _around(at, good) if near is not None]
     if not neighbours:
         return _noted(rows[at], "no good neighbour, kept")
     cor_px = _mean([row.before_px for row in neighbours])

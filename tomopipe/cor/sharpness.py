@@ -19,8 +19,8 @@ Image = NDArray[np.float32]
 
 def disc(n: int) -> NDArray[np.bool_]:
     """Pixels of an (n, n) slice that are looked at."""
-    place = np.arange(n) - n / 2
-    return np.asarray(np.hypot(place, place[:, None]) < RADIUS * n)
+    offset = np.arange(n) - n / 2
+    return np.asarray(np.hypot(offset, offset[:, None]) < RADIUS * n)
 
 
 def sharpness(slices: Image, window: tuple[float, float], blur_px: float) -> NDArray[np.float64]:

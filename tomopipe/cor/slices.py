@@ -31,7 +31,7 @@ _MIN_OVERLAP = 0.08  # of the columns
 _MAX_ROWS = 2  # sinograms that vote
 _COARSE_BLUR_PX, _FINE_BLUR_PX = 0.6, 1.8  # fine slices are noisier
 _BATCH = 32  # slices held at a time
-_FINE_PLACES = 16  # a batch of the engine
+_FINE_CORS = 16  # a batch of the engine
 
 Image = NDArray[np.float32]
 Reconstruct = Callable[[Image, NDArray[np.float64], NDArray[np.float64]], Image]
@@ -60,8 +60,8 @@ def coarse_slices(
     """
     binning = max(1, round(prepared.n_cols / _COARSE_COLS))
     n_binned = prepared.n_cols // binning
-    places = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
-    cor_px = unbin_cor(places, binning=binning)
+    binned_px = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
+    cor_px = unbin_cor(binned_px, binning=binning)
     theta_rad, some = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
     measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in some]
     return cor_px, np.array(measures)
@@ -82,21 +82,23 @@ def _curves(
     # The edge value goes on beyond the detector: a truncated object gets no bright rim.
     pad = max(4, n // (8 if fine else 4))
     wide = np.pad(binned, ((0, 0), (pad, pad)), mode="edge")
-    places = bin_cor(cor_px, binning=binning) + pad
+    padded_px = bin_cor(cor_px, binning=binning) + pad
     first = wide.shape[1] // 2 - n // 2
     inner = slice(first, first + n)
     window: tuple[float, float] | None = None
     parts = []
-    # The first batch is spread over all places, for a grey window that serves them all.
-    order = np.argsort(np.arange(len(places)) % max(1, -(-len(places) // _BATCH)), kind="stable")
-    for start in range(0, len(places), _BATCH):
+    # The first batch is spread over all CORs, for a grey window that suits them all.
+    order = np.argsort(
+        np.arange(len(padded_px)) % max(1, -(-len(padded_px) // _BATCH)), kind="stable"
+    )
+    for start in range(0, len(padded_px), _BATCH):
         some = order[start : start + _BATCH]
-        slices = reconstruct(wide, theta_rad, places[some])[:, inner, inner]
+        slices = reconstruct(wide, theta_rad, padded_px[some])[:, inner, inner]
         if window is None:
             low, high = np.percentile(slices[::4, disc(n)], [0.5, 99.5])
             window = float(low), float(high)
         parts.append(sharpness(slices, window, _FINE_BLUR_PX if fine else _COARSE_BLUR_PX))
-    curves = np.empty((3, len(places)))
+    curves = np.empty((3, len(padded_px)))
     curves[:, order] = np.concatenate(parts, axis=1)
     return curves
 
@@ -118,13 +120,13 @@ def _bin(
 def refine_slices(
     prepared: Prepared, near_px: float, reach_px: float, reconstruct: Reconstruct
 ) -> tuple[float, NDArray[np.float64]]:
-    """COR by entropy and edges of finer slices near a place, together and of each alone.
+    """Refine a COR by entropy and edges of finer slices, together and of each alone.
 
-    It looks 1.5 of the fine slices' pixels further than `reach_px`.
+    The search reaches 1.5 pixels of the fine slices further than `reach_px`.
     """
     binning = max(1, round(prepared.n_cols / _FINE_COLS))
     reach_px += 1.5 * binning
-    cor_px = near_px + np.linspace(-reach_px, reach_px, _FINE_PLACES)
+    cor_px = near_px + np.linspace(-reach_px, reach_px, _FINE_CORS)
     step_px = cor_px[1] - cor_px[0]
     theta_rad, some = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
@@ -134,5 +136,5 @@ def refine_slices(
     heights /= np.maximum(np.abs(heights).mean(axis=1, keepdims=True), 1e-30)
     reach = max(2, round(2 * binning / step_px))
     each = [refine_peak(h, int(np.argmax(h)), reach) for h in (heights.mean(axis=0), *heights)]
-    places_px = cor_px[0] + step_px * np.array(each)
-    return float(places_px[0]), places_px[1:]
+    refined_px = cor_px[0] + step_px * np.array(each)
+    return float(refined_px[0]), refined_px[1:]

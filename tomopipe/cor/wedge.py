@@ -138,7 +138,7 @@ def coarse_wedge(
 def refine_wedge(
     sinograms: list[Image], angles: SortedAngles, near_px: float, reach_px: float, n_max: int = 512
 ) -> tuple[float, NDArray[np.float64]]:
-    """Find the best place near another at full width: of all 180 degrees together, and of each."""
+    """Refine a COR at full width: of all 180 degrees together, and of each."""
     halves = _halves(sinograms, angles, n_max)
     n_cols = halves[0].shape[1]
     middle = round(2 * near_px) - (n_cols - 1)
@@ -146,5 +146,5 @@ def refine_wedge(
     shifts = np.arange(max(middle - reach, 1 - n_cols), min(middle + reach, n_cols - 1) + 1)
     fine = np.array([_relative(wedge_metric(half, shifts, _FINE_SIGMA)) for half in halves])
     best = [refine_peak(m, int(np.argmax(m)), reach=2) for m in (fine.mean(axis=0), *fine)]
-    places_px = (n_cols - 1 + shifts[0] + np.array(best)) / 2
-    return float(places_px[0]), places_px[1:]
+    refined_px = (n_cols - 1 + shifts[0] + np.array(best)) / 2
+    return float(refined_px[0]), refined_px[1:]

@@ -1,11 +1,11 @@
 """Fingerprints of raw scans: whether one is still what it was, without reading all of it.
 
-A fingerprint covers small data in full: of an HDF5 file the names, links, attributes and datasets up
-to 1 MiB, such as angles. Of larger datasets it covers where the frames or chunks lie, and 4 kB of
-each at a different position (of 4096 of them, evenly spread, if there are more). Deflated chunks end
-with a checksum of their values, which is read. Files that an HDF5 file takes data from are included,
-as are lists of angles and folders of flats and darks beside a TIFF file. Of TIFF files 4096 such
-pieces are read, and both ends of each.
+A fingerprint covers small data in full: of an HDF5 file the names, links, attributes and datasets
+of up to 1 MiB, such as angles. Of larger datasets it covers where the frames or chunks lie, and 4
+kB of each at a different position (of 4096 of them, evenly spread, if there are more). Deflated
+chunks end with a checksum of their values, which is read. Files that an HDF5 file takes data from
+belong to it, as do lists of angles and folders of flats and darks beside a TIFF file. Of TIFF files
+4096 such pieces are read, and both ends of each.
 
 So other flats, darks or angles, another scan of the same name, a replaced frame, and whatever moves
 or repacks data change it. It can miss a change of a few pixels within frames that keeps their size

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.closer import Closer, look_closer, place_px
-from tomopipe.cor.ai.confidence import doubts
-from tomopipe.cor.ai.judgement import Judgement
+from tomopipe.cor.ai.confidence import confidence_features
+from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.refinement import Refinement, combined_px, refine_near
 from tomopipe.storage.atomic import write_json
 from tomopipe_lab.train.data import Example
 from tomopipe_lab.train.pool import in_processes
@@ -30,20 +30,20 @@ class Choice:
         The estimate.
     error_px : float
         Its distance from the truth; infinite where there is none.
-    doubts : ndarray of float64
-        Of `tomopipe.cor.ai.confidence.doubts`.
+    confidence_features : ndarray of float64
+        Of `tomopipe.cor.ai.confidence.confidence_features`.
     """
 
     cor_px: float
     error_px: float
-    doubts: NDArray[np.float64]
+    confidence_features: NDArray[np.float64]
 
 
 def choices(
     work: Path,
     split: str,
     examples: list[Example],
-    judgements: list[Judgement],
+    outputs: list[NetworkOutput],
     cores: int,
     progress: Progress,
 ) -> list[Choice]:
@@ -55,7 +55,7 @@ def choices(
         The work folder.
     split : str
         Of the examples.
-    examples, judgements : list
+    examples, outputs : list
         Scans, and what a network said of each.
     cores : int
         Processes.
@@ -68,26 +68,26 @@ def choices(
         One for each example.
     """
     jobs = []
-    for example, judgement in zip(examples, judgements, strict=True):
+    for example, output in zip(examples, outputs, strict=True):
         cor_px = example.inputs.cor_px
-        near_px, step_px = float(cor_px[judgement.index]), float(cor_px[1] - cor_px[0])
+        near_px, step_px = float(cor_px[output.index]), float(cor_px[1] - cor_px[0])
         if _kept(work, split, example.truth.name, near_px, step_px) is None:
             jobs.append((work, split, example.truth.name, near_px))
     in_processes(_refine_one, jobs, cores, progress, f"refine {split}", len(examples))
     return [
-        _choice(work, split, example, judgement)
-        for example, judgement in zip(examples, judgements, strict=True)
+        _choice(work, split, example, output)
+        for example, output in zip(examples, outputs, strict=True)
     ]
 
 
-def _choice(work: Path, split: str, example: Example, judgement: Judgement) -> Choice:
+def _choice(work: Path, split: str, example: Example, output: NetworkOutput) -> Choice:
     cor_px = example.inputs.cor_px
-    near_px, step_px = float(cor_px[judgement.index]), float(cor_px[1] - cor_px[0])
-    closer = _kept(work, split, example.truth.name, near_px, step_px) or Closer({}, None)
-    best_px = place_px(example.inputs, judgement, closer)
+    near_px, step_px = float(cor_px[output.index]), float(cor_px[1] - cor_px[0])
+    refinement = _kept(work, split, example.truth.name, near_px, step_px) or Refinement({}, None)
+    best_px = combined_px(example.inputs, output, refinement)
     truth_px = example.truth.cor_px
     error_px = float("inf") if truth_px is None else abs(best_px - truth_px)
-    return Choice(best_px, error_px, doubts(example.inputs, judgement, closer))
+    return Choice(best_px, error_px, confidence_features(example.inputs, output, refinement))
 
 
 def _path(work: Path, split: str, name: str) -> Path:
@@ -98,19 +98,19 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text("utf-8"))) if path.is_file() else []
 
 
-def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> Closer | None:
-    """Return what a closer look next to this place found; None if nobody looked."""
+def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> Refinement | None:
+    """Return what a refinement look next to this place found; None if nobody looked."""
     for kept in _read(_path(work, split, name)):
         if abs(kept["near_px"] - near_px) <= _SAME * step_px:
             rotation = kept["rotation"]
             rotation = None if rotation is None else tuple(rotation)
-            return Closer(kept["fine_px"], rotation, kept.get("simplest_px"))
+            return Refinement(kept["fine_px"], rotation, kept.get("simplest_px"))
     return None
 
 
 def _refine_one(work: Path, split: str, name: str, near_px: float) -> None:
-    closer = look_closer(curves_of(work / "rows" / split / f"{name}.h5"), near_px)
+    refinement = refine_near(curves_of(work / "rows" / split / f"{name}.h5"), near_px)
     path = _path(work, split, name)
-    kept = asdict(closer)
+    kept = asdict(refinement)
     kept["simplest_px"] = kept.pop("total_variation_px")  # as earlier versions named it
     write_json([*_read(path), {"near_px": near_px, **kept}], path)

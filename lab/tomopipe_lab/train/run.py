@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.cor.ai.confidence import confidence
-from tomopipe.cor.ai.network_model import NET, SHAPE, judge, load_model, save_model
+from tomopipe.cor.ai.confidence import calibrated_confidence
+from tomopipe.cor.ai.network_model import NET, SHAPE, load_model, predict, save_model
 from tomopipe.errors import TomopipeError
 from tomopipe_lab.train.calibrate import RIGHT_PX, calibrate
 from tomopipe_lab.train.data import Example, batches, load
@@ -96,7 +96,12 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     weights, wide = weights_of(net), load(work, "wide")
     chosen, chosen_wide = (
         choices(
-            work, split, some, [judge(weights, one.inputs) for one in some], options.cores, progress
+            work,
+            split,
+            some,
+            [predict(weights, one.inputs) for one in some],
+            options.cores,
+            progress,
         )
         for split, some in (("validation", checks), ("wide", wide))
     )
@@ -105,7 +110,7 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     else:
         every = chosen + chosen_wide
         calibration = calibrate(
-            np.array([choice.doubts for choice in every]),
+            np.array([choice.confidence_features for choice in every]),
             np.array([choice.error_px <= RIGHT_PX for choice in every]),
         )
     card = {
@@ -164,7 +169,9 @@ def metrics(
     """Say how well a network does on a split, at the limit of 0.5."""
     answer = np.array([example.truth.cor_px is not None for example in examples])
     error_px = np.array([choice.error_px for choice in chosen])
-    sure = np.array([confidence(calibration, choice.doubts) for choice in chosen])
+    sure = np.array(
+        [calibrated_confidence(calibration, choice.confidence_features) for choice in chosen]
+    )
     accepted = sure >= 0.5
     right = error_px <= RIGHT_PX
     return {

@@ -1,4 +1,4 @@
-"""Method ai as predict_cor asks it: it finds axes, doubts, and never falls back."""
+"""Method ai as predict_cor asks it: it finds axes or rejects, and never falls back."""
 
 from dataclasses import replace
 

@@ -10,7 +10,7 @@ from tomopipe.cor.ai.input_recipe import RECIPE, TOTAL_VARIATION
 pytestmark = pytest.mark.slow
 
 
-def test_over_360_degrees_the_simplest_slice_is_not_looked_for():
+def test_over_360_degrees_minimum_total_variation_is_not_searched():
     theta_deg = np.arange(0, 360, 2)
     rows = rows_of(scan(58.2, n_cols=128, theta_deg=theta_deg), theta_deg)
     curves, evidence = all_curves(curves_of(rows)), curves_of(rows).classical

@@ -10,7 +10,7 @@ from ai_scans import inputs_of, random_weights, rows_with, write_model
 from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, mirrored
 from tomopipe.cor.ai.model_card import card_path, model_record, read_card
-from tomopipe.cor.ai.network_model import judge, load_model
+from tomopipe.cor.ai.network_model import load_model, predict
 from tomopipe.errors import TomopipeError
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def inputs() -> Inputs:
 @pytest.mark.parametrize("n", JUDGED)
 def test_the_shipped_network_says_what_it_said_in_torch(n):
     score, none, index, offset_px, spread_px = JUDGED[n]
-    said = load_model().judge(drawn(n))
+    said = load_model().predict(drawn(n))
     np.testing.assert_allclose(said.score[::10], score, atol=1e-5)
     assert said.none == pytest.approx(none, abs=1e-5)
     assert said.index == index
@@ -52,7 +52,7 @@ def test_the_shipped_network_says_what_it_said_in_torch(n):
 
 def test_a_mirrored_scan_is_judged_alike(inputs):
     weights = random_weights(inputs, 1)
-    direct, reflected = judge(weights, inputs), judge(weights, mirrored(inputs, N_KINDS))
+    direct, reflected = predict(weights, inputs), predict(weights, mirrored(inputs, N_KINDS))
     np.testing.assert_allclose(direct.score, reflected.score[::-1], atol=1e-4)
     assert direct.offset_px == pytest.approx(-reflected.offset_px, abs=1e-4)
     assert direct.share.sum() + direct.none == pytest.approx(1)
@@ -61,8 +61,8 @@ def test_a_mirrored_scan_is_judged_alike(inputs):
 def test_a_network_read_back_says_the_same(inputs, tmp_path):
     path = tmp_path / "net.safetensors"
     card = write_model(path, inputs)
-    expected = judge(random_weights(inputs), inputs)
-    np.testing.assert_array_equal(load_model(path).judge(inputs).score, expected.score)
+    expected = predict(random_weights(inputs), inputs)
+    np.testing.assert_array_equal(load_model(path).predict(inputs).score, expected.score)
     assert model_record(path) == {"name": "test", "sha256": card["sha256"]}
 
 

@@ -1,11 +1,11 @@
-"""Curves to answers: prominence, sub-sample places, borders, doubts."""
+"""Curves to answers: prominence, sub-sample positions, borders, penalties."""
 
 import numpy as np
 import pytest
 
 from tomopipe.cor.answer import (
+    answer_of_peak,
     find_peak,
-    judge,
     near_candidates,
     nothing,
     prominence,
@@ -46,21 +46,21 @@ def test_a_peak_knows_its_rival():
     peak = find_peak(score, apart=4)
     assert peak.index == 50
     assert peak.height == pytest.approx(10, rel=1e-3)
-    assert peak.rival == pytest.approx(6, rel=1e-3)
-    assert peak.rivalry == pytest.approx(0.6, rel=1e-3)
+    assert peak.second_height == pytest.approx(6, rel=1e-3)
+    assert peak.second_ratio == pytest.approx(0.6, rel=1e-3)
     assert not peak.at_border
 
 
 def test_a_broad_peak_is_not_its_own_rival():
     peak = find_peak(10 * np.exp(-((X - 50) ** 2) / 200), apart=4)
-    assert peak.rival < 5.1
+    assert peak.second_height < 5.1
 
 
 @pytest.mark.parametrize("score", [X, -X], ids=["right", "left"])
 def test_a_maximum_on_the_border_of_the_detector_is_an_edge_with_no_confidence(score):
     peak = find_peak(score, apart=4)
     assert peak.at_border
-    found = judge("m", float(peak.index), peak, {"none": 1.0}, X, score)
+    found = answer_of_peak("m", float(peak.index), peak, {"none": 1.0}, X, score)
     assert (found.verdict, found.confidence) == ("edge", 0.0)
     assert "border" in found.reason
 
@@ -71,7 +71,7 @@ def test_a_maximum_on_the_border_of_the_detector_is_an_edge_with_no_confidence(s
 def test_a_place_outside_of_the_candidates_has_to_be_a_strong_one(confidence, verdict, kept):
     score = np.exp(-((X - 90) ** 2) / 8)
     peak = find_peak(score, apart=4)
-    found = judge("m", 90.2, peak, {"weak": confidence}, X[:80], score[:80])
+    found = answer_of_peak("m", 90.2, peak, {"weak": confidence}, X[:80], score[:80])
     assert (found.verdict, found.confidence, found.best_cor_px) == (verdict, kept, 90.2)
     assert "candidates 0 to 79" in found.reason
 
@@ -80,9 +80,9 @@ def test_a_place_outside_of_the_candidates_has_to_be_a_strong_one(confidence, ve
     ("factor", "verdict", "reason"),
     [(0.9, "resolved", ""), (0.5, "resolved", "weak"), (0.2, "ambiguous", "weak")],
 )
-def test_doubts_multiply_and_the_largest_is_named(factor, verdict, reason):
+def test_penalties_multiply_and_the_largest_is_named(factor, verdict, reason):
     peak = find_peak(np.exp(-((X - 50) ** 2) / 8), apart=4)
-    found = judge("m", 50.0, peak, {"weak": factor, "other": 0.95}, X, X)
+    found = answer_of_peak("m", 50.0, peak, {"weak": factor, "other": 0.95}, X, X)
     assert found.confidence == pytest.approx(0.95 * factor)
     assert (found.verdict, found.reason) == (verdict, reason)
 

@@ -44,8 +44,8 @@ def test_each_refinement_finds_the_truth_within_four_pixels(off_px, tolerance_px
     rows = rows_of(scan(84.37, counts=20000), THETA_180_DEG)
     places = refine(curves_of(rows), 84.37 + off_px)
     assert set(places) == {"pairs", "rows", "difference", "moving", "wedge", "slices", "mass"}
-    for kind, place_px in places.items():
-        assert place_px == pytest.approx(84.37, abs=0.25), kind
+    for kind, refined_px in places.items():
+        assert refined_px == pytest.approx(84.37, abs=0.25), kind
     assert np.median(list(places.values())) == pytest.approx(84.37, abs=tolerance_px)
 
 

@@ -18,8 +18,8 @@ def find(projections, theta_deg=THETA_180_DEG, *, n_kept=3):
 
 
 def assert_found(found, cor_px, tolerance_px):
-    place_px, error_px = found
-    assert place_px == pytest.approx(cor_px, abs=tolerance_px)
+    found_px, error_px = found
+    assert found_px == pytest.approx(cor_px, abs=tolerance_px)
     assert error_px < 0.8
 
 
@@ -195,8 +195,8 @@ def test_dirt_as_wide_as_ten_columns_makes_it_less_sure():
         dirt = gaussian_filter1d(np.random.default_rng(seed).normal(size=n_cols), 4) * 0.1
         lines = (dense + dirt).astype(np.float32)
         angles = Prepared(rows_of(lines[:, None], theta_deg, n_kept=1, pairs=False)).angles
-        place_px, sigma_px = centre_of_mass([lines], angles)
-        errors.append(place_px - cor_px)
+        found_px, sigma_px = centre_of_mass([lines], angles)
+        errors.append(found_px - cor_px)
         stated.append(sigma_px)
     share = np.abs(errors) / np.array(stated)
     assert np.sqrt(np.mean(np.square(errors))) > 0.5  # the dirt matters

@@ -6,7 +6,7 @@ from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rotation import rotation_doubt, rotation_gain
+from tomopipe.cor.rotation import rotation_gain, rotation_penalty
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +33,8 @@ def test_a_sample_rotates(size, theta_deg):
     phantom = make_phantom("rock", size, 4, 0)
     projections = scan(84.3, n_rows=4, phantom=phantom, theta_deg=theta_deg, counts=2000)
     prepared = Prepared(rows_of(projections, theta_deg))
-    assert rotation_doubt(prepared, 84.3) == 1.0
-    assert rotation_doubt(prepared, 60.0) < 0.5
+    assert rotation_penalty(prepared, 84.3) == 1.0
+    assert rotation_penalty(prepared, 60.0) < 0.5
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -42,15 +42,15 @@ def test_a_sample_rotates(size, theta_deg):
 def test_what_fades_in_place_does_not_turn(seed, turn_deg):
     theta_deg = np.linspace(0, turn_deg, 121)
     prepared = Prepared(rows_of(fading(seed, theta_deg), theta_deg))
-    doubts = [rotation_doubt(prepared, cor_px) for cor_px in np.arange(20, 140, 4.0)]
-    assert np.mean(np.array(doubts) > 0.5) <= 0.07
+    penalties = [rotation_penalty(prepared, cor_px) for cor_px in np.arange(20, 140, 4.0)]
+    assert np.mean(np.array(penalties) > 0.5) <= 0.07
 
 
 def test_less_than_180_degrees_says_nothing():
     theta_deg = np.linspace(0, 150, 151)
     prepared = Prepared(rows_of(scan(84.3, theta_deg=theta_deg), theta_deg, pairs=False))
     assert rotation_gain(prepared, 84.3) is None
-    assert rotation_doubt(prepared, 84.3) == 1.0
+    assert rotation_penalty(prepared, 84.3) == 1.0
 
 
 def test_an_axis_at_the_border_overlaps_too_little():

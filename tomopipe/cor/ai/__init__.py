@@ -1,1 +1,1 @@
-"""The learned judge of all evidence, in NumPy; here only `dinov2` needs torch, when it is used."""
+"""The network that weighs all evidence, in NumPy; only `dinov2` needs torch, when it is used."""

@@ -1,76 +1,78 @@
-"""How sure one can be of a chosen place: a calibrated probability of being within 1 px."""
+"""Confidence: the calibrated probability that a COR is right within 1 px."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.closer import Closer, place_px
 from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.judgement import Judgement
+from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.refinement import Refinement, combined_px
 
-NEAR = 4  # samples of the grid that count as one place
-DOUBTS = (
-    "share",  # log-odds of the place, its neighbours included
-    "margin",  # logit above the best place elsewhere
+NEAR = 4  # samples of the grid that count as one position
+FEATURES = (
+    "share",  # log-odds of the position, its neighbours included
+    "margin",  # logit above the second peak
     "none",  # log-odds of "none of these"
     "spread",  # log of the spread, unbinned px
     "votes",  # refined kinds within a binned pixel of the COR
     "agree",  # share of the refined kinds within 0.5 px of it
-    "scatter",  # log of how far they are from it, unbinned px
-    "moved",  # log of the way from the chosen place to the COR, in samples
+    "scatter",  # log of their median distance from it, unbinned px
+    "moved",  # log of the distance from the chosen position to the COR, in samples
     "total",  # sum of all evidence there
-    "kinds",  # share of the kinds that saw anything whose best place it is
-    "valid",  # share of the kinds that saw anything
+    "kinds",  # share of the kinds with a signal whose best position it is
+    "valid",  # share of the kinds with a signal
     "rotates",  # gain of the match 180 degrees apart over that at other angles
-    "stays",  # how many of those others match as well
+    "stays",  # share of those others that match as well
     "turning",  # share of the variation that rotates with a sample
 )
 _TURNING = [name for name, *_ in RECIPE.scalars].index("turning")
-_ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, which cannot tell
+_ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, where it is not known
 
 
-def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.float64]:
-    """Measure what speaks for and against a choice.
+def confidence_features(
+    inputs: Inputs, output: NetworkOutput, refinement: Refinement
+) -> NDArray[np.float64]:
+    """Features from which the confidence is computed.
 
     Parameters
     ----------
     inputs : Inputs
-        What the network saw.
-    judgement : Judgement
-        What it said.
-    closer : Closer
-        What a closer look at the chosen place found.
+        Input of the network.
+    output : NetworkOutput
+        Output of the network.
+    refinement : Refinement
+        About the chosen position.
 
     Returns
     -------
-    ndarray of float64, shape (n_doubts,)
-        In the order of `DOUBTS`.
+    ndarray of float64, shape (n_features,)
+        In the order of `FEATURES`.
     """
-    index, score = judgement.index, judgement.score
+    index, score = output.index, output.score
     step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
     low, high = max(0, index - NEAR), index + NEAR + 1
-    share = float(judgement.share[low:high].sum())
+    share = float(output.share[low:high].sum())
     elsewhere = np.concatenate([score[:low], score[high:]])
     margin = float(score[index] - max(elsewhere.max(initial=-30.0), 0.0))
-    place = place_px(inputs, judgement, closer)
-    away = np.abs(np.array(list(closer.places_px.values())) - place)
-    valid, own = _kinds(inputs)
-    known = closer.rotation is not None and np.isfinite(closer.rotation).all()
-    rotates, stays = closer.rotation if closer.rotation is not None and known else _ROTATION
+    cor_px = combined_px(inputs, output, refinement)
+    away = np.abs(np.array(list(refinement.all_px.values())) - cor_px)
+    valid, best = _kinds(inputs)
+    known = refinement.rotation is not None and np.isfinite(refinement.rotation).all()
+    rotates, stays = refinement.rotation if refinement.rotation is not None and known else _ROTATION
     return np.array(
         [
             _log_odds(share),
             np.clip(margin, -30.0, 30.0),
-            _log_odds(judgement.none),
-            np.log(judgement.spread_px),
+            _log_odds(output.none),
+            np.log(output.spread_px),
             float(np.sum(away <= 2.0 * step_px)),
             float(np.mean(away <= 0.5)) if away.size else 0.0,
             np.log(0.05 + (float(np.median(away)) if len(away) > 1 else 1.0)),
-            np.log(0.1 + abs(place - float(inputs.cor_px[index])) / step_px),
+            np.log(0.1 + abs(cor_px - float(inputs.cor_px[index])) / step_px),
             float(inputs.grid[-5, low:high].max()),
-            float(np.mean(np.abs(own[valid] - index) <= NEAR)) if valid.any() else 0.0,
+            float(np.mean(np.abs(best[valid] - index) <= NEAR)) if valid.any() else 0.0,
             float(valid.mean()),
             float(np.clip(rotates, 0.0, 3.0)),
             float(np.clip(stays, 0.0, 1.0)),
@@ -79,16 +81,16 @@ def doubts(inputs: Inputs, judgement: Judgement, closer: Closer) -> NDArray[np.f
     )
 
 
-def confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> float:
-    """Map doubts to the confidence, 0 to 1.
+def calibrated_confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> float:
+    """Map features to the confidence, 0 to 1.
 
     Parameters
     ----------
     calibration : dict
-        Of the card: `middle`, `unit`, `weight` of each doubt, `bias`, and the knots `logit` and
-        `confidence` of a rising line.
-    values : ndarray of float64, shape (n_doubts,)
-        Of `doubts`.
+        Of the model card: `middle`, `unit`, `weight` of each feature, `bias`, and the knots `logit`
+        and `confidence` of a rising line.
+    values : ndarray of float64, shape (n_features,)
+        Of `confidence_features`.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> floa
 
 
 def logit(calibration: dict[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weighted sum of doubts, shape (...,) of (..., n_doubts)."""
+    """Return the weighted sum of features, shape (...,) of (..., n_features)."""
     middle, unit, weight = (np.array(calibration[key]) for key in ("middle", "unit", "weight"))
     scaled = np.clip((values - middle) / unit, -4.0, 4.0)
     return np.asarray(scaled @ weight + calibration["bias"])
@@ -110,7 +112,7 @@ def _knots(calibration: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _kinds(inputs: Inputs) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Which kinds saw anything, and where each has its own best place."""
+    """Which kinds have a signal, and the best position of each."""
     kinds = inputs.grid[:-5].reshape(-1, 5, inputs.grid.shape[1])
     return kinds[:, 4, 0] > 0, np.argmax(kinds[:, 1], axis=1)
 

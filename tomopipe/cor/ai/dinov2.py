@@ -23,7 +23,7 @@ from tomopipe.cor.slices import Reconstruct
 METHOD = "dinov2"
 N_SHORTLIST = 15
 MIN_WINDOW_PX = 224
-_RIVAL_PX = 2.0  # a high score further away than this is a rival
+_APART_PX = 2.0  # least distance of the second peak
 _BATCH = 16  # slices held at a time
 
 logger = logging.getLogger(__name__)
@@ -46,21 +46,21 @@ def find_dinov2(
         return nothing(METHOD, "flat", why, candidates_px)
     gpu = torch.cuda.is_available()
     network = Classifier(checkpoint, window_px).to("cuda" if gpu else "cpu")
-    judge = _Judge(
+    scorer = _SliceScorer(
         curves.prepared.rows, curves.reconstruct, network, window_px, checkpoint.n_windows
     )
     if gpu or len(candidates_px) <= N_SHORTLIST:
-        scores = dict(enumerate(judge.score(candidates_px)))
+        scores = dict(enumerate(scorer.score(candidates_px)))
     else:
         chosen = shortlist(curves.classical, candidates_px)
         logger.info("dinov2: no GPU, %d of %d candidates", len(chosen), len(candidates_px))
-        scores = dict(zip(chosen, judge.score(candidates_px[chosen]), strict=True))
-        _score_neighbours(scores, candidates_px, judge)
+        scores = dict(zip(chosen, scorer.score(candidates_px[chosen]), strict=True))
+        _score_neighbours(scores, candidates_px, scorer)
     return decide(scores, candidates_px)
 
 
 @dataclass(frozen=True, eq=False)
-class _Judge:
+class _SliceScorer:
     """Scores slices of one sinogram."""
 
     rows: Rows
@@ -81,8 +81,8 @@ class _Judge:
         inner = slice(first, first + n)
         scores = []
         for start in range(0, len(cor_px), _BATCH):
-            places_px = cor_px[start : start + _BATCH] + pad
-            slices = self.reconstruct(wide, self.rows.theta_rad, places_px)[:, inner, inner]
+            padded_px = cor_px[start : start + _BATCH] + pad
+            slices = self.reconstruct(wide, self.rows.theta_rad, padded_px)[:, inner, inner]
             scores += [
                 self.network.score(cut_windows(image, corners, self.window_px)) for image in slices
             ]
@@ -96,19 +96,19 @@ def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> list[int]
 
 
 def _score_neighbours(
-    scores: dict[int, float], candidates_px: NDArray[np.float64], judge: _Judge
+    scores: dict[int, float], candidates_px: NDArray[np.float64], scorer: _SliceScorer
 ) -> None:
-    """Score the neighbours of the best candidate too, so that it is the top of something."""
+    """Score the neighbours of the best candidate too, so that it is a maximum."""
     while True:
         best = max(scores, key=lambda index: scores[index])
-        unseen = [
+        unscored = [
             index
             for index in (best - 1, best + 1)
             if 0 <= index < len(candidates_px) and index not in scores
         ]
-        if not unseen or len(scores) > 2 * N_SHORTLIST:
+        if not unscored or len(scores) > 2 * N_SHORTLIST:
             return
-        scores.update(zip(unseen, judge.score(candidates_px[unseen]), strict=True))
+        scores.update(zip(unscored, scorer.score(candidates_px[unscored]), strict=True))
 
 
 def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answer:
@@ -122,11 +122,11 @@ def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answ
     cor_px = candidates_px[index]
     top = score == score.max()
     first_px = cor_px[np.argmax(top)]
-    tied = index[top & (cor_px <= first_px + _RIVAL_PX)]
+    tied = index[top & (cor_px <= first_px + _APART_PX)]
     best_px = float(candidates_px[tied].mean())
-    away = np.abs(cor_px - best_px) > _RIVAL_PX
-    rival = float(score[away].max()) if away.any() else 0.0
-    confidence = float(score.max()) * (1.0 - rival)
+    away = np.abs(cor_px - best_px) > _APART_PX
+    second = float(score[away].max()) if away.any() else 0.0
+    confidence = float(score.max()) * (1.0 - second)
     reason = ""
     verdict = "resolved"
     if tied[0] == 0 or tied[-1] == len(candidates_px) - 1:
@@ -135,7 +135,7 @@ def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answ
         reason += "try_recon.width_px or move center_px"
     elif confidence < AMBIGUOUS_BELOW:
         verdict = "ambiguous"
-        reason = f"score {score.max():.2f}, elsewhere {rival:.2f}"
+        reason = f"score {score.max():.2f}, elsewhere {second:.2f}"
     if len(index) < len(candidates_px):
         part = f"only {len(index)} of {len(candidates_px)} candidates scored, for lack of a GPU"
         reason = f"{reason}; {part}" if reason else part

@@ -40,7 +40,7 @@ _GRID_OFFSET = 0.1
 
 
 class Classifier(nn.Module):
-    """Judges whether a slice was reconstructed with the right COR.
+    """Classifies whether a slice was reconstructed with the right COR.
 
     Parameters
     ----------

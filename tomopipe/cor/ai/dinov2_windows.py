@@ -2,7 +2,7 @@
 
 A slice is scaled to 0..1 by its own smallest and largest value and quantised to 8 bits. Its windows
 lie about points drawn evenly from the inscribed circle with NumPy's legacy generator; they are the
-same for all slices of a sweep, so that slices are compared at the same places.
+same for all slices of a sweep, so that slices are compared at the same positions.
 
 References
 ----------
@@ -30,8 +30,8 @@ def window_corners(
         raise ValueError(f"size_px: expected more than {window_px} px, got {size_px}")
     if n_windows == 1:
         return np.full((1, 2), size_px // 2 - window_px // 2)
-    place = np.arange(size_px) - (size_px - 1) / 2
-    inside = place**2 + place[:, None] ** 2 <= ((size_px - 1) / 2) ** 2
+    offset = np.arange(size_px) - (size_px - 1) / 2
+    inside = offset**2 + offset[:, None] ** 2 <= ((size_px - 1) / 2) ** 2
     share = (inside / inside.sum()).ravel()
     # Normalised twice, one draw after the other: so the stream of numbers is that of the original.
     share /= share.sum()

@@ -1,4 +1,4 @@
-"""The finder `ai`: the network chooses among all evidence, classical matching refines.
+"""Method `ai`: the network chooses among all evidence, classical methods refine.
 
 The evidence is registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
 centre of mass [4]_.
@@ -20,17 +20,17 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.closer import Closer, look_closer, place_px
-from tomopipe.cor.ai.confidence import confidence, doubts
+from tomopipe.cor.ai.confidence import calibrated_confidence, confidence_features
 from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, make_inputs
-from tomopipe.cor.ai.judgement import Judgement
 from tomopipe.cor.ai.network_model import load_model
+from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.refinement import Refinement, combined_px, refine_near
 from tomopipe.cor.answer import (
     AMBIGUOUS_BELOW,
-    DOUBT_BELOW,
     NO_SAMPLE,
+    REASON_BELOW,
     Answer,
     near_candidates,
     nothing,
@@ -46,9 +46,9 @@ def find_ai(
     candidates_px: NDArray[np.float64],
     model: str | os.PathLike[str] = "shipped",
 ) -> Answer:
-    """Find the COR by the judgement of a network on all curves of evidence.
+    """Find the COR with a network that reads all curves of evidence.
 
-    All of the detector is looked at, and a sure answer counts wherever it is. Score: log-odds of
+    The whole detector is searched, and a confident answer counts wherever it is. Score: log-odds of
     each candidate against "none of these". TomopipeError if the weights are missing, damaged or for
     another recipe.
     """
@@ -59,51 +59,58 @@ def find_ai(
     if not curves.classical.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     inputs = make_inputs(all_curves(curves), RECIPE)
-    judgement = network.judge(inputs)
-    if judgement.none > _NONE:
-        curve = _on_candidates(inputs, judgement, candidates_px)
+    output = network.predict(inputs)
+    if output.none > _NONE:
+        curve = _on_candidates(inputs, output, candidates_px)
         reason = prepared.no_signal or "nothing in the evidence looks like an axis"
         return Answer(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
-    closer = look_closer(curves, float(inputs.cor_px[judgement.index]))
-    sure = confidence(network.card["confidence"], doubts(inputs, judgement, closer))
-    return _evidence(inputs, judgement, closer, sure, candidates_px)
+    refinement = refine_near(curves, float(inputs.cor_px[output.index]))
+    confidence = calibrated_confidence(
+        network.card["confidence"], confidence_features(inputs, output, refinement)
+    )
+    return _evidence(inputs, output, refinement, confidence, candidates_px)
 
 
 def _evidence(
     inputs: Inputs,
-    judgement: Judgement,
-    closer: Closer,
-    sure: float,
+    output: NetworkOutput,
+    refinement: Refinement,
+    confidence: float,
     candidates_px: NDArray[np.float64],
 ) -> Answer:
-    best_px = place_px(inputs, judgement, closer)
-    curve = _on_candidates(inputs, judgement, candidates_px)
+    best_px = combined_px(inputs, output, refinement)
+    curve = _on_candidates(inputs, output, candidates_px)
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
     where = f"outside of the candidates {low:g} to {high:g}"
     inside = near_candidates(best_px, candidates_px)
     reason, verdict = "" if inside else f"found {where}, on the whole detector", "resolved"
-    if judgement.index in (0, len(inputs.cor_px) - 1):
-        reason, verdict = f"the best place, {best_px:.1f} px, is on the detector's border", "edge"
-    elif sure < AMBIGUOUS_BELOW:
-        other_px = _other_px(inputs, judgement)
+    if output.index in (0, len(inputs.cor_px) - 1):
+        reason, verdict = (
+            f"the best position, {best_px:.1f} px, is on the detector's border",
+            "edge",
+        )
+    elif confidence < AMBIGUOUS_BELOW:
+        other_px = _other_px(inputs, output)
         reason, verdict = f"the axis may be elsewhere, such as at {other_px:.1f} px", "ambiguous"
-    elif sure < DOUBT_BELOW and not inside:
-        reason = f"the best place, {best_px:.1f} px, is {where}, and not sure: look there"
+    elif confidence < REASON_BELOW and not inside:
+        reason = (
+            f"the best position, {best_px:.1f} px, is {where}, with little confidence: look there"
+        )
         verdict = "edge"
-    elif sure < DOUBT_BELOW:
+    elif confidence < REASON_BELOW:
         reason = "the kinds of evidence do not agree well enough"
-    sure = 0.0 if verdict == "edge" else sure
-    return Answer(METHOD, best_px, sure, verdict, reason, candidates_px, curve)
+    confidence = 0.0 if verdict == "edge" else confidence
+    return Answer(METHOD, best_px, confidence, verdict, reason, candidates_px, curve)
 
 
 def _on_candidates(
-    inputs: Inputs, judgement: Judgement, candidates_px: NDArray[np.float64]
+    inputs: Inputs, output: NetworkOutput, candidates_px: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    return np.interp(candidates_px, inputs.cor_px, np.clip(judgement.score, -30.0, 30.0))
+    return np.interp(candidates_px, inputs.cor_px, np.clip(output.score, -30.0, 30.0))
 
 
-def _other_px(inputs: Inputs, judgement: Judgement) -> float:
-    """Return the best place at least three samples away from the best."""
-    score = judgement.score.copy()
-    score[max(0, judgement.index - RECIPE.apart) : judgement.index + RECIPE.apart + 1] = -np.inf
+def _other_px(inputs: Inputs, output: NetworkOutput) -> float:
+    """Return the second peak, at least `RECIPE.apart` samples away from the best."""
+    score = output.score.copy()
+    score[max(0, output.index - RECIPE.apart) : output.index + RECIPE.apart + 1] = -np.inf
     return float(inputs.cor_px[int(np.argmax(score))])

@@ -27,7 +27,7 @@ class Recipe:
     kinds : tuple of str
         Kinds of evidence, one set of curves each.
     scalars : tuple of (str, str, float, float)
-        What is told of the scan as a whole: name in `Curves.scan`, "linear" or "log", and the
+        Numbers of the scan as a whole: name in `Curves.scan`, "linear" or "log", and the
         values that become 0 and 1; beyond them it is clipped.
     seam, slices, single : tuple of str
         Kinds in the sum: registration (`seam`: the hash holds the name) and the single ones are
@@ -35,7 +35,7 @@ class Recipe:
     clip_sigmas : float
         Standardised raw curves end here.
     apart : int
-        Samples between a place and another one, at least.
+        Least distance of two peaks, samples.
     """
 
     version: int = 9
@@ -68,7 +68,7 @@ _GONE = {
     "n_rivals": 5, "near": 2, "seam_lines": 32, "seam_cols": 96, "seam_long": 1 / 16,
     "slice_cols": 128, "slice_step": 2.0, "window": 40,
 }  # fmt: skip
-"""Of pictures that networks of version 9 could see; hashed on, so that weights of it still load."""
+"""Removed inputs of version 9, hashed as before so that its weights still load."""
 
 
 def recipe_hash(recipe: Recipe = RECIPE) -> str:

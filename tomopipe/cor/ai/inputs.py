@@ -1,4 +1,4 @@
-"""What the network sees of a scan: curves along the COR axis, and numbers of the scan."""
+"""Input of the network: curves along the COR axis, and numbers that describe the scan."""
 
 from dataclasses import dataclass, replace
 
@@ -20,8 +20,8 @@ class Inputs:
     cor_px : ndarray of float64, shape (n_grid,)
         The grid, unbinned px.
     grid : ndarray of float32, shape (n_channels, n_grid)
-        Of each kind the standardised raw curve, the prominence, nearness and signed way to the
-        kind's own best and whether it saw anything; then the sum of all evidence, overlap, texture,
+        Of each kind the standardised raw curve, the prominence, nearness and signed distance to its
+        best position and whether it is valid; then the sum of all evidence, overlap, texture,
         distance from the middle and nearness of the border.
     scan : ndarray of float32, shape (n_scalars,)
         What is known of the scan as a whole.
@@ -33,7 +33,7 @@ class Inputs:
 
 
 def make_inputs(curves: CurveSet, recipe: Recipe) -> Inputs:
-    """Make what the network sees of the curves of one scan.
+    """Make the input of the network from the curves of one scan.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def make_inputs(curves: CurveSet, recipe: Recipe) -> Inputs:
     valid = curves.valid.astype(np.float32)
     prominence = curves.prominence * valid[:, None]
     total = add_up(prominence, recipe)
-    own = np.argmax(prominence, axis=1)
-    place = np.arange(len(curves.cor_px))
-    away = (place - own[:, None]).astype(np.float32)
+    best = np.argmax(prominence, axis=1)
+    index = np.arange(len(curves.cor_px))
+    away = (index - best[:, None]).astype(np.float32)
     per_kind = np.stack(
         [
             _standardised(curves.raw, recipe.clip_sigmas) * valid[:, None],
@@ -63,15 +63,15 @@ def make_inputs(curves: CurveSet, recipe: Recipe) -> Inputs:
         ],
         axis=1,
     )
-    middle = 2.0 * place / max(1, len(place) - 1) - 1.0
-    border = np.exp(-np.minimum(place, place[::-1]) / 8.0)
+    middle = 2.0 * index / max(1, len(index) - 1) - 1.0
+    border = np.exp(-np.minimum(index, index[::-1]) / 8.0)
     general = np.stack([total, curves.overlap, curves.texture, np.abs(middle), border])
-    grid = np.concatenate([per_kind.reshape(-1, len(place)), general]).astype(np.float32)
+    grid = np.concatenate([per_kind.reshape(-1, len(index)), general]).astype(np.float32)
     return Inputs(curves.cor_px, grid, scan_vector(curves, recipe))
 
 
 def mirrored(inputs: Inputs, n_kinds: int) -> Inputs:
-    """Return the input of the scan seen in a mirror: left and right exchanged.
+    """Return the input of the mirrored scan: left and right exchanged.
 
     Parameters
     ----------
@@ -86,26 +86,26 @@ def mirrored(inputs: Inputs, n_kinds: int) -> Inputs:
         What the mirrored sinogram gives.
     """
     grid = inputs.grid[:, ::-1].copy()
-    ways = 3 + _PER_KIND * np.arange(n_kinds)
-    grid[ways] *= -1
+    signed = 3 + _PER_KIND * np.arange(n_kinds)
+    grid[signed] *= -1
     last = inputs.cor_px[-1] + inputs.cor_px[0]
     return replace(inputs, cor_px=last - inputs.cor_px[::-1], grid=grid)
 
 
 def scan_vector(curves: CurveSet, recipe: Recipe) -> NDArray[np.float32]:
-    """Return what is told of a scan, each number from 0 to 1, and which kinds saw anything."""
-    told = []
+    """Return the numbers that describe a scan, from 0 to 1, and which kinds are valid."""
+    features = []
     for name, scale, low, high in recipe.scalars:
         value, zero, one = (
             float(np.log(max(number, 1e-9))) if scale == "log" else number
             for number in (curves.scan[name], low, high)
         )
-        told.append(np.clip((value - zero) / (one - zero), 0.0, 1.0))
-    return np.array([*told, *curves.valid], dtype=np.float32)
+        features.append(np.clip((value - zero) / (one - zero), 0.0, 1.0))
+    return np.array([*features, *curves.valid], dtype=np.float32)
 
 
 def add_up(prominence: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Add the evidence of all kinds; frozen, whatever becomes of `tomopipe.cor.evidence_sum`."""
+    """Add the evidence of all kinds; frozen, independent of `tomopipe.cor.evidence_sum`."""
 
     def of(kinds: tuple[str, ...]) -> NDArray[np.float32]:
         return prominence[[recipe.kinds.index(kind) for kind in kinds]]

@@ -1,4 +1,4 @@
-"""The network along the COR axis in NumPy: its 20 000 weights need no library of their own.
+"""The network along the COR axis in NumPy: 20 000 weights need no other library.
 
 `tomopipe_lab.train.nets` is the same in torch, to be trained; a test holds both together.
 """
@@ -46,10 +46,10 @@ def weight_shapes(n_channels: int, n_scalars: int, width: int) -> dict[str, tupl
     return weight | {f"along.{name}.bias": shape[:1] for name, shape in layers.items()}
 
 
-def look_along(
+def forward(
     weights: Weights, grid: NDArray[np.float32], scan: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], float, NDArray[np.float32], NDArray[np.float32]]:
-    """Score every place of one scan.
+    """Score every position on the grid of one scan.
 
     Parameters
     ----------
@@ -63,26 +63,26 @@ def look_along(
     Returns
     -------
     score : ndarray of float32, shape (n_grid,)
-        Logit of each place.
+        Logit of each position.
     none : float
         Logit of "none of these".
     offset, log_spread : ndarray of float32, shape (n_grid,)
-        From each place to the COR, in samples of the grid, and the log of how far off that is.
+        From each position to the COR, in samples of the grid, and the log of the error of that.
     """
-    told = _linear(weights, "tell", scan)
-    hidden = _linear(weights, "enter", grid) + told[:, None]
+    features = _linear(weights, "tell", scan)
+    hidden = _linear(weights, "enter", grid) + features[:, None]
     for i, dilation in enumerate(DILATIONS):
         hidden = hidden + _gelu(_normed(weights, i, _convolved(weights, i, dilation, hidden)))
         if i == len(DILATIONS) // 2:
             hidden = hidden + _linear(weights, "share", _pooled(hidden))[:, None]
     score, offset, log_spread = _linear(weights, "leave", hidden)
-    refused = _gelu(_linear(weights, "refuse.0", np.concatenate([_pooled(hidden), told])))
+    refused = _gelu(_linear(weights, "refuse.0", np.concatenate([_pooled(hidden), features])))
     none = float(_linear(weights, "refuse.3", refused)[0])
     return score, none, offset, np.clip(log_spread, *LOG_SPREAD)
 
 
 def _linear(weights: Weights, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Weigh the channels, of all places alike: (n_in,) or (n_in, n_grid)."""
+    """Weigh the channels, the same at all positions: (n_in,) or (n_in, n_grid)."""
     weight, bias = weights[f"along.{name}.weight"], weights[f"along.{name}.bias"]
     return ((weight.reshape(len(weight), -1) @ x).T + bias).T
 
@@ -98,7 +98,7 @@ def _convolved(
 
 
 def _normed(weights: Weights, i: int, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Level the channels of each place: the length of the grid must not change what is said."""
+    """Normalise the channels of each position, so that the length of the grid does not matter."""
     away = x - x.mean(axis=0)
     unit = np.sqrt(np.mean(away**2, axis=0) + LEVEL_EPSILON)
     weight, bias = weights[f"along.norms.{i}.weight"], weights[f"along.norms.{i}.bias"]

@@ -1,4 +1,4 @@
-"""A trained network with its card: loading, checking, and asking it about one scan."""
+"""A trained network with its model card: loading, checking, and running it on one scan."""
 
 import hashlib
 import os
@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save
 
 from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
 from tomopipe.cor.ai.inputs import Inputs, mirrored
-from tomopipe.cor.ai.judgement import Judgement
 from tomopipe.cor.ai.model_card import card_path, read_card, weights_path
-from tomopipe.cor.ai.network import Weights, look_along, weight_shapes
+from tomopipe.cor.ai.network import Weights, forward, weight_shapes
+from tomopipe.cor.ai.network_output import NetworkOutput
 from tomopipe.errors import TomopipeError
 
 NET = "A"
@@ -31,30 +31,30 @@ class Model:
     weights: Weights
     card: dict[str, Any]
 
-    def judge(self, inputs: Inputs) -> Judgement:
-        """Ask about one scan; parameters and result as of `judge`."""
-        return judge(self.weights, inputs)
+    def predict(self, inputs: Inputs) -> NetworkOutput:
+        """Run the network on one scan, as `predict`."""
+        return predict(self.weights, inputs)
 
 
-def judge(weights: Weights, inputs: Inputs) -> Judgement:
-    """Ask a network about one scan, seen directly and in a mirror.
+def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
+    """Run a network on the input of one scan and on its mirror image.
 
     Parameters
     ----------
     weights : dict of ndarray of float32
-        Of `tomopipe.cor.ai.network.look_along`.
+        Of `tomopipe.cor.ai.network.forward`.
     inputs : Inputs
-        What it sees.
+        Of the scan.
 
     Returns
     -------
-    Judgement
+    NetworkOutput
         The mean of both.
     """
     back = mirrored(inputs, len(RECIPE.kinds))
-    score, none, offset, log_spread = _looked(weights, inputs)
-    other, other_none, other_offset, other_spread = _looked(weights, back)
-    return _judgement(
+    score, none, offset, log_spread = _forward(weights, inputs)
+    other, other_none, other_offset, other_spread = _forward(weights, back)
+    return _output(
         inputs,
         0.5 * (score + other[::-1]) - 0.5 * (none + other_none),
         0.5 * (offset - other_offset[::-1]),
@@ -62,25 +62,25 @@ def judge(weights: Weights, inputs: Inputs) -> Judgement:
     )
 
 
-def _looked(
+def _forward(
     weights: Weights, inputs: Inputs
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]]:
-    score, none, offset, log_spread = look_along(weights, inputs.grid, inputs.scan)
+    score, none, offset, log_spread = forward(weights, inputs.grid, inputs.scan)
     return score.astype(float), none, offset.astype(float), log_spread.astype(float)
 
 
-def _judgement(
+def _output(
     inputs: Inputs,
     score: NDArray[np.float64],
     offset: NDArray[np.float64],
     log_spread: NDArray[np.float64],
-) -> Judgement:
+) -> NetworkOutput:
     top = max(0.0, float(score.max()))
     weight = np.exp(score - top)
     total = float(weight.sum() + np.exp(-top))
     index = int(np.argmax(score))
     step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
-    return Judgement(
+    return NetworkOutput(
         score=score,
         share=weight / total,
         none=float(np.exp(-top)) / total,
@@ -133,7 +133,7 @@ def load_model(name: str | os.PathLike[str] = "shipped") -> Model:
     Returns
     -------
     Model
-        Ready to judge; kept for the next time.
+        Kept in memory for the next call.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a network says of one scan."""
+"""Output of the network for one scan."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
-    """Scores of all places, and the best of them.
+class NetworkOutput:
+    """Scores of all positions on the grid, and the best one.
 
     Attributes
     ----------
     score : ndarray of float64, shape (n_grid,)
-        Logit of each place, less that of "none of these".
+        Logit of each position, less that of "none of these".
     share : ndarray of float64, shape (n_grid,)
-        Probability of each place; with that of none they sum to 1.
+        Probability of each position; with `none` they sum to 1.
     none : float
-        Probability that no place is right.
+        Probability that no position is right.
     index : int
-        The best place.
+        The best position.
     offset_px, spread_px : float
-        From the best place to the COR, and how far off that is likely to be; unbinned px.
+        From the best position to the COR, and the expected error of that; unbinned px.
     """
 
     score: NDArray[np.float64]
