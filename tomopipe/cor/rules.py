@@ -1,6 +1,6 @@
 """Rules for centres of rotation (COR) of one series: what is valid, outlying, missing, resolved.
 
-Pure functions on values in unbinned, uncropped detector pixels, 0-based, pixel centres whole.
+Pure functions on values in unbinned, uncropped detector pixels, 0-based; whole numbers are centres.
 
 A fix starts from the manual and predicted CORs, never from an earlier fix: running it twice gives
 the same rows. Values that were adopted by hand (exported and imported again) are manual and, while
@@ -41,9 +41,9 @@ class Member:
     manual: str = ""  # the cell of the campaign table as it is
     predicted_px: float = math.nan
     predicted_source: str = "auto"  # or "ai"; "manual" where the file was edited by hand
-    is_in: bool = True  # False: `select: no`, donates in pass 2 and is left alone
+    selected: bool = True  # False: `select: no`; only a donor in pass 2
     note: str = ""  # what the caller has to report of this scan
-    doubt: str = ""  # why there is no predicted COR, told where nothing else gives one either
+    no_cor_reason: str = ""  # why there is no predicted COR, reported if there is no other one
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def fix_series(
     Parameters
     ----------
     members : sequence of Member
-        All scans of one series, in any order. Only those that are in are judged and changed.
+        All scans of one series, in any order. Only selected ones are checked and changed.
     max_delta_px : float
         Largest distance from the median ever kept, in pixels; > 0.
     protect_manual : bool
@@ -178,37 +178,37 @@ def fix_series(
     Returns
     -------
     list of Fixed
-        One row for each scan that is in, by index, then by name.
+        One row for each selected scan, by index, then by name.
 
     References
     ----------
     .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers".
     """
-    inside = sorted((m for m in members if m.is_in), key=lambda m: (m.index, m.scan))
-    before = _judge([_start(member) for member in inside], max_delta_px)
+    chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
+    before = _flagged([_start(member) for member in chosen], max_delta_px)
     kept_by_hand = [protect_manual and row.source == "manual" for row in before]
     good = [
-        at
-        for at, row in enumerate(before)
-        if not math.isnan(row.before_px) and (kept_by_hand[at] or not row.flagged)
+        position
+        for position, row in enumerate(before)
+        if not math.isnan(row.before_px) and (kept_by_hand[position] or not row.flagged)
     ]
     after = []
-    for at, member in enumerate(inside):
-        if before[at].flagged and kept_by_hand[at]:
-            row = _noted(before[at], "manual, kept")
-        elif before[at].flagged:
-            row = _replaced(before, at, good, member.n_cols)
-        elif math.isnan(before[at].before_px):
-            row = _bridged(before, at, good, member.n_cols)
+    for position, member in enumerate(chosen):
+        if before[position].flagged and kept_by_hand[position]:
+            row = _noted(before[position], "manual, kept")
+        elif before[position].flagged:
+            row = _replaced(before, position, good, member.n_cols)
+        elif math.isnan(before[position].before_px):
+            row = _bridged(before, position, good, member.n_cols)
         else:
-            row = before[at]
+            row = before[position]
         after.append(row)
     # Fills are no donors: only what was there before, as it is after pass 1.
     donors_px = [row.after_px for row in after if not math.isnan(row.before_px)]
     for member in members:
-        if not member.is_in and not math.isnan(known_px := _start(member).before_px):
+        if not member.selected and not math.isnan(known_px := _start(member).before_px):
             donors_px.append(known_px)
-    return [_filled(row, donors_px, member) for row, member in zip(after, inside, strict=True)]
+    return [_filled(row, donors_px, member) for row, member in zip(after, chosen, strict=True)]
 
 
 def resolve(
@@ -254,12 +254,12 @@ def is_for_default(source: str, reason: str) -> bool:
 
 
 def off_detector(cor_px: float, n_cols: int) -> str:
-    """Say that a COR is not on the detector."""
+    """Describe a COR that is not on the detector."""
     return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
 
 
 def shown(text: str) -> str:
-    """Quote a piece of junk for a message, on one line and not too long."""
+    """Quote invalid text for a message, on one line and not too long."""
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
@@ -292,75 +292,76 @@ def _start(member: Member) -> Fixed:
     )
 
 
-def _judge(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
+def _flagged(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
     """Flag the outliers; a series with fewer than two CORs is left alone."""
     cor_px = [row.before_px for row in rows]
     if sum(map(math.isfinite, cor_px)) < 2:
         return rows
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
-    judged = [replace(row, limit_px=limit_px) for row in rows]
-    for at, flagged in enumerate(flag_outliers(cor_px, max_delta_px=max_delta_px)):
+    checked = [replace(row, limit_px=limit_px) for row in rows]
+    for position, flagged in enumerate(flag_outliers(cor_px, max_delta_px=max_delta_px)):
         if not flagged:
             continue
-        row = replace(judged[at], flagged=True)
+        row = replace(checked[position], flagged=True)
         distance_px = abs(row.before_px - median_px)
-        judged[at] = _noted(
+        checked[position] = _noted(
             row,
             f"{distance_px:.2f} px from the median {median_px:.2f} of the series, "
             f"limit {limit_px:.2f}",
         )
-    return judged
+    return checked
 
 
-def _around(at: int, good: list[int]) -> tuple[int | None, int | None]:
-    """Return the good positions next to `at`, which is not good itself, on both sides."""
-    right = bisect_left(good, at)
+def _around(position: int, good: list[int]) -> tuple[int | None, int | None]:
+    """Return the good positions next to one that is not good itself, on both sides."""
+    right = bisect_left(good, position)
     return good[right - 1] if right > 0 else None, good[right] if right < len(good) else None
 
 
-def _replaced(rows: list[Fixed], at: int, good: list[int], n_cols: int) -> Fixed:
+def _replaced(rows: list[Fixed], position: int, good: list[int], n_cols: int) -> Fixed:
     """Replace an outlier by the mean of its nearest good neighbours; report one without any."""
-    neighbours = [rows[near] for near in _around(at, good) if near is not None]
+    neighbours = [rows[near] for near in _around(position, good) if near is not None]
     if not neighbours:
-        return _noted(rows[at], "no good neighbour, kept")
+        return _noted(rows[position], "no good neighbour, kept")
     cor_px = _mean([row.before_px for row in neighbours])
     if not is_valid(cor_px, n_cols):  # scans of different widths in one series
-        return _noted(rows[at], f"mean of neighbours {off_detector(cor_px, n_cols)}, kept")
+        return _noted(rows[position], f"mean of neighbours {off_detector(cor_px, n_cols)}, kept")
     names = tuple(row.scan for row in neighbours)
-    return replace(rows[at], after_px=cor_px, source="outlier", neighbours=names)
+    return replace(rows[position], after_px=cor_px, source="outlier", neighbours=names)
 
 
-def _bridged(rows: list[Fixed], at: int, good: list[int], n_cols: int) -> Fixed:
+def _bridged(rows: list[Fixed], position: int, good: list[int], n_cols: int) -> Fixed:
     """Fill a gap between two good neighbours that agree; else leave it to pass 2."""
-    left, right = _around(at, good)
+    left, right = _around(position, good)
     if left is None or right is None:
-        return rows[at]
+        return rows[position]
     pair_px = [rows[left].before_px, rows[right].before_px]
     cor_px = _mean(pair_px)
     if abs(pair_px[1] - pair_px[0]) > NEIGHBOURS_AGREE_PX + _ROUNDING_PX:
-        return rows[at]
+        return rows[position]
     if not is_valid(cor_px, n_cols):
-        return rows[at]
+        return rows[position]
     names = (rows[left].scan, rows[right].scan)
-    row = replace(rows[at], after_px=cor_px, source="neighbours", neighbours=names)
+    row = replace(rows[position], after_px=cor_px, source="neighbours", neighbours=names)
     return _noted(row, "no COR, neighbours agree")
 
 
 def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:
     """Give a scan that still has no COR the mean of the donors; report one that cannot have it."""
-    not_asked = member.doubt == NOT_ASKED  # resolve_cor has to know
+    why = member.no_cor_reason
+    not_asked = why == NOT_ASKED  # resolve_cor has to know
     if not math.isnan(row.after_px):
         bridged = math.isnan(row.before_px)
         return _noted(row, NOT_ASKED) if bridged and not_asked else row
-    no_cor = f"no COR ({member.doubt})" if member.doubt else "no COR"
+    no_cor = f"no COR ({why})" if why else "no COR"
     if not donors_px:
         return _noted(row, f"{no_cor}, and none in the series to fill it from")
     cor_px = _mean(donors_px)
     if not is_valid(cor_px, member.n_cols):
         return _noted(row, f"{no_cor}, mean of the series {off_detector(cor_px, member.n_cols)}")
     row = replace(row, after_px=cor_px, source="series-mean")
-    told = no_cor if not_asked else "no COR"
-    return _noted(row, f"{told}, mean of {len(donors_px)} of the series")
+    remark = no_cor if not_asked else "no COR"
+    return _noted(row, f"{remark}, mean of {len(donors_px)} of the series")
 
 
 def _mean(values_px: list[float]) -> float:

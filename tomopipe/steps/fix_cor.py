@@ -95,9 +95,9 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
         manual=str(entry.get("manual") or ""),
         predicted_px=predicted_px,
         predicted_source=source,
-        is_in=entry["select"] != "donor",
+        selected=entry["select"] != "donor",
         note=note,
-        doubt=doubt,
+        no_cor_reason=doubt,
     )
 
 

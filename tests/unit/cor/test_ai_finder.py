@@ -102,7 +102,7 @@ def test_missing_weights_are_an_error_that_says_what_to_do(tmp_path):
 
 
 def asked(tmp_path, **options):
-    """Let predict_cor look at a sound scan."""
+    """Let predict_cor look at an undamaged scan."""
     write_rows(rows_with(), tmp_path / "rows.h5")
     write_json({"cor_px": CANDIDATES.tolist()}, tmp_path / "try.json")
     paths = [tmp_path / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]

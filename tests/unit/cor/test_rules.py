@@ -263,15 +263,15 @@ def test_fills_do_not_feed_fills():
 
 def test_unselected_scans_donate_and_nothing_else():
     donors = [
-        Member("t_1", 9, N_COLS, predicted_px=1020, is_in=False),
-        Member("t_2", 9, N_COLS, manual="1030", predicted_px=3, is_in=False),
-        Member("t_3", 9, N_COLS, manual="5000", is_in=False),
+        Member("t_1", 9, N_COLS, predicted_px=1020, selected=False),
+        Member("t_2", 9, N_COLS, manual="1030", predicted_px=3, selected=False),
+        Member("t_3", 9, N_COLS, manual="5000", selected=False),
     ]
     rows = fix([*series(NONE, NONE), *donors])
     assert [row.scan for row in rows] == ["s_001", "s_002"]
     assert after(rows) == [1025, 1025]
     # A donor far away moves neither median nor limit, and is no neighbour.
-    far = Member("far", 0, N_COLS, predicted_px=3, is_in=False)
+    far = Member("far", 0, N_COLS, predicted_px=3, selected=False)
     members = series(1000, 1000, 1030, 1000)
     assert same(fix(members), fix([far, *members]))
 
@@ -286,7 +286,7 @@ def test_a_series_without_donor_is_left_empty_and_reported():
 
 def test_an_empty_series_is_empty():
     assert fix([]) == []
-    assert fix([Member("d", 1, N_COLS, predicted_px=5, is_in=False)]) == []
+    assert fix([Member("d", 1, N_COLS, predicted_px=5, selected=False)]) == []
 
 
 def test_fills_and_replacements_stay_on_the_detector_of_their_scan():
@@ -364,8 +364,8 @@ cells = st.one_of(
 @st.composite
 def campaigns(draw):
     return [
-        Member(f"s{at}", draw(st.integers(0, 4)), N_COLS, *draw(cells), is_in=draw(st.booleans()))
-        for at in range(draw(st.integers(0, 9)))
+        Member(f"s{i}", draw(st.integers(0, 4)), N_COLS, *draw(cells), selected=draw(st.booleans()))
+        for i in range(draw(st.integers(0, 9)))
     ]
 
 
@@ -388,7 +388,7 @@ def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, p
     """The rows keep what was there before, which is all that a second run starts from."""
     rows = fix(members, max_delta_px=max_delta_px, protect_manual=protect)
     assert [row.scan for row in rows] == [
-        m.scan for m in sorted(members, key=lambda m: (m.index, m.scan)) if m.is_in
+        m.scan for m in sorted(members, key=lambda m: (m.index, m.scan)) if m.selected
     ]
     manual = {m.scan for m in members if cor.is_valid(cor.parse_cor(m.manual), m.n_cols)}
     again = [
@@ -397,7 +397,7 @@ def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, p
         else Member(row.scan, row.index, N_COLS, manual=f"{row.before_px:.2f}")
         for row in rows
     ]
-    again += [m for m in members if not m.is_in]
+    again += [m for m in members if not m.selected]
     second = fix(again, max_delta_px=max_delta_px, protect_manual=protect)
     assert repr(after(second)) == repr(after(rows))
     assert [row.source for row in second] == [row.source for row in rows]
@@ -412,7 +412,7 @@ def test_adopting_fixed_values_by_hand_changes_nothing_more(members, max_delta_p
     adopted = [
         Member(row.scan, row.index, N_COLS, manual=cor.format_cor(row.after_px)) for row in rows
     ]
-    adopted += [m for m in members if not m.is_in]
+    adopted += [m for m in members if not m.selected]
     second = fix(adopted, max_delta_px=max_delta_px)
     assert [cor.format_cor(r.after_px) for r in second] == [
         cor.format_cor(r.after_px) for r in rows
