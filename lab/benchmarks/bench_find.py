@@ -37,9 +37,9 @@ PICTURES = (
     "gravel", "horse", "hubble_deep_field", "immunohistochemistry", "microaneurysms", "moon",
     "page", "rocket", "text",
 )  # fmt: skip
-ONE = ("none", "few photons", "tremble", "drift", "rings", "dirt", "zingers", "truncated")
+ONE = ("none", "few photons", "jitter", "drift", "rings", "dust", "zingers", "truncated")
 MORE = ("hardening", "scatter")
-MODES = {"half turn": 180, "full turn": 360, "half acquisition": 360, "less than 180": None}
+MODES = {"180 degrees": 180, "360 degrees": 360, "half acquisition": 360, "less than 180": None}
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ def measured(lines, rng):
     photons = 10 ** rng.uniform(2.3, 4.5)
     beam = np.exp(-lines)
     if rng.random() < 0.15:
-        beam = trembled(beam, rng)
+        beam = jittered(beam, rng)
     if rng.random() < 0.3:
         beam *= drift(len(beam), (0.02, 0.2), rng)
     beam = rng.poisson(photons * beam) / photons
     if rng.random() < 0.4:
         beam *= rings(beam.shape[1], (0.01, 0.08), 0.15, rng)
     if rng.random() < 0.25:
-        beam *= dirt(beam.shape[1], (0.02, 0.3), rng)
+        beam *= dust(beam.shape[1], (0.02, 0.3), rng)
     if rng.random() < 0.25:
         add_zingers(beam, 1e-3, rng)
     return to_lines(beam, photons)
@@ -135,8 +135,8 @@ def measured_with(kind, lines, rng):
     """Let one kind of damage, at most, do its worst."""
     photons = 10 ** (rng.uniform(2.3, 3.3) if kind == "few photons" else rng.uniform(3.5, 4.7))
     beam = np.exp(-lines)
-    if kind == "tremble":
-        beam = trembled(beam, rng)
+    if kind == "jitter":
+        beam = jittered(beam, rng)
     elif kind == "drift":
         beam *= drift(len(beam), (0.05, 0.3), rng)
     elif kind == "hardening":  # a part of the beam is attenuated less
@@ -149,14 +149,14 @@ def measured_with(kind, lines, rng):
     beam = rng.poisson(photons * beam) / photons
     if kind == "rings":
         beam *= rings(beam.shape[1], (0.02, 0.15), 0.2, rng)
-    elif kind == "dirt":
-        beam *= dirt(beam.shape[1], (0.1, 0.4), rng)
+    elif kind == "dust":
+        beam *= dust(beam.shape[1], (0.1, 0.4), rng)
     elif kind == "zingers":
         add_zingers(beam, 3e-3, rng)
     return to_lines(beam, photons)
 
 
-def trembled(beam, rng):
+def jittered(beam, rng):
     column = np.arange(beam.shape[1])
     moved = [column - rng.normal(0, 0.5) for _ in beam]
     return np.array([np.interp(m, column, b) for m, b in zip(moved, beam, strict=True)])
@@ -171,7 +171,7 @@ def rings(n_cols, strength, share, rng):
     return np.exp(rng.normal(0, rng.uniform(*strength), n_cols) * (rng.random(n_cols) < share))
 
 
-def dirt(n_cols, strength, rng):
+def dust(n_cols, strength, rng):
     return np.exp(gaussian_filter1d(rng.normal(0, 1, n_cols), 4) * rng.uniform(*strength))
 
 

@@ -1,6 +1,6 @@
 """COR finders on whole files of another generator: one kind of damage or one way to scan each.
 
-    python lab/benchmarks/bench_find_files.py [--scans 180] [--first 0] [--kind dirt]
+    python lab/benchmarks/bench_find_files.py [--scans 180] [--first 0] [--kind dust]
 
 bench_find.py asks about single rows of line integrals; here each scan is a file with flats and
 darks, 8 rows high, and the steps try_recon and predict_cor are run on it. One of two pictures of
@@ -24,8 +24,8 @@ from bench_find import (
     Drawn,
     add_zingers,
     ask_all,
-    dirt,
     drift,
+    dust,
     print_table,
     projected,
     rings,
@@ -59,11 +59,11 @@ class Kind:
     log_photons: tuple[float, float] = (3.6, 4.5)
     roll_px: float = 0  # between first row and last
     moves_px: float = 0  # from first angle to last
-    trembles_px: float = 0
+    jitter_px: float = 0
     drifts: float = 0
     n_flats: int = 10
     flat_moves_px: float = 0
-    dirt: float = 0
+    dust: float = 0
     rings: float = 0
     zingers: float = 0
 
@@ -74,17 +74,17 @@ KINDS = {
     "drift": Kind(drifts=0.2),
     "one flat": Kind(n_flats=1),
     "flats moved": Kind(flat_moves_px=1.5),
-    "dirt": Kind(dirt=0.4),
+    "dust": Kind(dust=0.4),
     "rings": Kind(rings=0.12),
     "zingers": Kind(zingers=3e-3),
     "truncated": Kind(truncated=True),
     "roll": Kind(roll_px=1.5),
     "sample moves": Kind(moves_px=2),
-    "sample trembles": Kind(trembles_px=0.5),
+    "sample jitter": Kind(jitter_px=0.5),
     "few angles": Kind(n_angles=(30, 80)),
     "140 to 150 degrees": Kind(span_deg=150, ends=True),
     "160 to 170 degrees": Kind(span_deg=170, ends=True),
-    "full turn": Kind(span_deg=360),
+    "360 degrees": Kind(span_deg=360),
     "half acquisition": Kind(span_deg=360, away=(0.2, 0.42), half_acquisition=True),
     "far axis": Kind(away=(0.12, 0.35)),
     "no end point": Kind(ends=False),
@@ -99,7 +99,7 @@ def draw(kind, rng):
     away = rng.choice([-1, 1]) * rng.uniform(*kind.away)
     drawn = Drawn(
         picture=str(rng.choice(PICTURES)),
-        mode="half acquisition" if kind.half_acquisition else "half turn",
+        mode="half acquisition" if kind.half_acquisition else "180 degrees",
         truncated=kind.truncated,
         n_cols=n_cols,
         n_angles=n_angles,
@@ -107,8 +107,8 @@ def draw(kind, rng):
     )
     ends = rng.random() < 0.6 if kind.ends is None else kind.ends
     span_deg = kind.span_deg - rng.uniform(0, 10) * (kind.span_deg < 180)
-    turn_deg = np.linspace(0, span_deg, n_angles, endpoint=bool(ends))
-    return drawn, rng.choice([-1, 1]) * turn_deg + rng.uniform(-180, 180)
+    range_deg = np.linspace(0, span_deg, n_angles, endpoint=bool(ends))
+    return drawn, rng.choice([-1, 1]) * range_deg + rng.uniform(-180, 180)
 
 
 def objects(drawn, kind, rng):
@@ -131,7 +131,7 @@ def shrunk(image, n):
 def line_integrals(drawn, kind, slices, theta_deg, rng):
     """Return projections (n_angles, N_ROWS, n_cols)."""
     moved_px = rng.uniform(-1, 1) * kind.moves_px * np.linspace(-0.5, 0.5, len(theta_deg))
-    moved_px = moved_px + rng.normal(0, 1, len(theta_deg)) * kind.trembles_px
+    moved_px = moved_px + rng.normal(0, 1, len(theta_deg)) * kind.jitter_px
     roll_px = rng.choice([-1, 1]) * kind.roll_px * np.linspace(-0.5, 0.5, N_ROWS)
     lines = [
         projected(image, theta_deg, drawn.cor_px + roll + moved_px, drawn.n_cols)
@@ -151,8 +151,8 @@ def exposed(drawn, kind, lines, rng):
     if kind.flat_moves_px:
         off_px = rng.uniform(-1, 1, 2) * kind.flat_moves_px
         then = shift(bright, off_px, order=1, mode="nearest")
-    if kind.dirt:
-        then = then * dirt(drawn.n_cols, (kind.dirt / 4, kind.dirt), rng)
+    if kind.dust:
+        then = then * dust(drawn.n_cols, (kind.dust / 4, kind.dust), rng)
     beam = np.exp(-lines)
     if kind.drifts:
         beam *= drift(len(beam), (kind.drifts / 4, kind.drifts), rng)[:, None]

@@ -7,7 +7,7 @@ FILE is a scan as tomopipe reads it, or one sinogram as a TIFF, an angle per lin
 or with `--air` what was counted, of which the open beam has so many. Its COR is to be known from
 all of it. The pieces: all; half a turn, from four places of a full one; of each a third of the
 angles, three quarters and half of the columns about the axis; 170, 155 and 140 degrees, and these
-columns of 155. Printed is what bench_find.py prints. Noise, dirt, scattered light and the sample
+columns of 155. Printed is what bench_find.py prints. Noise, dust, scattered light and the sample
 are real; which pieces there are is not.
 """
 

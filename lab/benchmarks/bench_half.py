@@ -1,4 +1,4 @@
-"""Half acquisition beside nabu and Algotom on a phantom, and on a real full turn that is cut.
+"""Half acquisition beside nabu and Algotom on a phantom, and on a real scan over 360 degrees that is cut.
 
     pip install nabu nxtomo httomolib algotom scikit-image   (where tomopipe is installed)
     python lab/benchmarks/bench_half.py [--turn scan.h5]
@@ -41,7 +41,7 @@ def half():
     """Half acquisition of a disk of 380 px with beads: against the slice of a detector that wide.
 
     Its pixels lie where those of the narrow one do, and every sinogram goes through the same
-    backprojection. The seam is the rms of the mean around the
+    backprojection. The ring is the rms of the mean around the
     axis of the error, within 12 px of where the overlap ends.
     """
     rows = []
@@ -75,11 +75,11 @@ def half():
             rows.append(
                 (str(n_cols), f"{cor_px:g}", name, *errors(image - expected, n_cols, cor_px))
             )
-    table(("columns", "COR", "by", "rms error, % of the body", "seam, %"), rows)
+    table(("columns", "COR", "by", "rms error, % of the body", "ring, %"), rows)
 
 
-def cut_turn(path):
-    """A real full turn, cut so that its axis is near an edge, against the slice of all of it.
+def cut_scan(path):
+    """A real scan over 360 degrees, cut so that its axis is near an edge, against the slice of all of it.
 
     The middle row; stripes are removed, which one half sees and the other does not, and both
     slices smoothed over 2 px, as half of the rays are noisier.
@@ -141,8 +141,8 @@ def errors(error, n_cols, cor_px):
     radius = np.hypot(columns[None, :], rows[:, None])
     overlap = min(cor_px, n_cols - 1 - cor_px)
     rings_px = np.arange(max(overlap - 12, 2), overlap + 12)
-    seam = [error[np.abs(radius - r) < 0.5].mean() for r in rings_px]
-    return 100 * rms(error[radius < 185]) / 0.01, 100 * rms(seam) / 0.01
+    ring = [error[np.abs(radius - r) < 0.5].mean() for r in rings_px]
+    return 100 * rms(error[radius < 185]) / 0.01, 100 * rms(ring) / 0.01
 
 
 def main():
@@ -151,7 +151,7 @@ def main():
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     if options.turn:
-        cut_turn(options.turn)
+        cut_scan(options.turn)
     else:
         half()
 

@@ -158,7 +158,7 @@ def scan_of(way, rng):
     turn, radius_px = np.pi, 0.4 * n_cols
     if way == "few angles":
         n_angles = int(rng.integers(24, 110))
-    elif way == "full turn":
+    elif way == "360 degrees":
         turn = 2 * np.pi
     elif way == "half acquisition":
         turn, cor_px = 2 * np.pi, rng.uniform(0.06, 0.2) * n_cols
@@ -168,7 +168,7 @@ def scan_of(way, rng):
     return np.linspace(0, turn, n_angles, endpoint=False), n_cols, cor_px, radius_px
 
 
-WAYS = ("whole", "few angles", "full turn", "half acquisition", "truncated")
+WAYS = ("whole", "few angles", "360 degrees", "half acquisition", "truncated")
 
 
 def lines_of(family, seed, theta_rad, n_cols, cor_px, radius_px):

@@ -112,7 +112,7 @@ def difference_score(
     Minus the logarithm of the variance of the difference over the sum of both variances, each line
     less its mean in the overlap, times a power of the share of columns that overlap: a few match by
     chance. Wide structure counts as well, which `registration_score` filters away, and the size of
-    the overlap does not: in half acquisition and of smooth objects this finds what that misses.
+    the overlap does not: in half acquisition and for smooth objects this finds what that does not.
     """
     n_cols = opposing.direct.shape[1]
     direct, flipped = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tomopipe.cor.answer import prominence, refine_peak
 from tomopipe.cor.clean_rows import bin_columns, robust_sigma
 from tomopipe.cor.cross_correlation import difference_score, register, registration_score
-from tomopipe.cor.mass import centre_of_mass, sees_air
+from tomopipe.cor.mass import centre_of_mass, has_air
 from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import MEASURES
@@ -244,7 +244,7 @@ def describe(prepared: Prepared) -> dict[str, float]:
         "noise": float(noise),
         "contrast": extent / max(float(noise), 1e-9 + 1e-6 * extent),
         "turning": prepared.rotating_share,
-        "air": float(sees_air(prepared.plain[0])),
+        "air": float(has_air(prepared.plain[0])),
         "theta_missing": float(rows.theta_missing),
         "minus_log": float(rows.minus_log),
     }

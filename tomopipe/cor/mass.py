@@ -1,10 +1,10 @@
-"""Centre of mass: that of each projection swings about the rotation axis like a point.
+"""Centre of mass: that of the projections moves sinusoidally about the rotation axis.
 
 For an object that never leaves the field of view, m(t) = sum(u p) / sum(p) is exactly
 cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than 180 degrees. A beam
-that drifts or tilts is measured in the air on both sides and taken off first. Whatever leaves the
-field makes the method useless; the gates find it: there is air on both sides at all angles, and the
-row sums stay what they are.
+that drifts or tilts is measured in the air on both sides and subtracted first. The method fails if
+a part of the object leaves the field of view, which two tests detect: air on both sides at all
+angles, and constant row sums.
 
 References
 ----------
@@ -21,16 +21,16 @@ from tomopipe.cor.answer import MIN_ANGLES
 from tomopipe.cor.clean_rows import remove_stripes, robust_sigma
 from tomopipe.cor.prepared import Image
 
-NO_DIRT = 0.0, 1.0
-"""What `less_drift` tells of a detector on which nothing stays."""
-_MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, over which something left the field
-_MAX_AIR = 0.12  # of the height of the object, over which a column holds more than air
+NO_FIXED_PATTERN = 0.0, 1.0
+"""Rms and correlation length, as of `subtract_drift`, without a fixed pattern."""
+_MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, above which something left the field of view
+_MAX_AIR = 0.12  # of the height of the object, above which a column holds more than air
 _AIR_SHARE = 97  # percent of the angles at which it must not
-_EDGE_PX = 2  # next to the object, not taken for air
+_EDGE_PX = 2  # next to the object, not counted as air
 _MAX_DRIFT = 0.5  # of the height of the object: a beam does not drift by more
-_FAINT = 0.02  # of the height: what may pass through a column of air
-_SURE = 5.0  # standard errors more
-_PASSING = 24  # it stays in a column for one of so many parts of a scan
+_FAINT = 0.02  # of the height: faint structure that may pass through a column of air
+_SIGNIFICANT = 5.0  # standard errors above that
+_PASSING = 24  # the structure stays in a column for one of so many parts of a scan
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
@@ -52,13 +52,12 @@ def centre_of_mass(sinograms: list[Image], angles: SortedAngles) -> tuple[float,
     return best_px, float(np.hypot(np.median(error_px), scatter_px))
 
 
-def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
-    """Take the line through the air of both sides off each angle; None where there is none.
+def subtract_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+    """Subtract from each angle the line through the air of both sides; None without such air.
 
-    Returns the level, 0 in air but for what stays on the detector, and the columns left and right
-    of the object that hold air at nearly all angles: at least 2 % and 4 columns on each side, of no
-    level as high as a sample's; the middle of one that fills the field stands out as an object
-    does.
+    Returns the level, 0 in air but for fixed patterns, and the columns left and right of the object
+    that hold air at nearly all angles: at least 2 % and 4 columns on each side. Their level must be
+    far below that of the object, or else the object fills the field of view.
     """
     found = _find_air(sinogram)
     if found is None:
@@ -66,51 +65,51 @@ def less_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] |
     level, air, height = found
     still = _still(level, air, height)
     if still.sum() < air.sum():
-        level = _less_lines(sinogram, _slow_lines(sinogram, still))
+        level = _subtract_lines(sinogram, _slow_lines(sinogram, still))
     return level, still
 
 
-def less_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
-    """Take off how the level of the air changes, and measure there what stays on the detector.
+def subtract_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
+    """Subtract the drift of the air's level, and measure the fixed pattern in the air.
 
-    That is its rms beyond noise, as a share of the height of the sample (0 where there is no air),
-    and how far from each other columns are alike by 1/e, px.
+    Returns, besides the sinogram, the rms of the pattern beyond noise, as a share of the height of
+    the sample (0 without air), and its correlation length, px.
     """
-    found = less_air(sinogram)
+    found = subtract_air(sinogram)
     if found is None:
-        return sinogram, NO_DIRT
+        return sinogram, NO_FIXED_PATTERN
     level, air = found
     steady = np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
-    return steady, _dirt(level, air)
+    return steady, _fixed_pattern(level, air)
 
 
-def _dirt(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, float]:
-    """Rms, as a share of the height, and reach, px, of what stays where only air is prepared."""
-    stays = np.median(level, axis=0)
+def _fixed_pattern(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, float]:
+    """Rms, over the height of the sample, and correlation length, px, of the pattern in the air."""
+    pattern = np.median(level, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2)
     of_median = np.sqrt(np.pi / 2 / len(level)) * noise
-    rms = np.sqrt(max(0.0, float(np.mean(stays[air] ** 2)) - of_median**2))
+    rms = np.sqrt(max(0.0, float(np.mean(pattern[air] ** 2)) - of_median**2))
     height = max(float(np.percentile(level, 98)), rms, 1e-30)
-    return float(rms / height), _reach_px(stays, air)
+    return float(rms / height), _reach_px(pattern, air)
 
 
-def sees_air(sinogram: Image) -> bool:
-    """Tell whether `less_air` has something to take off a sinogram."""
+def has_air(sinogram: Image) -> bool:
+    """Whether `subtract_air` finds air on both sides of a sinogram."""
     return _find_air(sinogram) is not None
 
 
 def _find_air(
     sinogram: Image,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], float] | None:
-    """Return what `less_air` does, faint parts of the sample taken for air, and its height."""
+    """As `subtract_air`, faint parts of the sample counted as air, and the height of the sample."""
     n_angles, n_cols = sinogram.shape
     width = _least_air(n_cols)
     if n_cols < 4 * width:
         return None
     air = np.zeros(n_cols, dtype=bool)
     air[:width] = air[-width:] = True
-    level = _less_lines(sinogram, _air_lines(sinogram, air))
-    for _ in range(3):  # what is air can be told better once the drift is gone
+    level = _subtract_lines(sinogram, _air_lines(sinogram, air))
+    for _ in range(3):  # air is found better once the drift is gone
         smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
         height = float(np.percentile(smooth, 98))
         held = np.percentile(np.abs(smooth), _AIR_SHARE, axis=0) > _MAX_AIR * height
@@ -123,7 +122,7 @@ def _find_air(
         air = np.zeros(n_cols, dtype=bool)
         air[:left] = air[n_cols - right :] = True
         fitted = _slow_lines(sinogram, air)
-        level = _less_lines(sinogram, fitted)
+        level = _subtract_lines(sinogram, fitted)
     if np.percentile(np.abs(fitted[:, 0]), 95) > _MAX_DRIFT * height:
         return None
     return level, air, height
@@ -132,17 +131,19 @@ def _find_air(
 def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
     """Tell through which columns of the air nothing passes; the outermost count as such.
 
-    A faint part of a sample is far below what noise lets one tell at a single angle. Taken for
-    air, it would tilt the level of all columns. What the flat field left stays the same.
+    A faint structure is far below the noise of a single angle. Counted as air, it would tilt the
+    level of all columns. Fixed patterns of the flat field are constant and do not count.
     """
     n_angles, n_cols = level.shape
     size = (max(1, n_angles // _PASSING), 9)
     passing = ndimage.uniform_filter(level, size, mode="nearest")[:, air]
     passing -= np.median(passing, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
-    seen = np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > _FAINT * height + _SURE * noise
+    crossed = (
+        np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > _FAINT * height + _SIGNIFICANT * noise
+    )
     width, half = _least_air(n_cols), n_cols // 2
-    inside = np.flatnonzero(air)[seen]
+    inside = np.flatnonzero(air)[crossed]
     left = np.min(inside[inside < half], initial=half) - _EDGE_PX
     right = n_cols - 1 - np.max(inside[inside >= half], initial=half) - _EDGE_PX
     still = air.copy()
@@ -167,20 +168,20 @@ def _air_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _slow_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The same of a beam that drifts slowly: neighbouring angles share the noise of the fit."""
+    """The same for a beam that drifts slowly: smoothed over neighbouring angles."""
     return np.asarray(ndimage.gaussian_filter1d(_air_lines(sinogram, air), 1.0, axis=0))
 
 
-def _less_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take offsets and slopes (n_angles, 2) off a sinogram."""
+def _subtract_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Subtract offsets and slopes (n_angles, 2) from a sinogram."""
     return np.asarray(sinogram - fitted @ _lines(sinogram.shape[1]).T)
 
 
 def _fit(
     sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """COR and its uncertainty from one sinogram; None if it fails a gate."""
-    found = less_air(sinogram)
+    """COR and its uncertainty from one sinogram; None if it fails a test."""
+    found = subtract_air(sinogram)
     if found is None:
         return None
     level, air = found
@@ -194,7 +195,7 @@ def _fit(
     if fitted is None:
         return None
     off_px, error_px = fitted
-    # A background that makes the sums vary pulls towards the middle by as much.
+    # A background that makes the sums vary moves the estimate to the middle by as much.
     pull_px = spread * abs(off_px)
     stripe = (level - remove_stripes(level.astype(np.float32))).mean(axis=0)
     stripe_px = abs(float(stripe @ (column - off_px))) / mass.mean()
@@ -204,26 +205,28 @@ def _fit(
 
 
 def _static_pull(level: NDArray[np.float64], air: NDArray[np.bool_], off_px: float) -> float:
-    """First moment, about the estimate, of what stays on the detector where the sample never is.
+    """First moment, about the estimate, of the fixed pattern in columns that hold only air.
 
-    What the flat field left behind there is likely to be behind the sample as well; the moment is
-    scaled to all columns by the root of their number, and neighbours that are alike add up.
+    The pattern is likely to continue behind the sample; the moment is scaled to all columns by the
+    root of their number, and correlated neighbours add up.
     """
     n_cols = level.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2 - off_px
-    stays = np.median(level, axis=0)
-    together = max(1.0, float(np.sqrt(np.pi)) * _reach_px(stays, air))  # columns that count as one
-    squares = float(np.sum((stays * column)[air] ** 2))
+    pattern = np.median(level, axis=0)
+    together = max(
+        1.0, float(np.sqrt(np.pi)) * _reach_px(pattern, air)
+    )  # columns that count as one
+    squares = float(np.sum((pattern * column)[air] ** 2))
     return float(np.sqrt(together * squares * n_cols / air.sum()))
 
 
-def _reach_px(stays: NDArray[np.float64], air: NDArray[np.bool_]) -> float:
-    """How far columns are alike, were their correlation a Gaussian: neighbours tell."""
+def _reach_px(pattern: NDArray[np.float64], air: NDArray[np.bool_]) -> float:
+    """Correlation length of columns, as if Gaussian, from neighbouring ones."""
     beside = air[1:] & air[:-1]
-    product = float(np.sum((stays[1:] * stays[:-1])[beside]))
-    square = float(np.sum((stays[1:] ** 2 + stays[:-1] ** 2)[beside])) / 2
-    alike = np.clip(product / max(square, 1e-30), 0.05, 0.999)
-    return float(np.sqrt(-1 / np.log(alike)))
+    product = float(np.sum((pattern[1:] * pattern[:-1])[beside]))
+    square = float(np.sum((pattern[1:] ** 2 + pattern[:-1] ** 2)[beside])) / 2
+    correlation = np.clip(product / max(square, 1e-30), 0.05, 0.999)
+    return float(np.sqrt(-1 / np.log(correlation)))
 
 
 def _fit_swing(

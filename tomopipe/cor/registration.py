@@ -66,7 +66,7 @@ def _penalties(
 ) -> dict[str, float]:
     """Penalties, set on 800 simulated scans with a sample and 500 without.
 
-    Chance matches of one row shrink with the root of its length: noise, dirt and drift reached
+    Chance matches of one row shrink with the root of its length: noise, dust and drift reached
     heights of 0.6 on 128 columns. Of the right matches 99 % were above 0.7, 98 % had second
     peaks under 0.52 of their height. Where the rim may have moved, all wrong matches were below 1.
     Of `many` rows over 360 degrees, without stripes, several groups with the same result count as

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES, refine_peak
 from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.mass import NO_DIRT, less_drift, sees_air
+from tomopipe.cor.mass import NO_FIXED_PATTERN, has_air, subtract_drift
 from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
@@ -111,27 +111,27 @@ def minimum_total_variation(prepared: Prepared) -> MinimumTotalVariation | None:
     """
     if len(prepared.rows.theta_rad) < MIN_ANGLES or not prepared.rows.minus_log:
         return None
-    if prepared.angles.full_rotation:
-        whole = sees_air(prepared.plain[0])
-        return None if whole else _search(prepared.sinograms[0], prepared.angles, FULL, NO_DIRT)
-    steady, dirt = less_drift(prepared.sinograms[0])
-    return _search(
-        steady, prepared.angles, SHORT if prepared.angles.gap_rad > _SHORT_RAD else HALF, dirt
-    )
+    sinogram, angles = prepared.sinograms[0], prepared.angles
+    if angles.full_rotation:
+        if has_air(prepared.plain[0]):
+            return None
+        return _search(sinogram, angles, FULL, NO_FIXED_PATTERN)
+    steady, pattern = subtract_drift(sinogram)
+    return _search(steady, angles, SHORT if angles.gap_rad > _SHORT_RAD else HALF, pattern)
 
 
 def _search(
-    sinogram: Image, angles: SortedAngles, search: Search, stays: tuple[float, float]
+    sinogram: Image, angles: SortedAngles, search: Search, pattern: tuple[float, float]
 ) -> MinimumTotalVariation | None:
     """Search the whole range, then twice on finer grids about the minimum so far."""
     wide_px = np.linspace(search.first, search.last, search.n_axes) * (sinogram.shape[1] - 1)
-    wide = total_variation_cost(sinogram, angles, wide_px, search.coarse, stays)
+    wide = total_variation_cost(sinogram, angles, wide_px, search.coarse, pattern)
     if not 0 < int(np.argmin(wide)) < search.n_axes - 1:
         return None
     near_px = _around(wide_px, wide, 3.0)
-    near = total_variation_cost(sinogram, angles, near_px, search.coarse, stays)
+    near = total_variation_cost(sinogram, angles, near_px, search.coarse, pattern)
     fine_px = _around(near_px, near, 8.0 / 3.0)
-    fine = total_variation_cost(sinogram, angles, fine_px, search.fine, stays)
+    fine = total_variation_cost(sinogram, angles, fine_px, search.fine, pattern)
     best = refine_peak(-fine, int(np.argmin(fine)))
     best_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())
@@ -157,11 +157,11 @@ def total_variation_cost(
     angles: SortedAngles,
     cor_px: NDArray[np.float64],
     size: Size,
-    stays: tuple[float, float] = NO_DIRT,
+    pattern: tuple[float, float] = NO_FIXED_PATTERN,
 ) -> NDArray[np.float64]:
     """Half the squared misfit plus the weighted variation of the best slice of each axis (n_cor,).
 
-    `stays` describes fixed patterns, as `tomopipe.cor.mass.less_drift` measures them.
+    `pattern` describes fixed patterns, as `tomopipe.cor.mass.subtract_drift` measures them.
     """
     binning = max(1, round(sinogram.shape[1] / size.columns))
     together = max(1, len(sinogram) // size.angles)
@@ -173,7 +173,7 @@ def total_variation_cost(
     n = 2 * round(size.side * n_cols / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)
     gain = 1.05 * largest_gain(projector, 8)
-    counts = _counts(n_cols, binning, stays)
+    counts = _counts(n_cols, binning, pattern)
     binned_px = bin_cor(cor_px, binning=binning)
     sinograms = np.zeros((len(binned_px), n_angles, n), np.float32)
     sinograms[..., :n_cols] = data
@@ -199,13 +199,13 @@ def total_variation_cost(
     return np.asarray(0.5 * square + weight * variation)
 
 
-def _counts(n_cols: int, binning: int, stays: tuple[float, float]) -> Image:
+def _counts(n_cols: int, binning: int, pattern: tuple[float, float]) -> Image:
     """Weights of a misfit that is the same at all angles, shape (n_cols, n_cols).
 
     The inverse of its covariance: 1 for what slice and noise leave at each column by itself, and
     dust that neighbouring columns share.
     """
-    rms, reach_px = stays
+    rms, reach_px = pattern
     apart = np.subtract.outer(np.arange(n_cols), np.arange(n_cols)) * binning / reach_px
     shared = (rms / _CLEAN) ** 2 * np.exp(-(apart**2))
     return np.linalg.inv(np.eye(n_cols) + shared).astype(np.float32)

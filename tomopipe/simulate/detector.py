@@ -30,10 +30,10 @@ class Beam:
     stripe_gain : float
         Standard deviation of that difference.
     dirt_px : float or None
-        Column about which dirt that the flats lack lies mirrored, as on the wall of a furnace. It
+        Column about which dust, absent in the flats, lies mirrored, as on the wall of a furnace. It
         does not rotate, and a finder of the COR may take that column for the axis.
     dirt_depth : float
-        Line integral of the darkest dirt.
+        Largest line integral of that dust.
     dark_adu, read_noise_adu : float
         Mean of the dark frames and noise of reading, in units of the detector.
     """

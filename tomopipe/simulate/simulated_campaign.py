@@ -294,7 +294,7 @@ def _drift(n_cols: int, n_scans: int, seed: tuple[int, ...]) -> list[float]:
 
 
 def _misleading(scan: ScanPlan, n_cols: int, n_rows: int) -> ScanPlan:
-    """Return the scan with an object hard to see, behind dirt mirrored about a wrong column."""
+    """Return the scan with a faint object behind dust mirrored about a wrong column."""
     middle_px = (n_cols - 1) / 2
     side = -1.0 if scan.cor_px > middle_px else 1.0
     # Beyond the 10 px that fix_cor always grants, yet within the try range of the config.

@@ -29,12 +29,12 @@ def short_inputs():
 
 
 def short():
-    """A whole sample over 149 degrees, behind dirt: nothing is seen 180 degrees later."""
+    """A whole sample over 149 degrees, behind dust: nothing is seen 180 degrees later."""
     theta_deg = THETA_180_DEG[:150]
     small = make_phantom("rock", 88, 8, 0)
     clear = scan(COR_PX, n_cols=N_COLS, theta_deg=theta_deg, phantom=small, counts=5000)
-    dirt = 0.03 * np.percentile(clear, 98) * np.sin(np.arange(N_COLS) / 5.0)
-    return rows_of(clear + dirt, theta_deg, pairs=False)
+    dust = 0.03 * np.percentile(clear, 98) * np.sin(np.arange(N_COLS) / 5.0)
+    return rows_of(clear + dust, theta_deg, pairs=False)
 
 
 def half_acquisition():

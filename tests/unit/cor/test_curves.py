@@ -78,8 +78,8 @@ def test_half_acquisition_is_found_by_opposing_rows(cor_px):
 @pytest.mark.parametrize("theta_deg", [THETA_180_DEG, np.linspace(0, 220, 221), THETA_360_DEG])
 def test_what_moves_is_matched_whatever_stays_on_the_detector(theta_deg):
     rng = np.random.default_rng(5)
-    dirt = np.convolve(rng.normal(0, 0.6, 160), np.ones(9) / 9, "same")
-    projections = scan(91.3, theta_deg=theta_deg, counts=5000) + dirt.astype(np.float32)
+    dust = np.convolve(rng.normal(0, 0.6, 160), np.ones(9) / 9, "same")
+    projections = scan(91.3, theta_deg=theta_deg, counts=5000) + dust.astype(np.float32)
     rows = rows_of(projections, theta_deg)
     curves = curves_of(rows).classical
     assert best(curves, "moving") == pytest.approx(91.3, abs=1)

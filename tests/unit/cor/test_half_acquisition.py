@@ -64,6 +64,6 @@ def test_a_centred_full_turn_is_not_mistaken(cor_px, size):
 def test_a_full_turn_of_drift_and_dirt_gives_no_answer(seed):
     rng = np.random.default_rng(seed)
     time = np.cumsum(rng.normal(size=241))[:, None, None] / 50
-    dirt = 0.2 * rng.normal(size=(8, 160)) * (rng.random((8, 160)) < 0.1)
+    dust = 0.2 * rng.normal(size=(8, 160)) * (rng.random((8, 160)) < 0.1)
     noise = 0.02 * rng.normal(size=(241, 8, 160))
-    assert find((noise + dirt + time).astype(np.float32)).confidence < 0.5
+    assert find((noise + dust + time).astype(np.float32)).confidence < 0.5

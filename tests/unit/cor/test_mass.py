@@ -6,7 +6,7 @@ from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 from scipy.ndimage import gaussian_filter1d
 
-from tomopipe.cor.mass import centre_of_mass, less_air, less_drift
+from tomopipe.cor.mass import centre_of_mass, subtract_air, subtract_drift
 from tomopipe.cor.prepared import Prepared
 
 pytestmark = pytest.mark.slow
@@ -95,14 +95,14 @@ def test_half_acquisition_gives_no_answer():
     assert find(scan(130.0, theta_deg=theta_deg), theta_deg) is None
 
 
-def test_dirt_behind_the_sample_shows_beside_it():
-    """Dirt moves the centre of mass by a fixed amount; where there is air, it can be seen."""
+def test_dust_behind_the_sample_shows_beside_it():
+    """Dust moves the centre of mass by a fixed amount; where there is air, it can be seen."""
     rng = np.random.default_rng(0)
-    place, depth = rng.uniform(0, 160, 20)[:, None], 0.2 * rng.normal(size=20)[:, None]
-    dirt = np.sum(depth * np.exp(-(((np.arange(160) - place) / 3) ** 2)), axis=0)
+    column, depth = rng.uniform(0, 160, 20)[:, None], 0.2 * rng.normal(size=20)[:, None]
+    dust = np.sum(depth * np.exp(-(((np.arange(160) - column) / 3) ** 2)), axis=0)
     small = make_phantom("rock", 80, 1, 0)
-    dirty = find((scan(83.3, n_rows=1, phantom=small) + dirt).astype(np.float32), n_kept=1)
-    assert dirty is None or dirty[1] > 0.5
+    dusty = find((scan(83.3, n_rows=1, phantom=small) + dust).astype(np.float32), n_kept=1)
+    assert dusty is None or dusty[1] > 0.5
 
 
 def test_too_short_an_arc_gives_no_answer():
@@ -114,7 +114,7 @@ def test_the_air_is_level_where_it_drifted_and_its_columns_are_known():
     sinogram = np.zeros((60, 100), np.float32)
     sinogram[:, 30:60] = 1
     drift = np.linspace(-0.2, 0.3, 60)[:, None] * np.linspace(1, 2, 100)
-    level, air = less_air((sinogram + drift).astype(np.float32))
+    level, air = subtract_air((sinogram + drift).astype(np.float32))
     np.testing.assert_allclose(level, sinogram, atol=0.02)
     # 5 px of smoothing and 2 px of distance next to the object
     assert not air[26:64].any()
@@ -129,7 +129,7 @@ def test_drift_is_taken_off_and_what_stays_is_left():
     course = np.sin(np.linspace(0, 7, 60))[:, None]
     drift = 0.2 * (course - np.median(course)) * np.linspace(1, 2, 100)
     drifting = (sinogram + stays + drift).astype(np.float32)
-    np.testing.assert_allclose(less_drift(drifting)[0], sinogram + stays, atol=0.02)
+    np.testing.assert_allclose(subtract_drift(drifting)[0], sinogram + stays, atol=0.02)
 
 
 @pytest.mark.parametrize("reach_px", [2.0, 8.0])
@@ -140,15 +140,15 @@ def test_dirt_is_measured_beside_the_sample_and_noise_is_none(reach_px):
     white = rng.normal(0, 1, 1200)  # smoothed by sigma, alike over twice as many columns by 1/e
     smooth = gaussian_filter1d(white, reach_px / 2, mode="wrap")
     pattern = 0.06 * smooth / smooth.std()
-    _, (rms, found_px) = less_drift((clean + pattern).astype(np.float32))
+    _, (rms, found_px) = subtract_drift((clean + pattern).astype(np.float32))
     assert rms == pytest.approx(0.03, rel=0.15)
     assert found_px == pytest.approx(reach_px, rel=0.15)
-    assert less_drift(clean.astype(np.float32))[1][0] < 5e-4
+    assert subtract_drift(clean.astype(np.float32))[1][0] < 5e-4
 
 
 def test_no_drift_is_taken_off_and_no_dirt_is_told_where_there_is_no_air():
     full = np.random.default_rng(0).normal(1, 0.1, (60, 100)).astype(np.float32)
-    steady, (rms, _) = less_drift(full)
+    steady, (rms, _) = subtract_drift(full)
     assert steady is full
     assert rms == 0
 
@@ -156,13 +156,13 @@ def test_no_drift_is_taken_off_and_no_dirt_is_told_where_there_is_no_air():
 def test_the_bright_middle_of_a_sample_that_fills_the_field_is_no_object_in_air():
     sinogram = np.zeros((60, 100), np.float32)
     sinogram[:, 30:60] = 1
-    assert less_air(sinogram + np.float32(0.3)) is not None
-    assert less_air(sinogram + np.float32(1.5)) is None
+    assert subtract_air(sinogram + np.float32(0.3)) is not None
+    assert subtract_air(sinogram + np.float32(1.5)) is None
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7])
 def test_where_nothing_stands_out_there_is_no_air(value):
-    assert less_air(np.full((60, 100), value, np.float32)) is None
+    assert subtract_air(np.full((60, 100), value, np.float32)) is None
 
 
 def chord(theta_deg, n_cols, cor_px, x_px, y_px, radius_px):
@@ -174,8 +174,8 @@ def chord(theta_deg, n_cols, cor_px, x_px, y_px, radius_px):
 
 @pytest.mark.parametrize("counts", [None, 20000])
 def test_a_faint_part_of_the_sample_is_not_air(counts):
-    """A wisp of a twentieth of the height beside the sample, over 140 degrees; taken for air it
-    would tilt the level of all columns, and move the COR by more than 2 px."""
+    """It has a twentieth of the height and lies beside the sample, over 140 degrees; counted as air
+    it would tilt the level of all columns, and move the COR by more than 2 px."""
     theta_deg, n_cols, cor_px = np.linspace(0, 140, 281), 400, 205.3
     dense = chord(theta_deg, n_cols, cor_px, -20, 10, 60) / 120
     lines = dense + 0.05 * chord(theta_deg, n_cols, cor_px, 120, 60, 40) / 80
@@ -186,18 +186,18 @@ def test_a_faint_part_of_the_sample_is_not_air(counts):
     assert_found(find(rows, theta_deg), cor_px, 0.1 if counts is None else 0.3)
 
 
-def test_dirt_as_wide_as_ten_columns_makes_it_less_sure():
-    """Stays on the detector, behind the sample too: the error it may make is stated as it is."""
+def test_dust_as_wide_as_ten_columns_lowers_the_precision():
+    """It is behind the sample, too; the stated error is as large as the true one."""
     theta_deg, n_cols, cor_px = np.linspace(0, 150, 301), 300, 152.4
     dense = chord(theta_deg, n_cols, cor_px, 15, -10, 80) / 160
     errors, stated = [], []
     for seed in range(40):
-        dirt = gaussian_filter1d(np.random.default_rng(seed).normal(size=n_cols), 4) * 0.1
-        lines = (dense + dirt).astype(np.float32)
+        dust = gaussian_filter1d(np.random.default_rng(seed).normal(size=n_cols), 4) * 0.1
+        lines = (dense + dust).astype(np.float32)
         angles = Prepared(rows_of(lines[:, None], theta_deg, n_kept=1, pairs=False)).angles
         found_px, sigma_px = centre_of_mass([lines], angles)
         errors.append(found_px - cor_px)
         stated.append(sigma_px)
     share = np.abs(errors) / np.array(stated)
-    assert np.sqrt(np.mean(np.square(errors))) > 0.5  # the dirt matters
+    assert np.sqrt(np.mean(np.square(errors))) > 0.5  # the dust matters
     assert 0.3 < np.sqrt(np.mean(share**2)) < 1.2

@@ -120,11 +120,11 @@ def test_correlation_is_that_of_the_overlap(shift):
 def test_dirt_that_stays_does_not_pull(seed):
     """Spots of the detector as strong as the sample: flipped, they match each other elsewhere."""
     rng = np.random.default_rng(seed)
-    dirt = np.zeros((8, 160), np.float32)
+    dust = np.zeros((8, 160), np.float32)
     for row, column in zip(rng.integers(0, 8, 12), rng.integers(0, 160, 12), strict=True):
-        dirt[row, column : column + 6] += 1.2
+        dust[row, column : column + 6] += 1.2
     clean = scan(88.4, counts=20000, seed=seed)
-    assert_found(find(clean + dirt), 88.4, 0.25)
+    assert_found(find(clean + dust), 88.4, 0.25)
 
 
 def test_a_fixed_pattern_is_removed_and_a_turning_one_kept():

@@ -45,29 +45,29 @@ def test_a_beam_that_drifts_does_not_move_it():
     assert minimum_total_variation(Prepared(rows)).best_px == pytest.approx(58.2, abs=0.25)
 
 
-def test_what_stays_on_the_detector_hardly_counts_and_what_changes_does():
+def test_fixed_patterns_hardly_count_and_what_changes_does():
     whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG, phantom=make_phantom("rock", 96, 8, 0))
     rng = np.random.default_rng(0)
     smooth = gaussian_filter1d(rng.normal(0, 1, 128), 4)
     pattern = 0.1 * np.percentile(whole, 98) * smooth / smooth.std()
     flicker = pattern * rng.choice([-1, 1], (len(SHORT_DEG), 1, 1))
 
-    def cost(added, stays):
+    def cost(added, assumed):
         prepared = Prepared(rows_of((whole + added).astype(np.float32), SHORT_DEG, pairs=False))
         return total_variation_cost(
-            prepared.sinograms[0], prepared.angles, np.array([58.2]), FINE, stays
+            prepared.sinograms[0], prepared.angles, np.array([58.2]), FINE, assumed
         )[0]
 
-    clean, dirty, known = cost(0, (0.0, 1.0)), cost(pattern, (0.0, 1.0)), cost(pattern, (0.1, 8.0))
-    assert known - clean < 0.2 * (dirty - clean)
-    assert cost(flicker, (0.1, 8.0)) > dirty
+    clean, dusty, known = cost(0, (0.0, 1.0)), cost(pattern, (0.0, 1.0)), cost(pattern, (0.1, 8.0))
+    assert known - clean < 0.2 * (dusty - clean)
+    assert cost(flicker, (0.1, 8.0)) > dusty
 
 
-def test_dirt_is_measured_in_the_air():
+def test_dust_is_measured_in_the_air():
     whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG, phantom=make_phantom("rock", 96, 8, 0))
     smooth = gaussian_filter1d(np.random.default_rng(1).normal(0, 1, 128), 4)
-    dirty = whole + 0.1 * np.percentile(whole, 98) * smooth / smooth.std()
-    rows = rows_of(dirty.astype(np.float32), SHORT_DEG, pairs=False)
+    dusty = whole + 0.1 * np.percentile(whole, 98) * smooth / smooth.std()
+    rows = rows_of(dusty.astype(np.float32), SHORT_DEG, pairs=False)
     minimum = minimum_total_variation(Prepared(rows))
     assert minimum.best_px == pytest.approx(58.2, abs=0.5)
     both_px = np.array([minimum.cor_px[-1], minimum.best_px])
