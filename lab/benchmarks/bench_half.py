@@ -1,4 +1,4 @@
-"""Half acquisition beside nabu and Algotom on a phantom, and on a real scan over 360 degrees that is cut.
+"""Half acquisition beside nabu and Algotom on a phantom, and on a real scan that is cut.
 
     pip install nabu nxtomo httomolib algotom scikit-image   (where tomopipe is installed)
     python lab/benchmarks/bench_half.py [--turn scan.h5]
@@ -79,7 +79,7 @@ def half():
 
 
 def cut_scan(path):
-    """A real scan over 360 degrees, cut so that its axis is near an edge, against the slice of all of it.
+    """A real scan, cut so that its axis is near an edge, against the slice of all of it.
 
     The middle row; stripes are removed, which one half sees and the other does not, and both
     slices smoothed over 2 px, as half of the rays are noisier.

@@ -100,13 +100,13 @@ class _View:
         return int(self.lines.shape[2])
 
     def few(self) -> "_View":
-        """Return some of the rows."""
+        """Return `_COUNTING_ROWS` of the rows, evenly spread."""
         n_rows = len(self.lines)
-        some = np.unique(
+        rows = np.unique(
             np.linspace(0, n_rows - 1, min(n_rows, _COUNTING_ROWS)).round().astype(int)
         )
         return _View(
-            self.lines[some], self.numbers, self.n_frames, self.first_col, self.last_col,
+            self.lines[rows], self.numbers, self.n_frames, self.first_col, self.last_col,
             self.truncated,
         )  # fmt: skip
 
@@ -168,7 +168,7 @@ def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) ->
     if view is None:
         return _unproven("there is no sample, or there are too few frames")
     few = view.few()
-    counted = {m: fit for m in _N_180 if (fit := _fit_at_own_axis(few, m)) is not None}
+    counted = {m: fit for m in _N_180 if (fit := _fit_at_best_axis(few, m)) is not None}
     if len(counted) < len(_N_180):
         return _unproven(f"{view.n_frames} frames are too few")
     n_180, margins = _least(counted)
@@ -257,7 +257,7 @@ def _window(view: _View, cor_px: float) -> Floats:
     return np.asarray(np.cos(np.clip((away - 0.55) / 0.45, 0, 1) * np.pi / 2) ** 2)
 
 
-def _fit_at_own_axis(view: _View, n_180: int) -> _Fit | None:
+def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
     """Fit rows with both ends; first with the reach that there is at least, then about the axis."""
     middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
     cors_px, cor_px = middle + np.arange(-far, far + 1), None
@@ -347,8 +347,8 @@ def _fit_rows(
         theta_rad = np.pi * n_180 * channels.numbers / (n_frames - 1 + end)
         sums = _explained(channels, theta_rad)
 
-        def misfit(some_px: Floats, sums: Floats = sums) -> Floats:
-            left = _unexplained(sums, channels.w, some_px)
+        def misfit(axes_px: Floats, sums: Floats = sums) -> Floats:
+            left = _unexplained(sums, channels.w, axes_px)
             return n_data / 2 * np.log(left * n_data / (n_data - n_parameters))
 
         best_px = cors_px[misfit(cors_px).sum(axis=1).argmin()]
@@ -368,14 +368,14 @@ def _explained(channels: _Channels, theta_rad: Floats) -> Floats:
     what does not rotate.
     """
     values = channels.values
-    at = np.arange(values.shape[1])
+    channel = np.arange(values.shape[1])
     both = np.concatenate([values.real, values.imag], axis=1)
     sums = [np.sum(np.abs(values) ** 2, axis=0)]
     for first in (2, 1):
         found, n_columns = _coefficients(both, theta_rad, channels.harmonics, first)
-        real, imaginary = found[:, : len(at)], found[:, len(at) :]
+        real, imaginary = found[:, : len(channel)], found[:, len(channel) :]
         for product in (real**2, imaginary**2, real * imaginary):
-            sums.append(np.cumsum(product, axis=0)[n_columns - 1, at])
+            sums.append(np.cumsum(product, axis=0)[n_columns - 1, channel])
     return np.array(sums)
 
 

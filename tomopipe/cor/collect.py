@@ -125,9 +125,9 @@ def _bad_frames(
     raw_frames: Mapping[int, NDArray[Any]],
     recipe: PreprocessBlock,
 ) -> dict[str, tuple[int, ...]]:
-    """Number the projections that hold no picture, by the rows that are kept of every one.
+    """Numbers of the projections without an image, from the rows that are kept of each.
 
-    Of those that are read as a whole all rows count.
+    Of projections that are read as a whole all rows count.
     """
     has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not those of a camera
     flat, dark = scan.flat, scan.dark
@@ -135,12 +135,13 @@ def _bad_frames(
     bad = {kind: set(frames.tolist()) for kind, frames in found.items()}
     for frame, image in raw_frames.items():
         if not any(frame in frames for frames in bad.values()):
-            for kind, one in find_bad_frames(image[None], flat, dark, has_flats=has_flats).items():
-                bad[kind] |= {frame} if len(one) else set()
-    numbers = {k: tuple(scan.numbers[sorted(frames)].tolist()) for k, frames in bad.items()}
-    for warning in warnings_of(numbers, scan.n_angles):
+            in_image = find_bad_frames(image[None], flat, dark, has_flats=has_flats)
+            for kind, numbers in in_image.items():
+                bad[kind] |= {frame} if len(numbers) else set()
+    bad_numbers = {k: tuple(scan.numbers[sorted(frames)].tolist()) for k, frames in bad.items()}
+    for warning in warnings_of(bad_numbers, scan.n_angles):
         logger.warning("%s", warning)
-    return numbers
+    return bad_numbers
 
 
 def collect_sinograms(
@@ -236,7 +237,7 @@ def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list
 
 
 def opposing_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDArray[np.intp]:
-    """Find projections that look at each other: 180 degrees apart to within half a step.
+    """Find opposing projections: 180 degrees apart to within half a step.
 
     Parameters
     ----------

@@ -58,11 +58,11 @@ def correlate(
     product = np.zeros((n_groups + 1, 2 * n_cols - 1))
     first, second = np.zeros((2, n_groups + 1, n_cols))
     for g in range(n_groups):
-        some = group == g
-        around = fft.irfft(cross[some].sum(axis=0, dtype=np.complex128), n_fft)
+        of_group = group == g
+        around = fft.irfft(cross[of_group].sum(axis=0, dtype=np.complex128), n_fft)
         product[g] = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
-        first[g] = np.sum(direct[some].astype(float) ** 2, axis=0)
-        second[g] = np.sum(flipped[some].astype(float) ** 2, axis=0)
+        first[g] = np.sum(direct[of_group].astype(float) ** 2, axis=0)
+        second[g] = np.sum(flipped[of_group].astype(float) ** 2, axis=0)
     for sums in (product, first, second):
         sums[-1] = sums[:-1].sum(axis=0)
     share_first = _overlap_share(first)

@@ -272,9 +272,9 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
         if lines is not None:
             refined_px[name] = _least_difference(lines, near_px, reach_px)
     if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
-        some = prepared.sinograms[:_FINE_ROWS]
+        sinograms = prepared.sinograms[:_FINE_ROWS]
         refined_px["wedge"], _ = refine_wedge(
-            some, prepared.angles, near_px, reach_px, _FINE_ANGLES
+            sinograms, prepared.angles, near_px, reach_px, _FINE_ANGLES
         )
     refined_px["slices"], _ = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
     mass = curves.centre_of_mass

@@ -101,10 +101,10 @@ def vote(refined_px: dict[str, float]) -> tuple[float, NDArray[np.float64]]:
     """
     each, cast = [], []
     for group, kinds in GROUPS.items():
-        some = [cor_px for kind, cor_px in refined_px.items() if kind in kinds]
-        if some:
-            each.append(float(np.median(some)))
-            cast += [(cor_px, _VOTES[group] / len(some)) for cor_px in some]
+        of_group = [cor_px for kind, cor_px in refined_px.items() if kind in kinds]
+        if of_group:
+            each.append(float(np.median(of_group)))
+            cast += [(cor_px, _VOTES[group] / len(of_group)) for cor_px in of_group]
     sorted_px, weights = np.array(sorted(cast)).T
     # No mean of two: it would be wrong wherever one of them is.
     half = np.searchsorted(np.cumsum(weights), 0.5 * weights.sum())

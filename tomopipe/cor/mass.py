@@ -139,9 +139,8 @@ def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) ->
     passing = ndimage.uniform_filter(level, size, mode="nearest")[:, air]
     passing -= np.median(passing, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
-    crossed = (
-        np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > _FAINT * height + _SIGNIFICANT * noise
-    )
+    limit = _FAINT * height + _SIGNIFICANT * noise
+    crossed = np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > limit
     width, half = _least_air(n_cols), n_cols // 2
     inside = np.flatnonzero(air)[crossed]
     left = np.min(inside[inside < half], initial=half) - _EDGE_PX
@@ -213,9 +212,8 @@ def _static_pull(level: NDArray[np.float64], air: NDArray[np.bool_], off_px: flo
     n_cols = level.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2 - off_px
     pattern = np.median(level, axis=0)
-    together = max(
-        1.0, float(np.sqrt(np.pi)) * _reach_px(pattern, air)
-    )  # columns that count as one
+    # columns that count as one
+    together = max(1.0, float(np.sqrt(np.pi)) * _reach_px(pattern, air))
     squares = float(np.sum((pattern * column)[air] ** 2))
     return float(np.sqrt(together * squares * n_cols / air.sum()))
 

@@ -26,14 +26,14 @@ CLASSICAL: dict[str, Callable[[Curves, NDArray[np.float64]], Answer]] = {
 METHODS = ("ai", *CLASSICAL)
 """Names of the methods that need no file of the user's; `dinov2` needs a checkpoint."""
 
-CONFIRMS_PX = 2.0  # another method as near as that finds what `ai`, unsure, finds
-# Estimates of these verdicts are of use to a person, the first ones more.
+CONFIRMS_PX = 2.0  # another method as near as that confirms `ai` without confidence
+# Verdicts by how useful their estimates are to a person.
 _RANK = {"resolved": 0, "ambiguous": 1, "edge": 2, "flat": 3, "failed": 4}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the evidence of one scan comes to.
+    """Decision about one scan, from the answers of all methods.
 
     Attributes
     ----------
@@ -120,10 +120,10 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
     Returns
     -------
     Decision
-        Nobody confident: no COR accepted, and what `ai` says, or else the best estimate, with its
-        doubt. A contradiction: "ambiguous"; `ai`, where it is unsure, contradicts what is more than
-        2 px away. A method that failed makes the decision "failed", whatever the others say, but
-        `ai` beside `sum`: then the reason says why `ai` has no answer.
+        If no method is confident, no COR is accepted: the estimate of `ai`, or else the best one,
+        with the reason. A contradiction: "ambiguous"; without confidence `ai` contradicts what is
+        more than 2 px away. A method that failed makes the decision "failed", whatever the others
+        say, but for `ai` beside `sum`: then the reason says why `ai` has no answer.
 
     Raises
     ------
@@ -132,11 +132,11 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
     """
     if not answers:
         raise ValueError("answers: expected at least one method's, got none")
-    spared = {"ai"} if any(one.method == "sum" for one in answers) else set()
-    for one in answers:
-        if one.verdict == "failed" and one.method not in spared:
-            return Decision(None, None, 0.0, "failed", one.method, _said(one))
-    confident = [one for one in answers if _is_confident(one, min_confidence)]
+    spared = {"ai"} if any(answer.method == "sum" for answer in answers) else set()
+    for answer in answers:
+        if answer.verdict == "failed" and answer.method not in spared:
+            return Decision(None, None, 0.0, "failed", answer.method, _said(answer))
+    confident = [answer for answer in answers if _is_confident(answer, min_confidence)]
     if not confident:
         return _undecided(answers, min_confidence)
     first = confident[0]
@@ -154,16 +154,16 @@ def _is_confident(answer: Answer, min_confidence: float) -> bool:
     return answer.verdict == "resolved" and answer.confidence >= min_confidence
 
 
-def _apart_px(one: Answer, other: Answer) -> float | None:
-    if one.best_cor_px is None or other.best_cor_px is None:
+def _apart_px(first: Answer, other: Answer) -> float | None:
+    if first.best_cor_px is None or other.best_cor_px is None:
         return None
-    return abs(one.best_cor_px - other.best_cor_px)
+    return abs(first.best_cor_px - other.best_cor_px)
 
 
 def _contradiction(first: Answer, other: Answer) -> Decision:
     reason = " and ".join(
-        f"{one.method} finds {one.best_cor_px:.2f} px ({one.confidence:.2f})"
-        for one in (first, other)
+        f"{answer.method} finds {answer.best_cor_px:.2f} px ({answer.confidence:.2f})"
+        for answer in (first, other)
     )
     confidence = min(first.confidence * (1.0 - other.confidence), other.confidence)
     return Decision(first.best_cor_px, None, confidence, "ambiguous", first.method, reason)
@@ -172,7 +172,7 @@ def _contradiction(first: Answer, other: Answer) -> Decision:
 def _no_answer_of_ai(answers: Sequence[Answer], first: Answer) -> str:
     """Say why another method answers instead of `ai`, asked before it; "" where none does."""
     before = answers[: answers.index(first)]
-    return "; ".join(f"no COR by {_said(one)}" for one in before if one.method == "ai")
+    return "; ".join(f"no COR by {_said(answer)}" for answer in before if answer.method == "ai")
 
 
 def _said(answer: Answer) -> str:
@@ -180,12 +180,12 @@ def _said(answer: Answer) -> str:
 
 
 def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
-    """Take the most trusted estimate for people to start from, that of `ai`; accept nothing."""
-    trusted = [one for one in answers if one.method == "ai" and one.verdict != "failed"]
-    best = min(trusted or answers, key=lambda one: (_RANK[one.verdict], -one.confidence))
+    """Take the best estimate for people to start from, that of `ai`; accept none."""
+    trusted = [answer for answer in answers if answer.method == "ai" and answer.verdict != "failed"]
+    best = min(trusted or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
     said = f"{best.method}: {best.reason}" if best.reason else f"{best.method} is unsure"
     if best.verdict == "resolved":
         said += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
-    failed = [f"failed, {_said(one)}" for one in answers if one.verdict == "failed"]
+    failed = [f"failed, {_said(answer)}" for answer in answers if answer.verdict == "failed"]
     reason = "; ".join([said, *failed])
     return Decision(best.best_cor_px, None, best.confidence, best.verdict, best.method, reason)

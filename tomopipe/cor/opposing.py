@@ -88,8 +88,8 @@ def opposing_projections(rows: Rows, n_bands: int | None = None) -> OpposingLine
     if not (len(rows.pairs) and rows.pairs.shape[2]):
         return None
     motion_px = _motion_px(rows)
-    some = motion_px <= max(1.0, float(motion_px.min()))
-    opposing = _from_pairs(rows.pairs[some], float(motion_px[some].max()), n_bands)
+    nearest = motion_px <= max(1.0, float(motion_px.min()))
+    opposing = _from_pairs(rows.pairs[nearest], float(motion_px[nearest].max()), n_bands)
     return opposing if n_bands is None else replace(opposing, group=opposing.group % n_bands)
 
 
@@ -122,7 +122,7 @@ def opposing_sinograms(
 ) -> OpposingLines | None:
     """Return opposing rows of cleaned sinograms, grouped by sinogram and part, or None.
 
-    By default unflipped are some 8 groups in all, of at least 8 rows each.
+    By default there are about 8 groups in all, of at least 8 rows each.
     """
     most = max_parts or 8 // len(sinograms)
     direct: list[NDArray[np.float32]] = []

@@ -51,9 +51,9 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
     peak = find_peak(score[-1], apart=6)
     best_px, each_px = register(opposing, round(2 * cor_px[peak.index]) - (n_cols - 1))
     spread_px = float(np.median(np.abs(each_px - best_px)))
-    own_px = cor_px[np.argmax(score[:-1], axis=1)]
-    votes = float(np.mean(np.abs(own_px - cor_px[peak.index]) <= 2.0))
-    many = prepared.angles.full_rotation and len(own_px) >= 5 and opposing.direct.shape[0] >= 80
+    group_px = cor_px[np.argmax(score[:-1], axis=1)]
+    votes = float(np.mean(np.abs(group_px - cor_px[peak.index]) <= 2.0))
+    many = prepared.angles.full_rotation and len(group_px) >= 5 and opposing.direct.shape[0] >= 80
     penalties = _penalties(peak, n_cols, votes, spread_px, opposing.motion_px, many=many)
     penalties["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
     penalties[NO_ROTATION] = rotation_penalty(prepared, best_px)

@@ -62,8 +62,8 @@ def coarse_slices(
     n_binned = prepared.n_cols // binning
     binned_px = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
     cor_px = unbin_cor(binned_px, binning=binning)
-    theta_rad, some = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
-    measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in some]
+    theta_rad, sinograms = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
+    measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in sinograms]
     return cor_px, np.array(measures)
 
 
@@ -92,8 +92,8 @@ def _curves(
         np.arange(len(padded_px)) % max(1, -(-len(padded_px) // _BATCH)), kind="stable"
     )
     for start in range(0, len(padded_px), _BATCH):
-        some = order[start : start + _BATCH]
-        slices = reconstruct(wide, theta_rad, padded_px[some])[:, inner, inner]
+        batch = order[start : start + _BATCH]
+        slices = reconstruct(wide, theta_rad, padded_px[batch])[:, inner, inner]
         if window is None:
             low, high = np.percentile(slices[::4, disc(n)], [0.5, 99.5])
             window = float(low), float(high)
@@ -128,9 +128,9 @@ def refine_slices(
     reach_px += 1.5 * binning
     cor_px = near_px + np.linspace(-reach_px, reach_px, _FINE_CORS)
     step_px = cor_px[1] - cor_px[0]
-    theta_rad, some = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
+    theta_rad, sinograms = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
-        [_curves(s, theta_rad, cor_px, binning, reconstruct, fine=True)[:2] for s in some]
+        [_curves(s, theta_rad, cor_px, binning, reconstruct, fine=True)[:2] for s in sinograms]
     )
     heights = curves - np.median(curves, axis=1, keepdims=True)
     heights /= np.maximum(np.abs(heights).mean(axis=1, keepdims=True), 1e-30)
