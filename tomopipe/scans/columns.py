@@ -39,7 +39,7 @@ class _CutPixels(PixelsView):
         row_bytes = (rows[1] - rows[0]) * width * self.dtype.itemsize
         step = max(1, _BATCH_BYTES // (row_bytes * deep)) * deep
         for start in range(frames[0] - frames[0] % deep, frames[1], step):
-            some = max(start, frames[0]), min(start + step, frames[1])
-            whole = np.empty((some[1] - some[0], rows[1] - rows[0], width), self.dtype)
-            self._pixels.read(whole, some, rows, threads)
-            out[some[0] - frames[0] : some[1] - frames[0]] = whole[:, :, slice(*self._columns)]
+            part = max(start, frames[0]), min(start + step, frames[1])
+            whole = np.empty((part[1] - part[0], rows[1] - rows[0], width), self.dtype)
+            self._pixels.read(whole, part, rows, threads)
+            out[part[0] - frames[0] : part[1] - frames[0]] = whole[:, :, slice(*self._columns)]

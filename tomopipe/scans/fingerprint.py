@@ -133,17 +133,17 @@ def _of_group(
         if not isinstance(link, h5py.HardLink):
             yield _text(name, getattr(link, "filename", ""), link.path)
             continue
-        one = group[name]
-        address = h5py.h5o.get_info(one.id).addr
-        yield _text(one.name, address in seen)
+        child = group[name]
+        address = h5py.h5o.get_info(child.id).addr
+        yield _text(child.name, address in seen)
         if address in seen:
             continue
         seen.add(address)
-        if isinstance(one, h5py.Group):
-            yield from _of_group(one, descriptor, full_bytes, seen)
-        elif isinstance(one, h5py.Dataset):
-            yield from _of_attributes(one)
-            yield from _of_dataset(one, descriptor, full_bytes)
+        if isinstance(child, h5py.Group):
+            yield from _of_group(child, descriptor, full_bytes, seen)
+        elif isinstance(child, h5py.Dataset):
+            yield from _of_attributes(child)
+            yield from _of_dataset(child, descriptor, full_bytes)
 
 
 def _of_attributes(one: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
@@ -223,8 +223,8 @@ def _pieces(
     for which in np.repeat(chosen, -(-_LEAST_PIECES // len(chosen))).tolist():
         (offset, n_bytes), number = extents[which], number + 1
         room = max(0, n_bytes - PIECE_BYTES)
-        at = room if at_end else int(room * (number * _STEP % 1))
-        yield os.pread(descriptor, min(n_bytes, PIECE_BYTES), offset + at)
+        start = room if at_end else int(room * (number * _STEP % 1))
+        yield os.pread(descriptor, min(n_bytes, PIECE_BYTES), offset + start)
 
 
 def _text(*parts: Any) -> bytes:

@@ -149,12 +149,13 @@ class _Sources:
 
 def source_paths(name: str, virtual_path: str) -> Iterator[str]:
     """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
-    for one in dict.fromkeys((name, name.replace("%%", "%"))):
-        if os.path.isabs(one):
-            yield one
+    for source in dict.fromkeys((name, name.replace("%%", "%"))):
+        if os.path.isabs(source):
+            yield source
         for home in dict.fromkeys((virtual_path, os.path.realpath(virtual_path))):
             folder = os.path.dirname(home)
-            yield os.path.join(folder, os.path.basename(one) if os.path.isabs(one) else one)
+            relative = os.path.basename(source) if os.path.isabs(source) else source
+            yield os.path.join(folder, relative)
 
 
 def _pieces(

@@ -30,10 +30,10 @@ def linked_files(path: str | os.PathLike[str]) -> dict[str, State]:
     found: dict[str, State] = {}
     waiting = [os.fspath(path)]
     while waiting:
-        for one in _targets(waiting.pop()):
-            if one not in found and one != os.fspath(path):
-                found[one] = link_state(one)
-                waiting.append(one)
+        for target in _targets(waiting.pop()):
+            if target not in found and target != os.fspath(path):
+                found[target] = link_state(target)
+                waiting.append(target)
     return dict(sorted(found.items()))
 
 
@@ -79,10 +79,10 @@ def _names(file: "h5py.File") -> Iterator[str]:
             if not isinstance(link, h5py.HardLink):
                 continue
             found = group[name]
-            at = h5py.h5o.get_info(found.id).addr
-            if at in seen:
+            address = h5py.h5o.get_info(found.id).addr
+            if address in seen:
                 continue
-            seen.add(at)
+            seen.add(address)
             if isinstance(found, h5py.Group):
                 waiting.append(found)
             elif isinstance(found, h5py.Dataset) and found.is_virtual:

@@ -39,8 +39,8 @@ class RawScan:
 
     def known(self) -> dict[str, Any]:
         """Return what is known of the scan beside its file: keys of `input`."""
-        told = self.input.model_dump(exclude_defaults=True)
-        return told | ({"angles": dict(self.angles)} if self.angles else {})
+        known = self.input.model_dump(exclude_defaults=True)
+        return known | ({"angles": dict(self.angles)} if self.angles else {})
 
     def open(self, *, without_angles: bool = False) -> AbstractContextManager[Scan]:
         """Open it as `open_scan` does."""

@@ -97,8 +97,8 @@ def find_references(
     elif len(found) == 1:
         positions = np.full(len(frames[0].index), np.nan)
     else:
-        at = np.linspace(0, n_angles, len(found))
-        positions = np.repeat(at, [len(part.index) for part in frames])
+        before = np.linspace(0, n_angles, len(found))
+        positions = np.repeat(before, [len(part.index) for part in frames])
     names = [r.location if several is None else f"{p}: {r.location}" for p, r in found]
     return References(frames, positions), ", ".join(dict.fromkeys(names))
 

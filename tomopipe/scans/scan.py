@@ -274,11 +274,11 @@ class Scan:
 
 def _mean(references: References, first: int, last: int) -> NDArray[np.float32]:
     """Average frames one at a time: there may be many of them."""
-    each = [(part, at) for part in references.frames for at in range(len(part.index))]
+    each = [(part, frame) for part in references.frames for frame in range(len(part.index))]
     n_rows, n_cols = references.frames[0].pixels.shape[1:]
     total = np.zeros((n_rows, n_cols))
-    for part, at in each[first:last]:
-        total += part.read((at, at + 1), (0, n_rows))[0]
+    for part, frame in each[first:last]:
+        total += part.read((frame, frame + 1), (0, n_rows))[0]
     return (total / (last - first)).astype(np.float32)
 
 

@@ -344,8 +344,8 @@ class _Pages(_Images):
                 out[:] = mapped[:, slice(*rows)]
                 return
             with tifffile.TiffFile(self._path) as file:
-                for at in range(len(out)):
-                    out[at] = file.asarray(key=frames[0] + at)[slice(*rows)]
+                for page in range(len(out)):
+                    out[page] = file.asarray(key=frames[0] + page)[slice(*rows)]
 
 
 def _size(path: FilePath) -> int:

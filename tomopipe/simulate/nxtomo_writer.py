@@ -37,12 +37,12 @@ def write_nxtomo(path: str | os.PathLike[str], scan: Exposure) -> None:
             compression=scan.compression,
         )  # fmt: skip
         data[:first] = store(np.concatenate([darks, flats[:before]]))
-        at = first
+        next_frame = first
         for block in scan.blocks:
-            data[at : at + len(block)] = store(block)
-            at += len(block)
+            data[next_frame : next_frame + len(block)] = store(block)
+            next_frame += len(block)
         if not aborted and len(flats) > before:
-            data[at:] = store(flats[before:])
+            data[next_frame:] = store(flats[before:])
         detector["image_key"] = detector["image_key_control"] = keys
         if scan.theta_deg is not None:
             at_frame = first + np.arange(n_planned)

@@ -140,9 +140,9 @@ def project(
     bounds = np.linspace(0, theta.size, n_threads + 1).astype(int)
 
     def work(part: int) -> None:
-        some = slice(bounds[part], bounds[part + 1])
+        angles = slice(bounds[part], bounds[part + 1])
         add_projections(
-            projections[some], table, cos[some], sin[some], float(cor_px), offsets, weights
+            projections[angles], table, cos[angles], sin[angles], float(cor_px), offsets, weights
         )
 
     with ThreadPoolExecutor(n_threads) as pool:
