@@ -9,12 +9,13 @@ of all frames, those in between included; what it leaves unexplained at each spa
 its likelihood.
 
 A sample that moves shifts rows, and a shift by as much as the rim moves in a step looks like a
-step. The power spectrum of a row knows neither shifts nor the axis, and repeats itself with every
-180 degrees. So what is found over more than 180 degrees has to hold for the power spectra alone as
+step. The power spectrum of a row depends neither on shifts nor on the axis, and repeats every 180
+degrees. So what is found over more than 180 degrees has to hold for the power spectra alone as
 well; within 180 degrees only the first and the last frames are compared, and their shift is one
 with the axis, which is fitted.
 
-The direction of rotation cannot be known: a mirrored sample turning the other way looks the same.
+The direction of rotation cannot be known: a mirrored sample that rotates the other way looks the
+same.
 
 References
 ----------
@@ -45,8 +46,8 @@ _FILLED = 0.9  # parameters over frames
 _HARMONICS, _FINE_HARMONICS = 80, 80  # to find n_180, and the end
 _COUNTING_ROWS = 12
 _BEYOND_DETECTOR = 1.6  # reach of a truncated sample, over half the columns
-_FAINT = 0.01  # of the mean row: what is fainter is air
-_WIDER = 1.1  # reach that is assumed, over the one that is seen
+_FAINT = 0.01  # of the mean row: below that is air
+_WIDER = 1.1  # reach that is assumed, over the measured one
 _BLOCKS = 12  # at least, and at least 4 of each row, if there are as many frequencies
 _MAX_ERROR = 0.3  # of the measured end, steps
 _PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated sample
@@ -57,7 +58,7 @@ Lines = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Proof:
-    """What the frames say about their angles.
+    """Result about the angles of the frames.
 
     Attributes
     ----------
@@ -86,7 +87,7 @@ class Proof:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """Cleaned rows (n_rows, n_used, n_cols), numbers of the frames, what the sample fills."""
+    """Cleaned rows (n_rows, n_used, n_cols), numbers of the frames, columns of the sample."""
 
     lines: Lines
     numbers: Floats
@@ -148,13 +149,13 @@ class _Fit:
 
 
 def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) -> Proof:
-    """Tell 180, 360, 540 and 720 degrees apart, with and without the last frame at the end.
+    """Decide between 180, 360, 540 and 720 degrees, with and without the last frame at the end.
 
     Parameters
     ----------
     sinograms : ndarray of float, shape (n_rows, n_used, n_cols)
         Corrected rows, -log, of the first frames of the scan in the order in which they were taken,
-        at equal steps; the more rows, the surer.
+        at equal steps; more rows give a higher significance.
     n_frames : int, optional
         Frames that the scan was to have; None: those given are all.
 
@@ -227,7 +228,7 @@ def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANC
 
 
 def _view(sinograms: NDArray[np.floating], n_frames: int | None) -> _View | None:
-    """Clean rows and see where the sample is; None where there is none."""
+    """Clean rows and find where the sample is; None where there is none."""
     if sinograms.shape[1] < 8 or sinograms.shape[2] < 16:
         return None
     finite = np.nan_to_num(sinograms.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -262,7 +263,7 @@ def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
     middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
     cors_px, cor_px = middle + np.arange(-far, far + 1), None
     if not view.truncated:
-        # over 180 degrees a sample off the axis is seen more on one side of it, but not this much
+        # over 180 degrees a sample off the axis fills one side of it more, but not this much
         filled_px = (view.first_col + view.last_col) / 2
         cors_px = cors_px[np.abs(cors_px - filled_px) <= 0.35 * view.reach_px()]
         if len(cors_px) < 2:
@@ -361,7 +362,7 @@ def _fit_rows(
 
 
 def _explained(channels: _Channels, theta_rad: Floats) -> Floats:
-    """Return what decides the fit at any axis, (7, n_channels).
+    """Return the sums from which the fit at any axis follows, (7, n_channels).
 
     All energy; then of even and of odd harmonics the explained energy of the real part and of the
     imaginary part, and their product. A constant goes with the odd ones: that is no sample, but

@@ -75,7 +75,7 @@ def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.fl
 
 
 def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
-    """Height of a curve above its running median in units of its usual residual, or 0.
+    """Height of a curve above its running median in units of its mean absolute residual, or 0.
 
     The unit is the *mean* absolute residual: the median one is 0 wherever the running median
     follows a smooth curve.

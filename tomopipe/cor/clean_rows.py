@@ -1,4 +1,4 @@
-"""Clean sinograms and projections before a finder looks; tell a sample from noise and drift."""
+"""Clean sinograms and projections for COR finding; distinguish a sample from noise and drift."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ def robust_sigma(values: NDArray[np.floating]) -> float:
 def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
     """Replace single hot or cold values by the median of three angles, in a copy.
 
-    They are far, in robust standard deviations of the noise, from that median and from the median
-    of five columns: the steep edge of a sample that moves from angle to angle is far from the first
-    alone.
+    A zinger differs, in robust standard deviations of the noise, both from that median and from the
+    median of five columns. A steep edge of the sample that moves with the angle differs only from
+    the first one.
     """
     if len(sinogram) < 3:
         return sinogram.copy()
@@ -45,7 +45,7 @@ def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
 
 
 def fill_dead_columns(sinogram: Image) -> Image:
-    """Interpolate columns, at most 4 wide, that at all angles are off by half of the contrast."""
+    """Interpolate columns, at most 4 wide, that differ by half of the contrast at all angles."""
     profile = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
     away = profile - ndimage.median_filter(profile, size=9, mode="nearest")
     low, high = np.percentile(profile, [2, 98])
@@ -62,7 +62,7 @@ def fill_dead_columns(sinogram: Image) -> Image:
 
 
 def remove_stripes(sinogram: Image, window_px: int = 15) -> Image:
-    """Subtract what each column holds at all angles and its neighbours within a window do not."""
+    """Subtract the median over angles of each column, less that of its neighbours in a window."""
     # 256 angles give the median well enough.
     column = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
     stripe = column - ndimage.median_filter(column, size=window_px, mode="nearest")
@@ -73,9 +73,9 @@ def rotating_share(sinogram: Image) -> float:
     """Share of the variation that rotates with the sample: correlation of neighbouring angles.
 
     Offsets of rows and patterns of columns do not rotate and are removed; so are the two strongest
-    products of a shape and a course in time, such as a beam that tilts or fades. What is left of a
-    sample is alike at neighbouring angles, noise is not: on simulated scans 0.4 to 1 with a sample,
-    below 0.02 for noise, flickering beam and fixed patterns.
+    separable components, such as of a beam that tilts or fades. The rest of a sample is correlated
+    between neighbouring angles, noise is not: on simulated scans the share is 0.4 to 1 with a
+    sample, below 0.02 for noise, a flickering beam and fixed patterns.
     """
     n_angles, n_cols = sinogram.shape
     factor = max(1, n_cols // 64)

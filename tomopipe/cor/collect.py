@@ -1,4 +1,4 @@
-"""Pick out of a scan the rows and opposing projections that COR finding looks at."""
+"""Read the rows and opposing projections of a scan that COR finding uses."""
 
 import logging
 import math
@@ -276,7 +276,7 @@ def opposing_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> ND
 def _read_once(
     scan: Scan, rows: Sequence[int], frames: Sequence[int]
 ) -> tuple[NDArray[Any], dict[int, NDArray[Any]]]:
-    """Read rows (n_angles, n_kept, n_cols) and whole frames, inflating chunks as rarely as can be.
+    """Read rows (n_angles, n_kept, n_cols) and whole frames, decompressing chunks rarely.
 
     Chunks of few frames that hold several of the rows are read frame by frame.
     """
@@ -299,12 +299,12 @@ def _read_once(
 
 
 def _most_in_a_chunk(rows: Sequence[int], chunk_rows: int) -> int:
-    """Count how often reading row by row would inflate one chunk."""
+    """Count how often reading row by row would decompress one chunk."""
     return int(np.bincount([row // chunk_rows for row in rows]).max())
 
 
 def _check_written(raw: NDArray[Any]) -> None:
-    """Refuse frames without any variation: space that was claimed and never written, or no beam.
+    """Refuse constant frames: space that was allocated and never written, or no beam.
 
     A single such frame is left to the correction; half of all, or the last hundredth, is not.
     """

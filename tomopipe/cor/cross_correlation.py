@@ -1,4 +1,4 @@
-"""Register lines 180 degrees apart: flipped left to right, one must cover the other.
+"""Register opposing lines: flipped left to right, one must match the other.
 
 With p the projection at t and q the one at t + pi, p(u) = q(2 cor - u). The flipped q matches p
 after a shift by d = 2 cor - (n_cols - 1), found by normalised cross-correlation over the overlap
@@ -26,7 +26,7 @@ _SMOOTH_PX = 1.5  # against noise, of the differences
 def likelihood(correlation: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
     """Signed root of the log-likelihood ratio of a correlation that a share of the data supports.
 
-    A square counts 0.95 times: a perfect match of one edge is hardly better than a good one.
+    The square counts 0.95 times: a perfect match of one edge is little better than a good one.
     """
     square = 0.95 * np.minimum(correlation**2, 1.0)
     return np.asarray(np.sign(correlation) * np.sqrt(-share * np.log1p(-square)))
@@ -107,12 +107,12 @@ def registration_score(
 def difference_score(
     opposing: OpposingLines, smooth_px: float = _SMOOTH_PX, overlap_power: float = 0.0
 ) -> NDArray[np.float64]:
-    """How little is left of lines less their counterparts, at a COR of 0, 0.5, 1, ....
+    """How well lines cancel their counterparts, at a COR of 0, 0.5, 1, ....
 
     Minus the logarithm of the variance of the difference over the sum of both variances, each line
     less its mean in the overlap, times a power of the share of columns that overlap: a few match by
-    chance. Wide structure counts as well, which `registration_score` filters away, and the size of
-    the overlap does not: in half acquisition and for smooth objects this finds what that does not.
+    chance. Unlike in `registration_score`, wide structure counts as well and the size of the
+    overlap does not: in half acquisition and for smooth objects this finds what that does not.
     """
     n_cols = opposing.direct.shape[1]
     direct, flipped = (

@@ -51,7 +51,7 @@ _APART = 8  # samples of half a binned column that belong to the best peak
 def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
     """Find the COR where the sum of the compressed prominences of all groups peaks.
 
-    All of the detector is looked at; a best match outside of the try grid has to be a strong one.
+    The whole detector is searched; a best match outside of the try grid has to be a strong one.
     """
     prepared = curves.prepared
     if why := prepared.no_signal:
@@ -87,7 +87,7 @@ def add_up(curves: CurveSet) -> NDArray[np.float64]:
         rows = [i for i, kind in enumerate(KINDS) if kind in kinds and curves.valid[i]]
         if rows:
             heights = curves.prominence[rows]
-            # Each registration uses other lines; entropy and edges are of the same slices.
+            # The registrations use different lines; entropy and edges are of the same slices.
             score += heights.max(axis=0) if group == "slices" else heights.sum(axis=0)
     gate = np.clip((curves.overlap - _MIN_OVERLAP) / _MIN_OVERLAP, 0.0, 1.0)
     return score * gate

@@ -1,4 +1,4 @@
-"""A scan as the methods see it: sorted, cleaned, and made once for all of them."""
+"""Input of the methods: sorted and cleaned sinograms of a scan, made once for all of them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,12 +110,12 @@ class Prepared:
 
     @property
     def unusable_angles(self) -> str:
-        """Why the angles by themselves let nothing find the axis, or nothing."""
+        """Why no axis can be found with these angles, or ""."""
         if len(self.rows.theta_rad) < MIN_ANGLES:
             return f"{len(self.rows.theta_rad)} angles are too few"
         return "" if self.angles.step_rad else "all angles are the same"
 
     @property
     def no_signal(self) -> str:
-        """Why no classical evidence could show the axis in these rows, or nothing."""
+        """Why no classical evidence can show the axis in these rows, or ""."""
         return self.unusable_angles or ("" if self.shows_sample else NO_SAMPLE)

@@ -1,4 +1,4 @@
-"""Angles that no file holds: proven from the projections, and handed on to the steps after."""
+"""Angles that are in no file: proven from the projections, for the steps that follow."""
 
 import logging
 from dataclasses import replace
@@ -11,7 +11,7 @@ from tomopipe.scans.exchange import NO_ANGLES
 from tomopipe.scans.raw_scan import RawScan
 
 _ROWS = 32
-_VALUES = 24_000_000  # of the rows that are looked at: 100 MB
+_VALUES = 24_000_000  # of the rows that are used: 100 MB
 _SELECTION = ("every", "skip_angles", "skip_projections")
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Projections 180 degrees apart: flipped left to right, one must cover the other.
+"""180-degree registration: an opposing projection, flipped left to right, must match the first.
 
 Projection pairs hold all rows of the detector and are registered where a scan has them. Over 360
 degrees each row of a sinogram has an opposing one, and all of them are registered over the whole
@@ -29,7 +29,7 @@ METHOD = "registration"
 def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
     """Find the COR from opposing projections, or from opposing rows of the sinograms.
 
-    All of the detector is looked at; a best match outside of the try grid has to be a strong one.
+    The whole detector is searched; a best match outside of the try grid has to be a strong one.
     Score: sqrt(-overlap * log(1 - r**2)) of the correlation r, the root of twice its log-likelihood
     ratio per column.
     """

@@ -1,4 +1,4 @@
-"""A line through the CORs of a series that a few wrong ones do not move.
+"""A line through the CORs of a series, robust against a few wrong ones.
 
 References
 ----------
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LEAST = 3  # of two scans nobody can tell which one is wrong
+_LEAST = 3  # of two scans it is not known which one is wrong
 _NORMAL = 1.4826  # of the median distance, to be the standard deviation of a normal distribution
 
 
@@ -34,7 +34,7 @@ def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
     Parameters
     ----------
     index : sequence of float, shape (n,)
-        Places in the series.
+        Positions in the series.
     cor_px : sequence of float, shape (n,)
         CORs, pixels.
 

@@ -1,4 +1,4 @@
-"""rows.h5: the few sinograms and opposing projections that COR finding and review look at."""
+"""rows.h5: the few sinograms and opposing projections that COR finding and review use."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Rows:
     Attributes
     ----------
     sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols)
-        The try row first, then a few more spread over the height; as the volume is made of them.
+        The try row first, then a few more spread over the height; corrected as for the volume.
     row_index : ndarray of int, shape (n_kept,)
         Detector rows of `sinograms`, 0-based.
     theta_rad : ndarray of float64, shape (n_angles,)
@@ -82,7 +82,7 @@ class Rows:
     bad_frames: Mapping[str, Sequence[int]] | None = None
 
     def plain(self) -> "Rows":
-        """Return the rows as COR finding sees them, whatever else the owner has corrected."""
+        """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
         if self.plain_sinograms is None:
             return self
         return replace(self, sinograms=self.plain_sinograms, plain_sinograms=None)

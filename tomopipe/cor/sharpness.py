@@ -1,6 +1,6 @@
-"""How sharp slices are: few grey values, few edges, few negative values.
+"""Sharpness of slices: few grey values, few edges, few negative values.
 
-One compiled pass over each slice: thousands of slices are judged for one scan.
+One compiled pass over each slice: thousands of slices are measured for one scan.
 """
 
 from functools import partial
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tomopipe.recon.jit import compiled
 
-RADIUS = 0.45  # of the disc that is looked at, in columns
+RADIUS = 0.45  # of the disc that is measured, over the columns
 MEASURES = ("entropy", "edges", "negativity")
 _LEVELS = 64  # grey values of the entropy
 
@@ -18,7 +18,7 @@ Image = NDArray[np.float32]
 
 
 def disc(n: int) -> NDArray[np.bool_]:
-    """Pixels of an (n, n) slice that are looked at."""
+    """Pixels of an (n, n) slice that are measured."""
     offset = np.arange(n) - n / 2
     return np.asarray(np.hypot(offset, offset[:, None]) < RADIUS * n)
 
@@ -50,7 +50,7 @@ def sharpness(slices: Image, window: tuple[float, float], blur_px: float) -> NDA
 
 @partial(compiled, error_model="numpy")
 def _blurred(image, taps, across, out):  # type: ignore[no-untyped-def]
-    """Gaussian smoothing along both axes; the edge value goes on beyond the slice."""
+    """Gaussian smoothing along both axes; edge values are repeated beyond the slice."""
     n = image.shape[0]
     reach = len(taps) - 1
     wide = np.empty(n + 2 * reach, np.float32)

@@ -1,10 +1,10 @@
 """Sharpness of slices: the right COR gives few edges and few grey values.
 
-A wrong COR turns each point into an arc or a ring. Two numbers of a slice see it at any angles,
-also over less than 180 degrees and for truncated objects: the entropy of its grey values [1]_ and
-the ratio of the L1 to the L2 norm of its gradient. Both change slowly with the COR on their own, so
-that their best value over a wide sweep means little: what counts is the deepest dip below the
-running median of the curve. A sweep on binned columns finds it, one at full size refines it.
+A wrong COR turns each point into an arc or a ring. Two measures of a slice detect this at any
+angles, also over less than 180 degrees and for truncated objects: the entropy of its grey values
+[1]_ and the ratio of the L1 to the L2 norm of its gradient. Both also change slowly with the COR:
+not the extreme of a wide sweep counts but the deepest dip below its running median. A sweep on
+binned columns finds it, one at full size refines it.
 
 References
 ----------
@@ -79,7 +79,7 @@ def _curves(
     """Measures (3, n_cor) of slices of a binned sinogram, a few slices at a time."""
     binned, theta_rad = _bin(sinogram, theta_rad, binning)
     n = binned.shape[1]
-    # The edge value goes on beyond the detector: a truncated object gets no bright rim.
+    # Edge values are repeated beyond the detector: a truncated object gets no bright rim.
     pad = max(4, n // (8 if fine else 4))
     wide = np.pad(binned, ((0, 0), (pad, pad)), mode="edge")
     padded_px = bin_cor(cor_px, binning=binning) + pad

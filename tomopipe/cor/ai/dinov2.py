@@ -1,8 +1,8 @@
-"""Finder `dinov2`: run the DINOv2 checkpoints of the APS family on the slices of the try grid.
+"""Method `dinov2`: run the DINOv2 checkpoints of the APS family on the slices of the try grid.
 
 The classifier scores each slice alone; the COR is the candidate of the highest score. On a CPU one
 slice takes seconds, so that without a GPU only the best candidates of the classical evidence are
-scored, and the evidence says so.
+scored, and the reason says so.
 """
 
 import logging
@@ -74,7 +74,7 @@ class _SliceScorer:
         sinogram = self.rows.sinograms[0]
         n = sinogram.shape[1]
         corners = window_corners(n, self.window_px, self.n_windows)
-        # The edge value goes on beyond the detector: a truncated object gets no bright rim.
+        # Edge values are repeated beyond the detector: a truncated object gets no bright rim.
         pad = max(4, n // 4)
         wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
         first = wide.shape[1] // 2 - n // 2
@@ -112,10 +112,10 @@ def _score_neighbours(
 
 
 def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answer:
-    """Make evidence of the scores, 0 to 1, of some candidates by their indices.
+    """Make an answer of the scores, 0 to 1, of some candidates by their indices.
 
-    The best candidate (the middle of equally good neighbours). Confidence: its score, times one
-    minus the best score more than 2 px away. That is no calibrated probability.
+    The COR is the best candidate, or the middle of equally good neighbours. The confidence is its
+    score, times one minus the best score more than 2 px away; it is not a calibrated probability.
     """
     index = np.array(sorted(scores))
     score = np.array([scores[i] for i in index])

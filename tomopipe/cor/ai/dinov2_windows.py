@@ -1,4 +1,4 @@
-"""Windows of slices as the APS family of DINOv2 classifiers sees them [1]_.
+"""Windows of slices for the APS family of DINOv2 classifiers [1]_.
 
 A slice is scaled to 0..1 by its own smallest and largest value and quantised to 8 bits. Its windows
 lie about points drawn evenly from the inscribed circle with NumPy's legacy generator; they are the
@@ -33,7 +33,7 @@ def window_corners(
     offset = np.arange(size_px) - (size_px - 1) / 2
     inside = offset**2 + offset[:, None] ** 2 <= ((size_px - 1) / 2) ** 2
     share = (inside / inside.sum()).ravel()
-    # Normalised twice, one draw after the other: so the stream of numbers is that of the original.
+    # Normalised twice and drawn one by one, so that the random numbers are those of the original.
     share /= share.sum()
     random = np.random.RandomState(seed)
     drawn = [int(np.argmax(random.multinomial(1, share))) for _ in range(n_windows)]

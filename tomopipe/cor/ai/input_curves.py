@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tomopipe.cor.curves import Curves, CurveSet
 
-_LEAST = 0.003  # excess that counts as none, in the raw curve
+_LEAST = 0.003  # added to the excess in the raw curve, so that 0 has a logarithm
 _WIDTH, _HEIGHT = 0.01, 10.0  # excess that halves the prominence, about, and its height
 
 
