@@ -1,4 +1,4 @@
-"""Geometry of a scan: where a voxel is seen, and what other programs call that.
+"""Geometry of a scan: the detector column of a voxel, and the conventions of other programs.
 
 Conventions (docs/reference/conventions.md): columns, rows and voxels are counted from 0 and whole
 numbers are pixel centres. `cor_px` is the column of the rotation axis in unbinned, uncropped
@@ -20,7 +20,7 @@ from tomopipe.errors import ScanError
 Floats = NDArray[np.float64]
 
 # Position of the rotation axis in the slice of N columns, and column of that axis as the program
-# wants to be told: which is all that the programs differ in. All rotate the same way.
+# expects it: the programs differ in nothing else. All rotate the same way.
 _AXIS_VOXEL: dict[str, Callable[[int], tuple[float, float]]] = {
     "tomopipe": lambda n: (n // 2, n // 2 - 1),
     "tomopy": lambda n: (n // 2, n // 2 - 1),
@@ -31,7 +31,7 @@ _AXIS_VOXEL: dict[str, Callable[[int], tuple[float, float]]] = {
     "astra": lambda n: ((n - 1) / 2, (n - 1) / 2),
     "scikit-image": lambda n: (n // 2, n // 2),
 }
-# Programs that are told a shift of the detector or the sinogram instead of a column.
+# Programs that expect a shift of the detector or the sinogram instead of a column.
 _CENTRE_COLUMN: dict[str, Callable[[int], float]] = {
     "astra": lambda n: (n - 1) / 2,
     "scikit-image": lambda n: n // 2,
@@ -65,7 +65,7 @@ def unbin_cor(cor_px: ArrayLike, *, x0: float = 0, binning: int = 1) -> Floats:
 
 
 def pixels_per_cm(pixel_size_um: float | None) -> float:
-    """Return how many detector pixels make a centimetre.
+    """Return the number of detector pixels per centimetre.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def pixels_per_cm(pixel_size_um: float | None) -> float:
 
 
 def axis_voxel(n_cols: int, program: str = "tomopipe") -> tuple[float, float]:
-    """Tell at which voxel (x, y) of a slice of `n_cols` columns a program puts the rotation axis.
+    """Return the voxel (x, y) of a slice where a program puts the rotation axis.
 
     Parameters
     ----------

@@ -1,3 +1,1 @@
-"""Centre of rotation (COR): `Prepared` rows of a scan, the `Curves` of their evidence, and what the
-methods make of them.
-"""
+"""Centre of rotation (COR): `Prepared` rows of a scan, `Curves` of evidence, and the methods."""

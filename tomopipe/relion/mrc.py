@@ -1,4 +1,4 @@
-"""MRC image stacks and volumes of float32: written piece by piece, checked by their headers."""
+"""MRC image stacks and volumes of float32: written in pieces, checked by their headers."""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -1,1 +1,1 @@
-"""Raw scans in: one module per format, what was really written, angles, flats and darks."""
+"""Readers of raw scans, one module per format; written frames, angles, flats and darks."""

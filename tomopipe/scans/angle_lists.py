@@ -69,7 +69,7 @@ def span_deg(theta_deg: NDArray[np.float64]) -> float:
 
 
 def other_unit(theta_deg: NDArray[np.float64]) -> tuple[str, str]:
-    """Tell whether angles taken for degrees look as if they were given in another unit.
+    """Check whether angles assumed to be degrees look as if they were in another unit.
 
     Scans of a few degrees exist, and scans of many rotations: only a span within 2 % of pi or 2 pi,
     or of 1000 times 180 or 360, is distinguished.
@@ -102,7 +102,7 @@ def other_unit(theta_deg: NDArray[np.float64]) -> tuple[str, str]:
 
 
 def is_angle_unit(unit: str) -> bool:
-    """Tell whether a unit is of angles; "" counts."""
+    """Whether a unit is one of angles; "" counts as one."""
     return unit in _PER_DEGREE
 
 
@@ -116,7 +116,7 @@ def equal_steps(
 
 
 def is_angle(name: str) -> bool:
-    """Tell whether a name is that of rotation angles."""
+    """Whether a name is one of rotation angles."""
     return _NAME.search(name) is not None
 
 
@@ -140,7 +140,7 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
     Raises
     ------
     ScanError
-        If the file cannot be read, or it cannot be told which numbers are the angles.
+        If the file cannot be read, or it is not clear which numbers are the angles.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="replace")

@@ -1,4 +1,4 @@
-"""Chunks of HDF5 datasets: how they lie, and decoding them in several threads.
+"""Chunks of HDF5 datasets: their shapes, and decoding them in several threads.
 
 HDF5 decodes one chunk at a time under a lock. Where the filters are those of the HDF5 library
 itself (deflate, shuffle), only the bytes are read under it and threads do the rest.
@@ -58,7 +58,7 @@ def chunks_of(dataset: "h5py.Dataset") -> Chunks:
         for path in source_paths(source.file_name, dataset.file.filename):
             with open_hdf5(path) as file:
                 return _like(file[source.dset_name], dataset)
-    except Exception:  # whatever is wrong there is told when it is read
+    except Exception:  # what is wrong with it is reported when it is read
         return Chunks()
     return Chunks()
 
@@ -146,7 +146,7 @@ def _chunk(dataset: "h5py.Dataset", corner: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _unshuffled(raw: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Put the bytes of each value together again: the shuffle filter stored plane by plane."""
+    """Undo the shuffle filter, which stores the bytes of all values plane by plane."""
     planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1)
     if dtype == np.dtype("<u2"):  # what cameras write; four times faster like this
         values = planes[1].astype("<u2")

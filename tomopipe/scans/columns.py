@@ -1,4 +1,4 @@
-"""Some columns of the detector, as if it had no others."""
+"""Frames cropped to some columns of the detector."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Datasets in HDF5 files of others: found or not, numbers or not, decodable or not."""
+"""Find datasets in HDF5 files, and check that they are numbers and can be decoded."""
 
 import os
 import re
@@ -71,7 +71,7 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
 
 
 def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray[np.float64], str]:
-    """Read a dataset of angles that somebody has named; the unit is as in `to_degrees`.
+    """Read a dataset of angles that the configuration names; the unit is as in `to_degrees`.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray
 def find_angles(
     group: "h5py.Group", lengths: Collection[int], path: Path
 ) -> tuple["h5py.Dataset | None", str]:
-    """Look for angles by their name, their unit and their number, wherever they are.
+    """Find angles anywhere in a file by their name, their unit and their number.
 
     Parameters
     ----------

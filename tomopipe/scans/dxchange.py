@@ -133,7 +133,7 @@ def _theta_elsewhere(
 
 
 def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:
-    """Tell which of the planned frames there are, from their numbers or their times."""
+    """Return which of the planned frames exist, from their numbers or their times."""
     locations = _locations(file)
     for name in (_IDS, _TIMES):
         values = _read(file, name)
@@ -160,7 +160,7 @@ def _locations(file: "h5py.File") -> NDArray[np.str_] | None:
 
 
 def _read(file: "h5py.File", name: str) -> NDArray | None:
-    """Read one dimension of what a plugin wrote; None whatever goes wrong: it is a help."""
+    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
     try:
         values = np.asarray(file[name][()])
     except Exception:

@@ -2,7 +2,7 @@
 
 The format is recognised from the content. Files are opened read-only and never changed. What makes
 a scan unusable raises a ScanError whose message is `path: reason`, in one line; what makes it
-incomplete is told by `incomplete`.
+incomplete is returned by `incomplete`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -287,7 +287,7 @@ def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
 
 
 def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
-    """Put what the configuration says in place of what the file says."""
+    """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
         name: Found(value, "the configuration")
         for name in ("pixel_size_um", "energy_kev", "distance_mm")

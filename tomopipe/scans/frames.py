@@ -36,7 +36,7 @@ class Written:
 
 
 def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
-    """Tell which frames of a dataset were really written; HDF5 fills the others silently.
+    """Return which frames of a dataset were really written; HDF5 fills the others silently.
 
     Chunked: the frames all of whose chunks are there (part of a chunk written counts as all of
     it). Virtual: the frames that written frames of the source files cover. Contiguous: all, or none
@@ -198,10 +198,10 @@ def _selected(space: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], int
 def _match(
     written: NDArray[np.bool_], source_frames: NDArray[np.intp] | None, n_frames: int
 ) -> NDArray[np.bool_]:
-    """Carry what is written in a source over to the frames it provides.
+    """Map the written frames of a source to the frames that it provides.
 
-    Where frames of the source do not stand for frames one to one (a source of one image, of
-    another shape), it counts as a whole.
+    Where frames of the source do not correspond one to one (a source of one image, of another
+    shape), it counts as a whole.
     """
     if source_frames is None and len(written) == n_frames:
         return written

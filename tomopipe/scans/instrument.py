@@ -1,4 +1,4 @@
-"""Pixel size, photon energy and distance, where beamlines put them, in the units they give."""
+"""Pixel size, photon energy and distance, from where beamlines write them, in their units."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a reader of one format tells of a scan, before any pixel is read."""
+"""Result of the reader of a format, before any pixel is read."""
 
 import os
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class Reference:
 
 
 def without_position(frames: Frames, location: str) -> Reference:
-    """Return flats or darks of which it is not known when they were taken."""
+    """Return flats or darks whose time in the scan is not known."""
     return Reference(frames, location, np.full(len(frames.index), np.nan))
 
 

@@ -54,7 +54,7 @@ def _targets(path: str) -> list[str]:
 
 
 def _source_path(name: str, path: str) -> str:
-    """Return where HDF5 finds a file, or would look first."""
+    """Return the path where HDF5 finds a file, or where it would look first."""
     from tomopipe.scans.frames import source_paths
 
     paths = list(source_paths(name, path))
@@ -65,7 +65,7 @@ def _source_path(name: str, path: str) -> str:
 def _names(file: "h5py.File") -> Iterator[str]:
     """Yield the files that the links and virtual datasets of a file name, each object seen once.
 
-    Groups may be linked from many places, from below themselves too, and be nested without end.
+    Groups may be linked several times, also from groups below them, and be nested endlessly.
     """
     import h5py
 

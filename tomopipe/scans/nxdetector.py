@@ -1,4 +1,4 @@
-"""What NeXus groups say of frames: what they are taken over, how they are mirrored.
+"""Frames of NeXus groups: what they are recorded over, and how they are mirrored.
 
 Frames are read as a detector that is not mirrored would have recorded them: rows from top to
 bottom, columns from left to right. A mirrored detector says so by a rotation of 180 degrees among

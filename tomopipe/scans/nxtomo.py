@@ -1,4 +1,4 @@
-"""NXtomo: one stack of frames whose image_key tells projections, flats, darks and invalid ones.
+"""NXtomo: one stack of frames whose image_key marks projections, flats, darks and invalid ones.
 
 Groups are found by their NeXus class (attribute NX_class), not by their names, which differ from
 facility to facility: at the ESRF the entry is `entry0000`, at Diamond `entry1/tomo_entry`.
@@ -335,7 +335,7 @@ class _Stack:
             if _IDS in group:
                 try:
                     ids = np.asarray(group[_IDS][()]).ravel()
-                except Exception:  # it is a help, no more
+                except Exception:  # it is optional
                     continue
                 planned = planned_frames(ids, self._n_planned) if len(ids) == n_frames else None
                 if planned is not None:

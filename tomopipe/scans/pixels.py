@@ -1,4 +1,4 @@
-"""Frames of a dataset or of TIFF files, as they are: what every format comes down to."""
+"""Frames of a dataset or of TIFF files as stored, the common base of all formats."""
 
 import os
 from collections.abc import Callable

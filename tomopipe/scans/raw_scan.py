@@ -1,4 +1,4 @@
-"""A raw scan as steps are given it: where it is, and how it is read and corrected."""
+"""A raw scan for the steps: where it is, and how it is read and corrected."""
 
 import os
 from collections.abc import Mapping
@@ -60,5 +60,5 @@ class RawScan:
 
 
 def raw_scan(path: str | os.PathLike[str], options: StepOptions, **more: Any) -> RawScan:
-    """Return a scan as the options of a step say; `more` are other fields of `RawScan`."""
+    """Return a scan with the options of a step; `more` are other fields of `RawScan`."""
     return RawScan(path, options.input, options.preprocess, **more)

@@ -1,4 +1,4 @@
-"""What the file system tells of a raw scan: a file, or a folder of files."""
+"""State of a raw scan in the file system: a file, or a folder of files."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Which projections of a scan are used: without blocked angles and bad frames, every n-th."""
+"""Choose the projections that are used: every n-th, without blocked angles and bad frames."""
 
 from collections.abc import Sequence
 

@@ -42,7 +42,7 @@ class TransposedPixels(PixelsView):
         return None if chunks is None else tuple(chunks[axis] for axis in self._order)
 
     def written(self) -> NDArray[np.bool_]:
-        """Tell which frames are really written; of those that lie in parts all or none."""
+        """Which frames are really written; all or none unless they are stored one by one."""
         found = self._pixels.written()
         return found if self._axes[0] == "angle" else np.full(self.shape[0], found.all())
 
@@ -61,5 +61,5 @@ class TransposedPixels(PixelsView):
 
 
 def transposed(pixels: Boxes, axes: Sequence[str]) -> Boxes | TransposedPixels:
-    """Return frames, rows, columns of a stack whose axes are these."""
+    """Return a stack with its axes in the order frames, rows, columns."""
     return pixels if tuple(axes) == AXES else TransposedPixels(pixels, axes)
