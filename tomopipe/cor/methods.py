@@ -183,7 +183,7 @@ def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
     """Take the best estimate for people to start from, that of `ai`; accept none."""
     trusted = [answer for answer in answers if answer.method == "ai" and answer.verdict != "failed"]
     best = min(trusted or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
-    said = f"{best.method}: {best.reason}" if best.reason else f"{best.method} is unsure"
+    said = f"{best.method}: {best.reason or 'low confidence'}"
     if best.verdict == "resolved":
         said += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
     failed = [f"failed, {_said(answer)}" for answer in answers if answer.verdict == "failed"]

@@ -36,7 +36,7 @@ _CLEAN = 0.01  # of the height of the sample: dust that counts as much as all ot
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a sinogram is looked at.
+    """How much of a sinogram is used.
 
     Attributes
     ----------

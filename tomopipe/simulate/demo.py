@@ -1,4 +1,4 @@
-"""The demonstration: simulate a campaign and run the whole workflow, which tells the true CORs.
+"""The demonstration: simulate a campaign and run the whole workflow; the true CORs are known.
 
 ``python -m tomopipe.simulate.demo demo --cores 2``, or ``make demo``. A second call runs the
 workflow again, which then only does what was edited since.

@@ -61,12 +61,12 @@ class Beam:
 
 
 class Detector:
-    """Turns transmissions into frames of counts; every draw comes from one seed.
+    """Converts transmissions to frames of counts; all random numbers come from one seed.
 
     Parameters
     ----------
     beam : Beam
-        What it sees.
+        Illumination and flat field.
     n_rows, n_cols : int
         Size.
     seed : int or sequence of int

@@ -11,7 +11,7 @@ misleading
 no theta
     The first scan of the last series has no /exchange/theta; it covers 0 to 180, ends included.
 
-``truth.json`` tells all of it. No rule of the workflow reads that file.
+``truth.json`` holds all of it. No rule of the workflow reads that file.
 """
 
 import json

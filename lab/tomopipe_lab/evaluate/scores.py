@@ -93,8 +93,8 @@ def auroc(confidence: ArrayLike, right: ArrayLike) -> float:
     n_right, n_wrong = int(right.sum()), int((~right).sum())
     if not n_right or not n_wrong:
         return math.nan
-    _, place, count = np.unique(confidence, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
+    _, group, count = np.unique(confidence, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[group]
     return float((rank[right].sum() - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
 
 
@@ -117,7 +117,7 @@ def reliability(confidence: ArrayLike, right: ArrayLike, n_bins: int = 10) -> li
     """
     confidence, right = _checked(confidence, right)
     edges = np.linspace(0, 1, n_bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
+    group = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
     return [
         Bin(
             float(edges[index]),
@@ -127,7 +127,7 @@ def reliability(confidence: ArrayLike, right: ArrayLike, n_bins: int = 10) -> li
             float(right[chosen].mean()),
         )
         for index in range(n_bins)
-        if (chosen := place == index).any()
+        if (chosen := group == index).any()
     ]
 
 
@@ -186,8 +186,8 @@ def risk_at_coverage(
     n = confidence.size
     if not n:
         return np.full(wanted.shape, np.nan)
-    _, place, count = np.unique(-confidence, return_inverse=True, return_counts=True)
-    wrong = np.bincount(place, weights=~right)
+    _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    wrong = np.bincount(group, weights=~right)
     ends = np.concatenate([[0.0], np.cumsum(count)])
     totals = np.concatenate([[0.0], np.cumsum(wrong)])
     kept = np.clip(wanted * n, 1, n)

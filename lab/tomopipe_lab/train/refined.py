@@ -1,4 +1,4 @@
-"""Classical refinement around the places that a network chooses, kept beside the features."""
+"""Classical refinement around the positions that a network chooses, kept beside the features."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from tomopipe_lab.train.pool import in_processes
 from tomopipe_lab.train.stages import curves_of
 from tomopipe_lab.train.work import Progress
 
-_SAME = 1.5  # samples of the grid: places as close as that refine to the same
+_SAME = 1.5  # samples of the grid: positions as close as that refine to the same COR
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def choices(
     split : str
         Of the examples.
     examples, outputs : list
-        Scans, and what a network said of each.
+        Scans, and the output of a network for each.
     cores : int
         Processes.
     progress : callable
@@ -99,7 +99,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> Refinement | None:
-    """Return what a refinement look next to this place found; None if nobody looked."""
+    """Return the refinement next to this position; None if there is none yet."""
     for kept in _read(_path(work, split, name)):
         if abs(kept["near_px"] - near_px) <= _SAME * step_px:
             rotation = kept["rotation"]

@@ -1,4 +1,4 @@
-"""The confidence rises with what speaks for a place, and 0.5 is where the wrong ones end."""
+"""The confidence rises with the evidence for a COR; above 0.5 none is wrong."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def inputs():
 
 
 def output(inputs, margin=8.0, none=0.01):
-    """A network that is sure of the axis and gives a place far from it less."""
+    """Output of a network with a clear peak at the axis and a second one far from it."""
     score, index = np.full(inputs.grid.shape[1], -10.0), int(np.argmax(inputs.grid[-5]))
     score[index], score[index + 60] = 10.0, 10.0 - margin
     share = np.exp(score - 10) / np.exp(score - 10).sum() * (1 - none)
@@ -31,18 +31,20 @@ def named(values):
 
 def test_features_measure_what_they_are_named_after(inputs):
     near = {"pairs": 60.2, "slices": 60.3, "wedge": 60.25}
-    sure = named(confidence_features(inputs, output(inputs), Refinement(near, (1.4, 0.0))))
-    assert sure["votes"] == 3
-    assert sure["agree"] == 1
-    assert sure["margin"] == pytest.approx(8)
-    assert sure["rotates"] == pytest.approx(1.4)
+    clear = named(confidence_features(inputs, output(inputs), Refinement(near, (1.4, 0.0))))
+    assert clear["votes"] == 3
+    assert clear["agree"] == 1
+    assert clear["margin"] == pytest.approx(8)
+    assert clear["rotates"] == pytest.approx(1.4)
     far = {"pairs": 60.2, "slices": 63.3, "wedge": 57.0}
-    torn = named(confidence_features(inputs, output(inputs, 1.0, 0.6), Refinement(far, (0.1, 0.9))))
-    assert torn["agree"] < 1
-    assert torn["scatter"] > sure["scatter"] + 1
-    assert torn["margin"] == pytest.approx(1)
-    assert torn["share"] < sure["share"]
-    assert torn["none"] > sure["none"]
+    ambiguous = named(
+        confidence_features(inputs, output(inputs, 1.0, 0.6), Refinement(far, (0.1, 0.9)))
+    )
+    assert ambiguous["agree"] < 1
+    assert ambiguous["scatter"] > clear["scatter"] + 1
+    assert ambiguous["margin"] == pytest.approx(1)
+    assert ambiguous["share"] < clear["share"]
+    assert ambiguous["none"] > clear["none"]
 
 
 def test_nothing_refined_and_nothing_known_of_rotation_is_finite(inputs):
@@ -53,12 +55,12 @@ def test_nothing_refined_and_nothing_known_of_rotation_is_finite(inputs):
 
 
 def test_the_cor_is_the_median_of_the_refined_kinds_that_stay_near_and_the_networks_own(inputs):
-    said = output(inputs)
-    network_px = float(inputs.cor_px[said.index])
+    chosen = output(inputs)
+    network_px = float(inputs.cor_px[chosen.index])
 
     def cor_of(*fine_px):
         return combined_px(
-            inputs, said, Refinement({str(i): px for i, px in enumerate(fine_px)}, None)
+            inputs, chosen, Refinement({str(i): px for i, px in enumerate(fine_px)}, None)
         )
 
     assert cor_of() == pytest.approx(network_px, abs=0.01)
@@ -69,35 +71,39 @@ def test_the_cor_is_the_median_of_the_refined_kinds_that_stay_near_and_the_netwo
 
 
 def test_kinds_of_registration_have_two_votes_together(inputs):
-    said = output(inputs)
-    network_px = float(inputs.cor_px[said.index])
+    chosen = output(inputs)
+    network_px = float(inputs.cor_px[chosen.index])
     registered = dict.fromkeys(("pairs", "rows", "difference", "moving"), network_px + 0.8)
     others = {"wedge": network_px - 0.1, "slices": network_px + 0.1, "mass": network_px + 0.2}
     assert (
-        combined_px(inputs, said, Refinement(registered, None)) > network_px + 0.6
+        combined_px(inputs, chosen, Refinement(registered, None)) > network_px + 0.6
     )  # two of three votes
-    # three of five for what lies near the network's place
-    assert combined_px(inputs, said, Refinement(registered | others, None)) < network_px + 0.25
+    # three of five for what lies near the network's estimate
+    assert combined_px(inputs, chosen, Refinement(registered | others, None)) < network_px + 0.25
 
 
 def test_minimum_total_variation_is_one_of_the_kinds(inputs):
-    said = output(inputs)
-    network_px = float(inputs.cor_px[said.index])
+    chosen = output(inputs)
+    network_px = float(inputs.cor_px[chosen.index])
     fine_px = {"slices": network_px + 0.4}
     near, far = (Refinement(fine_px, None, network_px + away) for away in (0.3, 9.0))
-    assert combined_px(inputs, said, near) == pytest.approx(network_px + 0.3)
-    assert combined_px(inputs, said, far) == combined_px(inputs, said, Refinement(fine_px, None))
-    near, far = (named(confidence_features(inputs, said, refinement)) for refinement in (near, far))
+    assert combined_px(inputs, chosen, near) == pytest.approx(network_px + 0.3)
+    assert combined_px(inputs, chosen, far) == combined_px(
+        inputs, chosen, Refinement(fine_px, None)
+    )
+    near, far = (
+        named(confidence_features(inputs, chosen, refinement)) for refinement in (near, far)
+    )
     assert near["votes"] == near["agree"] * 2 == 2
     assert far["agree"] == 0.5
     assert far["scatter"] > near["scatter"] + 1
 
 
 def test_minimum_total_variation_has_half_a_vote_beside_registration(inputs):
-    said = output(inputs)
-    network_px = float(inputs.cor_px[said.index])
+    chosen = output(inputs)
+    network_px = float(inputs.cor_px[chosen.index])
     alone, beside = (
-        combined_px(inputs, said, Refinement({kind: network_px + 0.2}, None, network_px + 0.9))
+        combined_px(inputs, chosen, Refinement({kind: network_px + 0.2}, None, network_px + 0.9))
         for kind in ("slices", "rows")
     )
     assert alone == pytest.approx(network_px + 0.2)  # the middle of three
@@ -105,29 +111,34 @@ def test_minimum_total_variation_has_half_a_vote_beside_registration(inputs):
 
 
 def test_slices_that_agree_are_believed_where_registration_is_off(inputs):
-    said = output(inputs)
-    network_px = float(inputs.cor_px[said.index])
+    chosen = output(inputs)
+    network_px = float(inputs.cor_px[chosen.index])
     step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
 
     def cor_of(slices, minimum):
         registered = dict.fromkeys(("rows", "difference", "moving"), network_px - step_px)
         fine_px = registered | {"slices": network_px + slices * step_px}
-        return combined_px(inputs, said, Refinement(fine_px, None, network_px + minimum * step_px))
+        return combined_px(
+            inputs, chosen, Refinement(fine_px, None, network_px + minimum * step_px)
+        )
 
     agreed = cor_of(3.0, 3.0)  # both beyond what one kind may be off
     assert network_px + 0.5 * step_px < agreed <= network_px + 3 * step_px
     assert cor_of(3.0, 3.0 - 0.5 / step_px) > network_px  # apart by less than 1.75 px / 3
-    for apart in ((3.0, 3.0 - 0.7 / step_px), (5.0, 5.0)):  # (5, 5): far from the network's place
+    for apart in (
+        (3.0, 3.0 - 0.7 / step_px),
+        (5.0, 5.0),
+    ):  # (5, 5): far from the network's estimate
         assert network_px - step_px <= cor_of(*apart) < network_px
 
 
 def test_the_networks_estimate_lies_between_equally_probable_ones(inputs):
-    said = output(inputs)
-    share = np.zeros_like(said.share)
-    share[[said.index, said.index + 1]] = 0.45
-    torn = NetworkOutput(said.score, share, 0.1, said.index, 0.0, 0.2)
-    middle_px = inputs.cor_px[said.index : said.index + 2].mean()
-    assert combined_px(inputs, torn, Refinement({}, None)) == pytest.approx(middle_px)
+    chosen = output(inputs)
+    share = np.zeros_like(chosen.share)
+    share[[chosen.index, chosen.index + 1]] = 0.45
+    ambiguous = NetworkOutput(chosen.score, share, 0.1, chosen.index, 0.0, 0.2)
+    middle_px = inputs.cor_px[chosen.index : chosen.index + 2].mean()
+    assert combined_px(inputs, ambiguous, Refinement({}, None)) == pytest.approx(middle_px)
 
 
 def simulated(n=4000, seed=0):
@@ -142,25 +153,25 @@ def test_the_confidence_is_the_probability_of_being_right_where_it_is_not_moved(
     values, right = simulated()
     fitted = calibrate(values, right)
     fresh, truth = simulated(seed=1)
-    sure = np.array([calibrated_confidence(fitted, one) for one in fresh])
+    confidence = np.array([calibrated_confidence(fitted, one) for one in fresh])
     for low, high in [(0.0, 0.1), (0.1, 0.3), (0.9, 1.0)]:
-        some = (sure >= low) & (sure < high)
-        assert truth[some].mean() == pytest.approx(sure[some].mean(), abs=0.06)
+        chosen = (confidence >= low) & (confidence < high)
+        assert truth[chosen].mean() == pytest.approx(confidence[chosen].mean(), abs=0.06)
     order = np.argsort(fresh[:, 1])
-    assert np.corrcoef(sure[order], np.arange(len(order)))[0, 1] > 0.9
+    assert np.corrcoef(confidence[order], np.arange(len(order)))[0, 1] > 0.9
 
 
 def test_half_is_where_the_wrong_ones_end():
     values, right = simulated(400)
     values[:, 1] = np.where(right, values[:, 1] + 6, values[:, 1] - 6)
     fitted = calibrate(values, right)
-    sure = np.array([calibrated_confidence(fitted, one) for one in values])
-    assert not (sure[~right] >= 0.5).any()
-    assert (sure[right] >= 0.5).mean() > 0.95
+    confidence = np.array([calibrated_confidence(fitted, one) for one in values])
+    assert not (confidence[~right] >= 0.5).any()
+    assert (confidence[right] >= 0.5).mean() > 0.95
 
 
 def test_half_costs_at_most_a_twentieth_of_the_right_ones():
     values, right = simulated(1000)
     fitted = calibrate(values, right)
-    sure = np.array([calibrated_confidence(fitted, one) for one in values])
-    assert (sure[right] < 0.5).mean() <= 0.06
+    confidence = np.array([calibrated_confidence(fitted, one) for one in values])
+    assert (confidence[right] < 0.5).mean() <= 0.06

@@ -26,7 +26,7 @@ CHECKPOINT = Checkpoint({}, 64, 2, 518, 3)
 
 
 class Sharp:
-    """In the place of a trained network: few edges in the windows."""
+    """Replaces a trained network: few edges in the windows."""
 
     def __init__(self, checkpoint, window_px):
         self.window_px = window_px
@@ -127,7 +127,7 @@ def test_equal_neighbours_give_their_middle():
         ({0: 0.9}, "edge"),
         ({40: 0.9}, "edge"),
     ],
-    ids=["a rival", "nothing is right", "first", "last"],
+    ids=["a second peak", "nothing is right", "first", "last"],
 )
 def test_what_is_not_accepted(high, verdict):
     score = np.full(41, 0.01)

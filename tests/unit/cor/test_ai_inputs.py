@@ -98,12 +98,12 @@ def test_mirroring_twice_changes_nothing(inputs):
 
 
 if __name__ == "__main__":
-    told = {
+    current = {
         "version": RECIPE.version,
         "recipe": recipe_hash(),
         "input": summary(inputs_of(rows_with())),
         "short": summary(inputs_of(short())),
         "half": summary(inputs_of(half_acquisition())),
     }
-    rounded = json.loads(json.dumps(told), parse_float=lambda text: round(float(text), 4))
+    rounded = json.loads(json.dumps(current), parse_float=lambda text: round(float(text), 4))
     GOLDEN.write_text(json.dumps(rounded, sort_keys=True) + "\n", "utf-8")

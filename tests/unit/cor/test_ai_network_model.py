@@ -16,9 +16,9 @@ from tomopipe.errors import TomopipeError
 pytestmark = pytest.mark.slow
 
 N_KINDS = len(RECIPE.kinds)
-# Of the shipped weights on `drawn(n)`, as torch said it when it judged: every tenth score, the
-# probability of none, the best place, its offset and spread.
-JUDGED = {
+# Of the shipped weights on `drawn(n)`, as torch computed them: every tenth score, the
+# probability of none, the best position, its offset and spread.
+EXPECTED = {
     60: ([-1.338101, -3.144553, -1.615857, 0.598809, 3.140653, 0.51745],
          0.00327168, 36, 0.289249, 0.329396),
     151: ([-10.894545, -12.910874, -12.03324, -10.890777, -11.652362, -8.979228, -10.166019,
@@ -40,17 +40,17 @@ def inputs() -> Inputs:
     return inputs_of(rows_with())
 
 
-@pytest.mark.parametrize("n", JUDGED)
+@pytest.mark.parametrize("n", EXPECTED)
 def test_the_shipped_network_says_what_it_said_in_torch(n):
-    score, none, index, offset_px, spread_px = JUDGED[n]
-    said = load_model().predict(drawn(n))
-    np.testing.assert_allclose(said.score[::10], score, atol=1e-5)
-    assert said.none == pytest.approx(none, abs=1e-5)
-    assert said.index == index
-    assert (said.offset_px, said.spread_px) == pytest.approx((offset_px, spread_px), abs=1e-5)
+    score, none, index, offset_px, spread_px = EXPECTED[n]
+    output = load_model().predict(drawn(n))
+    np.testing.assert_allclose(output.score[::10], score, atol=1e-5)
+    assert output.none == pytest.approx(none, abs=1e-5)
+    assert output.index == index
+    assert (output.offset_px, output.spread_px) == pytest.approx((offset_px, spread_px), abs=1e-5)
 
 
-def test_a_mirrored_scan_is_judged_alike(inputs):
+def test_a_mirrored_scan_gives_the_mirrored_output(inputs):
     weights = random_weights(inputs, 1)
     direct, reflected = predict(weights, inputs), predict(weights, mirrored(inputs, N_KINDS))
     np.testing.assert_allclose(direct.score, reflected.score[::-1], atol=1e-4)

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.slow
 X = np.arange(101.0)
 
 
-@pytest.mark.parametrize("place", [40.0, 40.3, 39.6, 40.499])
+@pytest.mark.parametrize("vertex", [40.0, 40.3, 39.6, 40.499])
 @pytest.mark.parametrize("reach", [1, 2])
-def test_the_vertex_of_a_parabola_is_found_exactly(place, reach):
-    score = 7 - 0.3 * (X - place) ** 2
-    assert refine_peak(score, int(np.argmax(score)), reach) == pytest.approx(place, abs=1e-6)
+def test_the_vertex_of_a_parabola_is_found_exactly(vertex, reach):
+    score = 7 - 0.3 * (X - vertex) ** 2
+    assert refine_peak(score, int(np.argmax(score)), reach) == pytest.approx(vertex, abs=1e-6)
 
 
 def test_an_end_or_a_curve_without_maximum_stays_where_it_is():

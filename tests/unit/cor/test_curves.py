@@ -42,11 +42,11 @@ def test_the_grid_is_the_whole_detector_every_half_binned_column(n_cols, binning
 @pytest.mark.parametrize(("off_px", "tolerance_px"), [(0.0, 0.15), (2.6, 0.15), (-3.3, 0.15)])
 def test_each_refinement_finds_the_truth_within_four_pixels(off_px, tolerance_px):
     rows = rows_of(scan(84.37, counts=20000), THETA_180_DEG)
-    places = refine(curves_of(rows), 84.37 + off_px)
-    assert set(places) == {"pairs", "rows", "difference", "moving", "wedge", "slices", "mass"}
-    for kind, refined_px in places.items():
+    refined = refine(curves_of(rows), 84.37 + off_px)
+    assert set(refined) == {"pairs", "rows", "difference", "moving", "wedge", "slices", "mass"}
+    for kind, refined_px in refined.items():
         assert refined_px == pytest.approx(84.37, abs=0.25), kind
-    assert np.median(list(places.values())) == pytest.approx(84.37, abs=tolerance_px)
+    assert np.median(list(refined.values())) == pytest.approx(84.37, abs=tolerance_px)
 
 
 def test_what_cannot_be_seen_is_not_valid_and_0():
@@ -54,8 +54,8 @@ def test_what_cannot_be_seen_is_not_valid_and_0():
     wide = make_phantom("rock", 260, 8, 0)
     rows = rows_of(scan(84.0, phantom=wide, theta_deg=theta_deg), theta_deg, pairs=False)
     curves = curves_of(rows).classical
-    seen = {kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid}
-    assert seen == {"entropy", "edges", "negativity"}
+    valid_kinds = {kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid}
+    assert valid_kinds == {"entropy", "edges", "negativity"}
     assert not curves.raw[~curves.valid].any()
     assert not curves.prominence[~curves.valid].any()
     assert set(refine(curves_of(rows), 84.0)) == {"slices"}

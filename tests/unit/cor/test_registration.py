@@ -155,9 +155,10 @@ def test_less_than_180_degrees_gives_no_answer():
 
 def test_made_up_angles_cost_confidence():
     rows = rows_of(scan(83.3), THETA_180_DEG)
-    sure = find_registration(curves_of(rows), grid(160)).confidence
+    confidence = find_registration(curves_of(rows), grid(160)).confidence
     assert (
-        find_registration(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence < sure
+        find_registration(curves_of(replace(rows, theta_missing=True)), grid(160)).confidence
+        < confidence
     )
 
 

@@ -63,10 +63,10 @@ def test_few_rows_have_no_roll():
 
 
 def test_wrong_points_do_not_turn_the_line():
-    place = np.arange(12.0)
-    value = 5 + 0.02 * place + 0.001 * np.random.default_rng(0).normal(size=12)
+    row = np.arange(12.0)
+    value = 5 + 0.02 * row + 0.001 * np.random.default_rng(0).normal(size=12)
     value[[0, 7, 11]] = [9.0, 1.0, 8.0]
-    slope, error = fit_line(place, value)
+    slope, error = fit_line(row, value)
     assert slope == pytest.approx(0.02, abs=0.001)
     assert error < 0.001
-    assert fit_line(place, np.random.default_rng(1).normal(0, 5, 12)) is None
+    assert fit_line(row, np.random.default_rng(1).normal(0, 5, 12)) is None
