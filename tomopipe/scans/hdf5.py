@@ -1,4 +1,4 @@
-"""Open HDF5 files read-only and explain failures; write our own without loss."""
+"""Open HDF5 files of others read-only and say why one cannot be; write our own without loss."""
 
 import errno
 import os
