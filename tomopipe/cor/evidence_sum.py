@@ -70,7 +70,7 @@ def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
 
 
 def _penalties(peak: Peak, away_px: NDArray[np.float64]) -> dict[str, float]:
-    """Of the second peak, the share of the votes within 1 px, and their spread."""
+    """Penalties for the second peak, for votes further than 1 px away, and for their spread."""
     share = float(np.mean(away_px <= 1.0)) if len(away_px) > 1 else 0.0
     return {
         "the sum is low": ramp(peak.height, 3.0, 10.0),
