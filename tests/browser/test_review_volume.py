@@ -5,6 +5,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.review_campaign import make_campaign
+from tomopipe.cli.report import report as write_report
 from tomopipe.volumes.preview import level_shapes
 from tomopipe.volumes.volume import new_volume
 
@@ -51,3 +52,26 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, 
     assert int(row.input_value()) > 128
     shade = "c => c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
     assert canvas["xy"].evaluate(shade) > 128
+
+
+def test_the_report_leads_to_a_volume_where_review_serves_it_and_says_so_else(
+    serve, visit, folder, chromium
+):
+    write_report(folder)
+    page = visit(serve(folder))
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Report").click()
+    report = opened.value
+    card = report.locator(".card").filter(has=report.get_by_role("link", name="wood_1"))
+    expect(report.locator(".no-viewer")).to_be_hidden()
+    report.locator(".tile[data-state=manual]").click()  # its own script runs, and its style counts
+    expect(report.locator("#shown")).to_contain_text("shown")
+    with page.context.expect_page() as opened:
+        card.get_by_role("link", name="Look through the volume").click()
+    expect(opened.value.locator("#about")).to_contain_text("270 × 260 × 256")
+    assert not page.trouble
+    alone = chromium.new_page()
+    alone.goto(f"file://{folder}/results/report/index.html")
+    expect(alone.locator(".no-viewer")).to_contain_text("tomopipe review")
+    expect(alone.get_by_role("link", name="Look through the volume")).to_have_count(0)
+    alone.close()

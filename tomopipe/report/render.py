@@ -89,7 +89,6 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
     str
         The page; loads nothing from elsewhere.
     """
-    script = _file("page.js")
     html = (
         _environment()
         .get_template("page.html.j2")
@@ -111,12 +110,17 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             methods=methods_paragraph(campaign, _provenances(pictures)),
             config_text=_config_text(campaign.config),
             style=_file("style.css"),
-            script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            script=_file("page.js"),
+            script_hash=script_hash(),
         )
     )
     # A file name may hold bytes that are no UTF-8; the page must.
     return html.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def script_hash() -> str:
+    """Return the SHA-256 of the page's script, as a content security policy has it."""
+    return base64.b64encode(hashlib.sha256(_file("page.js").encode()).digest()).decode()
 
 
 def _provenances(pictures: Mapping[str, ScanPictures]) -> dict[str, Mapping[str, Any]]:

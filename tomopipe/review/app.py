@@ -11,11 +11,12 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tomopipe.cor.rules import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
+from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import Grey
 from tomopipe.review.planner import Planner
 from tomopipe.review.queue import STATES, queue_entries
@@ -32,6 +33,12 @@ _TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
+}
+# whoever else may write into the results: of the report no script but the one that we know
+_REPORT_HEADERS = {
+    "content-security-policy": "default-src 'none'; img-src 'self' data:; "
+    f"style-src 'unsafe-inline'; script-src 'sha256-{script_hash()}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 }
 _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
 
@@ -85,6 +92,7 @@ def make_app(
         Route("/api/volume", api.volume),
         Route("/api/plane", api.plane),
         Route("/zarr/{token}/{name}/{below:path}", api.zarr),
+        Route("/report/{below:path}", api.report),
         Route("/api/series", api.series),
         Route("/api/trial", api.trial),
         Route("/api/line", api.line),
@@ -138,6 +146,7 @@ class _Api:
                 "scans": queue_entries(record.scans, cells, store.campaign.scans),
                 "fix_cor": store.campaign.config.fix_cor.model_dump(),
                 "min_confidence": store.campaign.config.predict_cor.min_confidence,
+                "report": store.campaign.files.report.is_file(),
                 "notes": [f"{note.path}: {note.problem}" for note in record.notes],
                 "problem": store.table_problem or store.problem,
                 "table_sha256": sha256,
@@ -222,6 +231,17 @@ class _Api:
         if path is None:  # a chunk of zeros, or none of ours
             return Response(status_code=404)
         return FileResponse(path, media_type="application/octet-stream")
+
+    def report(self, request: Request) -> Response:
+        """Return the report, its links to the volumes shown; or one of its pictures."""
+        page, below = self.store.campaign.files.report, request.path_params["below"]
+        path = file_below(page.parent, below or page.name)
+        if path is None:
+            return PlainTextResponse("404: not there: tomopipe report writes it\n", 404)
+        if below:
+            return FileResponse(path)
+        html = path.read_bytes().replace(b"<html ", b"<html data-review ", 1)
+        return Response(html, media_type="text/html", headers=_REPORT_HEADERS)
 
     def series(self, request: Request) -> Response:
         """Return the points of the series plot."""

@@ -130,7 +130,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 sent_headers = MutableHeaders(scope=message)
                 for name, value in headers.items():
-                    sent_headers[name] = value
+                    sent_headers.setdefault(name, value)
                 sent_headers.setdefault("cache-control", "no-store")
             await send(message)
 

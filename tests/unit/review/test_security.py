@@ -12,6 +12,7 @@ import pytest
 
 from tests.review_campaign import browser, client_of, make_campaign, sign_in
 from tomopipe.errors import TomopipeError
+from tomopipe.report.render import script_hash
 from tomopipe.review import serve
 from tomopipe.review.app import make_app
 from tomopipe.review.security import CSRF_HEADER, Keys
@@ -50,6 +51,20 @@ def in_it(server, **headers):
 def test_403_without_the_cookie(server, path):
     assert browser(server[0]).get(path).status_code == 403
     assert browser(server[0]).get(path, headers={"cookie": "x=y"}).status_code == 403
+
+
+def test_of_the_report_only_our_own_script_runs(folder, server):
+    (folder / "results/report").mkdir(exist_ok=True)
+    (folder / "results/report/index.html").write_text("<html lang='en'><script>x</script>")
+    client = in_it(server)
+    assert browser(server[0]).get("/report/").status_code == 403
+    answer = client.get("/report/")
+    assert answer.text.startswith("<html data-review ")
+    policy = answer.headers["content-security-policy"]
+    (scripts,) = [one for one in policy.split("; ") if one.startswith("script-src")]
+    assert scripts == f"script-src 'sha256-{script_hash()}'"
+    for path in ("/report/..%2Finventory.tsv", "/report/nothing.webp"):
+        assert client.get(path).status_code == 404
 
 
 def test_a_wrong_token_opens_nothing(server):

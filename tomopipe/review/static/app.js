@@ -26,6 +26,7 @@ async function load() {
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
+  $("report").hidden = !found.report;
   queue.setScans(found.scans, found.states);
   if (found.problem) toast(found.problem, true);
   $("notes").hidden = !found.notes.length;
