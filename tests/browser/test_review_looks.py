@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 
 import pytest
@@ -158,3 +159,27 @@ def test_a_learned_model_is_shown_with_its_curve(tmp_path, serve, visit):
     expect(facts.locator("polyline.curve")).to_have_count(3)
     facts.locator(".methods button").filter(has_text=re.compile("^ai")).click()
     expect(page.locator("#cor")).to_have_value("510.00")
+
+
+def test_a_doubtful_scan_of_a_watched_campaign_is_shown_before_its_series_is_fixed(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    results = folder / "results"  # of a watch whose first scans come: arrivals write nothing else
+    shutil.rmtree(results / "fix_cor")
+    for name in ("inventory.tsv", "cor.json"):
+        (results / name).unlink()
+    path = results / "try_center/bone_001/prediction.json"
+    prediction = json.loads(path.read_text())
+    path.unlink()
+    page = visit(serve(folder))
+    expect(row(page, "bone_001").locator(".dot")).to_have_attribute("data-state", "pending")
+    path.write_text(json.dumps(prediction | {"confidence": 0.52}))
+    expect(row(page, "bone_001").locator(".dot")).to_have_attribute(
+        "data-state", "doubtful", timeout=20_000
+    )
+    expect(row(page, "bone_001")).to_contain_text("accepted with confidence 0.52, limit 0.50")
+    expect(row(page, "bone_001").locator("img.thumb")).to_be_visible()
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    assert page.trouble == []

@@ -156,7 +156,7 @@ class _Api:
 
     def changes(self, _: Request) -> Response:
         """Two marks that tell whether the queue must be loaded again."""
-        self.store.record()
+        self.store.record(wait=True)
         return JSONResponse(
             {"table_sha256": self.store.table_sha256(), "read": self.store.read_number}
         )
@@ -173,7 +173,7 @@ class _Api:
     def thumbnail(self, request: Request) -> Response:
         """Return the page nearest to a COR, small."""
         scan = _scan(request, self.store)
-        return _picture(self.store.pictures.thumbnail(scan, _cor(request, self.store, scan)))
+        return _picture(self.store.pictures.thumbnail(scan, _asked_cor(request, scan)))
 
     def slice(self, request: Request) -> Response:
         """Return a slice at any COR, full size."""
@@ -426,12 +426,24 @@ def _whole(request: Request, name: str) -> int:
     return int(text)
 
 
-def _cor(request: Request, store: Store, scan: str) -> float:
+def _asked_cor(request: Request, scan: str) -> float:
     text = request.query_params.get("cor", "")
     cor_px = parse_cor(text)
     if cor_px is None:
         raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {text[:40]!r}.")
-    shape = store.scan(scan).shape
-    if shape is None or not is_valid(cor_px, shape[2]):
-        raise TomopipeError(f"{scan}: COR {off_detector(cor_px, shape[2] if shape else 0)}.")
     return cor_px
+
+
+def _cor(request: Request, store: Store, scan: str) -> float:
+    cor_px = _asked_cor(request, scan)
+    if not is_valid(cor_px, n_cols := _n_cols(store, scan)):
+        raise TomopipeError(f"{scan}: COR {off_detector(cor_px, n_cols)}.")
+    return cor_px
+
+
+def _n_cols(store: Store, scan: str) -> int:
+    if shape := store.scan(scan).shape:
+        return shape[2]
+    # of a scan that has just come while a campaign is watched the inventory does not tell yet
+    kept = store.pictures.details(scan)
+    return int(kept["first_col"] + kept["n_cols"])

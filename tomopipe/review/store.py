@@ -23,7 +23,7 @@ from tomopipe.run.campaign_report import what_to_report
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again when somebody looks; more where reading takes long.
-FRESH_S = 10.0
+FRESH_S = 5.0
 _SHARE = 10  # a file server is kept busy a tenth of the time at most
 
 
@@ -86,9 +86,9 @@ class Store:
             self._by_name = {s.name: s for s in record.scans if s.name in campaign.scans}
             self._read_at = time.monotonic()
 
-    def record(self) -> CampaignRecord:
-        """Return what the results say, at most a little stale."""
-        if self._record is None:
+    def record(self, *, wait: bool = False) -> CampaignRecord:
+        """Return what the results say, at most a little stale; not so where there is time."""
+        if self._record is None or (wait and self._is_stale()):
             self.read()
         elif self._is_stale() and not self._reading.locked():
             threading.Thread(target=self.read, daemon=True).start()

@@ -125,7 +125,7 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
         ("sinogram?scan=bone_001&row=7", "2 rows are kept"),
         ("strip?scan=bone_001&cor=512&step=0", "above 0"),
         ("strip?scan=bone_001&cor=512&step=1&y=-1&x=1", "whole number"),
-        ("thumbnail?scan=bone_001&cor=1e9", "off the detector"),
+        ("slice?scan=bone_001&cor=1e9", "off the detector"),
         ("trial?series=bone&max_delta_px=wide", "expected a number"),
         ("trial?series=bone&max_delta_px=0", "more than 0"),
     ],
