@@ -8,7 +8,7 @@ Snakemake for the jobs of a run in which the checkpoints have already written th
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.dryrun import Job, dry_run, planner
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.progress import ORDER
-from tomopipe.run.words import MISSING, UNREADABLE, is_news, is_of_cor
+from tomopipe.run.words import MISSING, UNREADABLE, is_cause, is_news, is_of_cor
 from tomopipe.steps import fix_cor, inventory, resolve_cor
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
@@ -37,6 +37,7 @@ from tomopipe.storage.tables import write_tsv
 _NO_WORK = {"all", "predictions"}
 _AFTER_COR = ("full_recon", "sidecar")
 _TAIL = ("export_star", "report")
+_FOLLOWING = ("resolve_cor", *_TAIL)
 
 
 @dataclass(frozen=True)
@@ -274,8 +275,9 @@ class PlanRow:
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
     """Fold jobs into one row for each scan, for people."""
+    jobs = sorted(jobs, key=_order)
     groups: dict[tuple[int, str], list[PlannedJob]] = defaultdict(list)
-    for job in sorted(jobs, key=_order):
+    for job in jobs:
         series = f"series {job.series}" if job.rule == "fix_cor" else ""
         names = (job.scan, job.stack, series, "campaign")
         groups[next((rank, name) for rank, name in enumerate(names) if name)].append(job)
@@ -284,16 +286,36 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
             of,
             tuple(job.rule for job in group if job.certain),
             tuple(job.rule for job in group if not job.certain),
-            "; ".join(_told(group)),
+            "; ".join(_told(group, jobs)),
         )
         for (_, of), group in sorted(groups.items())
     ]
 
 
-def _told(group: Iterable[PlannedJob]) -> list[str]:
-    """Name the reasons, what follows from another job of the row excepted."""
+def _told(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[str]:
+    """Name the reasons, what follows from another job of the row left out."""
     parts = [part for job in group for part in job.reason.split("; ")]
-    return list(dict.fromkeys(list(filter(is_news, parts)) or parts))
+    told = list(dict.fromkeys(list(filter(is_news, parts)) or parts))
+    follows = any(job.rule in _FOLLOWING and job.reason != MISSING for job in group)
+    causes = _causes(jobs) if follows else []
+    if not causes:
+        return told
+    more = [f"and {len(causes) - 2} more"] if len(causes) > 2 else []
+    return [part for part in told if is_cause(part)] + causes[:2] + more
+
+
+def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
+    """Name what changed in single scans."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for job in jobs:
+        for part in job.reason.split("; "):
+            # of a series only CORs: who is new in it or left it stands in the inventory's reason
+            if job.certain and is_cause(part) and (job.scan or is_of_cor(part)):
+                found[part].add(job.scan)
+    return [
+        part if len(scans) > 1 or is_of_cor(part) else f"{min(scans)}: {part}"
+        for part, scans in found.items()
+    ]
 
 
 def _perhaps(

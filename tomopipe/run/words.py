@@ -161,6 +161,11 @@ def is_news(reason: str) -> bool:
     return reason not in ("", MISSING, FOLLOWS) and not reason.startswith("follows ")
 
 
+def is_cause(reason: str) -> bool:
+    """Tell whether a reason names the one thing that changed."""
+    return is_news(reason) and reason not in CHANGED.values() and not reason.startswith("if ")
+
+
 def of_snakemake(reason: str) -> str:
     """Say in our words why Snakemake runs a job that we have no reason of our own for."""
     if reason.startswith(("Missing output files", "Forced execution")):

@@ -21,6 +21,7 @@ from tomopipe.run.next_run import (
     standing_failures,
 )
 from tomopipe.run.start import examine
+from tomopipe.run.words import CHANGED, MISSING
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage.tables import write_tsv
 
@@ -128,8 +129,30 @@ def test_jobs_fold_into_a_row_for_each_scan():
         ),
         PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
         PlanRow("series a", ("fix_cor",), (), cor),
-        PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet; follows fix_cor"),
+        PlanRow("campaign", ("inventory", "resolve_cor"), (), f"{cor}; a_1: filter ramp -> hann"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        ({"a_1": "filter ramp -> hann", "a_2": "filter ramp -> hann"}, "filter ramp -> hann"),
+        ({"a_1": "raw file replaced 12:03"}, "a_1: raw file replaced 12:03"),
+        (
+            {f"a_{at}": f"COR of a_{at}: 8.00 -> 9.00, by hand" for at in range(4)},
+            "COR of a_0: 8.00 -> 9.00, by hand; COR of a_1: 8.00 -> 9.00, by hand; and 2 more",
+        ),
+        ({"a_1": "not there yet"}, CHANGED["report"]),
+    ],
+)
+def test_the_row_of_the_campaign_says_what_it_follows_from(reasons, told):
+    jobs = [PlannedJob("full_recon", scan, "a", why, True) for scan, why in reasons.items()]
+    report = PlannedJob("report", "", "", CHANGED["report"], True)
+    assert folded([*jobs, report])[-1].why == told
+    looked = PlannedJob("inventory", "", "", "new: a_9", True)
+    assert folded([*jobs, report, looked])[-1].why.startswith("new: a_9")
+    alone = PlannedJob("report", "", "", MISSING, True)
+    assert folded([*jobs, alone])[-1].why == MISSING
 
 
 def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
