@@ -137,7 +137,8 @@ def output_bytes(
         half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
         n_voxels = FACTOR * n_cols if half else n_cols
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
-        return volume_bytes(volume_shape(n_rows, n_voxels, full.binning, **spans), full.dtype)
+        shape = volume_shape(n_rows, n_voxels, full.binning, **spans)
+        return volume_bytes(shape, full.dtype, full.output)
     star = campaign.config.export_star
     tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
     limit_bytes = int(star.max_stack_gb * 1e9)

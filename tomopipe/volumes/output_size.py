@@ -12,10 +12,12 @@ from typing import Literal
 
 import numpy as np
 
+from tomopipe.volumes.preview import preview_bytes
+
 HEADER_BYTES = 1024  # of an MRC file without extended header
 BUFFER_BYTES = 256 * 2**20  # OME-Zarr: float32 slices that wait until a layer of chunks is complete
 DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time
-_LEVELS = {"h5": 1.0, "tiff": 1.0, "zarr": 8 / 7}  # all that is stored / full resolution
+_LEVELS = 8 / 7  # OME-Zarr: all that is stored / full resolution
 
 Extent = str | Sequence[int]
 
@@ -56,9 +58,11 @@ def volume_shape(
     return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
 
 
-def volume_bytes(shape: Sequence[int], dtype: str, output: str = "h5") -> int:
-    """Return the size of a volume (bytes), uncompressed; with "zarr" that of all its levels."""
-    return int(np.dtype(dtype).itemsize * math.prod(shape) * _LEVELS[output])
+def volume_bytes(shape: tuple[int, int, int], dtype: str, output: str = "h5") -> int:
+    """Return the size of a volume (bytes), uncompressed, its averages or levels included."""
+    itemsize = np.dtype(dtype).itemsize
+    n_bytes = itemsize * math.prod(shape)
+    return int(_LEVELS * n_bytes) if output == "zarr" else n_bytes + preview_bytes(shape, itemsize)
 
 
 def slice_bytes(n_cols: int) -> int:

@@ -18,7 +18,6 @@ from tomopipe.storage.atomic import whole
 from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import volume_bytes
-from tomopipe.volumes.preview import preview_bytes
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
 from tomopipe.volumes.volume_store import (
     COMPRESSIONS,
@@ -111,8 +110,6 @@ def new_volume(
     with whole(path) as temporary:
         if compression == "none":
             n_bytes = volume_bytes(shape, layout.encoding.dtype, output_format)
-            if output_format != "zarr":
-                n_bytes += preview_bytes(shape, np.dtype(layout.encoding.dtype).itemsize)
             check_space(temporary.parent, n_bytes, path)
         statistics = _VolumeStatistics(path, layout)
         with _STORES[output_format](temporary, layout) as store:

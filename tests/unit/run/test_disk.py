@@ -10,8 +10,10 @@ from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.run.disk import disk_needed, half_notes
+from tomopipe.run.first_look import first_look
 from tomopipe.run.next_run import foresee_inventory
 from tomopipe.run.start import examine
+from tomopipe.volumes import preview
 
 N_COLS, N_ROWS = 40, 2
 TURN = np.linspace(0, 360, 60, endpoint=False)
@@ -57,6 +59,17 @@ def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
     full_recon(tmp_path / "raw" / "turn_1.h5", path, cor_px=36.5, device="cpu")
     with h5py.File(path) as file:
         assert file["exchange/data"].nbytes == 4 * PLAIN_BYTES
+
+
+def test_a_large_volume_has_averages_too(look, monkeypatch):
+    """Of init and plan, as in the file: at most a fiftieth of a volume that is not thin."""
+    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
+    monkeypatch.setattr(preview, "_SHARE", 1)
+    averages = 4 * sum(-(-N_ROWS // n) * (-(-N_COLS // n)) ** 2 for n in (4, 8))
+    campaign, rows = look()
+    assert volumes(campaign, rows)["half_1"] == 1 + averages / PLAIN_BYTES
+    forecast = first_look(campaign).n_bytes["volumes"]
+    assert forecast == 2 * (PLAIN_BYTES + averages)
 
 
 def test_the_cor_of_the_last_run_counts_too_and_options_rule(look, tmp_path):

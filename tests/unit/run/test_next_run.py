@@ -55,6 +55,7 @@ def test_exit_status(jobs, failures, blocked, status):
         ("full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
         ("full_recon: {binning: 2, dtype: float16}", 2 * 2 * 32 * 32),
         ("full_recon: {crop_x: [0, 9], crop_y: [0, 19]}", 4 * 4 * 10 * 20),
+        ("full_recon: {output: zarr}", 4 * 4 * 64 * 64 * 8 // 7),
     ],
 )
 def test_size_of_a_volume(campaign, options, n_bytes):

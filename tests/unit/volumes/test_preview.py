@@ -8,6 +8,7 @@ import pytest
 
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.preview import level_shapes, preview_bytes
 from tomopipe.volumes.volume import new_volume
 
@@ -87,4 +88,6 @@ def test_the_file_is_no_larger_than_that(tmp_path, small):
     with h5py.File(path) as file:
         stored = sum(file[f"preview/{factor}"].id.get_storage_size() for factor in (4, 8))
     assert stored == preview_bytes(DATA.shape, 4)
+    assert volume_bytes(DATA.shape, "float32") == DATA.nbytes + stored
+    assert volume_bytes(DATA.shape, "float32", "tiff") == DATA.nbytes + stored
     assert os.listdir(tmp_path) == ["x"]
