@@ -126,6 +126,45 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(site):
     assert not start.examine(load_campaign(site / "c")).errors
 
 
+TOMO = "entry1/tomo_entry"
+HTTOMO = {"data": f"{TOMO}/data/data", "angles": f"{TOMO}/data/rotation_angle"}
+KEY = f"{TOMO}/instrument/detector/image_key"
+SAVU = {"data": "entry/data/data", "angles": "entry/data/rotation_angle"}
+NO_REFERENCES = {"flats": "none", "darks": "none"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "paths", "preprocess"),
+    [
+        ([2, 1, 1, 0, 0, 0, 0, 0, 0, 1], HTTOMO | {"image_key": KEY}, {}),
+        ([0] * 6, HTTOMO, {"flats": "away.h5", "darks": "away.h5"}),
+        ([0] * 6, SAVU, NO_REFERENCES),
+    ],
+    ids=["HTTomo with keys", "HTTomo with flats elsewhere", "Savu"],
+)
+def test_init_lists_what_httomo_and_savu_write_and_check_reads_it_by_its_paths(site, kinds, paths, preprocess):
+    frames = np.full((len(kinds), 3, 8), 100, "u2")
+    frames[np.array(kinds) == 2] = 1
+    angles = np.zeros(len(kinds))
+    angles[np.array(kinds) == 0] = np.linspace(0, 180, 6)
+    with h5py.File(site / "a_1.nxs", "w") as file:
+        file[paths["data"]], file[paths["angles"]] = frames, angles
+        if "image_key" in paths:
+            file[KEY] = kinds
+    with h5py.File(site / "away.h5", "w") as file:
+        file["exchange/data_white"], file["exchange/data_dark"] = frames[-1:], frames[:1] // 50
+    done = init(site / "c", site / "a_1.nxs")
+    for name in paths.values():
+        assert f"\n  /{name}  {len(kinds)}" in done.output
+    config = site / "c" / "config.yaml"
+    sources = {key: name.replace("away", str(site / "away")) for key, name in preprocess.items()}
+    keys = {"input": {"paths": paths}, "preprocess": sources}
+    config.write_text(config.read_text() + yaml.safe_dump(keys))
+    status, shown = run_check(site / "c")
+    assert (status, "HDF5: 1 scan (a_1)" in shown) == (0, True), shown
+    assert "6 x 3 x 8" in shown
+
+
 @pytest.fixture
 def small_queue(site, monkeypatch):
     """A cluster that takes 30 jobs of a user at once, and ends each after ten minutes."""
