@@ -142,7 +142,9 @@ NO_REFERENCES = {"flats": "none", "darks": "none"}
     ],
     ids=["HTTomo with keys", "HTTomo with flats elsewhere", "Savu"],
 )
-def test_init_lists_what_httomo_and_savu_write_and_check_reads_it_by_its_paths(site, kinds, paths, preprocess):
+def test_init_lists_what_httomo_and_savu_write_and_check_reads_it_by_its_paths(
+    site, kinds, paths, preprocess
+):
     frames = np.full((len(kinds), 3, 8), 100, "u2")
     frames[np.array(kinds) == 2] = 1
     angles = np.zeros(len(kinds))
