@@ -214,8 +214,10 @@ class Watcher:
 
     def _once(self, what: str, text: str) -> None:
         """Say something about a matter unless it was the last that was said of it."""
-        if self._said.get(what, "") != text:
-            self._said[what] = text
+        # a file that grows more slowly than the settling time has another number each time
+        new = re.sub(r"\d+", "", text) if what.startswith("waits ") else text
+        if self._said.get(what, "") != new:
+            self._said[what] = new
             if text:
                 self._say(f"{time.strftime('%H:%M:%S')} {text}")
 
@@ -287,8 +289,8 @@ class Watcher:
     def _may_start(self) -> bool:
         """Tell whether runs may begin: there is room, and no other run is at work."""
         free = shutil.disk_usage(self._files.folder).free
-        full = f"{self._files.folder}: {free / 1e6:.0f} MB free; nothing runs until there is room."
-        self._once("room", full if free < _ROOM_BYTES else "")
+        full = f"less than {_ROOM_BYTES / 1e6:.0f} MB are free; nothing runs until there is room."
+        self._once("room", f"{self._files.folder}: {full}" if free < _ROOM_BYTES else "")
         other = TAIL not in self._lanes and launch.is_locked(self.directory)
         self._once("other", f"Nothing runs: {launch.LOCKED}" if other else "")
         if not other and not self._lanes and not self._run.is_dir():

@@ -1,16 +1,18 @@
 """The watcher's own decisions, with runs that are only pretended."""
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch
 from tomopipe.run import watch as module
 from tomopipe.run.watch import Watcher, only_watcher
@@ -130,10 +132,12 @@ def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs):
 
 
 def test_a_full_disk_is_said_once_and_nothing_is_lost(watcher, runs, said, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e6))
-    watcher.step()
-    watcher.step()
-    assert len([line for line in said if "1 MB free" in line]) == 1
+    for free in (1e6, 2e6, 1e6):  # others write, too
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free)
+        )
+        watcher.step()
+    assert len([line for line in said if "less than 50 MB are free" in line]) == 1
     assert runs.started == []
     monkeypatch.undo()
     monkeypatch.setattr(launch, "spawn", runs.spawn)
@@ -158,6 +162,51 @@ def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
     watcher.step()
     assert len([line for line in said if "not there" in line]) == 1
     assert len(runs.started) == 1
+    Path("a_1.h5").rename("raw/a_1.h5")
+    watcher.step()
+    watcher.step()
+    assert len([line for line in said if "there again" in line]) == 1
+    assert runs.started[1:] == [(TAIL, ["raw/a_1.h5"])]
+
+
+def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, said, monkeypatch):
+    def full(data, path):
+        raise NoRoomError(errno.ENOSPC, f"{path}: no room")
+
+    monkeypatch.setattr(module, "write_json", full)
+    watcher.step()
+    watcher._save()
+    assert len([line for line in said if "taken.json: no room" in line]) == 1
+    assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
+
+
+def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(
+    watcher, runs, said, monkeypatch
+):
+    slow = Path("raw/a_2.h5")
+    monkeypatch.setattr(
+        module,
+        "fault_of_scan",
+        lambda campaign, scan: f"{slow.stat().st_size} frames" if scan == "a_2" else "",
+    )
+    for n in range(8, 12):  # a frame each time, more slowly than the settling time
+        slow.write_bytes(b"x" * n)
+        watcher.step()
+    (line,) = [line for line in said if "a_2.h5 waits" in line]
+    assert line.endswith("8 frames")
+    assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
+
+
+def test_hooks_that_hang_are_said_once_and_hold_up_nothing(watcher, runs, said):
+    watcher._hooks._limit_s = 0.05
+    for _ in range(2):
+        watcher._hooks.call("sleep 60", {})
+    began_s = time.monotonic()
+    while watcher._hooks._queue or watcher._hooks._running:
+        watcher.step()
+        assert time.monotonic() - began_s < 5
+    assert len([line for line in said if "hung and was ended" in line]) == 1
+    assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
 
 
 def test_the_rest_gets_a_core_less(watcher):
