@@ -82,5 +82,8 @@
   // What sticks out to the right: the page must not scroll sideways.
   const tooWide = () => document.documentElement.scrollWidth - innerWidth;
 
-  return { tooFaint, nameless, outline, tooWide };
+  // Views of which a part is beyond their right edge.
+  const cut = () => [...document.querySelectorAll(".wide")].filter((view) => view.scrollWidth > view.clientWidth).map((view) => view.id);
+
+  return { tooFaint, nameless, outline, tooWide, cut };
 })()

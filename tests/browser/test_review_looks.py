@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Server, look, row
-from tests.report_campaign import NASTY, write_json
+from tests.report_campaign import INVENTORY, NASTY, write_json
 from tests.review_campaign import make_campaign, write_pictures
 
 pytestmark = pytest.mark.browser
@@ -63,6 +63,22 @@ def test_filter_search_and_group(tmp_path, serve, visit):
     assert page.trouble == []
 
 
+def test_a_file_that_is_no_scan_says_why_in_full_on_a_click(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    why = (
+        "its name is that of raw/day1/bone_001.h5, too: rename one, or take it out of the campaign"
+    )
+    refused = {"scan": "bone_x", "path": "raw/day2/bone_x.h5", "index": 0, "keep": "false"}
+    cells = dict.fromkeys(INVENTORY, "") | refused | {"reason": why}
+    with (folder / "results/inventory.tsv").open("a") as stream:
+        stream.write("\t".join(map(str, cells.values())) + "\n")
+    page = visit(serve(folder))
+    shown = page.locator("#facts h2").inner_text()
+    row(page, "bone_x").click()
+    expect(page.locator("#toast")).to_have_text(why)
+    expect(page.locator("#facts h2")).to_have_text(shown)
+
+
 def views(page):
     """Show one view of the page after the other."""
     row(page, "bone_001").click()
@@ -107,6 +123,7 @@ def test_nothing_sticks_out(shown, visit, width, height):
     page = visit(shown, viewport={"width": width, "height": height})
     for view in views(page):
         assert look(page, "tooWide") <= 0, view
+        assert look(page, "cut") == [], view
 
 
 def test_the_focus_is_seen_wherever_it_goes(shown, visit):

@@ -1,5 +1,7 @@
 """A volume in the browser: three planes, averages first, then voxels."""
 
+import re
+
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -26,8 +28,8 @@ def folder(tmp_path_factory):
     return made
 
 
-def open_volume(visit, server):
-    page = visit(server)
+def open_volume(visit, server, **options):
+    page = visit(server, **options)
     page.locator("#search").fill("wood_1")
     page.locator("#rows .row").first.click()
     with page.context.expect_page() as opened:
@@ -52,6 +54,20 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, 
     assert int(row.input_value()) > 128
     shade = "c => c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
     assert canvas["xy"].evaluate(shade) > 128
+
+
+@pytest.mark.parametrize(("width", "height"), [(820, 1180), (1000, 800), (1440, 900)])
+def test_each_plane_has_room_and_the_name_is_whole(serve, visit, folder, width, height):
+    page = open_volume(visit, serve(folder), viewport={"width": width, "height": height})
+    for name in ("xy", "xz", "yz"):
+        canvas = page.get_by_label(f"Plane {name}", exact=True)
+        expect(canvas).to_have_attribute("data-factor", re.compile("[14]"))
+        box = canvas.bounding_box()
+        assert box["height"] > 0.4 * height
+        assert box["width"] > 0.3 * width
+    cut = "one => one.scrollWidth > one.clientWidth"
+    expect(page.locator("#name")).to_have_text("wood_1_rec.h5")
+    assert not page.locator("#name").evaluate(cut)
 
 
 def test_the_report_leads_to_a_volume_where_review_serves_it_and_says_so_else(

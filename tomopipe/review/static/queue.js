@@ -1,5 +1,5 @@
 // The queue: filters, search, grouping; only the rows in sight are in the page.
-import { $, el, px } from "./dom.js";
+import { $, el, px, toast } from "./dom.js";
 
 const ROW = 46;
 const state = { scans: [], states: {}, shown: [], lines: [], hidden: new Set(), selected: null, onOpen: () => {} };
@@ -110,7 +110,7 @@ function line(entry) {
   const here = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
   return el("div", { class: "row", role: "option", id: here ? "here" : null, "aria-selected": here ? "true" : "false", "data-scan": scan.scan,
-    title: scan.why, onclick: () => !scan.refused && state.onOpen(scan.scan) },
+    title: [scan.scan, scan.why].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
     el("i", { class: "dot", "data-state": scan.state }),
     thumbnail(scan),
     el("span", { class: "name" }, scan.scan),
