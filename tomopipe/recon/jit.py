@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,14 +28,26 @@ from tomopipe.storage import run_folder
 
 logger = logging.getLogger(__name__)
 _config: Any = numba.config
+_COMPILING_S = 60.0  # that a process waits for another one's code
 
 
 class _Kept(FunctionCache):
-    """Code on disk; of processes that compile at the same time one stores after the other.
+    """Code on disk, compiled by one process while others that need it wait.
 
-    numba reads the index of a function, adds a file and writes it: of two at once the index could
-    give one's types the other's code.
+    The first jobs of a campaign begin together. Without the lock on storing two of them could write
+    the index of a function at once, and give one's types the other's code.
     """
+
+    _compiling: Any = None  # the locked file of the process that compiles
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None and self._compiling is None:
+            self._wait_for_turn()
+            found = super().load_overload(sig, target_context)
+            if found is not None:
+                self._end_turn()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
@@ -44,6 +57,24 @@ class _Kept(FunctionCache):
                 super().save_overload(sig, data)
         except OSError as error:
             _say_not_kept(error)
+        self._end_turn()
+
+    def _wait_for_turn(self) -> None:
+        """Wait while another process compiles this function, but no longer than that may take."""
+        end = time.monotonic() + _COMPILING_S
+        with suppress(OSError):  # a file system without locks, or a folder that is gone
+            name = f"{self._cache_file._index_name}.compiling"
+            self._compiling = open(os.path.join(self.cache_path, name), "w")  # noqa: SIM115
+            while time.monotonic() < end:
+                try:
+                    return fcntl.flock(self._compiling, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(0.05)
+
+    def _end_turn(self) -> None:
+        if self._compiling is not None:
+            self._compiling.close()
+            self._compiling = None
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:

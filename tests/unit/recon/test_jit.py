@@ -1,5 +1,6 @@
 """Compiled code is kept: by type of CPU, not beside the package, whole when several keep it."""
 
+import fcntl
 import logging
 import os
 import subprocess
@@ -62,6 +63,33 @@ def test_two_processes_at_once_keep_both_and_a_third_compiles_nothing(tmp_path, 
     assert start("", "3", "2.5").communicate() == ("[6, 5.0] 2\n", "")
     folder = tmp_path / "user" / "tomopipe" / f"numba-{get_host_cpu_name()}"
     assert len(list(folder.rglob("module.double-*.nbc"))) == 2
+
+
+def test_of_several_that_need_the_same_code_one_compiles(start):
+    started = [start("slowly", "3") for _ in range(4)]
+    assert sorted(one.communicate()[0] for one in started) == ["[6] 0\n"] + 3 * ["[6] 1\n"]
+
+
+def is_free(path):
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_a_process_that_was_killed_while_it_compiled_keeps_nobody_waiting(tmp_path, start):
+    start("", "3").communicate()
+    for path in (tmp_path / "user").rglob("*.nb[ci]"):
+        path.unlink()
+    killed = start("slowly", "3")
+    compiling = next((tmp_path / "user").rglob("*.compiling"))
+    while is_free(compiling):
+        assert killed.poll() is None
+    killed.kill()
+    killed.communicate()
+    assert start("", "3").communicate()[0] == "[6] 0\n"
 
 
 def test_where_the_users_cache_cannot_be_written_it_is_the_campaigns(tmp_path, start):
