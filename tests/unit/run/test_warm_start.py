@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -102,3 +103,13 @@ def test_where_no_process_can_be_forked_the_script_gets_a_new_one(tmp_path, monk
     apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record"))
     PythonScript.execute_script(SimpleNamespace(path=source, resources={}, **apart), "x.py")
     assert called == ["process"]
+
+
+@pytest.mark.slow
+def test_what_is_loaded_can_be_forked(tmp_path):
+    """A device that is open, or a thread, does not survive a fork."""
+    for name in ("cupy", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('loaded before the fork')")
+    check = "import threading, tomopipe.run.preloaded as _; assert threading.active_count() == 1"
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run([sys.executable, "-c", check], env=os.environ | {"PYTHONPATH": path}, check=True)
