@@ -101,7 +101,7 @@ def stitch(
             output_format=stored.output,
             encoding=stitched.encoding,
             compression=stored.compression,
-            attributes=_shared_attributes(members),
+            attributes=members[0].described,
             provenance=found
             | {
                 "parameters": parameters | {"revision": REVISIONS["stitch"]},
@@ -247,18 +247,6 @@ def _encoding(
         )
         limits += [part.gain * end + part.offset for end in ends]
     return encoding_of(dtype, (min(limits), max(limits)))
-
-
-def _shared_attributes(members: Sequence[Volume]) -> dict[str, Any]:
-    """Return what is said of the values and voxels of all volumes alike."""
-    kept = ("units", "binning", "voxel_size_um")
-    found = {key: members[0].attributes.get(key) for key in kept}
-    # numbers of HDF5 are those of NumPy
-    return {
-        key: value.item() if isinstance(value, np.generic) else value
-        for key, value in found.items()
-        if value is not None
-    }
 
 
 def _found(
