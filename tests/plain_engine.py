@@ -8,9 +8,9 @@ from tomopipe.recon.sparse import spreading_matrix
 
 
 def centre(spectra, plan, cor_px, angles):
-    """Filter, move the axis of each slice to 0, weigh angles, turn them to the upper half plane."""
-    turn = (np.arange(plan.n_padded // 2 + 1) / plan.n_padded) * cor_px[:, None]
-    samples = spectra * (np.exp(2j * np.pi * turn) * plan.gain)[:, None, :]
+    """Filter, move the axis of each slice to 0, weigh angles, map them to the upper half plane."""
+    cycles = (np.arange(plan.n_padded // 2 + 1) / plan.n_padded) * cor_px[:, None]
+    samples = spectra * (np.exp(2j * np.pi * cycles) * plan.gain)[:, None, :]
     samples *= plan.weight[angles, None]
     return np.where(plan.flipped[angles, None], samples.conj(), samples).astype(np.complex64)
 
@@ -25,7 +25,7 @@ def reconstruct(sinograms, plan, cor_px):
     """Return slices of sinograms (n_slices or 1, n_angles, n_cols)."""
     everything = slice(0, plan.n_angles)
     rows = sinograms[:, plan.angle_order]
-    if plan.full_turn:
+    if plan.full_rotation:
         unpaired = plan.unpaired[plan.angle_order]
         rows = rows * overlap_weights(plan.n_cols, cor_px, unpaired)
     samples = centre(padded_spectra(rows, plan), plan, cor_px, everything)

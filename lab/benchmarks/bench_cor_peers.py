@@ -40,12 +40,12 @@ from tomopipe_lab.suite import CONDITIONS, make_case
 from tomopipe.cor import methods
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
-from tomopipe.recon.angular_sampling import is_full_turn
+from tomopipe.recon.angular_sampling import is_full_rotation
 
 
 def opposing(rows):
     """Return two images, the second flipped, that match about the axis."""
-    if is_full_turn(rows.theta_rad):
+    if is_full_rotation(rows.theta_rad):
         half = len(rows.theta_rad) // 2
         return rows.sinograms[0, :half], rows.sinograms[0, half : 2 * half, ::-1]
     if len(rows.pairs):
@@ -69,7 +69,7 @@ def side_of(rows, cor_px):
 def vo(rows, cor_px):
     """Return the COR by Vo's double wedge, or his overlap over 360 degrees if it is off-centre."""
     sinogram = rows.sinograms[0]
-    if not is_full_turn(rows.theta_rad):
+    if not is_full_rotation(rows.theta_rad):
         return find_center_vo(sinogram, ncore=1)
     if cor_px is not None and side_of(rows, cor_px) != "center":
         return find_center_360(sinogram, sinogram.shape[1] // 8, ncore=1)[0]

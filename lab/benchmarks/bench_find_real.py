@@ -1,11 +1,11 @@
-"""COR finders on pieces of real scans of known COR: shorter turns, fewer columns, fewer angles.
+"""COR finders on parts of real scans of known COR: smaller range, fewer columns, fewer angles.
 
     python lab/benchmarks/bench_find_real.py tooth.h5 --row 0 --row 1 --cor 295.8
     python lab/benchmarks/bench_find_real.py sinogram.tif --span 359.4 --cor 252.35 [--air 47000]
 
 FILE is a scan as tomopipe reads it, or one sinogram as a TIFF, an angle per line: line integrals,
 or with `--air` what was counted, of which the open beam has so many. Its COR is to be known from
-all of it. The pieces: all; half a turn, from four places of a full one; of each a third of the
+all of it. The pieces: all; 180 degrees, from four places of 360; of each a third of the
 angles, three quarters and half of the columns about the axis; 170, 155 and 140 degrees, and these
 columns of 155. Printed is what bench_find.py prints. Noise, dust, scattered light and the sample
 are real; which pieces there are is not.
@@ -68,7 +68,7 @@ def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
     starts = np.linspace(0, 180, STARTS, endpoint=False) if full else [0.0]
     for first in np.searchsorted(theta_deg, starts):
 
-        def turn(deg, first=first):
+        def angles_over(deg, first=first):
             last = np.searchsorted(theta_deg, theta_deg[first] + deg + 1e-4)
             return slice(first, int(last))
 
@@ -76,19 +76,19 @@ def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
             part, theta = sinogram[angles, columns], theta_deg[angles]
             return Piece(name, part, theta - theta[0], cor_px - (columns.start or 0))
 
-        half = turn(180)
+        half = angles_over(180)
         if full:
-            yield piece("half a turn", half)
+            yield piece("180 degrees", half)
         yield piece("a third of the angles", slice(half.start, half.stop, 3))
         for deg in SHORT_DEG:
-            yield piece(f"{deg} degrees", turn(deg))
+            yield piece(f"{deg} degrees", angles_over(deg))
         for share in SHARES:
             width = int(share * n_cols)
             left = cor_px - width / 2 + rng.uniform(-0.05, 0.05) * width
             left = int(np.clip(left, 0, n_cols - width))
             columns = slice(left, left + width)
             yield piece(f"{share:.0%} of the columns", half, columns)
-            yield piece(f"{share:.0%} of the columns, 155 degrees", turn(155), columns)
+            yield piece(f"{share:.0%} of the columns, 155 degrees", angles_over(155), columns)
 
 
 def ask(piece, methods):

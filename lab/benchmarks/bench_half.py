@@ -1,7 +1,7 @@
 """Half acquisition beside nabu and Algotom on a phantom, and on a real scan that is cut.
 
     pip install nabu nxtomo httomolib algotom scikit-image   (where tomopipe is installed)
-    python lab/benchmarks/bench_half.py [--turn scan.h5]
+    python lab/benchmarks/bench_half.py [--full-rotation scan.h5]
 
 What differs and why is in lab/results/half-acquisition.md.
 """
@@ -67,7 +67,7 @@ def half():
         slices["nabu, padded"] = placed(padded, theta, cor_px + left, wide)
         extended, axis_px = conversion.extend_sinogram(sinogram.copy(), cor_px, apply_log=False)
         slices["Algotom, extended"] = placed(extended.astype(np.float32), theta, axis_px, wide)
-        again = np.vstack([sinogram, sinogram[:1]])  # it wants both ends of the turn
+        again = np.vstack([sinogram, sinogram[:1]])  # it wants 0 and 360 degrees
         joined, axis_px = conversion.convert_sinogram_360_to_180(again, cor_px, norm=False)
         ends = np.linspace(0, np.pi, len(joined))
         slices["Algotom, stitched"] = placed(joined.astype(np.float32), ends, axis_px, wide)
@@ -147,11 +147,13 @@ def errors(error, n_cols, cor_px):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turn", help="a scan of a full rotation, axis near the middle: cut it")
+    parser.add_argument(
+        "--full-rotation", help="a scan of a full rotation, axis near the middle: cut it"
+    )
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    if options.turn:
-        cut_scan(options.turn)
+    if options.full_rotation:
+        cut_scan(options.full_rotation)
     else:
         half()
 

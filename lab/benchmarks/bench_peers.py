@@ -261,9 +261,9 @@ def roll():
     """Projections 180 degrees apart of a rock on a detector that tomopipe's roll corrects."""
     rows = []
     for roll_deg in (-0.6, 0.4):
-        turned = Warp(256, 256, -roll_deg)  # the inverse of the correction
+        warp = Warp(256, 256, -roll_deg)  # the inverse of the correction
         pair = project(KINDS["rock"](256, 256, 3), np.array([0, np.pi]), 127.5, 256, 256)
-        pair = apply_warp(pair.astype(np.float32), turned, (0, 256), (0, 256))
+        pair = apply_warp(pair.astype(np.float32), warp, (0, 256), (0, 256))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _, tilt = CameraTilt().compute_angle(pair[0], pair[1][:, ::-1], method="1d-correlation")

@@ -111,16 +111,19 @@ def lattice(body, rng):
     phi, n = rng.uniform(0, np.pi), int(rng.integers(4, 20))
     thick, half = rng.uniform(0.5, 0.15 * body.radius_px), 0.68 * body.radius_px
     shapes = []
-    for turn in (phi, phi + np.pi / 2):
+    for angle_rad in (phi, phi + np.pi / 2):
         for distance in np.linspace(-half, half, n):
-            x, y = body.x_px - distance * np.sin(turn), body.y_px + distance * np.cos(turn)
-            shapes.append([RECTANGLE, x, y, half, min(thick, 0.4 * half / n), turn, 1.0])
+            x, y = (
+                body.x_px - distance * np.sin(angle_rad),
+                body.y_px + distance * np.cos(angle_rad),
+            )
+            shapes.append([RECTANGLE, x, y, half, min(thick, 0.4 * half / n), angle_rad, 1.0])
     table = np.array(shapes)
     return Solid(lambda height_px: table)
 
 
 def coins(body, rng):
-    """Solid blocks of any turn in a thin body, one of them far denser."""
+    """Solid blocks of any orientation in a thin body, one of them far denser."""
     shapes = [[ELLIPSE, body.x_px, body.y_px, body.radius_px, 0.9 * body.radius_px, 0, 0.2]]
     for mu in np.append(rng.uniform(0.5, 1.5, int(rng.integers(2, 7))), 8.0):
         x, y = rng.uniform(-0.45, 0.45, 2) * body.radius_px
@@ -155,17 +158,17 @@ def scan_of(way, rng):
     n_cols = int(rng.integers(180, 420))
     n_angles = int(n_cols * rng.uniform(0.9, 1.7))
     cor_px = (n_cols - 1) / 2 + rng.uniform(-0.04, 0.04) * n_cols
-    turn, radius_px = np.pi, 0.4 * n_cols
+    range_rad, radius_px = np.pi, 0.4 * n_cols
     if way == "few angles":
         n_angles = int(rng.integers(24, 110))
     elif way == "360 degrees":
-        turn = 2 * np.pi
+        range_rad = 2 * np.pi
     elif way == "half acquisition":
-        turn, cor_px = 2 * np.pi, rng.uniform(0.06, 0.2) * n_cols
+        range_rad, cor_px = 2 * np.pi, rng.uniform(0.06, 0.2) * n_cols
         radius_px = 0.9 * (n_cols - 1 - cor_px) - 0.06 * n_cols
     elif way == "truncated":
         radius_px = rng.uniform(0.6, 1.0) * n_cols
-    return np.linspace(0, turn, n_angles, endpoint=False), n_cols, cor_px, radius_px
+    return np.linspace(0, range_rad, n_angles, endpoint=False), n_cols, cor_px, radius_px
 
 
 WAYS = ("whole", "few angles", "360 degrees", "half acquisition", "truncated")
@@ -272,7 +275,7 @@ RODS = (
 )
 N_ROWS, ROW, N_FLATS, COUNTS = 33, 16, 40, 20000
 KNOWN = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
-TURNED = {"roll_deg": 0.5, "distortion": {"coefficients": [1.0, 0.0, 1e-7]}}
+ROTATED = {"roll_deg": 0.5, "distortion": {"coefficients": [1.0, 0.0, 1e-7]}}
 HARDER = [1.0, 0.05]  # of the line integral as measured: the true one
 # name: (recipe, what is wrong with the scan that it is for)
 DEFAULTS = {
@@ -284,7 +287,7 @@ DEFAULTS = {
     "zingers: 0.2": ({"zingers": {"threshold": 0.2}}, "zingers"),
     "ring_current": ({"ring_current": {"dataset": "/monitor"}}, "decay"),
     "air_px: 10": ({"air_px": 10}, "decay"),
-    "distortion, roll_deg": (TURNED, "turned"),
+    "distortion, roll_deg": (ROTATED, "rotated"),
     "hardening": ({"hardening": HARDER}, "hardened"),
     "phase: paganin": ({"phase": {"method": "paganin"}}, "refraction"),
     "phase: generalised": ({"phase": {"method": "generalised"}}, "refraction, by steps"),
@@ -325,8 +328,8 @@ def write_rods(path, lines, theta_rad, fault):
         mirrored = np.fft.rfft(np.concatenate([through, through[..., ::-1]], axis=2))
         alpha = filter_strength(**KNOWN, delta_beta=PreprocessBlock().phase.delta_beta)
         through = np.fft.irfft(mirrored * (1 + alpha * square))[..., :n_cols]
-    elif fault == "turned":
-        back = Warp(*shape, -TURNED["roll_deg"], (1.0, 0.0, -1e-7))
+    elif fault == "rotated":
+        back = Warp(*shape, -ROTATED["roll_deg"], (1.0, 0.0, -1e-7))
         through = apply_warp(through.astype(np.float32), back, (0, N_ROWS), (0, N_ROWS))
     beam, flats = np.ones((n_angles, 1, 1)), np.ones((N_FLATS, *shape))
     if fault == "decay":

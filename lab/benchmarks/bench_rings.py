@@ -166,7 +166,7 @@ def cell(values):
 
 def simulated(options, filters):
     n_cols = options.cols
-    theta_rad = np.linspace(0, np.radians(options.turn), options.angles, endpoint=False)
+    theta_rad = np.linspace(0, np.radians(options.range), options.angles, endpoint=False)
     cor_px = (n_cols - 1) / 2 + 1.3
     slices = Slices(theta_rad, n_cols, cor_px)
     gone, lost = {}, {}
@@ -183,7 +183,7 @@ def simulated(options, filters):
                 if label in OBJECTS and photons in options.rings_at:
                     for key, share in removed(slices, noisy, filters, random).items():
                         gone.setdefault((*key, label), []).append(share)
-    scan = f"{options.angles} angles over {options.turn:g} degrees, {n_cols} columns"
+    scan = f"{options.angles} angles over {options.range:g} degrees, {n_cols} columns"
     print(f"{scan}, {options.seeds} seeds")
     report(filters, gone, lost)
 
@@ -253,7 +253,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cols", type=int, default=512)
     parser.add_argument("--angles", type=int, default=720)
-    parser.add_argument("--turn", type=float, default=180, help="degrees (default 180)")
+    parser.add_argument("--range", type=float, default=180, help="degrees (default 180)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
     parser.add_argument("--rings-at", type=float, nargs="+", default=[20000, 2000])

@@ -73,8 +73,8 @@ def test_the_centre_of_mass_of_every_family_turns_about_the_axis(split):
         # the mean over a pixel moves a centre of mass a little, by where it falls in the pixel
         assert mass.mean() == pytest.approx(cor_px, abs=2e-3), family.__name__
         first = 2 * np.mean((mass - cor_px) * np.exp(1j * theta_rad))
-        turned = cor_px + (first * np.exp(-1j * theta_rad)).real
-        np.testing.assert_allclose(mass, turned, atol=5e-3, err_msg=family.__name__)
+        expected = cor_px + (first * np.exp(-1j * theta_rad)).real
+        np.testing.assert_allclose(mass, expected, atol=5e-3, err_msg=family.__name__)
 
 
 def test_equal_arguments_give_equal_cases_and_others_do_not():
@@ -147,7 +147,7 @@ def test_signal_under_the_noise_is_refused():
     lines = solid(ELLIPSE).project(view(theta_rad)) / 20
     assert is_answerable(lines, 1000, theta_rad)
     assert not is_answerable(lines, 0.1, theta_rad)
-    still = np.repeat(lines[:1], 60, axis=0)  # sharp, and does not turn
+    still = np.repeat(lines[:1], 60, axis=0)  # sharp, and does not rotate
     assert not is_answerable(still, 1e6, theta_rad)
 
 

@@ -108,12 +108,12 @@ def test_where_nobody_is_confident_ai_is_believed(verdict):
 
 
 def test_an_estimate_is_better_than_none():
-    flat = said("a", None, 0.0, "flat", "nothing turns")
+    flat = said("a", None, 0.0, "flat", "nothing rotates")
     edge = said("b", 40.0, 0.0, "edge", "widen")
     assert choose([flat, edge], 0.5).best_cor_px == 40.0
     nothing = choose([flat, flat], 0.5)
     assert (nothing.verdict, nothing.best_cor_px, nothing.cor_px) == ("flat", None, None)
-    assert "nothing turns" in nothing.reason
+    assert "nothing rotates" in nothing.reason
 
 
 def test_a_method_that_failed_is_not_replaced_by_another():

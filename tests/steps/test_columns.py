@@ -251,7 +251,7 @@ def test_the_review_page_shows_cors_of_the_whole_detector(looked_at):
         for image, n in ((whole, N_COLS), (part, 108))
     ]
     assert np.corrcoef(*middle)[0, 1] > 0.97  # the grey windows differ a little
-    # opposed projections fall together: magenta and green are equal
+    # opposing projections fall together: magenta and green are equal
     assert np.abs(overlay[..., 0] - overlay[..., 1]).mean() < 8
 
 

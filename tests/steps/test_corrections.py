@@ -143,7 +143,7 @@ def test_a_halo_of_a_quarter_of_the_block_does_not_double_the_peak(n_angles, n_c
 def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binning, height):
     """Up to 128 rows: what is read and filtered is three times the rows, not five."""
     assert block_rows(binning, halo) == height
-    inputs = MemoryInputs(1801, 2048, 2048, binning=binning, halo=halo, full_turn=True)
+    inputs = MemoryInputs(1801, 2048, 2048, binning=binning, halo=halo, full_rotation=True)
     asked = full_recon_mb((1801, 2048, 2048), FullReconBlock(binning=binning), halo=halo)
     chosen = choose_blocks(inputs, int(0.8e6 * asked))
     assert chosen.height == standard_blocks(inputs).height

@@ -88,7 +88,7 @@ def columns_and_rows_by_relion4(tables, name, voxels):
 
 
 def columns_and_rows_by_relion5(tables, name, voxels, image_size):
-    """Where RELION 5 sees the voxels: turned about W//2, H//2, D//2, put on cols//2, rows//2."""
+    """Where RELION 5 sees the voxels: rotated about W//2, H//2, D//2, put on cols//2, rows//2."""
     entry = tables["global"].set_index("rlnTomoName").loc[name]
     pixel_angstrom = entry["rlnTomoTiltSeriesPixelSize"]
     table = starfile.read(entry["rlnTomoTiltSeriesStarFile"], always_dict=True)[name]
@@ -356,11 +356,14 @@ def test_a_scan_without_cor_is_named(campaign):
         export_star({"a": meta}, {"a": stack}, "results/cor.json", "results/relion")
 
 
-# Over a full turn the beads beyond the near edge of the detector are in the field of view, too.
+# Over 360 degrees the beads beyond the near edge of the detector are in the field of view, too.
 THETA_360_DEG = np.linspace(0, 360, 180, endpoint=False)
 SCANS = {
-    "half turn": ({"n_cols": 72, "theta_deg": np.linspace(0, 180, 121), "cor_px": 34.3}, 1),
-    "half turn, binned": ({"n_cols": 74, "theta_deg": np.linspace(180, 0, 121), "cor_px": 34.3}, 2),
+    "180 degrees": ({"n_cols": 72, "theta_deg": np.linspace(0, 180, 121), "cor_px": 34.3}, 1),
+    "180 degrees, binned": (
+        {"n_cols": 74, "theta_deg": np.linspace(180, 0, 121), "cor_px": 34.3},
+        2,
+    ),
     "half acquisition": ({"n_cols": 64, "theta_deg": THETA_360_DEG, "cor_px": 55.4}, 1),
     "half acquisition, binned": ({"n_cols": 67, "theta_deg": THETA_360_DEG, "cor_px": 10.7}, 2),
 }
@@ -461,6 +464,6 @@ def test_the_set_of_a_half_acquisition_is_as_wide_as_its_volume(campaign):
     del meta["full_turn"]
     write_json(meta, "a.json")
     assert width() == (192, (96, 95))
-    # half a turn is none, whatever is wanted: its volume is an error, and the set stays whole
+    # 180 degrees are none, whatever is wanted: its volume is an error, and the set stays whole
     write_json(meta | {"full_turn": False}, "a.json")
     assert width(half_acquisition={"a": "yes"}) == (96, (48, 47))

@@ -65,7 +65,7 @@ SCANS = {
     "axis far off": {"cor_px": 75.75, "n_cols": 160},
     "descending": {"theta_deg": np.linspace(180, 0, 201)},
     "other start": {"theta_deg": np.linspace(33, 213, 201)},
-    "whole turn": {"theta_deg": np.linspace(0, 360, 400, endpoint=False)},
+    "360 degrees": {"theta_deg": np.linspace(0, 360, 400, endpoint=False)},
     "contiguous": {"chunks": False},
     "noise, uint16": {"dtype": np.uint16, "counts": 50000},
 }
@@ -327,9 +327,11 @@ def test_a_crop_is_a_part_of_the_whole(tmp_path, binning):
 def test_ome_zarr_says_where_a_cropped_volume_lies(tmp_path, n_cols, options, half):
     """A bead is where the levels say, in micrometres of the whole, unbinned volume: to 0.1 px."""
     size_um, row = 0.5, 8.4
-    turn = {"theta_deg": np.linspace(0, 360, 300, endpoint=False), "cor_px": 83.2} if half else {}
+    scan_360 = (
+        {"theta_deg": np.linspace(0, 360, 300, endpoint=False), "cor_px": 83.2} if half else {}
+    )
     truth = _scan(
-        tmp_path, n_cols=n_cols, n_rows=17, phantom=[sphere(20, -13, row, 5, 0.02)], **turn
+        tmp_path, n_cols=n_cols, n_rows=17, phantom=[sphere(20, -13, row, 5, 0.02)], **scan_360
     )
     path = tmp_path / "a_rec.zarr"
     full_recon(

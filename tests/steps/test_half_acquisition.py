@@ -121,7 +121,7 @@ def test_the_volume_says_so(truth):
         ({"theta_deg": np.linspace(0, 180, 181)}, {}, 1),
         ({}, {"algorithm": "sirt", "iterations": 1}, 1),
     ],
-    ids=["no", "axis in the middle", "yes", "half a turn", "by iteration"],
+    ids=["no", "axis in the middle", "yes", "180 degrees", "by iteration"],
 )
 def test_when_it_is_done(tmp_path, scan, options, factor):
     volume = _volume(_scan(tmp_path, n_rows=2, **scan), **options)
@@ -130,7 +130,7 @@ def test_when_it_is_done(tmp_path, scan, options, factor):
 
 def test_yes_where_it_cannot_be_is_an_error(tmp_path):
     truth = _scan(tmp_path, theta_deg=np.linspace(0, 180, 181))
-    with pytest.raises(ScanError, match="needs angles over a full turn"):
+    with pytest.raises(ScanError, match="needs angles over 360 degrees"):
         _volume(truth, half_acquisition="yes")
     with pytest.raises(ValueError, match="yes needs fbp"):
         _volume(truth, half_acquisition="yes", algorithm="cgls")

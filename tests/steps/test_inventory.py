@@ -173,7 +173,7 @@ def test_half_the_size_is_kept(tmp_path):
 
 
 def aborted(n_angles, **options):
-    """Describe a scan of 40 projections over half a turn that ended before, for `sizes_kept`."""
+    """Describe a scan of 40 projections over 180 degrees that ended before, for `sizes_kept`."""
     return n_angles, {"span_deg": 180 / 39 * (n_angles - 1), **options}
 
 
@@ -208,8 +208,8 @@ def sizes_kept(folder, *scans):
     ],
     ids=[
         "most aborted", "one complete", "one oversized", "pair", "coarse", "single",
-        "aborted at one frame", "one whole turn", "half a turn beside two turns",
-        "less than half a turn beside two turns", "type of pixels", "rows and columns",
+        "aborted at one frame", "360 degrees", "180 degrees beside 720",
+        "less than 180 degrees beside 720", "type of pixels", "rows and columns",
         "large frames and aborted", "limited angle", "limited and aborted",
         "all aborted by theta", "never written", "no theta",
     ],

@@ -73,8 +73,8 @@ def test_iteration_stays_below_its_formula(algorithm):
     solve_slices(rows, projector, solver(algorithm, projector, 3, 1e-3), batch_size)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    inputs = MemoryInputs(n_angles, 0, n_cols, iterative=True, full_turn=False)
-    without = MemoryInputs(0, 0, n_cols, iterative=True, full_turn=False)
+    inputs = MemoryInputs(n_angles, 0, n_cols, iterative=True, full_rotation=False)
+    without = MemoryInputs(0, 0, n_cols, iterative=True, full_rotation=False)
     blocks = Blocks(batch_size, 0)
     solving = 40 * batch_size * 4 * n_cols**2
     matrix = job_bytes(inputs, blocks) - job_bytes(without, blocks)

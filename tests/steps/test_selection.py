@@ -107,7 +107,7 @@ def ordered(tmp_path_factory):
 
 
 def interlaced(n_angles, n_turns):
-    """Half turns one after the other, each between the angles of those before."""
+    """Rotations by 180 degrees one after the other, each between the angles of those before."""
     return np.concatenate([np.arange(k, n_angles, n_turns) for k in range(n_turns)])
 
 
@@ -138,7 +138,7 @@ def error_of(truth, volume):
 
 
 def test_golden_angles(tmp_path, ordered):
-    """Each projection turns on by 111.2 degrees, through dozens of turns."""
+    """The sample rotates by 111.2 degrees per projection, through dozens of rotations."""
     golden = write_scan(tmp_path / "g.h5", theta_deg=np.arange(181) * GOLDEN_DEG, **SIZE)
     cor_px, volume = chain(golden, tmp_path, METHODS)
     assert abs(cor_px - COR_PX) < 0.1

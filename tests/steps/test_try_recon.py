@@ -319,8 +319,8 @@ def test_pages_are_those_of_the_full_reconstruction(tmp_path):
     np.testing.assert_allclose(pages, expected.clip(low, high), atol=(high - low) / 65535)
 
 
-def test_a_full_turn_without_angles_is_proven_and_then_as_if_they_were_told(tmp_path):
-    """It used to be taken for half a turn: the slice was nonsense, and accepted."""
+def test_360_degrees_without_angles_are_proven_and_then_as_if_they_were_told(tmp_path):
+    """It used to be taken for 180 degrees: the slice was nonsense, and accepted."""
     theta_deg = np.linspace(0, 360, 200, endpoint=False)
     known = {"every": 2, "skip_angles": [[80, 90]]}
     truth = _scan(tmp_path, theta_deg=theta_deg, n_rows=4, write_theta=False)

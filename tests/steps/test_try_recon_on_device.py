@@ -36,10 +36,10 @@ def _stack(truth, folder, device, **options):
     ids=["stack", "slices", "half acquisition"],
 )
 def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
-    turn = 360 if "half_acquisition" in options else 180
+    range_deg = 360 if "half_acquisition" in options else 180
     truth = write_scan(
         tmp_path / "s_1.h5", n_rows=7, n_cols=32, n_angles=40, phantom="rock", cor_px=COR_PX,
-        dtype=np.uint16, counts=20000, theta_deg=np.arange(40) * turn / 40,
+        dtype=np.uint16, counts=20000, theta_deg=np.arange(40) * range_deg / 40,
     )  # fmt: skip
     expected, record = _stack(truth, tmp_path / "cpu", "cpu", **options)
     plans = []

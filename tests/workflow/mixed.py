@@ -1,4 +1,4 @@
-"""A small campaign of three formats, three turns and odd sizes, with options of a single scan."""
+"""A small campaign of three formats and angular ranges, with options of a single scan."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def _write(path: Path, name: str, radius_px: float, theta_deg: np.ndarray, *bead
 
 
 def write_mixed(folder: Path) -> Path:
-    """Write the campaign: DXchange half a turn, NXtomo half acquisition, TIFF two thirds."""
+    """Write the campaign: DXchange 180 degrees, NXtomo half acquisition, TIFF two thirds."""
     raw = folder / "raw"
     raw.mkdir(parents=True)
     _write(raw / "dx_1.h5", "dx_1", 30, np.linspace(0, 180, 91), (14, -9), (-12, 11))

@@ -19,7 +19,7 @@ SCANS = {
     "folder_1": "TIFF", "pages_1": "TIFF", "named_1": "HDF5", "corrected_1": "HDF5",
 }  # fmt: skip
 DROPPED = [20, 21, 60]
-# Seen half way through the turn, where the scan without its own flats takes them from.
+# Seen half way through the rotation, where the scan without its own flats takes them from.
 BEADS = [sphere(0, 0, 1, 30, 0.004), sphere(14, -9, 1, 5, 0.02), sphere(-12, 11, 1, 4, 0.02)]
 
 

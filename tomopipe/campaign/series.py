@@ -17,7 +17,7 @@ DEFAULT_PATTERN = r"^(.*?)[._-]*(\d+)$"
 # at random are hardly ever this close.
 SAME_SIZE = 0.005
 
-# Angles over so much make a slice: half a turn, but for what is missing at its ends.
+# A slice needs angles over so much: 180 degrees, less what may be missing at the ends.
 COVERS_DEG = 170.0
 
 _LONGEST_NAME_BYTES = 200  # of the 255 of a file name, leaving room for suffixes
@@ -196,9 +196,9 @@ def undersized(
 ) -> bool:
     """Tell whether a scan looks aborted beside those of its series.
 
-    It has few projections, and they do not cover what a slice takes. Neither alone tells: a coarse
-    scan of half a turn is a whole one, whatever the others are, and so is one of less than that
-    with as many projections as they have. Rows, columns and the type of the pixels say nothing.
+    It has few projections, and they do not cover the angles that a slice needs. Neither alone is
+    enough: a coarse scan over 180 degrees is complete, whatever the others are, and so is one over
+    less with as many projections as they have. Rows, columns and pixel type are not considered.
 
     Parameters
     ----------

@@ -208,7 +208,7 @@ class InputBlock(Block):
     skip_angles: list[ValueRange] = Field(
         [],
         description="[[first, last], ...], both included (degrees): projections at these angles "
-        "are skipped, in whatever turn.",
+        "are skipped, in every rotation.",
     )
     skip_projections: list[RowNumber | RowRange] = Field(
         [],

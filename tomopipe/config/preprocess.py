@@ -211,8 +211,8 @@ class PreprocessBlock(Block):
 
     half_acquisition: Literal["auto", "yes", "no"] = Field(
         "auto",
-        description="Full turns with the axis near an edge give slices of twice the detector's "
-        "width; auto: where the axis (in the sweep its middle) is in an outer quarter.",
+        description="360-degree scans with the axis near an edge give slices of twice the "
+        "detector's width; auto: where the axis (in the sweep its middle) is in an outer quarter.",
     )
 
     @field_validator("half_acquisition", mode="before")

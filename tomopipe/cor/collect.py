@@ -257,9 +257,9 @@ def opposing_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> ND
         return none
     half_step = np.median(np.diff(np.sort(theta_rad))) / 2
     order = np.argsort(theta_rad % (2 * np.pi), kind="stable")
-    turned = (theta_rad % (2 * np.pi))[order]
+    folded = (theta_rad % (2 * np.pi))[order]
     # Once more on each side, so that the nearest angle is found across 0.
-    ring = np.concatenate([turned - 2 * np.pi, turned, turned + 2 * np.pi])
+    ring = np.concatenate([folded - 2 * np.pi, folded, folded + 2 * np.pi])
     target = (theta_rad + np.pi) % (2 * np.pi)
     right = np.searchsorted(ring, target).clip(1, ring.size - 1)
     nearest = np.where(target - ring[right - 1] <= ring[right] - target, right - 1, right)

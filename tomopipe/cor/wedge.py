@@ -50,8 +50,8 @@ def wedge_metric(
     if weight.size == 0 or not weight.any():
         return np.zeros(len(shifts))
     spectrum = fft.rfft(half, 2 * n, axis=0)[v].astype(np.complex64)
-    turns = np.outer(np.arange(n_cols), k) / n_cols
-    wave = np.exp(2j * np.pi * turns).astype(np.complex64)
+    cycles = np.outer(np.arange(n_cols), k) / n_cols
+    wave = np.exp(2j * np.pi * cycles).astype(np.complex64)
     direct = spectrum @ np.conj(wave)
     whole = spectrum @ wave
     sign = np.where(v % 2 == 0, 1.0, -1.0).astype(np.float32)[:, None]

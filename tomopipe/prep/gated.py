@@ -2,7 +2,7 @@
 
 A stripe belongs to a column of the detector: the step to the next column is the same at all angles.
 The object moves, so that its steps differ from angle to angle, and their mean is small beside
-their spread. What the object has in common to all angles (it is round and turns about its middle)
+their spread. What the object has in common to all angles (it is round and rotates about its middle)
 rises and falls over several columns, step after step of one sign; a stripe steps up and down
 again. So steps are trimmed means over angles, those count that exceed a number of their standard
 errors and do not come in runs of one sign, and of what they add up to only ridges narrower than
@@ -145,7 +145,7 @@ def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Pro
     error = np.maximum(_error_in_a_row(steps - shared, held), _TINY)
     freedom = _MEDIAN_FREEDOM * (n_blocks - 1)
     least = _quantile(_share_below(-_PIECES * threshold), freedom)
-    # Structure that turns back stays in a column for a while, a stripe for all of the window.
+    # Structure that reverses stays in a column for a while, a stripe for all of the window.
     up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
     risen = (up[last] - up[first]) / held
     agree = np.where(shared > 0, risen, 1 - risen) > _AGREE
@@ -219,7 +219,7 @@ def _error(deviations: Profiles, n: Any) -> Profiles:
 
 
 def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
-    """Return the same where n blocks in a row may deviate alike, as what turns near the axis does.
+    """Return the same where n blocks in a row may deviate alike, as rotation near the axis does.
 
     The medians of a few in a row then differ by more than those of as many independent blocks.
     """

@@ -1,12 +1,12 @@
 """Half acquisition: 360 degrees with the axis near one edge of the detector give twice its width.
 
-Each ray between the far edge and the mirror image of the near edge is measured once in the turn,
-each of the overlap about the axis twice. Sinograms are laid into a detector of twice the width with
+Each ray between the far edge and the mirror image of the near edge is measured once, each ray of
+the overlap about the axis twice. Sinograms are laid into a detector of twice the width with
 the axis in its middle; the two views of the overlap are blended smoothly to a sum of 2 and single
-ones count twice [1]_. So a full turn of the doubled detector gives the slice: without a seam,
-without pairing angles and without interpolation. Projections weigh by their gaps in the whole turn
-(`one_sided` of the engine's plan). Where the turn has a gap, the opposed projections stand in for
-what is missing: they count twice, and beyond the near edge their last value fades out.
+ones count twice [1]_. A 360-degree rotation of the doubled detector then gives the slice, without a
+seam, pairs of angles or interpolation. Projections are weighted by their gaps in the 360 degrees
+(`one_sided` of the engine's plan). Where angles are missing, the opposing projections replace them:
+they count twice, and beyond the near edge their last value fades out.
 
 References
 ----------
@@ -28,15 +28,15 @@ FACTOR = 2  # width of the slices over that of the detector
 _NEAR_EDGE = 0.25  # of the columns: auto takes an axis in these outer parts for half acquisition
 
 
-def is_half_acquisition(mode: str, *, full_turn: bool, cor_px: float, n_cols: int) -> bool:
+def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols: int) -> bool:
     """Tell whether a scan is to be reconstructed at twice the width.
 
     Parameters
     ----------
     mode : {"auto", "yes", "no"}
-        auto: where the angles make a full turn and the axis is in an outer quarter.
-    full_turn : bool
-        Whether the angles go all the way round.
+        auto: where the angles cover 360 degrees and the axis is in an outer quarter.
+    full_rotation : bool
+        Whether the angles cover 360 degrees.
     cor_px : float
         Column of the axis.
     n_cols : int
@@ -47,17 +47,17 @@ def is_half_acquisition(mode: str, *, full_turn: bool, cor_px: float, n_cols: in
     ValueError
         If the mode is unknown.
     ScanError
-        If it is yes and the angles do not go round.
+        If it is yes and the angles do not cover 360 degrees.
     """
     if mode not in MODES:
         raise ValueError(f"half_acquisition: expected {', '.join(MODES)}; got {mode!r}")
-    if mode == "yes" and not full_turn:
+    if mode == "yes" and not full_rotation:
         raise ScanError(
-            "preprocess.half_acquisition: yes needs angles over a full turn, which this scan has "
-            "not. Set auto or no."
+            "preprocess.half_acquisition: yes needs angles over 360 degrees, which this scan does "
+            "not have. Set auto or no."
         )
     near_edge = min(cor_px, n_cols - 1 - cor_px) < _NEAR_EDGE * n_cols
-    return mode == "yes" or (mode == "auto" and full_turn and near_edge)
+    return mode == "yes" or (mode == "auto" and full_rotation and near_edge)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class HalfAcquisition:
     cor_px : float
         Column of the axis in them.
     unpaired : ndarray of bool, shape (n_angles,)
-        Projections whose opposed one is missing (`tomopipe.recon.angular_sampling.unpaired`).
+        Projections without an opposing one (`tomopipe.recon.angular_sampling.unpaired`).
     edge_slopes_per_px : (float, float)
         Share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`);
         0: unknown.
@@ -181,7 +181,7 @@ def widen_for_each(
     cor_px : ndarray of float, shape (n_cor,)
         CORs in its columns.
     unpaired : ndarray of bool, shape (n_angles,)
-        Projections whose opposed one is missing.
+        Projections without an opposing one.
     edge_slopes_per_px : (float, float)
         As of `HalfAcquisition`.
 

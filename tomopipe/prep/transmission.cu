@@ -1,4 +1,4 @@
-// Flat, dark and logarithm of raw frames (frame, row, column) in one pass, turned to (row, frame,
+// Flat, dark and logarithm of raw frames (frame, row, column) in one pass, transposed to (row, frame,
 // column). Defined before: RAW, the type of raw values, and WIDE, what they are subtracted in.
 // `bad` is set where a value is not finite. With a least value above 0 the logarithm is taken.
 extern "C" __global__ void transmission(

@@ -26,7 +26,7 @@ class Warp:
     n_rows, n_cols : int
         Of the frames.
     roll_deg : float
-        Turn of the detector about its middle: in the frames as taken the column of the axis grows
+        Rotation of the detector about its middle: in the raw frames the column of the axis grows
         by tan(roll) from one row to the next.
     distortion : tuple of float
         Backward model of [1]: a pixel at distance r from the centre comes from distance

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LONG_STEPS = 3  # of the mean one: a step this long is a gap
-_NEARLY_ROUND_RAD = np.pi / 3  # a turn may miss less than this
+_NEARLY_ROUND_RAD = np.pi / 3  # less than this may be missing of 360 degrees
 
 
 def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -17,8 +17,8 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Each weight is half the sum of the gaps to the two neighbours. Gaps are capped at twice the
     usual one: uncapped, the two ends of a 140 degree scan would weigh 40 times the rest and draw
-    streaks. The usual gap is a median of weights, not of gaps, since a full turn comes as pairs
-    of angles that coincide modulo pi.
+    streaks. The usual gap is a median of weights, not of gaps, since the angles of a
+    360-degree scan coincide in pairs modulo pi.
 
     Parameters
     ----------
@@ -37,18 +37,18 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     return weight * (np.pi / weight.sum())
 
 
-def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return quadrature weights of angles modulo 2 pi; they sum to pi in a whole turn.
+def rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return quadrature weights of angles modulo 2 pi; they sum to pi over 360 degrees.
 
-    Where a ray is seen from one side only, as in half acquisition, its angle weighs what its
-    neighbours in the turn leave to it; `angle_weights` would share that with the opposed angle.
-    The two differ where opposed angles are not evenly paired, as by both ends of the turn.
-    In a gap the opposed angles stand in for what is missing (`unpaired`): the gap is no neighbour.
+    Where a ray is seen from one side only, as in half acquisition, the weight of its angle is half
+    the gaps to its neighbours modulo 2 pi; `angle_weights` would share it with the opposing angle.
+    The two differ where opposing angles are not evenly paired, as where both 0 and 360 degrees
+    were measured. Opposing angles replace those missing in a gap (`unpaired`).
 
     Parameters
     ----------
     theta_rad : ndarray, shape (n_angles,)
-        Angles that go all the way round, in any order.
+        Angles over 360 degrees, in any order.
 
     Returns
     -------
@@ -57,14 +57,14 @@ def turn_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     alone = unpaired(theta_rad)
     if not alone.any():
-        return angle_weights(theta_rad / 2)  # halved, a turn is half a turn: the same rule serves
+        return angle_weights(theta_rad / 2)  # halved, 360 degrees are 180: the same rule serves
     order, gap = _gaps(theta_rad, 2 * np.pi)
     gap[gap >= _gap_rad(len(gap))] = np.median(gap)
     weight = _shares(order, gap)
     return weight * (np.pi / (weight.sum() + weight[alone].sum()))
 
 
-def is_full_turn(theta_rad: NDArray[np.float64]) -> bool:
+def is_full_rotation(theta_rad: NDArray[np.float64]) -> bool:
     """Tell whether the angles cover 360 degrees, so that each ray is measured from both ends.
 
     Up to 60 degrees may be missing, and projections that the camera dropped: `unpaired`.
@@ -78,7 +78,7 @@ def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
     Parameters
     ----------
     theta_rad : ndarray, shape (n_angles,)
-        Angles that go round, in any order.
+        Angles over 360 degrees, in any order.
 
     Returns
     -------
@@ -86,10 +86,10 @@ def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
         True where rays are seen from this side only.
     """
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))
-    opposed = np.mod(theta_rad + np.pi, 2 * np.pi)
-    after = np.searchsorted(folded, opposed)
-    ahead = np.append(folded, folded[0] + 2 * np.pi)[after] - opposed
-    behind = opposed - np.append(folded[-1] - 2 * np.pi, folded)[after]
+    opposing = np.mod(theta_rad + np.pi, 2 * np.pi)
+    after = np.searchsorted(folded, opposing)
+    ahead = np.append(folded, folded[0] + 2 * np.pi)[after] - opposing
+    behind = opposing - np.append(folded[-1] - 2 * np.pi, folded)[after]
     # an angle stands for half a step on each side of it
     half_step = np.pi / len(theta_rad)
     in_gap = ahead + behind >= _gap_rad(len(theta_rad))
@@ -113,19 +113,19 @@ def _shares(order: NDArray[np.intp], gap: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _gap_rad(n_angles: int) -> float:
-    """Return the step between angles of a turn from which on it is a gap."""
+    """Return the step between angles from which on it is a gap in a 360-degree scan."""
     return min(np.pi / 2, _LONG_STEPS * 2 * np.pi / n_angles)
 
 
 def largest_gap_rad(theta_rad: NDArray[np.float64]) -> float:
-    """Return the largest gap between neighbouring angles in the turn, 2 pi for a single one."""
+    """Return the largest gap between neighbouring angles modulo 2 pi, 2 pi for a single one."""
     return float(_gaps(theta_rad, 2 * np.pi)[1].max())
 
 
 def upper_directions(
     theta_rad: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return each projection's direction in the image's spectrum, turned into the upper half.
+    """Return each projection's direction in the image's spectrum, in the upper half plane.
 
     Parameters
     ----------
@@ -148,11 +148,11 @@ def upper_directions(
 def overlap_weights(
     n_cols: int, cor_px: Any, unpaired: NDArray[np.bool_], xp: ModuleType = np
 ) -> Any:
-    """Return column weights that blend the two views of each ray of an off-centre full turn.
+    """Return column weights that blend the two views of each ray of an off-centre 360-degree scan.
 
     A column and its mirror image about the axis weigh 2 together. Columns whose mirror image is
     off the detector weigh 2; the step is smoothed inwards, by no more than the overlap. Where the
-    opposed projection is missing, the angle alone decides (`angle_weights`): 1 everywhere.
+    opposing projection is missing, the angle alone decides (`angle_weights`): 1 everywhere.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def overlap_weights(
     cor_px : array of float64, shape (n_slices,)
         COR of each slice, pixels.
     unpaired : ndarray of bool, shape (n_angles,)
-        Of the projections in question, those without an opposed one.
+        Of the projections in question, those without an opposing one.
     xp : module
         Array module of `cor_px`.
 

@@ -50,7 +50,7 @@ def reconstruct_batch(
     threads : int or None
         CPU threads; None means the cores this process may use.
     """
-    weights = overlap_weights(plan.n_cols, cor_px, plan.unpaired) if plan.full_turn else None
+    weights = overlap_weights(plan.n_cols, cor_px, plan.unpaired) if plan.full_rotation else None
     if isinstance(sinograms, Rows):
         take = partial(_make, sinograms.of, weights)
     else:
@@ -88,7 +88,7 @@ def sweep_batch(
     images: NDArray[np.float32],
     threads: int | None = None,
 ) -> None:
-    """Reconstruct one slice with a few CORs; not for a full turn, whose rows depend on the COR.
+    """Reconstruct one slice with a few CORs; not over 360 degrees, where rows depend on the COR.
 
     Parameters
     ----------
@@ -223,9 +223,9 @@ def _from_rows(
 ) -> None:
     """Fill the samples of a chunk from the sinograms, its angles shared out to the threads."""
     transform = _transform(plan, plan.n_padded // 2)
-    turns = lanefft.half_turns(plan.n_padded)
+    phases = lanefft.real_twiddles_of(plan.n_padded)
     angles = plan.angle_order[chunk.angles]
-    common = (*_weights(plan, chunk), factor, plan.taper, *transform, turns, samples)
+    common = (*_weights(plan, chunk), factor, plan.taper, *transform, phases, samples)
     size = 2 * plan.n_padded * len(lanes)
 
     def fill(first: int, last: int) -> None:
@@ -274,11 +274,11 @@ def _finish(
     )
     size = (image_kernels.TOGETHER + 2) * n_grid * n_lanes
     transform = _transform(plan, n_grid // 2)
-    turns = lanefft.half_turns(n_grid)
+    phases = lanefft.real_twiddles_of(n_grid)
     team.run(
         image_kernels.transform_columns,
         [
-            (grid, n_grid, down, *transform, turns, a, b, aligned_empty(size), lanes)
+            (grid, n_grid, down, *transform, phases, a, b, aligned_empty(size), lanes)
             for a, b in parts(plan.n_cols, team.threads)
         ],
     )

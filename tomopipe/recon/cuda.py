@@ -23,7 +23,7 @@ from tomopipe.recon.plan import MARGIN, Plan
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
 PIECE = 512  # samples of a tile per block, at most
-STRIPE = 32  # bins, rows or pixels turned at a time
+STRIPE = 32  # bins, rows or pixels transposed at a time
 _THREADS = 256  # per block
 
 SOURCE = "".join(
@@ -99,15 +99,15 @@ def _tables(plan: Plan) -> dict[str, Any]:
 def _centring_factor(plan: Plan, cor_px: Any) -> Any:
     """Return filter times phase shift of the axis to 0, for each slice and bin."""
     xp = plan.xp
-    turn = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
-    return (xp.exp(2j * np.pi * (turn % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)
+    cycles = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
+    return (xp.exp(2j * np.pi * (cycles % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)
 
 
 def _spectra(sinograms: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
     """Pad and transform rows of some angles: (n_slices or 1, n_chunk, n_bins)."""
     xp, tables, chosen = plan.xp, _tables(plan), _tables(plan)["angles"][angles]
     rows, n_chunk = sinograms, len(chosen)
-    if plan.full_turn:
+    if plan.full_rotation:
         unpaired = plan.unpaired[plan.angle_order[angles]]
         rows = rows[:, chosen] * overlap_weights(plan.n_cols, cor_px, unpaired, xp)
         chosen = xp.arange(n_chunk, dtype=np.int32)

@@ -22,7 +22,7 @@ extern "C" __global__ void pad(
 }
 
 // Spectra times the factor of bin and slice and the weight of the angle (its imaginary part
-// negative to conjugate), turned to records in the order of the grid's tiles.
+// negative to conjugate), transposed to records in the order of the grid's tiles.
 // A block for each angle and STRIPE bins. With a pitch of 0 one slice serves all.
 extern "C" __global__ void centre(
     const float2* __restrict__ spectra, const float2* __restrict__ factor,
@@ -115,7 +115,7 @@ __device__ __forceinline__ float2 wrapped(
     return value;
 }
 
-// Half grids with their margins folded in, and turned to (slice, column, row): the half spectra of
+// Half grids with their margins folded in, and transposed to (slice, column, row): the half spectra of
 // real images. A block for each column and STRIPE rows.
 extern "C" __global__ void fold(
     const float2* __restrict__ grid, float2* __restrict__ half, const int n_grid,

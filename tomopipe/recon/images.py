@@ -90,14 +90,14 @@ def transform_rows(
 
 
 @kernel
-def _gather(grid: Any, n_grid: int, column: int, n: int, turns: Any, out: Any, lanes: Any) -> None:
+def _gather(grid: Any, n_grid: int, column: int, n: int, phases: Any, out: Any, lanes: Any) -> None:
     """Prepare half spectra of n columns for a complex transform of half the length."""
     n_lanes = len(lanes)
     record = 2 * n_lanes
     pitch = (n_grid + 2 * MARGIN) * record
     half = n_grid // 2
     for k in range(half // 2 + 1):
-        cr, ci = splat(turns[2 * k], lanes), splat(turns[2 * k + 1], lanes)
+        cr, ci = splat(phases[2 * k], lanes), splat(phases[2 * k + 1], lanes)
         low = (k + MARGIN) * pitch + (MARGIN + column) * record
         high = (half - k + MARGIN) * pitch + (MARGIN + column) * record
         for c in range(n):
@@ -105,7 +105,7 @@ def _gather(grid: Any, n_grid: int, column: int, n: int, turns: Any, out: Any, l
             sr, si = load(grid, i, lanes), load(grid, i + n_lanes, lanes)
             tr, ti = load(grid, j, lanes), load(grid, j + n_lanes, lanes)
             ur, ui, dr, di = sr + tr, si - ti, sr - tr, si + ti
-            vr, vi = dr * ci + di * cr, dr * cr - di * ci  # minus, plus: i turn (s - conj t)
+            vr, vi = dr * ci + di * cr, dr * cr - di * ci  # minus, plus: i phase (s - conj t)
             to = (c * half + k) * record
             store(out, to, ur - vr)
             store(out, to + n_lanes, ui + vi)
@@ -122,7 +122,7 @@ def transform_columns(
     correction: Any,
     factors: Any,
     table: Any,
-    turns: Any,
+    phases: Any,
     first: int,
     last: int,
     work: Any,
@@ -138,7 +138,7 @@ def transform_columns(
         M.
     correction : ndarray of float32, shape (n_cols,)
         One over the kernel's transform of each row.
-    factors, table, turns
+    factors, table, phases
         The transform of length M / 2; exp(2 pi i k / M).
     first, last : int
         Which columns.
@@ -155,7 +155,7 @@ def transform_columns(
     scratch = work[len(spectra) :]
     for column in range(first, last, TOGETHER):
         n = min(TOGETHER, last - column)
-        _gather(grid, n_grid, column, n, turns, spectra, lanes)
+        _gather(grid, n_grid, column, n, phases, spectra, lanes)
         for i in range(n):
             out_start = fft(
                 spectra, i * n_grid * n_lanes, scratch, n_grid // 2, factors, table, lanes

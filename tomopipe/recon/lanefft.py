@@ -50,7 +50,7 @@ def twiddles_of(n: int) -> NDArray[np.float32]:
     return np.concatenate(table).astype(np.complex64).view(np.float32)
 
 
-def half_turns(n: int) -> NDArray[np.float32]:
+def real_twiddles_of(n: int) -> NDArray[np.float32]:
     """Return exp(2 pi i k / n) for k = 0 ... n // 2 as (re, im) pairs."""
     return np.exp(2j * np.pi * np.arange(n // 2 + 1) / n).astype(np.complex64).view(np.float32)
 

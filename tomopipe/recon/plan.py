@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import (
     angle_weights,
-    is_full_turn,
-    turn_weights,
+    is_full_rotation,
+    rotation_weights,
     unpaired,
     upper_directions,
 )
@@ -53,8 +53,8 @@ class Plan:
     direction: NDArray[np.float64]  # (n_angles, 2) in that order
     flipped: NDArray[np.bool_]  # (n_angles,) in that order
     weight: NDArray[np.float64]  # (n_angles,) radians, in that order
-    full_turn: bool
-    unpaired: NDArray[np.bool_]  # (n_angles,) as given: without an opposed projection
+    full_rotation: bool
+    unpaired: NDArray[np.bool_]  # (n_angles,) as given: without an opposing projection
     correction: NDArray[np.float64]  # (2, n_cols) for x and y: 1 / kernel transform, with sign
     batch_size: int
     xp: ModuleType
@@ -147,8 +147,9 @@ def make_plan(
         angle_order=order,
         direction=direction[order],
         flipped=flipped[order],
-        weight=(turn_weights if one_sided else angle_weights)(theta)[order],
-        full_turn=is_full_turn(theta) and not one_sided,  # one-sided rows are weighed already
+        weight=(rotation_weights if one_sided else angle_weights)(theta)[order],
+        full_rotation=is_full_rotation(theta)
+        and not one_sided,  # one-sided rows are weighed already
         unpaired=unpaired(theta),
         correction=_correction(n_cols, n_grid, beta),
         batch_size=batch_size,

@@ -130,8 +130,8 @@ def about(projector: Projector, cor_px: ArrayLike) -> Projector:
 
 def _phase(plan: Plan, cor_px: ArrayLike) -> NDArray[np.complex64]:
     cor = checked_cor(cor_px, np.size(cor_px))
-    turn = np.arange(plan.n_padded // 2 + 1) / plan.n_padded * cor[:, None, None]
-    phase = np.exp(2j * np.pi * (turn % 1)).astype(np.complex64)
+    cycles = np.arange(plan.n_padded // 2 + 1) / plan.n_padded * cor[:, None, None]
+    phase = np.exp(2j * np.pi * (cycles % 1)).astype(np.complex64)
     return phase if np.ndim(cor_px) else phase[0, 0]
 
 

@@ -60,7 +60,7 @@ def rows_to_samples(
     taper: Any,
     factors: Any,
     table: Any,
-    turns: Any,
+    phases: Any,
     samples: Any,
     first: int,
     work: Any,
@@ -80,7 +80,7 @@ def rows_to_samples(
         Weight and sign (-1 to conjugate) of each projection of the chunk.
     factor : ndarray of float32, shape ((P/2 + 1) * 2 * L,)
         Half the filter times exp(-2 pi i k cor / P), for each bin and slice.
-    taper, factors, table, turns
+    taper, factors, table, phases
         Share of the edge values in the P - n_cols columns of padding; the transform of length
         P/2; exp(2 pi i k / P).
     samples : ndarray of float32, shape (n_chunk * (P/2 + 1) * 2 * L,)
@@ -106,8 +106,8 @@ def rows_to_samples(
             sr, si = load(work, b, lanes), load(work, b + n_lanes, lanes)
             tr, ti = load(work, m, lanes), load(work, m + n_lanes, lanes)
             er, ei, dr, di = sr + tr, si - ti, sr - tr, si + ti
-            cr, ci = splat(turns[2 * k], lanes), splat(turns[2 * k + 1], lanes)
-            vr, vi = dr * ci + di * cr, di * ci - dr * cr  # -i turn (s - conj t)
+            cr, ci = splat(phases[2 * k], lanes), splat(phases[2 * k + 1], lanes)
+            vr, vi = dr * ci + di * cr, di * ci - dr * cr  # -i phase (s - conj t)
             to, mirror = out + 2 * n_lanes * k, out + 2 * n_lanes * (half - k)
             put_centred(er + vr, ei + vi, factor, k, wr, wi, samples, to, lanes)
             put_centred(er - vr, vi - ei, factor, half - k, wr, wi, samples, mirror, lanes)

@@ -80,7 +80,7 @@ def sweep_batches(
     xp, size = plan.xp, (min(plan.batch_size, len(cor)), plan.n_cols, plan.n_cols)
     buffer = xp.empty(size, dtype=xp.float32) if out is None else out
     spectra = None
-    if not plan.full_turn:  # else columns are weighed for each COR before they are transformed
+    if not plan.full_rotation:  # else columns are weighed for each COR before they are transformed
         spectra = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)
     for first in range(0, len(cor), plan.batch_size):
         batch = slice(first, min(first + plan.batch_size, len(cor)))

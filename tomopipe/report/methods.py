@@ -155,7 +155,7 @@ def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     if block.distortion.coefficients != PreprocessBlock().distortion.coefficients:
         parts.append("distortion of the lens corrected" + cited.get("Distortion of the lens", ""))
     if block.roll_deg:
-        parts.append(f"turned by {block.roll_deg:g}° about the beam")
+        parts.append(f"rotated by {block.roll_deg:g}° about the beam")
     if block.air_px:
         parts.append(f"normalised by {block.air_px} columns of air at both edges")
     if block.phase.method != "none":
@@ -203,7 +203,7 @@ def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:
     text = _ALGORITHMS[name].format(**(known | {"iterations": iterations}))
     text += cited.get("Reconstruction" if name == "fbp" else f"Reconstruction: {name}", "")
     if shape["half_acquisition"]:
-        text += ", of a full turn with the axis near an edge of the detector (half acquisition)"
+        text += ", of 360 degrees with the axis near an edge of the detector (half acquisition)"
     if known["binning"] != 1:
         text += f", binned {known['binning']} times"
     unit = "per cm" if known["unit"] == "per_cm" else "per detector pixel"

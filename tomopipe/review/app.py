@@ -193,13 +193,13 @@ class _Api:
         return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=middle))
 
     def overlay(self, request: Request) -> Response:
-        """Return opposed projections over each other."""
+        """Return opposing projections over each other."""
         scan = _scan(request, self.store)
         cor_px = _cor(request, self.store, scan)
         return _picture(self.store.pictures.overlay(scan, cor_px, _whole(request, "pair")))
 
     def difference(self, request: Request) -> Response:
-        """Return what opposed projections differ by."""
+        """Return the difference of opposing projections."""
         scan = _scan(request, self.store)
         cor_px = _cor(request, self.store, scan)
         return _grey(self.store.pictures.difference(scan, cor_px, _whole(request, "pair")))

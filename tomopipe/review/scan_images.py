@@ -1,4 +1,4 @@
-"""Pictures of a scan: sweep, slices at any COR, opposed projections, sinograms, thumbnails."""
+"""Pictures of a scan: sweep, slices at any COR, opposing projections, sinograms, thumbnails."""
 
 import os
 import threading
@@ -23,7 +23,7 @@ from tomopipe.prep.half_acquisition import (
     is_half_acquisition,
     widen_for_each,
 )
-from tomopipe.recon.angular_sampling import is_full_turn, unpaired
+from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
@@ -180,27 +180,27 @@ class Pictures:
             return [found[value] for value in values_px]
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
-        """Return opposed projections as PNG, the second mirrored at the COR: grey where equal."""
-        first, mirrored, _ = self._opposed(scan, cor_px, pair)
+        """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
+        first, mirrored, _ = self._opposing(scan, cor_px, pair)
         low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
         grey_first, other = grey(first, low, high), grey(mirrored, low, high)
         return png(np.stack([grey_first, other, grey_first], axis=-1))
 
     def difference(self, scan: str, cor_px: float, pair: int) -> Grey:
-        """Return what opposed projections differ by, where both saw: least at the right COR."""
-        first, mirrored, inside = self._opposed(scan, cor_px, pair)
+        """Return the difference of opposing projections where both see: least at the right COR."""
+        first, mirrored, inside = self._opposing(scan, cor_px, pair)
         image = np.where(inside, first - mirrored, 0)
         low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
         # of one window for all CORs, so that less is seen to be less
         return grey16(image, ((low - high) / 4, (high - low) / 4))
 
-    def _opposed(
+    def _opposing(
         self, scan: str, cor_px: float, pair: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         with self._working:
             rows = self._read(scan)
         if not 0 <= pair < len(rows.pairs):
-            raise TomopipeError(f"{scan}: {len(rows.pairs)} opposed pairs are kept; got {pair}.")
+            raise TomopipeError(f"{scan}: {len(rows.pairs)} opposing pairs are kept; got {pair}.")
         first, second = rows.pairs[pair]
         place_px = float(bin_cor(cor_px, x0=rows.first_col))
         source = 2 * place_px - np.arange(first.shape[1])
@@ -260,8 +260,10 @@ class Pictures:
             return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
         place_px = float(bin_cor(cor_px, x0=rows.first_col))
         if self._half_acquisition is not None and self._half_acquisition(scan) == "auto":
-            full_turn = is_full_turn(rows.theta_rad)
-            half = is_half_acquisition("auto", full_turn=full_turn, cor_px=place_px, n_cols=n_cols)
+            full_rotation = is_full_rotation(rows.theta_rad)
+            half = is_half_acquisition(
+                "auto", full_rotation=full_rotation, cor_px=place_px, n_cols=n_cols
+            )
         return half, place_px
 
     def _load(self, rows: Rows, half: bool, middle_px: float) -> _Scan:

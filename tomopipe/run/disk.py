@@ -65,9 +65,9 @@ def disk_needed(
 
 
 def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:
-    """Say what volumes may take beyond `disk_needed`, if they turn out to be four times as large.
+    """Say what volumes may take beyond `disk_needed`, if they are four times as large.
 
-    Of full turns without a known COR `half_acquisition: auto` cannot tell yet.
+    `half_acquisition: auto` is not decided for 360-degree scans without a COR.
     """
     cors_px = known_cors(campaign)
     beyond = [
@@ -80,7 +80,7 @@ def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) ->
     if not n_scans:
         return ()
     return (
-        f"up to {sum(beyond) / 1e9:.2f} GB more: {n_scans} scans over a full turn have no COR yet, "
+        f"up to {sum(beyond) / 1e9:.2f} GB more: {n_scans} scans over 360 degrees have no COR yet, "
         "and slices twice as wide and high where the axis is near an edge "
         "(preprocess.half_acquisition)",
     )
@@ -169,11 +169,11 @@ def _is_half(
     mode = campaign.config.preprocess.half_acquisition
     if mode != "auto":
         return mode == "yes"
-    full_turn = row.get("full_turn") == "true"
+    full_rotation = row.get("full_turn") == "true"
     if cor_px is None:
-        return full_turn and unless_known
+        return full_rotation and unless_known
     place = float(bin_cor(cor_px, x0=columns[0]))
-    return is_half_acquisition(mode, full_turn=full_turn, cor_px=place, n_cols=columns[1])
+    return is_half_acquisition(mode, full_rotation=full_rotation, cor_px=place, n_cols=columns[1])
 
 
 def _sweep_bytes(

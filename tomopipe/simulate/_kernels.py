@@ -1,6 +1,6 @@
 """The inner loops of the simulator, compiled once and kept in numba's cache.
 
-An ellipsoid with in-plane semi-axes a, b turned by phi, cut at height z from its centre, is an
+An ellipsoid with in-plane semi-axes a, b rotated by phi, cut at height z from its centre, is an
 ellipse scaled by ``sqrt(1 - (z / c)**2)``. Seen at theta its half width is
 ``sqrt((a cos(theta + phi))**2 + (b sin(theta + phi))**2)``, and the chord at the distance t from
 its centre is ``2 a b / width**2 * sqrt(radius**2 - t**2)``, radius being the scaled half width

@@ -17,7 +17,7 @@ from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
-from tomopipe.recon.angular_sampling import is_full_turn
+from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.exchange import Scan
 from tomopipe.scans.raw_scan import RawScan
@@ -101,7 +101,7 @@ def export_stack(
             "binning": binning,
             "first_col": scan.first_col,
             "first_row": first,
-            "full_turn": is_full_turn(scan.theta_rad),
+            "full_turn": is_full_rotation(scan.theta_rad),
             "n_cols": geometry.n_cols,
             "n_rows": geometry.n_rows,
             "stack_shape": shape,

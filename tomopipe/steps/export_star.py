@@ -30,7 +30,7 @@ from tomopipe.geometry import (
     relion5_alignment,
 )
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
-from tomopipe.recon.angular_sampling import is_full_turn
+from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import check_stack, read_volume_size
 from tomopipe.relion.star import matrix_rows_text, number_text, tomo_names, write_star
 from tomopipe.storage.atomic import whole
@@ -289,10 +289,10 @@ def _tomogram(
     first_col = meta.get("first_col", 0)
     theta_rad = np.radians(meta["theta_deg"])
     # older stacks do not say it of the whole scan, of which they may have chosen a few images
-    full_turn = meta.get("full_turn", is_full_turn(theta_rad))
-    is_half = full_turn and is_half_acquisition(
+    full_rotation = meta.get("full_turn", is_full_rotation(theta_rad))
+    is_half = full_rotation and is_half_acquisition(
         mode,
-        full_turn=True,
+        full_rotation=True,
         cor_px=float(bin_cor(cor_px, x0=first_col)),
         n_cols=geometry.n_cols,
     )

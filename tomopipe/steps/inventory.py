@@ -15,7 +15,7 @@ from tomopipe.campaign.series import reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError, is_of_the_system
-from tomopipe.recon.angular_sampling import is_full_turn, largest_gap_rad, unpaired
+from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.exchange import Metadata, StillWrittenError, incomplete
 from tomopipe.scans.hdf5 import one_line
@@ -56,7 +56,7 @@ class _Look:
     span_deg: float | None = None
     warnings: tuple[str, ...] = ()
     found: str = ""
-    full_turn: bool = False
+    full_rotation: bool = False
     linked: Mapping[str, State] = field(default_factory=dict)
     numbers: Mapping[str, float | None] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ def inventory(
     """Write one row per file: series, index, shape, and whether the scan is valid.
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
-    written, (4) is not undersized in its series: few projections over less than half a turn
+    written, (4) is not undersized in its series: few projections over less than 180 degrees
     (`tomopipe.campaign.series.undersized`); the first reason that fails is written down. Shape
     and size are empty where (1) fails or the file is still written: such a scan cannot be used even
     by hand.
@@ -81,7 +81,7 @@ def inventory(
     output : path-like
         The table to write, columns `COLUMNS`, in order of series, index, name; `n_angles` are the
         projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
-        found where, `full_turn` whether the angles in use go all the way round, `linked` size and
+        found where, `full_turn` whether the angles in use cover 360 degrees, `linked` size and
         time of each file that an HDF5 file takes data from, as JSON, then pixel size, energy and
         distance as far as they are known.
     options : StepOptions
@@ -160,7 +160,7 @@ def _look(raw: RawScan) -> _Look:
     """Judge a file on its own; whatever it does to the reader is its reason."""
     try:
         metadata = raw.metadata()
-        full_turn, warnings = _turn(metadata)
+        full_rotation, warnings = _full_rotation(metadata)
         return _Look(
             reason=incomplete(metadata),
             shape=(len(metadata.chosen), metadata.n_rows, metadata.n_cols),
@@ -170,7 +170,7 @@ def _look(raw: RawScan) -> _Look:
             span_deg=None if metadata.theta_deg is None else span_deg(metadata.theta_deg),
             warnings=metadata.warnings + warnings,
             found=metadata.found,
-            full_turn=full_turn,
+            full_rotation=full_rotation,
             linked={} if metadata.format == "TIFF" else linked_files(raw.path),
             numbers={name: getattr(metadata, name) for name in NUMBERS},
         )
@@ -187,15 +187,15 @@ def _whether_again(error: BaseException) -> str:
     return LOOK_AGAIN if is_of_the_system(error) else ""
 
 
-def _turn(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
-    """Tell whether the angles in use go round, and warn of a gap in them."""
+def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
+    """Tell whether the angles in use cover 360 degrees, and warn of a gap in them."""
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) < metadata.n_angles:
         return False, ()
     used = np.deg2rad(theta_deg[metadata.chosen])
     if not len(used) or not np.isfinite(used).all():
         return False, ()
-    if not is_full_turn(used):
+    if not is_full_rotation(used):
         return False, ()
     if not unpaired(used).any():
         return True, ()
@@ -212,10 +212,10 @@ def _meant_frames(metadata: Metadata) -> int:
 def _reference_frames(looks: Sequence[_Look]) -> float:
     """Return the number of projections of a complete scan of a series.
 
-    All files that open take part with the number they were meant to have, those skipped by rules 2
-    and 3 too: they are the best witnesses of it in a series of which most was aborted. Skipped are
-    those whose angles show that they stop early (less than half a turn, and clearly less than the
-    largest of the series): aborted at one frame they would confirm each other.
+    All files that open count, with the number that they were meant to have, also those skipped by
+    rules 2 and 3: in a series of which most was aborted they show it best. Those whose angles show
+    that they stop early (less than 180 degrees, and clearly less than the largest of the series)
+    do not count: aborted at the same frame they would confirm each other.
     """
     opened = [look for look in looks if look.shape is not None]
     largest = max(opened, key=lambda look: look.meant_frames, default=_Look())
@@ -253,7 +253,7 @@ def _row(
         "reason": reason,
         "warnings": "; ".join(look.warnings),
         "found": look.found,
-        "full_turn": look.full_turn,
+        "full_turn": look.full_rotation,
         "linked": json.dumps(look.linked, sort_keys=True) if look.linked else "",
         **{name: look.numbers.get(name) for name in NUMBERS},
     }

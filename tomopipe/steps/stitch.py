@@ -43,7 +43,7 @@ def stitch(
     """Stitch volumes of one sample at several heights, where they overlap, into one.
 
     Each volume is placed on the grid of the first: by the shift found between neighbours, to parts
-    of a voxel and sideways too (a turn is not looked for). Memory does not depend on the height.
+    of a voxel, sideways too; rotations are not considered. Memory does not depend on the height.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class TryFiles(NamedTuple):
     sweep : path-like
         JSON: grid, window and geometry of the sweep, or {"failed": reason}.
     rows : path-like
-        Corrected sinograms of a few rows and opposed projections (`tomopipe.cor.rows_file`).
+        Corrected sinograms of a few rows and opposing projections (`tomopipe.cor.rows_file`).
     """
 
     stack: str | os.PathLike[str]

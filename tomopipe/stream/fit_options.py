@@ -14,7 +14,7 @@ from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.gpu_memory import gpu_correct_bytes
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
-from tomopipe.recon.angular_sampling import is_full_turn, unpaired
+from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.blocks import gpu_bytes, slices_on_gpu
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
@@ -72,7 +72,7 @@ def fit_blocks(
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
     inputs = MemoryInputs(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, full.binning, full.output,
-        full.compression, is_full_turn(scan.theta_rad), decode_bytes, on_gpu,
+        full.compression, is_full_rotation(scan.theta_rad), decode_bytes, on_gpu,
         full.algorithm != "fbp", _widening(scan, wanted), halo, scan.threads,
     )  # fmt: skip
     first, last = _rows(scan, wanted)
@@ -88,7 +88,7 @@ def _widening(scan: Scan, wanted: VolumeOptions) -> int:
     """Return the columns of a slice over those of the binned detector."""
     half = wanted.full.algorithm == "fbp" and is_half_acquisition(
         wanted.preprocess.half_acquisition,
-        full_turn=is_full_turn(scan.theta_rad),
+        full_rotation=is_full_rotation(scan.theta_rad),
         cor_px=float(bin_cor(wanted.cor_px, x0=scan.first_col)),
         n_cols=scan.n_cols,
     )

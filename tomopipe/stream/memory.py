@@ -69,8 +69,8 @@ class MemoryInputs:
         Block-averaging factor.
     output, compression : str
         Format of the volume.
-    full_turn : bool
-        Whether the angles go all the way round.
+    full_rotation : bool
+        Whether the angles cover 360 degrees.
     decode_bytes : int
         For chunks decoded in threads.
     on_gpu : bool
@@ -93,7 +93,7 @@ class MemoryInputs:
     binning: int = 1
     output: str = "h5"
     compression: str = "none"
-    full_turn: bool = True
+    full_rotation: bool = True
     decode_bytes: int = DECODE_BYTES
     on_gpu: bool = False
     iterative: bool = False
@@ -144,7 +144,7 @@ def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
         BASE_BYTES
         + 8 * inputs.n_rows * inputs.n_cols
         + _block_bytes(inputs, blocks)
-        + (2 if inputs.full_turn else 1) * sinograms
+        + (2 if inputs.full_rotation else 1) * sinograms
         + (sinograms // inputs.widening if inputs.widening > 1 else 0)
         + (
             800 * inputs.n_angles * n_cols + 40 * blocks.batch_size * one_slice

@@ -101,7 +101,7 @@ class ReconTask:
 
 
 def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
-    """Correct, bin and turn raw values into (n_slices, n_angles, n_cols'), in bounded memory.
+    """Correct, bin and transpose raw values to (n_slices, n_angles, n_cols'), in bounded memory.
 
     On the host filtered backprojection is given them as `Rows`, made while it needs them.
 
@@ -159,10 +159,10 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
 def _taken(raw: Any, angles: NDArray[np.intp]) -> Any:
     """Return some projections: a view where they are neighbours, as they mostly are."""
     first, last, n = int(angles[0]), int(angles[-1]), len(angles)
-    for turn in (1, -1):
-        if last - first == turn * (n - 1) and (np.diff(angles) == turn).all():
+    for step in (1, -1):
+        if last - first == step * (n - 1) and (np.diff(angles) == step).all():
             neighbours = raw[min(first, last) : max(first, last) + 1]
-            return neighbours[::turn]
+            return neighbours[::step]
     return raw[angles]
 
 

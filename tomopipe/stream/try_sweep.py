@@ -19,7 +19,7 @@ from tomopipe.prep.half_acquisition import (
     is_half_acquisition,
     widen_for_each,
 )
-from tomopipe.recon.angular_sampling import is_full_turn, unpaired
+from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.blocks import BATCH_SIZE, gpu_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_device import claimed_gpu
@@ -132,7 +132,7 @@ def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: SweepOptions) -> 
     """Tell whether the slices of a sweep are twice as wide as the detector."""
     return is_half_acquisition(
         options.half_acquisition,
-        full_turn=is_full_turn(rows.theta_rad),
+        full_rotation=is_full_rotation(rows.theta_rad),
         cor_px=float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col)),
         n_cols=rows.sinograms.shape[2],
     )

@@ -79,19 +79,19 @@ def rotate(
         Seconds.
     """
     seconds = {name: np.zeros(n_rounds) for name in candidates}
-    for turn in range(n_rounds):
-        for name in turned(list(candidates), turn):
+    for number in range(n_rounds):
+        for name in rotated(list(candidates), number):
             if progress is not None:
                 progress(name)
             started = clock()
             candidates[name]()
-            seconds[name][turn] = clock() - started
+            seconds[name][number] = clock() - started
     return seconds
 
 
-def turned(names: list[str], turn: int) -> list[str]:
+def rotated(names: list[str], number: int) -> list[str]:
     """Return the names in the order of a round: another one first each time."""
-    first = turn % max(len(names), 1)
+    first = number % max(len(names), 1)
     return names[first:] + names[:first]
 
 

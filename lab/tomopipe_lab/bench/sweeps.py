@@ -177,9 +177,9 @@ def one_cor_seconds(n_cols: int, n_rounds: int) -> tuple[Interval, Interval]:
     theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
     sinogram = sharp_sinogram(n_cols, theta_rad, cor_px)[None]
     plan, seconds = make_plan(theta_rad, n_cols), []
-    for turn in range(n_rounds + 1):
+    for number in range(n_rounds + 1):
         before = np.array([time.perf_counter(), time.process_time()])
-        reconstruct(sinogram, plan, cor_px + turn / 7)
+        reconstruct(sinogram, plan, cor_px + number / 7)
         seconds.append(np.array([time.perf_counter(), time.process_time()]) - before)
     wall, cpu = np.transpose(seconds[1:])
     return median_interval(wall), median_interval(cpu)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.volumes.volume import COMPRESSIONS, new_volume
-from tomopipe_lab.bench.measure import Interval, median_interval, turned
+from tomopipe_lab.bench.measure import Interval, median_interval, rotated
 
 BARE = "bare bytes"
 _BLOCK = 16  # slices per call, as in full_recon
@@ -78,13 +78,13 @@ def compare(
     writing = {name: np.zeros(n_rounds) for name in usable}
     reading = {name: np.zeros(n_rounds) for name in usable}
     stored: dict[str, float] = {}
-    for turn in range(n_rounds):
-        for name in turned(usable, turn):
-            tell(f"{name}, round {turn + 1} of {n_rounds}")
+    for number in range(n_rounds):
+        for name in rotated(usable, number):
+            tell(f"{name}, round {number + 1} of {n_rounds}")
             with tempfile.TemporaryDirectory(prefix="tomopipe-bench-", dir=folder) as fresh:
                 path = Path(fresh) / "volume"
-                writing[name][turn] = _seconds(lambda: write(name, values, path))  # noqa: B023
-                reading[name][turn] = _seconds(lambda: read_checked(name, values, path))  # noqa: B023
+                writing[name][number] = _seconds(lambda: write(name, values, path))  # noqa: B023
+                reading[name][number] = _seconds(lambda: read_checked(name, values, path))  # noqa: B023
                 stored[name] = sum(_sizes(path)) / values.nbytes
     mega = values.nbytes / 1e6
     return [

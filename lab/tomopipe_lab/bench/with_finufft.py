@@ -38,9 +38,9 @@ def finufft_engine(
     finufft = importlib.import_module("finufft")
     n_padded = fast_even_size(2 * n_cols)
     k, gain = _bins(n_padded)
-    turn = 2 * np.pi * k / n_padded
-    x = (np.cos(theta_rad)[:, None] * turn).ravel().astype(np.float32)
-    y = (-np.sin(theta_rad)[:, None] * turn).ravel().astype(np.float32)
+    frequency = 2 * np.pi * k / n_padded
+    x = (np.cos(theta_rad)[:, None] * frequency).ravel().astype(np.float32)
+    y = (-np.sin(theta_rad)[:, None] * frequency).ravel().astype(np.float32)
     weight = angle_weights(theta_rad)[:, None]
     # positions from -(n + 1) // 2 on: the axis is at our voxel after this many
     first_y, first_x = (n_cols + 1) // 2 - (n_cols // 2 - 1), (n_cols + 1) // 2 - n_cols // 2

@@ -19,33 +19,33 @@ from tomopipe_lab.suite.settings import Rng, log_uniform
 Image = NDArray[np.float32]
 
 NULLS_BY_NAME: dict[str, Callable[[Rng], dict[str, Any]]] = {
-    "only noise": lambda r: {"counts": log_uniform(r, 30, 50000), "span_deg": _turn(r)},
+    "only noise": lambda r: {"counts": log_uniform(r, 30, 50000), "span_deg": _range_deg(r)},
     "only drift": lambda r: {
         "drift": log_uniform(r, 0.03, 0.4),
         "flat_shift_px": r.choice([0.0, log_uniform(r, 0.3, 4)]),
-        "span_deg": _turn(r),
+        "span_deg": _range_deg(r),
     },
     "only dust": lambda r: {
         "dirt": log_uniform(r, 0.05, 1.0),
         "flat_shift_px": r.choice([0.0, log_uniform(r, 0.3, 4)]),
-        "span_deg": _turn(r),
+        "span_deg": _range_deg(r),
     },
-    "fading blobs": lambda r: {"span_deg": _turn(r)},
+    "fading blobs": lambda r: {"span_deg": _range_deg(r)},
     "only stripes": lambda r: {
         "thin_rings": log_uniform(r, 0.01, 0.3),
         "wide_rings": r.choice([0.0, 0.05]),
         "partial_rings": r.choice([0.0, 0.1]),
         "drifting_rings": r.choice([0.0, 0.1]),
-        "span_deg": _turn(r),
+        "span_deg": _range_deg(r),
     },
-    "constant": lambda r: {"span_deg": _turn(r)},
-    "saturated": lambda r: {"span_deg": _turn(r)},
-    "beam off": lambda r: {"span_deg": _turn(r)},
+    "constant": lambda r: {"span_deg": _range_deg(r)},
+    "saturated": lambda r: {"span_deg": _range_deg(r)},
+    "beam off": lambda r: {"span_deg": _range_deg(r)},
 }
 """What each kind changes in the settings of a clean scan."""
 
 
-def _turn(rng: Rng) -> float:
+def _range_deg(rng: Rng) -> float:
     return float(rng.choice([180.0, 180.0, -180.0, 360.0, 150.0]))
 
 

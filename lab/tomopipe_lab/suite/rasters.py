@@ -64,8 +64,8 @@ class Canvas:
         one, two = both
 
         def at(z_px: float) -> Image:
-            turn = math.pi * z_px / (2 * scale_px)
-            return np.float32(math.cos(turn)) * one + np.float32(math.sin(turn)) * two
+            phase = math.pi * z_px / (2 * scale_px)
+            return np.float32(math.cos(phase)) * one + np.float32(math.sin(phase)) * two
 
         return at
 
@@ -73,9 +73,9 @@ class Canvas:
         self, size_px: float, *, stretch: float = 1.0, angle: float = 0.0
     ) -> Callable[[float], tuple[Image, Image, Image]]:
         """Return Voronoi cells: distance to the seed, to the wall (both in cells), and a grey."""
-        turned = self.x * math.cos(angle) + self.y * math.sin(angle)
+        along = self.x * math.cos(angle) + self.y * math.sin(angle)
         across = self.y * math.cos(angle) - self.x * math.sin(angle)
-        x, y = turned / (size_px * stretch) + 50, across / size_px + 50
+        x, y = along / (size_px * stretch) + 50, across / size_px + 50
 
         def at(z_px: float) -> tuple[Image, Image, Image]:
             near, wall, grey = np.empty((3, *x.shape), dtype=np.float32)

@@ -114,7 +114,7 @@ def test_few_complete_scans_among_many_aborted_at_random():
         (5000, 10.0, False),
     ],
 )
-def test_undersized_takes_few_projections_over_less_than_half_a_turn(
+def test_undersized_takes_few_projections_over_less_than_180_degrees(
     n_frames, covered_deg, expected
 ):
     assert undersized(n_frames, covered_deg, reference=1000.0, min_fraction=0.5) is expected

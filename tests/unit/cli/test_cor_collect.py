@@ -68,7 +68,17 @@ def _angles(start, stop, n, endpoint=True):
         (_angles(0, 181, 182), [(0, 180), (1, 181)]),
         ([30.0], []),
     ],
-    ids=["half turn", "descending", "negative", "end missing", "near", "short", "turn", "2", "1"],
+    ids=[
+        "180 degrees",
+        "descending",
+        "negative",
+        "end missing",
+        "near",
+        "short",
+        "360 degrees",
+        "2",
+        "1",
+    ],
 )
 def test_opposing_pairs(theta_deg, expected_deg):
     theta_deg = np.asarray(theta_deg)

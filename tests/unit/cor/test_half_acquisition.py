@@ -54,14 +54,14 @@ def test_any_start_and_direction(theta_deg):
 
 @pytest.mark.parametrize("cor_px", [75.3, 79.5, 86.2])
 @pytest.mark.parametrize("size", [80, 160, 280], ids=["small", "whole", "truncated"])
-def test_a_centred_full_turn_is_not_mistaken(cor_px, size):
+def test_a_centred_360_degree_scan_is_not_mistaken(cor_px, size):
     phantom = make_phantom("foam", size, 8, 1)
     projections = scan(cor_px, phantom=phantom, theta_deg=THETA_360_DEG, counts=5000)
     assert_found(find(projections), cor_px, 0.25)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_full_turn_of_drift_and_dirt_gives_no_answer(seed):
+def test_360_degrees_of_drift_and_dust_gives_no_answer(seed):
     rng = np.random.default_rng(seed)
     time = np.cumsum(rng.normal(size=241))[:, None, None] / 50
     dust = 0.2 * rng.normal(size=(8, 160)) * (rng.random((8, 160)) < 0.1)

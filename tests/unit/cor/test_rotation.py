@@ -39,7 +39,7 @@ def test_a_sample_rotates(size, theta_deg):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("turn_deg", [180, 360])
-def test_what_fades_in_place_does_not_turn(seed, turn_deg):
+def test_what_fades_in_place_does_not_rotate(seed, turn_deg):
     theta_deg = np.linspace(0, turn_deg, 121)
     prepared = Prepared(rows_of(fading(seed, theta_deg), theta_deg))
     penalties = [rotation_penalty(prepared, cor_px) for cor_px in np.arange(20, 140, 4.0)]

@@ -10,15 +10,15 @@ BAD = [7, 20, 21, 59]
 
 
 def projections(*, air=20_000.0, noise=True, profile=0.1, dark=100.0, limit=65535, dtype="u2"):
-    """A disk that turns about, in a beam with a profile; half of the columns are air.
+    """A disk that rotates off the axis, in a beam with a profile; half of the columns are air.
 
     Returns raw projections, the flat and the dark.
     """
     rng = np.random.default_rng(0)
     x = np.linspace(-1, 1, N_COLS)
     beam = air * (1 - profile * x**2) * np.ones((N_ROWS, 1))
-    turn = np.linspace(0, np.pi, N_ANGLES)[:, None]
-    thick = np.sqrt(np.clip(0.25 - (x - 0.2 * np.cos(turn)) ** 2, 0, None))
+    theta_rad = np.linspace(0, np.pi, N_ANGLES)[:, None]
+    thick = np.sqrt(np.clip(0.25 - (x - 0.2 * np.cos(theta_rad)) ** 2, 0, None))
     signal = beam * np.exp(-3 * thick)[:, None]
     if noise:
         signal = signal + rng.normal(0, np.sqrt(10 * signal))  # of a tenth as many photons

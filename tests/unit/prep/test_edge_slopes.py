@@ -125,7 +125,7 @@ def test_sweep_and_volume_have_the_right_values(tmp_path, binning):
 @pytest.mark.parametrize("binning", [1, 2])
 @pytest.mark.parametrize("cor_px", [20.3, 104.2])
 def test_half_acquisition(tmp_path, cor_px, binning):
-    """1.3 times what the turn sees; sweep and volume agree where the sweep's middle is the COR."""
+    """1.3 times what the scan sees; sweep and volume agree where the sweep's middle is the COR."""
     far_px = max(cor_px, N_COLS - 1 - cor_px) + 0.5
     body = Ellipsoid(0.0, 0.0, 2.0, 1.3 * far_px, 1.3 * far_px, 4000.0, 0.0, MU)
     truth = write_scan(

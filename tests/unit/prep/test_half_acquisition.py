@@ -6,7 +6,12 @@ import pytest
 from tomopipe.errors import ScanError
 from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
-from tomopipe.recon.angular_sampling import angle_weights, is_full_turn, turn_weights, unpaired
+from tomopipe.recon.angular_sampling import (
+    angle_weights,
+    is_full_rotation,
+    rotation_weights,
+    unpaired,
+)
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
 
@@ -76,7 +81,7 @@ def test_twice_the_width_with_the_right_values_and_places(cor_px):
 @pytest.mark.parametrize("times", [1.1, 1.3, 1.6])
 @pytest.mark.parametrize("cor_px", [20.3, 12.0, 44.6, 107.4, 112.5])
 def test_a_body_that_reaches_beyond_the_far_edge(cor_px, times):
-    """Up to 1.6 times what the turn sees: 2 % where it was seen; told nothing, 20 to 30 % less."""
+    """Up to 1.6 times what the scan sees: 2 % where it was seen; told nothing, 20 to 30 % less."""
     edge_px = max(cor_px, N_COLS - 1 - cor_px) + 0.5
     columns = np.arange(N_COLS)[:, None] + np.linspace(-0.4, 0.4, 5)
     chords = np.sqrt((times * edge_px) ** 2 - (columns - cor_px) ** 2).mean(axis=1)
@@ -120,14 +125,14 @@ def test_a_wrong_cor_is_seen():
     ],
     ids=["even", "both ends", "uneven"],
 )
-def test_a_projection_weighs_what_it_has_of_the_turn(theta_rad, tolerance):
+def test_the_weight_of_a_projection_is_its_share_of_the_angles(theta_rad, tolerance):
     """Half the sum of the gaps to both neighbours, the two views of a ray weighing pi together."""
     gap = np.diff(np.sort(np.mod(theta_rad, 2 * np.pi)))
     gap = np.append(gap, 2 * np.pi - gap.sum())
     expected = np.empty(len(theta_rad))
     expected[np.argsort(np.mod(theta_rad, 2 * np.pi), kind="stable")] = (gap + np.roll(gap, 1)) / 4
-    np.testing.assert_allclose(turn_weights(theta_rad), expected, atol=tolerance)
-    assert turn_weights(THETA_RAD) == pytest.approx(angle_weights(THETA_RAD))
+    np.testing.assert_allclose(rotation_weights(theta_rad), expected, atol=tolerance)
+    assert rotation_weights(THETA_RAD) == pytest.approx(angle_weights(THETA_RAD))
 
 
 @pytest.mark.parametrize("cor_px", [*PLACES, 0.0, 127.0])
@@ -161,24 +166,24 @@ def test_an_object_wider_than_the_doubled_field_is_that_of_the_wide_detector():
 
 
 def without(first_deg, last_deg):
-    """The angles of the turn but for a gap."""
+    """The angles of 360 degrees but for a gap."""
     theta_deg = np.rad2deg(THETA_RAD)
     return THETA_RAD[(theta_deg < first_deg - 1e-6) | (theta_deg > last_deg + 1e-6)]
 
 
 @pytest.mark.parametrize("first_deg", [200.0, 80.0, 355.0])
-def test_opposed_projections_stand_in_for_a_gap(first_deg):
+def test_opposing_projections_replace_those_in_a_gap(first_deg):
     """Each direction weighs the same: what is missing on one side counts twice on the other."""
     gap = without(first_deg, min(first_deg + 12, 359.4))
     gap = gap[::-1] if first_deg == 80.0 else gap
-    assert is_full_turn(gap)
-    alone, weight = unpaired(gap), turn_weights(gap)
+    assert is_full_rotation(gap)
+    alone, weight = unpaired(gap), rotation_weights(gap)
     assert alone.sum() == len(THETA_RAD) - len(gap)
     missing = np.mod(np.setdiff1d(THETA_RAD, gap) + np.pi, 2 * np.pi)
     np.testing.assert_allclose(np.sort(gap[alone]), np.sort(missing), atol=1e-9)
     np.testing.assert_allclose(weight, np.pi / len(THETA_RAD), rtol=1e-9)
     assert not unpaired(THETA_RAD).any()
-    assert not is_full_turn(without(100.0, 161.0))
+    assert not is_full_rotation(without(100.0, 161.0))
 
 
 @pytest.mark.parametrize("cor_px", [20.3, 112.5])
@@ -208,7 +213,7 @@ def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("mode", "full_turn", "cor_px", "expected"),
+    ("mode", "full_rotation", "cor_px", "expected"),
     [
         ("auto", True, 31.0, True),
         ("auto", True, 97.0, True),
@@ -218,13 +223,13 @@ def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
         ("no", True, 5.0, False),
     ],
 )
-def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_turn, cor_px, expected):
-    found = is_half_acquisition(mode, full_turn=full_turn, cor_px=cor_px, n_cols=N_COLS)
+def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_rotation, cor_px, expected):
+    found = is_half_acquisition(mode, full_rotation=full_rotation, cor_px=cor_px, n_cols=N_COLS)
     assert found is expected
 
 
-def test_an_unknown_mode_and_a_half_turn_are_errors():
+def test_an_unknown_mode_and_180_degrees_are_errors():
     with pytest.raises(ValueError, match="expected auto, yes, no"):
-        is_half_acquisition("maybe", full_turn=True, cor_px=1.0, n_cols=9)
-    with pytest.raises(ScanError, match="needs angles over a full turn"):
-        is_half_acquisition("yes", full_turn=False, cor_px=1.0, n_cols=9)
+        is_half_acquisition("maybe", full_rotation=True, cor_px=1.0, n_cols=9)
+    with pytest.raises(ScanError, match="needs angles over 360 degrees"):
+        is_half_acquisition("yes", full_rotation=False, cor_px=1.0, n_cols=9)

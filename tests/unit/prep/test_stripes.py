@@ -23,7 +23,7 @@ def rod(x_px, y_px, radius_px, mu_per_px):
 
 
 def clean_sinogram(n_angles=N_ANGLES, n_cols=N_COLS):
-    """Two off-centre blobs that turn, with noise: nothing in it is a stripe."""
+    """Two off-centre blobs that rotate, with noise: nothing in it is a stripe."""
     random = np.random.default_rng(3)
     x = np.linspace(-1, 1, n_cols)
     theta = np.linspace(0, np.pi, n_angles)[:, None]

@@ -38,11 +38,11 @@ def test_roll_is_that_of_a_detector_that_was_turned():
 def test_roll_is_that_of_algotom():
     images = frames()
     warp = Warp(N_ROWS, N_COLS, roll_deg=-1.5)
-    turned = apply_warp(images, warp, (0, N_ROWS), (0, N_ROWS))
+    warped = apply_warp(images, warp, (0, N_ROWS), (0, N_ROWS))
     for row in (2, 25, 45):
         expected = generate_tilted_sinogram(images, row, 1.5)
         inner = slice(3, -3)  # at the corners Algotom mirrors, we repeat
-        assert np.allclose(turned[:, row, inner], expected[:, inner], atol=1e-5)
+        assert np.allclose(warped[:, row, inner], expected[:, inner], atol=1e-5)
 
 
 def test_distortion_is_that_of_algotom():

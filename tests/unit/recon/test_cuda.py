@@ -7,7 +7,7 @@ import pytest
 
 from tests import cuda_on_cpu, plain_engine, pretend_cupy
 from tests.pretend_cupy import XP
-from tests.unit.recon.test_fbp import GAP, half_turn
+from tests.unit.recon.test_fbp import GAP, even_angles
 from tomopipe.recon import cuda, fbp
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
@@ -22,7 +22,7 @@ def order(request, monkeypatch):
     monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", request.param)
 
 
-HALF = half_turn(50)
+HALF = even_angles(50)
 
 
 def _difference(theta_rad=HALF, n_cols=41, n_slices=3, xp=XP):
@@ -41,7 +41,7 @@ def _difference(theta_rad=HALF, n_cols=41, n_slices=3, xp=XP):
 CASES = {
     "one slice": {"n_slices": 1},
     "16 slices": {"n_slices": 16},
-    "full turn": {"theta_rad": GAP[::5]},
+    "360 degrees": {"theta_rad": GAP[::5]},
     "64 columns": {"n_cols": 64},
     "one column": {"n_cols": 1},
 }
@@ -81,7 +81,7 @@ def test_a_gpu_gives_the_sweep_of_the_cpu():
 
 
 def _compare_sweeps(xp):
-    theta_rad, cor_px = half_turn(30), np.linspace(12, 20, 19)
+    theta_rad, cor_px = even_angles(30), np.linspace(12, 20, 19)
     sinogram = np.random.default_rng(6).normal(size=(30, 32)).astype(np.float32)
     expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)
     found = sweep(xp.asarray(sinogram), make_plan(theta_rad, 32, xp=xp), cor_px).get()
@@ -110,7 +110,7 @@ def test_a_wrong_index_is_seen(monkeypatch, kernel):
 
 
 def test_ordered_samples_state_the_spreading_matrix():
-    plan, angles = make_plan(half_turn(9), 20), slice(2, 7)
+    plan, angles = make_plan(even_angles(9), 20), slice(2, 7)
     place, cells, weights, pieces = cuda.ordered_samples(plan, angles)
     assert (np.diff(cells) >= 0).all()
     assert sorted(place) == list(range(len(cells)))
@@ -131,7 +131,7 @@ def test_ordered_samples_state_the_spreading_matrix():
 
 @pytest.mark.parametrize("kind", [MemoryError, type("OutOfMemoryError", (Exception,), {})])
 def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
-    theta_rad = half_turn(40)
+    theta_rad = even_angles(40)
     rows = np.random.default_rng(7).normal(size=(21, 40, 32)).astype(np.float32)
     plan = make_plan(theta_rad, 32)
     expected = reconstruct(rows, plan, 15.2)
@@ -149,7 +149,7 @@ def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
 
 
 def test_other_errors_and_no_memory_at_all_are_raised(monkeypatch):
-    plan = make_plan(half_turn(4), 8)
+    plan = make_plan(even_angles(4), 8)
     for error in (MemoryError, RuntimeError):
 
         def fail(*_, error=error):
@@ -163,7 +163,7 @@ def test_other_errors_and_no_memory_at_all_are_raised(monkeypatch):
 @pytest.mark.gpu
 def test_gpu_gives_the_images_of_the_cpu():
     xp = array_module("cuda")
-    theta_rad, cor_px = half_turn(300), np.linspace(90, 110, 19)
+    theta_rad, cor_px = even_angles(300), np.linspace(90, 110, 19)
     rows = np.random.default_rng(8).normal(size=(19, 300, 200)).astype(np.float32)
     expected = reconstruct(rows, make_plan(theta_rad, 200), cor_px)
     images = reconstruct(xp.asarray(rows), make_plan(theta_rad, 200, xp=xp), cor_px).get()

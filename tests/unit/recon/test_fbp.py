@@ -16,7 +16,7 @@ from tomopipe.recon.sweep import sweep
 DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]
 
 
-def half_turn(n_angles, last=np.pi):
+def even_angles(n_angles, last=np.pi):
     return np.linspace(0, last, n_angles, endpoint=False)
 
 
@@ -53,15 +53,15 @@ def centroid_px(image, x, y, radius):
 
 
 GEOMETRIES = {
-    "even": (128, half_turn(192), 71.3),
-    "odd": (127, half_turn(191), 60.8),
-    "not 2^k": (150, half_turn(225), 74.62),
-    "descending": (128, half_turn(192)[::-1], 70.3),
+    "even": (128, even_angles(192), 71.3),
+    "odd": (127, even_angles(191), 60.8),
+    "not 2^k": (150, even_angles(225), 74.62),
+    "descending": (128, even_angles(192)[::-1], 70.3),
     "ends included": (128, np.linspace(0, np.pi, 193), 64.4),
-    "random order": (128, np.random.default_rng(1).permutation(half_turn(192)), 60.2),
-    "shifted start": (128, half_turn(192) - 12.3, 62.2),
-    "full turn": (128, half_turn(384, 2 * np.pi), 63.5),
-    "far off-centre": (128, half_turn(384, 2 * np.pi), 92.3),
+    "random order": (128, np.random.default_rng(1).permutation(even_angles(192)), 60.2),
+    "shifted start": (128, even_angles(192) - 12.3, 62.2),
+    "360 degrees": (128, even_angles(384, 2 * np.pi), 63.5),
+    "far off-centre": (128, even_angles(384, 2 * np.pi), 92.3),
     "uneven": (128, np.cumsum(np.tile([0.6, 1.4], 120)) * np.pi / 240, 65.7),
 }
 
@@ -84,7 +84,7 @@ def test_disks_lie_where_they_should_with_the_right_values(name):
 @pytest.mark.parametrize("radius", [0.55, 0.65, 0.8])
 def test_an_object_wider_than_the_detector(radius):
     """What the edges tell leaves a twentieth of what is missing where edge values go on."""
-    n_cols, theta_rad, cor_px = 128, half_turn(192), 66.3
+    n_cols, theta_rad, cor_px = 128, even_angles(192), 66.3
     sinogram = project(n_cols, theta_rad, cor_px, [(0.0, 0.0, radius, 1.0)])
     inner = distance_px(n_cols, 0, 0) < 0.45 * n_cols
     slopes = [edge_slopes_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
@@ -110,7 +110,7 @@ def peak_px(image, start_px, width_px):
 @pytest.mark.parametrize(("n_cols", "cor_px"), [(128, 66.4), (127, 60.8)])
 def test_less_than_half_a_turn_keeps_position(n_cols, cor_px, last_deg):
     # What angles are missing blurs a disk and draws streaks, both symmetric about its centre.
-    theta_rad = half_turn(192, np.deg2rad(last_deg))
+    theta_rad = even_angles(192, np.deg2rad(last_deg))
     for x, y, radius in [(0.12, -0.16, 0.05), (-0.2, 0.08, 0.03)]:
         image = one(project(n_cols, theta_rad, cor_px, [(x, y, radius, 1)]), theta_rad, cor_px)
         true_px = np.array([x, y]) * n_cols
@@ -133,7 +133,7 @@ def beyond(n, n_cols, edge_slope_per_px):
 @pytest.mark.parametrize("edge_slopes_per_px", [None, (0.0, 0.0), (0.0, 0.04), (0.06, 0.01)])
 @pytest.mark.parametrize("n_cols", [32, 33])
 def test_equals_direct_summation(n_cols, edge_slopes_per_px):
-    theta_rad, cor_px = half_turn(41), 13.37
+    theta_rad, cor_px = even_angles(41), 13.37
     sinogram = np.random.default_rng(0).normal(size=(41, n_cols)).astype(np.float32)
     plan = make_plan(theta_rad, n_cols, filter="hann", edge_slopes_per_px=edge_slopes_per_px)
     n_padded = plan.n_padded
@@ -171,7 +171,7 @@ def test_equals_direct_summation(n_cols, edge_slopes_per_px):
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("radius", [0.2, 0.45])
 def test_every_filter_keeps_the_mean(name, radius):
-    n_cols, theta_rad, cor_px = 128, half_turn(192), 64.8
+    n_cols, theta_rad, cor_px = 128, even_angles(192), 64.8
     sinogram = project(n_cols, theta_rad, cor_px, [(0, 0, radius, 0.37)])
     image = one(sinogram, theta_rad, cor_px, filter=name)
     assert image[distance_px(n_cols, 0, 0) < 0.8 * radius * n_cols].mean() == pytest.approx(
@@ -182,7 +182,7 @@ def test_every_filter_keeps_the_mean(name, radius):
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("radius", [0.2, 0.45])
 def test_every_filter_keeps_the_mean_when_binned(name, radius):
-    n_cols, theta_rad, cor_px = 257, half_turn(192), 128.8
+    n_cols, theta_rad, cor_px = 257, even_angles(192), 128.8
     sinogram = project(n_cols, theta_rad, cor_px, [(0, 0, radius, 0.37)])
     binned = sinogram[:, :256].reshape(192, 128, 2).mean(axis=2)
     image = one(binned, theta_rad, bin_cor(cor_px, binning=2), filter=name) / 2
@@ -200,7 +200,7 @@ def test_butterworth_order_sharpens_the_cut():
 
 
 def test_linear_and_one_row_like_many():
-    theta_rad = half_turn(60)
+    theta_rad = even_angles(60)
     rows = np.random.default_rng(2).normal(size=(19, 60, 48)).astype(np.float32)
     plan = make_plan(theta_rad, 48)
     images = reconstruct(rows, plan, 22.6)
@@ -211,7 +211,7 @@ def test_linear_and_one_row_like_many():
 
 def test_slices_go_where_they_are_wanted():
     rows = np.random.default_rng(9).normal(size=(3, 20, 24)).astype(np.float32)
-    plan = make_plan(half_turn(20), 24)
+    plan = make_plan(even_angles(20), 24)
     out = np.full((3, 24, 24), np.nan, np.float32)
     assert reconstruct(rows, plan, 11.5, out=out) is out
     np.testing.assert_array_equal(out, reconstruct(rows, plan, 11.5))
@@ -221,7 +221,7 @@ def test_slices_go_where_they_are_wanted():
 
 
 def test_each_row_has_its_own_cor():
-    theta_rad = half_turn(96)
+    theta_rad = even_angles(96)
     cor_px = np.array([28.0, 31.5, 35.25])
     rows = np.stack([project(64, theta_rad, cor) for cor in cor_px])
     images = reconstruct(rows, make_plan(theta_rad, 64), cor_px)
@@ -231,7 +231,7 @@ def test_each_row_has_its_own_cor():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_bad_pixels_stay_in_their_slice(bad):
-    theta_rad = half_turn(60)
+    theta_rad = even_angles(60)
     rows = np.stack([project(48, theta_rad, 23.5)] * 3)
     rows[1, 5, 7] = bad
     images = reconstruct(rows, make_plan(theta_rad, 48), 23.5)
@@ -243,7 +243,7 @@ def test_bad_pixels_stay_in_their_slice(bad):
 
 def test_same_numbers_every_time_and_whatever_the_threads(monkeypatch):
     monkeypatch.setattr(compiled, "angles_at_once", lambda *_: 7)  # several chunks of angles
-    theta_rad = half_turn(60)
+    theta_rad = even_angles(60)
     rows = np.random.default_rng(3).normal(size=(5, 60, 48)).astype(np.float32)
     images = [
         reconstruct(rows, make_plan(theta_rad, 48), 22.6, threads=threads)
@@ -256,7 +256,7 @@ def test_same_numbers_every_time_and_whatever_the_threads(monkeypatch):
 @pytest.mark.slow
 def test_same_numbers_at_a_real_size():
     """Whatever the threads, and however many slices are computed at a time."""
-    theta_rad, n_cols = half_turn(120), 512
+    theta_rad, n_cols = even_angles(120), 512
     rows = np.random.default_rng(5).normal(size=(16, 120, n_cols)).astype(np.float32)
     first, *others = (
         reconstruct(
@@ -277,12 +277,12 @@ def test_same_numbers_at_a_real_size():
     np.testing.assert_allclose(swept, same, atol=1e-4 * np.ptp(same))
 
 
-TURN = half_turn(384, 2 * np.pi)
+THETA_360 = even_angles(384, 2 * np.pi)
 
 
-@pytest.mark.parametrize("theta_rad", [half_turn(60), TURN[::6]])
+@pytest.mark.parametrize("theta_rad", [even_angles(60), THETA_360[::6]])
 def test_rows_that_are_made_as_needed_give_the_same_bytes(theta_rad, monkeypatch):
-    """Over a full turn, too, with an axis off the middle; more slices than a batch has."""
+    """Over 360 degrees, too, with an axis off the middle; more slices than a batch has."""
     monkeypatch.setattr(compiled, "angles_at_once", lambda *_: 7)
     sinograms = np.random.default_rng(3).normal(size=(6, len(theta_rad), 48)).astype(np.float32)
     made = Rows(sinograms.shape, lambda angles: sinograms[:, angles].transpose(1, 0, 2).copy())
@@ -293,23 +293,23 @@ def test_rows_that_are_made_as_needed_give_the_same_bytes(theta_rad, monkeypatch
     np.testing.assert_array_equal(as_needed, at_once)
 
 
-GAP = TURN[(np.deg2rad(200) > TURN) | (np.deg2rad(220) < TURN)]
+GAP = THETA_360[(np.deg2rad(200) > THETA_360) | (np.deg2rad(220) < THETA_360)]
 
 
-def test_where_a_turn_has_a_gap_the_opposed_projections_stand_in():
+def test_opposing_projections_replace_those_in_a_gap():
     """An axis 28 px off the middle: the disk reaches beyond the near edge."""
     image = one(project(128, GAP, 92.3), GAP, 92.3)
-    whole = one(project(128, TURN, 92.3), TURN, 92.3)
+    whole = one(project(128, THETA_360, 92.3), THETA_360, 92.3)
     seen = distance_px(128, 0, 0) < 0.8 * 0.36 * 128
     assert image[seen].mean() == pytest.approx(whole[seen].mean(), rel=0.03)
     # an object that no edge cuts loses nothing: each of its lines is seen
     small = [(0.0, 0.0, 0.2, 1.0), (0.1, -0.12, 0.03, 0.5)]
-    image, whole = (one(project(128, t, 92.3, small), t, 92.3) for t in (GAP, TURN))
+    image, whole = (one(project(128, t, 92.3, small), t, 92.3) for t in (GAP, THETA_360))
     np.testing.assert_allclose(image, whole, atol=0.08)  # edges: other pixels
     assert image.mean() == pytest.approx(whole.mean(), rel=1e-3)
 
 
-@pytest.mark.parametrize("theta_rad", [half_turn(70), GAP[::5]], ids=["half turn", "gap"])
+@pytest.mark.parametrize("theta_rad", [even_angles(70), GAP[::5]], ids=["180 degrees", "gap"])
 def test_plain_lines_give_the_same_images(theta_rad):
     rows = np.random.default_rng(4).normal(size=(3, len(theta_rad), 51)).astype(np.float32)
     plan = make_plan(theta_rad, 51)
@@ -323,7 +323,7 @@ def test_plain_lines_give_the_same_images(theta_rad):
 @pytest.mark.parametrize("n_angles", [1, 2])
 @pytest.mark.parametrize("n_cols", [1, 2, 7])
 def test_smallest_scans(n_angles, n_cols):
-    image = one(np.ones((n_angles, n_cols), np.float32), half_turn(n_angles), 0.0)
+    image = one(np.ones((n_angles, n_cols), np.float32), even_angles(n_angles), 0.0)
     assert image.shape == (n_cols, n_cols)
     assert np.isfinite(image).all()
 
@@ -347,7 +347,7 @@ def test_errors_say_what_is_wrong(call, message):
 
 
 def test_equals_finufft():
-    n_cols, theta_rad, cor_px = 96, half_turn(144), 50.3
+    n_cols, theta_rad, cor_px = 96, even_angles(144), 50.3
     sinogram = project(n_cols, theta_rad, cor_px).astype(np.float64)
     n_padded = make_plan(theta_rad, n_cols).n_padded
     padded = np.zeros((144, n_padded))  # the object is inside: its edge values are 0
@@ -355,10 +355,10 @@ def test_equals_finufft():
     k = np.arange(-n_padded // 2 + 1, n_padded // 2)
     response = filter_response("ramp", n_padded)[abs(k)] / n_padded
     samples = np.fft.fft(padded)[:, k] * response * np.exp(2j * np.pi * k * cor_px / n_padded)
-    turn = 2 * np.pi * k / n_padded
+    frequency = 2 * np.pi * k / n_padded
     image = finufft.nufft2d1(
-        (-np.sin(theta_rad)[:, None] * turn).ravel(),
-        (np.cos(theta_rad)[:, None] * turn).ravel(),
+        (-np.sin(theta_rad)[:, None] * frequency).ravel(),
+        (np.cos(theta_rad)[:, None] * frequency).ravel(),
         samples.ravel() * np.pi / 144,
         (n_cols + 2, n_cols + 2),
         eps=1e-9,

@@ -25,7 +25,7 @@ GEOMETRIES = {
     "even": (64, np.linspace(0, np.pi, 40, endpoint=False), 31.2),
     "odd": (65, np.linspace(0, np.pi, 31, endpoint=False), 36.8),
     "descending, ends included": (50, np.linspace(np.pi, 0, 25), 22.3),
-    "uneven full turn": (64, np.random.default_rng(3).uniform(0, 2 * np.pi, 33), 30.1),
+    "uneven 360 degrees": (64, np.random.default_rng(3).uniform(0, 2 * np.pi, 33), 30.1),
 }
 
 

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from tests.unit.recon.test_fbp import half_turn, project
+from tests.unit.recon.test_fbp import even_angles, project
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.staged import coarse, least_variation, spread_over_peaks, staged_sweep
 from tomopipe.recon.sweep import sweep, sweep_batches
 
 
-@pytest.mark.parametrize("turn", [np.pi, 2 * np.pi], ids=["half turn", "full turn"])
-def test_images_are_those_of_the_full_reconstruction(turn):
-    theta_rad = half_turn(96, turn)
+@pytest.mark.parametrize("last_rad", [np.pi, 2 * np.pi], ids=["180 degrees", "360 degrees"])
+def test_images_are_those_of_the_full_reconstruction(last_rad):
+    theta_rad = even_angles(96, last_rad)
     sinogram = project(64, theta_rad, 30.4)
     plan = make_plan(theta_rad, 64)
     cor_px = np.linspace(20, 40, 21)
@@ -26,7 +26,7 @@ def test_wrong_shape_is_refused():
 
 
 def test_batches_reuse_their_buffer():
-    theta_rad = half_turn(48)
+    theta_rad = even_angles(48)
     sinogram = project(32, theta_rad, 15.2)
     plan = make_plan(theta_rad, 32, batch_size=4)
     cor_px = np.linspace(10, 20, 11)
@@ -45,7 +45,7 @@ def test_staged_sweep_finds_what_the_full_search_finds(radius):
     rng = np.random.default_rng(5)
     place, size = rng.uniform(-0.2, 0.2, (12, 2)), rng.uniform(0.01, 0.05, 12)
     grains = [(*xy, r, 0.7) for xy, r in zip(place, size, strict=True)]
-    theta_rad, cor_px = half_turn(600), 267.3
+    theta_rad, cor_px = even_angles(600), 267.3
     sinogram = project(512, theta_rad, cor_px, [(0, 0, radius, 0.3), *grains])
     sinogram += rng.normal(0, 0.005 * sinogram.max(), sinogram.shape).astype(np.float32)
     candidates = np.arange(247, 288, 0.5)
@@ -63,7 +63,7 @@ def test_staged_sweep_finds_what_the_full_search_finds(radius):
 
 
 def test_coarse_slices_keep_values_and_the_axis():
-    theta_rad, cor_px = half_turn(240), 70.5
+    theta_rad, cor_px = even_angles(240), 70.5
     plan = make_plan(theta_rad, 128)
     small, coarse_plan = coarse(project(128, theta_rad, cor_px), plan, 4)
     assert small.shape == (60, 32)

@@ -25,7 +25,7 @@ PLAIN = {
 }  # fmt: skip
 EXTRAS = (
     *("phase", "stripes", "zingers", "distortion", "half acquisition", "SIRT", "binned", "hand"),
-    *("hardening", "ring current", "turned", "air", "outlier", "series", "bad detector"),
+    *("hardening", "ring current", "rotated", "air", "outlier", "series", "bad detector"),
 )
 
 
@@ -84,7 +84,7 @@ def test_a_plain_campaign_and_nothing_that_was_not_done():
         ({"corrections": {"bad_pixels": {"threshold": 0.3}}}, "bad detector pixels"),
         ({"corrections": {"ring_current": {"dataset": "/c"}}}, "scaled by the ring current"),
         ({"corrections": {"distortion": {"coefficients": [1.0, 1e-5]}}}, "distortion of the lens"),
-        ({"corrections": {"roll_deg": 0.2}}, "turned by 0.2°"),
+        ({"corrections": {"roll_deg": 0.2}}, "rotated by 0.2°"),
         ({"corrections": {"air_px": 9}}, "9 columns of air"),
         ({"corrections": {"hardening": [1.0, 0.1]}}, "beam hardening"),
         ({"half_acquisition": True}, "half acquisition"),

@@ -142,7 +142,7 @@ def test_the_overlay_is_grey_where_the_two_agree(pictures):
     assert (
         np.abs(true[..., 0] - true[..., 1]).mean() < 0.1 * np.abs(off[..., 0] - off[..., 1]).mean()
     )
-    with pytest.raises(TomopipeError, match="1 opposed pairs are kept; got 1"):
+    with pytest.raises(TomopipeError, match="1 opposing pairs are kept; got 1"):
         pictures.overlay("bone_001", TRUE_COR_PX, 1)
 
 

@@ -16,14 +16,14 @@ from tomopipe.run.start import examine
 from tomopipe.volumes import preview
 
 N_COLS, N_ROWS = 40, 2
-TURN = np.linspace(0, 360, 60, endpoint=False)
+THETA_360 = np.linspace(0, 360, 60, endpoint=False)
 PLAIN_BYTES = 4 * N_ROWS * N_COLS**2
 
 
 @pytest.fixture
 def look(tmp_path):
     """Return a function that reads the campaign and its inventory."""
-    for name, theta_deg in (("half_1", np.linspace(0, 180, 30)), ("turn_1", TURN)):
+    for name, theta_deg in (("half_1", np.linspace(0, 180, 30)), ("turn_1", THETA_360)):
         write_scan(
             tmp_path / "raw" / f"{name}.h5", theta_deg=theta_deg, n_cols=N_COLS, n_rows=N_ROWS
         )
@@ -48,7 +48,7 @@ def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
     assert [rows[scan]["full_turn"] for scan in ("half_1", "turn_1")] == ["false", "true"]
     assert volumes(campaign, rows) == {"half_1": 1, "turn_1": 1}
     (note,) = half_notes(campaign, rows, rows)
-    assert note.startswith("up to 0.00 GB more: 1 scans over a full turn")
+    assert note.startswith("up to 0.00 GB more: 1 scans over 360 degrees")
     assert note in examine(campaign).notes
     for cor_px, factor in ((20.0, 1), (36.5, 4), (3.0, 4)):
         (tmp_path / "scans.tsv").write_text(f"scan\tcor_px\nturn_1\t{cor_px}\nhalf_1\t{cor_px}\n")

@@ -23,8 +23,8 @@ X, Y, Z = np.eye(3).tolist()
 THETA_DEG = ANGLES_DEG[PROJECTIONS].tolist()
 
 
-def turned(*turns, system=None, gravity=True, nx_class="NX_transformations"):
-    """Return a change that states turns (vector, value, unit) as the ESRF's library does."""
+def rotated(*rotations, system=None, gravity=True, nx_class="NX_transformations"):
+    """Return a change that states rotations (vector, value, unit) as the ESRF's library does."""
 
     def change(entry):
         if system:
@@ -33,7 +33,7 @@ def turned(*turns, system=None, gravity=True, nx_class="NX_transformations"):
         if gravity:
             below["gravity"] = 9.8
             below["gravity"].attrs["transformation_type"] = "gravity"
-        for number, (vector, value, unit) in enumerate(turns):
+        for number, (vector, value, unit) in enumerate(rotations):
             one = below.create_dataset(f"r{number}", data=value)
             one.attrs.update(transformation_type="rotation", vector=vector, units=unit)
 
@@ -55,17 +55,17 @@ NONE, COLUMNS, ROWS, BOTH = (False, False), (False, True), (True, False), (True,
 @pytest.mark.parametrize(
     ("change", "mirrored"),
     [
-        (turned((Y, *HALF), system="McStas"), COLUMNS),
-        (turned((X, *HALF), system="McStas"), ROWS),
-        (turned((X, *HALF), (Y, *HALF), system="McStas"), BOTH),
-        (turned((Z, *HALF), system="McStas"), BOTH),
-        (turned((Y, np.pi, "rad"), system="McStas"), COLUMNS),
-        (turned((Y, -180, "deg"), (Y, *HALF), system="McStas"), NONE),
-        (turned((Y, 0, "deg"), (X, 90, "deg"), system="McStas"), NONE),
-        (turned((Z, *HALF)), COLUMNS),
-        (turned((Y, *HALF), system="ESRF"), ROWS),
-        (turned((Y, *HALF), gravity=False, nx_class="NXtransformations"), COLUMNS),
-        (turned(([1, 1, 0], *HALF)), NONE),
+        (rotated((Y, *HALF), system="McStas"), COLUMNS),
+        (rotated((X, *HALF), system="McStas"), ROWS),
+        (rotated((X, *HALF), (Y, *HALF), system="McStas"), BOTH),
+        (rotated((Z, *HALF), system="McStas"), BOTH),
+        (rotated((Y, np.pi, "rad"), system="McStas"), COLUMNS),
+        (rotated((Y, -180, "deg"), (Y, *HALF), system="McStas"), NONE),
+        (rotated((Y, 0, "deg"), (X, 90, "deg"), system="McStas"), NONE),
+        (rotated((Z, *HALF)), COLUMNS),
+        (rotated((Y, *HALF), system="ESRF"), ROWS),
+        (rotated((Y, *HALF), gravity=False, nx_class="NXtransformations"), COLUMNS),
+        (rotated(([1, 1, 0], *HALF)), NONE),
         (flags(x_flipped=True, y_flipped=False), COLUMNS),
         (flags(x_flipped=True, y_flipped=True), BOTH),
         (flags(x_flipped=False), NONE),

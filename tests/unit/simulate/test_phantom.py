@@ -11,7 +11,7 @@ from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
 
 TALL = 1e6
-# Turned, off the axis, overlapping, one a pore, one cut by the top of the detector.
+# Rotated, off the axis, overlapping, one a pore, one cut by the top of the detector.
 SOME = Phantom(
     "some",
     (
@@ -32,7 +32,7 @@ def one(*numbers: float) -> Phantom:
         (0, 0, 40.0),  # at theta 0 the beam runs along y: the second diameter
         (0, 90, 120.0),
         (90, 0, 120.0),
-        (30, 60, 120.0),  # the beam runs along (sin, cos) of theta: along an axis turned by 30
+        (30, 60, 120.0),  # the beam runs along (sin, cos) of theta: along an axis rotated by 30
         (30, 150, 40.0),
     ],
 )
@@ -75,9 +75,9 @@ def test_centre_of_mass_follows_the_contract_in_even_and_odd_widths():
         assert (at_x, at_y) == (pytest.approx(x, abs=1e-3), pytest.approx(y, abs=1e-3))
         line = project(phantom, theta_rad, cor_px, 5, n)[:, 2].astype(float)
         column = (line * np.arange(n)).sum(axis=1) / line.sum(axis=1)
-        turned = (x - n // 2) * np.cos(theta_rad) - (y - (n // 2 - 1)) * np.sin(theta_rad)
+        offset_px = (x - n // 2) * np.cos(theta_rad) - (y - (n // 2 - 1)) * np.sin(theta_rad)
         # The mean over a pixel moves a centre of mass a little, by where it falls in the pixel.
-        np.testing.assert_allclose(column, cor_px + turned, atol=5e-3)
+        np.testing.assert_allclose(column, cor_px + offset_px, atol=5e-3)
 
 
 @pytest.mark.parametrize("cor_px", [20.0, 18.5, 23.0])

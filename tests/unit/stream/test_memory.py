@@ -21,9 +21,9 @@ from tomopipe.stream.memory import (
     usable_bytes,
 )
 
-SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_turn=False, decode_bytes=0)
+SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_rotation=False, decode_bytes=0)
 USUAL = (3072, 2048, 2048)
-LARGE = MemoryInputs(6144, 4096, 4096, itemsize=2, full_turn=True, decode_bytes=0)
+LARGE = MemoryInputs(6144, 4096, 4096, itemsize=2, full_rotation=True, decode_bytes=0)
 
 
 @pytest.mark.parametrize(

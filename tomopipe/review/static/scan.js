@@ -277,7 +277,7 @@ export function forget() {
 export function setMode(mode) {
   const grid = now.data && now.data.grid;
   if (!grid || (["overlay", "difference"].includes(mode) && !grid.n_pairs)) {
-    if (grid) toast("No opposed projections were kept of this scan.");
+    if (grid) toast("No opposing projections were kept of this scan.");
     return;
   }
   now.mode = mode;
