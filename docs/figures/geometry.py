@@ -55,7 +55,7 @@ def slice_panel(left, top):
     """The slice as the array lies in memory, and the detector turned against it."""
     axis = axis_voxel(N)
 
-    def at(x, y):
+    def canvas(x, y):
         return np.array([left + (x + 0.5) * CELL, top + (y + 0.5) * CELL])
 
     theta = np.radians(THETA_DEG)
@@ -63,21 +63,25 @@ def slice_panel(left, top):
         np.array([np.cos(theta), -np.sin(theta)]),
         np.array([np.sin(theta), np.cos(theta)]),
     )
-    foot = at(*axis) + 6.3 * CELL * away  # of the axis, on the detector
+    foot = canvas(*axis) + 6.3 * CELL * away  # of the axis, on the detector
 
     def on_detector(column):
         return foot + (column - COR_PX) * CELL * along
 
     parts = [box(left + x * CELL, top + y * CELL, CELL, CELL) for x in range(N) for y in range(N)]
     for i in range(N):
-        parts.append(text(shifted(at(i, -0.85), 0, 5), str(i), GREY, size=11))
-        parts.append(text(shifted(at(-0.85, i), 0, 4), str(i), GREY, size=11))
-    parts.append(text(at(N / 2 - 0.5, -1.55), "x (column of the slice)"))
-    parts.append(text((0, 0), "y (row of the slice)", extra=_turned(at(-1.5, N / 2 - 0.5), -90)))
+        parts.append(text(shifted(canvas(i, -0.85), 0, 5), str(i), GREY, size=11))
+        parts.append(text(shifted(canvas(-0.85, i), 0, 4), str(i), GREY, size=11))
+    parts.append(text(canvas(N / 2 - 0.5, -1.55), "x (column of the slice)"))
+    parts.append(
+        text((0, 0), "y (row of the slice)", extra=_turned(canvas(-1.5, N / 2 - 0.5), -90))
+    )
     seen = float(column_of_voxel(*VOXEL, theta, COR_PX, N))
     for point, column, colour in ((axis, COR_PX, AXIS), (VOXEL, seen, POINT)):
-        parts.append(line(at(*point), on_detector(column), colour, 1.2, 'stroke-dasharray="5 4"'))
-        parts.append(dot(at(*point), colour))
+        parts.append(
+            line(canvas(*point), on_detector(column), colour, 1.2, 'stroke-dasharray="5 4"')
+        )
+        parts.append(dot(canvas(*point), colour))
     for column in range(N):
         edge, centre = on_detector(column - 0.5), on_detector(column)
         parts.append(line(edge - 5 * away, edge + 5 * away, INK, 1))
@@ -89,10 +93,12 @@ def slice_panel(left, top):
     name = on_detector(N / 2 - 0.5) + 42 * away
     parts.append(text((0, 0), "detector column", extra=_turned(name, -THETA_DEG)))
     parts.append(text(on_detector(COR_PX) - 12 * away - 26 * along, "cor", AXIS))
-    parts.append(text(shifted(at(*axis), -8, 18), f"axis ({axis[0]}, {axis[1]})", AXIS, "end", 12))
-    parts.append(text(shifted(at(*VOXEL), 10, -8), f"voxel {VOXEL}", POINT, "start", 12))
-    parts += _angle(at(*axis), along)
-    parts += _beam(shifted(at(-1.2, -0.4), -16, -50), away)
+    parts.append(
+        text(shifted(canvas(*axis), -8, 18), f"axis ({axis[0]}, {axis[1]})", AXIS, "end", 12)
+    )
+    parts.append(text(shifted(canvas(*VOXEL), 10, -8), f"voxel {VOXEL}", POINT, "start", 12))
+    parts += _angle(canvas(*axis), along)
+    parts += _beam(shifted(canvas(-1.2, -0.4), -16, -50), away)
     return parts
 
 

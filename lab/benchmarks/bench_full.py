@@ -73,8 +73,8 @@ def main():
             f"{args.rows} slices of {args.n}^2, {args.threads} threads, {workers} batches at once:"
             f" {1e3 * wall / args.rows:.2f} ms a slice, {1e3 * cpu / args.rows:.2f} ms of CPU"
         )
-    one, more = (np.array([wall for wall, _ in found[1:]]) for found in times.values())
-    print(f"side by side takes {np.median(more / one):.2f} of the time")
+    alone, shared = (np.array([wall for wall, _ in found[1:]]) for found in times.values())
+    print(f"side by side takes {np.median(shared / alone):.2f} of the time")
 
 
 if __name__ == "__main__":

@@ -195,8 +195,8 @@ def main():
     if args.job:
         name, raw, volume, cor_px = args.job
         more = {"padded": args.padded} if name == "script" else {}
-        told = JOBS[name](raw, volume, float(cor_px), args.threads, **more)
-        print(json.dumps(told if isinstance(told, tuple) else (told, 0.0)))
+        result = JOBS[name](raw, volume, float(cor_px), args.threads, **more)
+        print(json.dumps(result if isinstance(result, tuple) else (result, 0.0)))
         return
     lacks = [name for name in ("tomopy", "numexpr") if not find_spec(name)]
     if lacks:

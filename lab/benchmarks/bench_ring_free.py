@@ -98,8 +98,12 @@ def straws(body, rng):
     """Thin-walled tubes side by side, none about the axis."""
     shapes = []
     for _ in range(int(rng.integers(5, 40))):
-        at, phi = body.radius_px * np.sqrt(rng.uniform(0.01, 0.7)), rng.uniform(0, 2 * np.pi)
-        x, y, r = at * np.cos(phi), at * np.sin(phi), body.radius_px * rng.uniform(0.03, 0.15)
+        distance_px, phi = (
+            body.radius_px * np.sqrt(rng.uniform(0.01, 0.7)),
+            rng.uniform(0, 2 * np.pi),
+        )
+        x, y = distance_px * np.cos(phi), distance_px * np.sin(phi)
+        r = body.radius_px * rng.uniform(0.03, 0.15)
         inner = max(r - rng.uniform(1, 4), 0.1)
         shapes += [[ELLIPSE, x, y, r, r, 0, 1.0], [ELLIPSE, x, y, inner, inner, 0, -1.0]]
     table = np.array(shapes)

@@ -12,8 +12,8 @@ from tomopipe.campaign.files import SWEEP
 from tomopipe.errors import TomopipeError
 from tomopipe.report.grey import grey_window
 
-#: Side of the piece that is shown, in pixels of the try slices.
-PIECE_PX = 96
+#: Side of the crop that is shown, in pixels of the try slices.
+CROP_PX = 96
 #: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
 
@@ -24,7 +24,7 @@ class Sweep:
 
     Attributes
     ----------
-    pieces : ndarray of uint8, shape (n, n_y, n_x)
+    crops : ndarray of uint8, shape (n, n_y, n_x)
         In one grey window, the COR ascending.
     cor_px : tuple of float
         COR of each, unbinned detector pixels.
@@ -32,7 +32,7 @@ class Sweep:
         The one nearest to the chosen COR.
     """
 
-    pieces: NDArray[np.uint8]
+    crops: NDArray[np.uint8]
     cor_px: tuple[float, ...]
     chosen: int
 
@@ -87,13 +87,13 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
     found = sorted({int(np.abs(values_px - wanted).argmin()) for wanted in wanted_px})
     chosen = int(np.abs(values_px - cor_px).argmin())
     part = telling_part(pages[chosen])
-    pieces = np.stack([pages[at][part] for at in found]).astype(np.float32)
-    low, high = grey_window(pieces[found.index(chosen)])
-    grey = (np.clip((pieces - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+    crops = np.stack([pages[at][part] for at in found]).astype(np.float32)
+    low, high = grey_window(crops[found.index(chosen)])
+    grey = (np.clip((crops - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
     return Sweep(grey, tuple(float(values_px[at]) for at in found), found.index(chosen))
 
 
-def telling_part(page: NDArray[np.uint16], side_px: int = PIECE_PX) -> tuple[slice, slice]:
+def telling_part(page: NDArray[np.uint16], side_px: int = CROP_PX) -> tuple[slice, slice]:
     """Choose the square of `side_px` with the most contrast: where a wrong COR is seen first.
 
     Only what lies inside the circle that all angles see is looked at.

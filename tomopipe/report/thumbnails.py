@@ -111,7 +111,7 @@ def make_picture(
 
 @dataclass(frozen=True)
 class Strip:
-    """Pieces of try slices side by side in one picture; `chosen` is the place of the one taken."""
+    """Crops of try slices side by side in one picture; `chosen` is the index of the chosen COR."""
 
     picture: Picture
     cor_px: tuple[float, ...]
@@ -120,8 +120,8 @@ class Strip:
 
 def make_strip(sweep: Sweep, scan: str, folder: Path | None) -> Strip:
     """Make the picture of a sweep around a COR, inline or as a file in `folder`."""
-    n, n_y, n_x = sweep.pieces.shape
-    side_by_side = sweep.pieces.transpose(1, 0, 2).reshape(n_y, n * n_x)
+    n, n_y, n_x = sweep.crops.shape
+    side_by_side = sweep.crops.transpose(1, 0, 2).reshape(n_y, n * n_x)
     data = encode(side_by_side, max_bytes=STRIP_BYTES)
     src = _place(data, "sweep", folder, picture_stem(scan))
     shape = (n_y, n * n_x)

@@ -182,7 +182,7 @@ class _Api:
         return _grey(self.store.pictures.slice(scan, cor_px, _whole(request, "row")))
 
     def strip(self, request: Request) -> Response:
-        """Return the same piece of slices around a COR, side by side."""
+        """Return the same crop of slices around a COR, side by side."""
         scan = _scan(request, self.store)
         step_px = parse_cor(request.query_params.get("step", ""))
         if step_px is None or step_px <= 0:

@@ -100,10 +100,10 @@ def png(image: NDArray[np.uint8]) -> bytes:
 def part_around(
     shape: tuple[int, ...], middle: tuple[int, int], side_px: int
 ) -> tuple[slice, slice]:
-    """Return the square piece of a picture around a place, as a whole within the picture."""
+    """Return a square crop of a picture around a position, entirely within the picture."""
     starts = [
-        min(max(place - side_px // 2, 0), max(n - side_px, 0))
-        for place, n in zip(middle, shape, strict=True)
+        min(max(position - side_px // 2, 0), max(n - side_px, 0))
+        for position, n in zip(middle, shape, strict=True)
     ]
     top, left = starts
     return slice(top, min(top + side_px, shape[0])), slice(left, min(left + side_px, shape[1]))
@@ -112,6 +112,6 @@ def part_around(
 def in_range(
     picture: Grey, part: tuple[slice, slice], low: float, high: float
 ) -> NDArray[np.uint16]:
-    """Return a piece of a picture in the range of another one."""
+    """Return a crop of a picture in the grey range of another one."""
     values = picture.low + picture.values[part] * np.float32((picture.high - picture.low) / _MOST)
     return scaled16(values, low, high)

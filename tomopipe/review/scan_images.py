@@ -28,7 +28,7 @@ from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep
-from tomopipe.report.strips import PIECE_PX, open_stack, telling_part
+from tomopipe.report.strips import CROP_PX, open_stack, telling_part
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.review.kept import Kept
 
@@ -130,7 +130,7 @@ class Pictures:
     def strip(
         self, scan: str, cor_px: float, row: int, *, step_px: float, centre: tuple[int, int] | None
     ) -> Grey:
-        """Return the same piece of the slices around a COR, side by side, the COR ascending.
+        """Return the same crop of the slices around a COR, side by side, the COR ascending.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class Pictures:
         step_px : float
             Distance of the nearest crops; the steps double outwards.
         centre : (int, int), optional
-            Row and column of the middle of the piece; None: where most is seen.
+            Row and column of the centre of the crop; None: where most is seen.
         """
         rows = self._read(scan)
         last_px = rows.first_col + rows.sinograms.shape[2] - 1
@@ -149,18 +149,18 @@ class Pictures:
         for batch in (values_px[:_BATCH_SIZE], values_px[_BATCH_SIZE:]):  # others may come between
             slices += self._at(scan, cor_px, batch, row)
         middle = slices[0].values
-        side_px = PIECE_PX if min(middle.shape) > 4 * PIECE_PX else PIECE_PX // 2
+        side_px = CROP_PX if min(middle.shape) > 4 * CROP_PX else CROP_PX // 2
         part = (
             part_around(middle.shape, centre, side_px) if centre else telling_part(middle, side_px)
         )
         ordered = sorted(zip(values_px, slices, strict=True), key=lambda pair: pair[0])
         low, high = slices[0].low, slices[0].high
-        pieces = [in_range(one, part, low, high) for _, one in ordered]
+        crops = [in_range(one, part, low, high) for _, one in ordered]
         about = {
             "cor_px": [value for value, _ in ordered],
             "box": [part[0].start, part[1].start, part[0].stop, part[1].stop],
         }
-        return Grey(np.concatenate(pieces, axis=1), low, high, slices[0].usual, about)
+        return Grey(np.concatenate(crops, axis=1), low, high, slices[0].usual, about)
 
     def _at(self, scan: str, cor_px: float, values_px: Sequence[float], row: int) -> list[Grey]:
         """Return slices of one row at some CORs, as wide as that at `cor_px`."""

@@ -158,7 +158,7 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
     stored = {
         key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
     }
-    metadata = {scan: told for scan, volume in volumes.items() if (told := volume["metadata"])}
+    metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
     return {
         "step": "stitch",
         "revision": REVISIONS["stitch"],

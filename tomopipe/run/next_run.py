@@ -286,22 +286,22 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
             of,
             tuple(job.rule for job in group if job.certain),
             tuple(job.rule for job in group if not job.certain),
-            "; ".join(_told(group, jobs)),
+            "; ".join(_reasons(group, jobs)),
         )
         for (_, of), group in sorted(groups.items())
     ]
 
 
-def _told(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[str]:
-    """Name the reasons, what follows from another job of the row left out."""
+def _reasons(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[str]:
+    """Return the reasons, without those that follow from another job of the row."""
     parts = [part for job in group for part in job.reason.split("; ")]
-    told = list(dict.fromkeys(list(filter(is_news, parts)) or parts))
+    reasons = list(dict.fromkeys(list(filter(is_news, parts)) or parts))
     follows = any(job.rule in _FOLLOWING and job.reason != MISSING for job in group)
     causes = _causes(jobs) if follows else []
     if not causes:
-        return told
+        return reasons
     more = [f"and {len(causes) - 2} more"] if len(causes) > 2 else []
-    return [part for part in told if is_cause(part)] + causes[:2] + more
+    return [part for part in reasons if is_cause(part)] + causes[:2] + more
 
 
 def _causes(jobs: Iterable[PlannedJob]) -> list[str]:

@@ -113,10 +113,10 @@ def read_block(
     def copy(corner: tuple[int, ...]) -> None:
         values = _chunk(dataset, corner)
         into, part = [], []
-        for at, size, (first, last) in zip(corner, chunk, spans, strict=True):
-            low, high = max(at, first), min(at + size, last)
+        for start, size, (first, last) in zip(corner, chunk, spans, strict=True):
+            low, high = max(start, first), min(start + size, last)
             into.append(slice(low - first, high - first))
-            part.append(slice(low - at, high - at))
+            part.append(slice(low - start, high - start))
         out[tuple(into)] = values[tuple(part)]
 
     with ThreadPoolExecutor(threads) as pool:

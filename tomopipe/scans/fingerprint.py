@@ -146,10 +146,10 @@ def _of_group(
             yield from _of_dataset(child, descriptor, full_bytes)
 
 
-def _of_attributes(one: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
-    for name in sorted(one.attrs):
+def _of_attributes(item: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
+    for name in sorted(item.attrs):
         yield _text(name)
-        yield _value(one.attrs.get(name))
+        yield _value(item.attrs.get(name))
 
 
 def _value(value: Any) -> bytes:

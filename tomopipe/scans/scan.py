@@ -174,8 +174,8 @@ class Scan:
         """
         raw = np.empty((len(indices), self.n_rows, self.n_cols), self.dtype)
         pixels, rows = self._projections.pixels, (0, self.n_rows)
-        for at, frame in enumerate(self._projections.index[np.asarray(indices, dtype=int)]):
-            pixels.read(raw[at : at + 1], (int(frame), int(frame) + 1), rows)
+        for number, frame in enumerate(self._projections.index[np.asarray(indices, dtype=int)]):
+            pixels.read(raw[number : number + 1], (int(frame), int(frame) + 1), rows)
         return raw
 
     @cached_property

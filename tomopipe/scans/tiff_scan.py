@@ -283,8 +283,8 @@ class _Files(_Images):
     def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
         """Read rows of some of the images, several files at a time."""
 
-        def read_one(at: int) -> None:
-            path = self._files[frames[0] + at]
+        def read_image(number: int) -> None:
+            path = self._files[frames[0] + number]
             with _reading(path):
                 image = tifffile.imread(path)
                 if image.shape != self.shape[1:]:
@@ -292,10 +292,10 @@ class _Files(_Images):
                         f"{path}: image of {image.shape}; expected {self.shape[1:]} as in "
                         f"{self._files[0].name}"
                     )
-                out[at] = image[slice(*rows)]
+                out[number] = image[slice(*rows)]
 
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            list(pool.map(read_one, range(len(out))))
+            list(pool.map(read_image, range(len(out))))
 
 
 class _Pages(_Images):

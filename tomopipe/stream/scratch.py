@@ -49,12 +49,12 @@ class Scratch:
     def write_block(self, frame: int, row: int, values: NDArray[Any]) -> None:
         """Store values (n_frames, n_rows, n_cols) from a frame and a detector row on."""
         low, high = row - self.first_row, row - self.first_row + values.shape[1]
-        for start, n_there, a, b in self._pieces(low, high):
-            piece = np.ascontiguousarray(values[:, a - low : b - low])
+        for start, n_there, a, b in self._row_blocks(low, high):
+            block = np.ascontiguousarray(values[:, a - low : b - low])
             if b - a == n_there:
-                _write(self._fd, piece.data.cast("B"), self._offset(start, n_there, frame))
+                _write(self._fd, block.data.cast("B"), self._offset(start, n_there, frame))
                 continue
-            for angle, rows in enumerate(piece, frame):
+            for angle, rows in enumerate(block, frame):
                 offset = self._offset(start, n_there, angle, a - start)
                 _write(self._fd, rows.data.cast("B"), offset)
 
@@ -62,16 +62,16 @@ class Scratch:
         """Read detector rows of all frames, shape (n_angles, last - first, n_cols)."""
         raw = np.empty((self.n_angles, last - first, self.n_cols), self.dtype)
         low, high = first - self.first_row, last - self.first_row
-        for start, n_there, a, b in self._pieces(low, high):
+        for start, n_there, a, b in self._row_blocks(low, high):
             if b - a == n_there == last - first:
                 _read(self._fd, raw.data.cast("B"), self._offset(start, n_there, 0))
                 continue
             for angle in range(self.n_angles):
-                piece = raw[angle, a - low : b - low].data.cast("B")
-                _read(self._fd, piece, self._offset(start, n_there, angle, a - start))
+                block = raw[angle, a - low : b - low].data.cast("B")
+                _read(self._fd, block, self._offset(start, n_there, angle, a - start))
         return raw
 
-    def _pieces(self, low: int, high: int) -> Iterator[tuple[int, int, int, int]]:
+    def _row_blocks(self, low: int, high: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield start and rows of the blocks that rows low ... high - 1 lie in, and which rows."""
         for start in range(low - low % self.height, high, self.height):
             n_there = min(self.height, self.n_rows - start)

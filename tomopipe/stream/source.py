@@ -197,19 +197,19 @@ def _decode_seconds(scan: Scan, n_rows: int) -> float:
 def _transpose(scan: Scan, rows: RowRange, blocks: Blocks, scratch: Scratch) -> None:
     """Decode everything once, writing the rows used to the scratch file."""
     block_bytes = blocks.height * scan.n_angles * scan.n_cols * scan.dtype.itemsize
-    pieces = list(_pieces(scan, rows, min(_BATCH_BYTES, block_bytes // 3)))
+    parts = list(_parts(scan, rows, min(_BATCH_BYTES, block_bytes // 3)))
     start = time.perf_counter()
 
-    def read(piece: tuple[RowRange, RowRange]) -> NDArray[Any]:
-        return scan.read_block(*piece)
+    def read(part: tuple[RowRange, RowRange]) -> NDArray[Any]:
+        return scan.read_block(*part)
 
-    for (frames, row_range), raw in zip(pieces, read_ahead(read, pieces, 1), strict=True):
+    for (frames, row_range), raw in zip(parts, read_ahead(read, parts, 1), strict=True):
         scratch.write_block(frames[0], row_range[0], raw)
         logger.info("decoded frames %d to %d, rows %d to %d", *frames, *row_range)
     logger.info("all decoded in %.0f s", time.perf_counter() - start)
 
 
-def _pieces(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange, RowRange]]:
+def _parts(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange, RowRange]]:
     """Yield ranges of frames and rows of about so many bytes, at least a chunk of full width."""
     chunk_frames, chunk_rows = scan.chunks[:2] if scan.chunks else (1, 1)
     row_bytes = scan.n_cols * scan.dtype.itemsize

@@ -61,13 +61,13 @@ class Canvas:
             white = rng.standard_normal((size, size), dtype=np.float32)
             field = fft.irfft2(fft.rfft2(white) * weight, s=(size, size))[: self.n, : self.n]
             both.append((field / field.std()).astype(np.float32))
-        one, two = both
+        first, second = both
 
-        def at(z_px: float) -> Image:
+        def plane(z_px: float) -> Image:
             phase = math.pi * z_px / (2 * scale_px)
-            return np.float32(math.cos(phase)) * one + np.float32(math.sin(phase)) * two
+            return np.float32(math.cos(phase)) * first + np.float32(math.sin(phase)) * second
 
-        return at
+        return plane
 
     def cells(
         self, size_px: float, *, stretch: float = 1.0, angle: float = 0.0
@@ -77,12 +77,12 @@ class Canvas:
         across = self.y * math.cos(angle) - self.x * math.sin(angle)
         x, y = along / (size_px * stretch) + 50, across / size_px + 50
 
-        def at(z_px: float) -> tuple[Image, Image, Image]:
+        def plane(z_px: float) -> tuple[Image, Image, Image]:
             near, wall, grey = np.empty((3, *x.shape), dtype=np.float32)
             voronoi(x, y, z_px / size_px + 50, self.seed, near, wall, grey)
             return near, wall, grey
 
-        return at
+        return plane
 
     def sample(self, image_at: FineImage) -> Sample:
         """Return what is scanned: an image of the grid at each height, 0 outside the body."""

@@ -31,10 +31,10 @@ def short():
 def assert_agrees(checkpoint, window_px, n=1):
     windows = windows_of(window_px, n)
     images = torch.from_numpy(windows)[:, None].expand(-1, 3, -1, -1)
-    own = make_backbone(checkpoint, window_px)(pixel_values=images).last_hidden_state[:, 0]
+    features = make_backbone(checkpoint, window_px)(pixel_values=images).last_hidden_state[:, 0]
     expected = reference_features(checkpoint.state, windows)
     assert expected.std() > 0.3
-    assert own.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+    assert features.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
 
 
 @pytest.mark.parametrize("window_px", [518, 224])

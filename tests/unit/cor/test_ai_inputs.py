@@ -46,10 +46,10 @@ def half_acquisition():
 
 def summary(inputs: Inputs) -> dict:
     """Some numbers of each part of an input."""
-    some = np.linspace(0, inputs.grid.shape[1] - 1, 12).round().astype(int)
+    columns = np.linspace(0, inputs.grid.shape[1] - 1, 12).round().astype(int)
     axis = int(np.argmin(np.abs(inputs.cor_px - COR_PX)))
     return {
-        "grid": inputs.grid[:, some].tolist(),
+        "grid": inputs.grid[:, columns].tolist(),
         "axis": inputs.grid[:, axis - 8 : axis + 9 : 4].tolist(),
         "mean": inputs.grid.mean(axis=1).tolist(),
         "scan": inputs.scan.tolist(),

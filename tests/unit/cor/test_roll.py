@@ -26,9 +26,9 @@ def rolled(slope, *, seed=0, counts=20000.0, n_angles=61):
     levels = np.round(cor_px / 0.01).astype(int)
     for level in np.unique(levels):
         picked = np.flatnonzero(levels == level)
-        some = [0, n_angles - 1]
-        scan[np.ix_(some, picked)] = project(
-            phantom, np.deg2rad(theta_deg[some]), level * 0.01, N_ROWS, N_COLS
+        ends = [0, n_angles - 1]
+        scan[np.ix_(ends, picked)] = project(
+            phantom, np.deg2rad(theta_deg[ends]), level * 0.01, N_ROWS, N_COLS
         )[:, picked]
     for row in np.linspace(0, N_ROWS - 1, 5).round().astype(int):
         scan[:, row] = project(phantom, np.deg2rad(theta_deg), levels[row] * 0.01, N_ROWS, N_COLS)[

@@ -37,7 +37,7 @@ def distance_px(n_cols, x, y):
     return np.hypot(columns[None, :] - x * n_cols, rows[:, None] - y * n_cols)
 
 
-def one(sinogram, theta_rad, cor_px, **options):
+def slice_of(sinogram, theta_rad, cor_px, **options):
     plan = make_plan(theta_rad, sinogram.shape[1], **options)
     return reconstruct(sinogram[None], plan, cor_px)[0]
 
@@ -69,7 +69,7 @@ GEOMETRIES = {
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_disks_lie_where_they_should_with_the_right_values(name):
     n_cols, theta_rad, cor_px = GEOMETRIES[name]
-    image = one(project(n_cols, theta_rad, cor_px), theta_rad, cor_px)
+    image = slice_of(project(n_cols, theta_rad, cor_px), theta_rad, cor_px)
     for x, y, radius, _ in DISKS[1:]:
         found = centroid_px(image, x, y, radius)
         np.testing.assert_allclose(found, (x * n_cols, y * n_cols), atol=0.02)
@@ -89,7 +89,8 @@ def test_an_object_wider_than_the_detector(radius):
     inner = distance_px(n_cols, 0, 0) < 0.45 * n_cols
     slopes = [edge_slopes_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
     lost = [
-        1 - one(sinogram, theta_rad, cor_px, edge_slopes_per_px=f)[inner].mean() for f in slopes
+        1 - slice_of(sinogram, theta_rad, cor_px, edge_slopes_per_px=f)[inner].mean()
+        for f in slopes
     ]
     assert abs(lost[0]) < 0.03
     assert 0.05 < lost[1] < 0.2 < lost[2] < 0.3
@@ -112,7 +113,7 @@ def test_less_than_half_a_turn_keeps_position(n_cols, cor_px, last_deg):
     # What angles are missing blurs a disk and draws streaks, both symmetric about its centre.
     theta_rad = even_angles(192, np.deg2rad(last_deg))
     for x, y, radius in [(0.12, -0.16, 0.05), (-0.2, 0.08, 0.03)]:
-        image = one(project(n_cols, theta_rad, cor_px, [(x, y, radius, 1)]), theta_rad, cor_px)
+        image = slice_of(project(n_cols, theta_rad, cor_px, [(x, y, radius, 1)]), theta_rad, cor_px)
         true_px = np.array([x, y]) * n_cols
         found_px = peak_px(image, true_px + np.array([1.3, -0.8]), 0.7 * radius * n_cols)
         np.testing.assert_allclose(found_px, true_px, atol=0.02)
@@ -173,7 +174,7 @@ def test_equals_direct_summation(n_cols, edge_slopes_per_px):
 def test_every_filter_keeps_the_mean(name, radius):
     n_cols, theta_rad, cor_px = 128, even_angles(192), 64.8
     sinogram = project(n_cols, theta_rad, cor_px, [(0, 0, radius, 0.37)])
-    image = one(sinogram, theta_rad, cor_px, filter=name)
+    image = slice_of(sinogram, theta_rad, cor_px, filter=name)
     assert image[distance_px(n_cols, 0, 0) < 0.8 * radius * n_cols].mean() == pytest.approx(
         0.37, rel=0.005
     )
@@ -185,7 +186,7 @@ def test_every_filter_keeps_the_mean_when_binned(name, radius):
     n_cols, theta_rad, cor_px = 257, even_angles(192), 128.8
     sinogram = project(n_cols, theta_rad, cor_px, [(0, 0, radius, 0.37)])
     binned = sinogram[:, :256].reshape(192, 128, 2).mean(axis=2)
-    image = one(binned, theta_rad, bin_cor(cor_px, binning=2), filter=name) / 2
+    image = slice_of(binned, theta_rad, bin_cor(cor_px, binning=2), filter=name) / 2
     inside = distance_px(128, 0, 0) < 0.8 * radius * n_cols / 2
     assert image[inside].mean() == pytest.approx(0.37, rel=0.005)
 
@@ -226,7 +227,7 @@ def test_each_row_has_its_own_cor():
     rows = np.stack([project(64, theta_rad, cor) for cor in cor_px])
     images = reconstruct(rows, make_plan(theta_rad, 64), cor_px)
     for image, row, cor in zip(images, rows, cor_px, strict=True):
-        np.testing.assert_allclose(image, one(row, theta_rad, cor), atol=1e-6)
+        np.testing.assert_allclose(image, slice_of(row, theta_rad, cor), atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -238,7 +239,7 @@ def test_bad_pixels_stay_in_their_slice(bad):
     zeroed = rows[0].copy()
     zeroed[5, 7] = 0
     np.testing.assert_array_equal(images[0], images[2])
-    np.testing.assert_allclose(images[1], one(zeroed, theta_rad, 23.5), atol=1e-5)
+    np.testing.assert_allclose(images[1], slice_of(zeroed, theta_rad, 23.5), atol=1e-5)
 
 
 def test_same_numbers_every_time_and_whatever_the_threads(monkeypatch):
@@ -298,13 +299,13 @@ GAP = THETA_360[(np.deg2rad(200) > THETA_360) | (np.deg2rad(220) < THETA_360)]
 
 def test_opposing_projections_replace_those_in_a_gap():
     """An axis 28 px off the middle: the disk reaches beyond the near edge."""
-    image = one(project(128, GAP, 92.3), GAP, 92.3)
-    whole = one(project(128, THETA_360, 92.3), THETA_360, 92.3)
+    image = slice_of(project(128, GAP, 92.3), GAP, 92.3)
+    whole = slice_of(project(128, THETA_360, 92.3), THETA_360, 92.3)
     seen = distance_px(128, 0, 0) < 0.8 * 0.36 * 128
     assert image[seen].mean() == pytest.approx(whole[seen].mean(), rel=0.03)
     # an object that no edge cuts loses nothing: each of its lines is seen
     small = [(0.0, 0.0, 0.2, 1.0), (0.1, -0.12, 0.03, 0.5)]
-    image, whole = (one(project(128, t, 92.3, small), t, 92.3) for t in (GAP, THETA_360))
+    image, whole = (slice_of(project(128, t, 92.3, small), t, 92.3) for t in (GAP, THETA_360))
     np.testing.assert_allclose(image, whole, atol=0.08)  # edges: other pixels
     assert image.mean() == pytest.approx(whole.mean(), rel=1e-3)
 
@@ -323,7 +324,7 @@ def test_plain_lines_give_the_same_images(theta_rad):
 @pytest.mark.parametrize("n_angles", [1, 2])
 @pytest.mark.parametrize("n_cols", [1, 2, 7])
 def test_smallest_scans(n_angles, n_cols):
-    image = one(np.ones((n_angles, n_cols), np.float32), even_angles(n_angles), 0.0)
+    image = slice_of(np.ones((n_angles, n_cols), np.float32), even_angles(n_angles), 0.0)
     assert image.shape == (n_cols, n_cols)
     assert np.isfinite(image).all()
 
@@ -365,7 +366,7 @@ def test_equals_finufft():
         isign=1,
     ).real  # positions -(n/2 + 1) ... n/2
     expected = image[2 : n_cols + 2, 1 : n_cols + 1]
-    error = one(sinogram.astype(np.float32), theta_rad, cor_px) - expected
+    error = slice_of(sinogram.astype(np.float32), theta_rad, cor_px) - expected
     inside = distance_px(n_cols, 0, 0) < 0.45 * n_cols
     assert np.sqrt((error[inside] ** 2).mean()) < 1e-3 * np.ptp(expected)
 

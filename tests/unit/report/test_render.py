@@ -43,8 +43,8 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        for _, at in self.stack:
-            self.text[at] = self.text.get(at, "") + data
+        for _, number in self.stack:
+            self.text[number] = self.text.get(number, "") + data
 
     def all(self, tag, **wanted):
         """Give (attributes, text) of the elements with these attributes."""
@@ -110,7 +110,7 @@ def test_plot_and_pictures_are_there_for_those_who_have_them(page):
     assert sum("src-outlier" in attrs["class"] for attrs in marks) == 1
     images = page.all("img")
     planes = [attrs for attrs, _ in images if attrs["alt"].startswith("Mid plane ")]
-    strips = [attrs for attrs, _ in images if attrs["alt"].startswith("The same piece of 5 try")]
+    strips = [attrs for attrs, _ in images if attrs["alt"].startswith("The same crop of 5 try")]
     assert (len(planes), len(strips), len(images)) == (3 * 8, 5, 3 * 8 + 5)
     assert all(attrs["src"].startswith("data:image/webp;base64,") for attrs, _ in images)
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.report_campaign import Made, write_json
 from tomopipe.errors import TomopipeError
-from tomopipe.report.strips import PIECE_PX, read_sweep, telling_part
+from tomopipe.report.strips import CROP_PX, read_sweep, telling_part
 from tomopipe.volumes.tiff import write_try_stack
 
 
@@ -35,10 +35,10 @@ def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
     assert sweep.cor_px == expected
     assert sweep.cor_px[sweep.chosen] == pytest.approx(cor_px, abs=0.25)
     # each page is brighter than the one before it, and all are in the window of the chosen one
-    levels = sweep.pieces.mean(axis=(1, 2))
+    levels = sweep.crops.mean(axis=(1, 2))
     assert (np.diff(levels) >= 0).all()
-    assert sweep.pieces[sweep.chosen].min() < 10
-    assert sweep.pieces[sweep.chosen].max() > 245
+    assert sweep.crops[sweep.chosen].min() < 10
+    assert sweep.crops[sweep.chosen].max() > 245
 
 
 @pytest.mark.parametrize("cor_px", [90.0, 130.0])
@@ -64,7 +64,7 @@ def test_the_part_with_most_contrast_is_shown():
     page[250:290, 150:190] += np.uint16(9000) * (np.indices((40, 40)).sum(axis=0) % 2 == 0)
     page[:20, :20] = 60_000  # outside the circle nothing is reconstructed
     y, x = telling_part(page)
-    assert (y.stop - y.start, x.stop - x.start) == (PIECE_PX, PIECE_PX)
+    assert (y.stop - y.start, x.stop - x.start) == (CROP_PX, CROP_PX)
     assert y.start <= 250 <= 290 <= y.stop
     assert x.start <= 150 <= 190 <= x.stop
     small = np.zeros((40, 60), np.uint16)
@@ -76,6 +76,6 @@ def test_a_strip_is_in_every_card_of_the_report(tmp_path):
     made.scan("a_1", series="a")
     made.sweep("a_1", 400.0, n=256)
     sweep = read_sweep(made.results / "try_center" / "a_1" / "try.tif", 400.0)
-    assert sweep.pieces.shape == (5, PIECE_PX, PIECE_PX)
-    checks = sweep.pieces[sweep.chosen].astype(int)
+    assert sweep.crops.shape == (5, CROP_PX, CROP_PX)
+    checks = sweep.crops[sweep.chosen].astype(int)
     assert np.ptp(checks) == 255

@@ -135,7 +135,7 @@ def test_jobs_fold_into_a_row_for_each_scan():
 
 
 @pytest.mark.parametrize(
-    ("reasons", "told"),
+    ("reasons", "expected"),
     [
         ({"a_1": "filter ramp -> hann", "a_2": "filter ramp -> hann"}, "filter ramp -> hann"),
         ({"a_1": "raw file replaced 12:03"}, "a_1: raw file replaced 12:03"),
@@ -146,10 +146,10 @@ def test_jobs_fold_into_a_row_for_each_scan():
         ({"a_1": "not there yet"}, CHANGED["report"]),
     ],
 )
-def test_the_row_of_the_campaign_says_what_it_follows_from(reasons, told):
+def test_the_row_of_the_campaign_says_what_it_follows_from(reasons, expected):
     jobs = [PlannedJob("full_recon", scan, "a", why, True) for scan, why in reasons.items()]
     report = PlannedJob("report", "", "", CHANGED["report"], True)
-    assert folded([*jobs, report])[-1].why == told
+    assert folded([*jobs, report])[-1].why == expected
     looked = PlannedJob("inventory", "", "", "new: a_9", True)
     assert folded([*jobs, report, looked])[-1].why.startswith("new: a_9")
     alone = PlannedJob("report", "", "", MISSING, True)

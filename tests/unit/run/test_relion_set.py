@@ -46,12 +46,12 @@ def proposed(campaign):
     return campaign_binning(campaign, *tables)
 
 
-def make_stack(campaign, scan, *, own=False):
+def make_stack(campaign, scan, *, alone=False):
     """Run export_stack as its job does, or as the version before did; return the binning."""
     star = campaign.config.export_star
     place = campaign.results / "relion" / "stacks"
     least = (
-        None if own else settle_binning(binning_path(campaign), star.binning, proposed(campaign))
+        None if alone else settle_binning(binning_path(campaign), star.binning, proposed(campaign))
     )
     options = star.model_dump(include={"binning", "max_stack_gb", "rows", "max_tilts"})
     meta = export_stack(
@@ -63,7 +63,7 @@ def make_stack(campaign, scan, *, own=False):
 
 def test_each_scan_alone_would_have_its_own(folder):
     campaign = campaign_of(folder, WIDTHS)
-    assert [make_stack(campaign, scan, own=True) for scan in WIDTHS] == [1, 2, 3]
+    assert [make_stack(campaign, scan, alone=True) for scan in WIDTHS] == [1, 2, 3]
 
 
 def test_one_binning_for_all_scans_that_have_a_cor(folder):
@@ -92,11 +92,11 @@ def test_a_scan_without_a_cor_does_not_count(folder):
 def test_stacks_of_the_version_before_count_as_they_are(folder):
     """Those were binned each by itself, and there was no file."""
     campaign = campaign_of(folder, ["a_1", "c_1"])
-    assert make_stack(campaign, "c_1", own=True) == 3
+    assert make_stack(campaign, "c_1", alone=True) == 3
     campaign = campaign_of(folder, ["a_1", "b_1", "c_1"])
     assert proposed(campaign)["binning"] == 3
     binning_path(campaign).unlink(missing_ok=True)
-    make_stack(campaign, "a_1", own=True)
+    make_stack(campaign, "a_1", alone=True)
     (campaign.results / "relion/stacks/c_1.json").unlink()
     campaign = campaign_of(folder, ["a_1", "b_1", "c_1"])
     # a_1 has binning 1: that of the set; a scan that needs more makes a group of its own

@@ -75,13 +75,15 @@ def test_scripts_of_this_workflow_are_forked(tmp_path, monkeypatch, source, more
     monkeypatch.setattr(warm_start, "_started", threading.Event())
     monkeypatch.setattr(warm_start, "run_script", lambda *_: called.append("fork") or 0)
 
-    def at(path):
+    def source_file(path):
         return SimpleNamespace(get_path_or_uri=lambda secret_free: str(tmp_path / path))
 
-    snakemake_internals.fork_scripts(SimpleNamespace(current_basedir=at("rules")))
+    snakemake_internals.fork_scripts(SimpleNamespace(current_basedir=source_file("rules")))
     (tmp_path / "rules").mkdir()
     apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record")) | more
-    PythonScript.execute_script(SimpleNamespace(path=at(source), resources={}, **apart), "x.py")
+    PythonScript.execute_script(
+        SimpleNamespace(path=source_file(source), resources={}, **apart), "x.py"
+    )
     assert called == ["fork" if forked else "process"]
 
 
@@ -95,8 +97,8 @@ def test_where_no_process_can_be_forked_the_script_gets_a_new_one(tmp_path, monk
 
     monkeypatch.setattr(PythonScript, "execute_script", lambda *_: called.append("process"))
     monkeypatch.setattr(warm_start, "run_script", fails)
-    at = SimpleNamespace(get_path_or_uri=lambda secret_free: str(tmp_path / "rules"))
-    snakemake_internals.fork_scripts(SimpleNamespace(current_basedir=at))
+    rules = SimpleNamespace(get_path_or_uri=lambda secret_free: str(tmp_path / "rules"))
+    snakemake_internals.fork_scripts(SimpleNamespace(current_basedir=rules))
     source = SimpleNamespace(
         get_path_or_uri=lambda secret_free: str(tmp_path / "scripts/try_recon.py")
     )

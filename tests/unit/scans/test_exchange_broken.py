@@ -120,9 +120,9 @@ def test_a_shape_beyond_reason_is_not_believed(tmp_path):
 def test_a_damaged_dataset_is_not_a_missing_one(tmp_path):
     path = write(tmp_path / "a.h5")
     with h5py.File(path) as file:
-        at = h5py.h5o.get_info(file[DATA].id).addr
+        address = h5py.h5o.get_info(file[DATA].id).addr
     content = bytearray(path.read_bytes())
-    content[at : at + 16] = b"\xff" * 16
+    content[address : address + 16] = b"\xff" * 16
     path.write_bytes(content)
     assert reason_of(path) == f"{path}: /exchange/data is damaged; copy the file again"
 
@@ -161,8 +161,8 @@ def test_broken_files_give_reasons_and_nothing_else(tmp_path):
         if number % 3 == 0:
             del damaged[random.integers(len(content)) :]
         else:
-            for at in random.integers(0, 3000, size=20):
-                damaged[at] = random.integers(256)
+            for position in random.integers(0, 3000, size=20):
+                damaged[position] = random.integers(256)
         path.write_bytes(damaged)
         try:
             incomplete(read_metadata(path))

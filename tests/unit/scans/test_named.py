@@ -70,8 +70,8 @@ def test_each_layout_reads_as_the_usual_one(tmp_path, phantom, layout, paths):
     assert (found.format, incomplete(found)) == ("HDF5", "")
     with open_scan(phantom[0]) as usual, open_scan(path, known=known) as scan:
         np.testing.assert_allclose(scan.theta_rad, usual.theta_rad)
-        for there, here in zip(all_of(usual), all_of(scan), strict=True):
-            np.testing.assert_array_equal(here, there)
+        for expected, found in zip(all_of(usual), all_of(scan), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def all_of(scan):

@@ -34,8 +34,8 @@ def rotated(*rotations, system=None, gravity=True, nx_class="NX_transformations"
             below["gravity"] = 9.8
             below["gravity"].attrs["transformation_type"] = "gravity"
         for number, (vector, value, unit) in enumerate(rotations):
-            one = below.create_dataset(f"r{number}", data=value)
-            one.attrs.update(transformation_type="rotation", vector=vector, units=unit)
+            step = below.create_dataset(f"r{number}", data=value)
+            step.attrs.update(transformation_type="rotation", vector=vector, units=unit)
 
     return change
 

@@ -90,8 +90,8 @@ def test_sets_of_flats_know_when_they_were_taken(tmp_path, entry):
         sets = scan.flat_sets
         assert [one.position for one in sets] == [0, 3, 6]
         assert [(one.first, one.last) for one in sets] == [(0, 2), (2, 3), (3, 5)]
-        for one, some in zip(sets, ([2, 3], [7], [12, 13]), strict=True):
-            assert np.array_equal(one.mean, frames[some].mean(axis=0))
+        for flats, numbers in zip(sets, ([2, 3], [7], [12, 13]), strict=True):
+            assert np.array_equal(flats.mean, frames[numbers].mean(axis=0))
 
 
 def test_positions_follow_the_projections_in_use(tmp_path):
@@ -390,8 +390,8 @@ def test_broken_files_give_reasons_and_nothing_else(tmp_path, entry):
         if number % 3 == 0:
             del damaged[random.integers(len(content)) :]
         else:
-            for at in random.integers(0, len(content), size=60):
-                damaged[at] = random.integers(256)
+            for position in random.integers(0, len(content), size=60):
+                damaged[position] = random.integers(256)
         path.write_bytes(damaged)
         try:
             incomplete(read_metadata(path))

@@ -124,8 +124,8 @@ def test_blocks_change_nothing(tmp_path, monkeypatch):
     write_scan(tmp_path / "one.h5", n_angles=11, n_rows=4, n_cols=128)
     monkeypatch.setattr(tomopipe.simulate.dxchange_writer, "BLOCK_BYTES", 3 * 8 * 4 * 128)
     write_scan(tmp_path / "many.h5", n_angles=11, n_rows=4, n_cols=128)
-    one, many = read(tmp_path / "one.h5")[0], read(tmp_path / "many.h5")[0]
-    assert np.array_equal(one, many)
+    whole, in_blocks = read(tmp_path / "one.h5")[0], read(tmp_path / "many.h5")[0]
+    assert np.array_equal(whole, in_blocks)
 
 
 def test_same_seed_same_bytes(tmp_path):

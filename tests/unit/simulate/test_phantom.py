@@ -22,7 +22,7 @@ SOME = Phantom(
 )
 
 
-def one(*numbers: float) -> Phantom:
+def ellipsoid(*numbers: float) -> Phantom:
     return Phantom("one", (Ellipsoid(*numbers),))
 
 
@@ -37,7 +37,7 @@ def one(*numbers: float) -> Phantom:
     ],
 )
 def test_central_chord_is_the_diameter_along_the_beam(angle_deg, theta_deg, chord_px):
-    phantom = one(0, 0, 0, 60, 20, TALL, math.radians(angle_deg), 1.0)
+    phantom = ellipsoid(0, 0, 0, 60, 20, TALL, math.radians(angle_deg), 1.0)
     seen = project(phantom, [math.radians(theta_deg)], 80.0, 1, 161)[0, 0, 80]
     # The pixel's mean lies under its middle by the curvature: 1/24 * 120/400 at most.
     assert seen == pytest.approx(chord_px, abs=0.0126)
@@ -46,7 +46,7 @@ def test_central_chord_is_the_diameter_along_the_beam(angle_deg, theta_deg, chor
 @pytest.mark.parametrize(("row", "col"), [(10, 20), (3, 14), (10, 29), (16, 26), (10, 31)])
 def test_pixels_of_a_sphere_are_means_of_its_chords(row, col):
     radius_px, cor_px, centre_row = 9.3, 20.2, 9.7
-    phantom = one(0, 0, centre_row, radius_px, radius_px, radius_px, 0, 1.0)
+    phantom = ellipsoid(0, 0, centre_row, radius_px, radius_px, radius_px, 0, 1.0)
     fine = (np.arange(400) + 0.5) / 400 - 0.5
     squared = (col + fine[None] - cor_px) ** 2 + (row + fine[:, None] - centre_row) ** 2
     expected = 2 * np.sqrt(np.clip(radius_px**2 - squared, 0, None)).mean()
@@ -58,7 +58,7 @@ def test_pixels_of_a_sphere_are_means_of_its_chords(row, col):
 
 def test_mass_is_the_volume_at_every_angle():
     theta_rad = np.linspace(-2, 5, 50)
-    phantom = one(5, -3, 15.2, 12, 6, 9, 0.8, 0.3)
+    phantom = ellipsoid(5, -3, 15.2, 12, 6, 9, 0.8, 0.3)
     mass = project(phantom, theta_rad, 40.3, 32, 81).sum(axis=(1, 2), dtype=float)
     np.testing.assert_allclose(mass, 0.3 * 4 / 3 * math.pi * 12 * 6 * 9, rtol=2e-3)
     # What is left comes from the rows' rule, the same at all angles.
@@ -92,9 +92,9 @@ def test_opposing_projections_mirror_about_the_cor(cor_px):
 def test_slices_and_projections_agree_with_a_cloud_of_points():
     """Both against points counted inside the ellipsoids: nothing is shared with the formulas."""
     n, fine, row = 32, 16, 1
-    at = (np.arange(n * fine) + 0.5) / fine - 0.5
+    position_px = (np.arange(n * fine) + 0.5) / fine - 0.5
     height = row + (np.arange(16) + 0.5) / 16 - 0.5
-    y, x = np.meshgrid(at - (n // 2 - 1), at - n // 2, indexing="ij")
+    y, x = np.meshgrid(position_px - (n // 2 - 1), position_px - n // 2, indexing="ij")
     density = np.zeros_like(x)
     for part in SOME.ellipsoids:
         cos, sin = math.cos(part.angle_rad), math.sin(part.angle_rad)

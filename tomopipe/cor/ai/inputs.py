@@ -96,11 +96,11 @@ def scan_vector(curves: CurveSet, recipe: Recipe) -> NDArray[np.float32]:
     """Return the numbers that describe a scan, from 0 to 1, and which kinds are valid."""
     features = []
     for name, scale, low, high in recipe.scalars:
-        value, zero, one = (
+        value, lowest, highest = (
             float(np.log(max(number, 1e-9))) if scale == "log" else number
             for number in (curves.scan[name], low, high)
         )
-        features.append(np.clip((value - zero) / (one - zero), 0.0, 1.0))
+        features.append(np.clip((value - lowest) / (highest - lowest), 0.0, 1.0))
     return np.array([*features, *curves.valid], dtype=np.float32)
 
 

@@ -4,7 +4,7 @@ import { $ } from "./dom.js";
 const canvas = $("picture");
 const context = canvas.getContext("2d", { alpha: false });
 const view = { scale: 0, x: 0, y: 0 }; // scale 0: fit
-// {image, width, height}, and where there are: axis, a column to mark; box, a piece to frame; name
+// {image, width, height}, and where there are: axis, a column to mark; box, a region to frame; name
 let shown = [];
 let onLevel = () => {};
 let onMoved = () => {};

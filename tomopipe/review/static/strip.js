@@ -1,4 +1,4 @@
-// The strip: the same piece of the slices around the COR, in steps that double outwards.
+// The strip: the same region of the slices around the COR, in steps that double outwards.
 import { $, el, px } from "./dom.js";
 import { grey, paint } from "./grey.js";
 
@@ -20,7 +20,7 @@ export function setUp(onChoose, onStep) {
 export const step = () => now.step;
 export const box = () => now.grey && now.grey.box;
 
-// Another scan: steps as coarse as its sweep, and the piece where most is seen.
+// Another scan: steps as coarse as its sweep, and the region where most is seen.
 export function begin(scan, stepPx) {
   clearTimeout(now.timer);
   now.ticket++;
@@ -35,7 +35,7 @@ export function finer(by) {
   told();
 }
 
-// Look at another piece: around a place of the slice, row and column.
+// Look at another region: around a position in the slice, row and column.
 export function look(at) {
   now.at = at.map((value) => Math.max(0, Math.round(value)));
 }
