@@ -1,1 +1,1 @@
-"""A campaign on disk: scans and files, the table that people edit, what is known of scans."""
+"""A campaign on disk: scans and files, the table that people edit, the state of each scan."""

@@ -1,7 +1,8 @@
-"""Raw files that are complete, and the rule that says so: incomplete ones are not computed.
+"""Detection of complete raw files; incomplete ones are not processed.
 
-Unchanged for a settling time, or with the writer's marker; closed, where that can be seen; and as
-many frames as angles, all written.
+A file is complete when it has not changed for a settling time, or its writer's marker is there;
+when no process has it open, where that can be seen; and when it has as many frames as angles, all
+written.
 """
 
 import fcntl
@@ -23,8 +24,8 @@ from tomopipe.scans.raw_state import file_state
 #: Size, time of change (ns), inode.
 State = tuple[int, int, int]
 MARKER = ".done"
-#: A file that is not complete and has not changed for so many settling times was aborted: the
-#: inventory is shown it, and says why it is skipped.
+#: A file that is incomplete and has not changed for so many settling times was aborted: the
+#: inventory gets it, and says why it is skipped.
 ABORTED = 6
 # where a kernel knows whether a file is open for writing, and no other machine writes
 _LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay")
@@ -32,7 +33,7 @@ _LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overl
 
 @dataclass(frozen=True)
 class Arrival:
-    """A raw file that is taken: its state, and by which rule.
+    """A raw file that is taken into the run: its state, and the rule by which.
 
     Attributes
     ----------
@@ -43,9 +44,9 @@ class Arrival:
     rule : str
         In words.
     complete : bool
-        False of one that was aborted.
+        False if it was aborted.
     last_byte : float
-        When it changed last, Unix seconds.
+        Time of its last change, Unix seconds.
     """
 
     path: str
@@ -60,7 +61,7 @@ class _Seen:
     state: State
     since_s: float
     since: float  # Unix seconds
-    fault: str | None = None  # of its frames and angles in this state; "" where there is none
+    fault: str | None = None  # fault of its frames and angles in this state; "" if none
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Arrivals:
     settle_s : float
         How long a file must not have changed.
     fault_of : callable
-        Says why the frames of a file are not complete, by its path; "" if they are.
+        Says why the frames of a file, by its path, are incomplete; "" if they are complete.
     waiting : dict of str
         Why each file that has settled is not taken.
     """
@@ -87,27 +88,27 @@ class Arrivals:
 
     @property
     def pending(self) -> set[str]:
-        """The files that are there, and not taken as they are."""
+        """The files that exist and are not taken in their present state."""
         return set(self._seen)
 
     def look(
         self, paths: Iterable[str], taken: Mapping[str, State], now_s: float
     ) -> tuple[list[Arrival], int]:
-        """Look at all files that are not taken in the state that they have.
+        """Check all files that are not taken in their present state.
 
         Parameters
         ----------
         paths : iterable of str
-            All there are.
+            All raw files.
         taken : mapping
             State of each file when it was taken.
         now_s : float
-            A clock that never goes back, seconds.
+            Time of a monotonic clock, seconds.
 
         Returns
         -------
         arrivals : list of Arrival
-            Those to take now.
+            Files to take now.
         n_pending : int
             How many may be complete soon.
         """
@@ -155,7 +156,7 @@ class Arrivals:
 
 
 def fault_of_scan(campaign: Campaign, scan: str) -> str:
-    """Say why the frames and angles of a scan are not complete; "" if they are.
+    """Say why the frames and angles of a scan are incomplete; "" if they are complete.
 
     Raises
     ------
@@ -171,14 +172,14 @@ def fault_of_scan(campaign: Campaign, scan: str) -> str:
 
 
 def _last_byte(state: State) -> float:
-    """Return when a file changed last: by its own time, unless a copy brought an old one."""
+    """Return when a file changed last: its modification time, unless a copy kept an old one."""
     now = time.time()
     file_s = state[1] / 1e9
     return file_s if 0 <= now - file_s < 10 else now
 
 
 def state_of(path: Path) -> State | None:
-    """Return the state of a raw file or folder of images; None where there is none."""
+    """Return the state of a raw file or folder of images; None if it does not exist."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -190,7 +191,7 @@ def state_of(path: Path) -> State | None:
 
 
 def is_closed(path: Path) -> bool | None:
-    """Tell whether no process has a file open for writing; None where that cannot be known.
+    """Tell whether no process has a file open for writing; None if that cannot be known.
 
     The kernel of this machine gives a read lease only on a file that nobody writes, on file
     systems that no other machine writes on, to the owner of the file.

@@ -1,4 +1,4 @@
-"""A campaign as the workflow and the command line see it: its scans, and what is known of them.
+"""A campaign as the workflow and the command line see it: its scans and their results.
 
 Everything a person may edit (config, campaign table) is read here, when the workflow is parsed,
 without opening a raw file. The functions that need the inventory take its rows.
@@ -46,7 +46,7 @@ class Campaign:
     _groups: dict[int, tuple[InventoryRows, dict[str, list[str]]]] = field(
         default_factory=dict, compare=False, repr=False
     )
-    # not handed on by `replace`: it is of this configuration
+    # not copied by `replace`: it belongs to this configuration
     _for_scans: dict[str, "Campaign"] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -75,7 +75,7 @@ class Campaign:
 
     @property
     def outputs(self) -> Files[str]:
-        """The same relative to the campaign folder, as the rules and the record name them."""
+        """Paths of the results relative to the campaign folder, as in the rules and the record."""
         return Files(self.config.campaign.results)
 
     @property
@@ -88,7 +88,7 @@ class Campaign:
         return self.outputs.volume(scan, self.config.full_recon.output)
 
     def has_other_links(self, inventory: InventoryRows) -> bool:
-        """Tell whether a file that raw files take data from is not as the inventory saw it."""
+        """Tell whether a file that raw files link to has changed since the inventory."""
         from tomopipe.scans.linked import link_state
 
         seen: dict[str, list[int] | None] = {}
@@ -97,11 +97,11 @@ class Campaign:
         return any(link_state(self.directory / path) != was for path, was in seen.items())
 
     def shared_files(self) -> list[str]:
-        """Return the files with flats, darks or angles that the configuration names."""
+        """Return the files of flats, darks or angles named in the configuration."""
         return [path for path in self.config.named_files() if "{" not in path]
 
     def sidecar(self, scan: str) -> str:
-        """Return the path of the scan's sidecar, in a folder that can be written."""
+        """Return the path of the scan's sidecar, in a writable folder."""
         where = self.config.storage.sidecars
         if where != "beside":
             return f"{where.rstrip('/')}/{scan}{SIDECAR}"
@@ -126,7 +126,7 @@ class Campaign:
     # ---- inventory ---------------------------------------------------------------------------
 
     def inventory_entries(self) -> list[dict[str, Any]]:
-        """Return what the inventory step needs to know of every file, refused ones included."""
+        """Return the input of the inventory step for every file, refused ones included."""
         everything = [*self.scans.values(), *self.refused]
         return [
             {
@@ -141,14 +141,14 @@ class Campaign:
         ]
 
     def _own_sources(self, scan: CampaignScan) -> dict[str, Any]:
-        """Return how a scan is read, where not as the others."""
+        """Return the options for reading a scan that differ from the campaign's."""
         if scan.refused or self.for_scan(scan.name) is self:
             return {}
         reading = self.for_scan(scan.name).config.reading()
         return {} if reading == self.config.reading() else {"own": reading}
 
     def raw_scan(self, scan: str) -> "RawScan":
-        """Return a scan as its steps read it; `partial`, as it may have been taken in by hand."""
+        """Return a scan as its steps read it; `partial`: it may have been selected by hand."""
         from tomopipe.scans.raw_scan import raw_scan
 
         return raw_scan(self.scans[scan].path, self.for_scan(scan).config, partial=True)
@@ -159,10 +159,10 @@ class Campaign:
         return not self.config.preprocess.is_plain
 
     def correction_halo(self, row: Mapping[str, Any]) -> int | None:
-        """Return the rows that corrections need around a block; None: there are no corrections.
+        """Return the rows that corrections need around a block; None if there are no corrections.
 
-        Of a scan's row of the inventory; usual are taken for energy, distance and pixel size where
-        it and the config name none.
+        From a scan's row of the inventory; usual values replace energy, distance and pixel size
+        where neither it nor the config gives them.
         """
         from tomopipe.prep.recipe import USUAL, expected_halo
 
@@ -175,7 +175,7 @@ class Campaign:
     ) -> dict[str, float]:
         """Return the known CORs of valid scans of a series that are `select: no`.
 
-        The prediction of a scan whose raw file was replaced since is not known any more.
+        The prediction of a scan whose raw file was replaced since does not count.
         """
         known = {}
         for scan in self._valid_scans(series, inventory):
@@ -201,7 +201,7 @@ class Campaign:
         ]
 
     def is_selected(self, scan: str, row: Mapping[str, str]) -> bool:
-        """Tell whether a scan takes part: a valid one, unless the campaign table overrides it."""
+        """Tell whether a scan is selected: valid, unless the campaign table overrides that."""
         return scan in self.scans and not not_selected(self.scans[scan].select, row)
 
     def selected_scans(self, inventory: InventoryRows) -> list[str]:
@@ -215,16 +215,16 @@ class Campaign:
             groups: dict[str, list[str]] = {}
             for scan in self.selected_scans(inventory):
                 groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
-            # asked for once per job: at 5000 scans grouping anew each time would be quadratic
+            # called once per job: grouping 5000 scans each time would be quadratic
             self._groups[id(inventory)] = kept = (inventory, groups)
         return kept[1]
 
     def members(
         self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
     ) -> list[dict[str, Any]]:
-        """Return what fix_cor needs of each scan of an (encoded) series, predictions aside.
+        """Return the input of fix_cor for each scan of an (encoded) series, without predictions.
 
-        `replaced` are scans whose raw file is not the one of their prediction.
+        `replaced` are scans whose raw file changed after their prediction.
         """
         members: list[dict[str, Any]] = []
         for scan in self.selected_series(inventory)[series]:
@@ -240,7 +240,7 @@ class Campaign:
         return members
 
     def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
-        """Return what resolve_cor needs of each selected scan: its path and its columns."""
+        """Return the input of resolve_cor for each selected scan: its path and its columns."""
         return {
             scan: {"path": self.scans[scan].path, "n_cols": int(inventory[scan]["n_cols"])}
             for scan in self.selected_scans(inventory)
@@ -282,7 +282,7 @@ def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
 def campaign_from_data(
     data: Mapping[str, Any], directory: Path, *, with_scans: bool = True
 ) -> Campaign:
-    """Make a campaign of a configuration that Snakemake has read; without scans, of it alone."""
+    """Make a campaign from a configuration that Snakemake has read, with scans or without."""
     config, folder = parse_config(data), Path(os.path.abspath(directory))
     return make_campaign(config, folder) if with_scans else Campaign(folder, config, {})
 
@@ -294,9 +294,9 @@ def make_campaign(
     source: str = "config",
     taken: Collection[str] | None = None,
 ) -> Campaign:
-    """Find the files and read the table of a campaign; errors name `source` for the config.
+    """Find the files and read the table of a campaign; errors name the config as `source`.
 
-    `taken` are the paths of raw files that count; None: all, in a run those that it sees.
+    `taken` are the paths of raw files that count; None: all, or in a run those that it sees.
     """
     taken = run_folder.taken() if taken is None else taken
     found = find_scans(config, directory, taken)
@@ -307,7 +307,7 @@ def make_campaign(
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
-    if taken is None:  # a scan that is named may be yet to come
+    if taken is None:  # a named scan may not have arrived yet
         _check_overrides(config, found, source)
     scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
     failures = read_failures(
@@ -325,7 +325,7 @@ def make_campaign(
 
 
 def _check_overrides(config: Config, found: list[CampaignScan], source: str) -> None:
-    """Raise where an override names, without a pattern, a scan or a series that is not there."""
+    """Raise if an override names, without a pattern, a scan or series that does not exist."""
     known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
     for number, override in enumerate(config.overrides, start=1):
         for key, names in known.items():
@@ -339,14 +339,14 @@ def _check_overrides(config: Config, found: list[CampaignScan], source: str) -> 
 
 
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
-    """Return size and time of each scan's raw file, by which a record of failure is known."""
+    """Return size and time of each scan's raw file, which identify a record of failure."""
     return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
 
 
 def _with_rows(
     found: list[CampaignScan], rows: list[Row], config: Config, table: Path
 ) -> dict[str, CampaignScan]:
-    """Put what the campaign table says of each scan to it."""
+    """Add the cells of the campaign table to each scan."""
     by_name = {row.scan: row for row in rows}
     scans, problems = {}, []
     for scan in found:

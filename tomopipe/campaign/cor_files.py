@@ -20,12 +20,12 @@ class Found(NamedTuple):
     """CORs by entry: a path whose last part names the scan or its file."""
 
     cors: dict[str, float]  # in unbinned pixels
-    junk: dict[str, str]  # what stands there that is no COR
+    junk: dict[str, str]  # texts that are not a COR
     passed_over: dict[str, str]  # why an entry is not taken
 
 
 def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found:
-    """Read the CORs of a file or a folder, whichever form they have.
+    """Read the CORs of a file or a folder in any of these forms.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
         in it or in its folder `sidecars`, or with `try_center/<scan>/center_of_rotation.txt`, or
         with `<scan>/center_of_rotation.txt`.
     predicted : bool
-        Also take predictions of tomopipe, which a run finds again by itself. A sidecar is taken
-        if its source is manual, and center_of_rotation.txt if no prediction.json lies beside it
-        (it is another program's) or holds another COR (it was edited by hand).
+        Also take predictions of tomopipe, which a run finds again by itself. Otherwise a sidecar is
+        taken if its source is manual, and center_of_rotation.txt if there is no prediction.json
+        beside it (another program wrote it) or one with another COR (it was edited by hand).
 
     Returns
     -------
@@ -46,7 +46,7 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
     Raises
     ------
     TomopipeError
-        If there is nothing of the kind.
+        If there are none.
     """
     place = Path(path)
     if not place.is_dir():
@@ -122,7 +122,7 @@ def _of_text(path: Path, predicted: bool) -> _Entry:
 
 
 def _is_ours(path: Path, text: str) -> bool:
-    """Tell whether a COR is what predict_cor of tomopipe accepted."""
+    """Tell whether a COR was accepted by tomopipe's predict_cor."""
     prediction = path.with_name(PREDICTION)
     if not prediction.is_file():
         return False

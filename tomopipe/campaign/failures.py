@@ -1,7 +1,7 @@
-"""Records of jobs that failed for good, so that the next run continues without their scans.
+"""Records of jobs that failed finally, so that the next run continues without their scans.
 
-A record is results/failed/<step>/<scan>.json; it counts only while the raw file has the size and
-time it had then. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs.
+A record is results/failed/<step>/<scan>.json; it counts only while size and time of the raw file
+are unchanged. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs.
 """
 
 import json
@@ -19,7 +19,7 @@ Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that died, or an error it wrote down, with the end of its log."""
+    """A job that was killed, or an error it recorded, with the end of its log."""
 
     step: str
     scan: str
@@ -64,12 +64,12 @@ def record_failures(
     files : mapping of str to (int, int)
         Size and modification time (ns) of each scan's raw file.
     since : float
-        Unix time; jobs of earlier calls are not judged again.
+        Unix time; jobs that started earlier are not considered again.
 
     Returns
     -------
     list of Failure
-        What was recorded.
+        The new records.
     """
     recorded, kept = [], Files(results)
     for step in STEPS:
@@ -95,15 +95,15 @@ def _reason(status_path: Path, since: float) -> str:
     if started < since or status.get("state") == "done":
         return ""
     if status.get("state") == "failed":
-        # Whatever a scan can be blamed for is caught and is a result. What remains (a full disk, a
-        # wrong installation) would blame every scan of the campaign, but for too little memory.
+        # Errors caused by a scan are caught and are results. The others (a full disk, a wrong
+        # installation) would affect every scan of the campaign, except too little memory.
         error = str(status.get("error", ""))
         return f"failed: {error}" if error.startswith("MemoryError") else ""
     return f"killed or timed out on {status.get('host', 'its node')}; see the log"
 
 
 def is_made(files: Files[Path], step: str, scan: str) -> bool:
-    """Tell whether a step of a scan has left its result; a volume counts in whatever form."""
+    """Tell whether the result of a step of a scan exists; a volume counts in any format."""
     made = {
         "try_recon": [files.rows(scan)],
         "predict_cor": [files.prediction(scan)],
@@ -119,7 +119,7 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     Returns
     -------
     list of str
-        The scans for which there was something to forget.
+        The scans that had such a record.
     """
     forgotten, kept = [], Files(results)
     for scan in scans:

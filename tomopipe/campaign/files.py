@@ -19,7 +19,7 @@ PREDICTION, CENTER = "prediction.json", "center_of_rotation.txt"
 SIDECAR, SIDECARS = ".cor.json", "sidecars"
 VOLUMES = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
 MRC_VOLUME, STACK = "_rec.mrc", ".mrcs"
-# of `tomopipe convert`; no scan has results of these names, but for what the set for RELION names
+# of `tomopipe convert`; scans have no results of these names, except those in the set for RELION
 CONVERTED = {
     "mrc": MRC_VOLUME,
     "tiff": "_converted",
@@ -40,18 +40,18 @@ P = TypeVar("P", str, Path)
 
 @dataclass(frozen=True)
 class _Folder(Generic[P]):
-    """A folder; as a text it gives texts, as rules need them, as a Path it gives Paths."""
+    """A folder given as text or as Path; its paths are of the same type (rules need text)."""
 
     folder: P
 
     def at(self, path: str) -> P:
-        """Return a path below the folder; for this module."""
+        """Return a path below the folder; used in this module only."""
         return type(self.folder)(f"{str(self.folder).rstrip('/')}/{path}")
 
 
 @dataclass(frozen=True)
 class _One:
-    """A file of which a folder has one."""
+    """A file that exists once in a folder."""
 
     path: str
 
@@ -61,7 +61,7 @@ class _One:
 
 @dataclass(frozen=True)
 class _Each:
-    """A file that a folder has for each scan, series or stack, which stands for the braces."""
+    """A file for each scan, series or stack, whose name replaces the braces."""
 
     path: str
 
@@ -71,15 +71,15 @@ class _Each:
 
 @dataclass(frozen=True)
 class Files(_Folder[P]):
-    """The results folder of a campaign, or one with the same files."""
+    """The results folder of a campaign, or a folder with the same files."""
 
     inventory = _One("inventory.tsv")
     cor_table = _One(COR_TABLE)
     rot_cen = _One(ROT_CEN)
-    record = _One("products.tsv")  # what was read and made
-    compared = _One("compared.tsv")  # what differs of files whose time alone changed
+    record = _One("products.tsv")  # record of files read and made
+    compared = _One("compared.tsv")  # differences of files of which only the time changed
     report = _One("report/index.html")
-    live = _One("live/index.html")  # what `run --watch` has seen and found
+    live = _One("live/index.html")  # what `run --watch` has taken and found
     taken = _One("live/taken.json")
     fix_table = _Each("fix_cor/{}.tsv")  # of a series, encoded
 
@@ -90,15 +90,15 @@ class Files(_Folder[P]):
     try_stack = _Each(f"{TRY_CENTER}/{{}}/{TRY_STACK}")
     prediction = _Each(f"{TRY_CENTER}/{{}}/{PREDICTION}")
     center = _Each(f"{TRY_CENTER}/{{}}/{CENTER}")  # accepted COR; people may edit it
-    sidecar = _Each(f"{SIDECARS}/{{}}{SIDECAR}")  # where it does not lie beside the data
+    sidecar = _Each(f"{SIDECARS}/{{}}{SIDECAR}")  # if it is not beside the data
 
-    shifts = _Each("stitched/{}.json")  # what was found when volumes were stitched
+    shifts = _Each("stitched/{}.json")  # overlaps of stitched volumes
     in_relion = _Each("relion/{}")
     stack = _Each(f"relion/stacks/{{}}{STACK}")
     stack_meta = _Each("relion/stacks/{}.json")
 
     def of_try_recon(self, scan: str) -> list[P]:
-        """Results of try_recon; those after the first two may be removed in time."""
+        """Results of try_recon; those after the first two may be removed later."""
         return [self.rows(scan), self.sweep(scan), self.try_stack(scan)]
 
     def of_predict_cor(self, scan: str) -> list[P]:
@@ -106,11 +106,11 @@ class Files(_Folder[P]):
         return [self.prediction(scan), self.center(scan)]
 
     def of_export_stack(self, scan: str) -> list[P]:
-        """Results of export_stack; the stack itself may be removed in time."""
+        """Results of export_stack; the stack itself may be removed later."""
         return [self.stack_meta(scan), self.stack(scan)]
 
     def volume(self, scan: str, output: str) -> P:
-        """Volume of a scan in the form `full_recon.output`."""
+        """Volume of a scan in the format `full_recon.output`."""
         return self.at(scan + VOLUMES[output])
 
     def stitched(self, stack: str, output: str) -> P:
@@ -118,7 +118,7 @@ class Files(_Folder[P]):
         return self.at(f"stitched/{stack}{VOLUMES[output]}")
 
     def failure(self, step: str, scan: str) -> P:
-        """Record of a job that died for good."""
+        """Record of a job that failed finally."""
         return self.at(f"failed/{step}/{scan}.json")
 
     def option_sweep(self, scan: str, key: str) -> tuple[P, P]:
@@ -131,12 +131,12 @@ class Logs(_Folder[P]):
     """The folder of logs of a campaign."""
 
     status_folder = _One("status")  # with <step>/<key>.json of every job
-    run_record = _One("under_way.json")  # which run is under way
-    of_runs = _One("run")  # with Snakemake's own text of the last ones
-    watch_lock = _One("watch.lock")  # who watches
+    run_record = _One("under_way.json")  # the current run
+    of_runs = _One("run")  # Snakemake's logs of the last runs
+    watch_lock = _One("watch.lock")  # the watcher
 
     def of_watch(self, part: str) -> P:
-        """Snakemake's text of the last run of a part of a watcher's."""
+        """Snakemake's log of the last run of a part of a watcher's run."""
         return self.at(f"watch/{part}.log")
 
     def log(self, step: str, key: str = "campaign") -> P:
@@ -152,7 +152,7 @@ LOGS = Logs("logs")
 
 
 def converted(volume: Path, output_format: str) -> Path:
-    """Return where `tomopipe convert` puts what it makes of a volume: beside it."""
+    """Return the path of a converted volume: beside the original."""
     ending = next(end for end in VOLUMES.values() if volume.name.endswith(end))
     return volume.with_name(volume.name.removesuffix(ending) + CONVERTED[output_format])
 
@@ -160,11 +160,11 @@ def converted(volume: Path, output_format: str) -> Path:
 def find_campaign(start: Path) -> Path:
     """Return the folder of the campaign that `start` lies in: itself, or the nearest one above it.
 
-    A campaign has a config.yaml with a block `campaign`. Where there is none it is `start`.
+    A campaign has a config.yaml with a block `campaign`. If there is none, return `start`.
     """
     folder = Path(os.path.abspath(start))
     if (folder / CONFIG).exists() or not folder.is_dir():
-        return folder  # of a name that is misspelt nothing is guessed
+        return folder  # a misspelt name is not searched for
     return next((one for one in folder.parents if _is_campaign(one / CONFIG)), folder)
 
 

@@ -18,7 +18,7 @@ from tomopipe.campaign.files import Logs
 from tomopipe.errors import RunEndedError, room_for
 from tomopipe.storage import run_folder
 
-#: Seconds between two signs of life of a job.
+#: Seconds between two heartbeats of a job.
 HEARTBEAT_S = 60.0
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -67,15 +67,15 @@ def status_path(log: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def job(log: str | os.PathLike[str], threads: int = 1, resources: Any = None) -> Iterator[None]:
-    """Run one job: log to `log`, and note its start, heartbeat and end beside it.
+    """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
-    With the cores, memory and GPUs that it asked for, by `threads` and Snakemake's `resources`, and
-    the CPU time and the most memory that it used.
+    Also recorded are the cores, memory and GPUs it requested (`threads` and Snakemake's
+    `resources`), and its CPU time and peak memory.
 
-    A job that is killed leaves a status with a start and no end; that is how `onerror` tells it
-    from its neighbours. `state` is running, done or failed; times are Unix seconds. While the job
-    runs, `heartbeat` is at most `HEARTBEAT_S` old: where it is much older the job is lost. So it is
-    where the folder of its `run` is gone.
+    A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
+    `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
+    at most `HEARTBEAT_S` old: if it is much older, or the folder of its `run` is gone, the job is
+    lost.
     """
     path = status_path(log)
     status: dict[str, Any] = {
@@ -97,7 +97,7 @@ def job(log: str | os.PathLike[str], threads: int = 1, resources: Any = None) ->
     try:
         with log_to(log), _heartbeat(status, path):
             yield
-    except Exception as error:  # of the log itself, too: without an end it would count as killed
+    except Exception as error:  # of the log, too: without an end the job would count as killed
         failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
         with suppress(RunEndedError):
             _write(status | failed, path)
@@ -126,7 +126,7 @@ def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
 
 
 def _used() -> dict[str, float]:
-    """Return what this process has used since its start, with the CPU time of children."""
+    """Return the resources used by this process since its start, with the CPU time of children."""
     itself = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = sum(one.ru_utime + one.ru_stime for one in (itself, children))
@@ -139,9 +139,9 @@ def _one_line(error: BaseException) -> str:
 
 
 def _write(status: dict[str, Any], path: Path) -> None:
-    """Write whole, without the flush to disk of results: a status may be lost in a power cut.
+    """Write atomically, but without the flush to disk of results: a power cut may lose a status.
 
-    Once the run of the job has ended the status is that of a newer one, and stays.
+    Once the run of the job has ended, the status belongs to a newer run and is not changed.
     """
     run_folder.current()
     with room_for(path):

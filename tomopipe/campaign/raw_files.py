@@ -26,7 +26,7 @@ from tomopipe.errors import some_of
 from tomopipe.scans.raw_state import reference_kind
 from tomopipe.storage import run_folder
 
-# Room for the longest ending of ours (255 bytes is the limit of a file name).
+# Room for the longest ending of our files (file names have at most 255 bytes).
 MAX_NAME_BYTES = 230
 _COPIES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".done", "~")
 RAW_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".tif", ".tiff")
@@ -45,15 +45,15 @@ class CampaignScan:
     abspath : str
         Absolute, symbolic links kept.
     series : str
-        Series key; begins with what sets its folder apart if the config names several.
+        Series key; if the config names several folders, it begins with a prefix of the folder.
     index : int
         Number within the series.
     select, manual, note : str
         Cells of the campaign table: auto, yes or no; COR as typed; remark.
     override : OverrideBlock or None
-        Its options in the campaign table.
+        Its option columns in the campaign table.
     n_bytes, mtime_ns : int or None
-        Of the file or folder itself; None where there is none.
+        Of the file or folder itself; None if it does not exist.
     is_folder : bool
         The scan is a folder of TIFF files.
     refused : str
@@ -80,8 +80,9 @@ def find_scans(
 ) -> list[CampaignScan]:
     """Find the raw files of a campaign, with series and index from their names.
 
-    A name that two files share, or that nothing could carry, is refused: `refused` says why.
-    `taken` are the paths that count, None all: in the runs of a watcher those that are complete.
+    A name that two files share, or that is impossible as a file name, is refused: `refused` says
+    why. `taken` are the paths that count (None: all); in the runs of a watcher those of complete
+    files.
     """
     taken = run_folder.taken() if taken is None else taken
     entries = [
@@ -97,10 +98,10 @@ def find_scans(
                 continue
             name = prefix + _stem(path, directory)
             place = os.path.abspath(directory / path), name
-            if place not in places:  # raw/a.h5 and ./raw/a.h5 are one
+            if place not in places:  # raw/a.h5 and ./raw/a.h5 are the same file
                 places.add(place)
                 scan = _scan(path, name, config, directory)
-                if found != os.path.expanduser(pattern):  # what is named in full is a scan
+                if found != os.path.expanduser(pattern):  # a path without a pattern is a scan
                     scan = replace(scan, refused=scan.refused or _no_scan(scan))
                 scans[path, name] = scan
     patterns = [os.path.expanduser(pattern) for pattern, _ in entries]
@@ -113,7 +114,7 @@ def find_scans(
 
 
 def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
-    """Return the raw files that the patterns name now, and the folders of patterns not there.
+    """Return the raw files that the patterns match now, and missing folders of patterns.
 
     Copies under way are skipped: names that begin with a dot, or end as programs mark them.
     """
@@ -138,8 +139,8 @@ def _is_copy_under_way(path: str) -> bool:
 def path_problems(config: Config, directory: Path) -> list[str]:
     """Describe problems of the entries of campaign.scans, a sentence each.
 
-    An entry that matches nothing, folders that cannot be read (whose files nobody sees), files that
-    several entries name, or that are several scans.
+    Entries that match nothing, folders that cannot be read, files that several entries match, and
+    files that are several scans.
     """
     problems = []
     entries: dict[str, list[str]] = {}
@@ -174,7 +175,7 @@ def path_problems(config: Config, directory: Path) -> list[str]:
 
 
 def _folders(pattern: str, directory: Path) -> list[Path]:
-    """List the folders in which files of a pattern are looked for, as far as they can be seen."""
+    """List the folders in which files of a pattern are searched, as far as they are readable."""
     folder = os.path.dirname(pattern.rstrip("/"))
     parts = Path(folder).parts
     found = [directory]
@@ -203,17 +204,17 @@ def _why(pattern: str, directory: Path) -> str:
 
 
 def _expand(pattern: str, directory: Path) -> list[str]:
-    """Return the paths that a pattern names; a plain path also where there is no file."""
+    """Return the paths that match a pattern; a plain path also if there is no file."""
     if os.path.lexists(directory / pattern) or not glob.has_magic(pattern):
         return [pattern]
     return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
 
 
 def _apart(scans: list[CampaignScan], patterns: list[str], results: Path) -> list[CampaignScan]:
-    """Keep apart series of several folders; those that a campaign has begun with keep their names.
+    """Distinguish series of several folders; those that a campaign began with keep their names.
 
-    Those began with the whole folder where the configuration named several, and the tables of
-    their CORs are called so.
+    Earlier versions put the whole folder first if the configuration named several, and the tables
+    of their CORs have these names.
     """
     folders = {os.path.dirname(pattern.rstrip("/")) for pattern in patterns}
     if len(folders) == 1 and not glob.has_magic(*folders):
@@ -251,23 +252,23 @@ def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan
 
 
 def _stem(path: str, directory: Path) -> str:
-    """Return the name of a scan; an ending that only a folder has belongs to its name."""
+    """Return the name of a scan; a folder keeps an extension that no raw file has."""
     stem, ending = os.path.splitext(os.path.basename(path))
     is_folder = os.path.isdir(directory / path)
     return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
 
 
 def state_of(path: str | os.PathLike[str]) -> tuple[int | None, int | None, bool]:
-    """Return size, time and whether it is a folder; None where there is nothing."""
+    """Return size, time and whether it is a folder; None if it does not exist."""
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # no file, or no name of one
+    except (OSError, ValueError):  # no file, or not a valid name
         return None, None, False  # the inventory says why
     return found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode)
 
 
 def _refusal(name: str, path: str) -> str:
-    """Say why no wildcard, file or text file could carry this name, or return nothing."""
+    """Say why this name is impossible as a wildcard or in files, or return nothing."""
     try:
         n_bytes = len(f"{name}{path}".encode()) and len(name.encode())
     except UnicodeEncodeError:
@@ -283,7 +284,7 @@ def _refusal(name: str, path: str) -> str:
 
 
 def _no_scan(scan: CampaignScan) -> str:
-    """Say that an image which a pattern found is a flat or dark by its name, or nothing."""
+    """Say that an image found by a pattern is a flat or dark by its name, or return nothing."""
     kind = None if scan.is_folder else reference_kind(os.path.basename(scan.path))
     if kind is None:
         return ""

@@ -1,7 +1,7 @@
 """Read the small files that steps exchange; errors name the damaged file and the remedy.
 
 `cor.json` of resolve_cor, `prediction.json` of predict_cor, `inventory.tsv` of inventory. All are
-written whole; somebody may have cut or edited them since.
+written whole, but may have been cut or edited since.
 """
 
 import json
@@ -34,7 +34,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Model:
-    """A learned model that a prediction comes from: its name, and the hash of its file."""
+    """The trained model of a prediction: its name, and the hash of its file."""
 
     name: str
     sha256: str
@@ -42,7 +42,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What prediction.json says."""
+    """Content of prediction.json."""
 
     best_cor_px: float | None
     cor_px: float | None
@@ -86,7 +86,7 @@ def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
 
 
 def is_without_angles(warnings: str) -> bool:
-    """Tell from the warnings of an inventory, of earlier versions too, that there are no angles."""
+    """Tell from an inventory's warnings, also of earlier versions, whether angles are missing."""
     return any(text.startswith("no theta") for text in warnings.split("; "))
 
 
@@ -106,7 +106,7 @@ def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     Raises
     ------
     TomopipeError
-        If the file cannot be read or is not of that form.
+        If the file cannot be read or has another form.
     """
     expected = "scan to cor_px and source"
     found = read_json(path, expected)
@@ -132,7 +132,7 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         Its content; `best_cor_px` and `cor_px` are numbers or None, `confidence` a number,
-        `verdict` one of `VERDICTS`, `method` and `reason` texts, where they are there.
+        `verdict` one of `VERDICTS`, `method` and `reason` texts, if present.
 
     Raises
     ------
@@ -161,12 +161,12 @@ def read_inventory_tsv(
     path : path-like
         The file of the inventory.
     columns : sequence of str
-        Those that must be there.
+        The required columns.
 
     Raises
     ------
     TomopipeError
-        If the file cannot be read, was cut, or `keep` or a size is none.
+        If the file cannot be read, was cut, or a cell of `keep` or of a size is invalid.
     """
     rows = read_tsv(path, columns)
     for row in rows:
@@ -213,7 +213,7 @@ def _is_number(value: object) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer too large for a float
         return False
 
 

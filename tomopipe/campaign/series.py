@@ -1,4 +1,4 @@
-"""File names to series and index; the size that the scans of a series are held against."""
+"""Series and index from file names; reference size of the scans of a series."""
 
 import glob
 import hashlib
@@ -20,7 +20,7 @@ SAME_SIZE = 0.005
 # A slice needs angles over so much: 180 degrees, less what may be missing at the ends.
 COVERS_DEG = 170.0
 
-_LONGEST_NAME_BYTES = 200  # of the 255 of a file name, leaving room for suffixes
+_LONGEST_NAME_BYTES = 200  # of the 255 bytes of a file name, leaving room for suffixes
 
 
 def split_name(stem: str, pattern: str = DEFAULT_PATTERN) -> tuple[str, int]:
@@ -76,7 +76,7 @@ def series_key(series: str, prefix: str) -> str:
 
 
 def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
-    """Return the folders that patterns name, each up to a wildcard, with what sets it apart.
+    """Return the folders of patterns, each up to a wildcard, with a unique prefix.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict
-        Folder to prefix: of the first "", of each further one the shortest end of its path that no
+        Folder to prefix: "" for the first, for each other the shortest end of its path that no
         earlier one has, so that a folder added at the end renames no series.
     """
     prefixes: dict[str, str] = {}
@@ -107,7 +107,7 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
 
 
 def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
-    """Return what is put before the series of a folder: what a wildcard stands for belongs to it.
+    """Return the prefix of the series of a folder, including what wildcards match.
 
     Parameters
     ----------
@@ -137,8 +137,8 @@ def encode_series(key: str) -> str:
     Returns
     -------
     str
-        Percent-encoded key of at most 200 bytes; `_` for the empty key (a series that is really
-        named `_` becomes `%5F`). Longer ones end in a hash, after an `@` that no other has.
+        Percent-encoded key of at most 200 bytes; `_` for the empty key (a series that is named `_`
+        becomes `%5F`). Longer ones end in `@` and a hash; others have no `@`.
     """
     if key in ("", "_"):
         return "%5F" if key else "_"

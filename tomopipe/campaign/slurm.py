@@ -1,7 +1,7 @@
 """Jobs of SLURM: queued and running ones by squeue, ended ones by sacct.
 
-Both are asked with a limit of time, and nothing is known where they do not answer: a machine
-without SLURM, a cluster without accounting, a controller that is down.
+Both are called with a time limit. Where they do not answer (no SLURM, no accounting, a controller
+that is down) nothing is known.
 """
 
 import getpass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 _SECONDS = 10.0
 _BATCH = 500  # job numbers in one call: the length of a command is limited
-#: States of SLURM from which no job comes back under its number.
+#: Final states: no job runs again under the same number.
 ENDED = frozenset(
     {
         *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
@@ -36,9 +36,9 @@ class Pending:
     number : str
         SLURM's.
     name : str
-        The rule that it runs; of a group, group_ and the names of its rules.
+        The rule that it runs; for a group, group_ and the names of its rules.
     start_s : float or None
-        When SLURM expects to start it, Unix seconds; None if it does not say.
+        Expected start, Unix seconds; None if SLURM does not give it.
     reason : str
         Why it waits, in SLURM's words.
     """
@@ -58,11 +58,11 @@ class Usage:
     number : str
         SLURM's.
     wall_s, cpu_s : float
-        Time it lasted; time that its CPUs worked, all together.
+        Wall time; CPU time of all its CPUs.
     n_cpus : int
-        CPUs it got.
+        CPUs allocated.
     asked_bytes, used_bytes : float or None
-        Memory asked for, and the most that one of its steps had.
+        Memory requested, and the peak memory of its largest step.
     """
 
     number: str
@@ -74,7 +74,7 @@ class Usage:
 
 
 def job_states(numbers: Sequence[str]) -> dict[str, str]:
-    """Ask squeue, then sacct for what it no longer knows; nothing where neither answers."""
+    """Return states from squeue, and from sacct for jobs that it no longer knows."""
     states = _states(["squeue", "--noheader", "--states=all", "--format=%A|%T"], numbers)
     rest = [number for number in numbers if number not in states]
     sacct = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
@@ -90,10 +90,10 @@ def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
 def pending_jobs(directory: Path) -> list[Pending]:
     """List the jobs of a run of Snakemake in `directory` that SLURM has not started.
 
-    They are known by the place of their logs, which Snakemake chooses within the working folder.
+    They are recognised by the path of their logs, which Snakemake puts in the working folder.
     """
     logs = str(directory.resolve() / ".snakemake" / "slurm_logs")
-    shown = "JobID:|,StartTime:|,Reason:|,StdOut:|"  # the path last: it may hold anything
+    shown = "JobID:|,StartTime:|,Reason:|,StdOut:|"  # the path last: it may contain any character
     command = ["squeue", "--noheader", "--states=PENDING", f"--user={getpass.getuser()}"]
     found = []
     for number, start, reason, log in _ask([*command, "--Format", shown], n_cells=4):
@@ -104,7 +104,7 @@ def pending_jobs(directory: Path) -> list[Pending]:
 
 
 def usages(numbers: Iterable[str]) -> dict[str, Usage]:
-    """Ask sacct what ended jobs used; without accounting, nothing is known of any."""
+    """Return the usage of ended jobs from sacct; none without accounting."""
     shown = "--format=JobIDRaw,State,ElapsedRaw,AllocCPUS,TotalCPU,ReqMem,MaxRSS"
     command = ["sacct", "--noheader", "--parsable2", "--units=K", shown]
     lines: dict[str, list[list[str]]] = defaultdict(list)
@@ -133,16 +133,16 @@ def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
 
 @lru_cache(maxsize=32)
 def time_limit_min(partition: str) -> int | None:
-    """Return how long a job of a partition ("": the usual one) may last; None: no limit known."""
+    """Return the time limit of a partition ("": the default one), minutes; None if unknown."""
     for name, limit in _ask(["sinfo", "--noheader", "--format=%P|%l"], n_cells=2):
-        # the usual one is marked by a star
+        # the default one is marked by a star
         if name.rstrip("*") == partition or (not partition and name.endswith("*")):
             return _minutes(limit)
     return None
 
 
 def submit_limit() -> int | None:
-    """Return how many jobs this user may have in the queue at once; None: no limit known."""
+    """Return how many jobs this user may have in the queue at once; None if unknown."""
     show = ["sacctmgr", "--noheader", "--parsable2", "show"]
     asked = [*show, "assoc", f"user={getpass.getuser()}", "format=MaxSubmit,DefaultQOS"]
     of_qos = dict(_ask([*show, "qos", "format=Name,MaxSubmitPU"], n_cells=2))
@@ -187,7 +187,7 @@ def _ask(command: list[str], *, n_cells: int) -> list[list[str]]:
 
 def _time(text: str) -> float | None:
     try:
-        return datetime.fromisoformat(text).timestamp()  # of this machine's zone, as squeue's
+        return datetime.fromisoformat(text).timestamp()  # in the local time zone, as squeue prints
     except ValueError:
         return None
 

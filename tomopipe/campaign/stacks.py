@@ -1,4 +1,4 @@
-"""Stacks of a campaign: which scans are stitched into one volume, and which stacks cannot be."""
+"""Stacks of a campaign: scans that are stitched into one volume, and problems of stacks."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.state import MEANINGS, State, not_selected
 from tomopipe.campaign.table import did_you_mean
 
-# What must be the same for all volumes of a stack.
+# Options that must be equal for all volumes of a stack.
 _ALIKE = {
     "full_recon": ("binning", "unit", "crop_x", "crop_y"),
     "preprocess": ("half_acquisition",),
@@ -25,11 +25,11 @@ class Stack:
     Attributes
     ----------
     name : str
-        Of the stack, in its files.
+        Name of the stack, also in its files.
     scans : tuple of str
         Its scans, in order of height.
     problem : str
-        Why it cannot be stitched, or nothing.
+        Why it cannot be stitched, or empty.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Stack:
 
 
 def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> list[Stack]:
-    """Return the stacks of the configuration, and what is wrong with how they are declared.
+    """Return the stacks of the configuration, with problems of their declaration.
 
-    With the inventory also scans of different widths.
+    With the inventory, different widths are a problem, too.
     """
     stacks = [
         Stack(name, _expanded(campaign, entries))
@@ -76,7 +76,7 @@ def find_stacks(
 
 
 def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:
-    """Say which stacks will not be stitched, and why; a COR that is missing is said elsewhere."""
+    """Say which stacks will not be stitched, and why; missing CORs are reported elsewhere."""
     return tuple(
         f"stack {stack.name} will not be stitched: {stack.problem}"
         for stack in find_stacks(campaign, rows, rows)
@@ -98,7 +98,7 @@ def _expanded(campaign: Campaign, entries: list[str]) -> tuple[str, ...]:
 
 
 def _wrong(campaign: Campaign, stack: Stack, uses: Counter[str]) -> str:
-    """Say what is wrong with a stack before any file is looked at, or nothing."""
+    """Describe a problem of a stack that shows before any file is read, or return nothing."""
     if unknown := [scan for scan in stack.scans if scan not in campaign.scans]:
         name = unknown[0]
         return f"no scan {name} in the campaign{did_you_mean(name, campaign.scans)}"
@@ -135,7 +135,7 @@ def _other_width(stack: Stack, rows: InventoryRows) -> str:
 def _missing(
     campaign: Campaign, stack: Stack, rows: InventoryRows, resolved: Mapping[str, Any]
 ) -> str:
-    """Say which scan of a stack will have no volume, or nothing."""
+    """Name the scan of a stack that will have no volume, or return nothing."""
     for scan in stack.scans:
         row = rows.get(scan)
         if row is None:

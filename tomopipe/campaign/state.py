@@ -1,7 +1,7 @@
-"""The state of a scan, and why: the only place that decides it.
+"""The state of a scan, and its reason; decided nowhere else.
 
-A state follows from the campaign table as it is now and from what the last run left, so that a
-decision of a person counts before the next run.
+A state follows from the present campaign table and the results of the last run, so that a person's
+decision counts before the next run.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from tomopipe.campaign.results import Fix, Prediction
 from tomopipe.cor.rules import NOT_ASKED, is_valid, off_detector, parse_cor, shown
 
 STILL_WRITTEN = "still written"
-#: What the reason of a scan ends with that the system did not let us read: it may the next time.
+#: End of the reason of a scan that could not be read for a system error: it is tried again.
 LOOK_AGAIN = "; the next run looks again"
-#: An accepted confidence less than this above the limit is doubtful.
+#: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
 #: Confident methods further apart than this are doubtful, in pixels.
 _DISAGREE_PX = 2.0
@@ -49,7 +49,7 @@ MEANINGS: Mapping[State, str] = {
     State.UNRESOLVED: "no COR at all",
     State.FAILED: "a step failed",
 }
-#: Nothing is run for scans in these states.
+#: No job runs for scans in these states.
 NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
 _OF_SOURCE = {
     "manual": State.MANUAL,
@@ -61,7 +61,7 @@ _OF_SOURCE = {
 
 
 def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
-    """Say why nothing is run for a scan: UNSELECTED or SKIPPED; None where it takes part.
+    """Return why no job runs for a scan: UNSELECTED or SKIPPED; None if it is selected.
 
     `select: yes` overrides all but a file whose shape cannot be read or that is still growing.
 
@@ -82,7 +82,7 @@ def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanFacts:
-    """What the files of a campaign say of one scan; CORs in unbinned pixels.
+    """Content of a campaign's files about one scan; CORs in unbinned pixels.
 
     Attributes
     ----------
@@ -93,15 +93,15 @@ class ScanFacts:
     cor_px, source : float or None, str
         Its entry in cor.json.
     decided : bool
-        Whether cor.json is there.
+        Whether cor.json exists.
     has_default : bool
-        Whether the config gives a COR for scans that have none.
+        Whether the config has a default COR.
     min_confidence : float
         Confidence from which a prediction is accepted, 0 to 1.
     fix, prediction
-        What fix_cor and predict_cor wrote.
+        Results of fix_cor and predict_cor.
     failures : tuple of Failure
-        Those that stand: of a job whose result is missing.
+        Failures that still count: of jobs whose result is missing.
     volume : Path or None
         Its volume, if there is one.
     """
@@ -121,13 +121,13 @@ class ScanFacts:
 
     @property
     def n_cols(self) -> int | None:
-        """Width of the detector, as far as the inventory knows it."""
+        """Width of the detector; None if the inventory does not have it."""
         cell = (self.row or {}).get("n_cols", "")
         return int(cell) if cell.isdecimal() else None
 
     @property
     def manual_px(self) -> float | None:
-        """The COR of the campaign table; None if there is none, or none on the detector."""
+        """The COR of the campaign table; None if it is missing or off the detector."""
         cor_px = parse_cor(self.manual)
         valid = cor_px is not None and (self.n_cols is None or is_valid(cor_px, self.n_cols))
         return cor_px if valid else None
@@ -139,12 +139,12 @@ class ScanFacts:
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether a person gives the COR, which deals with a failed prediction."""
+        """Whether a person set the COR, which replaces a failed prediction."""
         return self.manual_px is not None or self.is_by_file
 
     @property
     def is_edited(self) -> bool:
-        """Whether a COR was typed or taken away that the results were not made with."""
+        """Whether a COR was typed or removed after the results were made."""
         if self.manual_px is None:
             return self.source == "manual" and not self.is_by_file
         was_px = self.fix.before_px if self.source == "outlier" and self.fix else self.cor_px
@@ -159,7 +159,7 @@ class ScanFacts:
 
     @property
     def _state(self) -> State:
-        """The state, thresholds aside."""
+        """The state, without thresholds."""
         if state := not_selected(self.select, self.row):
             return state
         steps = {failure.step for failure in self.failures}
@@ -173,7 +173,7 @@ class ScanFacts:
 
     @property
     def _state_without_cor(self) -> State:
-        # With `on_missing: block` there is no cor.json, and the tables of fix_cor tell.
+        # With `on_missing: block` there is no cor.json; the tables of fix_cor show it.
         without = self.cor_px is None and self.fix is not None and self.fix.after_px is None
         without = without and (self.decided or not self.has_default)
         if self.failures or (without and self.prediction and self.prediction.verdict == "failed"):
@@ -184,13 +184,13 @@ class ScanFacts:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What makes an accepted prediction doubtful."""
+        """Reasons why an accepted prediction is doubtful."""
         found = (self.unused_manual, self.kept_outlier, self.doubtful_prediction)
         return tuple(text for text in found if text)
 
     @property
     def unused_manual(self) -> str:
-        """Why the COR of the campaign table is not used, if it is not."""
+        """Why the COR of the campaign table is not used; empty if it is used."""
         cor_px = parse_cor(self.manual)
         if self.manual_px is not None or not self.manual.strip():
             return ""
@@ -200,14 +200,14 @@ class ScanFacts:
 
     @property
     def kept_outlier(self) -> str:
-        """Why a COR is an outlier of its series that was not replaced, if it is."""
+        """Why a COR is an outlier of its series that was not replaced; empty if it is none."""
         fix = self.fix
         flagged = fix is not None and fix.flagged and fix.source != "outlier"
         return (fix.reason or "flagged") if fix is not None and flagged else ""
 
     @property
     def doubtful_prediction(self) -> str:
-        """Why a prediction is not to be trusted, if it is not."""
+        """Why a prediction is doubtful; empty if it is not."""
         prediction = self.prediction
         if prediction is None:
             return ""
@@ -228,19 +228,19 @@ class ScanFacts:
 
     @property
     def reason(self) -> str:
-        """Why the scan is in its state, in one line; "" where there is nothing to say."""
+        """Why the scan is in its state, in one line; may be ""."""
         state, fix, prediction = self.state, self.fix, self.prediction
         if state is State.SKIPPED:
             return (self.row or {}).get("reason", "")
         parts = [f"{f.step}: {f.reason}" for f in self.failures]
         if fix is not None and self.source == "default" and fix.after_px is not None:
-            fix = None  # default_px won over what the series would give
+            fix = None  # default_px takes precedence over the series
         if fix is not None and fix.reason:
             parts.append(fix.reason)
         if fix is not None and fix.neighbours:
             parts.append(f"mean of {' and '.join(fix.neighbours)}")
         if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
-            # the table of fix_cor has the reason of a prediction that nothing could replace
+            # the table of fix_cor has the reason of a prediction that could not be replaced
             said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
             parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
         return "; ".join(dict.fromkeys(parts))

@@ -1,8 +1,8 @@
-"""The campaign table (scans.tsv): read it, check it, edit cells and leave everything else alone.
+"""The campaign table (scans.tsv): read it, check it, edit cells without changing anything else.
 
 Tab-separated UTF-8 text for people and spreadsheets: comment lines begin with #, blank lines, other
 columns and any order of columns are fine. A column named like a key of the configuration, such as
-full_recon.filter, holds what differs for a scan. A cell may stand in double quotes, as spreadsheets
+full_recon.filter, sets that option for a scan. A cell may stand in double quotes, as spreadsheets
 do for some (then "" inside means one); a scan whose name begins with # must.
 """
 
@@ -24,7 +24,7 @@ SELECT = ("auto", "yes", "no")
 Edits = Mapping[str, Mapping[str, str]]
 """Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
 _BOM = "\ufeff"
-# Unit separators and the like vanish in an editor, and some programs end lines at the last two.
+# Editors drop unit separators and the like, and some programs end lines at the last two.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -66,9 +66,10 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     Raises
     ------
     TomopipeError
-        If the file cannot be read, is no UTF-8 text, or its header lacks `scan`, repeats a name,
-        has a name that is nearly one of ours, or words joined by dots that are no key of the
-        configuration which may differ; and for cells of `select` that are none. Names the cell.
+        If the file cannot be read, is not UTF-8 text, or its header lacks `scan`, repeats a name,
+        has a name that is nearly one of ours, or words joined by dots that are not a key of the
+        configuration which scans may override; and for invalid cells of `select`. The message names
+        the cell.
     """
     return _rows(_decoded(_read_bytes(path), path), path)
 
@@ -109,7 +110,7 @@ def _option_columns(
 
 
 def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
-    """Say what is wrong with the rows, in the order of the file.
+    """Describe the problems of the rows, in the order of the file.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
     Returns
     -------
     list of str
-        One sentence for each problem; empty if all is well.
+        One sentence for each problem; empty if there are none.
     """
     problems = []
     first: dict[str, int] = {}
@@ -146,13 +147,13 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name most like the one given, as the end of a sentence."""
+    """Suggest the most similar known name, as the end of a sentence."""
     similar = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
 
 def table_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the hash of the table's content, that of nothing where there is no file."""
+    """Return the hash of the table's content, of an empty one if there is no file."""
     return hashlib.sha256(_read_bytes(path) if os.path.exists(path) else b"").hexdigest()
 
 
@@ -166,8 +167,8 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
     path : path-like
         The table; made if it does not exist. Missing rows and columns are added at the end.
     edits : mapping or callable
-        What to change; or what says so from the rows of the table as they are when nobody else
-        may change them. It is called again where an editor saved the table meanwhile.
+        The changes; or a function that returns them from the rows, called while the table is
+        locked, and again if an editor saved the table meanwhile.
 
     Returns
     -------
@@ -210,7 +211,7 @@ def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
 
 
 def fault_of_cell(text: str) -> str:
-    """Say why a cell of the table cannot hold a text, or nothing."""
+    """Say why a text cannot stand in a cell of the table, or return nothing."""
     if found := _CONTROL.search(text):
         name = {"\t": "a tab", "\r": "a line break", "\n": "a line break"}.get(
             found[0], f"the control character U+{ord(found[0]):04X}"
@@ -242,7 +243,7 @@ def _apply(
             numbers = " and ".join(str(number + 1) for number in places)
             raise TomopipeError(f"{path}: scan {scan} is on lines {numbers}. Keep one.")
         if not places and not any(cells.values()):
-            continue  # nothing to clear
+            continue  # no cell to clear
         for name, value in cells.items():
             if value and name not in map(_unquoted, columns):
                 columns.append(name)
@@ -314,7 +315,7 @@ def _columns(lines: list[_Line], path: str | os.PathLike[str]) -> list[str] | No
 
 
 def _meant(name: str, names: Collection[str]) -> str:
-    """Return the column of ours that a name is meant to be, "" if it is ours or its owner's."""
+    """Return the known column that a name misspells; "" if it is known or a user's own."""
     if name in COLUMNS or is_option(name):
         return ""
     bare = _bare(name)
@@ -322,7 +323,7 @@ def _meant(name: str, names: Collection[str]) -> str:
     keys = {_bare(key): key for key in option_keys()}
     if same := (ours | keys).get(bare):
         return same
-    # A letter off is a slip, unless ours is there too: `note` and `notes` are two columns.
+    # One wrong letter is a slip, unless the known column is there too: `note` and `notes` are two.
     absent = [key for key, column in ours.items() if column not in names and key != "cor"]
     similar = difflib.get_close_matches(bare, absent, n=1, cutoff=_SIMILAR)
     return ours[similar[0]] if similar else ""
@@ -353,7 +354,7 @@ def _unquoted(cell: str) -> str:
 
 
 def _quoted(cell: str) -> str:
-    """Quote a cell that would be read as something else."""
+    """Quote a cell that would otherwise be misread."""
     if cell != cell.strip() or cell.startswith(('"', "#")):
         return '"' + cell.replace('"', '""') + '"'
     return cell

@@ -16,22 +16,22 @@ from tomopipe.storage.shared import update_file
 
 
 class Entries(NamedTuple):
-    """What a file says, by entry as written: a path, or a file name."""
+    """Content of a file, by entry as written: a path, or a file name."""
 
     cors: dict[str, float]  # in unbinned pixels; entries without a COR are skipped
-    junk: dict[str, str]  # what stands there that is no COR, quoted
+    junk: dict[str, str]  # texts that are not a COR, quoted
 
 
 class Match(NamedTuple):
     """Which entries of a file belong to which scans."""
 
     matched: dict[str, float]  # scan to COR
-    unmatched: list[str]  # entries that no scan answers to
+    unmatched: list[str]  # entries without a scan
     ambiguous: dict[str, list[str]]  # entry to the scans it may mean
 
 
 def read_cors(path: str | os.PathLike[str]) -> dict[str, float]:
-    """Read rot_cen.json or batch_cor_values.csv, of which every entry must be fine.
+    """Read rot_cen.json or batch_cor_values.csv, in which every entry must be valid.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def read_cors(path: str | os.PathLike[str]) -> dict[str, float]:
     Raises
     ------
     TomopipeError
-        If it is neither, or holds a value that is no COR.
+        If it is neither, or has a value that is not a COR.
     """
     cors, junk = read_entries(path)
     if junk:
@@ -50,7 +50,7 @@ def read_cors(path: str | os.PathLike[str]) -> dict[str, float]:
 
 
 def what_is_wrong(junk: Mapping[str, str]) -> str:
-    """Name the entries that are no CORs, and say what to do."""
+    """Name the entries that are not CORs, and say what to do."""
     lines = [f"  {name}: {text}" for name, text in junk.items()]
     return "\n".join(
         [
@@ -93,7 +93,7 @@ def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
 
 
 def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
-    """Put CORs into TomoGUI's rot_cen.json, made if need be; entries of others stay.
+    """Put CORs into TomoGUI's rot_cen.json, made if necessary; other entries stay.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
     Raises
     ------
     TomopipeError
-        If there is a file that is something else; it is left as it is.
+        If the file exists in another form; it is not changed.
     """
     others: list[str] = []
 
@@ -129,7 +129,7 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
 
 
 def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
-    """Put CORs into TomoGUI's batch_cor_values.csv, made if need be; lines of others stay.
+    """Put CORs into TomoGUI's batch_cor_values.csv, made if necessary; other lines stay.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
             name = row[at_name] if len(row) > at_name else ""
             if name in new:
                 row.extend([""] * (n_cells - len(row)))
-                # a comma for the decimal point had made a cell too many
+                # a decimal comma made an extra cell
                 row[at_cor : at_cor + 1 + len(row) - n_cells] = [new[name]]
                 left.pop(name, None)
             elif name:
@@ -266,7 +266,7 @@ def _parsed(entries: list[tuple[str, str]]) -> Entries:
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that also knows the keys which stand there twice."""
+    """A JSON object that also keeps the keys that occur twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -292,7 +292,7 @@ def _csv_entries(text: str, path: str | os.PathLike[str]) -> list[tuple[str, str
     entries = []
     for row in rows:
         cells = dict(enumerate(row))
-        # A comma for the decimal point makes a third cell: 1024,5 must not be read as 1024.
+        # A decimal comma makes a third cell: 1024,5 must not be read as 1024.
         entries.append(
             (cells.get(at_name, ""), ",".join([cells.get(at_cor, ""), *row[len(header) :]]))
         )

@@ -1,1 +1,1 @@
-"""Files written whole or not at all, with their checksums, by whoever has the right to."""
+"""Files written whole or not at all, with checksums, by runs that have not ended."""

@@ -1,8 +1,8 @@
 """Write a file whole or not at all: temporary name on the same file system, then rename.
 
 In a run the temporary file lies in the folder of the run (`tomopipe.storage.run_folder`), which is
-taken away when a newer run begins: the rename itself decides whether a job still has the right to
-its result.
+removed when a newer run begins: the rename then fails, so a job of an ended run cannot replace a
+result.
 """
 
 import hashlib
@@ -24,10 +24,9 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends without an error.
 
     The temporary file (or folder) lies in the folder of the run, if there is one and it is on the
-    file system of `path`; else in the folder of `path`, which is made if need be. On an error
-    it is removed and `path` is left as it was. What a killed process leaves behind goes with its
-    run, or is found again by `remove_stale`. Its checksum is remembered
-    (`tomopipe.storage.checksums`).
+    file system of `path`; else in the folder of `path`, which is made if necessary. On an error
+    it is removed and `path` is left as it was. Files of killed processes are removed with their
+    run, or by `remove_stale`. The checksum is remembered (`tomopipe.storage.checksums`).
 
     Parameters
     ----------
@@ -38,14 +37,14 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields
     ------
     Path
-        Where to write. Keeps the suffix of `path`, since some writers look at it.
+        Where to write. It has the suffix of `path`, since some writers use it.
 
     Raises
     ------
     tomopipe.errors.RunEndedError
         If the run of this job has ended.
     tomopipe.errors.NoRoomError
-        If the file system, or a quota, is used up.
+        If the file system or a quota is full.
     """
     final = Path(path)
     with room_for(final):
@@ -73,7 +72,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         checksums.forget(temporary)
         _remove(temporary)
         if isinstance(error, FileNotFoundError):
-            run_folder.current()  # says so if the run has ended meanwhile
+            run_folder.current()  # raises if the run has ended meanwhile
         raise
 
 
@@ -82,10 +81,10 @@ before_rename: list[Callable[[], None]] = []
 
 
 def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
-    """Remove what killed writers of `path`, and of no other file, left beside it.
+    """Remove temporary files that killed writers of `path` left beside it.
 
-    To be called only where nobody else writes `path` at the same time: at the start of the job
-    whose output it is.
+    Call it only where nobody else writes `path` at the same time: at the start of the job whose
+    output it is.
 
     Parameters
     ----------
@@ -95,7 +94,7 @@ def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
     Returns
     -------
     list of Path
-        What was removed.
+        The removed files.
     """
     final = Path(path)
     stale = sorted(final.parent.glob(f"{_prefix(final)}*"))
@@ -105,7 +104,7 @@ def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def take_away(path: str | os.PathLike[str]) -> None:
-    """Remove a result, if it is there, in one step that a job of a run that has ended cannot take.
+    """Remove a result, if it exists, in one step that is impossible for a job of an ended run.
 
     Raises
     ------
@@ -139,7 +138,7 @@ def write_json(data: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _prefix(final: Path) -> str:
-    """Return what the temporary names of `final`, and of nothing else, begin with.
+    """Return the beginning of all temporary names of `final`, and of no others.
 
     A hash: long names leave no room for a prefix (255 bytes at most).
     """
@@ -154,7 +153,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Flush to disk before the rename: after a power cut there is the old file or the new one."""
+    """Flush to disk before the rename, so that a power cut leaves the old file or the new one."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 

@@ -35,7 +35,7 @@ from tomopipe.storage.manifest import (
     write_manifest,
 )
 
-PIECE_BITS = 20  # of pieces: 1 MiB. Never to change, as checksums of folders do not tell it
+PIECE_BITS = 20  # 1 MiB pieces; must never change, as checksums of folders do not record it
 _BATCH = 16  # pieces that wait for each thread
 _N_MARKS = 16
 _LETTERS = string.ascii_letters + string.digits + "-_"
@@ -50,8 +50,8 @@ def checksum_of(path: AnyPath, *, threads: int = 1, progress: Progress | None = 
     Parameters
     ----------
     path : path-like
-        A file, or a folder with all that is below it. Links in a folder count by what they say, not
-        by what they lead to.
+        A file, or a folder with all that is below it. Of links in a folder the text counts, not the
+        target.
     threads : int
         Threads that read and sum; memory is 1 MiB for each.
     progress : callable, optional
@@ -86,17 +86,17 @@ def matches(
     path, threads, progress
         As for `checksum_of`.
     checksum : str
-        What `checksum_of`, or `made`, said.
+        From `checksum_of` or `made`.
 
     Returns
     -------
     str
-        "" if all is as it was; else what differs, for people.
+        "" if nothing changed; else a description of the difference.
 
     Raises
     ------
     TomopipeError
-        If `checksum` is none of ours.
+        If `checksum` is not of this form.
     """
     try:
         return differs(path, checksum, threads=threads, progress=progress)
@@ -109,7 +109,7 @@ def matches(
 def differs(
     path: AnyPath, checksum: str, *, threads: int = 1, progress: Progress | None = None
 ) -> str:
-    """Compare as `matches` does; what cannot be read is an OSError, as it tells nothing."""
+    """Compare as `matches` does, but raise OSError for what cannot be read."""
     n_bytes, layout = parse(checksum)
     status = os.stat(path)
     is_folder = stat.S_ISDIR(status.st_mode)
@@ -124,13 +124,13 @@ def differs(
 
 
 def quick_state(path: AnyPath) -> tuple[int, int, int] | None:
-    """Return size (bytes), time of change (ns) and inode, with as few calls as possible.
+    """Return size (bytes), modification time (ns) and inode, with as few system calls as possible.
 
-    Of a file, one stat. Of a folder with a manifest, however many files it has: the bytes that the
-    manifest tells, its time and inode, by a stat, a short read and a listing; if names at the top
-    came or went, as without a manifest. What changed deeper down, or within a file, is not seen:
-    `tomopipe.storage.manifest.sizes_match` and `matches` see it. Of a folder without a manifest:
-    bytes and latest time of all files, and the folder's inode. None if there is nothing.
+    A file takes one stat. A folder with a manifest takes a stat, a short read and a listing,
+    however many files it has: the bytes recorded in the manifest, and its time and inode. Changes
+    in subfolders or within files are not detected (`tomopipe.storage.manifest.sizes_match` and
+    `matches` detect them). A folder without a manifest, or with other names at the top: bytes and
+    latest time of all files, and the folder's inode. None if it does not exist.
     """
     try:
         status = os.stat(path)
@@ -146,11 +146,11 @@ def quick_state(path: AnyPath) -> tuple[int, int, int] | None:
 
 
 class _Sums:
-    """The pieces of a file being written that have been summed already."""
+    """Digests of the finished pieces of a file being written."""
 
     def __init__(self) -> None:
         self._digests, self._done = bytearray(), bytearray()  # 17 bytes a piece: there are many
-        # of incomplete pieces the bytes that there are, and their sum if they came in order
+        # of incomplete pieces: number of bytes so far, and their sum if they came in order
         self._begun: dict[int, tuple[int, Any]] = {}
         self.rewritten = False
 
@@ -190,9 +190,9 @@ _lock = Lock()
 
 
 def written(path: AnyPath, offset: int, n_bytes: int, data: Any = None) -> None:
-    """Tell that bytes of a file being written are there, and will not change any more.
+    """Report bytes of a file being written that will not change any more.
 
-    They are summed at once, while they are in memory; what nobody told of is read when the file is
+    They are summed at once, while they are in memory; bytes not reported are read when the file is
     finished. So a volume larger than the memory is not read again from the disk.
 
     Parameters
@@ -200,9 +200,9 @@ def written(path: AnyPath, offset: int, n_bytes: int, data: Any = None) -> None:
     path : path-like
         The temporary file of `tomopipe.storage.atomic.whole`.
     offset, n_bytes : int
-        Where they lie in it. No byte is told of twice.
+        Their position in it. No byte is reported twice.
     data : contiguous buffer, optional
-        The bytes, where they are at hand; else they are read from the file.
+        The bytes, if available; else they are read from the file.
     """
     view = None if data is None else memoryview(data).cast("B")
     with _lock:
@@ -210,7 +210,7 @@ def written(path: AnyPath, offset: int, n_bytes: int, data: Any = None) -> None:
 
 
 def rewritten(path: AnyPath) -> None:
-    """Tell that what `written` was told of changes after all: all is read when it is finished."""
+    """Report that bytes given to `written` have changed: the whole file is read when finished."""
     with _lock:
         _open.setdefault(_key(path), _Sums()).rewritten = True
 
@@ -218,8 +218,8 @@ def rewritten(path: AnyPath) -> None:
 def finish(temporary: AnyPath) -> str:
     """Return the checksum of a temporary file or folder that is complete.
 
-    What `written` was told of, and files below a folder that are remembered, are not read again. A
-    folder is given its manifest, an empty one excepted.
+    Bytes reported to `written`, and files in a folder whose checksum is remembered, are not read
+    again. A folder gets its manifest, unless it is empty.
 
     Raises
     ------
@@ -237,13 +237,13 @@ def finish(temporary: AnyPath) -> str:
 
 
 def remember(path: AnyPath, checksum: str) -> None:
-    """Note the checksum of a result, or of a finished file in a folder that is being written."""
+    """Store the checksum of a result, or of a finished file in a folder that is being written."""
     with _lock:
         _made[_key(path)] = checksum
 
 
 def forget(temporary: AnyPath) -> None:
-    """Drop what was noted of a temporary file or folder that will not be finished."""
+    """Drop stored checksums of a temporary file or folder that will not be finished."""
     with _lock:
         _open.pop(_key(temporary), None)
     _taken(temporary)
@@ -255,14 +255,14 @@ def made() -> dict[Path, str]:
     Returns
     -------
     dict of Path to str
-        Absolute path to checksum, of the latest writing.
+        Absolute path to the latest checksum.
     """
     with _lock:
         return {Path(path): checksum for path, checksum in _made.items()}
 
 
 def _taken(folder: AnyPath) -> dict[str, str]:
-    """Take what was remembered of the files of a temporary folder, by their names in it."""
+    """Take the remembered checksums of the files of a temporary folder, by their names in it."""
     inside = os.path.join(_key(folder), "")
     with _lock:
         mine = [path for path in _made if path.startswith(inside)]
@@ -280,7 +280,7 @@ def _of_file(
     progress: Progress | None = None,
     sums: _Sums | None = None,
 ) -> str:
-    """Sum a file in pieces of 2**bits bytes, those that are not known already."""
+    """Sum a file in pieces of 2**bits bytes, except those known already."""
     with open(path, "rb", buffering=0) as stream:
         n_bytes = os.fstat(stream.fileno()).st_size
         pieces = _digests(stream.fileno(), n_bytes, bits, threads, progress, sums or _Sums())
@@ -310,7 +310,7 @@ def _digests(
 
 
 def _text(n_bytes: int, bits: int, digests: Iterable[bytes]) -> str:
-    """Return the checksum of a file, of its pieces' digests."""
+    """Return the checksum of a file from its pieces' digests."""
     import xxhash
 
     total, parts = xxhash.xxh3_128(), [xxhash.xxh3_64() for _ in range(_N_MARKS)]
@@ -323,7 +323,7 @@ def _text(n_bytes: int, bits: int, digests: Iterable[bytes]) -> str:
 
 
 def _place(found: str, checksum: str) -> str:
-    """Say in which bytes two checksums of files of one size differ; "" if the marks do not tell."""
+    """Say in which bytes files of equal size differ; "" if the marks do not show it."""
     (n_bytes, layout), *marks = parse(checksum), found[-_N_MARKS:], checksum[-_N_MARKS:]
     parts = [part for part, (a, b) in enumerate(zip(*marks, strict=True)) if a != b]
     bits = int(layout[1:])
@@ -340,7 +340,7 @@ def _read_digest(path: AnyPath, size: int, piece: int) -> bytes:
 
 
 def _digest(descriptor: int, size: int, piece: int) -> bytes:
-    """Sum one piece; at the end of the file, what there is. Network drives may read it in parts."""
+    """Sum one piece, shorter at the end of the file. Network drives may read it in parts."""
     import xxhash
 
     content = os.pread(descriptor, size, piece * size)
@@ -358,7 +358,7 @@ def _each_below(
     progress: Progress | None = None,
     known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the checksum of each file below a folder, by name, those that are not known summed."""
+    """Return the checksum of each file below a folder, by name, reading those not known."""
     known = known or {}
     names = sorted((name for name, _ in files_below(folder)), key=os.fsencode)
 
@@ -380,7 +380,7 @@ def _of_entry(path: str, progress: Progress | None) -> str:
 
 
 def _of_all(each: Mapping[str, str]) -> str:
-    """Sum a folder, of its files' checksums by name."""
+    """Sum a folder from its files' checksums by name."""
     import xxhash
 
     return f"xxh3:{size_of(each)}:d{len(each)}:{xxhash.xxh3_128_hexdigest(lines_of(each))}"
@@ -388,7 +388,7 @@ def _of_all(each: Mapping[str, str]) -> str:
 
 @contextmanager
 def _mapping(threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Yield `map`, in threads if there are to be several."""
+    """Yield `map`, in threads if there are several."""
     if threads < 2:
         yield map
         return
@@ -397,7 +397,7 @@ def _mapping(threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
 
 def _folder_differs(folder: AnyPath, checksum: str, threads: int, progress: Progress | None) -> str:
-    """Say what of a folder is not as it was, by its manifest if that is the one of then."""
+    """Say what changed in a folder, by its manifest if that is unchanged."""
     found, recorded = _each_below(folder, threads, progress), read_manifest(folder)
     if _of_all(found) == checksum:
         return "" if recorded is None or recorded == found else DAMAGED

@@ -1,4 +1,4 @@
-"""Writing past the file cache of the system, which costs more than the writing of a large file."""
+"""Writing past the system's file cache, which for large files costs more than the disk."""
 
 import errno
 import functools
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import PAGE_BYTES, aligned
 
-LEAST_BYTES = 2**20  # smaller arrays are better gathered by the cache
-_COPIED_BYTES = 8 * 2**20  # at once, of what does not lie in memory as it is to lie in the file
+LEAST_BYTES = 2**20  # smaller arrays are better collected by the cache
+_COPIED_BYTES = 8 * 2**20  # copied at once, of arrays that are not aligned in memory as in the file
 
 Write = Callable[[NDArray[Any], int], None]
 
 
 @contextmanager
 def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
-    """Yield write(array, offset), which writes a contiguous array into a file that is there.
+    """Yield write(array, offset), which writes a contiguous array into an existing file.
 
-    Arrays below `LEAST_BYTES`, pages that are written in part, and all where the file system has no
-    such writing, go through the cache. An OSError names the file.
+    Arrays below `LEAST_BYTES`, partly written pages, and everything on file systems without direct
+    writing go through the cache. An OSError names the file.
     """
     through = os.open(path, os.O_WRONLY)
     past: list[int] = []

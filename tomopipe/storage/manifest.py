@@ -1,7 +1,7 @@
-"""The manifest of a folder that is a result: a line for each file, its checksum and its name.
+"""The manifest of a folder that is a result: checksum and name of each file, one per line.
 
-It lies in the folder as `.tomopipe-manifest`, so that the folder can be compared quickly, and the
-file named that differs. The first line tells the bytes of all files, and the names at the top.
+It is `.tomopipe-manifest` in the folder, so that the folder can be compared quickly, and different
+files named. The first line has the bytes of all files, and the names at the top.
 """
 
 import os
@@ -24,7 +24,7 @@ AnyPath = str | os.PathLike[str]
 
 
 def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """Yield name and status of all that lies below a folder and belongs to the result.
+    """Yield name and status of everything below a folder that belongs to the result.
 
     Links are not followed.
     """
@@ -37,12 +37,12 @@ def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.sta
 
 
 def parse(checksum: str) -> tuple[int, str]:
-    """Return the bytes and the layout that a checksum tells.
+    """Return the bytes and the layout in a checksum.
 
     Raises
     ------
     TomopipeError
-        If it is none of `tomopipe.storage.checksums`.
+        If it is not of the form of `tomopipe.storage.checksums`.
     """
     found = _CHECKSUM.fullmatch(checksum)
     if not found:
@@ -54,7 +54,7 @@ def parse(checksum: str) -> tuple[int, str]:
 
 
 def lines_of(checksums: Mapping[str, str]) -> bytes:
-    """Return the lines of a manifest, of the files' checksums by name, in the order given."""
+    """Return the lines of a manifest from the files' checksums by name, in the order given."""
     return b"".join(b"%s\t%s\n" % (text.encode(), os.fsencode(n)) for n, text in checksums.items())
 
 
@@ -64,14 +64,14 @@ def size_of(checksums: Mapping[str, str]) -> int:
 
 
 def write_manifest(folder: AnyPath, checksums: Mapping[str, str]) -> None:
-    """Write the manifest of a folder, of its files' checksums by name."""
+    """Write the manifest of a folder from its files' checksums by name."""
     Path(folder, MANIFEST).write_bytes(_content(checksums))
 
 
 def read_manifest(folder: AnyPath) -> dict[str, str] | None:
-    """Read the checksum of each file that a folder had, by name.
+    """Read the checksums in a folder's manifest, by name.
 
-    None where there is no manifest; nothing of one that is damaged.
+    None if there is no manifest; empty if it is damaged.
     """
     try:
         content = Path(folder, MANIFEST).read_bytes()
@@ -86,7 +86,7 @@ def read_manifest(folder: AnyPath) -> dict[str, str] | None:
 def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
     """Return the bytes of all files, and the manifest's status: a short read and a listing.
 
-    None where there is no manifest, or names at the top came or went.
+    None if there is no manifest, or the names at the top are not those in it.
     """
     try:
         with open(os.path.join(folder, MANIFEST), "rb", buffering=0) as stream:
@@ -98,12 +98,12 @@ def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
 
 
 def sizes_match(folder: AnyPath) -> str:
-    """Compare the names and sizes of all files of a folder with its manifest; read none of them.
+    """Compare the names and sizes of all files of a folder with its manifest, without reading them.
 
     Returns
     -------
     str
-        "" if they are as they were, or there is no manifest; else what differs, for people.
+        "" if they are equal, or there is no manifest; else a description of the difference.
     """
     recorded = read_manifest(folder)
     if not recorded:

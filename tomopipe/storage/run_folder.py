@@ -1,13 +1,13 @@
-"""The folder of a run: what its jobs write lies there until it is renamed to its place.
+"""The folder of a run: its jobs write their results there and rename them when complete.
 
-The main process makes the folder, with a name that never comes again, when it begins, and hands the
-name to its jobs. A later run renames it away before it looks at any result: so a job that outlived
-its main process, or waited in a queue meanwhile, cannot rename anything over a newer result, on no
-file system. What jobs say of their results lies there, too, until the main process has gathered it.
+The main process makes the folder, with a unique name, when it begins, and gives the name to its
+jobs. A later run renames it before it looks at any result. So a job that outlived its main process,
+or waited in a queue meanwhile, cannot replace a newer result, on any file system. The jobs' records
+of their results are there, too, until the main process has collected them.
 
-The runs of one watcher share a folder, and each has a part of it: `arrivals-3`, which finds the
-CORs of the scans in its `scans.json` and hands over what it learnt, or `tail-2`, which makes the
-rest and alone writes the record. A part that is taken away ends its jobs as a newer run does.
+The runs of one watcher share a folder, and each has a part of it: `arrivals-3` finds the CORs of
+the scans in its `scans.json` and hands over its results; `tail-2` makes the rest and alone writes
+the record. Removing a part ends its jobs as a newer run does.
 """
 
 import getpass
@@ -27,7 +27,7 @@ from tomopipe.errors import RunEndedError, room_for
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
 _RUNS, _SAID = ".runs", "said"
-SCANS = "scans.json"  # of a part: those that it is about
+SCANS = "scans.json"  # raw files of a part
 ARRIVALS, TAIL = "arrivals", "tail"
 
 
@@ -55,7 +55,7 @@ def begin(results: Path) -> Path:
 
 
 def add_part(run: Path, name: str, paths: Collection[str]) -> Path:
-    """Make the part of a run that sees these raw files alone, spelt as the config spells them."""
+    """Make a part of a run that sees only these raw files, with paths as in the config."""
     folder = run / name
     with room_for(run):
         (folder / _SAID).mkdir(parents=True)
@@ -64,7 +64,7 @@ def add_part(run: Path, name: str, paths: Collection[str]) -> Path:
 
 
 def end_part(folder: Path) -> None:
-    """Take a part of a run away: what its jobs still write goes nowhere."""
+    """Remove a part of a run: its jobs' later results are dropped."""
     aside = folder.with_name(f"ended-{secrets.token_hex(8)}")
     with suppress(FileNotFoundError):
         folder.rename(aside)
@@ -72,13 +72,13 @@ def end_part(folder: Path) -> None:
 
 
 def part() -> str:
-    """Return which part of a watcher's run this process is of, ARRIVALS or TAIL; else ""."""
+    """Return this process's part of a watcher's run, ARRIVALS or TAIL; else ""."""
     folder = Path(os.environ.get(VARIABLE, ""))
     return folder.name.partition("-")[0] if folder.parent.parent.name == _RUNS else ""
 
 
 def taken() -> frozenset[str] | None:
-    """Return the raw files that this part of a run sees; None: all there are."""
+    """Return the raw files that this part of a run sees; None: all."""
     if not part():
         return None
     path = Path(os.environ[VARIABLE], SCANS)
@@ -89,7 +89,7 @@ def taken() -> frozenset[str] | None:
 
 
 def hand_over(record: dict[str, Any]) -> None:
-    """Leave what this part has learnt to the run: the next tail takes it in."""
+    """Hand the results of this part over to the run; the next tail reads them."""
     folder = Path(os.environ[VARIABLE])
     path = handed_over(folder)
     temporary = folder / path.name
@@ -99,14 +99,14 @@ def hand_over(record: dict[str, Any]) -> None:
 
 
 def handed_over(part_folder: Path) -> Path:
-    """Return where a part leaves what it learnt."""
+    """Return where a part hands over its results."""
     return part_folder.parent / _SAID / f"record@{part_folder.name}"
 
 
 def end_all(results: Path) -> None:
-    """Take the folders of all runs away: what their jobs still write goes nowhere."""
+    """Remove the folders of all runs: their jobs' later results are dropped."""
     for folder in earlier(results):
-        # first the name, in one step; what is inside goes afterwards
+        # first rename it, in one step; the content is removed afterwards
         aside = folder.with_name(f"ended-{secrets.token_hex(8)}")
         with suppress(FileNotFoundError):
             folder.rename(aside)
@@ -117,7 +117,7 @@ def end_all(results: Path) -> None:
 
 
 def earlier(results: Path) -> list[Path]:
-    """Return the folders of runs that did not end by themselves, and of the one that runs."""
+    """Return the folders of runs that were killed, and of the current one."""
     folders = (results / _RUNS).glob("*")
     return sorted(path for path in folders if not path.name.startswith("ended-"))
 
@@ -143,7 +143,7 @@ def current() -> Path | None:
 
 
 def say(step: str, key: str, record: dict[str, Any]) -> None:
-    """Leave word of what a job has made, for the main process to gather; outside a run nowhere."""
+    """Record what a job has made, for the main process to collect; not outside a run."""
     folder = current()
     if folder is None:
         return
@@ -155,13 +155,13 @@ def say(step: str, key: str, record: dict[str, Any]) -> None:
 
 
 def said_path(folder: Path, step: str, key: str) -> Path:
-    """Return where a job of a run leaves word."""
+    """Return the path of a job's record."""
     # names of scans are file names; long ones leave room for the step
     return folder / _SAID / f"{step}@{key}"[:250]
 
 
 def all_said(results: Path) -> Iterator[dict[str, Any]]:
-    """Yield what the jobs of all runs that are there have said."""
+    """Yield the records of the jobs of all existing runs."""
     for folder in earlier(results):
         for said in (folder / _SAID, *sorted(folder.glob(f"{TAIL}-*/{_SAID}"))):
             for path in sorted(said.glob("*@*")):
@@ -170,7 +170,7 @@ def all_said(results: Path) -> Iterator[dict[str, Any]]:
 
 
 def user_name() -> str:
-    """Return the name of whoever runs this, or the number where there is no name."""
+    """Return the name of the user, or the number if there is no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, in a container

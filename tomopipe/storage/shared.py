@@ -1,8 +1,8 @@
-"""Edit a small file that others edit too: one writer at a time, and nobody's change is lost.
+"""Edit a small file that others edit too: one writer at a time, and no change is lost.
 
 Writers of tomopipe wait for each other by a lock file beside the file, made exclusively, which
-works on file servers where locks of the kernel do not. Editors and spreadsheets know nothing of
-it: what they save while a change is made is seen, and the change is made again on it.
+works on file servers where locks of the kernel do not. Editors and spreadsheets ignore it: if they
+save meanwhile, the change is made again on the new content.
 """
 
 import getpass
@@ -24,21 +24,21 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole
 
 WAIT_S = 10.0
-#: Age from which a lock of another machine is taken for one that was left behind.
+#: Age from which a lock of another machine counts as abandoned.
 STALE_S = 60.0
 _SETTLED_S = 0.03  # longer than an editor takes to write a small file it has begun to write
 _ATTEMPTS = 20
 
 log = logging.getLogger(__name__)
-log.setLevel(logging.WARNING)  # also where a command hides the messages of the steps
+log.setLevel(logging.WARNING)  # shown also where a command hides the messages of the steps
 
 
 class _ChangedError(Exception):
-    """The file is not what was read; there is something newer to start from."""
+    """The file has changed since it was read."""
 
 
 class _LostError(Exception):
-    """The lock was taken away meanwhile."""
+    """The lock was removed meanwhile."""
 
 
 def update_file(
@@ -47,15 +47,15 @@ def update_file(
     *,
     wait_s: float = WAIT_S,
 ) -> bool:
-    """Replace the content of a file by what `change` makes of it, whole, under its lock.
+    """Replace the content of a file by `change` of it, atomically, under its lock.
 
     Parameters
     ----------
     path : path-like
         The file, made if it does not exist; a link stays a link, and mode and group stay.
     change : callable
-        New content from the old one, b"" where there is no file; called again if somebody saved
-        the file meanwhile. What it raises ends the update, and nothing is written.
+        New content from the old one, b"" where there is no file; called again if somebody saved the
+        file meanwhile. If it raises, nothing is written.
     wait_s : float
         Longest wait for another writer, seconds.
 
@@ -67,7 +67,7 @@ def update_file(
     Raises
     ------
     TomopipeError
-        If another writer does not finish in time, or others save without pause.
+        If another writer does not finish in time, or others keep saving.
     OSError
         If the file cannot be read or written.
     """
@@ -100,12 +100,12 @@ def locked(path: Path, *, wait_s: float = WAIT_S) -> Iterator[Callable[[], bool]
     Yields
     ------
     callable
-        Tells whether the lock still is ours.
+        Tells whether this process still holds the lock.
 
     Raises
     ------
     TomopipeError
-        If somebody else holds it for longer; names who.
+        If somebody else holds it for longer; the message names them.
     """
     lock = path.with_name(f"{path.name}.lock")
     mine = _name_of_us()
@@ -130,7 +130,7 @@ def _acquire(path: Path, lock: Path, mine: bytes, wait_s: float) -> None:
         try:
             holder, age_s = lock.read_bytes(), _age_s(lock)
         except FileNotFoundError:
-            continue  # it has just been given back
+            continue  # it has just been released
         why = _why_dead(holder, age_s)
         if why and _taken_away(lock, holder):
             log.warning("%s: lock of %s taken over: %s", path, _who(holder), why)
@@ -161,16 +161,16 @@ def _made(lock: Path, mine: bytes) -> bool:
 
 
 def _taken_away(lock: Path, holder: bytes) -> bool:
-    """Remove a lock that was left behind; False if it turns out to be another one."""
+    """Remove an abandoned lock; False if it is a new one."""
     aside = lock.with_name(f"{lock.name}.{secrets.token_hex(4)}")
     try:
         lock.rename(aside)
     except OSError:
-        return False  # somebody else was first, or the folder does not let us
+        return False  # another process was first, or the folder is not writable
     try:
         if aside.read_bytes() == holder:
             return True
-        with suppress(OSError):  # of somebody who took it over before us: give it back
+        with suppress(OSError):  # another process took it over first: restore it
             os.link(aside, lock)
         return False
     finally:
@@ -178,7 +178,7 @@ def _taken_away(lock: Path, holder: bytes) -> bool:
 
 
 def _age_s(lock: Path) -> float:
-    """Return the age of a lock (seconds), by the clock of the file server where ours is off."""
+    """Return the age of a lock (seconds), by the file server's clock if ours differs."""
     made_s = lock.stat().st_mtime
     age_s = time.time() - made_s
     if 0 <= age_s <= STALE_S:
@@ -192,7 +192,7 @@ def _age_s(lock: Path) -> float:
 
 
 def _why_dead(holder: bytes, age_s: float) -> str:
-    """Say why nobody holds a lock any more; nothing while somebody may."""
+    """Say why a lock is abandoned; nothing while it may be held."""
     facts = _facts(holder)
     pid = facts.get("pid")
     if facts.get("machine") == _machine() and isinstance(pid, int) and not _runs(pid):
@@ -227,7 +227,7 @@ def _name_of_us() -> bytes:
 
 
 def _machine() -> str:
-    """Name the kernel and the process numbers we live in: hosts may share a name."""
+    """Name the kernel and the process namespace: hosts may share a name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -254,7 +254,7 @@ def _who(holder: bytes) -> str:
 
 
 def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool]) -> bytes | None:
-    """Put `after` in the place of `before`; return what an editor saved at the same moment."""
+    """Replace `before` by `after`; return what an editor saved at the same moment."""
     old = None
     try:
         with whole(path) as temporary:
@@ -269,8 +269,8 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
                 raise _LostError
         if old is None:
             return None
-        # An editor may have been half through the old file: what it wrote is still in there. Or
-        # it had read the old one, and now saves over ours.
+        # An editor may have been writing into the old file, which then has its text. Or it had read
+        # the old one, and now overwrites the new one.
         time.sleep(_SETTLED_S)
         late = old.read()
         if late != before:
@@ -283,7 +283,7 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
 
 
 def _take_mode(path: Path, temporary: Path) -> None:
-    """Give the new file the group and the mode of the old one, as far as we may."""
+    """Give the new file the group and the mode of the old one, as far as permitted."""
     with suppress(OSError):
         os.chown(temporary, -1, path.stat().st_gid)
     shutil.copymode(path, temporary)

@@ -23,8 +23,8 @@ def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[
     Raises
     ------
     TomopipeError
-        If a column is missing, the file is no text, or was cut: a row has more or fewer cells than
-        there are columns, or the last line does not end.
+        If a column is missing, the file is not text, or was cut: a row has more or fewer cells than
+        there are columns, or the last line has no end.
     OSError
         If the file cannot be read.
     """
@@ -66,7 +66,7 @@ def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[
 def write_tsv(
     rows: Iterable[Mapping[str, object]], columns: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Write rows whole; a None becomes an empty cell, a bool true or false."""
+    """Write a table atomically; None becomes an empty cell, a bool true or false."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
