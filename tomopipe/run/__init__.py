@@ -1,1 +1,1 @@
-"""Around the steps: reruns and their reasons, plan, status, failures, verification."""
+"""Organisation of runs: reruns and their reasons, plan, status, failures, verification."""

@@ -1,24 +1,23 @@
-"""Which jobs one submission to a cluster holds, and on how many cores.
+"""Batches: jobs that share one submission to a cluster, and their cores.
 
-A batch holds the jobs of several scans and never more than its size: it is closed when it is full,
-and when jobs are decided on anew, as its own may run by then. A scan that is work enough for a
-submission has one of its own.
+A batch holds the jobs of several scans. It is closed when it is full, and when jobs are decided
+again, since its own may run by then. A large scan has a submission of its own.
 """
 
 import math
 
 from tomopipe.config import FullReconBlock
 
-_LARGE_BYTES = 1_000_000_000  # of a raw file: a submission of its own
-_BATCH_BYTES = 4_000_000_000  # of raw files, in one submission
-_TRY_BYTES = 300_000_000  # of a raw file, from which on two cores are of use to its sweep
+_LARGE_BYTES = 1_000_000_000  # a raw file of this size has a submission of its own
+_BATCH_BYTES = 4_000_000_000  # size of the raw files in one submission
+_TRY_BYTES = 300_000_000  # size of a raw file from which a sweep uses two cores
 _SLICE_S = 0.015  # CPU time of a slice of 1024 columns
-_CORE_S = 4.0  # CPU time of its own that makes a core worth its start
+_CORE_S = 4.0  # CPU time that justifies starting another core
 MOST_CORES = 16
 
 
 class Batches:
-    """The batches of a run, by kind: each scan keeps the one that it was given."""
+    """The batches of a run, by kind; a scan stays in its batch."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[str, str], str] = {}
@@ -39,7 +38,7 @@ class Batches:
         size : int
             Most scans of a batch.
         when : object
-            Differs each time that jobs are decided on anew.
+            Differs each time that jobs are decided again.
         """
         if (kind, scan) not in self._of:
             batch, since, n_scans, sum_bytes = self._open.get(kind, ("", None, 0, 0))
@@ -53,7 +52,7 @@ class Batches:
 
 
 def is_large(n_bytes: int) -> bool:
-    """Tell whether a scan's volume is a submission of its own."""
+    """Tell whether a scan's volume has a submission of its own."""
     return n_bytes >= _LARGE_BYTES
 
 

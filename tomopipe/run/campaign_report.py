@@ -1,4 +1,4 @@
-"""The report of a campaign, made from what exists."""
+"""The report of a campaign, made from the existing results."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,14 +13,14 @@ _SHOWN = ("path", "series", "index", "select", "manual")
 
 
 def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
-    """Write the report of whatever exists of a campaign; name what the system kept from it."""
+    """Write the report of the existing results; name what could not be read."""
     from tomopipe.steps.report import report
 
     return report(output, **what_to_report(campaign))
 
 
 def what_to_report(campaign: Campaign) -> dict[str, Any]:
-    """Return what report and review page need to know of a campaign beside its results."""
+    """Return what report and review page need beside the results of a campaign."""
     stacks, unread = _stacks(campaign)
     return {
         "results": campaign.results,
@@ -37,7 +37,7 @@ def what_to_report(campaign: Campaign) -> dict[str, Any]:
 
 
 def _stacks(campaign: Campaign) -> tuple[list[dict[str, Any]], str]:
-    """Return the stacks, and why some are not stitched as far as is known; what kept it from us."""
+    """Return the stacks with known reasons against stitching, and what could not be read."""
     unread = ""
     if not campaign.config.stitch.stacks:
         return [], unread

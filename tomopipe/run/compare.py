@@ -1,4 +1,4 @@
-"""Compare files whose time or inode changed, but not their size, with their checksums."""
+"""Compare files with their checksums if their time or inode changed, but not their size."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int = 1) -> None:
-    """Read all such files of a campaign, and write which have another content.
+    """Read all such files of a campaign, and write which have changed.
 
     A raw file that cannot be read is skipped: the next run compares it.
 
@@ -25,7 +25,7 @@ def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int 
     output : path-like
         Table to write: `path`, and `difference`, empty where the content is the same.
     threads : int
-        That read at a time.
+        Threads that read.
     """
     record = Record(campaign.files.record, campaign.directory)
     suspects = record.suspects()

@@ -1,7 +1,7 @@
 """Conversion of volumes to another format, for `tomopipe convert`.
 
-Nothing is reconstructed, and the campaign takes none of these for a result of its own: the names
-are others, but for `<scan>_rec.mrc`, which the set for RELION names.
+Nothing is reconstructed. The campaign does not treat these files as its results: their names
+differ, except `<scan>_rec.mrc`, which is part of the set for RELION.
 """
 
 import os
@@ -30,8 +30,8 @@ from tomopipe.volumes.volume import COMPRESSIONS, FORMATS, check_space, new_volu
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
 
 MRC, PREVIEW = "mrc", "preview"
-_N_SAMPLES = 8  # slices, for a range
-_BLOCK_BYTES = 2**27  # of rows that wait for an MRC file
+_N_SAMPLES = 8  # slices read to find a range
+_BLOCK_BYTES = 2**27  # bytes of rows that wait for an MRC file
 _LABEL = "tomopipe convert "
 
 Range = tuple[float, float]
@@ -45,19 +45,19 @@ class Conversion:
     Attributes
     ----------
     source, target : Path
-        The volume there is, and what is written.
+        The existing volume, and the file to write.
     output_format, compression : str
         Of the target.
     encoding : Encoding
         How its values are stored.
     stated : mapping
-        What it is made from, and how.
+        Its statement: what it is made from, and how.
     shape : tuple of int
         (n_rows, n_y, n_x).
     n_bytes : int
         Its size, uncompressed.
     is_there : bool
-        Whether it was written before, of the same volume in the same way.
+        Whether it exists already, from the same volume in the same way.
     """
 
     source: Path
@@ -72,7 +72,7 @@ class Conversion:
 
     @property
     def range_text(self) -> str:
-        """The range of whole numbers, for people."""
+        """The range of integer types, as text."""
         if not self.encoding.is_whole:
             return ""
         low, high = self.encoding.limits
@@ -80,7 +80,7 @@ class Conversion:
 
 
 def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Path]:
-    """Return the volumes of scans and of stacks by name; without names all that are there.
+    """Return the volumes of scans and stacks by name; without names all that exist.
 
     Raises
     ------
@@ -110,27 +110,27 @@ def plan_conversions(
     value_range: Range | None = None,
     one_range: bool = False,
 ) -> list[Conversion]:
-    """Return what is to be written of each volume.
+    """Return the conversions of volumes.
 
     Parameters
     ----------
     campaign : Campaign
-        The campaign; its `full_recon.compression` is taken where the format has it.
+        The campaign; its `full_recon.compression` is used if the format has it.
     volumes : mapping of str to Path
-        Of `find_volumes`.
+        From `find_volumes`.
     output_format : {"mrc", "tiff", "zarr", "h5", "preview"}
-        What to write; a preview only of volumes that have none.
+        Format to write; preview only for volumes without one.
     dtype : str, optional
-        Number type; None: that of the volume, uint16 where a range is given. MRC: float32.
+        Number type; None: that of the volume, or uint16 if a range is given. MRC: float32.
     value_range : (float, float), optional
-        Values of the smallest and largest whole number.
+        Values of the smallest and largest integer.
     one_range : bool
         Whether the volumes of a series get the same range: the widest of theirs.
 
     Raises
     ------
     TomopipeError
-        If a volume cannot be read, or a file of another maker is in the way.
+        If a volume cannot be read, or a foreign file has the name.
     """
     ranged = value_range is not None or one_range
     dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
@@ -152,14 +152,14 @@ def plan_conversions(
 
 
 def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices: None) -> None:
-    """Write a volume in another format, whole; `progress` is called with the slices done.
+    """Write a volume in another format, atomically; `progress` is called with the slices done.
 
     Memory: some slices, for OME-Zarr and MRC up to 1 GB.
 
     Raises
     ------
     TomopipeError
-        If the volume changes meanwhile, or what was written does not read back.
+        If the volume changes meanwhile, or the written file does not read back.
     OSError
         If it cannot be written.
     """
@@ -191,7 +191,7 @@ def _ranges_of_series(
 
 
 def _range_of(volume: Volume, dtype: str) -> Range:
-    """Return the range that holds a volume's values: its own, if it has one of that type."""
+    """Return the range of a volume's values: the stored one, if it has that type."""
     if volume.encoding.dtype == dtype:
         return volume.encoding.limits
     n_rows = volume.shape[0]
@@ -249,12 +249,12 @@ def _plan(
 
 
 def _maker_of(target: Path) -> str | None:
-    """Return what an earlier conversion was made from, None: nothing is there.
+    """Return what an earlier conversion was made from; None if there is none.
 
     Raises
     ------
     TomopipeError
-        If another maker's file is there.
+        If there is a foreign file.
     """
     if not os.path.lexists(target):
         return None
@@ -267,7 +267,7 @@ def _maker_of(target: Path) -> str | None:
                 found = file.attrs["converted"]
         else:
             found = read_provenance(target)["converted"]["digest"]
-    except Exception:  # whatever a file of another maker does to its reader
+    except Exception:  # a foreign file may raise anything
         found = None
     if found is None:
         raise TomopipeError(
@@ -282,7 +282,7 @@ def _check_unchanged(source: Path, before: Any) -> None:
 
 
 def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
-    """Write HDF5, TIFF or OME-Zarr; values in the same encoding are copied as they are stored."""
+    """Write HDF5, TIFF or OME-Zarr; values in the same encoding are copied as stored."""
     attributes = volume.described
     made_of = {
         **wanted.stated,
@@ -314,7 +314,7 @@ def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Pro
 
 
 def _write_preview(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
-    """Write the averages of an earlier volume, which stays as it is, beside it."""
+    """Write the averages of an earlier volume beside it; the volume is not changed."""
     with whole(wanted.target) as temporary:
         with new_hdf5(temporary) as file:
             file.attrs["converted"] = digest(wanted.stated)

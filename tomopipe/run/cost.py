@@ -1,7 +1,7 @@
-"""What the next run costs, step by step: core-hours, GPU-hours and disk.
+"""Cost of the next run, step by step: core-hours, GPU-hours and disk.
 
-Known from the jobs of the campaign that have ended: those of scans of the same size, else scaled by
-the work of a scan. Before there are five of a step its cost is unknown.
+Estimated from the finished jobs of the campaign: those of scans of the same size, else scaled by
+the work of a scan. The cost of a step is unknown until five of its jobs have finished.
 """
 
 import json
@@ -18,13 +18,13 @@ from tomopipe.run.disk import KINDS, disk_needed, known_cors, output_bytes
 #: Steps whose jobs count; those of tables take seconds.
 STEPS = ("try_recon", "predict_cor", "full_recon", "stitch", "export_stack")
 ENOUGH = 5
-_SEEN = 40  # scans whose results are looked at for their size
-_START_S = 1.0  # of a job that does next to nothing: Python, and its imports
+_SEEN = 40  # scans whose results are measured
+_START_S = 1.0  # of a job that does almost nothing: Python and its imports
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the jobs of a step take; None: unknown."""
+    """Cost of the jobs of a step; None: unknown."""
 
     step: str
     n_jobs: int
@@ -35,7 +35,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Ended:
-    """A job that has ended well: seconds, and how many CPUs and GPUs it had."""
+    """A successful job: seconds, and its CPUs and GPUs."""
 
     name: str
     wall_s: float
@@ -46,7 +46,7 @@ class _Ended:
 def costs(
     campaign: Campaign, jobs: Sequence[tuple[str, str]], rows: InventoryRows
 ) -> tuple[Cost, ...]:
-    """Estimate what jobs take.
+    """Estimate the cost of jobs.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def costs(
 
 
 def total(parts: Sequence[Cost]) -> Cost:
-    """Sum up the costs of all steps; unknown where that of one step is."""
+    """Sum up the costs of all steps; unknown if that of one step is."""
     core_h, gpu_h = (
         None if None in hours else sum(hour or 0.0 for hour in hours)
         for hours in ([one.core_h for one in parts], [one.gpu_h for one in parts])
@@ -101,7 +101,7 @@ def _sum_s(
 
 
 def _expected_s(usual: Mapping[float, float], work: float) -> float:
-    """Return the seconds of a job of that work: as of that size, else scaled from the nearest."""
+    """Return the seconds of a job: as of jobs of equal work, else scaled from the nearest."""
     if work in usual:
         return usual[work]
     nearest = min(usual, key=lambda one: abs(one - work))
@@ -111,7 +111,7 @@ def _expected_s(usual: Mapping[float, float], work: float) -> float:
 
 
 def _work(step: str, row: Mapping[str, str] | None) -> float:
-    """Return what the time of a job grows with: what is read, and for slices what is computed."""
+    """Return the work of a job, proportional to its time: bytes read, or slices computed."""
     if row is None or not row.get("n_cols"):
         return 0.0
     n_angles, n_rows, n_cols = (float(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
@@ -121,7 +121,7 @@ def _work(step: str, row: Mapping[str, str] | None) -> float:
 
 
 def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
-    """Return what compression leaves of the results of a step, as far as there are some."""
+    """Return compressed over uncompressed size of a step's results, from existing ones."""
     files = campaign.files
     results = {
         "try_recon": files.of_try_recon,

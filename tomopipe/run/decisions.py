@@ -1,8 +1,8 @@
-"""Whether a result must be made again, and why: its statement differs from the wanted one.
+"""Whether a result must be remade, and why: its statement differs from the wanted one.
 
 Results state what they were made from, and the record (`tomopipe.run.products`) keeps the digests
-of these statements with size, time and checksum of each file. Snakemake's own record decides
-nothing: a folder may be copied, moved, restored or lose its .snakemake, and the same is made again.
+of these statements with size, time and checksum of each file. Snakemake's own record is not used:
+if a folder is copied, moved, restored or loses its .snakemake, the same results are remade.
 """
 
 import json
@@ -40,13 +40,13 @@ REASONS: dict[str, str] = {}
 
 
 def words_of(info: Mapping[str, Any]) -> str:
-    """Say why a job runs, in words: ours, else what Snakemake says of it (`info`)."""
+    """Say why a job runs: in our words, else in Snakemake's (`info`)."""
     outputs = [str(path) for path in info.get("output") or []]
     ours = next((REASONS[path] for path in outputs if path in REASONS), "")
     return ours or of_snakemake(str(info["reason"]))
 
 
-# nothing else is known of tables but the record; they are made again without harm
+# tables are only in the record; remaking them does no harm
 _TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
 
 
@@ -55,30 +55,30 @@ def _to_stderr(text: str) -> None:
 
 
 class Decisions:
-    """The reasons for which results of a campaign are made again.
+    """The reasons why results of a campaign are remade.
 
     Parameters
     ----------
     campaign : Campaign
         The campaign.
     tell : callable
-        Gets the lines for people.
+        Called with messages for people.
     """
 
     def __init__(self, campaign: Campaign, tell: Callable[[str], None] = _to_stderr) -> None:
         self.campaign, self._tell = campaign, tell
         self.record = Record(campaign.files.record, campaign.directory)
-        self.accepted: list[str] = []  # of earlier versions, without a statement of their own
+        self.accepted: list[str] = []  # results of earlier versions, without a statement
         self._told: set[str] = set()
         self._raw: dict[tuple[str, str], list[str]] = {}
         self._fresh: set[tuple[str, str, str]] = set()
-        self.n_comparisons = 0  # after one the raw files are looked at again
+        self.n_comparisons = 0  # after one the raw files are checked again
         self._arrivals = self._of_arrivals() if run_folder.part() == run_folder.ARRIVALS else []
         if self._arrivals:
             self.record.keep(self._arrivals)
 
     def _of_arrivals(self) -> list[str]:
-        """Name the files that a run over arrivals alone reads and makes."""
+        """Name the files that a run over arrivals reads and makes."""
         files = list(self.campaign.config.predict_cor.own_networks)
         for scan in self.campaign.scans:
             files += self.raw_files(scan)
@@ -89,9 +89,9 @@ class Decisions:
     # ---- what there is -----------------------------------------------------------------------
 
     def raw(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
-        """Tell the content of all raw files of a scan, those linked and shared ones included.
+        """Identify the content of all raw files of a scan, including linked and shared ones.
 
-        Found out once: what changes while the run lasts is the next run's.
+        Determined once: changes during a run count for the next.
         """
         linked = (inventory or {}).get(scan, {}).get("linked") or ""
         if (scan, linked) not in self._raw:
@@ -100,14 +100,14 @@ class Decisions:
         return self._raw[scan, linked]
 
     def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
-        """Name the files that a scan is read from; linked ones as the inventory saw them."""
+        """Name the files that a scan is read from; linked ones as in the inventory."""
         raw_path = self.campaign.scans[scan].path
         linked = json.loads((inventory or {}).get(scan, {}).get("linked") or "{}")
         shared = self.campaign.for_scan(scan).shared_files()
         return [raw_path, *companions(raw_path, self.campaign.directory), *shared, *sorted(linked)]
 
     def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
-        """Name the scans that are `select: no` and whose raw file is not that of their sweep."""
+        """Name the scans with `select: no` whose raw file changed after their sweep."""
         found = set()
         for scan, known in self.campaign.scans.items():
             if known.select != "no" or scan not in inventory:
@@ -118,7 +118,7 @@ class Decisions:
         return found
 
     def content(self, path: str) -> str:
-        """Return the checksum of a small file as it is now."""
+        """Return the present checksum of a small file."""
         return self.record.small_content(path)
 
     # ---- why a job runs ----------------------------------------------------------------------
@@ -134,27 +134,27 @@ class Decisions:
         as_is: Statement | None = None,
         source: str = "",
     ) -> str:
-        """Say why a job must run; "" if its results are those wanted.
+        """Say why a job must run; "" if its results are up to date.
 
         Parameters
         ----------
         step, key : str
             The step, and the scan, series or stack.
         outputs : sequence of str
-            Its results, relative to the campaign; the first one tells what all were made from.
+            Its results, relative to the campaign; the first one has the statement of all.
         wanted : dict
-            The statement that they are to have.
+            The statement that they should have.
         may_be_gone : sequence of str
-            Results among them that are removed in time and not made again.
+            Results among them that are removed later and not remade.
         as_is : dict, optional
-            The statement that would be wanted of the tables as they are, where `wanted` is of those
-            that are planned: for results that the record does not know.
+            The statement wanted for the present tables, if `wanted` is for planned ones: used for
+            results that are not in the record.
         source : str
-            Where the COR of the scan comes from now.
+            Present source of the scan's COR.
         """
         asked = step, key, digest(wanted)
         if asked in self._fresh:
-            return ""  # and what runs meanwhile makes it as it is wanted
+            return ""  # and the current run makes it as wanted
         there = [path for path in outputs if os.path.lexists(self.record.at(path))]
         if any(path not in there and path not in may_be_gone for path in outputs):
             return MISSING
@@ -181,7 +181,7 @@ class Decisions:
         return self._take_from_run(step, key) and path in self.record
 
     def _take_from_run(self, step: str, key: str) -> bool:
-        """Take in what a job of this run has said meanwhile."""
+        """Read what a job of this run has recorded meanwhile."""
         folder = os.environ.get(run_folder.VARIABLE, "")
         if not folder:
             return False
@@ -215,7 +215,7 @@ class Decisions:
         return of_raw(others, paths[0])
 
     def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
-        """Take a result into the record that is not there: by what it states, or as it is."""
+        """Add a result to the record: by its statement, or as it is."""
         where = self.record.where(path)
         state = state_of(where)
         if state is None:
@@ -234,11 +234,11 @@ class Decisions:
         self.record.put(Product(path, state, digest(stated), checksum))
 
     def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
-        """Return what a result was made from: its own word, else Snakemake's record."""
+        """Return what a result was made from: by its statement, else by Snakemake's record."""
         try:
             statement = read_statement(self.record.where(path))
-        except Exception as error:  # whatever a damaged file does to its reader
-            # who knows what one was made from that the system does not let be read
+        except Exception as error:  # a damaged file may raise anything
+            # if the system cannot read it, its origin is unknown
             statement = {"not_read": str(error)} if is_of_the_system(error) else None
         if statement is not None:
             return statement
@@ -275,7 +275,7 @@ class Decisions:
         return ""
 
     def take_compared(self, table: str) -> None:
-        """Take in what the job that compared files has found."""
+        """Read what the job that compares files has found."""
         self._raw.clear()
         self._fresh.clear()
         self.n_comparisons += 1
@@ -296,12 +296,12 @@ class Decisions:
         self.record.take_raw(said.get("raw", {}))
 
     def take_said(self) -> None:
-        """Take in what jobs of all runs have said, those of a run that was killed too."""
+        """Read what jobs of all runs have recorded, also of killed runs."""
         for said in run_folder.all_said(self.campaign.results):
             self._take(said)
 
     def save(self) -> None:
-        """Write the record if something in it is new; say what was accepted as it is."""
+        """Write the record if it has changed; say which results were accepted as they are."""
         if self._arrivals:
             found = [asdict(p) for p in map(self.record.products.get, self._arrivals) if p]
             return run_folder.hand_over({"products": found})
@@ -312,7 +312,7 @@ class Decisions:
             )
             self.accepted.clear()
         if self.campaign.results.is_dir():
-            # outside a run it is written beside itself; nobody but the main process writes it
+            # outside a run it is written beside itself; only the main process writes it
             remove_stale(self.record.file)
             self.record.save()
 
@@ -352,6 +352,6 @@ def unreadable(path: Path) -> str:
 
             with tifffile.TiffFile(path) as stack:
                 _ = stack.pages[-1].shape
-    except Exception as error:  # whatever a damaged file does to its reader
+    except Exception as error:  # a damaged file may raise anything
         return f"cannot be read ({' '.join(str(error).split())[:200]})"
     return ""

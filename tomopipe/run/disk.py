@@ -20,7 +20,7 @@ from tomopipe.volumes.output_size import (
     volume_shape,
 )
 
-#: What the files of each rule are called.
+#: Names of the files of each rule.
 KINDS = {
     "full_recon": "volumes",
     "stitch": "stitched volumes",
@@ -33,22 +33,22 @@ SCRATCH = "temporary, of one volume at a time"
 def disk_needed(
     campaign: Campaign, jobs: Iterable[tuple[str, str]], rows: InventoryRows
 ) -> dict[str, int]:
-    """Estimate the disk that jobs take (bytes), by what takes it.
+    """Estimate the disk that jobs need (bytes), by kind of file.
 
     Parameters
     ----------
     campaign : Campaign
         For the options.
     jobs : iterable of (str, str)
-        Rule and scan (stack); others than those of `KINDS` take next to nothing.
+        Rule and scan (stack); rules not in `KINDS` need almost nothing.
     rows : mapping
         The inventory.
 
     Returns
     -------
     dict of str to int
-        `KINDS` that there are, and `SCRATCH`: what a volume needs for a while where the chunks of
-        its scan span many rows, at most.
+        The kinds that occur, and `SCRATCH`: the temporary need of a volume, at most, if the chunks
+        of its scan span many rows.
     """
     needed: Counter[str] = Counter()
     cors_px = known_cors(campaign)
@@ -65,7 +65,7 @@ def disk_needed(
 
 
 def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:
-    """Say what volumes may take beyond `disk_needed`, if they are four times as large.
+    """Say how much more than `disk_needed` volumes may take, if they are four times as large.
 
     `half_acquisition: auto` is not decided for 360-degree scans without a COR.
     """
@@ -96,7 +96,7 @@ def known_cors(campaign: Campaign) -> dict[str, float]:
 
 
 def stack_bytes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> int:
-    """Estimate the size of a stitched volume (bytes), uncompressed: at most that of its parts."""
+    """Estimate the size of a stitched volume (bytes), uncompressed: the sum of its parts."""
     cors_px = known_cors(campaign)
     return sum(
         output_bytes(campaign, "full_recon", rows[s], cors_px.get(s)) for s in scans if s in rows
@@ -122,9 +122,9 @@ def output_bytes(
     row : mapping
         The scan's row of the inventory.
     cor_px : float, optional
-        COR of the volume, as far as it is known.
+        COR of the volume, if known.
     half_unless_known : bool
-        Take a volume whose COR would tell for one of a half acquisition.
+        Assume half acquisition if only the COR is missing to decide.
     """
     for_scan = campaign.for_scan(row["scan"])
     n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])
@@ -183,12 +183,12 @@ def _sweep_bytes(
     n_rows: int,
     columns: tuple[int, int],
 ) -> int:
-    """Estimate try.tif with rows.h5, and the full-size slices if they are wanted."""
+    """Estimate try.tif with rows.h5, and the full-size slices if requested."""
     block = campaign.config.try_recon
     first_col, n_cols = columns
     try:
         grid_px = candidates(block, n_cols, first_col=first_col)
-    except ScanError:  # no candidate on the detector: try_recon will say so
+    except ScanError:  # no candidate on the detector: try_recon will report it
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2
     n_voxels = FACTOR * n_cols if _is_half(campaign, row, columns, middle_px, False) else n_cols

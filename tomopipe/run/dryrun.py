@@ -1,4 +1,4 @@
-"""Dry runs of Snakemake, in separate processes: which jobs a run would execute and why."""
+"""Dry runs of Snakemake in separate processes: the jobs that a run would execute, and why."""
 
 import logging
 import multiprocessing
@@ -26,15 +26,14 @@ class Job:
 
 @contextmanager
 def planner() -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool in which each dry run has a fresh process that has Snakemake loaded already.
+    """Yield a pool that gives each dry run a fresh process with Snakemake already loaded.
 
-    Importing Snakemake takes longer than most dry runs, and it cannot be called twice in one
-    process.
+    Importing Snakemake takes longer than most dry runs, and it can be called only once per process.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["snakemake.cli", "tomopipe.run.dryrun"])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        pool.submit(os.getpid)  # starts the loading now
+        pool.submit(os.getpid)  # starts loading now
         yield pool
 
 
@@ -60,9 +59,9 @@ def dry_run(
     targets : list of str
         Rules or files; empty for the default target.
     planned : Path
-        Folder of the tables that the checkpoints will write.
+        Folder of the tables as the checkpoints will write them.
     after_cor : bool
-        Ask for the jobs after cor.json, as if it were there, instead of those up to it.
+        Return the jobs after cor.json, as if it existed, instead of those up to it.
 
     Raises
     ------
@@ -90,7 +89,7 @@ def dry_run(
 
 
 class _Collector(logging.Filter):
-    """Keep the jobs that Snakemake announces; a filter, as it clears the handlers of its logger."""
+    """Keep the jobs that Snakemake announces; a filter, since it clears its logger's handlers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +106,7 @@ class _Collector(logging.Filter):
 def _dry_run_here(
     arguments: list[str], environment: dict[str, str], log: Path
 ) -> tuple[int, list[Job]]:
-    """Call Snakemake in this process, which cannot be used for anything else afterwards."""
+    """Call Snakemake in this process, which then cannot be used for anything else."""
     os.environ.update(environment)
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for standard in (1, 2):

@@ -21,20 +21,20 @@ from tomopipe.config.effective import baselines, effective
 
 _SAME_TIME_S = 1.0
 _HALF_AND_MORE_DEG = 270
-_LONGEST = 254  # of a name in Snakemake's record
+_LONGEST = 254  # length of a name in Snakemake's record
 _RENAMED = {"pairs": "registration"}
 _PREPROCESS = ("flats", "darks", "minus_log", "half_acquisition")
 
 
 def recorded(directory: Path, output: str) -> dict[str, Any] | None:
-    """Return what Snakemake recorded of the job that made an output, None if nothing.
+    """Return Snakemake's record of the job that made an output; None if there is none.
 
     Parameters
     ----------
     directory : Path
         The campaign folder.
     output : str
-        As the rule names it.
+        Path as in the rule.
     """
     name = urlsafe_b64encode(output.encode("utf-8", "surrogateescape")).decode()
     parts = [name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST)]
@@ -56,7 +56,7 @@ def statement(
     output: str,
     raw: str,
 ) -> dict[str, Any] | None:
-    """Translate what Snakemake recorded into a statement like the one wanted.
+    """Translate Snakemake's record into a statement like the wanted one.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def statement(
     step : str
         Name of the step.
     wanted : mapping
-        The statement that the result is to have. What the record cannot tell (raw files of equal
-        size, results of earlier steps that are still there) is taken to be as wanted.
+        The statement that the result should have. What the record does not show (raw files of equal
+        size, existing results of earlier steps) is assumed to be as wanted.
     directory : Path
         The campaign folder.
     output, raw : str
@@ -75,7 +75,7 @@ def statement(
     Returns
     -------
     dict or None
-        None if the record is not one of that version.
+        None if the record is not of that version.
     """
     params = [_value(text) for text in record["params"]]
     revisions = [one for one in params if type(one) is int]
@@ -112,7 +112,7 @@ def statement(
 
 
 def _value(text: Any) -> Any:
-    """Return a parameter: Snakemake keeps the repr() of texts that hold JSON, or nothing."""
+    """Return a parameter: Snakemake stores the repr() of JSON texts, or nothing."""
     try:
         value = ast.literal_eval(text) if isinstance(text, str) else text
         return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
@@ -121,24 +121,24 @@ def _value(text: Any) -> Any:
 
 
 def _same_inputs(record: Mapping[str, Any], directory: Path) -> bool:
-    """Tell whether the small inputs are what they were; those that are gone do not count."""
+    """Tell whether the small inputs are unchanged; missing ones do not count."""
     for name, checksum in (record.get("input_checksums") or {}).items():
         try:
             content = Path(directory, name).read_bytes()
         except OSError:
             continue
         if os.path.basename(name) == COR_TABLE and record["rule"] in ("full_recon", "sidecar"):
-            continue  # what counts of it is a parameter
+            continue  # its relevant content is a parameter
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != checksum:
             return False
     return True
 
 
 def _same_raw(record: Mapping[str, Any], params: list[Any], output: Path, raw: Path) -> bool:
-    """Tell whether the raw file has the size it had, and was not replaced after the result.
+    """Tell whether the raw file has its old size, and was not replaced after the result.
 
-    Times say nothing where the result itself has another one than Snakemake recorded: then the
-    campaign was copied or restored.
+    Times are ignored if the result's own time is not the recorded one: the campaign was then copied
+    or restored.
     """
     signature = next((one for one in params if isinstance(one, list)), [])
     try:
@@ -157,9 +157,9 @@ def _same_raw(record: Mapping[str, Any], params: list[Any], output: Path, raw: P
 
 
 def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
-    """Tell whether a tomogram set without optics groups is as good: all scans of one kind.
+    """Tell whether a tomogram set without optics groups is equivalent: all scans of one kind.
 
-    RELION gives all of them one group then. Sets of full rotations may be narrower than volumes.
+    RELION then gives all of them one group. Sets of full rotations may be narrower than volumes.
     """
     kinds = set()
     for name in record["input"]:
@@ -173,12 +173,12 @@ def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
 
 
 def _reading_options(step: str, old: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return effective options and metadata of the old parameters of a step that reads scans."""
+    """Return effective options and metadata from the old parameters of a step that reads scans."""
     from tomopipe.run.made_from import reading_options
 
     rest = dict(old)
     preprocess = {key: rest.pop(key) for key in _PREPROCESS if key in rest}
-    # a key that was not written out had the default of then
+    # a key that was not written had its default of that time
     preprocess = merged(baselines(PreprocessBlock), preprocess | rest.pop("corrections", {}))
     block = "export_star" if step == "export_stack" else step
     data = {
@@ -207,7 +207,7 @@ def _of_block(block: str, old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inventory(params: list[Any], mappings: list[Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of the inventory's statement that the old parameters tell."""
+    """Return the parts of the inventory's statement that the old parameters contain."""
     old = dict(mappings[0])
     options = _of_block("inventory", old)
     read = effective(Config.model_fields["input"].annotation.model_validate(old.get("known", {})))  # type: ignore[union-attr]

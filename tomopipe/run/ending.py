@@ -12,15 +12,15 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.retention import removable, remove
 
-_MOST_SAID = 20  # lines about scans
-# Snakemake's own words in its log when a person ended the run: then nobody is to blame.
+_MOST_SAID = 20  # most lines about scans
+# Snakemake's words in its log when a person ended the run: then no scan has failed.
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
 
 def after_failure(
     campaign: Campaign, logs: Iterable[str], *, since: float, reports: bool = True
 ) -> None:
-    """Record the jobs that failed for good and report what exists.
+    """Record the jobs that failed finally, and write the report of the existing results.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def after_failure(
     since : float
         Unix time at which the run began.
     reports : bool
-        False where the run is not over the whole campaign.
+        False if the run is not of the whole campaign.
     """
     if ended_by_hand(logs):
         return
@@ -45,7 +45,7 @@ def after_failure(
     if reports and campaign.config.report.enabled:
         try:
             report_campaign(campaign, campaign.files.report)
-        except Exception as error:  # Snakemake drops what is raised here
+        except Exception as error:  # Snakemake drops exceptions raised here
             _say(f"the report could not be written: {error}")
 
 
@@ -62,7 +62,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 
 
 def unfinished_scans(campaign: Campaign) -> list[str]:
-    """Say which selected scans have no COR, and which have no volume; a line for each kind.
+    """Name the selected scans without a COR, and those without a volume; a line for each kind.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
 
 
 def say_stacks_left_out(campaign: Campaign) -> None:
-    """Name the stacks that were not stitched since a scan of theirs has no volume, and why."""
+    """Name the stacks that were not stitched because a scan has no volume, and why."""
     if not campaign.config.stitch.stacks:
         return
     try:
@@ -107,7 +107,7 @@ def say_stacks_left_out(campaign: Campaign) -> None:
 
 
 def say_warnings(campaign: Campaign) -> None:
-    """Say what is wrong with projections of selected scans, which stop nothing."""
+    """Report faults in projections of selected scans, which do not stop the run."""
     try:
         scans = campaign.selected_scans(read_inventory(campaign.files.inventory))
     except FileNotFoundError:
@@ -127,10 +127,10 @@ def say_warnings(campaign: Campaign) -> None:
 
 
 def remove_temporary(campaign: Campaign) -> None:
-    """Remove try stacks that are temporary, of accepted scans; RELION's are still to be used."""
+    """Remove temporary try stacks of accepted scans; stacks for RELION are still needed."""
     try:
         n_bytes = remove(removable(campaign, stacks=False))
-    except Exception as error:  # a run that went well stays so
+    except Exception as error:  # this must not fail a successful run
         _say(f"temporary files could not be removed: {error}")
         return
     if n_bytes:

@@ -1,9 +1,8 @@
-"""Jobs that the next run is expected to execute, without asking Snakemake.
+"""Jobs that the next run is expected to execute, without Snakemake.
 
-The steps are gone through in the order of what runs after what (docs/explanation/reruns.md), and
-each result is decided on as in a run (`tomopipe.run.decisions`). Predictions that are pending are
-taken to come out as they were, and what a run would compare is taken for the same:
-`tomopipe plan` has the last word.
+The steps are visited in their order (docs/explanation/reruns.md), and each result is decided as in
+a run (`tomopipe.run.decisions`). Pending predictions are assumed to give the same CORs, and files
+that a run would compare to be unchanged; `tomopipe plan` is exact.
 """
 
 import json
@@ -30,7 +29,7 @@ Job = tuple[str, str]
 
 
 def expected_jobs(campaign: Campaign) -> list[Job]:
-    """List the jobs that the next run will execute, as far as decisions tell.
+    """List the jobs that the next run will execute, by the decisions alone.
 
     Parameters
     ----------
@@ -59,8 +58,8 @@ class _Expected:
         self.rows = _rows(campaign)
         self.predicting: set[str] = set()
         self.fixed: dict[str, Mapping[str, str]] = {}
-        self.changed: set[str] = set()  # scans of which a table says something else
-        self.is_other = False  # a table that the report shows comes out different
+        self.changed: set[str] = set()  # scans with a changed row in a table
+        self.is_other = False  # a table shown in the report changes
         self.is_blocked = False  # the run stops before any volume
         self.cors: dict[str, dict[str, Any]] = {}
 
@@ -137,7 +136,7 @@ class _Expected:
         return self.decisions.reason(step, key, list(files), wanted, **more)
 
     def _fix(self, series: str, scans: list[str]) -> bool:
-        """Decide on the table of a series, and keep its rows as they will be."""
+        """Decide on the table of a series, and keep its future rows."""
         campaign, table = self.campaign, self.out.fix_table(series)
         alive = [scan for scan in scans if scan not in campaign.failures]
         content = {
@@ -175,7 +174,7 @@ class _Expected:
         runs = self._reason("resolve_cor", "campaign", files[:1], wanted) or before != table
         if follows or runs:
             self.add("resolve_cor")
-        # one that is gone comes out as it was, as far as is known
+        # a missing one is assumed to come out as before
         self.is_other |= before not in (None, table)
         self.changed |= {scan for scan in table if table[scan] != (before or table).get(scan)}
         self.cors = table
@@ -243,7 +242,7 @@ class _Expected:
             campaign.directory / path, campaign.directory
         ):
             path = self.out.sidecar(scan)
-        if not {scan} & (self.changed | self.predicting):  # predictions are long to read
+        if not {scan} & (self.changed | self.predicting):  # reading predictions takes long
             return not (campaign.directory / path).exists()
         row, prediction = self.fixed.get(scan), _read(campaign.files.prediction(scan))
         content = sidecar.sidecar_content(scan, self.cors[scan], row, prediction)
@@ -288,13 +287,13 @@ class _Expected:
         return self._reason("report", "campaign", [self.out.report], wanted)
 
     def _content(self, path: str) -> str:
-        """Return the checksum of a file; of one that is gone the last that is known."""
+        """Return the checksum of a file; the last known one if it is missing."""
         known = self.decisions.record.products.get(path)
         return self.decisions.content(path) or (known.checksum if known else "")
 
 
 def _rows(campaign: Campaign) -> InventoryRows:
-    """Return the inventory, with those files looked at that it does not know yet."""
+    """Return the inventory, with new files added."""
     path = campaign.files.inventory
     rows = dict(read_inventory(path)) if path.is_file() else {}
     new = [entry for entry in campaign.inventory_entries() if entry["scan"] not in rows]
@@ -308,7 +307,7 @@ def _rows(campaign: Campaign) -> InventoryRows:
 
 
 def _read(path: Path) -> Any:
-    """Read JSON; None where there is none that can be read."""
+    """Read JSON; None if missing or unreadable."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.raw_state import IMAGES, REFERENCES
 from tomopipe.scans.tree import Found, datasets_in
 
-_MOST_FILES = 20  # that are opened
+_MOST_FILES = 20  # scans that are opened
 _HDF5 = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
 
 
@@ -32,13 +32,13 @@ class FirstLook:
     n_scans : int
         Scans that the configuration names.
     n_bytes : dict
-        What takes disk (`tomopipe.run.disk.KINDS`) to bytes, estimated from some of the scans.
+        Bytes needed by kind of file (`tomopipe.run.disk.KINDS`), estimated from some of the scans.
     free_bytes : int
-        Room where the results go.
+        Free space for the results.
     unknown : str
-        The first file whose layout is not recognised, or "".
+        The first file of unknown layout, or "".
     datasets : list of Found
-        What that file has.
+        Its datasets.
     """
 
     n_scans: int
@@ -49,12 +49,12 @@ class FirstLook:
 
 
 def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
-    """Tell the campaign folder from scans, in whatever order a shell put them.
+    """Separate the campaign folder from scans, in any order.
 
     Returns
     -------
     campaign : str
-        The first that is no scan, "." if all are.
+        The first argument that is not a scan, "." if all are.
     scans : list of str
         The others.
     """
@@ -66,7 +66,7 @@ def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _is_scan(typed: str) -> bool:
-    """Tell whether something typed is a file, a pattern, or a folder of images."""
+    """Tell whether an argument is a file, a pattern, or a folder of images."""
     path = os.path.expanduser(typed)
     if os.path.isdir(path):
         return not os.path.exists(os.path.join(path, CONFIG)) and _holds_images(path)
@@ -79,13 +79,13 @@ def _holds_images(folder: str) -> bool:
 
 
 def scan_entries(typed: Iterable[str], directory: Path) -> list[str]:
-    """Return entries of `campaign.scans` for files, folders and patterns as somebody typed them.
+    """Return entries of `campaign.scans` for files, folders and patterns as typed.
 
     Parameters
     ----------
     typed : iterable of str
-        Relative to the campaign folder where there is such a thing, else to the working directory.
-        All files of a folder, or all of one beginning, become a pattern again.
+        Relative to the campaign folder if it exists there, else to the working directory. All files
+        of a folder, or all with one prefix, become a pattern again.
     directory : Path
         The campaign folder.
     """
@@ -100,7 +100,7 @@ def scan_entries(typed: Iterable[str], directory: Path) -> list[str]:
 
 
 def _from_campaign(path: str, directory: Path) -> str:
-    """Return a path as the configuration has it."""
+    """Return a path as it stands in the configuration."""
     if os.path.isabs(path) or _matches(path, directory) or not _matches(path, Path()):
         return path
     folder, end = os.path.abspath(directory), "/" * path.endswith("/")
@@ -110,14 +110,14 @@ def _from_campaign(path: str, directory: Path) -> str:
 
 
 def _matches(pattern: str, directory: Path) -> list[str]:
-    """List what a path or pattern names."""
+    """List the matches of a path or pattern."""
     if os.path.lexists(directory / pattern):
         return [pattern]
     return glob.glob(pattern, root_dir=directory, recursive=True)
 
 
 def _of_folder(path: str, directory: Path) -> list[str]:
-    """Return a folder of HDF5 files as patterns, one of folders of images as these; else itself."""
+    """Return a folder of HDF5 files as patterns, one of image folders as these; else itself."""
     place = directory / path
     if not place.is_dir():
         return [path]
@@ -132,7 +132,7 @@ def _of_folder(path: str, directory: Path) -> list[str]:
 
 
 def _as_pattern(group: list[str], directory: Path) -> list[str]:
-    """Return the pattern that names these and no others, or all of them."""
+    """Return the pattern that matches these files only, or all of them."""
     if len(group) < 2:
         return group
     names = [os.path.basename(one.rstrip("/")) for one in group]

@@ -1,4 +1,4 @@
-"""Foreign files in the place of results: they are never overwritten."""
+"""Foreign files at the paths of results: they are never overwritten."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from tomopipe.run.stated import statement_in
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
-_LABEL = slice(224, 232)  # of an MRC file, its first label
+_LABEL = slice(224, 232)  # offset of the first label of an MRC file
 _KEYS = {
     files.PREDICTION: {"best_cor_px", "verdict"},
     files.SWEEP: {"cor_px", "window"},
@@ -23,7 +23,7 @@ _KEYS = {
 
 
 def foreign(campaign: Campaign, record: Record) -> list[str]:
-    """Name the files where results would be written that are there, and not made by tomopipe."""
+    """Name the existing files at the paths of results that tomopipe did not make."""
     made = campaign.outputs
     paths = [made.cor_table, made.rot_cen]
     for scan in campaign.scans:
@@ -40,12 +40,12 @@ def foreign(campaign: Campaign, record: Record) -> list[str]:
 
 
 def refuse_foreign(found: Sequence[str]) -> None:
-    """Raise where results would overwrite files that others have made.
+    """Raise if results would overwrite files that others have made.
 
     Raises
     ------
     TomopipeError
-        With the first ten names, the count, and the ways on.
+        With the first ten names, the count, and what to do.
     """
     if not found:
         return
@@ -64,13 +64,13 @@ def refuse_foreign(found: Sequence[str]) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether tomopipe made a file or folder, by what it states inside."""
+    """Tell whether tomopipe made a file or folder, by its content."""
     if statement_in(path) is not None:
         return True
     ending = next((end for end in _SIGNS if path.name.endswith(end)), None)
     try:
         return ending is not None and _SIGNS[ending](path)
-    except Exception:  # whatever a foreign file does to its reader
+    except Exception:  # a foreign file may raise anything
         return False
 
 
@@ -101,7 +101,7 @@ def _has_keys(path: Path) -> bool:
     return _KEYS[ending] <= set(found) or (ending == files.SWEEP and "failed" in found)
 
 
-# longer endings before those that they end in; what has no sign of its own lies beside what has
+# longer endings first; files without a mark of tomopipe lie beside one with it
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.CENTER: lambda path: is_ours(path.with_name(files.PREDICTION)),
     files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),

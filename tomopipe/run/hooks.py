@@ -1,4 +1,4 @@
-"""Hooks: users' commands that are called on events and can neither block nor end a run."""
+"""Hooks: users' commands, called on events, that can neither block nor end a run."""
 
 import json
 import os
@@ -24,11 +24,11 @@ class Hooks:
         self._running: list[tuple[subprocess.Popen[bytes], str, float]] = []
 
     def call(self, command: str, facts: Mapping[str, Any]) -> None:
-        """Queue a shell command, with facts as JSON on its stdin."""
+        """Queue a shell command, with JSON on its stdin."""
         self._queue.append((command, facts))
 
     def look(self, once: Callable[[str, str], None]) -> None:
-        """Start waiting commands, end hanging ones; report each failing command once."""
+        """Start queued commands, end hanging ones; report each failing command once."""
         for running in list(self._running):
             process, command, began_s = running
             status = process.poll()
@@ -51,7 +51,7 @@ class Hooks:
             self._running.append((process, command, time.monotonic()))
 
     def _start(self, command: str, facts: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
-        with tempfile.TemporaryFile() as stream:  # a pipe would wait for who does not read
+        with tempfile.TemporaryFile() as stream:  # a pipe would block if the command does not read
             stream.write(json.dumps(facts).encode())
             stream.seek(0)
             return subprocess.Popen(

@@ -1,15 +1,15 @@
-"""Memory requests of jobs, in megabytes (10^6 bytes), and the part they may use.
+"""Memory requests of jobs, in megabytes (10^6 bytes), and the share they may use.
 
-Each further attempt of a job asks for as much again. What the formulas need is loaded when they are
-asked: parsing the Snakefile loads no numerics.
+Attempt n of a job requests n times as much. Numerical packages are imported in the functions, so
+that parsing the Snakefile does not load them.
 """
 
 import math
 
 from tomopipe.config import FullReconBlock
 
-_USED = 0.8  # of the memory asked for; the rest is for what no formula knows
-_REGISTER_BYTES = 512 * 2**20  # of finding how volumes overlap
+_USED = 0.8  # of the requested memory; the rest is a reserve
+_REGISTER_BYTES = 512 * 2**20  # for finding the overlap of volumes
 
 
 def bytes_to_use(asked_mb: int) -> int:
@@ -18,18 +18,18 @@ def bytes_to_use(asked_mb: int) -> int:
 
 
 def try_recon_mb(n_bytes: int | None, *, is_corrected: bool, attempt: int = 1) -> int:
-    """Return what the rows of a raw file of so many bytes take, and a sweep of one of them."""
+    """Return the memory for the rows of a raw file of so many bytes, and the sweep of one row."""
     raw_mb = 100.0 if n_bytes is None else n_bytes / 1e6
     return int((min(1500, 600 + 9 * raw_mb) + 0.1 * raw_mb + 1000 * is_corrected) * attempt)
 
 
 def predict_cor_mb(rows_mb: float, *, attempt: int = 1) -> int:
-    """Return what finding the COR takes, from the size of rows.h5."""
+    """Return the memory for finding the COR, from the size of rows.h5."""
     return int((min(1000, 600 + 20 * rows_mb) + 8 * rows_mb) * attempt)
 
 
 def block_rows(binning: int, halo: int = 0) -> int:
-    """Return the detector rows of a block that full_recon has memory for, `halo` rows around it."""
+    """Return how many detector rows per block, with `halo` rows around, fit full_recon's memory."""
     from tomopipe.stream.memory import MemoryInputs, standard_blocks
 
     return standard_blocks(MemoryInputs(1, 1, 1, binning=binning, halo=halo)).height
@@ -44,7 +44,7 @@ def full_recon_mb(
     threads: int = 1,
     attempt: int = 1,
 ) -> int:
-    """Return what a volume takes, by the formula of `tomopipe.stream.memory`.
+    """Return the memory for a volume, by the formula of `tomopipe.stream.memory`.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def full_recon_mb(
     is_half : bool
         Half acquisition: slices are twice as wide as the detector.
     halo : int, optional
-        Rows that corrections need on either side of a block; None: there are none.
+        Rows that corrections need on either side of a block; None: no corrections.
     threads : int
         CPU threads.
     attempt : int
-        Which attempt of the job it is, from 1.
+        Number of the attempt, from 1.
     """
     from tomopipe.prep.half_acquisition import FACTOR
     from tomopipe.stream.memory import MemoryInputs, job_bytes, standard_blocks
@@ -86,7 +86,7 @@ def stitch_mb(
     compression: str = "none",
     attempt: int = 1,
 ) -> int:
-    """Return what stitching volumes of so many columns takes; `half`: of twice their width.
+    """Return the memory for stitching volumes of so many columns; `half`: of twice their width.
 
     Slices: those of two volumes with their halo, and a block being blended and written.
     """
@@ -105,9 +105,9 @@ def stitch_mb(
 def export_stack_mb(
     n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None, attempt: int = 1
 ) -> int:
-    """Return what a stack takes: blocks of 256 MiB, twice, and the interpreter.
+    """Return the memory for a stack: blocks of 256 MiB, twice, and the interpreter.
 
-    With corrections, `halo` rows around a block of all angles, also what they hold; None: none.
+    With corrections also a block of all angles with `halo` rows around; None: no corrections.
     """
     plain_mb = 900 if halo is None else 2100 + 8e-6 * halo * n_angles * n_cols
     return int(plain_mb * attempt)

@@ -1,7 +1,7 @@
-"""Start Snakemake on a campaign, say which run is under way, stop it: from a terminal or the page.
+"""Start Snakemake on a campaign, identify the current run, stop it: from a terminal or the page.
 
-A run has a session of its own, so that it outlives terminal and page; `logs/under_way.json` says
-which process it is. Whether a run may begin, Snakemake's own lock decides.
+A run has its own session, so that it outlives terminal and page; `logs/under_way.json` names its
+process. Snakemake's lock decides whether a run may begin.
 """
 
 import json
@@ -27,14 +27,14 @@ from tomopipe.storage.shared import locked
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _PROFILES = ("profile.yaml", "config.yaml")
-_N_LOGS = 5  # runs of which the logs are kept
+_N_LOGS = 5  # runs whose logs are kept
 _LOOK_S = 0.1
 LOCKED = (
     "the campaign is locked, by a run that was started otherwise or by one that was killed: then "
     "`tomopipe run -- --unlock`, and run again."
 )
 _EVENTS = ".jsonl"
-# whoever runs this in the background passes on that Ctrl-C is ignored
+# a shell that runs this in the background makes it ignore Ctrl-C
 _HEEDING = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -45,7 +45,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its process, and where its text and its events go.
+    """A run: its process, its log and its file of events.
 
     Attributes
     ----------
@@ -54,11 +54,11 @@ class Run:
     start_s : float
         When it began, Unix seconds.
     born : str
-        What tells the process from a later one of the same number; "" where the system does not.
+        Start time of the process, to recognise a later one of the same number; "" if unknown.
     log, events : str
         Paths of Snakemake's text, and of what `tomopipe.run.progress` reads.
     stopped : bool
-        Whether somebody has asked it to end.
+        Whether somebody has stopped it.
     """
 
     pid: int
@@ -76,13 +76,13 @@ class Run:
         return self.host == socket.gethostname()
 
     def __str__(self) -> str:
-        """Say when it was started, by whom and where."""
+        """Describe when, by whom and where it was started."""
         when = time.strftime("%a %H:%M", time.localtime(self.start_s))
         return f"started {when} by {self.user} on {self.host}, process {self.pid}"
 
 
 def chosen_profile(directory: Path) -> str:
-    """Return the profile of a campaign: slurm where `tomopipe init` wrote one, else workstation."""
+    """Return the profile of a campaign: slurm if `tomopipe init` wrote it, else workstation."""
     slurm = directory / "slurm"
     if any((slurm / name).is_file() for name in _PROFILES):
         return str(slurm)
@@ -99,11 +99,11 @@ def run_command(
     directory : Path
         The campaign folder.
     config : Path or None
-        Its configuration file, where it is not config.yaml.
+        Its configuration file, if it is not config.yaml.
     profile : str
-        workstation, the name of a profile of the person (slurm), or the path of one.
+        workstation, the name of a user's profile (slurm), or the path of one.
     options : sequence of str
-        More for Snakemake; with a `--profile` among them that one counts.
+        Further options for Snakemake; a `--profile` among them takes precedence.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def run_command(
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)),
         *(("--profile", profile) if profile else ()),
-        # not last: it takes all names that follow, targets too
+        # not last: it would take targets that follow, too
         *(("--configfile", str(config)) if config else ()),
         *("--directory", str(directory)),
         *options,
@@ -133,7 +133,7 @@ def run_command(
 
 
 def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", Run]:
-    """Start a run; it goes on when this process ends or loses its terminal.
+    """Start a run; it continues when this process ends or loses its terminal.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[by
 
 
 def claim(directory: Path, log: Path) -> Run:
-    """Record this process, a watcher, as the run that is under way.
+    """Record this process, a watcher, as the current run.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
 def spawn(
     directory: Path, command: Sequence[str], log: Path, environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
-    """Start a command in a session of its own, its text in a file."""
+    """Start a command in a new session, its output in a file."""
     with open(log, "wb") as stream:
         return subprocess.Popen(
             [sys.executable, "-c", _HEEDING, *command],
@@ -197,12 +197,12 @@ def spawn(
 
 
 def _path() -> str:
-    """Return the PATH with this Python's programs first: its environment may not be active."""
+    """Return PATH with this Python's programs first: its environment may not be active."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def _new_logs(directory: Path) -> tuple[Path, Path]:
-    """Make the log of a new run, with a name that there is not; forget those of old runs."""
+    """Make the log of a new run, with a new name; remove those of old runs."""
     folder = directory / LOGS.of_runs
     folder.mkdir(exist_ok=True)
     for old in sorted(folder.glob("*.log"))[: 1 - _N_LOGS]:
@@ -215,9 +215,9 @@ def _new_logs(directory: Path) -> tuple[Path, Path]:
 
 
 def under_way(directory: Path) -> Run | None:
-    """Return the run that was started by `start` and has not ended; None where there is none.
+    """Return the run that was started by `start` and has not ended; None if there is none.
 
-    That of another machine counts while Snakemake's lock is there.
+    A run on another machine counts while Snakemake's lock exists.
     """
     run = read_record(directory)
     if run is None:
@@ -235,7 +235,7 @@ def read_record(directory: Path) -> Run | None:
 
 
 def unlock(directory: Path) -> None:
-    """Take Snakemake's lock of a run away that is known to have ended."""
+    """Remove Snakemake's lock of a run that has ended."""
     for lock in (directory / ".snakemake" / "locks").glob("*.lock"):
         lock.unlink(missing_ok=True)
 
@@ -266,12 +266,12 @@ def born(pid: int) -> str:
 
 
 def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
-    """Ask a run to end: SIGINT ends its jobs, too, SIGTERM lets them finish, SIGKILL asks nobody.
+    """Stop a run: SIGINT ends its jobs, too, SIGTERM lets them finish, SIGKILL kills it.
 
     Raises
     ------
     TomopipeError
-        If it is on another machine, or of another user.
+        If it is on another machine, or belongs to another user.
     """
     if not run.is_here:
         raise TomopipeError(f"the run is not on this machine: {run}. Type `tomopipe stop` there.")
@@ -280,17 +280,17 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         kill_parts(directory)
     try:
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
-            os.kill(run.pid, sending)  # not its jobs; a watcher hands it on
+            os.kill(run.pid, sending)  # not its jobs; a watcher forwards it
         else:
             os.killpg(run.pid, sending)
     except PermissionError:
         raise TomopipeError(f"the run is not yours: {run}. Ask them to stop it.") from None
     except ProcessLookupError:
-        pass  # it ended at this moment
+        pass  # it has just ended
 
 
 def kill_parts(directory: Path) -> list[str]:
-    """Kill what a watcher that ends by no word of its own has started; return their names."""
+    """Kill the processes of a watcher that ended unexpectedly; return their names."""
     try:
         watcher = json.loads((directory / LOGS.watch_lock).read_text(encoding="utf-8"))
         parts = watcher["parts"] if watcher["host"] == socket.gethostname() else {}
@@ -304,7 +304,7 @@ def kill_parts(directory: Path) -> list[str]:
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:
-    """Wait for the end of a run; tell whether it came."""
+    """Wait for a run; tell whether it has ended."""
     end = time.monotonic() + within_s
     while _is_alive(run):
         if time.monotonic() > end:

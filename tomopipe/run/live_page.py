@@ -1,4 +1,4 @@
-"""The page of `tomopipe run --watch`: each scan as it came, its COR, and a slice at it."""
+"""The page of `tomopipe run --watch`: each scan in order of arrival, its COR, and a slice."""
 
 import html
 import json
@@ -31,16 +31,16 @@ img {{ display: block; max-width: 240px }} small {{ color: #666 }}
 
 
 def picture(files: Files[Path], scan: str, cor_px: float | None) -> str:
-    """Write the try slice nearest to a COR, else the middle one, beside the page; return its name.
+    """Write the try slice nearest to a COR, or the middle one, beside the page; return its name.
 
-    "" where the sweep left no slices.
+    "" if the sweep has no slices.
     """
     try:
         pages = open_stack(files.try_stack(scan))
         grid_px = np.asarray(json.loads(files.sweep(scan).read_bytes())["cor_px"], dtype=float)
         page = len(pages) // 2 if cor_px is None else int(np.abs(grid_px - cor_px).argmin())
         data = encode(to_grey(pages[page].astype(np.float32), max_px=_SIDE_PX), max_bytes=_BYTES)
-    except Exception:  # whatever a damaged stack does to its reader; the page stands without it
+    except Exception:  # a damaged stack may raise anything; the page is made without it
         return ""
     name = f"{picture_stem(scan)}.webp"
     with whole(files.live.parent / name) as temporary:
@@ -49,14 +49,14 @@ def picture(files: Files[Path], scan: str, cor_px: float | None) -> str:
 
 
 def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]]) -> None:
-    """Write the page of what was taken, the latest first.
+    """Write the page of the scans taken, the latest first.
 
     Parameters
     ----------
     files : Files
         Of the campaign.
     title : str
-        Its name.
+        Its title.
     taken : iterable of mapping
         `path`, `rule`, `at` (Unix seconds), and once judged `scan`, `cor_px`, `confidence`,
         `doubt`, `picture`, `seconds`.

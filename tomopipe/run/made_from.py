@@ -1,9 +1,9 @@
-"""Statements: what each result is made from, stored in the result, compared to decide reruns.
+"""Statements: what each result is made from; stored in the result, compared to decide reruns.
 
-A statement is a mapping of JSON values: the step, its revision, the content of the raw files, what
-comes from the steps before, and the effective options (`tomopipe.config.effective`). Two results
-with one statement are equal, so a result is made again when, and only when, its statement is not
-the one wanted.
+A statement is a mapping of JSON values: the step, its revision, the content of the raw files, the
+results of earlier steps, and the effective options (`tomopipe.config.effective`). Results with
+equal statements are equal, so a result is remade if, and only if, its statement is not the wanted
+one.
 """
 
 import json
@@ -20,7 +20,7 @@ from tomopipe.steps.revisions import REVISIONS
 Statement = dict[str, Any]
 
 MAKER = "tomopipe"
-# of `input`: they change voxels through phase retrieval and attenuation per cm alone
+# keys of `input` that change voxels only through phase retrieval and attenuation per cm
 _NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
 _METADATA = {
     "try_recon": (),
@@ -30,12 +30,12 @@ _METADATA = {
 
 
 def as_text(statement: Mapping[str, Any]) -> str:
-    """Return a statement as a result carries it."""
+    """Return a statement as stored in a result."""
     return json.dumps({"maker": MAKER, **statement}, sort_keys=True, allow_nan=False)
 
 
 def of_inventory(campaign: Campaign, raw: Mapping[str, str], look_again: str) -> Statement:
-    """State what the inventory is made from; `raw` tells the content of each file it looks at."""
+    """State what the inventory is made from; `raw` identifies the content of each file."""
     keys = ("scan", "path", "series", "index", "reason")
     return {
         "step": "inventory",
@@ -51,7 +51,7 @@ def of_inventory(campaign: Campaign, raw: Mapping[str, str], look_again: str) ->
 
 
 def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the inventory looks for in one scan, where not as in the others."""
+    """Return the inventory's options of one scan that differ from the campaign's."""
     if entry["reason"] or campaign.for_scan(entry["scan"]) is campaign:
         return {}
     looked_for = _looked_for(campaign.for_scan(entry["scan"]).config)
@@ -79,7 +79,7 @@ def of_predict_cor(campaign: Campaign, rows: str, networks: Mapping[str, str]) -
     rows : str
         Digest of the statement of rows.h5.
     networks : mapping
-        Content of each file of a network that the configuration names.
+        Content of each network file named in the configuration.
     """
     block = campaign.config.predict_cor
     options = used_options(effective(block), block.methods)
@@ -116,7 +116,7 @@ def of_fix_cor(
 
 
 def of_resolve_cor(campaign: Campaign) -> Statement:
-    """State the options of cor.json; its content is compared with that of the fix tables itself."""
+    """State the options of cor.json; its content is compared directly with the fix tables."""
     return {
         "step": "resolve_cor",
         "revision": REVISIONS["resolve_cor"],
@@ -137,9 +137,9 @@ def of_export_stack(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statem
 def of_export_star(
     options: Mapping[str, Any], resolved: Mapping[str, Any], metas: Mapping[str, str]
 ) -> Statement:
-    """State what the tomogram set is made from: the CORs, and the content of each stack's file.
+    """State what the tomogram set is made from: the CORs, and the content of each stack's JSON.
 
-    `options` are those of `tomopipe.run.relion_set.star_options`.
+    `options` are from `tomopipe.run.relion_set.star_options`.
     """
     return {
         "step": "export_star",
@@ -151,7 +151,7 @@ def of_export_star(
 
 
 def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement:
-    """State what a stitched volume is made from: the statements of its scans' volumes, in order."""
+    """State what a stitched volume is made from: the statements of its volumes, in order."""
     options = effective(campaign.config.stitch)
     options.pop("stacks", None)
     full = effective(campaign.config.full_recon)
@@ -169,7 +169,7 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
 
 
 def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
-    """State what the report shows: the content, or the statement, of each result."""
+    """State what the report is made from: content or statement of each result."""
     return {
         "step": "report",
         "revision": REVISIONS["report"],
@@ -180,7 +180,7 @@ def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
 
 
 def of_text(content: str) -> Statement:
-    """State a result that is only a text."""
+    """State a result that is made from a text only."""
     return {"content": content}
 
 
@@ -204,7 +204,7 @@ def _of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) ->
 def _reading_options(
     step: str, campaign: Campaign, scan: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return `reading_options`, worked out once for all scans of one configuration."""
+    """Return `reading_options`, computed once for all scans of one configuration."""
     for_scan = campaign.for_scan(scan)
     if step not in for_scan.effective:
         for_scan.effective[step] = reading_options(step, for_scan.config)
@@ -213,14 +213,14 @@ def _reading_options(
 
 
 def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the effective options of a step that reads scans, and those of metadata alone.
+    """Return the effective options of a step that reads scans, and separately those of metadata.
 
     Parameters
     ----------
     step : {"try_recon", "full_recon", "export_stack"}
         Which.
     config : Config
-        That of the scan.
+        Configuration of the scan.
     """
     metadata: dict[str, Any] = {}
     read = effective(config.input)
@@ -232,7 +232,7 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
     preprocess = effective(config.preprocess)
     options = effective(getattr(config, "export_star" if step == "export_stack" else step))
     if step == "export_stack":
-        # slices are wide, projections are not; the other keys are those of the star file
+        # half acquisition widens slices, not projections; the other keys belong to the star file
         preprocess.pop("half_acquisition", None)
         if config.export_star.binning != "auto":
             options.pop("max_stack_gb", None)
@@ -247,14 +247,14 @@ def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str
 
 
 def used_options(options: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Any]:
-    """Return options of predict_cor without those of methods that are not asked."""
+    """Return options of predict_cor without those of unused methods."""
     needs = {"model": "ai", "dinov2_checkpoint": "dinov2"}
     idle = {key for key, method in needs.items() if method not in methods}
     return {key: value for key, value in options.items() if key not in idle}
 
 
 def made_from(path: Path) -> Statement | None:
-    """Read the statement of a JSON file of ours; None where it has none, or is not readable."""
+    """Read the statement in a JSON file of ours; None if there is none, or it is unreadable."""
     try:
         return read(path)
     except (OSError, ValueError):
@@ -262,7 +262,7 @@ def made_from(path: Path) -> Statement | None:
 
 
 def read(path: Path) -> Statement | None:
-    """Read the statement of a JSON file of ours; None where it has none, an error where no JSON."""
+    """Read the statement in a JSON file of ours; None if there is none, an error if not JSON."""
     record = json.loads(path.read_text(encoding="utf-8"))
     found = record.get("made_from") if isinstance(record, dict) else None
     return found if isinstance(found, dict) else None

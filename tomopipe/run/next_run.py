@@ -1,9 +1,9 @@
-"""Jobs of the next run, and why, scan by scan.
+"""Jobs of the next run and their reasons, scan by scan.
 
-A dry run ends at a checkpoint, since nobody knows what its table will say. But the tables follow
-from files that are there: the inventory from the raw files, the CORs from the predictions and the
-campaign table. So `plan` computes them the way the steps do, into a folder of its own, and asks
-Snakemake for the jobs of a run in which the checkpoints have already written them.
+A dry run ends at a checkpoint, whose table does not exist yet. But the tables follow from existing
+files: the inventory from the raw files, the CORs from the predictions and the campaign table. So
+`plan` computes them as the steps do, into a separate folder, and asks Snakemake for the jobs of a
+run in which the checkpoints have already written them.
 """
 
 import tempfile
@@ -47,9 +47,9 @@ class PlannedJob:
     Attributes
     ----------
     rule, scan, series, stack : str
-        What runs, and on what; empty where it does not apply.
+        The rule and its scan, series or stack; empty if it does not apply.
     reason : str
-        Why, in words.
+        Why it runs, in words.
     certain : bool
         False: only if the COR of the scan changes, which a pending prediction decides.
     """
@@ -64,7 +64,7 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of the next run, what blocks it, and its costs."""
+    """The jobs of the next run, its obstacles, and its costs."""
 
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]
@@ -75,19 +75,19 @@ class Plan:
 
     @property
     def n_bytes(self) -> int:
-        """Disk that the results take; temporary files are apart."""
+        """Disk for the results, without temporary files."""
         return sum(n for what, n in self.disk.items() if what != SCRATCH)
 
     @property
     def exit_status(self) -> int:
-        """0 nothing to do, 2 work, 1 failures stand."""
+        """0: nothing to do, 2: jobs to run, 1: failures remain."""
         if self.failures or self.blocked:
             return 1
         return 2 if self.jobs else 0
 
 
 def make_plan(campaign: Campaign, config: Path) -> Plan:
-    """Work out what the next run of the default target will do.
+    """Determine the jobs of the next run of the default target.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
         except TomopipeError as error:
             return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
         after = dry_run(pool, campaign.directory, config, [], planned=folder, after_cor=True)
-        # a person knows the tables by the names that they will have
+        # messages name the tables by their final paths
         results = campaign.config.campaign.results
         jobs += [replace(job, reason=job.reason.replace(name, results)) for job in after]
         return _plan(campaign, jobs, rows, pending, guessed, without_cor=without_cor)
@@ -116,9 +116,9 @@ def make_plan(campaign: Campaign, config: Path) -> Plan:
 def foresee_inventory(
     campaign: Campaign, folder: Path, wanted: Iterable[str] | None = None
 ) -> InventoryRows:
-    """Write the inventory of the raw files as they are now into `folder`, and return its rows.
+    """Write the inventory of the present raw files into `folder`, and return its rows.
 
-    `wanted` names the scans to look at; None: all.
+    `wanted` names the scans to read; None: all.
     """
     entries = campaign.inventory_entries()
     if wanted is not None:
@@ -131,15 +131,15 @@ def foresee_inventory(
 def foresee_cors(
     campaign: Campaign, rows: InventoryRows, folder: Path, pending: set[str]
 ) -> tuple[set[str], list[str]]:
-    """Write the fix tables and cor.json that the next run will make into `folder`.
+    """Write the fix tables and cor.json of the next run into `folder`.
 
-    A pending prediction is taken to come out as it was.
+    A pending prediction is assumed to give the same COR.
 
     Returns
     -------
     guessed : set of str
-        Scans for which nothing is known before their prediction; cor.json has a stand-in, so
-        that the jobs that will follow are seen.
+        Scans whose first prediction is pending; cor.json has a placeholder, so that the later jobs
+        are listed.
     without_cor : list of str
         Scans that will have no COR.
 
@@ -165,7 +165,7 @@ def foresee_cors(
         default_px=options.default_px,
     )
     guessed = set(missing) & pending
-    # a pending prediction of the series may yet fill the gap of a neighbour
+    # a pending prediction of the series may still fill the gap
     waiting = _waiting(campaign, pending)
     hopeless = [s for s in missing if campaign.scans[s].series not in waiting]
     if hopeless and options.on_missing == "block":
@@ -229,7 +229,7 @@ def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str])
     series = job.wildcards.get("series", "")
     if scan in campaign.scans and not series:
         series = campaign.scans[scan].series
-    # With a prediction of the series pending, a COR that looks changed may come out as it was.
+    # While a prediction of the series is pending, a COR that seems changed may stay the same.
     stale_sidecar = job.rule == "sidecar" and job.reason not in (MISSING, UNREADABLE)
     only_cor = stale_sidecar or (job.rule == "full_recon" and is_of_cor(job.reason))
     certain = not (scan in guessed or (only_cor and series in waiting))
@@ -238,7 +238,7 @@ def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str])
 
 
 def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
-    """Say whether a stack is stitched whatever the pending predictions say of its scans."""
+    """Tell whether a stack is stitched regardless of pending predictions."""
     if job.rule != "stitch" or job.reason == MISSING:
         return job
     scans = next(s.scans for s in declared_stacks(campaign) if s.name == job.stack)
@@ -247,7 +247,7 @@ def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> P
 
 
 def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
-    """Say whether star or report runs whatever the pending predictions say."""
+    """Tell whether star or report runs regardless of pending predictions."""
     makes = {"export_star": {"export_stack"}, "report": {"full_recon", "stitch", "inventory"}}
     sure = any(other.certain for other in planned if other.rule in makes[job.rule])
     return replace(job, certain=sure or job.reason == MISSING)
@@ -255,14 +255,14 @@ def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
 
 @dataclass(frozen=True)
 class PlanRow:
-    """All that runs on one scan, stack or series, or on the campaign as a whole, and why.
+    """All jobs of one scan, stack or series, or of the campaign as a whole, and their reasons.
 
     Attributes
     ----------
     of : str
-        What it runs on.
+        Name of the scan, stack or series.
     steps, perhaps : tuple of str
-        What runs for certain, and what only if its COR changes.
+        Steps that run for certain, and those that run only if the COR changes.
     why : str
         The reasons.
     """
@@ -274,7 +274,7 @@ class PlanRow:
 
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
-    """Fold jobs into one row for each scan, for people."""
+    """Combine jobs into one row for each scan, for people."""
     jobs = sorted(jobs, key=_order)
     groups: dict[tuple[int, str], list[PlannedJob]] = defaultdict(list)
     for job in jobs:
@@ -309,7 +309,7 @@ def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
     found: dict[str, set[str]] = defaultdict(set)
     for job in jobs:
         for part in job.reason.split("; "):
-            # of a series only CORs: who is new in it or left it stands in the inventory's reason
+            # of a series only CORs: added and removed scans are in the inventory's reason
             if job.certain and is_cause(part) and (job.scan or is_of_cor(part)):
                 found[part].add(job.scan)
     return [
@@ -321,7 +321,7 @@ def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
 def _perhaps(
     campaign: Campaign, rows: InventoryRows, pending: set[str], planned: list[PlannedJob]
 ) -> list[PlannedJob]:
-    """Jobs of all scans whose series has a pending prediction, unless they run anyway."""
+    """List the jobs of all scans whose series has a pending prediction, unless they run anyway."""
     waiting = _waiting(campaign, pending)
     sure = {(job.rule, job.scan) for job in planned}
     reason = "if its COR changes: a prediction of its series is pending"
@@ -350,7 +350,7 @@ def _perhaps(
 
 
 def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Return one line for each failure of a selected scan, or of a stack, that still stands."""
+    """Return one line for each remaining failure of a selected scan or stack."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     failures = collect(**what_to_report(campaign)).failures
     return [f"{f.scan}: {f.step}: {f.reason}" for f in failures if f.scan in concerned]
@@ -359,9 +359,9 @@ def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
 def memory_notes(
     campaign: Campaign, planned: Iterable[PlannedJob], rows: InventoryRows
 ) -> tuple[str, ...]:
-    """Say where corrections need more rows around a block than a quarter of it, and what it takes.
+    """Report corrections that need more rows around a block than a quarter of it, and their memory.
 
-    One line for each size of scan and rows around; up to a quarter no job takes twice the memory.
+    One line for each scan size and number of rows; up to a quarter no job takes twice the memory.
     """
     needs = set()
     for job in planned:

@@ -1,7 +1,7 @@
-"""Values of one option tried on one slice, for `tomopipe sweep`.
+"""One slice with several values of one option, for `tomopipe sweep`.
 
-Each slice is made by full_recon itself, of the rows that it needs, so that it equals the slice of
-the volume which the same options would give.
+Each slice is made by full_recon itself from the rows it needs, so that it equals the slice of a
+volume with the same options.
 """
 
 import base64
@@ -28,9 +28,9 @@ from tomopipe.storage.atomic import write_text
 from tomopipe.volumes.tiff import write_labelled_stack
 
 _WINDOW_PERCENT = (0.5, 99.5)
-_MAX_SHOWN_PX = 700  # of a picture on the page
+_MAX_SHOWN_PX = 700  # width of a picture on the page
 _N_NAMED = 4  # scans in an error
-# Slices are compared as they are computed, in float32: these would change nothing.
+# Slices are compared in float32, as computed: these options have no effect.
 _STORED = {"output": "h5", "compression": "none", "dtype": "float32", "value_range": "auto"}
 
 Image = NDArray[np.float32]
@@ -50,13 +50,13 @@ def sweep_option(
     Parameters
     ----------
     campaign : Campaign
-        Its options are used but for the one that is tried.
+        Its options are used, except the one that varies.
     scan : str
         Name of the scan.
     key : str
         Such as full_recon.filter or preprocess.stripes.size_px.
     values : sequence of str
-        As they would stand in the configuration.
+        As in the configuration.
     cor_px : float
         COR, unbinned detector pixels.
     row : int, optional
@@ -72,13 +72,13 @@ def sweep_option(
     Raises
     ------
     TomopipeError
-        If there is no such scan, key or row, a value is refused, or sizes of slices differ.
+        If scan, key or row do not exist, a value is invalid, or the slices differ in size.
     """
     _check_scan(campaign, scan)
     variants = [_with(campaign, scan, key, value) for value in values]
     with chdir(campaign.directory):
         if row is None:
-            # not of each variant, whose rows may be what is tried
+            # not of each variant: the option may be the rows
             rows = campaign.for_scan(scan).config.full_recon.rows
             row = sum(_span(rows, variants[0], scan)) // 2
         slices = [_slice(one, scan, cor_px, row) for one in variants]
@@ -96,12 +96,12 @@ def sweep_option(
 
 
 def known_cor_px(campaign: Campaign, scan: str) -> float:
-    """Return the COR that a scan has: of the campaign table, of cor.json, or of its prediction.
+    """Return the COR of a scan: from the campaign table, cor.json, or its prediction.
 
     Raises
     ------
     TomopipeError
-        If it has none, there is no such scan, or a result is damaged.
+        If it has none, the scan does not exist, or a result is damaged.
     """
     _check_scan(campaign, scan)
     if (cor_px := _known(campaign, scan)) is None:
@@ -124,9 +124,9 @@ def _known(campaign: Campaign, scan: str) -> float | None:
 
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
-    """Return the first scan that has a COR, and its COR: rows of the table first, in its order.
+    """Return the first scan with a COR, and the COR: rows of the campaign table first.
 
-    Scans that are `select: no` are passed over.
+    Scans with `select: no` are skipped.
 
     Raises
     ------
@@ -186,12 +186,12 @@ def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int
 
 
 def _raw(campaign: Campaign, scan: str) -> RawScan:
-    """Return a scan read with exactly the configuration that is tried, without overrides."""
+    """Return a scan read with exactly this configuration, without overrides."""
     return raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
 
 
 def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
-    """Reconstruct the slice of the volume that a detector row is part of."""
+    """Reconstruct the slice that contains a detector row."""
     import h5py
 
     full = campaign.config.full_recon

@@ -1,4 +1,4 @@
-"""What the steps of a scan import, also while they work, loaded at once (`warm_start`)."""
+"""All imports of the steps of a scan, also those in functions, loaded at once (`warm_start`)."""
 
 import gc
 import importlib
@@ -15,5 +15,5 @@ for _module in (
     *("tomopipe.steps.export_stack", "tomopipe.steps.sidecar"),
 ):
     importlib.import_module(_module)
-cpu_target.target_context.refresh()  # else each process reads numba's tables of functions anew
+cpu_target.target_context.refresh()  # otherwise each process reads numba's function tables again
 gc.freeze()  # the forks share it

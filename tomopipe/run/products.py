@@ -1,10 +1,9 @@
 """The record of a campaign: every file read or made, with size, time and checksum.
 
 `results/products.tsv` holds a line for each raw file and each result: size, time and inode when it
-was last known to be right, the statement it was made from, and the checksum taken while it was
-written (`tomopipe.storage.checksums`). Only the main process of a run writes it, from what jobs
-leave in the folder of the run. It can be had again: results state in themselves what they were
-made from.
+was last verified, the statement it was made from, and the checksum taken while it was written
+(`tomopipe.storage.checksums`). Only the main process of a run writes it, from the jobs' records in
+the folder of the run. It can be restored from the results, which contain their statements.
 """
 
 import csv
@@ -46,12 +45,12 @@ class Product:
     path : str
         Relative to the campaign folder, or absolute.
     state : tuple of int
-        Size (bytes), time of change (ns), inode, time of the inode's change (ns) when it was last
-        known to be right; of a folder those of its manifest.
+        Size (bytes), modification time (ns), inode, time of the inode's change (ns) when it was
+        last verified; of a folder those of its manifest.
     statement : str
-        Digest of what it was made from; of a raw file which content it is.
+        Digest of its statement; of a raw file an identification of its content.
     checksum : str
-        As it was written or read; "" if unknown.
+        Checksum when it was written or read; "" if unknown.
     """
 
     path: str
@@ -76,7 +75,7 @@ class Product:
 
 
 def state_of(path: str | os.PathLike[str]) -> State | None:
-    """Return the state of a result: one stat of a file, of a folder that of its manifest."""
+    """Return the state of a result: a file's stat, a folder's from its manifest."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -96,7 +95,7 @@ def raw_state_of(path: str | os.PathLike[str]) -> State | None:
 
 
 def made_checksum(path: str | os.PathLike[str]) -> str:
-    """Return the checksum of a result that this process has written, or that is small."""
+    """Return the checksum of a result that is small or written by this process."""
     known = checksums.made().get(Path(os.path.abspath(path)), "")
     small = not os.path.isdir(path) and os.path.getsize(path) <= SMALL_BYTES
     return known or (content_of(path) if small else "")
@@ -111,7 +110,7 @@ def content_of(path: str | os.PathLike[str]) -> str:
 
 
 def _stated(outputs: Sequence[str]) -> dict[str, Any]:
-    """Return what a sweep or a prediction itself says it was made from, if there is one."""
+    """Return the statement in a sweep or prediction, if it exists."""
     for path in outputs:
         if os.path.basename(path) in (SWEEP, PREDICTION):
             record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -121,7 +120,7 @@ def _stated(outputs: Sequence[str]) -> dict[str, Any]:
 
 
 def raw_content(path: str | os.PathLike[str]) -> str:
-    """Return a checksum of a raw file; of a large one, or a folder, a fingerprint; "" if neither.
+    """Return a checksum of a raw file, a fingerprint if it is large or a folder; "" if neither.
 
     A fingerprint (`tomopipe.scans.fingerprint`) reads a small part of the file.
     """
@@ -136,7 +135,7 @@ def raw_content(path: str | os.PathLike[str]) -> str:
 
 
 def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
-    """Tell whether a raw file has another content than `raw_content` said; None: not to be read."""
+    """Tell whether a raw file has changed since `raw_content`; None if it cannot be read."""
     try:
         if content.startswith("sample:"):
             from tomopipe.scans.fingerprint import fingerprint
@@ -158,23 +157,23 @@ def digest(statement: Mapping[str, Any]) -> str:
 def making(
     log: str | os.PathLike[str], outputs: Sequence[str], params: Any = None
 ) -> Iterator[dict[str, Any]]:
-    """Tell the main process what a job has made, once it has ended well.
+    """Report the results of a job to the main process, once it has succeeded.
 
     Parameters
     ----------
     log : path-like
-        logs/<step>/<scan>.log of the job, which names it.
+        logs/<step>/<scan>.log of the job, which identifies it.
     outputs : sequence of path
-        Its results: state and checksum of each are told.
+        Its results; state and checksum of each are reported.
     params : object, optional
         `made_from`, the statement of the results as JSON; `raw_files`, a JSON list of the files it
-        reads. If one of these changes meanwhile, a volume or a stack is not written; what try_recon
-        finds of such a scan is a result, and is looked at again.
+        reads. If one of these changes meanwhile, a volume or a stack is not written; the result of
+        try_recon is kept, and checked again.
 
     Yields
     ------
     dict
-        What is put into it the results state beside `made_from`; so the next run makes them again.
+        Entries put into it are stored beside `made_from`, so that the next run remakes the results.
     """
     step, key = Path(log).parent.name, Path(log).name.removesuffix(".log")
     raw = {path: raw_state_of(path) for path in json.loads(getattr(params, "raw_files", "[]"))}
@@ -205,7 +204,7 @@ def making(
 
 
 class Record:
-    """The lines of the record by path, and how the files are now.
+    """The lines of the record by path, and the present state of the files.
 
     Parameters
     ----------
@@ -218,22 +217,22 @@ class Record:
     def __init__(self, file: Path, directory: Path) -> None:
         self.file, self.directory, self._folder = file, directory, str(directory)
         self.is_changed = False
-        self.different: set[str] = set()  # large ones that a job has found to have other content
+        self.different: set[str] = set()  # large files whose content a job has found changed
 
     @cached_property
     def products(self) -> dict[str, Product]:
-        """The lines, once they are asked for: a node of a cluster does not."""
+        """The lines, read on first use: nodes of a cluster do not need them."""
         return read_products(self.file)
 
     def keep(self, paths: Iterable[str]) -> None:
-        """Look at these files alone; others are of other runs."""
+        """Keep only these files; the others belong to other runs."""
         self.products = {path: self.products[path] for path in paths if path in self.products}
 
     def __contains__(self, path: str) -> bool:
         return path in self.products
 
     def put(self, product: Product) -> None:
-        """Take a line in, or replace it."""
+        """Add or replace a line."""
         if self.products.get(product.path) != product:
             self.products[product.path] = product
             self.is_changed = True
@@ -247,11 +246,11 @@ class Record:
         return self.directory / path
 
     def at(self, path: str) -> str:
-        """Return the absolute path as a text, for what is asked of every file."""
+        """Return the absolute path as text, for use with every file."""
         return os.path.join(self._folder, path)
 
     def _now(self, product: Product) -> State | None:
-        """Return the state of a file of the record as it is now."""
+        """Return the present state of a file of the record."""
         return (raw_state_of if product.is_raw else state_of)(self.at(product.path))
 
     # ---- results -----------------------------------------------------------------------------
@@ -259,7 +258,7 @@ class Record:
     def damage(self, path: str) -> str:
         """Say what a result of the record has become since it was written; "" if it is the same.
 
-        A small file of another time is read; a large one is taken for the same until a job has
+        A small file with another time is read; a large one counts as unchanged until a job has
         compared it (`suspects`).
         """
         product = self.products[path]
@@ -288,13 +287,13 @@ class Record:
             if now is None or now == product.state or now[0] != product.n_bytes:
                 continue
             if not product.checksum:
-                continue  # nothing to compare with
+                continue  # no checksum to compare with
             if now[0] > SMALL_BYTES:
                 found.append(path)
         return found
 
     def compared(self, path: str, difference: str) -> None:
-        """Take in what a job found of a suspect."""
+        """Record the result of comparing a suspect."""
         product = self.products.get(path)
         if product is None:
             return
@@ -309,7 +308,7 @@ class Record:
             self.different.add(path)
 
     def small_content(self, path: str) -> str:
-        """Return the checksum of a small file as it is now, read only if its state has changed."""
+        """Return the present checksum of a small file, reading it only if its state has changed."""
         now = state_of(self.at(path))
         if now is None:
             return ""
@@ -321,11 +320,11 @@ class Record:
     # ---- raw files ---------------------------------------------------------------------------
 
     def raw(self, path: str) -> str:
-        """Tell the content of a raw file from others: the same text as long as it is the same.
+        """Return a text that identifies the content of a raw file.
 
-        A file whose time or inode changed, though not its size, is taken for the same where a
-        checksum says so, or until a job has compared it; without a checksum another time is
-        another content.
+        A file whose time or inode changed, but not its size, counts as unchanged if its checksum is
+        equal, or until a job has compared it; without a checksum another time means another
+        content.
         """
         now = raw_state_of(self.at(path))
         if now is None:
@@ -339,7 +338,7 @@ class Record:
         return self.products[path].statement
 
     def _raw_content(self, path: str, state: State) -> str:
-        """Return the checksum of a small raw file; large ones are summed where they are read."""
+        """Return the checksum of a small raw file; large ones are summed by the reading job."""
         where = self.where(path)
         return raw_content(where) if state[0] <= SMALL_BYTES else ""
 
@@ -347,7 +346,7 @@ class Record:
         if now[0] != product.n_bytes:
             return False
         if not product.checksum:
-            # of a folder the digest of all its files' times
+            # for a folder the digest of all its files' times
             same = (now[1], now[3] * _is_folder(now)) == (
                 product.mtime_ns,
                 product.state[3] * _is_folder(now),
@@ -357,7 +356,7 @@ class Record:
         else:
             other = raw_differs(self.where(product.path), product.checksum)
             if other is None:
-                return True  # for now; it is compared again
+                return True  # provisionally; it is compared again
             same = not other
         if same:
             self.put(replace(product, state=now))
@@ -366,7 +365,7 @@ class Record:
     # ---- the file ----------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the record, if anything in it has changed."""
+        """Write the record if it has changed."""
         if not self.is_changed:
             return
         stream = io.StringIO(newline="")
@@ -378,17 +377,17 @@ class Record:
         self.is_changed = False
 
     def take_raw(self, read: Mapping[str, Sequence[Any]]) -> None:
-        """Take in the contents of raw files as a job has read them, in the state that they have."""
+        """Add the contents of raw files as a job has read them, with their present state."""
         for path, (state, content) in read.items():
             product = self.products.get(path)
             if product is not None and state is not None and product.state == tuple(state):
                 self.put(replace(product, checksum=content))
 
     def take(self, said: Iterable[Product]) -> None:
-        """Take in what a job says of what it made, if it is still there.
+        """Add the results that a job reports, if they still exist.
 
-        Snakemake sets the time of every output anew when its job has ended, hence size and inode
-        alone must be those that the job saw. A raw file may have been written anew meanwhile.
+        Snakemake sets the time of every output when its job has ended, so only size and inode must
+        be those that the job saw. A raw file may have been rewritten meanwhile.
         """
         for product in said:
             if product.is_raw:
@@ -401,7 +400,7 @@ class Record:
 
 
 def _new_raw(state: State, before: str = "") -> str:
-    """Name the content of a raw file; not as the one before it."""
+    """Return a new name for the content of a raw file, unlike the previous one."""
     name = f"{RAW}{state[0]}:{state[1]}"
     return f"{name}:{state[3]}" if name == before or _is_folder(state) else name
 
@@ -411,12 +410,12 @@ def _is_folder(state: State) -> bool:
 
 
 def read_products(file: Path) -> dict[str, Product]:
-    """Read the record; empty where there is none.
+    """Read the record; empty if there is none.
 
     Raises
     ------
     TomopipeError
-        If it is no such table.
+        If it is not such a table.
     """
     try:
         text = file.read_bytes().decode("utf-8", "surrogateescape")

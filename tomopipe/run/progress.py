@@ -1,8 +1,8 @@
-"""How far a run is: the events that its main process tells, and their sums by step.
+"""Progress of a run: the events that its main process reports, and their sums by step.
 
-Snakemake's text is for people, and says neither how many jobs a step has once a checkpoint has
-added some nor why a job runs; so the Snakefile tells both, a line of JSON each, where the
-environment names a file for them.
+Snakemake's log is for people, and gives neither the number of jobs of a step after a checkpoint nor
+why a job runs. So the Snakefile writes both, a line of JSON each, to a file named in the
+environment.
 """
 
 import json
@@ -20,8 +20,8 @@ from tomopipe.campaign.files import Logs
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are told to nobody."""
 _LOOK_S = 5.0
-_CLOCKS_S = 5.0  # that clocks of nodes and file servers may differ
-_TARGETS = ("all", "predictions", "total")  # no work
+_CLOCKS_S = 5.0  # difference between clocks of nodes and file servers
+_TARGETS = ("all", "predictions", "total")  # rules that are not work
 #: Every step, in the order of the work.
 ORDER = (
     *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
@@ -30,12 +30,12 @@ ORDER = (
 
 
 def is_told() -> bool:
-    """Whether somebody reads the events of this run."""
+    """Whether the events of this run are read."""
     return bool(os.environ.get(VARIABLE))
 
 
 def tell(**event: Any) -> None:
-    """Tell an event."""
+    """Write an event."""
     if is_told():
         with open(os.environ[VARIABLE], "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"at": time.time(), **event}) + "\n")
@@ -43,7 +43,7 @@ def tell(**event: Any) -> None:
 
 @dataclass
 class Step:
-    """The jobs of one step by number, with name and since when (Unix seconds)."""
+    """The jobs of one step by number, with name and start (Unix seconds)."""
 
     total: int = 0
     queued: dict[int, tuple[str, float]] = field(default_factory=dict)
@@ -53,33 +53,33 @@ class Step:
 
     @property
     def done(self) -> int:
-        """Jobs that are done."""
+        """Number of finished jobs."""
         return len(self.walls_s)
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the step is done, with as many jobs at a time as now; None: unknown."""
+        """Seconds until the step is done with as many jobs at a time as now; None: unknown."""
         if not (self.walls_s and self.running):
             return None
         waiting = max(0, self.total - self.done - len(self.failed) - len(self.running))
-        # those that run are half done on average
+        # running jobs are half done on average
         return statistics.median(self.walls_s) * (waiting / len(self.running) + 0.5)
 
 
 class Progress:
-    """What the events of a run say so far.
+    """State of a run from its events so far.
 
     Attributes
     ----------
     steps : dict of Step
         By name, in the order of the work.
     facts : dict
-        What was told once: the campaign's configuration (`campaign`), whether Snakemake executes
+        Facts reported once: the campaign's configuration (`campaign`), whether Snakemake executes
         jobs (`executes`), the lines about scans without COR or volume (`unfinished`).
     news : list of tuple
-        (what, step, name, reason) of jobs that began or failed, for the reader to take away.
+        (what, step, name, reason) of jobs that began or failed; the reader empties it.
 
-    On a cluster a job that Snakemake has submitted runs from when its status file says so.
+    On a cluster a submitted job counts as running once its status file says so.
     """
 
     def __init__(self, events: str | os.PathLike[str], logs: Logs[Path]) -> None:
@@ -92,19 +92,19 @@ class Progress:
 
     @property
     def steps(self) -> dict[str, Step]:
-        """The steps that have work, in its order."""
+        """The steps with jobs, in the order of the work."""
         place = {name: number for number, name in enumerate(ORDER)}
         found = {name: step for name, step in self._steps.items() if name not in _TARGETS}
         return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Jobs done, and jobs there are, of all steps."""
+        """Finished jobs and all jobs, of all steps."""
         steps = self.steps.values()
         return sum(step.done for step in steps), sum(step.total for step in steps)
 
     def read(self) -> bool:
-        """Take in what was told since the last call; tell whether there was anything."""
+        """Read the events since the last call; tell whether there were any."""
         try:
             with open(self._path, "rb") as stream:
                 stream.seek(self._offset)
@@ -139,7 +139,7 @@ class Progress:
             number, name = event["began"], event["step"]
             step = self._steps.setdefault(name, Step())
             self._step_of[number] = name
-            step.failed.pop(number, None)  # it is tried again
+            step.failed.pop(number, None)  # the job is tried again
             waits = self.facts.get("remote") and not event["local"]
             (step.queued if waits else step.running)[number] = (event["name"], event["at"])
             self.news.append(("began", name, event["name"], event["reason"]))

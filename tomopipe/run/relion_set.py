@@ -1,4 +1,4 @@
-"""What the set for RELION takes from the whole campaign: one binning, and which scans are wide."""
+"""Properties of the whole set for RELION: one binning, and which scans are wide."""
 
 import json
 import os
@@ -20,13 +20,13 @@ _STAR_KEYS = {"max_stack_gb", "rows", "max_tilts"}
 
 
 def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> dict[str, Any] | None:
-    """Return what binning.json says or, where there is none yet, what it is to say.
+    """Return the content of binning.json, or the content to write if there is none.
 
-    The number is decided once, when the first stack is made: the smallest that keeps the stacks of
-    all scans that then have a COR under `max_stack_gb`; a scan that comes later and needs more gets
-    more, alone. Every job of a run works out the same from the same two tables. Where stacks of an
-    earlier version are there, whose scans were binned each by itself, it is that of most of them.
-    When an option changes that makes all stacks anew, the number is decided anew.
+    The binning is decided once, when the first stack is made: the smallest that keeps the stacks of
+    all scans with a COR under `max_stack_gb`; only a later scan that needs more gets more. All jobs
+    of a run find the same number from the same two tables. If there are stacks of an earlier
+    version, which binned each scan by itself, it is the most frequent of theirs. It is decided
+    again when an option changes that remakes all stacks.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
     -------
     dict or None
         `binning`, `options` it was decided for and the number of `scans` it was decided from; None
-        if the binning is given, or a table is not there.
+        if the binning is configured, or a table is missing.
     """
     if campaign.config.export_star.binning != "auto":
         return None
@@ -58,27 +58,27 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
     if not needed:
         return None
     made = _made(campaign, rows, needed)
-    # of several as frequent ones the larger
+    # of equally frequent ones the larger
     binning = max(made, key=lambda one: (made[one], one)) if made else max(needed.values())
     return {"binning": binning, "options": options, "scans": len(needed)}
 
 
 def binning_options(campaign: Campaign) -> dict[str, Any]:
-    """Return the options of all scans on which the size of a stack depends."""
+    """Return the options that determine the size of a stack, for all scans."""
     config = campaign.config
     star = config.export_star.model_dump(include=_STAR_KEYS)
     return star | config.input.model_dump(include=_SIZE_KEYS, exclude_defaults=True)
 
 
 def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
-    """Return the options of `tomopipe.steps.export_star`, those of single scans as far as unusual.
+    """Return the options of `tomopipe.steps.export_star`, with deviations of single scans.
 
     Parameters
     ----------
     campaign : Campaign
         The campaign.
     scans : collection of str
-        Those in the set.
+        The scans in the set.
     """
     star = campaign.config.export_star
     modes, other_rows = {}, []
@@ -86,7 +86,7 @@ def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
         config = campaign.for_scan(scan).config
         mode = config.preprocess.half_acquisition
         if config.full_recon.algorithm != "fbp":
-            mode = "no"  # iteration keeps the width of the detector
+            mode = "no"  # iterative algorithms keep the width of the detector
         if mode != "auto":
             modes[scan] = mode
         if config.full_recon.rows != star.rows:
@@ -97,12 +97,12 @@ def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _resolved(path: str, mtime_ns: int) -> list[str]:
-    """Return the scans with a COR; memoised by time, as the workflow asks once per job."""
+    """Return the scans with a COR; cached by time, as the workflow calls it once per job."""
     return sorted(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[str, int]:
-    """Return the smallest binning of each scan, those that no binning makes small excepted."""
+    """Return the smallest binning of each scan, without those too large at any binning."""
     from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
     needed = {}
@@ -129,7 +129,7 @@ def _size(campaign: Campaign, scan: str, rows: InventoryRows) -> tuple[int, int,
 
 
 def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) -> Counter[int]:
-    """Count the binnings of stacks that are there, as far as these options made them."""
+    """Count the binnings of existing stacks that were made with these options."""
     made: Counter[int] = Counter()
     for scan, binning in needed.items():
         try:
@@ -138,7 +138,7 @@ def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) ->
             if (meta["binning"], size) == (binning, _size(campaign, scan, rows)):
                 made[binning] += 1
         except (OSError, ValueError, LookupError, TypeError):
-            continue  # none yet, or a broken one, which is made anew
+            continue  # no stack yet, or a broken one, which is remade
     return made
 
 
@@ -153,22 +153,22 @@ def settle_binning(
 ) -> int | None:
     """Decide the binning of the campaign, once: before the first stack is made.
 
-    Jobs may do this at the same time on several machines. The first one's file stands; it is
-    replaced where it was made for other options.
+    Jobs may do this at the same time on several machines. The first file is kept, and replaced only
+    if it was made for other options.
 
     Parameters
     ----------
     path : path-like
         JSON file of the decision.
     binning : int or "auto"
-        As configured; a number leaves nothing to decide, and an old decision is removed.
+        As configured; with a number there is no decision, and an old one is removed.
     proposed : mapping or None
-        What the file is to hold: `binning`, `options` and more (`campaign_binning`).
+        Content to write: `binning`, `options` and more (`campaign_binning`).
 
     Returns
     -------
     int or None
-        The least binning of a stack; None: each scan for itself.
+        The smallest binning of a stack; None: each scan by itself.
     """
     path = Path(path)
     if binning != "auto":
@@ -184,7 +184,7 @@ def settle_binning(
             if known is not None:
                 temporary.replace(path)
             else:
-                os.link(temporary, path)  # unlike a rename, not over a file that came meanwhile
+                os.link(temporary, path)  # unlike a rename, it does not replace a new file
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
@@ -197,7 +197,7 @@ def settle_binning(
 
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read what `settle_binning` wrote; None if there is no such file, or another one."""
+    """Read what `settle_binning` wrote; None if the file is missing or another one."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         return found if found["binning"] >= 1 and "options" in found else None

@@ -1,4 +1,4 @@
-"""What a campaign declares temporary, and which of it may go: that of scans that are accepted."""
+"""Files that a campaign declares temporary, removable once their scan is accepted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Temporary:
     Attributes
     ----------
     scan, kind : str
-        Of which scan; `try stack`, `try slices` or `RELION stack`.
+        Name of the scan; `try stack`, `try slices` or `RELION stack`.
     path : Path
         The file.
     n_bytes : int
@@ -67,16 +67,16 @@ def remove(files: list[Temporary]) -> int:
 
 
 def accepted_scans(campaign: Campaign) -> list[str]:
-    """Name the scans that nobody needs to look at any more.
+    """Name the scans that need no more attention.
 
-    Their COR is a prediction that was accepted and not replaced, without anything doubtful, or
-    the one set by hand; their volume is there, and was made at that COR.
+    Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
+    exists and was made at that COR.
     """
     return [scan for scan, why in _judged(campaign).items() if not why]
 
 
 def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
-    """Name the scans that are not accepted by the reason, such as `doubtful`."""
+    """Name the scans that are not accepted, by reason, such as `doubtful`."""
     found: dict[str, list[str]] = {}
     for scan, why in _judged(campaign).items():
         if why:
@@ -85,13 +85,13 @@ def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
 
 
 def _judged(campaign: Campaign) -> dict[str, str]:
-    """Say of each scan why it is not accepted, "" if it is."""
+    """Say for each scan why it is not accepted; "" if it is."""
     record = collect(**what_to_report(campaign))
     return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
 
 
 def _why_not(scan: ScanRecord) -> str:
-    """Say why a scan is not accepted, the first reason that holds, or nothing."""
+    """Return the first reason why a scan is not accepted, or nothing."""
     reasons = (
         (scan.state, scan.state in NOT_SELECTED),
         ("failed", bool(scan.failures) or scan.state is State.FAILED),
@@ -108,7 +108,7 @@ def _why_not(scan: ScanRecord) -> str:
 
 
 def _made_at(volume: Path, cor_px: float) -> bool:
-    """Tell whether a volume was made at a COR; one that does not say so was not."""
+    """Tell whether a volume was made at a COR; False if it does not state one."""
     from tomopipe.volumes.volume import read_provenance
 
     try:

@@ -1,4 +1,4 @@
-"""All that relies on what Snakemake does not promise, tested with the version of constraints."""
+"""Everything that relies on private parts of Snakemake, tested with the version in constraints."""
 
 import functools
 import hashlib
@@ -22,13 +22,13 @@ from tomopipe.storage.atomic import take_away
 
 
 def _decide_ourselves(workflow: Any) -> None:
-    """Make a run keep to tomopipe's decisions, wherever its Snakefile was loaded from.
+    """Make a run follow tomopipe's decisions, wherever its Snakefile was loaded from.
 
-    Snakemake's own record of parameters, inputs and code triggers nothing; results that are there
-    are whole and state what they were made from, so that those of a failed job, or of a run that
-    was killed, need not be removed, nor distrusted. One broken scan does not stop the others: the
-    default profile is loaded with the Snakefile beside it alone. To be called when jobs are made:
-    while the Snakefile is parsed there are no settings yet.
+    Snakemake's own record of parameters, inputs and code triggers nothing. Existing results are
+    complete and contain their statements, so those of failed jobs or killed runs need not be
+    removed. One broken scan does not stop the others (the default profile is loaded only with the
+    Snakefile beside it). Call it when jobs are made: while the Snakefile is parsed there are no
+    settings.
     """
     from snakemake.settings.enums import RerunTrigger
 
@@ -36,20 +36,20 @@ def _decide_ourselves(workflow: Any) -> None:
     workflow.dag.ignore_incomplete = True
     if workflow.execution_settings is not None:
         workflow.execution_settings.keep_incomplete = True
-        # a file for each result, which nothing here reads
+        # a file for each result, which is never read here
         workflow.execution_settings.keep_metadata = False
         workflow.execution_settings.keep_going = True
 
 
 def force(workflow: Any, outputs: Iterable[str], *, run: bool) -> None:
-    """Have the job that makes these files run, or not, whatever their times are."""
+    """Make the job of these files run, or not, regardless of their times."""
     _decide_ourselves(workflow)
     forced = workflow.dag.forcefiles
     (forced.update if run else forced.difference_update)(list(outputs))
 
 
 def is_main(workflow: Any) -> bool:
-    """Tell whether this is the process that decides which jobs run, not one of a job."""
+    """Tell whether this is the main process, which decides on jobs, not one of a job."""
     return bool(workflow.is_main_process)
 
 
@@ -59,14 +59,15 @@ def is_dry(workflow: Any) -> bool:
 
 
 def is_lint() -> bool:
-    """Tell whether this call only looks at how the rules are written."""
+    """Tell whether this call only checks the style of the rules."""
     return "--lint" in sys.argv
 
 
 def default_target(workflow: Any, rule: str) -> None:
-    """Make a rule the target of calls without one, also where its Snakefile is only included.
+    """Make a rule the default target, also if its Snakefile is only included.
 
-    Snakemake forgets the targets of included files; one of the file that includes it wins.
+    Snakemake forgets the default targets of included files; one of the including file takes
+    precedence.
     """
     name, prepare = workflow.modifier.modify_rulename(rule), workflow._prepare_dag
 
@@ -79,9 +80,9 @@ def default_target(workflow: Any, rule: str) -> None:
 
 
 def call_hooks_of_module(workflow: Any, names: dict[str, Any]) -> None:
-    """Have a run that uses the Snakefile as a module call its hooks, after those of the user.
+    """Make a run that uses the Snakefile as a module call its hooks, after the user's.
 
-    Snakemake calls those of the main Snakefile alone. `names` are the Snakefile's; to be called
+    Snakemake calls only those of the main Snakefile. `names` are the Snakefile's globals; call it
     when all Snakefiles have been read.
     """
     for event in ("onstart", "onsuccess", "onerror"):
@@ -98,14 +99,14 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None], log: Any)
 
 
 class _SizesOfBatches(dict[str, int]):
-    """`group-components` by kind of batch: try=20 is that of try1, try2, ..."""
+    """`group-components` by kind of batch: try=20 holds for try1, try2, ..."""
 
     def get(self, batch: str, default: Any = 1) -> Any:
         return super().get(batch.rstrip("0123456789"), default)
 
 
 def batch_size(workflow: Any, kind: str) -> int:
-    """Return how many scans a batch may hold, as `group-components` says; else one."""
+    """Return how many scans a batch may hold, from `group-components`; else one."""
     sizes = workflow.group_settings.group_components
     if not isinstance(sizes, _SizesOfBatches):
         sizes = workflow.group_settings.group_components = _SizesOfBatches(sizes)
@@ -119,7 +120,7 @@ def asks_for(workflow: Any, rule: str, resource: str) -> bool:
 
 
 def _replace_once(owner: Any, name: str, made_of: Callable[[Any], Any]) -> None:
-    """Put in place of a function what `made_of` makes of it, unless that was done before."""
+    """Replace a function by `made_of` of it, unless already done."""
     plain = getattr(owner, name)
     if not hasattr(plain, "__wrapped__"):
         setattr(owner, name, functools.wraps(plain)(made_of(plain)))
@@ -131,10 +132,10 @@ def _slurm_plugin() -> Any:
 
 
 def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
-    """Have the Snakemake that SLURM starts run all jobs of a batch itself, on all of its cores.
+    """Make the Snakemake that SLURM starts run all jobs of a batch itself, on all of its cores.
 
-    The plugin has it start another Snakemake by srun for each job, one after the other. One job
-    that fails does not stop the others, and a batch that is submitted again makes what lacks.
+    The plugin would make it start another Snakemake by srun for each job, one after the other. A
+    failed job does not stop the others, and a batch that is submitted again makes what is missing.
     """
     if (plugin := _slurm_plugin()) is None:
         return
@@ -158,9 +159,9 @@ def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
 
 
 def at_submission() -> None:
-    """Have a submission told what its jobs are given, and ask for no more time than there is.
+    """Send the inputs of its jobs with each submission, and limit its time to the partition's.
 
-    For more than its partition gives SLURM would refuse it.
+    SLURM would refuse a longer time.
     """
     if (plugin := _slurm_plugin()) is None:
         return
@@ -182,7 +183,7 @@ def at_submission() -> None:
 
 
 def _send(job: Any) -> None:
-    """Leave word for a node of what each job of a submission is given, where all are of scans."""
+    """Write for a node the inputs of each job of a submission, if all are jobs of scans."""
     from snakemake.common.tbdstring import TBDString
 
     run, sent = run_folder.current(), {}
@@ -191,7 +192,7 @@ def _send(job: Any) -> None:
         return
     for member in jobs:
         known = {k: v for k, v in member.resources.items() if not isinstance(v, TBDString)}
-        # what hangs on files that an earlier job of the submission makes, the node works out
+        # the node computes what depends on files of earlier jobs of the submission
         whole = len(known) >= len(member.resources.keys() - {"tmpdir"})
         facts = {"params": dict(member.params.items()), "resources": known if whole else None}
         sent[_as_text(member.rule.name, member.wildcards_dict)] = facts
@@ -201,10 +202,10 @@ def _send(job: Any) -> None:
 
 
 def take_sent() -> bool:
-    """On a node, give jobs what the main process had decided; tell whether it was sent.
+    """On a node, give jobs what the main process decided; tell whether it was sent.
 
-    The node looks at no file of the campaign but those that its jobs read: else what each start
-    costs the file server, and the start itself, would grow with the campaign.
+    The node reads only the files of its jobs: otherwise the time of each start, and its load on the
+    file server, would grow with the campaign.
     """
     run, arguments = run_folder.current(), sys.argv[1:]
     if run is None or "--target-jobs" not in arguments:
@@ -214,7 +215,7 @@ def take_sent() -> bool:
     try:
         sent = json.loads(_sent_file(run, specs).read_text("utf-8"))
     except (OSError, ValueError):
-        return False  # of another executor: it is worked out here
+        return False  # another executor: computed here
     from snakemake.rules import Params, ResourceList, Rule
 
     def of(rule: Any, wildcards: Any, kind: str) -> Any:
@@ -260,10 +261,10 @@ def _sent_file(run: Path, specs: Iterable[str]) -> Path:
 def before_deciding(
     workflow: Any, do: Callable[[], None], *, although_locked: bool = False
 ) -> None:
-    """Have `do` called before the first decision of a run that is to execute jobs.
+    """Call `do` before the first decision of a run that executes jobs.
 
-    Not in a dry run, and not while the folder is locked: there another run is at work, or was
-    killed and Snakemake will say so; but for a run that heeds no lock.
+    Not in a dry run, and not while the folder is locked (another run is active, or was killed and
+    Snakemake will report it), unless the run ignores locks.
     """
     build = workflow._build_dag
 
@@ -279,13 +280,13 @@ def before_deciding(
 
 
 def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> None:
-    """Have a run say why its jobs run in our words, and tell how far it is (`progress.tell`).
+    """Make a run say in our words why its jobs run, and report its progress (`progress.tell`).
 
-    `words` makes them of what Snakemake says of a job. To be called when a run begins.
+    `words` makes them from Snakemake's information about a job. Call it when a run begins.
     """
     from snakemake.logging import logger
 
-    n_known = 0  # jobs of which the sums have been told
+    n_known = 0  # jobs whose sums have been reported
 
     def is_reported(record: Any) -> bool:
         nonlocal n_known
@@ -313,7 +314,7 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
 
 
 def name_of(wildcards: Mapping[str, Any]) -> str:
-    """Return the scan, stack or series that a job works on; "" of the campaign."""
+    """Return the scan, stack or series of a job; "" for the campaign."""
     return str(
         next((wildcards[key] for key in ("scan", "stack", "series") if key in wildcards), "")
     )
@@ -325,15 +326,15 @@ def is_remote(workflow: Any) -> bool:
 
 
 def targets(workflow: Any) -> set[str]:
-    """Return what this call is for; "all" stands for everything."""
+    """Return the targets of this call; "all" stands for everything."""
     settings = workflow.dag_settings
     return set(settings.targets if settings and settings.targets else {"all"})
 
 
 def fork_scripts(workflow: Any) -> None:
-    """Have the scripts of the rules beside the file that calls this start as forks (`warm_start`).
+    """Start the scripts of the rules beside the calling file as forks (`warm_start`).
 
-    Not those of other workflows that use this one, nor in an environment of their own.
+    Not scripts of other workflows that use this one, nor of rules with their own environment.
     """
     from snakemake.script import PythonScript
 
@@ -363,9 +364,9 @@ def fork_scripts(workflow: Any) -> None:
 
 
 def remove_only_in_run() -> None:
-    """Have Snakemake remove results, as it does before each job, only while the run goes on.
+    """Make Snakemake remove results before each job only while the run is active.
 
-    A job of a run that has ended, on another node, could else remove what a newer run has made.
+    A job of an ended run on another node could otherwise remove results of a newer run.
     """
     from snakemake.jobs import Job
 
@@ -385,10 +386,10 @@ def remove_only_in_run() -> None:
 
 
 def see_cancelled_jobs() -> None:
-    """Have the SLURM plugin see the end of a job that was cancelled, or preempted for good.
+    """Make the SLURM plugin recognise jobs that were cancelled, or preempted finally.
 
     sacct says "CANCELLED by 1000", and the plugin waits for "CANCELLED" (all versions to 2.8.0);
-    for PREEMPTED it waits for ever. A preempted job that SLURM queues again is PENDING.
+    for PREEMPTED it waits forever. A preempted job that SLURM queues again is PENDING.
     """
     if (plugin := _slurm_plugin()) is None:
         return

@@ -1,4 +1,4 @@
-"""Before the first run: a campaign folder, a SLURM profile, and a look at config, data and disk."""
+"""Before the first run: a campaign folder, a SLURM profile, and checks of config, data and disk."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ from tomopipe.steps.inventory import NUMBERS
 from tomopipe.storage.atomic import write_text
 
 _N_NAMED = 4  # scans in an error
-_VOLUME_MIN = 120  # what full_recon asks for at first (its rule)
+_VOLUME_MIN = 120  # minutes that the rule full_recon requests first
 
 _SNAKEFILE = """\
 # `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
@@ -48,7 +48,7 @@ include: str(workflow_folder() / "Snakefile")
 
 @dataclass(frozen=True)
 class SeriesSummary:
-    """What was found of one series."""
+    """The scans of one series."""
 
     name: str
     n_scans: int
@@ -59,7 +59,7 @@ class SeriesSummary:
 
 @dataclass(frozen=True)
 class FormatSummary:
-    """Scans that were recorded in one way."""
+    """Scans in one format."""
 
     scans: tuple[str, ...]
     found: str
@@ -67,7 +67,7 @@ class FormatSummary:
 
 @dataclass
 class Findings:
-    """What `check` found; a run can start if there are no errors."""
+    """Findings of `check`; a run can start if there are no errors."""
 
     series: list[SeriesSummary] = field(default_factory=list)
     formats: list[FormatSummary] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Findings:
 def write_campaign(
     directory: Path, scans: list[str], options: Mapping[str, Any] | None = None
 ) -> list[Path]:
-    """Write config.yaml, scans.tsv and Snakefile where there are none; return what was written.
+    """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
 
     `options` are further blocks of the configuration.
     """
@@ -111,9 +111,9 @@ def write_slurm_profile(
     directory : Path
         The campaign folder; the profile goes to its folder slurm.
     partition, account : str
-        Names of the site; empty: the cluster's defaults.
+        SLURM's names; empty: the cluster's defaults.
     gpu_partition : str, optional
-        Where volumes are made, one GPU each; try sweeps, too, if the campaign's configuration says
+        Partition for volumes, one GPU each; also for try sweeps if the configuration has
         `try_recon.device: cuda`.
     force : bool
         Replace profiles that exist.
@@ -121,8 +121,8 @@ def write_slurm_profile(
     Returns
     -------
     list of (Path, bool)
-        Each place, and whether the profile was written there. The second place is the user's
-        Snakemake configuration, where `--profile slurm` is looked for from any folder.
+        Each path, and whether the profile was written there. The second path is in the user's
+        Snakemake configuration, where `--profile slurm` is found from any folder.
     """
     source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
     text = slurm_profile(source.read_text(encoding="utf-8"), partition, account)
@@ -155,13 +155,13 @@ def slurm_profile(template: str, partition: str, account: str) -> str:
     ]
     text = template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
     if not has_accounting():
-        # without it, waiting for sacct's answer never ends
+        # otherwise the plugin waits for sacct forever
         text += "slurm-status-command: squeue\n"
     return text
 
 
 def has_accounting() -> bool:
-    """Tell whether SLURM's accounting answers here."""
+    """Tell whether SLURM's accounting is available."""
     if shutil.which("sacct") is None:
         return False
     done = subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=30, check=False)
@@ -169,7 +169,7 @@ def has_accounting() -> bool:
 
 
 def examine(campaign: Campaign) -> Findings:
-    """Look at table, data and disk of a campaign, metadata only."""
+    """Check table, data and disk of a campaign, metadata only."""
     findings = Findings()
     odd_paths = path_problems(campaign.config, campaign.directory)
     if campaign.scans or campaign.refused:
@@ -202,7 +202,7 @@ def examine(campaign: Campaign) -> Findings:
 
 
 def _missing_files(campaign: Campaign) -> list[str]:
-    """Name the files with flats, darks or angles that are not there, and who needs them."""
+    """Name missing files of flats, darks or angles, and the scans that need them."""
     needed: dict[str, list[str]] = {path: [] for path in campaign.shared_files()}
     for scan in campaign.scans:
         for path in campaign.for_scan(scan).shared_files():
@@ -216,7 +216,7 @@ def _missing_files(campaign: Campaign) -> list[str]:
 
 
 def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Name the scans whose angles cover what degrees do not, with the key that tells the unit."""
+    """Name the scans whose angles cannot be degrees, with the key that sets the unit."""
     found: dict[str, list[str]] = {}
     for scan in campaign.scans:
         reason = rows[scan]["reason"] if scan in rows else ""
@@ -230,7 +230,7 @@ def _is_unit_fault(reason: str) -> bool:
 
 
 def _nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Say so if no scan would be worked on."""
+    """Report if no scan would be processed."""
     everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
     if not everything or campaign.selected_scans(rows):
         return []
@@ -248,7 +248,7 @@ def _nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
 
 
 def _missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Say which numbers are needed that neither file nor configuration tells, and of which scans.
+    """Report the numbers that are needed but neither in file nor configuration, and their scans.
 
     Their try sweeps or volumes would fail.
     """
@@ -266,7 +266,7 @@ def _missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
 
 
 def _metadata(campaign: Campaign, scan: str) -> Metadata:
-    """Read what is known of a scan, as its steps will."""
+    """Read the metadata of a scan, as its steps will."""
     with chdir(campaign.directory):  # the paths in the config are relative to it
         return campaign.raw_scan(scan).metadata()
 
@@ -295,7 +295,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
 
 
 def _group_formats(rows: InventoryRows, findings: Findings) -> None:
-    """Say once what was found where for all scans recorded in the same way."""
+    """Report the format once for all scans that share it."""
     groups: dict[str, list[str]] = {}
     for scan, row in rows.items():
         if row.get("found"):
@@ -307,7 +307,7 @@ def _group_formats(rows: InventoryRows, findings: Findings) -> None:
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
-    """Look at the stacks; one whose scans are not selected is no error, the others are stitched."""
+    """Check the stacks; one whose scans are not selected is not an error."""
     stacks = find_stacks(campaign, rows, rows)
     for declared, stack in zip(declared_stacks(campaign, rows), stacks, strict=True):
         if declared.problem:
@@ -320,7 +320,7 @@ def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -
 
 
 def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
-    """Say which scans of a stack differ in their pixel size, or nothing."""
+    """Name the scans of a stack that differ in pixel size, or return nothing."""
     sizes_um = [_metadata(campaign, scan).pixel_size_um for scan in stack.scans]
     for scan, size_um in zip(stack.scans, sizes_um, strict=True):
         if size_um != sizes_um[0]:
@@ -336,7 +336,7 @@ def _check_disk(
 ) -> None:
     scans = campaign.selected_scans(rows)
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
-    # of files that may be removed those that stay beside them tell
+    # of removable files, the permanent ones beside them count
     outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
     if campaign.config.export_star.enabled:
         outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
@@ -370,7 +370,7 @@ def _check_disk(
 
 
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    """Warn of scans that are skipped now and have a volume, of the file that was there before."""
+    """Warn of skipped scans that have a volume, made from an earlier raw file."""
     for scan, row in rows.items():
         if row["keep"] == "true" or scan not in campaign.scans or campaign.is_selected(scan, row):
             continue
@@ -402,7 +402,7 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
 
 
 def _check_queue(path: Path, findings: Findings) -> None:
-    """Compare the SLURM profile of a campaign with what the cluster takes of this user."""
+    """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
     try:
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
         jobs = int(profile.get("jobs", 1))

@@ -1,4 +1,4 @@
-"""What results state of themselves, and those of which the metadata alone are out of date."""
+"""Statements in results, and results of which only the metadata are out of date."""
 
 import json
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from tomopipe.storage import checksums, run_folder
 
 
 def statement_in(path: Path) -> Statement | None:
-    """Return the statement that a result carries, None if it has none or cannot be read."""
+    """Return the statement in a result; None if there is none or it cannot be read."""
     with suppress(Exception):  # whatever a damaged file does to its reader
         return read_statement(path)
     return None
 
 
 def read_statement(path: Path) -> Statement | None:
-    """Return the statement that a result carries; raise what a damaged file raises."""
+    """Return the statement in a result; damaged files raise."""
     readers: dict[str, Callable[[Path], Statement | None]] = {
         ".json": read,
         ".h5": _in_hdf5,
@@ -49,7 +49,7 @@ def _in_hdf5(path: Path) -> Statement | None:
 
 
 def only_metadata_differ(old: Statement | None, wanted: Statement) -> bool:
-    """Tell whether a result is the one that is wanted but for its metadata."""
+    """Tell whether a result differs from the wanted one only in its metadata."""
     ours = ("maker", "metadata")
     return (
         old is not None
@@ -60,15 +60,15 @@ def only_metadata_differ(old: Statement | None, wanted: Statement) -> bool:
 
 
 def is_kept(path: str | Path, params: Any) -> bool:
-    """Tell whether a job will take over what there is, so that it must not be removed before."""
+    """Tell whether a job will reuse the existing result, which must then not be removed before."""
     text = getattr(params, "made_from", "")
     return bool(text) and only_metadata_differ(statement_in(Path(path)), json.loads(text))
 
 
 def content_of(path: str | Path, params: Any) -> str | None:
-    """Return `path` where a job is to take over its content; None where all is to be computed.
+    """Return `path` if a job should reuse its content; None if everything must be computed.
 
-    Only a result that is as it was written is taken: its checksum stands in the record.
+    Only an unchanged result is reused, by its checksum in the record.
     """
     run = run_folder.current()
     if run is None or not is_kept(path, params):

@@ -1,4 +1,4 @@
-"""What runs now: the jobs of a campaign from their status files, step by step."""
+"""Running jobs of a campaign, from their status files, step by step."""
 
 import json
 import statistics
@@ -30,11 +30,11 @@ class JobStatus:
     Attributes
     ----------
     step, key : str
-        What it does, on which scan, series or campaign.
+        Step, and the scan, series or campaign.
     state : str
         running, done, failed or lost.
     start_s, end_s, heartbeat_s : float or None
-        Begin, end, last sign of life.
+        Begin, end, last heartbeat.
     host, slurm_job : str
         Where it runs.
     error : str
@@ -75,7 +75,7 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All that is known of the jobs of a campaign, and what waits in SLURM's queue."""
+    """The jobs of a campaign, and those waiting in SLURM's queue."""
 
     steps: tuple[StepStatus, ...]
     jobs: tuple[JobStatus, ...]
@@ -99,11 +99,11 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
 
     Notes
     -----
-    A job that SLURM says has ended without writing its own end is lost at once, with SLURM's
-    reason; where squeue and sacct do not answer, the heartbeat alone tells.
+    A job that has ended according to SLURM without writing its end is lost at once, with SLURM's
+    reason; if squeue and sacct do not answer, only the heartbeat counts.
 
-    Queued are the jobs of a scan that must still run before its volume is there. Which of them
-    Snakemake has submitted, squeue says; `tomopipe plan` says what the next run will do.
+    Queued are the jobs of a scan that must still run before its volume exists. squeue shows which
+    of them Snakemake has submitted; `tomopipe plan` shows the next run.
     """
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
@@ -132,14 +132,14 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
 
 
 def _steps_of(job: Pending) -> tuple[str, ...]:
-    """Return the steps that a job of SLURM runs: of a group several, which its name tells."""
+    """Return the steps that a job of SLURM runs: several for a group, from its name."""
     if not job.name.startswith("group_"):
         return (job.name,)
     return tuple(step for step in STEP_ORDER if step in job.name)
 
 
 def as_record(status: Status) -> dict[str, Any]:
-    """Return what `tomopipe status --json` prints."""
+    """Return the content that `tomopipe status --json` prints."""
     return {
         "steps": [asdict(step) for step in status.steps],
         "jobs": [asdict(job) for job in status.jobs],
@@ -156,7 +156,7 @@ def _read_job(path: Path, logs: Logs[Path], now_s: float) -> JobStatus | None:
         data = json.loads(path.read_bytes())
         start_s = float(data["start"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # just being replaced, or of another program
+        return None  # being replaced just now, or foreign
     step, key = path.parent.name, path.name.removesuffix(".json")
     beat_s = _number(data.get("heartbeat")) or start_s
     state = str(data.get("state"))
@@ -177,7 +177,7 @@ def _read_job(path: Path, logs: Logs[Path], now_s: float) -> JobStatus | None:
 
 
 def _heed_slurm(jobs: Sequence[JobStatus], logs: Logs[Path], now_s: float) -> list[JobStatus]:
-    """Mark jobs as lost that SLURM knows to have ended, and say how."""
+    """Mark jobs as lost that ended according to SLURM, with the reason."""
     numbers = {job.slurm_job for job in jobs if job.slurm_job and _is_open(job)}
     states = slurm.job_states(sorted(numbers))
     heeded = []
@@ -212,7 +212,7 @@ def _tail(path: Path) -> str:
 
 
 def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
-    """Count the jobs of each step that scans still have before them."""
+    """Count the remaining jobs of each step."""
     path = campaign.files.inventory
     if not path.is_file():
         return Counter()
@@ -254,12 +254,12 @@ def _summary(
 def _eta(
     median_s: float | None, queued: int, running: int, submitted: Sequence[Pending], now_s: float
 ) -> float | None:
-    """Estimate the seconds until a step is done; None where nothing is known."""
+    """Estimate the seconds until a step is done; None if unknown."""
     if median_s is None:
         return None
     found = []
     if running:
-        # as many at a time as now; those that run are half done on average
+        # as many at a time as now; running jobs are half done on average
         found.append(median_s * (queued / running + 0.5))
     # the last to begin ends last
     starts = [job.start_s - now_s for job in submitted if job.start_s is not None]

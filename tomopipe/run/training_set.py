@@ -1,4 +1,4 @@
-"""Sets of accepted CORs for `tomopipe lab train`: what `tomopipe cor export` makes of a campaign.
+"""Training sets of accepted CORs for `tomopipe lab train`, from `tomopipe cor export`.
 
 A set is a folder with <scan>.h5, the rows.h5 of the scan, and <scan>.json, {"cor_px": number}.
 """

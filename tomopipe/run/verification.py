@@ -1,4 +1,4 @@
-"""Whether the results on disk are still what was made, by the campaign's record."""
+"""Comparison of the results on disk with the campaign's record."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from tomopipe.storage.manifest import sizes_match
 
 
 def recorded(campaign: Campaign) -> list[Product]:
-    """Read which results are on record, in order of path; nothing where there is no record yet.
+    """Read the results in the record, in order of path; none if there is no record yet.
 
     Raises
     ------
@@ -38,17 +38,17 @@ def damaged(
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Product, str]]:
-    """Yield what is not as it was made, and what differs of it, as it is found.
+    """Yield changed results and their differences as they are found.
 
     Parameters
     ----------
     directory : Path
         The campaign folder.
     products : sequence of Product
-        What to look at.
+        Results to check.
     deep : bool
-        Read all content and compare checksums: neither time nor place counts. False: sizes and
-        times alone, of folders the names and sizes of all files.
+        Read all content and compare checksums, regardless of times. False: compare only sizes and
+        times, of folders the names and sizes of all files.
     threads : int
         Threads that read.
     progress : callable, optional

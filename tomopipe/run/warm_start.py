@@ -1,4 +1,4 @@
-"""Scripts of rules begin as forks of a process that has loaded what they need.
+"""Scripts of rules start as forks of a process that has loaded their packages.
 
 Loading Python, NumPy, SciPy, h5py and numba takes a second, more than the work on a small scan. A
 server of `multiprocessing` loads them once for each Snakemake, and ends with it. A job stays a
@@ -17,14 +17,14 @@ from multiprocessing.connection import wait
 from unittest import mock
 
 _NUMERIC = ("try_recon", "predict_cor", "full_recon", "export_stack")
-# BLAS is loaded before a job tells how many cores it has
+# BLAS is loaded before the number of cores of a job is known
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _lock = threading.Lock()
 _started = threading.Event()
 
 
 def is_worth_it(step: str) -> bool:
-    """Tell whether the script of a step is to be forked: it loads much, or all is loaded."""
+    """Tell whether to fork the script of a step: it loads much, or all is loaded already."""
     return sys.platform == "linux" and (_started.is_set() or step in _NUMERIC)
 
 
@@ -43,7 +43,7 @@ def run_script(script: str, environment: Mapping[str, str]) -> int:
     """
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_run, args=(script, dict(environment)))
-    # else the fork would run the main module of this process again
+    # otherwise the fork would run the main module of this process again
     no_main = mock.patch.dict(sys.modules, {"__main__": types.ModuleType("__main__")})
     with _lock, no_main:
         if not _started.is_set():
@@ -54,7 +54,7 @@ def run_script(script: str, environment: Mapping[str, str]) -> int:
         else:
             process.start()
     wait([process.sentinel])
-    with _lock:  # start() also looks after the processes of other threads; a status is read once
+    with _lock:  # start() also reaps the processes of other threads; a status is read once
         process.join()
     return int(process.exitcode or 0)
 
@@ -67,4 +67,4 @@ def _run(script: str, environment: Mapping[str, str]) -> None:
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # which multiprocessing leaves out
+        atexit._run_exitfuncs()  # multiprocessing does not call them

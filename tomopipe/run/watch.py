@@ -1,9 +1,9 @@
-"""`tomopipe run --watch`: take each scan when it is complete, say its COR, then make the rest.
+"""`tomopipe run --watch`: take each scan when it is complete, report its COR, then make the rest.
 
 A loop of short runs of the same workflow in two lanes that share one run (`storage.run_folder`):
-`arrivals` finds the CORs of the scans that have just come, beside all else; `tail` runs the whole
-campaign as far as it has come, at low priority, when no scan comes or `watch.every` has passed.
-Neither sees a file that is not complete. What was taken stands in results/live/taken.json.
+`arrivals` finds the CORs of new scans in parallel; `tail` runs the whole present campaign at low
+priority when no scan arrives or `watch.every` has passed. Neither sees incomplete files. The scans
+taken are listed in results/live/taken.json.
 """
 
 import fcntl
@@ -41,8 +41,8 @@ from tomopipe.storage.tables import read_tsv
 _MOST_AT_ONCE = 8  # arrivals of a run; a new one waits for its end
 _BACKLOG = 24  # scans waiting for a COR from which on the older ones go to the tail
 _ATTEMPTS = 3
-_AGAIN_S = 5.0  # after a run that did not get as far as its jobs
-_PART = 60.0  # of the time that a look costs, between two
+_AGAIN_S = 5.0  # after a run that failed before its jobs
+_PART = 60.0  # pause between two checks, in durations of one
 _ROOM_BYTES = 50e6
 _STALE_S = 120.0
 _MOST_LINES = 8
@@ -50,7 +50,7 @@ _MOST_LINES = 8
 
 @dataclass
 class _Lane:
-    """A Snakemake that runs: its part of the run, and the raw files it sees."""
+    """A running Snakemake: its part of the run, and the raw files it sees."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
@@ -58,12 +58,12 @@ class _Lane:
     began_s: float
     began: float  # Unix seconds
     log: Path
-    open: frozenset[str]  # paths of which no COR was known when it began
+    open: frozenset[str]  # paths without a COR when it began
 
 
 @contextmanager
 def only_watcher(directory: Path) -> Iterator[IO[str]]:
-    """Hold the lock of the watcher of a campaign; its file says who it is.
+    """Hold the lock of the watcher of a campaign; its file names the holder.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def only_watcher(directory: Path) -> Iterator[IO[str]]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            # where the file server has no locks, the file tells: its writer renews it
+            # if the file server has no locks, the file is used: its writer renews it
             fresh = time.time() - os.fstat(stream.fileno()).st_mtime < _STALE_S
             if isinstance(error, BlockingIOError) or (text and fresh):
                 raise TomopipeError(f"{path}: this campaign is watched: {text[:200]}") from None
@@ -86,7 +86,7 @@ def only_watcher(directory: Path) -> Iterator[IO[str]]:
 
 
 class Watcher:
-    """Watches one campaign, in whose folder this process works."""
+    """Watches one campaign; its folder is the working directory."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Watcher:
     # ---- begin and end -----------------------------------------------------------------------
 
     def _known(self) -> dict[str, dict[str, Any]]:
-        """Return what was taken before, by a watcher or a run."""
+        """Return the files taken before, by a watcher or a run."""
         with suppress(OSError, ValueError):
             found: dict[str, dict[str, Any]] = json.loads(self._files.taken.read_text("utf-8"))
             return found
@@ -135,26 +135,26 @@ class Watcher:
         return found
 
     def _begin(self) -> Path:
-        """End what an earlier watcher or run has left, and begin the run of all that comes."""
+        """End earlier runs, and begin the run of all arrivals."""
         if TAIL in launch.kill_parts(self.directory):
             launch.unlock(self.directory)
         results = Path(self._config.campaign.results)
         results.mkdir(parents=True, exist_ok=True)
         if launch.is_locked(self.directory):
-            return results / "none"  # for now: another run is at work
+            return results / "none"  # for now: another run is active
         self._take_said()
         run = run_folder.begin(results)
         self._tell_who()
         return run
 
     def _take_said(self) -> None:
-        """Write into the record what jobs have said."""
+        """Write the jobs' reports into the record."""
         decisions = Decisions(make_campaign(self._config, self.directory, taken=()))
         decisions.take_said()
         decisions.save()
 
     def _tell_who(self) -> None:
-        """Write into the lock who watches and what runs."""
+        """Write the watcher and its running lanes into the lock."""
         parts = {
             name: (lane.process.pid, launch.born(lane.process.pid))
             for name, lane in self._lanes.items()
@@ -166,7 +166,7 @@ class Watcher:
         self._lock.flush()
 
     def end(self, *, finish: bool) -> None:
-        """End the lanes, or let them finish what they do, and the run."""
+        """End the lanes, or let them finish, then end the run."""
         self._said["tail"] = "ends"
         for lane in self._lanes.values():
             with suppress(ProcessLookupError):
@@ -184,18 +184,18 @@ class Watcher:
 
     @property
     def page(self) -> Path:
-        """The page of what has come."""
+        """Path of the live page."""
         return self._files.live
 
     # ---- one step ----------------------------------------------------------------------------
 
     def step(self) -> float:
-        """Look once at everything, and start what can be; return when to look again, in s."""
+        """Check everything once, start what is possible; return seconds until the next check."""
         began_s = time.process_time()
         try:
             self._look()
             self._once("look", "")
-        except (OSError, TomopipeError) as error:  # of the disk, of the moment: the rest goes on
+        except (OSError, TomopipeError) as error:  # of the disk, for now: the rest goes on
             self._once("look", f"{error}; it is tried again.")
         os.utime(self._lock.fileno())
         pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))
@@ -213,8 +213,8 @@ class Watcher:
                 self._start_tail()
 
     def _once(self, what: str, text: str) -> None:
-        """Say something about a matter unless it was the last that was said of it."""
-        # a file that grows more slowly than the settling time has another number each time
+        """Report a message on a subject unless it was the last one on it."""
+        # a slowly growing file has another number each time
         new = re.sub(r"\d+", "", text) if what.startswith("waits ") else text
         if self._said.get(what, "") != new:
             self._said[what] = new
@@ -226,7 +226,7 @@ class Watcher:
         return state_of(self._config_path), state_of(table)
 
     def _read_edits(self) -> None:
-        """Take in a new configuration or table; the next tail makes what follows from it."""
+        """Read a changed configuration or table; the next tail makes what follows from it."""
         if (edited := self._state_of_edits()) == self._edited:
             return
         self._edited = edited
@@ -240,7 +240,7 @@ class Watcher:
         self._dirty = True
 
     def _is_there(self, paths: list[str], gone: list[str]) -> bool:
-        """Tell whether the folders of the raw files are there, with what was in them."""
+        """Tell whether the folders of the raw files exist, with their files."""
         lost = gone or ([] if paths or not self._paths else ["all raw files"])
         names = ", ".join(lost)
         back = "The raw files are there again." if "watch" in self._said else ""
@@ -274,7 +274,7 @@ class Watcher:
             self._save()
 
     def _save(self) -> None:
-        """Write what was taken, and the page."""
+        """Write the files taken, and the page."""
         try:
             self._files.live.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._taken, self._files.taken)
@@ -287,7 +287,7 @@ class Watcher:
     # ---- lanes -------------------------------------------------------------------------------
 
     def _may_start(self) -> bool:
-        """Tell whether runs may begin: there is room, and no other run is at work."""
+        """Tell whether runs may begin: there is disk space, and no other run is active."""
         free = shutil.disk_usage(self._files.folder).free
         full = f"less than {_ROOM_BYTES / 1e6:.0f} MB are free; nothing runs until there is room."
         self._once("room", f"{self._files.folder}: {full}" if free < _ROOM_BYTES else "")
@@ -329,7 +329,7 @@ class Watcher:
             self._start(TAIL, paths, [])
 
     def _settled(self) -> set[str]:
-        """Name the files that are there as they were taken."""
+        """Name the files that are unchanged since they were taken."""
         return set(self._paths) - self._arrivals.pending
 
     def _start(self, name: str, paths: list[str], more: list[str]) -> None:
@@ -348,7 +348,7 @@ class Watcher:
         self._tell_who()
 
     def _cores(self, name: str) -> list[str]:
-        """Leave a core of this machine to the verdicts."""
+        """Leave one core of this machine to the arrivals."""
         local = self._profile.endswith("workstation")
         if not local or any(one.split("=")[0] == "--profile" for one in self._options):
             return []
@@ -382,7 +382,7 @@ class Watcher:
             return
         self._dirty = True
         self._next_s[TAIL] = now_s + max(_AGAIN_S, 60 * self._config.watch.every)
-        # without numbers and times, which are others each time
+        # without numbers and times, which differ each time
         failed = sorted({one for one in text.splitlines() if "Error" in one})
         said = "; ".join((lines or failed)[:_MOST_LINES])
         self._once("tail", f"{said}: not all is well, see {lane.log}; it is tried again.")
@@ -412,14 +412,14 @@ class Watcher:
     def _verdict(
         self, campaign: Campaign, row: dict[str, str], lane: _Lane, status: int
     ) -> dict[str, Any] | None:
-        """Return what was found of a scan; None where its run did not come to it."""
+        """Return the verdict on a scan; None if its run did not get to it."""
         scan = row["scan"]
         if row["keep"] != "true":
             return {"scan": scan, "doubt": f"skipped: {row['reason']}"}
         path = self._files.prediction(scan)
         try:
             if status and path.stat().st_mtime < lane.began:
-                return None  # of the file before this one
+                return None  # belongs to the previous file
             prediction = parse_prediction(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
@@ -438,7 +438,7 @@ class Watcher:
         return {"scan": scan, "picture": name} | found
 
     def _tell(self, path: str, verdict: dict[str, Any]) -> None:
-        """Say a verdict, raise a flag where it is doubtful, and call the hook."""
+        """Report a verdict, flag it if it is doubtful, and call the hook."""
         entry = self._taken[path]
         entry |= verdict | {"judged": True, "seconds": round(time.time() - entry["last_byte"], 1)}
         cor_px, doubt = verdict.get("cor_px"), verdict["doubt"]
@@ -451,7 +451,7 @@ class Watcher:
 
 
 def _entry(arrival: Arrival) -> dict[str, Any]:
-    """Return what is kept of a file that is taken; an aborted one has no verdict to wait for."""
+    """Return the entry of a taken file; an aborted one does not wait for a verdict."""
     return {
         "path": arrival.path,
         "state": list(arrival.state),
@@ -471,7 +471,7 @@ def watch(
     Raises
     ------
     TomopipeError
-        If it is watched or run already.
+        If it is already being watched or run.
     """
     ending: list[int] = []
     for signal_number in (signal.SIGINT, signal.SIGTERM):

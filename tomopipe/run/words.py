@@ -1,4 +1,4 @@
-"""Why a job runs, in the user's words: plan, page, terminal and Snakemake's own text have them."""
+"""Why a job runs, in the user's words, for plan, page, terminal and Snakemake's log."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from tomopipe.cor.rules import EDITED, format_cor, parse_cor
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
 FOLLOWS = "what it is made from is made anew"
-#: Of results that keep no statement of what they were made from.
+#: For results that contain no statement.
 CHANGED = {
     "inventory": "files or options of the campaign changed",
     "resolve_cor": "options of resolve_cor changed",
@@ -28,7 +28,7 @@ _SOURCES = {
     "series-mean": "the mean of its series",
     "default": "by resolve_cor.default_px",
 }
-#: Keys of statements that hold digests, or what else nobody can read.
+#: Keys of statements that hold digests, or other unreadable values.
 _PLAIN = {
     "rows": "follows try_recon",
     "volumes": "follows full_recon",
@@ -46,19 +46,19 @@ _COR = re.compile(r"COR of [^;]*")
 
 
 def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -> str:
-    """Say that a COR changed, and who says so."""
+    """Say that a COR changed, and its source."""
     old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
     by = _SOURCES.get(source, source)
     return f"COR of {scan}: {old} -> {new}" + (f", {by}" if by else "")
 
 
 def is_of_cor(reason: str) -> bool:
-    """Tell whether a job runs for a COR alone."""
+    """Tell whether a job runs only because of a COR."""
     return _COR.fullmatch(reason) is not None
 
 
 def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Say how two statements differ, such as `filter ramp -> hann`, raw files and CORs apart."""
+    """Say how two statements differ, such as `filter ramp -> hann`, without raw files and CORs."""
     lines = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
@@ -79,10 +79,10 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
 
 
 def _of_option(key: str, before: Any, after: Any) -> str:
-    from tomopipe.config.effective import when_absent  # of a run's start each 0.1 s counts
+    from tomopipe.config.effective import when_absent  # each 0.1 s of a run's start counts
 
     old, new = (when_absent(key) if value is None else value for value in (before, after))
-    # the block says nothing that the key does not
+    # the block repeats the key
     return f"{key.partition('.')[2] or key} {_shown(old)} -> {_shown(new)}"
 
 
@@ -111,12 +111,12 @@ def _when(at_s: float) -> str:
 
 
 def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[str, Any]]) -> str:
-    """Say why the CORs of a series are fixed anew.
+    """Say why the CORs of a series are fixed again.
 
     Parameters
     ----------
     rows : mapping
-        The table of fix_cor as it is, by scan.
+        The present table of fix_cor, by scan.
     members : iterable of mapping
         The scans as `Campaign.members` returns them now.
     """
@@ -138,14 +138,14 @@ def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[s
 
 
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:
-    """Say why files are looked at again.
+    """Say why files are checked again.
 
     Parameters
     ----------
     rows : iterable of str
-        The scans that the inventory has.
+        The scans in the inventory.
     scans : mapping
-        Those of the campaign, with the time of change (ns) of each file.
+        Scans of the campaign, with the modification time (ns) of each file.
     seen_ns : int
         When the inventory was written.
     """
@@ -157,17 +157,17 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int)
 
 
 def is_news(reason: str) -> bool:
-    """Tell whether a reason says more than that something is not made yet, or is made anew."""
+    """Tell whether a reason says more than that something is not made yet, or is remade."""
     return reason not in ("", MISSING, FOLLOWS) and not reason.startswith("follows ")
 
 
 def is_cause(reason: str) -> bool:
-    """Tell whether a reason names the one thing that changed."""
+    """Tell whether a reason names the change that caused it."""
     return is_news(reason) and reason not in CHANGED.values() and not reason.startswith("if ")
 
 
 def of_snakemake(reason: str) -> str:
-    """Say in our words why Snakemake runs a job that we have no reason of our own for."""
+    """Say in our words why Snakemake runs a job for a reason of its own."""
     if reason.startswith(("Missing output files", "Forced execution")):
         return MISSING
     return FOLLOWS if reason.startswith("Input files updated") else " ".join(reason.split())
