@@ -1,4 +1,4 @@
-"""Alerts: what needs attention in a campaign."""
+"""Alerts: scans and results that need attention."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from tomopipe.report.records import Alert, AlertGroup, ScanRecord
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of alert: `says` gives the line for a scan, "" if it has none."""
+    """One kind of alert: `says` returns the line for a scan, or ""."""
 
     title: str
     level: str
     advice: str
     says: Callable[[ScanRecord], str]
-    once: bool = True  # only for scans that no worse kind has listed
+    once: bool = True  # only for scans not listed under a worse kind
     order: Callable[[ScanRecord], float] | None = None
 
 
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
-    """List what needs attention, the worst kind first.
+    """List the alerts, the worst kind first.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
     Returns
     -------
     tuple of AlertGroup
-        Only kinds of trouble that there are.
+        Only the kinds that occur.
     """
     scans = list(scans)
     seen: set[int] = set()

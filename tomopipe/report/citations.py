@@ -1,7 +1,7 @@
 """Citations of the methods that a campaign used: the references of the code itself.
 
-The references stand where the method is, in the docstring of its module or function; they are read
-from the source, so that nothing is imported and nothing stands twice.
+The references are in the docstring of the method's module or function; they are read from the
+source, without importing it.
 
 References
 ----------
@@ -26,7 +26,7 @@ _ENTRY = re.compile(r"^\.\. \[\d+\] ", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Place:
-    """Where references stand: a module, one of its functions or "", and which of them are meant."""
+    """Location of references: a module, one of its functions or "", and their numbers."""
 
     module: str
     name: str = ""
@@ -63,12 +63,12 @@ PHASE = {
 
 
 def citations(scans: Iterable[ScanRecord], config: Mapping[str, Any]) -> tuple[Citation, ...]:
-    """List what to cite for the methods that made the results.
+    """List the references of the methods that made the results.
 
     Parameters
     ----------
     scans : iterable of ScanRecord
-        The scans: their predictions name the finders that gave a COR, their volumes tell whether
+        The scans; their predictions name the methods that gave a COR, their volumes show whether
         anything was reconstructed.
     config : mapping
         The complete config, one block per step.
@@ -100,7 +100,7 @@ def _of_finders(predictions: Sequence[Prediction]) -> Iterator[Citation]:
 
 
 def _of_network(folder: Path, models: str) -> tuple[str, ...]:
-    """Return the references of the learned finder; those of DINOv2 only where such a model ran."""
+    """Return the references of the trained model; those of DINOv2 only if it ran."""
     texts = [
         text
         for path in sorted(folder.glob("*.py"))

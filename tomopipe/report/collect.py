@@ -1,4 +1,4 @@
-"""Collect what exists of a campaign into one record: whole, half-finished or broken."""
+"""Collect the existing results of a campaign, complete or not, into one record."""
 
 import os
 import statistics
@@ -36,12 +36,12 @@ def collect(
     stacks: Iterable[Mapping[str, Any]] = (),
     unread: str = "",
 ) -> CampaignRecord:
-    """Read whatever exists of a campaign; a broken file is noted and skipped.
+    """Read the existing results of a campaign; a broken file is noted and skipped.
 
     Parameters
     ----------
     results, logs : path-like
-        The folders of results and of logs; the latter lies in the campaign folder.
+        The folders of results and of logs; the latter is in the campaign folder.
     campaign_name : str
         The name shown.
     scans : iterable of dict
@@ -51,12 +51,12 @@ def collect(
     stacks : iterable of dict
         The stacks of the campaign: name, scans, problem.
     unread : str
-        Why the system did not let the stacks be worked out, if it did not.
+        Why the stacks could not be determined, or empty.
 
     Returns
     -------
     CampaignRecord
-        Everything the page shows but the pictures.
+        Everything on the page except the pictures.
     """
     files, log_files = Files(Path(results).absolute()), Logs(Path(logs).absolute())
     base = log_files.folder.parent
@@ -97,7 +97,7 @@ def collect_scans(
     scans: Iterable[Mapping[str, Any]],
     config: Mapping[str, Any],
 ) -> list[ScanRecord]:
-    """Read what exists of the scans alone, curves without points; arguments as of `collect`."""
+    """Read the results of the scans only, curves without points; arguments as for `collect`."""
     reader = Reader(logs.folder.parent)
     entries = [dict(entry) for entry in scans]
     jobs = read_jobs(reader, logs.status_folder)
@@ -114,7 +114,7 @@ def _scan_records(
 
 
 def _seeds(reader: Reader, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Find every seed of random numbers that is on record: in the config, or of a simulation."""
+    """Find all recorded seeds of random numbers: in the config, or of a simulation."""
     found = {}
     for name, block in sorted(config.items()):
         for key, value in block.items() if isinstance(block, Mapping) else ():
@@ -141,7 +141,7 @@ def _read_sources(
 ) -> Sources:
     rows = {(r["scan"], r["path"]): r for r in reader.tsv(files.inventory, _INVENTORY)}
     fixes = {}
-    # Only tables of series that there are: those of a series since renamed may still lie about.
+    # Only tables of existing series: those of renamed series may still exist.
     for key in sorted({text(entry.get("series")) for entry in entries}):
         for row in reader.tsv(files.fix_table(encode_series(key)), FIX_COLUMNS):
             fixes[row["scan"]] = parse_fix(row)
@@ -163,7 +163,7 @@ def _read_sources(
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
-    """Group the scans that take part in a series; skipped ones do not."""
+    """Group the selected scans by series."""
     members = defaultdict(list)
     for scan in scans:
         if scan.state is not State.SKIPPED:
@@ -187,7 +187,7 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
 def _failed_predictions(
     reader: Reader, source: Sources, scans: Iterable[ScanRecord]
 ) -> Iterable[Failure]:
-    """Yield the errors that try_recon and predict_cor caught and wrote down as a result."""
+    """Yield the errors that try_recon and predict_cor wrote as their result."""
     for scan in scans:
         if scan.state in NOT_SELECTED or scan.is_by_hand:
             continue
@@ -199,7 +199,7 @@ def _failed_predictions(
 def _campaign_failures(
     reader: Reader, logs: Logs[Path], jobs: Iterable[JobTime]
 ) -> tuple[Failure, ...]:
-    """Tell the failed jobs that belong to a series or to the whole campaign."""
+    """Return the failed jobs of a series or of the whole campaign."""
     return tuple(
         parse_failure(reader, logs, job.step, job.name, job.reason)
         for job in jobs

@@ -1,4 +1,4 @@
-"""Efficiency: the used part of the CPUs and memory that jobs asked for."""
+"""Efficiency: used share of the CPUs and memory that jobs requested."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from tomopipe.report.times import JobTime
 
 
 def allocations(jobs: Iterable[JobTime]) -> dict[str, tuple[str, ...]]:
-    """Return the steps that each SLURM job ran, by its number: a group of jobs is one of SLURM's.
+    """Return the steps of each SLURM job, by its number: a group of jobs is one SLURM job.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def allocations(jobs: Iterable[JobTime]) -> dict[str, tuple[str, ...]]:
 
 
 def of_jobs(jobs: Iterable[JobTime]) -> tuple[Efficiency, ...]:
-    """Sum up what the jobs of each step asked for and used, as they themselves say."""
+    """Sum up requests and usage of the jobs of each step, from their status files."""
     groups: dict[str, list[Usage]] = defaultdict(list)
     for job in jobs:
         if None not in (job.wall_s, job.cpu_s, job.asked_mb, job.peak_mb):
@@ -39,14 +39,14 @@ def of_jobs(jobs: Iterable[JobTime]) -> tuple[Efficiency, ...]:
 def efficiency(
     steps_of: Mapping[str, Sequence[str]], usages: Mapping[str, Usage]
 ) -> tuple[Efficiency, ...]:
-    """Sum up what the jobs of each step, or group of steps, asked for and used, as SLURM says.
+    """Sum up requests and usage of the jobs of each step, or group of steps, from SLURM.
 
     Parameters
     ----------
     steps_of : mapping
         SLURM's number -> the steps that it ran.
     usages : mapping
-        SLURM's number -> what accounting says; empty without accounting.
+        SLURM's number -> usage from accounting; empty without accounting.
     """
     groups: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
     for number, steps in steps_of.items():

@@ -4,15 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PERCENT = (0.5, 99.5)
-# what is brighter than all but 2 % of the plane may widen the window by no more than noise does
+# the brightest 2 % of the plane may widen the window by no more than noise does
 _MOST_PERCENT = (2.0, 98.0)
 _MARGIN = 0.15
 
 
 def grey_window(plane: NDArray[np.floating]) -> tuple[float, float]:
-    """Give the grey window of a plane: its 0.5 and 99.5 percentiles, finite values alone.
+    """Return the grey window of a plane: the 0.5 and 99.5 percentiles of its finite values.
 
-    One bright inclusion does not darken all else: within 2 % of the plane it is white.
+    A bright inclusion of up to 2 % of the plane is white and does not darken the rest.
 
     Parameters
     ----------

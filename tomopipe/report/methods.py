@@ -1,7 +1,7 @@
-"""The paragraph for a paper's section on methods: what was done, as the results state it.
+"""The paragraph for a paper's methods section, from the statements in the results.
 
-Values come from the provenance of the volumes and from the predictions, never from the config of
-now. What some scans alone have got is said with their number.
+Values come from the provenance of the volumes and from the predictions, never from the present
+config. What holds for some scans only is given with their number.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     Parameters
     ----------
     campaign : CampaignRecord
-        What was collected; its citations are referred to by their numbers.
+        The collected record; its citations are referred to by number.
     volumes : mapping of str
         Scan to the provenance of its volume.
     """
@@ -73,13 +73,13 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
 
 
 def reference_numbers(citations: Iterable[Citation]) -> dict[str, int]:
-    """Number the references, each once, in the order in which they are listed."""
+    """Number the references, each once, in order of listing."""
     texts = dict.fromkeys(text for one in citations for text in one.references)
     return {text: number for number, text in enumerate(texts, start=1)}
 
 
 def _cited(citations: Sequence[Citation]) -> dict[str, str]:
-    """Return the numbers that each method is cited by, such as " [3, 4]"."""
+    """Return the citation of each method, such as " [3, 4]"."""
     numbers = reference_numbers(citations)
     return {
         one.method: f" [{', '.join(str(numbers[text]) for text in one.references)}]"
@@ -88,7 +88,7 @@ def _cited(citations: Sequence[Citation]) -> dict[str, str]:
 
 
 def _some(values: Iterable[str]) -> str:
-    """Join what is said of each volume: once if it is the same, else with numbers of scans."""
+    """Join the texts of all volumes: once if they are equal, else with numbers of scans."""
     counts = Counter(values)
     if len(counts) == 1:
         return next(iter(counts))
@@ -134,7 +134,7 @@ def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
 
 
 def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
-    """Say what was done to the projections of a volume, in the order in which it is done."""
+    """Describe the corrections of a volume's projections, in their order."""
     known = provenance["parameters"]
     block = PreprocessBlock(**known["corrections"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)

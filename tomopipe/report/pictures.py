@@ -20,9 +20,9 @@ from tomopipe.storage.atomic import write_json
 
 #: Above this number of scans the pictures go into a folder beside the page.
 INLINE_SCANS = 200
-#: Up to this number they are large enough to be enlarged.
+#: Up to this number of scans they are large enough to be enlarged.
 LARGE_SCANS = 40
-#: Bump when pictures look different: those remembered are then made anew.
+#: Increase when pictures look different: stored ones are then remade.
 REVISION = 3
 
 PlaneReader = Callable[[Path], Mapping[str, NDArray[np.floating]]]
@@ -32,9 +32,9 @@ _STATED = ("geometry", "parameters", "versions")
 
 @dataclass(frozen=True)
 class ScanPictures:
-    """The mid planes of a volume and the sweep around the COR, as far as there are any.
+    """The existing mid planes of a volume and sweep around the COR.
 
-    `provenance`: what the volume says of itself; empty where it says nothing.
+    `provenance`: that of the volume; empty if it has none.
     """
 
     planes: tuple[Picture, ...] = ()
@@ -49,30 +49,30 @@ def picture_all(
     stacks: Sequence[StackRecord] = (),
     read_provenance: ProvenanceReader = lambda volume: {},
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
-    """Make the pictures of every scan, using again those of what did not change.
+    """Make the pictures of every scan, reusing unchanged ones.
 
-    A campaign is reported after each edit; without this every edit would read the mid planes of
-    a thousand volumes again.
+    A report is made after each edit; otherwise every edit would read the mid planes of a thousand
+    volumes again.
 
     Parameters
     ----------
     scans : sequence of ScanRecord
-        Those with a volume or a sweep get pictures.
+        Scans; those with a volume or a sweep get pictures.
     page_folder : Path
-        Folder of the page; the side folder and the list of what was made lie in it.
+        Folder of the page, which contains the side folder and the list of pictures.
     read_planes : callable
         Reads the mid planes of one volume, by name.
     stacks : sequence of StackRecord
-        Those that were stitched get pictures.
+        Stacks; the stitched ones get pictures.
     read_provenance : callable
-        Reads what a volume says of itself.
+        Reads the provenance of a volume.
 
     Returns
     -------
     pictures : dict of str
-        Scan name -> its pictures; a stack is called `stack_key`.
+        Scan name -> its pictures; of a stack `stack_key`.
     notes : list of Note
-        What could not be read.
+        Files that could not be read.
     """
     folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:
@@ -97,12 +97,12 @@ def picture_all(
 
 
 def stack_key(stack: str) -> str:
-    """Return the name of a stack among those of scans, which have no slash."""
+    """Return the key of a stack; names of scans have no slash."""
     return f"stack/{stack}"
 
 
 def chosen_cor(scan: ScanRecord) -> float | None:
-    """Return the COR to show the sweep around: the one used, else the best there is."""
+    """Return the COR around which to show the sweep: the one used, else the best known."""
     cor_px = shown_cor(scan)
     if cor_px is None and scan.prediction is not None:
         return scan.prediction.best_cor_px
@@ -110,7 +110,7 @@ def chosen_cor(scan: ScanRecord) -> float | None:
 
 
 class _Maker:
-    """Makes pictures, or takes them from those made before; notes what cannot be read."""
+    """Makes or reuses pictures; notes what cannot be read."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class _Maker:
     def provenance(
         self, name: str, volume: Path | None, read: ProvenanceReader
     ) -> Mapping[str, Any]:
-        """Return what a volume says of itself, as far as the page tells it."""
+        """Return the part of a volume's provenance that the page shows."""
         if volume is None:
             return {}
 
@@ -151,7 +151,7 @@ class _Maker:
             except Exception as error:
                 if is_of_the_system(error):
                     raise
-                return {}  # of another program, or damaged: its planes say so
+                return {}  # foreign or damaged: reading its planes reports it
 
         return self._get(name, "provenance", volume, None, make) or {}
 
@@ -192,13 +192,13 @@ class _Maker:
     ) -> Any:
         try:
             found = path.stat()
-            # tells one state of a file from another, and the two places for pictures apart
+            # identifies the state of a file, and where its pictures are
             inline = int(self._folder is None)
             stamp = [REVISION, inline, found.st_size, found.st_mtime_ns, cor_px]
             made = self._remembered(scan, kind, stamp)
             if made is None:
                 made = make()
-        except Exception as error:  # a broken file must not take the report with it
+        except Exception as error:  # a broken file must not stop the report
             name, again = f"{path.parent.name}/{path.name}", is_of_the_system(error)
             self.notes.append(Note(name, f"no pictures: {error}", again))
             return None
@@ -206,7 +206,7 @@ class _Maker:
         return made
 
     def _remembered(self, scan: str, kind: str, stamp: list[Any]) -> Any:
-        """Give what was made before, if it is of this state of the file and still there."""
+        """Return earlier pictures, if they exist and the file has not changed."""
         try:
             entry = self._known[scan][kind]
             if entry["stamp"] != stamp:
@@ -233,13 +233,13 @@ def _read_cache(path: Path) -> Mapping[str, Any]:
         cache = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         if is_of_the_system(error):
-            raise  # it would be written anew, without the sweeps of stacks that were removed
+            raise  # it would be rewritten without the sweeps of removed stacks
         return {}
     return cache if isinstance(cache, dict) else {}
 
 
 def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
-    """Remove picture files that the page does not show any more."""
+    """Remove picture files that the page no longer shows."""
     if not folder.is_dir():
         return
     shown = [p for made in pictures for p in made.planes]

@@ -28,7 +28,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mark:
-    """One scan in a series plot: a marker at its COR, and where it came from if it was changed."""
+    """One scan in a series plot: a marker at its COR, and the earlier COR if it was changed."""
 
     scan: str
     x: float
@@ -58,7 +58,7 @@ class SeriesPlot:
 
 @dataclass(frozen=True)
 class CurvePlot:
-    """Score curves of all methods of a scan, each stretched to the full height."""
+    """Score curves of all methods of a scan, each scaled to the full height."""
 
     width: int
     height: int
@@ -80,7 +80,7 @@ def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) ->
     Returns
     -------
     SeriesPlot or None
-        None if fewer than two scans have a COR: there is nothing to compare.
+        None if fewer than two scans have a COR.
     """
     shown = [(scan, cor_px) for scan in series.scans if (cor_px := shown_cor(scan)) is not None]
     if len(shown) < 2:
@@ -116,7 +116,7 @@ def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) ->
 
 
 def shown_cor(scan: ScanRecord) -> float | None:
-    """Give the COR of a scan as far as it is known: resolved, else fixed, set or predicted."""
+    """Return the COR of a scan: resolved, else fixed, set or predicted."""
     if scan.cor_px is not None:
         return scan.cor_px
     if scan.fix is not None:
@@ -126,7 +126,7 @@ def shown_cor(scan: ScanRecord) -> float | None:
 
 
 def _is_missing(scan: ScanRecord) -> bool:
-    """Tell a scan without a COR from one that nobody looked at (yet)."""
+    """Tell whether a scan has no COR, unlike one not processed (yet)."""
     return scan.state not in (State.PENDING, State.UNSELECTED)
 
 
@@ -137,7 +137,7 @@ def _shown_source(scan: ScanRecord) -> str:
 
 
 def first_guess(scan: ScanRecord) -> tuple[float | None, str]:
-    """Give the COR a scan starts with, by hand or predicted, and which of the two it is."""
+    """Return the first COR of a scan, and whether it is manual or predicted."""
     manual_px = parse_cor(scan.manual)
     if manual_px is not None:
         return manual_px, "manual"
@@ -147,7 +147,7 @@ def first_guess(scan: ScanRecord) -> tuple[float | None, str]:
 
 
 def _replaced_px(scan: ScanRecord) -> float | None:
-    """Give the COR that was replaced; None if it was kept or there was none."""
+    """Return the COR that was replaced; None if it was kept or missing."""
     if scan.fix is None or scan.fix.before_px is None:
         return None
     cor_px = shown_cor(scan)
@@ -190,7 +190,7 @@ def make_axis(
     n_ticks : int
         At most about so many ticks.
     pad : float
-        Free room at each end, as a fraction of the range.
+        Margin at each end, as a fraction of the range.
     whole : bool, optional
         Ticks at whole numbers only.
     """
@@ -237,10 +237,10 @@ def curve_plot(
 
 
 def _points(curve: Curve, x: Axis, height: int) -> str:
-    """Join a curve's points, at most about one per two units: finer cannot be seen."""
+    """Join a curve's points, at most about one per two units, the visible resolution."""
     low, high = min(curve.score), max(curve.score)
     span = (high - low) or 1.0
-    # The highest point of each stretch is kept: a narrow peak must not vanish.
+    # The highest point of each interval is kept, so that narrow peaks remain visible.
     best: dict[int, tuple[float, float]] = {}
     for cor_px, score in zip(curve.cor_px, curve.score, strict=True):
         x_px = x(cor_px)

@@ -1,4 +1,4 @@
-"""The records a report is made of: what was read of a campaign, one frozen dataclass per thing."""
+"""The records of a report: what was read of a campaign, in frozen dataclasses."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state import ScanFacts, State
 
-#: Where a COR comes from, in the words of cor.json, with the words of the page.
+#: Sources of CORs: words of cor.json to words of the page.
 SOURCES: Mapping[str, str] = {
     "manual": "manual",
     "ai": "AI",
@@ -24,9 +24,9 @@ SOURCES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Note:
-    """A file that could not be used, and why; the rest of the report goes on without it.
+    """A file that could not be used, and why; the report is made without it.
 
-    `again`: the system did not let it be read, which it may the next time.
+    `again`: a system error prevented reading; it is tried the next time.
     """
 
     path: str
@@ -36,7 +36,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Citation:
-    """A method that was used, and what to cite for it."""
+    """A method that was used, and its references."""
 
     method: str
     references: tuple[str, ...]
@@ -44,7 +44,7 @@ class Citation:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanRecord(ScanFacts):
-    """One scan with everything known about it."""
+    """Everything known about one scan."""
 
     name: str
     path: str
@@ -68,7 +68,7 @@ class SeriesRecord:
 
 @dataclass(frozen=True)
 class PairRecord:
-    """How the second of two neighbours of a stack lies on the grid of the first, in voxels."""
+    """Position of the second of two neighbours of a stack on the grid of the first, in voxels."""
 
     first: str
     second: str
@@ -107,7 +107,7 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What the jobs of a step asked for and used; CPU time in seconds."""
+    """Requests and usage of the jobs of a step; CPU time in seconds."""
 
     steps: str
     n_jobs: int
@@ -119,13 +119,13 @@ class Efficiency:
 
     @property
     def cpu_share(self) -> float | None:
-        """Part of the CPU time that was worked in."""
+        """Used share of the requested CPU time."""
         return self.cpu_used_s / self.cpu_asked_s if self.cpu_asked_s else None
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One line of what needs attention."""
+    """One line of an alert."""
 
     scan: ScanRecord
     text: str
@@ -133,7 +133,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class AlertGroup:
-    """Lines of one kind of trouble; `level` is bad, look or info."""
+    """Lines of one kind of alert; `level` is bad, look or info."""
 
     title: str
     level: str
@@ -163,7 +163,7 @@ class CampaignRecord:
 
     @property
     def models(self) -> dict[Model, int]:
-        """Count the predictions of each learned model."""
+        """Count the predictions of each trained model."""
         found = Counter(s.prediction.model for s in self.scans if s.prediction is not None)
         return {model: n for model, n in found.items() if model is not None}
 

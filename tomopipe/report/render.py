@@ -52,18 +52,18 @@ def write_page(
     Parameters
     ----------
     campaign : CampaignRecord
-        What was collected.
+        The collected record.
     output : path-like
         The page; above 200 scans the pictures lie in a folder `pictures` beside it.
     read_planes : callable
         Reads the mid planes of one volume, by name.
     read_provenance : callable
-        Reads what a volume says of itself.
+        Reads the provenance of a volume.
 
     Returns
     -------
     tuple of Note
-        What could not be read, of pictures too.
+        Files that could not be read, also for pictures.
     """
     page = Path(output).absolute()
     pictures, notes = picture_all(
@@ -87,7 +87,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
     Returns
     -------
     str
-        The page; loads nothing from elsewhere.
+        The page, which loads no other resources.
     """
     html = (
         _environment()
@@ -114,12 +114,12 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             script_hash=script_hash(),
         )
     )
-    # A file name may hold bytes that are no UTF-8; the page must.
+    # A file name may have bytes that are not UTF-8; the page must be UTF-8.
     return html.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def script_hash() -> str:
-    """Return the SHA-256 of the page's script, as a content security policy has it."""
+    """Return the SHA-256 of the page's script, in the form of a content security policy."""
     return base64.b64encode(hashlib.sha256(_file("page.js").encode()).digest()).decode()
 
 
@@ -136,7 +136,7 @@ def _environment() -> Any:
 
     environment = Environment(
         loader=PackageLoader("tomopipe.report"),
-        autoescape=True,  # names of scans are not ours
+        autoescape=True,  # names of scans may contain anything
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -188,7 +188,7 @@ def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
 
 
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
-    """Count how many of the selected scans have come how far."""
+    """Count the selected scans by the stage they have reached."""
     inside = [s for s in campaign.scans if s.state not in NOT_SELECTED]
 
     def count(title: str, values: list[object]) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""One scan: everything that the files of a campaign say about it."""
+"""The record of one scan, from the files of a campaign."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader, number, parse_failure, parse_prediction, text
 from tomopipe.report.times import JobTime
 
-#: Steps that work on one scan; elsewhere the name of a job is that of a series or of the campaign.
+#: Steps of one scan; jobs of other steps have the name of a series or the campaign.
 SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything read of the campaign as a whole, before it is told scan by scan."""
+    """Everything read for the whole campaign, by scan."""
 
     files: Files[Path]
     logs: Logs[Path]
@@ -33,7 +33,7 @@ class Sources:
 
 
 def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> ScanRecord:
-    """Tell everything known about one scan of the campaign."""
+    """Return everything known about one scan of the campaign."""
     name, path = text(entry.get("scan")), text(entry.get("path"))
     row = source.rows.get((name, path))
     data = reader.json(source.files.prediction(name))
@@ -43,7 +43,7 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
     failures = _standing_failures(reader, source, name, path)
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
-        prediction = replace(prediction, method="", confidence=None)  # not of this COR
+        prediction = replace(prediction, method="", confidence=None)  # made at another COR
     cor = (source.cor or {}).get(name)
     cor = cor if isinstance(cor, dict) else {}
     cor_px = number(cor.get("cor_px"))
@@ -88,7 +88,7 @@ def _split(cell: str) -> tuple[str, ...]:
 
 
 def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
-    """Tell what try_recon noted about a scan."""
+    """Return the remarks of try_recon on a scan."""
     data = reader.json(try_json) or {}
     notes = data.get("notes")
     found = [text(note) for note in notes] if isinstance(notes, list) else []
@@ -98,7 +98,7 @@ def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
 
 
 def _find_volume(source: Sources, name: str) -> Path | None:
-    """Find the volume of a scan, in the configured form or in the one of an earlier run."""
+    """Find the volume of a scan, in the configured format or that of an earlier run."""
     configured = [source.volume_form] if source.volume_form in VOLUMES else []
     volumes = (source.files.volume(name, output) for output in (*configured, *VOLUMES))
     return next((volume for volume in volumes if volume.exists()), None)
@@ -107,7 +107,7 @@ def _find_volume(source: Sources, name: str) -> Path | None:
 def _standing_failures(
     reader: Reader, source: Sources, name: str, path: str
 ) -> tuple[Failure, ...]:
-    """Tell the failures of a scan that no later success has made void, in order of step."""
+    """Return the failures of a scan without a later success, in order of step."""
     found = []
     for step in SCAN_STEPS:
         record = reader.json(source.files.failure(step, name))
@@ -121,7 +121,7 @@ def _standing_failures(
 
 
 def _counts(record: Mapping[str, Any], raw: Path) -> bool:
-    """Tell whether the raw file still is the one the record was made for."""
+    """Tell whether the raw file is unchanged since the record was made."""
     try:
         found = raw.stat()
     except OSError:
@@ -137,8 +137,8 @@ def _reached(
     volume: Path | None,
     failures: Iterable[Failure],
 ) -> str:
-    """Say how far along its chain a scan is."""
-    # A stack is written beside the volume; the report of the same run would see it half-way.
+    """Return the last step that a scan has completed."""
+    # A stack is written in parallel to the report of the same run, which might see it unfinished.
     aside = {failure.step for failure in failures} | {"export_stack"}
     for step, job in source.jobs.get(name, {}).items():
         if job.is_running and step in SCAN_STEPS and step not in aside:
@@ -153,7 +153,7 @@ def _reached(
 
 
 def refused_records(source: Sources, entries: Sequence[Mapping[str, Any]]) -> Iterable[ScanRecord]:
-    """Yield the inventory rows that are no scan of the campaign: bad names, doubled names."""
+    """Yield the inventory rows that are not a scan of the campaign: invalid or duplicate names."""
     known = {(text(e.get("scan")), text(e.get("path"))) for e in entries}
     for (name, path), row in source.rows.items():
         if (name, path) not in known and row["keep"] != "true":

@@ -1,4 +1,4 @@
-"""Read the small files of a campaign; a broken one becomes a note and never an exception."""
+"""Read the small files of a campaign; a broken one gives a note, never an exception."""
 
 import json
 import math
@@ -19,18 +19,18 @@ _TAIL_LINES = 25
 
 
 class Reader:
-    """Reads files below one folder and remembers which could not be used."""
+    """Reads files below one folder and notes which could not be used."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
         self.notes: list[Note] = []
 
     def note(self, path: Path, problem: str, error: BaseException | None = None) -> None:
-        """Remember that `path` could not be used."""
+        """Note that `path` could not be used."""
         self.notes.append(Note(self.relative(path), problem, is_of_the_system(error)))
 
     def relative(self, path: Path) -> str:
-        """Give `path` as seen from the campaign folder."""
+        """Return `path` relative to the campaign folder."""
         return os.path.relpath(path, self.base)
 
     def json(self, path: Path) -> dict[str, Any] | None:
@@ -55,7 +55,7 @@ class Reader:
             return []
         except TomopipeError as error:
             self.note(path, str(error).removeprefix(f"{path}: "))
-        except Exception as error:  # csv has errors of its own: whatever it is, it is noted
+        except Exception as error:  # csv has its own errors; all are noted
             self.note(path, f"not readable as a table: {error}", error)
         return []
 
@@ -81,7 +81,7 @@ class Reader:
 
 def number(value: object) -> float | None:
     """Read a finite number; None for anything else."""
-    if type(value) is float:  # nearly all of them: thousands for each scan
+    if type(value) is float:  # the usual case, thousands for each scan
         return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -93,12 +93,12 @@ def number(value: object) -> float | None:
 
 
 def text(value: object) -> str:
-    """Read a text; "" for what is not there."""
+    """Read a text; "" if missing."""
     return "" if value is None else str(value)
 
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
-    """Make a Prediction of what prediction.json holds; on demand without the points of curves."""
+    """Make a Prediction from prediction.json, optionally without the points of curves."""
     methods = data.get("methods")
     curves = []
     for name, method in methods.items() if isinstance(methods, dict) else ():
@@ -157,7 +157,7 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
 
 
 def parse_fix(row: Mapping[str, str]) -> Fix:
-    """Make a Fix of one row of a table of fix_cor."""
+    """Make a Fix from one row of a table of fix_cor."""
     return Fix(
         before_px=number(row["before_px"]),
         after_px=number(row["after_px"]),

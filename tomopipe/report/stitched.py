@@ -1,4 +1,4 @@
-"""Stacks: scans at several heights, and what was found when they were stitched."""
+"""Stacks: scans at several heights, and the result of stitching them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from tomopipe.report.sources import Reader, number, text
 def read_stacks(
     reader: Reader, files: Files[Path], declared: Iterable[Mapping[str, Any]]
 ) -> tuple[StackRecord, ...]:
-    """Read what was found of each stack.
+    """Read the result of each stack.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _OFFSETS_PX = (-6, -2, 0, 2, 6)
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Crops of try slices, and what they were made with.
+    """Crops of try slices, and their CORs.
 
     Attributes
     ----------
@@ -38,12 +38,12 @@ class Sweep:
 
 
 def open_stack(path: Path) -> NDArray[np.uint16]:
-    """Map the pages of a try stack, so that one page is read and not two hundred megabytes.
+    """Memory-map the pages of a try stack, so that single pages can be read.
 
     Raises
     ------
     TomopipeError
-        If it is no stack of 16-bit slices.
+        If it is not a stack of 16-bit slices.
     """
     import tifffile
 
@@ -58,12 +58,12 @@ def open_stack(path: Path) -> NDArray[np.uint16]:
 
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Read the try slices around a COR, the part of them that shows most.
+    """Read crops of the try slices around a COR, where most is seen.
 
     Parameters
     ----------
     try_tif : Path
-        The stack; try.json lies beside it.
+        The stack; try.json is beside it.
     cor_px : float
         The chosen COR, unbinned detector pixels.
 
@@ -94,9 +94,9 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
 
 
 def telling_part(page: NDArray[np.uint16], side_px: int = CROP_PX) -> tuple[slice, slice]:
-    """Choose the square of `side_px` with the most contrast: where a wrong COR is seen first.
+    """Choose the square of `side_px` with the most contrast, where a wrong COR is most visible.
 
-    Only what lies inside the circle that all angles see is looked at.
+    Only the circle that is seen at all angles is considered.
     """
     n_y, n_x = page.shape
     block_px = side_px // 2

@@ -14,10 +14,11 @@ from tomopipe.report.grey import grey_window
 from tomopipe.report.strips import Sweep
 
 SIZE_PX = 200
-#: Of one picture; three of them and a strip, as base64, with the text of a scan stay under 25 KB.
+#: Bytes of one picture; three of them and a strip, as base64, with the text of a scan stay under 25
+#: KB.
 MAX_BYTES = 3500
 STRIP_BYTES = 3500
-#: Of a plane of a small campaign: side and bytes, to be looked at enlarged.
+#: Side and bytes of a plane of a small campaign, which can be enlarged.
 LARGE = (480, 24_000)
 SMALL = (SIZE_PX, MAX_BYTES)
 _QUALITIES = (80, 65, 50, 35, 20)
@@ -42,7 +43,7 @@ def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np
     Parameters
     ----------
     plane : ndarray, shape (n_y, n_x)
-        Values of one plane; what is not finite becomes black.
+        Values of one plane; non-finite ones become black.
     max_px : int, optional
         Longest side of the picture.
     """
@@ -54,15 +55,15 @@ def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np
     scale = min(1.0, max_px / max(values.shape))
     n_y, n_x = (max(1, round(n * scale)) for n in values.shape)
     small = np.asarray(Image.fromarray(values).resize((n_x, n_y), Image.Resampling.BOX))
-    # The window is that of the small picture: averaging takes noise away, and contrast with it.
+    # The window is that of the small picture: averaging reduces noise, and so contrast.
     low, high = grey_window(small)
     return (np.clip((small - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Encode a picture as WebP, as well as `max_bytes` allows.
+    """Encode a picture as WebP, at the best quality within `max_bytes`.
 
-    Noise hardly compresses: where the lowest quality is not enough, the picture is halved.
+    Noise hardly compresses: if the lowest quality is too large, the picture is halved.
     """
     from PIL import Image
 
@@ -92,7 +93,7 @@ def make_picture(
     plane : ndarray, shape (n_y, n_x)
         Its values.
     folder : Path or None
-        Where to write the picture; None puts it into the page.
+        Folder of the picture; None puts it into the page.
     stem : str
         Start of the file's name.
     size : (int, int)
@@ -130,7 +131,7 @@ def make_strip(sweep: Sweep, scan: str, folder: Path | None) -> Strip:
 
 
 def _place(data: bytes, name: str, folder: Path | None, stem: str) -> str:
-    """Write a picture into `folder`, or make it part of the page; return its address."""
+    """Write a picture into `folder`, or embed it in the page; return its address."""
     if folder is None:
         return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
     file = f"{stem}_{name}.webp"
@@ -139,7 +140,7 @@ def _place(data: bytes, name: str, folder: Path | None, stem: str) -> str:
 
 
 def picture_stem(scan: str) -> str:
-    """Make a file name that any scan's name gives, whatever its letters and length."""
+    """Make a valid file name from any scan's name."""
     return hashlib.sha256(scan.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Run times of the jobs, from the files they leave in logs/status."""
+"""Run times of the jobs, from their status files."""
 
 import statistics
 from collections import defaultdict
@@ -27,7 +27,7 @@ STEP_ORDER = (
 
 @dataclass(frozen=True)
 class JobTime:
-    """One job: its step, the scan (or series) it worked on, and when, in Unix seconds."""
+    """One job: its step, scan (or series), and times in Unix seconds."""
 
     step: str
     name: str
@@ -37,14 +37,14 @@ class JobTime:
     host: str = ""
     reason: str = ""
     slurm_job: str = ""
-    n_cores: float | None = None  # asked for
+    n_cores: float | None = None  # requested
     cpu_s: float | None = None
     asked_mb: float | None = None
     peak_mb: float | None = None
 
     @property
     def is_running(self) -> bool:
-        """True if the job has not written its end, and its run goes on."""
+        """True if the job has not written its end, and its run is active."""
         return self.state == "running"
 
     @property
@@ -61,7 +61,7 @@ def read_jobs(reader: Reader, folder: Path) -> list[JobTime]:
     jobs = []
     for path in reader.files(folder, "*/*.json"):
         if path.parent.name == "report":
-            continue  # the job that is writing this page
+            continue  # the job of this report
         data = reader.json(path)
         if data is None:
             continue
@@ -96,7 +96,7 @@ def _is_lost(data: Mapping[str, Any], folder: Path) -> bool:
 
 
 def step_times(jobs: Iterable[JobTime]) -> tuple[StepTimes, ...]:
-    """Sum up the jobs step by step; jobs that have not ended count in no time."""
+    """Sum up the jobs step by step; times are of ended jobs only."""
     groups: dict[str, list[JobTime]] = defaultdict(list)
     for job in jobs:
         groups[job.step].append(job)

@@ -1,4 +1,4 @@
-"""Versions of what made the results."""
+"""Versions of the software that made the results."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _GIT_SECONDS = 10
 
 
 def versions() -> dict[str, str]:
-    """List the versions of tomopipe, Python and the packages that matter to the numbers."""
+    """List the versions of tomopipe, Python and the packages that affect results."""
     found = {"tomopipe": __version__}
     if made_of := commit(Path(__file__).parents[2]):
         found["commit"] = made_of
@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit(folder: Path) -> str:
-    """Name the git commit that a checkout holds, with "-dirty" for edits since; "" for none.
+    """Return the git commit of a checkout, with "-dirty" for later edits; "" if none.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def commit(folder: Path) -> str:
     try:
         answer = subprocess.run(
             [*command, "--exclude=*"],
-            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},  # somebody may be at work there
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},  # somebody may be working there
             capture_output=True,
             text=True,
             check=False,
