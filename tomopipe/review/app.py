@@ -34,7 +34,7 @@ _TYPES = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
-# whoever else may write into the results: of the report no script but the one that we know
+# others may write into the results: in reports only our own script is allowed
 _REPORT_HEADERS = {
     "content-security-policy": "default-src 'none'; img-src 'self' data:; "
     f"style-src 'unsafe-inline'; script-src 'sha256-{script_hash()}'; base-uri 'none'; "
@@ -60,7 +60,7 @@ def make_app(
     store : Store
         The campaign.
     keys : Keys
-        Who may come in.
+        Keys of the authorised person.
     allow_hosts : iterable of str
         Names of proxies.
     allow_origin : str
@@ -70,12 +70,12 @@ def make_app(
     runner : Runner, optional
         Starts and stops runs; without it nothing can be started.
     tell : callable
-        Gets a line for the person who started the server.
+        Called with lines for the person who started the server.
     """
 
     def gone(request: Request, _: Exception) -> Response:
         tell(f"A browser went away in the middle of {request.url.path}: nothing of it was written.")
-        return Response(status_code=400)  # that nobody reads
+        return Response(status_code=400)  # that are not read
 
     api = _Api(store, keys, runner)
     routes = [
@@ -118,22 +118,22 @@ def make_app(
 
 
 class _MalformedError(TomopipeError):
-    """A request that no page of ours sends."""
+    """A request that the page does not send."""
 
 
 class _Api:
-    """The answers; those that take a while are plain functions, which run in threads."""
+    """The answers to requests; slow ones are plain functions, which run in threads."""
 
     def __init__(self, store: Store, keys: Keys, runner: Runner | None) -> None:
         self.store = store
         self.keys = keys
         self.planner = Planner(store)
         self.runner = runner
-        self._status: dict[str, Any] | None = None  # of a moment ago, for many browsers
+        self._status: dict[str, Any] | None = None  # cached briefly, for many browsers
         self._status_at = 0.0
 
     def queue(self, request: Request) -> Response:
-        """All scans, worst first, and what the page needs once."""
+        """All scans, worst first, and the constant data of the page."""
         store, sha256 = self.store, self.store.table_sha256()
         record = store.record()
         session = request.cookies.get(self.keys.cookie, "")
@@ -155,7 +155,7 @@ class _Api:
         )
 
     def changes(self, _: Request) -> Response:
-        """Two marks that tell whether the queue must be loaded again."""
+        """Two marks that show whether the queue must be loaded again."""
         self.store.record(wait=True)
         return JSONResponse(
             {"table_sha256": self.store.table_sha256(), "read": self.store.read_number}
@@ -210,7 +210,7 @@ class _Api:
         return _grey(self.store.pictures.sinogram(scan, _whole(request, "row")))
 
     def volume(self, request: Request) -> Response:
-        """Return what there is to show of a volume, and its address for other programs."""
+        """Return the facts of a volume, and its address for other programs."""
         facts = volume_facts(self.store.campaign, request.query_params.get("scan", ""))
         if facts["zarr"]:
             facts["address"] = f"zarr/{self.keys.data_token}/{quote(facts['name'], safe='')}/"
@@ -225,10 +225,10 @@ class _Api:
         return _grey(plane(self.store.campaign, name, which, position, part))
 
     def zarr(self, request: Request) -> Response:
-        """Return a file of an OME-Zarr; the guard has looked at the token."""
+        """Return a file of an OME-Zarr; the guard has checked the token."""
         folder = zarr_folder(self.store.campaign, request.path_params["name"])
         path = file_below(folder, request.path_params["below"]) if folder else None
-        if path is None:  # a chunk of zeros, or none of ours
+        if path is None:  # a chunk of zeros, or a foreign path
             return Response(status_code=404)
         return FileResponse(path, media_type="application/octet-stream")
 
@@ -252,7 +252,7 @@ class _Api:
         return JSONResponse(self.store.line(request.query_params.get("series", "")))
 
     def trial(self, request: Request) -> Response:
-        """Return what fix_cor would make of a series with other options."""
+        """Return the result of fix_cor for a series with other options."""
         text = request.query_params.get("max_delta_px", "")
         max_delta_px = parse_cor(text)
         if max_delta_px is None:
@@ -265,7 +265,7 @@ class _Api:
         return JSONResponse(found)
 
     def status(self, _: Request) -> Response:
-        """Return the jobs; of those done only their number."""
+        """Return the jobs; finished ones only as a number."""
         age_s = time.monotonic() - self._status_at
         if self._status is None or age_s > FRESH_S / 2:
             found = as_record(read_status(self.store.campaign))
@@ -274,7 +274,7 @@ class _Api:
         return JSONResponse(self._status)
 
     async def decide(self, request: Request) -> Response:
-        """Write a decision into the campaign table; 409 if somebody else was first."""
+        """Write a decision into the campaign table; 409 if the row has changed."""
         scan, cells, seen, stamp = _decision(_json(await request.body()))
         return await run_in_threadpool(self._decide, scan, cells, seen, stamp=stamp)
 
@@ -291,7 +291,7 @@ class _Api:
         return checked_cells(scan, cells, shape[2] if shape else None)
 
     async def decide_all(self, request: Request) -> Response:
-        """Write many decisions at once; rows that somebody else has changed are left and told."""
+        """Write many decisions at once; rows that have changed are skipped and reported."""
         listed = _json(await request.body()).get("decisions")
         if not isinstance(listed, list):
             raise _MalformedError("expected a list of decisions.")
@@ -310,26 +310,26 @@ class _Api:
         return JSONResponse({"scans": reply, "table_sha256": sha256})
 
     def expected(self, _: Request) -> Response:
-        """Return what the next run will redo as far as is known at once."""
+        """Return what the next run will redo, as far as quickly known."""
         return JSONResponse(self.planner.expected())
 
     def plan(self, _: Request) -> Response:
-        """Return the plan as far as it is known."""
+        """Return the plan, or its progress."""
         return JSONResponse(self.planner.state())
 
     def start_plan(self, _: Request) -> Response:
-        """Begin to work the plan out."""
+        """Start making the plan."""
         self.planner.start()
         return JSONResponse(self.planner.state(), status_code=202)
 
     def run(self, _: Request) -> Response:
-        """Return what is known of the run that was started here."""
+        """Return the state of the run that was started here."""
         if self.runner is None:
             return JSONResponse({"state": "not allowed"})
         return JSONResponse(self.runner.state())
 
     def start_run(self, _: Request) -> Response:
-        """Start the next run; what the browser sends with it is not read."""
+        """Start the next run; the body of the request is not read."""
         if self.runner is None:
             return _not_allowed()
         self.runner.start()
@@ -344,7 +344,7 @@ class _Api:
 
 
 def _json(body: bytes) -> dict[str, Any]:
-    """Read what a page sends; a body that is no JSON object is refused."""
+    """Read the body of a request; it must be a JSON object."""
     try:
         data = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -375,7 +375,7 @@ def _not_allowed() -> Response:
 
 
 def _static_routes() -> list[Route]:
-    """Return a route for each file of the page: a fixed list, so that no path can climb."""
+    """Return a route for each file of the page: a fixed list, so that no path leaves the folder."""
     folder = resources.files("tomopipe.review") / "static"
     routes = []
     for file in folder.iterdir():
@@ -387,7 +387,7 @@ def _static_routes() -> list[Route]:
 
 
 def _sender(content: bytes, media_type: str) -> Callable[[Request], Response]:
-    # the browser asks again each time: after an update old code must not meet new answers
+    # not cached: after an update old code must not get new answers
     def send(_: Request) -> Response:
         return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
 
@@ -395,9 +395,9 @@ def _sender(content: bytes, media_type: str) -> Callable[[Request], Response]:
 
 
 def _told(_: Request, error: Exception) -> Response:
-    """Tell the page what is wrong; errors of the file system name files of the campaign alone."""
+    """Send an error to the page; errors of the file system name only files of the campaign."""
     status_code = 400 if isinstance(error, _MalformedError) else 422
-    text = str(error).encode("utf-8", "backslashreplace").decode()  # names may be no text
+    text = str(error).encode("utf-8", "backslashreplace").decode()  # names may not be valid text
     return JSONResponse({"error": text}, status_code=status_code)
 
 
@@ -406,7 +406,7 @@ def _picture(content: bytes) -> Response:
 
 
 def _grey(picture: Grey) -> Response:
-    """Send the numbers as they are, small end first; the header tells what they mean."""
+    """Send the raw numbers, little-endian; the header describes them."""
     facts = {"x-grey": json.dumps(picture.facts(), allow_nan=False)}
     little = picture.values.astype(picture.values.dtype.newbyteorder("<"), copy=False)
     return Response(
@@ -444,6 +444,6 @@ def _cor(request: Request, store: Store, scan: str) -> float:
 def _n_cols(store: Store, scan: str) -> int:
     if shape := store.scan(scan).shape:
         return shape[2]
-    # of a scan that has just come while a campaign is watched the inventory does not tell yet
+    # a new scan of a watched campaign is not in the inventory yet
     kept = store.pictures.details(scan)
     return int(kept["first_col"] + kept["n_cols"])

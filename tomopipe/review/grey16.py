@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _USUAL_PERCENT = (0.1, 99.9)
-_WIDER = 2  # windows may be opened by so many times the usual one, on each side
-_SAMPLES = 200_000  # of which the usual window is taken
+_WIDER = 2  # a window may extend so many times the usual one on each side
+_SAMPLES = 200_000  # pixels from which the usual window is taken
 _MOST = 65535
 
 
@@ -24,9 +24,9 @@ class Grey:
     values : ndarray of uint8 or uint16, shape (n_y, n_x)
         0 stands for `low`, the largest number for `high`.
     usual : (float, float)
-        Window to begin with.
+        Initial window.
     about : mapping
-        What else there is to say, as JSON.
+        Further facts, as JSON.
     """
 
     values: NDArray[Any]
@@ -41,7 +41,7 @@ class Grey:
         return int(self.values.nbytes)
 
     def facts(self) -> dict[str, Any]:
-        """Tell what the pixels mean."""
+        """Describe the pixels."""
         n_y, n_x = self.values.shape
         bits = 8 * self.values.itemsize
         found = {"n_y": n_y, "n_x": n_x, "bits": bits, "low": self.low, "high": self.high}
@@ -49,14 +49,14 @@ class Grey:
 
 
 def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
-    """Return an image in 16 bits, the window that is usual within a wider range.
+    """Return an image in 16 bits, with a range wider than the usual window.
 
     Parameters
     ----------
     image : ndarray of float, shape (n_y, n_x)
         Values.
     usual : (float, float), optional
-        Window to begin with; None: all but the darkest and brightest thousandth.
+        Initial window; None: all but the darkest and brightest thousandth.
     """
     sample = image.reshape(-1)[:: max(1, image.size // _SAMPLES)]
     finite = sample[np.isfinite(sample)]
@@ -64,7 +64,7 @@ def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
     first, last = (float(value) for value in usual or seen)
     if not last > first:
         last = first + 1.0
-    # a few values far outside, as of a grain of gold, are not to take the steps from all others
+    # a few values far outside, as of a gold particle, must not reduce the resolution of the others
     span = _WIDER * (max(last, float(seen[1])) - min(first, float(seen[0])))
     low = min(first, max(float(np.nanmin(image)), float(seen[0]) - span))
     high = max(last, min(float(np.nanmax(image)), float(seen[1]) + span))
@@ -92,7 +92,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     stream = io.BytesIO()
-    # noise holds no repeats: runs alone are looked for, which is faster and smaller here
+    # noise has no repeats: run-length coding alone is faster and smaller here
     Image.fromarray(image).save(stream, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return stream.getvalue()
 

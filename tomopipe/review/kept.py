@@ -1,4 +1,4 @@
-"""Results of slow functions that are kept a while."""
+"""A cache of the results of slow functions."""
 
 import threading
 from collections import OrderedDict
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Kept:
-    """The last few results of slow functions, by key; safe among threads.
+    """The last few results of slow functions, by key; thread-safe.
 
-    At most `most` of them, of together at most `most_bytes` where they tell their `nbytes`.
+    At most `most` results, and at most `most_bytes` in total if they have `nbytes`.
     """
 
     def __init__(self, most: int, most_bytes: float = float("inf")) -> None:
@@ -18,12 +18,12 @@ class Kept:
         self._lock = threading.Lock()
 
     def find(self, key: Hashable) -> Any:
-        """Return what is kept for `key`; None where nothing is."""
+        """Return the result for `key`; None if there is none."""
         with self._lock:
             return self._items.get(key)
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what is kept for `key`, making it if need be."""
+        """Return the result for `key`, computing it if necessary."""
         with self._lock:
             if key in self._items:
                 self._items.move_to_end(key)

@@ -11,11 +11,11 @@ from tomopipe.run.cost import total
 from tomopipe.run.expected import expected_jobs
 from tomopipe.run.next_run import as_records, folded, make_plan
 
-_ATTEMPTS = 5  # to catch up with somebody who decides while a plan is made
+_ATTEMPTS = 5  # repetitions if somebody decides while a plan is made
 
 
 class Planner:
-    """Works out in a thread what the next run will redo; a dry run, nothing is started."""
+    """Makes the plan of the next run in a thread, by a dry run."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -25,14 +25,14 @@ class Planner:
         self._expected: tuple[tuple[str, int], list[dict[str, str]]] | None = None
 
     def state(self) -> dict[str, Any]:
-        """Return the last plan, or that one is being made."""
+        """Return the last plan, or state that one is being made."""
         with self._lock:
             return dict(self._state)
 
     def expected(self) -> dict[str, Any]:
-        """Return what the next run will redo as far as is known at once."""
+        """Return what the next run will redo, as far as quickly known."""
         store = self._store
-        with self._looking:  # for many browsers once
+        with self._looking:  # once for many browsers
             seen = store.table_sha256(), store.read_number
             if self._expected is None or self._expected[0] != seen:
                 self._expected = seen, _expected(store)
@@ -51,7 +51,7 @@ class Planner:
             sha256 = self._store.table_sha256()
             found = self._plan() | {"table_sha256": sha256}
             if self._store.table_sha256() == sha256:
-                break  # else somebody decided meanwhile: that plan is of yesterday
+                break  # otherwise somebody decided meanwhile, and the plan is out of date
         with self._lock:
             self._state = found
 
@@ -59,7 +59,7 @@ class Planner:
         try:
             self._store.read()
             plan = make_plan(self._store.campaign, self._store.config)
-        except Exception as error:  # whatever it is, the person waits for an answer
+        except Exception as error:  # any error: the person waits for an answer
             return {"state": "failed", "error": str(error) or type(error).__name__}
         core_h = total(plan.costs).core_h if plan.costs else None
         return {
@@ -78,6 +78,6 @@ def _expected(store: Store) -> list[dict[str, str]]:
         found = expected_jobs(load_campaign(store.directory, store.config))
     except TomopipeError:
         raise
-    except Exception as error:  # of whatever lies in the results; the plan will tell
+    except Exception as error:  # errors in the results; the plan reports them
         raise TomopipeError(f"Not known at once: {error}") from error
     return [{"rule": rule, "scan": key} for rule, key in found]

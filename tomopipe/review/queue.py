@@ -1,4 +1,4 @@
-"""The queue: every scan with its state, the ones that need a person first."""
+"""The queue: every scan with its state, those that need a person first."""
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
@@ -29,16 +29,16 @@ def queue_entries(
     Parameters
     ----------
     scans : iterable of ScanRecord
-        What the results say of each.
+        Records of the scans.
     cells : mapping
-        Scan to its cells of the campaign table, as they are now.
+        Scan to its present cells of the campaign table.
     known : container of str
-        The scans of the campaign; what else the inventory lists has no name to work with.
+        The scans of the campaign; other rows of the inventory have no usable name.
 
     Returns
     -------
     list of dict
-        What the page shows of each scan.
+        Facts of each scan for the page.
     """
     entries = [
         _entry(scan, cells.get(scan.name, {})) | {"refused": scan.name not in known}

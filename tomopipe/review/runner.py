@@ -1,7 +1,7 @@
-"""Start the next run from the page, watch it and stop it: only where `--allow-run` was given.
+"""Start, follow and stop the next run from the page; only with `--allow-run`.
 
-What is started is fixed when the server starts. Nothing that a browser sends becomes part of a
-command; it can say no more than "start" and "stop".
+The command is fixed when the server starts. Nothing that a browser sends becomes part of it; a
+browser can only start and stop.
 """
 
 import os
@@ -29,7 +29,7 @@ class Runner:
     directory : Path
         The campaign folder.
     command : sequence of str
-        What a run is, from `tomopipe.run.launch.run_command`.
+        Command of a run, from `tomopipe.run.launch.run_command`.
     """
 
     def __init__(self, directory: Path, command: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ class Runner:
         self._stopping = False
 
     def start(self) -> None:
-        """Start the next run; it goes on when the server ends.
+        """Start the next run; it continues when the server ends.
 
         Raises
         ------
@@ -59,12 +59,12 @@ class Runner:
             self._stopping = False
 
     def stop(self) -> None:
-        """Interrupt the run, as Ctrl-C does: its jobs are ended, what is done stays.
+        """Interrupt the run, as Ctrl-C does: its jobs are ended, finished results stay.
 
         Raises
         ------
         TomopipeError
-            If this server has started none that still runs.
+            If no run of this server is active.
         """
         with self._lock:
             if self._run is None or not self._is_running():
@@ -73,7 +73,7 @@ class Runner:
             launch.interrupt(self._directory, self._run, sending=signal.SIGINT)
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows of the run."""
+        """Return the state of the run for the page."""
         with self._lock:
             running = self._is_running()
             found: dict[str, Any] = {"state": "idle", "stopping": running and self._stopping}
@@ -93,7 +93,7 @@ class Runner:
         return self._process is not None and self._process.poll() is None
 
     def _elsewhere(self) -> str:
-        """Say which run is under way that was not started here; "" if there is none."""
+        """Describe a run that was started elsewhere; "" if there is none."""
         if (run := launch.under_way(self._directory)) is not None:
             return f"a run that was started elsewhere is under way: {run}. `tomopipe stop` ends it."
         return launch.LOCKED if launch.is_locked(self._directory) else ""

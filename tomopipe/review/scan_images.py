@@ -32,10 +32,10 @@ from tomopipe.report.strips import CROP_PX, open_stack, telling_part
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.review.kept import Kept
 
-_BATCH_SIZE = 4  # a few slices are asked for: more at a time would only take memory
+_BATCH_SIZE = 4  # few slices are requested: more at a time would only take memory
 _KEPT_BYTES = 256_000_000
 _THUMB_PX = 80
-#: Crops of a strip, in its steps from the COR; the first ones are looked at first.
+#: Crops of a strip, in its steps from the COR; the first ones are computed first.
 STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
 
 
@@ -59,8 +59,8 @@ class Pictures:
     device : str
         auto, cpu or cuda.
     half_acquisition : callable, optional
-        Returns preprocess.half_acquisition of a scan: which slices off the sweep are as wide as
-        those of a volume; None: all are as wide as those of the sweep.
+        Returns preprocess.half_acquisition of a scan, which gives the width of slices outside the
+        sweep, as in a volume; None: all are as wide as those of the sweep.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Pictures:
         self._working = threading.Lock()  # the engine uses all cores: one slice at a time
 
     def path(self, scan: str, name: str) -> Path:
-        """Return the path of a file of a scan; raise if it leads out of the campaign."""
+        """Return the path of a file of a scan; raise if it leads outside the campaign."""
         path = self.folder / scan / name
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise TomopipeError(f"{scan}: {name} lies outside the campaign.")
@@ -95,18 +95,18 @@ class Pictures:
         return read_json(self.path(scan, SWEEP), "the grid of try_recon")
 
     def warm_up(self) -> None:
-        """Load the engine, which takes longer than the first slice may."""
+        """Load the engine in advance, so that the first slice is quick."""
         theta_rad = np.linspace(0, np.pi, 8, endpoint=False)
         plan = make_plan(theta_rad, 16, xp=array_module(self._device), batch_size=_BATCH_SIZE)
         with self._working:
             sweep(plan.xp.zeros((8, 16), np.float32), plan, np.full(_BATCH_SIZE, 8.0))
 
     def has_pages(self, scan: str) -> bool:
-        """Tell whether there is a try stack; one may have been removed."""
+        """Tell whether there is a try stack; it may have been removed."""
         return (self.folder / scan / TRY_STACK).is_file()
 
     def page(self, scan: str, index: int) -> Grey:
-        """Return one page of the try stack, in 8 bits: what is seen while the hand moves."""
+        """Return one page of the try stack, in 8 bits, shown while the COR is dragged."""
         path = self.path(scan, TRY_STACK)
         pages = self._stacks.get((scan, _version(path)), lambda: open_stack(path))
         if not 0 <= index < len(pages):
@@ -146,7 +146,7 @@ class Pictures:
         wanted = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
         values_px = [v for v in wanted if rows.first_col <= v <= last_px]
         slices = []
-        for batch in (values_px[:_BATCH_SIZE], values_px[_BATCH_SIZE:]):  # others may come between
+        for batch in (values_px[:_BATCH_SIZE], values_px[_BATCH_SIZE:]):  # others may run between
             slices += self._at(scan, cor_px, batch, row)
         middle = slices[0].values
         side_px = CROP_PX if min(middle.shape) > 4 * CROP_PX else CROP_PX // 2
@@ -163,7 +163,7 @@ class Pictures:
         return Grey(np.concatenate(crops, axis=1), low, high, slices[0].usual, about)
 
     def _at(self, scan: str, cor_px: float, values_px: Sequence[float], row: int) -> list[Grey]:
-        """Return slices of one row at some CORs, as wide as that at `cor_px`."""
+        """Return slices of one row at several CORs, as wide as that at `cor_px`."""
         version = _version(self.path(scan, ROWS))
         with self._working:
             held, width = self._held(scan, cor_px)
@@ -191,7 +191,7 @@ class Pictures:
         first, mirrored, inside = self._opposing(scan, cor_px, pair)
         image = np.where(inside, first - mirrored, 0)
         low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
-        # of one window for all CORs, so that less is seen to be less
+        # one window for all CORs, so that smaller differences look smaller
         return grey16(image, ((low - high) / 4, (high - low) / 4))
 
     def _opposing(
@@ -215,7 +215,7 @@ class Pictures:
         return grey16(rows.sinograms[row], None)
 
     def details(self, scan: str) -> dict[str, Any]:
-        """Return what can be asked for of a scan: detector rows, width, pairs."""
+        """Return what is available of a scan: detector rows, width, pairs."""
         with self._working:
             rows = self._read(scan)
         return {
@@ -225,7 +225,7 @@ class Pictures:
             "n_rows": rows.n_rows,
             "n_pairs": len(rows.pairs),
             "pair_deg": np.rad2deg(rows.pair_theta_rad).round(2).tolist(),
-            # browsers keep pictures for a while: those of other rows have another address
+            # browsers cache pictures: those of other rows have another address
             "version": str(_version(self.path(scan, ROWS))[1]),
         }
 
@@ -237,7 +237,7 @@ class Pictures:
         return rows
 
     def _held(self, scan: str, cor_px: float) -> tuple[_Scan, Hashable]:
-        """Return a scan held in memory, and what tells the width of its slices."""
+        """Return a scan in memory, and the option that gives the width of its slices."""
         rows, grid = self._read(scan), self.grid(scan)
         half, middle_px = self._width(scan, rows, grid, cor_px)
         path, width = self.path(scan, ROWS), (half, half and round(middle_px))
@@ -249,10 +249,10 @@ class Pictures:
     def _width(
         self, scan: str, rows: Rows, grid: dict[str, Any], cor_px: float
     ) -> tuple[bool, float]:
-        """Tell whether slices are twice as wide as the detector, and the column their edges go by.
+        """Return whether slices are twice as wide as the detector, and the column that decides it.
 
-        In the sweep they are all of one width, which goes by its middle; off it, by their own COR,
-        as in the volume.
+        In the sweep all have one width, decided by its middle; outside it their own COR decides, as
+        in the volume.
         """
         half, n_cols = bool(grid.get("half_acquisition")), rows.sinograms.shape[2]
         values_px = grid.get("cor_px") or [cor_px]
@@ -286,7 +286,7 @@ class Pictures:
 
 
 def _reconstructed(held: _Scan, row: int, values_px: Sequence[float]) -> Any:
-    """Return slices of one row at some CORs, float32, shape (n_cor, n_y, n_x)."""
+    """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x)."""
     if not values_px:
         return ()
     plan = held.plan
@@ -303,7 +303,7 @@ def _reconstructed(held: _Scan, row: int, values_px: Sequence[float]) -> Any:
 def grid_around(
     grid_px: Sequence[float], cor_px: float | None, columns: tuple[int, int]
 ) -> Sequence[float]:
-    """Return the CORs to leaf through: those of the sweep, or as many in its steps about another.
+    """Return the CORs to browse: those of the sweep, or as many in its steps around another.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def grid_around(
     cor_px : float or None
         The COR that is shown.
     columns : (int, int)
-        First and last column in use; a COR is one of them or between them.
+        First and last column in use; CORs lie between them.
     """
     n = len(grid_px)
     step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
@@ -330,12 +330,12 @@ def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32
     projection : ndarray of float32, shape (n_rows, n_cols)
         Seen from the other side.
     cor_px : float
-        Where, pixels: column c comes to 2 * cor_px - c.
+        Mirror axis, pixels: column c goes to 2 * cor_px - c.
 
     Returns
     -------
     ndarray of float32, shape (n_rows, n_cols)
-        Interpolated between columns; the edge columns go on outside.
+        Interpolated between columns; edge columns are repeated outside.
     """
     n_cols = projection.shape[1]
     wanted = np.clip(2 * cor_px - np.arange(n_cols), 0, n_cols - 1)

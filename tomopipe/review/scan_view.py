@@ -12,7 +12,7 @@ from tomopipe.review.queue import shown_cor
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store
 
-_NEIGHBOURS = 3  # of the series, on each side
+_NEIGHBOURS = 3  # neighbours in the series, on each side
 _MOST_POINTS = 600
 
 
@@ -60,9 +60,9 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
 
 
 def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any] | None, str]:
-    """Return what there is to look at: CORs of the pages, detector rows; or why there is not.
+    """Return CORs of the pages and detector rows, or why there are none.
 
-    Where the COR is off the sweep they are about it; only those `swept` have a page.
+    If the COR is outside the sweep they are around it; only those `swept` have a page.
     """
     try:
         grid = store.pictures.grid(name)

@@ -47,21 +47,21 @@ _SHARED = {
 }
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _SESSION_SECONDS = 7 * 24 * 3600
-_MAX_BODY_BYTES = 1_000_000  # decisions of some thousand scans at once
+_MAX_BODY_BYTES = 1_000_000  # enough for decisions on some thousand scans
 
 
 class Keys:
-    """The secrets of one server: the token of the next link, and the sessions made from earlier."""
+    """The secrets of one server: the token of the next link, and the sessions from earlier ones."""
 
     def __init__(self, on_exchange: Callable[[str], None] | None = None) -> None:
         self.token = secrets.token_urlsafe(32)
         self.data_token = secrets.token_urlsafe(32)  # of volumes, for programs without a cookie
-        self.cookie = f"tomopipe-{secrets.token_hex(4)}"  # cookies do not heed the port
+        self.cookie = f"tomopipe-{secrets.token_hex(4)}"  # cookies are shared by all ports
         self._csrf: dict[str, str] = {}
         self._on_exchange = on_exchange
 
     def exchange(self, token: str) -> str | None:
-        """Return a new session for the token of the link, which is spent then; else None."""
+        """Return a new session for the token of the link, which is then used up; else None."""
         if not _equal(token, self.token):
             return None
         session = secrets.token_urlsafe(32)
@@ -82,7 +82,7 @@ class Guard:
     Parameters
     ----------
     app : ASGI application
-        What is guarded.
+        The guarded application.
     keys : Keys
         Secrets of this server.
     allow_hosts : iterable of str
@@ -90,8 +90,8 @@ class Guard:
     allow_origin : str
         A page, such as https://host, whose scripts may read volumes with the token in the path.
     prefix : str
-        Path below which a proxy shows the page, such as /user/me/proxy/8765; proxies that take it
-        off and those that leave it on are both fine.
+        Path below which a proxy shows the page, such as /user/me/proxy/8765; the proxy may remove
+        it or keep it.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # there are no web sockets here
+            return  # no web sockets
         bare = bool(self.prefix) and scope["path"] == self.prefix
         scope = self._without_prefix(scope)
         headers = dict(_HEADERS)
@@ -149,7 +149,7 @@ class Guard:
         return RedirectResponse(f"{place}/" + (f"?{query}" if query else ""))
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Refuse foreign names and pages, and writes that did not come from our own page."""
+        """Refuse foreign names and pages, and writes that do not come from our own page."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or _hostname(f"//{host}") not in self.hosts:
@@ -171,7 +171,7 @@ class Guard:
         return None
 
     def _data(self, scope: Scope) -> Response | None:
-        """Let in whoever has the token of volumes; a page only if it is ours or the allowed one."""
+        """Admit requests with the token of volumes; from pages only ours or the allowed one."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if len(headers.getlist("host")) != 1 or _hostname(f"//{host}") not in self.hosts:
@@ -197,7 +197,7 @@ class Guard:
         return parts.netloc == host or _hostname(origin) in self.hosts - LOCAL_HOSTS
 
     def _sign_in(self, scope: Scope) -> Response | None:
-        """Exchange the token of a link for a cookie; refuse whoever has neither."""
+        """Exchange the token of a link for a cookie; refuse requests with neither."""
         request = Request(scope)
         known = self.keys.csrf_of(request.cookies.get(self.keys.cookie, "")) is not None
         token = request.query_params.get("token")
@@ -223,7 +223,7 @@ class Guard:
 
 
 def clean_prefix(prefix: str) -> str:
-    """Return a path prefix with a slash in front and none behind; "" for none."""
+    """Return a path prefix with a slash at the start and none at the end; "" for none."""
     parts = [part for part in prefix.split("/") if part]
     return "/" + "/".join(parts) if parts else ""
 
@@ -237,7 +237,7 @@ def _equal(given: str, other: str) -> bool:
 
 
 def _short(length: str | None) -> bool:
-    """Tell whether a body has a stated, small length."""
+    """Tell whether the body has a declared, small length."""
     return length is not None and length.isdecimal() and int(length) <= _MAX_BODY_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Serve the page on this machine alone: a port of localhost, or a Unix socket."""
+"""Serve the page on this machine only: a port of localhost, or a Unix socket."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def serve(
     port : int
         Of localhost; 0 takes a free one.
     socket_path : Path, optional
-        A Unix socket instead, which nobody else may open.
+        A Unix socket instead, which only its owner may open.
     allow_hosts : iterable of str
         Names of proxies.
     allow_origin : str
@@ -50,14 +50,14 @@ def serve(
     runner : Runner, optional
         Starts and stops runs; without it nothing can be started.
     tell : callable
-        Gets the lines meant for the person; the only place where the token goes.
+        Called with lines for the person; the token goes nowhere else.
 
     Raises
     ------
     TomopipeError
-        If the port or the socket cannot be had.
+        If the port or the socket is not available.
     """
-    # a plan changes the working directory of the process for a moment
+    # a plan changes the working directory of the process briefly
     socket_path = socket_path.absolute() if socket_path else None
     listening = _socket(socket_path) if socket_path else _port(port)
     listening.listen()  # before the link is shown: whoever follows it at once has to wait a moment
@@ -78,7 +78,7 @@ def serve(
     )  # fmt: skip
     config = uvicorn.Config(
         app,
-        # addresses of requests hold the token once: they are not logged
+        # addresses of requests may contain the token: they are not logged
         access_log=False,
         log_level="warning",
         lifespan="off",
@@ -88,7 +88,7 @@ def serve(
         timeout_graceful_shutdown=2,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_no_end)
-    # uvicorn raises the signal that ended it once more: then, too, there is something to clean up
+    # uvicorn raises the signal that ended it again: clean up then, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with suppress(KeyboardInterrupt):
@@ -100,7 +100,7 @@ def serve(
 
 
 def _is_no_end(record: logging.LogRecord) -> bool:
-    """Tell whether a line says more than that a request was given up as the server ended."""
+    """Tell whether a log line is more than a request dropped as the server ended."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
@@ -118,11 +118,11 @@ def _port(port: int) -> socket.socket:
 
 
 def _socket(path: Path) -> socket.socket:
-    """Bind a Unix socket that only its owner may open, from its first moment on."""
+    """Bind a Unix socket that only its owner may open, from the beginning."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise TomopipeError(f"{path}: is there already, and is no socket. Give another path.")
-        path.unlink()  # of a review that was killed
+        path.unlink()  # left by a review that was killed
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:

@@ -1,4 +1,4 @@
-"""What the page knows of the campaign: read in the background, looked at without waiting."""
+"""The page's data of the campaign: read in the background, available without waiting."""
 
 import threading
 import time
@@ -22,9 +22,9 @@ from tomopipe.review.table_edits import read_cells
 from tomopipe.run.campaign_report import what_to_report
 from tomopipe.steps import fix_cor
 
-#: Age from which the results are read again when somebody looks; more where reading takes long.
+#: Age from which the results are read again on request; more if reading takes long.
 FRESH_S = 5.0
-_SHARE = 10  # a file server is kept busy a tenth of the time at most
+_SHARE = 10  # reading takes at most a tenth of the time
 
 
 class Store:
@@ -68,26 +68,26 @@ class Store:
         return source.config.preprocess.half_acquisition
 
     def read(self) -> None:
-        """Read the results anew, unless somebody else is at it (then wait for them)."""
+        """Read the results again, or wait for another thread that is reading them."""
         asked = time.monotonic()
         with self._reading:
             if self._began_at > asked:
-                return  # somebody else began after we asked: that is new enough
+                return  # another thread began after this call: its result is new enough
             self._began_at = time.monotonic()
             try:
                 campaign = load_campaign(self.directory, self.config)
                 self.problem = ""
-            except TomopipeError as error:  # a table or config just being edited
+            except TomopipeError as error:  # table or config may be being edited
                 self.problem, campaign = str(error), self.campaign
             record = _collect(campaign)
-            # a mark for the page: unchanged results need not be sent again
+            # a mark for the page, so that unchanged results are not sent again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record
             self._by_name = {s.name: s for s in record.scans if s.name in campaign.scans}
             self._read_at = time.monotonic()
 
     def record(self, *, wait: bool = False) -> CampaignRecord:
-        """Return what the results say, at most a little stale; not so where there is time."""
+        """Return the results, possibly slightly out of date."""
         if self._record is None or (wait and self._is_stale()):
             self.read()
         elif self._is_stale() and not self._reading.locked():
@@ -100,7 +100,7 @@ class Store:
         return time.monotonic() - self._read_at > max(FRESH_S, _SHARE * took_s)
 
     def scan(self, name: str) -> ScanRecord:
-        """Return what the results say of one scan."""
+        """Return the record of one scan."""
         self.record()
         if name not in self._by_name:
             raise TomopipeError(f"no scan {name!r} in this campaign.")
@@ -112,7 +112,7 @@ class Store:
         return self.campaign.table_path
 
     def cells(self) -> dict[str, dict[str, str]]:
-        """Return the campaign table as it is at this moment; as it was, while it has an error."""
+        """Return the present campaign table; the last valid one while it has an error."""
         try:
             self._cells, self.table_problem = read_cells(self.table), ""
         except TomopipeError as error:
@@ -120,11 +120,11 @@ class Store:
         return self._cells
 
     def table_sha256(self) -> str:
-        """Return the hash of the campaign table at this moment."""
+        """Return the hash of the present campaign table."""
         return table_sha256(self.table)
 
     def series(self, key: str) -> list[dict[str, Any]]:
-        """List the scans of a series in order, with what the page's series plot shows."""
+        """List the scans of a series in order, with the data of the page's series plot."""
         cells = self.cells()
         return [
             _point(scan, cells.get(scan.name, {}))
@@ -133,7 +133,7 @@ class Store:
         ]
 
     def line(self, key: str) -> dict[str, Any]:
-        """Return the robust line through the trusted scans of a series: by hand, or without doubt.
+        """Return the robust line through the trusted scans of a series: manual, or not doubtful.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Store:
         return {"trusted": names, "line": asdict(line) if line else None}
 
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
-        """Fix a series with other options, the way the step does, and write nothing.
+        """Fix a series with other options, as the step does, without writing.
 
         Parameters
         ----------
@@ -162,16 +162,16 @@ class Store:
         max_delta_px : float
             Largest distance from the median ever kept, pixels; > 0.
         protect_manual : bool
-            Whether manual CORs are kept wherever they lie.
+            Whether manual CORs are kept even if they are outliers.
 
         Returns
         -------
         dict
-            `rows` as of fix_cor, and the values that the results hold now under `now_px`.
+            `rows` as of fix_cor, and the present values under `now_px`.
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
-        # with the table of this moment: a decision made a second ago counts
+        # with the present table: a decision made a second ago counts
         campaign = load_campaign(self.directory, self.config)
         path = campaign.files.inventory
         if not path.is_file():

@@ -1,8 +1,8 @@
-"""Decisions go to the campaign table at once, and nobody's edit is lost.
+"""Decisions are written to the campaign table at once, and no edit is lost.
 
-A page says which cells it saw. If the row still holds them, the edit goes in, whatever happened to
-other rows meanwhile; if not, the person is shown what stands there now. The row is looked at while
-nobody else of tomopipe may change the table.
+The page sends the cells that it showed. If the row still has them, the edit is made, regardless of
+other rows; if not, the person is shown the present cells. The row is checked while the table is
+locked for other processes of tomopipe.
 """
 
 import threading
@@ -29,7 +29,7 @@ _writing = threading.Lock()  # the browsers of one server wait for each other
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a decision: the cells of the row now, and whether the edit went in."""
+    """Result of a decision: the present cells of the row, and whether the edit was made."""
 
     saved: bool
     cells: dict[str, str]
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def read_cells(table: Path) -> dict[str, dict[str, str]]:
-    """Return the cells of each scan in the campaign table; none where there is no table."""
+    """Return the cells of each scan in the campaign table; none if there is no table."""
     return _cells(read_table(table)) if table.exists() else {}
 
 
@@ -53,7 +53,7 @@ def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) ->
     Raises
     ------
     TomopipeError
-        If a cell is unknown, no text, or not what its column holds.
+        If a cell is unknown, not text, or invalid in its column.
     """
     checked = {}
     for name, value in cells.items():
@@ -77,7 +77,7 @@ def decide(
     *,
     stamp: str = "",
 ) -> Outcome:
-    """Change cells of one scan, if its row still is as the person saw it.
+    """Change cells of one scan, if its row is as the person saw it.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def decide_all(
     *,
     stamp: str = "",
 ) -> tuple[dict[str, Outcome], str]:
-    """Change cells of many scans at once; each only if its row still is as the person saw it.
+    """Change cells of many scans at once; each only if its row is as the person saw it.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def decide_all(
     outcomes : dict
         By scan.
     sha256 : str
-        Of the table as it is then.
+        Hash of the table afterwards.
     """
     outcomes: dict[str, Outcome] = {}
 
@@ -130,7 +130,7 @@ def decide_all(
         for scan, (cells, seen) in decisions.items():
             now = _with_defaults(in_table.get(scan, {}))
             new = {**now, **cells}
-            same = all(now[name] == new[name] for name in CELLS)  # somebody decided the same
+            same = all(now[name] == new[name] for name in CELLS)  # somebody made the same decision
             outcomes[scan] = Outcome(same, now, "")
             if same or now != _with_defaults(seen):
                 continue

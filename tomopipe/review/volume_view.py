@@ -1,4 +1,4 @@
-"""A volume as the page shows it: what it is, parts of planes, and its files over HTTP."""
+"""A volume on the page: its facts, parts of planes, and its files over HTTP."""
 
 import math
 import os
@@ -48,11 +48,11 @@ def plane(
     Parameters
     ----------
     campaign, name
-        Of the scan or stack.
+        The scan or stack.
     which : {"xy", "xz", "yz"}
         The plane.
     position : (int, int)
-        Where it cuts the volume, in voxels; and the factor of the level.
+        Position of the plane, in voxels; and the factor of the level.
     part : slice
         Rows of the plane at this level.
     """
@@ -74,14 +74,14 @@ def plane(
 
 
 def zarr_folder(campaign: Campaign, name: str) -> Path | None:
-    """Return the OME-Zarr of a scan or stack, if it has one: its volume, or what was converted."""
+    """Return the OME-Zarr of a scan or stack, if it exists: its volume, or a conversion."""
     path = find_volumes(campaign, [name])[name]
     both = (path, converted(path, "zarr"))
     return next((one for one in both if (one / "zarr.json").is_file()), None)
 
 
 def file_below(folder: Path, below: str) -> Path | None:
-    """Return a file of a folder that a browser names; None if there is none, or it lies outside."""
+    """Return a file of a folder, named by a browser; None if it is missing or outside."""
     parts = below.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""Write the projections of a scan as the MRC image stack that RELION reads. The COR is not needed.
+"""Write the projections of a scan as an MRC image stack for RELION. The COR is not needed.
 
 Rows are cut out, the projections normalised, blocks of `binning` by `binning` pixels averaged, and
 an odd last column is dropped: see `tomopipe.volumes.output_size.StackGeometry`.
@@ -27,7 +27,7 @@ from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
 log = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 forms held at once
+_BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 copies in memory
 _ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 _ANGSTROM_PER_UM = 1e4
 
@@ -42,32 +42,31 @@ def export_stack(
     made_from: Mapping[str, Any] | None = None,
     pixels_of: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
-    """Write the normalised projections of one scan as an MRC stack, and what export_star needs.
+    """Write the normalised projections of one scan as an MRC stack, with JSON for export_star.
 
     Parameters
     ----------
     raw : RawScan
-        The scan, and how it is corrected.
+        The scan, with its corrections.
     stack_path : path-like
         `.mrcs` file to write: mode 2 (float32), image stack, (n_images, n_rows, n_cols), -ln(T).
     meta_path : path-like
         JSON file to write: angles, shapes, binning, pixel size, energy, warnings.
     options : ExportStarBlock
-        What is exported. Binning auto is the smallest that keeps the stack under `max_stack_gb`,
-        and `least_binning` or more; pixel size and energy are by default those of the file, else
-        1 um and 20 keV with a warning.
+        Options of the export. Binning auto is the smallest that keeps the stack under
+        `max_stack_gb`, and `least_binning` or more; pixel size and energy are by default those of
+        the file, else 1 um and 20 keV with a warning.
     least_binning : int, optional
         Binning of the campaign (`settle_binning`), for auto; a scan that needs more gets more.
     made_from : mapping, optional
-        The statement that `meta_path` carries.
+        The statement to store in `meta_path`.
     pixels_of : path-like, optional
-        An earlier stack of the same scan and options, but for the metadata: its pixels are taken
-        and none is computed.
+        An earlier stack of the same scan and options, except metadata: its pixels are copied.
 
     Returns
     -------
     dict
-        What was written to `meta_path`.
+        The content of `meta_path`.
 
     Raises
     ------
@@ -105,7 +104,7 @@ def export_stack(
             "n_cols": geometry.n_cols,
             "n_rows": geometry.n_rows,
             "stack_shape": shape,
-            # another stack is another file here: export_star reads this one alone
+            # identifies the stack: export_star reads only this file
             "statistics": writer.statistics,
             "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
             "warnings": warnings,
@@ -131,7 +130,7 @@ def choose_tilts(theta_rad: NDArray[np.float64], max_tilts: int | str) -> NDArra
 def _binning(
     path: Path, options: ExportStarBlock, shape: tuple[int, int, int], least: int | None
 ) -> int:
-    """Return the binning asked for; auto: the campaign's, unless the scan needs another."""
+    """Return the configured binning; auto: the campaign's, unless the scan needs more."""
     if options.binning != "auto":
         return options.binning
     needed = smallest_binning(*shape, int(options.max_stack_gb * 1e9))
@@ -225,7 +224,7 @@ def _fill_corrected(
 def _read_blocks(
     scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int
 ) -> Iterator[tuple[NDArray[Any], int, int]]:
-    """Read a scan in pieces of bounded memory.
+    """Read a scan in blocks of bounded memory.
 
     Whole frames a few at a time; or some rows of all frames, where that is one reading, or where
     the chunks of the file hold several frames, which would be decompressed again and again.
@@ -235,10 +234,10 @@ def _read_blocks(
     raw : ndarray, shape (n_images, n_rows, n_cols)
         Raw pixels of whole binned rows.
     image, row : int
-        Where they begin in the stack.
+        Their first position in the stack.
     """
     high = _block_rows(geometry)
-    pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and what normalise holds
+    pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and the buffers of normalise
     n_frames = max(1, _BLOCK_BYTES // (scan.n_rows * scan.n_cols * pixel_bytes))
     n_rows = max(1, _BLOCK_BYTES // (scan.n_angles * scan.n_cols * pixel_bytes * high))
     deep, tall = (scan.stored_chunks or (1, 1))[:2]

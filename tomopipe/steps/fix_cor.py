@@ -37,8 +37,8 @@ def fix_cor(
     Parameters
     ----------
     predicted : mapping
-        Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed for
-        good is absent.
+        Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed
+        finally is absent.
     output : path-like
         The table to write, `tomopipe.cor.rules.FIX_COLUMNS`; CORs in unbinned pixels, two decimals.
     members : sequence of mapping
@@ -46,7 +46,7 @@ def fix_cor(
         `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for
         donors, `donor_px` (float or None).
     options : FixCorBlock
-        What is an outlier, and whether manual CORs are kept wherever they lie.
+        Limit of outliers, and whether manual CORs are always kept.
     """
     rows = compute(predicted, members, options)
     for row in rows:
@@ -62,7 +62,7 @@ def compute(
     members: Sequence[Mapping[str, Any]],
     options: FixCorBlock,
 ) -> list[dict[str, str]]:
-    """Return the rows that `fix_cor` writes, as text, equal to what reading the table gives.
+    """Return the rows that `fix_cor` writes, as text, as read from the table.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
 def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str, str, str]:
     """Return the COR (NaN if none), its source, what to report of the files, and a doubt.
 
-    The source is ai or auto, or manual if the file does not hold what the prediction accepted. The
-    doubt is why the prediction was not accepted, if it was not.
+    The source is ai or auto, or manual if the file differs from the accepted prediction. The doubt
+    is the reason why the prediction was not accepted, if so.
     """
     text = _read_text(center_path)
     cor_px = parse_cor(text)
@@ -114,9 +114,9 @@ def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str
         note = f"{Path(center_path).name} holds {shown(text.strip())}, not a number, ignored"
     try:
         prediction = read_prediction(prediction_path)
-    except TomopipeError as error:  # one damaged file must not hold up the series
+    except TomopipeError as error:  # one damaged file must not stop the series
         if isinstance(error.__cause__, OSError):
-            raise  # of the disk, not of the file: the table would be wrong, and stay
+            raise  # a fault of the disk, not of the file: the table would stay wrong
         prediction = {}
         note = note or f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if prediction.get("method") == "ai" else "auto"

@@ -37,7 +37,7 @@ from tomopipe.stream.stream import run
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import copy_voxels, open_volume
 
-_MEMORY_BYTES = 3_200_000_000  # where nothing is said: a machine of 4 GB
+_MEMORY_BYTES = 3_200_000_000  # by default: a machine of 4 GB
 
 logger = logging.getLogger(__name__)
 
@@ -60,23 +60,22 @@ def full_recon(
     Parameters
     ----------
     raw : RawScan
-        The scan, and how it is corrected.
+        The scan, with its corrections.
     volume : path-like
         HDF5 file, OME-Zarr folder, or folder of a TIFF series (recon_00000.tiff, numbered by
         detector row, with binning by binned row).
     cor : mapping
         `cor_px`, column of the rotation axis in unbinned detector pixels, and its `source`.
     options : FullReconBlock
-        How it is reconstructed and stored.
+        Options of reconstruction and storage.
     pixel_size_um : float, optional
         Unbinned pixel size for attenuation per cm, in micrometres; None: the file's.
     resources : Resources
-        What the job may use.
+        Cores, memory and GPU of the job.
     provenance : mapping, optional
-        More to write into the volume.
+        Further attributes of the volume.
     voxels_of : path-like, optional
-        An earlier volume of the same scan and options, but for the metadata: its voxels are taken
-        and none is computed.
+        An earlier volume of the same scan and options, except metadata: its voxels are copied.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def full_recon(
     with ExitStack() as stack:
         scan = stack.enter_context(raw.open())
         scan.threads = thread_count(resources.threads)
-        _ = scan.flat, scan.dark  # averaged before the blocks take their memory
+        _ = scan.flat, scan.dark  # averaged before memory is allocated for blocks
         earlier = stack.enter_context(open_volume(voxels_of)) if voxels_of else None
         gpu = None if earlier else _gpu(options, stack)
         fit = corrections_of(scan, raw.preprocess)
@@ -142,7 +141,7 @@ def full_recon(
 
 
 def _gpu(options: FullReconBlock, stack: ExitStack) -> Device | None:
-    """Hold the GPU that computes, if one does."""
+    """Hold the GPU, if one is used."""
     xp = array_module("cpu" if options.algorithm != "fbp" else options.device)
     return None if xp is np else stack.enter_context(claimed_gpu(xp))
 
@@ -155,7 +154,7 @@ def _source(
     wanted: VolumeOptions,
     scratch: str | None,
 ) -> tuple[Source, Blocks]:
-    """Open what rows are read from, corrected where the host corrects; return the blocks, too."""
+    """Open the source of rows, corrected if the host corrects; return the blocks, too."""
     if not task.corrected and fitted and fitted.recipe.stripes.method == "gated":
         logger.warning(
             "preprocess.stripes.method: gated works out offsets on the CPU, row by row, and "

@@ -1,4 +1,4 @@
-"""Open every file of the campaign once and judge it; of pixels, nothing is read."""
+"""Open every file of the campaign once and validate it, without reading pixels."""
 
 import json
 import logging
@@ -33,8 +33,8 @@ COLUMNS = (
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
-# HDF5 serves one thread at a time; meanwhile the others wait for a file server's answers to the
-# checks before it. On a local disk they make no difference.
+# HDF5 serves one thread at a time; the others meanwhile wait for the file server in the checks
+# before it. On a local disk they make no difference.
 _THREADS = 8
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Look:
-    """What was seen of one file.
+    """Findings on one file.
 
-    `n_frames` are the projections that there are, `meant_frames` those that were to be taken;
-    `span_deg` is None where there are no angles.
+    `n_frames` are the existing projections, `meant_frames` the planned ones; `span_deg` is None
+    without angles.
     """
 
     reason: str = ""
@@ -68,7 +68,7 @@ def inventory(
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
     written, (4) is not undersized in its series: few projections over less than 180 degrees
-    (`tomopipe.campaign.series.undersized`); the first reason that fails is written down. Shape
+    (`tomopipe.campaign.series.undersized`); the first condition that fails is the reason. Shape
     and size are empty where (1) fails or the file is still written: such a scan cannot be used even
     by hand.
 
@@ -113,7 +113,7 @@ def inventory(
         for entry in sorted(entries, key=lambda e: (e["series"], e["index"], e["scan"], e["path"]))
     ]
     for row in rows:
-        # a name that is not UTF-8 has no place in a log
+        # logs cannot contain names that are not UTF-8
         name = f"{row['scan']} ({row['path']})".encode("utf-8", "backslashreplace").decode()
         if not row["keep"]:
             log.warning("%s is skipped: %s", name, row["reason"])
@@ -125,7 +125,7 @@ def inventory(
 
 
 def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[str, _Look]:
-    """Look at each file; those that are changing meanwhile are still written, whatever is seen."""
+    """Read each file; those that change meanwhile are still being written, whatever was read."""
     first_s = time.monotonic()
     # size and time: data written in place into reserved space do not grow the file
     before = {path: file_state(path) for path in paths if _is_recent(path)}
@@ -138,7 +138,7 @@ def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[
                 reported_s = time.monotonic()
                 log.info("%d of %d files looked at", len(looks), len(paths))
     if before:
-        # One pause for all of them, and only what is left of it.
+        # One pause for all of them, and only its remainder.
         time.sleep(max(0.0, first_s + _BETWEEN_LOOKS_S - time.monotonic()))
     for path, state in before.items():
         if file_state(path) != state:
@@ -157,7 +157,7 @@ def _raw_scan(path: str, options: StepOptions, overrides: Mapping[str, Any] | No
 
 
 def _look(raw: RawScan) -> _Look:
-    """Judge a file on its own; whatever it does to the reader is its reason."""
+    """Validate a single file; any error of reading is its reason."""
     try:
         metadata = raw.metadata()
         full_rotation, warnings = _full_rotation(metadata)
@@ -204,7 +204,7 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
 
 
 def _meant_frames(metadata: Metadata) -> int:
-    """Return the projections the scan was to have: an aborted one may still list all its angles."""
+    """Return the planned projections of the scan: an aborted one may still list all its angles."""
     n_theta = 0 if metadata.theta_deg is None else len(metadata.theta_deg)
     return max(metadata.n_angles, n_theta)
 

@@ -1,4 +1,4 @@
-"""Step predict_cor: find the COR of one scan by several methods; accept it, or say why not."""
+"""Step predict_cor: find the COR of one scan by several methods; accept it, or give a reason."""
 
 import hashlib
 import logging
@@ -41,7 +41,7 @@ def predict_cor(
     *,
     made_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Look for the COR in the rows that try_recon kept; write the prediction and the accepted COR.
+    """Find the COR in the rows from try_recon; write the prediction and the accepted COR.
 
     An error of the scan or of a method is a result: the prediction says "failed" and why. An error
     of writing is raised, and so is a lack of memory, as a second attempt is given more.
@@ -54,16 +54,16 @@ def predict_cor(
         The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
     prediction_json : path-like
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
-        `evidence`, the curves of each kind, where ai or sum looked at them;
-        roll_px_per_100_rows where the COR of several rows shows how it changes along them;
-        `warnings`: sentences on projections that hold no picture.
+        `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
+        rows show how the COR changes along them; `warnings`: sentences on projections without an
+        image.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     options : PredictCorBlock
-        Its methods in order: `tomopipe.cor.methods.choose` decides. None: the prediction says that
-        none was asked for, with the verdict "flat": no estimate, and no failure.
+        Its methods in order: `tomopipe.cor.methods.choose` decides. Without methods the verdict is
+        "flat": no estimate, and no failure.
     made_from : mapping, optional
-        The statement that `prediction_json` carries.
+        The statement to store in `prediction_json`.
 
     Returns
     -------
@@ -73,8 +73,8 @@ def predict_cor(
     Raises
     ------
     TomopipeError
-        If ai is asked for without sum and cannot run: the weights are missing, or do not belong to
-        this version.
+        If ai is configured without sum and cannot run: the weights are missing, or not of this
+        version.
     """
     options = options.in_effect()
     if "ai" in options.methods and "sum" not in options.methods:
@@ -117,7 +117,7 @@ def predict_cor(
 def _without_trust(
     prediction: dict[str, Any], rows: Rows, warnings: Sequence[str], max_bad_frames: float
 ) -> dict[str, Any]:
-    """Return a prediction that is not accepted if too many projections hold no picture."""
+    """Return a prediction that is not accepted if too many projections have no image."""
     n_bad = sum(map(len, (rows.bad_frames or {}).values()))
     few = n_bad <= max_bad_frames * rows.sinograms.shape[1]
     if few or prediction["verdict"] in ("flat", "failed"):
@@ -129,7 +129,7 @@ def _without_trust(
 
 
 def _is_unread(path: str | os.PathLike[str]) -> bool:
-    """Tell whether try_recon failed because the system did not let it read the scan."""
+    """Tell whether try_recon failed because of a system error in reading the scan."""
     with suppress(TomopipeError):
         return "not_read" in (read_json(path, "the grid of try_recon").get("made_from") or {})
     return False
@@ -194,7 +194,7 @@ def _predict(
 def _ask(
     name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: Weights
 ) -> "Answer":
-    """Run one method; what it raises, or a result that is no number, is evidence that it failed."""
+    """Run one method; an exception, or a result that is not finite, is recorded as its failure."""
     from tomopipe.cor.answer import nothing
     from tomopipe.cor.methods import ask
 
@@ -220,7 +220,7 @@ def _ask(
 
 
 def _on_detector(evidence: "Answer", first_col: int) -> "Answer":
-    """Return evidence in columns of the detector, of some of which finders saw nothing."""
+    """Return evidence in columns of the detector; finders see only the columns in use."""
     if first_col == 0:
         return evidence
     best_px = evidence.best_cor_px

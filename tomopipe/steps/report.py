@@ -1,4 +1,4 @@
-"""Report: one self-contained page about whatever exists of a campaign."""
+"""Report: one self-contained page about the existing results of a campaign."""
 
 import logging
 import os
@@ -26,18 +26,18 @@ def report(
     stacks: Iterable[Mapping[str, Any]] = (),
     unread: str = "",
 ) -> list[str]:
-    """Build the page from whatever exists: a whole campaign, half of one, or a broken one.
+    """Build the page from the existing results, of an incomplete or broken campaign, too.
 
     Reads small files, a few try slices, and the mid planes stored in the volumes; never raw data,
-    never a volume. Where SLURM keeps accounts, its sacct is asked what the jobs used.
+    never a volume. With SLURM's accounting, the usage of jobs is read from sacct.
 
     Parameters
     ----------
     output : path-like
-        The page. Beside it lie pictures.json (what was made, to make it once) and, above
-        200 scans, the folder of pictures.
+        The page. Beside it are pictures.json (the list of pictures, to reuse them) and, above 200
+        scans, the folder of pictures.
     results, logs : path-like
-        The folders of results and of logs; the latter lies in the campaign folder.
+        The folders of results and of logs; the latter is in the campaign folder.
     campaign_name : str
         The title.
     scans : iterable of dict
@@ -47,12 +47,12 @@ def report(
     stacks : iterable of dict
         The stacks of the campaign: name, scans, problem.
     unread : str
-        Why the stacks could not be worked out, if they could not.
+        Why the stacks could not be determined, or empty.
 
     Returns
     -------
     list of str
-        Files that the system did not let be read, and may the next time: the page lacks them.
+        Files missing from the page because of system errors, which may be temporary.
     """
     campaign = collect(
         results,
@@ -64,7 +64,7 @@ def report(
         unread=unread,
     )
     found = efficiency(campaign.allocations, slurm.usages(campaign.allocations))
-    if found:  # it knows of whole submissions, and what idles in them
+    if found:  # it has whole submissions, with idle resources
         campaign = replace(campaign, efficiency=found)
     for note in campaign.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)

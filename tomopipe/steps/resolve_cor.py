@@ -1,4 +1,4 @@
-"""Decide the COR of every scan: its own after fixing, else the default, else none."""
+"""Determine the COR of every scan: its own after fixing, else the default, else none."""
 
 import json
 import logging
@@ -39,12 +39,12 @@ def resolve_cor(
     scans : mapping
         The selected scans: name to `path` (as in the config) and `n_cols`.
     options : ResolveCorBlock
-        COR of scans that have none of their own, and what to do where a scan has none.
+        Default COR, and what to do if a scan has none.
 
     Raises
     ------
     TomopipeError
-        With "block", if a scan has no COR; nothing is written then.
+        With "block", if a scan has no COR; nothing is then written.
     """
     rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
     table, missing = compute(rows, scans, options.default_px)
@@ -90,7 +90,7 @@ def renew_paths(
     rot_cen_json: str | os.PathLike[str],
     scans: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write the summary for TomoGUI anew where it names other paths, as in a moved campaign."""
+    """Rewrite the summary for TomoGUI if its paths are out of date, as in a moved campaign."""
     try:
         table = json.loads(Path(cor_json).read_text(encoding="utf-8"))
         cors_px = _by_path({scan: table[scan] for scan in scans if scan in table}, scans)
@@ -115,7 +115,7 @@ def compute(
     scans: Mapping[str, Mapping[str, Any]],
     default_px: float | None,
 ) -> tuple[CorTable, dict[str, str]]:
-    """Return what cor.json holds, and the scans that have no COR.
+    """Return the content of cor.json, and the scans that have no COR.
 
     Parameters
     ----------

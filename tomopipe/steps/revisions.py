@@ -1,4 +1,4 @@
-"""Revisions of the steps: a step gets another when its results of every campaign change."""
+"""Revisions of the steps: increased when the results of a step change in every campaign."""
 
 REVISIONS = {
     "inventory": 6,

@@ -1,4 +1,4 @@
-"""Write the COR of one scan, and where it comes from, next to its data."""
+"""Write the COR of one scan, and its source, beside its data."""
 
 import json
 import os
@@ -25,26 +25,26 @@ def sidecar(
     output : path-like
         The file to write.
     content : str
-        The facts it states, as JSON made from `sidecar_content`. As the only parameter of the
-        rule they make the file be written again when, and only when, they change.
+        The facts it states, as JSON made from `sidecar_content`. As the only parameter of the rule
+        they make it rewrite the file if, and only if, they change.
     parameters : mapping
         The options in force when these facts were established. They are no parameter of the
         rule: an option that changes no fact about this scan rewrites no sidecar.
     campaign : path-like
         Folder of the campaign that writes it.
     """
-    remove_stale(output)  # beside the data no run takes it away
+    remove_stale(output)  # beside the data it is not removed with a run
     about = {"campaign": os.path.abspath(campaign), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
 
 
 def is_of_another(path: str | os.PathLike[str], campaign: str | os.PathLike[str]) -> bool:
-    """Tell whether a sidecar was written by another campaign that is still there.
+    """Tell whether a sidecar was written by another campaign that still exists.
 
     Parameters
     ----------
     path : path-like
-        The sidecar; none, or one that does not name its campaign, is of no other.
+        The sidecar; False if it is missing or does not name its campaign.
     campaign : path-like
         The campaign folder.
     """
@@ -61,7 +61,7 @@ def sidecar_content(
     fixed_row: Mapping[str, str] | None,
     prediction: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Collect what the sidecar of a scan says; it holds no time stamp.
+    """Return the content of a scan's sidecar; without a time stamp.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def sidecar_content(
     fixed_row : mapping or None
         Its row in the table of fix_cor, as text.
     prediction : mapping or None
-        Its prediction.json; None where the prediction failed for good.
+        Its prediction.json; None if the prediction failed finally.
 
     Returns
     -------
@@ -96,7 +96,8 @@ def sidecar_content(
         "predicted_px": found.get("best_cor_px"),
         "before_px": parse_cor(row.get("before_px", "")),
         "flagged": row.get("flagged") == "true",
-        # the limit of the series moves with every COR in it: only where it was applied is it a fact
+        # the limit of the series changes with every COR in it: it is recorded only where it was
+        # applied
         "limit_px": parse_cor(row.get("limit_px", "")) if row.get("flagged") == "true" else None,
         "neighbours": neighbours.split(";") if neighbours else [],
         "reason": row.get("reason", ""),

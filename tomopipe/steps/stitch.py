@@ -52,23 +52,22 @@ def stitch(
     output_volume : path-like
         The stitched volume; first row: that of the volume with the lowest rows.
     shifts : path-like
-        JSON file of what was found.
+        JSON file with the shifts found.
     options : StitchBlock
-        How they are stitched.
+        Options of stitching.
     stored : FullReconBlock
         Of it output, compression, dtype and value_range; auto: the range of all volumes.
     stack : str
         Name of the stack.
     made_from : mapping, optional
-        The statement that volume and `shifts` carry.
+        The statement to store in the volume and `shifts`.
     voxels_of : path-like, optional
-        An earlier result of the same volumes and options, but for the metadata: its voxels are
-        taken and none is computed.
+        An earlier result of the same volumes and options, except metadata: its voxels are copied.
 
     Returns
     -------
     dict
-        What `shifts` holds.
+        The content of `shifts`.
 
     Raises
     ------
@@ -120,7 +119,7 @@ def stitch(
 
 @dataclass(frozen=True)
 class _Stitched:
-    """What is known of a stitched volume before it is written; `fill(put)` stores its slices."""
+    """Description of a stitched volume before it is written; `fill(put)` stores its slices."""
 
     found: dict[str, Any]
     encoding: Encoding
@@ -149,7 +148,7 @@ def _blend(placed: Sequence[Placed], rows: range, put: PutSlices) -> None:
 
 
 def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
-    """Raise where volumes are not of the same width, unit, voxel size and binning."""
+    """Raise if volumes differ in width, unit, voxel size or binning."""
     for name, volume in zip(scans[1:], members[1:], strict=True):
         for what, expected, other in [
             ("width", members[0].shape[1:], volume.shape[1:]),
@@ -198,7 +197,7 @@ def _find_shifts(
 def _match(parts: Sequence[Part], pairs: Sequence[Shift]) -> list[tuple[float, float]]:
     """Return gain and offset that make each volume equal those before it, in their overlap.
 
-    Of averages over many voxels: noise in what is fitted would draw the gain towards 0.
+    From averages over many voxels: noise in the fitted values would bias the gain towards 0.
     """
     gains = [(1.0, 0.0)]
     for (first, second), shift in zip(pairwise(parts), pairs, strict=True):
@@ -233,7 +232,7 @@ def _encoding(
     dtype: str,
     value_range: str | Sequence[float],
 ) -> Encoding:
-    """Return how the stitched volume is stored: whole numbers in the range of all its parts."""
+    """Return the encoding of the stitched volume: integers in the range of all its parts."""
     if np.dtype(dtype).kind != "u":
         return encoding_of(dtype)
     if not isinstance(value_range, str):
@@ -256,7 +255,7 @@ def _found(
     pairs: Sequence[Shift],
     rows: range,
 ) -> dict[str, Any]:
-    """Say what was found: each scan's position in the stitched volume, and how neighbours fit."""
+    """Return each scan's position in the stitched volume, and the agreement of neighbours."""
     return {
         "shape": [len(rows), *members[0].shape[1:]],
         "scans": [

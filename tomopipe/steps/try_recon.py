@@ -65,7 +65,7 @@ def try_recon(
     resources: Resources = Resources(),
     made_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Reconstruct one row for each candidate COR and keep what later steps look at.
+    """Reconstruct one row for each candidate COR and keep rows for later steps.
 
     An error of the scan (unreadable, constant, no candidate on the detector) is a result: the
     three outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as
@@ -74,17 +74,17 @@ def try_recon(
     Parameters
     ----------
     raw : RawScan
-        The scan, and how it is corrected; read once.
+        The scan, with its corrections; read once.
     files : TryFiles
-        What to write; full-size float32 slices with TomoGUI's names beside, if they are asked for.
+        Files to write; full-size float32 slices with TomoGUI's names beside them, if requested.
     options : TryReconBlock
         The sweep: `width_px` to each side, ends included, in equal steps of at most `step_px`;
         candidates off the detector are dropped. The first of several rows is the one shown.
     resources : Resources
-        What the job may use, 2 GiB by default: fewer slices are computed at a time. Where a GPU
-        computes, its free memory counts.
+        Resources of the job; with less memory (2 GiB by default) fewer slices are computed at a
+        time. On a GPU its free memory counts.
     made_from : mapping, optional
-        The statement that `files.sweep` and `files.rows` carry.
+        The statement to store in `files.sweep` and `files.rows`.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def candidates(options: TryReconBlock, n_cols: int, *, first_col: int = 0) -> ND
     Parameters
     ----------
     options : TryReconBlock
-        The grid. Where the step does not divide the width it is made smaller.
+        The grid. The step is reduced if it does not divide the width.
     n_cols : int
         Detector columns in use.
     first_col : int
@@ -186,7 +186,7 @@ def _write_stack(
 def _write_slices(
     rows: Rows, n_asked: int, cor_px: NDArray[np.float64], options: SweepOptions, folder: Path
 ) -> None:
-    """Write the full-size slices of the rows asked for."""
+    """Write the full-size slices of the requested rows."""
     plan = None
     for index, row in enumerate(rows.row_index[:n_asked].tolist()):
         job = sweep_of(rows, index, cor_px, None, options, plan)
@@ -228,7 +228,7 @@ def _describe(
 
 
 def _fail(error: Exception, files: TryFiles, made_from: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Write the outputs of a scan that cannot be looked at."""
+    """Write the outputs of a scan that cannot be processed."""
     text = " ".join(str(error).split())
     reason = text if isinstance(error, ScanError) else f"{type(error).__name__}: {text}"
     logger.error("failed: %s", reason, exc_info=error)
