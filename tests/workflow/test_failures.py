@@ -166,6 +166,29 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
     assert "c_1" in (campaign / "results/report/index.html").read_text()
 
 
+def test_a_scan_that_loses_its_cor_as_its_neighbour_breaks_holds_up_no_other(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.0, "b_1": 47.0})
+    with h5py.File(campaign / "raw" / "a_2.h5", "r+") as file:
+        data = file["exchange/data"]  # noise: its COR is that of a_1
+        data[...] = np.random.default_rng(0).normal(20000, 200, data.shape).astype(data.dtype)
+    assert snakemake(campaign).status == 0
+    assert volumes(campaign) == {"a_1", "a_2", "b_1"}
+    os.truncate(campaign / "raw" / "a_1.h5", 20_000)
+    table(campaign, "b_1\tauto\t47.25\t")
+    run = snakemake(campaign)
+    assert run.status == 3, run.text
+    assert "no COR, and so no volume: a_2" in run.text
+    assert "KeyError" not in run.text
+    assert resolved(campaign) == {"b_1": {"cor_px": 47.25, "source": "manual"}}
+    with h5py.File(campaign / "results" / "b_1_rec.h5") as file:
+        assert file["provenance/cor"].attrs["cor_px"] == 47.25
+    # the volumes of scans that are skipped are there, and cost nothing to plan
+    (campaign / "results" / "b_1_rec.h5").unlink()
+    planned = CliRunner().invoke(cli, ["plan", str(campaign)])
+    assert planned.exit_code == 2, planned.output
+    assert "full_recon" in planned.stdout
+
+
 def test_cor_by_hand_lets_a_blocked_run_go_on(tmp_path):
     campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "c_1": 47.0})
     with h5py.File(campaign / "raw" / "c_1.h5", "r+") as file:

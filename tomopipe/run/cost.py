@@ -132,7 +132,8 @@ def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
         return 1.0
     cors_px = known_cors(campaign)
     expected = made = 0
-    for scan in [scan for scan in rows if scan in campaign.scans][:_SEEN]:
+    known = [scan for scan, row in rows.items() if scan in campaign.scans and row.get("n_cols")]
+    for scan in known[:_SEEN]:
         paths = results[step](scan)
         if all(path.exists() for path in paths):
             expected += output_bytes(campaign, step, rows[scan], cors_px.get(scan))

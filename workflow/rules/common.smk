@@ -181,6 +181,14 @@ def resolved():
     return resolved_at(path, inventory, times)
 
 
+def cor_of(scan):
+    """The COR of a scan and its source; none where the scan has just lost it.
+
+    Jobs that were planned with an earlier cor.json are asked about once more before they go.
+    """
+    return resolved().get(scan, {"cor_px": None, "source": None})
+
+
 @lru_cache(maxsize=4)
 def resolved_at(path, inventory, times):
     rows = read_inventory(inventory)

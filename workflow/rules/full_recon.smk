@@ -16,7 +16,7 @@ def is_half(scan):
     """Whether the slices of a scan, at its COR, are twice as wide as the detector."""
     from tomopipe.run.disk import is_half_volume
 
-    return is_half_volume(CAMPAIGN, inventory_rows()[scan], resolved()[scan]["cor_px"])
+    return is_half_volume(CAMPAIGN, inventory_rows()[scan], cor_of(scan)["cor_px"])
 
 
 def memory_mb(wildcards, threads, attempt):
@@ -45,8 +45,9 @@ def volume_batch(wildcards):
 
 
 def volume_wanted(scan):
-    wanted = volume_statement(scan, resolved()[scan]["cor_px"], known())
-    return with_proven_angles(scan, wanted)
+    if (cor_px := cor_of(scan)["cor_px"]) is None:
+        return {}
+    return with_proven_angles(scan, volume_statement(scan, cor_px, known()))
 
 
 @lru_cache(maxsize=None)
@@ -56,11 +57,11 @@ def volume_statement(scan, cor_px, _known):
 
 def volume_pending(scan):
     """Whether the volume of a scan is yet to be made."""
-    if not DECIDES:
+    if not DECIDES or cor_of(scan)["cor_px"] is None:
         return False
     return DECISIONS.reason(
         *("full_recon", scan, [CAMPAIGN.volume(scan)], volume_wanted(scan)),
-        source=resolved()[scan]["source"],
+        source=cor_of(scan)["source"],
     )
 
 
@@ -91,7 +92,7 @@ rule full_recon:
     params:
         raw=raw,
         raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
-        cor_px=lambda wildcards: resolved()[wildcards.scan]["cor_px"],
+        cor_px=lambda wildcards: cor_of(wildcards.scan)["cor_px"],
         options=lambda wildcards: reading_options(wildcards.scan, "full_recon", "export_star"),
         angles=lambda wildcards: as_json(angles_proved(wildcards.scan)),
         made_from=lambda wildcards: made_from.as_text(volume_wanted(wildcards.scan)),

@@ -30,7 +30,7 @@ def sidecar_content(wildcards):
 
 @lru_cache(maxsize=None)
 def sidecar_text(scan, _times):
-    facts = resolved()[scan], fixed_rows().get(scan), prediction_of(scan)
+    facts = cor_of(scan), fixed_rows().get(scan), prediction_of(scan)
     return as_json(sidecar_step.sidecar_content(scan, *facts))
 
 
