@@ -5,6 +5,7 @@ that is down) nothing is known.
 """
 
 import getpass
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,10 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
+import yaml
+
 _SECONDS = 10.0
+_SINFO = ["sinfo", "--noheader", "--format=%P|%l"]
 _BATCH = 500  # job numbers in one call: the length of a command is limited
 #: Final states: no job runs again under the same number.
 ENDED = frozenset(
@@ -134,11 +138,42 @@ def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
 @lru_cache(maxsize=32)
 def time_limit_min(partition: str) -> int | None:
     """Return the time limit of a partition ("": the default one), minutes; None if unknown."""
-    for name, limit in _ask(["sinfo", "--noheader", "--format=%P|%l"], n_cells=2):
+    for name, limit in _ask(_SINFO, n_cells=2):
         # the default one is marked by a star
         if name.rstrip("*") == partition or (not partition and name.endswith("*")):
             return _minutes(limit)
     return None
+
+
+def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
+    """Name what a profile asks for that SLURM does not have: partitions, the account.
+
+    Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
+    """
+    try:
+        content = yaml.safe_load(Path(profile).read_text(encoding="utf-8"))
+        asked = [content.get("default-resources") or {}]
+        asked += (content.get("set-resources") or {}).values()
+        wanted = {
+            key: {str(one[key]) for one in asked if one.get(key)}
+            for key in ("slurm_partition", "slurm_account")
+        }
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
+        return []
+    user = getpass.getuser()
+    show = ["sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}"]
+    known = {
+        "partition": {name.rstrip("*") for name, _ in _ask(_SINFO, n_cells=2)},
+        "account": {name for name, _ in _ask([*show, "format=Account,User"], n_cells=2)},
+    }
+    return [
+        f"{profile}: SLURM has no {kind} {name}"
+        + (f" for {user}" if kind == "account" else "")
+        + f"; it has {', '.join(sorted(there))}. Change it there."
+        for kind, there in known.items()
+        for name in sorted(wanted[f"slurm_{kind}"] - there)
+        if there
+    ]
 
 
 def submit_limit() -> int | None:

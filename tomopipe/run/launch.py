@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from tomopipe.campaign.files import CONFIG, LOGS
+from tomopipe.campaign.slurm import unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
@@ -108,8 +109,11 @@ def run_command(
     Raises
     ------
     TomopipeError
-        If there is no campaign.
+        If there is no campaign, or SLURM does not have what its profile asks for.
     """
+    for name in _PROFILES if profile == str(directory / "slurm") else ():
+        if unknown := unknown_names(directory / "slurm" / name):
+            raise TomopipeError(unknown[0])
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     if not (snakefiles or config or (directory / CONFIG).is_file()):

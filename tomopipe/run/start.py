@@ -16,7 +16,7 @@ import yaml
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.slurm import submit_limit, time_limit_min
+from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import check_table
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
@@ -409,6 +409,7 @@ def _check_queue(path: Path, findings: Findings) -> None:
         partition = str(profile.get("default-resources", {}).get("slurm_partition", ""))
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
         return
+    findings.errors.extend(unknown_names(path))
     limit, limit_min = submit_limit(), time_limit_min(partition)
     if limit is not None and jobs > limit:
         findings.warnings.append(

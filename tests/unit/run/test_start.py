@@ -14,7 +14,8 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.cli import cli
 from tomopipe.config import read_config
-from tomopipe.run import start
+from tomopipe.errors import TomopipeError
+from tomopipe.run import launch, start
 
 
 @pytest.fixture
@@ -193,6 +194,26 @@ def test_no_more_jobs_than_the_queue_takes(small_queue):
     path.write_text(path.read_text().replace("jobs: 30", "jobs: 100"))
     text = " ".join(start.examine(load_campaign(folder)).warnings)
     assert "jobs: 100, and SLURM takes at most 30 of you at once" in text
+
+
+def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_queue, monkeypatch):
+    sacctmgr = "#!/bin/sh\n[ $4 = assoc ] && printf 'mine|me\\nours|me\\n'\n"
+    (small_queue / "sacctmgr").write_text(sacctmgr)
+    folder = small_queue / "campaign"
+    init(folder, "--partition", "long", "--account", "theirs", "--gpu-partition", "short")
+    write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    text = " ".join(start.examine(load_campaign(folder)).errors)
+    assert "SLURM has no partition long; it has short." in text
+    assert "SLURM has no account theirs for " in text
+    assert "it has mine, ours." in text
+    with pytest.raises(TomopipeError, match="no partition long"):
+        launch.run_command(folder, None, launch.chosen_profile(folder))
+    assert launch.run_command(folder, None, "workstation")
+    path = folder / "slurm" / "profile.yaml"
+    path.write_text(path.read_text().replace("long", "short").replace("theirs", "ours"))
+    assert launch.run_command(folder, None, launch.chosen_profile(folder))
+    assert start.examine(load_campaign(folder)).errors == []
 
 
 def test_sweeps_go_to_the_gpu_partition_where_the_configuration_says_so(site):
