@@ -10,6 +10,7 @@ from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, make_inputs
 from tomopipe.cor.ai.network import Weights, weight_shapes
 from tomopipe.cor.ai.network_model import SHAPE, save_model
+from tomopipe.cor.ai.network_output import NetworkOutput
 from tomopipe.cor.rows_file import Rows
 
 COR_PX = 60.25
@@ -49,3 +50,11 @@ def write_model(path, inputs: Inputs, seed: int = 0) -> dict:
     """An untrained network with its card."""
     card = {"name": "test", "shape": shape_of(inputs), "confidence": calibration()}
     return save_model(random_weights(inputs, seed), card, path)
+
+
+def output_with_peak(inputs, margin=8.0, none=0.01):
+    """Output of a network with a clear peak at the axis and a second one far from it."""
+    score, index = np.full(inputs.grid.shape[1], -10.0), int(np.argmax(inputs.grid[-5]))
+    score[index], score[index + 60] = 10.0, 10.0 - margin
+    share = np.exp(score - 10) / np.exp(score - 10).sum() * (1 - none)
+    return NetworkOutput(score, share, none, index, 0.3, 0.2)
