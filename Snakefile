@@ -40,7 +40,7 @@ rule all:
 
 
 rule predictions:
-    """Stop after predict_cor: the CORs as predicted, nothing fixed and no volume made."""
+    """Stop after predict_cor: predicted CORs, without fixing and volumes."""
     input:
         INVENTORY,
         predictions_of_all,

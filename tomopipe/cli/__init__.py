@@ -34,19 +34,19 @@ _COMMANDS = {
     "report": ("report", "report", ""),
     "verify": ("verify", "verify", ""),
 }
-# spelt without `lab` before; accepted for one release
+# formerly without `lab`; accepted for one release
 _OF_THE_LAB = ("simulate", "evaluate", "train", "bench")
 
 
 class _Commands(TyperGroup):
-    """The commands; one is imported when it is asked for, since a run is to begin at once."""
+    """The commands; each is imported on use, so that a run starts quickly."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all commands, in the order of the first page."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command; None if there is none of that name."""
+        """Return a command; None if there is no such command."""
         if cmd_name in _OF_THE_LAB:
             return self.get_command(ctx, "lab").commands[cmd_name]
         return _command(cmd_name) if cmd_name in _COMMANDS else None
@@ -56,7 +56,7 @@ def _command(name: str) -> Any:
     module, attribute, panel = _COMMANDS[name]
     found = getattr(import_module(f"tomopipe.cli.{module}"), attribute)
     holder = typer.Typer(rich_markup_mode="markdown", add_completion=False)
-    holder.callback()(lambda: None)  # else one command alone is no group
+    holder.callback()(lambda: None)  # otherwise a single command is not a group
     if isinstance(found, typer.Typer):
         holder.add_typer(found, name=name, rich_help_panel=panel)
     else:
@@ -98,8 +98,8 @@ def _options(
 
 
 def app() -> None:
-    """Run the command line; an error meant for people is printed without a traceback."""
-    # what a job's log would say is shown by the commands themselves, as a table
+    """Run the command line; errors for people are printed without a traceback."""
+    # the commands show the content of job logs themselves, as a table
     logging.getLogger("tomopipe").setLevel(logging.ERROR)
     try:
         cli()

@@ -51,7 +51,7 @@ class Form(StrEnum):
     training = "training"
 
 
-# Sources of CORs that somebody or a method saw in the scan itself.
+# Sources of CORs determined from the scan itself.
 _SEEN = ("manual", "ai", "auto")
 
 
@@ -75,7 +75,7 @@ def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> No
         cells = scan.name, scan.series, *(_cells(facts) if not left_out else ("", left_out, "", ""))
         table.add_row(*map(Text, (*cells, scan.manual)))  # names may look like markup
         pending += not left_out and facts.is_edited
-    # Into a pipe or a file nothing is cut to the width of a screen.
+    # In a pipe or file nothing is cut to the width of a screen.
     Console(width=None if sys.stdout.isatty() else 240).print(table)
     if pending:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
@@ -222,7 +222,7 @@ def export_cors(
 
 
 def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
-    """Say what else stands in the file."""
+    """Describe the other entries of the file."""
     without_cor = {scan.abspath for scan in campaign.scans.values()} - set(cors)
     stale = sum(os.path.normpath(name) in without_cor for name in others)
     text = f"; {len(others)} other entries stay" if others else ""
@@ -242,7 +242,7 @@ def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> N
 
 
 def collect(campaign: Campaign) -> dict[str, ScanFacts]:
-    """Read what the results of a campaign say of the COR of each scan, as far as they go.
+    """Read the COR of each scan from the existing results of a campaign.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def collect(campaign: Campaign) -> dict[str, ScanFacts]:
     Returns
     -------
     dict
-        Scan to what is known of it.
+        Scan to its COR and details.
     """
     path = campaign.files.cor_table
     resolved = read_cor_json(path) if path.is_file() else {}
@@ -294,7 +294,7 @@ def _cells(facts: ScanFacts) -> tuple[str, str, str, str]:
 
 
 def widths(campaign: Campaign) -> dict[str, int]:
-    """Return n_cols of the scans whose width the inventory knows."""
+    """Return n_cols of the scans in the inventory."""
     return {scan: int(row["n_cols"]) for scan, row in _inventory(campaign).items() if row["n_cols"]}
 
 
@@ -305,7 +305,7 @@ def _inventory(campaign: Campaign) -> dict[str, dict[str, str]]:
 
 
 def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:
-    """Return a COR typed by hand as it goes into the table."""
+    """Return a COR typed by hand in the form of the table."""
     cor_px = parse_cor(text)
     if cor_px is None:
         raise TomopipeError(

@@ -24,7 +24,7 @@ class CampaignCommand(TyperCommand):
     keeps_rest = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Bring the ways to name the campaign to one."""
+        """Unify the ways to name the campaign."""
         end = args.index("--") if "--" in args and self.keeps_rest else len(args)
         ctx.meta[_REST] = args[end + 1 :]
         bare = any(
@@ -34,7 +34,7 @@ class CampaignCommand(TyperCommand):
 
 
 class CommandWithRest(CampaignCommand):
-    """Of which what follows `--` goes to Snakemake."""
+    """A command that passes what follows `--` to Snakemake."""
 
     keeps_rest = True
 
@@ -46,7 +46,7 @@ def rest_of(context: typer.Context) -> Sequence[str]:
 
 
 def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
-    """Turn every spelling of `-C CAMPAIGN` into the option, or into the argument of those bare."""
+    """Convert every spelling of `-C CAMPAIGN` to the option, or to the argument."""
     found: list[str] = []
     for arg in args:
         name, equals, value = arg.partition("=")

@@ -1,4 +1,4 @@
-"""The outcome of a run: CORs, those to look at first, and where the results are."""
+"""The outcome of a run: CORs, doubtful ones first, and the paths of the results."""
 
 import sys
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _EYES = {
 
 
 def show(campaign: Campaign) -> None:
-    """Print the table of a run, and where its results are."""
+    """Print the table of a run, and the paths of its results."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     known = what_to_report(campaign)
     records = collect_scans(campaign.files, campaign.logs, known["scans"], known["config"])

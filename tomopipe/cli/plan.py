@@ -76,7 +76,7 @@ def _short(number: float) -> str:
 
 
 def _costs(found: Plan) -> Table:
-    """Show what the steps take; unknown where too few jobs of one have ended."""
+    """Show the cost of the steps; unknown if too few jobs of one have ended."""
     table = Table("step", "jobs", "core hours", "GPU hours", "disk, GB")
     for cost in (*found.costs, total(found.costs)):
         hours = ["unknown" if h is None else _short(h) for h in (cost.core_h, cost.gpu_h)]

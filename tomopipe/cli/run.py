@@ -44,7 +44,7 @@ def run(
         from tomopipe.cli.plan import plan
 
         return plan(directory, config)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
     if watch:
         from tomopipe.run.watch import watch as watch_campaign
@@ -61,7 +61,7 @@ def run(
 
 @contextmanager
 def _heeding(directory: Path, started: Run) -> Iterator[None]:
-    """Pass Ctrl-C on to the run, which has its own session."""
+    """Forward Ctrl-C to the run, which has its own session."""
 
     def stop(*_: Any) -> None:
         say("\nStopping: its jobs are being ended, what is done stays.")
@@ -98,7 +98,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         say("stopped before it began.")
         return 1
     if not progress.facts.get("executes"):
-        # it did not begin, or was asked for something else than to run: Snakemake's words are all
+        # it did not begin, or did not run jobs: only Snakemake's text is shown
         say("\n".join(lines if status == 0 else lines[-_TAIL_LINES:]))
         if status and launch.is_locked(directory):
             raise TomopipeError(launch.LOCKED)
@@ -109,7 +109,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     n_done, n_all = progress.counts
     if status == 0 and not n_all:
         say("Nothing to do: every result is up to date.")
-    with suppress(OSError):  # the terminal has gone
+    with suppress(OSError):  # the terminal was closed
         outcome.show(campaign_from_data(progress.facts["campaign"], directory))
     unfinished = [f"tomopipe: {line}" for line in progress.facts.get("unfinished", [])]
     ours = [line for line in lines if line.startswith("tomopipe: ") and line not in unfinished]

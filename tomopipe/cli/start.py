@@ -119,7 +119,7 @@ def init(
 
 
 def _told(name: str | None, question: str, *, asks: bool) -> str:
-    """Return a name of the cluster as given as an option, or typed when asked."""
+    """Return a name of the cluster, from an option or typed at a prompt."""
     if name is None:
         return str(typer.prompt(question, default="")) if asks else ""
     return name
@@ -133,7 +133,7 @@ _SMALLER = {
 
 
 def _first_look(directory: Path) -> None:
-    """Print what the scans are, what their files do not say, and the disk needed."""
+    """Print the scans, what their files lack, and the disk needed."""
     try:
         look = first_look(load_campaign(directory))
     except TomopipeError as error:

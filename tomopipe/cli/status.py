@@ -21,7 +21,7 @@ from tomopipe.run.ending import unfinished_scans
 from tomopipe.run.launch import under_way
 from tomopipe.run.status import JobStatus, Status, StepStatus, as_record, read_status
 
-_WIDE = 100  # columns of the terminal from which there is room to spare
+_WIDE = 100  # columns of the terminal from which details are shown
 _STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
 
 
@@ -80,7 +80,7 @@ def _show(found: Status, console: Console) -> None:
 
 
 def pending_line(pending: Sequence[Pending]) -> str:
-    """Say what waits in SLURM's queue, why, and when the first is expected to start."""
+    """Describe the jobs in SLURM's queue, the reasons, and the first expected start."""
     rules = ", ".join(f"{n} {name}" for name, n in Counter(job.name for job in pending).items())
     reasons = ", ".join(dict.fromkeys(job.reason for job in pending if job.reason != "None"))
     starts = [job.start_s for job in pending if job.start_s is not None]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tomopipe.run.progress import Progress, Step
 from tomopipe.run.words import is_news
 
-WIDTH = 160  # of tables into a pipe or a file
+WIDTH = 160  # width of tables in a pipe or a file
 # between two looks where there is no terminal; of long runs a hundredth of the time they have taken
 _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
@@ -17,7 +17,7 @@ _MOST_REASONS = 20
 
 
 class Screen:
-    """One line for each step: redrawn in a terminal, else changed ones printed at times."""
+    """One line for each step: redrawn in a terminal, else printed periodically if changed."""
 
     def __init__(self) -> None:
         self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -45,7 +45,7 @@ class Screen:
             self._shown, self._plain_at_s = lines, now_s
 
     def _news(self, progress: Progress) -> Iterator[str]:
-        """Say which jobs failed, and why others run, each reason once."""
+        """Print which jobs failed, and why others run, each reason once."""
         for what, step, name, reason in progress.news:
             if what == "failed":
                 yield f"failed: {step} {name}, see logs/{step}/{name or 'campaign'}.log"
@@ -57,7 +57,7 @@ class Screen:
 
     def _draw(self, news: list[str], lines: list[str]) -> None:
         size = shutil.get_terminal_size()
-        # up to the first of the old lines, and all below cleared
+        # move to the first of the old lines, and clear all below
         up = f"\x1b[{self._n_drawn}F\x1b[J" if self._n_drawn else ""
         shown = [line[: size.columns - 1] for line in lines][-(size.lines - 1) :]
         say(up + "".join(f"{line}\n" for line in (*news, *shown)), end="")
@@ -65,7 +65,7 @@ class Screen:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print, unless the terminal is gone: the run continues without it."""
+    """Print, unless the terminal was closed: the run continues without it."""
     try:
         print(text, end=end, flush=True)
     except OSError:
@@ -75,7 +75,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def near(path: str | os.PathLike[str]) -> str:
-    """Return the shortest form of a path, as seen from the working directory."""
+    """Return the shortest form of a path from the working directory."""
     return min(os.path.relpath(path), os.path.abspath(path), key=len)
 
 
@@ -91,7 +91,7 @@ def step_line(name: str, step: Step, width: int = 0) -> str:
 
 
 def bar(done: int, total: int, width: int) -> str:
-    """Draw how much is done."""
+    """Draw a progress bar."""
     full = width * done // total if total else 0
     return "━" * full + "╌" * (width - full)
 

@@ -1,7 +1,7 @@
 """The configuration: one block per step, every key with its type, unit, range, default, meaning.
 
-The defaults live here and nowhere else. `config/config.yaml` and `config/README.md` are made from
-this package (``python -m tomopipe.config``) and a test holds the three together.
+The defaults are defined here only. `config/config.yaml` and `config/README.md` are made from
+this package (``python -m tomopipe.config``) and a test compares the three.
 """
 
 from tomopipe.config.base import Block

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
-# YAML 1.1 takes 1e-4 and 1.0e4 for texts: it wants a point, and a sign of the exponent.
+# YAML 1.1 reads 1e-4 and 1.0e4 as text: it requires a point, and a sign of the exponent.
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
 
 
@@ -16,7 +16,7 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def in_effect(self) -> Self:
-        """Return the block with what its nulls stand for, as far as that is a fixed value."""
+        """Return the block with nulls replaced by fixed values, where they stand for one."""
         return self
 
     @field_validator("*", mode="before")
@@ -27,12 +27,12 @@ class Block(BaseModel):
 
 
 def _has(wanted: type, annotation: Any) -> bool:
-    """Tell whether values of a type may stand somewhere in an annotation."""
+    """Tell whether an annotation allows values of a type."""
     return annotation is wanted or any(_has(wanted, part) for part in get_args(annotation))
 
 
 def _as_numbers(value: Any) -> Any:
-    """Return a value with numbers in place of texts such as 1e-4, in lists too."""
+    """Return a value with texts such as 1e-4 replaced by numbers, also in lists."""
     if isinstance(value, list):
         return [_as_numbers(one) for one in value]
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value

@@ -23,12 +23,12 @@ ValueRange = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 def ascending(value: str | list[int]) -> str | list[int]:
-    """Return all, or [first, last], if it is that.
+    """Return `all` or [first, last], if valid.
 
     Raises
     ------
     ValueError
-        If the first is beyond the last.
+        If the first is greater than the last.
     """
     if not isinstance(value, str) and value[0] > value[1]:
         raise ValueError("must be [first, last] with first <= last")
@@ -326,18 +326,18 @@ class PredictCorBlock(Block):
 
     @property
     def earlier_methods(self) -> list[str]:
-        """Those that are read as sum."""
+        """Methods of earlier versions that mean sum."""
         return [name for name in self.methods if name in EARLIER_METHODS]
 
     @property
     def own_networks(self) -> list[str]:
-        """Files of networks that it names, of those methods that are asked."""
+        """Network files of the configured methods."""
         weights = [] if self.model == "shipped" or "ai" not in self.methods else [self.model]
         dinov2 = self.dinov2_checkpoint if "dinov2" in self.methods else None
         return [*weights, dinov2] if dinov2 else weights
 
     def in_effect(self) -> Self:
-        """Return the block without names of earlier versions, and no name twice."""
+        """Return the block without names of earlier versions or duplicates."""
         names = ("sum" if name in EARLIER_METHODS else name for name in self.methods)
         return self.model_copy(update={"methods": list(dict.fromkeys(names))})
 
@@ -444,7 +444,7 @@ class FullReconBlock(Block):
     gpus: int = Field(
         1,
         ge=1,
-        exclude=True,  # from what steps are given
+        exclude=True,  # from the options given to steps
         description="Goes in the next version: a volume is made on one GPU, and the volumes of a "
         "campaign spread over the GPUs there are.",
         json_schema_extra={"only": False},

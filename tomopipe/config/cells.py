@@ -19,12 +19,12 @@ _KEY = re.compile(r"\w+(\.\w+)+")
 
 
 def is_option(column: str) -> bool:
-    """Tell whether a column of a table is meant as an option: words joined by dots."""
+    """Tell whether a column of a table is an option: words joined by dots."""
     return _KEY.fullmatch(column) is not None
 
 
 def fault_of_key(key: str) -> str:
-    """Say why a key cannot differ from scan to scan, or nothing.
+    """Say why a key cannot be set for single scans, or return nothing.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def fault_of_key(key: str) -> str:
 
 
 def option_keys() -> Iterator[str]:
-    """Name all keys that may differ from scan to scan, blocks within blocks and their keys too."""
+    """Return all keys that may be set for single scans, including nested blocks."""
     for block in OVERRIDABLE:
         for key in _keys_of(block, Config.model_fields[block].annotation):
             if key != "full_recon.output":
@@ -58,7 +58,7 @@ def _keys_of(prefix: str, model: Any) -> Iterator[str]:
 
 
 def value_of(text: str) -> Any:
-    """Return what a text stands for in a configuration.
+    """Return the value of a text in a configuration.
 
     Raises
     ------
@@ -69,28 +69,28 @@ def value_of(text: str) -> Any:
 
 
 def nested(key: str, value: Any) -> Any:
-    """Return {"a": {"b": value}} of the key a.b."""
+    """Return {"a": {"b": value}} for the key a.b."""
     for name in reversed(key.split(".")):
         value = {name: value}
     return value
 
 
 def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock, list[str]]:
-    """Make the options of one scan of the cells of its row.
+    """Make the options of one scan from the cells of its row.
 
     Parameters
     ----------
     cells : mapping
-        Key to text; an empty text says nothing. Keys as `fault_of_key` lets pass.
+        Key to text; empty texts are ignored. Keys must pass `fault_of_key`.
     config : Config
-        What the scan has without them, overrides applied.
+        The scan's configuration without them, overrides applied.
 
     Returns
     -------
     options : OverrideBlock
-        What the cells say.
+        The options in the cells.
     problems : list of str
-        What is wrong with it: key, value, what is allowed, nearest match.
+        Problems: key, value, what is allowed, nearest match.
     """
     options: dict[str, Any] = {"scans": ["*"]}
     problems = []
@@ -104,7 +104,7 @@ def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return `old` with the keys of `new`, those of mappings within it one by one."""
+    """Return `old` updated by the keys of `new`, recursively in mappings."""
     found = old | new
     for key in old.keys() & new.keys():
         if isinstance(old[key], dict) and isinstance(new[key], dict):

@@ -1,7 +1,7 @@
 """Effective options: those that differ from their baseline and change the result.
 
-What a result was made with is stated in these, so that a new key with a default, an option of a
-method that is not chosen, or a value written out that is the default anyway remake nothing.
+Results state these options, so that a new key with a default, an option of an unused method, or an
+explicit default value does not remake anything.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from tomopipe.config.base import Block
 
 
 def effective(block: Block) -> dict[str, Any]:
-    """Return the options of a block that change what is made with it.
+    """Return the options of a block that change the result.
 
     Parameters
     ----------
     block : Block
-        With all its values. Its schema tells of each key the `baseline` (the default when the key
-        first appeared; where there is none, the default), with which values of its neighbours it
-        has an effect at all (`only`; False: never), and which values make something else since a
-        mend (`remade`: value to number).
+        The block with all its values. Its schema gives for each key the `baseline` (the default
+        when the key first appeared; if absent, the present default), the values of other keys with
+        which it has an effect (`only`; False: never), and the values whose results a fix has
+        changed (`remade`: value to number).
 
     Returns
     -------
     dict
-        Key to value; empty where all is as it was in the beginning.
+        Key to value; empty if all have their baselines.
     """
     block = block.in_effect()
     found = {}
@@ -46,7 +46,7 @@ def effective(block: Block) -> dict[str, Any]:
 
 
 def baselines(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the baselines of a block's keys whose default is another by now."""
+    """Return the baselines of keys whose default has changed since."""
     found = {}
     for key, field in model.model_fields.items():
         if isinstance(field.default, Block):
@@ -58,7 +58,7 @@ def baselines(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def when_absent(key: str) -> Any:
-    """Return the value of a key, such as full_recon.filter, where `effective` does not name it."""
+    """Return the value of a key, such as full_recon.filter, that `effective` omits."""
     from tomopipe.config.model import Config
 
     model: Any = Config
@@ -88,7 +88,7 @@ def _extra(field: FieldInfo) -> Mapping[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON: 50.0 is 50, whoever wrote it, and a block in a list its values."""
+    """Return a value as JSON: 50.0 becomes 50, and a block in a list its values."""
     if isinstance(value, Block):
         return {key: plain(inner) for key, inner in value.model_dump().items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The whole configuration, and what differs for some scans."""
+"""The whole configuration, and overrides for some scans."""
 
 import re
 from collections.abc import Mapping
@@ -53,13 +53,13 @@ class OverrideBlock(Block):
         return self
 
     def applies(self, scan: str, series: str) -> bool:
-        """Tell whether a scan is among those meant."""
+        """Tell whether the override applies to a scan."""
         named = ((scan, self.scans), (series, self.series))
         return any(fnmatchcase(name, pattern) for name, some in named for pattern in some)
 
 
 class StepOptions(Block):
-    """The blocks that steps are given, each with its defaults."""
+    """The blocks given to steps, each with its defaults."""
 
     campaign: CampaignBlock | None = None
     input: InputBlock = InputBlock()
@@ -78,16 +78,16 @@ class StepOptions(Block):
     hooks: HooksBlock = HooksBlock()
 
     def as_json(self, *blocks: str) -> str:
-        """Return some blocks as a step is given them, what is not said being the default."""
+        """Return blocks as JSON for a step, with defaults filled in."""
         return self.model_dump_json(include=set(blocks), exclude_defaults=True)
 
     @property
     def volume_pixel_size_um(self) -> float | None:
-        """The pixel size that volumes are given: their values depend on it per cm alone."""
+        """The pixel size of volumes: only values per cm depend on it."""
         return self.export_star.pixel_size_um if self.full_recon.unit == "per_cm" else None
 
     def reading(self) -> dict[str, Any]:
-        """Return the options that the inventory reads a scan with."""
+        """Return the options with which the inventory reads a scan."""
         return self.model_dump(
             include={"input": True, "preprocess": {"flats", "darks"}}, exclude_defaults=True
         )
@@ -108,9 +108,9 @@ class Config(StepOptions):
         Parameters
         ----------
         scan, series : str
-            Its name and series: the overrides that apply to them are applied in their order.
+            Its name and series; the overrides that match are applied in order.
         override : OverrideBlock, optional
-            What the campaign table says of the scan; it comes last.
+            The scan's options in the campaign table; applied last.
         """
         applied = [override for override in self.overrides if override.applies(scan, series)]
         return self.with_options(*applied, *([override] if override else [])).named_for(
@@ -118,7 +118,7 @@ class Config(StepOptions):
         )
 
     def named_files(self) -> list[str]:
-        """Return the files with flats, darks or angles as they are named, patterns included."""
+        """Return the files of flats, darks or angles as configured, with patterns."""
         angles = self.input.angles
         named: list[Any] = []
         if isinstance(angles, str) and not is_dataset(angles):
@@ -129,11 +129,11 @@ class Config(StepOptions):
 
     @property
     def has_patterns(self) -> bool:
-        """Whether a file is named by a pattern, and so is another one for each scan or series."""
+        """Whether a file name has a pattern, and so differs for each scan or series."""
         return any("{" in path for path in self.named_files())
 
     def named_for(self, scan: str, series: str) -> "Config":
-        """Return the configuration with {scan} and {series} in names of files replaced."""
+        """Return the configuration with {scan} and {series} in file names replaced."""
         if not self.has_patterns:
             return self
 
@@ -153,7 +153,7 @@ class Config(StepOptions):
         return self.model_copy(update=blocks)
 
     def with_options(self, *overrides: OverrideBlock) -> "Config":
-        """Return the configuration with other options, those of the last override first of all.
+        """Return the configuration with overrides applied; the last one takes precedence.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class Config(StepOptions):
 
 
 def changed_values(block: Block, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a block with some changed, those of blocks within it one by one."""
+    """Return the values of a block with some changed, recursively in nested blocks."""
     values = block.model_dump()
     for key, value in changes.items():
         inner = getattr(block, key, None)

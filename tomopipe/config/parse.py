@@ -1,4 +1,4 @@
-"""Read and check a configuration; say what is wrong with it, key by key."""
+"""Read and check a configuration; report problems key by key."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, changed_va
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 
-Place = tuple[int | str, ...]  # of a value in the configuration: keys, and numbers of items
+Place = tuple[int | str, ...]  # path of a value in the configuration: keys, and numbers of items
 
 
 def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
@@ -45,10 +45,10 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
 
 
 def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str, Any]:
-    """Return a configuration with values in place of the texts that stand for them.
+    """Return a configuration with texts replaced by the values they stand for.
 
-    `snakemake --config 'full_recon={binning: 2}'` hands on the text 2. A text that its key takes
-    (the name of a file, hann) stays one.
+    `snakemake --config 'full_recon={binning: 2}'` passes the text 2. Valid texts of a key (the name
+    of a file, hann) are kept.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str
     Raises
     ------
     TomopipeError
-        If the text of a block is none.
+        If the text of a block is not one.
     """
     blocks = _blocks(data, source)
     overrides = blocks.pop("overrides", None)
@@ -76,9 +76,9 @@ def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str
 
 
 def _blocks(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return the blocks, those left empty as such, those that are texts in YAML as what these say.
+    """Return the blocks, with texts in YAML parsed, empty ones kept.
 
-    Snakemake hands on a text where a value of --config is not what it takes for YAML.
+    Snakemake passes a text if it does not recognise a value of --config as YAML.
     """
     if not isinstance(data, Mapping):
         raise TomopipeError(
@@ -99,7 +99,7 @@ def _blocks(data: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def _values_for_texts(blocks: dict[str, Any]) -> dict[str, Any]:
-    """Replace the texts of keys that do not take them by what they stand for."""
+    """Replace texts by their values for keys that do not accept texts."""
     blocks = _without_null(blocks)
     try:
         Config.model_validate({"campaign": {"scans": ["*"]}, **blocks})
@@ -121,7 +121,7 @@ def _values_for_texts(blocks: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_null(value: Any) -> Any:
-    """Return a copy in which a key's text null is none, which some keys would take for a name."""
+    """Return a copy in which the text null is None; some keys would read it as a name."""
     if isinstance(value, list):
         return [_without_null(one) for one in value]
     if isinstance(value, Mapping):
@@ -141,14 +141,14 @@ def _value_for_text(value: Any) -> Any:
 
 
 def problems_of(config: Config, override: OverrideBlock) -> list[str]:
-    """Say what is wrong with options that differ for some scans, a line for each.
+    """Describe the problems of overrides, a line for each.
 
     Parameters
     ----------
     config : Config
-        What these scans have without them.
+        Configuration of these scans without them.
     override : OverrideBlock
-        What differs.
+        The override.
     """
     blocks = {
         block: changed_values(getattr(config, block), getattr(override, block))
@@ -167,7 +167,7 @@ def read_config(path: Path) -> Config:
 
 
 def read_document(path: Path) -> Any:
-    """Read a YAML configuration file, and check no more than that it is one; {} if it is empty."""
+    """Read a YAML configuration file without checking keys; {} if it is empty."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -181,14 +181,14 @@ def read_document(path: Path) -> Any:
 
 
 def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the blocks of a file with those that the command line gives, key by key.
+    """Return the blocks of a file, updated key by key from the command line.
 
     Parameters
     ----------
     path : Path
         A configuration file.
     config : mapping
-        What `--config` gave.
+        Values from `--config`.
     """
     merged = dict(_blocks(read_document(path), str(path)))
     for block, given in config.items():
@@ -210,7 +210,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
         elif problem["type"] == "missing":
             yield f"{key}: is required"
-        elif not place:  # of several blocks at once
+        elif not place:  # problems of several blocks together
             yield problem["msg"].removeprefix("Value error, ")
         else:
             refused.setdefault(key, (place, problem["input"], []))[2].append(
@@ -225,28 +225,28 @@ def _problems(error: ValidationError) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it stands in an error, which is for people to read."""
+    """Return a value as shown in an error."""
     return f"{value!r:.200}"
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """Suggest the choice most like a word, as a part of a sentence; nothing if none is."""
+    """Suggest the choice most similar to a word, as part of a sentence, or nothing."""
     close = difflib.get_close_matches(word, choices, n=1)
     return f"did you mean {close[0]}? " if close else ""
 
 
 def _known(location: Place) -> Place:
-    """Return a place as far as its parts are keys and items of ours."""
+    """Return the part of a path that has known keys and items."""
     return tuple(part for part, _ in _steps(location))
 
 
 def _label(place: Place) -> str:
-    """Return a place as people read it; items of lists count from 1."""
+    """Return a path for people; items of lists count from 1."""
     return "".join(f" {p + 1}" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
 
 
 def _fields_at(location: Place) -> dict[str, Any]:
-    """Return the fields of the block at a place."""
+    """Return the fields of the block at a path."""
     model: type[BaseModel] = Config
     for _, inner in _steps(location):
         model = inner or model
@@ -254,9 +254,9 @@ def _fields_at(location: Place) -> dict[str, Any]:
 
 
 def _steps(location: Place) -> Iterator[tuple[int | str, type[BaseModel] | None]]:
-    """Walk down to a place: each part and the block behind it, None where there is no further."""
+    """Follow a path: yield each part and the block behind it, None at its end."""
     model: type[BaseModel] = Config
-    item: type[BaseModel] | None = None  # of the list that the last part named
+    item: type[BaseModel] | None = None  # item of the list named before
     for part in location:
         if isinstance(part, int):
             if item is None:
@@ -273,7 +273,7 @@ def _steps(location: Place) -> Iterator[tuple[int | str, type[BaseModel] | None]
 
 
 def _block(annotation: Any) -> tuple[type[BaseModel] | None, type[BaseModel] | None]:
-    """Return the block that an annotation is, or that of the items of the list that it is."""
+    """Return the block of an annotation, or of the items of its list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, None
     items = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]

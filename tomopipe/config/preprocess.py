@@ -132,7 +132,7 @@ class StripesBlock(Block):
     )
 
     def in_effect(self) -> Self:
-        """Return the block with what null stands for, where that does not follow the columns."""
+        """Return the block with null replaced, unless the value depends on the columns."""
         if self.method == "gated" and self.size_px is None:
             return self.model_copy(update={"size_px": 21})
         return self
@@ -230,10 +230,10 @@ class PreprocessBlock(Block):
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing but flat, dark and logarithm."""
+        """Whether there are no corrections beyond flat, dark and logarithm."""
         return not self.corrections()
 
     def corrections(self) -> dict[str, Any]:
-        """Return the keys beyond flat, dark, logarithm and width that are not the default."""
+        """Return the non-default keys, except flat, dark, logarithm and width."""
         others = {"flats", "darks", "minus_log", "half_acquisition"}
         return self.model_dump(exclude=others, exclude_defaults=True)

@@ -1,4 +1,4 @@
-"""Read YAML that may be anything: what cannot be a configuration is refused before it is built."""
+"""Read untrusted YAML: what cannot be a configuration is refused before it is constructed."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +15,20 @@ _LONGEST_NUMBER = 18  # digits
 
 
 def load_yaml(text: str, source: str) -> Any:
-    """Return what a text in YAML says.
+    """Return the content of a YAML text.
 
     Parameters
     ----------
     text : str
-        One document; of tags only those of plain YAML.
+        One document; only tags of plain YAML.
     source : str
-        What the errors name, normally the file.
+        Name in the errors, normally the file.
 
     Raises
     ------
     TomopipeError
-        If it is not YAML; if a key stands twice in one mapping; if values are nested too deep, or
-        aliases repeat them without end; if a number is too long to be one.
+        If it is not YAML; if a key occurs twice in a mapping; if values are nested too deep, or
+        aliases repeat them too often; if a number is too long.
     """
     import yaml
 
@@ -41,7 +41,7 @@ def load_yaml(text: str, source: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise TomopipeError(_too_deep(source)) from None
-    # of dates that there are not, numbers that are none
+    # from invalid dates and numbers
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         text = " ".join(str(error).split())
         raise TomopipeError(f"{source}: cannot be read as YAML: {text}") from None
@@ -57,12 +57,12 @@ def _too_deep(source: str) -> str:
 
 
 class _Walk:
-    """A look at the parts of a document, each once, before values are made of them.
+    """A pass over the nodes of a document, each once, before values are constructed.
 
     Parameters
     ----------
     source : str
-        What the errors name.
+        Name in the errors.
     """
 
     def __init__(self, source: str) -> None:
@@ -71,7 +71,7 @@ class _Walk:
         self._open: set[int] = set()
 
     def size(self, node: "Node") -> tuple[int, int]:
-        """Return how many values a node stands for, aliases resolved, and how deep they are."""
+        """Return the number of values of a node, aliases resolved, and their depth."""
         if id(node) in self._open:
             raise TomopipeError(f"{self._source}: line {_line(node)}: a value that contains itself")
         if id(node) not in self._seen:

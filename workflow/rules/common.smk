@@ -30,7 +30,7 @@ from tomopipe.run.products import digest
 
 START_TIME = time.time()
 
-# the folder of the run, made when it begins and handed to its jobs
+# the folder of the run, made when it begins and passed to its jobs
 os.environ.setdefault(run_folder.VARIABLE, "")
 
 
@@ -38,10 +38,10 @@ envvars:
     run_folder.VARIABLE,
 
 
-# a job on a node does what it was sent to do; what runs is decided once
+# a job on a node runs as decided by the main process
 DECIDES = snakemake_internals.is_main(workflow)
 
-# a watcher begins its run and ends it; one part of it is for arrivals, beside another run
+# a watcher begins and ends its run; the part for arrivals works beside the other
 WATCHED = bool(run_folder.part())
 ARRIVALS = run_folder.part() == run_folder.ARRIVALS
 
@@ -65,7 +65,7 @@ try:
             "demonstration: python -m tomopipe.simulate.demo demo)"
         )
     config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
-    # a node that was told what its jobs are given need not know the campaign
+    # a node that got the inputs of its jobs need not read the campaign
     SENT = not DECIDES and snakemake_internals.take_sent()
     if not (DECIDES or SENT):
         print("tomopipe: was not told what its jobs are given: reads the campaign", file=sys.stderr)
@@ -79,7 +79,7 @@ except TomopipeError as error:
 
 
 def end_earlier_runs():
-    """Let nothing of a run that was killed change a result any more, before one is looked at."""
+    """Prevent killed runs from changing results, before any result is checked."""
     progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_said()
@@ -89,7 +89,7 @@ def end_earlier_runs():
 
 
 def is_made(job):
-    """Whether a job of a batch has left what is wanted, though another one of it failed."""
+    """Whether a job of a batch has made its results, although another one failed."""
     scan = job.wildcards.scan
     pending = {
         "try_recon": try_pending,
@@ -120,14 +120,14 @@ wildcard_constraints:
     folder=r".+",
 
 
-# `tomopipe plan` asks for the jobs of the next run. A dry run cannot see past a checkpoint, so
-# plan works out the tables that the checkpoints will write, in the folder PLANNED, and asks
-# twice: for the jobs up to cor.json, and, AFTER_COR, for those after it, as if it were there.
+# `tomopipe plan` lists the jobs of the next run. A dry run ends at a checkpoint, so plan writes the
+# tables of the checkpoints into the folder PLANNED and makes two dry runs: for the jobs up to
+# cor.json and, with AFTER_COR, for those after it, as if it existed.
 PLANNED = os.environ.get("TOMOPIPE_PLANNED", "")
 AFTER_COR = os.environ.get("TOMOPIPE_AFTER_COR", "")
 OUTPUTS = CAMPAIGN.outputs
 COR_TABLE, REPORT = OUTPUTS.cor_table, OUTPUTS.report
-# those of arrivals are in their part of the run: the campaign's tables are another run's
+# arrivals have their tables in their part of the run: the campaign's belong to the other
 TABLES = Files(os.environ[run_folder.VARIABLE]) if ARRIVALS else OUTPUTS
 INVENTORY, COMPARED = TABLES.inventory, TABLES.compared
 
@@ -135,7 +135,7 @@ INVENTORY, COMPARED = TABLES.inventory, TABLES.compared
 def inventory_rows():
     """The rows of the inventory, once it is up to date."""
     if not PLANNED:
-        # each checkpoint that is waited for by name: Snakemake asks again only who waits for it
+        # name each checkpoint waited for: Snakemake re-evaluates only what waits for it
         compared()
         checkpoints.inventory.get()
     return read_inventory(planned(INVENTORY))
@@ -148,7 +148,8 @@ def cor_table(wildcards=None):
     ready = not SUSPECTS and checkpoints.created_output.issuperset((INVENTORY, COR_TABLE))
     if not (PLANNED or ready):
         compared()
-        # in this order, else the second checkpoint is taken for finished before its inputs are known
+        # in this order, otherwise the second checkpoint counts as finished before its inputs are
+        # known
         compared()
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
@@ -161,7 +162,7 @@ def read_json_at(path, mtime_ns):
 
 
 def read_json(path):
-    """Read JSON, memoised by time: the workflow asks once per job; {} where a file is damaged.
+    """Read JSON, cached by time as it is called once per job; {} if a file is damaged.
 
     A damaged one is made again, and then it is asked for once more.
     """
@@ -196,20 +197,20 @@ def resolved_at(path, inventory, times):
         scan: entry
         for scan, entry in read_json(path).items()
         if scan in rows and CAMPAIGN.is_selected(scan, rows[scan])
-        # without angles there is no volume, wherever a COR came from
+        # without angles there is no volume, whatever the source of the COR
         and not (lacks_angles(scan) and angles_proved(scan) is None)
     }
 
 
 def planned(path):
-    """Where to read a table: for `tomopipe plan`, the planned one."""
+    """The path of a table: for `tomopipe plan`, the planned one."""
     if not PLANNED:
         return path
     return os.path.join(PLANNED, os.path.relpath(path, CAMPAIGN.config.campaign.results))
 
 
 def run_for(reason, outputs, *, even_missing=False):
-    """Have a job run if there is a reason; what is missing Snakemake sees by itself."""
+    """Make a job run if there is a reason; Snakemake itself detects missing outputs."""
     forced = bool(reason) and (reason != MISSING or even_missing)
     snakemake_internals.force(workflow, outputs, run=forced)
     if reason:
@@ -217,7 +218,7 @@ def run_for(reason, outputs, *, even_missing=False):
 
 
 def decided(step, key, outputs, wanted, inputs, *, follows=False, words=None, **more):
-    """Return the inputs of a job, after deciding whether its results are those wanted.
+    """Return the inputs of a job, after deciding whether its results are up to date.
 
     Their times decide nothing: inputs are ancient, unless the job runs, or one that it follows.
     `wanted` is a function: nodes, which decide nothing, need not know. `words` tell what changed
@@ -228,7 +229,7 @@ def decided(step, key, outputs, wanted, inputs, *, follows=False, words=None, **
     reason = DECISIONS.reason(step, key, outputs, wanted(), **more)
     if words and reason == CHANGED[step]:
         reason = words()
-    # a missing result is made where somebody wants it; rows are wanted by people, too
+    # a missing result is made if a job needs it; rows are for people, too
     run_for(reason, outputs, even_missing=step == "try_recon")
     return inputs if reason or follows else [ancient(path) for path in inputs]
 
@@ -237,24 +238,24 @@ BATCHES = Batches()
 
 
 def batch(kind, scan):
-    """The submission that jobs of a scan are part of; a node runs what it was sent."""
+    """The submission of the jobs of a scan; a node runs what it was sent."""
     if not DECIDES:
         return kind
     size = snakemake_internals.batch_size(workflow, kind)
     if size == 1 and kind != "try":
-        return None  # of a job alone Snakemake tells how SLURM ended it
-    # jobs are decided on anew when a checkpoint has run
+        return None  # for a single job Snakemake reports how SLURM ended it
+    # jobs are decided again when a checkpoint has run
     when = len(checkpoints.created_output)
     return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)
 
 
 def gpus_to_ask_for(step, scan):
-    """With device: auto jobs on one machine share its GPUs out by themselves."""
+    """With device: auto jobs on one machine share its GPUs by themselves."""
     return int(getattr(CAMPAIGN.for_scan(scan).config, step).device == "cuda")
 
 
 def uses_gpu(step, scan):
-    """Whether a job holds a GPU that was asked for: it shares its submission with no other."""
+    """Whether a job requests a GPU: it then has its own submission."""
     return gpus_to_ask_for(step, scan) or snakemake_internals.asks_for(workflow, step, "gpu")
 
 
@@ -263,51 +264,52 @@ def raw(wildcards):
 
 
 def known_inventory():
-    # past the checkpoint, and not through it: the Snakemake that runs a group on a node has none
+    # the file, not the checkpoint, which the Snakemake of a group on a node does not have
     table = planned(INVENTORY)
     return read_inventory(table) if os.path.exists(table) else None
 
 
 def known():
-    """Changes when more is known of raw files: what was worked out of them is worked out again."""
+    """A value that changes with the knowledge of raw files, which invalidates caches."""
     table = planned(INVENTORY)
     return DECISIONS.n_comparisons, os.stat(table).st_mtime_ns if os.path.exists(table) else 0
 
 
 def raw_content(scan):
-    """What tells the content of a scan's raw files from others."""
+    """An identification of the content of a scan's raw files."""
     return DECISIONS.raw(scan, known_inventory())
 
 
 def lacks_angles(scan):
-    """Whether the file has no angles and nobody told them: try_recon has to prove them."""
-    table = planned(INVENTORY)  # past the checkpoint, as above
+    """Whether the angles are neither in the file nor configured, so that try_recon must prove
+    them."""
+    table = planned(INVENTORY)  # the file, not the checkpoint, as above
     row = (read_inventory(table) if os.path.exists(table) else {}).get(scan)
     return bool(row) and is_without_angles(row["warnings"])
 
 
 def angles_proved(scan):
-    """The angles that try_recon has proved, of a scan that lacks them; else None."""
+    """The angles proved by try_recon of a scan that lacks them; else None."""
     return proven_angles(OUTPUTS.sweep(scan)) if lacks_angles(scan) else None
 
 
 def with_proven_angles(scan, wanted):
-    """Statement of a result; that of a scan that lacks angles tells which try_recon has proved."""
+    """Statement of a result; with the proved angles for a scan that lacks them."""
     return wanted | ({"angles": angles_proved(scan)} if lacks_angles(scan) else {})
 
 
 def reading_options(scan, *blocks):
-    """Options of a step that reads a scan: with those blocks, how it is read and corrected."""
+    """Options of a step that reads a scan: these blocks, input and preprocess."""
     return CAMPAIGN.for_scan(scan).config.as_json("input", "preprocess", *blocks)
 
 
 def alive(scans):
-    """The scans whose job did not die for good."""
+    """The scans whose jobs did not fail finally."""
     return [scan for scan in scans if scan not in CAMPAIGN.failures]
 
 
 def predictions_of(scans):
-    """The files that predict_cor makes for them."""
+    """The files of predict_cor for these scans."""
     return [path for scan in alive(scans) for path in OUTPUTS.of_predict_cor(scan)]
 
 
@@ -334,7 +336,7 @@ def fixed_rows():
 
 
 def prediction_of(scan):
-    """What prediction.json says, or None for a scan whose job died for good."""
+    """The content of prediction.json; None for a scan whose job failed finally."""
     path = OUTPUTS.prediction(scan)
     if scan in CAMPAIGN.failures or not os.path.exists(path):
         return None
@@ -342,6 +344,6 @@ def prediction_of(scan):
 
 
 def shape_of(wildcards, rows=None):
-    """Angles, rows and columns of a scan as the inventory found them."""
+    """Angles, rows and columns of a scan from the inventory."""
     row = (rows or inventory_rows())[wildcards.scan]
     return tuple(int(row[name]) for name in ("n_angles", "n_rows", "n_cols"))

@@ -2,7 +2,7 @@ SUSPECTS = DECISIONS.record.suspects() if DECIDES and not PLANNED else []
 
 
 def compared():
-    """Wait for the comparing of files whose time changed, though not their size, if there are any."""
+    """Wait for the comparison of files whose time changed, but not their size, if any."""
     if SUSPECTS:
         checkpoints.compare.get()
         take_compared()
@@ -11,9 +11,9 @@ def compared():
 
 @lru_cache(maxsize=None)
 def take_compared():
-    # once: each time a raw file that differs gets a new name
+    # only once: each time a changed raw file gets a new name
     DECISIONS.take_compared(COMPARED)
-    DECISIONS.save()  # jobs on nodes state what the record says of raw files
+    DECISIONS.save()  # jobs on nodes read the state of raw files from the record
 
 
 def compare_inputs(wildcards):
@@ -23,7 +23,7 @@ def compare_inputs(wildcards):
 
 
 checkpoint compare:
-    """Read files whose time or inode changed, though not their size: is the content the same?"""
+    """Compare the content of files whose time or inode changed, but not their size."""
     input:
         compare_inputs,
     output:

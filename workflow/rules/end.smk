@@ -8,20 +8,20 @@ from tomopipe.run.ending import (
 
 
 def default_target():
-    """Whether this call was for everything, not for a file or another rule."""
+    """Whether the target is everything, not a file or another rule."""
     return snakemake_internals.targets(workflow) == {"all"}
 
 
 onstart:
     # Snakemake's default limit, 100 jobs a second, starts a timer in each round of scheduling, and
-    # the timer another round: every job that ends adds one a second, for good, until they take up
-    # a core. Who asks for a limit gets it.
+    # the timer another round: every finished job adds one a second, permanently, until they use a
+    # whole core. A limit that the user sets is kept.
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
-    if not SUSPECTS:  # a comparing that failed has nothing left to compare
+    if not SUSPECTS:  # after a failed comparison nothing is left to compare
         Path(LOGS.status("compare", "campaign")).unlink(missing_ok=True)
-    DECISIONS.save()  # with what the jobs of a run that was killed have said
+    DECISIONS.save()  # with the records of jobs of killed runs
     if not WATCHED:
         os.environ[run_folder.VARIABLE] = str(
             run_folder.begin(Path(CAMPAIGN.config.campaign.results))
@@ -29,7 +29,7 @@ onstart:
 
 
 def save_record():
-    """Write what was found of files also where there was nothing to do."""
+    """Write what was found of files also if there was nothing to do."""
     if snakemake_internals.is_dry(workflow):
         return
     DECISIONS.save()
@@ -45,7 +45,7 @@ if DECIDES and not PLANNED:
 
 
 def end_of_run():
-    """Take in what the jobs have said, and end the run: what still writes writes nothing."""
+    """Read the records of jobs, and end the run: later results of its jobs are dropped."""
     DECISIONS.take_said()
     DECISIONS.save()
     if not WATCHED:

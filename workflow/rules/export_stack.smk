@@ -11,7 +11,7 @@ def stack_statement(scan, _known):
 
 
 def stack_pending(scan):
-    """Whether the stack of a scan is yet to be made; a temporary one may be gone."""
+    """Whether the stack of a scan must be made; a temporary one may be missing."""
     files = OUTPUTS.of_export_stack(scan)
     gone = [] if CAMPAIGN.config.storage.keep_stacks else files[1:]
     return DECIDES and DECISIONS.reason(
@@ -28,7 +28,7 @@ def stack_inputs(wildcards):
 
 
 def stack_binning(wildcards, threads):
-    """The binning of the campaign, decided once from all scans; the job notes it.
+    """The binning of the campaign, decided once from all scans; the job stores it.
 
     With `threads` among its arguments Snakemake does not compare it: no stack is made anew.
     """
@@ -39,8 +39,7 @@ def stack_memory_mb(wildcards, attempt):
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     if not campaign.is_corrected:
         return job_memory.export_stack_mb(attempt=attempt)
-    # Past the checkpoint, as all stacks are, and not through it: the Snakemake that runs a group on
-    # a node does not know it, and fails.
+    # The file, not the checkpoint, which the Snakemake of a group on a node does not have.
     rows = read_inventory(planned(INVENTORY))
     n_angles, _, n_cols = shape_of(wildcards, rows)
     halo = campaign.correction_halo(rows[wildcards.scan]) or 0

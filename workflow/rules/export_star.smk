@@ -5,10 +5,10 @@ STAR_FILES = [OUTPUTS.in_relion(STAR), OUTPUTS.in_relion(NAMES)]
 
 
 def star_set(wildcards):
-    """The set and its stacks: a missing file that only an intermediate rule names goes unseen."""
+    """The set and its stacks: Snakemake does not detect missing files of intermediate rules."""
     if not CAMPAIGN.config.export_star.enabled:
         return []
-    # a temporary stack may be gone: it is asked for by nobody, and not made again
+    # a temporary stack may be missing: it is not requested, and not remade
     n_kept = 2 if CAMPAIGN.config.storage.keep_stacks else 1
     kept = [path for scan in resolved() for path in OUTPUTS.of_export_stack(scan)[:n_kept]]
     return [STAR_FILES[0], *kept]
@@ -23,7 +23,7 @@ def star_wanted(table=None):
 
 
 def star_inputs(wildcards):
-    """cor.json and what each stack says of itself; a stack that is made anew may come out equal."""
+    """cor.json and the JSON of each stack; a remade stack may be equal."""
     table = cor_table()
     metas = [OUTPUTS.stack_meta(scan) for scan in resolved()]
     if not DECIDES:

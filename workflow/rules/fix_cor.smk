@@ -16,7 +16,7 @@ def fix_wanted(series):
 
 
 def fix_pending(series):
-    """Whether the table of a series is yet to be made."""
+    """Whether the table of a series must be made."""
     scans = CAMPAIGN.selected_series(inventory_rows())[series]
     return any(map(prediction_pending, scans)) or DECISIONS.reason(
         "fix_cor", series, [OUTPUTS.fix_table(series)], fix_wanted(series)

@@ -56,7 +56,7 @@ def volume_statement(scan, cor_px, _known):
 
 
 def volume_pending(scan):
-    """Whether the volume of a scan is yet to be made."""
+    """Whether the volume of a scan must be made."""
     if not DECIDES or cor_of(scan)["cor_px"] is None:
         return False
     return DECISIONS.reason(
@@ -66,7 +66,7 @@ def volume_pending(scan):
 
 
 def volume_inputs(wildcards):
-    """cor.json, which is always ancient: what counts of it is the number of this scan."""
+    """cor.json, always ancient: only the COR of this scan counts."""
     if DECIDES:
         reason = volume_pending(wildcards.scan)
         outputs = [CAMPAIGN.volume(wildcards.scan)]

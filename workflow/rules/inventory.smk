@@ -3,7 +3,8 @@ from tomopipe.run.words import of_scans
 
 
 def look_again():
-    """Differ while a file is still written or was not to be had, or a linked one changed."""
+    """A value that changes while a file is being written or unavailable, or if a linked one
+    changed."""
     try:
         rows = read_inventory(INVENTORY)
     except (OSError, TomopipeError):
@@ -15,7 +16,7 @@ def look_again():
 
 
 def inventory_wanted():
-    """Of linked files the inventory holds the state: it says itself when it must look again."""
+    """The inventory stores the state of linked files, and decides by it when to run again."""
     scans = [scan.path for scan in (*CAMPAIGN.scans.values(), *CAMPAIGN.refused)]
     shared = [path for scan in CAMPAIGN.scans for path in CAMPAIGN.for_scan(scan).shared_files()]
     content = {path: DECISIONS.record.raw(path) for path in {*scans, *shared}}

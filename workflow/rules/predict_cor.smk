@@ -5,7 +5,7 @@ if DECIDES and (names := CAMPAIGN.config.predict_cor.earlier_methods):
 
 
 def networks():
-    """Content of the files of networks that the configuration names: a new one is asked again."""
+    """Content of the network files in the configuration: a new one makes the job run again."""
     own = CAMPAIGN.config.predict_cor.own_networks
     return {path: DECISIONS.record.raw(path) for path in own}
 
@@ -29,7 +29,7 @@ def prediction_inputs(wildcards):
 
 
 def try_pending(scan):
-    """Whether the rows of a scan are yet to be made."""
+    """Whether the rows of a scan must be made."""
     if not DECIDES:
         return False
     files = OUTPUTS.of_try_recon(scan)
@@ -37,7 +37,7 @@ def try_pending(scan):
 
 
 def prediction_pending(scan):
-    """Whether the prediction of a scan is yet to be made."""
+    """Whether the prediction of a scan must be made."""
     if not DECIDES or scan in CAMPAIGN.failures:
         return False
     files, wanted = OUTPUTS.of_predict_cor(scan), prediction_wanted(scan)

@@ -1,5 +1,5 @@
 def report_shown(as_is=False):
-    """The results that the page shows, by content; volumes by what they were made from."""
+    """The results on the page, by content; volumes by their statements."""
     scans = alive(CAMPAIGN.selected_scans(inventory_rows()))
     tables = [INVENTORY, COR_TABLE, *fix_tables()]
     files = [OUTPUTS.prediction(scan) for scan in scans]
@@ -15,7 +15,7 @@ def report_wanted(*, as_is=False):
 
 
 def report_inputs(wildcards):
-    """Only what the report shows: results of selected scans, and the tables."""
+    """Only results in the report: those of selected scans, and the tables."""
     scans = alive(CAMPAIGN.selected_scans(inventory_rows()))
     predictions = {path: False for path in map(OUTPUTS.prediction, scans) if os.path.exists(path)}
     if not AFTER_COR:
@@ -32,7 +32,7 @@ def report_inputs(wildcards):
     reason = DECISIONS.reason("report", "campaign", [REPORT], wanted, as_is=as_is)
     run_for(reason, [REPORT])
     found = [path if reason or pending else ancient(path) for path, pending in inputs.items()]
-    # what failed before and runs again now would be told as failed for good
+    # a failed job that runs again now would be reported as failed finally
     later = reason and default_target()
     return found + (star_set(wildcards) + sidecars(wildcards) if later else [])
 

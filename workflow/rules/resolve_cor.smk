@@ -2,7 +2,7 @@ from tomopipe.steps import resolve_cor as resolve_cor_step
 
 
 def resolve_reason():
-    """Say why cor.json is not what the fix tables make it; it is compared as a whole."""
+    """Say why cor.json does not follow from the fix tables; it is compared as a whole."""
     wanted = made_from.of_resolve_cor(CAMPAIGN)
     reason = DECISIONS.reason("resolve_cor", "campaign", [COR_TABLE], wanted)
     return reason or resolve_cor_step.differs(
@@ -24,7 +24,7 @@ def resolve_inputs(wildcards):
 
 
 checkpoint resolve_cor:
-    """Decide the COR of every selected scan; without one, block or leave the scan out."""
+    """Determine the COR of every selected scan; without one, block or skip the scan."""
     input:
         resolve_inputs,
     output:

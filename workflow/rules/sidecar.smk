@@ -20,7 +20,7 @@ def sidecars(wildcards):
 
 
 def sidecar_content(wildcards):
-    """The facts that the sidecar states, as one text: it is written again only when they change."""
+    """The content of the sidecar as one text: it is rewritten only when this changes."""
     scan = wildcards.scan
     fixed = OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
     sources = [cor_table(), planned(fixed), OUTPUTS.prediction(scan)]
@@ -42,7 +42,7 @@ def sidecar_inputs(wildcards):
 
 
 rule sidecar:
-    """Write the resolved COR and where it comes from next to the raw file."""
+    """Write the resolved COR and its source beside the raw file."""
     input:
         sidecar_inputs,
     output:

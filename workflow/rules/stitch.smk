@@ -4,7 +4,7 @@ STITCHED = OUTPUTS.stitched("{stack}", FULL.output)
 
 
 def stacks_made():
-    """The stacks of which every scan has a COR, by name."""
+    """The stacks whose scans all have a COR, by name."""
     if not CAMPAIGN.config.stitch.stacks:
         return {}
     known = resolved()
@@ -39,7 +39,7 @@ def stitch_wanted(name):
 
 
 def stitch_pending(name):
-    """Whether a stitched volume is yet to be made."""
+    """Whether a stitched volume must be made."""
     if not DECIDES:
         return False
     return any(map(volume_pending, stacks_made()[name].scans)) or DECISIONS.reason(
@@ -60,7 +60,7 @@ rule stitch:
     """Stitch the volumes of scans at several heights into one, where they overlap."""
     input:
         volumes=stitch_inputs,
-        # not read: for this job to be asked again when there is a new one
+        # not read: makes Snakemake re-evaluate this job when it changes
         cor=lambda wildcards: ancient(cor_table()),
     output:
         volume=STITCHED if FULL.output == "h5" else directory(STITCHED),

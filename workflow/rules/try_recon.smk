@@ -8,12 +8,12 @@ def try_wanted(scan):
 @lru_cache(maxsize=None)
 def try_statement(scan, _known):
     wanted = made_from.of_try_recon(CAMPAIGN, scan, raw_content(scan))
-    # of an earlier version such a scan was tried at angles that were assumed
+    # earlier versions assumed the angles of such a scan
     return wanted | ({"angles": "proven"} if lacks_angles(scan) else {})
 
 
 def try_inputs(wildcards):
-    """No file: of a raw file its content counts, not its time, nor whether it can be found now."""
+    """No file: the content of a raw file counts, not its time or presence."""
     scan = wildcards.scan
     files = OUTPUTS.of_try_recon(scan)
     wanted = partial(try_wanted, scan)
@@ -21,7 +21,7 @@ def try_inputs(wildcards):
 
 
 def raw_without_content(scan):
-    """The raw files of a scan that nobody has summed yet."""
+    """The raw files of a scan without a checksum yet."""
     files = DECISIONS.raw_files(scan, known_inventory())
     known = DECISIONS.record.products
     return [path for path in files if path not in known or not known[path].checksum]
@@ -35,7 +35,7 @@ def try_batch(wildcards):
 
 
 rule try_recon:
-    """Reconstruct one slice over the candidate CORs; keep the rows that later looking needs."""
+    """Reconstruct one slice over the candidate CORs; keep rows for later steps."""
     input:
         try_inputs,
     output:
