@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,7 +98,7 @@ def init(
     for path in written:
         typer.echo(f"wrote {path}")
     if directory / CONFIG in written:
-        _first_look(directory)
+        _first_look(directory, typed)
     elif typed or options:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
         typer.echo(f"kept {directory / CONFIG}; what you typed is not in it:")
@@ -132,13 +133,20 @@ _SMALLER = {
 }
 
 
-def _first_look(directory: Path) -> None:
+def _first_look(directory: Path, typed: list[str]) -> None:
     """Print the scans, what their files lack, and the disk needed."""
     try:
         look = first_look(load_campaign(directory))
     except TomopipeError as error:
         typer.echo(f"{error}")
         return
+    missing = [
+        name
+        for name in typed
+        if not any(glob(str(folder / Path(name).expanduser())) for folder in (Path(), directory))
+    ]
+    if missing:
+        typer.echo(f"no file is there yet: {', '.join(missing)} (campaign.scans in {CONFIG})")
     if look.n_bytes:
         typer.echo(
             f"{look.n_scans} scans: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "

@@ -196,6 +196,13 @@ def test_no_more_jobs_than_the_queue_takes(small_queue):
     assert "jobs: 100, and SLURM takes at most 30 of you at once" in text
 
 
+def test_files_that_are_not_there_are_named(site):
+    done = CliRunner().invoke(cli, ["init", str(site / "c"), str(site / "nothere.h5")])
+    assert done.exit_code == 0  # a beamtime may begin later
+    assert f"no file is there yet: {site / 'nothere.h5'}" in done.output
+    assert "no file" not in CliRunner().invoke(cli, ["init", str(site / "d")]).output
+
+
 def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_queue, monkeypatch):
     sacctmgr = "#!/bin/sh\n[ $4 = assoc ] && printf 'mine|me\\nours|me\\n'\n"
     (small_queue / "sacctmgr").write_text(sacctmgr)
