@@ -39,7 +39,7 @@ def show(campaign: Campaign) -> None:
         for scan in campaign.scans.values()
     }
     entries = queue_entries(records, cells, campaign.scans)
-    cors = {scan.name: scan.cor_px for scan in records}
+    cors = {scan.name: (scan.cor_px, scan.source) for scan in records}
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     shown = entries if len(entries) <= _MOST_ROWS else eyes[:_MOST_ROWS]
     if shown:
@@ -60,19 +60,21 @@ def _truth(directory: Path) -> Mapping[str, Any]:
 
 
 def _table(
-    entries: list[dict[str, Any]], cors: Mapping[str, float | None], truth: Mapping[str, Any]
+    entries: list[dict[str, Any]],
+    cors: Mapping[str, tuple[float | None, str]],
+    truth: Mapping[str, Any],
 ) -> Table:
     heads = ["scan", "COR", "source", "confidence", "state"]
     table = Table(*heads, *(["true COR", "error"] if truth else []), "remark", box=SIMPLE)
     for column in table.columns:
         column.overflow = "fold"
     for entry in entries:
-        cor_px, sure = cors[entry["scan"]], entry["confidence"]
+        (cor_px, source), sure = cors[entry["scan"]], entry["confidence"]
         known = truth.get(entry["scan"])
         cells = [
             entry["scan"],
             format_cor(cor_px),
-            entry["source"] if cor_px is not None else "",
+            source if cor_px is not None else "",
             "" if sure is None else f"{sure:.2f}",
             str(entry["state"]),
             *(_error(cor_px, known) if truth else ()),
