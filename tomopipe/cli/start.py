@@ -148,8 +148,9 @@ def _first_look(directory: Path, typed: list[str]) -> None:
     if missing:
         typer.echo(f"no file is there yet: {', '.join(missing)} (campaign.scans in {CONFIG})")
     if look.n_bytes:
+        scans = "1 scan" if look.n_scans == 1 else f"{look.n_scans} scans"
         typer.echo(
-            f"{look.n_scans} scans: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "
+            f"{scans}: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "
             f"{look.free_bytes / 1e9:.2f} GB are free here. For less (or later in {CONFIG}):"
         )
         for kind, n in look.n_bytes.items():
