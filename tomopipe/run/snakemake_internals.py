@@ -351,8 +351,9 @@ def fork_scripts(workflow: Any) -> None:
             if not warm_start.is_worth_it(name.removesuffix(".py")):
                 return plain(script, path, edit)
             tmpdir = str(script.resources.get("tmpdir") or tempfile.gettempdir())
+            cores = dict.fromkeys(warm_start.THREADS, str(script.threads))  # for what is not loaded
             try:
-                status = warm_start.run_script(path, {**os.environ, "TMPDIR": tmpdir})
+                status = warm_start.run_script(path, {**os.environ, **cores, "TMPDIR": tmpdir})
             except OSError:  # no process, or no room for its socket
                 return plain(script, path, edit)
             if status:

@@ -17,8 +17,7 @@ from multiprocessing.connection import wait
 from unittest import mock
 
 _NUMERIC = ("try_recon", "predict_cor", "full_recon", "export_stack")
-# BLAS is loaded before the number of cores of a job is known
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _lock = threading.Lock()
 _started = threading.Event()
 
@@ -45,14 +44,12 @@ def run_script(script: str, environment: Mapping[str, str]) -> int:
     process = context.Process(target=_run, args=(script, dict(environment)))
     # otherwise the fork would run the main module of this process again
     no_main = mock.patch.dict(sys.modules, {"__main__": types.ModuleType("__main__")})
-    with _lock, no_main:
-        if not _started.is_set():
-            context.set_forkserver_preload(["tomopipe.run.preloaded"])
-            with mock.patch.dict(os.environ, _ONE_THREAD):
-                process.start()
-            _started.set()
-        else:
-            process.start()
+    # the server loads BLAS before the number of cores of a job is known
+    of_server = {} if _started.is_set() else dict.fromkeys(THREADS, "1")
+    with _lock, no_main, mock.patch.dict(os.environ, of_server):
+        context.set_forkserver_preload(["tomopipe.run.preloaded"])
+        process.start()
+        _started.set()
     wait([process.sentinel])
     with _lock:  # start() also reaps the processes of other threads; a status is read once
         process.join()

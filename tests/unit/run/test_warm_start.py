@@ -73,7 +73,13 @@ def test_scripts_of_this_workflow_are_forked(tmp_path, monkeypatch, source, more
         PythonScript, "execute_script", lambda *_: called.append("process"), raising=True
     )
     monkeypatch.setattr(warm_start, "_started", threading.Event())
-    monkeypatch.setattr(warm_start, "run_script", lambda *_: called.append("fork") or 0)
+
+    def run_script(_, environment):
+        called.append("fork")
+        assert environment["OMP_NUM_THREADS"] == "3"
+        return 0
+
+    monkeypatch.setattr(warm_start, "run_script", run_script)
 
     def source_file(path):
         return SimpleNamespace(get_path_or_uri=lambda secret_free: str(tmp_path / path))
@@ -82,7 +88,7 @@ def test_scripts_of_this_workflow_are_forked(tmp_path, monkeypatch, source, more
     (tmp_path / "rules").mkdir()
     apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record")) | more
     PythonScript.execute_script(
-        SimpleNamespace(path=source_file(source), resources={}, **apart), "x.py"
+        SimpleNamespace(path=source_file(source), resources={}, threads=3, **apart), "x.py"
     )
     assert called == ["fork" if forked else "process"]
 
@@ -103,7 +109,9 @@ def test_where_no_process_can_be_forked_the_script_gets_a_new_one(tmp_path, monk
         get_path_or_uri=lambda secret_free: str(tmp_path / "scripts/try_recon.py")
     )
     apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record"))
-    PythonScript.execute_script(SimpleNamespace(path=source, resources={}, **apart), "x.py")
+    PythonScript.execute_script(
+        SimpleNamespace(path=source, resources={}, threads=3, **apart), "x.py"
+    )
     assert called == ["process"]
 
 
