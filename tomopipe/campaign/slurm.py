@@ -19,6 +19,7 @@ from pathlib import Path
 import yaml
 
 _SECONDS = 10.0
+_SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SINFO = ["sinfo", "--noheader", "--format=%P|%l"]
 _BATCH = 500  # job numbers in one call: the length of a command is limited
 #: Final states: no job runs again under the same number.
@@ -161,10 +162,12 @@ def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
         return []
     user = getpass.getuser()
-    show = ["sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}"]
     known = {
         "partition": {name.rstrip("*") for name, _ in _ask(_SINFO, n_cells=2)},
-        "account": {name for name, _ in _ask([*show, "format=Account,User"], n_cells=2)},
+        "account": {
+            name
+            for name, _ in _ask([*_SHOW, "assoc", f"user={user}", "format=Account,User"], n_cells=2)
+        },
     }
     return [
         f"{profile}: SLURM has no {kind} {name}"
@@ -178,9 +181,8 @@ def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
 
 def submit_limit() -> int | None:
     """Return how many jobs this user may have in the queue at once; None if unknown."""
-    show = ["sacctmgr", "--noheader", "--parsable2", "show"]
-    asked = [*show, "assoc", f"user={getpass.getuser()}", "format=MaxSubmit,DefaultQOS"]
-    of_qos = dict(_ask([*show, "qos", "format=Name,MaxSubmitPU"], n_cells=2))
+    asked = [*_SHOW, "assoc", f"user={getpass.getuser()}", "format=MaxSubmit,DefaultQOS"]
+    of_qos = dict(_ask([*_SHOW, "qos", "format=Name,MaxSubmitPU"], n_cells=2))
     limits = [
         int(limit)
         for own, qos in _ask(asked, n_cells=2)

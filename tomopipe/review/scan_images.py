@@ -202,9 +202,9 @@ class Pictures:
         if not 0 <= pair < len(rows.pairs):
             raise TomopipeError(f"{scan}: {len(rows.pairs)} opposing pairs are kept; got {pair}.")
         first, second = rows.pairs[pair]
-        place_px = float(bin_cor(cor_px, x0=rows.first_col))
-        source = 2 * place_px - np.arange(first.shape[1])
-        return first, mirror(second, place_px), (source >= 0) & (source <= first.shape[1] - 1)
+        local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
+        source = 2 * local_cor_px - np.arange(first.shape[1])
+        return first, mirror(second, local_cor_px), (source >= 0) & (source <= first.shape[1] - 1)
 
     def sinogram(self, scan: str, row: int) -> Grey:
         """Return the corrected sinogram of one kept row, projections from top to bottom."""
@@ -258,13 +258,13 @@ class Pictures:
         values_px = grid.get("cor_px") or [cor_px]
         if values_px[0] <= cor_px <= values_px[-1]:
             return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
-        place_px = float(bin_cor(cor_px, x0=rows.first_col))
+        local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
         if self._half_acquisition is not None and self._half_acquisition(scan) == "auto":
             full_rotation = is_full_rotation(rows.theta_rad)
             half = is_half_acquisition(
-                "auto", full_rotation=full_rotation, cor_px=place_px, n_cols=n_cols
+                "auto", full_rotation=full_rotation, cor_px=local_cor_px, n_cols=n_cols
             )
-        return half, place_px
+        return half, local_cor_px
 
     def _load(self, rows: Rows, half: bool, middle_px: float) -> _Scan:
         n_cols, edge_slopes_per_px = rows.sinograms.shape[2], rows.edge_slopes_per_px

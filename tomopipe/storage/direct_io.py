@@ -26,9 +26,9 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
     writing go through the cache. An OSError names the file.
     """
     through = os.open(path, os.O_WRONLY)
-    past: list[int] = []
+    past: int | None = None
     with suppress(OSError, AttributeError):
-        past.append(os.open(path, os.O_WRONLY | os.O_DIRECT))
+        past = os.open(path, os.O_WRONLY | os.O_DIRECT)
     buffer = functools.cache(aligned)  # only if it is needed
 
     def write(array: NDArray[Any], offset: int) -> None:
@@ -46,24 +46,33 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
         step = data.size if in_place else _COPIED_BYTES
         for first in range(0, data.size, step or 1):
             part = data[first : first + step]
-            if past and not in_place:
-                copy = buffer(_COPIED_BYTES)[: part.size]
-                copy[:] = part
-            try:
-                for file in past:
-                    _write_all(file, part if in_place else copy, offset + first, path)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                os.close(past.pop())
-            if not past:
+            if not _is_past(part, offset + first, in_place=in_place):
                 _write_all(through, part, offset + first, path)
+
+    def _is_past(part: NDArray[np.uint8], offset: int, *, in_place: bool) -> bool:
+        """Write pages past the cache; return False where the file system refuses that."""
+        nonlocal past
+        if past is None:
+            return False
+        if not in_place:
+            copy = buffer(_COPIED_BYTES)[: part.size]
+            copy[:] = part
+            part = copy
+        try:
+            _write_all(past, part, offset, path)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            os.close(past)
+            past = None
+        return past is not None
 
     try:
         yield write
     finally:
-        for file in (through, *past):
-            os.close(file)
+        os.close(through)
+        if past is not None:
+            os.close(past)
 
 
 def _write_all(file: int, data: NDArray[np.uint8], offset: int, path: Any) -> None:
