@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,12 @@ import pytest
 from tomopipe.run import snakemake_internals, warm_start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="scripts are forked on Linux alone")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_server_of_others():
+    """A process has one server; another test of this one may have started it, for what it loads."""
+    forkserver._forkserver._stop()
 
 
 def script(folder, text, name="job.py"):

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -132,16 +131,12 @@ def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs):
 
 
 def test_a_full_disk_is_said_once_and_nothing_is_lost(watcher, runs, said, monkeypatch):
-    for free in (1e6, 2e6, 1e6):  # others write, too
-        monkeypatch.setattr(
-            shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free)
-        )
-        watcher.step()
+    with monkeypatch.context() as patch:
+        for free in (1e6, 2e6, 1e6):  # others write, too
+            patch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+            watcher.step()
     assert len([line for line in said if "less than 50 MB are free" in line]) == 1
     assert runs.started == []
-    monkeypatch.undo()
-    monkeypatch.setattr(launch, "spawn", runs.spawn)
-    os.chdir(watcher.directory)
     watcher.step()
     assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
 
