@@ -78,7 +78,7 @@ def visit(chromium):
         page.on(
             "console",
             lambda message: (
-                page.trouble.append(message.text)
+                page.trouble.append(f"{message.location.get('url')}: {message.text}")
                 if message.type == "error" and "409" not in message.text
                 else None
             ),
