@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,29 @@ def test_a_run_outlives_its_terminal_and_ends_when_told(campaign, tmp_path):
     status, text = tomopipe(campaign, "run", *CORES)
     assert status == 0, text
     assert cor_px(campaign, "a_1") == 47
+
+
+def test_a_killed_run_is_told_and_the_next_goes_on(campaign, tmp_path):
+    table(campaign, "a_1\t\t47.00\t")
+    slow = failing(tmp_path, "full_recon", "a_1", "time.sleep(100)")
+    for name in ("Snakefile", "workflow", "profiles"):
+        (tmp_path / "site" / name).symlink_to(HOME / name)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "tomopipe", "run", *CORES], cwd=campaign, env=os.environ | slow
+    )
+    state = campaign / "logs/status/full_recon/a_1.json"
+    begun_ns = state.stat().st_mtime_ns
+    end = time.monotonic() + 60
+    while state.stat().st_mtime_ns == begun_ns:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    os.killpg(read_record(campaign).pid, signal.SIGKILL)
+    assert first.wait(30) == 1
+    assert "The last run was killed" in tomopipe(campaign, "status")[1]
+    status, text = tomopipe(campaign, "run", *CORES)
+    assert (status, "this one goes on from there" in text) == (0, True), text
+    assert cor_px(campaign, "a_1") == 47
+    assert "killed" not in tomopipe(campaign, "status")[1]
 
 
 def read_until(terminal: int, *words: bytes, seconds: float = 60) -> bytes:

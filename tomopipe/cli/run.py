@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tomopipe.campaign.files import LOGS, Logs
+from tomopipe.campaign.files import CONFIG, LOGS, Logs
 from tomopipe.cli.options import ConfigFile, Directory, DryRun, rest_of
 from tomopipe.cli.terminal import Screen, near, say
 from tomopipe.errors import TomopipeError
@@ -21,6 +21,7 @@ _LOOK_S = 0.2
 _STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
+_GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
 
 def run(
@@ -52,11 +53,22 @@ def run(
         return watch_campaign(directory, config_path, rest_of(context), say)
     profile = launch.chosen_profile(directory)
     command = launch.run_command(directory, config_path, profile, rest_of(context))
+    if launch.is_locked(directory) and launch.unlock_killed(directory, _results(directory, config)):
+        say("The last run was killed: this one goes on from there.")
     process, started = launch.start(directory, command)
     say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
     with _heeding(directory, started):
         progress = _follow(process, started, directory)
     raise typer.Exit(_tell_end(directory, process.wait(), started, progress))
+
+
+def _results(directory: Path, config: Path | None) -> Path:
+    from tomopipe.config import read_config
+
+    path = config or directory / CONFIG
+    with suppress(TomopipeError):  # Snakemake will tell
+        return directory / read_config(path).campaign.results
+    return directory
 
 
 @contextmanager
@@ -152,6 +164,6 @@ def stop(
     elif not launch.has_ended(found, within_s=_STOP_S):
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:
-        typer.echo(f"Killed. {launch.LOCKED} On SLURM, scancel what squeue still shows.")
+        typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")
     else:
-        typer.echo("Stopped. What was done stays; `tomopipe run` goes on from there.")
+        typer.echo(f"Stopped; {_GOES_ON}")

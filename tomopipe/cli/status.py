@@ -18,7 +18,7 @@ from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
 from tomopipe.run.ending import unfinished_scans
-from tomopipe.run.launch import under_way
+from tomopipe.run.launch import is_killed, under_way
 from tomopipe.run.status import JobStatus, Status, StepStatus, as_record, read_status
 
 _WIDE = 100  # columns of the terminal from which details are shown
@@ -46,6 +46,8 @@ def status(
     console = Console()
     if run := under_way(directory):
         console.print(Text(f"A run is under way: {run}."))
+    elif is_killed(campaign.directory, campaign.results):
+        console.print(Text("The last run was killed; `tomopipe run` goes on from there."))
     _show(found, console)
     if not found.with_state("running"):
         for line in unfinished_scans(campaign):

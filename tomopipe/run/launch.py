@@ -22,8 +22,8 @@ from tomopipe.campaign.slurm import unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
+from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.run_folder import user_name
 from tomopipe.storage.shared import locked
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -178,7 +178,7 @@ def _refuse_second(directory: Path) -> None:
 
 
 def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
-    origin = socket.gethostname(), user_name(), time.time()
+    origin = socket.gethostname(), run_folder.user_name(), time.time()
     run = Run(pid, *origin, born(pid), str(log), str(events))
     write_json(asdict(run), directory / LOGS.run_record)
     return run
@@ -240,13 +240,32 @@ def read_record(directory: Path) -> Run | None:
 
 def unlock(directory: Path) -> None:
     """Remove Snakemake's lock of a run that has ended."""
-    for lock in (directory / ".snakemake" / "locks").glob("*.lock"):
+    for lock in _locks(directory):
         lock.unlink(missing_ok=True)
+
+
+def unlock_killed(directory: Path, results: Path) -> bool:
+    """Remove the lock of a run that was killed on this machine; tell whether there was one."""
+    found = is_killed(directory, results)
+    if found:
+        unlock(directory)
+    return found
+
+
+def is_killed(directory: Path, results: Path) -> bool:
+    """Tell whether the run that has locked the campaign was killed on this machine."""
+    # Snakemake locks before a run makes its folder: a younger lock is that of another run
+    locked_s = [lock.stat().st_mtime for lock in _locks(directory)]
+    return bool(locked_s) and run_folder.killed_here(results, max(locked_s))
 
 
 def is_locked(directory: Path) -> bool:
     """Tell whether Snakemake has locked the campaign: a run is under way, or one was killed."""
-    return any((directory / ".snakemake" / "locks").glob("*.lock"))
+    return bool(_locks(directory))
+
+
+def _locks(directory: Path) -> list[Path]:
+    return list((directory / ".snakemake" / "locks").glob("*.lock"))
 
 
 def _is_alive(run: Run) -> bool:

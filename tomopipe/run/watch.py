@@ -140,6 +140,7 @@ class Watcher:
             launch.unlock(self.directory)
         results = Path(self._config.campaign.results)
         results.mkdir(parents=True, exist_ok=True)
+        launch.unlock_killed(self.directory, results)
         if launch.is_locked(self.directory):
             return results / "none"  # for now: another run is active
         self._take_said()

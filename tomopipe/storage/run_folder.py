@@ -122,6 +122,20 @@ def earlier(results: Path) -> list[Path]:
     return sorted(path for path in folders if not path.name.startswith("ended-"))
 
 
+def killed_here(results: Path, since_s: float) -> bool:
+    """Tell whether the last run, begun at `since_s` (Unix seconds) or later, was killed here."""
+    try:
+        about = json.loads((earlier(results)[-1] / "run.json").read_text(encoding="utf-8"))
+        if about["host"] != socket.gethostname() or about["start"] < since_s:
+            return False
+        os.kill(about["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        pass
+    return False
+
+
 def current() -> Path | None:
     """Return the folder of the run that this process belongs to; None outside a run.
 
