@@ -171,6 +171,17 @@ def test_an_edit_is_followed_in_the_call_that_compares(campaign, tmp_path):
     assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
 
 
+def test_a_scan_that_breaks_as_all_raw_files_are_compared(campaign, tmp_path):
+    snakefile, site = where_files_are_large(tmp_path)
+    snakemake(campaign, *snakefile, environment=site)
+    for path in (campaign / "raw").glob("*.h5"):
+        os.utime(path)
+    cut(campaign / "raw" / "a_2.h5")
+    run = snakemake(campaign, *snakefile, environment=site)
+    assert run.status == 0, run.text
+    assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
+
+
 def emptied(path: Path) -> None:
     path.write_bytes(b"")
 

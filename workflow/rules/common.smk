@@ -15,6 +15,9 @@ except ModuleNotFoundError as error:
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
         "folder (Snakemake is then .venv/bin/snakemake), or there pip install '.[slurm]'"
     )
+from snakemake.common.tbdstring import TBDString
+from snakemake.exceptions import IncompleteCheckpointException
+
 from tomopipe.campaign.campaign import as_json, campaign_from_data, read_inventory
 from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.results import is_without_angles, proven_angles
@@ -139,6 +142,21 @@ def inventory_rows():
         compared()
         checkpoints.inventory.get()
     return read_inventory(planned(INVENTORY))
+
+
+def if_known(asked):
+    """A parameter; unknown while the job waits for a checkpoint, also one that only this asks for.
+
+    Snakemake asks for parameters before the job's inputs have named all of its checkpoints.
+    """
+
+    def parameter(wildcards):
+        try:
+            return asked(wildcards)
+        except IncompleteCheckpointException:
+            return TBDString()
+
+    return parameter
 
 
 def cor_table(wildcards=None):

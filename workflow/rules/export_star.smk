@@ -51,7 +51,7 @@ rule export_star:
         LOGS.log("export_star"),
     localrule: True
     params:
-        options=lambda wildcards: as_json(star_options(CAMPAIGN, resolved())),
-        made_from=lambda wildcards: made_from.as_text(star_wanted()),
+        options=if_known(lambda wildcards: as_json(star_options(CAMPAIGN, resolved()))),
+        made_from=if_known(lambda wildcards: made_from.as_text(star_wanted())),
     script:
         "../scripts/export_star.py"

@@ -54,8 +54,8 @@ rule fix_cor:
         LOGS.log("fix_cor", "{series}"),
     localrule: True
     params:
-        members=lambda wildcards: as_json(members(wildcards.series)),
+        members=if_known(lambda wildcards: as_json(members(wildcards.series))),
         options=lambda wildcards: CAMPAIGN.config.as_json("fix_cor"),
-        made_from=lambda wildcards: made_from.as_text(fix_wanted(wildcards.series)),
+        made_from=if_known(lambda wildcards: made_from.as_text(fix_wanted(wildcards.series))),
     script:
         "../scripts/fix_cor.py"

@@ -53,6 +53,6 @@ rule report:
     localrule: True
     params:
         config=lambda wildcards: CAMPAIGN.config.as_json("report"),
-        made_from=lambda wildcards: made_from.as_text(report_wanted()),
+        made_from=if_known(lambda wildcards: made_from.as_text(report_wanted())),
     script:
         "../scripts/report.py"

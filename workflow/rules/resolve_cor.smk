@@ -34,7 +34,7 @@ checkpoint resolve_cor:
         LOGS.log("resolve_cor"),
     localrule: True
     params:
-        scans=lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows())),
+        scans=if_known(lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows()))),
         options=lambda wildcards: CAMPAIGN.config.as_json("resolve_cor"),
         made_from=lambda wildcards: made_from.as_text(made_from.of_resolve_cor(CAMPAIGN)),
     script:

@@ -71,8 +71,8 @@ rule stitch:
         mem_mb=stitch_memory_mb,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        scans=lambda wildcards: as_json(stacks_made()[wildcards.stack].scans),
+        scans=if_known(lambda wildcards: as_json(stacks_made()[wildcards.stack].scans)),
         options=lambda wildcards: CAMPAIGN.config.as_json("stitch", "full_recon"),
-        made_from=lambda wildcards: made_from.as_text(stitch_wanted(wildcards.stack)),
+        made_from=if_known(lambda wildcards: made_from.as_text(stitch_wanted(wildcards.stack))),
     script:
         "../scripts/stitch.py"
