@@ -91,7 +91,11 @@ def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -
     """Show the progress of a run until it ends."""
     from tomopipe.cli import outcome  # noqa: F401 (what the end needs, loaded meanwhile)
 
-    progress, screen = Progress(started.events, Logs(directory / LOGS.folder)), Screen()
+    def is_stopped() -> bool:
+        return (launch.read_record(directory) or started).stopped
+
+    progress = Progress(started.events, Logs(directory / LOGS.folder), is_stopped)
+    screen = Screen()
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)

@@ -24,6 +24,7 @@ class Screen:
         self._shown: dict[str, str] = {}
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
         self._reasons: set[str] = set()
+        self._failed: set[str] = set()
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show news and the progress of each step."""
@@ -45,10 +46,13 @@ class Screen:
             self._shown, self._plain_at_s = lines, now_s
 
     def _news(self, progress: Progress) -> Iterator[str]:
-        """Print which jobs failed, and why others run, each reason once."""
+        """Print which jobs failed, and why others run, each once."""
         for what, step, name, reason in progress.news:
             if what == "failed":
-                yield f"failed: {step} {name}, see logs/{step}/{name or 'campaign'}.log"
+                line = f"failed: {step} {name}, see logs/{step}/{name or 'campaign'}.log"
+                if line not in self._failed:  # not after each attempt
+                    self._failed.add(line)
+                    yield line
             elif name and is_news(reason) and reason not in self._reasons:
                 self._reasons.add(reason)
                 if len(self._reasons) <= _MOST_REASONS:

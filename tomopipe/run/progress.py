@@ -9,7 +9,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,10 +79,17 @@ class Progress:
     news : list of tuple
         (what, step, name, reason) of jobs that began or failed; the reader empties it.
 
-    On a cluster a submitted job counts as running once its status file says so.
+    On a cluster a submitted job counts as running once its status file says so. A job that ends
+    because somebody stopped the run (`is_stopped`) has not failed.
     """
 
-    def __init__(self, events: str | os.PathLike[str], logs: Logs[Path]) -> None:
+    def __init__(
+        self,
+        events: str | os.PathLike[str],
+        logs: Logs[Path],
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_stopped = is_stopped
         self._path, self._offset = Path(events), 0
         self._logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
@@ -159,6 +166,6 @@ class Progress:
         name, began_s = step.running.pop(number)
         if "ended" in event:
             step.walls_s.append(event["at"] - began_s)
-        else:
+        elif not self._is_stopped():
             step.failed[number] = name
             self.news.append(("failed", step_name, name, ""))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
 from tomopipe.cli import cli
-from tomopipe.cli.terminal import step_line
+from tomopipe.cli.terminal import Screen, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
@@ -209,6 +209,28 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     step = progress.steps["try_recon"]
     assert (step.done, len(step.running), len(step.failed), step.total) == (1, 1, 0, 3)
     assert progress.counts == (1, 7)
+
+
+def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    stopped = []
+    progress = Progress(tmp_path / "events", Logs(tmp_path), lambda: bool(stopped))
+    screen = Screen()
+    for _ in range(2):
+        tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
+        tell(failed=1)
+    progress.read()
+    screen.show(progress, at_end=True)
+    assert capsys.readouterr().out.count("failed: try_recon a_1") == 1
+    stopped.append(True)
+    tell(began=2, step="try_recon", name="a_2", reason="not there yet", local=True)
+    tell(failed=2)
+    progress.read()
+    screen.show(progress, at_end=True)
+    assert "a_2" not in capsys.readouterr().out
+    assert set(progress.steps["try_recon"].failed) == {1}
 
 
 def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatch):
