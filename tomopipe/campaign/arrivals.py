@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.exchange import incomplete
+from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.scans.raw_state import file_state
 

@@ -2,7 +2,7 @@
 
 The format is recognised from the content. Files are opened read-only and never changed. What makes
 a scan unusable raises a ScanError whose message is `path: reason`, in one line; what makes it
-incomplete is returned by `incomplete`.
+incomplete is returned by `tomopipe.scans.aborted.incomplete`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,7 @@ from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
+from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.angle_lists import UNKNOWN_UNIT, equal_steps, other_unit, read_angles
 from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.datasets import read_named
@@ -44,7 +45,6 @@ __all__ = [
     "Scan",
     "Sources",
     "StillWrittenError",
-    "incomplete",
     "open_scan",
     "read_metadata",
 ]  # fmt: skip
@@ -83,43 +83,6 @@ def read_metadata(
 
 def _input_block(known: InputBlock | Mapping[str, Any]) -> InputBlock:
     return known if isinstance(known, InputBlock) else InputBlock(**known)
-
-
-def incomplete(metadata: Metadata) -> str:
-    """Say why a scan is not complete: as many finite angles as frames, all frames written.
-
-    Returns
-    -------
-    str
-        The first reason, "" for a complete scan.
-    """
-    reason = _fault_of_angles(metadata) or metadata.aborted
-    if not reason and metadata.n_written < metadata.n_angles:
-        return f"aborted: the first {metadata.n_written} of {metadata.n_angles} frames were written"
-    return reason
-
-
-def _fault_of_angles(metadata: Metadata) -> str:
-    n_angles, theta_deg, location = metadata.n_angles, metadata.theta_deg, metadata.theta_location
-    if theta_deg is None:
-        return ""
-    if len(theta_deg) > n_angles and not metadata.theta_listed:
-        return f"aborted: {n_angles} frames for {len(theta_deg)} angles in {location}"
-    if len(theta_deg) != n_angles:
-        what_to_do = "name a list of all of them (input.angles)"
-        if metadata.theta_listed:
-            what_to_do = "correct the list"
-            what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
-        return (
-            f"{location} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
-            f"{what_to_do}"
-        )
-    chosen = metadata.chosen
-    if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
-        return f"{location}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
-    if n_angles > 1 and np.ptp(theta_deg) == 0:
-        return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
-    return ""
 
 
 @contextmanager

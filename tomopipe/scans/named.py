@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
+from tomopipe.scans.aborted import fewer_frames
 from tomopipe.scans.angle_lists import to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
@@ -60,10 +61,7 @@ class NamedReader:
             distance_mm=read_distance_mm(self._file),
             missing_sources=self._stack.missing_sources,
             warnings=warnings,
-            aborted=f"aborted: {n_frames} frames for {n_planned} keys in "
-            f"{self._known.paths.image_key}"
-            if n_frames < n_planned
-            else "",
+            aborted=fewer_frames(n_frames, n_planned, f"keys in {self._known.paths.image_key}"),
         )
 
     def reference(self, kind: Kind) -> Reference:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans import nxdetector
+from tomopipe.scans.aborted import fewer_frames
 from tomopipe.scans.angle_lists import planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, text_of, unit_of
 from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
@@ -220,8 +221,8 @@ class _Stack:
             )
         self._planned_index = self._placed(len(data))
         self.aborted = ""
-        if self._planned_index is None and len(data) < len(planned):
-            self.aborted = f"aborted: {len(data)} frames for {len(planned)} keys in {self.key_name}"
+        if self._planned_index is None:
+            self.aborted = fewer_frames(len(data), len(planned), f"keys in {self.key_name}")
         kept = np.arange(len(data)) if self._planned_index is None else self._planned_index
         self.keys: NDArray[np.int64] = planned[kept].astype(np.int64)
 

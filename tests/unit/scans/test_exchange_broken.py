@@ -22,9 +22,9 @@ from tests.exchange_files import (
     write,
 )
 from tomopipe.errors import ScanError
+from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.exchange import (
     StillWrittenError,
-    incomplete,
     open_scan,
     read_metadata,
 )

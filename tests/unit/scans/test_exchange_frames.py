@@ -16,8 +16,8 @@ from tests.exchange_files import (
     replace,
     write,
 )
+from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.exchange import (
-    incomplete,
     open_scan,
     read_metadata,
 )

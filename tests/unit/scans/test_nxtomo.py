@@ -17,7 +17,8 @@ from tests.nxtomo_files import (
     write_nxtomo,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import NO_THETA, incomplete, open_scan, read_metadata
+from tomopipe.scans.aborted import incomplete
+from tomopipe.scans.exchange import NO_THETA, open_scan, read_metadata
 
 BOTH = pytest.mark.parametrize("entry", [ESRF, DIAMOND], ids=["esrf", "diamond"])
 THETA_DEG = [0, 30, 60, 90, 120, 150]
