@@ -54,6 +54,9 @@ def test_a_proven_turn_makes_the_volume_of_the_scan_with_its_angles(campaign):
     np.testing.assert_allclose(volumes[0], volumes[1], atol=2e-3)
     meta = json.loads((folder / "results/relion/stacks/turn_1.json").read_text())
     assert meta["theta_deg"] == pytest.approx(TURN_DEG.tolist())
+    page = (folder / "results/report/index.html").read_text()
+    assert "angles proven from the projections, 0 to 358°" in page
+    assert "(the angles of 1 scan found from the projections)" in page
 
 
 def test_without_a_proof_there_is_no_volume_even_with_a_cor_and_the_others_run(campaign):

@@ -1,14 +1,14 @@
 """The record of one scan, from the files of a campaign."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.failures import Failure, is_made
 from tomopipe.campaign.files import VOLUMES, Files, Logs
-from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.report.records import ScanRecord
+from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
+from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, number, parse_failure, parse_prediction, text
 from tomopipe.report.times import JobTime
 
@@ -68,9 +68,10 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         volume=volume,
         try_tif=try_tif if try_tif.exists() else None,
     )
+    sweep = source.files.sweep(name)
     warnings = (
-        *_split((row or {}).get("warnings", "")),
-        *_remarks(reader, source.files.sweep(name)),
+        *_of_file((row or {}).get("warnings", ""), sweep),
+        *_remarks(reader, sweep),
         *(w for w in (prediction.warnings if prediction else ()) if w not in found.reason),
     )
     return replace(found, warnings=warnings)
@@ -85,6 +86,13 @@ def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
 
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+def _of_file(warnings: str, try_json: Path) -> Iterator[str]:
+    """Yield the inventory's warnings on a scan; of angles proven since, which they are."""
+    for one in _split(warnings):
+        proven = proven_angles(try_json) if is_without_angles(one) else None
+        yield f"{ANGLES_PROVEN}, {proven['start']:g} to {proven['stop']:g}°" if proven else one
 
 
 def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
