@@ -57,10 +57,12 @@ def _warned(scan: ScanRecord) -> str:
     return "" if scan.state in NOT_SELECTED else "; ".join(scan.warnings)
 
 
-def _of_an_earlier_file(scan: ScanRecord) -> str:
-    if scan.state is not State.SKIPPED or scan.volume is None:
+def _of_before(scan: ScanRecord) -> str:
+    """Say of a volume that no run makes now what it was made from."""
+    source = {State.SKIPPED: "file", State.UNRESOLVED: "COR"}.get(scan.state)
+    if source is None or scan.volume is None:
         return ""
-    return f"{scan.volume.name} is of the file that was there before: {scan.reason}"
+    return f"{scan.volume.name} is of the {source} that was there before: {scan.reason}"
 
 
 def _filled(scan: ScanRecord) -> str:
@@ -84,6 +86,13 @@ def _confidence(scan: ScanRecord) -> float:
 
 _KINDS = (
     _Kind(
+        "Volumes of before",
+        "bad",
+        "File or COR have changed: mend them, or remove the volume, its stack and sidecar.",
+        _of_before,
+        once=False,
+    ),
+    _Kind(
         "Failed",
         "bad",
         "Read the log below, then tomopipe retry, or tomopipe run again.",
@@ -101,12 +110,6 @@ _KINDS = (
         "Correct the cell: a column of the detector, counted from 0, with a decimal point.",
         lambda scan: scan.unused_manual,
         once=False,
-    ),
-    _Kind(
-        "Skipped now, with a volume",
-        "bad",
-        "The raw file has changed since: remove volume, stack and sidecar, or mend the file.",
-        _of_an_earlier_file,
     ),
     _Kind("Filled", "look", "These COR are not measured: look at the volume.", _filled),
     _Kind("Outliers", "look", "Further from the median than the limit.", _outlier),

@@ -1,0 +1,31 @@
+"""What the report asks people to look at."""
+
+from pathlib import Path
+
+import pytest
+
+from tomopipe.campaign.results import Fix
+from tomopipe.report.alerts import alert_groups
+from tomopipe.report.records import ScanRecord
+
+WITHOUT = Fix(None, None, "", False, "no neighbours", None, ())
+KEPT = {"keep": "true", "reason": "", "n_cols": "64"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "source"),
+    [
+        ({"row": KEPT | {"keep": "false", "reason": "empty file (0 bytes)"}}, "file"),
+        ({"row": KEPT, "decided": True, "fix": WITHOUT}, "COR"),
+        ({"row": KEPT, "decided": True, "cor_px": 30.0, "source": "manual"}, None),
+    ],
+)
+@pytest.mark.parametrize("volume", [None, Path("results/a_1_rec.h5")])
+def test_a_volume_that_no_run_makes_now_is_named(facts, source, volume):
+    scan = ScanRecord(name="a_1", path="", series="a", index=1, volume=volume, **facts)
+    groups = {group.title: group.alerts for group in alert_groups([scan])}
+    assert ("Volumes of before" in groups) == (source is not None and volume is not None)
+    if source and volume:
+        line = groups["Volumes of before"][0].text
+        assert line.startswith(f"a_1_rec.h5 is of the {source} that was there before")
+        assert ("No COR" in groups) == (source == "COR")
