@@ -23,12 +23,12 @@ def simulate(
 ) -> None:
     """Write a campaign of simulated scans whose truth is known.
 
-    FOLDER gets raw/*.h5 (DXchange; NXtomo: raw/*.nx), a minimal config.yaml, and truth.json with
-    the true COR and object of every scan, which the workflow never reads. The
-    COR drifts along each series. One scan is aborted, one misleads methods that
-    look for mirrored projections, one has no theta.
+    FOLDER gets `raw/*.h5` (DXchange; NXtomo: `raw/*.nx`), a minimal config.yaml, and truth.json
+    with the true COR and object of every scan, which the workflow never reads. The COR drifts along
+    each series. One scan is aborted, one misleads methods that look for mirrored projections, one
+    has no theta.
 
-    Example: tomopipe lab simulate demo --series 3 --scans 5 --seed 1
+    Example: `tomopipe lab simulate demo --series 3 --scans 5 --seed 1`
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn
