@@ -187,8 +187,7 @@ function onFact(event) {
 
 function theme() {
   const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
+  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
   localStorage.setItem("theme", root.dataset.theme);
 }
 
@@ -217,7 +216,6 @@ async function look() {
   setTimeout(look, LOOK_MS);
 }
 
-if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
 queue.setUp(open);
 setUpFacts(open);
 scan.setUp(() => scan.prepare(queue.step(1)));

@@ -1,4 +1,7 @@
-// Small helpers. Text from the campaign only ever becomes text nodes, never markup.
+// The theme of a page, and small helpers. Text from the campaign only ever becomes text nodes, never markup.
+const preferred = matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
+document.documentElement.dataset.theme = localStorage.getItem("theme") || preferred;
+
 export const $ = (id) => document.getElementById(id);
 
 export function el(tag, props = {}, ...children) {
