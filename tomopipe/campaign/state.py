@@ -51,6 +51,7 @@ MEANINGS: Mapping[State, str] = {
 }
 #: No job runs for scans in these states.
 NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
+_FAR_PX = 1.0  # predictions that are right are closer to the truth
 _OF_SOURCE = {
     "manual": State.MANUAL,
     "outlier": State.FIXED,
@@ -243,7 +244,21 @@ class ScanFacts:
             # the table of fix_cor has the reason of a prediction that could not be replaced
             said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
             parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
-        return "; ".join(dict.fromkeys(parts))
+        parts.append(self._far_by_hand)
+        return "; ".join(dict.fromkeys(filter(None, parts)))
+
+    @property
+    def _far_by_hand(self) -> str:
+        """How far a COR set by hand is from what was predicted with confidence, if it is far."""
+        prediction = self.prediction
+        if self.state is not State.MANUAL or prediction is None or prediction.cor_px is None:
+            return ""
+        sure = prediction.confidence or 0.0
+        cor_px = self.manual_px if self.manual_px is not None else self.cor_px
+        off_px = 0.0 if cor_px is None else cor_px - prediction.cor_px
+        if sure < self.min_confidence or abs(off_px) <= _FAR_PX:
+            return ""
+        return f"{off_px:+.2f} px from the prediction, of confidence {sure:.2f}"
 
 
 def not_accepted(prediction: Prediction) -> str:

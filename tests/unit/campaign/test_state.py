@@ -126,3 +126,18 @@ def test_every_state_has_a_meaning_and_a_look():
 def test_a_scan_not_yet_in_the_inventory_takes_part():
     assert not_selected("auto", None) is None
     assert not_selected("no", None) is State.UNSELECTED
+
+
+@pytest.mark.parametrize(
+    ("manual", "prediction", "said"),
+    [
+        ("507.5", GOOD, "-4.50 px from the prediction, of confidence 0.90"),
+        ("512.9", GOOD, ""),
+        ("507.5", replace(GOOD, confidence=0.3), ""),
+        ("507.5", FLAT, ""),
+    ],
+)
+def test_a_cor_by_hand_far_from_a_confident_prediction_is_remarked(manual, prediction, said):
+    given = USED | {"manual": manual, "source": "manual", "cor_px": float(manual)}
+    found = facts(**given | {"prediction": prediction})
+    assert (found.state, found.reason) == ("manual", said)
