@@ -32,6 +32,7 @@ def test_scans_that_drip_in_are_taken_once_each_though_the_watcher_is_killed(tmp
 def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
     configure(campaign, "watch", settle_s=0.2)
     log = campaign / "watch.out"
+    cors = (campaign / "results" / "cor.json").read_bytes()
     with log.open("w") as stream:
         watcher = subprocess.Popen(
             [sys.executable, "-m", "tomopipe", "run", "--watch", str(campaign)],
@@ -51,8 +52,7 @@ def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
         time.sleep(1)
         (campaign / "away").rename(campaign / "raw")
         wait_for(log, "there again")
-        assert log.read_text().count("not there") == 1
-        cors = (campaign / "results" / "cor.json").read_bytes()
+        assert log.read_text().count("raw: not there") == 1
     finally:
         status, text = tomopipe(campaign, "stop")
         watcher.wait(60)

@@ -118,17 +118,28 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
 
     Copies under way are skipped: names that begin with a dot, or end as programs mark them.
     """
-    entries = [one if isinstance(one, str) else one.glob for one in config.campaign.scans]
-    paths, gone = dict[str, None](), []
-    for pattern in map(os.path.expanduser, entries):
+    paths = dict[str, None]()
+    for pattern in _patterns(config):
+        found = [path.rstrip("/") for path in _expand(pattern, directory)]
+        paths |= dict.fromkeys(path for path in found if not _is_copy_under_way(path))
+    return list(paths), missing_folders(config, directory)
+
+
+def missing_folders(config: Config, directory: Path) -> list[str]:
+    """Return the folders of the patterns, up to their first wildcard, that are not there."""
+    gone = []
+    for pattern in _patterns(config):
         fixed = os.path.dirname(pattern.rstrip("/"))
         while glob.has_magic(fixed):
             fixed = os.path.dirname(fixed)
         if not os.path.isdir(directory / fixed):
             gone.append(fixed)
-        found = [path.rstrip("/") for path in _expand(pattern, directory)]
-        paths |= dict.fromkeys(path for path in found if not _is_copy_under_way(path))
-    return list(paths), gone
+    return gone
+
+
+def _patterns(config: Config) -> list[str]:
+    entries = [one if isinstance(one, str) else one.glob for one in config.campaign.scans]
+    return list(map(os.path.expanduser, entries))
 
 
 def _is_copy_under_way(path: str) -> bool:

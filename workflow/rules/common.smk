@@ -18,7 +18,12 @@ except ModuleNotFoundError as error:
 from snakemake.common.tbdstring import TBDString
 from snakemake.exceptions import IncompleteCheckpointException
 
-from tomopipe.campaign.campaign import as_json, campaign_from_data, read_inventory
+from tomopipe.campaign.campaign import (
+    as_json,
+    campaign_from_data,
+    read_inventory,
+    refuse_vanished,
+)
 from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.config import parsed_texts, with_file
@@ -76,6 +81,7 @@ try:
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:
         DECISIONS.take_said()
+        refuse_vanished(CAMPAIGN)
         refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
 except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")
