@@ -96,7 +96,7 @@ def views(page):
     expect(page.locator("#series-plot g.point").first).to_be_visible()
     yield "series"
     page.get_by_role("button", name="Next run").click()
-    expect(page.locator("#plan-body table")).to_be_visible(timeout=60_000)
+    expect(page.locator("#plan-body")).not_to_be_empty()
     yield "plan"
     page.get_by_role("button", name="Jobs").click()
     expect(page.locator("#jobs table")).to_be_visible()
