@@ -182,15 +182,20 @@ def test_a_scan_that_breaks_as_all_raw_files_are_compared(campaign, tmp_path):
     assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
 
 
-def test_raw_files_that_are_not_mounted_change_nothing(campaign):
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_raw_files_that_are_not_mounted_change_nothing(campaign, mount_point):
     assert snakemake(campaign).jobs <= {"compare"}  # a copy
     results = campaign / "results"
     before = {path: path.read_bytes() for path in (results / "cor.json", results / "inventory.tsv")}
     (campaign / "raw").rename(campaign / "away")
+    if mount_point:
+        (campaign / "raw").mkdir()
     run = snakemake(campaign)
     assert run.status == 1
-    assert "raw: this folder of raw files is not there, and the campaign has 5 scans" in run.text
+    assert "raw: this folder has no raw files now, and the campaign has 5 scans" in run.text
     assert {path: path.read_bytes() for path in before} == before
+    if mount_point:
+        (campaign / "raw").rmdir()
     (campaign / "away").rename(campaign / "raw")
     assert snakemake(campaign).jobs == frozenset()
 

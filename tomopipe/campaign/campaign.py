@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
-from tomopipe.campaign.raw_files import CampaignScan, find_scans, missing_folders
+from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, did_you_mean, read_table
@@ -378,21 +378,28 @@ def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
 
 
 def refuse_vanished(campaign: Campaign) -> None:
-    """Raise if a folder is not there whose raw files the inventory knows: nothing may follow.
+    """Raise if a folder has none of the raw files that the inventory knows: nothing may follow.
 
     Otherwise CORs and the star file would lose its scans because a disk is not mounted.
     """
+    found = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
     gone = missing_folders(campaign.config, campaign.directory)
-    if not gone or not campaign.files.inventory.exists():
-        return
-    known = [row["path"] for row in read_inventory(campaign.files.inventory).values()]
-    for folder in gone:
-        if n := sum(Path(path).is_relative_to(folder) for path in known):
+    for folder in folders(campaign.config):
+        if folder not in gone and any(Path(path).is_relative_to(folder) for path in found):
+            continue
+        if n := sum(Path(path).is_relative_to(folder) for path in _known_paths(campaign)):
             raise TomopipeError(
-                f"{folder}: this folder of raw files is not there, and the campaign has {n} "
-                f"scan{'s' * (n > 1)} of it. Mount it or move it back, and run again; if it is "
-                "gone for good, remove it from campaign.scans."
+                f"{folder}: this folder has no raw files now, and the campaign has {n} "
+                f"scan{'s' * (n > 1)} of it. Mount it or move it back, and run again; if they "
+                "are gone for good, remove it from campaign.scans."
             )
+
+
+def _known_paths(campaign: Campaign) -> list[str]:
+    """Return the paths of the raw files in the inventory."""
+    if not campaign.files.inventory.exists():
+        return []
+    return [row["path"] for row in read_inventory(campaign.files.inventory).values()]
 
 
 def as_json(data: Any) -> str:

@@ -126,15 +126,19 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
 
 
 def missing_folders(config: Config, directory: Path) -> list[str]:
-    """Return the folders of the patterns, up to their first wildcard, that are not there."""
-    gone = []
+    """Return the folders of the patterns that are not there."""
+    return [folder for folder in folders(config) if not os.path.isdir(directory / folder)]
+
+
+def folders(config: Config) -> list[str]:
+    """Return the folders of the patterns, up to their first wildcard."""
+    found = dict[str, None]()
     for pattern in _patterns(config):
         fixed = os.path.dirname(pattern.rstrip("/"))
         while glob.has_magic(fixed):
             fixed = os.path.dirname(fixed)
-        if not os.path.isdir(directory / fixed):
-            gone.append(fixed)
-    return gone
+        found[fixed] = None
+    return list(found)
 
 
 def _patterns(config: Config) -> list[str]:

@@ -81,7 +81,8 @@ try:
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:
         DECISIONS.take_said()
-        refuse_vanished(CAMPAIGN)
+        if run_folder.part() != run_folder.ARRIVALS:  # which see few files
+            refuse_vanished(CAMPAIGN)
         refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
 except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")
