@@ -5,17 +5,11 @@ min_version("9.1")
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/compare.smk"
-
-
-if not AFTER_COR:
-
-    include: "workflow/rules/inventory.smk"
-    include: "workflow/rules/try_recon.smk"
-    include: "workflow/rules/predict_cor.smk"
-    include: "workflow/rules/fix_cor.smk"
-    include: "workflow/rules/resolve_cor.smk"
-
-
+include: "workflow/rules/inventory.smk"
+include: "workflow/rules/try_recon.smk"
+include: "workflow/rules/predict_cor.smk"
+include: "workflow/rules/fix_cor.smk"
+include: "workflow/rules/resolve_cor.smk"
 include: "workflow/rules/sidecar.smk"
 include: "workflow/rules/full_recon.smk"
 include: "workflow/rules/stitch.smk"
@@ -29,7 +23,7 @@ rule all:
     """Everything: predictions, volumes and sidecars of all selected scans, export, report."""
     default_target: True
     input:
-        [] if AFTER_COR else [INVENTORY, COR_TABLE, OUTPUTS.rot_cen],
+        [INVENTORY, COR_TABLE, OUTPUTS.rot_cen],
         predictions_of_all,
         volumes,
         stitched,

@@ -116,19 +116,13 @@ class Made:
         self.cor[name] = {"cor_px": cor_px, "source": source}
 
     def volume(self, name, seed=0, n=96):
-        """Write the mid planes alone: all that the report may read. None at n = 0."""
-        if not n:
-            (self.results / f"{name}_rec.h5").touch()
-            return
+        """Write the mid planes and who made them: all that the report may read. None at n = 0."""
         rng = np.random.default_rng(seed)
-        planes = {
-            "mid_xy": disks(n, n, rng),
-            "mid_xz": disks(n // 2, n, rng),
-            "mid_yz": disks(n // 2, n, rng),
-        }
+        sizes = {"mid_xy": n, "mid_xz": n // 2, "mid_yz": n // 2} if n else {}
         with h5py.File(self.results / f"{name}_rec.h5", "w") as file:
-            for plane, values in planes.items():
-                file[f"exchange/{plane}"] = values
+            file["provenance/json"] = json.dumps({"versions": {"tomopipe": "1"}})
+            for plane, height in sizes.items():
+                file[f"exchange/{plane}"] = disks(height, n, rng)
 
     def sweep(self, name, cor_px, *, n=200, contrast=20_000, seed=0):
         """Write a try stack of 41 pages; each page holds its number in a corner of one square."""

@@ -74,7 +74,7 @@ def main() -> None:
         run(folder, options.cores)
         (folder / "scans.tsv").unlink()
         campaign = load_campaign(folder)
-        plan = make_plan(campaign, folder / "config.yaml")
+        plan = make_plan(campaign)
         # the scans that ran before, and may run again because of a neighbour, are skipped
         jobs = [(job.rule, job.scan) for job in plan.jobs if job.scan in later]
         inventory = read_inventory(campaign.files.inventory)

@@ -1,6 +1,5 @@
 """The review page: look, decide, run again, see the new state."""
 
-import re
 import time
 
 import pytest
@@ -51,16 +50,12 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     page.keyboard.type("50.25")
     page.keyboard.press("Enter")
     expect(page.locator("#next")).to_contain_text(
-        "Next run (expected): 1 fix_cor · 1 resolve_cor · 1 full_recon", timeout=2000
+        "Next run: 1 fix_cor · 1 resolve_cor · 1 full_recon", timeout=2000
     )
     expect(row(page, "a_2")).to_contain_text("50.25 ✎")
 
     page.get_by_role("button", name="Next run").click()
     expect(page.locator("#plan-state")).to_contain_text("1 full_recon")
-    # what was expected is replaced by the plan
-    expect(page.locator("#next")).to_have_text(
-        re.compile("^Next run: .*1 full_recon"), timeout=5 * TIMEOUT_MS
-    )
     page.get_by_role("button", name="Start the next run").click()
     expect(page.locator("#run-state")).to_contain_text("under way")
     expect(page.locator("#run-state")).to_contain_text("all is done", timeout=5 * TIMEOUT_MS)

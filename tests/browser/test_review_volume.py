@@ -22,7 +22,8 @@ def folder(tmp_path_factory):
     assert level_shapes(SHAPE, 4)
     path = made / "results/wood_1_rec.h5"
     path.unlink(missing_ok=True)
-    with new_volume(path, SHAPE, attributes={"voxel_size_um": 1.5}) as put:
+    notes = {"attributes": {"voxel_size_um": 1.5}, "provenance": {"versions": {"tomopipe": "1"}}}
+    with new_volume(path, SHAPE, **notes) as put:
         for row in range(SHAPE[0]):
             put(row, np.full((1, *SHAPE[1:]), row, np.float32))
     return made
@@ -52,8 +53,8 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, 
     row = page.get_by_label("Place of xy")
     expect(row).not_to_have_value("128")
     assert int(row.input_value()) > 128
-    shade = "c => c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
-    assert canvas["xy"].evaluate(shade) > 128
+    middle = "c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
+    page.wait_for_function(f"c => {middle} > 128", arg=canvas["xy"].element_handle())
 
 
 @pytest.mark.parametrize(("width", "height"), [(820, 1180), (1000, 800), (1440, 900)])

@@ -41,7 +41,7 @@ _SMALL = 20_000
 _PRELOADED = [
     *(
         "snakemake.cli",
-        "tomopipe.run.next_run",
+        "tomopipe.run.expected",
         "tomopipe.run.ending",
         "tomopipe.run.compare",
         "h5py",

@@ -30,7 +30,7 @@ def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
     Parameters
     ----------
     path : path-like
-        The log of the job; written anew.
+        The log of the job; overwritten.
     """
     log = Path(path)
     log.parent.mkdir(parents=True, exist_ok=True)

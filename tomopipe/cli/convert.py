@@ -73,5 +73,5 @@ def convert(
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
         typer.echo(
-            f"The set for RELION names them when it is written anew: delete {near(star)}, run."
+            f"The set for RELION names them when it is written again: delete {near(star)}, run."
         )

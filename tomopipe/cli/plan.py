@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import forget
-from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, config_path
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import WIDTH
 from tomopipe.errors import TomopipeError
 from tomopipe.run.cost import total
@@ -33,8 +33,7 @@ def plan(
 
     Example: `tomopipe plan mycampaign`, then `tomopipe run mycampaign`
     """
-    campaign = load_campaign(directory, config)
-    found = make_plan(campaign, config_path(directory, config))
+    found = make_plan(load_campaign(directory, config))
     if as_json:
         typer.echo(json.dumps(as_records(found), indent=1, ensure_ascii=False))
         if found.blocked:

@@ -52,7 +52,7 @@ def load_yaml(text: str, source: str) -> Any:
 def _too_deep(source: str) -> str:
     return (
         f"{source}: values are nested more than {_DEEPEST} deep, which no configuration is. "
-        "Write it anew, with blocks of keys such as campaign:"
+        "Write it with blocks of keys such as campaign:"
     )
 
 

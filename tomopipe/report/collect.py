@@ -35,6 +35,7 @@ def collect(
     config: Mapping[str, Any],
     stacks: Iterable[Mapping[str, Any]] = (),
     unread: str = "",
+    points: bool = True,
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
@@ -52,6 +53,8 @@ def collect(
         The stacks of the campaign: name, scans, problem.
     unread : str
         Why the stacks could not be determined, or empty.
+    points : bool
+        Whether to read the points of curves, which takes most of the time.
 
     Returns
     -------
@@ -66,6 +69,7 @@ def collect(
     jobs = read_jobs(reader, log_files.status_folder)
     entries = [dict(entry) for entry in scans]
     source = _read_sources(reader, files, log_files, jobs, config, entries)
+    source = replace(source, points=points)
     records = _scan_records(reader, source, entries)
     stitched = read_stacks(reader, files, stacks)
     return CampaignRecord(

@@ -18,7 +18,7 @@ from tomopipe.cor.rules import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import Grey
-from tomopipe.review.planner import Planner
+from tomopipe.review.planner import plan_of
 from tomopipe.review.queue import STATES, queue_entries
 from tomopipe.review.runner import Runner
 from tomopipe.review.scan_view import scan_view
@@ -99,9 +99,7 @@ def make_app(
         Route("/api/status", api.status),
         Route("/api/decide", api.decide, methods=["POST"]),
         Route("/api/decide_all", api.decide_all, methods=["POST"]),
-        Route("/api/expected", api.expected),
         Route("/api/plan", api.plan),
-        Route("/api/plan", api.start_plan, methods=["POST"]),
         Route("/api/run", api.run),
         Route("/api/run/start", api.start_run, methods=["POST"]),
         Route("/api/run/stop", api.stop_run, methods=["POST"]),
@@ -127,7 +125,6 @@ class _Api:
     def __init__(self, store: Store, keys: Keys, runner: Runner | None) -> None:
         self.store = store
         self.keys = keys
-        self.planner = Planner(store)
         self.runner = runner
         self._status: dict[str, Any] | None = None  # cached briefly, for many browsers
         self._status_at = 0.0
@@ -309,18 +306,9 @@ class _Api:
         reply = {scan: {"saved": one.saved, "cells": one.cells} for scan, one in outcomes.items()}
         return JSONResponse({"scans": reply, "table_sha256": sha256})
 
-    def expected(self, _: Request) -> Response:
-        """Return what the next run will redo, as far as quickly known."""
-        return JSONResponse(self.planner.expected())
-
     def plan(self, _: Request) -> Response:
-        """Return the plan, or its progress."""
-        return JSONResponse(self.planner.state())
-
-    def start_plan(self, _: Request) -> Response:
-        """Start making the plan."""
-        self.planner.start()
-        return JSONResponse(self.planner.state(), status_code=202)
+        """Return what the next run will redo."""
+        return JSONResponse(plan_of(self.store))
 
     def run(self, _: Request) -> Response:
         """Return the state of the run that was started here."""

@@ -183,7 +183,7 @@ class Guard:
         if scope["method"] not in _SAFE_METHODS:
             return _refuse("volumes are only read")
         if not _equal(scope["path"].removeprefix(_DATA).partition("/")[0], self.keys.data_token):
-            return _refuse("the token is not that of this server: copy the address anew")
+            return _refuse("the token is not that of this server: copy the address again")
         return None
 
     def _is_own(self, origin: str, host: str) -> bool:

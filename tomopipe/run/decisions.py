@@ -131,7 +131,6 @@ class Decisions:
         wanted: Statement,
         *,
         may_be_gone: Sequence[str] = (),
-        as_is: Statement | None = None,
         source: str = "",
     ) -> str:
         """Say why a job must run; "" if its results are up to date.
@@ -146,9 +145,6 @@ class Decisions:
             The statement that they should have.
         may_be_gone : sequence of str
             Results among them that are removed later and not remade.
-        as_is : dict, optional
-            The statement wanted for the present tables, if `wanted` is for planned ones: used for
-            results that are not in the record.
         source : str
             Present source of the scan's COR.
         """
@@ -160,7 +156,7 @@ class Decisions:
             return MISSING
         for path in there:
             if path not in self.record and not self._is_told(step, key, path):
-                self._adopt(step, key, path, as_is or wanted)
+                self._adopt(step, key, path, wanted)
         for path in there:
             if path in self.record:
                 if damage := self.record.damage(path):

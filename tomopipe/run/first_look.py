@@ -13,7 +13,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.raw_files import RAW_ENDINGS
 from tomopipe.run.disk import KINDS, output_bytes
-from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.expected import foresee_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.raw_state import IMAGES, REFERENCES

@@ -1,65 +1,26 @@
-"""Jobs of the next run and their reasons, scan by scan.
+"""`tomopipe plan`: the jobs of the next run and their reasons, scan by scan, with their costs."""
 
-A dry run ends at a checkpoint, whose table does not exist yet. But the tables follow from existing
-files: the inventory from the raw files, the CORs from the predictions and the campaign table. So
-`plan` computes them as the steps do, into a separate folder, and asks Snakemake for the jobs of a
-run in which the checkpoints have already written them.
-"""
-
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import chdir
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
-from tomopipe.campaign.files import Files
+from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
-from tomopipe.cor.rules import FIX_COLUMNS
-from tomopipe.errors import TomopipeError
 from tomopipe.report.collect import collect
+from tomopipe.report.records import CampaignRecord
 from tomopipe.run.campaign_report import what_to_report
 from tomopipe.run.cost import Cost, costs
-from tomopipe.run.decisions import Decisions
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
-from tomopipe.run.dryrun import Job, dry_run, planner
+from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.progress import ORDER
-from tomopipe.run.words import MISSING, UNREADABLE, is_cause, is_news, is_of_cor
-from tomopipe.steps import fix_cor, inventory, resolve_cor
-from tomopipe.storage.atomic import write_json
-from tomopipe.storage.tables import write_tsv
+from tomopipe.run.words import MISSING, is_cause, is_news, is_of_cor
 
-# targets, not work
-_NO_WORK = {"all", "predictions"}
 _AFTER_COR = ("full_recon", "sidecar")
 _TAIL = ("export_star", "report")
 _FOLLOWING = ("resolve_cor", *_TAIL)
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """A job that the next run executes, or may execute.
-
-    Attributes
-    ----------
-    rule, scan, series, stack : str
-        The rule and its scan, series or stack; empty if it does not apply.
-    reason : str
-        Why it runs, in words.
-    certain : bool
-        False: only if the COR of the scan changes, which a pending prediction decides.
-    """
-
-    rule: str
-    scan: str
-    series: str
-    reason: str
-    certain: bool
-    stack: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,133 +47,38 @@ class Plan:
         return 2 if self.jobs else 0
 
 
-def make_plan(campaign: Campaign, config: Path) -> Plan:
+def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
     """Determine the jobs of the next run of the default target.
 
     Parameters
     ----------
     campaign : Campaign
         The campaign as it is now.
-    config : Path
-        Its configuration file, for Snakemake.
-    """
-    with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name, planner() as pool:
-        folder = Path(name)
-        rows = foresee_inventory(campaign, folder)
-        targets = ["predictions", campaign.outputs.cor_table]
-        jobs = dry_run(pool, campaign.directory, config, targets, planned=folder)
-        pending = {job.wildcards["scan"] for job in jobs if job.rule == "predict_cor"}
-        try:
-            guessed, without_cor = foresee_cors(campaign, rows, folder, pending)
-        except TomopipeError as error:
-            return _plan(campaign, jobs, rows, pending, set(), blocked=str(error))
-        after = dry_run(pool, campaign.directory, config, [], planned=folder, after_cor=True)
-        # messages name the tables by their final paths
-        results = campaign.config.campaign.results
-        jobs += [replace(job, reason=job.reason.replace(name, results)) for job in after]
-        return _plan(campaign, jobs, rows, pending, guessed, without_cor=without_cor)
-
-
-def foresee_inventory(
-    campaign: Campaign, folder: Path, wanted: Iterable[str] | None = None
-) -> InventoryRows:
-    """Write the inventory of the present raw files into `folder`, and return its rows.
-
-    `wanted` names the scans to read; None: all.
-    """
-    entries = campaign.inventory_entries()
-    if wanted is not None:
-        entries = [entry for entry in entries if entry["scan"] in set(wanted)]
-    with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
-        inventory.inventory(entries, Files(folder).inventory, campaign.config)
-    return read_inventory(Files(folder).inventory)
-
-
-def foresee_cors(
-    campaign: Campaign, rows: InventoryRows, folder: Path, pending: set[str]
-) -> tuple[set[str], list[str]]:
-    """Write the fix tables and cor.json of the next run into `folder`.
-
-    A pending prediction is assumed to give the same COR.
-
-    Returns
-    -------
-    guessed : set of str
-        Scans whose first prediction is pending; cor.json has a placeholder, so that the later jobs
-        are listed.
-    without_cor : list of str
-        Scans that will have no COR.
+    record : CampaignRecord, optional
+        Its results, if they are read already.
 
     Raises
     ------
     TomopipeError
-        If a scan will be without a COR and `on_missing` is block.
+        If the run stops before anything.
     """
-    fixed = []
-    replaced = Decisions(campaign).replaced(rows)
-    for series, scans in campaign.selected_series(rows).items():
-        table = fix_cor.compute(
-            campaign.predicted_files(scans),
-            campaign.members(series, rows, replaced),
-            campaign.config.fix_cor,
-        )
-        write_tsv(table, FIX_COLUMNS, Files(folder).fix_table(series))
-        fixed += table
-    options = campaign.config.resolve_cor
-    known, missing = resolve_cor.compute(
-        fixed,
-        scans=campaign.to_resolve(rows),
-        default_px=options.default_px,
-    )
-    guessed = set(missing) & pending
-    # a pending prediction of the series may still fill the gap
-    waiting = _waiting(campaign, pending)
-    hopeless = [s for s in missing if campaign.scans[s].series not in waiting]
-    if hopeless and options.on_missing == "block":
-        raise TomopipeError(
-            f"no COR for {', '.join(hopeless)}: the run will stop before any volume is made. "
-            "Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, take the "
-            "scan out (select: no), or set resolve_cor.on_missing: skip."
-        )
-    stand_in = {scan: {"cor_px": -1.0, "source": "default"} for scan in guessed}
-    write_json(known | stand_in, Files(folder).cor_table)
-    return guessed, hopeless
-
-
-def _waiting(campaign: Campaign, pending: set[str]) -> set[str]:
-    """Return the series that have a pending prediction."""
-    return {campaign.scans[scan].series for scan in pending if scan in campaign.scans}
-
-
-def _plan(
-    campaign: Campaign,
-    jobs: list[Job],
-    rows: InventoryRows,
-    pending: set[str],
-    guessed: set[str],
-    *,
-    blocked: str = "",
-    without_cor: Iterable[str] = (),
-) -> Plan:
-    waiting = _waiting(campaign, pending)
-    planned = [
-        _planned(campaign, job, guessed, waiting) for job in jobs if job.rule not in _NO_WORK
-    ]
-    if pending:
+    found = Expected(campaign)
+    rows, planned = found.rows, found.jobs
+    if found.predicting:
         planned = [_stitch(campaign, job, planned) for job in planned]
         planned = [_tail(job, planned) if job.rule in _TAIL else job for job in planned]
-    if not blocked:
-        planned += _perhaps(campaign, rows, pending, planned)
+    if not found.blocked:
+        planned = [*planned, *_perhaps(campaign, found, planned)]
     planned = sorted(set(planned), key=_order)
     work = [(job.rule, job.scan or job.stack) for job in planned]
     return Plan(
         jobs=tuple(planned),
-        failures=tuple(standing_failures(campaign, rows)),
-        blocked=blocked,
+        failures=tuple(standing_failures(campaign, rows, record)),
+        blocked=found.blocked,
         costs=costs(campaign, work, rows),
         disk=disk_needed(campaign, work, rows),
         notes=(
-            *(f"no COR, and so no volume: {scan}" for scan in without_cor),
+            *(f"no COR, and so no volume: {scan}" for scan in found.without_cor),
             *memory_notes(campaign, planned, rows),
             *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
             *stack_notes(campaign, rows),
@@ -222,19 +88,6 @@ def _plan(
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
     return ORDER.index(job.rule), job.series, job.scan, job.stack
-
-
-def _planned(campaign: Campaign, job: Job, guessed: set[str], waiting: set[str]) -> PlannedJob:
-    scan = job.wildcards.get("scan", "")
-    series = job.wildcards.get("series", "")
-    if scan in campaign.scans and not series:
-        series = campaign.scans[scan].series
-    # While a prediction of the series is pending, a COR that seems changed may stay the same.
-    stale_sidecar = job.rule == "sidecar" and job.reason not in (MISSING, UNREADABLE)
-    only_cor = stale_sidecar or (job.rule == "full_recon" and is_of_cor(job.reason))
-    certain = not (scan in guessed or (only_cor and series in waiting))
-    stack = job.wildcards.get("stack", "")
-    return PlannedJob(job.rule, scan, series, job.reason, certain, stack)
 
 
 def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
@@ -318,14 +171,12 @@ def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
     ]
 
 
-def _perhaps(
-    campaign: Campaign, rows: InventoryRows, pending: set[str], planned: list[PlannedJob]
-) -> list[PlannedJob]:
+def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> list[PlannedJob]:
     """List the jobs of all scans whose series has a pending prediction, unless they run anyway."""
-    waiting = _waiting(campaign, pending)
+    waiting, rows = found.waiting, found.rows
     sure = {(job.rule, job.scan) for job in planned}
     reason = "if its COR changes: a prediction of its series is pending"
-    found = [
+    more = [
         PlannedJob(rule, scan, campaign.scans[scan].series, reason, certain=False)
         for scan in campaign.selected_scans(rows)
         if campaign.scans[scan].series in waiting
@@ -333,7 +184,7 @@ def _perhaps(
         if (rule, scan) not in sure
     ]
     stitched = {job.stack for job in planned}
-    found += [
+    more += [
         PlannedJob("stitch", "", "", reason, certain=False, stack=stack.name)
         for stack in find_stacks(campaign, rows, rows)
         if not stack.problem and stack.name not in stitched
@@ -344,16 +195,18 @@ def _perhaps(
         "report": campaign.config.report.enabled,
     }
     for rule, enabled in tail.items():
-        if pending and enabled and (rule, "") not in sure:
-            found.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
-    return found
+        if waiting and enabled and (rule, "") not in sure:
+            more.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
+    return more
 
 
-def standing_failures(campaign: Campaign, rows: InventoryRows) -> list[str]:
+def standing_failures(
+    campaign: Campaign, rows: InventoryRows, record: CampaignRecord | None = None
+) -> list[str]:
     """Return one line for each remaining failure of a selected scan or stack."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
-    failures = collect(**what_to_report(campaign)).failures
-    return [f"{f.scan}: {f.step}: {f.reason}" for f in failures if f.scan in concerned]
+    record = record or collect(**what_to_report(campaign), points=False)
+    return [f"{f.scan}: {f.step}: {f.reason}" for f in record.failures if f.scan in concerned]
 
 
 def memory_notes(

@@ -26,8 +26,8 @@ from tomopipe.geometry import pixels_per_cm
 from tomopipe.paths import workflow_folder
 from tomopipe.prep.recipe import phase_strength
 from tomopipe.run.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
+from tomopipe.run.expected import foresee_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
-from tomopipe.run.next_run import foresee_inventory
 from tomopipe.run.products import Record
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.exchange import Metadata

@@ -10,7 +10,8 @@ from tomopipe.cor.rules import EDITED, format_cor, parse_cor
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
-FOLLOWS = "what it is made from is made anew"
+FOLLOWS = "what it is made from is made again"
+IF_COR = "if a COR is found for it"
 #: For results that contain no statement.
 CHANGED = {
     "inventory": "files or options of the campaign changed",

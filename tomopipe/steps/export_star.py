@@ -358,7 +358,7 @@ def _warn_of_groups(tomograms: list[Tomogram]) -> None:
 
 
 def _write_links(links: Mapping[Path, Path], folder: Path) -> None:
-    """Make the links anew; no folder where there are none."""
+    """Make the links again; no folder where there are none."""
     if not links and not folder.exists():
         return
     with whole(folder) as temporary:

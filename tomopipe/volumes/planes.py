@@ -83,7 +83,7 @@ def open_levels(path: Path, beside: Path | None = None) -> Iterator[Levels]:
         except (OSError, KeyError, ValueError) as error:
             raise TomopipeError(
                 f"{path}: expected a volume of tomopipe, found what cannot be read as one "
-                f"({error}). Run again: it is made anew if it is damaged."
+                f"({error}). Run again: it is made again if it is damaged."
             ) from error
         yield Levels(tuple(full.shape), arrays, encoding, about)
 

@@ -82,7 +82,7 @@ def open_volume(path: str | os.PathLike[str]) -> Iterator[Volume]:
         except (OSError, KeyError, ValueError) as error:
             raise TomopipeError(
                 f"{path}: expected a volume of tomopipe, found what cannot be read as one "
-                f"({error}). Remove it and run again: it is made anew."
+                f"({error}). Remove it and run again: it is made again."
             ) from error
         yield Volume(
             Path(path),

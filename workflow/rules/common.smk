@@ -118,9 +118,8 @@ if DECIDES:
     snakemake_internals.one_start_per_submission(is_made)
     snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
-    if not os.environ.get("TOMOPIPE_PLANNED"):
-        snakemake_internals.tell_events(workflow, words_of)
-        progress.tell(campaign=config)
+    snakemake_internals.tell_events(workflow, words_of)
+    progress.tell(campaign=config)
 
 
 wildcard_constraints:
@@ -130,11 +129,6 @@ wildcard_constraints:
     folder=r".+",
 
 
-# `tomopipe plan` lists the jobs of the next run. A dry run ends at a checkpoint, so plan writes the
-# tables of the checkpoints into the folder PLANNED and makes two dry runs: for the jobs up to
-# cor.json and, with AFTER_COR, for those after it, as if it existed.
-PLANNED = os.environ.get("TOMOPIPE_PLANNED", "")
-AFTER_COR = os.environ.get("TOMOPIPE_AFTER_COR", "")
 OUTPUTS = CAMPAIGN.outputs
 COR_TABLE, REPORT = OUTPUTS.cor_table, OUTPUTS.report
 # arrivals have their tables in their part of the run: the campaign's belong to the other
@@ -144,11 +138,10 @@ INVENTORY, COMPARED = TABLES.inventory, TABLES.compared
 
 def inventory_rows():
     """The rows of the inventory, once it is up to date."""
-    if not PLANNED:
-        # name each checkpoint waited for: Snakemake re-evaluates only what waits for it
-        compared()
-        checkpoints.inventory.get()
-    return read_inventory(planned(INVENTORY))
+    # name each checkpoint waited for: Snakemake re-evaluates only what waits for it
+    compared()
+    checkpoints.inventory.get()
+    return read_inventory(INVENTORY)
 
 
 def if_known(asked):
@@ -171,14 +164,14 @@ def cor_table(wildcards=None):
     if SENT:
         return COR_TABLE
     ready = not SUSPECTS and checkpoints.created_output.issuperset((INVENTORY, COR_TABLE))
-    if not (PLANNED or ready):
+    if not ready:
         compared()
         # in this order, otherwise the second checkpoint counts as finished before its inputs are
         # known
         compared()
         checkpoints.inventory.get()
         checkpoints.resolve_cor.get()
-    return planned(COR_TABLE)
+    return COR_TABLE
 
 
 @lru_cache(maxsize=4)
@@ -202,9 +195,9 @@ def resolved():
 
     While an inventory has just changed, Snakemake also asks before cor.json has followed.
     """
-    path, inventory = cor_table(), planned(INVENTORY)
-    times = (os.stat(path).st_mtime_ns, os.stat(inventory).st_mtime_ns)
-    return resolved_at(path, inventory, times)
+    path = cor_table()
+    times = (os.stat(path).st_mtime_ns, os.stat(INVENTORY).st_mtime_ns)
+    return resolved_at(path, INVENTORY, times)
 
 
 def cor_of(scan):
@@ -225,13 +218,6 @@ def resolved_at(path, inventory, times):
         # without angles there is no volume, whatever the source of the COR
         and not (lacks_angles(scan) and angles_proved(scan) is None)
     }
-
-
-def planned(path):
-    """The path of a table: for `tomopipe plan`, the planned one."""
-    if not PLANNED:
-        return path
-    return os.path.join(PLANNED, os.path.relpath(path, CAMPAIGN.config.campaign.results))
 
 
 def run_for(reason, outputs, *, even_missing=False):
@@ -290,14 +276,13 @@ def raw(wildcards):
 
 def known_inventory():
     # the file, not the checkpoint, which the Snakemake of a group on a node does not have
-    table = planned(INVENTORY)
-    return read_inventory(table) if os.path.exists(table) else None
+    return read_inventory(INVENTORY) if os.path.exists(INVENTORY) else None
 
 
 def known():
     """A value that changes with the knowledge of raw files, which invalidates caches."""
-    table = planned(INVENTORY)
-    return DECISIONS.n_comparisons, os.stat(table).st_mtime_ns if os.path.exists(table) else 0
+    at_ns = os.stat(INVENTORY).st_mtime_ns if os.path.exists(INVENTORY) else 0
+    return DECISIONS.n_comparisons, at_ns
 
 
 def raw_content(scan):
@@ -308,8 +293,7 @@ def raw_content(scan):
 def lacks_angles(scan):
     """Whether the angles are neither in the file nor configured, so that try_recon must prove
     them."""
-    table = planned(INVENTORY)  # the file, not the checkpoint, as above
-    row = (read_inventory(table) if os.path.exists(table) else {}).get(scan)
+    row = (known_inventory() or {}).get(scan)
     return bool(row) and is_without_angles(row["warnings"])
 
 
@@ -339,8 +323,6 @@ def predictions_of(scans):
 
 
 def predictions_of_all(wildcards):
-    if AFTER_COR:
-        return []
     return predictions_of(CAMPAIGN.selected_scans(inventory_rows()))
 
 
@@ -356,7 +338,7 @@ def read_fix_tables(tables):
 
 def fixed_rows():
     cor_table()
-    paths = [path for path in map(planned, fix_tables()) if os.path.exists(path)]
+    paths = [path for path in fix_tables() if os.path.exists(path)]
     return read_fix_tables(tuple((path, os.stat(path).st_mtime_ns) for path in paths))
 
 

@@ -1,4 +1,4 @@
-SUSPECTS = DECISIONS.record.suspects() if DECIDES and not PLANNED else []
+SUSPECTS = DECISIONS.record.suspects() if DECIDES else []
 
 
 def compared():

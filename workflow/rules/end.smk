@@ -40,7 +40,7 @@ def save_record():
         progress.tell(unfinished=unfinished_scans(CAMPAIGN))
 
 
-if DECIDES and not PLANNED:
+if DECIDES:
     atexit.register(save_record)
 
 

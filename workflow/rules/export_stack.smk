@@ -30,9 +30,9 @@ def stack_inputs(wildcards):
 def stack_binning(wildcards, threads):
     """The binning of the campaign, decided once from all scans; the job stores it.
 
-    With `threads` among its arguments Snakemake does not compare it: no stack is made anew.
+    With `threads` among its arguments Snakemake does not compare it: no stack is made again.
     """
-    return as_json(campaign_binning(CAMPAIGN, planned(INVENTORY), planned(COR_TABLE)))
+    return as_json(campaign_binning(CAMPAIGN, INVENTORY, COR_TABLE))
 
 
 def stack_memory_mb(wildcards, attempt):
@@ -40,7 +40,7 @@ def stack_memory_mb(wildcards, attempt):
     if not campaign.is_corrected:
         return job_memory.export_stack_mb(attempt=attempt)
     # The file, not the checkpoint, which the Snakemake of a group on a node does not have.
-    rows = read_inventory(planned(INVENTORY))
+    rows = read_inventory(INVENTORY)
     n_angles, _, n_cols = shape_of(wildcards, rows)
     halo = campaign.correction_halo(rows[wildcards.scan]) or 0
     return job_memory.export_stack_mb(n_angles, n_cols, halo=halo, attempt=attempt)

@@ -14,10 +14,8 @@ def star_set(wildcards):
     return [STAR_FILES[0], *kept]
 
 
-def star_wanted(table=None):
-    cors = resolved() if table is None else read_json(table)
-    if not set(cors) <= set(CAMPAIGN.scans):
-        return made_from.of_text("a set with scans that are gone")
+def star_wanted():
+    cors = resolved()
     metas = {scan: DECISIONS.content(OUTPUTS.stack_meta(scan)) for scan in cors}
     return made_from.of_export_star(star_options(CAMPAIGN, cors), cors, metas)
 
@@ -28,9 +26,7 @@ def star_inputs(wildcards):
     metas = [OUTPUTS.stack_meta(scan) for scan in resolved()]
     if not DECIDES:
         return {"cor": table, "metas": metas}
-    wanted = star_wanted()
-    as_is = star_wanted(COR_TABLE) if PLANNED and os.path.exists(COR_TABLE) else wanted
-    reason = DECISIONS.reason("export_star", "campaign", STAR_FILES, wanted, as_is=as_is)
+    reason = DECISIONS.reason("export_star", "campaign", STAR_FILES, star_wanted())
     run_for(reason, STAR_FILES)
     fresh = [
         meta if reason or stack_pending(scan) else ancient(meta)

@@ -23,7 +23,7 @@ def sidecar_content(wildcards):
     """The content of the sidecar as one text: it is rewritten only when this changes."""
     scan = wildcards.scan
     fixed = OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
-    sources = [cor_table(), planned(fixed), OUTPUTS.prediction(scan)]
+    sources = [cor_table(), fixed, OUTPUTS.prediction(scan)]
     times = [os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in sources]
     return sidecar_text(scan, tuple(times))
 

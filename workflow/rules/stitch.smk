@@ -8,7 +8,7 @@ def stacks_made():
     if not CAMPAIGN.config.stitch.stacks:
         return {}
     known = resolved()
-    found = find_stacks(CAMPAIGN, read_inventory(planned(INVENTORY)), known)
+    found = find_stacks(CAMPAIGN, read_inventory(INVENTORY), known)
     return {stack.name: stack for stack in found if not stack.problem}
 
 
@@ -20,7 +20,7 @@ def stitch_memory_mb(wildcards, attempt):
     scan = stacks_made()[wildcards.stack].scans[0]
     config = CAMPAIGN.for_scan(scan).config
     return job_memory.stitch_mb(
-        int(read_inventory(planned(INVENTORY))[scan]["n_cols"]),
+        int(read_inventory(INVENTORY)[scan]["n_cols"]),
         config.full_recon.binning,
         half=is_half(scan),
         output=FULL.output,

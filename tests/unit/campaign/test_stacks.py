@@ -13,7 +13,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.disk import disk_needed
 from tomopipe.run.ending import say_stacks_left_out
-from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.expected import foresee_inventory
 from tomopipe.run.start import examine
 from tomopipe.volumes.volume import new_volume
 

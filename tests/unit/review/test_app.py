@@ -10,10 +10,8 @@ from tests.report_campaign import NASTY
 from tests.review_campaign import GRID_PX, client_of, make_campaign, sign_in
 from tomopipe.cor.rules import Member, fix_series
 from tomopipe.review.app import make_app
-from tomopipe.review.planner import Planner
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store
-from tomopipe.run.next_run import Plan
 
 pytestmark = pytest.mark.slow
 
@@ -235,39 +233,23 @@ def test_jobs(client, folder):
     assert not [job for job in found["jobs"] if job["state"] == "done"]
 
 
-def test_a_plan_that_cannot_be_made_says_why(folder, monkeypatch):
+def test_a_plan_that_cannot_be_made_says_why(client, monkeypatch):
     def broken(*_):
-        raise RuntimeError("no snakemake here")
+        raise RuntimeError("a damaged result")
 
     monkeypatch.setattr("tomopipe.review.planner.make_plan", broken)
-    planner = Planner(Store(folder, folder / "config.yaml"))
-    assert planner.state() == {"state": "none"}
-    planner.start()
-    until = time.monotonic() + 10
-    while planner.state()["state"] == "working" and time.monotonic() < until:
-        time.sleep(0.01)
-    state = planner.state()
-    assert (state["state"], state["error"]) == ("failed", "no snakemake here")
+    answer = client.get("/api/plan")
+    assert (answer.status_code, answer.json()["error"]) == (422, "no plan: a damaged result")
 
 
-def test_a_plan_heeds_what_is_decided_while_it_is_made(folder, monkeypatch):
-    store = Store(folder, folder / "config.yaml")
-    seen = []
-
-    def plan(campaign, _):
-        seen.append(campaign.scans["bone_001"].manual)
-        if len(seen) == 1:
-            (folder / "scans.tsv").write_text("scan\tcor_px\nbone_001\t512\n")
-        return Plan((), ())
-
-    monkeypatch.setattr("tomopipe.review.planner.make_plan", plan)
-    planner = Planner(store)
-    planner.start()
-    until = time.monotonic() + 10
-    while planner.state()["state"] == "working" and time.monotonic() < until:
-        time.sleep(0.01)
-    assert seen == ["", "512"]
-    assert planner.state()["table_sha256"] == store.table_sha256()
+def test_the_plan_is_of_the_table_as_it_is_now(client, folder):
+    found = client.get("/api/plan").json()
+    assert {job["rule"]: job["certain"] for job in found["jobs"]}["inventory"]
+    assert found["rows"][-1]["of"] == "campaign"
+    (folder / "scans.tsv").write_text("scan\tCOR_PX\nwood_1\t509.5\n")
+    answer = client.get("/api/plan")
+    assert answer.status_code == 422
+    assert "did you mean cor_px" in answer.json()["error"]
 
 
 def test_the_line_of_a_series_goes_through_the_scans_without_doubt(client):

@@ -10,8 +10,8 @@ from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.run.disk import disk_needed, half_notes
+from tomopipe.run.expected import foresee_inventory
 from tomopipe.run.first_look import first_look
-from tomopipe.run.next_run import foresee_inventory
 from tomopipe.run.start import examine
 from tomopipe.volumes import preview
 

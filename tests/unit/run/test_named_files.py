@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run.decisions import Decisions
-from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.expected import foresee_inventory
 from tomopipe.run.start import examine
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}

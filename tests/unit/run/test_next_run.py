@@ -11,15 +11,8 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cor.rules import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.run.disk import SCRATCH, disk_needed, output_bytes
-from tomopipe.run.next_run import (
-    Plan,
-    PlannedJob,
-    PlanRow,
-    folded,
-    foresee_inventory,
-    memory_notes,
-    standing_failures,
-)
+from tomopipe.run.expected import PlannedJob, foresee_inventory
+from tomopipe.run.next_run import Plan, PlanRow, folded, memory_notes, standing_failures
 from tomopipe.run.start import examine
 from tomopipe.run.words import CHANGED, MISSING
 from tomopipe.steps.try_recon import TryFiles, try_recon

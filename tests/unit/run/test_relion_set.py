@@ -9,7 +9,7 @@ from tests.phantoms import write_scan
 from tests.step_calls import export_stack
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import TomopipeError
-from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.expected import foresee_inventory
 from tomopipe.run.relion_set import campaign_binning, read_binning, settle_binning, star_options
 from tomopipe.storage.atomic import write_json
 

@@ -9,7 +9,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data, read_inventory
 from tomopipe.run.decisions import Decisions
-from tomopipe.run.next_run import foresee_inventory
+from tomopipe.run.expected import foresee_inventory
 from tomopipe.scans.linked import linked_files
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}

@@ -47,7 +47,7 @@ def read_card(weights: Path) -> dict[str, Any]:
     for file in (weights, path):
         if not file.is_file():
             raise TomopipeError(
-                f"{file}: no such file, which method ai needs. Install tomopipe anew, set "
+                f"{file}: no such file, which method ai needs. Install tomopipe again, set "
                 "predict_cor.model to weights made by `tomopipe lab train`, or leave ai out of "
                 "predict_cor.methods."
             )

@@ -151,25 +151,25 @@ def _load(path: Path, mtime_ns: int) -> Model:
     if card["net"] != NET:
         raise TomopipeError(
             f"{card_path(path)}: expected a network {NET}; got {card['net']}, a kind that gained "
-            "nothing over it and is no longer run. Train it anew with `tomopipe lab train`."
+            "nothing over it and is no longer run. Train it again with `tomopipe lab train`."
         )
     if card["recipe"] != recipe_hash():
         raise TomopipeError(
             f"{card_path(path)}: made for input of recipe version {card.get('recipe_version')}, "
-            f"this tomopipe makes version {RECIPE.version}. Train it anew: `tomopipe lab train`."
+            f"this tomopipe makes version {RECIPE.version}. Train it again: `tomopipe lab train`."
         )
     try:
         weights = load_file(path)
         expected = weight_shapes(*(int(card["shape"][name]) for name in SHAPE))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise TomopipeError(
-            f"{path}: expected the weights of its card; got {error!r}. Train it anew."
+            f"{path}: expected the weights of its card; got {error!r}. Train it again."
         ) from error
     found = {name: array.shape for name, array in weights.items()}
     wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
     if wrong:
         raise TomopipeError(
             f"{path}: expected the weights of its card, {wrong[0]} of shape "
-            f"{expected.get(wrong[0])}; got {found.get(wrong[0])}. Train it anew."
+            f"{expected.get(wrong[0])}; got {found.get(wrong[0])}. Train it again."
         )
     return Model(weights, card)

@@ -21,8 +21,7 @@ async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
-  if (!app.marks.table_sha256) setTimeout(next.decided, FIRST_MS, { plans: false });
-  else next.decided({ plans: app.marks.table_sha256 !== found.table_sha256 });
+  setTimeout(next.plan, app.marks.table_sha256 ? 0 : FIRST_MS);
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;

@@ -149,7 +149,7 @@ class Pane {
   }
 }
 
-// The picture in the window, painted anew when either has changed.
+// The picture in the window, painted again when either has changed.
 function painted(picture, done) {
   const key = `${window_} ${done}`;
   if (picture.key !== key) {
