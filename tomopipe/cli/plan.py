@@ -70,16 +70,23 @@ def _show(found: Plan) -> None:
         console.print(found.blocked, style="red", markup=False)
 
 
-def _short(number: float) -> str:
-    return f"{number:.2g}" if 0 < number < 0.1 else f"{number:.2f}"
+def _short(number: float | None) -> str:
+    if number is None:
+        return "unknown"
+    return f"{number:.2f}" if number >= 0.01 or not number else "< 0.01"
 
 
 def _costs(found: Plan) -> Table:
     """Show the cost of the steps; unknown if too few jobs of one have ended."""
-    table = Table("step", "jobs", "core hours", "GPU hours", "disk, GB")
-    for cost in (*found.costs, total(found.costs)):
-        hours = ["unknown" if h is None else _short(h) for h in (cost.core_h, cost.gpu_h)]
-        table.add_row(cost.step, str(cost.n_jobs), *hours, _short(cost.n_bytes / 1e9))
+    table = Table("step", "jobs", "core hours", box=SIMPLE)
+    costs = [*found.costs, total(found.costs)] if len(found.costs) > 1 else found.costs
+    uses_gpu = any(cost.gpu_h for cost in costs)
+    for column in ["GPU hours"] * uses_gpu + ["disk, GB"]:
+        table.add_column(column)
+    for cost in costs:
+        gpu_h = [_short(cost.gpu_h)] * uses_gpu
+        numbers = [_short(cost.core_h), *gpu_h, _short(cost.n_bytes / 1e9)]
+        table.add_row(cost.step, str(cost.n_jobs), *numbers)
     return table
 
 

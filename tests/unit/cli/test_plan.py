@@ -1,0 +1,28 @@
+"""What `tomopipe plan` prints of a plan; that it equals the run is in tests/workflow."""
+
+import pytest
+
+from tomopipe.cli import plan as cli
+from tomopipe.run.cost import Cost
+from tomopipe.run.expected import PlannedJob
+from tomopipe.run.next_run import Plan
+
+JOB = PlannedJob("full_recon", "a_1", "a", "not there yet")
+VOLUME = Cost("full_recon", 1, 12.0, 0.0, 4 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("costs", "words", "missing"),
+    [
+        ([VOLUME], ["12.00", "4.00"], ["GPU", "all"]),
+        ([VOLUME, Cost("export_stack", 1, 1e-5, 0.0, 0)], ["< 0.01", "all"], ["GPU"]),
+        ([Cost("full_recon", 1, 0.5, 0.5, 0)], ["GPU hours", "0.50"], []),
+        ([Cost("full_recon", 1, None, None, 0)], ["unknown"], ["GPU"]),
+    ],
+)
+def test_the_table_of_costs_shows_what_is_used(capsys, costs, words, missing):
+    cli._show(Plan((JOB,), (), costs=tuple(costs)))
+    text = capsys.readouterr().out
+    assert "a_1" in text
+    assert all(word in text for word in words), text
+    assert not any(word in text for word in missing), text
