@@ -26,6 +26,7 @@ from tomopipe.campaign.campaign import (
 )
 from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.results import is_without_angles, proven_angles
+from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
 from tomopipe.run.words import CHANGED, MISSING
@@ -330,16 +331,18 @@ def fix_tables(wildcards=None):
     return list(map(OUTPUTS.fix_table, CAMPAIGN.selected_series(inventory_rows())))
 
 
-@lru_cache(maxsize=4)
-def read_fix_tables(tables):
-    """All rows of the fix tables by scan; `tables` names each with its time."""
-    return {row["scan"]: row for path, _ in tables for row in read_tsv(path, ("scan",))}
+@lru_cache(maxsize=None)
+def read_fix_table(path, mtime_ns):
+    return {row["scan"]: row for row in read_tsv(path, ("scan",))}
 
 
-def fixed_rows():
-    cor_table()
-    paths = [path for path in fix_tables() if os.path.exists(path)]
-    return read_fix_tables(tuple((path, os.stat(path).st_mtime_ns) for path in paths))
+def fixed_row(scan):
+    """The row of a scan in the table of its series; None without one."""
+    path = OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
+    try:
+        return read_fix_table(path, os.stat(path).st_mtime_ns).get(scan)
+    except FileNotFoundError:
+        return None
 
 
 def prediction_of(scan):

@@ -1,5 +1,4 @@
 from tomopipe.campaign.files import SIDECAR
-from tomopipe.campaign.series import encode_series
 from tomopipe.steps import sidecar as sidecar_step
 
 
@@ -30,7 +29,7 @@ def sidecar_content(wildcards):
 
 @lru_cache(maxsize=None)
 def sidecar_text(scan, _times):
-    facts = cor_of(scan), fixed_rows().get(scan), prediction_of(scan)
+    facts = cor_of(scan), fixed_row(scan), prediction_of(scan)
     return as_json(sidecar_step.sidecar_content(scan, *facts))
 
 

@@ -5,6 +5,7 @@ import logging
 import types
 
 import pytest
+from snakemake.io import flag
 from snakemake.jobs import GroupJob, Job
 
 from tomopipe.campaign import log
@@ -15,6 +16,7 @@ from tomopipe.run.snakemake_internals import (
     one_start_per_submission,
     remove_only_in_run,
     see_cancelled_jobs,
+    spare_what_no_rule_uses,
 )
 from tomopipe.storage import run_folder as runs
 from tomopipe.storage.atomic import take_away
@@ -137,3 +139,22 @@ def test_no_submission_asks_for_more_time_than_its_partition_gives(
     at_submission()
     assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
     time_limit_min.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("output", "conda_env", "is_searched", "has_spec"),
+    [
+        ("a.h5", None, False, False),
+        (flag("a.h5", "pipe"), None, True, False),
+        ("a.h5", "env.yaml", False, True),
+    ],
+)
+def test_what_no_rule_uses_is_not_looked_for(monkeypatch, output, conda_env, is_searched, has_spec):
+    """Nothing of it is lost for rules of others, in whose workflow tomopipe may be a module."""
+    plain = {name: Job.__dict__[name] for name in ("is_pipe_or_service_input", "conda_env_spec")}
+    for name, kept in plain.items():
+        monkeypatch.setattr(Job, name, kept)  # and so it is again after the test
+    rules = [types.SimpleNamespace(output=[output], conda_env=conda_env)]
+    spare_what_no_rule_uses(types.SimpleNamespace(rules=rules))
+    found = [Job.__dict__[name] is kept for name, kept in plain.items()]
+    assert found == [is_searched, has_spec]
