@@ -6,7 +6,6 @@ from tomopipe_lab.evaluate.scores import (
     auroc,
     brier,
     calibration_error,
-    paired_gain,
     reliability,
     risk_at_coverage,
     wilson,
@@ -93,20 +92,3 @@ def test_risk_at_coverage():
     # a constant says nothing: the same risk at every coverage, whatever the order
     constant = risk_at_coverage([0.5] * 5, right, [0.2, 0.5, 1.0])
     assert constant.tolist() == pytest.approx([2 / 5] * 3)
-
-
-def test_paired_gain_knows_its_error():
-    rng = np.random.default_rng(2)
-    hard = rng.random(400) < 0.3  # scans that both may miss: pairing takes their spread out
-    ours = ~(hard & (rng.random(400) < 0.5))
-    gain = paired_gain(ours, ~hard)
-    difference = ours.astype(float) - (~hard).astype(float)
-    error = difference.std() / np.sqrt(400)
-    assert gain.gain == pytest.approx(difference.mean())
-    assert gain.low == pytest.approx(gain.gain - 1.96 * error, abs=0.2 * error)
-    assert gain.high == pytest.approx(gain.gain + 1.96 * error, abs=0.2 * error)
-    assert paired_gain(ours, ~hard) == gain
-    same = paired_gain(ours, ours)
-    assert (same.low, same.gain, same.high) == (0, 0, 0)
-    with pytest.raises(ValueError, match="two scores"):
-        paired_gain([1.0], [1.0, 0.0])

@@ -111,9 +111,3 @@ def bin_columns(lines: Image, binning: int) -> Image:
     n_cols = lines.shape[-1] // binning
     blocks = lines[..., : n_cols * binning].reshape(*lines.shape[:-1], n_cols, binning)
     return np.asarray(blocks.mean(axis=-1), dtype=np.float32)
-
-
-def clean_sinogram(sinogram: Image) -> Image:
-    """Remove zingers and stripes, non-finite values before; angles in order."""
-    finite = np.nan_to_num(sinogram, nan=0.0, posinf=0.0, neginf=0.0)
-    return remove_stripes(remove_zingers(finite))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.recon import cuda
 from tomopipe.recon.array import free_memory, out_of_memory
-from tomopipe.recon.plan import Plan, image_positions
+from tomopipe.recon.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -78,22 +78,6 @@ def reconstruct(
         else:
             first += batch_size
     return images
-
-
-def mask_circle(images: Any, fraction: float = 1.0) -> None:
-    """Set what lies outside a circle around the axis to 0, in place.
-
-    Parameters
-    ----------
-    images : array of float32, shape (n_rows, n_cols, n_cols)
-        Slices.
-    fraction : float
-        Diameter of the circle, as a fraction of n_cols.
-    """
-    x, y = image_positions(images.shape[2])
-    outside = x**2 + (y**2)[:, None] > (fraction * images.shape[2] / 2) ** 2
-    rows, columns = np.nonzero(outside)
-    images[:, rows, columns] = 0
 
 
 def checked_cor(cor_px: ArrayLike, n_slices: int) -> NDArray[np.float64]:

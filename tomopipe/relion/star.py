@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 # What RELION takes for rlnTomoName. It would also take a name that begins with another sign, but
 # reads a row that begins with "_" as a label, and the shell one with "-" as an option.
@@ -87,15 +87,6 @@ def matrix_rows_text(rows: ArrayLike) -> list[str]:
     list of str, length n_images
     """
     return ["[" + ",".join(map(number_text, row)) + "]" for row in np.asarray(rows, float)]
-
-
-def read_star(
-    path: str | os.PathLike[str], *, as_text: Sequence[str] = ("rlnTomoName",)
-) -> dict[str, "pd.DataFrame"]:
-    """Read the tables of a star file by name; columns in `as_text` keep digits as they are."""
-    import starfile
-
-    return starfile.read(path, always_dict=True, parse_as_string=list(as_text))
 
 
 def write_star(

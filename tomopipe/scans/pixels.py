@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.scans import chunks
+from tomopipe.scans.chunks import Span
 from tomopipe.scans.datasets import find_dataset
 from tomopipe.scans.frames import Written, written_frames
 from tomopipe.scans.hdf5 import one_line
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import h5py
 
 _FRAMES = 16  # that a thread reads at a time, so that all threads read near each other
-
-Span = tuple[int, int]
 
 
 class Pixels(Protocol):

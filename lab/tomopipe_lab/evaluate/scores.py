@@ -31,15 +31,6 @@ class Bin:
     right: float
 
 
-@dataclass(frozen=True)
-class Gain:
-    """Mean paired difference and its bootstrap interval of 95 %."""
-
-    gain: float
-    low: float
-    high: float
-
-
 def wilson(hits: int, n: int) -> Share:
     """Estimate a share with its Wilson score interval of 95 % [1]_.
 
@@ -192,38 +183,6 @@ def risk_at_coverage(
     totals = np.concatenate([[0.0], np.cumsum(wrong)])
     kept = np.clip(wanted * n, 1, n)
     return np.asarray(np.interp(kept, ends, totals) / kept)
-
-
-def paired_gain(ours: ArrayLike, theirs: ArrayLike, *, n_draws: int = 4000, seed: int = 0) -> Gain:
-    """Bootstrap the mean difference of two methods on the same scans.
-
-    Parameters
-    ----------
-    ours, theirs : array_like of float or bool, shape (n,)
-        Score of each method on each scan, higher is better; for shares: right or not.
-    n_draws : int
-        Resamplings of the scans.
-    seed : int
-        Equal seeds give equal intervals.
-
-    Returns
-    -------
-    Gain
-        ours minus theirs, and the percentiles 2.5 and 97.5.
-
-    Raises
-    ------
-    ValueError
-        If there are no scans or the lengths differ.
-    """
-    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
-    if ours.shape != theirs.shape or ours.ndim != 1 or not ours.size:
-        raise ValueError(f"expected two scores of each scan; got {ours.shape}, {theirs.shape}")
-    gain = ours - theirs
-    rng = np.random.default_rng(seed)
-    means = [gain[rng.integers(0, gain.size, gain.size)].mean() for _ in range(n_draws)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Gain(float(gain.mean()), float(low), float(high))
 
 
 def _checked(

@@ -6,7 +6,7 @@ from tests import plain_engine
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.recon import compiled
-from tomopipe.recon.fbp import mask_circle, reconstruct
+from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.plan import image_positions, make_plan
 from tomopipe.recon.sinogram_rows import Rows
@@ -369,11 +369,3 @@ def test_equals_finufft():
     error = slice_of(sinogram.astype(np.float32), theta_rad, cor_px) - expected
     inside = distance_px(n_cols, 0, 0) < 0.45 * n_cols
     assert np.sqrt((error[inside] ** 2).mean()) < 1e-3 * np.ptp(expected)
-
-
-@pytest.mark.parametrize("n_cols", [40, 41])
-def test_circular_mask(n_cols):
-    images = np.ones((2, n_cols, n_cols), np.float32)
-    mask_circle(images, 0.8)
-    expected = distance_px(n_cols, 0, 0) <= 0.4 * n_cols
-    np.testing.assert_array_equal(images, np.stack([expected] * 2))
