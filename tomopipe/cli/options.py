@@ -1,5 +1,6 @@
 """Options common to all commands: the campaign, `--config`, `--dry-run`."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,18 @@ class CommandWithRest(CampaignCommand):
     """A command that passes what follows `--` to Snakemake."""
 
     keeps_rest = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Tell where options of Snakemake belong."""
+        ours = {*_CAMPAIGN, *_EARLIER, *ctx.help_option_names}
+        ours |= {name for one in self.params for name in one.opts}
+        for arg in itertools.takewhile(lambda arg: arg != "--", args):
+            if arg.startswith("-") and arg.partition("=")[0] not in ours:
+                raise typer.BadParameter(
+                    f"{arg} is no option of {ctx.command_path}. Those of Snakemake come after --, "
+                    f"such as: {ctx.command_path} -- --cores 8"
+                )
+        return super().parse_args(ctx, args)
 
 
 def rest_of(context: typer.Context) -> Sequence[str]:

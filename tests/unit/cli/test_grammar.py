@@ -68,3 +68,10 @@ def test_the_laboratory_is_one_command_and_its_earlier_names_are_understood(name
     assert f" {name} " in help_of("lab")
     assert f"tomopipe {name}" in help_of(name)
     assert f"{name}  " not in help_of()
+
+
+def test_run_says_where_options_of_snakemake_belong():
+    done = CliRunner().invoke(cli, ["run", "--cores", "4"], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert "--cores is no option" in done.output
+    assert "run -- --cores 8" in done.output
