@@ -41,6 +41,14 @@ def test_only_scans_that_are_good_have_a_chain_and_volumes_wait_for_a_cor(folder
         assert (job.certain, job.reason) == (False, IF_COR)
 
 
+def test_a_scan_whose_angles_are_still_to_be_proven_may_get_all(folder):
+    write_scan(folder / "raw" / "b_1.h5", **SIZE, write_theta=False)
+    (folder / "scans.tsv").write_text("scan\tcor_px\nb_1\t32\n")
+    found = jobs(folder)
+    for rule in ("full_recon", "sidecar", "export_stack"):
+        assert not found[rule, "b_1"].certain
+
+
 def test_a_cor_by_hand_makes_the_volume_certain(folder):
     (folder / "scans.tsv").write_text("scan\tcor_px\na_1\t32\n")
     job = jobs(folder)["full_recon", "a_1"]
