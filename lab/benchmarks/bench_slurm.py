@@ -19,12 +19,14 @@ from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
 HOME = Path(__file__).parents[2]
 COUNTED = ("sbatch", "srun", "scontrol", "sacctmgr", "squeue", "sacct", "sinfo")
+KINDS = ("full_recon", "volume", "try_recon", "try", "stack")  # in the comment of a submission
 # each Python process on a node writes down what it was and what it took
 NOTE = """
 import atexit, json, os, sys, time
 if os.environ.get("SLURM_JOB_ID"):
     def note():
         line = {"argv": sys.orig_argv[1:4], "cpu_s": time.process_time()}
+        line["job"] = os.environ["SLURM_JOB_ID"]
         with open(os.environ["BENCH_SLURM"], "a") as log:
             log.write(json.dumps(line) + "\\n")
     atexit.register(note)
@@ -38,8 +40,8 @@ def prepare(folder: Path, n_scans: int, size: dict[str, int]) -> None:
     simulate_campaign(folder, Simulation(n_series=n_series, n_scans=n_scans // n_series, **size))
 
 
-def run(checkout: Path, folder: Path, partition: str, set_threads: list[str]) -> dict[str, float]:
-    """Run the campaign with one version and say what it took."""
+def run(checkout: Path, folder: Path, partition: str, set_threads: list[str]) -> tuple[dict, dict]:
+    """Run the campaign with one version; return what it took, and how much of what it held."""
     tools, log = folder / "tools", folder / "log"
     tools.mkdir()
     log.touch()
@@ -74,13 +76,32 @@ def run(checkout: Path, folder: Path, partition: str, set_threads: list[str]) ->
     processes = [json.loads(line) for line in log.read_text().splitlines()]
     calls = Counter(Path(f"{log}.calls").read_text().split())
     starts = [one for one in processes if one["argv"][:2] == ["-m", "snakemake"]]
-    return {
+    per_scan = {
         "starts of Snakemake on nodes": len(starts),
         "CPU s of all processes on nodes": sum(one["cpu_s"] for one in processes),
         "CPU s of Snakemake there": sum(one["cpu_s"] for one in starts),
         "submissions": calls["sbatch"],
         "scontrol and sacctmgr calls": calls["scontrol"] + calls["sacctmgr"],
     }
+    return per_scan, shares_used(processes)
+
+
+def shares_used(processes: list[dict]) -> dict[str, float]:
+    """Return the CPU time used over that held, of each kind of submission, by the accounting."""
+    used = Counter()
+    for one in processes:
+        used[one["job"]] += one["cpu_s"]
+    if not shutil.which("sacct"):
+        return {}
+    asked = ["sacct", "-X", "-n", "-P", "-j", ",".join(used)]
+    asked += ["-o", "JobIDRaw,AllocCPUS,ElapsedRaw,Comment"]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    held_s, used_s = Counter(), Counter()
+    for job, n_cpus, seconds, comment in (line.split("|") for line in lines):
+        kind = next((one for one in KINDS if one in comment), comment)
+        held_s[kind] += int(n_cpus) * int(seconds)
+        used_s[kind] += used[job]
+    return {f"CPU used / held, {kind}": used_s[kind] / held_s[kind] for kind in held_s}
 
 
 def main() -> None:
@@ -102,11 +123,13 @@ def main() -> None:
             folder = Path(where, checkout.resolve().name + "-run")
             shutil.copytree(Path(where, "made"), folder)
             found = run(checkout.resolve(), folder, options.partition, options.set_threads)
-            for name, value in found.items():
+            for name, value in found[0].items():
                 print(
                     f"| {name} ({checkout.name}) | {value / n_scans:.2f} | {value:.0f} |",
                     flush=True,
                 )
+            for name, value in found[1].items():
+                print(f"| {name} ({checkout.name}) | {value:.2f} | |", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ function body(nodes) {
 
 function planned(found) {
   const sums = [said(found.jobs)];
-  if (found.seconds !== null && found.jobs.length) sums.push(`about ${time(found.seconds)} of one core`);
-  if (found.bytes) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
+  if (found.seconds >= 1) sums.push(`about ${time(found.seconds)} of one core`);
+  if (found.bytes >= 5e6) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
   return [
     el("p", { id: "plan-state" }, found.blocked ? "The run will stop." : sums.join(" · ")),
     found.blocked ? el("p", { class: "bad" }, found.blocked) : null,
