@@ -194,7 +194,9 @@ def test_a_doubtful_scan_of_a_watched_campaign_is_shown_before_its_series_is_fix
     expect(row(page, "bone_001").locator(".dot")).to_have_attribute("data-state", "pending")
     path.write_text(json.dumps(prediction | {"confidence": 0.52}))
     expect(row(page, "bone_001").locator(".dot")).to_have_attribute(
-        "data-state", "doubtful", timeout=20_000
+        "data-state",
+        "doubtful",
+        timeout=40_000,  # two looks, on a busy machine
     )
     expect(row(page, "bone_001")).to_contain_text("accepted with confidence 0.52, limit 0.50")
     expect(row(page, "bone_001").locator("img.thumb")).to_be_visible()

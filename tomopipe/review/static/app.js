@@ -202,17 +202,32 @@ async function look() {
     if (!document.hidden) {
       const marks = await api.get("changes");
       if (marks.table_sha256 !== app.marks.table_sha256 || marks.read !== app.marks.read) await load();
-      const found = app.view === "jobs" ? await panels.jobs() : await api.get("status");
-      const sum = (state) => (found ? found.steps.reduce((total, step) => total + step[state], 0) : 0);
-      const words = ["running", "failed", "lost"].filter(sum).map((state) => `${sum(state)} ${state}`);
-      $("live").textContent = words.join(", ");
-      $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
+      if (!app.asking) live(); // not waited for: a cluster may take its time to answer
     }
   } catch (error) {
-    $("live").textContent = "no connection";
-    $("live").classList.add("bad");
+    alone();
   }
   setTimeout(look, LOOK_MS);
+}
+
+// Jobs at work, and those that failed.
+async function live() {
+  app.asking = true;
+  try {
+    const found = app.view === "jobs" ? await panels.jobs() : await api.get("status");
+    const sum = (state) => (found ? found.steps.reduce((total, step) => total + step[state], 0) : 0);
+    const words = ["running", "failed", "lost"].filter(sum).map((state) => `${sum(state)} ${state}`);
+    $("live").textContent = words.join(", ");
+    $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
+  } catch (error) {
+    alone();
+  }
+  app.asking = false;
+}
+
+function alone() {
+  $("live").textContent = "no connection";
+  $("live").classList.add("bad");
 }
 
 queue.setUp(open);
