@@ -22,6 +22,12 @@ _BARELY = 0.1
 _DISAGREE_PX = 2.0
 
 
+def is_looked_at_again(rows: Mapping[str, Mapping[str, str]]) -> bool:
+    """Tell whether a file of the inventory was still being written, or could not be read."""
+    reasons = [row["reason"] for row in rows.values()]
+    return any(one.startswith(STILL_WRITTEN) or one.endswith(LOOK_AGAIN) for one in reasons)
+
+
 class State(StrEnum):
     """Every state of a scan; those that need a person come last."""
 

@@ -44,7 +44,8 @@ class CommandWithRest(CampaignCommand):
         ours = {*_CAMPAIGN, *_EARLIER, *ctx.help_option_names}
         ours |= {name for one in self.params for name in one.opts}
         for arg in itertools.takewhile(lambda arg: arg != "--", args):
-            if arg.startswith("-") and arg.partition("=")[0] not in ours:
+            name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
+            if name.startswith("-") and name not in ours:
                 raise typer.BadParameter(
                     f"{arg} is no option of {ctx.command_path}. Those of Snakemake come after --, "
                     f"such as: {ctx.command_path} -- --cores 8"

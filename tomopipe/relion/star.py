@@ -6,16 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole
-
-if TYPE_CHECKING:
-    pass
 
 # What RELION takes for rlnTomoName. It would also take a name that begins with another sign, but
 # reads a row that begins with "_" as a label, and the shell one with "-" as an option.

@@ -69,8 +69,7 @@ def collect(
     jobs = read_jobs(reader, log_files.status_folder)
     entries = [dict(entry) for entry in scans]
     source = _read_sources(reader, files, log_files, jobs, config, entries)
-    source = replace(source, points=points)
-    records = _scan_records(reader, source, entries)
+    records = _scan_records(reader, replace(source, points=points), entries)
     stitched = read_stacks(reader, files, stacks)
     return CampaignRecord(
         name=campaign_name,

@@ -22,25 +22,12 @@ from tomopipe.campaign.campaign import (
     read_inventory,
     refuse_vanished,
 )
-from tomopipe.campaign.files import NAMES, STAR, Files
-from tomopipe.campaign.results import is_without_angles, proven_angles
-from tomopipe.campaign.stacks import find_stacks
-from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
-from tomopipe.run import made_from
+from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import foreign, refuse_foreign
-from tomopipe.run.products import content_of, digest
-from tomopipe.run.relion_set import star_options
-from tomopipe.run.words import (
-    CHANGED,
-    FOLLOWS,
-    IF_COR,
-    MISSING,
-    UNREADABLE,
-    is_of_cor,
-    of_scans,
-    of_series,
-)
+from tomopipe.run.products import content_of
+from tomopipe.run.wanted import Wanted
+from tomopipe.run.words import CHANGED, FOLLOWS, IF_COR, MISSING, UNREADABLE, is_of_cor
 from tomopipe.steps import fix_cor, inventory, resolve_cor, sidecar
 from tomopipe.storage.tables import read_tsv
 
@@ -107,10 +94,11 @@ class Expected:
         self.blocked = ""
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._is_other = False  # a table shown in the report changes
+        self.rows: InventoryRows = {}
+        self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         self.rows = self._inventory()
-        for scan in campaign.selected_scans(self.rows):
-            if scan not in campaign.failures:
-                self._predict(scan)
+        for scan in self.wanted.alive(campaign.selected_scans(self.rows)):
+            self._predict(scan)
         fixing = [self._fix(*one) for one in sorted(self._series.items())]
         cors = self._resolve(any(fixing))
         if not self.blocked:
@@ -120,7 +108,7 @@ class Expected:
     def _series(self) -> Mapping[str, list[str]]:
         return self.campaign.selected_series(self.rows)
 
-    @property
+    @cached_property
     def waiting(self) -> set[str]:
         """The series that have a pending prediction."""
         scans = self.campaign.scans
@@ -130,34 +118,13 @@ class Expected:
         series = self.campaign.scans[scan].series if scan else ""
         self.jobs.append(PlannedJob(rule, scan, **{"series": series} | more, reason=reason))
 
-    def _reason(
-        self,
-        step: str,
-        key: str,
-        files: Collection[str],
-        wanted: made_from.Statement,
-        **more: Any,
-    ) -> str:
-        return self.decisions.reason(step, key, list(files), wanted, **more)
-
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def _inventory(self) -> InventoryRows:
         """Return the inventory as the run will have it."""
-        campaign, path = self.campaign, self.campaign.files.inventory
-        scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
-        shared = [one for scan in campaign.scans for one in campaign.for_scan(scan).shared_files()]
-        content = {one: self.decisions.record.raw(one) for one in {*scans, *shared}}
-        wanted = made_from.of_inventory(campaign, content, "")
-        reason = self._reason("inventory", "campaign", [self.out.inventory], wanted)
-        rows = {} if reason else read_inventory(path)
-        if not reason and (_is_looked_at_again(rows) or campaign.has_other_links(rows)):
-            reason = CHANGED["inventory"]
-        if not reason:
-            return rows
-        if reason == CHANGED["inventory"]:
-            times = {name: scan.mtime_ns for name, scan in campaign.scans.items()}
-            reason = of_scans(read_inventory(path), times, path.stat().st_mtime_ns)
+        campaign = self.campaign
+        if not (reason := self.wanted.why_inventory(self.out.inventory)):
+            return read_inventory(campaign.files.inventory)
         self._add("inventory", reason)
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
             rows = foresee_inventory(campaign, Path(name))
@@ -166,27 +133,10 @@ class Expected:
             )
         return rows
 
-    def _raw(self, scan: str) -> list[str]:
-        return self.decisions.raw(scan, self.rows)
-
-    def _lacks_angles(self, scan: str) -> bool:
-        return is_without_angles(self.rows[scan]["warnings"]) if scan in self.rows else False
-
-    @cached_property
-    def _networks(self) -> dict[str, str]:
-        own = self.campaign.config.predict_cor.own_networks
-        return {path: self.decisions.record.raw(path) for path in own}
-
     def _predict(self, scan: str) -> None:
-        files = self.out.of_try_recon(scan)
-        wanted = made_from.of_try_recon(self.campaign, scan, self._raw(scan))
-        wanted |= {"angles": "proven"} if self._lacks_angles(scan) else {}
-        tried = self._reason("try_recon", scan, files, wanted, may_be_gone=files[2:])
-        if tried:
+        if tried := self.wanted.why_try_recon(scan):
             self._add("try_recon", tried, scan=scan)
-        files = self.out.of_predict_cor(scan)
-        wanted = made_from.of_predict_cor(self.campaign, digest(wanted), self._networks)
-        reason = self._reason("predict_cor", scan, files, wanted)
+        reason = self.wanted.why_predict_cor(scan)
         if tried or reason:
             self.predicting.add(scan)
             self._is_other = True
@@ -194,27 +144,16 @@ class Expected:
 
     def _fix(self, series: str, scans: list[str]) -> bool:
         """Decide on the table of a series, and keep its future rows."""
-        campaign, table = self.campaign, self.out.fix_table(series)
-        alive = [scan for scan in scans if scan not in campaign.failures]
-        content = {
-            scan: [self.decisions.content(path) for path in self.out.of_predict_cor(scan)]
-            for scan in alive
-        }
-        members = campaign.members(series, self.rows, self.decisions.replaced(self.rows))
-        wanted = made_from.of_fix_cor(campaign, members, content)
-        path = campaign.files.fix_table(series)
+        campaign, path = self.campaign, self.campaign.files.fix_table(series)
         before = list(read_tsv(path, ("scan",))) if path.is_file() else []
-        reason = self._reason("fix_cor", series, [table], wanted)
-        if reason == CHANGED["fix_cor"]:
-            reason = of_series({row["scan"]: row for row in before}, members)
+        reason = self.wanted.why_fix_cor(series)
         if not self.predicting.isdisjoint(scans):
             reason = reason or FOLLOWS
         rows: list[Mapping[str, str]] = list(before)
         if reason:
             self._add("fix_cor", reason, series=series)
-            rows = list(
-                fix_cor.compute(campaign.predicted_files(alive), members, campaign.config.fix_cor)
-            )
+            files, members = campaign.predicted_files(scans), self.wanted.members(series)
+            rows = list(fix_cor.compute(files, members, campaign.config.fix_cor))
             self._is_other |= rows != before
         self._fixed |= {row["scan"]: row for row in rows}
         return bool(reason)
@@ -226,18 +165,16 @@ class Expected:
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
         path = campaign.files.cor_table
         before = _read(path)
-        wanted = made_from.of_resolve_cor(campaign)
-        reason = self._reason("resolve_cor", "campaign", [self.out.cor_table], wanted)
+        reason = self.wanted.why_resolve_cor()
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
         if not reason and before != table:
-            reason = f"{self.out.cor_table} is not what the tables of fix_cor make it"
+            reason = resolve_cor.is_other(self.out.cor_table)
         if follows or reason:
             self._add("resolve_cor", "follows fix_cor" if follows else reason)
         # a missing one is assumed to come out as before
         self._is_other |= before not in (None, table)
-        waiting = self.waiting
-        self.without_cor = [s for s in missing if campaign.scans[s].series not in waiting]
+        self.without_cor = [s for s in missing if campaign.scans[s].series not in self.waiting]
         if self.without_cor and options.on_missing == "block":
             self.blocked = (
                 f"no COR for {', '.join(self.without_cor)}: the run will stop before any volume is "
@@ -250,33 +187,28 @@ class Expected:
 
     def _after_cor(self, cors: Mapping[str, Mapping[str, Any]]) -> None:
         """Go through volumes, sidecars, stacks, star and report."""
-        guessed = {
-            scan
-            for scan, entry in cors.items()
-            if entry is _STAND_IN or (scan in self.predicting and self._is_unproven(scan))
-        }
-        known = {
-            scan: entry
-            for scan, entry in cors.items()
-            if scan in guessed or not self._is_unproven(scan)
-        }
-        volumes = {scan: self._volume_wanted(scan, known[scan]["cor_px"]) for scan in known}
+        unproven = {scan for scan in cors if self.wanted.is_unproven(scan)}
+        guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
+        guessed |= unproven & self.predicting
+        known = {scan: cors[scan] for scan in cors if scan in guessed or scan not in unproven}
         made = set()
         for scan in sorted(known):
-            files, source = [self.campaign.volume(scan)], known[scan]["source"]
-            reason = self._reason("full_recon", scan, files, volumes[scan], source=source)
-            if reason:
+            if reason := self.wanted.why_full_recon(scan, known[scan]):
                 made.add(scan)
                 self._add_of_cor("full_recon", scan, reason, guessed)
-        made |= self._stitch(known, volumes, made)
+        for name, stack in self.wanted.stacks(known).items():
+            follows = "" if made.isdisjoint(stack.scans) else FOLLOWS
+            if reason := self.wanted.why_stitch(stack, known) or follows:
+                made.add(name)
+                self._add("stitch", reason, stack=name)
         for scan in sorted(known):
             if reason := self._sidecar_reason(scan, known[scan]):
                 self._add_of_cor("sidecar", scan, reason, guessed)
-        self._star(known, guessed)
+        if self.campaign.config.export_star.enabled:
+            self._star(known, guessed)
         if self.campaign.config.report.enabled:
-            shown = {scan: wanted for scan, wanted in volumes.items() if scan not in guessed}
             follows = CHANGED["report"] if self._is_other or made else ""
-            if reason := self._report_reason(known, shown) or follows:
+            if reason := self.wanted.why_report(known, self._content, unknown=guessed) or follows:
                 self._add("report", reason)
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
@@ -289,90 +221,21 @@ class Expected:
         else:
             self._add(rule, reason, scan=scan, certain=not may_stay)
 
-    def _angles(self, scan: str) -> Any:
-        return proven_angles(self.campaign.files.sweep(scan))
-
-    def _is_unproven(self, scan: str) -> bool:
-        return self._lacks_angles(scan) and self._angles(scan) is None
-
-    def _with_angles(self, scan: str, wanted: made_from.Statement) -> made_from.Statement:
-        return wanted | ({"angles": self._angles(scan)} if self._lacks_angles(scan) else {})
-
-    def _volume_wanted(self, scan: str, cor_px: float) -> made_from.Statement:
-        wanted = made_from.of_full_recon(self.campaign, scan, self._raw(scan), cor_px)
-        return self._with_angles(scan, wanted)
-
-    def _stitch(
-        self,
-        known: Mapping[str, Any],
-        volumes: Mapping[str, made_from.Statement],
-        made: Collection[str],
-    ) -> set[str]:
-        """Add the stacks to stitch, and return their names."""
-        output, found = self.campaign.config.full_recon.output, set[str]()
-        for stack in find_stacks(self.campaign, self.rows, known):
-            if stack.problem:
-                continue
-            files = [self.out.shifts(stack.name), self.out.stitched(stack.name, output)]
-            wanted = made_from.of_stitch(
-                self.campaign, {scan: volumes[scan] for scan in stack.scans}
-            )
-            reason = self._reason("stitch", stack.name, files, wanted)
-            if reason or not set(made).isdisjoint(stack.scans):
-                found.add(stack.name)
-                self._add("stitch", reason or FOLLOWS, stack=stack.name)
-        return found
-
     def _sidecar_reason(self, scan: str, entry: Mapping[str, Any]) -> str:
-        folder, path = self.campaign.directory, self.campaign.sidecar(scan)
-        if path not in self.decisions.record and sidecar.is_of_another(folder / path, folder):
-            path = self.out.sidecar(scan)
         row, prediction = self._fixed.get(scan), None
         if scan not in self.campaign.failures:
             prediction = _read(self.campaign.files.prediction(scan))
         content = as_json(sidecar.sidecar_content(scan, entry, row, prediction))
-        return self.decisions.sidecar_reason(path, content)
+        return self.decisions.sidecar_reason(self.wanted.sidecar(scan), content)
 
     def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
-        campaign = self.campaign
-        if not campaign.config.export_star.enabled:
-            return
         follows = ""
         for scan in sorted(known):
-            files = self.out.of_export_stack(scan)
-            gone = [] if campaign.config.storage.keep_stacks else files[1:]
-            wanted = made_from.of_export_stack(campaign, scan, self._raw(scan))
-            wanted = self._with_angles(scan, wanted)
-            reason = self._reason("export_stack", scan, files, wanted, may_be_gone=gone)
-            if reason:
+            if reason := self.wanted.why_export_stack(scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
-        metas = {scan: self.decisions.content(self.out.stack_meta(scan)) for scan in known}
-        wanted = made_from.of_export_star(star_options(campaign, known), known, metas)
-        files = [self.out.in_relion(name) for name in (STAR, NAMES)]
-        if reason := self._reason("export_star", "campaign", files, wanted) or follows:
+        if reason := self.wanted.why_export_star(known) or follows:
             self._add("export_star", reason)
-
-    def _report_reason(
-        self, known: Mapping[str, Any], volumes: Mapping[str, made_from.Statement]
-    ) -> str:
-        alive = [
-            scan
-            for scan in self.campaign.selected_scans(self.rows)
-            if scan not in self.campaign.failures
-        ]
-        paths = [self.out.inventory, self.out.cor_table]
-        paths += [self.out.fix_table(series) for series in self._series]
-        paths += [self.out.prediction(scan) for scan in alive]
-        paths += [
-            self.out.shifts(stack.name)
-            for stack in find_stacks(self.campaign, self.rows, known)
-            if not stack.problem
-        ]
-        shown = {path: self._content(path) for path in paths}
-        shown |= {scan: digest(wanted) for scan, wanted in volumes.items()}
-        wanted = made_from.of_report(self.campaign, shown)
-        return self._reason("report", "campaign", [self.out.report], wanted)
 
     def _content(self, path: str) -> str:
         """Return the checksum of a file; the last known one if it is missing."""
@@ -393,12 +256,6 @@ def foresee_inventory(
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(entries, Files(folder).inventory, campaign.config)
     return read_inventory(Files(folder).inventory)
-
-
-def _is_looked_at_again(rows: InventoryRows) -> bool:
-    """Tell whether a file was still being written, or could not be read."""
-    reasons = [row["reason"] for row in rows.values()]
-    return any(one.startswith(STILL_WRITTEN) or one.endswith(LOOK_AGAIN) for one in reasons)
 
 
 def _read(path: Path) -> Any:

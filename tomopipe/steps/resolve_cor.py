@@ -81,8 +81,13 @@ def differs(
     except (OSError, ValueError, TomopipeError) as error:
         return f"cannot be read: {error}"
     if found != table:
-        return f"{cor_json} is not what the tables of fix_cor make it"
+        return is_other(cor_json)
     return ""
+
+
+def is_other(cor_json: str | os.PathLike[str]) -> str:
+    """Say that cor.json is not what it should be."""
+    return f"{cor_json} is not what the tables of fix_cor make it"
 
 
 def renew_paths(

@@ -25,17 +25,16 @@ from tomopipe.campaign.campaign import (
     refuse_vanished,
 )
 from tomopipe.campaign.files import CONFIG, LOGS, Files
-from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
-from tomopipe.run.words import CHANGED, MISSING
+from tomopipe.run.wanted import Wanted
+from tomopipe.run.words import MISSING
 from tomopipe.errors import TomopipeError
 from tomopipe.run.batches import Batches
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
-from tomopipe.run.products import digest
 
 START_TIME = time.time()
 
@@ -215,9 +214,7 @@ def resolved_at(path, inventory, times):
     return {
         scan: entry
         for scan, entry in read_json(path).items()
-        if scan in rows and CAMPAIGN.is_selected(scan, rows[scan])
-        # without angles there is no volume, whatever the source of the COR
-        and not (lacks_angles(scan) and angles_proved(scan) is None)
+        if scan in rows and CAMPAIGN.is_selected(scan, rows[scan]) and not WANTED.is_unproven(scan)
     }
 
 
@@ -229,20 +226,16 @@ def run_for(reason, outputs, *, even_missing=False):
         REASONS[outputs[0]] = reason
 
 
-def decided(step, key, outputs, wanted, inputs, *, follows=False, words=None, **more):
+def decided(why, outputs, inputs, *, follows=False, **more):
     """Return the inputs of a job, after deciding whether its results are up to date.
 
     Their times decide nothing: inputs are ancient, unless the job runs, or one that it follows.
-    `wanted` is a function: nodes, which decide nothing, need not know. `words` tell what changed
-    where the result itself does not.
+    `why` is a function: nodes, which decide nothing, need not know.
     """
     if not DECIDES:
         return inputs
-    reason = DECISIONS.reason(step, key, outputs, wanted(), **more)
-    if words and reason == CHANGED[step]:
-        reason = words()
-    # a missing result is made if a job needs it; rows are for people, too
-    run_for(reason, outputs, even_missing=step == "try_recon")
+    reason = why()
+    run_for(reason, outputs, **more)
     return inputs if reason or follows else [ancient(path) for path in inputs]
 
 
@@ -286,26 +279,7 @@ def known():
     return DECISIONS.n_comparisons, at_ns
 
 
-def raw_content(scan):
-    """An identification of the content of a scan's raw files."""
-    return DECISIONS.raw(scan, known_inventory())
-
-
-def lacks_angles(scan):
-    """Whether the angles are neither in the file nor configured, so that try_recon must prove
-    them."""
-    row = (known_inventory() or {}).get(scan)
-    return bool(row) and is_without_angles(row["warnings"])
-
-
-def angles_proved(scan):
-    """The angles proved by try_recon of a scan that lacks them; else None."""
-    return proven_angles(OUTPUTS.sweep(scan)) if lacks_angles(scan) else None
-
-
-def with_proven_angles(scan, wanted):
-    """Statement of a result; with the proved angles for a scan that lacks them."""
-    return wanted | ({"angles": angles_proved(scan)} if lacks_angles(scan) else {})
+WANTED = Wanted(CAMPAIGN, DECISIONS, known_inventory, known)
 
 
 def reading_options(scan, *blocks):
@@ -313,14 +287,9 @@ def reading_options(scan, *blocks):
     return CAMPAIGN.for_scan(scan).config.as_json("input", "preprocess", *blocks)
 
 
-def alive(scans):
-    """The scans whose jobs did not fail finally."""
-    return [scan for scan in scans if scan not in CAMPAIGN.failures]
-
-
 def predictions_of(scans):
     """The files of predict_cor for these scans."""
-    return [path for scan in alive(scans) for path in OUTPUTS.of_predict_cor(scan)]
+    return [path for scan in WANTED.alive(scans) for path in OUTPUTS.of_predict_cor(scan)]
 
 
 def predictions_of_all(wildcards):
@@ -336,9 +305,13 @@ def read_fix_table(path, mtime_ns):
     return {row["scan"]: row for row in read_tsv(path, ("scan",))}
 
 
+def fix_table_of(scan):
+    return OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
+
+
 def fixed_row(scan):
     """The row of a scan in the table of its series; None without one."""
-    path = OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
+    path = fix_table_of(scan)
     try:
         return read_fix_table(path, os.stat(path).st_mtime_ns).get(scan)
     except FileNotFoundError:

@@ -1,22 +1,9 @@
 from tomopipe.run.relion_set import campaign_binning
 
 
-def stack_wanted(scan):
-    return with_proven_angles(scan, stack_statement(scan, known()))
-
-
-@lru_cache(maxsize=None)
-def stack_statement(scan, _known):
-    return made_from.of_export_stack(CAMPAIGN, scan, raw_content(scan))
-
-
 def stack_pending(scan):
-    """Whether the stack of a scan must be made; a temporary one may be missing."""
-    files = OUTPUTS.of_export_stack(scan)
-    gone = [] if CAMPAIGN.config.storage.keep_stacks else files[1:]
-    return DECIDES and DECISIONS.reason(
-        "export_stack", scan, files, stack_wanted(scan), may_be_gone=gone
-    )
+    """Whether the stack of a scan must be made."""
+    return DECIDES and WANTED.why_export_stack(scan)
 
 
 def stack_inputs(wildcards):
@@ -63,10 +50,10 @@ rule export_stack:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         raw=raw,
-        raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
+        raw_files=lambda wildcards: as_json(WANTED.raw_files(wildcards.scan)),
         options=lambda wildcards: reading_options(wildcards.scan, "export_star"),
-        angles=lambda wildcards: as_json(angles_proved(wildcards.scan)),
-        made_from=lambda wildcards: made_from.as_text(stack_wanted(wildcards.scan)),
+        angles=lambda wildcards: as_json(WANTED.angles(wildcards.scan)),
+        made_from=lambda wildcards: made_from.as_text(WANTED.of_export_stack(wildcards.scan)),
         binning=stack_binning,
     script:
         "../scripts/export_stack.py"

@@ -1,7 +1,5 @@
-from tomopipe.campaign.files import NAMES, STAR, TILT_SERIES
+from tomopipe.campaign.files import TILT_SERIES
 from tomopipe.run.relion_set import star_options
-
-STAR_FILES = [OUTPUTS.in_relion(STAR), OUTPUTS.in_relion(NAMES)]
 
 
 def star_set(wildcards):
@@ -11,13 +9,7 @@ def star_set(wildcards):
     # a temporary stack may be missing: it is not requested, and not remade
     n_kept = 2 if CAMPAIGN.config.storage.keep_stacks else 1
     kept = [path for scan in resolved() for path in OUTPUTS.of_export_stack(scan)[:n_kept]]
-    return [STAR_FILES[0], *kept]
-
-
-def star_wanted():
-    cors = resolved()
-    metas = {scan: DECISIONS.content(OUTPUTS.stack_meta(scan)) for scan in cors}
-    return made_from.of_export_star(star_options(CAMPAIGN, cors), cors, metas)
+    return [WANTED.star_files[0], *kept]
 
 
 def star_inputs(wildcards):
@@ -26,8 +18,8 @@ def star_inputs(wildcards):
     metas = [OUTPUTS.stack_meta(scan) for scan in resolved()]
     if not DECIDES:
         return {"cor": table, "metas": metas}
-    reason = DECISIONS.reason("export_star", "campaign", STAR_FILES, star_wanted())
-    run_for(reason, STAR_FILES)
+    reason = WANTED.why_export_star(resolved())
+    run_for(reason, WANTED.star_files)
     fresh = [
         meta if reason or stack_pending(scan) else ancient(meta)
         for scan, meta in zip(resolved(), metas, strict=True)
@@ -40,14 +32,14 @@ rule export_star:
     input:
         unpack(star_inputs),
     output:
-        star=STAR_FILES[0],
-        names=STAR_FILES[1],
+        star=WANTED.star_files[0],
+        names=WANTED.star_files[1],
         tilt_series=directory(OUTPUTS.in_relion(TILT_SERIES)),
     log:
         LOGS.log("export_star"),
     localrule: True
     params:
         options=if_known(lambda wildcards: as_json(star_options(CAMPAIGN, resolved()))),
-        made_from=if_known(lambda wildcards: made_from.as_text(star_wanted())),
+        made_from=if_known(lambda wildcards: made_from.as_text(WANTED.of_export_star(resolved()))),
     script:
         "../scripts/export_star.py"

@@ -45,24 +45,15 @@ def volume_batch(wildcards):
 
 
 def volume_wanted(scan):
-    if (cor_px := cor_of(scan)["cor_px"]) is None:
-        return {}
-    return with_proven_angles(scan, volume_statement(scan, cor_px, known()))
-
-
-@lru_cache(maxsize=None)
-def volume_statement(scan, cor_px, _known):
-    return made_from.of_full_recon(CAMPAIGN, scan, raw_content(scan), cor_px)
+    cor_px = cor_of(scan)["cor_px"]
+    return {} if cor_px is None else WANTED.of_full_recon(scan, cor_px)
 
 
 def volume_pending(scan):
     """Whether the volume of a scan must be made."""
     if not DECIDES or cor_of(scan)["cor_px"] is None:
         return False
-    return DECISIONS.reason(
-        *("full_recon", scan, [CAMPAIGN.volume(scan)], volume_wanted(scan)),
-        source=cor_of(scan)["source"],
-    )
+    return WANTED.why_full_recon(scan, cor_of(scan))
 
 
 def volume_inputs(wildcards):
@@ -91,10 +82,10 @@ rule full_recon:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         raw=raw,
-        raw_files=lambda wildcards: as_json(DECISIONS.raw_files(wildcards.scan, known_inventory())),
+        raw_files=lambda wildcards: as_json(WANTED.raw_files(wildcards.scan)),
         cor_px=lambda wildcards: cor_of(wildcards.scan)["cor_px"],
         options=lambda wildcards: reading_options(wildcards.scan, "full_recon", "export_star"),
-        angles=lambda wildcards: as_json(angles_proved(wildcards.scan)),
+        angles=lambda wildcards: as_json(WANTED.angles(wildcards.scan)),
         made_from=lambda wildcards: made_from.as_text(volume_wanted(wildcards.scan)),
     script:
         "../scripts/full_recon.py"

@@ -4,14 +4,11 @@ from tomopipe.steps import sidecar as sidecar_step
 
 @lru_cache(maxsize=None)
 def sidecar_file(scan):
-    """The sidecar's path: beside the data, unless another campaign has written one there."""
-    path = CAMPAIGN.sidecar(scan)
-    if path in DECISIONS.record or not sidecar_step.is_of_another(path, "."):
-        return path
-    own = OUTPUTS.sidecar(scan)
-    if DECIDES:
-        print(f"tomopipe: {path} is of another campaign, and stays: see {own}", file=sys.stderr)
-    return own
+    path = WANTED.sidecar(scan)
+    if DECIDES and path != CAMPAIGN.sidecar(scan):
+        other = CAMPAIGN.sidecar(scan)
+        print(f"tomopipe: {other} is of another campaign, and stays: see {path}", file=sys.stderr)
+    return path
 
 
 def sidecars(wildcards):
@@ -21,8 +18,7 @@ def sidecars(wildcards):
 def sidecar_content(wildcards):
     """The content of the sidecar as one text: it is rewritten only when this changes."""
     scan = wildcards.scan
-    fixed = OUTPUTS.fix_table(encode_series(CAMPAIGN.scans[scan].series))
-    sources = [cor_table(), fixed, OUTPUTS.prediction(scan)]
+    sources = [cor_table(), fix_table_of(scan), OUTPUTS.prediction(scan)]
     times = [os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in sources]
     return sidecar_text(scan, tuple(times))
 

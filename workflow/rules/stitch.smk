@@ -1,15 +1,9 @@
-from tomopipe.campaign.stacks import find_stacks
-
 STITCHED = OUTPUTS.stitched("{stack}", FULL.output)
 
 
 def stacks_made():
     """The stacks whose scans all have a COR, by name."""
-    if not CAMPAIGN.config.stitch.stacks:
-        return {}
-    known = resolved()
-    found = find_stacks(CAMPAIGN, read_inventory(INVENTORY), known)
-    return {stack.name: stack for stack in found if not stack.problem}
+    return WANTED.stacks(resolved()) if CAMPAIGN.config.stitch.stacks else {}
 
 
 def stitched(wildcards):
@@ -29,31 +23,24 @@ def stitch_memory_mb(wildcards, attempt):
     )
 
 
-def stitch_files(name):
-    return [OUTPUTS.shifts(name), STITCHED.format(stack=name)]
-
-
 def stitch_wanted(name):
-    scans = stacks_made()[name].scans
-    return made_from.of_stitch(CAMPAIGN, {scan: volume_wanted(scan) for scan in scans})
+    return WANTED.of_stitch(stacks_made()[name], resolved())
 
 
 def stitch_pending(name):
     """Whether a stitched volume must be made."""
     if not DECIDES:
         return False
-    return any(map(volume_pending, stacks_made()[name].scans)) or DECISIONS.reason(
-        "stitch", name, stitch_files(name), stitch_wanted(name)
-    )
+    stack = stacks_made()[name]
+    return any(map(volume_pending, stack.scans)) or WANTED.why_stitch(stack, resolved())
 
 
 def stitch_inputs(wildcards):
-    name = wildcards.stack
-    scans = stacks_made()[name].scans
-    follows = DECIDES and any(map(volume_pending, scans))
-    paths = [CAMPAIGN.volume(scan) for scan in scans]
-    wanted = partial(stitch_wanted, name)
-    return decided("stitch", name, stitch_files(name), wanted, paths, follows=follows)
+    stack = stacks_made()[wildcards.stack]
+    follows = DECIDES and any(map(volume_pending, stack.scans))
+    why = partial(WANTED.why_stitch, stack, resolved())
+    volumes = [CAMPAIGN.volume(scan) for scan in stack.scans]
+    return decided(why, WANTED.stitched(stack.name), volumes, follows=follows)
 
 
 rule stitch:

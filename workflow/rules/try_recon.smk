@@ -1,28 +1,17 @@
 from tomopipe.run.batches import try_cores
 
 
-def try_wanted(scan):
-    return try_statement(scan, known())
-
-
-@lru_cache(maxsize=None)
-def try_statement(scan, _known):
-    wanted = made_from.of_try_recon(CAMPAIGN, scan, raw_content(scan))
-    # earlier versions assumed the angles of such a scan
-    return wanted | ({"angles": "proven"} if lacks_angles(scan) else {})
-
-
 def try_inputs(wildcards):
     """No file: the content of a raw file counts, not its time or presence."""
     scan = wildcards.scan
-    files = OUTPUTS.of_try_recon(scan)
-    wanted = partial(try_wanted, scan)
-    return decided("try_recon", scan, files, wanted, compared(), may_be_gone=files[2:])
+    why = partial(WANTED.why_try_recon, scan)
+    # although nothing asks for them: the try slices are for people, too
+    return decided(why, OUTPUTS.of_try_recon(scan), compared(), even_missing=True)
 
 
 def raw_without_content(scan):
     """The raw files of a scan without a checksum yet."""
-    files = DECISIONS.raw_files(scan, known_inventory())
+    files = WANTED.raw_files(scan)
     known = DECISIONS.record.products
     return [path for path in files if path not in known or not known[path].checksum]
 
@@ -59,6 +48,6 @@ rule try_recon:
         raw=raw,
         raw_files=lambda wildcards: as_json(raw_without_content(wildcards.scan)),
         options=lambda wildcards: reading_options(wildcards.scan, "try_recon"),
-        made_from=lambda wildcards: made_from.as_text(try_wanted(wildcards.scan)),
+        made_from=lambda wildcards: made_from.as_text(WANTED.of_try_recon(wildcards.scan)),
     script:
         "../scripts/try_recon.py"

@@ -75,3 +75,5 @@ def test_run_says_where_options_of_snakemake_belong():
     assert done.exit_code == 2
     assert "--cores is no option" in done.output
     assert "run -- --cores 8" in done.output
+    done = CliRunner().invoke(cli, ["run", "-cmine.yaml", "-j8"], env={"COLUMNS": "200"})
+    assert "-j8 is no option" in done.output

@@ -15,7 +15,7 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fixCor: {}, marks: {}, leaving: false };
+const app = { view: "scan", fixCor: {}, marks: {}, leaving: false, asking: false };
 
 async function load() {
   const found = await api.get("queue");
@@ -205,7 +205,7 @@ async function look() {
       if (!app.asking) live(); // not waited for: a cluster may take its time to answer
     }
   } catch (error) {
-    alone();
+    noConnection();
   }
   setTimeout(look, LOOK_MS);
 }
@@ -220,12 +220,12 @@ async function live() {
     $("live").textContent = words.join(", ");
     $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
   } catch (error) {
-    alone();
+    noConnection();
   }
   app.asking = false;
 }
 
-function alone() {
+function noConnection() {
   $("live").textContent = "no connection";
   $("live").classList.add("bad");
 }
@@ -234,7 +234,7 @@ queue.setUp(open);
 setUpFacts(open);
 scan.setUp(() => scan.prepare(queue.step(1)));
 series.setUp(open);
-run.setUp(() => next.plan().then(load));
+run.setUp(load);
 run.wire();
 decide.setUp(changed);
 wire();

@@ -1,0 +1,276 @@
+"""What each result must be made from now, and why one is not: for the rules and for `plan`."""
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.files import NAMES, STAR
+from tomopipe.campaign.results import is_without_angles, proven_angles
+from tomopipe.campaign.stacks import Stack, find_stacks
+from tomopipe.campaign.state import is_looked_at_again
+from tomopipe.run import made_from
+from tomopipe.run.decisions import Decisions
+from tomopipe.run.made_from import Statement
+from tomopipe.run.products import digest
+from tomopipe.run.relion_set import star_options
+from tomopipe.run.words import CHANGED, of_scans, of_series
+from tomopipe.steps import sidecar
+from tomopipe.storage.tables import read_tsv
+
+Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
+
+
+class Wanted:
+    """Statements of up-to-date results (`of_<step>`), and why results are not (`why_<step>`).
+
+    Parameters
+    ----------
+    campaign : Campaign
+        The campaign.
+    decisions : Decisions
+        Its record of results.
+    rows : callable
+        Returns the inventory; None before there is one.
+    known : callable
+        Returns a value that changes with the knowledge of raw files: statements of scans are
+        computed again.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        decisions: Decisions,
+        rows: Callable[[], InventoryRows | None],
+        known: Callable[[], Hashable] = lambda: None,
+    ) -> None:
+        self.campaign, self.out, self._decisions = campaign, campaign.outputs, decisions
+        self._rows, self._known = rows, known
+        self._at: Hashable = None
+        self._found: dict[Hashable, Any] = {}
+
+    @property
+    def rows(self) -> InventoryRows:
+        """The inventory; empty before there is one."""
+        return self._rows() or {}
+
+    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return what was computed from the present knowledge of raw files."""
+        if (known := self._known()) != self._at:
+            self._found.clear()
+            self._at = known
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
+
+    def alive(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans whose jobs did not fail finally."""
+        return [scan for scan in scans if scan not in self.campaign.failures]
+
+    # ---- raw files ---------------------------------------------------------------------------
+
+    def raw(self, scan: str) -> list[str]:
+        """Identify the content of a scan's raw files."""
+        return self._decisions.raw(scan, self.rows)
+
+    def raw_files(self, scan: str) -> list[str]:
+        """Name a scan's raw files."""
+        return self._decisions.raw_files(scan, self.rows)
+
+    def lacks_angles(self, scan: str) -> bool:
+        """Tell whether try_recon must prove the angles: no file and no option has them."""
+        row = self.rows.get(scan)
+        return row is not None and is_without_angles(row["warnings"])
+
+    def angles(self, scan: str) -> Any:
+        """Return the angles proved by try_recon of a scan that lacks them; else None."""
+        return proven_angles(self.campaign.files.sweep(scan)) if self.lacks_angles(scan) else None
+
+    def is_unproven(self, scan: str) -> bool:
+        """Tell whether a scan has no angles: it gets no volume, whatever its COR."""
+        return self.lacks_angles(scan) and self.angles(scan) is None
+
+    def _with_angles(self, scan: str, wanted: Statement) -> Statement:
+        return wanted | ({"angles": self.angles(scan)} if self.lacks_angles(scan) else {})
+
+    # ---- up to cor.json ----------------------------------------------------------------------
+
+    def of_inventory(self) -> Statement:
+        """State what inventory.tsv must be made from."""
+        campaign, record = self.campaign, self._decisions.record
+        scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
+        shared = [
+            path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files()
+        ]
+        content = {path: record.raw(path) for path in {*scans, *shared}}
+        return made_from.of_inventory(campaign, content, "")
+
+    def why_inventory(self, path: str) -> str:
+        """Decide also by what it says itself: files still written, and the state of linked ones."""
+        campaign = self.campaign
+        wanted = self.of_inventory()
+        reason = self._decisions.reason("inventory", "campaign", [path], wanted)
+        if reason not in ("", CHANGED["inventory"]):
+            return reason
+        where = campaign.directory / path
+        rows = read_inventory(where)
+        if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
+            return ""
+        times = {name: scan.mtime_ns for name, scan in campaign.scans.items()}
+        return of_scans(rows, times, where.stat().st_mtime_ns)
+
+    def of_try_recon(self, scan: str) -> Statement:
+        """State what the sweep and rows of a scan must be made from."""
+
+        def compute() -> Statement:
+            wanted = made_from.of_try_recon(self.campaign, scan, self.raw(scan))
+            # earlier versions assumed the angles of such a scan
+            return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
+
+        found: Statement = self._once(("try_recon", scan), compute)
+        return found
+
+    def why_try_recon(self, scan: str) -> str:
+        """Say why the sweep and rows of a scan is made; "" if not."""
+        files, wanted = self.out.of_try_recon(scan), self.of_try_recon(scan)
+        return self._decisions.reason("try_recon", scan, files, wanted, may_be_gone=files[2:])
+
+    def of_predict_cor(self, scan: str) -> Statement:
+        """State what a scan's prediction must be made from."""
+
+        def compute() -> Statement:
+            rows, networks = digest(self.of_try_recon(scan)), self._networks()
+            return made_from.of_predict_cor(self.campaign, rows, networks)
+
+        found: Statement = self._once(("predict_cor", scan), compute)
+        return found
+
+    def _networks(self) -> dict[str, str]:
+        own = self.campaign.config.predict_cor.own_networks
+        return {path: self._decisions.record.raw(path) for path in own}
+
+    def why_predict_cor(self, scan: str) -> str:
+        """Say why a scan's prediction is made; "" if not."""
+        files, wanted = self.out.of_predict_cor(scan), self.of_predict_cor(scan)
+        return self._decisions.reason("predict_cor", scan, files, wanted)
+
+    def members(self, series: str) -> list[dict[str, Any]]:
+        """Return the input of fix_cor for the scans of a series, without predictions."""
+        replaced = self._once("replaced", lambda: self._decisions.replaced(self.rows))
+        return self.campaign.members(series, self.rows, replaced)
+
+    def of_fix_cor(self, series: str) -> Statement:
+        """State what the table of a series must be made from."""
+        scans = self.alive(self.campaign.selected_series(self.rows)[series])
+        content = {
+            scan: [self._decisions.content(path) for path in self.out.of_predict_cor(scan)]
+            for scan in scans
+        }
+        return made_from.of_fix_cor(self.campaign, self.members(series), content)
+
+    def why_fix_cor(self, series: str) -> str:
+        """Say why the table of a series is made; "" if not."""
+        table, wanted = self.out.fix_table(series), self.of_fix_cor(series)
+        reason = self._decisions.reason("fix_cor", series, [table], wanted)
+        if reason != CHANGED["fix_cor"]:
+            return reason
+        before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
+        return of_series({row["scan"]: row for row in before}, self.members(series))
+
+    def why_resolve_cor(self) -> str:
+        """Decide on its options; its content is compared directly with the fix tables."""
+        wanted = made_from.of_resolve_cor(self.campaign)
+        return self._decisions.reason("resolve_cor", "campaign", [self.out.cor_table], wanted)
+
+    # ---- after cor.json ----------------------------------------------------------------------
+
+    def of_full_recon(self, scan: str, cor_px: float) -> Statement:
+        """State what a volume must be made from."""
+        wanted = self._once(
+            ("full_recon", scan, cor_px),
+            lambda: made_from.of_full_recon(self.campaign, scan, self.raw(scan), cor_px),
+        )
+        return self._with_angles(scan, wanted)
+
+    def why_full_recon(self, scan: str, cor: Mapping[str, Any]) -> str:
+        """Say why a volume is made; "" if not."""
+        files, wanted = [self.campaign.volume(scan)], self.of_full_recon(scan, cor["cor_px"])
+        return self._decisions.reason("full_recon", scan, files, wanted, source=cor["source"])
+
+    def stacks(self, cors: Cors) -> dict[str, Stack]:
+        """Return the stacks whose scans all have a COR, by name."""
+        if not self.campaign.config.stitch.stacks:
+            return {}
+        found = find_stacks(self.campaign, self.rows, cors)
+        return {stack.name: stack for stack in found if not stack.problem}
+
+    def stitched(self, name: str) -> list[str]:
+        """Name the results of a stack."""
+        output = self.campaign.config.full_recon.output
+        return [self.out.shifts(name), self.out.stitched(name, output)]
+
+    def of_stitch(self, stack: Stack, cors: Cors) -> Statement:
+        """State what a stitched volume must be made from."""
+        volumes = {scan: self.of_full_recon(scan, cors[scan]["cor_px"]) for scan in stack.scans}
+        return made_from.of_stitch(self.campaign, volumes)
+
+    def why_stitch(self, stack: Stack, cors: Cors) -> str:
+        """Say why a stitched volume is made; "" if not."""
+        files, wanted = self.stitched(stack.name), self.of_stitch(stack, cors)
+        return self._decisions.reason("stitch", stack.name, files, wanted)
+
+    def sidecar(self, scan: str) -> str:
+        """Return the sidecar's path: beside the data, unless another campaign wrote one there."""
+        folder, path = self.campaign.directory, self.campaign.sidecar(scan)
+        if path in self._decisions.record or not sidecar.is_of_another(folder / path, folder):
+            return path
+        return self.out.sidecar(scan)
+
+    def of_export_stack(self, scan: str) -> Statement:
+        """State what a stack for RELION must be made from."""
+        wanted = self._once(
+            ("export_stack", scan),
+            lambda: made_from.of_export_stack(self.campaign, scan, self.raw(scan)),
+        )
+        return self._with_angles(scan, wanted)
+
+    def why_export_stack(self, scan: str) -> str:
+        """Decide; a temporary stack may be missing."""
+        files, wanted = self.out.of_export_stack(scan), self.of_export_stack(scan)
+        gone = [] if self.campaign.config.storage.keep_stacks else files[1:]
+        return self._decisions.reason("export_stack", scan, files, wanted, may_be_gone=gone)
+
+    @property
+    def star_files(self) -> list[str]:
+        """The set for RELION."""
+        return [self.out.in_relion(name) for name in (STAR, NAMES)]
+
+    def of_export_star(self, cors: Cors) -> Statement:
+        """State what the tomogram set must be made from."""
+        metas = {scan: self._decisions.content(self.out.stack_meta(scan)) for scan in cors}
+        return made_from.of_export_star(star_options(self.campaign, cors), cors, metas)
+
+    def why_export_star(self, cors: Cors) -> str:
+        """Say why the tomogram set is made; "" if not."""
+        wanted = self.of_export_star(cors)
+        return self._decisions.reason("export_star", "campaign", self.star_files, wanted)
+
+    def of_report(
+        self, cors: Cors, content: Callable[[str], str], unknown: Collection[str] = ()
+    ) -> Statement:
+        """State the results on the page, by `content`; volumes, but for `unknown`, by statement."""
+        campaign, out = self.campaign, self.out
+        files = [out.inventory, out.cor_table]
+        files += map(out.fix_table, campaign.selected_series(self.rows))
+        files += map(out.prediction, self.alive(campaign.selected_scans(self.rows)))
+        files += map(out.shifts, self.stacks(cors))
+        volumes = {
+            scan: digest(self.of_full_recon(scan, entry["cor_px"]))
+            for scan, entry in cors.items()
+            if scan not in unknown
+        }
+        return made_from.of_report(campaign, {path: content(path) for path in files} | volumes)
+
+    def why_report(self, cors: Cors, content: Callable[[str], str], **more: Any) -> str:
+        """Say why the report is made; "" if not."""
+        wanted = self.of_report(cors, content, **more)
+        return self._decisions.reason("report", "campaign", [self.out.report], wanted)
