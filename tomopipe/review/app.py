@@ -91,7 +91,7 @@ def make_app(
         Route("/api/thumbnail", api.thumbnail),
         Route("/api/volume", api.volume),
         Route("/api/plane", api.plane),
-        Route("/zarr/{token}/{name}/{below:path}", api.zarr),
+        Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/series", api.series),
         Route("/api/trial", api.trial),
@@ -210,7 +210,10 @@ class _Api:
         """Return the facts of a volume, and its address for other programs."""
         facts = volume_facts(self.store.campaign, request.query_params.get("scan", ""))
         if facts["zarr"]:
-            facts["address"] = f"zarr/{self.keys.data_token}/{quote(facts['name'], safe='')}/"
+            name = quote(facts["name"], safe="")
+            facts["address"] = (
+                f"zarr/{self.keys.data_token}/{name}.zarr/"  # napari needs the ending
+            )
         return JSONResponse(facts)
 
     def plane(self, request: Request) -> Response:
