@@ -2,7 +2,7 @@
 
 import json
 
-from tests.workflow.conftest import snakemake
+from tests.workflow.conftest import make_scan, plan, snakemake
 
 META = "results/relion/stacks/{}.json"
 
@@ -29,3 +29,17 @@ def test_one_binning_is_decided_and_handed_to_later_stacks(campaign):
     assert text.count("px20000A") == 1
     log = campaign / "logs" / "export_star" / "campaign.log"
     assert "2 optics groups" in log.read_text()
+
+
+def test_missing_angles_or_link_of_a_scan_is_made_again(campaign):
+    make_scan(campaign, "b+3", 46.0)
+    assert snakemake(campaign).status == 0
+    relion = campaign / "results" / "relion"
+    (link,) = (relion / "links").glob("*.mrcs")
+    for path in (relion / "tilt_series" / "a_1.star", link):
+        assert plan(campaign) == (0, frozenset())
+        path.unlink()
+        assert plan(campaign) == (2, {"export_star"})
+        run = snakemake(campaign)
+        assert (run.status, run.jobs) == (0, {"export_star"}), run.text
+        assert path.exists()

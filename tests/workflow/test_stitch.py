@@ -16,15 +16,21 @@ HEIGHTS = {"a_1": 0.0, "a_2": 9.5, "b_1": 0.0, "b_2": 9.0}
 CORS_PX = {"a_1": 33.0, "a_2": 33.5, "b_1": 30.0, "b_2": 30.5}
 
 
+def write_member(folder, scan, *, moved_px=0.0, seed=None):
+    """Write one scan of a stack, its COR moved."""
+    tall = make_phantom({"a": "foam", "b": "capillary"}[scan[0]], N_COLS, TALL_ROWS, seed=5)
+    write_scan(
+        folder / "raw" / f"{scan}.h5", phantom=tall.moved(rows=-HEIGHTS[scan]), counts=50000,
+        cor_px=CORS_PX[scan] + moved_px, n_rows=N_ROWS, n_cols=N_COLS, n_angles=61,
+        seed=int(scan[2:]) - 1 if seed is None else seed,
+    )  # fmt: skip
+
+
 def write_stacks(folder, stacks):
     """Write the scans of some series, each a stack of a name, and the config."""
-    scans = {scan: height for scan, height in HEIGHTS.items() if scan[0] in stacks}
-    for seed, (scan, height) in enumerate(scans.items()):
-        tall = make_phantom({"a": "foam", "b": "capillary"}[scan[0]], N_COLS, TALL_ROWS, seed=5)
-        write_scan(
-            folder / "raw" / f"{scan}.h5", phantom=tall.moved(rows=-height), counts=50000,
-            cor_px=CORS_PX[scan], n_rows=N_ROWS, n_cols=N_COLS, n_angles=61, seed=seed,
-        )  # fmt: skip
+    for scan in HEIGHTS:
+        if scan[0] in stacks:
+            write_member(folder, scan)
     members = {name: [f"{series}_*"] for series, name in stacks.items()}
     (folder / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\n"
@@ -68,6 +74,19 @@ def test_cor_of_a_member_edited(copy):
         copy,
         {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar:a_2", "stitch:bone", "report"},
     )
+
+
+def test_member_loses_its_cor_within_a_run(copy):
+    configure(copy, "resolve_cor", on_missing="skip")
+    for scan in ("a_1", "a_2"):
+        with h5py.File(copy / "raw" / f"{scan}.h5", "r+") as file:
+            data = file["exchange/data"]
+            noise = np.random.default_rng(0).normal(20000, 200, data.shape)
+            data[...] = noise.astype(data.dtype)
+    run = snakemake(copy)
+    assert run.status == 3, run.text
+    assert "stack bone is not stitched: a_1 has no COR" in run.text
+    assert "stitch:bone" not in run.jobs
 
 
 def test_option_of_stitch(copy):

@@ -1,19 +1,21 @@
 """What each result must be made from now, and why one is not: for the rules and for `plan`."""
 
+import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
-from tomopipe.campaign.files import NAMES, STAR
+from tomopipe.campaign.files import LINKS, NAMES, STACK, STAR, TILT_SERIES
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again
+from tomopipe.errors import TomopipeError
 from tomopipe.run import made_from
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.made_from import Statement
 from tomopipe.run.products import digest
 from tomopipe.run.relion_set import star_options
-from tomopipe.run.words import CHANGED, of_scans, of_series
+from tomopipe.run.words import CHANGED, MISSING, of_scans, of_series
 from tomopipe.steps import sidecar
 from tomopipe.storage.tables import read_tsv
 
@@ -241,8 +243,8 @@ class Wanted:
 
     @property
     def star_files(self) -> list[str]:
-        """The set for RELION."""
-        return [self.out.in_relion(name) for name in (STAR, NAMES)]
+        """The set for RELION: tomograms.star, names.tsv and the folder of angles."""
+        return [self.out.in_relion(name) for name in (STAR, NAMES, TILT_SERIES)]
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
@@ -252,7 +254,21 @@ class Wanted:
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
         wanted = self.of_export_star(cors)
-        return self._decisions.reason("export_star", "campaign", self.star_files, wanted)
+        reason = self._decisions.reason("export_star", "campaign", self.star_files, wanted)
+        return reason or (MISSING if self._lacks_link() else "")
+
+    def _lacks_link(self) -> bool:
+        """Tell whether a link is missing through which RELION reads a scan of another name."""
+        try:
+            names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
+        except (OSError, TomopipeError):
+            return True
+        links = self.campaign.files.in_relion(LINKS)
+        return any(
+            not os.path.lexists(links / f"{row['rlnTomoName']}{STACK}")
+            for row in names
+            if row["rlnTomoName"] != row["scan"]
+        )
 
     def of_report(
         self, cors: Cors, content: Callable[[str], str], unknown: Collection[str] = ()

@@ -1,4 +1,3 @@
-from tomopipe.campaign.files import TILT_SERIES
 from tomopipe.run.relion_set import star_options
 
 
@@ -19,7 +18,7 @@ def star_inputs(wildcards):
     if not DECIDES:
         return {"cor": table, "metas": metas}
     reason = WANTED.why_export_star(resolved())
-    run_for(reason, WANTED.star_files)
+    run_for(reason, WANTED.star_files, even_missing=True)  # in a folder
     fresh = [
         meta if reason or stack_pending(scan) else ancient(meta)
         for scan, meta in zip(resolved(), metas, strict=True)
@@ -34,7 +33,7 @@ rule export_star:
     output:
         star=WANTED.star_files[0],
         names=WANTED.star_files[1],
-        tilt_series=directory(OUTPUTS.in_relion(TILT_SERIES)),
+        tilt_series=directory(WANTED.star_files[2]),
     log:
         LOGS.log("export_star"),
     localrule: True

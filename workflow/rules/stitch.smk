@@ -10,8 +10,16 @@ def stitched(wildcards):
     return [STITCHED.format(stack=name) for name in stacks_made()]
 
 
+def scans_of(wildcards):
+    """Scans of a stack; none where one of them has just lost its COR (see `cor_of`)."""
+    stack = stacks_made().get(wildcards.stack)
+    return stack.scans if stack else []
+
+
 def stitch_memory_mb(wildcards, attempt):
-    scan = stacks_made()[wildcards.stack].scans[0]
+    if not scans_of(wildcards):
+        return 0
+    scan = scans_of(wildcards)[0]
     config = CAMPAIGN.for_scan(scan).config
     return job_memory.stitch_mb(
         int(read_inventory(INVENTORY)[scan]["n_cols"]),
@@ -24,7 +32,8 @@ def stitch_memory_mb(wildcards, attempt):
 
 
 def stitch_wanted(name):
-    return WANTED.of_stitch(stacks_made()[name], resolved())
+    stack = stacks_made().get(name)
+    return WANTED.of_stitch(stack, resolved()) if stack else {}
 
 
 def stitch_pending(name):
@@ -36,6 +45,8 @@ def stitch_pending(name):
 
 
 def stitch_inputs(wildcards):
+    if not scans_of(wildcards):
+        return []
     stack = stacks_made()[wildcards.stack]
     follows = DECIDES and any(map(volume_pending, stack.scans))
     why = partial(WANTED.why_stitch, stack, resolved())
@@ -58,7 +69,7 @@ rule stitch:
         mem_mb=stitch_memory_mb,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        scans=if_known(lambda wildcards: as_json(stacks_made()[wildcards.stack].scans)),
+        scans=if_known(lambda wildcards: as_json(scans_of(wildcards))),
         options=lambda wildcards: CAMPAIGN.config.as_json("stitch", "full_recon"),
         made_from=if_known(lambda wildcards: made_from.as_text(stitch_wanted(wildcards.stack))),
     script:

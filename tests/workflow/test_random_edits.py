@@ -1,0 +1,222 @@
+"""Random edits between runs: plan and run agree, and results are those of a campaign made at once.
+
+`TOMOPIPE_TEST_SEEDS="1-200"` tries other seeds than the few of every test run.
+"""
+
+import os
+import random
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tests.workflow.conftest import CORS_PX, configure, make_scan, plan_all, snakemake
+from tests.workflow.test_stitch import write_member, write_stacks
+from tomopipe.cli import cli
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.manifest import MANIFEST
+
+N_ROUNDS = 5
+OPTIONS = {
+    "try_recon": {"width_px": [8, 9]},
+    "predict_cor": {"min_confidence": [0.5, 0.45, 0.99]},
+    "fix_cor": {"max_delta_px": [1.0, 50.0]},
+    "resolve_cor": {"default_px": [None, 47.0], "on_missing": ["skip", "block"]},
+    "preprocess": {"darks": ["auto", "none"]},
+    "input": {"pixel_size_um": [None, 1.0, 2.0]},
+    "full_recon": {
+        "filter": ["ramp", "hann"],
+        "rows": ["all", "0:1"],
+        "output": ["h5", "tiff", "zarr"],
+        "dtype": ["float32", "uint16"],
+        "unit": ["per_pixel", "per_cm"],
+    },
+    "export_star": {"enabled": [True, False], "hand": [-1, 1], "binning": [1, 2]},
+    "storage": {"keep_stacks": [True, False], "keep_try": [True, False]},
+    "report": {"enabled": [True, False]},
+}
+STITCH = {
+    "direction": ["auto", "down"],
+    "overlap_rows": [None, 10.5],
+    "match_intensity": [True, False],
+    "stacks": [{}, {"bone": ["a_*"]}, {"bone": ["a_*"], "glass": ["b_1", "b_2"]}],
+}
+
+
+class Editor:
+    """Edits of one campaign, drawn at random."""
+
+    def __init__(self, campaign: Path, seed: int, stacks: bool) -> None:
+        self.campaign, self.draw, self.stacks = campaign, random.Random(seed), stacks
+        self.options = OPTIONS | {"stitch": STITCH} if stacks else OPTIONS
+        self.rows: dict[str, tuple[str, str]] = {}  # select and COR of the campaign table
+
+    def edit(self) -> str:
+        """Make one edit, and say which."""
+        kinds = [self.option, self.option, self.cor, self.cor, self.select, self.raw, self.result]
+        return self.draw.choice(kinds)()
+
+    @property
+    def scans(self) -> list[Path]:
+        return sorted((self.campaign / "raw").glob("*.h5"))
+
+    def option(self) -> str:
+        block = self.draw.choice(sorted(self.options))
+        key = self.draw.choice(sorted(self.options[block]))
+        value = self.draw.choice(self.options[block][key])
+        configure(self.campaign, block, **{key: value})
+        return f"{block}.{key}: {value}"
+
+    def _table(self) -> None:
+        lines = [f"{scan}\t{select}\t{cor}" for scan, (select, cor) in self.rows.items()]
+        (self.campaign / "scans.tsv").write_text("\n".join(["scan\tselect\tcor_px", *lines, ""]))
+
+    def cor(self) -> str:
+        scan = self.draw.choice(self.scans).stem
+        cors_px = ["30.25", "33.25"] if self.stacks else ["44.5", "48.5", "49.25", "60", "70.125"]
+        cor = self.draw.choice(["", "", *cors_px])
+        self.rows[scan] = (self.rows.get(scan, ("auto", ""))[0], cor)
+        self._table()
+        return f"COR of {scan}: {cor or 'none'}"
+
+    def select(self) -> str:
+        scan = self.draw.choice(self.scans).stem
+        select = self.draw.choice(["auto", "yes", "no"])
+        self.rows[scan] = (select, self.rows.get(scan, ("", ""))[1])
+        self._table()
+        return f"select {scan}: {select}"
+
+    def raw(self) -> str:
+        path = self.draw.choice(self.scans)
+        kind = self.draw.choice(["replace", "touch", "noise", "add", "short", "remove", "broken"])
+        if self.stacks:  # whose other scans would show nothing of their neighbours
+            kind = self.draw.choice(["replace", "touch"])
+        if kind == "touch":
+            os.utime(path)
+        elif kind == "replace" and self.stacks:
+            moved_px, seed = self.draw.choice([-0.25, 0.25]), self.draw.randrange(1000)
+            write_member(self.campaign, path.stem, moved_px=moved_px, seed=seed)
+        elif kind == "replace":
+            cor_px = CORS_PX.get(path.stem, 47) + self.draw.choice([-1, 1])
+            make_scan(self.campaign, path.stem, cor_px, seed=self.draw.randrange(1000))
+        elif kind == "noise":
+            with h5py.File(path, "r+") as file:
+                data = file["exchange/data"]
+                noise = np.random.default_rng(self.draw.randrange(9)).normal(20000, 200, data.shape)
+                data[...] = noise.astype(data.dtype)
+        elif kind == "remove" and len(self.scans) > 3:
+            path.unlink()
+        elif kind == "broken":
+            path.write_text("not HDF5")
+        else:
+            name = self.draw.choice(["a_4", "b_3", "c_1", "a_10"])
+            make_scan(self.campaign, name, 48.0, **({"n_frames": 9} if kind == "short" else {}))
+            return f"{kind} {name}"
+        return f"{kind} {path.stem}"
+
+    def result(self) -> str:
+        files = [
+            path
+            for pattern in ("results/**/*", "raw/*.cor.json")
+            for path in sorted(self.campaign.glob(pattern))
+            if path.is_file() and ".zarr" not in str(path) and ".tomopipe" not in str(path)
+        ]
+        path = self.draw.choice(files)
+        kind = self.draw.choice(["delete", "delete", "cut", "garbage"])
+        if (path.parent / MANIFEST).exists():  # only the names in it are looked at
+            kind = "delete"
+        if kind == "delete":
+            path.unlink()
+        elif kind == "cut":
+            os.truncate(path, path.stat().st_size // 2)
+        else:
+            path.write_bytes(os.urandom(path.stat().st_size))
+        return f"{kind} {path.relative_to(self.campaign)}"
+
+    def plan(self) -> dict[str, bool]:
+        """Return the jobs planned; a damaged table is deleted, as it is asked for."""
+        done = CliRunner().invoke(cli, ["plan", "--json", str(self.campaign)])
+        if isinstance(done.exception, TomopipeError):
+            assert re.search("Delete (it|the file) and run again", str(done.exception))
+            Path(str(done.exception).partition(": ")[0]).unlink()
+        return plan_all(self.campaign)[1]
+
+
+def seeds() -> list[int]:
+    text = os.environ.get("TOMOPIPE_TEST_SEEDS", "1-3")
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_random_edits(request, tmp_path, seed):
+    stacks = seed % 3 == 0
+    if stacks:
+        campaign = tmp_path / "campaign"
+        write_stacks(campaign, {"a": "bone", "b": "glass"})
+    else:
+        campaign = request.getfixturevalue("campaign")
+    configure(campaign, "export_star", enabled=True, binning=1)
+    configure(campaign, "resolve_cor", on_missing="skip")
+    first = snakemake(campaign)
+    assert first.status == 0, first.text
+    editor, told = Editor(campaign, seed, stacks), []
+    for _ in range(N_ROUNDS):
+        told.append([editor.edit() for _ in range(editor.draw.choice([1, 1, 2, 3]))])
+        print(told[-1])
+        planned = editor.plan()
+        certain = {job for job, sure in planned.items() if sure}
+        run = snakemake(campaign)
+        if run.status == 1:  # blocked, for want of a COR
+            assert "no COR for" in run.text, (told, run.text)
+            told.append("blocked")
+            configure(campaign, "resolve_cor", on_missing="skip")
+            assert snakemake(campaign).status in (0, 3), told
+            continue
+        assert run.status in (0, 3), (told, run.text)  # 3: a scan has no COR
+        assert certain - run.jobs == set(), (told, run.text)
+        assert run.jobs - set(planned) == set(), (told, run.text)
+        again = snakemake(campaign)
+        assert (again.status, again.jobs) == (0, frozenset()), (told, again.text)
+        assert plan_all(campaign) == (0, {}), told
+    if all(select != "no" for select, _ in editor.rows.values()):  # which are donors of COR
+        same_as_made_at_once(campaign, tmp_path / "fresh", told)
+
+
+def same_as_made_at_once(campaign: Path, fresh: Path, told: list) -> None:
+    """Compare cor.json, tables, volumes, stacks and stars with those of a new campaign."""
+    fresh.mkdir()
+    for name in ("config.yaml", "scans.tsv"):
+        if (campaign / name).exists():
+            shutil.copy2(campaign / name, fresh)
+    shutil.copytree(campaign / "raw", fresh / "raw", ignore=shutil.ignore_patterns("*.cor.json"))
+    run = snakemake(fresh)
+    assert run.status in (0, 3), (told, run.text)
+    config = yaml.safe_load((campaign / "config.yaml").read_text())
+    patterns = ["cor.json", "fixed_cor/**/*.tsv", "*_rec.h5", "*_rec/*.tif*", "stitched/**/*.h5"]
+    if config.get("export_star", {}).get("enabled", True):
+        patterns += ["relion/**/*.star"]
+        if config.get("storage", {}).get("keep_stacks", True):
+            patterns += ["relion/**/*.mrcs"]
+    wanted = [path for pattern in patterns for path in (fresh / "results").glob(pattern)]
+    assert wanted
+    for path in wanted:
+        found = campaign / path.relative_to(fresh)
+        assert found.exists(), (told, path)
+        if path.suffix == ".h5":
+            with h5py.File(path) as one, h5py.File(found) as other:
+                np.testing.assert_array_equal(
+                    one["exchange/data"][:], other["exchange/data"][:], err_msg=str(told)
+                )
+        elif path.suffix in (".json", ".tsv", ".star"):
+            texts = [
+                p.read_text().replace(str(c), "") for p, c in ((path, fresh), (found, campaign))
+            ]
+            assert texts[0] == texts[1], (told, path)
+        else:
+            assert path.read_bytes() == found.read_bytes(), (told, path)
