@@ -94,6 +94,7 @@ class Expected:
         self.blocked = ""
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._is_other = False  # a table shown in the report changes
+        self._may_be_other = False  # a missing one comes out as it was, or not
         self.rows: InventoryRows = {}
         self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         self.rows = self._inventory()
@@ -154,7 +155,8 @@ class Expected:
             self._add("fix_cor", reason, series=series)
             files, members = campaign.predicted_files(scans), self.wanted.members(series)
             rows = list(fix_cor.compute(files, members, campaign.config.fix_cor))
-            self._is_other |= rows != before
+            self._is_other |= rows != before and path.is_file()
+            self._may_be_other |= not path.is_file()
         self._fixed |= {row["scan"]: row for row in rows}
         return bool(reason)
 
@@ -210,6 +212,8 @@ class Expected:
             follows = CHANGED["report"] if self._is_other or made else ""
             if reason := self.wanted.why_report(known, self._content, unknown=guessed) or follows:
                 self._add("report", reason)
+            elif self._may_be_other:
+                self._add("report", CHANGED["report"], certain=False)
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
         """Add a job that a pending prediction of the series may make unnecessary."""

@@ -66,7 +66,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
     rows, planned = found.rows, found.jobs
     if found.predicting:
         planned = [_stitch(campaign, job, planned) for job in planned]
-        planned = [_tail(job, planned) if job.rule in _TAIL else job for job in planned]
+        planned = [_tail(campaign, job, planned) if job.rule in _TAIL else job for job in planned]
     if not found.blocked:
         planned = [*planned, *_perhaps(campaign, found, planned)]
     planned = sorted(set(planned), key=_order)
@@ -99,11 +99,19 @@ def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> P
     return replace(job, certain=not volumes or any(other.certain for other in volumes))
 
 
-def _tail(job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
+def _comes_out_as_it_was(campaign: Campaign, job: PlannedJob) -> bool:
+    """Tell whether a job before cor.json replaces a missing or damaged file: nothing follows."""
+    out = campaign.outputs
+    files = {"export_stack": out.of_export_stack(job.scan), "inventory": [out.inventory]}
+    return job.rule in files and job.reason.startswith((MISSING, *files[job.rule]))
+
+
+def _tail(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
     """Tell whether star or report runs regardless of pending predictions."""
     makes = {"export_star": {"export_stack"}, "report": {"full_recon", "stitch", "inventory"}}
-    sure = any(other.certain for other in planned if other.rule in makes[job.rule])
-    return replace(job, certain=sure or job.reason == MISSING)
+    before = [other for other in planned if other.rule in makes[job.rule] and other.certain]
+    before = [other for other in before if not _comes_out_as_it_was(campaign, other)]
+    return replace(job, certain=bool(before) or job.reason == MISSING)
 
 
 @dataclass(frozen=True)
