@@ -7,6 +7,7 @@ import typer
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.cli.terminal import near
 from tomopipe.run.campaign_report import report_campaign
 
 
@@ -30,4 +31,4 @@ def report(
     campaign = load_campaign(directory, config_path(directory, config))
     page = (output or campaign.files.report).absolute()
     report_campaign(campaign, page)
-    typer.echo(str(page))
+    typer.echo(near(page))

@@ -14,6 +14,7 @@ from rich.table import Table
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.cli.terminal import near
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.first_look import first_look, scan_entries, split_typed
 from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
@@ -96,14 +97,14 @@ def init(
     entries = scan_entries(typed, directory) or ["raw/*.h5"]
     written = write_campaign(directory, entries, options)
     for path in written:
-        typer.echo(f"wrote {path}")
+        typer.echo(f"wrote {near(path)}")
     if directory / CONFIG in written:
         _first_look(directory, typed)
     elif typed or options:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
-        typer.echo(f"kept {directory / CONFIG}; what you typed is not in it:")
+        typer.echo(f"kept {near(directory / CONFIG)}; what you typed is not in it:")
         typer.echo(yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False).rstrip())
-    typer.echo(f"next: tomopipe check {shlex.quote(str(directory))}")
+    typer.echo(f"next: tomopipe check {shlex.quote(near(directory))}")
     asks = sys.stdin.isatty()
     if slurm is None:
         slurm = bool(partition or account) or (
@@ -116,7 +117,8 @@ def init(
         for path, is_new in write_slurm_profile(
             directory, **site, gpu_partition=gpu_partition, force=force
         ):
-            typer.echo(f"wrote {path}" if is_new else f"kept {path} (--force replaces it)")
+            shown = near(path)
+            typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
 def _told(name: str | None, question: str, *, asks: bool) -> str:

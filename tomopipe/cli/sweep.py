@@ -7,6 +7,7 @@ import typer
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import CampaignOption, ConfigFile, config_path
+from tomopipe.cli.terminal import near
 from tomopipe.run.option_sweep import first_known, known_cor_px, sweep_option
 
 
@@ -45,4 +46,4 @@ def sweep(
     elif cor_px is None:
         cor_px = known_cor_px(campaign, scan)
     page, _ = sweep_option(campaign, scan, key, values, cor_px=cor_px, row=row)
-    typer.echo(str(page))
+    typer.echo(near(page))
