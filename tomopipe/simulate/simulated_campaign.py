@@ -4,7 +4,7 @@ Every series is one kind of object whose COR drifts from scan to scan. Three sca
 
 aborted
     One more scan at the end of the last series: a few frames, theta for all.
-misleading
+fixed pattern
     In the middle of the first series: a truncated object of low contrast in few photons, behind
     dust that does not rotate and lies mirrored about another column. Methods that look for mirrored
     projections find that column, or nothing.
@@ -41,7 +41,7 @@ GEOMETRY = (
 SMALLEST = {"n_series": 1, "n_scans": 1, "n_cols": 64, "n_rows": 1, "n_angles": 20}
 SMALLEST_STACKED = 20  # rows, of which 10 are shared
 ENDINGS = {"dxchange": ".h5", "nxtomo": ".nx"}
-SPECIAL = ("aborted", "misleading", "no theta")
+SPECIAL = ("aborted", "fixed pattern", "no theta")
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def _misleading(scan: ScanPlan, n_cols: int, n_rows: int) -> ScanPlan:
     counts = scan.beam.counts
     return replace(
         scan,
-        special=("misleading",),
+        special=("fixed pattern",),
         phantom=kind(n_cols, n_rows, _int_seed(scan.seed), size=1.6).scaled(0.1),
         beam=replace(
             scan.beam,

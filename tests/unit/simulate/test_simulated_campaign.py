@@ -133,7 +133,7 @@ def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
             continue
         first, last = attenuation(campaign, scan)[[0, -1]]
         true = likeness(first, last, scan["cor_px"])
-        if "misleading" in scan["special"]:
+        if "fixed pattern" in scan["special"]:
             wrong_px = scan["beam"]["dirt_px"]
             assert abs(wrong_px - scan["cor_px"]) > 10
             assert likeness(first, last, wrong_px) > true + 0.3
@@ -171,9 +171,9 @@ def test_every_shape_has_all_special_scans_and_names_that_tell_the_series(n_seri
         series, index = re.fullmatch(r"(.*?)[._-]*(\d+)", plan.name).groups()
         assert (series, int(index)) == (plan.series, plan.index)
         assert (plan.n_frames < 20) == ("aborted" in plan.special)
-        assert (plan.beam.dirt_px is not None) == ("misleading" in plan.special)
+        assert (plan.beam.dirt_px is not None) == ("fixed pattern" in plan.special)
     kinds = [name for plan in plans for name in plan.special]
-    assert sorted(kinds) == ["aborted", "misleading", "no theta"]
+    assert sorted(kinds) == ["aborted", "fixed pattern", "no theta"]
 
 
 def test_progress(tmp_path):
