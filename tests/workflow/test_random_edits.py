@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from tests.workflow.conftest import CORS_PX, configure, make_scan, plan_all, snakemake
 from tests.workflow.test_stitch import write_member, write_stacks
+from tomopipe.campaign.files import CENTER
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.manifest import MANIFEST
@@ -41,6 +42,12 @@ OPTIONS = {
     "storage": {"keep_stacks": [True, False], "keep_try": [True, False]},
     "report": {"enabled": [True, False]},
 }
+OVERRIDES = [
+    {},
+    {"full_recon": {"filter": "hann"}},
+    {"preprocess": {"stripes": {"method": "sorting"}}},
+    {"try_recon": {"width_px": 7}},
+]
 STITCH = {
     "direction": ["auto", "down"],
     "overlap_rows": [None, 10.5],
@@ -59,7 +66,8 @@ class Editor:
 
     def edit(self) -> str:
         """Make one edit, and say which."""
-        kinds = [self.option, self.option, self.cor, self.cor, self.select, self.raw, self.result]
+        kinds = [self.option, self.cor, self.raw, self.result] * 2
+        kinds += [self.select, self.override, self.clean, self.move]
         return self.draw.choice(kinds)()
 
     @property
@@ -72,6 +80,26 @@ class Editor:
         value = self.draw.choice(self.options[block][key])
         configure(self.campaign, block, **{key: value})
         return f"{block}.{key}: {value}"
+
+    def override(self) -> str:
+        path = self.campaign / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        scan = self.draw.choice(self.scans).stem
+        values = self.draw.choice(OVERRIDES)
+        config["overrides"] = [{"scans": [scan], **values}] if values else []
+        path.write_text(yaml.safe_dump(config))
+        return f"override of {scan}: {values}"
+
+    def clean(self) -> str:
+        configure(self.campaign, "storage", keep_stacks=False, keep_try=False)
+        assert CliRunner().invoke(cli, ["clean", str(self.campaign)]).exit_code == 0
+        return "clean"
+
+    def move(self) -> str:
+        """Rename the campaign with its raw files."""
+        moved = self.campaign.with_name(f"moved{self.draw.randrange(10**9)}")
+        self.campaign = self.campaign.rename(moved)
+        return f"move to {moved.name}"
 
     def _table(self) -> None:
         lines = [f"{scan}\t{select}\t{cor}" for scan, (select, cor) in self.rows.items()]
@@ -129,7 +157,8 @@ class Editor:
         ]
         path = self.draw.choice(files)
         kind = self.draw.choice(["delete", "delete", "cut", "garbage"])
-        if (path.parent / MANIFEST).exists():  # only the names in it are looked at
+        # of a folder with a manifest only the names are looked at; CENTER is for people to edit
+        if (path.parent / MANIFEST).exists() or path.name == CENTER:
             kind = "delete"
         if kind == "delete":
             path.unlink()
@@ -170,6 +199,7 @@ def test_random_edits(request, tmp_path, seed):
     editor, told = Editor(campaign, seed, stacks), []
     for _ in range(N_ROUNDS):
         told.append([editor.edit() for _ in range(editor.draw.choice([1, 1, 2, 3]))])
+        campaign = editor.campaign
         print(told[-1])
         planned = editor.plan()
         certain = {job for job, sure in planned.items() if sure}
