@@ -33,7 +33,7 @@ OPTIONS = {
     "input": {"pixel_size_um": [1.0, 2.0]},
     "full_recon": {
         "filter": ["ramp", "hann"],
-        "rows": ["all", "0:1"],
+        "rows": ["all", [0, 0]],
         "output": ["h5", "tiff", "zarr"],
         "dtype": ["float32", "uint16"],
         "unit": ["per_pixel", "per_cm"],
