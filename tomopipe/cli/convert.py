@@ -57,7 +57,8 @@ def convert(
         return
     plan = plan_conversions(
         campaign, volumes, output_format,
-        dtype=dtype, value_range=value_range, one_range=one_range,
+        dtype=dtype and dtype.value,  # h5py writes no enumeration
+        value_range=value_range, one_range=one_range,
     )  # fmt: skip
     columns = (BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -65,6 +66,8 @@ def convert(
         task = bar.add_task("", total=sum(conversion.shape[0] for conversion in todo))
         for conversion in plan:
             what = "is there already" if conversion.is_there else "would be written"
+            if conversion.is_there and not conversion.target.exists():
+                what = "not needed"
             if conversion in todo and not dry_run:
                 convert_volume(conversion, lambda n_slices: bar.advance(task, n_slices))
                 what = "written"

@@ -210,3 +210,11 @@ def test_the_command_says_what_it_writes(campaign):
     assert not (campaign.results / "a_1_converted").exists()
     assert said("tiff", "--range", "-9", "9").count(": written") == 2
     assert said("tiff", "--range", "-9", "9").count(": is there already") == 2
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "h5"])
+def test_the_command_takes_a_number_type(campaign, output_format):
+    args = ["convert", output_format, "--dtype", "uint16", "-C", str(campaign.directory)]
+    done = CliRunner().invoke(cli, args)
+    assert done.exit_code == 0, done.output
+    assert "uint16 of" in done.output
