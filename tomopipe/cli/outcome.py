@@ -1,5 +1,6 @@
 """The outcome of a run: CORs, doubtful ones first, and the paths of the results."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,8 +49,15 @@ def show(campaign: Campaign) -> None:
         console.print(f"{more} more scans: tomopipe cor list")
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
-        console.print(f"{len(eyes)} {verb} eyes first: tomopipe review", style="yellow")
+        command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()
+        console.print(f"{len(eyes)} {verb} eyes first: {command}", style="yellow", soft_wrap=True)
     console.print(_places(campaign), markup=False, highlight=False, soft_wrap=True)
+
+
+def _to_type(directory: Path) -> str:
+    """Return the campaign folder as an argument: nothing where a command finds it by itself."""
+    shown = near(directory)
+    return "" if shown == "." else shlex.quote(shown)
 
 
 def _truth(directory: Path) -> Mapping[str, Any]:

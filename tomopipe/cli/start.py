@@ -178,7 +178,7 @@ def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:
 
 
 def _show(findings: Findings) -> None:
-    console = Console()
+    console = Console(soft_wrap=True)  # lines to copy paths from
     table = Table("series", "scans", "selected", "skipped", "angles x rows x columns")
     for series in findings.series:
         table.add_row(

@@ -111,7 +111,7 @@ _KINDS = (
         lambda scan: scan.unused_manual,
         once=False,
     ),
-    _Kind("Filled", "look", "These COR are not measured: look at the volume.", _filled),
+    _Kind("Filled", "look", "These CORs are not measured: look at the volume.", _filled),
     _Kind("Outliers", "look", "Further from the median than the limit.", _outlier),
     _Kind(
         "Doubtful predictions",

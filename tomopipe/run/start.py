@@ -355,7 +355,8 @@ def _check_disk(
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     findings.notes.append(
-        f"{len(scans)} scans selected; what is still to make takes about {needed / 1e9:.2f} GB "
+        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
+        f"what is still to make takes about {needed / 1e9:.2f} GB "
         f"({', '.join(f'{kind} {n / 1e9:.2f}' for kind, n in each.items() if n) or 'nothing'}), "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
