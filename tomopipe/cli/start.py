@@ -161,6 +161,8 @@ def _first_look(directory: Path, typed: list[str]) -> None:
         typer.echo(f"{look.unknown}: not recognised. It has")
         for dataset in look.datasets[:_MOST_DATASETS]:
             typer.echo(f"  {dataset.name}  {' x '.join(map(str, dataset.shape))}  {dataset.dtype}")
+        for link in look.broken[:_MOST_DATASETS]:
+            typer.echo(f"  {link}")
         typer.echo(f"Put the names of its datasets into {CONFIG}, as far as there are such:")
         typer.echo(_PATHS)
 

@@ -17,7 +17,7 @@ from tomopipe.run.expected import foresee_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.raw_state import IMAGES, REFERENCES
-from tomopipe.scans.tree import Found, datasets_in
+from tomopipe.scans.tree import Found, broken_links, datasets_in
 
 _MOST_FILES = 20  # scans that are opened
 _HDF5 = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
@@ -39,6 +39,8 @@ class FirstLook:
         The first file of unknown layout, or "".
     datasets : list of Found
         Its datasets.
+    broken : list of str
+        Its links that lead nowhere.
     """
 
     n_scans: int
@@ -46,6 +48,7 @@ class FirstLook:
     free_bytes: int
     unknown: str
     datasets: list[Found]
+    broken: list[str]
 
 
 def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
@@ -158,14 +161,15 @@ def first_look(campaign: Campaign) -> FirstLook:
     for row in valid:
         n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
     unknown = next((row["path"] for row in rows.values() if NOT_RECOGNISED in row["reason"]), "")
-    datasets = []
+    datasets, broken = [], []
     if unknown:
         with open_hdf5(campaign.directory / unknown) as file:
-            datasets = datasets_in(file)
+            datasets, broken = datasets_in(file), broken_links(file)
     return FirstLook(
         len(scans),
         {kind: n * len(scans) // len(rows) for kind, n in n_bytes.items()},
         shutil.disk_usage(campaign.directory).free,
         unknown,
         datasets,
+        broken,
     )

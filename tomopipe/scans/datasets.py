@@ -50,7 +50,7 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
     try:
         found = file[name]
     except (KeyError, OSError) as error:
-        link = _link(file, name)
+        link = why_closed(file, name)
         if link is None:
             return None
         raise ScanError(f"{path}: {name} {link}") from error
@@ -174,7 +174,7 @@ def unit_of(dataset: "h5py.Dataset") -> str:
     return attribute_of(dataset, "units").lower()
 
 
-def _link(file: "h5py.File", name: str) -> str | None:
+def why_closed(file: "h5py.File", name: str) -> str | None:
     """Say why a name cannot be opened; None if it is not there at all."""
     import h5py
 

@@ -5,11 +5,13 @@ from contextlib import ExitStack
 
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
+from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans import dxchange, named, nxtomo
 from tomopipe.scans.hdf5 import check_file, open_hdf5
 from tomopipe.scans.layout import Kind, Path, Reader, Reference
 from tomopipe.scans.transposed import AXES
+from tomopipe.scans.tree import brief_tree, datasets_in
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -69,15 +71,25 @@ def _begins_as_tiff(path: Path) -> bool:
 def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -> Reference:
     """Find the flats or darks in another file: of TIFF files, all that is there.
 
-    A file that has what `known.paths` names is read as it says.
+    A file that has what `known.paths` names is read as it says; of one whose layout is not
+    recognised, its only 3-D dataset.
     """
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.scans.tiff_scan import all_frames
 
         return all_frames(path, kind)
     wanted = getattr(known.paths, kind) or (known.paths.image_key and known.paths.data)
-    if wanted:
-        file = stack.enter_context(open_hdf5(path))
-        if wanted in file:
-            return named.NamedReader(file, path, known).reference(kind)
-    return open_reader(path, InputBlock(), stack).reference(kind)
+    file = stack.enter_context(open_hdf5(path))
+    if wanted and wanted in file:
+        return named.NamedReader(file, path, known).reference(kind)
+    if "exchange" in file or nxtomo.find_entries(file):
+        return open_reader(path, InputBlock(), stack).reference(kind)
+    stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
+    if len(stacks) != 1:
+        raise ScanError(
+            f"{path}: which dataset has the {kind}? It has {brief_tree(file)}; leave one 3-D "
+            f"dataset in it, or name one in input.paths.{kind} (and the frames in input.paths.data)"
+        )
+    paths = PathsBlock(data=stacks[0], **{kind: stacks[0]})
+    alone = InputBlock(paths=paths, axes=known.axes)
+    return named.NamedReader(file, path, alone).reference(kind)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from tomopipe.errors import some_of
+from tomopipe.scans.datasets import why_closed
 from tomopipe.scans.nexus import groups_below, open_child
 
 if TYPE_CHECKING:
@@ -35,7 +36,18 @@ def datasets_in(file: "h5py.File") -> list[Found]:
     return sorted(several, key=lambda one: (-len(one.shape), [-n for n in one.shape], one.name))
 
 
+def broken_links(file: "h5py.File") -> list[str]:
+    """Say which names of a file lead to others that cannot be opened."""
+    return [
+        f"{name} {why_closed(file, name)}"
+        for group in [file, *groups_below(file, _DEEPEST)]
+        for name in (f"{group.name.rstrip('/')}/{child}" for child in group)
+        if open_child(file, name) is None
+    ]
+
+
 def brief_tree(file: "h5py.File") -> str:
-    """Name the datasets of a file with their shapes, as a part of a sentence."""
+    """Name the datasets of a file with their shapes, and broken links, as a part of a sentence."""
     found = [f"{one.name} {one.shape}" for one in datasets_in(file)]
-    return some_of(found, _N_NAMED) or "no dataset of numbers"
+    parts = [some_of(found, _N_NAMED) or "no dataset of numbers", *broken_links(file)[:_N_NAMED]]
+    return "; ".join(parts)

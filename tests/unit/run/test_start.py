@@ -114,12 +114,14 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(site):
     with h5py.File(site / "odd_1.h5", "w") as file:
         file["entry/frames"] = np.zeros((5, 3, 4), "u2")
         file["entry/angle"] = np.arange(5.0)
+        file["entry/raw"] = h5py.ExternalLink("gone.h5", "/data")
     done = init(site / "c", site / "odd_1.h5")
     assert done.exit_code == 0
     assert (
         "not recognised. It has\n  /entry/frames  5 x 3 x 4  uint16\n  /entry/angle  5"
         in done.output
     )
+    assert "/entry/raw is a link to gone.h5:/data, which cannot be opened\n" in done.output
     config = (site / "c" / "config.yaml").read_text()
     keys = "input: {paths: {data: /entry/frames, angles: /entry/angle}}\n"
     (site / "c" / "config.yaml").write_text(

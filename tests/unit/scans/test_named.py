@@ -116,6 +116,32 @@ def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
 
 
+def test_of_a_file_of_unknown_layout_the_only_stack_is_taken(tmp_path, phantom):
+    # as HTTomo's tests have their flats and darks: what another program has written
+    path, _, flats, darks, _ = phantom
+    name = "1-NoProcessPlugin-tomo__data"
+    other = {
+        "flats": write(tmp_path / "flat_field.h5", **{name: flats, "tomo__energy": np.ones(4)}),
+        "darks": write(tmp_path / "dark_field.h5", **{name: darks}),
+    }
+    found = read_metadata(path, **other)
+    assert f"{other['flats']}: /1-NoProcessPlugin-tomo/data" in found.found
+    with open_scan(path, **other) as scan:
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+        np.testing.assert_array_equal(scan.read_darks(0, 3), darks)
+    with h5py.File(other["flats"], "r+") as file:
+        file["second"] = flats[:1]
+    reason = r"which dataset has the flats\? It has /1-NoPro.* name one in input\.paths\.flats"
+    with pytest.raises(ScanError, match=reason):
+        read_metadata(path, **other)
+    # not the axes that the projections have
+    with h5py.File(other["flats"], "r+") as file:
+        del file["second"], file["1-NoProcessPlugin-tomo"]
+        file["turned"] = flats.transpose(0, 2, 1)
+    with pytest.raises(ScanError, match=r"turned has frames of \(32, 3\); expected \(3, 32\)"):
+        read_metadata(path, **other)
+
+
 def test_an_aborted_scan_has_fewer_frames_than_keys(tmp_path, phantom):
     path = httomo(tmp_path / "b_1.nxs", phantom)
     with h5py.File(path, "r+") as file:
