@@ -34,12 +34,12 @@ class Run:
     text: str
 
 
-def make_scan(campaign: Path, name: str, cor_px: float, **options) -> None:
-    """Write raw/<name>.h5 of the size all scans here have."""
+def make_scan(campaign: Path, name: str, cor_px: float, folder: str = "raw", **options) -> None:
+    """Write <folder>/<name>.h5 of the size all scans here have."""
     seed = options.pop("seed", sum(name.encode()))
-    write_scan(
-        campaign / "raw" / f"{name}.h5", cor_px=cor_px, counts=50000, seed=seed, **(SIZE | options)
-    )
+    path = campaign / folder / f"{name}.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_scan(path, cor_px=cor_px, counts=50000, seed=seed, **(SIZE | options))
 
 
 def snakemake(campaign: Path, *arguments: str, environment: dict | None = None) -> Run:

@@ -8,15 +8,21 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.workflow.conftest import CORS_PX, configure, make_scan, plan_all, snakemake
+from tests.phantoms import write_scan
+from tests.workflow.conftest import CORS_PX, SIZE, configure, make_scan, plan_all, snakemake
 from tests.workflow.test_stitch import write_member, write_stacks
 from tomopipe.campaign.files import CENTER
 from tomopipe.cli import cli
@@ -25,12 +31,16 @@ from tomopipe.storage.manifest import MANIFEST
 
 N_ROUNDS = 5
 OPTIONS = {
-    "try_recon": {"width_px": [8, 9]},
-    "predict_cor": {"min_confidence": [0.5, 0.45, 0.99]},
-    "fix_cor": {"max_delta_px": [1.0, 50.0]},
+    "inventory": {
+        "series_pattern": [r"^(.*?)[._-]*(\d+)$", r"^(.)(\d*)"],
+        "min_fraction": [0.5, 0.05],
+    },
+    "try_recon": {"width_px": [8, 9], "format": ["stack", "tiff"]},
+    "predict_cor": {"min_confidence": [0.5, 0.45, 0.99], "methods": [["ai", "sum"], ["sum"]]},
+    "fix_cor": {"max_delta_px": [1.0, 50.0], "protect_manual": [True, False]},
     "resolve_cor": {"default_px": [None, 47.0], "on_missing": ["skip", "block"]},
     "preprocess": {"darks": ["auto", "none"]},
-    "input": {"pixel_size_um": [1.0, 2.0]},
+    "input": {"pixel_size_um": [1.0, 2.0], "every": [1, 2]},
     "full_recon": {
         "filter": ["ramp", "hann"],
         "rows": ["all", [0, 0]],
@@ -38,9 +48,22 @@ OPTIONS = {
         "dtype": ["float32", "uint16"],
         "unit": ["per_pixel", "per_cm"],
     },
-    "export_star": {"enabled": [True, False], "hand": [-1, 1], "binning": [1, 2]},
-    "storage": {"keep_stacks": [True, False], "keep_try": [True, False]},
+    "export_star": {
+        "enabled": [True, False],
+        "hand": [-1, 1],
+        "binning": [1, 2],
+        "max_tilts": ["all", 20],
+    },
+    "storage": {
+        "keep_stacks": [True, False],
+        "keep_try": [True, False],
+        "sidecars": ["beside", "results/sidecars"],
+    },
     "report": {"enabled": [True, False]},
+}
+WIDTHS = {
+    "input": OPTIONS["input"] | {"columns": ["all", [0, 90]]},
+    "full_recon": OPTIONS["full_recon"] | {"crop_x": ["all", [10, 49]]},
 }
 OVERRIDES = [
     {},
@@ -61,13 +84,14 @@ class Editor:
 
     def __init__(self, campaign: Path, seed: int, stacks: bool) -> None:
         self.campaign, self.draw, self.stacks = campaign, random.Random(seed), stacks
-        self.options = OPTIONS | {"stitch": STITCH} if stacks else OPTIONS
+        self.options = OPTIONS | ({"stitch": STITCH} if stacks else WIDTHS)
         self.rows: dict[str, tuple[str, str]] = {}  # select and COR of the campaign table
 
     def edit(self) -> str:
         """Make one edit, and say which."""
         kinds = [self.option, self.cor, self.raw, self.result] * 2
-        kinds += [self.select, self.override, self.clean, self.move]
+        kinds += [self.select, self.override, self.clean, self.move, self.flats, self.killed]
+        kinds += [self.folder]
         return self.draw.choice(kinds)()
 
     @property
@@ -100,6 +124,41 @@ class Editor:
         moved = self.campaign.with_name(f"moved{self.draw.randrange(10**9)}")
         self.campaign = self.campaign.rename(moved)
         return f"move to {moved.name}"
+
+    def folder(self) -> str:
+        """Take scans of a second folder in, one of them with the name of another; or no more."""
+        if not self.stacks:
+            for name in ("a_1", "d_1"):
+                make_scan(self.campaign, name, 48.0, folder="more")
+        scans = self.draw.choice([["raw/*.h5"], ["raw/*.h5", "more/*.h5"]])
+        configure(self.campaign, "campaign", scans=scans[: 1 if self.stacks else 2])
+        return f"scans: {scans}"
+
+    def flats(self) -> str:
+        """Take the flats of all scans from a file of their own, which changes, or no more."""
+        path = self.campaign / "flats" / "flats.h5"
+        path.parent.mkdir(exist_ok=True)
+        level = self.draw.choice([0, 50000, 52000])
+        if level and not self.stacks:
+            write_scan(path, cor_px=48, counts=level, seed=level, **SIZE)
+        own = self.stacks or not level
+        configure(self.campaign, "preprocess", flats=None if own else "flats/flats.h5")
+        return f"flats: {'of each scan' if own else level}"
+
+    def killed(self) -> str:
+        """Begin a run and kill all of it."""
+        command = [sys.executable, "-m", "tomopipe", "run", "-C", str(self.campaign)]
+        with (self.campaign / "killed.out").open("w") as out:
+            started = subprocess.Popen(command, stdout=out, stderr=out)
+        seconds = self.draw.uniform(2, 12)
+        time.sleep(seconds)
+        while running := [p for p in psutil.process_iter() if works_in(p, self.campaign)]:
+            for process in running:
+                with suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(running, 5)
+        started.wait()
+        return f"kill -9 after {seconds:.1f} s"
 
     def _table(self) -> None:
         lines = [f"{scan}\t{select}\t{cor}" for scan, (select, cor) in self.rows.items()]
@@ -177,6 +236,13 @@ class Editor:
         return plan_all(self.campaign)[1]
 
 
+def works_in(process: psutil.Process, campaign: Path) -> bool:
+    with suppress(psutil.Error, OSError):
+        inside = Path(process.cwd()) == campaign or str(campaign) in process.cmdline()
+        return inside and process.pid != os.getpid()
+    return False
+
+
 def seeds() -> list[int]:
     text = os.environ.get("TOMOPIPE_TEST_SEEDS", "1-3")
     first, _, last = text.partition("-")
@@ -201,6 +267,8 @@ def test_random_edits(request, tmp_path, seed):
         told.append([editor.edit() for _ in range(editor.draw.choice([1, 1, 2, 3]))])
         campaign = editor.campaign
         print(told[-1])
+        if any("kill -9" in one for one in told[-1]):
+            assert snakemake(campaign, "--unlock").status == 0
         planned = editor.plan()
         certain = {job for job, sure in planned.items() if sure}
         run = snakemake(campaign)
@@ -229,7 +297,10 @@ def same_as_made_at_once(campaign: Path, fresh: Path, told: list) -> None:
     for name in ("config.yaml", "scans.tsv"):
         if (campaign / name).exists():
             shutil.copy2(campaign / name, fresh)
-    shutil.copytree(campaign / "raw", fresh / "raw", ignore=shutil.ignore_patterns("*.cor.json"))
+    for folder in ("raw", "more", "flats"):
+        if (campaign / folder).exists():
+            ignored = shutil.ignore_patterns("*.cor.json")
+            shutil.copytree(campaign / folder, fresh / folder, ignore=ignored)
     run = snakemake(fresh)
     assert run.status in (0, 3), (told, run.text)
     config = yaml.safe_load((campaign / "config.yaml").read_text())
