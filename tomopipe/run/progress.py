@@ -10,7 +10,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,27 +42,33 @@ def tell(**event: Any) -> None:
 
 @dataclass
 class Step:
-    """The jobs of one step by number, with name and start (Unix seconds)."""
+    """The jobs of one step by number, with name and start (Unix seconds).
+
+    `over` are those that have ended on their node, with their duration (s): Snakemake does not know
+    yet.
+    """
 
     total: int = 0
     queued: dict[int, tuple[str, float]] = field(default_factory=dict)
     running: dict[int, tuple[str, float]] = field(default_factory=dict)
+    over: dict[int, tuple[str, float]] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     walls_s: list[float] = field(default_factory=list)
 
     @property
     def done(self) -> int:
         """Number of finished jobs."""
-        return len(self.walls_s)
+        return len(self.walls_s) + len(self.over)
 
     @property
     def left_s(self) -> float | None:
         """Seconds until the step is done with as many jobs at a time as now; None: unknown."""
-        if not (self.walls_s and self.running):
+        walls_s = [*self.walls_s, *(wall_s for _, wall_s in self.over.values())]
+        if not (walls_s and self.running):
             return None
         waiting = max(0, self.total - self.done - len(self.failed) - len(self.running))
         # running jobs are half done on average
-        return statistics.median(self.walls_s) * (waiting / len(self.running) + 0.5)
+        return statistics.median(walls_s) * (waiting / len(self.running) + 0.5)
 
 
 class Progress:
@@ -79,8 +84,9 @@ class Progress:
     news : list of tuple
         (what, step, name, reason) of jobs that began or failed; the reader empties it.
 
-    On a cluster a submitted job counts as running once its status file says so. A job that ends
-    because somebody stopped the run (`is_stopped`) has not failed.
+    On a cluster a submitted job is running, and done, once its status file says so: Snakemake asks
+    the scheduler once a minute. A job that ends because somebody stopped the run (`is_stopped`) has
+    not failed.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class Progress:
         self._logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
         self._step_of: dict[int, str] = {}
+        self._sent_s: dict[int, float] = {}
         self.facts: dict[str, Any] = {}
         self.news: list[tuple[str, str, str, str]] = []
 
@@ -125,18 +132,35 @@ class Progress:
         return self._look() or bool(whole)
 
     def _look(self) -> bool:
-        """Find the jobs that have left the queue of a cluster."""
-        if time.monotonic() - self._looked_at_s < _LOOK_S:
+        """Find the jobs that have left the queue of a cluster, and those that have ended there."""
+        if not self.facts.get("remote") or time.monotonic() - self._looked_at_s < _LOOK_S:
             return False
-        self._looked_at_s, n_found = time.monotonic(), 0
-        for name, step in self._steps.items():
-            for number, (key, at_s) in list(step.queued.items()):
-                with suppress(OSError):
-                    began_s = self._logs.status(name, key or "campaign").stat().st_mtime
-                    if began_s > at_s - _CLOCKS_S:
-                        step.running[number] = step.queued.pop(number)[0], began_s
-                        n_found += 1
-        return n_found > 0
+        self._looked_at_s = time.monotonic()
+        went_on = [
+            self._follow(number, name, step)
+            for name, step in self._steps.items()
+            for number in [*step.queued, *step.running]
+        ]
+        return any(went_on)
+
+    def _follow(self, number: int, name: str, step: Step) -> bool:
+        """Read the status file of a job; tell whether it has begun or ended since."""
+        jobs = step.queued if number in step.queued else step.running
+        key, _ = jobs[number]
+        try:
+            status = json.loads(self._logs.status(name, key or "campaign").read_bytes())
+            if status["start"] < self._sent_s[number] - _CLOCKS_S:
+                return False  # of an earlier run or attempt
+            if status["state"] == "done":
+                step.over[number] = key, status["end"] - status["start"]
+            elif jobs is step.queued:
+                step.running[number] = key, status["start"]
+            else:
+                return False
+        except (OSError, ValueError, KeyError):
+            return False
+        del jobs[number]
+        return True
 
     def _take(self, event: Mapping[str, Any]) -> None:
         if "totals" in event:
@@ -145,7 +169,7 @@ class Progress:
         elif "began" in event:
             number, name = event["began"], event["step"]
             step = self._steps.setdefault(name, Step())
-            self._step_of[number] = name
+            self._step_of[number], self._sent_s[number] = name, event["at"]
             step.failed.pop(number, None)  # the job is tried again
             waits = self.facts.get("remote") and not event["local"]
             (step.queued if waits else step.running)[number] = (event["name"], event["at"])
@@ -159,13 +183,16 @@ class Progress:
         number = event.get("ended", event.get("failed"))
         step_name = self._step_of.get(number, "")
         step = self._steps.get(step_name, Step())
-        if number in step.queued:
-            step.running[number] = step.queued.pop(number)
-        if number not in step.running:
-            return
-        name, began_s = step.running.pop(number)
+        if number in step.over:
+            name, wall_s = step.over.pop(number)
+        else:
+            jobs = step.queued if number in step.queued else step.running
+            if number not in jobs:
+                return
+            name, began_s = jobs.pop(number)
+            wall_s = event["at"] - began_s
         if "ended" in event:
-            step.walls_s.append(event["at"] - began_s)
+            step.walls_s.append(wall_s)
         elif not self._is_stopped():
             step.failed[number] = name
             self.news.append(("failed", step_name, name, ""))

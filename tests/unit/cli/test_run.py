@@ -1,9 +1,10 @@
 """`tomopipe run` and `stop` with a stand-in for Snakemake; tests/workflow has the real one."""
 
-import os
+import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -237,10 +238,13 @@ def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatc
     monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
     monkeypatch.setattr("tomopipe.run.progress._LOOK_S", 0.0)
     logs = Logs(tmp_path)
-    old = logs.status("full_recon", "a_2")  # of an earlier run
-    old.parent.mkdir(parents=True)
-    old.touch()
-    os.utime(old, (0, 0))
+
+    def say(scan, **status):
+        path = logs.status("full_recon", scan)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(status))
+
+    say("a_2", state="done", start=1, end=2)  # of an earlier run
     tell(executes=True, remote=True)
     tell(totals={"full_recon": 2})
     for number, scan in enumerate(("a_1", "a_2")):
@@ -249,13 +253,28 @@ def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatc
     progress.read()
     step = progress.steps["full_recon"]
     assert step_line("full_recon", step).endswith("0 of 2  2 in the queue")
-    logs.status("full_recon", "a_1").touch()
+    now_s = time.time()
+    say("a_1", state="running", start=now_s)
     progress.read()
     assert step_line("full_recon", step).endswith("0 of 2  1 running, 1 in the queue")
+    # Snakemake hears of the end a minute later
+    say("a_1", state="done", start=now_s, end=now_s + 30)
+    say("a_2", state="running", start=now_s)
+    progress.read()
+    assert step_line("full_recon", step).endswith("1 of 2  1 running, 15 s left")
     tell(ended=0)
     tell(ended=1)
     progress.read()
     assert progress.counts == (2, 2)
+    assert step.walls_s[0] == 30
+    # ended on its node, but its results have not arrived
+    tell(began=1, step="full_recon", name="a_2", reason="", local=False)
+    say("a_2", state="done", start=time.time(), end=time.time() + 1)
+    progress.read()
+    assert (step.done, len(step.failed)) == (3, 0)
+    tell(failed=1)
+    progress.read()
+    assert (step.done, set(step.failed)) == (2, {1})
 
 
 def test_a_half_written_event_waits_for_its_end(tmp_path):
