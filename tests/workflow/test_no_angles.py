@@ -5,9 +5,13 @@ import json
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tests.workflow.conftest import plan, plan_all, snakemake, table
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.run.option_sweep import known_cor_px, sweep_option
 
 COR_PX = 44.3
 SIZE = {"n_rows": 4, "n_cols": 96, "cor_px": COR_PX, "counts": 50000}
@@ -68,6 +72,22 @@ def test_without_a_proof_there_is_no_volume_even_with_a_cor_and_the_others_run(c
     assert not (folder / "results/relion/stacks/short_1.mrcs").exists()
     for scan in ("turn_1", "told_1", "with_1"):
         assert (folder / f"results/{scan}_rec.h5").exists(), run.text
+
+
+def test_run_and_plan_say_what_is_to_be_told(campaign):
+    folder, run = campaign
+    line = "no angles, and so no volume: short_1. If the projections do not prove them, set input"
+    assert line in run.text
+    assert line in CliRunner().invoke(cli, ["plan", str(folder)]).output
+
+
+def test_slices_of_a_scan_with_proven_angles_are_those_of_its_volume(campaign):
+    folder, _ = campaign
+    found = load_campaign(folder)
+    cor_px = known_cor_px(found, "turn_1")
+    _, (image,) = sweep_option(found, "turn_1", "full_recon.filter", ["ramp"], cor_px=cor_px)
+    with h5py.File(folder / "results/turn_1_rec.h5") as file:
+        np.testing.assert_allclose(image, file["exchange/data"][1], atol=1e-6)
 
 
 def test_what_is_told_later_is_done_then_and_nothing_else(campaign):

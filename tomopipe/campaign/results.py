@@ -75,6 +75,10 @@ class Fix:
         return is_by_file(self.reason)
 
 
+NO_ANGLES = "no angles, and so no volume"
+TELL_ANGLES = "If the projections do not prove them, set input.angles."
+
+
 def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
     """Return the angles that try_recon proved, as `input.angles`; None if it proved none."""
     try:
@@ -88,6 +92,11 @@ def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
 def is_without_angles(warnings: str) -> bool:
     """Tell from an inventory's warnings, also of earlier versions, whether angles are missing."""
     return any(text.startswith("no theta") for text in warnings.split("; "))
+
+
+def is_unproven(warnings: str, try_json: str | os.PathLike[str]) -> bool:
+    """Tell whether a scan has no angles, neither its own nor proven: it gets no volume."""
+    return is_without_angles(warnings) and proven_angles(try_json) is None
 
 
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

@@ -273,7 +273,7 @@ def not_accepted(prediction: Prediction) -> str:
         return NOT_ASKED
     verdict = prediction.verdict or "unknown"
     if verdict == "failed":
-        return f"prediction failed: {prediction.reason or 'no reason given'}"
+        return ": ".join(filter(None, ("prediction failed", prediction.reason)))
     best = "no estimate" if prediction.best_cor_px is None else f"best {prediction.best_cor_px:.2f}"
     sure = "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
     why = f": {prediction.reason}" if prediction.reason else ""

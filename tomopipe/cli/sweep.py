@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
@@ -45,5 +46,7 @@ def sweep(
         typer.echo(f"scan {scan}, the first with a COR, at {cor_px:g} px; --scan takes another")
     elif cor_px is None:
         cor_px = known_cor_px(campaign, scan)
-    page, _ = sweep_option(campaign, scan, key, values, cor_px=cor_px, row=row)
+    page, slices = sweep_option(campaign, scan, key, values, cor_px=cor_px, row=row)
+    if len(slices) > 1 and all(np.array_equal(slices[0], other) for other in slices[1:]):
+        typer.echo(f"All slices are equal: with the other options, {key} changes nothing here.")
     typer.echo(near(page))

@@ -15,6 +15,7 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONVERTED, converted
+from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.relion.mrc import StackFile, check_stack, labels_of
@@ -125,13 +126,15 @@ def plan_conversions(
     value_range : (float, float), optional
         Values of the smallest and largest integer.
     one_range : bool
-        Whether the volumes of a series get the same range: the widest of theirs.
+        Whether the volumes of a series, and stacks of them, get the same range: the widest.
 
     Raises
     ------
     TomopipeError
         If a volume cannot be read, or a foreign file has the name.
     """
+    if value_range and one_range:
+        raise TomopipeError("--range is that of all volumes: leave out --one-range.")
     ranged = value_range is not None or one_range
     dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
     if output_format == MRC and (ranged or dtype not in (None, "float32")):
@@ -180,7 +183,9 @@ def _ranges_of_series(
         with open_volume(path) as volume:
             found[name] = _range_of(volume, dtype)
     scans = campaign.scans
-    series = {name: scans[name].series if name in scans else f"{name}/" for name in volumes}
+    first_of = {stack.name: stack.scans[0] for stack in declared_stacks(campaign) if stack.scans}
+    of = {name: scans.get(first_of.get(name, name)) for name in volumes}
+    series = {name: scan.series if scan else f"{name}/" for name, scan in of.items()}
     ends: dict[str, list[Range]] = {}
     for name, limits in found.items():
         ends.setdefault(series[name], []).append(limits)

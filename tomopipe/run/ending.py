@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import record_failures
+from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.retention import removable, remove
@@ -62,7 +63,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 
 
 def unfinished_scans(campaign: Campaign) -> list[str]:
-    """Name the selected scans without a COR, and those without a volume; a line for each kind.
+    """Name the selected scans without angles, COR or volume; a line for each kind.
 
     Parameters
     ----------
@@ -75,13 +76,21 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     except FileNotFoundError:
         return []
     scans = campaign.selected_scans(inventory)
-    without_cor = [scan for scan in scans if scan not in resolved]
-    without_volume = [
+    without_angles = [
         scan
         for scan in scans
+        if is_unproven(inventory[scan]["warnings"], campaign.files.sweep(scan))
+    ]
+    others = [scan for scan in scans if scan not in without_angles]
+    without_cor = [scan for scan in others if scan not in resolved]
+    without_volume = [
+        scan
+        for scan in others
         if scan in resolved and not (campaign.directory / campaign.volume(scan)).exists()
     ]
     lines = []
+    if without_angles:
+        lines.append(f"{NO_ANGLES}: {', '.join(without_angles)}. {TELL_ANGLES}")
     if without_cor:
         lines.append(
             f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "

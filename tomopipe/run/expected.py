@@ -74,6 +74,8 @@ class Expected:
         Scans whose prediction is pending.
     without_cor : list of str
         Scans that will have no COR.
+    without_angles : list of str
+        Scans that will have no angles, and so no volume.
     blocked : str
         Why the run will stop before any volume is made; "" if it will not.
 
@@ -98,8 +100,12 @@ class Expected:
         self.rows: InventoryRows = {}
         self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         self.rows = self._inventory()
-        for scan in self.wanted.alive(campaign.selected_scans(self.rows)):
+        alive = self.wanted.alive(campaign.selected_scans(self.rows))
+        for scan in alive:
             self._predict(scan)
+        self.without_angles = [
+            s for s in alive if self.wanted.is_unproven(s) and s not in self.predicting
+        ]
         fixing = [self._fix(*one) for one in sorted(self._series.items())]
         cors = self._resolve(any(fixing))
         if not self.blocked:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
 from tomopipe.report.collect import collect
@@ -16,6 +17,7 @@ from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.progress import ORDER
+from tomopipe.run.start import missing_numbers
 from tomopipe.run.words import MISSING, is_cause, is_news, is_of_cor
 
 _AFTER_COR = ("full_recon", "sidecar")
@@ -78,7 +80,13 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         costs=costs(campaign, work, rows),
         disk=disk_needed(campaign, work, rows),
         notes=(
-            *(f"no COR, and so no volume: {scan}" for scan in found.without_cor),
+            *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
+            *(
+                f"no COR, and so no volume: {scan}"
+                for scan in found.without_cor
+                if scan not in found.without_angles
+            ),
+            *missing_numbers(campaign, rows),
             *memory_notes(campaign, planned, rows),
             *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
             *stack_notes(campaign, rows),

@@ -17,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.results import read_cor_json, read_prediction
+from tomopipe.campaign.results import (
+    is_without_angles,
+    proven_angles,
+    read_cor_json,
+    read_prediction,
+)
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config import fault_of_key, parse_cells
 from tomopipe.cor.rules import parse_cor
@@ -86,7 +91,10 @@ def sweep_option(
         sizes = ", ".join(
             f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)
         )
-        raise TomopipeError(f"{key}: slices of one size can be compared; got {sizes}")
+        raise TomopipeError(
+            f"{key}: slices of one size can be compared; got {sizes}. Leave out the values that "
+            "change the size: set one of them in config.yaml, and run the campaign."
+        )
     page, stack = campaign.files.option_sweep(scan, key)
     labels = [f"{key}={value}" for value in values]
     write_labelled_stack(slices, labels, stack)
@@ -163,7 +171,7 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
             "float32: all would be the same. Set it in config.yaml and run the campaign, or make a "
             "sweep of another key."
         )
-    if key.startswith("try_recon."):
+    if key.partition(".")[0] not in ("input", "preprocess", "full_recon"):
         raise TomopipeError(
             f"{key}: changes nothing in a slice of the volume; expected a key of input, preprocess "
             "or full_recon, such as full_recon.filter"
@@ -187,7 +195,9 @@ def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int
 
 def _raw(campaign: Campaign, scan: str) -> RawScan:
     """Return a scan read with exactly this configuration, without overrides."""
-    return raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
+    raw = raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
+    lacks = is_without_angles("; ".join(raw.metadata().warnings))
+    return replace(raw, angles=proven_angles(campaign.files.sweep(scan))) if lacks else raw
 
 
 def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:

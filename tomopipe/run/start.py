@@ -183,7 +183,7 @@ def examine(campaign: Campaign) -> Findings:
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += _missing_files(campaign)
-    findings.errors += _missing_numbers(campaign, rows)
+    findings.errors += missing_numbers(campaign, rows)
     if not findings.errors:
         findings.errors += _nothing_usable(campaign, rows)
     stacks = _check_stacks(campaign, rows, findings)
@@ -247,7 +247,7 @@ def _nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
     ]
 
 
-def _missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
+def missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Report the numbers that are needed but neither in file nor configuration, and their scans.
 
     Their try sweeps or volumes would fail.

@@ -123,6 +123,14 @@ def test_a_series_has_one_range_on_demand(campaign):
         np.testing.assert_allclose(found, data, atol=0.51 * volume.encoding.scale)
 
 
+def test_a_stack_has_the_range_of_the_series_of_its_scans(campaign):
+    write(campaign.results / "stitched/tall_rec.h5", values(2, scale=9))
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "stitch": {"stacks": {"tall": ["a_1", "a_2"]}}}
+    (campaign.directory / "config.yaml").write_text(yaml.safe_dump(config))
+    found = converted(load_campaign(campaign.directory), "zarr", ("a_1", "tall"), one_range=True)
+    assert read(found[0])[1].encoding == read(found[1])[1].encoding
+
+
 def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
     (path,) = converted(campaign, "mrc")
     before = os.stat(path).st_ino
@@ -190,6 +198,7 @@ def test_the_campaign_takes_none_of_them_for_its_own(campaign):
         (["mrc", "b_1"], "no volume is there yet. Run: tomopipe run"),
         (["mrc", "--one-range"], "mrc: values are stored as float32"),
         (["tiff", "--dtype", "float16", "--one-range"], "a range is for uint16 and uint8"),
+        (["tiff", "--range", "1", "2", "--one-range"], "leave out --one-range"),
         (["tiff", "--range", "2", "1"], "expected LOW < HIGH, got 2.0 1.0"),
     ],
 )

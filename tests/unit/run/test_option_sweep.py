@@ -112,12 +112,13 @@ def test_stack_and_page_are_labelled(campaign):
         ("full_recon.filtre", ["hann"], {}, r"full_recon\.filtre"),
         ("try_recon.row", ["3"], {}, "expected a key of input, preprocess or full_recon"),
         ("full_recon", ["3"], {}, "expected a key of input, preprocess, try_recon or full_recon"),
+        ("export_star.binning", ["2"], {}, "expected a key of input, preprocess or full_recon"),
         ("full_recon.output", ["zarr"], {}, "output: only changes how a volume is stored"),
         ("full_recon.compression", ["none", "gzip"], {}, "compression: only changes how"),
         ("full_recon.dtype", ["float32", "uint8"], {}, "all would be the same. Set it in config"),
         ("full_recon.value_range", ["auto", "[0, 1]"], {}, "value_range: only changes how"),
         ("full_recon.filter", ["ramp"], {"row": 24}, "expected a row from 0 to 23, got 24"),
-        ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40"),
+        ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40. Leave out"),
     ],
 )
 def test_what_cannot_be_tried_is_named(campaign, key, values, options, said):
@@ -162,6 +163,12 @@ def test_the_command(campaign):
     result = CliRunner().invoke(cli, [*arguments, "--campaign", str(campaign), "--row", "3"])
     assert result.exit_code == 0, result.output
     assert result.output.strip().endswith("index.html")
+
+
+def test_an_option_that_changes_nothing_is_said(campaign):
+    arguments = ["sweep", "preprocess.stripes.level", "2", "3", "--cor", "41", "-C", str(campaign)]
+    result = CliRunner().invoke(cli, [*arguments, "--scan", "a [x]_1"])
+    assert "with the other options, preprocess.stripes.level changes nothing" in result.output
 
 
 def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
