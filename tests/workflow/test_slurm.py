@@ -14,6 +14,7 @@ from tests.workflow.conftest import (
     CORS_PX,
     HOME,
     Run,
+    configure,
     failing,
     job_names,
     new_campaign,
@@ -113,6 +114,13 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     assert edited.jobs == expected
     assert planned == (2, expected)
     assert submissions(edited.text) == 1
+    # jobs of a step whose earlier steps are done already, in one submission
+    configure(campaign, "predict_cor", min_confidence=0.45)
+    again = run_slurm(campaign, cluster, folder=campaign)
+    assert again.status == 0, again.text
+    assert {job for job in again.jobs if ":" in job} >= {f"predict_cor:{scan}" for scan in cors_px}
+    assert not any(job.startswith(("try_recon", "full_recon")) for job in again.jobs)
+    assert submissions(again.text) == 1
     assert run_slurm(campaign, cluster).jobs == frozenset()
 
 

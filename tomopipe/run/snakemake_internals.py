@@ -218,8 +218,12 @@ def take_sent() -> bool:
         return False  # another executor: computed here
     from snakemake.rules import Params, ResourceList, Rule
 
+    # another job of a scan, whose results are there, does not run, but is asked all the same
+    idle: dict[str, dict[str, Any]] = {"params": {}, "resources": {"_cores": 1, "_nodes": 1}}
+
     def of(rule: Any, wildcards: Any, kind: str) -> Any:
-        return sent.get(_as_text(rule.name, wildcards), {}).get(kind)
+        others = idle if "scan" in wildcards else {}
+        return sent.get(_as_text(rule.name, wildcards), others).get(kind)
 
     def params(plain: Any) -> Any:
         def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:

@@ -13,8 +13,8 @@ import sys
 import threading
 import types
 from collections.abc import Mapping
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
-from unittest import mock
 
 _NUMERIC = ("try_recon", "predict_cor", "full_recon", "export_stack")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -42,18 +42,35 @@ def run_script(script: str, environment: Mapping[str, str]) -> int:
     """
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_run, args=(script, dict(environment)))
-    # otherwise the fork would run the main module of this process again
-    no_main = mock.patch.dict(sys.modules, {"__main__": types.ModuleType("__main__")})
-    # the server loads BLAS before the number of cores of a job is known
-    of_server = {} if _started.is_set() else dict.fromkeys(THREADS, "1")
-    with _lock, no_main, mock.patch.dict(os.environ, of_server):
-        context.set_forkserver_preload(["tomopipe.run.preloaded"])
-        process.start()
-        _started.set()
+    with _lock:
+        if not _started.is_set():
+            _start_server()
+        # otherwise the fork would run the main module of this process again
+        main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+        try:
+            process.start()
+        finally:
+            sys.modules["__main__"] = main
     wait([process.sentinel])
     with _lock:  # start() also reaps the processes of other threads; a status is read once
         process.join()
     return int(process.exitcode or 0)
+
+
+def _start_server() -> None:
+    """Start the server; it loads BLAS before the number of cores of a job is known."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        forkserver.set_forkserver_preload(["tomopipe.run.preloaded"])
+        forkserver.ensure_running()
+        _started.set()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _run(script: str, environment: Mapping[str, str]) -> None:

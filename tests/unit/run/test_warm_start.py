@@ -42,6 +42,24 @@ def test_statuses_of_scripts_that_run_at_once_are_their_own(tmp_path):
 
 
 @pytest.mark.slow
+def test_one_server_forks_all_scripts_and_has_loaded_their_packages(tmp_path):
+    path = script(
+        tmp_path,
+        "import os, sys\n"
+        "loaded = 'tomopipe.steps.full_recon' in sys.modules\n"
+        "print(os.getppid(), loaded, file=open(f'{__file__}.{os.getpid()}', 'w'))\n",
+    )
+    # in a process that has loaded nothing of multiprocessing before, as Snakemake's
+    command = "import os, sys; from tomopipe.run.warm_start import run_script\n"
+    command += f"sys.exit(sum(run_script({path!r}, os.environ) for _ in range(3)))"
+    subprocess.run([sys.executable, "-c", command], check=True)
+    found = [one.read_text().split() for one in tmp_path.glob("job.py.*")]
+    assert len(found) == 3
+    assert len({parent for parent, _ in found}) == 1
+    assert {loaded for _, loaded in found} == {"True"}
+
+
+@pytest.mark.slow
 def test_a_script_has_all_that_a_process_of_its_own_has(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "beside.py").write_text("value = 5")
