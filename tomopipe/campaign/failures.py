@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.files import VOLUMES, Files, Logs
+from tomopipe.campaign.log import status_path
 from tomopipe.storage.atomic import write_json
 
 STEPS = ("try_recon", "predict_cor")
+_CLOCKS_S = 5.0  # difference between the clocks of nodes
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 
 
@@ -100,6 +102,19 @@ def _reason(status_path: Path, since: float) -> str:
         error = str(status.get("error", ""))
         return f"failed: {error}" if error.startswith("MemoryError") else ""
     return f"killed or timed out on {status.get('host', 'its node')}; see the log"
+
+
+def failed_on_data(log: Path, *, since: float) -> bool:
+    """Tell from the status beside its log whether a job failed on what it was given.
+
+    Not if it was killed, or for want of memory, disk or a file: then another attempt may help.
+    """
+    try:
+        status = json.loads(status_path(log).read_text(encoding="utf-8"))
+        failed = status["state"] == "failed" and float(status["start"]) >= since - _CLOCKS_S
+        return failed and str(status["error"]).startswith(("ScanError:", "TomopipeError:"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def is_made(files: Files[Path], step: str, scan: str) -> bool:

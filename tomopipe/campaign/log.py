@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import Logs
-from tomopipe.errors import RunEndedError, room_for
+from tomopipe.errors import RunEndedError, TomopipeError, room_for
 from tomopipe.storage import run_folder
 
 #: Seconds between two heartbeats of a job.
@@ -48,6 +48,9 @@ def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
         root.addHandler(handler)
     try:
         yield
+    except TomopipeError as error:
+        root.error("this job failed: %s", error)  # which says all
+        raise
     except Exception:
         root.exception("this job failed")
         raise

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,8 +103,11 @@ def init(
         _first_look(directory, typed)
     elif typed or options:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
-        typer.echo(f"kept {near(directory / CONFIG)}; what you typed is not in it:")
-        typer.echo(yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False).rstrip())
+        lacking = _not_in(directory / CONFIG, wanted)
+        more = "; what you typed is not in it:" if lacking else ""
+        typer.echo(f"kept {near(directory / CONFIG)}{more}")
+        if lacking:
+            typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
     typer.echo(f"next: tomopipe check {shlex.quote(near(directory))}")
     asks = sys.stdin.isatty()
     if slurm is None:
@@ -133,6 +137,19 @@ _SMALLER = {
     "stacks for RELION": "--no-relion: none",
     "try stacks": "--no-try-stacks: each goes once its scan is accepted",
 }
+
+
+def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the keys that a configuration does not have, or has with another value."""
+    try:
+        present = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        lacking = {
+            block: {k: v for k, v in keys.items() if (present.get(block) or {}).get(k) != v}
+            for block, keys in wanted.items()
+        }
+    except (OSError, yaml.YAMLError, AttributeError):
+        return dict(wanted)  # tomopipe check will tell
+    return {block: keys for block, keys in lacking.items() if keys}
 
 
 def _first_look(directory: Path, typed: list[str]) -> None:

@@ -49,7 +49,8 @@ class Screen:
         """Print which jobs failed, and why others run, each once."""
         for what, step, name, reason in progress.news:
             if what == "failed":
-                line = f"failed: {step} {name}, see logs/{step}/{name or 'campaign'}.log"
+                job = f"{step} {name}".rstrip()
+                line = f"failed: {job}, see logs/{step}/{name or 'campaign'}.log"
                 if line not in self._failed:  # not after each attempt
                     self._failed.add(line)
                     yield line

@@ -61,14 +61,18 @@ class Step:
         return len(self.walls_s) + len(self.over)
 
     @property
+    def waiting(self) -> int:
+        """Number of jobs that have not begun."""
+        return max(0, self.total - self.done - len(self.failed) - len(self.running))
+
+    @property
     def left_s(self) -> float | None:
         """Seconds until the step is done with as many jobs at a time as now; None: unknown."""
         walls_s = [*self.walls_s, *(wall_s for _, wall_s in self.over.values())]
         if not (walls_s and self.running):
             return None
-        waiting = max(0, self.total - self.done - len(self.failed) - len(self.running))
         # running jobs are half done on average
-        return statistics.median(walls_s) * (waiting / len(self.running) + 0.5)
+        return statistics.median(walls_s) * (self.waiting / len(self.running) + 0.5)
 
 
 class Progress:
@@ -84,9 +88,9 @@ class Progress:
     news : list of tuple
         (what, step, name, reason) of jobs that began or failed; the reader empties it.
 
-    On a cluster a submitted job is running, and done, once its status file says so: Snakemake asks
-    the scheduler once a minute. A job that ends because somebody stopped the run (`is_stopped`) has
-    not failed.
+    On a cluster a job is running, and done, once its status file says so: Snakemake names it when
+    it is submitted, and asks the scheduler once a minute. A job that ends because somebody stopped
+    the run (`is_stopped`) has not failed.
     """
 
     def __init__(
@@ -171,8 +175,9 @@ class Progress:
             step = self._steps.setdefault(name, Step())
             self._step_of[number], self._sent_s[number] = name, event["at"]
             step.failed.pop(number, None)  # the job is tried again
-            waits = self.facts.get("remote") and not event["local"]
-            (step.queued if waits else step.running)[number] = (event["name"], event["at"])
+            # on a cluster the main process has few cores for its own jobs, too
+            jobs = step.queued if self.facts.get("remote") else step.running
+            jobs[number] = event["name"], event["at"]
             self.news.append(("began", name, event["name"], event["reason"]))
         elif "ended" in event or "failed" in event:
             self._end(event)

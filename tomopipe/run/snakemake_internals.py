@@ -131,15 +131,14 @@ def _slurm_plugin() -> Any:
     return sys.modules.get("snakemake_executor_plugin_slurm")
 
 
-def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
+def one_start_per_submission() -> None:
     """Make the Snakemake that SLURM starts run all jobs of a batch itself, on all of its cores.
 
     The plugin would make it start another Snakemake by srun for each job, one after the other. A
-    failed job does not stop the others, and a batch that is submitted again makes what is missing.
+    failed job does not stop the others.
     """
     if (plugin := _slurm_plugin()) is None:
         return
-    from snakemake.jobs import GroupJob
 
     def with_cores(plain: Any) -> Any:
         def arguments(executor: Any, job: Any) -> str:
@@ -149,13 +148,83 @@ def one_start_per_submission(is_made: Callable[[Any], bool]) -> None:
 
         return arguments
 
-    def targets(job: Any) -> list[Any]:
-        lacking = [one for one in job.jobs if job.attempt > 1 and not is_made(one)]
-        return [target for one in lacking or job.jobs for target in one.get_target_spec()]
-
     _replace_once(plugin.Executor, "get_job_args", with_cores)
     _replace_once(plugin.Executor, "additional_general_args", lambda _: lambda _: "--keep-going")
-    _replace_once(GroupJob, "get_target_spec", lambda _: targets)
+
+
+def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], bool]) -> None:
+    """Take what a failed submission has made, and try again what lacks, but no error of the data.
+
+    Snakemake fails a submission as a whole: what follows on its finished jobs would wait for
+    another run, and a further attempt would ask for the memory of all.
+    """
+    from snakemake.jobs import GroupJob, Job
+    from snakemake.logging import logger
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    def reported(plain: Any) -> Any:
+        def log_error(job: Any, *arguments: Any, **options: Any) -> None:
+            if not (options.get("indent") and is_made(job)):  # of a batch
+                plain(job, *arguments, **options)
+
+        return log_error
+
+    def with_reason(plain: Any) -> Any:
+        def log_error(group: Any, msg: str | None = None, **options: Any) -> None:
+            if msg:
+                names = ", ".join(sorted({job.rule.name for job in group.jobs}))
+                logger.error(f"tomopipe: a submission of {names} failed: {' '.join(msg.split())}")
+            plain(group, msg=msg, **options)
+
+        return log_error
+
+    def handled(plain: Any) -> Any:
+        def handle_error(scheduler: Any, job: Any, postprocess_job: bool = True) -> None:
+            lacking = [one for one in (job if job.is_group() else [job]) if not is_made(one)]
+            again = [one for one in lacking if not is_final(one)]
+            if not (lacking and postprocess_job) or len(again) == len(job):
+                plain(scheduler, job, postprocess_job)
+                return
+            dag = scheduler.workflow.dag
+            scheduler.workflow.async_run(job.postprocess(error=True))
+            scheduler.get_executor(job).handle_job_error(job)
+            scheduler.running.remove(job)
+            scheduler._free_resources(job)
+            for one in job if job.is_group() else ():
+                if one not in lacking:
+                    _finish(scheduler, one)
+            may_return = job.restart_times > job.attempt - 1
+            doomed = [one for one in lacking if one not in again or not may_return]
+            if again and may_return:
+                rest = GroupJob(job.groupid, frozenset(again), job.global_resources)
+                rest.finalize()
+                rest.attempt = job.attempt + 1
+                dag._group |= dict.fromkeys(again, rest)
+                dag._ready_jobs.add(rest)
+                logger.info(f"Trying {len(again)} of {len(job)} jobs again.")
+            if doomed:
+                scheduler._errors = True
+                scheduler.failed.update(doomed)
+
+        return handle_error
+
+    _replace_once(Job, "log_error", reported)
+    _replace_once(GroupJob, "log_error", with_reason)
+    _replace_once(JobScheduler, "_handle_error", handled)
+
+
+def _finish(scheduler: Any, job: Any) -> None:
+    """Tell Snakemake that a job of a failed submission has ended well."""
+    from snakemake.logging import LogEvent, logger
+
+    dag = scheduler.workflow.dag
+    scheduler.finished_jobs += 1
+    logger.info(
+        f"Finished jobid: {job.jobid} (Rule: {job.rule.name})",
+        extra={"event": LogEvent.JOB_FINISHED, "job_id": job.jobid},
+    )
+    dag._running.add(job)
+    scheduler.workflow.async_run(dag.finish(job, update_checkpoint_dependencies=False))
 
 
 def at_submission() -> None:

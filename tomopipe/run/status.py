@@ -12,9 +12,12 @@ from typing import Any
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.failures import is_made
-from tomopipe.campaign.files import Logs
+from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.slurm import Pending
 from tomopipe.report.times import STEP_ORDER
+from tomopipe.run import launch
+from tomopipe.run.launch import Run
+from tomopipe.run.progress import Progress, Step
 
 #: Seconds without a heartbeat after which a running job is lost: three of its beats.
 LOST_S = 180.0
@@ -102,22 +105,27 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     A job that has ended according to SLURM without writing its end is lost at once, with SLURM's
     reason; if squeue and sacct do not answer, only the heartbeat counts.
 
-    Queued are the jobs of a scan that must still run before its volume exists. squeue shows which
+    While a run is under way that `tomopipe run` has started, the jobs are those of this run. Else
+    queued are the jobs of a scan that must still run before its volume exists. squeue shows which
     of them Snakemake has submitted; `tomopipe plan` shows the next run.
     """
+    run = launch.under_way(campaign.directory)
+    progress = run and _progress(campaign, run)
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
     found = [_read_job(path, logs, now_s) for path in paths]
     jobs = sorted(
-        _heed_slurm([job for job in found if job is not None], logs, now_s),
+        _heed_slurm([job for job in found if job and _counts(job, run)], logs, now_s),
         key=lambda job: (_place(job.step), job.step, job.start_s or 0.0, job.key),
     )
-    waiting = _waiting(campaign, jobs)
+    of_run = progress.steps if progress else {}
+    waiting = {s: of_run[s].waiting for s in of_run} if of_run else _waiting(campaign, jobs)
     pending = slurm.pending_jobs(campaign.directory)
     submitted = {step: [job for job in pending if step in _steps_of(job)] for step in STEP_ORDER}
     pending = [replace(job, name=" + ".join(_steps_of(job)) or job.name) for job in pending]
-    names = {*(job.step for job in jobs), *waiting, *(s for s, found in submitted.items() if found)}
+    names = {step for step, found in submitted.items() if found}
+    names |= {*waiting, *(of_run or (job.step for job in jobs))}
     steps = [
         _summary(
             step,
@@ -128,7 +136,33 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
         )
         for step in sorted(names, key=lambda step: (_place(step), step))
     ]
+    if of_run:
+        steps = [_of_run(step, of_run[step.step]) for step in steps if step.step in of_run]
     return Status(tuple(steps), tuple(jobs), tuple(pending))
+
+
+def _progress(campaign: Campaign, run: Run) -> Progress | None:
+    """Read how far a run is; None while it does not know its jobs yet."""
+    events = campaign.directory / LOGS.of_runs / Path(run.events).name
+    progress = Progress(events, campaign.logs)
+    progress.read()
+    return progress if progress.steps else None
+
+
+def _counts(job: JobStatus, run: Run | None) -> bool:
+    """Tell whether a job is of the run under way, if there is one, or well."""
+    return run is None or job.state == "done" or (job.start_s or 0.0) >= run.start_s
+
+
+def _of_run(status: StepStatus, step: Step) -> StepStatus:
+    """Return the numbers of the run under way; its own times, as soon as there are some."""
+    return replace(
+        status,
+        running=len(step.running),
+        done=step.done,
+        failed=len(step.failed),
+        eta_s=step.left_s if step.running else status.eta_s,
+    )
 
 
 def _steps_of(job: Pending) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from tomopipe.campaign.campaign import (
     read_inventory,
     refuse_vanished,
 )
+from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
@@ -100,14 +101,21 @@ def end_earlier_runs():
 
 def is_made(job):
     """Whether a job of a batch has made its results, although another one failed."""
-    scan = job.wildcards.scan
+    DECISIONS.take_said()
     pending = {
         "try_recon": try_pending,
         "predict_cor": prediction_pending,
         "full_recon": volume_pending,
         "export_stack": stack_pending,
     }
-    return not any(asked(scan) for step, asked in pending.items() if job.rule.name.endswith(step))
+    step = next((step for step in pending if job.rule.name.endswith(step)), None)
+    return step is not None and not pending[step](job.wildcards.scan)
+
+
+def is_final(job):
+    """Whether a job failed because of its data: another attempt would fail likewise."""
+    log = Path(next(iter(job.log), ""))
+    return failed_on_data(log, since=START_TIME)
 
 
 snakemake_internals.remove_only_in_run()
@@ -115,7 +123,8 @@ snakemake_internals.default_target(workflow, "all")
 snakemake_internals.fork_scripts(workflow)
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
-    snakemake_internals.one_start_per_submission(is_made)
+    snakemake_internals.one_start_per_submission()
+    snakemake_internals.keep_what_is_made(is_made, is_final)
     snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
     snakemake_internals.tell_events(workflow, words_of)

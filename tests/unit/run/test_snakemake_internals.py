@@ -6,7 +6,7 @@ import types
 
 import pytest
 from snakemake.io import flag
-from snakemake.jobs import GroupJob, Job
+from snakemake.jobs import Job
 
 from tomopipe.campaign import log
 from tomopipe.campaign.slurm import time_limit_min
@@ -99,29 +99,10 @@ def test_the_snakemake_of_a_submission_runs_its_jobs_itself(monkeypatch):
     monkeypatch.setattr(
         slurm.Executor, "additional_general_args", slurm.Executor.additional_general_args
     )
-    monkeypatch.setattr(GroupJob, "get_target_spec", GroupJob.get_target_spec)
-    one_start_per_submission(lambda job: True)
+    one_start_per_submission()
     arguments = slurm.Executor.get_job_args(None, Batch())
     assert arguments.endswith("--cores all --cores 4 --resources mem_mb=3000")
     assert slurm.Executor.additional_general_args(None) == "--keep-going"
-
-
-def test_a_batch_that_is_submitted_again_makes_what_lacks(monkeypatch):
-    monkeypatch.setattr(slurm.Executor, "get_job_args", lambda executor, job: "")
-    monkeypatch.setattr(
-        slurm.Executor, "additional_general_args", slurm.Executor.additional_general_args
-    )
-    monkeypatch.setattr(GroupJob, "get_target_spec", GroupJob.get_target_spec)
-    one_start_per_submission(lambda job: job.name != "b")
-
-    class Member(types.SimpleNamespace):
-        def get_target_spec(self):
-            return [self.name]
-
-    jobs = [Member(name=name) for name in "abc"]
-    for attempt, expected in [(1, ["a", "b", "c"]), (2, ["b"])]:
-        batch = types.SimpleNamespace(jobs=jobs, attempt=attempt)
-        assert GroupJob.get_target_spec(batch) == expected
 
 
 @pytest.mark.parametrize(

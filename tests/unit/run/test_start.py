@@ -101,8 +101,9 @@ def test_the_disk_that_results_take_and_a_flag_for_each(site):
     flags = {line.split()[0].strip(":") for line in shown}
     assert flags == {"--binning", "--no-try-stacks", "--no-relion"}
     kept = init(site, "--no-relion")
-    assert "kept" in kept.output
-    assert "export_star:\n  enabled: false" in kept.output
+    assert "config.yaml; what you typed is not in it:\nexport_star:\n  enabled: f" in kept.output
+    again = init(site, "--scans", "raw/*.h5").output
+    assert "config.yaml\nnext: " in again
     os.remove(site / "config.yaml")
     init(site, "--no-relion", "--no-try-stacks", "--binning", 2)
     config = read_config(site / "config.yaml")

@@ -1,7 +1,10 @@
 """`tomopipe status`: jobs by step and state, from the files they leave."""
 
 import json
+import os
+import socket
 import time
+from dataclasses import asdict
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +14,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.cli.status import pending_line
 from tomopipe.report.times import STEP_ORDER
+from tomopipe.run import launch, progress
 from tomopipe.run.status import read_status
 from tomopipe.storage.tables import write_tsv
 
@@ -104,6 +108,24 @@ def test_a_status_file_that_cannot_be_read_is_left_out(folder):
         (path / f"broken_{number}.json").write_text(text)
     step, _ = full_recon(folder)
     assert (step.done, step.running, step.failed, step.lost) == (2, 0, 0, 0)
+
+
+def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
+    events = folder / "logs" / "run" / "now.events"
+    events.parent.mkdir(parents=True)
+    monkeypatch.setenv(progress.VARIABLE, str(events))
+    origin = socket.gethostname(), "me", NOW - 60, launch.born(os.getpid())
+    run = launch.Run(os.getpid(), *origin, str(events.with_suffix(".log")), str(events))
+    (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
+    status(folder, "bone_3", "failed", start=NOW - 900, end=NOW - 800, error="of an earlier run")
+    progress.tell(totals={"full_recon": 3, "all": 1})
+    for number, scan in enumerate(("bone_1", "bone_2")):
+        progress.tell(began=number, step="full_recon", name=scan, reason="", local=True)
+    progress.tell(ended=0)
+    step, found = full_recon(folder)
+    assert [one.step for one in found.steps] == ["full_recon"]
+    assert (step.queued, step.running, step.done, step.failed) == (1, 1, 1, 0)
+    assert not found.with_state("failed")
 
 
 SCRIPT = """#!/bin/sh
