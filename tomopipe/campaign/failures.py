@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tomopipe.campaign import slurm
 from tomopipe.campaign.files import VOLUMES, Files, Logs
 from tomopipe.campaign.log import status_path
 from tomopipe.storage.atomic import write_json
@@ -101,7 +102,10 @@ def _reason(status_path: Path, since: float) -> str:
         # installation) would affect every scan of the campaign, except too little memory.
         error = str(status.get("error", ""))
         return f"failed: {error}" if error.startswith("MemoryError") else ""
-    return f"killed or timed out on {status.get('host', 'its node')}; see the log"
+    number = str(status.get("slurm_job") or "")
+    ended = slurm.job_states([number]).get(number, "") if number else ""
+    of_slurm = f", SLURM job {number} ({ended})" if ended in slurm.ENDED else ""
+    return f"killed or timed out on {status.get('host', 'its node')}{of_slurm}; see the log"
 
 
 def failed_on_data(log: Path, *, since: float) -> bool:

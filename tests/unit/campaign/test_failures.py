@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tomopipe.campaign.failures import forget, read_failures, record_failures
+from tomopipe.campaign.failures import failed_on_data, forget, read_failures, record_failures
 from tomopipe.storage.atomic import write_json
 
 FILES = {"a": (10, 100), "b": (20, 200)}
@@ -27,6 +27,31 @@ def test_job_that_started_and_left_nothing_is_blamed(tmp_path):
     failures = read_failures(tmp_path / "results", FILES)
     assert list(failures) == ["a"]
     assert "killed" in failures["a"].reason
+
+
+def test_a_job_that_slurm_ended_has_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("tomopipe.campaign.slurm.job_states", lambda _: {"37": "OUT_OF_MEMORY"})
+    lost = {"state": "running", "start": 50, "host": "node1", "slurm_job": "37"}
+    write_json(lost, tmp_path / "status/try_recon/a.json")
+    (failure,) = record(tmp_path)
+    assert failure.reason == (
+        "killed or timed out on node1, SLURM job 37 (OUT_OF_MEMORY); see the log"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "on_data"),
+    [
+        ({"error": "ScanError: every value is 0.0"}, True),
+        ({"error": "OSError: No space left on device"}, False),
+        ({"error": "MemoryError"}, False),
+        ({"error": "ScanError: of an earlier run", "start": 5}, False),
+        ({"state": "running"}, False),
+    ],
+)
+def test_another_attempt_helps_unless_the_data_are_at_fault(tmp_path, more, on_data):
+    write_json({"state": "failed", "start": 50} | more, tmp_path / "status/full_recon/a.json")
+    assert failed_on_data(tmp_path / "full_recon/a.log", since=40) == on_data
 
 
 @pytest.mark.parametrize(
