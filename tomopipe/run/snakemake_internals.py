@@ -48,6 +48,16 @@ def force(workflow: Any, outputs: Iterable[str], *, run: bool) -> None:
     (forced.update if run else forced.difference_update)(list(outputs))
 
 
+def is_forced(workflow: Any, path: str) -> bool:
+    """Tell whether the job of a file was made to run."""
+    return path in workflow.dag.forcefiles
+
+
+def has_finished(workflow: Any, path: str) -> bool:
+    """Tell whether the job of a file has ended well in this run; the job is a checkpoint."""
+    return any(job.is_checkpoint and path in job.output for job in workflow.dag._finished)
+
+
 def is_main(workflow: Any) -> bool:
     """Tell whether this is the main process, which decides on jobs, not one of a job."""
     return bool(workflow.is_main_process)

@@ -145,10 +145,26 @@ TABLES = Files(os.environ[run_folder.VARIABLE]) if ARRIVALS else OUTPUTS
 INVENTORY, COMPARED = TABLES.inventory, TABLES.compared
 
 
+MADE = set()
+
+
+def expect(path):
+    """Make jobs wait for a checkpoint that is to run, until it has.
+
+    Snakemake takes it for finished where its job was replaced while jobs were decided again.
+    """
+    if DECIDES and path not in MADE and snakemake_internals.is_forced(workflow, path):
+        if snakemake_internals.has_finished(workflow, path):
+            MADE.add(path)
+        else:
+            checkpoints.created_output.discard(path)
+
+
 def inventory_rows():
     """The rows of the inventory, once it is up to date."""
     # name each checkpoint waited for: Snakemake re-evaluates only what waits for it
     compared()
+    expect(INVENTORY)
     checkpoints.inventory.get()
     return read_inventory(INVENTORY)
 
@@ -172,6 +188,8 @@ def cor_table(wildcards=None):
     """The path of cor.json, once it is up to date."""
     if SENT:
         return COR_TABLE
+    expect(INVENTORY)
+    expect(COR_TABLE)
     ready = not SUSPECTS and checkpoints.created_output.issuperset((INVENTORY, COR_TABLE))
     if not ready:
         compared()
