@@ -1,7 +1,6 @@
 """The queue: what state a scan is in for a person, and which comes first."""
 
 import dataclasses
-import time
 
 import pytest
 
@@ -99,13 +98,14 @@ def test_a_refused_name_is_listed_and_cannot_be_decided(record):
 
 
 @pytest.mark.slow
-def test_a_thousand_scans_are_sorted_quickly(tmp_path):
+def test_a_thousand_scans_are_sorted_without_a_look_at_the_disk(tmp_path, monkeypatch):
     made = large(tmp_path, 1000, 0)
     record = collect(**made.write().arguments())
     assert CONFIG["predict_cor"]["min_confidence"] == 0.5
-    start = time.perf_counter()
+    monkeypatch.setattr("builtins.open", None)
+    monkeypatch.setattr("os.stat", None)
     found = entries(record)
-    assert time.perf_counter() - start < 0.5
+    monkeypatch.undo()
     assert len(found) == 1000
     eyes = [e for e in found if e["state"] == "doubtful"]
     assert eyes == found[: len(eyes)]
