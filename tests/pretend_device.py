@@ -25,7 +25,7 @@ class _Event:
         self._set.set()
 
     def synchronize(self):
-        assert self._set.wait(20), "never reached"
+        assert self._set.wait(60), "never reached"
 
 
 class CopyStream:

@@ -122,7 +122,7 @@ def test_a_killed_run_is_told_and_the_next_goes_on(campaign, tmp_path):
         assert time.monotonic() < end
         time.sleep(0.2)
     os.killpg(read_record(campaign).pid, signal.SIGKILL)
-    assert first.wait(30) == 1
+    assert first.wait(60) == 1
     assert "The last run was killed" in tomopipe(campaign, "status")[1]
     status, text = tomopipe(campaign, "run", *CORES)
     assert (status, "this one goes on from there" in text) == (0, True), text

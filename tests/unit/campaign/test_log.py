@@ -21,7 +21,7 @@ def status_of(path):
     return json.loads(log.status_path(path).read_text())
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=60):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if condition():

@@ -134,7 +134,7 @@ def test_logs_of_old_runs_go(campaign, does):
     for number in range(7):
         for end in (".log", ".jsonl"):
             (folder / f"2026010{number}-120000{end}").touch()
-    assert launch.start(campaign, launch.run_command())[0].wait(10) == 0
+    assert launch.start(campaign, launch.run_command())[0].wait(60) == 0
     kept = sorted(path.name for path in folder.glob("2026010*"))
     assert kept == [f"2026010{n}-120000{end}" for n in range(3, 7) for end in (".jsonl", ".log")]
 
@@ -156,7 +156,7 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     assert "tomopipe stop" in text
     status, text = call("stop", campaign / "raw", *options)
     assert (status, says in text) == (0, True), text
-    assert process.wait(10) in (-ended_by, 1)  # 1: Python itself had just begun
+    assert process.wait(60) in (-ended_by, 1)  # 1: Python itself had just begun
     assert launch.read_record(campaign).stopped
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
@@ -166,7 +166,7 @@ def test_a_run_hears_no_hangup_and_heeds_ctrl_c_also_from_the_background(campaig
     does("import signal; print([signal.getsignal(one) for one in (1, 2)])")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process, run = launch.start(campaign, launch.run_command())
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     heeds = [signal.SIG_IGN, signal.default_int_handler]
     assert Path(run.log).read_text().startswith(str(heeds))
 
@@ -178,7 +178,7 @@ def test_a_process_that_took_the_number_is_not_the_run(campaign, does):
     assert launch.has_ended(other, within_s=0)
     assert not launch.has_ended(run, within_s=0)
     launch.interrupt(campaign, run, sending=signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def test_a_run_on_another_machine_is_named_not_killed(campaign, does):

@@ -46,7 +46,7 @@ def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch):
     gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
 
     def copy(target, source):
-        assert source[0, 0, 0] == 0 or begun.wait(20)
+        assert source[0, 0, 0] == 0 or begun.wait(60)
         copyto(target, source)
 
     monkeypatch.setattr(np, "copyto", copy)
@@ -161,7 +161,7 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
             waiting.join(0.1)
             assert waiting.is_alive()
             assert "hold all 2" in caplog.text
-        waiting.join(20)
+        waiting.join(60)
     assert got == [1]  # the one that was given back first
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "tomopipe-gpu-0000-01-00.0.lock",

@@ -275,7 +275,7 @@ def test_the_command_serves_and_keeps_its_token_to_itself(folder, tmp_path, over
             assert token not in arguments.read()
     finally:
         process.terminate()
-        rest = process.communicate(timeout=10)[0]
+        rest = process.communicate(timeout=60)[0]
     assert token not in rest
     assert "GET" not in rest
     assert not path.exists()

@@ -7,11 +7,11 @@ from pathlib import Path
 from tomopipe.run.hooks import Hooks
 
 
-def called(folder: Path, command: str, n: int = 1, limit_s: float = 5.0) -> list[str]:
+def called(folder: Path, command: str, n: int = 1, limit_s: float = 60.0) -> list[str]:
     hooks, said = Hooks(folder, limit_s), dict[str, str]()
     for number in range(n):
         hooks.call(command, {"scan": f"a_{number}"})
-    end_s = time.monotonic() + 5
+    end_s = time.monotonic() + 60
     while (hooks._queue or hooks._running) and time.monotonic() < end_s:
         hooks.look(said.__setitem__)
         time.sleep(0.005)
