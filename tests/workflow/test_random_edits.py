@@ -106,13 +106,15 @@ class Editor:
         return f"{block}.{key}: {value}"
 
     def override(self) -> str:
-        path = self.campaign / "config.yaml"
-        config = yaml.safe_load(path.read_text())
         scan = self.draw.choice(self.scans).stem
         values = self.draw.choice(OVERRIDES)
-        config["overrides"] = [{"scans": [scan], **values}] if values else []
-        path.write_text(yaml.safe_dump(config))
+        self._overrides([{"scans": [scan], **values}] if values else [])
         return f"override of {scan}: {values}"
+
+    def _overrides(self, overrides: list[dict]) -> None:
+        path = self.campaign / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump(config | {"overrides": overrides}))
 
     def clean(self) -> str:
         configure(self.campaign, "storage", keep_stacks=False, keep_try=False)
@@ -199,6 +201,7 @@ class Editor:
                 data[...] = noise.astype(data.dtype)
         elif kind == "remove" and len(self.scans) > 3:
             path.unlink()
+            self._overrides([])  # which may name it: an error
         elif kind == "broken":
             path.write_text("not HDF5")
         else:
