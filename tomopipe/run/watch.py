@@ -81,8 +81,19 @@ def only_watcher(directory: Path) -> Iterator[IO[str]]:
             # if the file server has no locks, the file is used: its writer renews it
             fresh = time.time() - os.fstat(stream.fileno()).st_mtime < _STALE_S
             if isinstance(error, BlockingIOError) or (text and fresh):
-                raise TomopipeError(f"{path}: this campaign is watched: {text[:200]}") from None
+                raise TomopipeError(
+                    f"{path}: this campaign is watched{_by_whom(text)}. `tomopipe stop` ends it."
+                ) from None
         yield stream
+
+
+def _by_whom(text: str) -> str:
+    """Read a watcher's lock; nothing while it is written."""
+    try:
+        about = json.loads(text)
+        return f" since {about['start']} by process {about['pid']} on {about['host']}"
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 class Watcher:
@@ -379,7 +390,9 @@ class Watcher:
             for path in lane.folder.parent.glob("said/record@*"):
                 if path.stat().st_mtime < lane.folder.joinpath(run_folder.SCANS).stat().st_mtime:
                     path.unlink()  # it is in the record
-            self._once("tail", "; ".join(lines))
+            n = len(lane.paths)
+            done = f"all that follows from {n} file{'s' * (n > 1)} is made: {self._files.report}"
+            self._once("tail", "; ".join([*lines, done]))
             return
         self._dirty = True
         self._next_s[TAIL] = now_s + max(_AGAIN_S, 60 * self._config.watch.every)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,11 @@ def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
     watcher._news_s = -1e9  # nothing has come for long
     watcher.step()
     assert runs.started[1:] == [(TAIL, ["raw/a_1.h5"])]
+    runs.status = 0
+    watcher.step()
+    assert re.sub(r"/.*/results", "results", said[-1]).endswith(
+        "tomopipe: all is well; all that follows from 1 file is made: results/report/index.html"
+    )
 
 
 def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
@@ -115,9 +121,10 @@ def test_what_a_killed_watcher_took_is_not_lost(campaign, runs, said):
 
 def test_there_is_one_watcher(campaign):
     with only_watcher(campaign) as lock:
-        lock.write("on this machine")
+        lock.write(json.dumps({"start": "Mon", "pid": 12, "host": "beamline"}))
         lock.flush()
-        with pytest.raises(TomopipeError, match="on this machine"), only_watcher(campaign):
+        holder = "watched since Mon by process 12 on beamline"
+        with pytest.raises(TomopipeError, match=holder), only_watcher(campaign):
             pass
 
 
