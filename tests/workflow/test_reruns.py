@@ -4,6 +4,7 @@ After every change `tomopipe plan` must name the jobs that then run, and a secon
 nothing to do.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.workflow.conftest import (
     CORS_PX,
@@ -22,6 +24,7 @@ from tests.workflow.conftest import (
     snakemake,
     table,
 )
+from tomopipe.cli import cli
 
 TAIL = {"export_star", "report"}
 
@@ -62,6 +65,23 @@ def test_cor_edited_and_the_edit_undone(campaign):
     expect(campaign, jobs)
     (campaign / "scans.tsv").unlink()
     expect(campaign, jobs)
+
+
+def test_no_cor_is_foretold_while_a_prediction_is_pending(campaign):
+    (campaign / "results/try_center/a_1/prediction.json").unlink()
+    table(campaign, "a_2\tauto\t50.25\t")
+    told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+    told = {(job["rule"], job["scan"]): (job["certain"], job["reason"]) for job in told}
+    assert told["predict_cor", "a_1"] == (True, "not there yet")
+    pending = (False, "if its COR changes: a prediction of its series is pending")
+    assert told["full_recon", "a_1"] == told["sidecar", "a_3"] == pending
+    certain, reason = told["full_recon", "a_2"]
+    assert certain
+    assert reason.startswith("COR of a_2: ")
+    assert reason.endswith(" -> 50.25, by hand")
+    # a_1 comes out as it was
+    follows = {"predict_cor:a_1", "fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
+    expect(campaign, follows, pending=True)
 
 
 def test_edit_that_changes_no_number_reruns_no_volume(campaign):

@@ -27,7 +27,15 @@ from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
-from tomopipe.run.words import CHANGED, FOLLOWS, IF_COR, MISSING, UNREADABLE, is_of_cor
+from tomopipe.run.words import (
+    CHANGED,
+    FOLLOWS,
+    IF_COR,
+    IF_OTHER_COR,
+    MISSING,
+    UNREADABLE,
+    is_of_cor,
+)
 from tomopipe.steps import fix_cor, inventory, resolve_cor, sidecar
 from tomopipe.storage.tables import read_tsv
 
@@ -95,6 +103,7 @@ class Expected:
         self.without_cor: list[str] = []
         self.blocked = ""
         self._fixed: dict[str, Mapping[str, str]] = {}
+        self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
         self._may_be_other = False  # a missing one comes out as it was, or not
         self.rows: InventoryRows = {}
@@ -199,6 +208,7 @@ class Expected:
         guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
         guessed |= unproven & self.predicting
         known = {scan: cors[scan] for scan in cors if scan in guessed or scan not in unproven}
+        self._by_hand = {scan for scan in known if known[scan]["source"] == "manual"}
         made = set()
         for scan in sorted(known):
             if reason := self.wanted.why_full_recon(scan, known[scan]):
@@ -224,12 +234,14 @@ class Expected:
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
         """Add a job that a pending prediction of the series may make unnecessary."""
         is_stale_sidecar = rule == "sidecar" and reason not in (MISSING, UNREADABLE)
-        of_cor = is_stale_sidecar or (rule == "full_recon" and is_of_cor(reason))
-        may_stay = of_cor and self.campaign.scans[scan].series in self.waiting
+        of_cor = rule == "full_recon" and is_of_cor(reason) and scan not in self._by_hand
+        may_stay = (is_stale_sidecar or of_cor) and self.campaign.scans[scan].series in self.waiting
         if scan in guessed:
             self._add(rule, IF_COR, scan=scan, certain=False)
+        elif may_stay:  # a COR without the prediction is not the next one
+            self._add(rule, IF_OTHER_COR, scan=scan, certain=False)
         else:
-            self._add(rule, reason, scan=scan, certain=not may_stay)
+            self._add(rule, reason, scan=scan)
 
     def _sidecar_reason(self, scan: str, entry: Mapping[str, Any]) -> str:
         row, prediction = self._fixed.get(scan), None

@@ -18,7 +18,7 @@ from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.progress import ORDER
 from tomopipe.run.start import missing_numbers
-from tomopipe.run.words import MISSING, is_cause, is_news, is_of_cor
+from tomopipe.run.words import IF_OTHER_COR, MISSING, is_cause, is_news, is_of_cor
 
 _AFTER_COR = ("full_recon", "sidecar")
 _TAIL = ("export_star", "report")
@@ -191,9 +191,8 @@ def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> 
     """List the jobs of all scans whose series has a pending prediction, unless they run anyway."""
     waiting, rows = found.waiting, found.rows
     sure = {(job.rule, job.scan) for job in planned}
-    reason = "if its COR changes: a prediction of its series is pending"
     more = [
-        PlannedJob(rule, scan, campaign.scans[scan].series, reason, certain=False)
+        PlannedJob(rule, scan, campaign.scans[scan].series, IF_OTHER_COR, certain=False)
         for scan in campaign.selected_scans(rows)
         if campaign.scans[scan].series in waiting
         for rule in _AFTER_COR
@@ -201,7 +200,7 @@ def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> 
     ]
     stitched = {job.stack for job in planned}
     more += [
-        PlannedJob("stitch", "", "", reason, certain=False, stack=stack.name)
+        PlannedJob("stitch", "", "", IF_OTHER_COR, certain=False, stack=stack.name)
         for stack in find_stacks(campaign, rows, rows)
         if not stack.problem and stack.name not in stitched
         if any(campaign.scans[scan].series in waiting for scan in stack.scans)

@@ -12,6 +12,7 @@ MISSING = "not there yet"
 UNREADABLE = "cannot be read"
 FOLLOWS = "what it is made from is made again"
 IF_COR = "if a COR is found for it"
+IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 #: For results that contain no statement.
 CHANGED = {
     "inventory": "files or options of the campaign changed",
@@ -159,12 +160,12 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int)
 
 def is_news(reason: str) -> bool:
     """Tell whether a reason says more than that something is not made yet, or is remade."""
-    return reason not in ("", MISSING, FOLLOWS) and not reason.startswith("follows ")
+    return reason not in ("", MISSING, FOLLOWS) and not reason.startswith(("follows ", "if "))
 
 
 def is_cause(reason: str) -> bool:
     """Tell whether a reason names the change that caused it."""
-    return is_news(reason) and reason not in CHANGED.values() and not reason.startswith("if ")
+    return is_news(reason) and reason not in CHANGED.values()
 
 
 def of_snakemake(reason: str) -> str:
