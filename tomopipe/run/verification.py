@@ -14,6 +14,8 @@ from tomopipe.storage.manifest import sizes_match
 def recorded(campaign: Campaign) -> list[Product]:
     """Read the results in the record, in order of path; none if there is no record yet.
 
+    Without those for people to edit, and the report, which `tomopipe report` makes at any time.
+
     Raises
     ------
     TomopipeError
@@ -25,7 +27,7 @@ def recorded(campaign: Campaign) -> list[Product]:
         product
         for path, product in sorted(read_products(campaign.files.record).items())
         if not product.is_raw
-        and not path.endswith(CENTER)
+        and not path.endswith((CENTER, campaign.outputs.report))
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
 

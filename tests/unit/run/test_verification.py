@@ -31,11 +31,14 @@ def campaign(tmp_path):
         with new_volume(old / "results" / name, VOLUME.shape, output_format=output_format) as put:
             put(0, VOLUME)
     write_json({"a": 1}, old / "results" / "cor.json")
+    report = old / "results" / "report" / "index.html"
+    write_json({}, report)
     rows = []
     for path, checksum in made().items():
         if old in path.parents:
             cells = (path.relative_to(old), *state_of(path), "", checksum)
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
+    report.write_text("made anew by `tomopipe report`")
     write_tsv(rows, COLUMNS, old / "results" / "products.tsv")
     old.rename(tmp_path / "new")
     return tmp_path / "new"
