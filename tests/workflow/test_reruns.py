@@ -67,6 +67,13 @@ def test_cor_edited_and_the_edit_undone(campaign):
     expect(campaign, jobs)
 
 
+def test_a_row_of_no_scan_is_said_although_nothing_runs(campaign):
+    table(campaign, "a_22\tauto\t50.25\t")
+    run = snakemake(campaign)
+    assert (run.status, run.jobs) == (0, frozenset())
+    assert "tomopipe: scans.tsv: line 2: no scan a_22 in the campaign; did you mean" in run.text
+
+
 def test_no_cor_is_foretold_while_a_prediction_is_pending(campaign):
     (campaign / "results/try_center/a_1/prediction.json").unlink()
     table(campaign, "a_2\tauto\t50.25\t")

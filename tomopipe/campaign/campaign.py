@@ -20,7 +20,7 @@ from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
-from tomopipe.campaign.table import Row, did_you_mean, read_table
+from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, parse_cells, parse_config, read_config
 from tomopipe.cor.rules import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
@@ -67,6 +67,12 @@ class Campaign:
     def table_path(self) -> Path:
         """Absolute path of the campaign table, which may not exist."""
         return self.directory / (self.config.campaign.table or TABLE)
+
+    @property
+    def table_faults(self) -> list[str]:
+        """Rows that name no scan, and cells that are no COR, a sentence for each."""
+        name = self.config.campaign.table or TABLE
+        return [f"{name}: {fault}" for fault in check_table(self.table_rows, set(self.scans))]
 
     @property
     def files(self) -> Files[Path]:

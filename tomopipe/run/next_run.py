@@ -80,6 +80,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         costs=costs(campaign, work, rows),
         disk=disk_needed(campaign, work, rows),
         notes=(
+            *campaign.table_faults,
             *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
             *(
                 f"no COR, and so no volume: {scan}"

@@ -18,7 +18,6 @@ from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.campaign.table import check_table
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.config.parse import read_config
 from tomopipe.errors import ScanError, TomopipeError, some_of
@@ -176,7 +175,7 @@ def examine(campaign: Campaign) -> Findings:
         findings.warnings += odd_paths
     else:
         findings.errors += odd_paths
-    findings.errors += check_table(list(campaign.table_rows), set(campaign.scans))
+    findings.errors += campaign.table_faults
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = foresee_inventory(campaign, Path(folder))
     findings.errors += _impossible_angles(campaign, rows)

@@ -85,6 +85,9 @@ try:
         if run_folder.part() != run_folder.ARRIVALS:  # which see few files
             refuse_vanished(CAMPAIGN)
         refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
+        if not WATCHED:  # rows may be written before their scans come
+            for fault in CAMPAIGN.table_faults:
+                print(f"tomopipe: {fault}", file=sys.stderr)
 except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")
 
