@@ -23,7 +23,7 @@ body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; backgr
 table {{ border-collapse: collapse }} td, th {{ padding: .4em .8em; text-align: left;
 vertical-align: top; border-bottom: 1px solid #ddd }} tr.flag td {{ background: #fff3cd }}
 img {{ display: block; max-width: 240px }} small {{ color: #666 }}
-</style><h1>{title}</h1><p>{n_rows} scans taken, {n_flagged} to be looked at. As of {now}.</p>
+</style><h1>{title}</h1><p>{n_rows} taken, {n_flagged} to be looked at. As of {now}.</p>
 <table><tr><th>slice<th>scan<th>COR (px)<th>confidence<th>why<th>taken by which rule
 <th>seconds from the last byte</tr>
 {rows}</table>

@@ -260,8 +260,10 @@ class Watcher:
             "watch", f"{names}: not there; nothing is run until it is back." if lost else back
         )
         if not lost:
-            self._dirty |= not set(self._paths) <= set(paths)
-            self._paths = paths
+            fewer, self._paths = not set(self._paths) <= set(paths), paths
+            if fewer:
+                self._dirty = True
+                self._save()
         return not lost
 
     def _fault_of(self, path: str) -> str:
@@ -291,7 +293,9 @@ class Watcher:
             self._files.live.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._taken, self._files.taken)
             title = self._config.campaign.name or self.directory.name
-            write_page(self._files, title, self._taken.values())
+            # of a renamed file only its present name
+            shown = [one for one in self._taken.values() if one["path"] in self._paths]
+            write_page(self._files, title, shown if self._paths else self._taken.values())
             self._once("save", "")
         except OSError as error:
             self._once("save", f"{error}: what was taken is kept in memory")

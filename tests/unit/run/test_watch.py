@@ -109,6 +109,16 @@ def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     assert (event["scan"], event["doubtful"], event["cor_px"]) == ("a_1", True, 48.5)
 
 
+def test_a_renamed_file_is_shown_by_its_present_name(watcher, campaign):
+    watcher.step()
+    assert ">a_1" in watcher.page.read_text()
+    (campaign / "raw" / "b_1.h5").write_bytes(b"frames")
+    (campaign / "raw" / "a_1.h5").unlink()
+    watcher.step()
+    assert ">1 taken, " in watcher.page.read_text()
+    assert ">a_1" not in watcher.page.read_text()
+
+
 def test_what_a_killed_watcher_took_is_not_lost(campaign, runs, said):
     with only_watcher(campaign) as lock:
         Watcher(campaign, None, [], said.append, lock).step()
