@@ -24,6 +24,7 @@ from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.processes import born, is_alive
 from tomopipe.storage.shared import locked
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -269,23 +270,7 @@ def _locks(directory: Path) -> list[Path]:
 
 
 def _is_alive(run: Run) -> bool:
-    try:
-        os.kill(run.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # of another user
-    return born(run.pid) == run.born
-
-
-def born(pid: int) -> str:
-    """Return the start time of a process in Linux's clock ticks; "" if it ended or is unknown."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    cells = text.rpartition(")")[2].split()
-    return "" if cells[0] == "Z" else cells[19]
+    return is_alive(run.pid) and born(run.pid) == run.born
 
 
 def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:

@@ -35,6 +35,7 @@ from tomopipe.run.hooks import Hooks
 from tomopipe.run.live_page import picture, write_page
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.processes import born
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import read_tsv
 
@@ -168,8 +169,7 @@ class Watcher:
     def _tell_who(self) -> None:
         """Write the watcher and its running lanes into the lock."""
         parts = {
-            name: (lane.process.pid, launch.born(lane.process.pid))
-            for name, lane in self._lanes.items()
+            name: (lane.process.pid, born(lane.process.pid)) for name, lane in self._lanes.items()
         }
         about = {"host": socket.gethostname(), "pid": os.getpid(), "start": time.ctime()}
         self._lock.seek(0)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import RunEndedError, room_for
+from tomopipe.storage.processes import born, is_alive
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
@@ -45,6 +46,7 @@ def begin(results: Path) -> Path:
     about = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "born": born(os.getpid()),
         "user": user_name(),
         "start": time.time(),
     }
@@ -128,12 +130,11 @@ def killed_here(results: Path, since_s: float) -> bool:
         about = json.loads((earlier(results)[-1] / "run.json").read_text(encoding="utf-8"))
         if about["host"] != socket.gethostname() or about["start"] < since_s:
             return False
-        os.kill(about["pid"], 0)
-    except ProcessLookupError:
-        return True
+        pid = about["pid"]
+        # its number may be another process's by now
+        return not is_alive(pid) or born(pid) != about.get("born", born(pid))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
-        pass
-    return False
+        return False
 
 
 def current() -> Path | None:

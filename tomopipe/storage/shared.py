@@ -22,6 +22,7 @@ from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole
+from tomopipe.storage.processes import is_alive
 
 WAIT_S = 10.0
 #: Age from which a lock of another machine counts as abandoned.
@@ -195,19 +196,9 @@ def _why_dead(holder: bytes, age_s: float) -> str:
     """Say why a lock is abandoned; nothing while it may be held."""
     facts = _facts(holder)
     pid = facts.get("pid")
-    if facts.get("machine") == _machine() and isinstance(pid, int) and not _runs(pid):
+    if facts.get("machine") == _machine() and isinstance(pid, int) and not is_alive(pid):
         return "that process has ended"
     return f"it is {age_s:.0f} s old" if age_s > STALE_S else ""
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # of another user
-    return True
 
 
 def _name_of_us() -> bytes:

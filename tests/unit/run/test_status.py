@@ -16,6 +16,7 @@ from tomopipe.cli.status import pending_line
 from tomopipe.report.times import STEP_ORDER
 from tomopipe.run import launch, progress
 from tomopipe.run.status import read_status
+from tomopipe.storage.processes import born
 from tomopipe.storage.tables import write_tsv
 
 NOW = 1_800_000_000.0
@@ -114,7 +115,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     events = folder / "logs" / "run" / "now.events"
     events.parent.mkdir(parents=True)
     monkeypatch.setenv(progress.VARIABLE, str(events))
-    origin = socket.gethostname(), "me", NOW - 60, launch.born(os.getpid())
+    origin = socket.gethostname(), "me", NOW - 60, born(os.getpid())
     run = launch.Run(os.getpid(), *origin, str(events.with_suffix(".log")), str(events))
     (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
     status(folder, "bone_3", "failed", start=NOW - 900, end=NOW - 800, error="of an earlier run")
