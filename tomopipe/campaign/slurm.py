@@ -139,11 +139,23 @@ def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
 @lru_cache(maxsize=32)
 def time_limit_min(partition: str) -> int | None:
     """Return the time limit of a partition ("": the default one), minutes; None if unknown."""
-    for name, limit in _ask(_SINFO, n_cells=2):
-        # the default one is marked by a star
-        if name.rstrip("*") == partition or (not partition and name.endswith("*")):
-            return _minutes(limit)
-    return None
+    return next((_minutes(cell) for cell in _of_partition(_SINFO, partition)), None)
+
+
+@lru_cache(maxsize=32)
+def node_mb(partition: str) -> int | None:
+    """Return the memory of the largest node of a partition ("": the default one), MB."""
+    cells = _of_partition([*_SINFO[:-1], "--Node", "--format=%P|%m"], partition)
+    return max((int(cell) for cell in cells if cell.isdecimal()), default=None)
+
+
+def _of_partition(command: list[str], partition: str) -> list[str]:
+    """Return what sinfo says of a partition; the default one is marked by a star."""
+    return [
+        cell
+        for name, cell in _ask(command, n_cells=2)
+        if name.rstrip("*") == partition or (not partition and name.endswith("*"))
+    ]
 
 
 def unknown_names(profile: str | os.PathLike[str]) -> list[str]:

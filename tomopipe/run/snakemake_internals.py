@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.slurm import time_limit_min
+from tomopipe.campaign.slurm import node_mb, time_limit_min
 from tomopipe.run import progress, warm_start
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
@@ -152,8 +152,8 @@ def one_start_per_submission() -> None:
 
     def with_cores(plain: Any) -> Any:
         def arguments(executor: Any, job: Any) -> str:
-            memory = job.resources.get("mem_mb")
-            limit = f" --resources mem_mb={memory}" if isinstance(memory, int) else ""
+            memory = _memory_mb(job)
+            limit = f" --resources mem_mb={memory}" if memory else ""
             return f"{plain(executor, job)} --cores {job.threads}{limit}"  # the last --cores counts
 
         return arguments
@@ -237,10 +237,25 @@ def _finish(scheduler: Any, job: Any) -> None:
     scheduler.workflow.async_run(dag.finish(job, update_checkpoint_dependencies=False))
 
 
+def _memory_mb(job: Any) -> int | None:
+    """Return the memory that a submission asks for: of its jobs side by side, at most a node's.
+
+    Where all do not fit on a node, its Snakemake runs fewer at a time.
+    """
+    asked = job.resources.get("mem_mb")
+    if not isinstance(asked, int):
+        return None
+    return min(asked, node_mb(_partition(job)) or asked)
+
+
+def _partition(job: Any) -> str:
+    return str(job.resources.get("slurm_partition") or "")
+
+
 def at_submission() -> None:
     """Send the inputs of its jobs with each submission, and limit its time to the partition's.
 
-    SLURM would refuse a longer time.
+    And its memory to a node's: SLURM would refuse more.
     """
     if (plugin := _slurm_plugin()) is None:
         return
@@ -249,7 +264,9 @@ def at_submission() -> None:
         def submit(job: Any, *arguments: Any, **options: Any) -> str:
             call = str(plain(job, *arguments, **options))
             _send(job)
-            limit_min = time_limit_min(str(job.resources.get("slurm_partition") or ""))
+            if memory := _memory_mb(job):
+                call = re.sub(r" --mem '?\d+'?", f" --mem {memory}", call)
+            limit_min = time_limit_min(_partition(job))
             if limit_min is None:
                 return call
             return re.sub(
@@ -271,6 +288,8 @@ def _send(job: Any) -> None:
         return
     for member in jobs:
         known = {k: v for k, v in member.resources.items() if not isinstance(v, TBDString)}
+        if memory := _memory_mb(member):
+            known["mem_mb"] = memory
         # the node computes what depends on files of earlier jobs of the submission
         whole = len(known) >= len(member.resources.keys() - {"tmpdir"})
         facts = {"params": dict(member.params.items()), "resources": known if whole else None}

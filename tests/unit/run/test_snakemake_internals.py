@@ -9,7 +9,7 @@ from snakemake.io import flag
 from snakemake.jobs import Job
 
 from tomopipe.campaign import log
-from tomopipe.campaign.slurm import time_limit_min
+from tomopipe.campaign.slurm import node_mb, time_limit_min
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     at_submission,
@@ -86,6 +86,22 @@ def test_the_plugin_sees_that_a_job_was_cancelled(monkeypatch):
     assert asyncio.run(slurm.query_job_status("false", logging.getLogger())) == (None, None)
 
 
+@pytest.fixture(autouse=True)
+def _other_sinfo():
+    yield
+    time_limit_min.cache_clear()
+    node_mb.cache_clear()
+
+
+def say_sinfo(folder, monkeypatch, *lines):
+    said = "".join(f"echo '{line}'\n" for line in lines)
+    (folder / "sinfo").write_text(f"#!/bin/sh\n{said}")
+    (folder / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    time_limit_min.cache_clear()
+    node_mb.cache_clear()
+
+
 class Batch:
     """As much of a group job as the plugin's arguments need."""
 
@@ -111,15 +127,27 @@ def test_the_snakemake_of_a_submission_runs_its_jobs_itself(monkeypatch):
 def test_no_submission_asks_for_more_time_than_its_partition_gives(
     tmp_path, monkeypatch, limit, asked
 ):
-    (tmp_path / "sinfo").write_text(f"#!/bin/sh\necho 'q*|10:00'\necho 'p|{limit}'\n")
-    (tmp_path / "sinfo").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    time_limit_min.cache_clear()
+    say_sinfo(tmp_path, monkeypatch, "q*|10:00", f"p|{limit}")
     plain = lambda job, params: f"sbatch -p p -t {job.resources.runtime} --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
     at_submission()
     assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
-    time_limit_min.cache_clear()
+
+
+def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp_path, monkeypatch):
+    say_sinfo(tmp_path, monkeypatch, "q*|64000", "p|1000", "p|2000")
+    plain = lambda job, params: "sbatch -p p -t 500 --mem 3000"  # noqa: E731
+    monkeypatch.setattr(slurm, "get_submit_command", plain)
+    at_submission()
+    assert slurm.get_submit_command(Batch(), {}) == "sbatch -p p -t 500 --mem 2000"
+    plain = lambda executor, job: "--target-jobs a:scan=1 --cores all"  # noqa: E731
+    monkeypatch.setattr(slurm.Executor, "get_job_args", plain)
+    monkeypatch.setattr(
+        slurm.Executor, "additional_general_args", slurm.Executor.additional_general_args
+    )
+    one_start_per_submission()
+    # its Snakemake then runs fewer of its jobs at a time
+    assert slurm.Executor.get_job_args(None, Batch()).endswith(" --resources mem_mb=2000")
 
 
 @pytest.mark.parametrize(
