@@ -100,16 +100,17 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
 
 
 def _places(campaign: Campaign) -> str:
-    made = campaign.files
+    made, output = campaign.files, campaign.config.full_recon.output
     places = {
         "report": made.report,
-        "volumes": made.volume("<scan>", campaign.config.full_recon.output),
+        "volumes": made.volume("<scan>", output),
+        "stitched": made.stitched("<stack>", output),
         "for RELION": made.in_relion(STAR),
         "CORs": made.cor_table,
     }
     lines = (
         f"{what:12}{near(path)}"
         for what, path in places.items()
-        if what in ("volumes",) or path.exists()
+        if what == "volumes" or path.exists() or (what == "stitched" and path.parent.exists())
     )
     return "\n".join(lines)

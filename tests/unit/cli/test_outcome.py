@@ -1,4 +1,5 @@
-from tomopipe.cli.outcome import _table
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli.outcome import _places, _table
 
 
 def test_the_source_is_that_of_the_cor_shown_not_of_a_cell_that_was_ignored():
@@ -7,3 +8,10 @@ def test_the_source_is_that_of_the_cor_shown_not_of_a_cell_that_was_ignored():
     columns = _table([entry], {"a_1": (86.12, "ai")}, {}).columns
     shown = {str(column.header): [str(cell) for cell in column.cells] for column in columns}
     assert (shown["COR"], shown["source"], shown["remark"]) == (["86.12"], ["ai"], [ignored])
+
+
+def test_stitched_volumes_are_named_where_there_are_any(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    assert "<stack>" not in _places(load_campaign(tmp_path))
+    (tmp_path / "results" / "stitched").mkdir(parents=True)
+    assert "results/stitched/<stack>_rec.h5" in _places(load_campaign(tmp_path))
