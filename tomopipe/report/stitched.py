@@ -32,6 +32,8 @@ def read_stacks(
         )
         data = reader.json(files.shifts(name)) or {} if volume else {}
         shape = data.get("shape")
+        if problem and volume:
+            problem += f"; the volume shown was made before{_of_scans(data)}"
         found.append(
             StackRecord(
                 name=name,
@@ -45,6 +47,13 @@ def read_stacks(
             )
         )
     return tuple(found)
+
+
+def _of_scans(data: Mapping[str, Any]) -> str:
+    """Return the scans that a volume was stitched from, as the end of a sentence."""
+    made_from = data.get("made_from")
+    scans = made_from.get("scans") if isinstance(made_from, dict) else None
+    return f", of {', '.join(map(text, scans))}" if isinstance(scans, list) else ""
 
 
 def _pair(data: Mapping[str, Any]) -> PairRecord:

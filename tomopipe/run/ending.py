@@ -112,7 +112,9 @@ def say_stacks_left_out(campaign: Campaign) -> None:
         return
     for stack in find_stacks(campaign, inventory, resolved):
         if stack.problem:
-            _say(f"stack {stack.name} is not stitched: {stack.problem}")
+            made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
+            before = f"; {made} was made before" if made.exists() else ""
+            _say(f"stack {stack.name} is not stitched: {stack.problem}{before}")
 
 
 def say_warnings(campaign: Campaign) -> None:

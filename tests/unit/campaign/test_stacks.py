@@ -95,7 +95,13 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     say_stacks_left_out(campaign)
     said = capsys.readouterr().err
     assert f"stack t is not stitched: {reason}" in said
-    assert "stack u is not stitched: b_1 has no COR" in said
+    assert "stack u is not stitched: b_1 has no COR\n" in said
+    made = campaign.files.stitched("u", "h5")
+    made.parent.mkdir(parents=True)
+    made.touch()
+    say_stacks_left_out(campaign)
+    words = f"stack u is not stitched: b_1 has no COR; {made} was made before\n"
+    assert words in capsys.readouterr().err
 
 
 def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):
@@ -131,7 +137,13 @@ def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
     for words in ("tall &lt;1&gt;", "6 × 8 × 8", "+2.35", "-1.25", "1.66", "0.98"):
         assert words in part or words.replace("2.35", "2.34") in part, words
     assert part.count("<img ") == 3
-    assert "Not stitched: no scan x in the campaign" in part
+    assert "Not stitched: no scan x in the campaign</p>" in part
+    with new_volume(stitched / "other_rec.h5", values.shape) as put:
+        put(0, values)
+    (stitched / "other.json").write_text(json.dumps({"made_from": {"scans": ["a_10", "a_2"]}}))
+    report_campaign(campaign, folder / "page" / "index.html")
+    shown = "no scan x in the campaign; the volume shown was made before, of a_10, a_2</p>"
+    assert shown in (folder / "page" / "index.html").read_text()
     # a broken file is noted and takes nothing with it
     (stitched / "tall <1>.json").write_text("{")
     report_campaign(campaign, folder / "page" / "index.html")
