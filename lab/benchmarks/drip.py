@@ -74,7 +74,7 @@ class Dripped:
         self.made = options.folder / "made"
         self.whole: dict[str, list[tuple[list[int], float]]] = {}  # states of complete files
         self.verdicts: dict[tuple[str, int], float] = {}  # when the page had them
-        self.predictions: dict[str, set[int]] = {}  # inodes seen
+        self.predictions: dict[str, set[tuple[int, bytes]]] = {}  # inodes and contents
         self.early: list[str] = []
         self.watcher: subprocess.Popen[bytes] | None = None
         self.done = threading.Event()
@@ -201,9 +201,12 @@ class Dripped:
         while not self.done.wait(0.2):
             for path in results.glob("try_center/*/prediction.json"):
                 try:
-                    self.predictions.setdefault(path.parent.name, set()).add(path.stat().st_ino)
+                    with open(path, "rb") as file:
+                        # the inode of a deleted file may be given to the next one
+                        seen = os.fstat(file.fileno()).st_ino, file.read()
                 except OSError:
                     continue
+                self.predictions.setdefault(path.parent.name, set()).add(seen)
             try:
                 taken = json.loads((results / "live/taken.json").read_text())
             except (OSError, ValueError):
