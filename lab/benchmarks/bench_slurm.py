@@ -40,7 +40,7 @@ def prepare(folder: Path, n_scans: int, size: dict[str, int]) -> None:
     simulate_campaign(folder, Simulation(n_series=n_series, n_scans=n_scans // n_series, **size))
 
 
-def run(checkout: Path, folder: Path, partition: str, set_threads: list[str]) -> tuple[dict, dict]:
+def run(checkout: Path, folder: Path, options: argparse.Namespace) -> tuple[dict, dict]:
     """Run the campaign with one version; return what it took, and how much of what it held."""
     tools, log = folder / "tools", folder / "log"
     tools.mkdir()
@@ -57,16 +57,19 @@ def run(checkout: Path, folder: Path, partition: str, set_threads: list[str]) ->
         "HOME": str(folder / "home"),
         "XDG_CONFIG_HOME": str(folder / "home" / ".config"),
     }
-    start = [sys.executable, "-m", "tomopipe", "init", str(folder), "--partition", partition]
-    subprocess.run([*start, "--account", ""], env=environment, check=True, capture_output=True)
+    start = [sys.executable, "-m", "tomopipe", "init", str(folder)]
+    start += ["--partition", options.partition, "--account", ""]
+    subprocess.run(start, env=environment, check=True, capture_output=True)
     profile = folder / "slurm" / "profile.yaml"
     text = profile.read_text().replace("before-status-checks: 20", "before-status-checks: 3")
     profile.write_text(text.replace("latency-wait: 60", "latency-wait: 5"))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
     command += ["--profile", str(folder / "slurm")]
-    if set_threads:
-        command += ["--set-threads", *set_threads]
+    if options.set_threads:
+        command += ["--set-threads", *options.set_threads]
+    if options.cores:
+        command += ["--cores", str(options.cores), "--jobs", "1"]
     done = subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, text=True, check=False
     )
@@ -112,6 +115,7 @@ def main() -> None:
     )
     parser.add_argument("--partition", default="cpu")
     parser.add_argument("--set-threads", nargs="*", default=[])
+    parser.add_argument("--cores", type=int, help="of a submission, one at a time: those there are")
     parser.add_argument("--against", type=Path)
     options = parser.parse_args()
     size = dict(zip(("n_angles", "n_rows", "n_cols"), options.size, strict=True))
@@ -122,7 +126,7 @@ def main() -> None:
         for checkout in filter(None, [HOME, options.against]):
             folder = Path(where, checkout.resolve().name + "-run")
             shutil.copytree(Path(where, "made"), folder)
-            found = run(checkout.resolve(), folder, options.partition, options.set_threads)
+            found = run(checkout.resolve(), folder, options)
             for name, value in found[0].items():
                 print(
                     f"| {name} ({checkout.name}) | {value / n_scans:.2f} | {value:.0f} |",

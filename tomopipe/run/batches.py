@@ -1,7 +1,8 @@
 """Batches: jobs that share one submission to a cluster, and their cores.
 
-A batch holds the jobs of several scans. It is closed when it is full, and when jobs are decided
-again, since its own may run by then. A large scan has a submission of its own.
+A submission asks for no more cores than its jobs keep busy. A batch holds the jobs of several
+scans. It is closed when it is full, and when jobs are decided again, since its own may run by then.
+A large scan has a submission of its own.
 """
 
 import math
@@ -13,7 +14,13 @@ _BATCH_BYTES = 4_000_000_000  # size of the raw files in one submission
 _TRY_BYTES = 300_000_000  # size of a raw file from which a sweep uses two cores
 _SLICE_S = 0.015  # CPU time of a slice of 1024 columns
 _CORE_S = 4.0  # CPU time that justifies starting another core
+_START_S = 3.0  # of a submission: Snakemake and imports, on one core
+_USED = 0.6  # of the cores and the time that a submission holds
+# CPU time of a job: of any, and of some for each byte of the raw file
+_JOB_S = 0.4
+_BYTE_S = {"try_recon": 8e-8, "predict_cor": 3e-8, "export_stack": 3e-9}
 MOST_CORES = 16
+_ALL_CORES = 10_000
 
 
 class Batches:
@@ -63,8 +70,26 @@ def try_cores(n_bytes: int) -> int:
 
 def volume_cores(shape: tuple[int, int, int], options: FullReconBlock) -> int:
     """Return the cores that a volume can use: of a scan of (n_angles, n_rows, n_cols)."""
+    return max(1, math.ceil(min(MOST_CORES, volume_s(shape, options) / _CORE_S)))
+
+
+def volume_s(shape: tuple[int, int, int], options: FullReconBlock) -> float:
+    """Estimate the CPU time of a volume (s); infinite where it uses all that it gets."""
     if options.algorithm != "fbp" or options.device == "cuda":
-        return MOST_CORES
+        return math.inf
     _, n_rows, n_cols = (number / options.binning for number in shape)
-    cpu_s = n_rows * _SLICE_S * (n_cols / 1024) ** 2.2
-    return min(MOST_CORES, max(1, math.ceil(cpu_s / _CORE_S)))
+    return _JOB_S + n_rows * _SLICE_S * (n_cols / 1024) ** 2.2
+
+
+def job_s(step: str, n_bytes: int) -> float:
+    """Estimate the CPU time (s) of another step's job, from the size of the raw file."""
+    return _JOB_S + _BYTE_S[step] * n_bytes
+
+
+def batch_cores(cpu_s: float) -> int:
+    """Return the most cores of which jobs of so much CPU time use 0.6, with their start.
+
+    The start and the jobs use `start + jobs` of the `n * start + jobs` core-seconds held.
+    """
+    n_cores = (cpu_s * (1 / _USED - 1) + _START_S / _USED) / _START_S
+    return int(min(_ALL_CORES, max(1, n_cores)))

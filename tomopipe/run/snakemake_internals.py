@@ -162,6 +162,36 @@ def one_start_per_submission() -> None:
     _replace_once(plugin.Executor, "additional_general_args", lambda _: lambda _: "--keep-going")
 
 
+def ask_for_cores_used(cores_of: Callable[[Iterable[Any]], int]) -> None:
+    """Limit the cores of a submission of several jobs to those that they use: `cores_of` them.
+
+    Snakemake asks for the cores of all, up to the profile's. Fewer run side by side then, so that
+    less memory is needed; the time stays, since it is limited where the jobs are short.
+    """
+    from snakemake.jobs import GroupJob
+    from snakemake.resources import Resource, Resources
+
+    def limited(group: Any) -> Any:
+        if group._resources is not None or group.dag.workflow.local_exec:
+            return plain(group)
+        found = plain(group)
+        n_cores = max(cores_of(group.jobs), *(job.threads for job in group.jobs))
+        if n_cores >= found["_cores"]:
+            return found
+        given, runtime = group.global_resources, found.get("runtime")
+        group.global_resources = Resources(dict(given) | {"_cores": Resource("_cores", n_cores)})
+        group._resources = None
+        plain(group)
+        group.global_resources = given
+        if runtime is not None:
+            group._resources["runtime"] = runtime
+        return plain(group)
+
+    plain = GroupJob.resources.fget
+    if plain.__name__ != "limited":
+        GroupJob.resources = property(limited)
+
+
 def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], bool]) -> None:
     """Take what a failed submission has made, and try again what lacks, but no error of the data.
 

@@ -1,6 +1,7 @@
 import atexit
 import gc
 import json
+import math
 import os
 import sys
 import time
@@ -32,7 +33,7 @@ from tomopipe.run.decisions import REASONS, Decisions, words_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import MISSING
 from tomopipe.errors import TomopipeError
-from tomopipe.run.batches import Batches
+from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
@@ -111,8 +112,29 @@ def is_made(job):
         "full_recon": volume_pending,
         "export_stack": stack_pending,
     }
-    step = next((step for step in pending if job.rule.name.endswith(step)), None)
+    step = step_of(job, pending)
     return step is not None and not pending[step](job.wildcards.scan)
+
+
+def step_of(job, steps):
+    """Which of these steps a job is, also one of a module with names of its own."""
+    return next((step for step in steps if job.rule.name.endswith(step)), None)
+
+
+def cores_of(jobs):
+    """The cores that a submission of these jobs keeps busy."""
+    return batch_cores(sum(map(cpu_s_of, jobs)))
+
+
+def cpu_s_of(job):
+    """The CPU time of a job, about; a rule of the user's gets the cores that it asks for."""
+    step = step_of(job, ("try_recon", "predict_cor", "full_recon", "export_stack"))
+    if step is None:
+        return math.inf
+    scan = job.wildcards.scan
+    if step == "full_recon":
+        return volume_s(shape_of(job.wildcards), CAMPAIGN.for_scan(scan).config.full_recon)
+    return job_s(step, CAMPAIGN.scans[scan].n_bytes or 0)
 
 
 def is_final(job):
@@ -127,6 +149,7 @@ snakemake_internals.fork_scripts(workflow)
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
     snakemake_internals.one_start_per_submission()
+    snakemake_internals.ask_for_cores_used(cores_of)
     snakemake_internals.keep_what_is_made(is_made, is_final)
     snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)

@@ -3,7 +3,16 @@
 from collections import Counter
 
 from tomopipe.config import FullReconBlock
-from tomopipe.run.batches import MOST_CORES, Batches, is_large, try_cores, volume_cores
+from tomopipe.run.batches import (
+    MOST_CORES,
+    Batches,
+    batch_cores,
+    is_large,
+    job_s,
+    try_cores,
+    volume_cores,
+    volume_s,
+)
 
 MB = 1_000_000
 
@@ -41,3 +50,15 @@ def test_cores_are_those_that_a_step_can_use():
     assert volume_cores(large, FullReconBlock()) == MOST_CORES
     assert volume_cores(large, FullReconBlock(binning=4)) < 4
     assert volume_cores(small, FullReconBlock(algorithm="tv")) == MOST_CORES
+
+
+def test_a_submission_keeps_six_tenths_of_its_cores_busy():
+    start_s = 3.0
+    for cpu_s in (0.0, 1.0, 2.0, 8.0, 30.0, 1000.0):
+        n_cores = batch_cores(cpu_s)
+        shares = [(start_s + cpu_s) / (n * start_s + cpu_s) for n in (n_cores, n_cores + 1)]
+        assert shares[0] >= 0.6 > shares[1]
+    assert batch_cores(6 * volume_s((900, 64, 1024), FullReconBlock())) == 3
+    assert batch_cores(6 * job_s("export_stack", 118 * MB)) == 2
+    assert batch_cores(20 * (job_s("try_recon", MB) + job_s("predict_cor", MB))) >= 4
+    assert batch_cores(volume_s((900, 64, 1024), FullReconBlock(algorithm="tv"))) > MOST_CORES

@@ -6,12 +6,14 @@ import types
 
 import pytest
 from snakemake.io import flag
-from snakemake.jobs import Job
+from snakemake.jobs import GroupJob, Job
+from snakemake.resources import Resource, Resources
 
 from tomopipe.campaign import log
 from tomopipe.campaign.slurm import node_mb, time_limit_min
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
+    ask_for_cores_used,
     at_submission,
     one_start_per_submission,
     remove_only_in_run,
@@ -75,6 +77,32 @@ def test_the_status_of_a_newer_run_stays(tmp_path, run):
     with pytest.raises(RunEndedError), log.job(file):
         pass
     assert log.status_path(file).read_text() == "of the newer run"
+
+
+@pytest.mark.parametrize(
+    ("threads", "used", "cores", "mem_mb"),
+    [(1, 2, 2, 800), (1, 9, 4, 1600), (3, 2, 3, 400), (1, 1, 1, 400)],
+)
+def test_a_submission_asks_for_the_cores_that_its_jobs_use(
+    monkeypatch, threads, used, cores, mem_mb
+):
+    monkeypatch.setattr(GroupJob, "resources", GroupJob.resources)
+    ask_for_cores_used(lambda jobs: used if len(jobs) == 20 else 0)
+    settings = types.SimpleNamespace(attempt=1)
+    workflow = types.SimpleNamespace(local_exec=False, execution_settings=settings)
+    dag = types.SimpleNamespace(workflow=workflow)
+    asked = {"_cores": threads, "_nodes": 1, "mem_mb": 400, "runtime": 20}
+    said = {"resources": asked, "threads": threads, "pipe_group": None, "dag": dag}
+    jobs = [type("Job", (), said) for _ in range(20)]
+    limits = Resources({"_cores": Resource("_cores", 4)})
+    group = GroupJob("try1", frozenset(jobs), limits)
+    group.toposorted = [jobs]
+    n_layers = 20 // (4 // threads)
+    for _ in range(2):
+        assert group.threads == cores
+        assert dict(group.resources)["mem_mb"] == mem_mb
+        assert dict(group.resources)["runtime"] == 20 * n_layers
+    assert limits["_cores"].value == 4
 
 
 def test_the_plugin_sees_that_a_job_was_cancelled(monkeypatch):
