@@ -103,11 +103,7 @@ def init(
         _first_look(directory, typed)
     elif typed or options:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
-        lacking = _not_in(directory / CONFIG, wanted)
-        more = "; what you typed is not in it:" if lacking else ""
-        typer.echo(f"kept {near(directory / CONFIG)}{more}")
-        if lacking:
-            typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
+        _say_kept(directory / CONFIG, wanted)
     typer.echo(f"next: tomopipe check {shlex.quote(near(directory))}")
     asks = sys.stdin.isatty()
     if slurm is None:
@@ -123,6 +119,14 @@ def init(
         ):
             shown = near(path)
             typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
+
+
+def _say_kept(config: Path, wanted: dict[str, Any]) -> None:
+    lacking = _not_in(config, wanted)
+    more = "; what you typed is not in it:" if lacking else ""
+    typer.echo(f"kept {near(config)}{more}")
+    if lacking:
+        typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
 
 
 def _told(name: str | None, question: str, *, asks: bool) -> str:
