@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 InventoryRows = Mapping[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Campaign:
     """The files, the table and the configuration of one campaign."""
 
@@ -44,13 +44,11 @@ class Campaign:
     table_rows: tuple[Row, ...] = ()
     failures: dict[str, Failure] = field(default_factory=dict)
     _groups: dict[int, tuple[InventoryRows, dict[str, list[str]]]] = field(
-        default_factory=dict, compare=False, repr=False
+        default_factory=dict, repr=False
     )
     # not copied by `replace`: it belongs to this configuration
-    _for_scans: dict[str, "Campaign"] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
-    effective: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _for_scans: dict[str, "Campaign"] = field(default_factory=dict, init=False, repr=False)
+    effective: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     """Effective options of this configuration by step, once they are asked for."""
 
     @property

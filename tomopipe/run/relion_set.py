@@ -49,10 +49,18 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
         return known
     try:
         times = os.stat(inventory).st_mtime_ns, os.stat(cor_table).st_mtime_ns
-        rows = read_inventory(inventory)
-        resolved = _resolved(str(cor_table), times[1])
+        return _proposed(campaign, str(inventory), str(cor_table), times)
     except (OSError, ValueError, TomopipeError):
         return None
+
+
+@lru_cache(maxsize=2)
+def _proposed(
+    campaign: Campaign, inventory: str, cor_table: str, times: tuple[int, int]
+) -> dict[str, Any] | None:
+    """Return the binning for all scans; cached by time, as each job asks for it."""
+    rows = read_inventory(inventory)
+    resolved = sorted(json.loads(Path(cor_table).read_text(encoding="utf-8")))
     scans = [scan for scan in resolved if scan in rows and campaign.is_selected(scan, rows[scan])]
     needed = _needed(campaign, rows, scans)
     if not needed:
@@ -60,7 +68,7 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
     made = _made(campaign, rows, needed)
     # of equally frequent ones the larger
     binning = max(made, key=lambda one: (made[one], one)) if made else max(needed.values())
-    return {"binning": binning, "options": options, "scans": len(needed)}
+    return {"binning": binning, "options": binning_options(campaign), "scans": len(needed)}
 
 
 def binning_options(campaign: Campaign) -> dict[str, Any]:
@@ -93,12 +101,6 @@ def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
             other_rows.append(scan)
     unusual = {"half_acquisition": modes, "other_rows": other_rows}
     return {"hand": star.hand} | {key: value for key, value in unusual.items() if value}
-
-
-@lru_cache(maxsize=2)
-def _resolved(path: str, mtime_ns: int) -> list[str]:
-    """Return the scans with a COR; cached by time, as the workflow calls it once per job."""
-    return sorted(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[str, int]:

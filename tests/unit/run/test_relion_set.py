@@ -74,6 +74,20 @@ def test_one_binning_for_all_scans_that_have_a_cor(folder):
     assert stated["options"]["max_stack_gb"] == 3.1e-6
 
 
+def test_jobs_that_ask_one_after_the_other_read_the_campaign_once(folder, monkeypatch):
+    campaign, asked = campaign_of(folder, ["a_1", "b_1"]), []
+    sizes = campaign.is_selected
+    monkeypatch.setattr(
+        type(campaign),
+        "is_selected",
+        lambda self, scan, row: asked.append(scan) or sizes(scan, row),
+    )
+    first = [proposed(campaign) for _ in range(3)]
+    assert (len(asked), first[0]["scans"]) == (2, 2)
+    write_json({"a_1": {"cor_px": 5.0}}, campaign.results / "cor.json")
+    assert proposed(campaign)["scans"] == 1
+
+
 def test_a_later_scan_that_needs_more_gets_more_alone(folder):
     campaign = campaign_of(folder, ["a_1", "b_1"])
     make_stack(campaign, "a_1")
