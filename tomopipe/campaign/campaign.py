@@ -284,11 +284,13 @@ def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
 
 
 def campaign_from_data(
-    data: Mapping[str, Any], directory: Path, *, with_scans: bool = True
+    data: Mapping[str, Any], directory: Path, *, source: str = "config", with_scans: bool = True
 ) -> Campaign:
     """Make a campaign from a configuration that Snakemake has read, with scans or without."""
-    config, folder = parse_config(data), Path(os.path.abspath(directory))
-    return make_campaign(config, folder) if with_scans else Campaign(folder, config, {})
+    config, folder = parse_config(data, source=source), Path(os.path.abspath(directory))
+    if not with_scans:
+        return Campaign(folder, config, {})
+    return make_campaign(config, folder, source=source)
 
 
 def make_campaign(

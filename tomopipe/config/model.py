@@ -99,7 +99,8 @@ class Config(StepOptions):
     campaign: CampaignBlock
     overrides: list[OverrideBlock] = Field(
         [],
-        description="Other input, preprocess, try_recon and full_recon options for some scans.",
+        description="Other input, preprocess, try_recon and full_recon options for some scans,"
+        " such as [{scans: [rock_*], full_recon: {binning: 2}}].",
     )
 
     def for_scan(self, scan: str, series: str, override: OverrideBlock | None = None) -> "Config":

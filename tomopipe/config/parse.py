@@ -172,7 +172,7 @@ def read_document(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise TomopipeError(
-            f"{path}: no such file. Start a campaign with `tomopipe init`, or name the file."
+            f"{path}: no such file. Start a campaign with `tomopipe init`, or name one with -C."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
@@ -213,9 +213,10 @@ def _problems(error: ValidationError) -> Iterator[str]:
         elif not place:  # problems of several blocks together
             yield problem["msg"].removeprefix("Value error, ")
         else:
-            refused.setdefault(key, (place, problem["input"], []))[2].append(
-                problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            )
+            said = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            if problem["type"] == "list_type":
+                said = "should be a list: [one] or [one, another]"
+            refused.setdefault(key, (place, problem["input"], []))[2].append(said)
     for key, (place, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
         hint = nearest(str(value), re.findall(r"'([^']+)'", message))

@@ -79,7 +79,8 @@ try:
     SENT = not DECIDES and snakemake_internals.take_sent()
     if not (DECIDES or SENT):
         print("tomopipe: was not told what its jobs are given: reads the campaign", file=sys.stderr)
-    CAMPAIGN = campaign_from_data(config, Path.cwd(), with_scans=not SENT)
+    named = ", ".join(map(str, workflow.configfiles)) or CONFIG
+    CAMPAIGN = campaign_from_data(config, Path.cwd(), source=named, with_scans=not SENT)
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:
         DECISIONS.take_said()
