@@ -109,6 +109,21 @@ def test_junk_in_a_prediction_counts_as_absent_and_is_reported(campaign, junk):
     assert row["reason"].startswith(f"center_of_rotation.txt holds {junk!r}, not a number, ignored")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("-7", "center_of_rotation.txt: -7.00 is off the detector (0 to 2047), ignored"),
+        ("see log", "center_of_rotation.txt holds 'see log', not a number, ignored"),
+    ],
+)
+def test_what_is_no_cor_in_its_file_hides_no_accepted_prediction(campaign, tmp_path, text, reason):
+    predicted, members = campaign((text, ""), ("1002.00", ""))
+    accepted = {"method": "ai", "cor_px": 1001.5}
+    (tmp_path / "größe 001" / "prediction.json").write_text(json.dumps(accepted))
+    row = compute(predicted, members, OPTIONS)[0]
+    assert (row["after_px"], row["source"], row["reason"]) == ("1001.50", "ai", reason)
+
+
 def test_bytes_that_are_no_text_are_junk(campaign, tmp_path):
     predicted, members = campaign(("1000", ""), ("1002.00", ""))
     (tmp_path / "größe 001" / "center_of_rotation.txt").write_bytes(b"\xff\xfe1\x000\x00")

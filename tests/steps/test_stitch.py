@@ -208,6 +208,12 @@ def test_a_sample_that_changed_much_is_an_error():
         find_shift(*parts, names=("a", "b"))
 
 
+def test_a_volume_of_one_row_is_an_error_that_names_the_option():
+    part = part_of(np.ones((1, 64, 64), np.float32))
+    with pytest.raises(TomopipeError, match=r"a: its volume has one row, .*full_recon\.rows"):
+        find_shift(part, part, names=("a", "b"))
+
+
 def test_a_rod_that_is_the_same_everywhere_is_an_error():
     rng = np.random.default_rng(2)
     rod = field()(0, 0, 0, 1)

@@ -52,6 +52,23 @@ def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
     assert sidecar(campaign, "a_2") == before
 
 
+def test_a_cor_edited_in_its_file_outlives_new_predictions_and_junk_hides_none(campaign):
+    center_of(campaign, "a_2").write_text("50.25\n")
+    center_of(campaign, "b_1").write_text("see logbook\n")
+    before = sidecar(campaign, "b_1")["cor_px"]
+    configure(campaign, "predict_cor", min_confidence=0.45)
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert {"predict_cor:a_2", "predict_cor:b_1"} <= run.jobs
+    assert center_of(campaign, "a_2").read_text() == "50.25\n"
+    written = sidecar(campaign, "a_2")
+    assert [written[key] for key in ("cor_px", "source", "reason")] == [50.25, "manual", EDITED]
+    written = sidecar(campaign, "b_1")
+    assert (written["cor_px"], written["source"]) == (before, "auto")
+    assert "'see logbook', not a number, ignored" in written["reason"]
+    assert snakemake(campaign).jobs == frozenset()
+
+
 def test_a_group_shares_a_campaign_without_prediction(tmp_path):
     """By hand and by default; with umask 002 the group may change whatever a run has made."""
     umask = os.umask(0o002)

@@ -85,6 +85,9 @@ class Editor:
     def __init__(self, campaign: Path, seed: int, stacks: bool) -> None:
         self.campaign, self.draw, self.stacks = campaign, random.Random(seed), stacks
         self.options = OPTIONS | ({"stitch": STITCH} if stacks else WIDTHS)
+        if stacks:  # volumes of one row have no overlap
+            full = {key: values for key, values in OPTIONS["full_recon"].items() if key != "rows"}
+            self.options["full_recon"] = full
         self.rows: dict[str, tuple[str, str]] = {}  # select and COR of the campaign table
 
     def edit(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.workflow.conftest import (
     CORS_PX,
@@ -25,6 +27,10 @@ from tests.workflow.conftest import (
     table,
 )
 from tests.workflow.test_reruns import TAIL, changed, expect, jobs_of
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.errors import TomopipeError
+from tomopipe.run.next_run import make_plan
 
 CAMPAIGNS = HOME / "tests" / "campaigns"
 
@@ -230,8 +236,10 @@ def edited(path: Path) -> None:
 def test_a_damaged_result_is_made_again(campaign, path, damage, jobs):
     whole = (campaign / path).read_bytes()
     damage(campaign / path)
+    certain = plan(campaign)[1]
     run = snakemake(campaign)
     assert (run.status, run.jobs) == (0, jobs), run.text
+    assert certain <= jobs
     assert path in run.text
     if path.endswith(".cor.json"):  # which name the folder of their campaign
         before, after = json.loads(whole), json.loads((campaign / path).read_text())
@@ -347,6 +355,35 @@ def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_p
     assert record["cor_px"] == 46.0
     assert snakemake(other).jobs == frozenset()
     assert snakemake(campaign).jobs == frozenset()
+
+
+def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_and_moves(
+    campaign, tmp_path
+):
+    """The raw files lie in neither folder; no campaign writes over the sidecar of another."""
+    raw = (campaign / "raw").rename(tmp_path / "raw")
+    for path in raw.glob("*.cor.json"):
+        path.unlink()
+    configure(campaign, "campaign", scans=[f"{raw}/b_*.h5"])
+    assert snakemake(campaign).status == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(campaign, copy, symlinks=True)
+    where = raw / "b_1.cor.json"
+
+    def belongs_to(folder):
+        return json.loads(where.read_text())["campaign"] == str(folder)
+
+    assert belongs_to(campaign)
+    table(copy, "b_1\tauto\t46.00\t")
+    assert "sidecar:b_1" in snakemake(copy).jobs
+    assert belongs_to(campaign)
+    assert json.loads((copy / "results" / "sidecars" / "b_1.cor.json").read_text())["cor_px"] == 46
+    assert CliRunner().invoke(cli, ["verify", str(copy)]).exit_code == 0
+    moved = campaign.rename(tmp_path / "moved")
+    assert snakemake(copy).jobs == frozenset()  # does not take what seems to be nobody's
+    expect(moved, jobs_of("sidecar", ["b_1", "b_2"]))
+    assert belongs_to(moved)
+    assert snakemake(copy).jobs == frozenset()
 
 
 def killed_while_making(campaign: Path, scan: str, go: Path) -> int:
@@ -491,3 +528,60 @@ def test_another_pixel_size_computes_no_voxel(campaign):
         log = campaign / "logs" / "full_recon" / f"{path.name[:-7]}.log"
         assert ("only metadata are new" in log.read_text()) == (path != volumes[0])
     assert snakemake(campaign).jobs == frozenset()
+
+
+def test_options_that_fit_no_scan_are_refused_before_anything_is_removed(campaign):
+    volumes = {path: path.stat() for path in (campaign / "results").rglob("*_rec.h5")}
+    assert len(volumes) == len(CORS_PX)
+    for block, options, words in [
+        ("full_recon", {"rows": [0, 500]}, "full_recon.rows: [0, 500] are not rows"),
+        ("try_recon", {"row": 2}, "try_recon.row: 2 is not a row"),
+        ("preprocess", {"flats": "nowhere.h5"}, "nowhere.h5: no such file"),
+    ]:
+        before = (campaign / "config.yaml").read_text()
+        configure(campaign, block, **options)
+        run = snakemake(campaign)
+        assert (run.status, run.jobs) == (1, frozenset())
+        assert f"tomopipe: {'' if block == 'preprocess' else 'a_1, a_2, a_3, b_1'}" in run.text
+        assert words in run.text
+        with pytest.raises(TomopipeError, match=re.escape(words)):
+            make_plan(load_campaign(campaign))
+        (campaign / "config.yaml").write_text(before)
+    assert {path: path.stat() for path in volumes} == volumes
+
+
+def test_a_volume_stays_where_the_new_options_do_not_fit_its_scan(campaign):
+    (volume,) = (campaign / "results").rglob("a_1_rec.h5")
+    before = volume.read_bytes()
+    text = (campaign / "config.yaml").read_text()
+    (campaign / "config.yaml").write_text(
+        text + "overrides: [{scans: [a_1], full_recon: {rows: [0, 2]}}]\n"
+    )
+    assert "full_recon:a_1" in plan(campaign)[1]
+    run = snakemake(campaign)
+    assert run.status == 1
+    assert "[0, 2] are not rows of this scan (0 to 1)" in run.text
+    assert volume.read_bytes() == before
+    (campaign / "config.yaml").write_text(text)
+    run = snakemake(campaign)
+    assert "full_recon:a_1" not in run.jobs
+
+
+def test_a_run_that_can_use_no_scan_says_so_and_ends_with_an_error(campaign):
+    configure(campaign, "input", columns=[0, 500])
+    run = snakemake(campaign)
+    assert run.status != 0
+    assert "none of 5 scans can be used" in run.text
+    assert "input.columns: [0, 500] are not columns of this scan (0 to 95)" in run.text
+
+
+def test_nothing_is_called_damaged_after_a_move_and_a_report_by_hand(campaign, tmp_path):
+    renamed = campaign.rename(tmp_path / "renamed")
+    assert snakemake(renamed).jobs == frozenset()
+    (renamed / "results" / "report" / "index.html").write_text("older")
+    assert CliRunner().invoke(cli, ["report", str(renamed)]).exit_code == 0
+    assert plan(renamed) == (0, frozenset())
+    done = CliRunner().invoke(cli, ["verify", str(renamed), "--deep"])
+    assert (done.exit_code, "0 differ" in done.stdout) == (0, True), done.stdout
+    (renamed / "results" / "try_center" / "a_1" / "try.tif").unlink()  # which no run makes again
+    assert CliRunner().invoke(cli, ["verify", str(renamed)]).exit_code == 0

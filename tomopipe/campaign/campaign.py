@@ -8,7 +8,6 @@ import glob
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -308,8 +307,10 @@ def make_campaign(
     found = find_scans(config, directory, taken)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
-    repeated = [scan for scan, n in Counter(row.scan for row in rows).items() if n > 1]
-    if repeated:
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        lines.setdefault(row.scan, []).append(str(row.line))
+    if repeated := [f"{n} (lines {', '.join(at)})" for n, at in lines.items() if len(at) > 1]:
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
@@ -328,6 +329,19 @@ def make_campaign(
         table_rows=tuple(rows),
         failures=failures,
     )
+
+
+def refuse_unknown(
+    campaign: Campaign, names: Iterable[str], known: Collection[str] | None = None
+) -> None:
+    """Raise if a name is none of the campaign's scans, or of those `known`."""
+    known = campaign.scans if known is None else known
+    for name in names:
+        if name not in known:
+            raise TomopipeError(
+                f"no scan {name} in {campaign.directory}, where there is "
+                f"{some_of(sorted(known), 4) or 'none'}{did_you_mean(name, known)}"
+            )
 
 
 def _check_overrides(config: Config, found: list[CampaignScan], source: str) -> None:

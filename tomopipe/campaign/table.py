@@ -39,6 +39,8 @@ class Row:
     line: int = 0  # 1-based, in the file
     options: Mapping[str, str] = field(default_factory=dict)
     """Cells under keys of the configuration, those left empty aside."""
+    beyond: str = ""
+    """The first cell that has no header."""
 
 
 @dataclass
@@ -91,7 +93,8 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
             )
         texts = {key: _value(line.cells, columns, key) for key in keys}
         options = {key: text for key, text in texts.items() if text}
-        rows.append(Row(**cell, line=number, options=options))
+        beyond = next(filter(None, map(_unquoted, line.cells[len(columns) :])), "")
+        rows.append(Row(**cell, line=number, options=options, beyond=beyond))
     if faults:
         raise TomopipeError("\n".join(faults))
     return rows
@@ -138,6 +141,8 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
             hint = did_you_mean(row.scan, known_scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
         first.setdefault(row.scan, row.line)
+        if row.beyond:
+            problems.append(f"{where}: {shown(row.beyond)} stands under no header, and is not read")
         if row.cor_px and parse_cor(row.cor_px) is None:
             problems.append(
                 f"{where}: cor_px of {row.scan} is {shown(row.cor_px)}; expected a number with a "

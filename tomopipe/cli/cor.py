@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign.campaign import Campaign, load_campaign
+from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import find_cors
 from tomopipe.campaign.results import Fix, read_cor_json, read_inventory_tsv, read_prediction
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ScanFacts, not_selected
-from tomopipe.campaign.table import did_you_mean, edit_table
+from tomopipe.campaign.table import edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cor.rules import (
@@ -101,9 +101,7 @@ def set_cor(
     `tomopipe cor set sample_007 --clear`
     """
     campaign = load_campaign(directory, config)
-    if scan not in campaign.scans:
-        hint = did_you_mean(scan, campaign.scans)
-        raise TomopipeError(f"no scan {scan} in {campaign.directory}{hint}")
+    refuse_unknown(campaign, [scan])
     if clear and value:
         raise TomopipeError(f"got both a COR, {shown(value)}, and --clear; give one of them.")
     if not clear and value is None and note is None:

@@ -1,5 +1,6 @@
 """The outcome of a run: CORs, doubtful ones first, and the paths of the results."""
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ def show(campaign: Campaign) -> None:
     }
     entries = queue_entries(records, cells, campaign.scans)
     cors = {scan.name: (scan.cor_px, scan.source) for scan in records}
+    if not campaign.files.cor_table.exists():  # predictions alone were asked for
+        cors |= {s.name: (s.prediction.cor_px, "predicted") for s in records if s.prediction}
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     shown = entries if len(entries) <= _MOST_ROWS else eyes[:_MOST_ROWS]
     if shown:
@@ -111,6 +114,6 @@ def _places(campaign: Campaign) -> str:
     lines = (
         f"{what:12}{near(path)}"
         for what, path in places.items()
-        if what == "volumes" or path.exists() or (what == "stitched" and path.parent.exists())
+        if any(path.parent.glob(re.sub("<.*>", "*", path.name)))
     )
     return "\n".join(lines)

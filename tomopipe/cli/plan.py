@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign, refuse_unknown
 from tomopipe.campaign.failures import forget
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import WIDTH
@@ -108,9 +108,7 @@ def retry(
     campaign = load_campaign(directory, config)
     if bool(scans) == every:
         raise TomopipeError("name the scans to try again, or give --all.")
-    unknown = sorted(set(scans or []) - set(campaign.scans))
-    if unknown:
-        raise TomopipeError(f"no scan named {', '.join(unknown)} in {campaign.directory}.")
+    refuse_unknown(campaign, scans or [])
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
     verb = "Would be" if dry_run else "Will be"
     typer.echo(

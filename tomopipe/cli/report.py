@@ -9,6 +9,9 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, config_path
 from tomopipe.cli.terminal import near
 from tomopipe.run.campaign_report import report_campaign
+from tomopipe.run.launch import under_way
+from tomopipe.run.products import Record
+from tomopipe.run.status import read_status
 
 
 def report(
@@ -30,5 +33,11 @@ def report(
     """
     campaign = load_campaign(directory, config_path(directory, config))
     page = (output or campaign.files.report).absolute()
-    report_campaign(campaign, page)
+    unread = report_campaign(campaign, page)
+    if page == campaign.files.report and under_way(campaign.directory) is None:
+        record = Record(campaign.files.record, campaign.directory)
+        # what has failed or was not finished, the next run may mend
+        is_final = not unread and not read_status(campaign).with_state("running", "failed", "lost")
+        record.rewritten(campaign.outputs.report, None if is_final else "")
+        record.save()
     typer.echo(near(page))

@@ -50,10 +50,10 @@ class Screen:
         for what, step, name, reason in progress.news:
             if what == "failed":
                 job = f"{step} {name}".rstrip()
-                line = f"failed: {job}, see logs/{step}/{name or 'campaign'}.log"
-                if line not in self._failed:  # not after each attempt
-                    self._failed.add(line)
-                    yield line
+                if job not in self._failed:  # not after each attempt
+                    self._failed.add(job)
+                    error = f": {reason}" if reason else ""
+                    yield f"failed: {job}{error}, see logs/{step}/{name or 'campaign'}.log"
             elif name and is_news(reason) and reason not in self._reasons:
                 self._reasons.add(reason)
                 if len(self._reasons) <= _MOST_REASONS:

@@ -171,8 +171,14 @@ def read_document(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise TomopipeError(
+                f"{folder}: no such folder; expected that of a campaign, not a scan."
+            ) from None
         raise TomopipeError(
-            f"{path}: no such file. Start a campaign with `tomopipe init`, or name one with -C."
+            f"no {path.name} in {folder} or above, so this is no campaign. Start one with "
+            "`tomopipe init`, or name its folder (another configuration file: -c)."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
@@ -210,6 +216,11 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
         elif problem["type"] == "missing":
             yield f"{key}: is required"
+        elif problem["type"] == "invalid_key":
+            yield (
+                f"{key}: {_shown(problem['input'])} is no key; if it is part of a number, write a "
+                "decimal point: 85.5, not 85,5"
+            )
         elif not place:  # problems of several blocks together
             yield problem["msg"].removeprefix("Value error, ")
         else:
@@ -222,7 +233,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         hint = nearest(str(value), re.findall(r"'([^']+)'", message))
         # of keys that do not fit
         got = "" if isinstance(value, Mapping) else f"got {_shown(value)}; "
-        yield f"{key}: {got}{message}; {hint}{_meaning(place)}"
+        yield f"{key}: {got}{message}; {hint}{_meaning(place)}".rstrip("; ")
 
 
 def _shown(value: Any) -> str:

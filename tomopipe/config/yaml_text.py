@@ -43,8 +43,7 @@ def load_yaml(text: str, source: str) -> Any:
         raise TomopipeError(_too_deep(source)) from None
     # from invalid dates and numbers
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        text = " ".join(str(error).split())
-        raise TomopipeError(f"{source}: cannot be read as YAML: {text}") from None
+        raise TomopipeError(f"{source}: cannot be read as YAML: {_of(error)}") from None
     finally:
         loader.dispose()
 
@@ -54,6 +53,16 @@ def _too_deep(source: str) -> str:
         f"{source}: values are nested more than {_DEEPEST} deep, which no configuration is. "
         "Write it with blocks of keys such as campaign:"
     )
+
+
+def _of(error: Exception) -> str:
+    """Say what is wrong with a text, and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    context, problem = getattr(error, "context", None), getattr(error, "problem", None)
+    what = ": ".join(filter(None, (context, problem)))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {' '.join(what.split())}"
 
 
 class _Walk:

@@ -1,7 +1,6 @@
 """Read the rows and opposing projections of a scan that COR finding uses."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,34 +23,6 @@ MAX_PAIR_ROWS = 256
 _READ_BYTES = 256 * 2**20
 
 logger = logging.getLogger(__name__)
-
-
-def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[int]:
-    """Turn fractions of the height (floats) and row numbers (ints) into rows, each once.
-
-    Parameters
-    ----------
-    row : float, int or sequence of them
-        0.5 is the middle row, 0 the first, 0.0 too, 1 the second, 1.0 the last.
-    n_rows : int
-        Detector rows.
-
-    Raises
-    ------
-    ScanError
-        If there is no such row.
-    """
-    rows = []
-    for value in row if isinstance(row, Sequence) else [row]:
-        number = (
-            int(value)
-            if isinstance(value, int | np.integer)
-            else math.floor(value * (n_rows - 1) + 0.5)
-        )
-        if not 0 <= number < n_rows:
-            raise ScanError(f"try_recon.row: {value} is not a row of this scan (0 to {n_rows - 1})")
-        rows.append(number)
-    return list(dict.fromkeys(rows))
 
 
 def collect_rows(

@@ -13,11 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.files import CONVERTED, converted
 from tomopipe.campaign.stacks import declared_stacks
-from tomopipe.campaign.table import did_you_mean
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile, check_stack, labels_of
 from tomopipe.run.products import digest, state_of
 from tomopipe.scans.hdf5 import new_hdf5
@@ -91,12 +90,8 @@ def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Pat
     files, output = campaign.files, campaign.config.full_recon.output
     known = {stack: files.stitched(stack, output) for stack in campaign.config.stitch.stacks}
     known |= {scan: files.volume(scan, output) for scan in campaign.scans}
+    refuse_unknown(campaign, names, known)
     for name in names:
-        if name not in known:
-            raise TomopipeError(
-                f"{name}: no such scan or stack{did_you_mean(name, known)}; expected one of "
-                f"{some_of(sorted(known), 4) or 'none: the campaign has no scans'}"
-            )
         if not known[name].exists():
             raise TomopipeError(f"{known[name]}: no volume is there yet. Run: tomopipe run")
     return {name: known[name] for name in names or known if known[name].exists()}

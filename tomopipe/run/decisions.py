@@ -201,7 +201,7 @@ class Decisions:
             lines.append(self._replaced_files(key, old.get("raw") or (), wanted.get("raw") or ()))
         lines += of_difference(old, wanted)
         only = " (metadata alone, nothing is computed)" if only_metadata_differ(old, wanted) else ""
-        return "; ".join(dict.fromkeys(lines)) + only
+        return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
 
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         if scan not in self.campaign.scans:

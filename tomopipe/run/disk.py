@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.cor.collect import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
 from tomopipe.cor.rules import parse_cor
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.steps.try_recon import candidates
@@ -89,7 +91,9 @@ def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) ->
 def known_cors(campaign: Campaign) -> dict[str, float]:
     """Return the COR of each scan that has one: of the campaign table, or of the last run."""
     path = campaign.files.cor_table
-    resolved = read_cor_json(path) if path.is_file() else {}
+    resolved: Mapping[str, Any] = {}
+    with suppress(TomopipeError):  # a damaged table is made again
+        resolved = read_cor_json(path) if path.is_file() else {}
     known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
     manual = {name: parse_cor(scan.manual) for name, scan in campaign.scans.items()}
     return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
@@ -134,8 +138,7 @@ def output_bytes(
         return _sweep_bytes(for_scan, row, n_angles, n_rows, (first_col, n_cols))
     if rule == "full_recon":
         full = for_scan.config.full_recon
-        half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
-        n_voxels = FACTOR * n_cols if half else n_cols
+        n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=half_unless_known)
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
         shape = volume_shape(n_rows, n_voxels, full.binning, **spans)
         return volume_bytes(shape, full.dtype, full.output)
@@ -145,6 +148,19 @@ def output_bytes(
     return stack_estimate_bytes(
         (tilts, extent(star.rows, n_rows), n_cols), star.binning, limit_bytes
     )
+
+
+def slice_cols(
+    campaign: Campaign,
+    row: Mapping[str, str],
+    cor_px: float | None = None,
+    *,
+    half_unless_known: bool = False,
+) -> int:
+    """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
+    n_cols = extent(campaign.for_scan(row["scan"]).config.input.columns, int(row["n_cols"]))
+    half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
+    return FACTOR * n_cols if half else n_cols
 
 
 def is_half_volume(

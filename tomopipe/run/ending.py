@@ -8,9 +8,11 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import record_failures
-from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven
+from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven, read_cor_json
 from tomopipe.campaign.stacks import find_stacks
+from tomopipe.errors import TomopipeError
 from tomopipe.run.campaign_report import report_campaign
+from tomopipe.run.misfits import cor_misfits, nothing_usable
 from tomopipe.run.retention import removable, remove
 
 _MOST_SAID = 20  # most lines about scans
@@ -70,11 +72,13 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     campaign : Campaign
         As read when the run began.
     """
-    try:
-        inventory = read_inventory(campaign.files.inventory)
-        resolved = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    files = campaign.files
+    if not (files.inventory.exists() and files.cor_table.exists()):
         return []
+    try:
+        inventory, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
+    except TomopipeError as error:
+        return [str(error)]
     scans = campaign.selected_scans(inventory)
     without_angles = [
         scan
@@ -88,7 +92,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         for scan in others
         if scan in resolved and not (campaign.directory / campaign.volume(scan)).exists()
     ]
-    lines = []
+    lines = nothing_usable(campaign, inventory)
     if without_angles:
         lines.append(f"{NO_ANGLES}: {', '.join(without_angles)}. {TELL_ANGLES}")
     if without_cor:
@@ -96,6 +100,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
             f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "
             "SCAN VALUE`, give resolve_cor.default_px, or take the scan out (select: no)."
         )
+        lines += cor_misfits(campaign, inventory)
     if without_volume:
         lines.append(f"no volume: {', '.join(without_volume)}")
     return lines

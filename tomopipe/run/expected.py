@@ -25,6 +25,7 @@ from tomopipe.campaign.campaign import (
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.misfits import refuse_misfits, refuse_missing_files
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import (
@@ -98,6 +99,7 @@ class Expected:
         self.decisions = Decisions(campaign, tell=lambda text: None)
         self.decisions.take_said()
         refuse_vanished(campaign)
+        refuse_missing_files(campaign)
         refuse_foreign(foreign(campaign, self.decisions.record))
         self.predicting: set[str] = set()
         self.without_cor: list[str] = []
@@ -140,7 +142,9 @@ class Expected:
         """Return the inventory as the run will have it."""
         campaign = self.campaign
         if not (reason := self.wanted.why_inventory(self.out.inventory)):
-            return read_inventory(campaign.files.inventory)
+            rows = read_inventory(campaign.files.inventory)
+            refuse_misfits(campaign, rows)
+            return rows
         self._add("inventory", reason)
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
             rows = foresee_inventory(campaign, Path(name))
@@ -170,8 +174,9 @@ class Expected:
             self._add("fix_cor", reason, series=series)
             files, members = campaign.predicted_files(scans), self.wanted.members(series)
             rows = list(fix_cor.compute(files, members, campaign.config.fix_cor))
-            self._is_other |= rows != before and path.is_file()
-            self._may_be_other |= not path.is_file()
+            is_whole = self._is_whole(self.out.fix_table(series))
+            self._is_other |= rows != before and is_whole
+            self._may_be_other |= not is_whole
         self._fixed |= {row["scan"]: row for row in rows}
         return bool(reason)
 
@@ -189,8 +194,8 @@ class Expected:
             reason = resolve_cor.is_other(self.out.cor_table)
         if follows or reason:
             self._add("resolve_cor", "follows fix_cor" if follows else reason)
-        # a missing one is assumed to come out as before
-        self._is_other |= before not in (None, table)
+        # a missing or damaged one is assumed to come out as before
+        self._is_other |= self._is_whole(self.out.cor_table) and before not in (None, table)
         self.without_cor = [s for s in missing if campaign.scans[s].series not in self.waiting]
         if self.without_cor and options.on_missing == "block":
             self.blocked = (
@@ -248,7 +253,7 @@ class Expected:
         if scan not in self.campaign.failures:
             prediction = _read(self.campaign.files.prediction(scan))
         content = as_json(sidecar.sidecar_content(scan, entry, row, prediction))
-        return self.decisions.sidecar_reason(self.wanted.sidecar(scan), content)
+        return self.wanted.why_sidecar(scan, content)
 
     def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
         follows = ""
@@ -260,9 +265,16 @@ class Expected:
             self._add("export_star", reason)
 
     def _content(self, path: str) -> str:
-        """Return the checksum of a file; the last known one if it is missing."""
-        known = self.decisions.record.products.get(path)
-        return self.decisions.content(path) or (known.checksum if known else "")
+        """Return the checksum of a file; the last known one if it is missing or damaged."""
+        record = self.decisions.record
+        if path in record and record.damage(path):
+            return record.products[path].checksum
+        return self.decisions.content(path)
+
+    def _is_whole(self, path: str) -> bool:
+        """Tell whether a table is there, as it was written."""
+        record = self.decisions.record
+        return path in record and not record.damage(path)
 
 
 def foresee_inventory(

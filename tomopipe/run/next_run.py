@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
@@ -16,8 +17,8 @@ from tomopipe.run.cost import Cost, costs
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
+from tomopipe.run.misfits import misfits
 from tomopipe.run.progress import ORDER
-from tomopipe.run.start import missing_numbers
 from tomopipe.run.words import IF_OTHER_COR, MISSING, is_cause, is_news, is_of_cor
 
 _AFTER_COR = ("full_recon", "sidecar")
@@ -85,9 +86,9 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
             *(
                 f"no COR, and so no volume: {scan}"
                 for scan in found.without_cor
-                if scan not in found.without_angles
+                if scan not in found.without_angles and not found.blocked
             ),
-            *missing_numbers(campaign, rows),
+            *misfits(campaign, rows),
             *memory_notes(campaign, planned, rows),
             *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
             *stack_notes(campaign, rows),
@@ -148,7 +149,7 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
     jobs = sorted(jobs, key=_order)
     groups: dict[tuple[int, str], list[PlannedJob]] = defaultdict(list)
     for job in jobs:
-        series = f"series {job.series}" if job.rule == "fix_cor" else ""
+        series = f"series {unquote(job.series)}" if job.rule == "fix_cor" else ""
         names = (job.scan, job.stack, series, "campaign")
         groups[next((rank, name) for rank, name in enumerate(names) if name)].append(job)
     return [

@@ -16,17 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.results import (
     is_without_angles,
     proven_angles,
     read_cor_json,
     read_prediction,
 )
-from tomopipe.campaign.table import did_you_mean
 from tomopipe.config import fault_of_key, parse_cells
 from tomopipe.cor.rules import parse_cor
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
@@ -34,7 +33,6 @@ from tomopipe.volumes.tiff import write_labelled_stack
 
 _WINDOW_PERCENT = (0.5, 99.5)
 _MAX_SHOWN_PX = 700  # width of a picture on the page
-_N_NAMED = 4  # scans in an error
 # Slices are compared in float32, as computed: these options have no effect.
 _STORED = {"output": "h5", "compression": "none", "dtype": "float32", "value_range": "auto"}
 
@@ -79,7 +77,7 @@ def sweep_option(
     TomopipeError
         If scan, key or row do not exist, a value is invalid, or the slices differ in size.
     """
-    _check_scan(campaign, scan)
+    refuse_unknown(campaign, [scan])
     variants = [_with(campaign, scan, key, value) for value in values]
     with chdir(campaign.directory):
         if row is None:
@@ -111,7 +109,7 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
     TomopipeError
         If it has none, the scan does not exist, or a result is damaged.
     """
-    _check_scan(campaign, scan)
+    refuse_unknown(campaign, [scan])
     if (cor_px := _known(campaign, scan)) is None:
         raise TomopipeError(
             f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."
@@ -149,17 +147,6 @@ def first_known(campaign: Campaign) -> tuple[str, float]:
                 return scan, cor_px
     raise TomopipeError(
         f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
-    )
-
-
-def _check_scan(campaign: Campaign, scan: str) -> None:
-    if scan in campaign.scans:
-        return
-    names = list(campaign.scans)
-    there = some_of(names, _N_NAMED)
-    raise TomopipeError(
-        f"{scan}: no such scan in {campaign.directory}, where there is "
-        f"{there or 'none'}{did_you_mean(scan, names)}"
     )
 
 

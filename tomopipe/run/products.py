@@ -241,6 +241,18 @@ class Record:
         """Forget a file."""
         self.is_changed |= self.products.pop(path, None) is not None
 
+    def rewritten(self, path: str, statement: str | None = None) -> None:
+        """Take a small result as it is now, written by no job.
+
+        What it was made from stays; with `statement` "", or if it is new, the next run makes it.
+        """
+        product, now = self.products.get(path), state_of(self.at(path))
+        if now is None:
+            return
+        if statement is None:
+            statement = product.statement if product else ""
+        self.put(Product(path, now, statement, content_of(self.where(path))))
+
     def where(self, path: str) -> Path:
         """Return the absolute path."""
         return self.directory / path

@@ -7,6 +7,7 @@ environment.
 
 import json
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from tomopipe.campaign.files import Logs
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are told to nobody."""
 _LOOK_S = 5.0
+_MOST_ERROR = 700  # characters
 _CLOCKS_S = 5.0  # difference between clocks of nodes and file servers
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 #: Every step, in the order of the work.
@@ -86,7 +88,7 @@ class Progress:
         Facts reported once: the campaign's configuration (`campaign`), whether Snakemake executes
         jobs (`executes`), the lines about scans without COR or volume (`unfinished`).
     news : list of tuple
-        (what, step, name, reason) of jobs that began or failed; the reader empties it.
+        (what, step, name, reason or error) of jobs that began or failed; the reader empties it.
 
     On a cluster a job is running, and done, once its status file says so: Snakemake names it when
     it is submitted, and asks the scheduler once a minute. A job that ends because somebody stopped
@@ -200,4 +202,17 @@ class Progress:
             step.walls_s.append(wall_s)
         elif not self._is_stopped():
             step.failed[number] = name
-            self.news.append(("failed", step_name, name, ""))
+            began_s = event["at"] - wall_s
+            self.news.append(("failed", step_name, name, self._error(step_name, name, began_s)))
+
+    def _error(self, step: str, name: str, began_s: float) -> str:
+        """Return the error that a job noted; "" if it noted none since it began."""
+        try:
+            status = json.loads(self._logs.status(step, name or "campaign").read_bytes())
+            is_new = status["state"] == "failed" and status["end"] > began_s - _CLOCKS_S
+            text = str(status["error"]) if is_new else ""
+        except (OSError, ValueError, LookupError, TypeError):
+            return ""
+        text = re.sub(rf"^((Tomopipe|Scan)Error: )?({step}: )?", "", text).rstrip(".")
+        half = _MOST_ERROR // 2  # what to do stands at the end
+        return text if len(text) <= _MOST_ERROR else f"{text[:half]} ... {text[-half:]}"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import CENTER
 from tomopipe.campaign.slurm import node_mb, time_limit_min
 from tomopipe.run import progress, warm_start
 from tomopipe.run.stated import is_kept
@@ -523,7 +524,9 @@ def remove_only_in_run() -> None:
         async def remove(job: Any) -> None:
             if run_folder.current() is None:
                 return await plain(job)
-            if not is_kept(job.output[0], job.params):
+            by_hand = any(path.endswith(CENTER) for path in job.output)  # the job itself decides
+            misfit = job.params.get("misfit")
+            if not (by_hand or misfit or is_kept(job.output[0], job.params)):
                 for path in job.output:
                     take_away(path)
             for path in job.log:

@@ -20,17 +20,15 @@ from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.config.parse import read_config
-from tomopipe.errors import ScanError, TomopipeError, some_of
-from tomopipe.geometry import pixels_per_cm
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.paths import workflow_folder
-from tomopipe.prep.recipe import phase_strength
 from tomopipe.run.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
 from tomopipe.run.expected import foresee_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.exchange import Metadata
-from tomopipe.steps.inventory import NUMBERS
 from tomopipe.storage.atomic import write_text
 
 _N_NAMED = 4  # scans in an error
@@ -181,10 +179,10 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += _impossible_angles(campaign, rows)
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
-    findings.errors += _missing_files(campaign)
-    findings.errors += missing_numbers(campaign, rows)
+    findings.errors += missing_files(campaign)
+    findings.errors += misfits(campaign, rows)
     if not findings.errors:
-        findings.errors += _nothing_usable(campaign, rows)
+        findings.errors += nothing_usable(campaign, rows)
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
@@ -200,20 +198,6 @@ def examine(campaign: Campaign) -> Findings:
     return findings
 
 
-def _missing_files(campaign: Campaign) -> list[str]:
-    """Name missing files of flats, darks or angles, and the scans that need them."""
-    needed: dict[str, list[str]] = {path: [] for path in campaign.shared_files()}
-    for scan in campaign.scans:
-        for path in campaign.for_scan(scan).shared_files():
-            needed.setdefault(path, []).append(scan)
-    return [
-        f"{path}: no such file; preprocess.flats, preprocess.darks or input.angles names it"
-        + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
-        for path, scans in needed.items()
-        if not (campaign.directory / path).exists()
-    ]
-
-
 def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Name the scans whose angles cannot be degrees, with the key that sets the unit."""
     found: dict[str, list[str]] = {}
@@ -226,42 +210,6 @@ def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
 
 def _is_unit_fault(reason: str) -> bool:
     return reason.startswith(CANNOT_BE)
-
-
-def _nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Report if no scan would be processed."""
-    everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
-    if not everything or campaign.selected_scans(rows):
-        return []
-    unselected = sum(scan.select == "no" for scan in campaign.scans.values())
-    reasons = [
-        *(rows[s]["reason"] for s in campaign.scans if s in rows and rows[s]["reason"]),
-        *(scan.refused for scan in campaign.refused),
-    ]
-    why = f"; the first reason: {reasons[0]}" if reasons else ""
-    return [
-        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Mend "
-        "the files, or name others in campaign.scans; select: yes in scans.tsv takes in a scan "
-        "that is only incomplete or undersized"
-    ]
-
-
-def missing_numbers(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Report the numbers that are needed but neither in file nor configuration, and their scans.
-
-    Their try sweeps or volumes would fail.
-    """
-    lacking: dict[str, list[str]] = {}
-    for scan in campaign.selected_scans(rows):
-        config = campaign.for_scan(scan).config
-        known = {name: float(rows[scan][name] or 0) or None for name in NUMBERS}
-        try:
-            phase_strength(config.preprocess, **known)
-            if config.full_recon.unit == "per_cm":
-                pixels_per_cm(config.export_star.pixel_size_um or known["pixel_size_um"])
-        except ScanError as error:
-            lacking.setdefault(str(error), []).append(scan)
-    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in lacking.items()]
 
 
 def _metadata(campaign: Campaign, scan: str) -> Metadata:
@@ -288,7 +236,9 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
         )
         for scan in scans:
             if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
-                findings.warnings.append(f"{scan}: skipped: {rows[scan]['reason']}")
+                taken = campaign.is_selected(scan, rows[scan])
+                how = "taken, as scans.tsv says" if taken else "skipped"
+                findings.warnings.append(f"{scan}: {how}: {rows[scan]['reason']}")
             if rows[scan].get("warnings"):
                 findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import CENTER, STACK, TRY_STACK
+from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
 from tomopipe.run.products import Product, read_products
 from tomopipe.storage.checksums import matches, quick_state
 from tomopipe.storage.manifest import sizes_match
@@ -22,12 +22,16 @@ def recorded(campaign: Campaign) -> list[Product]:
         If the record cannot be read.
     """
     storage = campaign.config.storage
-    temporary = [f"/{TRY_STACK}"] * (not storage.keep_try) + [STACK] * (not storage.keep_stacks)
+    sidecars = {
+        where(s) for where in (campaign.sidecar, campaign.outputs.sidecar) for s in campaign.scans
+    }
+    temporary = [f"/{TRY_STACK}"] + [STACK] * (not storage.keep_stacks)
     return [
         product
         for path, product in sorted(read_products(campaign.files.record).items())
         if not product.is_raw
         and not path.endswith((CENTER, campaign.outputs.report))
+        and (path in sidecars or not path.endswith(SIDECAR))  # those of folders before a move
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
 

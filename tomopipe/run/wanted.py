@@ -117,7 +117,8 @@ class Wanted:
         rows = read_inventory(where)
         if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
             return ""
-        times = {name: scan.mtime_ns for name, scan in campaign.scans.items()}
+        refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
+        times = refused | {name: scan.mtime_ns for name, scan in campaign.scans.items()}
         return of_scans(rows, times, where.stat().st_mtime_ns)
 
     def of_try_recon(self, scan: str) -> Statement:
@@ -221,11 +222,35 @@ class Wanted:
         return self._decisions.reason("stitch", stack.name, files, wanted)
 
     def sidecar(self, scan: str) -> str:
-        """Return the sidecar's path: beside the data, unless another campaign wrote one there."""
-        folder, path = self.campaign.directory, self.campaign.sidecar(scan)
-        if path in self._decisions.record or not sidecar.is_of_another(folder / path, folder):
+        """Return the sidecar's path: beside the data, unless another campaign wrote one there.
+
+        Our record decides only of files in our folder: a copy of a campaign has the record, too.
+        """
+        path, own, record = (
+            self.campaign.sidecar(scan),
+            self.out.sidecar(scan),
+            self._decisions.record,
+        )
+        if path == own or (path in record and not _is_outside(path)):
             return path
-        return self.out.sidecar(scan)
+        folder = self.campaign.directory
+        owner = sidecar.owner(folder / path)
+        if owner is None or sidecar.is_campaign(owner, folder):
+            return path if owner is None else own
+        # the other one was moved, and comes back to it
+        return own if own in record and path not in record and not _is(owner, folder) else path
+
+    def why_sidecar(self, scan: str, content: str) -> str:
+        """Say why a sidecar is written; "" if it states the facts of `content`, and is ours."""
+        path, folder = self.sidecar(scan), self.campaign.directory
+        if path != self.campaign.sidecar(scan):
+            self._decisions.record.drop(self.campaign.sidecar(scan))  # now that of another
+        if reason := self._decisions.sidecar_reason(path, content):
+            return reason
+        if not _is_outside(path):
+            return ""
+        owner = sidecar.owner(folder / path)
+        return "" if owner is None or _is(owner, folder) else f"the campaign was moved from {owner}"
 
     def of_export_stack(self, scan: str) -> Statement:
         """State what a stack for RELION must be made from."""
@@ -290,3 +315,12 @@ class Wanted:
         """Say why the report is made; "" if not."""
         wanted = self.of_report(cors, content, **more)
         return self._decisions.reason("report", "campaign", [self.out.report], wanted)
+
+
+def _is_outside(path: str) -> bool:
+    """Tell whether a file does not lie in the campaign folder."""
+    return os.path.isabs(path) or os.path.normpath(path).startswith("..")
+
+
+def _is(folder: str, other: os.PathLike[str]) -> bool:
+    return os.path.exists(folder) and os.path.samefile(folder, other)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tomopipe.cor.rules import EDITED, format_cor, parse_cor
+from tomopipe.cor.rules import EDITED, format_cor, is_valid, parse_cor
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
@@ -130,6 +130,8 @@ def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[s
             lines += [f"{scan} is new in the series"] if member["select"] == "in" else []
             continue
         by_hand_px, before_px = parse_cor(member["manual"]), parse_cor(row["before_px"])
+        if not is_valid(by_hand_px, member["n_cols"]):
+            by_hand_px = None  # it is not used
         was_by_hand = row["source"] == "manual" and row["reason"] != EDITED
         if by_hand_px is not None and by_hand_px != before_px:
             lines.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))

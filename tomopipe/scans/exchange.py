@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
+from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.angle_lists import UNKNOWN_UNIT, equal_steps, other_unit, read_angles
@@ -36,6 +37,7 @@ NO_ANGLES = (
     "no angles: set input.angles, such as {start: 0, stop: 180} (the angles of the first and the "
     "last projection)"
 )
+_SAME_ANGLE_DEG = 0.05
 
 __all__ = [
     "NO_ANGLES",
@@ -182,7 +184,8 @@ def _look(
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
     chosen = _chosen(path, layout, known)
-    columns = _columns(path, n_cols, known)
+    first, last = first_and_last(f"{path}: input.columns", known.columns, n_cols, "columns of")
+    columns = first, last + 1
     if gone := layout.missing_sources:
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
     state = file_state(path)
@@ -218,19 +221,6 @@ def _look(
     )
 
 
-def _columns(path: Path, n_cols: int, known: InputBlock) -> Span:
-    """Return the columns that the configuration leaves in use, the last excluded."""
-    if isinstance(known.columns, str):
-        return 0, n_cols
-    first, last = known.columns
-    if not 0 <= first <= last < n_cols:
-        raise ScanError(
-            f"{path}: input.columns: [{first}, {last}] are not columns of this scan "
-            f"(0 to {n_cols - 1})"
-        )
-    return first, last + 1
-
-
 def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
     """Return the projections that the configuration leaves in use."""
     n_angles = len(layout.projections.index)
@@ -261,7 +251,17 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         changes["warnings"] = tuple(
             text for text in layout.warnings if not text.startswith((NO_THETA, UNKNOWN_UNIT))
         )
+        if _are_others(layout.theta_deg, changes.get("theta_deg")):
+            other = f"other angles than those of the file, {layout.theta_location}"
+            changes["notes"] = (*changes.get("notes", layout.notes), other)
     return replace(layout, **changes)
+
+
+def _are_others(of_file: NDArray | None, told: NDArray | None) -> bool:
+    """Tell whether the angles that the configuration gives are not those of the file."""
+    if of_file is None or told is None or len(of_file) != len(told):
+        return False
+    return bool(np.nanmax(np.abs(of_file - told), initial=0.0) > _SAME_ANGLE_DEG)
 
 
 def _told_angles(path: Path, layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:

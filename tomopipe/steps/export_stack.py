@@ -6,14 +6,15 @@ an odd last column is dropped: see `tomopipe.volumes.output_size.StackGeometry`.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import ExportStarBlock, PreprocessBlock
+from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
@@ -77,10 +78,11 @@ def export_stack(
         log.info("removed %s, left by a killed job", leftover.name)
     path = Path(raw.path)
     with raw.open() as scan:
-        first, past = _row_range(path, options.rows, scan.n_rows)
+        first, last = first_and_last(f"{path}: export_star.rows", options.rows, scan.n_rows)
         frames = choose_tilts(scan.theta_rad, options.max_tilts)
-        binning = _binning(path, options, (frames.size, past - first, scan.n_cols), least_binning)
-        geometry = StackGeometry(scan.n_cols, past - first, binning)
+        n_rows = last + 1 - first
+        binning = _binning(path, options, (frames.size, n_rows, scan.n_cols), least_binning)
+        geometry = StackGeometry(scan.n_cols, n_rows, binning)
         numbers, warnings = _numbers(options, scan)
         voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * _ANGSTROM_PER_UM
         shape = [int(frames.size), *_image_shape(path, geometry)]
@@ -257,17 +259,6 @@ def _read_blocks(
 def _block_rows(geometry: StackGeometry) -> int:
     """Detector rows averaged into one: the binning, or all rows if there are fewer."""
     return min(geometry.binning, geometry.n_rows)
-
-
-def _row_range(raw: Path, rows: Literal["all"] | Sequence[int], n_rows: int) -> tuple[int, int]:
-    """Resolve `rows` to the first row and the one past the last."""
-    first, last = (0, n_rows - 1) if isinstance(rows, str) else map(int, rows)
-    if not 0 <= first <= last < n_rows:
-        raise ScanError(
-            f"{raw}: export_star.rows: [{first}, {last}] are not rows of this scan "
-            f"(0 to {n_rows - 1})"
-        )
-    return first, last + 1
 
 
 def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:

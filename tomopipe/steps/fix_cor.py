@@ -17,6 +17,8 @@ from tomopipe.cor.rules import (
     Member,
     fix_series,
     format_cor,
+    is_valid,
+    off_detector,
     parse_cor,
     shown,
 )
@@ -87,7 +89,7 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
     elif files is None:
         predicted_px, source, note = math.nan, "auto", "the prediction failed"
     else:
-        predicted_px, source, note, doubt = _read_prediction(*files)
+        predicted_px, source, note, doubt = _read_prediction(*files, int(entry["n_cols"]))
     return Member(
         scan=entry["scan"],
         index=int(entry["index"]),
@@ -101,30 +103,36 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
     )
 
 
-def _read_prediction(center_path: str, prediction_path: str) -> tuple[float, str, str, str]:
+def _read_prediction(
+    center_path: str, prediction_path: str, n_cols: int
+) -> tuple[float, str, str, str]:
     """Return the COR (NaN if none), its source, what to report of the files, and a doubt.
 
-    The source is ai or auto, or manual if the file differs from the accepted prediction. The doubt
-    is the reason why the prediction was not accepted, if so.
+    The source is ai or auto, or manual if the file differs from the accepted prediction. What is
+    in the file and no COR is ignored, as in the campaign table. The doubt is the reason why the
+    prediction was not accepted, if so.
     """
-    text = _read_text(center_path)
-    cor_px = parse_cor(text)
-    note = ""
-    if cor_px is None and text.strip():
-        note = f"{Path(center_path).name} holds {shown(text.strip())}, not a number, ignored"
+    name, text = Path(center_path).name, _read_text(center_path)
+    cor_px, note = parse_cor(text), ""
     try:
         prediction = read_prediction(prediction_path)
     except TomopipeError as error:  # one damaged file must not stop the series
         if isinstance(error.__cause__, OSError):
             raise  # a fault of the disk, not of the file: the table would stay wrong
         prediction = {}
-        note = note or f"{Path(prediction_path).name} is damaged: delete it and run again"
+        note = f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if prediction.get("method") == "ai" else "auto"
     is_edited = "cor_px" in prediction and format_cor(cor_px) != format_cor(prediction["cor_px"])
+    if cor_px is None and text.strip():
+        note = f"{name} holds {shown(text.strip())}, not a number, ignored"
+        cor_px = prediction.get("cor_px")
+    elif is_edited and cor_px is not None and not is_valid(cor_px, n_cols):
+        note = f"{name}: {off_detector(cor_px, n_cols)}, ignored"
+        cor_px = prediction["cor_px"]
+    elif is_edited:
+        return (math.nan, source, EMPTIED, "") if cor_px is None else (cor_px, "manual", "", "")
     if cor_px is not None:
-        return cor_px, "manual" if is_edited else source, note, ""
-    if is_edited and not note:
-        return math.nan, source, EMPTIED, ""
+        return cor_px, source, note, ""
     reason = prediction.get("reason")
     if reason == NOT_ASKED:
         return math.nan, source, note, NOT_ASKED

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import read_json
+from tomopipe.campaign.results import read_json, read_prediction
 from tomopipe.config import PredictCorBlock
 from tomopipe.cor.rows_file import Rows, read_rows
-from tomopipe.cor.rules import NOT_ASKED, format_cor
+from tomopipe.cor.rules import NOT_ASKED, format_cor, parse_cor, shown
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_frames import warnings_of
-from tomopipe.storage.atomic import remove_stale, write_json, write_text
+from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 
 if TYPE_CHECKING:
     from tomopipe.cor.answer import Answer
@@ -83,6 +83,9 @@ def predict_cor(
         load_model(options.model)
     for path in (prediction_json, center_txt):
         remove_stale(path)
+    by_hand = _by_hand(center_txt, prediction_json)
+    if by_hand is None:
+        take_away(center_txt)  # without it the prediction counts as not made, if this job is killed
     warnings: list[str] = []
     try:
         rows = read_rows(rows_h5).plain()  # not what the owner makes of them
@@ -105,13 +108,29 @@ def predict_cor(
         logger.warning("%s", warning)
     write_json(prediction | ({"made_from": made_from} if made_from else {}), prediction_json)
     text = format_cor(prediction["cor_px"])
-    write_text(f"{text}\n" if text else "", center_txt)
+    if by_hand is None:
+        write_text(f"{text}\n" if text else "", center_txt)
+    else:
+        logger.warning("%s, %s, was edited by hand and stays", center_txt, shown(by_hand))
     logger.info(
         "%s: best %s, accepted %s, confidence %.2f %s",
         prediction["verdict"], prediction["best_cor_px"], text or "none",
         prediction["confidence"], prediction["reason"],
     )  # fmt: skip
     return prediction
+
+
+def _by_hand(
+    center_txt: str | os.PathLike[str], prediction_json: str | os.PathLike[str]
+) -> str | None:
+    """Return what somebody wrote over the COR of the prediction that there is; None if nobody."""
+    try:
+        text = Path(center_txt).read_bytes().decode("utf-8", "replace").strip()
+        predicted = format_cor(read_prediction(prediction_json)["cor_px"])
+    except (OSError, TomopipeError, KeyError):
+        return None
+    cor_px = parse_cor(text)
+    return None if text == predicted or format_cor(cor_px) == predicted != "" else text
 
 
 def _without_trust(

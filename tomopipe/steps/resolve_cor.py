@@ -94,14 +94,17 @@ def renew_paths(
     cor_json: str | os.PathLike[str],
     rot_cen_json: str | os.PathLike[str],
     scans: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Rewrite the summary for TomoGUI if its paths are out of date, as in a moved campaign."""
+) -> bool:
+    """Rewrite the summary for TomoGUI if its paths are out of date, as in a moved campaign.
+
+    Tell whether it did.
+    """
     try:
         table = json.loads(Path(cor_json).read_text(encoding="utf-8"))
         cors_px = _by_path({scan: table[scan] for scan in scans if scan in table}, scans)
         found = Path(rot_cen_json).read_bytes()
     except (OSError, ValueError, LookupError, TypeError):
-        return  # the next run makes them
+        return False  # the next run makes them
     remove_stale(rot_cen_json)
     try:
         same = json.loads(found) == rot_cen(cors_px)
@@ -109,6 +112,7 @@ def renew_paths(
         same = False
     if not same:
         write_rot_cen(cors_px, rot_cen_json)
+    return not same
 
 
 def _by_path(table: CorTable, scans: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

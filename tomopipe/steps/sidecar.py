@@ -38,20 +38,19 @@ def sidecar(
     write_json(json.loads(content) | about, output)
 
 
-def is_of_another(path: str | os.PathLike[str], campaign: str | os.PathLike[str]) -> bool:
-    """Tell whether a sidecar was written by another campaign that still exists.
-
-    Parameters
-    ----------
-    path : path-like
-        The sidecar; False if it is missing or does not name its campaign.
-    campaign : path-like
-        The campaign folder.
-    """
+def owner(path: str | os.PathLike[str]) -> str | None:
+    """Return the campaign folder that a sidecar names; None if it names none or is not there."""
     try:
-        owner = json.loads(Path(path).read_text(encoding="utf-8"))["campaign"]
-        return not os.path.samefile(owner, campaign) and Path(owner, CONFIG).exists()
+        return str(json.loads(Path(path).read_text(encoding="utf-8"))["campaign"])
     except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder is a campaign, and not this `other` one."""
+    try:
+        return not os.path.samefile(folder, other) and Path(folder, CONFIG).exists()
+    except OSError:
         return False
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import TryReconBlock
-from tomopipe.cor.collect import collect_rows, row_numbers
+from tomopipe.config.spans import middle_of_sweep, row_numbers
+from tomopipe.cor.collect import collect_rows
 from tomopipe.cor.proven_angles import prove_angles
 from tomopipe.cor.rows_file import Rows, failed_rows, write_rows
 from tomopipe.errors import ScanError, is_of_the_system
@@ -157,18 +158,18 @@ def candidates(options: TryReconBlock, n_cols: int, *, first_col: int = 0) -> ND
     ScanError
         If none lies on the detector.
     """
-    center_px, width_px, step_px = options.center_px, options.width_px, options.step_px
+    width_px, step_px = options.width_px, options.step_px
     last_col = first_col + n_cols - 1
-    middle_px = (first_col + last_col) / 2 if center_px is None else center_px
+    middle_px = middle_of_sweep(options, first_col, last_col)
     n_steps = math.ceil(width_px / step_px - 1e-9)
     grid_px = np.round(middle_px + np.linspace(-width_px, width_px, 2 * n_steps + 1), 6)
-    grid_px = grid_px[(grid_px >= first_col) & (grid_px <= last_col)]
-    if grid_px.size == 0:
+    on_detector = (grid_px >= first_col) & (grid_px <= last_col)
+    if not on_detector.any():  # between two candidates
         raise ScanError(
-            f"try_recon: no candidate in {middle_px:g} +- {width_px:g} px lies on the detector "
-            f"({first_col} to {last_col}). Set try_recon.center_px."
+            f"try_recon: no candidate lies on the detector ({first_col} to {last_col}). Set a "
+            "smaller try_recon.step_px."
         )
-    return grid_px
+    return grid_px[on_detector]
 
 
 def _write_stack(

@@ -124,6 +124,12 @@ def find_shift(
     TomopipeError
         If the volumes do not fit at any height, or at several.
     """
+    for name, part in zip(names, (first, second), strict=True):
+        if part.shape[0] < 2:
+            raise TomopipeError(
+                f"{name}: its volume has one row, which shows no overlap. Take more "
+                "(full_recon.rows), or take the scan out of stitch."
+            )
     lags = _candidates(first, second, direction, overlap_rows, tolerance_rows)
     found = sorted(_refined_all(first, second, lags), key=lambda shift: -shift.quality)
     where = "" if overlap_rows is None else f" near an overlap of {overlap_rows:g} rows"

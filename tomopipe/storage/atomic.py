@@ -10,13 +10,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import room_for
 from tomopipe.storage import checksums, run_folder
+from tomopipe.storage.manifest import names_of_others, write_manifest
 
 
 @contextmanager
@@ -115,14 +116,18 @@ def take_away(path: str | os.PathLike[str]) -> None:
     folder = run_folder.current()
     if not os.path.lexists(final):
         return
-    aside = final
-    if folder is not None and os.stat(folder).st_dev == os.lstat(final).st_dev:
-        aside = folder / f"{_prefix(final)}{secrets.token_hex(4)}-old"
-        try:
-            final.rename(aside)
-        except FileNotFoundError:
-            run_folder.current()
-            return
+    if folder is None or os.stat(folder).st_dev != os.lstat(final).st_dev:
+        folder = final.parent
+    aside = folder / f"{_prefix(final)}{secrets.token_hex(4)}-old"
+    try:
+        final.rename(aside)
+    except FileNotFoundError:
+        run_folder.current()
+        return
+    if aside.is_dir() and not aside.is_symlink() and (others := names_of_others(aside)):
+        final.mkdir()
+        write_manifest(final, {})  # so that they are known as of others
+        _move(others, aside, final)
     _remove(aside)
 
 
@@ -163,6 +168,12 @@ def _replace_folder(temporary: Path, final: Path) -> None:
         aside = temporary.with_name(temporary.name + "-old")
         final.rename(aside)
         temporary.rename(final)
+        _move(names_of_others(aside), aside, final)
         shutil.rmtree(aside)
     else:
         temporary.rename(final)
+
+
+def _move(names: Iterable[str], folder: Path, to: Path) -> None:
+    for name in names:
+        (folder / name).rename(to / name)

@@ -6,7 +6,7 @@ files named. The first line has the bytes of all files, and the names at the top
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def read_manifest(folder: AnyPath) -> dict[str, str] | None:
 def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
     """Return the bytes of all files, and the manifest's status: a short read and a listing.
 
-    None if there is no manifest, or the names at the top are not those in it.
+    None if there is no manifest, or the names at the top are not those in it and files of others.
     """
     try:
         with open(os.path.join(folder, MANIFEST), "rb", buffering=0) as stream:
@@ -94,7 +94,42 @@ def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
     except FileNotFoundError:
         return None
     n_top = sum(name not in _NOT_RESULTS for name in os.listdir(folder))
-    return (int(head[1]), status) if head and int(head[2]) == n_top else None
+    if not head or n_top < int(head[2]):
+        return None
+    if n_top > int(head[2]) and n_top - len(names_of_others(folder)) != int(head[2]):
+        return None
+    return int(head[1]), status
+
+
+def names_of_others(folder: AnyPath) -> list[str]:
+    """Name what somebody else put into a folder, at its top: all that is not in its manifest.
+
+    A further slice of a TIFF series is not of somebody else: it would be read. Without a manifest,
+    or with a damaged one, nobody knows.
+    """
+    recorded = read_manifest(folder)
+    if recorded is None or (
+        not recorded and Path(folder, MANIFEST).read_bytes() != _content(recorded)
+    ):
+        return []
+    ours = {name.partition("/")[0] for name in recorded}
+    return [
+        name
+        for name in os.listdir(folder)
+        if name not in ours and name not in _NOT_RESULTS and not name.endswith(".tiff")
+    ]
+
+
+def of_others(recorded: Mapping[str, Any], found: Iterable[str]) -> set[str]:
+    """Return the names below a folder that are not of the result and do not change it."""
+    ours = {name.partition("/")[0] for name in recorded}
+    return {
+        name
+        for name in found
+        if name not in recorded
+        and (name.rpartition("/")[2].startswith(".") or name.partition("/")[0] not in ours)
+        and not name.endswith(".tiff")
+    }
 
 
 def sizes_match(folder: AnyPath) -> str:
@@ -103,7 +138,8 @@ def sizes_match(folder: AnyPath) -> str:
     Returns
     -------
     str
-        "" if they are equal, or there is no manifest; else a description of the difference.
+        "" if they are equal, or there is no manifest; else a description of the difference. What
+        others put there is none.
     """
     recorded = read_manifest(folder)
     if not recorded:
@@ -115,9 +151,10 @@ def sizes_match(folder: AnyPath) -> str:
 
 def difference(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> str:
     """Name the files that are missing, new or different, a few of each kind; "" if none is."""
+    new = found.keys() - expected.keys()
     kinds = {
         "missing": [name for name in expected if name not in found],
-        "new": [name for name in found if name not in expected],
+        "new": list(new - of_others(expected, new)),
         what: [name for name in expected if name in found and expected[name] != found[name]],
     }
     return "; ".join(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.config import FullReconBlock, PreprocessBlock
+from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
@@ -97,24 +98,14 @@ def _widening(scan: Scan, wanted: VolumeOptions) -> int:
 
 def _rows(scan: Scan, wanted: VolumeOptions) -> tuple[int, int]:
     """Return the first and the last row, both included."""
-    first, last = (0, scan.n_rows - 1) if isinstance(wanted.full.rows, str) else wanted.full.rows
-    if not 0 <= first <= last < scan.n_rows:
-        raise ScanError(
-            f"full_recon.rows: [{first}, {last}] are not rows of this scan (0 to {scan.n_rows - 1})"
-        )
-    return first, last
+    return first_and_last("full_recon.rows", wanted.full.rows, scan.n_rows)
 
 
 def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
     """Turn a crop in unbinned voxels, ends included, into a slice of binned ones."""
     if isinstance(crop, str):
         return slice(0, n_cols // binning)
-    first, last = crop
-    if not 0 <= first <= last < n_cols:
-        raise ScanError(
-            f"full_recon.{name}: [{first}, {last}] are not within the slices of this scan "
-            f"(0 to {n_cols - 1})"
-        )
+    first, _ = first_and_last(f"full_recon.{name}", crop, n_cols, "within the slices of")
     start = min(first // binning, n_cols // binning - 1)
     return slice(start, start + binned(extent(crop, n_cols), binning))
 
@@ -133,12 +124,7 @@ def fit_task(
     A GPU corrects raw rows; the host is given rows that are corrected already.
     """
     last_col = scan.first_col + scan.n_cols - 1
-    if not scan.first_col <= wanted.cor_px <= last_col:
-        what = "detector" if scan.n_cols == scan.detector_cols else "columns in use"
-        raise ScanError(
-            f"COR {wanted.cor_px:g} px is off the {what} ({scan.first_col} to {last_col}); "
-            "set another"
-        )
+    check_place(wanted.cor_px, scan.first_col, last_col, scan.detector_cols)
     if scan.n_cols < wanted.full.binning:
         raise ScanError(f"binning {wanted.full.binning} is more than the {scan.n_cols} columns")
     first, last = _rows(scan, wanted)

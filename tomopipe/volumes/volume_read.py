@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
+from tomopipe.storage.manifest import sizes_match
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.slice_statistics import SliceStatistics
 from tomopipe.volumes.tiff import slice_paths
@@ -72,6 +73,8 @@ def open_volume(path: str | os.PathLike[str]) -> Iterator[Volume]:
     TomopipeError
         If it cannot be read.
     """
+    if os.path.isdir(path) and (what := sizes_match(path)):
+        raise TomopipeError(f"{path}: {what}. Remove it and run again: it is made again.")
     with ExitStack() as stack:
         try:
             stored, attributes = _open(Path(path), stack)

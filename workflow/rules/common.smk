@@ -32,6 +32,7 @@ from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import MISSING
+from tomopipe.run.misfits import misfit, refuse_misfits, refuse_missing_files
 from tomopipe.errors import TomopipeError
 from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
 from tomopipe.run.foreign import foreign, refuse_foreign
@@ -86,6 +87,7 @@ try:
         DECISIONS.take_said()
         if run_folder.part() != run_folder.ARRIVALS:  # which see few files
             refuse_vanished(CAMPAIGN)
+        refuse_missing_files(CAMPAIGN)
         refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
         if not WATCHED:  # rows may be written before their scans come
             for fault in CAMPAIGN.table_faults:
@@ -334,6 +336,13 @@ def known():
 
 
 WANTED = Wanted(CAMPAIGN, DECISIONS, known_inventory, known)
+
+if DECIDES and not WATCHED:
+    try:
+        if not WANTED.why_inventory(INVENTORY):
+            refuse_misfits(CAMPAIGN, read_inventory(INVENTORY))
+    except TomopipeError as error:
+        sys.exit(f"tomopipe: {error}")
 
 
 def reading_options(scan, *blocks):

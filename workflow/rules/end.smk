@@ -32,10 +32,11 @@ def save_record():
     """Write what was found of files also if there was nothing to do."""
     if snakemake_internals.is_dry(workflow):
         return
-    DECISIONS.save()
     if not ARRIVALS and os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
         scans = CAMPAIGN.to_resolve(read_inventory(INVENTORY))
-        resolve_cor_step.renew_paths(COR_TABLE, OUTPUTS.rot_cen, scans)
+        if resolve_cor_step.renew_paths(COR_TABLE, OUTPUTS.rot_cen, scans):
+            DECISIONS.record.rewritten(OUTPUTS.rot_cen)
+    DECISIONS.save()
     if progress.is_told() and default_target():
         progress.tell(unfinished=unfinished_scans(CAMPAIGN))
 
@@ -71,6 +72,8 @@ onsuccess:
 onerror:
     end_of_run()
     after_failure(CAMPAIGN, log, since=START_TIME, reports=not ARRIVALS)
+    # it names failures, which the next run may mend without a change of what else it shows
+    DECISIONS.record.rewritten(REPORT, "")
 
 
 gc.freeze()

@@ -32,7 +32,7 @@ def sidecar_text(scan, _times):
 def sidecar_inputs(wildcards):
     path = sidecar_file(wildcards.scan)
     if DECIDES:
-        run_for(DECISIONS.sidecar_reason(path, sidecar_content(wildcards)), [path])
+        run_for(WANTED.why_sidecar(wildcards.scan, sidecar_content(wildcards)), [path])
     return [ancient(cor_table())]
 
 

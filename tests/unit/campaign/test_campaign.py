@@ -259,7 +259,7 @@ def test_one_number_typed_two_ways_is_one_parameter(tmp_path):
 def test_repeated_row_is_an_error(tmp_path):
     raw(tmp_path, "s_1.h5")
     (tmp_path / "scans.tsv").write_text("scan\tcor_px\ns_1\t1\ns_1\t2\n")
-    with pytest.raises(TomopipeError, match="more than once"):
+    with pytest.raises(TomopipeError, match=r"s_1 \(lines 2, 3\) stands there more than once"):
         campaign(tmp_path)
 
 

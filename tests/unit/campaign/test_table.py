@@ -91,6 +91,7 @@ def test_check_names_line_and_remedy_of_each_problem():
         Row("tooth_001", line=4),
         Row("", cor_px="5", line=5),
         Row("other", cor_px="nan", line=6),
+        Row("tooth_002", beyond="77", line=7),
     ]
     problems = check_table(rows, ["tooth_001", "tooth_002"])
     assert problems == [
@@ -102,6 +103,7 @@ def test_check_names_line_and_remedy_of_each_problem():
         "line 6: no scan other in the campaign",
         "line 6: cor_px of other is 'nan'; expected a number with a decimal point, "
         "such as 1024.50, or nothing",
+        "line 7: '77' stands under no header, and is not read",
     ]
     assert check_table([Row("tooth_001", "yes", "1024.5", "fine", 2)], ["tooth_001"]) == []
 

@@ -4,7 +4,8 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.collect import collect_rows, opposing_pairs, row_numbers, spread_rows
+from tomopipe.config.spans import row_numbers
+from tomopipe.cor.collect import collect_rows, opposing_pairs, spread_rows
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import Scan, open_scan
 

@@ -10,8 +10,11 @@ def test_the_source_is_that_of_the_cor_shown_not_of_a_cell_that_was_ignored():
     assert (shown["COR"], shown["source"], shown["remark"]) == (["86.12"], ["ai"], [ignored])
 
 
-def test_stitched_volumes_are_named_where_there_are_any(tmp_path):
+def test_volumes_are_named_where_there_are_any(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    assert "<stack>" not in _places(load_campaign(tmp_path))
+    assert _places(load_campaign(tmp_path)) == ""
     (tmp_path / "results" / "stitched").mkdir(parents=True)
+    (tmp_path / "results" / "stitched" / "bone_rec.h5").touch()
+    (tmp_path / "results" / "a_1_rec.h5").touch()
+    assert "results/<scan>_rec.h5" in _places(load_campaign(tmp_path))
     assert "results/stitched/<stack>_rec.h5" in _places(load_campaign(tmp_path))

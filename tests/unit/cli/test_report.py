@@ -1,11 +1,15 @@
 """`tomopipe report` on a campaign folder."""
 
+import json
+
 import yaml
 from typer.testing import CliRunner
 
 from tests.report_campaign import every_state
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
+from tomopipe.run.products import Record, read_products
+from tomopipe.storage.atomic import write_json
 
 
 def campaign_folder(folder):
@@ -36,6 +40,26 @@ def test_report_goes_where_it_is_told(tmp_path):
     result = CliRunner().invoke(cli, ["report", str(tmp_path), "-o", str(page)])
     assert result.exit_code == 0, result.output
     assert page.read_text(encoding="utf-8").count("<img ") == 3 * 8 + 5
+
+
+def test_the_next_run_makes_a_page_that_names_failures_but_not_one_of_finished_results(tmp_path):
+    made = campaign_folder(tmp_path)
+    file, page = tmp_path / "results" / "products.tsv", "results/report/index.html"
+    for path in (tmp_path / "logs" / "status").glob("*/*.json"):
+        job = json.loads(path.read_text())
+        path.write_text(json.dumps(job | {"state": "done", "end": job.get("end", job["start"])}))
+    CliRunner().invoke(cli, ["report", str(tmp_path)])
+    assert read_products(file)[page].statement == ""  # no run has made it yet
+    record = Record(file, tmp_path)
+    record.rewritten(page, "as wanted")
+    record.save()
+    made.page.write_text("another")
+    CliRunner().invoke(cli, ["report", str(tmp_path)])
+    again = Record(file, tmp_path)
+    assert (again.products[page].statement, again.damage(page)) == ("as wanted", "")
+    write_json({"state": "failed", "start": 1.0}, tmp_path / "logs/status/export_stack/a_1.json")
+    CliRunner().invoke(cli, ["report", str(tmp_path)])
+    assert read_products(file)[page].statement == ""
 
 
 def test_report_of_a_broken_config_is_an_error(tmp_path):

@@ -16,6 +16,7 @@ from tomopipe.cli.terminal import Screen, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
+from tomopipe.storage.atomic import write_json
 
 TOLD = """
 import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
@@ -84,6 +85,10 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     assert status == 1
     assert "failed: full_recon a_2, see logs/full_recon/a_2.log" in text
     assert "1 of 2  1 failed" in text
+    error = {"state": "failed", "end": time.time() + 1, "error": "ScanError: no rows"}
+    write_json(error, campaign / "logs" / "status" / "full_recon" / "a_2.json")
+    text = call("run", campaign)[1]
+    assert "failed: full_recon a_2: no rows, see logs/full_recon/a_2.log" in text
     assert "1 of 2 jobs are done" in text
 
 
@@ -112,7 +117,7 @@ def test_a_campaign_is_found_from_within_and_only_there(campaign, does):
     for nowhere in (campaign.parent, campaign / "raw" / "dya1"):
         status, text = call("status", nowhere)
         assert status == 1
-        assert str(nowhere / "config.yaml") in text
+        assert str(nowhere) in text
 
 
 def test_the_profile_is_that_of_init(campaign):

@@ -180,6 +180,11 @@ BOMB += "campaign: {scans: *a11}\n"
         ("campaign: {name: 2026-13-45}", "cannot be read as YAML: month must be in 1..12"),
         ("campaign: !!python/object:os.system {}", "cannot be read as YAML"),
         ("? [a, {b: c}]\n: 1", "cannot be read as YAML"),
+        ("campaign:\n  scans: [a", "cannot be read as YAML: line 2, column 12: while parsing a"),
+        (
+            "campaign: {scans: [a]}\nresolve_cor: {default_px: 85,5}",
+            "resolve_cor: 5 is no key; if it is part of a number, write a decimal point: 85.5",
+        ),
         (
             "campaign:\n  scans: [a]\ntry_recon: {width_px: 5}\nfix_cor:\ntry_recon: {step_px: 1}",
             "try_recon stands in line 3 and again in line 5, and one of them would not count",
@@ -191,7 +196,7 @@ BOMB += "campaign: {scans: *a11}\n"
     ],
     ids=[
         "bomb", "itself", "open", "deep", "deep by aliases", "number", "hex", "date", "object",
-        "key", "block twice", "key twice",
+        "key", "open line", "decimal comma", "block twice", "key twice",
     ],
 )  # fmt: skip
 def test_what_no_configuration_is_costs_a_message_with_the_file(tmp_path, text, said):

@@ -70,7 +70,7 @@ def test_the_page_gets_parts_of_planes_in_one_range(served):
         ({"plane": "xy", "factor": 3}, "at a factor of 1, 4, 8"),
         ({"plane": "xy", "factor": 1, "at": 21}, "beyond the volume"),
         ({"plane": "xy", "factor": 1, "first": 40, "last": 50}, "has no rows"),
-        ({"scan": "nobody"}, "no such scan"),
+        ({"scan": "nobody"}, "no scan nobody in"),
     ],
 )
 def test_what_is_not_there_is_said(served, query, message):

@@ -85,3 +85,14 @@ def test_scans_without_cor_or_volume_are_named(campaign):
     assert "a_2" in line
     (campaign / "results" / "a_1_rec.h5").unlink()
     assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]
+
+
+def test_a_damaged_table_is_said_by_status(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    campaign = load_campaign(tmp_path)
+    campaign.results.mkdir()
+    campaign.files.inventory.write_text("scan\tpath\tn_cols\tkeep\treason\n")
+    assert unfinished_scans(campaign) == []  # no cor.json yet
+    campaign.files.cor_table.write_text('{"a_1": {"cor_')
+    (line,) = unfinished_scans(campaign)
+    assert "cor.json: is damaged" in line

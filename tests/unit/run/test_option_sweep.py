@@ -151,7 +151,7 @@ def test_a_scan_that_is_not_there_is_named_beside_some_that_are(campaign):
     result = CliRunner().invoke(cli, [*arguments, "nope"])
     assert isinstance(result.exception, TomopipeError)
     assert re.fullmatch(
-        r"nope: no such scan in .*, where there is a \[x\]_1, b_2, b_3, b_4, \.\.\.",
+        r"no scan nope in .*, where there is a \[x\]_1, b_2, b_3, b_4, \.\.\.",
         str(result.exception),
     )
     result = CliRunner().invoke(cli, [*arguments, "a_x_1"])

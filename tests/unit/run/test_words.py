@@ -67,7 +67,7 @@ def row(before_px, source, reason=""):
 
 
 def member(scan, manual="", select="in"):
-    return {"scan": scan, "manual": manual, "select": select}
+    return {"scan": scan, "manual": manual, "select": select, "n_cols": 96}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def member(scan, manual="", select="in"):
             [member("a")],
             "COR of a: 48.50 by hand taken away",
         ),
+        ({"a": row("48.50", "ai")}, [member("a", "500")], words.CHANGED["fix_cor"]),
         ({"a": row("48.50", "ai")}, [member("b")], "b is new in the series; a left the series"),
         ({"a": row("48.50", "ai")}, [member("a")], words.CHANGED["fix_cor"]),
     ],

@@ -249,5 +249,6 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
     assert (found.pixel_size_um, found.energy_kev, found.distance_mm) == (1.5, 30, 60)
     assert found.theta_deg.tolist() == list(range(N_ANGLES))
     assert "pixel size 1.5 um, the configuration" in found.found
+    assert "other angles than those of the file, /exchange/theta" in found.found
     with open_scan(path, known=known) as scan:
         assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (1.5, 30, 60)
