@@ -95,6 +95,21 @@ def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
     )
 
 
+def test_a_tail_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, runs, campaign):
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    watcher._news_s = -1e9
+    watcher.step()
+    runs.status = 1
+    watcher.step()
+    runs.status = None
+    watcher.step()
+    assert [lane for lane, _ in runs.started] == [ARRIVALS, TAIL]  # not before watch.every
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t48.6\t\n")
+    watcher.step()
+    assert [lane for lane, _ in runs.started] == [ARRIVALS, TAIL, TAIL]
+
+
 def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     watcher, runs, said, campaign
 ):
