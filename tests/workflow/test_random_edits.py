@@ -310,7 +310,8 @@ def same_as_made_at_once(campaign: Path, fresh: Path, told: list) -> None:
     run = snakemake(fresh)
     assert run.status in (0, 3), (told, run.text)
     config = yaml.safe_load((campaign / "config.yaml").read_text())
-    patterns = ["cor.json", "fixed_cor/**/*.tsv", "*_rec.h5", "*_rec/*.tif*", "stitched/**/*.h5"]
+    volumes = ["*_rec.h5", "*_rec/*.tif*"]
+    patterns = ["cor.json", "fixed_cor/**/*.tsv", *volumes, *(f"stitched/{v}" for v in volumes)]
     if config.get("export_star", {}).get("enabled", True):
         patterns += ["relion/**/*.star"]
         if config.get("storage", {}).get("keep_stacks", True):
