@@ -84,7 +84,7 @@ def write_scan(
     phantom : a kind, a Phantom, or its ellipsoids (`sphere`).
     write_theta : False leaves /exchange/theta out.
     n_frames : an aborted scan: only that many leading frames, theta complete.
-    beam : more options of `Beam`: n_flats, n_darks (0: no dataset), dust, stripes, dirt_px, ...
+    beam : more options of `Beam`: n_flats, n_darks (0: no dataset), dust, fixed_dust_px, ...
     options : dtype, chunks (False: contiguous), compression, pixel_size_um, energy_kev, n_written
         (frames really written; the rest of the dataset is never allocated).
     """

@@ -50,7 +50,7 @@
       if (ownText || (node.tagName === "INPUT" && node.value)) {
         check(node, parse(inSvg ? style.fill : style.color), large ? 3 : 4.5, "text");
       }
-      if (node.matches("polyline, .after, .before, .rival, .chosen, .at, .miss, .median")) {
+      if (node.matches("polyline, .after, .before, .estimate, .chosen, .at, .miss, .median")) {
         const colour = node.matches(".after") ? parse(style.fill) : parse(style.stroke);
         check(node, colour, 3, "mark");
       }

@@ -220,9 +220,9 @@ class ScanFacts:
             return ""
         if prediction.cor_px is None:
             return not_accepted(prediction)
-        sure = prediction.confidence
-        if sure is not None and sure < self.min_confidence + _BARELY:
-            return f"accepted with confidence {sure:.2f}, limit {self.min_confidence:.2f}"
+        confidence = prediction.confidence
+        if confidence is not None and confidence < self.min_confidence + _BARELY:
+            return f"accepted with confidence {confidence:.2f}, limit {self.min_confidence:.2f}"
         best = {
             c.method: c.best_cor_px
             for c in prediction.curves
@@ -259,12 +259,12 @@ class ScanFacts:
         prediction = self.prediction
         if self.state is not State.MANUAL or prediction is None or prediction.cor_px is None:
             return ""
-        sure = prediction.confidence or 0.0
+        confidence = prediction.confidence or 0.0
         cor_px = self.manual_px if self.manual_px is not None else self.cor_px
         off_px = 0.0 if cor_px is None else cor_px - prediction.cor_px
-        if sure < self.min_confidence or abs(off_px) <= _FAR_PX:
+        if confidence < self.min_confidence or abs(off_px) <= _FAR_PX:
             return ""
-        return f"{off_px:+.2f} px from the prediction, of confidence {sure:.2f}"
+        return f"{off_px:+.2f} px from the prediction, of confidence {confidence:.2f}"
 
 
 def not_accepted(prediction: Prediction) -> str:
@@ -275,6 +275,6 @@ def not_accepted(prediction: Prediction) -> str:
     if verdict == "failed":
         return ": ".join(filter(None, ("prediction failed", prediction.reason)))
     best = "no estimate" if prediction.best_cor_px is None else f"best {prediction.best_cor_px:.2f}"
-    sure = "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
+    told = "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
     why = f": {prediction.reason}" if prediction.reason else ""
-    return f"prediction not accepted ({verdict}, {best}{sure}){why}"
+    return f"prediction not accepted ({verdict}, {best}{told}){why}"

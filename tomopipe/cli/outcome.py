@@ -80,13 +80,13 @@ def _table(
     for column in table.columns:
         column.overflow = "fold"
     for entry in entries:
-        (cor_px, source), sure = cors[entry["scan"]], entry["confidence"]
+        (cor_px, source), confidence = cors[entry["scan"]], entry["confidence"]
         known = truth.get(entry["scan"])
         cells = [
             entry["scan"],
             format_cor(cor_px),
             source if cor_px is not None else "",
-            "" if sure is None else f"{sure:.2f}",
+            "" if confidence is None else f"{confidence:.2f}",
             str(entry["state"]),
             *(_error(cor_px, known) if truth else ()),
             entry["why"] or ", ".join((known or {}).get("special", [])),

@@ -149,10 +149,10 @@ def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Pro
     up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
     risen = (up[last] - up[first]) / held
     agree = np.where(shared > 0, risen, 1 - risen) > _AGREE
-    sure = (agree & (np.abs(shared) > least * error)).any(axis=0)
-    if not sure.any():
+    certain = (agree & (np.abs(shared) > least * error)).any(axis=0)
+    if not certain.any():
         return np.zeros_like(profiles)
-    proven = np.where(sure, _proven(shared, error, least, size_px), 0)
+    proven = np.where(certain, _proven(shared, error, least, size_px), 0)
     ridges = _ridges(proven, error, least, size_px // 2)
     return _two_sided(ridges, shared / error, least, _side_limits(threshold, steps, freedom))
 

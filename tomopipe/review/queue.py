@@ -83,9 +83,9 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    sure = entry["confidence"]
-    by_sure = entry["state"] in (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.OK)
-    within = sure if sure is not None and by_sure else 0.0
+    confidence = entry["confidence"]
+    by_confidence = entry["state"] in (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.OK)
+    within = confidence if confidence is not None and by_confidence else 0.0
     return (
         _ORDER[entry["state"]],
         entry["cor_px"] is not None,

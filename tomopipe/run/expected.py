@@ -147,7 +147,7 @@ class Expected:
             return rows
         self._add("inventory", reason)
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
-            rows = foresee_inventory(campaign, Path(name))
+            rows = expected_inventory(campaign, Path(name))
             self._is_other = content_of(Files(Path(name)).inventory) != self._content(
                 self.out.inventory
             )
@@ -277,7 +277,7 @@ class Expected:
         return path in record and not record.damage(path)
 
 
-def foresee_inventory(
+def expected_inventory(
     campaign: Campaign, folder: Path, wanted: Iterable[str] | None = None
 ) -> InventoryRows:
     """Write the inventory of the present raw files into `folder`, and return its rows.

@@ -13,7 +13,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.raw_files import RAW_ENDINGS
 from tomopipe.run.disk import KINDS, output_bytes
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.raw_state import IMAGES, REFERENCES
@@ -154,7 +154,7 @@ def first_look(campaign: Campaign) -> FirstLook:
     scans = [entry["scan"] for entry in campaign.inventory_entries() if not entry["reason"]]
     sampled = scans[:: max(1, len(scans) // _MOST_FILES)]
     with tempfile.TemporaryDirectory(prefix="tomopipe-init-") as folder:
-        rows = foresee_inventory(campaign, Path(folder), sampled)
+        rows = expected_inventory(campaign, Path(folder), sampled)
     rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
     valid = [row for row in rows.values() if int(row["n_angles"] or 0)]
     n_bytes: Counter[str] = Counter()

@@ -192,13 +192,13 @@ def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
 def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> list[PlannedJob]:
     """List the jobs of all scans whose series has a pending prediction, unless they run anyway."""
     waiting, rows = found.waiting, found.rows
-    sure = {(job.rule, job.scan) for job in planned}
+    certain = {(job.rule, job.scan) for job in planned}
     more = [
         PlannedJob(rule, scan, campaign.scans[scan].series, IF_OTHER_COR, certain=False)
         for scan in campaign.selected_scans(rows)
         if campaign.scans[scan].series in waiting
         for rule in _AFTER_COR
-        if (rule, scan) not in sure
+        if (rule, scan) not in certain
     ]
     stitched = {job.stack for job in planned}
     more += [
@@ -212,7 +212,7 @@ def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> 
         "report": campaign.config.report.enabled,
     }
     for rule, enabled in tail.items():
-        if waiting and enabled and (rule, "") not in sure:
+        if waiting and enabled and (rule, "") not in certain:
             more.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
     return more
 

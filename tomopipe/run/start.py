@@ -23,7 +23,7 @@ from tomopipe.config.parse import read_config
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.paths import workflow_folder
 from tomopipe.run.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
@@ -175,7 +175,7 @@ def examine(campaign: Campaign) -> Findings:
         findings.errors += odd_paths
     findings.errors += campaign.table_faults
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
-        rows = foresee_inventory(campaign, Path(folder))
+        rows = expected_inventory(campaign, Path(folder))
     findings.errors += _impossible_angles(campaign, rows)
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)

@@ -319,7 +319,7 @@ class Watcher:
         if ARRIVALS in self._lanes or now_s < self._next_s[ARRIVALS]:
             return
         tail = self._lanes.get(TAIL)
-        there = self._settled() - (tail.open if tail else set())
+        there = self._unchanged() - (tail.open if tail else set())
         queue = [path for path, one in self._taken.items() if not one["judged"] and path in there]
         queue.sort(key=lambda path: -self._taken[path]["at"])
         if len(queue) > _BACKLOG:
@@ -339,13 +339,13 @@ class Watcher:
         due_s = min(60 * watch.every, self._tail_took_s) if idle else 60 * watch.every
         if TAIL in self._lanes or not self._dirty or since_s < due_s or now_s < self._next_s[TAIL]:
             return
-        there = self._settled()
+        there = self._unchanged()
         paths = [path for path, one in self._taken.items() if one["judged"] and path in there]
         if paths:
             self._dirty = False
             self._start(TAIL, paths, [])
 
-    def _settled(self) -> set[str]:
+    def _unchanged(self) -> set[str]:
         """Name the files that are unchanged since they were taken."""
         return set(self._paths) - self._arrivals.pending
 

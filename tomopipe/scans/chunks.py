@@ -23,7 +23,7 @@ DECODE_BYTES = 256 * 2**20  # at most, of chunks being decoded; but always one a
 _COPIES = 3  # of a chunk: compressed, inflated, in order
 _DEFLATE, _SHUFFLE = 1, 2
 
-Span = tuple[int, int]
+IndexRange = tuple[int, int]
 
 
 class Chunks(NamedTuple):
@@ -84,7 +84,7 @@ def can_decode(dataset: "h5py.Dataset") -> bool:
 
 
 def read_block(
-    dataset: "h5py.Dataset", frames: Span, rows: Span, out: NDArray[Any], threads: int
+    dataset: "h5py.Dataset", frames: IndexRange, rows: IndexRange, out: NDArray[Any], threads: int
 ) -> None:
     """Read frames x rows x all columns, decoding the chunks in threads.
 

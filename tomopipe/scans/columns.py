@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.scans.pixels import Frames, Pixels, PixelsView, Span
+from tomopipe.scans.pixels import Frames, IndexRange, Pixels, PixelsView
 
 _BATCH_BYTES = 64 * 2**20  # of frames of full width on the way
 
 
-def cut_columns(frames: Frames, columns: Span) -> Frames:
+def cut_columns(frames: Frames, columns: IndexRange) -> Frames:
     """Return frames of neighbouring columns.
 
     Parameters
@@ -28,11 +28,11 @@ def cut_columns(frames: Frames, columns: Span) -> Frames:
 class _CutPixels(PixelsView):
     """Neighbouring columns of frames."""
 
-    def __init__(self, pixels: Pixels, columns: Span) -> None:
+    def __init__(self, pixels: Pixels, columns: IndexRange) -> None:
         super().__init__(pixels, (*pixels.shape[:2], columns[1] - columns[0]))
         self._columns = columns
 
-    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, whole chunks at a time."""
         deep = self.chunks[0] if self.chunks else 1
         width = self._pixels.shape[2]

@@ -26,7 +26,7 @@ from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import NO_THETA, Layout, Path
 from tomopipe.scans.metadata import Metadata
-from tomopipe.scans.pixels import Frames, Span
+from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.readers import open_reader
 from tomopipe.scans.references import References, Sources, find_references
@@ -287,7 +287,7 @@ def _value(found: Found | None) -> float | None:
 def _describe(
     layout: Layout,
     chosen: NDArray[np.intp],
-    columns: Span,
+    columns: IndexRange,
     flats: tuple[References | None, str],
     darks: tuple[References | None, str],
 ) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.scans import chunks
-from tomopipe.scans.chunks import Span
+from tomopipe.scans.chunks import IndexRange
 from tomopipe.scans.datasets import find_dataset
 from tomopipe.scans.frames import Written, written_frames
 from tomopipe.scans.hdf5 import one_line
@@ -48,7 +48,7 @@ class Pixels(Protocol):
     def stored_chunks(self) -> tuple[int, ...] | None:
         """How frames lie in the file, whether or not parts of a chunk can be read."""
 
-    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames into `out`, shape (n_frames, n_rows, n_cols).
 
         Raises
@@ -73,7 +73,7 @@ class Pixels(Protocol):
 class Boxes(Pixels, Protocol):
     """A stack of which any part can be read; what its axes are need not be as in `Pixels`."""
 
-    def read_box(self, box: tuple[Span, Span, Span], threads: int = 1) -> NDArray:
+    def read_box(self, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1) -> NDArray:
         """Read a part, one span for each axis, the last of each excluded."""
 
 
@@ -98,7 +98,11 @@ class Frames:
         return self.pixels.written()[self.index]
 
     def read(
-        self, which: Span, rows: Span, threads: int = 1, empty: Callable[..., NDArray] = np.empty
+        self,
+        which: IndexRange,
+        rows: IndexRange,
+        threads: int = 1,
+        empty: Callable[..., NDArray] = np.empty,
     ) -> NDArray:
         """Read rows of some of the frames, raw.
 
@@ -177,7 +181,7 @@ class Hdf5Pixels:
             return None
         return dataset.id.get_offset() if dataset.dtype == self.dtype else None
 
-    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, in threads where that can be done."""
         try:
             if threads > 1 and self._decodable:
@@ -194,7 +198,7 @@ class Hdf5Pixels:
                 f"{self._dataset.file.filename}: {what} cannot be read ({one_line(error)})"
             ) from error
 
-    def read_box(self, box: tuple[Span, Span, Span], threads: int = 1) -> NDArray:
+    def read_box(self, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1) -> NDArray:
         """Read a part, one span for each axis."""
         spans = box if self._dataset.ndim == 3 else box[1:]
         try:
@@ -206,7 +210,9 @@ class Hdf5Pixels:
             ) from error
         return np.asarray(found).reshape([last - first for first, last in box])
 
-    def _read_contiguous(self, out: NDArray, frames: Span, rows: Span, threads: int) -> bool:
+    def _read_contiguous(
+        self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int
+    ) -> bool:
         """Read around HDF5, which reads in one thread; false if that cannot be done."""
         if self._offset is None or not out[:1].flags.c_contiguous:
             return False
@@ -286,7 +292,7 @@ class MirroredPixels(PixelsView):
         self._rows = rows
         self._turn = np.s_[:: -1 if rows else 1, :: -1 if columns else 1]
 
-    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames."""
         n_rows = self.shape[1]
         span = (n_rows - rows[1], n_rows - rows[0]) if self._rows else rows

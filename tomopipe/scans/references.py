@@ -12,7 +12,7 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.layout import Kind, Layout, Path, Reader, how_to_name
-from tomopipe.scans.pixels import Frames, Span
+from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.readers import open_reference
 
 Sources = Path | Sequence[Path] | None
@@ -33,7 +33,7 @@ class References:
     frames: tuple[Frames, ...]
     positions: NDArray[np.float64]
 
-    def cut(self, columns: Span) -> "References":
+    def cut(self, columns: IndexRange) -> "References":
         """Return those of neighbouring columns, the last excluded."""
         return replace(self, frames=tuple(cut_columns(part, columns) for part in self.frames))
 

@@ -32,7 +32,7 @@ from tomopipe.scans.layout import (
     how_to_name,
     without_position,
 )
-from tomopipe.scans.pixels import Frames, Pixels, Span
+from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 from tomopipe.scans.raw_state import IMAGES, LISTS, REFERENCES, reference_kind
 from tomopipe.scans.transposed import AXES, transposed
 
@@ -241,7 +241,9 @@ class _Images:
         """As far as parts of an image cannot be read."""
         return self.chunks
 
-    def read_box(self: Pixels, box: tuple[Span, Span, Span], threads: int = 1) -> NDArray:
+    def read_box(
+        self: Pixels, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1
+    ) -> NDArray:
         """Read a part, one span for each axis."""
         (first, last), (top, end), columns = box
         whole = np.empty((last - first, end - top, self.shape[2]), self.dtype)
@@ -280,7 +282,7 @@ class _Files(_Images):
         """Tell which files are long enough to hold their image, or are not empty."""
         return np.array([_size(path) >= self._n_bytes for path in self._files])
 
-    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of some of the images, several files at a time."""
 
         def read_image(number: int) -> None:
@@ -329,7 +331,7 @@ class _Pages(_Images):
         n_there = max(0, _size(self._path) - self._offset) // page_bytes
         return np.arange(n_frames) < n_there
 
-    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of some of the pages."""
         with _reading(self._path):
             if self._offset is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.scans.pixels import Boxes, PixelsView, Span
+from tomopipe.scans.pixels import Boxes, IndexRange, PixelsView
 
 AXES = ("angle", "row", "col")
 _BATCH_BYTES = 64 * 2**20  # on the way
@@ -46,7 +46,7 @@ class TransposedPixels(PixelsView):
         found = self._pixels.written()
         return found if self._axes[0] == "angle" else np.full(self.shape[0], found.all())
 
-    def read(self, out: NDArray, frames: Span, rows: Span, threads: int = 1) -> None:
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, part of the file's first axis at a time."""
         spans = dict(zip(AXES, (frames, rows, (0, self.shape[2])), strict=True))
         box = [spans[axis] for axis in self._axes]

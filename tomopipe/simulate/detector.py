@@ -29,10 +29,10 @@ class Beam:
         Columns whose gain differs between flats and projections: rings in the slices.
     stripe_gain : float
         Standard deviation of that difference.
-    dirt_px : float or None
+    fixed_dust_px : float or None
         Column about which dust, absent in the flats, lies mirrored, as on the wall of a furnace. It
         does not rotate, and a finder of the COR may take that column for the axis.
-    dirt_depth : float
+    fixed_dust_depth : float
         Largest line integral of that dust.
     dark_adu, read_noise_adu : float
         Mean of the dark frames and noise of reading, in units of the detector.
@@ -45,8 +45,8 @@ class Beam:
     dust: int = 12
     stripes: int = 0
     stripe_gain: float = 0.02
-    dirt_px: float | None = None
-    dirt_depth: float = 0.3
+    fixed_dust_px: float | None = None
+    fixed_dust_depth: float = 0.3
     dark_adu: float = 100.0
     read_noise_adu: float = 2.0
 
@@ -134,12 +134,12 @@ def _fixed(beam: Beam, n_rows: int, n_cols: int, rng: np.random.Generator) -> ND
     fixed = np.ones((n_rows, n_cols))
     columns = rng.integers(0, n_cols, beam.stripes)
     fixed[:, columns] *= np.exp(rng.normal(0.0, beam.stripe_gain, beam.stripes))
-    if beam.dirt_px is not None:
+    if beam.fixed_dust_px is not None:
         col = np.arange(n_cols)
         for _ in range(12):
             distance_px, sigma_px = rng.uniform(0, 0.45 * n_cols), rng.uniform(0.8, 2.5)
-            depth = rng.uniform(0.3, 1.0) * beam.dirt_depth
+            depth = rng.uniform(0.3, 1.0) * beam.fixed_dust_depth
             for side in (-1, 1):
-                position_px = beam.dirt_px + side * distance_px
+                position_px = beam.fixed_dust_px + side * distance_px
                 fixed *= np.exp(-depth * np.exp(-(((col - position_px) / sigma_px) ** 2) / 2))
     return fixed

@@ -308,7 +308,7 @@ def _misleading(scan: ScanPlan, n_cols: int, n_rows: int) -> ScanPlan:
         beam=replace(
             scan.beam,
             counts=None if counts is None else counts / 20,
-            dirt_px=round(wrong_px, 3),
+            fixed_dust_px=round(wrong_px, 3),
             stripes=n_cols // 8,
         ),
     )

@@ -7,7 +7,7 @@ by side, blocks of h detector rows and s bytes per raw pixel, a job takes at mos
     8 R n        averages of flats and darks of the R rows of the detector
     2 h na n s   the block in work and the next one; one block if there is no next
     (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
-    4 w L na n'  sinograms, twice where the scan goes all the way round: na is the number of angles
+    4 w L na n'  sinograms, twice for a full 360-degree rotation: na is the number of angles
                  of a chunk (`tomopipe.recon.blocks.angles_at_once`), but for a GPU, by iteration
                  and in half acquisition, where all are made at once
     engine       see `tomopipe.recon.blocks`; w groups

@@ -13,7 +13,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.disk import disk_needed
 from tomopipe.run.ending import say_stacks_left_out
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.run.start import examine
 from tomopipe.volumes.volume import new_volume
 
@@ -81,7 +81,7 @@ def test_check_looks_into_the_files(folder, other, words):
 def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, capsys):
     (folder / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
     campaign = campaign_of(folder, {"t": ["a_1", "a_2"], "u": ["a_10", "b_1"]})
-    rows = foresee_inventory(campaign, folder)
+    rows = expected_inventory(campaign, folder)
     reason = "a_2 is unselected: select: no"
     assert [s.problem for s in find_stacks(campaign, rows, rows)] == [reason, ""]
     assert stack_notes(campaign, rows) == (f"stack t will not be stitched: {reason}",)
@@ -90,7 +90,7 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     findings = examine(campaign)
     assert findings.errors == []
     assert f"stack t will not be stitched: {reason}" in findings.warnings
-    foresee_inventory(campaign, campaign.results)
+    expected_inventory(campaign, campaign.results)
     (campaign.results / "cor.json").write_text(json.dumps(without))
     say_stacks_left_out(campaign)
     said = capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
 
 def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):
     campaign = campaign_of(folder, {"t": ["a_1", "a_2"]})
-    rows = foresee_inventory(campaign, folder)
+    rows = expected_inventory(campaign, folder)
     needed = disk_needed(campaign, [("stitch", "t")], rows)
     assert needed == {"stitched volumes": 2 * 4 * 4 * 32 * 32}
     assert any("stitched volumes 0.00" in note for note in examine(campaign).notes)
@@ -120,7 +120,7 @@ def test_name_of_a_stack_that_no_file_can_have(name):
 
 def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
     campaign = campaign_of(folder, {"tall <1>": ["a_1", "a_2"], "other": ["a_10", "x"]})
-    foresee_inventory(campaign, campaign.results)
+    expected_inventory(campaign, campaign.results)
     (campaign.results / "cor.json").write_text(
         json.dumps({scan: {"cor_px": 16.0, "source": "auto"} for scan in ("a_1", "a_2", "a_10")})
     )

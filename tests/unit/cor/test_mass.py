@@ -133,7 +133,7 @@ def test_drift_is_taken_off_and_what_stays_is_left():
 
 
 @pytest.mark.parametrize("reach_px", [2.0, 8.0])
-def test_dirt_is_measured_beside_the_sample_and_noise_is_none(reach_px):
+def test_dust_is_measured_beside_the_sample_and_noise_is_none(reach_px):
     rng = np.random.default_rng(0)
     clean = rng.normal(0, 0.05, (200, 1200))
     clean[:, 400:700] += 2
@@ -146,7 +146,7 @@ def test_dirt_is_measured_beside_the_sample_and_noise_is_none(reach_px):
     assert subtract_drift(clean.astype(np.float32))[1][0] < 5e-4
 
 
-def test_no_drift_is_taken_off_and_no_dirt_is_told_where_there_is_no_air():
+def test_no_drift_is_taken_off_and_no_dust_is_told_where_there_is_no_air():
     full = np.random.default_rng(0).normal(1, 0.1, (60, 100)).astype(np.float32)
     steady, (rms, _) = subtract_drift(full)
     assert steady is full

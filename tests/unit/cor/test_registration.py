@@ -117,7 +117,7 @@ def test_correlation_is_that_of_the_overlap(shift):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_dirt_that_stays_does_not_pull(seed):
+def test_dust_that_stays_does_not_pull(seed):
     """Spots of the detector as strong as the sample: flipped, they match each other elsewhere."""
     rng = np.random.default_rng(seed)
     dust = np.zeros((8, 160), np.float32)

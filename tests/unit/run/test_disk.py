@@ -10,7 +10,7 @@ from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.run.disk import disk_needed, half_notes
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.run.first_look import first_look
 from tomopipe.run.start import examine
 from tomopipe.volumes import preview
@@ -31,7 +31,7 @@ def look(tmp_path):
 
     def found(**blocks):
         campaign = campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}, **blocks}, tmp_path)
-        return campaign, foresee_inventory(campaign, tmp_path / "seen")
+        return campaign, expected_inventory(campaign, tmp_path / "seen")
 
     return found
 

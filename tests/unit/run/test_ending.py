@@ -5,7 +5,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.run.ending import after_failure, ended_by_hand, say_warnings, unfinished_scans
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.storage.atomic import write_json
 
 
@@ -15,7 +15,7 @@ def campaign(tmp_path):
         write_scan(tmp_path / "raw" / f"{name}.h5", n_rows=1, n_cols=64, n_angles=31)
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     (tmp_path / "results").mkdir()
-    foresee_inventory(load_campaign(tmp_path), tmp_path / "results")
+    expected_inventory(load_campaign(tmp_path), tmp_path / "results")
     status = {"state": "running", "start": 100.0, "host": "node1"}
     write_json(status, tmp_path / "logs" / "status" / "try_recon" / "a_1.json")
     return tmp_path

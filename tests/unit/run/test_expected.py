@@ -6,7 +6,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
-from tomopipe.run.expected import Expected, foresee_inventory
+from tomopipe.run.expected import Expected, expected_inventory
 from tomopipe.run.words import IF_COR, MISSING
 from tomopipe.storage.atomic import write_json
 
@@ -81,7 +81,7 @@ def test_a_run_that_would_stop_before_anything_has_no_plan(folder):
     with pytest.raises(TomopipeError, match="not made by tomopipe"):
         expected(folder)
     volume.unlink()
-    foresee_inventory(load_campaign(folder), folder / "results")
+    expected_inventory(load_campaign(folder), folder / "results")
     (folder / "raw").rename(folder / "elsewhere")
     with pytest.raises(TomopipeError, match="no raw files now"):
         expected(folder)

@@ -5,7 +5,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import TomopipeError
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.run.misfits import misfits, refuse_misfits, refuse_missing_files
 from tomopipe.run.start import examine
 
@@ -20,7 +20,7 @@ def campaign(tmp_path):
 def loaded(folder, options):
     (folder / "config.yaml").write_text(f"campaign: {{scans: [raw/*.h5]}}\n{options}\n")
     found = load_campaign(folder)
-    return found, foresee_inventory(found, folder)
+    return found, expected_inventory(found, folder)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run.decisions import Decisions
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.run.start import examine
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
@@ -73,7 +73,7 @@ def test_each_scan_is_given_its_own(folder, monkeypatch, pattern, levels):
     monkeypatch.chdir(folder)
     campaign = look(folder, pattern)
     assert flat_levels(campaign) == dict(zip(SCANS, levels, strict=True))
-    rows = foresee_inventory(campaign, folder / "seen")
+    rows = expected_inventory(campaign, folder / "seen")
     assert {row["keep"] for row in rows.values()} == {"true"}
     shared = campaign.for_scan("a_2").shared_files()
     assert shared
@@ -93,7 +93,7 @@ def test_darks_and_angles_too_and_by_an_override(folder, monkeypatch):
     assert campaign.for_scan("a_1").shared_files() == ["angles/a_1.txt", "flats/a_1.h5"]
     assert campaign.for_scan("b_1").config.input.angles == "angles/b_1.txt"
     assert campaign.shared_files() == []
-    rows = foresee_inventory(campaign, folder / "seen")
+    rows = expected_inventory(campaign, folder / "seen")
     assert "angles angles/a_2.txt, 4 degrees" in rows["a_2"]["found"]
 
 
@@ -115,7 +115,7 @@ def test_a_file_that_is_missing_is_named_with_its_scan(folder, monkeypatch):
     (line,) = [text for text in examine(campaign).errors if "no such file" in text]
     assert line.startswith("flats/a_2.h5: no such file; preprocess.flats")
     assert line.endswith("for a_2")
-    row = foresee_inventory(campaign, folder / "seen")["a_2"]
+    row = expected_inventory(campaign, folder / "seen")["a_2"]
     assert row["keep"] == "false"
     assert row["reason"] == "flats/a_2.h5: no such file"
 

@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cor.rules import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.run.disk import SCRATCH, disk_needed, output_bytes
-from tomopipe.run.expected import PlannedJob, foresee_inventory
+from tomopipe.run.expected import PlannedJob, expected_inventory
 from tomopipe.run.next_run import Plan, PlanRow, folded, memory_notes, standing_failures
 from tomopipe.run.start import examine
 from tomopipe.run.words import CHANGED, MISSING
@@ -30,7 +30,7 @@ def campaign(tmp_path):
 
 
 def rows_of(folder):
-    return foresee_inventory(load_campaign(folder), folder)
+    return expected_inventory(load_campaign(folder), folder)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tests.phantoms import write_scan
 from tests.step_calls import export_stack
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import TomopipeError
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.run.relion_set import campaign_binning, read_binning, settle_binning, star_options
 from tomopipe.storage.atomic import write_json
 
@@ -32,7 +32,7 @@ def campaign_of(folder, scans, **blocks):
     """A campaign in which these scans have a COR."""
     config = {"campaign": {"scans": ["raw/*.h5"]}, "export_star": STAR} | blocks
     campaign = campaign_from_data(config, folder)
-    foresee_inventory(campaign, campaign.results)
+    expected_inventory(campaign, campaign.results)
     write_json({scan: {"cor_px": 5.0} for scan in scans}, campaign.results / "cor.json")
     return campaign
 

@@ -9,7 +9,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data, read_inventory
 from tomopipe.run.decisions import Decisions
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.scans.linked import linked_files
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
@@ -81,7 +81,7 @@ def test_a_target_that_was_replaced_is_another_raw_file(folder):
         return campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)
 
     os.makedirs("seen")
-    before = dict(foresee_inventory(campaign(), folder / "seen"))
+    before = dict(expected_inventory(campaign(), folder / "seen"))
     assert not campaign().has_other_links(before)
     assert before["own_1"]["linked"] == ""
     target = folder / "camera" / "link_1.h5"
@@ -95,7 +95,7 @@ def test_a_target_that_was_replaced_is_another_raw_file(folder):
     os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns - 10**12))
     assert campaign().has_other_links(before)
     after = read_inventory(folder / "seen" / "inventory.tsv")
-    after = dict(foresee_inventory(campaign(), folder / "seen"))
+    after = dict(expected_inventory(campaign(), folder / "seen"))
     assert not campaign().has_other_links(after)
     decisions = Decisions(campaign())
     for name in before:

@@ -2,7 +2,7 @@
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import outcome
-from tomopipe.run.expected import foresee_inventory
+from tomopipe.run.expected import expected_inventory
 from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 from tomopipe.storage.atomic import write_json
 
@@ -13,7 +13,7 @@ def test_the_table_has_the_error_of_each_scan(tmp_path, capsys):
     )["scans"]
     found = load_campaign(tmp_path)
     (tmp_path / "results").mkdir()
-    foresee_inventory(found, tmp_path / "results")
+    expected_inventory(found, tmp_path / "results")
     name = next(iter(truth))
     found_px = round(truth[name]["cor_px"] + 1.25, 2)
     write_json({name: {"cor_px": found_px, "source": "auto"}}, tmp_path / "results" / "cor.json")

@@ -55,7 +55,7 @@ def test_noise_is_that_of_the_photons():
 
 def test_dust_lies_mirrored_and_does_not_rotate(tmp_path):
     vacuum = [sphere(0, 0, -50, 1)]
-    beam = {"dirt_px": 41.5, "dirt_depth": 0.2}
+    beam = {"fixed_dust_px": 41.5, "fixed_dust_depth": 0.2}
     truth = write_scan(tmp_path / "a.h5", n_angles=5, n_cols=96, phantom=vacuum, beam=beam)
     seen = attenuation(truth.path)
     assert seen.max() > 0.05

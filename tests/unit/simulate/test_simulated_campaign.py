@@ -59,7 +59,7 @@ def test_files(campaign, scans):
     assert config == {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"width_px": 20}}
     for scan in scans.values():
         assert abs(scan["cor_px"] - 47.5) < 20
-        assert abs((scan["beam"]["dirt_px"] or scan["cor_px"]) - 47.5) < 20
+        assert abs((scan["beam"]["fixed_dust_px"] or scan["cor_px"]) - 47.5) < 20
 
 
 def test_the_cor_in_the_files_is_the_true_one(campaign, scans):
@@ -134,7 +134,7 @@ def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
         first, last = attenuation(campaign, scan)[[0, -1]]
         true = likeness(first, last, scan["cor_px"])
         if "fixed pattern" in scan["special"]:
-            wrong_px = scan["beam"]["dirt_px"]
+            wrong_px = scan["beam"]["fixed_dust_px"]
             assert abs(wrong_px - scan["cor_px"]) > 10
             assert likeness(first, last, wrong_px) > true + 0.3
             assert (scan["series"], scan["index"]) == ("rock", 3)
@@ -171,7 +171,7 @@ def test_every_shape_has_all_special_scans_and_names_that_tell_the_series(n_seri
         series, index = re.fullmatch(r"(.*?)[._-]*(\d+)", plan.name).groups()
         assert (series, int(index)) == (plan.series, plan.index)
         assert (plan.n_frames < 20) == ("aborted" in plan.special)
-        assert (plan.beam.dirt_px is not None) == ("fixed pattern" in plan.special)
+        assert (plan.beam.fixed_dust_px is not None) == ("fixed pattern" in plan.special)
     kinds = [name for plan in plans for name in plan.special]
     assert sorted(kinds) == ["aborted", "fixed pattern", "no theta"]
 

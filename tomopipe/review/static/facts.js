@@ -39,7 +39,7 @@ function head(data) {
 function plot(data, go, cor) {
   const p = data.prediction;
   const marks = [
-    ...p.curves.map((curve) => ["rival", curve.best_cor_px]),
+    ...p.curves.map((curve) => ["estimate", curve.best_cor_px]),
     ["chosen", data.cells.cor_px ? Number(data.cells.cor_px) : data.resolved_px],
     ["at", cor],
   ];

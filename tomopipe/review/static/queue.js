@@ -116,7 +116,7 @@ function line(entry) {
     el("span", { class: "name" }, scan.scan),
     el("span", { class: "cor" }, px(scan.cor_px) + mark),
     el("span", { class: "why" }, scan.why || scan.state),
-    el("span", { class: "sure" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
+    el("span", { class: "confidence" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
 }
 
 function thumbnail(scan) {
