@@ -39,7 +39,7 @@ OPTIONS = {
     "predict_cor": {"min_confidence": [0.5, 0.45, 0.99], "methods": [["ai", "sum"], ["sum"]]},
     "fix_cor": {"max_delta_px": [1.0, 50.0], "protect_manual": [True, False]},
     "resolve_cor": {"default_px": [None, 47.0], "on_missing": ["skip", "block"]},
-    "preprocess": {"darks": ["auto", "none"]},
+    "preprocess": {"darks": [None, "none"]},
     "input": {"pixel_size_um": [1.0, 2.0], "every": [1, 2]},
     "full_recon": {
         "filter": ["ramp", "hann"],
