@@ -34,6 +34,8 @@ def test_preprocess_of_one_scan(campaign):
 def test_the_grid_of_one_scan(campaign):
     found = json.loads((campaign / "results/try_center/a_2/try.json").read_text())["cor_px"]
     override(campaign, try_recon={"center_px": found[len(found) // 2] + 2, "width_px": 9})
+    sidecars = {scan: campaign / "raw" / f"{scan}.cor.json" for scan in ("a_1", "a_2")}
+    sidecars["a_2"].unlink()
     run = snakemake(campaign)
     chain = {f"{rule}:a_2" for rule in ("try_recon", "predict_cor")}
     changed = {
@@ -47,6 +49,9 @@ def test_the_grid_of_one_scan(campaign):
     assert chain <= run.jobs <= chain | changed, run.text  # the COR may come out as it was
     moved = json.loads((campaign / "results/try_center/a_2/try.json").read_text())["cor_px"]
     assert (moved[0], moved[-1]) == (found[len(found) // 2] - 7, found[len(found) // 2] + 11)
+    stated = {scan: json.loads(path.read_text())["parameters"] for scan, path in sidecars.items()}
+    assert [stated[scan]["try_recon"]["width_px"] for scan in stated] == [8, 9]
+    assert stated["a_2"].keys() == stated["a_1"].keys()
     assert snakemake(campaign).jobs == frozenset()
 
 

@@ -78,7 +78,7 @@ class StepOptions(Block):
     hooks: HooksBlock = HooksBlock()
 
     def as_json(self, *blocks: str) -> str:
-        """Return blocks as JSON for a step, with defaults filled in."""
+        """Return what differs from the defaults of blocks, as JSON for a step."""
         return self.model_dump_json(include=set(blocks), exclude_defaults=True)
 
     @property

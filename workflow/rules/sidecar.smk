@@ -45,6 +45,9 @@ rule sidecar:
     localrule: True
     params:
         content=sidecar_content,
+        options=lambda wildcards: CAMPAIGN.for_scan(wildcards.scan).config.model_dump_json(
+            include={"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
+        ),
         made_from=lambda wildcards: as_json(made_from.of_text(sidecar_content(wildcards))),
     script:
         "../scripts/sidecar.py"

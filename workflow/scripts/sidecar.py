@@ -1,6 +1,7 @@
+import json
+
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import job
-from tomopipe.config import parse_config
 from tomopipe.run.products import making
 from tomopipe.steps.sidecar import sidecar
 
@@ -8,10 +9,8 @@ from tomopipe.steps.sidecar import sidecar
 log = LOGS.log("sidecar", snakemake.wildcards.scan)
 
 with making(log, snakemake.output, snakemake.params), job(log):
-    config = parse_config(snakemake.config)
-    blocks = ("preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor")
     sidecar(
         snakemake.output[0],
         content=snakemake.params.content,
-        parameters=config.model_dump(include=set(blocks)),
+        parameters=json.loads(snakemake.params.options),
     )
