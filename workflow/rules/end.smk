@@ -65,7 +65,8 @@ onsuccess:
     if unfinished:
         for line in unfinished:
             print(f"tomopipe: {line}", file=sys.stderr)
-        print(f"tomopipe: see {REPORT}", file=sys.stderr)
+        if not progress.is_told():  # `tomopipe run` names it
+            print(f"tomopipe: see {REPORT}", file=sys.stderr)
         raise SystemExit(3)
 
 
