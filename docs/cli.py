@@ -1,6 +1,7 @@
 """Write docs/reference/cli.md, the commands and their options: python docs/cli.py."""
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def _sections(command, parent, name: str) -> Iterator[str]:
     if not hasattr(command, "commands"):
         usage = " ".join(command.collect_usage_pieces(context)).replace("[OPTIONS]", "").strip()
         yield f"\n## {context.command_path}\n\n`{context.command_path} {usage}`".replace(" `", "`")
-        yield "\n\n" + re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "").strip() + "\n\n"
+        paragraphs = re.split(r"\n{2,}", (command.help or "").strip())
+        yield "\n\n" + "\n\n".join(_filled(text) for text in paragraphs) + "\n\n"
         yield "| | |\n|---|---|\n"
         for parameter in command.params:
             record = parameter.get_help_record(context)
@@ -41,6 +43,10 @@ def _sections(command, parent, name: str) -> Iterator[str]:
         for inner in command.list_commands(context):
             if name != "lab" or inner not in OF_THE_LAB:
                 yield from _sections(command.get_command(context, inner), context, inner)
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 if __name__ == "__main__":
