@@ -37,7 +37,7 @@ def init(
         list[str] | None,
         typer.Argument(
             help="The campaign folder, and files or folders of scans: patterns need no quotes.",
-            metavar="[CAMPAIGN] [SCANS]...",
+            metavar="CAMPAIGN SCANS",
             show_default="this folder",
         ),
     ] = None,

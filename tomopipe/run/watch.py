@@ -250,7 +250,7 @@ class Watcher:
         self._once("config", "")
         self._arrivals.settle_s = self._config.watch.settle_s
         self._dirty = True
-        self._next_s[TAIL] = 0.0  # the edit may mend what failed
+        self._next_s[TAIL] = self._tail_took_s = 0.0  # the edit may mend what failed
 
     def _is_there(self, paths: list[str], gone: list[str]) -> bool:
         """Tell whether the folders of the raw files exist, with their files."""
