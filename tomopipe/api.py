@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.collect import opposing_pairs, spread_rows
+from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared

@@ -25,7 +25,7 @@ from tomopipe_lab.suite.damage import Instrument, Part
 from tomopipe_lab.suite.settings import Settings, log_uniform
 
 from tomopipe.cor.angular_range import prove_range
-from tomopipe.cor.collect import spread_rows
+from tomopipe.cor.collected_rows import spread_rows
 
 CASES = [(span_deg, ends) for span_deg in (180, 360, 540, 720) for ends in (True, False)]
 SPLITS = ("train", "validation", "test")

@@ -18,10 +18,10 @@ from algotom.prep import correction, filtering, removal
 from scipy.ndimage import median_filter
 
 from tomopipe.prep import bad_pixels as pixels
-from tomopipe.prep import phase, stripes, wavelets
-from tomopipe.prep.gated import remove_proven
+from tomopipe.prep import phase, stripes, stripes_wavelets
 from tomopipe.prep.intensity import correct_hardening
 from tomopipe.prep.normalise import normalise
+from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.prep.warp import Warp, apply_warp
 
 N_RUNS = 3
@@ -73,7 +73,7 @@ def cases(n_angles, n_rows, n_cols):
             1.0,
         ),
         "stripes: fourier-wavelet": (
-            lambda: wavelets.remove_by_wavelets(sino, level=5),
+            lambda: stripes_wavelets.remove_by_wavelets(sino, level=5),
             lambda: removal.remove_stripe_based_wavelet_fft(sino),
             1.0,
         ),

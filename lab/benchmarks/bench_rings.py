@@ -24,9 +24,9 @@ from tomopipe_lab.suite import rasters, solids
 from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 
-from tomopipe.prep import stripes, wavelets
-from tomopipe.prep.gated import remove_proven
+from tomopipe.prep import stripes, stripes_wavelets
 from tomopipe.prep.normalise import normalise
+from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
@@ -37,11 +37,11 @@ FILTERS = {
     "gated": remove_proven,
     "sorting": stripes.remove_by_sorting,
     "vo": stripes.remove_by_combination,
-    "fourier-wavelet": wavelets.remove_by_wavelets,
+    "fourier-wavelet": stripes_wavelets.remove_by_wavelets,
     "titarenko": stripes.remove_by_regularisation,
     "sorting 21": lambda s: stripes.remove_by_sorting(s, size_px=21),
     "vo 51, 21": lambda s: stripes.remove_by_combination(s, large_px=51, small_px=21),
-    "fourier-wavelet 5": lambda s: wavelets.remove_by_wavelets(s, level=5),
+    "fourier-wavelet 5": lambda s: stripes_wavelets.remove_by_wavelets(s, level=5),
     "titarenko 0.05": lambda s: stripes.remove_by_regularisation(s, alpha=0.05),
     "titarenko 5e-4": lambda s: stripes.remove_by_regularisation(s, alpha=5e-4),
 }

@@ -10,7 +10,7 @@ from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
 from tests.step_calls import export_stack, full_recon, try_recon
 from tomopipe.config import FullReconBlock, PreprocessBlock
-from tomopipe.cor.collect import collect_rows
+from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
@@ -150,14 +150,14 @@ def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binnin
 
 
 def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):
-    from tomopipe.cor import collect
+    from tomopipe.cor import collected_rows
     from tomopipe.scans.exchange import open_scan
 
     path = make_scan(tmp_path, CHUNKS[2])
     recipe = PreprocessBlock(**EVERYTHING)
     with open_scan(path, known=KNOWN) as scan:
         whole = collect_rows(scan, [17], recipe)
-        monkeypatch.setattr(collect, "_READ_BYTES", 1)
+        monkeypatch.setattr(collected_rows, "_READ_BYTES", 1)
         small = collect_rows(scan, [17], recipe, threads=2)
     assert np.allclose(small.sinograms, whole.sinograms, atol=1e-6)
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from tomopipe.config import ResolveCorBlock
-from tomopipe.cor.rules import FIX_COLUMNS
+from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.resolve_cor import compute, resolve_cor
 from tomopipe.storage.tables import write_tsv

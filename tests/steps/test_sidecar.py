@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tomopipe.cor.rules import EDITED, EMPTIED
+from tomopipe.cor.outliers import EDITED, EMPTIED
 from tomopipe.steps.sidecar import sidecar, sidecar_content
 
 ROW = {

@@ -10,7 +10,7 @@ from tests.pretend_cupy import XP
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.recon import cuda, portable
-from tomopipe.recon.blocks import gpu_sweep_bytes
+from tomopipe.recon.engine_memory import gpu_sweep_bytes
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
 from tomopipe.steps import try_recon as step

@@ -92,3 +92,10 @@ def test_torch_is_an_extra_and_nothing_is_pinned(project):
     extras = project["optional-dependencies"]
     assert {Requirement(text).name for text in extras["torch"]} == {"torch", "transformers"}
     assert extras["dinov2"] == ["tomopipe[torch]"]
+
+
+def test_names_of_modules_are_unique():
+    """But of commands, which have the name of what they show (decision 14)."""
+    paths = (HOME / "tomopipe").rglob("*.py")
+    names = [path.stem for path in paths if path.parent.name != "cli" and path.stem[0] != "_"]
+    assert sorted(set(names)) == sorted(names)

@@ -7,8 +7,8 @@ import stat
 from tests.workflow.conftest import configure, new_campaign, plan, snakemake, table
 from tests.workflow.test_reruns import TAIL, changed, expect
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cor.rules import EDITED, EMPTIED, NOT_ASKED
-from tomopipe.report.collect import collect
+from tomopipe.cor.outliers import EDITED, EMPTIED, NOT_ASKED
+from tomopipe.report.collected_records import collect
 from tomopipe.run.campaign_report import what_to_report
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tomopipe.campaign.files import CENTER, PREDICTION, SIDECAR, SIDECARS, TRY_CENTER
 from tomopipe.campaign.results import read_json, read_prediction
 from tomopipe.campaign.tomogui import read_entries
-from tomopipe.cor.rules import format_cor, parse_cor, shown
+from tomopipe.cor.outliers import format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError
 
 _PREDICTED = "predicted, which the next run finds again (--predicted takes them)"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor.rules import is_by_file
+from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.tables import read_tsv
 

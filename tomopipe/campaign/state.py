@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.rules import NOT_ASKED, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.outliers import NOT_ASKED, is_valid, off_detector, parse_cor, shown
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it is tried again.

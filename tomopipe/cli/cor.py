@@ -22,7 +22,7 @@ from tomopipe.campaign.state import ScanFacts, not_selected
 from tomopipe.campaign.table import edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
-from tomopipe.cor.rules import (
+from tomopipe.cor.outliers import (
     FIX_COLUMNS,
     format_cor,
     is_valid,

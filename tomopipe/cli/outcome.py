@@ -16,8 +16,8 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import WIDTH, near
-from tomopipe.cor.rules import format_cor
-from tomopipe.report.collect import collect_scans
+from tomopipe.cor.outliers import format_cor
+from tomopipe.report.collected_records import collect_scans
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.campaign_report import what_to_report
 

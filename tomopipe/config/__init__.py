@@ -34,7 +34,7 @@ from tomopipe.config.parse import (
     with_file,
 )
 from tomopipe.config.preprocess import PreprocessBlock
-from tomopipe.config.stitch import StitchBlock
+from tomopipe.config.stitch_block import StitchBlock
 
 __all__ = [
     "METHODS",

@@ -24,7 +24,7 @@ from tomopipe.config.blocks import (
     WatchBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
-from tomopipe.config.stitch import StitchBlock
+from tomopipe.config.stitch_block import StitchBlock
 from tomopipe.errors import TomopipeError
 
 OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")

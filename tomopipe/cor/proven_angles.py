@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from tomopipe.config import InputBlock
-from tomopipe.cor.collect import collect_sinograms, spread_rows
+from tomopipe.cor.collected_rows import collect_sinograms, spread_rows
 from tomopipe.errors import ScanError
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.scans.exchange import NO_ANGLES

@@ -18,13 +18,13 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
 from tomopipe.prep.flats import Beam, read_beam
-from tomopipe.prep.gated import remove_proven
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 from tomopipe.prep.phase import kernel_halo, retrieve_phase
 from tomopipe.prep.recipe import halo_of, phase_strength, stripe_bytes, warp_of
+from tomopipe.prep.stripes_gated import remove_proven
+from tomopipe.prep.stripes_wavelets import remove_by_wavelets
 from tomopipe.prep.warp import Warp, apply_warp
-from tomopipe.prep.wavelets import remove_by_wavelets
 from tomopipe.scans.exchange import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.blocks import angles_at_once
+from tomopipe.recon.engine_memory import angles_at_once
 from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows

@@ -18,7 +18,7 @@ import numpy as np
 from tomopipe.arrays import fft_of
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.blocks import GPU_ANGLES
+from tomopipe.recon.engine_memory import GPU_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices

@@ -41,7 +41,7 @@ class Place:
 
 WORKFLOW = Place("report/citations.py")
 ENGINE = (Place("recon/gridding_kernel.py", "beta_of"), Place("recon/filters.py", "ramp_response"))
-OUTLIERS = Place("cor/rules.py", "outlier_limit")
+OUTLIERS = Place("cor/outliers.py", "outlier_limit")
 DISTORTION = Place("prep/warp.py")
 # others: the module of that name
 FINDERS = {
@@ -50,7 +50,7 @@ FINDERS = {
     "pairs": Place("cor/cross_correlation.py"),  # of an earlier version
 }
 STRIPES = {
-    "gated": Place("prep/gated.py"),
+    "gated": Place("prep/stripes_gated.py"),
     "sorting": Place("prep/stripes.py", "", (1,)),
     "vo": Place("prep/stripes.py", "", (1,)),
     "fourier-wavelet": Place("prep/stripes.py", "", (2,)),

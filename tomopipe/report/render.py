@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
-from tomopipe.report.methods import methods_paragraph, reference_numbers
+from tomopipe.report.methods_paragraph import methods_paragraph, reference_numbers
 from tomopipe.report.pictures import (
     PlaneReader,
     ProvenanceReader,

@@ -14,7 +14,7 @@ from tomopipe.campaign.table import table_sha256
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
-from tomopipe.report.collect import collect
+from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures

@@ -91,7 +91,7 @@ def stitch_mb(
     Slices: those of two volumes with their halo, and a block being blended and written.
     """
     from tomopipe.prep.half_acquisition import FACTOR
-    from tomopipe.recon.blocks import BASE_BYTES
+    from tomopipe.recon.engine_memory import BASE_BYTES
     from tomopipe.stitching.blending import BLOCK_ROWS, HALO_ROWS
     from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 

@@ -10,7 +10,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
-from tomopipe.report.collect import collect
+from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.run.campaign_report import what_to_report
 from tomopipe.run.cost import Cost, costs

@@ -7,7 +7,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
-from tomopipe.report.collect import collect
+from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
 from tomopipe.run.campaign_report import what_to_report
 

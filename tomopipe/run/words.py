@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tomopipe.cor.rules import EDITED, format_cor, is_valid, parse_cor
+from tomopipe.cor.outliers import EDITED, format_cor, is_valid, parse_cor
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"

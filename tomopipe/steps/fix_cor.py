@@ -9,7 +9,7 @@ from typing import Any
 
 from tomopipe.campaign.results import read_prediction
 from tomopipe.config import FixCorBlock
-from tomopipe.cor.rules import (
+from tomopipe.cor.outliers import (
     EMPTIED,
     FIX_COLUMNS,
     NOT_ASKED,
@@ -42,7 +42,8 @@ def fix_cor(
         Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed
         finally is absent.
     output : path-like
-        The table to write, `tomopipe.cor.rules.FIX_COLUMNS`; CORs in unbinned pixels, two decimals.
+        The table to write, `tomopipe.cor.outliers.FIX_COLUMNS`; CORs in unbinned pixels, with two
+        decimals.
     members : sequence of mapping
         The scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of the campaign table),
         `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for

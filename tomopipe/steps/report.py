@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tomopipe.campaign import slurm
-from tomopipe.report.collect import collect
+from tomopipe.report.collected_records import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
 from tomopipe.volumes.volume import read_mid_planes, read_provenance

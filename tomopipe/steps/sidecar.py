@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CONFIG
-from tomopipe.cor.rules import is_by_file, parse_cor
+from tomopipe.cor.outliers import is_by_file, parse_cor
 from tomopipe.storage.atomic import remove_stale, write_json
 
 

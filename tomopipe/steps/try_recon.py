@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import TryReconBlock
 from tomopipe.config.spans import middle_of_sweep, row_numbers
-from tomopipe.cor.collect import collect_rows
+from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.cor.proven_angles import prove_angles
 from tomopipe.cor.rows_file import Rows, failed_rows, write_rows
 from tomopipe.errors import ScanError, is_of_the_system

@@ -16,7 +16,7 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.prep.gpu_memory import gpu_correct_bytes
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.blocks import gpu_bytes, slices_on_gpu
+from tomopipe.recon.engine_memory import gpu_bytes, slices_on_gpu
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector

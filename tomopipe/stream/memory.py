@@ -8,9 +8,9 @@ by side, blocks of h detector rows and s bytes per raw pixel, a job takes at mos
     2 h na n s   the block in work and the next one; one block if there is no next
     (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
     4 w L na n'  sinograms, twice for a full 360-degree rotation: na is the number of angles
-                 of a chunk (`tomopipe.recon.blocks.angles_at_once`), but for a GPU, by iteration
-                 and in half acquisition, where all are made at once
-    engine       see `tomopipe.recon.blocks`; w groups
+                 of a chunk (`tomopipe.recon.engine_memory.angles_at_once`), but for a GPU, by
+                 iteration and in half acquisition, where all are made at once
+    engine       see `tomopipe.recon.engine_memory`; w groups
     4 (w + 1) L n'^2  slices: computed, being written; with a GPU 4 (w + 2), some wait
     16 n'^2      one slice being encoded, the middle one
     64 MiB       corrections, a batch of projections at a time
@@ -42,7 +42,7 @@ from dataclasses import dataclass, replace
 
 from tomopipe.prep.correct import STRIPE_BYTES
 from tomopipe.prep.recipe import stripe_bytes
-from tomopipe.recon.blocks import BASE_BYTES, BATCH_SIZE, angles_at_once, engine_bytes
+from tomopipe.recon.engine_memory import BASE_BYTES, BATCH_SIZE, angles_at_once, engine_bytes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 

@@ -12,7 +12,7 @@ from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normaliser
-from tomopipe.recon.blocks import BATCH_SIZE, GPU_CORRECT_BYTES
+from tomopipe.recon.engine_memory import BATCH_SIZE, GPU_CORRECT_BYTES
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows

@@ -21,8 +21,8 @@ from tomopipe.prep.half_acquisition import (
 )
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
-from tomopipe.recon.blocks import BATCH_SIZE, gpu_sweep_bytes, sweep_bytes
 from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.engine_memory import BATCH_SIZE, gpu_sweep_bytes, sweep_bytes
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches

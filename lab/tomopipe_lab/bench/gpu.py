@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import array_module
-from tomopipe.recon.blocks import gpu_bytes
 from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.engine_memory import gpu_bytes
 from tomopipe.recon.transfer import MOST_THREADS, Device, DeviceTransfer, Download
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon

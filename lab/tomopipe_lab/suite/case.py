@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import TryReconBlock
-from tomopipe.cor.collect import N_KEPT, opposing_pairs, spread_rows
+from tomopipe.cor.collected_rows import N_KEPT, opposing_pairs, spread_rows
 from tomopipe.cor.rows_file import Rows
 from tomopipe.steps.try_recon import candidates
 from tomopipe_lab.suite import rasters, solids

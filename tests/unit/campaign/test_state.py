@@ -8,7 +8,7 @@ import pytest
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Curve, Fix, Prediction
 from tomopipe.campaign.state import MEANINGS, ScanFacts, State, not_selected
-from tomopipe.cor.rules import EDITED, NOT_ASKED
+from tomopipe.cor.outliers import EDITED, NOT_ASKED
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}

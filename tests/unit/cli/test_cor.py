@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.cli.cor import app
-from tomopipe.cor.rules import EDITED, FIX_COLUMNS
+from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.tables import write_tsv
 

@@ -5,7 +5,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.spans import row_numbers
-from tomopipe.cor.collect import collect_rows, opposing_pairs, spread_rows
+from tomopipe.cor.collected_rows import collect_rows, opposing_pairs, spread_rows
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import Scan, open_scan
 
@@ -135,7 +135,7 @@ def test_whole_frame_chunks_are_read_once(tmp_path, monkeypatch):
         Scan, "read_frames", lambda self, some: [seen.extend(some), read_frames(self, some)][1]
     )
     monkeypatch.setattr(Scan, "read_rows", None)
-    monkeypatch.setattr("tomopipe.cor.collect._READ_BYTES", 7 * 12 * 32 * 4)
+    monkeypatch.setattr("tomopipe.cor.collected_rows._READ_BYTES", 7 * 12 * 32 * 4)
     with open_scan(truth.path) as scan:
         rows = collect_rows(scan, [4], PreprocessBlock())
     assert seen[:31] == list(range(31))

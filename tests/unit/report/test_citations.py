@@ -7,7 +7,7 @@ from tomopipe.campaign.results import Curve, Model, Prediction
 from tomopipe.cor.methods import METHODS
 from tomopipe.report import citations as module
 from tomopipe.report.citations import citations
-from tomopipe.report.collect import collect
+from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
 from tomopipe.steps.report import report
 

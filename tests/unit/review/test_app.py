@@ -8,7 +8,7 @@ import pytest
 
 from tests.report_campaign import NASTY
 from tests.review_campaign import GRID_PX, client_of, make_campaign, sign_in
-from tomopipe.cor.rules import Member, fix_series
+from tomopipe.cor.outliers import Member, fix_series
 from tomopipe.review.app import make_app
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from tests.report_campaign import CONFIG, NASTY, every_state, large
-from tomopipe.cor.rules import EDITED, NOT_ASKED
-from tomopipe.report.collect import collect
+from tomopipe.cor.outliers import EDITED, NOT_ASKED
+from tomopipe.report.collected_records import collect
 from tomopipe.review.queue import STATES, queue_entries, shown_cor
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cor.rules import EDITED, FIX_COLUMNS
+from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.run.disk import SCRATCH, disk_needed, output_bytes
 from tomopipe.run.expected import PlannedJob, expected_inventory

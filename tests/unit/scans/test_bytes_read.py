@@ -9,7 +9,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.collect import collect_rows
+from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.pixels import Hdf5Pixels
 

@@ -11,7 +11,7 @@ from tomopipe_lab.suite.solids import Body
 from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
-from tomopipe.prep.gated import remove_proven
+from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon as full_module

@@ -13,7 +13,7 @@ from tests.report_campaign import CONFIG, NASTY, half_finished, write_json
 from tomopipe.campaign.files import Files, Logs
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state import State
-from tomopipe.report.collect import collect, collect_scans
+from tomopipe.report.collected_records import collect, collect_scans
 from tomopipe.report.sources import parse_prediction
 from tomopipe.report.versions import commit
 from tomopipe.steps.report import report

@@ -8,7 +8,7 @@ import pytest
 from tests.report_campaign import CONFIG
 from tomopipe.campaign.results import Prediction
 from tomopipe.report.citations import citations
-from tomopipe.report.methods import methods_paragraph, reference_numbers
+from tomopipe.report.methods_paragraph import methods_paragraph, reference_numbers
 from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
 
 PLAIN = {

@@ -12,7 +12,7 @@ from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.files import TRUTH, Files, Logs
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import NOT_SELECTED, State
-from tomopipe.cor.rules import FIX_COLUMNS
+from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations, of_jobs

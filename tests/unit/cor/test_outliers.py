@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomopipe.cor import rules as cor
-from tomopipe.cor.rules import Fixed, Member
+from tomopipe.cor import outliers as cor
+from tomopipe.cor.outliers import Fixed, Member
 
 N_COLS = 2048
 NONE = math.nan

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tomopipe.recon.blocks import engine_bytes, sweep_bytes
+from tomopipe.recon.engine_memory import engine_bytes, sweep_bytes
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep_batches
