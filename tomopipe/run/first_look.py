@@ -136,8 +136,11 @@ def _of_folder(path: str, directory: Path) -> list[str]:
     names = sorted(os.listdir(place))
     endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(_HDF5)}
     inner = [n for n in names if (place / n).is_dir() and _holds_images(str(place / n))]
+    images = [f"{path}/{name}/" for name in inner]
+    every = f"{glob.escape(path)}/*/"  # also one that comes later
     found = [f"{glob.escape(path)}/*{ending}" for ending in sorted(endings)]
-    return found + [f"{path}/{name}/" for name in inner] or [f"{path}/"]
+    found += [every] if images and {*_matches(every, directory)} == {*images} else images
+    return found or [f"{path}/"]
 
 
 def _as_pattern(group: list[str], directory: Path) -> list[str]:

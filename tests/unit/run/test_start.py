@@ -68,7 +68,8 @@ SACCTMGR = """#!/bin/sh
 
 
 def test_files_and_folders_need_no_quotes(site, monkeypatch):
-    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", "t/s_1/0.tif", "t/s_2/0.tif"):
+    images = ("t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif")
+    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", *images):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).touch()
     monkeypatch.chdir(site)
@@ -82,6 +83,8 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         ("c", "t/s_1/", "t/s_2/"): [f"{site}/t/*/"],
         ("c", "t/s_1", "raw/a_1.h5"): [f"{site}/t/s_1/", f"{site}/raw/a_1.h5"],
         ("-C", "c", "t"): [f"{site}/t/*/"],
+        ("-C", "c", "u"): [f"{site}/u/*/"],
+        ("-C", "c", "u/s_1"): [f"{site}/u/s_1/"],
         ("c", "raw/*_1.h5", "none/*.h5"): [f"{site}/raw/*_1.h5", "none/*.h5"],
         (*everything,): ["raw/*.h5"],
         ("c",): ["raw/*.h5"],
