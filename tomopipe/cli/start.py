@@ -176,7 +176,8 @@ def _first_look(directory: Path, typed: list[str]) -> None:
         scans = "1 scan" if look.n_scans == 1 else f"{look.n_scans} scans"
         typer.echo(
             f"{scans}: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "
-            f"{look.free_bytes / 1e9:.2f} GB are free here. For less (or later in {CONFIG}):"
+            f"{look.free_bytes / 1e9:.2f} GB are free here. "
+            f"To save space, options of init (or in {CONFIG}):"
         )
         for kind, n in look.n_bytes.items():
             typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {_SMALLER[kind]}")
