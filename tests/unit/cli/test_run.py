@@ -2,9 +2,12 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.processes import born
 
 TOLD = """
 import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
@@ -163,6 +167,24 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     assert (status, says in text) == (0, True), text
     assert process.wait(60) in (-ended_by, 1)  # 1: Python itself had just begun
     assert launch.read_record(campaign).stopped
+    status, text = call("stop", campaign)
+    assert (status, "no run is under way" in text) == (1, True)
+
+
+def test_what_a_killed_watcher_left_running_is_stopped(campaign):
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    about = {"host": socket.gethostname(), "parts": {"tail": (orphan.pid, born(orphan.pid))}}
+    write_json(about, campaign / "logs" / "watch.lock")
+    run = launch.Run(dead.pid, socket.gethostname(), "ann", time.time(), "", "", "")
+    write_json(asdict(run), campaign / "logs" / "under_way.json")
+    reaper = threading.Thread(target=orphan.wait)
+    reaper.start()
+    status, text = call("stop", campaign)
+    reaper.join(60)
+    assert (status, orphan.returncode) == (0, -signal.SIGINT)
+    assert f"process {orphan.pid}, whose watcher was killed" in text
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
 
