@@ -499,21 +499,26 @@ class Watcher:
 
     def _report(self, path: str, verdict: Verdict) -> None:
         """Report a verdict, flag it if it is doubtful, and call the hook."""
-        self._note(path, verdict)
         entry = self._taken[path]
+        remark = f"was {_cor(entry['cor_px'])}"
+        self._note(path, verdict)
         if not entry["has_verdict"]:
             seconds = round(time.time() - entry["last_byte"], 1)
             entry |= {"for_tail": True, "has_verdict": True, "seconds": seconds}
-        cor = "no COR" if verdict.cor_px is None else f"COR {verdict.cor_px:.2f}"
-        why = f", {verdict.reason}" if verdict.doubtful else ""
+            remark = f"{seconds:.0f} s"
         flag = "FLAG " if verdict.doubtful else ""
-        seconds = f"{entry['seconds']:.0f} s"
-        self._say(f"{time.strftime('%H:%M:%S')} {flag}{verdict.scan}: {cor}{why} ({seconds})")
+        why = f", {verdict.reason}" if verdict.doubtful else ""
+        text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why} ({remark})"
+        self._say(f"{time.strftime('%H:%M:%S')} {text}")
         if self._config.hooks.on_scan:
-            told = {name: entry[name] for name in _FOR_HOOKS}
+            facts = {name: entry[name] for name in _FOR_HOOKS}
             doubt = entry["reason"] if verdict.doubtful else ""
-            told |= {"doubt": doubt, "page": str(self._files.live)}
-            self._hooks.call(self._config.hooks.on_scan, told)
+            facts |= {"doubt": doubt, "page": str(self._files.live)}
+            self._hooks.call(self._config.hooks.on_scan, facts)
+
+
+def _cor(cor_px: float | None) -> str:
+    return "no COR" if cor_px is None else f"COR {cor_px:.2f}"
 
 
 def _entry(arrival: Arrival, scan: str) -> dict[str, Any]:

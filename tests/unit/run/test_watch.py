@@ -173,6 +173,7 @@ def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs,
     flags = [line for line in said if "FLAG a_1: COR" in line]
     assert len(flags) == 1
     assert "COR 52.25" in flags[0]
+    assert flags[0].endswith("(was COR 48.50)")
     assert [facts["cor_px"] for facts in called] == [48.5, 52.25]
     assert "<td>52.50<td><td>" in watcher.page.read_text()  # its confidence was another COR's
 
