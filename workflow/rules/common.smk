@@ -359,8 +359,13 @@ def predictions_of_all(wildcards):
     return predictions_of(CAMPAIGN.selected_scans(inventory_rows()))
 
 
+def scans_by_series():
+    inventory_rows()
+    return WANTED.series()
+
+
 def fix_tables(wildcards=None):
-    return list(map(OUTPUTS.fix_table, CAMPAIGN.selected_series(inventory_rows())))
+    return list(map(OUTPUTS.fix_table, scans_by_series()))
 
 
 @lru_cache(maxsize=None)
