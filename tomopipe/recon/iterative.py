@@ -21,9 +21,7 @@ Solve = Callable[[Array, Projector], Array]
 _LEAST_SHARE = 0.05  # of the usual row or column sum, below which it is not divided by
 
 
-def solver(
-    algorithm: str, projector: Projector, n_iterations: int | None, tv_strength: float
-) -> Solve:
+def solver(algorithm: str, projector: Projector, n_iterations: int, tv_strength: float) -> Solve:
     """Return what reconstructs a sinogram, no value below 0 but for cgls.
 
     Parameters
@@ -32,8 +30,8 @@ def solver(
         sirt, cgls or tv.
     projector : Projector
         Of the scan.
-    n_iterations : int or None
-        None: what suits most, 100 for sirt, 15 for cgls, 100 for tv.
+    n_iterations : int
+        Iterations.
     tv_strength : float
         See `total_variation`.
 
@@ -43,14 +41,13 @@ def solver(
         solve(sinogram, projector) returns the slice.
     """
     if algorithm == "sirt":
-        return partial(sirt, n_iterations=n_iterations or 100, least=0.0)
+        return partial(sirt, n_iterations=n_iterations, least=0.0)
     if algorithm == "cgls":
-        return partial(cgls, n_iterations=n_iterations or 15)
+        return partial(cgls, n_iterations=n_iterations)
     gain = largest_gain(projector)
     return partial(
-        total_variation, strength=tv_strength, n_iterations=n_iterations or 100, least=0.0,
-        gain=gain,
-    )  # fmt: skip
+        total_variation, strength=tv_strength, n_iterations=n_iterations, least=0.0, gain=gain
+    )
 
 
 def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: int) -> Array:
@@ -167,7 +164,7 @@ def total_variation(
     sinogram: Array,
     projector: Projector,
     *,
-    strength: float = 1e-3,
+    strength: float,
     n_iterations: int = 100,
     least: float = -np.inf,
     gain: float | None = None,

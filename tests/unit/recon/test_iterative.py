@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from tomopipe_lab.bench.phantoms import (
@@ -180,7 +182,7 @@ def test_slices_together_are_slices_one_by_one():
 
 def test_nothing_projected_is_nothing():
     projector = make_projector(np.linspace(0, np.pi, 9), 32, 15.5)
-    for method in (sirt, cgls, total_variation):
+    for method in (sirt, cgls, partial(total_variation, strength=1e-3)):
         np.testing.assert_array_equal(method(np.zeros((9, 32), np.float32), projector), 0)
 
 
@@ -197,7 +199,7 @@ def test_the_largest_gain_bounds_all_gains():
 
 def test_a_sinogram_of_another_shape_is_refused():
     projector = make_projector(np.linspace(0, np.pi, 9), 32, 15.5)
-    for method in (sirt, cgls, total_variation):
+    for method in (sirt, cgls, partial(total_variation, strength=1e-3)):
         with pytest.raises(ValueError, match=r"expected shape \(9, 32\), got \(8, 32\)"):
             method(np.zeros((8, 32), np.float32), projector)
     for method in (sirt, cgls):
