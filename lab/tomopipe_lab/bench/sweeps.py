@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.staged import least_variation, staged_sweep
 from tomopipe.recon.sweep import sweep_batches
 from tomopipe_lab.bench.cpu import angles_180, cor_of
 from tomopipe_lab.bench.engines import ENGINES, Engine
@@ -26,6 +25,7 @@ from tomopipe_lab.bench.measure import (
     rotate,
 )
 from tomopipe_lab.bench.phantoms import sharp_sinogram
+from tomopipe_lab.bench.staged_sweep import least_variation, staged_sweep
 
 N_CORS = 100
 STEP_PX = 0.5

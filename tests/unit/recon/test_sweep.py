@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from tomopipe_lab.bench.staged_sweep import coarse, least_variation, spread_over_peaks, staged_sweep
 
 from tests.unit.recon.test_fbp import even_angles, project
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.recon.staged import coarse, least_variation, spread_over_peaks, staged_sweep
 from tomopipe.recon.sweep import sweep, sweep_batches
 
 
