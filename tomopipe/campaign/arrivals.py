@@ -150,7 +150,7 @@ class Arrivals:
             return Arrival(path, seen.state, rule, last_byte=seen.since)
         self.waiting[path] = seen.fault or "is still written"
         if seen.fault and unchanged_s >= max(1.0, ABORTED * self.settle_s):
-            rule = f"unchanged for {unchanged_s:.0f} s, and not complete: {seen.fault}"
+            rule = f"not complete after {unchanged_s:.0f} s ({seen.fault}): skipped"
             return Arrival(path, seen.state, rule, complete=False, last_byte=seen.since)
         return None
 
@@ -168,7 +168,7 @@ def fault_of_scan(campaign: Campaign, scan: str) -> str:
     except StillWrittenError:
         raise
     except (TomopipeError, OSError) as error:
-        return str(error)
+        return str(error).removeprefix(f"{campaign.scans[scan].path}: ")
 
 
 def _last_byte(state: State) -> float:

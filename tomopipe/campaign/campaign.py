@@ -111,7 +111,9 @@ class Campaign:
     def _writable(self, folder: str) -> bool:
         # A comma or a brace in a wildcard breaks spawned jobs and targets.
         absolute = self.directory / folder
-        return not re.search(r"[,{}]", folder) and os.access(absolute, os.W_OK | os.X_OK)
+        if re.search(r"[,{}]", folder) or not os.access(absolute, os.W_OK | os.X_OK):
+            return False
+        return bool(absolute.stat().st_mode & 0o222)  # which root need not heed
 
     def for_scan(self, scan: str) -> "Campaign":
         """Return the campaign with the configuration of one scan: overrides, files by pattern."""

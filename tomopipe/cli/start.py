@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -17,11 +18,12 @@ from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.run.first_look import first_look, scan_entries, split_typed
+from tomopipe.run.first_look import FirstLook, first_look, scan_entries, split_typed
 from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
 
 _MOST_FORMATS = 10  # shown
 _MOST_DATASETS = 40
+_MOST_FILES = 10
 _PATHS = """\
   input:
     paths:
@@ -174,18 +176,29 @@ def _first_look(directory: Path, typed: list[str]) -> None:
         scans = "1 scan" if look.n_scans == 1 else f"{look.n_scans} scans"
         typer.echo(
             f"{scans}: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "
-            f"{look.free_bytes / 1e9:.2f} GB are free here. For less (or later in {CONFIG}):"
+            f"{look.free_bytes / 1e9:.2f} GB are free here. "
+            f"To save space, options of init (or in {CONFIG}):"
         )
         for kind, n in look.n_bytes.items():
             typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {_SMALLER[kind]}")
     if look.unknown:
-        typer.echo(f"{look.unknown}: not recognised. It has")
-        for dataset in look.datasets[:_MOST_DATASETS]:
-            typer.echo(f"  {dataset.name}  {' x '.join(map(str, dataset.shape))}  {dataset.dtype}")
-        for link in look.broken[:_MOST_DATASETS]:
-            typer.echo(f"  {link}")
-        typer.echo(f"Put the names of its datasets into {CONFIG}, as far as there are such:")
-        typer.echo(_PATHS)
+        _show_unknown(look)
+
+
+def _show_unknown(look: FirstLook) -> None:
+    """Print what the first file of unknown layout has, and where the names go."""
+    n, has = len(look.unknown), "It has" if len(look.unknown) == 1 else "The first has"
+    named = some_of(look.unknown, _MOST_FILES)
+    typer.echo(f"{named}: not recognised ({n} of {look.n_looked} looked at). {has}")
+    for dataset in look.datasets[:_MOST_DATASETS]:
+        typer.echo(f"  {dataset.name}  {' x '.join(map(str, dataset.shape))}  {dataset.dtype}")
+    for link in look.broken[:_MOST_DATASETS]:
+        typer.echo(f"  {link}")
+    typer.echo(f"Put the names of its datasets into {CONFIG}, as far as there are such:")
+    if look.only:
+        only = yaml.safe_dump(look.only, default_flow_style=None, allow_unicode=True, width=1e9)
+        typer.echo(f"  overrides:\n  - {only.rstrip()}")
+    typer.echo(indent(_PATHS, "  " if look.only else ""))
 
 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:

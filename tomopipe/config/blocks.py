@@ -118,7 +118,8 @@ class PathsBlock(Block):
     flats: str | None = Field(
         None,
         min_length=1,
-        description="Dataset of the flats, of the scan or of the file that preprocess.flats names.",
+        description="Dataset of the flats, of the scan or of the file that preprocess.flats names. "
+        "Needs paths.data as well.",
         json_schema_extra={"only": {"data": {"not": None}}},
     )
     darks: str | None = Field(

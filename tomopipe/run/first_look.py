@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +35,14 @@ class FirstLook:
         Bytes needed by kind of file (`tomopipe.run.disk.KINDS`), estimated from some of the scans.
     free_bytes : int
         Free space for the results.
-    unknown : str
-        The first file of unknown layout, or "".
+    n_looked : int
+        Scans that were opened.
+    unknown : list of str
+        Files of unknown layout among them.
+    only : dict
+        How `overrides` names these, by series or as scans; empty if there are no others.
     datasets : list of Found
-        Its datasets.
+        The datasets of the first one.
     broken : list of str
         Its links that lead nowhere.
     """
@@ -46,7 +50,9 @@ class FirstLook:
     n_scans: int
     n_bytes: dict[str, int]
     free_bytes: int
-    unknown: str
+    n_looked: int
+    unknown: list[str]
+    only: dict[str, list[str]]
     datasets: list[Found]
     broken: list[str]
 
@@ -130,8 +136,11 @@ def _of_folder(path: str, directory: Path) -> list[str]:
     names = sorted(os.listdir(place))
     endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(_HDF5)}
     inner = [n for n in names if (place / n).is_dir() and _holds_images(str(place / n))]
+    images = [f"{path}/{name}/" for name in inner]
+    every = f"{glob.escape(path)}/*/"  # also one that comes later
     found = [f"{glob.escape(path)}/*{ending}" for ending in sorted(endings)]
-    return found + [f"{path}/{name}/" for name in inner] or [f"{path}/"]
+    found += [every] if images and {*_matches(every, directory)} == {*images} else images
+    return found or [f"{path}/"]
 
 
 def _as_pattern(group: list[str], directory: Path) -> list[str]:
@@ -160,16 +169,30 @@ def first_look(campaign: Campaign) -> FirstLook:
     n_bytes: Counter[str] = Counter()
     for row in valid:
         n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
-    unknown = next((row["path"] for row in rows.values() if NOT_RECOGNISED in row["reason"]), "")
+    unknown = [row for row in rows.values() if NOT_RECOGNISED in row["reason"]]
     datasets, broken = [], []
     if unknown:
-        with open_hdf5(campaign.directory / unknown) as file:
+        with open_hdf5(campaign.directory / unknown[0]["path"]) as file:
             datasets, broken = datasets_in(file), broken_links(file)
     return FirstLook(
         len(scans),
         {kind: n * len(scans) // len(rows) for kind, n in n_bytes.items()},
         shutil.disk_usage(campaign.directory).free,
-        unknown,
+        len(rows),
+        [row["path"] for row in unknown],
+        _named_apart(unknown, [row for row in rows.values() if row not in unknown]),
         datasets,
         broken,
     )
+
+
+def _named_apart(
+    some: Sequence[Mapping[str, str]], others: Sequence[Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """Return what `overrides` calls some scans: their series, unless it has others."""
+    if not some or not others:
+        return {}
+    series = dict.fromkeys(row["series"] for row in some)
+    if any(row["series"] in series for row in others):
+        return {"scans": [row["scan"] for row in some]}
+    return {"series": list(series)}

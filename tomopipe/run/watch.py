@@ -282,7 +282,8 @@ class Watcher:
         for arrival in found:
             self._taken[arrival.path] = _entry(arrival)
             self._attempts.pop(arrival.path, None)
-            self._once(f"waits {arrival.path}", f"{arrival.path} is taken: {arrival.rule}")
+            taken = " is taken" if arrival.complete else ""
+            self._once(f"waits {arrival.path}", f"{arrival.path}{taken}: {arrival.rule}")
         if found:
             self._dirty |= not all(arrival.complete for arrival in found)
             self._news_s = time.monotonic()

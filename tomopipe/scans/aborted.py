@@ -31,7 +31,9 @@ def _fault_of_angles(metadata: Metadata) -> str:
     if len(theta_deg) > n_angles and not metadata.theta_listed:
         return fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
     if len(theta_deg) != n_angles:
-        what_to_do = "name a list of all of them (input.angles)"
+        what_to_do = (
+            f"give them: input.angles: {{start: 0, stop: 180}}, or a file of {n_angles} lines"
+        )
         if metadata.theta_listed:
             what_to_do = "correct the list"
             what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""

@@ -143,5 +143,5 @@ class NamedReader:
             fault = f"{name} has shape {dataset.shape}; expected {expected}, not empty"
         raise ScanError(
             f"{self._path}: {fault}; the file has {brief_tree(self._file)}: correct "
-            f"input.paths.{key}"
+            f"input.paths.{key}, for some scans only in overrides"
         )

@@ -72,7 +72,7 @@ def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) 
     """Find the flats or darks in another file: of TIFF files, all that is there.
 
     A file that has what `known.paths` names is read as it says; of one whose layout is not
-    recognised, its only 3-D dataset.
+    recognised, its only 3-D dataset. In a DXchange file that could be projections: it is named.
     """
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.scans.tiff_scan import all_frames
@@ -82,13 +82,13 @@ def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) 
     file = stack.enter_context(open_hdf5(path))
     if wanted and wanted in file:
         return named.NamedReader(file, path, known).reference(kind)
-    if "exchange" in file or nxtomo.find_entries(file):
+    if dxchange.PLACES[kind] in file or ("exchange" not in file and nxtomo.find_entries(file)):
         return open_reader(path, InputBlock(), stack).reference(kind)
     stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
-    if len(stacks) != 1:
+    if "exchange" in file or len(stacks) != 1:
         raise ScanError(
-            f"{path}: which dataset has the {kind}? It has {brief_tree(file)}; leave one 3-D "
-            f"dataset in it, or name one in input.paths.{kind} (and the frames in input.paths.data)"
+            f"{path}: which dataset has the {kind}? It has {brief_tree(file)}; name it in "
+            f"input.paths.{kind}, and that of the projections in input.paths.data"
         )
     paths = PathsBlock(data=stacks[0], **{kind: stacks[0]})
     alone = InputBlock(paths=paths, axes=known.axes)

@@ -74,7 +74,7 @@ def test_an_aborted_scan_is_shown_to_the_inventory_in_the_end(raw):
     assert found.waiting == {"a_1.h5": "aborted: 46 frames for 91 angles"}
     (taken,), _ = found.look(["a_1.h5"], {}, 60)
     assert not taken.complete
-    assert "46 frames for 91 angles" in taken.rule
+    assert taken.rule == "not complete after 60 s (aborted: 46 frames for 91 angles): skipped"
 
 
 def test_a_file_that_its_writer_marks_is_asked_again(raw):

@@ -103,6 +103,19 @@ def test_an_outlier_that_was_kept_is_doubtful():
     assert (found.state, found.doubts) == ("doubtful", ("28 px from the median, kept",))
 
 
+@pytest.mark.parametrize(
+    ("predicted_px", "confidence", "asked"),
+    [(500.004, 0.9, True), (500.0, 0.89, False), (501.0, 1.0, False)],  # the last: by hand
+)
+def test_a_confident_outlier_asks_whether_it_is_one_series(predicted_px, confidence, asked):
+    found = replace(GOOD, cor_px=predicted_px, confidence=confidence)
+    replaced = facts(**USED | {"source": "outlier", "fix": REPLACED, "prediction": found})
+    kept = replace(REPLACED, after_px=500.0, source="auto")
+    kept = facts(**USED | {"cor_px": 500.0, "fix": kept, "prediction": found})
+    assert ("not one series? (inventory.series_pattern)" in replaced.reason) is asked
+    assert ("not one series? (inventory.series_pattern)" in kept.kept_outlier) is asked
+
+
 def test_the_reason_says_a_thing_once():
     found = facts(fix=NO_COR, decided=True, prediction=replace(BROKEN, reason="no COR"))
     assert found.reason == "no COR; prediction failed: no COR"

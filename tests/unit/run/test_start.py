@@ -1,6 +1,7 @@
 """`tomopipe init`: a campaign folder and a SLURM profile of this site; `tomopipe check`."""
 
 import os
+from textwrap import dedent
 from types import SimpleNamespace
 
 import h5py
@@ -67,7 +68,8 @@ SACCTMGR = """#!/bin/sh
 
 
 def test_files_and_folders_need_no_quotes(site, monkeypatch):
-    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", "t/s_1/0.tif", "t/s_2/0.tif"):
+    images = ("t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif")
+    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", *images):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).touch()
     monkeypatch.chdir(site)
@@ -81,6 +83,8 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         ("c", "t/s_1/", "t/s_2/"): [f"{site}/t/*/"],
         ("c", "t/s_1", "raw/a_1.h5"): [f"{site}/t/s_1/", f"{site}/raw/a_1.h5"],
         ("-C", "c", "t"): [f"{site}/t/*/"],
+        ("-C", "c", "u"): [f"{site}/u/*/"],
+        ("-C", "c", "u/s_1"): [f"{site}/u/s_1/"],
         ("c", "raw/*_1.h5", "none/*.h5"): [f"{site}/raw/*_1.h5", "none/*.h5"],
         (*everything,): ["raw/*.h5"],
         ("c",): ["raw/*.h5"],
@@ -118,10 +122,9 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(site):
         file["entry/raw"] = h5py.ExternalLink("gone.h5", "/data")
     done = init(site / "c", site / "odd_1.h5")
     assert done.exit_code == 0
-    assert (
-        "not recognised. It has\n  /entry/frames  5 x 3 x 4  uint16\n  /entry/angle  5"
-        in done.output
-    )
+    assert "not recognised (1 of 1 looked at). It has\n" in done.output
+    assert "\n  /entry/frames  5 x 3 x 4  uint16\n  /entry/angle  5" in done.output
+    assert "overrides" not in done.output
     assert "/entry/raw is a link to gone.h5:/data, which cannot be opened\n" in done.output
     config = (site / "c" / "config.yaml").read_text()
     keys = "input: {paths: {data: /entry/frames, angles: /entry/angle}}\n"
@@ -129,6 +132,31 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(site):
         config + keys + "preprocess: {flats: none, darks: none}\n"
     )
     assert not start.examine(load_campaign(site / "c")).errors
+
+
+@pytest.mark.parametrize(
+    ("others", "scope"),
+    [("dx", "series"), ("odd", "scans")],
+    ids=["a series of their own", "in a series with others"],
+)
+def test_init_names_all_files_that_are_not_recognised_and_spares_the_others(site, others, scope):
+    write_scan(site / "raw" / f"{others}_7.h5")
+    for number in (1, 2):
+        with h5py.File(site / "raw" / f"odd_{number}.h5", "w") as file:
+            file["frames"] = np.full((5, 3, 4), 100, "u2")
+            file["angle"] = np.linspace(0, 180, 5)
+    shown = init(site / "c", site / "raw").output
+    named = f"{site}/raw/odd_1.h5, {site}/raw/odd_2.h5: not recognised (2 of 3 looked at). The fi"
+    assert named in shown
+    overrides = shown[shown.index("  overrides:") : shown.index("        flats: /")]
+    assert f"  - {scope}: " in overrides
+    text = overrides.replace("/...", "/frames") + "    preprocess: {flats: none, darks: none}\n"
+    config = site / "c" / "config.yaml"
+    config.write_text(config.read_text() + dedent(text))
+    status, shown = run_check(site / "c")
+    assert (status, "skipped:" in shown) == (0, False), shown
+    assert "HDF5: 2 scans" in shown
+    assert "DXchange: 1 scan" in shown
 
 
 TOMO = "entry1/tomo_entry"

@@ -124,6 +124,17 @@ def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     assert (event["scan"], event["doubtful"], event["cor_px"]) == ("a_1", True, 48.5)
 
 
+def test_a_file_that_stays_incomplete_is_said_to_be_skipped(watcher, said, monkeypatch):
+    monkeypatch.setattr(module, "fault_of_scan", lambda campaign, scan: "aborted: 5 frames for 9")
+    watcher.step()
+    watcher._arrivals._seen["raw/a_1.h5"].since_s -= 60
+    watcher.step()
+    assert [line.partition(" ")[2] for line in said] == [
+        "raw/a_1.h5 waits: aborted: 5 frames for 9",
+        "raw/a_1.h5: not complete after 60 s (aborted: 5 frames for 9): skipped",
+    ]
+
+
 def test_a_renamed_file_is_shown_by_its_present_name(watcher, campaign):
     watcher.step()
     assert ">a_1" in watcher.page.read_text()

@@ -170,7 +170,7 @@ def test_theta_as_a_column_and_in_radians(tmp_path):
     ("theta", "reason", "used"),
     [
         (np.arange(12.0), "aborted: 7 frames for 12 angles in /exchange/theta", 7),
-        (np.arange(4.0), "theta has 4 angles for 7 frames, expected one for each: name a list", 4),
+        (np.arange(4.0), "theta has 4 angles for 7 frames, expected one for each: give them", 4),
         (np.zeros(0), "/exchange/theta has 0 angles for 7 frames", 0),
         ([0, 1, np.nan, 3, 4, np.inf, 6], "2 of 7 angles not finite, the first is 2", 5),
         (np.full(7, 90.0), "all 7 angles are 90", 7),

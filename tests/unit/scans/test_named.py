@@ -131,9 +131,16 @@ def test_of_a_file_of_unknown_layout_the_only_stack_is_taken(tmp_path, phantom):
         np.testing.assert_array_equal(scan.read_darks(0, 3), darks)
     with h5py.File(other["flats"], "r+") as file:
         file["second"] = flats[:1]
-    reason = r"which dataset has the flats\? It has /1-NoPro.* name one in input\.paths\.flats"
+    reason = r"which dataset has the flats\? It has /1-NoPro.* name it in input\.paths\.flats"
     with pytest.raises(ScanError, match=reason):
         read_metadata(path, **other)
+    # in a DXchange file they could be projections
+    alone = write(tmp_path / "white.h5", exchange__data=flats)
+    with pytest.raises(ScanError, match=r"white.h5: which .* input\.paths\.flats, and .*\.data$"):
+        read_metadata(path, flats=alone, darks="none")
+    paths = {"data": "/exchange/data", "flats": "/exchange/data"}
+    with open_scan(path, flats=alone, darks="none", known={"paths": paths}) as scan:
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
     # not the axes that the projections have
     with h5py.File(other["flats"], "r+") as file:
         del file["second"], file["1-NoProcessPlugin-tomo"]
@@ -160,7 +167,7 @@ def test_an_aborted_scan_has_fewer_frames_than_keys(tmp_path, phantom):
         ({"data": "/entry/frames"}, r"no /entry/frames; the file has /entry/data/data \(31, 3, 32"),
         ({"data": "/entry/flat2"}, r"/entry/flat2 has shape \(3, 32\); expected 3-D"),
         ({"data": "/entry/data"}, "is a group"),
-        ({"angles": "/nowhere"}, r"no /nowhere; .* correct input\.paths\.angles"),
+        ({"angles": "/nowhere"}, r"no /nowhere; .* correct input\.paths\.angles, .* overrides"),
         ({"image_key": "/entry/key"}, "has 5 keys for 31 frames"),
         ({"image_key": "/entry/flat"}, "expected 1-D"),
         ({"darks": None}, r"no darks are named; .* set input\.paths\.darks"),
