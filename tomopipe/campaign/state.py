@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.rules import NOT_ASKED, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.rules import NOT_ASKED, format_cor, is_valid, off_detector, parse_cor, shown
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it is tried again.
@@ -251,7 +251,18 @@ class ScanFacts:
             said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
             parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
         parts.append(self._far_by_hand)
-        return "; ".join(dict.fromkeys(filter(None, parts)))
+        why = "; ".join(dict.fromkeys(filter(None, parts)))
+        return ": ".join(filter(None, (self._replaced, why)))
+
+    @property
+    def _replaced(self) -> str:
+        """Which COR was replaced as an outlier, and its confidence if it was predicted."""
+        if self.state is not State.FIXED or self.fix is None or self.fix.before_px is None:
+            return ""
+        before, prediction = format_cor(self.fix.before_px), self.prediction
+        if prediction is None or format_cor(prediction.cor_px) != before:
+            return f"{before} by hand, replaced"
+        return f"predicted {before} (confidence {prediction.confidence or 0.0:.2f}), replaced"
 
     @property
     def _far_by_hand(self) -> str:
