@@ -83,6 +83,11 @@ def test_the_summary_counts_every_state(page):
     assert shown == dict.fromkeys(counts, 1) | {"ok": 4, "failed": 2}
 
 
+def test_what_needs_attention_counts_the_skipped(page):
+    first = page.html.split('id="attention"')[1].split("</section>")[0]
+    assert '1 scan skipped: <a href="#skipped">' in first
+
+
 def test_the_table_shows_the_numbers_of_the_files(page):
     rows = rows_of(page)
     assert len(rows) == 13
