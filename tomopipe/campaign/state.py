@@ -266,7 +266,18 @@ class ScanFacts:
         if state is State.FIXED:
             parts.append(self._of_another_series)
         parts.append(self._far_by_hand)
-        return "; ".join(dict.fromkeys(filter(None, parts)))
+        why = "; ".join(dict.fromkeys(filter(None, parts)))
+        return ": ".join(filter(None, (self._replaced, why)))
+
+    @property
+    def _replaced(self) -> str:
+        """Which COR was replaced as an outlier, and its confidence if it was predicted."""
+        if self.state is not State.FIXED or self.fix is None or self.fix.before_px is None:
+            return ""
+        before, prediction = format_cor(self.fix.before_px), self.prediction
+        if prediction is None or format_cor(prediction.cor_px) != before:
+            return f"{before} by hand, replaced"
+        return f"predicted {before} (confidence {prediction.confidence or 0.0:.2f}), replaced"
 
     @property
     def _far_by_hand(self) -> str:

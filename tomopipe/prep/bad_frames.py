@@ -11,7 +11,7 @@ BadFrames = Mapping[str, Sequence[int]]
 KINDS: Mapping[str, str] = {
     "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
     "dark": "dark, as with the shutter closed",
-    "constant": "of a single value each, as if they had never been written",
+    "constant": "of a single value, as if never written",
 }
 """Kinds of bad projections, and what is said of them."""
 
@@ -125,8 +125,8 @@ def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
         Projections in use.
     """
     return [
-        f"{len(bad[kind])} of {n_angles} projections are {says} (numbers {_ranges(bad[kind])}; "
-        "input.skip_projections leaves them out)"
+        f"{len(bad[kind])} of {n_angles} projections {'is' if len(bad[kind]) == 1 else 'are'} "
+        f"{says} (numbers {_ranges(bad[kind])}; input.skip_projections leaves them out)"
         for kind, says in KINDS.items()
         if len(bad.get(kind, ()))
     ]

@@ -65,6 +65,7 @@ class CurvePlot:
     lines: tuple[tuple[str, str], ...]  # method, SVG points
     chosen_x: float | None
     ticks: tuple[tuple[float, str], ...]
+    beyond: str = ""  # says that the COR is not on the axis
 
 
 def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) -> SeriesPlot | None:
@@ -226,13 +227,14 @@ def curve_plot(
     if high <= low:
         return None
     x = make_axis(low, high, 4, width - 4, n_ticks=6, pad=0.0)
-    inside = cor_px is not None and low <= cor_px <= high
+    beyond_px = cor_px if cor_px is not None and not low <= cor_px <= high else None
     return CurvePlot(
         width=width,
         height=height,
         lines=tuple((c.method, _points(c, x, height)) for c in curves),
-        chosen_x=x(cor_px) if inside and cor_px is not None else None,
+        chosen_x=None if cor_px is None or beyond_px is not None else x(cor_px),
         ticks=x.ticks,
+        beyond="" if beyond_px is None else f"COR {beyond_px:.2f}: beyond the sweep and its curves",
     )
 
 

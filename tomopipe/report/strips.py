@@ -1,14 +1,15 @@
 """The sweep around the chosen COR: the same crop of a few try slices, side by side."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.files import SWEEP
+from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.errors import TomopipeError
 from tomopipe.report.grey import grey_window
 
@@ -16,23 +17,24 @@ from tomopipe.report.grey import grey_window
 CROP_PX = 96
 #: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
+_MEMORY_BYTES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Crops of try slices, and their CORs.
+    """Try slices, or crops of them, and their CORs.
 
     Attributes
     ----------
-    crops : ndarray of uint8, shape (n, n_y, n_x)
-        In one grey window, the COR ascending.
+    images : sequence of ndarray, shape (n_y, n_x)
+        The COR ascending; crops are uint8, in one grey window.
     cor_px : tuple of float
         COR of each, unbinned detector pixels.
     chosen : int
         The one nearest to the chosen COR.
     """
 
-    crops: NDArray[np.uint8]
+    images: Sequence[NDArray[Any]]
     cor_px: tuple[float, ...]
     chosen: int
 
@@ -57,43 +59,93 @@ def open_stack(path: Path) -> NDArray[np.uint16]:
     return pages.reshape(-1, *pages.shape[-2:])
 
 
-def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Read crops of the try slices around a COR, where most is seen.
+def in_sweep(grid_px: Sequence[float], cor_px: float) -> bool:
+    """Tell whether a COR is among those of a sweep, to half a step."""
+    n = len(grid_px)
+    step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
+    return grid_px[0] - step_px / 2 <= cor_px <= grid_px[-1] + step_px / 2
+
+
+def slices_around(
+    try_tif: Path, cor_px: float, offsets_px: Sequence[float] = (0,), max_size_px: int | None = None
+) -> Sweep | None:
+    """Return the try slice at a COR, and those at a distance from it.
+
+    The nearest pages of the stack; slices made from rows.h5 if the sweep does not reach the COR.
 
     Parameters
     ----------
     try_tif : Path
-        The stack; try.json is beside it.
+        The stack; try.json and rows.h5 are beside it.
     cor_px : float
-        The chosen COR, unbinned detector pixels.
+        The COR, unbinned detector pixels.
+    offsets_px : sequence of float
+        Distances from it in pixels of the slices, 0 among them.
+    max_size_px : int, optional
+        Most columns of slices that are made; None: as many as those of the stack have.
 
     Returns
     -------
     Sweep or None
-        None if the sweep failed or does not reach the COR.
+        None if the sweep failed, there are no rows, or the COR lies off the detector.
     """
     grid = json.loads(try_tif.with_name(SWEEP).read_bytes())
     values_px = np.asarray(grid.get("cor_px", []), dtype=float)
-    if values_px.size < 2:
-        return None
-    step_px = float(np.diff(values_px).max())
-    if not values_px[0] - step_px <= cor_px <= values_px[-1] + step_px:
+    if not values_px.size:
         return None
     pages = open_stack(try_tif)
     if len(pages) != values_px.size:
         raise TomopipeError(f"{try_tif}: {len(pages)} slices for {values_px.size} CORs.")
+    if not in_sweep(values_px.tolist(), cor_px):
+        return _made(try_tif, grid, cor_px, offsets_px, max_size_px or pages.shape[-1])
     binning = float(_number(grid.get("binning")) or 1.0)
-    wanted_px = [cor_px + binning * offset for offset in _OFFSETS_PX]
+    wanted_px = [cor_px + binning * offset for offset in offsets_px]
     found = sorted({int(np.abs(values_px - wanted).argmin()) for wanted in wanted_px})
     chosen = int(np.abs(values_px - cor_px).argmin())
-    part = telling_part(pages[chosen])
-    crops = np.stack([pages[at][part] for at in found]).astype(np.float32)
-    low, high = grey_window(crops[found.index(chosen)])
+    images = [pages[at] for at in found]  # read when they are looked at
+    return Sweep(images, tuple(values_px[found].tolist()), found.index(chosen))
+
+
+def _made(
+    try_tif: Path,
+    grid: Mapping[str, Any],
+    cor_px: float,
+    offsets_px: Sequence[float],
+    max_size_px: int,
+) -> Sweep | None:
+    """Reconstruct slices from the first row that try_recon kept, as wide as in the volume."""
+    from tomopipe.cor.rows_file import read_rows
+    from tomopipe.stream.try_sweep import SweepOptions, slices_of, sweep_of  # numba
+
+    path = try_tif.with_name(ROWS)
+    if not path.exists():
+        return None
+    rows = read_rows(path)
+    stated = (grid.get("made_from") or {}).get("options", {}).get("preprocess", {})
+    options = SweepOptions(stated.get("half_acquisition", "auto"), "cpu", None, _MEMORY_BYTES)
+    job = sweep_of(rows, 0, np.array([cor_px]), max_size_px, options)
+    wanted_px = cor_px + job.binning * np.asarray(offsets_px, dtype=float)
+    last_px = rows.first_col + rows.sinograms.shape[2] - 1
+    wanted_px = wanted_px[(wanted_px >= rows.first_col) & (wanted_px <= last_px)]
+    if cor_px not in wanted_px:
+        return None
+    images = list(slices_of(replace(job, cor_px=wanted_px), options))
+    return Sweep(images, tuple(wanted_px.tolist()), wanted_px.tolist().index(cor_px))
+
+
+def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
+    """Crop the slices around a COR, as uint8, to where most is seen; None where there are none."""
+    found = slices_around(try_tif, cor_px, _OFFSETS_PX)
+    if found is None:
+        return None
+    part = telling_part(found.images[found.chosen])
+    crops = np.stack([image[part] for image in found.images]).astype(np.float32)
+    low, high = grey_window(crops[found.chosen])
     grey = (np.clip((crops - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Sweep(grey, tuple(float(values_px[at]) for at in found), found.index(chosen))
+    return replace(found, images=list(grey))
 
 
-def telling_part(page: NDArray[np.uint16], side_px: int = CROP_PX) -> tuple[slice, slice]:
+def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:
     """Choose the square of `side_px` with the most contrast, where a wrong COR is most visible.
 
     Only the circle that is seen at all angles is considered.

@@ -121,12 +121,11 @@ class Strip:
 
 def make_strip(sweep: Sweep, scan: str, folder: Path | None) -> Strip:
     """Make the picture of a sweep around a COR, inline or as a file in `folder`."""
-    n, n_y, n_x = sweep.crops.shape
-    side_by_side = sweep.crops.transpose(1, 0, 2).reshape(n_y, n * n_x)
+    side_by_side = np.hstack(sweep.images)
     data = encode(side_by_side, max_bytes=STRIP_BYTES)
     src = _place(data, "sweep", folder, picture_stem(scan))
-    shape = (n_y, n * n_x)
-    picture = Picture("sweep", src, n * n_x, n_y, shape, 0.0, 255.0)
+    n_y, n_x = side_by_side.shape
+    picture = Picture("sweep", src, n_x, n_y, (n_y, n_x), 0.0, 255.0)
     return Strip(picture, sweep.cor_px, sweep.chosen)
 
 

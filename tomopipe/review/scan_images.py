@@ -28,7 +28,8 @@ from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep
-from tomopipe.report.strips import CROP_PX, open_stack, telling_part
+from tomopipe.report.strips import CROP_PX, in_sweep, open_stack, slices_around, telling_part
+from tomopipe.report.thumbnails import to_grey
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.review.kept import Kept
 
@@ -79,6 +80,7 @@ class Pictures:
         self._scans = Kept(3)
         self._stacks = Kept(8)
         self._slices = Kept(200, _KEPT_BYTES)
+        self._thumbnails = Kept(1000)
         self._working = threading.Lock()  # the engine uses all cores: one slice at a time
 
     def path(self, scan: str, name: str) -> Path:
@@ -115,13 +117,28 @@ class Pictures:
         return Grey((pages[index] >> 8).astype(np.uint8), low, high, (low, high))
 
     def thumbnail(self, scan: str, cor_px: float) -> bytes:
-        """Return the page of the try stack nearest to a COR as a small PNG."""
+        """Return a slice as a small PNG: the nearest page; one that is made beyond the sweep."""
         from PIL import Image
 
         grid_px = np.asarray(self.grid(scan)["cor_px"], float)
+        if not in_sweep(grid_px.tolist(), cor_px):
+            return self._thumbnail_beyond(scan, cor_px)
         page = Image.fromarray(self.page(scan, int(np.abs(grid_px - cor_px).argmin())).values)
         page.thumbnail((_THUMB_PX, _THUMB_PX), Image.Resampling.BOX, reducing_gap=None)
         return png(np.asarray(page))
+
+    def _thumbnail_beyond(self, scan: str, cor_px: float) -> bytes:
+        path = self.path(scan, TRY_STACK)
+
+        def make() -> bytes:
+            with self._working:
+                found = slices_around(path, cor_px, max_size_px=2 * _THUMB_PX)
+            if found is None:
+                raise TomopipeError(f"{scan}: there is no slice at {cor_px:g} px.")
+            return png(to_grey(found.images[found.chosen], max_px=_THUMB_PX))
+
+        made: bytes = self._thumbnails.get((scan, _version(path), cor_px), make)
+        return made
 
     def slice(self, scan: str, cor_px: float, row: int) -> Grey:
         """Return the slice of one kept row at any COR, full size."""
@@ -316,7 +333,7 @@ def grid_around(
     """
     n = len(grid_px)
     step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
-    if cor_px is None or grid_px[0] - step_px / 2 <= cor_px <= grid_px[-1] + step_px / 2:
+    if cor_px is None or in_sweep(grid_px, cor_px):
         return grid_px
     around = [round(cor_px + step_px * k, 4) for k in range(-(n // 2), n // 2 + 1)]
     return [value for value in around if columns[0] <= value <= columns[1]] or grid_px

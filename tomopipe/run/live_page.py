@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.campaign.files import Files
-from tomopipe.report.strips import open_stack
+from tomopipe.report.strips import slices_around
 from tomopipe.report.thumbnails import encode, picture_stem, to_grey
 from tomopipe.storage.atomic import whole, write_text
 
@@ -30,22 +30,26 @@ img {{ display: block; max-width: 240px }} small {{ color: #666 }}
 """
 
 
-def picture(files: Files[Path], scan: str, cor_px: float | None) -> str:
-    """Write the try slice nearest to a COR, or the middle one, beside the page; return its name.
+def picture(files: Files[Path], scan: str, cor_px: float | None) -> dict[str, Any]:
+    """Write the try slice at a COR, by default the middle one, beside the page.
 
-    "" if the sweep has no slices.
+    Returns the entries `picture`, its name, and `picture_cor_px`; nothing if there is no slice.
     """
     try:
-        pages = open_stack(files.try_stack(scan))
-        grid_px = np.asarray(json.loads(files.sweep(scan).read_bytes())["cor_px"], dtype=float)
-        page = len(pages) // 2 if cor_px is None else int(np.abs(grid_px - cor_px).argmin())
-        data = encode(to_grey(pages[page].astype(np.float32), max_px=_SIDE_PX), max_bytes=_BYTES)
+        if cor_px is None:
+            grid_px = json.loads(files.sweep(scan).read_bytes())["cor_px"]
+            cor_px = float(grid_px[len(grid_px) // 2])
+        found = slices_around(files.try_stack(scan), cor_px, max_size_px=2 * _SIDE_PX)
+        if found is None:
+            return {}
+        image = found.images[found.chosen].astype(np.float32)
+        data = encode(to_grey(image, max_px=_SIDE_PX), max_bytes=_BYTES)
     except Exception:  # a damaged stack may raise anything; the page is made without it
-        return ""
+        return {}
     name = f"{picture_stem(scan)}.webp"
     with whole(files.live.parent / name) as temporary:
         temporary.write_bytes(data)
-    return name
+    return {"picture": name, "picture_cor_px": found.cor_px[found.chosen]}
 
 
 def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]]) -> None:
@@ -59,7 +63,7 @@ def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]
         Its title.
     taken : iterable of mapping
         `path`, `rule`, `at` (Unix seconds), and once judged `scan`, `cor_px`, `confidence`,
-        `doubt`, `picture`, `seconds`.
+        `doubt`, `seconds`, and what `picture` returns.
     """
     rows = sorted(taken, key=lambda one: -one["at"])
     text = _PAGE.format(
@@ -75,6 +79,8 @@ def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]
 def _row(event: Mapping[str, Any]) -> str:
     name = event.get("scan") or os.path.basename(event["path"])
     image = f'<img src="{html.escape(event["picture"])}" alt="">' if event.get("picture") else ""
+    if event.get("picture_cor_px") is not None:
+        image += f"<small>at COR {event['picture_cor_px']:.2f} px</small>"
     numbers = (event.get("cor_px"), event.get("confidence"))
     cells = [image, html.escape(name), *("" if n is None else f"{n:.2f}" for n in numbers)]
     why = event.get("doubt") or ("" if event["judged"] else "its COR is being found")

@@ -453,9 +453,9 @@ class Watcher:
         )
         cor_px = prediction.cor_px if facts.manual_px is None else facts.manual_px
         doubt = "" if facts.manual_px is not None else facts.doubtful_prediction
-        name = picture(self._files, scan, prediction.best_cor_px)
+        shown = picture(self._files, scan, prediction.best_cor_px if cor_px is None else cor_px)
         found = {"cor_px": cor_px, "confidence": prediction.confidence, "doubt": doubt}
-        return {"scan": scan, "picture": name} | found
+        return {"scan": scan} | shown | found
 
     def _tell(self, path: str, verdict: dict[str, Any]) -> None:
         """Report a verdict, flag it if it is doubtful, and call the hook."""

@@ -112,7 +112,8 @@ def _theta_deg(
     planned = _planned_frames(file, n_frames, len(angles))
     if planned is None:
         return angles, warnings
-    dropped = f"{len(angles) - n_frames} frames dropped by the camera: their angles are left out"
+    n_dropped = len(angles) - n_frames
+    dropped = f"frames dropped by the camera, left out with their angles: {n_dropped}"
     return angles[planned], (*warnings, dropped)
 
 

@@ -307,7 +307,8 @@ def _describe(
             continue
         n_sets = len(np.unique(references.positions)) if kind == "flats" else 1
         sets = f" in {n_sets} sets" if n_sets > 1 else ""
-        parts.append(f"{kind} {location}, {len(references.positions)} frames{sets}")
+        n = len(references.positions)
+        parts.append(f"{kind} {location}, {n} frame{'s' * (n != 1)}{sets}")
     numbers = [
         ("pixel size", layout.pixel_size_um, "um"),
         ("energy", layout.energy_kev, "keV"),

@@ -126,6 +126,15 @@ def test_the_reason_says_a_thing_once():
     assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
 
 
+def test_the_reason_of_a_replaced_outlier_says_what_the_confidence_is_of():
+    why = "far; mean of b and c"
+    fixed = USED | {"source": "outlier", "fix": REPLACED}
+    predicted = replace(GOOD, cor_px=500.0042)
+    found = facts(**fixed | {"prediction": predicted})
+    assert found.reason == f"predicted 500.00 (confidence 0.90), replaced: {why}"
+    assert facts(**fixed).reason == f"500.00 by hand, replaced: {why}"
+
+
 def test_every_state_has_a_meaning_and_a_look():
     assert set(MEANINGS) == set(State)
     report = Path(__file__).parents[3] / "tomopipe" / "report" / "templates"

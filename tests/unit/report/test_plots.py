@@ -125,5 +125,7 @@ def test_curves_keep_their_peak_and_share_one_axis():
         512.5, abs=0.01
     )
     assert len(points) <= plot.width / 2 + 1
-    assert curve_plot([narrow], 700.0).chosen_x is None
+    assert plot.beyond == ""
+    beyond = curve_plot([narrow], 700.0)
+    assert (beyond.chosen_x, beyond.beyond[:11]) == (None, "COR 700.00:")
     assert curve_plot([Curve("short", None, None, (1.0,), (1.0,))], None) is None

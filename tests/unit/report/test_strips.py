@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from tests.report_campaign import Made, write_json
+from tests.review_campaign import BEAD_PX, N_COLS, write_pictures
+from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
-from tomopipe.report.strips import CROP_PX, read_sweep, telling_part
+from tomopipe.report.strips import CROP_PX, read_sweep, slices_around, telling_part
+from tomopipe.run.live_page import picture, write_page
 from tomopipe.volumes.tiff import write_try_stack
 
 
@@ -35,16 +38,45 @@ def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
     assert sweep.cor_px == expected
     assert sweep.cor_px[sweep.chosen] == pytest.approx(cor_px, abs=0.25)
     # each page is brighter than the one before it, and all are in the window of the chosen one
-    levels = sweep.crops.mean(axis=(1, 2))
+    levels = np.mean(sweep.images, axis=(1, 2))
     assert (np.diff(levels) >= 0).all()
-    assert sweep.crops[sweep.chosen].min() < 10
-    assert sweep.crops[sweep.chosen].max() > 245
+    assert sweep.images[sweep.chosen].min() < 10
+    assert sweep.images[sweep.chosen].max() > 245
 
 
 @pytest.mark.parametrize("cor_px", [90.0, 130.0])
-def test_a_cor_beyond_the_sweep_has_no_strip(tmp_path, cor_px):
+def test_without_rows_a_cor_beyond_the_sweep_has_no_strip(tmp_path, cor_px):
     grid_px = [100 + 0.5 * at for at in range(41)]
     assert read_sweep(stack(tmp_path, numbered(41), grid_px), cor_px) is None
+
+
+@pytest.mark.slow
+def test_a_strip_beyond_the_sweep_is_made_from_the_rows_about_the_cor(tmp_path):
+    write_pictures(tmp_path, "far_1", 600.0)
+    path = tmp_path / "results" / "try_center" / "far_1" / "try.tif"
+    found = slices_around(path, 600.0, (-9, 0, 9), max_size_px=512)
+    assert (found.cor_px, found.chosen) == ((582.0, 600.0, 618.0), 1)  # 9 px of half as many
+    at_y, at_x = round(BEAD_PX[1] / 2) + 256, round(BEAD_PX[0] / 2) + 256
+    seen = [image[at_y - 2 : at_y + 2, at_x - 2 : at_x + 2].mean() for image in found.images]
+    assert seen[1] == pytest.approx(0.01, rel=0.05)
+    assert max(seen[0], seen[2]) < 0.007
+    sweep = read_sweep(path, 600.0)
+    assert (len(sweep.images), sweep.cor_px[sweep.chosen]) == (5, 600.0)
+    assert read_sweep(path, N_COLS + 5.0) is None  # off the detector
+
+
+@pytest.mark.slow
+def test_the_live_page_shows_the_slice_at_the_cor_it_names(tmp_path):
+    write_pictures(tmp_path, "far_1", 600.0)
+    files = Files(tmp_path / "results")
+    files.live.parent.mkdir()
+    assert picture(files, "far_1", 600.0)["picture_cor_px"] == 600.0
+    assert picture(files, "far_1", 507.2)["picture_cor_px"] == 507.0
+    shown = picture(files, "far_1", None)
+    assert shown["picture_cor_px"] == 512.0
+    event = {"path": "far_1.h5", "at": 0.0, "rule": "", "judged": True, "cor_px": None}
+    write_page(files, "Beamtime", [event | shown])
+    assert f'{shown["picture"]}" alt=""><small>at COR 512.00 px</small>' in files.live.read_text()
 
 
 def test_a_failed_sweep_has_no_strip(tmp_path):
@@ -76,6 +108,6 @@ def test_a_strip_is_in_every_card_of_the_report(tmp_path):
     made.scan("a_1", series="a")
     made.sweep("a_1", 400.0, n=256)
     sweep = read_sweep(made.results / "try_center" / "a_1" / "try.tif", 400.0)
-    assert sweep.crops.shape == (5, CROP_PX, CROP_PX)
-    checks = sweep.crops[sweep.chosen].astype(int)
+    assert np.shape(sweep.images) == (5, CROP_PX, CROP_PX)
+    checks = sweep.images[sweep.chosen].astype(int)
     assert np.ptp(checks) == 255

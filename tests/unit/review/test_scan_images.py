@@ -59,8 +59,17 @@ def test_pages_are_those_of_the_stack_in_its_window(pictures):
 
 
 def test_a_thumbnail_is_the_page_nearest_to_the_cor(pictures):
-    for cor_px, page in ((GRID_PX[3] + 0.4, 3), (GRID_PX[3] + 0.6, 4), (900.0, 10)):
+    for cor_px, page in ((GRID_PX[3] + 0.4, 3), (GRID_PX[3] + 0.6, 4), (GRID_PX[-1] + 0.4, 10)):
         assert (pixels(pictures.thumbnail("bone_001", cor_px)) == 5000 * page >> 8).all()
+
+
+def test_a_thumbnail_beyond_the_sweep_is_the_slice_at_its_cor(folder, pictures):
+    write_pictures(folder, "far_1", 600.0, radius_px=60.0)
+    image = pixels(pictures.thumbnail("far_1", 600.0))
+    x, y = (round(len(image) * (0.5 + at / N_COLS)) for at in BEAD_PX)
+    assert image[y - 2 : y + 3, x - 2 : x + 3].min() > image[20:60, 20:60].mean() + 50
+    with pytest.raises(TomopipeError, match="no slice at 2000 px"):
+        pictures.thumbnail("far_1", 2000.0)
 
 
 def test_the_grid_is_the_sweep_or_as_many_steps_about_a_cor_off_it():

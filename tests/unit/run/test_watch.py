@@ -95,6 +95,15 @@ def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
     )
 
 
+def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs, campaign, monkeypatch):
+    shown = []
+    monkeypatch.setattr(module, "picture", lambda files, scan, cor_px: shown.append(cor_px) or {})
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t40.5\t\n")
+    watcher.step()
+    end_arrivals(watcher, runs, best_cor_px=48.5, cor_px=48.5, confidence=0.97, verdict="resolved")
+    assert shown == [40.5] == [watcher._taken["raw/a_1.h5"]["cor_px"]]
+
+
 def test_a_tail_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, runs, campaign):
     watcher.step()
     end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tomopipe.cli.simulate import simulate
 from tomopipe.errors import TomopipeError
+from tomopipe.simulate.demo import _what_next
 from tomopipe.simulate.phantom import project
 from tomopipe.simulate.simulated_campaign import (
     Simulation,
@@ -143,6 +144,12 @@ def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
 
 
 @pytest.mark.slow
+def test_the_demo_advises_the_true_cor_of_the_misleading_scan(campaign, scans):
+    misleading = special(scans, "fixed pattern")
+    advised = _what_next(campaign, "2")
+    assert f"cor set {misleading['name']} {misleading['cor_px']:.2f} -C" in advised
+
+
 def test_same_seed_same_files(tmp_path):
     for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
         simulate_campaign(

@@ -59,7 +59,10 @@ export function scorePlot(curves, marks, onPick) {
     const points = curve.cor_px.map((v, i) => `${atX(v).toFixed(1)},${atY(level(curve.score[i])).toFixed(1)}`);
     root.append(svg("polyline", { class: `curve c${at % 7}`, points: points.join(" ") }));
   });
-  const lines = marks.filter(([, value]) => value !== null && value >= x[0] && value <= x[1]);
+  const known = marks.filter(([, value]) => value !== null);
+  const lines = known.filter(([, value]) => value >= x[0] && value <= x[1]);
+  const at = known.find(([kind, value]) => kind === "at" && !lines.some((one) => one[1] === value));
+  if (at) root.append(svg("text", { class: "axis", x: box.left, y: height - 3 }, `COR ${px(at[1])}: beyond the sweep and its curves`));
   for (const [kind, value] of lines) {
     root.append(svg("line", { class: kind, x1: atX(value), x2: atX(value), y1: box.top, y2: height - box.bottom }));
   }
