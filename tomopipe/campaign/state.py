@@ -58,7 +58,7 @@ MEANINGS: Mapping[State, str] = {
 #: No job runs for scans in these states.
 NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
 #: A prediction of such confidence is hardly ever wrong.
-_SURE = 0.9
+_CONFIDENT = 0.9
 _FAR_PX = 1.0  # predictions that are right are closer to the truth
 _OF_SOURCE = {
     "manual": State.MANUAL,
@@ -217,13 +217,13 @@ class ScanFacts:
 
     @property
     def _of_another_series(self) -> str:
-        """Whether an outlier of its series was predicted so surely that it may belong elsewhere."""
+        """Whether an outlier of its series was predicted with such confidence that it may belong elsewhere."""
         fix, prediction = self.fix, self.prediction
         if fix is None or prediction is None or not fix.flagged:
             return ""
         is_predicted = format_cor(fix.before_px) == format_cor(prediction.cor_px)
-        sure = is_predicted and (prediction.confidence or 0.0) >= _SURE
-        return "a confident prediction: not one series? (inventory.series_pattern)" * sure
+        is_confident = is_predicted and (prediction.confidence or 0.0) >= _CONFIDENT
+        return "not one series? (inventory.series_pattern)" * is_confident
 
     @property
     def doubtful_prediction(self) -> str:

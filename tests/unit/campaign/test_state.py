@@ -131,7 +131,8 @@ def test_the_reason_of_a_replaced_outlier_says_what_the_confidence_is_of():
     fixed = USED | {"source": "outlier", "fix": REPLACED}
     predicted = replace(GOOD, cor_px=500.0042)
     found = facts(**fixed | {"prediction": predicted})
-    assert found.reason == f"predicted 500.00 (confidence 0.90), replaced: {why}"
+    asked = "not one series? (inventory.series_pattern)"
+    assert found.reason == f"predicted 500.00 (confidence 0.90), replaced: {why}; {asked}"
     assert facts(**fixed).reason == f"500.00 by hand, replaced: {why}"
 
 
