@@ -217,7 +217,7 @@ class ScanFacts:
 
     @property
     def _of_another_series(self) -> str:
-        """Whether an outlier of its series was predicted with such confidence that it may belong elsewhere."""
+        """Whether an outlier of its series has a confident prediction: it may belong elsewhere."""
         fix, prediction = self.fix, self.prediction
         if fix is None or prediction is None or not fix.flagged:
             return ""
