@@ -98,12 +98,12 @@ def projected(image, theta_deg, cor_px, n_cols):
     """Project a slice whose middle is on the axis, at one COR or one for each angle."""
     whole = radon(image, theta_deg, circle=False)
     column = np.arange(len(whole))
-    place = np.arange(n_cols) - np.reshape(cor_px, (-1, 1)) + len(whole) // 2
-    place = np.broadcast_to(place, (len(theta_deg), n_cols))
+    offset = np.arange(n_cols) - np.reshape(cor_px, (-1, 1)) + len(whole) // 2
+    offset = np.broadcast_to(offset, (len(theta_deg), n_cols))
     return np.array(
         [
             np.interp(at, column, values, left=0, right=0)
-            for at, values in zip(place, whole.T, strict=True)
+            for at, values in zip(offset, whole.T, strict=True)
         ]
     )
 

@@ -304,7 +304,7 @@ ONLY_MENDED = ("distortion, roll_deg", "hardening", "phase: paganin", "phase: ge
 
 
 def rods(n_cols, centre_px):
-    """Return a cylinder, off the axis, with rods at the same places."""
+    """Return a cylinder, off the axis, with rods at the same positions."""
     mu = PEAK / (0.8 * n_cols)
 
     def rod(x_px, y_px, radius_px, value):

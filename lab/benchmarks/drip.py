@@ -4,7 +4,7 @@
         --renamed 3 --kills 10
     python lab/benchmarks/drip.py FOLDER --scans 12 --every 1 --settle 0.5 --small --no-batch
 
-Scans are written frame by frame in pieces, copied in place in pieces, copied under a hidden name
+Scans are written frame by frame in parts, copied in place in parts, copied under a hidden name
 as rsync does, or renamed at the end; some are aborted, some written anew later. The end: none lost,
 none taken early, none done twice, and the results byte for byte those of one batch run.
 """
@@ -31,7 +31,7 @@ from tomopipe.simulate.dxchange_writer import simulate_scan
 from tomopipe.simulate.objects import KINDS
 
 HOME = Path(__file__).parents[2]
-PIECES = 6
+PARTS = 6
 RESULTS = ("cor.json", "*_rec.h5", "relion/stacks/*.mrcs", "relion/tomograms.star")
 
 
@@ -87,7 +87,7 @@ class Dripped:
         kinds = ["aborted"] * self.options.aborted + ["rewritten"] * self.options.rewritten
         kinds += ["renamed"] * self.options.renamed
         kinds += [
-            self.random.choice(("pieces", "rsync", "in place"))
+            self.random.choice(("parts", "rsync", "in place"))
             for _ in range(len(names) - len(kinds))
         ]
         self.random.shuffle(kinds)
@@ -131,9 +131,9 @@ class Dripped:
         """Write one scan as its kind is written."""
         kind, source = self.kinds[name], self.made / f"{name}.h5"
         final = self.campaign / "raw" / f"{name}.h5"
-        pause_s = 0.5 * self.options.every / PIECES
-        if kind in ("pieces", "aborted"):
-            _append(source, final, pause_s, n_pieces=PIECES // 2 if kind == "aborted" else PIECES)
+        pause_s = 0.5 * self.options.every / PARTS
+        if kind in ("parts", "aborted"):
+            _append(source, final, pause_s, n_parts=PARTS // 2 if kind == "aborted" else PARTS)
         elif kind in ("rsync", "renamed"):
             aside = f".{name}.h5.Xy12Zq" if kind == "rsync" else f"{name}.h5.part"
             _copy(source, final.with_name(aside), pause_s)
@@ -310,8 +310,8 @@ def _run(campaign: Path, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def _append(source: Path, final: Path, pause_s: float, *, n_pieces: int) -> None:
-    """Write a scan as a camera does: all angles first, then frames in pieces, flushed."""
+def _append(source: Path, final: Path, pause_s: float, *, n_parts: int) -> None:
+    """Write a scan as a camera does: all angles first, then frames in parts, flushed."""
     with h5py.File(source) as whole, h5py.File(final, "w") as file:
         frames = whole["exchange/data"][()]
         for name in whole["exchange"]:
@@ -321,17 +321,17 @@ def _append(source: Path, final: Path, pause_s: float, *, n_pieces: int) -> None
         data = file.create_dataset(
             "exchange/data", (0, *shape), frames.dtype, maxshape=(None, *shape), chunks=(1, *shape)
         )
-        for piece in np.array_split(np.arange(len(frames)), PIECES)[:n_pieces]:
-            data.resize(piece[-1] + 1, axis=0)
-            data[piece[0] :] = frames[piece]
+        for part in np.array_split(np.arange(len(frames)), PARTS)[:n_parts]:
+            data.resize(part[-1] + 1, axis=0)
+            data[part[0] :] = frames[part]
             file.flush()
             time.sleep(pause_s)
 
 
 def _copy(source: Path, final: Path, pause_s: float) -> None:
-    """Copy a file in pieces."""
+    """Copy a file in parts."""
     content = source.read_bytes()
-    size = -(-len(content) // PIECES)
+    size = -(-len(content) // PARTS)
     with open(final, "wb") as stream:
         for first in range(0, len(content), size):
             stream.write(content[first : first + size])

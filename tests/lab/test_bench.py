@@ -120,7 +120,7 @@ def test_algotom_has_one_thread_and_leaves_the_others_as_they_were(monkeypatch, 
 
 
 @pytest.mark.parametrize("name", ["gridrec", "gridrec padded"])
-def test_gridrec_is_called_with_its_centre_and_judged_without_its_mean(monkeypatch, name):
+def test_gridrec_is_called_with_its_centre_and_compared_without_its_mean(monkeypatch, name):
     widths = []
 
     def recon(rows, theta_rad, *, center, sinogram_order, algorithm, filter_name, ncore):
@@ -158,14 +158,14 @@ def test_a_rival_that_fails_is_a_line_and_not_the_end():
 
 
 def test_a_comparison_has_quality_time_and_memory():
-    ours, rival = cpu.compare(128, 2, [BY_NAME["finufft"]])
-    assert ours.sharp_db == pytest.approx(rival.sharp_db, abs=0.2)
+    ours, peer = cpu.compare(128, 2, [BY_NAME["finufft"]])
+    assert ours.sharp_db == pytest.approx(peer.sharp_db, abs=0.2)
     assert ours.smooth_db > 85
-    for result in (ours, rival):
+    for result in (ours, peer):
         assert result.slice_s > 0
         # sixteen slices, at least, and no more than a process could have grown by
         assert 16 * 128 * 128 * 4 <= result.peak_bytes + 2**20 < 2**28
-    assert rival.ratio.low <= rival.ratio.median <= rival.ratio.high
+    assert peer.ratio.low <= peer.ratio.median <= peer.ratio.high
 
 
 def test_rows_are_moved_by_interpolation():
@@ -174,9 +174,9 @@ def test_rows_are_moved_by_interpolation():
 
 
 def test_sweeps_are_compared_and_checked():
-    full, staged, *rivals = sweeps.compare(64, 2, with_memory=False)
+    full, staged, *peers = sweeps.compare(64, 2, with_memory=False)
     assert (full.name, staged.name) == ("all at full size", "staged")
-    assert [rival.name for rival in rivals] == ["finufft", "gridrec", "gridrec padded"]
+    assert [peer.name for peer in peers] == ["finufft", "gridrec", "gridrec padded"]
     assert full.seconds > 0
     assert full.speed["finufft"].median > 0
     assert "of range" in full.quality

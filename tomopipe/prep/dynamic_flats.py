@@ -3,7 +3,7 @@
 The components are those of the flats' relative differences from their mean that stand out of the
 others. A projection's weights must follow the beam and never the sample, whose smooth parts look
 like a smooth beam's changes: they are fitted by least squares where no sample is at any angle
-(`look_for_air`), as in [2]_. Where there is no such place they are those that leave the least total
+(`look_for_air`), as in [2]_. Where there is none they are those that leave the least total
 variation, here of slopes, in the logarithm of the transmission [1]_, less what the sample may have
 put into them: a component that the sample hides keeps a weight near 0, which is the mean flat. All
 this is done on whole frames averaged to at most `MOST_PX` pixels; weights are the same whichever
@@ -352,7 +352,7 @@ def least_variation(
     """Return the weights w that leave the slopes of log(transmission / beam) least variation.
 
     The beam is 1 + sum w shapes. Slopes, as most of a sample's smooth parts have a constant one.
-    The weights are then lessened by what the sample may have put into them, which is told from how
+    The weights are then lessened by what the sample may have put into them, which is known from how
     much parts of the frame contradict each other.
 
     Parameters

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
 from tomopipe.prep.dispatch import kernels_of
 
-_TINY = 1e-5  # the least spread of columns told from none, as a ratio
+_TINY = 1e-5  # the least spread of columns distinguished from none, as a ratio
 # Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %
 # of the mean (lab/benchmarks/bench_ring_free.py --defaults).
 _SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51

@@ -1,4 +1,4 @@
-"""MRC image stacks and volumes of float32: written in pieces, checked by their headers."""
+"""MRC image stacks and volumes of float32: written in parts, checked by their headers."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
 
 class StackFile:
-    """An MRC stack written piece by piece, with the statistics of its header.
+    """An MRC stack written part by part, with the statistics of its header.
 
     Parameters
     ----------

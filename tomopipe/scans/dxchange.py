@@ -112,7 +112,7 @@ def _theta_deg(
     planned = _planned_frames(file, n_frames, len(angles))
     if planned is None:
         return angles, warnings
-    dropped = f"{len(angles) - n_frames} frames dropped by the camera: their angles are left out"
+    dropped = f"{len(angles) - n_frames} frames dropped by the camera: their angles are skipped"
     return angles[planned], (*warnings, dropped)
 
 

@@ -98,7 +98,7 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
     with ExitStack() as stack:
         sources = _Sources(dataset, depth, stack)
         for mapping in dataset.virtual_sources():
-            for name, frames, source_frames, pixels in _pieces(mapping, dataset.shape):
+            for name, frames, source_frames, pixels in _parts_of_mapping(mapping, dataset.shape):
                 source = sources.written(name, mapping.dset_name)
                 if source is None:
                     missing.append(name)
@@ -109,7 +109,7 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
 
 
 class _Sources:
-    """Open each source file once, as a scan may be made of thousands of pieces of it."""
+    """Open each source file once, as a scan may be made of thousands of parts of it."""
 
     def __init__(self, dataset: "h5py.Dataset", depth: int, stack: ExitStack) -> None:
         self._dataset, self._depth, self._stack = dataset, depth, stack
@@ -158,7 +158,7 @@ def source_paths(name: str, virtual_path: str) -> Iterator[str]:
             yield os.path.join(folder, relative)
 
 
-def _pieces(
+def _parts_of_mapping(
     mapping: Any, shape: tuple[int, ...]
 ) -> Iterator[tuple[str, NDArray[np.intp], NDArray[np.intp] | None, int]]:
     """Yield file name, frames, frames of the source and pixels per frame of one mapping."""

@@ -12,7 +12,9 @@ from tomopipe.scans.pixels import Frames
 
 Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
-NO_THETA = "no theta: to be proven from the projections, or told (input.angles)"
+NO_THETA = (
+    "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Layout:
     format : str
         DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF.
     projections : Frames
-        The projections, those marked as invalid left out.
+        The projections, without those marked as invalid.
     location : str
         Where they stand, the same for scans recorded in the same way.
     theta_deg : ndarray of float64 or None

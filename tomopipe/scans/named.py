@@ -48,7 +48,7 @@ class NamedReader:
             )
         theta_deg, location, warnings = self._theta_deg(len(index))
         if n_invalid := int(np.count_nonzero(self._keys == INVALID)):
-            warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
+            warnings = (*warnings, f"{n_invalid} frames are marked as invalid: skipped")
         n_frames, n_planned = len(self._keys), len(self._planned)
         return Layout(
             format="HDF5",

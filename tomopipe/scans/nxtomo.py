@@ -119,7 +119,7 @@ class NxtomoReader:
             stack.theta_deg(self._angle_unit) if self._angles else (None, "", ())
         )
         if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
-            warnings = (*warnings, f"{n_invalid} frames are marked as invalid: left out")
+            warnings = (*warnings, f"{n_invalid} frames are marked as invalid: skipped")
         sample, detector = stack.of("NXsample"), [stack.detector]
         beam, monochromator = stack.around("NXbeam"), stack.around("NXmonochromator")
         return Layout(
@@ -259,7 +259,7 @@ class _Stack:
             every[is_projection] = angles  # of the projections alone
             angles = every
         if self._planned_index is not None and len(angles) == self._n_planned:
-            warnings.append(f"{n_dropped} frames dropped by the camera: their angles are left out")
+            warnings.append(f"{n_dropped} frames dropped by the camera: their angles are skipped")
             angles = angles[self._planned_index]
             is_projection = self.keys == PROJECTION
         n = min(len(angles), len(is_projection))

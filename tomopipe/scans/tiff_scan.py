@@ -83,7 +83,7 @@ class TiffReader:
             planned = planned_frames(ids, len(theta_deg))
             if planned is not None:
                 n_dropped = len(theta_deg) - n_frames
-                warnings = (f"{n_dropped} images are missing: their angles are left out",)
+                warnings = (f"{n_dropped} images are missing: their angles are skipped",)
                 theta_deg = theta_deg[planned]
         return Layout(
             format="TIFF",

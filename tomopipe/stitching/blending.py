@@ -33,7 +33,7 @@ class Placed:
     read_slice : callable
         read_slice(row): one slice, float32.
     z_px, y_px, x_px : float
-        Place of its first voxel.
+        Position of its first voxel.
     gain, offset : float
         Of its values: gain * value + offset.
     """

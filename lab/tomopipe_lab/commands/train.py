@@ -49,7 +49,8 @@ def train(
     cores: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the last stage.")] = "cpu",
     card: Annotated[
-        str | None, typer.Option(help="Show the card of a network, shipped or a path, and stop.")
+        str | None,
+        typer.Option(help="Show the model card of a network (shipped, or a path), stop."),
     ] = None,
 ) -> None:
     """Train the network of method `ai`, in stages that go on where they stopped.
@@ -108,7 +109,7 @@ def _plan(
 
 
 def show_card(name: str) -> None:
-    """Print the card of a network, its calibration aside."""
+    """Print the model card of a network, its calibration aside."""
     from tomopipe.cor.ai.model_card import read_card, weights_path
 
     shown = read_card(weights_path(name))

@@ -200,7 +200,7 @@ def _view(s: Settings, theta_rad: NDArray[np.float64], rng: Rng) -> View:
 
 
 def _roll(s: Settings, row: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far the axis is from its place in the middle row."""
+    """Return how far the axis is from its position in the middle row."""
     return np.asarray(np.tan(np.deg2rad(s.roll_deg)) * (row - (s.n_rows - 1) / 2))
 
 

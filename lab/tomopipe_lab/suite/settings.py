@@ -44,7 +44,7 @@ class Settings:
         Dead columns.
     zingers : float
         Share of the pixels that are hit.
-    drift, flat_shift_px, dirt, fringes : float
+    drift, flat_shift_px, dust, fringes : float
         Walk of the beam's intensity; shift of the beam's pattern since the flats; depth of what
         stays in place and the flats lack; strength of propagation fringes.
     motion_px, jitter_px, swell, roll_deg : float
@@ -80,7 +80,7 @@ class Settings:
     zingers: float = 0.0
     drift: float = 0.0
     flat_shift_px: float = 0.0
-    dirt: float = 0.0
+    dust: float = 0.0
     fringes: float = 0.0
     motion_px: float = 0.0
     jitter_px: float = 0.0
@@ -169,7 +169,7 @@ CONDITIONS_BY_NAME: dict[str, Callable[[Settings, Rng], Settings]] = {
     "zingers": lambda s, r: replace(s, zingers=log_uniform(r, 1e-4, 1e-2)),
     "beam drift": lambda s, r: replace(s, drift=log_uniform(r, 0.02, 0.3)),
     "drifting flats": lambda s, r: replace(s, flat_shift_px=log_uniform(r, 0.3, 4)),
-    "static dirt": lambda s, r: replace(s, dirt=log_uniform(r, 0.02, 0.5)),
+    "static dirt": lambda s, r: replace(s, dust=log_uniform(r, 0.02, 0.5)),
     "phase fringes": lambda s, r: replace(s, fringes=log_uniform(r, 0.3, 5)),
     "truncated": lambda s, r: replace(s, fill=r.uniform(1.05, 2.0), off=r.uniform(-0.06, 0.06)),
     "region of interest": lambda s, r: replace(s, fill=r.uniform(2, 4), off=r.uniform(-0.06, 0.06)),

@@ -71,7 +71,7 @@ def augmented(example: Example, rng: np.random.Generator) -> Example:
 
 
 def deaf(inputs: Inputs, kind: int) -> Inputs:
-    """Return the input as if one kind of evidence had seen nothing."""
+    """Return the input as if one kind of evidence had no signal."""
     n_kinds = len(RECIPE.kinds)
     grid, scan = inputs.grid.copy(), inputs.scan.copy()
     grid[5 * kind : 5 * kind + 5] = 0.0

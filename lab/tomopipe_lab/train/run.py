@@ -169,10 +169,10 @@ def metrics(
     """Say how well a network does on a split, at the limit of 0.5."""
     answer = np.array([example.truth.cor_px is not None for example in examples])
     error_px = np.array([choice.error_px for choice in chosen])
-    sure = np.array(
+    confidence = np.array(
         [calibrated_confidence(calibration, choice.confidence_features) for choice in chosen]
     )
-    accepted = sure >= 0.5
+    accepted = confidence >= 0.5
     right = error_px <= RIGHT_PX
     return {
         "n": int(answer.sum()),
@@ -180,7 +180,7 @@ def metrics(
         "within_1px": _share(right[answer]),
         "within_half_px": _share(error_px[answer] <= 0.5),
         "median_px": float(np.median(error_px[answer])) if answer.any() else None,
-        "auroc": auroc(sure, right),
+        "auroc": auroc(confidence, right),
         "accepted": _share(accepted[answer]),
         "accepted_wrong": int((accepted & answer & ~right).sum()),
         "accepted_without_answer": int((accepted & ~answer).sum()),

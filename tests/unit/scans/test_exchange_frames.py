@@ -111,7 +111,7 @@ def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
     path = write(tmp_path / "a.h5", dropped(gone, **options))
     found = read_metadata(path)
     assert incomplete(found) == ""
-    text = f"{len(gone)} frames dropped by the camera: their angles are left out"
+    text = f"{len(gone)} frames dropped by the camera: their angles are skipped"
     assert found.warnings == (text,)
     with open_scan(path) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), np.delete(30 * np.arange(7), gone))

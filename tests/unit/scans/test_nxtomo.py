@@ -62,7 +62,7 @@ def test_what_a_sound_file_says(tmp_path, entry):
     assert found.pixel_size_um == pytest.approx(0.65)
     assert found.energy_kev == pytest.approx(25)
     assert found.distance_mm == pytest.approx(120)
-    assert found.warnings == ("1 frames are marked as invalid: left out",)
+    assert found.warnings == ("1 frames are marked as invalid: skipped",)
     assert incomplete(found) == ""
     assert f"{entry}/instrument" in found.found
     assert "5 frames in 3 sets" in found.found
@@ -261,7 +261,7 @@ def test_dropped_frames_take_their_angles_and_keys_with_them(tmp_path):
     path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=without_frames([3, 5, 10]))
     found = read_metadata(path)
     assert incomplete(found) == ""
-    assert "3 frames dropped by the camera: their angles are left out" in found.warnings
+    assert "3 frames dropped by the camera: their angles are skipped" in found.warnings
     assert found.theta_deg.tolist() == [0, 60, 90, 150]
     with open_scan(path) as scan:
         # the values tell which of the frames planned they are

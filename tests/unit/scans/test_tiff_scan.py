@@ -141,7 +141,7 @@ def test_missing_images_take_their_angles_with_them(tmp_path):
         (path / f"img_{number:04d}.tif").unlink()
     found = read_metadata(path)
     assert incomplete(found) == ""
-    assert found.warnings == ("3 images are missing: their angles are left out",)
+    assert found.warnings == ("3 images are missing: their angles are skipped",)
     kept = np.delete(np.arange(N), [3, 4, 8])
     with open_scan(path) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), ANGLES_DEG[kept])

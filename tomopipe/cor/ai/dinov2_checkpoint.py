@@ -100,7 +100,7 @@ def expected_shapes(
     width, depth : int
         Of the backbone.
     n_patches : int
-        Places of the position embedding, without that of the class token.
+        Positions of the position embedding, without that of the class token.
     pooled : bool
         With the attention pooling of several windows.
 
@@ -173,7 +173,7 @@ class _Unread:
 def _refuse_range_classifier(state: State, path: str | os.PathLike[str]) -> None:
     if any(key.startswith("aggregator.") for key in state):
         raise TomopipeError(
-            f"{path}: expected a parameter classifier, which judges one slice; got a range "
+            f"{path}: expected a parameter classifier, which scores one slice; got a range "
             "classifier (keys aggregator.*, --bin-infer-model-path), which tomopipe does not run. "
             "Give the checkpoint of --model-path or --infer-model-path."
         )
