@@ -175,24 +175,13 @@ def fit_weights(
 
 @dataclass(frozen=True, eq=False)
 class BeamFit:
-    """What weights of a scan's frames are fitted with; see `look_for_air`.
+    """What weights of a scan's frames are fitted with; see `look_for_air`."""
 
-    Attributes
-    ----------
-    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
-    lit, air : ndarray of bool, shape (n_rows, n_cols)
-        Pixels that count, and those that no sample covers in any frame; no air: all False.
-    noise : ndarray, shape (n_rows, n_cols)
-        Expected error of a transmission of 1.
-    spread : ndarray, shape (n_shapes,)
-        Of the flats' own weights.
-    """
-
-    shapes: NDArray[np.float32]
-    lit: NDArray[np.bool_]
-    air: NDArray[np.bool_]
-    noise: NDArray[np.float32]
-    spread: NDArray[np.float64]
+    shapes: NDArray[np.float32]  # (n_shapes, n_rows, n_cols)
+    lit: NDArray[np.bool_]  # (n_rows, n_cols): pixels that count
+    air: NDArray[np.bool_]  # those that no sample covers in any frame; no air: all False
+    noise: NDArray[np.float32]  # (n_rows, n_cols): expected error of a transmission of 1
+    spread: NDArray[np.float64]  # (n_shapes,): of the flats' own weights
 
     def weights(self, transmissions: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the weights of frames (n, n_rows, n_cols), shape (n, n_shapes)."""
@@ -280,13 +269,8 @@ def _converge(
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
     """Return weights fitted to the pixels that follow them; None if there are none in the end.
 
-    It begins with the pixels chosen, of which the better half counts at first.
-
-    Returns
-    -------
-    weights : ndarray, shape (n_frames, n_shapes)
-    kept : ndarray of int
-        Frames that count: not the worst tenth, as a beam may fail.
+    It begins with the pixels chosen, of which the better half counts at first. The weights are
+    (n_frames, n_shapes); frames that count are all but the worst tenth, as a beam may fail.
     """
     for n in range(20):
         if not chosen.any():
@@ -326,14 +310,9 @@ def _fit(
 ) -> NDArray[np.float64]:
     """Return the weights w that leave least of values - 1 - w shapes, squared and weighed.
 
-    Parameters
-    ----------
-    values : ndarray, shape (n, n_pixels)
-    shapes : ndarray, shape (n_shapes, n_pixels)
-    trust : ndarray, shape (n_pixels,)
-        One over the variance of each pixel.
-    spread : ndarray, shape (n_shapes,), optional
-        Of weights: what the pixels leave open stays near 0.
+    Values are (n, n_pixels), shapes (n_shapes, n_pixels); `trust` (n_pixels,) is one over the
+    variance of each pixel, `spread` (n_shapes,) that of the weights: what the pixels leave open
+    stays near 0.
     """
     weighed = shapes * trust
     normal = weighed @ shapes.T

@@ -93,14 +93,9 @@ def _safe_size(sinogram: Any, most_px: int) -> int:
 
 
 def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
-    """Sort each column.
+    """Sort each column of (n_angles, n_cols): ascending along the angles.
 
-    Returns
-    -------
-    ranked : ndarray of float32, shape (n_angles, n_cols)
-        Ascending along the angles.
-    order : ndarray of uint32, shape (n_angles, n_cols)
-        The angle that each value comes from.
+    Gives the values, and the angle that each comes from.
     """
     xp = module_of(sinogram)
     n_angles, n_cols = sinogram.shape

@@ -35,20 +35,10 @@ def reconstruct_batch(
     images: NDArray[np.float32],
     threads: int | None = None,
 ) -> None:
-    """Reconstruct a few slices at once.
+    """Reconstruct a few slices at once, into contiguous `images` (n_slices, n_cols, n_cols).
 
-    Parameters
-    ----------
-    sinograms : ndarray of float32 or Rows, shape (n_slices or 1, n_angles, n_cols)
-        One for each slice, or one for all.
-    plan : Plan
-        The plan.
-    cor_px : ndarray of float64, shape (n_slices,)
-        COR of each slice; n_slices <= plan.batch_size.
-    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
-        Output, contiguous.
-    threads : int or None
-        CPU threads; None means the cores this process may use.
+    Sinograms are (n_slices or 1, n_angles, n_cols): one for each slice, or one for all. `cor_px` is
+    (n_slices,), n_slices <= plan.batch_size; threads None: the cores this process may use.
     """
     weights = overlap_weights(plan.n_cols, cor_px, plan.unpaired) if plan.full_rotation else None
     if isinstance(sinograms, Rows):
@@ -90,12 +80,8 @@ def sweep_batch(
 ) -> None:
     """Reconstruct one slice with a few CORs; not over 360 degrees, where rows depend on the COR.
 
-    Parameters
-    ----------
-    spectra : ndarray of complex64, shape (n_angles, P/2 + 1)
-        Transforms of the padded rows, in the plan's order (`portable.padded_spectra`).
-    plan, cor_px, images, threads
-        As for `reconstruct_batch`.
+    `spectra` (n_angles, P/2 + 1) are the transforms of the padded rows, in the plan's order
+    (`portable.padded_spectra`); the rest is as for `reconstruct_batch`.
     """
     _reconstruct(partial(_fill_from_spectra, spectra), plan, cor_px, images, threads)
 

@@ -37,21 +37,11 @@ SOURCE = "".join(
 def reconstruct_batch(
     sinograms: Any, plan: Plan, cor_px: Any, images: Any, *, transformed: bool = False
 ) -> None:
-    """Reconstruct a few slices at once.
+    """Reconstruct a few slices at once, into contiguous `images` (n_slices, n_cols, n_cols).
 
-    Parameters
-    ----------
-    sinograms : array of float32, shape (n_slices or 1, n_angles, n_cols)
-        On the device of the plan. One sinogram with many CORs is transformed once.
-    plan : Plan
-        The plan.
-    cor_px : ndarray of float64, shape (n_slices,)
-        COR of each slice.
-    images : array of float32, shape (n_slices, n_cols, n_cols)
-        Output, contiguous.
-    transformed : bool
-        Spectra are given instead of sinograms: `portable.padded_spectra`, angles in the plan's
-        order.
+    Sinograms (n_slices or 1, n_angles, n_cols) are on the device of the plan; one with many CORs is
+    transformed once. If `transformed`, spectra are given instead: `portable.padded_spectra`, angles
+    in the plan's order. `cor_px` is (n_slices,), on the host.
     """
     xp, n_slices, n_grid = plan.xp, len(cor_px), plan.n_grid
     tables, factor = _tables(plan), _centring_factor(plan, cor_px)
@@ -146,25 +136,14 @@ def _spread_spectra(spectra: Any, plan: Plan, factor: Any, angles: slice, grid: 
 def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     """Sort the samples of some angles by the tile and the first cell they touch, and weigh them.
 
-    Parameters
-    ----------
-    plan : Plan
-        The plan; its array module does the work.
-    angles : slice
-        Which angles of the plan's order.
+    These are returned:
 
-    Returns
-    -------
-    rank : array of uint32, shape (n_samples,)
-        Where each sample in (angle, bin) comes in that order.
-    cells : array of int32, shape (n_samples,)
-        In order: number of the tile times TILE^2, plus the first cell in it; the others are the
-        5 x 5 cells from there on, which may lie in the next tile.
-    weights : array of float32, shape (n_samples, 10)
-        In order: five weights along x, then five along y.
-    runs : array of int32, shape (n_runs + 1,)
-        First sample of each run of at most `MAX_RUN` samples of one tile; the last one is
-        n_samples.
+    - rank, uint32 (n_samples,): where each sample in (angle, bin) comes in that order;
+    - cells, int32 (n_samples,), in order: number of the tile times TILE^2, plus the first cell in
+      it; the others are the 5 x 5 cells from there on, which may lie in the next tile;
+    - weights, float32 (n_samples, 10), in order: five weights along x, then five along y;
+    - runs, int32 (n_runs + 1,): first sample of each run of at most `MAX_RUN` samples of one tile;
+      the last one is n_samples.
     """
     xp = plan.xp
     radius = xp.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)

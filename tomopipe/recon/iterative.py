@@ -80,28 +80,11 @@ def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: 
 def sirt(
     sinogram: Array, projector: Projector, *, n_iterations: int = 200, least: float = -np.inf
 ) -> Array:
-    """Reconstruct by the simultaneous iterative reconstruction technique.
+    """Reconstruct by the simultaneous iterative reconstruction technique [1]_.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Corrected sinogram of an object that the detector sees as a whole.
-    projector : Projector
-        From `tomopipe.recon.projector.make_projector`.
-    n_iterations : int
-        More is sharper, and noisier.
-    least : float
-        Smallest value of a voxel; 0 where nothing attenuates less than air.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_cols, n_cols)
-        Linear attenuation per pixel.
-
-    Raises
-    ------
-    ValueError
-        If the sinogram does not fit the projector.
+    `sinogram` (n_angles, n_cols) is corrected, of an object that the detector sees as a whole;
+    `least` is the smallest value of a voxel: 0 where nothing attenuates less than air. More
+    iterations are sharper, and noisier. Returns linear attenuation per pixel, (n_cols, n_cols).
 
     References
     ----------
@@ -120,24 +103,9 @@ def sirt(
 
 
 def cgls(sinogram: Array, projector: Projector, *, n_iterations: int = 15) -> Array:
-    """Reconstruct by conjugate gradients for least squares; to stop early is what regularises.
+    """Reconstruct by conjugate gradients for least squares [1]_; to stop early is what regularises.
 
-    Parameters
-    ----------
-    sinogram, projector
-        As for `sirt`.
-    n_iterations : int
-        10 to 30.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_cols, n_cols)
-        Linear attenuation per pixel.
-
-    Raises
-    ------
-    ValueError
-        If the sinogram does not fit the projector.
+    10 to 30 iterations; the rest is as for `sirt`.
 
     References
     ----------

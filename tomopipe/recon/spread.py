@@ -247,18 +247,9 @@ def spread_spectra(
 ) -> None:
     """Add a range of the ordered samples of one slice to half grids with one COR per lane.
 
-    Samples are made where they are spread, a batch at a time: they never leave the cache.
-
-    Parameters
-    ----------
-    grid, n_grid, direction, order, first, last, taps, record
-        As for `spread`.
-    spectra : ndarray of complex64, shape (n_chunk, n_bins)
-        Transforms of the padded rows of a chunk.
-    projection_weights, signs, factor : ndarray
-        As for `tomopipe.recon.rows.rows_to_samples`.
-    lanes : tuple of length L
-        The width.
+    Samples are made where they are spread, a batch at a time: they never leave the cache. `spectra`
+    (n_chunk, n_bins) are the transforms of the padded rows of a chunk; `projection_weights`,
+    `signs` and `factor` are as for `tomopipe.recon.rows.rows_to_samples`, the rest as for `spread`.
     """
     n_floats = len(record)
     n_bins = spectra.shape[1]

@@ -23,17 +23,7 @@ if TYPE_CHECKING:
 
 
 class NamedReader:
-    """An open HDF5 file whose datasets the configuration names.
-
-    Parameters
-    ----------
-    file : h5py.File
-        An open file.
-    path : path-like
-        The file, as it is named in errors.
-    known : InputBlock
-        With `paths.data`.
-    """
+    """An open HDF5 file whose datasets the configuration names (`known.paths.data`)."""
 
     def __init__(self, file: "h5py.File", path: Path, known: InputBlock) -> None:
         self._file, self._path, self._known = file, path, known

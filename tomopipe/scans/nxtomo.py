@@ -46,17 +46,8 @@ def find_entries(file: "h5py.File") -> list[str]:
 def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, str]:
     """Return the entry to read, and the detector in it if one is named.
 
-    Parameters
-    ----------
-    names : list of str
-        From `find_entries`.
-    entry : str or None
-        One of them, or the path of a detector in it.
-
-    Raises
-    ------
-    ScanError
-        If there are several and none, or another, was asked for.
+    `names` is from `find_entries`, `entry` one of them or the path of a detector in it; a ScanError
+    lists them if there are several and none, or another, was asked for.
     """
     wanted = "/" + (entry or "").strip("/")
     for name in names:
@@ -70,27 +61,11 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, 
 
 
 class NxtomoReader:
-    """The NXtomo entry of an open file.
+    """The NXtomo entry of an open file: `entry` is one of `find_entries`.
 
-    Parameters
-    ----------
-    file : h5py.File
-        An open file.
-    path : path-like
-        The file, as it is named in errors.
-    entry : str
-        One of `find_entries`.
-    detector : str
-        Which group of it to read, where several have frames and keys; "": the only one.
-    angles, mirrors : bool
-        Whether the angles of the file, and what it says of mirrored frames, are to be read.
-    angle_unit : str
-        As for `tomopipe.scans.angle_lists.to_degrees`.
-
-    Raises
-    ------
-    ScanError
-        If frames or their keys cannot be used.
+    `detector` is the group of it to read, where several have frames and keys; "": the only one.
+    `angles` and `mirrors` say whether the angles of the file, and what it says of mirrored frames,
+    are to be read; `angle_unit` is as for `tomopipe.scans.angle_lists.to_degrees`.
     """
 
     def __init__(
@@ -164,24 +139,11 @@ class NxtomoReader:
 
 
 class _Stack:
-    """The frames of an entry and the kind of each.
+    """The frames of an entry, and the kind of each.
 
-    Attributes
-    ----------
-    name, key_name : str
-        Paths of the frames and of their keys.
-    pixels : Pixels
-        The frames, mirrored back where the detector mirrored them.
-    missing_sources : tuple of str
-        Files that they are made of and that cannot be opened.
-    notes : tuple of str
-        What else the detector says, for people.
-    detector : h5py.Group
-        Where they are.
-    aborted : str
-        Why frames are missing, and it is not known which, or "".
-    keys : ndarray of int, shape (n_frames,)
-        The kind of each frame that arrived; -1 (alignment) for instance is none of the four.
+    `pixels` are the frames, mirrored back where the detector mirrored them. `keys` (n_frames,) has
+    the kind of each frame that arrived; -1 (alignment) for instance is none of the four. `aborted`
+    says why frames are missing, where it is not known which, or "".
     """
 
     def __init__(

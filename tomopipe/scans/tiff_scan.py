@@ -41,23 +41,11 @@ _DECODABLE = {1, 8, 32773, 32946}
 
 
 class TiffReader:
-    """A scan in TIFF files.
+    """A scan in TIFF files: a folder, or a file of several pages.
 
-    Parameters
-    ----------
-    path : path-like
-        A folder, or a file of several pages.
-    angles : path-like or None
-        The list of angles; None: the one beside the images.
-    angle_unit : str
-        As for `tomopipe.scans.angle_lists.to_degrees`.
-    axes : sequence of str
-        What number, rows and columns of the images are; flats and darks are frames.
-
-    Raises
-    ------
-    ScanError
-        If there are no images, or they cannot be used.
+    `angles` is the list of angles (None: the one beside the images), `angle_unit` as for
+    `tomopipe.scans.angle_lists.to_degrees`; `axes` says what number, rows and columns of the images
+    are; flats and darks are frames.
     """
 
     def __init__(
@@ -143,11 +131,6 @@ def all_frames(path: Path, kind: Kind) -> Reference:
     """Return all images of a folder or file: the flats or the darks.
 
     Of a folder with both only those of this kind, by their names.
-
-    Raises
-    ------
-    ScanError
-        If there are no images, or they cannot be used.
     """
     folder = FilePath(path)
     files = tiff_files(folder) if folder.is_dir() else []
