@@ -126,7 +126,7 @@ def ask(number, suite):
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     rows, cor_px, kind = scan_of(suite, number)
-    said = {}
+    answers = {}
     for name, peer in PEERS.items():
         started = time.perf_counter()
         try:
@@ -135,8 +135,8 @@ def ask(number, suite):
         except Exception:  # of another package: a miss
             found_px = None
         away_px = np.inf if found_px is None else abs(float(found_px) - cor_px)
-        said[name] = away_px, time.perf_counter() - started
-    return kind, said
+        answers[name] = away_px, time.perf_counter() - started
+    return kind, answers
 
 
 def main():
@@ -149,8 +149,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as pool:
-        said = pool.map(partial(ask, suite=options.suite), range(options.scans))
-        answers = list(track(said, "scans", options.scans))
+        pending = pool.map(partial(ask, suite=options.suite), range(options.scans))
+        answers = list(track(pending, "scans", options.scans))
     print("| finder | within 1 px | within 0.5 px | s |")
     print("|---|---|---|---|")
     by_kind = defaultdict(list)
@@ -165,7 +165,7 @@ def main():
     if options.kinds:
         print(f"\n| kind | n | {' | '.join(PEERS)} |\n|---|---|{'---|' * len(PEERS)}")
         for kind, found in by_kind.items():
-            shares = [np.mean([one[name][0] <= 1 for one in found]) for name in PEERS]
+            shares = [np.mean([answer[name][0] <= 1 for answer in found]) for name in PEERS]
             print(f"| {kind} | {len(found)} | {' | '.join(f'{s:.2f}' for s in shares)} |")
 
 

@@ -96,7 +96,7 @@ def ask(subset, methods):
     rows = rows_of(np.ascontiguousarray(subset.sinogram, np.float32), subset.theta_deg)
     curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
     found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
-    return subset, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
+    return subset, {name: (answer.best_cor_px, answer.confidence) for name, answer in found.items()}
 
 
 def main():

@@ -83,7 +83,7 @@ class Dripped:
 
     def make(self) -> None:
         """Write all scans complete, aside, and the campaign."""
-        names = [f"s{at % 2}_{at:03d}" for at in range(self.options.scans)]
+        names = [f"s{number % 2}_{number:03d}" for number in range(self.options.scans)]
         kinds = ["aborted"] * self.options.aborted + ["rewritten"] * self.options.rewritten
         kinds += ["renamed"] * self.options.renamed
         kinds += [
@@ -203,10 +203,10 @@ class Dripped:
                 try:
                     with open(path, "rb") as file:
                         # the inode of a deleted file may be given to the next one
-                        seen = os.fstat(file.fileno()).st_ino, file.read()
+                        content = os.fstat(file.fileno()).st_ino, file.read()
                 except OSError:
                     continue
-                self.predictions.setdefault(path.parent.name, set()).add(seen)
+                self.predictions.setdefault(path.parent.name, set()).add(content)
             try:
                 taken = json.loads((results / "live/taken.json").read_text())
             except (OSError, ValueError):
@@ -234,9 +234,9 @@ class Dripped:
             return False
         if not all(f"{name}\t" in listed for name in self.kinds):  # aborted ones, too
             return False
-        judged = all((name, len(self.whole[name]) - 1) in self.verdicts for name in wanted)
+        decided = all((name, len(self.whole[name]) - 1) in self.verdicts for name in wanted)
         made = all((results / f"{name}_rec.h5").exists() for name in wanted)
-        return judged and made and wanted <= set(known) and not _at_work(results)
+        return decided and made and wanted <= set(known) and not _at_work(results)
 
     def _wait(self, is_so) -> None:
         end_s = time.monotonic() + self.options.limit
@@ -283,7 +283,9 @@ class Dripped:
 
     def table(self) -> str:
         """Return the latencies as a row of a table: from the last byte to the page, in seconds."""
-        found_s = [seen - self.whole[name][at][1] for (name, at), seen in self.verdicts.items()]
+        found_s = [
+            end_s - self.whole[name][version][1] for (name, version), end_s in self.verdicts.items()
+        ]
         cells = (len(found_s), *np.percentile(found_s, (50, 95, 100)).round(1))
         load = os.getloadavg()[1]
         return (

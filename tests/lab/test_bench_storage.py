@@ -76,8 +76,8 @@ def test_the_comparison_of_a_gpu_on_numpy(device, monkeypatch):
     results = gpu.compare(device, gpu_ways.simulated(192, 128), 4, 2, 2)
     ours, encoded, corrected, peer, rewritten, *staged = results
     assert rewritten.sharp_db == pytest.approx(ours.sharp_db, abs=1.5)
-    assert [one.name for one in staged][:1] == ["tomopipe, staged by 1 thread"]
-    assert all(one.seconds.low > 0 for one in staged)
+    assert [result.name for result in staged][:1] == ["tomopipe, staged by 1 thread"]
+    assert all(result.seconds.low > 0 for result in staged)
     assert ours.sharp_db > 35
     assert encoded.sharp_db == pytest.approx(ours.sharp_db, abs=0.1)
     assert encoded.stored_itemsize == 2
@@ -115,20 +115,20 @@ def test_fourierrec_written_anew_gives_our_slices(device, monkeypatch, backwards
 def test_every_pass_is_timed(device):
     scan = gpu_ways.simulated(90, 48)
     passes = gpu_passes.measure_passes(device, scan, 3)
-    assert {one.name for one in passes} > set(cuda_on_cpu.kernels_of(cuda.SOURCE))
-    assert all(one.seconds > 0 for one in passes)
+    assert {step.name for step in passes} > set(cuda_on_cpu.kernels_of(cuda.SOURCE))
+    assert all(step.seconds > 0 for step in passes)
     text = _text(tables.passes_table(3, passes, 4e12, "n = 48"))
     assert "centre" in text
     bounds_s = gpu_passes.bounds_s(passes, 1e9, 2)
-    assert bounds_s["memory"] == 2 * sum(one.n_bytes for one in passes) / 1e9
-    fft_s = [one.seconds for one in passes if one.name in ("rfft", "irfft2")]
+    assert bounds_s["memory"] == 2 * sum(step.n_bytes for step in passes) / 1e9
+    fft_s = [step.seconds for step in passes if step.name in ("rfft", "irfft2")]
     assert bounds_s["FFT"] == pytest.approx(2 * sum(fft_s))
 
 
 def test_traffic_of_16_slices_of_2048():
     """By hand: 9 GB for the engine, of which transforms 3."""
     plan = make_plan(np.linspace(0, np.pi, 3072, endpoint=False), 2048)
-    by_name = {one.name: one for one in gpu_passes.passes_of(plan, 16)}
+    by_name = {step.name: step for step in gpu_passes.passes_of(plan, 16)}
     assert by_name["rfft"].n_bytes == pytest.approx(2 * 16 * 3072 * 4096 * 4, rel=1e-3)
     engine = set(by_name) - {"transmission", "range"}
     assert sum(by_name[name].n_bytes for name in engine) == pytest.approx(9.2e9, rel=0.05)
@@ -140,7 +140,7 @@ def test_launches_are_as_many_as_stated(device, monkeypatch):
     scan = gpu_ways.simulated(300, 32)
     plan = make_plan(scan.theta_rad, 32, xp=device.xp)
     reconstruct(device.xp.zeros((2, 300, 32), np.float32), plan, 15.0)
-    stated = {one.name: one.launches for one in gpu_passes.passes_of(plan, 2)}
+    stated = {step.name: step.launches for step in gpu_passes.passes_of(plan, 2)}
     assert dict(launched) == {name: stated[name] for name in launched}
     assert set(launched) == set(cuda_on_cpu.kernels_of(cuda.SOURCE))
 

@@ -333,7 +333,7 @@ def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
         apart = _ALONE * (np.maximum(apart, np.median(apart)) + least)
         parts = [(i, i / (width + 1)) for i in range(1, width + 1)]
         off = [profiles[:, i : n + i] - before * (1 - t) - after * t for i, t in parts]
-        found = np.flatnonzero(np.min([_usual_spread(one) for one in off], axis=0) > apart)
+        found = np.flatnonzero(np.min([_usual_spread(rest) for rest in off], axis=0) > apart)
         for i, _ in parts:
             alone[found + i] = True
     return alone

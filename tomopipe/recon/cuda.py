@@ -80,7 +80,7 @@ def _tables(plan: Plan) -> dict[str, Any]:
                 xp.complex64
             ),
             "taper": xp.asarray(plan.taper),
-            "correction": [xp.asarray(one.astype(np.float32)) for one in plan.correction],
+            "correction": [xp.asarray(axis.astype(np.float32)) for axis in plan.correction],
         }
     tables: dict[str, Any] = plan.cache["tables"]
     return tables

@@ -137,7 +137,7 @@ def _are_numbers(cells: list[str]) -> bool:
 
 
 def _column(header: list[str], rows: list[list[str]], path: str | os.PathLike[str]) -> int:
-    named = [at for at, cell in enumerate(header) if is_angle(cell)]
+    named = [index for index, cell in enumerate(header) if is_angle(cell)]
     if len(named) == 1:
         return named[0]
     if rows and len(rows[0]) == 1:

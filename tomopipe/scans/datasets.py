@@ -87,7 +87,7 @@ def find_angles(
         group.visititems(look)
     except Exception:  # a damaged group elsewhere must not cost the scan
         return None, ""
-    values = {name: to_degrees(one[()], unit_of(one))[0] for name, one in found.items()}
+    values = {name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in found.items()}
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
         return None, ""
@@ -156,7 +156,7 @@ def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
 
     plist = dataset.id.get_create_plist()
     filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
-    if all(h5py.h5z.filter_avail(one[0]) for one in filters):
+    if all(h5py.h5z.filter_avail(code) for code, *_ in filters):
         return
     import hdf5plugin  # noqa: F401 - registers its filters
 

@@ -209,7 +209,7 @@ def _extents(data: "h5py.Dataset", in_full: bool) -> list[Extent]:
         n_bytes = data.nbytes // n_frames
         return [(offset + frame * n_bytes, n_bytes) for frame in range(n_frames)]
     found: list[tuple[Any, int, int]] = []
-    data.id.chunk_iter(lambda one: found.append((one.chunk_offset, one.byte_offset, one.size)))
+    data.id.chunk_iter(lambda info: found.append((info.chunk_offset, info.byte_offset, info.size)))
     return [(offset, n_bytes) for _, offset, n_bytes in sorted(found)]
 
 

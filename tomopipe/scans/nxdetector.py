@@ -74,7 +74,7 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
     """Read how a detector mirrored its frames; its NXentry may name the coordinate system."""
     mirrored = {"rows": False, "columns": False}
     locations = []
-    for group in (one for one in _members(detector) if class_of(one) in _CLASSES):
+    for group in (member for member in _members(detector) if class_of(member) in _CLASSES):
         for axis, location in _rotations_180(group):
             what = _about(entry, group)[axis]
             for kind in mirrored:

@@ -241,7 +241,7 @@ class _Stack:
             if wanted in keys:
                 return keys[wanted]
             if len(keys) > 1:  # of instruments besides the camera
-                keys = {name: one for name, one in keys.items() if has_images(one[0])} or keys
+                keys = {name: found for name, found in keys.items() if has_images(found[0])} or keys
             if len(keys) > 1:
                 raise ScanError(
                     f"{self._path}: {len(keys)} {nx_class} groups with image_key in {entry}: "
@@ -317,9 +317,9 @@ def _is_tomo(group: "h5py.Group") -> bool:
     if class_of(group) not in _ENTRIES:
         return False
     below = groups_below(group, 2)
-    if any(class_of(one) in _ENTRIES for one in below):
+    if any(class_of(inner) in _ENTRIES for inner in below):
         return False  # it is one of those
-    return any(class_of(one) == "NXdetector" and "image_key" in one for one in below)
+    return any(class_of(inner) == "NXdetector" and "image_key" in inner for inner in below)
 
 
 def _list(names: list[str]) -> str:

@@ -53,7 +53,7 @@ def find_references(
     if several is None:
         found = [(path, reader.reference(kind))]
     else:
-        found = [(one, open_reference(one, kind, known, stack)) for one in several]
+        found = [(other, open_reference(other, kind, known, stack)) for other in several]
     n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
     for where, reference in found:
         if reference.frames.pixels.shape[1:] != expected:

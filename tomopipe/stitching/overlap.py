@@ -211,7 +211,7 @@ def _refined_all(first: Part, second: Part, lags: list[int]) -> list[Shift]:
     for lag in lags:
         if all(abs(lag - shift.z_px) > _HALO for shift in found):
             shift = _refined(first, second, lag)
-            if shift is not None and all(abs(shift.z_px - one.z_px) > _HALO for one in found):
+            if shift is not None and all(abs(shift.z_px - other.z_px) > _HALO for other in found):
                 found.append(shift)
     return found
 

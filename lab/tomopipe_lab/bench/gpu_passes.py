@@ -80,8 +80,8 @@ def passes_of(plan: Plan, n_slices: int) -> list[Pass]:
 
 def bounds_s(passes: Sequence[Pass], rate: float, n_blocks: int) -> dict[str, float]:
     """Return the seconds that memory, at a rate, and the transforms take for so many blocks."""
-    n_bytes = sum(one.n_bytes for one in passes)
-    transforms_s = sum(one.seconds for one in passes if "fft" in one.name)
+    n_bytes = sum(step.n_bytes for step in passes)
+    transforms_s = sum(step.seconds for step in passes if "fft" in step.name)
     return {"memory": n_blocks * n_bytes / rate, "FFT": n_blocks * transforms_s}
 
 
@@ -137,8 +137,8 @@ def measure_passes(device: Device, scan: Scan, n_slices: int) -> list[Pass]:
             runs.append(spent)
         seconds |= {name: min(run[name] for run in runs) for name in runs[0]}
     return [
-        Pass(one.name, one.launches, one.n_bytes, one.operations, seconds[one.name])
-        for one in passes_of(plan, n_slices)
+        Pass(step.name, step.launches, step.n_bytes, step.operations, seconds[step.name])
+        for step in passes_of(plan, n_slices)
     ]
 
 

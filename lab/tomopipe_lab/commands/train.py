@@ -73,13 +73,13 @@ def train(
     from tomopipe_lab.train.work import start as begin
 
     plan = _plan(quick, seed, scans, epochs, simulated=from_set is None)
-    wanted = [one.value for one in stage or Stage]
+    wanted = [stage_name.value for stage_name in stage or Stage]
     if Stage.train in wanted:
         run.need_torch()  # before the hours that the other stages take
     begin(work, plan)
     if from_set is not None:
         typer.echo(take_set(from_set, work, plan))
-        wanted = [one for one in wanted if one != "simulate"]
+        wanted = [stage_name for stage_name in wanted if stage_name != "simulate"]
     options = run.Options(device, cores or n_cores(), start)
     with _progress() as tell:
         done = run.everything(work, plan, options, tell, tuple(wanted))

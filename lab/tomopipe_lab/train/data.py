@@ -56,7 +56,7 @@ def batches(
         chunks += [group_indices[i : i + size] for i in range(0, len(group_indices), size)]
     for i in rng.permutation(len(chunks)):
         shown = [augmented(examples[j], rng) for j in chunks[i]]
-        yield [one.inputs for one in shown], [one.target for one in shown]
+        yield [example.inputs for example in shown], [example.target for example in shown]
 
 
 def augmented(example: Example, rng: np.random.Generator) -> Example:

@@ -98,12 +98,12 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
         choices(
             work,
             split,
-            some,
-            [predict(weights, one.inputs) for one in some],
+            scans,
+            [predict(weights, example.inputs) for example in scans],
             options.cores,
             progress,
         )
-        for split, some in (("validation", checks), ("wide", wide))
+        for split, scans in (("validation", checks), ("wide", wide))
     )
     if before is not None and len(checks) < _CALIBRATES:
         calibration = before.card["confidence"]
@@ -154,10 +154,10 @@ def data_of(
         "seed": plan.seed,
         "train": len(examples),
         "validation": len(checks),
-        "without_answer": sum(one.truth.cor_px is None for one in examples),
+        "without_answer": sum(example.truth.cor_px is None for example in examples),
         "families": {
-            split: sorted({one.truth.family for one in some if one.truth.family})
-            for split, some in (("train", examples), ("validation", checks))
+            split: sorted({example.truth.family for example in scans if example.truth.family})
+            for split, scans in (("train", examples), ("validation", checks))
         },
         "epochs": plan.epochs,
     }

@@ -129,11 +129,11 @@ def test_frames_missing_who_knows_where_are_never_shifted(tmp_path, change):
 def test_sets_of_flats_from_where_each_frame_went(tmp_path):
     with open_scan(write(tmp_path / "a.h5", dropped([2]))) as scan:
         assert scan.flat_positions.tolist() == [0, 6, 6]
-        assert [one.position for one in scan.flat_sets] == [0, 6]
-        assert [one.mean[0, 0] for one in scan.flat_sets] == [1000, 1004.5]
+        assert [flat_set.position for flat_set in scan.flat_sets] == [0, 6]
+        assert [flat_set.mean[0, 0] for flat_set in scan.flat_sets] == [1000, 1004.5]
         assert (scan.flat == 1003).all()
     with open_scan(write(tmp_path / "b.h5")) as scan:
-        assert [(one.position, one.last) for one in scan.flat_sets] == [(None, 3)]
+        assert [(flat_set.position, flat_set.last) for flat_set in scan.flat_sets] == [(None, 3)]
     with open_scan(tmp_path / "b.h5", flats="none") as scan:
         assert scan.flat_sets == ()
         assert scan.n_flats == 0

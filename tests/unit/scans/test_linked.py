@@ -28,8 +28,8 @@ def folder(tmp_path, monkeypatch):
         with h5py.File(path, "r+") as file, h5py.File(tmp_path / f"camera/{name}.h5", "w") as to:
             to["frames"] = file["exchange/data"][()]
             del file["exchange/data"]
-            place = f"../camera/{name}.h5"
-            file["exchange/data"] = h5py.ExternalLink(place, "/frames")
+            target = f"../camera/{name}.h5"
+            file["exchange/data"] = h5py.ExternalLink(target, "/frames")
     with h5py.File(tmp_path / "camera" / "virtual_1.h5", "r+") as file:
         frames = file["frames"][()]
         del file["frames"]

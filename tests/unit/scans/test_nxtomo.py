@@ -32,13 +32,13 @@ def put(name, value, units=None):
     """Return a change that replaces a dataset of the entry."""
 
     def change(entry):
-        place = entry if name.startswith(("sample", "instrument")) else detector_of(entry)
-        if name in place:
-            del place[name]
+        group = entry if name.startswith(("sample", "instrument")) else detector_of(entry)
+        if name in group:
+            del group[name]
         if value is not None:
-            place[name] = value
+            group[name] = value
             if units:
-                place[name].attrs["units"] = units
+                group[name].attrs["units"] = units
 
     return change
 
@@ -89,8 +89,8 @@ def test_sets_of_flats_know_when_they_were_taken(tmp_path, entry):
     with open_scan(write_nxtomo(tmp_path / "a.nxs", entry=entry)) as scan:
         assert scan.flat_positions.tolist() == [0, 0, 3, 6, 6]
         sets = scan.flat_sets
-        assert [one.position for one in sets] == [0, 3, 6]
-        assert [(one.first, one.last) for one in sets] == [(0, 2), (2, 3), (3, 5)]
+        assert [flat_set.position for flat_set in sets] == [0, 3, 6]
+        assert [(flat_set.first, flat_set.last) for flat_set in sets] == [(0, 2), (2, 3), (3, 5)]
         for flats, numbers in zip(sets, ([2, 3], [7], [12, 13]), strict=True):
             assert np.array_equal(flats.mean, frames[numbers].mean(axis=0))
 
@@ -358,9 +358,9 @@ def test_flats_of_another_file_and_of_several(tmp_path):
         assert (scan.flat == 1).all()
         assert (scan.dark == 0).all()
         assert np.isnan(scan.flat_positions).all()
-        assert [one.position for one in scan.flat_sets] == [None]
+        assert [flat_set.position for flat_set in scan.flat_sets] == [None]
     with open_scan(path, flats=[str(other) for other in others]) as scan:
-        assert [(one.position, one.mean[0, 0]) for one in scan.flat_sets] == [
+        assert [(flat_set.position, flat_set.mean[0, 0]) for flat_set in scan.flat_sets] == [
             (0, 0),
             (3, 1),
             (6, 2),

@@ -187,7 +187,7 @@ def test_flats_and_darks_of_other_scans(tmp_path):
     with open_scan(folder, flats=str(other / "flats"), darks="none") as scan:
         assert (scan.n_flats, scan.n_darks) == (3, 0)
     with open_scan(folder, flats=[str(other / "flats"), str(tmp_path / "after")]) as scan:
-        assert [(one.position, one.mean[0, 0]) for one in scan.flat_sets] == [
+        assert [(flat_set.position, flat_set.mean[0, 0]) for flat_set in scan.flat_sets] == [
             (0, FLAT), (12, FLAT + 8),
         ]  # fmt: skip
         assert scan.flat[0, 0] == pytest.approx((3 * FLAT + 4 * (FLAT + 8)) / 7)
