@@ -1,4 +1,4 @@
-"""COR finders of other packages beside ours, on the same scans, with nothing told but the angles.
+"""COR finders of other packages beside ours, on the same scans, given nothing but the angles.
 
     pip install nabu algotom scikit-image   (where tomopipe is installed)
     python lab/benchmarks/bench_cor_peers.py [--suite conditions|mixed|photographs] [--scans 180]
@@ -6,7 +6,7 @@
 The suites are those of `tomopipe lab evaluate` (test split) and of bench_find.py. Finders of two
 images are given the halves of a sinogram over 360 degrees, else the projections nearest to 180
 degrees apart, all rows of them: those suites have few, where whole projections have hundreds.
-"told" are given what nabu's users tell: on which side the axis is. Printed are the shares within 1
+"side" are given what nabu's users say: on which side the axis is. Printed are the shares within 1
 and 0.5 px with the 95 % Wilson interval, no answer being a miss, and the seconds of the median scan
 on one core.
 """
@@ -61,7 +61,7 @@ def nabu(finder, rows, side):
 
 
 def side_of(rows, cor_px):
-    """Return where the axis is, as one would tell nabu."""
+    """Return where the axis is, as one would set it in nabu."""
     where = cor_px / (rows.sinograms.shape[2] - 1)
     return "left" if where < 0.3 else "right" if where > 0.7 else "center"
 
@@ -87,17 +87,17 @@ PEERS = {
     "nabu growing window, all sides": lambda rows, cor_px: nabu(
         CenterOfRotationGrowingWindow, rows, "all"
     ),
-    "nabu growing window, told": lambda rows, cor_px: nabu(
+    "nabu growing window, side": lambda rows, cor_px: nabu(
         CenterOfRotationGrowingWindow, rows, side_of(rows, cor_px)
     ),
-    "nabu sliding window, told": lambda rows, cor_px: nabu(
+    "nabu sliding window, side": lambda rows, cor_px: nabu(
         CenterOfRotationSlidingWindow, rows, side_of(rows, cor_px)
     ),
     "nabu centered": lambda rows, cor_px: CenterOfRotation().find_shift(
         *opposing(rows), return_relative_to_middle=False
     ),
     "algotom vo": lambda rows, cor_px: vo(rows, None),
-    "algotom vo, told": vo,
+    "algotom vo, side": vo,
     "algotom phase correlation": lambda rows, cor_px: find_center_based_phase_correlation(
         *opposing(rows), flip=False
     ),

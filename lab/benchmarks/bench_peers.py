@@ -125,7 +125,7 @@ def dynamic(raw, is_flat, dark):
 
 
 def dynamic_nabu(raw, is_flat, air):
-    """Its fit is told which pixels of each projection are air."""
+    """Its fit is given which pixels of each projection are air."""
     dark = np.full(raw.shape[1:], DARK, np.float32)
     parts = PCAFlatsDecomposer(raw[is_flat] - dark, dark * 0)
     projections = raw[~is_flat].copy()

@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
 
 
 class Dripped:
-    """A campaign, what was written into it and when, and what was seen to come out."""
+    """A campaign, what was written into it and when, and what was found to come out."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.random = options, random.Random(options.seed)

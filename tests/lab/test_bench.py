@@ -143,7 +143,7 @@ def test_what_cannot_be_imported_is_said(monkeypatch):
     assert "not" in Engine("x", "broken_library", OURS.make).missing()
 
 
-def test_a_rival_that_fails_is_a_line_and_not_the_end():
+def test_a_peer_that_fails_is_a_line_and_not_the_end():
     def make(theta_rad, n_cols):
         raise RuntimeError("no luck")
 
@@ -183,14 +183,14 @@ def test_sweeps_are_compared_and_checked():
 
 
 @pytest.mark.parametrize(("n_cors", "n_calls"), [(1, 16), (16, 1)])
-def test_a_rival_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
+def test_a_peer_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
     shapes = []
 
     def make(_theta_rad, _n_cols):
         return lambda sinograms, _cor_px: shapes.append(sinograms.shape)
 
     engine = engines.Engine("one", "numpy", make, n_cors=n_cors)
-    sweeps._rival(engine, cpu.angles_180(64), np.zeros((96, 64), np.float32), 31.5)()
+    sweeps._peer(engine, cpu.angles_180(64), np.zeros((96, 64), np.float32), 31.5)()
     assert shapes == n_calls * [(n_cors, 96, 64)]
 
 

@@ -152,7 +152,7 @@ def test_a_gpu_is_compared_with_the_cpu(device):
 
 def test_chunks_and_runs_are_tried(device, monkeypatch):
     monkeypatch.setattr(gpu_passes, "CHUNKS", (32,))
-    monkeypatch.setattr(gpu_passes, "PIECES", (32, 64))
+    monkeypatch.setattr(gpu_passes, "RUNS", (32, 64))
     found = gpu_passes.tune(device, gpu_ways.simulated(90, 48), 3, print)
     assert set(found) == {(tile, 32, run) for tile in (4, 8) for run in (32, 64)}
     assert "runs of 64 samples" in _text(tables.tune_table(3, found))

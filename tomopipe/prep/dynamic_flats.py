@@ -43,7 +43,7 @@ _LEAST_AIR = 0.01  # of the pixels
 _MOST_CHI2 = 2.0  # of air, over what is expected
 _MOST_SPREADS = 8.0  # of a weight, over the spread of those of flats: more is a sample
 _OUTLIER = 4.7  # errors, beyond which a pixel of one frame does not count
-_TILE_PX = 8  # within which the sample is taken for one piece of evidence
+_TILE_PX = 8  # within which the sample is taken for one independent value
 _CAUTION = 300.0  # times the variance between tiles: the sample's own are alike
 
 RowBlocks = list[tuple[int, int]]

@@ -73,7 +73,7 @@ def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (n_angles,)
-        True where rays are seen from this side only.
+        True where rays are measured from this side only.
     """
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))
     opposing = np.mod(theta_rad + np.pi, 2 * np.pi)

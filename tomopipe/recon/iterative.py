@@ -91,7 +91,7 @@ def sirt(
     .. [1] A. H. Andersen, A. C. Kak, Ultrasonic Imaging 6, 81 (1984).
     """
     _check(sinogram.shape, projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     rows = _inverse(projector.project(disk))
     columns = disk * _inverse(projector.back_project(np.ones_like(sinogram)))
     image = np.zeros(projector.slice_shape, dtype=np.float32)
@@ -112,7 +112,7 @@ def cgls(sinogram: Array, projector: Projector, *, n_iterations: int = 15) -> Ar
     .. [1] M. R. Hestenes, E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952).
     """
     _check(sinogram.shape, projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     image = np.zeros(projector.slice_shape, dtype=np.float32)
     residual = sinogram.astype(np.float32)
     gradient = disk * projector.back_project(residual)
@@ -179,7 +179,7 @@ def total_variation(
     .. [1] A. Beck, M. Teboulle, IEEE Trans. Image Process. 18, 2419 (2009).
     """
     _check(sinogram.shape[-2:], projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     weight = variation_weight(sinogram, projector, strength)
     step = np.float32(1 / (gain or largest_gain(projector)))
     image = np.zeros((*sinogram.shape[:-2], *projector.slice_shape), dtype=np.float32)
@@ -203,7 +203,7 @@ def variation_weight(sinogram: Array, projector: Projector, strength: float) -> 
     return np.asarray(strength * largest, np.float32)
 
 
-def seen(projector: Projector) -> Array:
+def field_of_view(projector: Projector) -> Array:
     """Return 1 in the circle that the slice holds at every angle, 0 outside it."""
     n_cols = projector.plan.n_cols
     x, y = np.arange(n_cols) - n_cols // 2, np.arange(n_cols) - (n_cols // 2 - 1)
@@ -212,7 +212,7 @@ def seen(projector: Projector) -> Array:
 
 def largest_gain(projector: Projector, n_iterations: int = 20) -> float:
     """Return the largest eigenvalue of projection followed by its adjoint, 5 % above."""
-    disk = seen(projector)
+    disk = field_of_view(projector)
     images, gain = np.broadcast_to(disk, (*projector.phase.shape[:-2], *disk.shape)), np.ones(())
     for _ in range(n_iterations):
         images = disk * projector.back_project(projector.project(images))

@@ -174,6 +174,6 @@ def aligned(block: Any) -> Any:
 
 
 def parts(n: int, n_parts: int) -> list[tuple[int, int]]:
-    """Cut range(n) into at most `n_parts` (first, last) pieces of nearly equal length."""
+    """Cut range(n) into at most `n_parts` (first, last) ranges of nearly equal length."""
     edges = [n * i // n_parts for i in range(n_parts + 1)]
     return [(a, b) for a, b in itertools.pairwise(edges) if b > a]

@@ -54,11 +54,11 @@ class StackFile:
     def write(self, images: NDArray[np.float32], image: int, row: int) -> None:
         """Write rows of consecutive images, the first of them at `image` and `row`."""
         _, n_rows, n_cols = self.shape
-        pieces = [images] if images.shape[1] == n_rows else list(images)
+        parts = [images] if images.shape[1] == n_rows else list(images)
         with direct_writer(self.path) as write:
-            for i, piece in enumerate(pieces):
+            for i, part in enumerate(parts):
                 offset = HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row)
-                data = np.ascontiguousarray(piece, "<f4")
+                data = np.ascontiguousarray(part, "<f4")
                 write(data, offset)
                 checksums.written(self.path, offset, data.nbytes, data)
         self.low, self.high = min(self.low, images.min()), max(self.high, images.max())

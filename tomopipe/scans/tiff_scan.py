@@ -298,7 +298,7 @@ class _Pages(_Images):
             shape = series.shape if len(series.shape) > 2 else (1, *series.shape)
             _check_image(shape[1:], series.dtype, path)
             _check_compression(page, path)
-            # where all lies in one piece rows can be read alone
+            # where all is contiguous rows can be read alone
             self._offset = series.dataoffset
             self._raw_dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
         self.shape = (shape[0], shape[1], shape[2])

@@ -2,14 +2,14 @@
 
 The scans of a stack show the same structure in the rows that they share. Structure that does not
 change with height (the outline of a rod) and what belongs to the detector (rings) say nothing
-about heights: only what changes along z counts. Two stages:
+about shifts: only what changes along z counts. Two stages:
 
 1. Slices are averaged to at most 32 x 32 blocks. The normalised cross-correlation along z of all
-   blocks together [1]_, over the overlap alone, gives a few heights to look at.
+   blocks together [1]_, over the overlap alone, gives a few shifts to look at.
 2. At each of them a box of full resolution is registered in three dimensions: by the peak of its
    cross-correlation [2]_, then by least squares of the difference on the gradient (Gauss-Newton),
    until nothing is left to shift: in a box of a few rows a peak alone is drawn towards 0. The
-   correlation that remains in the box is the quality; the best height wins, if no other is nearly
+   correlation that remains in the box is the quality; the best shift wins, if no other is nearly
    as good.
 
 References

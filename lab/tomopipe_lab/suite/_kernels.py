@@ -58,7 +58,7 @@ def add_shapes(
     """Add to `lines` (n_angles, n_cols) the shadows of the shapes of one slice.
 
     `shapes` (n, 7): kind, x, y, half widths a and b, the angle of a, attenuation per pixel.
-    `cor_px` and `swell` (n_angles,): where the axis is seen and how large the sample is.
+    `cor_px` and `swell` (n_angles,): where the axis is projected and how large the sample is.
     """
     for index in range(shapes.shape[0]):
         kind, x, y, a, b, phi, mu = shapes[index]

@@ -30,7 +30,7 @@ FAMILIES = {
 _FEATURELESS = ("smooth", "plain", "tooth", "blank", "clouds")
 _LEAST_COLS, _MOST_COLS = 192, 384
 _MOST_DRAWS = 30
-# What the answer needs: its bound from the edges seen (px) and the signal over the noise.
+# What the answer needs: its bound from the visible edges (px) and the signal over the noise.
 _LARGEST_BOUND_PX, _LEAST_SIGNAL = 0.15, 40.0
 
 

@@ -98,7 +98,7 @@ class Settings:
 
     @property
     def reach_px(self) -> float:
-        """Radius of the largest sample about the axis that is seen whole (half acquisition too)."""
+        """Radius of the largest sample about the axis within the field (half acquisition too)."""
         side = 1 if abs(self.span_deg) >= 350 and abs(self.off) > 0.15 else -1
         return self.n_cols * (0.5 + side * abs(self.off))
 

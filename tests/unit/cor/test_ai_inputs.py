@@ -29,7 +29,7 @@ def short_inputs():
 
 
 def short():
-    """A whole sample over 149 degrees, behind dust: nothing is seen 180 degrees later."""
+    """A whole sample over 149 degrees, behind dust: no projection is 180 degrees later."""
     theta_deg = THETA_180_DEG[:150]
     small = make_phantom("rock", 88, 8, 0)
     clear = scan(COR_PX, n_cols=N_COLS, theta_deg=theta_deg, phantom=small, counts=5000)

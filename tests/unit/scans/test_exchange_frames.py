@@ -69,11 +69,11 @@ def test_flats_not_written_stay_out_of_the_mean(tmp_path):
         assert (scan.flat == 500).all()
 
 
-def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, reset=True):
+def dropped(gone, *, n_planned=N_ANGLES, locations=True, ids=True, times=False, reset=True):
     """Return a change that takes frames away and leaves what areaDetector writes beside them.
 
     Two darks, one flat, the projections planned, two flats; the camera counts them all, or begins
-    anew (`reset`) with the projections.
+    again (`reset`) with the projections.
     """
     where = [DARKS] * 2 + [FLATS] + [DATA] * n_planned + [FLATS] * 2
     taken = np.delete(np.arange(len(where)), np.add(gone, 3))
@@ -83,7 +83,7 @@ def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, res
         file[DATA] = np.delete(raw_values(n_planned), gone, axis=0)
         file[THETA] = np.linspace(0, 180, n_planned)
         numbers = taken - 3 * reset * (taken >= 3)
-        if places:
+        if locations:
             file["defaults/HDF5FrameLocation"] = np.array(["/" + where[i] for i in taken], "S")
         else:
             is_data = [where[i] == DATA for i in taken]
@@ -101,7 +101,7 @@ def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, res
     ("gone", "options"),
     [
         ([2, 4], {}),
-        ([2, 4], {"places": False}),
+        ([2, 4], {"locations": False}),
         ([2, 4], {"reset": False}),
         ([4], {"ids": False, "times": True}),
     ],

@@ -103,7 +103,7 @@ def test_a_target_that_was_replaced_is_another_raw_file(folder):
     assert signature["link_1"][0] != signature["link_1"][1]
     for name in ("virtual_1", "own_1"):
         assert signature[name][0] == signature[name][1]
-    # a scan of one file is told by that file, whatever the inventory knows
+    # a scan of one file is known by that file, whatever the inventory knows
     assert Decisions(campaign()).raw("own_1") == signature["own_1"][0]
     assert target.stat().st_size == len(content)
     assert np.array_equal(sorted(before), ["link_1", "own_1", "virtual_1"])
