@@ -43,7 +43,7 @@ class Accuracy:
     wrong : Share
         Accepted values that are off by more than 1 px, of the accepted ones.
     accepted_in_grid : int
-        Accepted values inside the try grid (none should be where it misses the answer).
+        Accepted values inside the try grid (none should be where the answer is outside).
     seconds : float
         Median wall-clock time.
     """

@@ -126,7 +126,7 @@ def _settings(
         # As many angles as go with the columns, within reason.
         more = min(size / 288, 3.0)
         settings = replace(settings, n_angles=round(more * settings.n_angles))
-    if not settings.misses:
+    if not settings.outside_grid:
         # Wide enough for the answer, as of somebody who knows about it.
         away_px = abs(settings.off) * settings.n_cols
         needed_px = away_px * rng.uniform(1.15, 2.0) + 5

@@ -53,8 +53,8 @@ class Settings:
         The file has no angles.
     grid_width_px : float
         The try grid reaches so far to both sides of the middle.
-    misses : bool
-        The try grid misses the answer.
+    outside_grid : bool
+        The answer is outside the try grid.
     smooth : bool
         Only nearly featureless families.
     """
@@ -88,7 +88,7 @@ class Settings:
     roll_deg: float = 0.0
     theta_missing: bool = False
     grid_width_px: float = 50.0
-    misses: bool = False
+    outside_grid: bool = False
     smooth: bool = False
 
     @property
@@ -149,9 +149,9 @@ def _missing_theta(s: Settings, _: Rng) -> Settings:
     return replace(s, span_deg=180.0, start_deg=0.0, end_point=True, theta_missing=True)
 
 
-def _misses(s: Settings, rng: Rng) -> Settings:
+def _outside_grid(s: Settings, rng: Rng) -> Settings:
     off = rng.uniform(0.08, 0.3)
-    moved = replace(s, off=_either(rng) * off, misses=True)
+    moved = replace(s, off=_either(rng) * off, outside_grid=True)
     moved = _half_acquisition(moved, rng) if rng.random() < 0.25 else moved
     away_px = abs(moved.off) * s.n_cols
     # A peak within 4 px of the grid still counts as inside.
@@ -189,7 +189,7 @@ CONDITIONS_BY_NAME: dict[str, Callable[[Settings, Rng], Settings]] = {
     "binned": lambda s, r: replace(s, n_cols=max(64, s.n_cols // int(r.integers(2, 4)))),
     "missing theta": _missing_theta,
     "featureless": lambda s, r: replace(s, smooth=True),
-    "grid misses": _misses,
+    "grid misses": _outside_grid,
 }
 """What each single condition changes in a clean scan."""
 
