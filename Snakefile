@@ -1,6 +1,6 @@
 from snakemake.utils import min_version
 
-min_version("9.1")
+min_version("9.20")
 
 
 include: "workflow/rules/common.smk"

@@ -5,6 +5,7 @@
 of the first one is 0; values are attenuation per pixel. The workflow's steps use what lies below.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from tomopipe.recon import fbp
 from tomopipe.recon import sweep as sweeping
 from tomopipe.recon.array import array_module
 from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.scans.angle_lists import other_unit, span_deg
 from tomopipe.scans.exchange import open_scan
 
 __all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
@@ -131,19 +133,26 @@ def find_cor(
     Decision
         `cor_px`, None if none was accepted; `best_cor_px`, `confidence`, `verdict`, `method`,
         `reason`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or `center_px` lies off the detector.
     """
-    rows = _rows(np.asarray(sinograms, np.float32), np.deg2rad(np.asarray(theta_deg, float)))
-    last_px = rows.sinograms.shape[2] - 1
+    values = np.asarray(sinograms, np.float32)
+    every = values[None] if values.ndim == 2 else values
+    rows = _rows(every, _theta_rad(every, theta_deg))
+    last_px = every.shape[2] - 1
     middle_px = last_px / 2 if center_px is None else center_px
+    _check_cor("center_px", middle_px, every.shape[2])
     grid_px = np.arange(max(0.0, middle_px - width_px), min(last_px, middle_px + width_px), 0.5)
     curves = Curves(Prepared(rows))
     answers = [ask(method, curves, grid_px) for method in methods]
     return choose(answers, min_confidence, curves.reach_px)
 
 
-def _rows(sinograms: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:
+def _rows(every: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:
     """Return sinograms as try_recon keeps those of a scan."""
-    every = sinograms if sinograms.ndim == 3 else sinograms[None]
     n_rows = len(every)
     pairs = opposing_pairs(theta_rad) if n_rows > 1 else np.zeros((0, 2), np.intp)
     images = every[:, pairs.ravel()].transpose(1, 0, 2).reshape(-1, 2, n_rows, every.shape[2])
@@ -191,10 +200,16 @@ def reconstruct(
     Returns
     -------
     ndarray of float32, shape (n_rows, n_cols, n_cols)
-        Attenuation per pixel, [row, y, x].
+        Attenuation per pixel, [row, y, x]; of half acquisition, too, as wide as the detector.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a COR lies off the detector.
     """
     values = np.ascontiguousarray(sinograms, np.float32)
-    plan = _plan(values, theta_deg, filter, device)
+    plan = _plan(values, _theta_rad(values, theta_deg), filter, device)
+    _check_cor("cor_px", cor_px, plan.n_cols)
     return on_host(fbp.reconstruct(plan.xp.asarray(values), plan, cor_px, threads=threads))
 
 
@@ -224,17 +239,46 @@ def sweep(
     -------
     ndarray of float32, shape (n_cor, n_cols, n_cols)
         One slice for each COR.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a COR lies off the detector.
     """
     values = np.ascontiguousarray(sinogram, np.float32)
-    plan = _plan(values[None], theta_deg, filter, device)
+    plan = _plan(values[None], _theta_rad(values[None], theta_deg), filter, device)
+    _check_cor("cor_px", cor_px, plan.n_cols)
     images = sweeping.sweep(plan.xp.asarray(values), plan, np.asarray(cor_px), threads=threads)
     return on_host(images)
 
 
-def _plan(values: NDArray[np.float32], theta_deg: ArrayLike, filter: str, device: str) -> Plan:
-    theta_rad = np.deg2rad(np.asarray(theta_deg, float))
+def _plan(
+    values: NDArray[np.float32], theta_rad: NDArray[np.float64], filter: str, device: str
+) -> Plan:
     edge_slopes_per_px = edge_slopes_of(values.mean(axis=(0, 1)))
     xp = array_module(device)
     return make_plan(
         theta_rad, values.shape[2], filter=filter, edge_slopes_per_px=edge_slopes_per_px, xp=xp
     )
+
+
+def _theta_rad(sinograms: NDArray[np.float32], theta_deg: ArrayLike) -> NDArray[np.float64]:
+    """Return the angles of sinograms in radians; warn if they do not look like degrees."""
+    angles = np.asarray(theta_deg, float)
+    if sinograms.ndim != 3 or angles.shape != sinograms.shape[1:2]:
+        raise ValueError(
+            "sinograms: expected shape (n_rows, n_angles, n_cols), and theta_deg (n_angles,); got "
+            f"{sinograms.shape} and {angles.shape}"
+        )
+    converted_twice, _ = other_unit(np.deg2rad(np.deg2rad(angles)))
+    if any(other_unit(angles)) or converted_twice:
+        text = f"theta_deg covers {span_deg(angles):.4g}; expected degrees: np.rad2deg(theta_rad)"
+        warnings.warn(text, stacklevel=3)
+    return np.deg2rad(angles)
+
+
+def _check_cor(name: str, cor_px: ArrayLike, n_cols: int) -> None:
+    values_px = np.ravel(np.asarray(cor_px, float))
+    off_px = values_px[~((values_px >= 0) & (values_px <= n_cols - 1))]
+    if off_px.size:
+        raise ValueError(f"{name}: expected columns from 0 to {n_cols - 1}; got {off_px[0]:g}")

@@ -64,6 +64,33 @@ def test_one_sinogram_is_enough_and_the_search_can_be_elsewhere(page):
     assert found.best_cor_px == pytest.approx(COR_PX, abs=1)
 
 
+@pytest.mark.parametrize("call", [tp.find_cor, lambda s, t: tp.reconstruct(s, t, COR_PX)])
+def test_arrays_that_do_not_belong_together_are_refused(page, call):
+    sinograms, theta_deg = page["sinograms"], page["theta_deg"]
+    swapped = sinograms.transpose(1, 0, 2)
+    for values, angles in ((sinograms, theta_deg[:91]), (swapped, theta_deg), (swapped[0, 0], 5.0)):
+        with pytest.raises(ValueError, match=r"sinograms: expected shape .*; got \("):
+            call(values, angles)
+
+
+@pytest.mark.parametrize("cor_px", [-5, 900.0, np.nan])
+def test_a_cor_off_the_detector_is_refused(page, cor_px):
+    sinograms, theta_deg = page["sinograms"], page["theta_deg"]
+    with pytest.raises(ValueError, match=r"cor_px: expected columns from 0 to \d+; got"):
+        tp.reconstruct(sinograms, theta_deg, cor_px)
+    with pytest.raises(ValueError, match="cor_px: expected columns"):
+        tp.sweep(sinograms[0], theta_deg, [COR_PX, cor_px])
+    with pytest.raises(ValueError, match="center_px: expected columns"):
+        tp.find_cor(sinograms, theta_deg, center_px=cor_px)
+
+
+@pytest.mark.parametrize("convert", [np.deg2rad, np.rad2deg])
+def test_angles_that_are_not_degrees_are_warned_of(page, convert):
+    with pytest.warns(UserWarning, match="expected degrees") as said:
+        tp.reconstruct(page["sinograms"][:1], convert(page["theta_deg"]), COR_PX)
+    assert said[0].filename == __file__
+
+
 def test_what_needs_a_file_is_refused(page):
     arrays = page["projections"], page["flat"], page["dark"]
     with pytest.raises(ValueError, match="need tp"):

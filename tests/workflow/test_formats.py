@@ -137,8 +137,8 @@ def test_inventory_says_what_was_found(mixed):
         assert int(row["n_angles"]) == N_ANGLES - 3 * (scan == "dropped_1")
         assert row["found"].startswith(f"{format_}; ")
         assert "pixel size 0.65 um, the configuration" in row["found"]
-    assert "3 frames dropped by the camera" in found["dropped_1"]["warnings"]
-    assert "1 frames are marked as invalid" in found["dls_1"]["warnings"]
+    assert "frames dropped by the camera" in found["dropped_1"]["warnings"]
+    assert "frames marked as invalid, and skipped: 1" in found["dls_1"]["warnings"]
 
 
 @pytest.mark.parametrize("scan", SCANS)

@@ -8,7 +8,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,9 +42,6 @@ class Campaign:
     refused: tuple[CampaignScan, ...] = ()
     table_rows: tuple[Row, ...] = ()
     failures: dict[str, Failure] = field(default_factory=dict)
-    _groups: dict[int, tuple[InventoryRows, dict[str, list[str]]]] = field(
-        default_factory=dict, repr=False
-    )
     # not copied by `replace`: it belongs to this configuration
     _for_scans: dict[str, "Campaign"] = field(default_factory=dict, init=False, repr=False)
     effective: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
@@ -215,24 +212,20 @@ class Campaign:
 
     def selected_series(self, inventory: InventoryRows) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
-        kept = self._groups.get(id(inventory))
-        if kept is None or kept[0] is not inventory:
-            groups: dict[str, list[str]] = {}
-            for scan in self.selected_scans(inventory):
-                groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
-            # called once per job: grouping 5000 scans each time would be quadratic
-            self._groups[id(inventory)] = kept = (inventory, groups)
-        return kept[1]
+        groups: dict[str, list[str]] = {}
+        for scan in self.selected_scans(inventory):
+            groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
+        return groups
 
     def members(
-        self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
+        self, selected: Sequence[str], inventory: InventoryRows, replaced: Collection[str] = ()
     ) -> list[dict[str, Any]]:
-        """Return the input of fix_cor for each scan of an (encoded) series, without predictions.
+        """Return the input of fix_cor for the selected scans of a series, without predictions.
 
         `replaced` are scans whose raw file changed after their prediction.
         """
         members: list[dict[str, Any]] = []
-        for scan in self.selected_series(inventory)[series]:
+        for scan in selected:
             cor_px = parse_cor(self.scans[scan].manual)
             manual = self.scans[scan].manual.strip() if cor_px is None else f"{cor_px:.2f}"
             members.append(self._member(scan, inventory) | {"manual": manual, "select": "in"})

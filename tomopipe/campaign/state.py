@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.outliers import NOT_ASKED, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.outliers import NOT_ASKED, format_cor, is_valid, off_detector, parse_cor, shown
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it is tried again.
@@ -57,6 +57,8 @@ MEANINGS: Mapping[State, str] = {
 }
 #: No job runs for scans in these states.
 NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
+#: A prediction of such confidence is hardly ever wrong.
+_CONFIDENT = 0.9
 _FAR_PX = 1.0  # predictions that are right are closer to the truth
 _OF_SOURCE = {
     "manual": State.MANUAL,
@@ -209,8 +211,19 @@ class ScanFacts:
     def kept_outlier(self) -> str:
         """Why a COR is an outlier of its series that was not replaced; empty if it is none."""
         fix = self.fix
-        flagged = fix is not None and fix.flagged and fix.source != "outlier"
-        return (fix.reason or "flagged") if fix is not None and flagged else ""
+        if fix is None or not fix.flagged or fix.source == "outlier":
+            return ""
+        return "; ".join(filter(None, (fix.reason or "flagged", self._of_another_series)))
+
+    @property
+    def _of_another_series(self) -> str:
+        """Whether an outlier of its series has a confident prediction: it may belong elsewhere."""
+        fix, prediction = self.fix, self.prediction
+        if fix is None or prediction is None or not fix.flagged:
+            return ""
+        is_predicted = format_cor(fix.before_px) == format_cor(prediction.cor_px)
+        is_confident = is_predicted and (prediction.confidence or 0.0) >= _CONFIDENT
+        return "not one series? (inventory.series_pattern)" * is_confident
 
     @property
     def doubtful_prediction(self) -> str:
@@ -250,8 +263,21 @@ class ScanFacts:
             # the table of fix_cor has the reason of a prediction that could not be replaced
             said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
             parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
+        if state is State.FIXED:
+            parts.append(self._of_another_series)
         parts.append(self._far_by_hand)
-        return "; ".join(dict.fromkeys(filter(None, parts)))
+        why = "; ".join(dict.fromkeys(filter(None, parts)))
+        return ": ".join(filter(None, (self._replaced, why)))
+
+    @property
+    def _replaced(self) -> str:
+        """Which COR was replaced as an outlier, and its confidence if it was predicted."""
+        if self.state is not State.FIXED or self.fix is None or self.fix.before_px is None:
+            return ""
+        before, prediction = format_cor(self.fix.before_px), self.prediction
+        if prediction is None or format_cor(prediction.cor_px) != before:
+            return f"{before} by hand, replaced"
+        return f"predicted {before} (confidence {prediction.confidence or 0.0:.2f}), replaced"
 
     @property
     def _far_by_hand(self) -> str:

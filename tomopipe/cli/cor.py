@@ -216,14 +216,15 @@ def export_cors(
         if scan in campaign.scans
     }
     others = (merge_rot_cen if form is Form.rot_cen else merge_batch_csv)(cors, file)
-    typer.echo(f"wrote {len(cors)} CORs to {file}" + _kept(campaign, cors, others))
+    n = len(cors)
+    typer.echo(f"wrote {n} COR{'s' * (n != 1)} to {file}" + _kept(campaign, cors, others))
 
 
 def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
     """Describe the other entries of the file."""
     without_cor = {scan.abspath for scan in campaign.scans.values()} - set(cors)
     stale = sum(os.path.normpath(name) in without_cor for name in others)
-    text = f"; {len(others)} other entries stay" if others else ""
+    text = f"; other entries that stay: {len(others)}" if others else ""
     return text + (f", {stale} of them of scans that have no COR here" if stale else "")
 
 
@@ -236,7 +237,8 @@ def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> N
         if scan in campaign.scans and entry["source"] in _SEEN
     }
     n = write_set(cors, campaign.files, folder)
-    typer.echo(f"wrote {n} scans to {folder}; {len(resolved) - n} had no COR of their own")
+    without = len(resolved) - n
+    typer.echo(f"wrote {n} scan{'s' * (n != 1)} to {folder}; {without} had no COR of their own")
 
 
 def collect(campaign: Campaign) -> dict[str, ScanFacts]:

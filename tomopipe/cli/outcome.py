@@ -49,7 +49,7 @@ def show(campaign: Campaign) -> None:
     if shown:
         console.print(_table(shown, cors, _truth(campaign.directory)))
     if more := len(entries) - len(shown):
-        console.print(f"{more} more scans: tomopipe cor list")
+        console.print(f"{more} more scan{'s' * (more > 1)}: tomopipe cor list")
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
         command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()

@@ -380,6 +380,9 @@ ONE_GPU_EACH = (
 )
 
 
+ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # that suit most
+
+
 class FullReconBlock(Block):
     """The volumes."""
 
@@ -390,7 +393,7 @@ class FullReconBlock(Block):
     )
     iterations: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="null: what suits the algorithm (100, 15, 100).",
+        description=f"null: what suits the algorithm ({', '.join(map(str, ITERATIONS.values()))}).",
         json_schema_extra={"only": {"algorithm": ["sirt", "cgls", "tv"]}},
     )
     tv_strength: float = Field(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
+from tomopipe.config.blocks import ITERATIONS
 from tomopipe.report.records import ANGLES_PROVEN, CampaignRecord, Citation, ScanRecord
 
 Provenance = Mapping[str, Any]
@@ -201,7 +202,7 @@ def _reconstruction(made: Sequence[Provenance], cited: Mapping[str, str]) -> str
 def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:
     known, shape = provenance["parameters"], provenance["geometry"]
     name = known.get("algorithm", "fbp")
-    iterations = known.get("iterations") or {"sirt": 100, "cgls": 15, "tv": 100}.get(name)
+    iterations = known.get("iterations") or ITERATIONS.get(name)
     text = _ALGORITHMS[name].format(**(known | {"iterations": iterations}))
     text += cited.get("Reconstruction" if name == "fbp" else f"Reconstruction: {name}", "")
     if shape["half_acquisition"]:

@@ -178,11 +178,11 @@ class Store:
             return {"rows": []}
         inventory = read_inventory(path)
         code = encode_series(key)
-        if code not in campaign.selected_series(inventory):
+        if not (scans := campaign.selected_series(inventory).get(code)):
             return {"rows": []}
         rows = fix_cor.compute(
-            campaign.predicted_files(campaign.selected_series(inventory)[code]),
-            campaign.members(code, inventory),
+            campaign.predicted_files(scans),
+            campaign.members(scans, inventory),
             FixCorBlock(max_delta_px=max_delta_px, protect_manual=protect_manual),
         )
         known = self._by_name

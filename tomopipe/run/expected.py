@@ -117,14 +117,10 @@ class Expected:
         self.without_angles = [
             s for s in alive if self.wanted.is_unproven(s) and s not in self.predicting
         ]
-        fixing = [self._fix(*one) for one in sorted(self._series.items())]
+        fixing = [self._fix(*one) for one in sorted(self.wanted.series().items())]
         cors = self._resolve(any(fixing))
         if not self.blocked:
             self._after_cor(cors)
-
-    @cached_property
-    def _series(self) -> Mapping[str, list[str]]:
-        return self.campaign.selected_series(self.rows)
 
     @cached_property
     def waiting(self) -> set[str]:

@@ -52,7 +52,7 @@ def refuse_foreign(found: Sequence[str]) -> None:
     raise TomopipeError(
         "\n".join(
             [
-                f"{len(found)} files that the results would overwrite were not made by tomopipe:",
+                f"results would overwrite what was not made by tomopipe ({len(found)}):",
                 *(f"  {path}" for path in sorted(found)[:_N_NAMED]),
                 *(["  ..."] if len(found) > _N_NAMED else []),
                 "Choose another folder (campaign.results, storage.sidecars), or move these away. "

@@ -54,6 +54,29 @@ def is_forced(workflow: Any, path: str) -> bool:
     return path in workflow.dag.forcefiles
 
 
+def outputs_of(checkpoints: Any) -> set[str]:
+    """Return the outputs of the checkpoints that have ended well, to be changed in place."""
+    outputs: set[str] = checkpoints.created_output
+    return outputs
+
+
+def if_known(asked: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a parameter that is unknown while the job waits for a checkpoint.
+
+    Snakemake asks for parameters before the job's inputs have named all of its checkpoints.
+    """
+    from snakemake.common.tbdstring import TBDString
+    from snakemake.exceptions import IncompleteCheckpointException
+
+    def parameter(wildcards: Any) -> Any:
+        try:
+            return asked(wildcards)
+        except IncompleteCheckpointException:
+            return TBDString()
+
+    return parameter
+
+
 def has_finished(workflow: Any, path: str) -> bool:
     """Tell whether the job of a file has ended well in this run; the job is a checkpoint."""
     return any(job.is_checkpoint and path in job.output for job in workflow.dag._finished)

@@ -156,14 +156,22 @@ class Wanted:
         files, wanted = self.out.of_predict_cor(scan), self.of_predict_cor(scan)
         return self._decisions.reason("predict_cor", scan, files, wanted)
 
+    def series(self) -> dict[str, list[str]]:
+        """Return the selected scans by encoded series name."""
+        # asked once per job: grouping 5000 scans each time would be quadratic
+        found: dict[str, list[str]] = self._once(
+            "series", lambda: self.campaign.selected_series(self.rows)
+        )
+        return found
+
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
         replaced = self._once("replaced", lambda: self._decisions.replaced(self.rows))
-        return self.campaign.members(series, self.rows, replaced)
+        return self.campaign.members(self.series()[series], self.rows, replaced)
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
-        scans = self.alive(self.campaign.selected_series(self.rows)[series])
+        scans = self.alive(self.series()[series])
         content = {
             scan: [self._decisions.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
@@ -301,7 +309,7 @@ class Wanted:
         """State the results on the page, by `content`; volumes, but for `unknown`, by statement."""
         campaign, out = self.campaign, self.out
         files = [out.inventory, out.cor_table]
-        files += map(out.fix_table, campaign.selected_series(self.rows))
+        files += map(out.fix_table, self.series())
         files += map(out.prediction, self.alive(campaign.selected_scans(self.rows)))
         files += map(out.shifts, self.stacks(cors))
         volumes = {

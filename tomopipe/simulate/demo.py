@@ -12,9 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import TRUTH
-from tomopipe.simulate.simulated_campaign import simulate_campaign
+from tomopipe.simulate.simulated_campaign import load_truth, simulate_campaign
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,14 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _what_next(folder: Path, cores: str) -> str:
-    scan = next(iter(load_campaign(folder).scans))
+    scans = load_truth(folder)["scans"]
+    scan = min(scans, key=lambda name: "fixed pattern" not in scans[name]["special"])
     folder = Path(os.path.relpath(folder))
     command = os.path.relpath(Path(sys.executable).parent / "tomopipe")
     return "\n".join(
         [
             "",
             "Edit one COR, see what hangs on it, and have just that redone:",
-            f"  {command} cor set {scan} 81.5 -C {folder}",
+            f"  {command} cor set {scan} {scans[scan]['cor_px']:.2f} -C {folder}",
             f"  {command} plan {folder}",
             f"  make demo CORES={cores}",
         ]

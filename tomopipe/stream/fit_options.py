@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.config import FullReconBlock, PreprocessBlock
+from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
@@ -177,9 +178,9 @@ def _iterative(
 ) -> Callable[[Any], Any]:
     """Return the function that makes slices of sinograms by iteration."""
     projector = make_projector(scan.theta_rad, n_cols, cor_px)
-    solve = solver(
-        wanted.full.algorithm, projector, wanted.full.iterations, wanted.full.tv_strength
-    )
+    full = wanted.full
+    n_iterations = full.iterations or ITERATIONS[full.algorithm]
+    solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
     return lambda sinograms: solve_slices(sinograms, projector, solve, threads)
 
 

@@ -16,9 +16,6 @@ except ModuleNotFoundError as error:
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
         "folder (Snakemake is then .venv/bin/snakemake), or there pip install '.[slurm]'"
     )
-from snakemake.common.tbdstring import TBDString
-from snakemake.exceptions import IncompleteCheckpointException
-
 from tomopipe.campaign.campaign import (
     as_json,
     campaign_from_data,
@@ -34,6 +31,7 @@ from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import MISSING
 from tomopipe.run.misfits import misfit, refuse_misfits, refuse_missing_files
 from tomopipe.errors import TomopipeError
+from tomopipe.run.snakemake_internals import if_known
 from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.storage import run_folder
@@ -186,7 +184,7 @@ def expect(path):
         if snakemake_internals.has_finished(workflow, path):
             MADE.add(path)
         else:
-            checkpoints.created_output.discard(path)
+            snakemake_internals.outputs_of(checkpoints).discard(path)
 
 
 def inventory_rows():
@@ -198,28 +196,13 @@ def inventory_rows():
     return read_inventory(INVENTORY)
 
 
-def if_known(asked):
-    """A parameter; unknown while the job waits for a checkpoint, also one that only this asks for.
-
-    Snakemake asks for parameters before the job's inputs have named all of its checkpoints.
-    """
-
-    def parameter(wildcards):
-        try:
-            return asked(wildcards)
-        except IncompleteCheckpointException:
-            return TBDString()
-
-    return parameter
-
-
 def cor_table(wildcards=None):
     """The path of cor.json, once it is up to date."""
     if SENT:
         return COR_TABLE
     expect(INVENTORY)
     expect(COR_TABLE)
-    ready = not SUSPECTS and checkpoints.created_output.issuperset((INVENTORY, COR_TABLE))
+    ready = not SUSPECTS and {INVENTORY, COR_TABLE} <= snakemake_internals.outputs_of(checkpoints)
     if not ready:
         compared()
         # in this order, otherwise the second checkpoint counts as finished before its inputs are
@@ -306,7 +289,7 @@ def batch(kind, scan):
     if size == 1 and kind != "try":
         return None  # for a single job Snakemake reports how SLURM ended it
     # jobs are decided again when a checkpoint has run
-    when = len(checkpoints.created_output)
+    when = len(snakemake_internals.outputs_of(checkpoints))
     return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)
 
 
@@ -359,8 +342,13 @@ def predictions_of_all(wildcards):
     return predictions_of(CAMPAIGN.selected_scans(inventory_rows()))
 
 
+def scans_by_series():
+    inventory_rows()
+    return WANTED.series()
+
+
 def fix_tables(wildcards=None):
-    return list(map(OUTPUTS.fix_table, CAMPAIGN.selected_series(inventory_rows())))
+    return list(map(OUTPUTS.fix_table, scans_by_series()))
 
 
 @lru_cache(maxsize=None)

@@ -15,7 +15,7 @@ def resolve_inputs(wildcards):
     tables = fix_tables()
     if not DECIDES:
         return tables
-    follows = any(map(fix_pending, CAMPAIGN.selected_series(inventory_rows())))
+    follows = any(map(fix_pending, scans_by_series()))
     reason = "follows fix_cor" if follows else resolve_reason()
     run_for(reason, [COR_TABLE], even_missing=True)
     return tables if reason else [ancient(path) for path in tables]

@@ -218,7 +218,8 @@ def test_members_have_manual_cors_and_donors(tmp_path):
     text.parent.mkdir(parents=True)
     text.write_text("14.25\n")
     found = campaign(tmp_path)
-    members = found.members("s", inventory(tmp_path, found))
+    rows = inventory(tmp_path, found)
+    members = found.members(found.selected_series(rows)["s"], rows)
     assert [(m["scan"], m["select"], m["manual"], m["donor_px"]) for m in members] == [
         ("s_1", "in", "12.50", None),
         ("s_2", "donor", "", 13.0),
@@ -242,7 +243,7 @@ def test_skipped_scans_do_not_donate(tmp_path):
     raw(tmp_path, "s_1.h5", "s_2.h5")
     (tmp_path / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\ns_2\tno\t13\t\n")
     found = campaign(tmp_path)
-    members = found.members("s", inventory(tmp_path, found, s_2="undersized"))
+    members = found.members(["s_1"], inventory(tmp_path, found, s_2="undersized"))
     assert [member["scan"] for member in members] == ["s_1"]
 
 
@@ -252,7 +253,7 @@ def test_one_number_typed_two_ways_is_one_parameter(tmp_path):
     for cell in ("12.5", "12.500"):
         (tmp_path / "scans.tsv").write_text(f"scan\tselect\tcor_px\tnote\ns_1\tauto\t{cell}\t\n")
         found = campaign(tmp_path)
-        texts.append(as_json(found.members("s", inventory(tmp_path, found))))
+        texts.append(as_json(found.members(["s_1"], inventory(tmp_path, found))))
     assert texts[0] == texts[1]
 
 

@@ -103,6 +103,19 @@ def test_an_outlier_that_was_kept_is_doubtful():
     assert (found.state, found.doubts) == ("doubtful", ("28 px from the median, kept",))
 
 
+@pytest.mark.parametrize(
+    ("predicted_px", "confidence", "asked"),
+    [(500.004, 0.9, True), (500.0, 0.89, False), (501.0, 1.0, False)],  # the last: by hand
+)
+def test_a_confident_outlier_asks_whether_it_is_one_series(predicted_px, confidence, asked):
+    found = replace(GOOD, cor_px=predicted_px, confidence=confidence)
+    replaced = facts(**USED | {"source": "outlier", "fix": REPLACED, "prediction": found})
+    kept = replace(REPLACED, after_px=500.0, source="auto")
+    kept = facts(**USED | {"cor_px": 500.0, "fix": kept, "prediction": found})
+    assert ("not one series? (inventory.series_pattern)" in replaced.reason) is asked
+    assert ("not one series? (inventory.series_pattern)" in kept.kept_outlier) is asked
+
+
 def test_the_reason_says_a_thing_once():
     found = facts(fix=NO_COR, decided=True, prediction=replace(BROKEN, reason="no COR"))
     assert found.reason == "no COR; prediction failed: no COR"
@@ -111,6 +124,16 @@ def test_the_reason_says_a_thing_once():
     not_asked = replace(FLAT, reason=NOT_ASKED)
     assert facts(fix=replace(NO_COR, reason=NOT_ASKED), prediction=not_asked).reason == NOT_ASKED
     assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
+
+
+def test_the_reason_of_a_replaced_outlier_says_what_the_confidence_is_of():
+    why = "far; mean of b and c"
+    fixed = USED | {"source": "outlier", "fix": REPLACED}
+    predicted = replace(GOOD, cor_px=500.0042)
+    found = facts(**fixed | {"prediction": predicted})
+    asked = "not one series? (inventory.series_pattern)"
+    assert found.reason == f"predicted 500.00 (confidence 0.90), replaced: {why}; {asked}"
+    assert facts(**fixed).reason == f"500.00 by hand, replaced: {why}"
 
 
 def test_every_state_has_a_meaning_and_a_look():

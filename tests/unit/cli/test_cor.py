@@ -239,7 +239,8 @@ def test_export_keeps_the_entries_of_others(campaign, results):
     file.write_text(json.dumps({"/their/x.h5": "700.00", ours: "299"}))
     output = call(campaign, "export", file)
     assert output == (
-        f"wrote 2 CORs to {file}; 2 other entries stay, 1 of them of scans that have no COR here\n"
+        f"wrote 2 CORs to {file}; other entries that stay: 2, 1 of them of scans that have no "
+        "COR here\n"
     )
     data = json.loads(file.read_text())
     assert (data["/their/x.h5"], data[ours], len(data)) == ("700.00", "299", 4)

@@ -12,7 +12,7 @@ def test_a_drift_is_found_in_spite_of_outliers():
     cor_px = 512.3 + 0.045 * index + rng.normal(0, 0.1, 40)
     cor_px[rng.choice(40, 10, replace=False)] += rng.choice([-30, 25], 10)
     line = robust_line(index, cor_px)
-    assert max(abs(line.at(at) - (512.3 + 0.045 * at)) for at in index) < 0.15
+    assert max(abs(line.at(number) - (512.3 + 0.045 * number)) for number in index) < 0.15
     assert line.slope_px == pytest.approx(0.045, abs=0.005)
     assert line.spread_px == pytest.approx(0.1, abs=0.06)
 

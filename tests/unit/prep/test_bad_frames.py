@@ -1,4 +1,4 @@
-"""Projections without a picture are told from those of a bright beam, a thin sample, no noise."""
+"""Projections without a picture are not those of a bright beam, a thin sample, no noise."""
 
 import numpy as np
 import pytest
@@ -128,6 +128,7 @@ def test_one_row_and_one_pixel():
 
 def test_sentences_name_the_projections():
     assert warnings_of({}, 10) == []
+    assert warnings_of({"dark": [3]}, 10)[0].startswith("1 of 10 projections is dark")
     bad = {"saturated": [3, 4, 5, 9], "dark": [], "constant": [0, 2, 4, 6, 8, 10]}
     saturated, constant = warnings_of(bad, 121)
     assert saturated.startswith("4 of 121 projections are saturated: ")

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from tomopipe_lab.bench.phantoms import (
@@ -13,8 +15,8 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.iterative import (
     cgls,
+    field_of_view,
     largest_gain,
-    seen,
     sirt,
     total_variation,
 )
@@ -135,8 +137,8 @@ def test_values_are_attenuation_per_pixel():
         cgls(sinogram, projector),
         total_variation(sinogram, projector, strength=1e-5),
     ):
-        assert abs(image - truth)[seen(projector) > 0].max() < 0.03 * truth.max()
-        assert (image[seen(projector) == 0] == 0).all()
+        assert abs(image - truth)[field_of_view(projector) > 0].max() < 0.03 * truth.max()
+        assert (image[field_of_view(projector) == 0] == 0).all()
 
 
 @pytest.mark.slow
@@ -155,7 +157,7 @@ def test_what_is_given_no_weight_need_not_be_explained():
 
     def off(weigh):
         image = total_variation(dirty, projector, strength=1e-4, weigh=weigh)
-        return abs(image - truth)[seen(projector) > 0].mean() / truth.max()
+        return abs(image - truth)[field_of_view(projector) > 0].mean() / truth.max()
 
     assert off(without) < 0.005
     assert off(None) > 0.02
@@ -180,14 +182,14 @@ def test_slices_together_are_slices_one_by_one():
 
 def test_nothing_projected_is_nothing():
     projector = make_projector(np.linspace(0, np.pi, 9), 32, 15.5)
-    for method in (sirt, cgls, total_variation):
+    for method in (sirt, cgls, partial(total_variation, strength=1e-3)):
         np.testing.assert_array_equal(method(np.zeros((9, 32), np.float32), projector), 0)
 
 
 def test_the_largest_gain_bounds_all_gains():
     projector = make_projector(np.linspace(0, np.pi, 20, endpoint=False), 40, 19.1)
     bound = largest_gain(projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     for seed in range(3):
         image = disk * _random(40, 40, seed=seed) + disk
         gain = np.linalg.norm(projector.project(image)) ** 2 / np.linalg.norm(image) ** 2
@@ -197,7 +199,7 @@ def test_the_largest_gain_bounds_all_gains():
 
 def test_a_sinogram_of_another_shape_is_refused():
     projector = make_projector(np.linspace(0, np.pi, 9), 32, 15.5)
-    for method in (sirt, cgls, total_variation):
+    for method in (sirt, cgls, partial(total_variation, strength=1e-3)):
         with pytest.raises(ValueError, match=r"expected shape \(9, 32\), got \(8, 32\)"):
             method(np.zeros((8, 32), np.float32), projector)
     for method in (sirt, cgls):

@@ -83,6 +83,11 @@ def test_the_summary_counts_every_state(page):
     assert shown == dict.fromkeys(counts, 1) | {"ok": 4, "failed": 2}
 
 
+def test_what_needs_attention_counts_the_skipped(page):
+    first = page.html.split('id="attention"')[1].split("</section>")[0]
+    assert '1 scan skipped: <a href="#skipped">' in first
+
+
 def test_the_table_shows_the_numbers_of_the_files(page):
     rows = rows_of(page)
     assert len(rows) == 13
@@ -93,7 +98,7 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     assert rows["bone_006"][:8] == [
         *("fixed", "513.45", "replaced outlier", "0.71", "pairs", "548.50", "513.45", "volume"),
     ]
-    assert rows["bone_006"][8].startswith("35.65 px from the median 512.85")
+    assert "(confidence 0.71), replaced: 35.65 px from the median 512.85" in rows["bone_006"][8]
     assert rows["bone_008"][:8] == [
         *("filled", "512.81", "series mean", "0.00", "pairs", "", "512.81", "volume"),
     ]

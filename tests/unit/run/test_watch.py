@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomopipe.campaign import arrivals
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch
 from tomopipe.run import watch as module
@@ -129,6 +128,15 @@ def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
     )
 
 
+def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs, campaign, monkeypatch):
+    shown = []
+    monkeypatch.setattr(module, "picture", lambda files, scan, cor_px: shown.append(cor_px) or {})
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t40.5\t\n")
+    watcher.step()
+    end_arrivals(watcher, runs, best_cor_px=48.5, cor_px=48.5, confidence=0.97, verdict="resolved")
+    assert shown == [40.5] == [watcher._taken["raw/a_1.h5"]["cor_px"]]
+
+
 def test_a_tail_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, runs, campaign):
     watcher.step()
     end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
@@ -186,11 +194,10 @@ def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
     assert "a_1: no COR, skipped: undersized: 12 of 91 projections" in flag
 
 
-def test_an_aborted_file_is_flagged_at_once(watcher, said, called, campaign, monkeypatch):
+def test_an_aborted_file_is_flagged_at_once(watcher, said, called, monkeypatch):
     monkeypatch.setattr(module, "fault_of_scan", lambda *_: "aborted: 15 frames for 91 angles")
-    watcher._arrivals._seen["raw/a_1.h5"] = arrivals._Seen(
-        arrivals.state_of(campaign / "raw" / "a_1.h5"), time.monotonic() - 60, time.time()
-    )
+    watcher.step()
+    watcher._arrivals._seen["raw/a_1.h5"].since_s -= 60
     watcher.step()
     (flag,) = [line for line in said if "FLAG" in line]
     why = "not complete after 60 s (aborted: 15 frames for 91 angles): skipped"

@@ -68,7 +68,7 @@ export async function undo() {
   if (last.length > 1) {
     const back = await writeAll(last.map(({ scan, before, after }) => ({ scan, cells: before, seen: after })), { undoable: false });
     if (!back.length) done.push(last);
-    else toast(`${back.length} scans: as before`);
+    else toast(`${back.length} scan${back.length > 1 ? "s" : ""}: as before`);
     return null;
   }
   const [{ scan, before, after }] = last;

@@ -36,7 +36,7 @@ function offers(rows, line, again) {
     const taken = rows.filter((row) => !left.has(row.scan)).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
     button.disabled = true;
     const saved = await writeAll(taken);
-    if (saved.length) toast(`${saved.length} scans: the COR of the line, in the table. u takes it back`);
+    if (saved.length) toast(`${saved.length} scan${saved.length > 1 ? "s" : ""}: the COR of the line, in the table. u takes it back`);
     again();
   } });
   const count = () => {
