@@ -38,7 +38,7 @@ def status(
 
     Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
-    campaign = load_campaign(directory, config)
+    campaign = load_campaign(directory, config, needs_raw=False)
     found = read_status(campaign)
     if as_json:
         typer.echo(json.dumps(as_record(found), indent=1, ensure_ascii=False))

@@ -20,7 +20,6 @@ from tomopipe.campaign.campaign import (
     InventoryRows,
     as_json,
     read_inventory,
-    refuse_vanished,
 )
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
@@ -98,7 +97,6 @@ class Expected:
         self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[PlannedJob]()
         self.decisions = Decisions(campaign, tell=lambda text: None)
         self.decisions.take_said()
-        refuse_vanished(campaign)
         refuse_missing_files(campaign)
         refuse_foreign(foreign(campaign, self.decisions.record))
         self.predicting: set[str] = set()
