@@ -299,9 +299,7 @@ def _check_disk(
         if not (stack.problem or made.exists()):
             each[KINDS["stitch"]] += stack_bytes(campaign, stack.scans, rows)
     needed = each.total()
-    existing = campaign.results
-    while not existing.exists():
-        existing = existing.parent
+    existing = _existing(campaign.results)
     free = shutil.disk_usage(existing).free
     findings.notes.append(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
@@ -317,6 +315,15 @@ def _check_disk(
             "set full_recon.binning, full_recon.dtype, full_recon.rows or "
             "export_star.max_stack_gb"
         )
+
+
+def _existing(path: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
@@ -340,6 +347,14 @@ def _check_foreign(campaign: Campaign, findings: Findings) -> None:
 
 
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
+    snakemake = campaign.directory / ".snakemake"
+    written = (snakemake, campaign.results, campaign.logs.folder)
+    closed = [str(place) for place in map(_existing, written) if not _is_writable(place)]
+    if closed:
+        findings.errors.append(
+            f"{', '.join(dict.fromkeys(closed))}: cannot be written, and a run does. Give yourself "
+            "the right to, or copy the campaign to a folder of your own"
+        )
     if campaign.config.storage.sidecars != "beside":
         return
     places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}

@@ -1,5 +1,6 @@
 """`tomopipe run` and `stop` with a stand-in for Snakemake; tests/workflow has the real one."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
-from tomopipe.cli import cli
+from tomopipe.cli import app, cli
 from tomopipe.cli.terminal import Screen, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
@@ -308,3 +309,22 @@ def test_a_run_begins_before_what_its_end_needs_is_loaded():
     look = f"import sys, tomopipe.cli.run; print([m for m in {late} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["run", "run --watch", "report"])
+def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command, monkeypatch, capsys):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.chdir(campaign)
+    monkeypatch.setattr(sys, "argv", ["tomopipe", *command.split()])
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        app()
+    said = capsys.readouterr().err
+    assert said.startswith(f"tomopipe: {campaign}/")
+    assert said.endswith(
+        "cannot be read or written (Permission denied). Give yourself the right to, or work in a "
+        "folder of your own.\n"
+    )
+    assert said.count("\n") == 1

@@ -341,6 +341,17 @@ def test_check_names_patterns_without_files_folders_that_are_closed_and_files_na
     assert "raw/a_1.h5 more than once (raw/*.h5 and ./raw/a_1.h5): taken once" in texts
 
 
+def test_check_refuses_a_campaign_that_cannot_be_written(tmp_path, monkeypatch):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK | os.X_OK)
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert [line.partition(". Give")[0] for line in errors] == [
+        f"{tmp_path}, {tmp_path / 'results'}: cannot be written, and a run does"
+    ]
+
+
 def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     status, shown = run_check(tmp_path)
