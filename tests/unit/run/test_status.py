@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
         if number != 5:
             made = tmp_path / "results" / "try_center" / f"bone_{number}"
             made.mkdir(parents=True)
-            (made / "rows.h5").touch()
+            (made / "try.json").touch()
             (made / "prediction.json").write_text("{}")
         if number <= 2:
             (tmp_path / "results" / f"bone_{number}_rec.h5").touch()
