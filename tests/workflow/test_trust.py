@@ -575,6 +575,14 @@ def test_a_run_that_can_use_no_scan_says_so_and_ends_with_an_error(campaign):
     assert "input.columns: [0, 500] are not columns of this scan (0 to 95)" in run.text
 
 
+def test_a_run_that_finds_no_file_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    run = snakemake(tmp_path)
+    assert (run.status, run.jobs) == (1, frozenset())
+    assert f"no file matches raw/*.h5: there is no folder {tmp_path / 'raw'}" in run.text
+    assert not (tmp_path / "results" / "report").exists()
+
+
 def test_nothing_is_called_damaged_after_a_move_and_a_report_by_hand(campaign, tmp_path):
     renamed = campaign.rename(tmp_path / "renamed")
     assert snakemake(renamed).jobs == frozenset()

@@ -99,12 +99,14 @@ def init(
     written = write_campaign(directory, entries, options)
     for path in written:
         typer.echo(f"wrote {near(path)}")
+    are_to_come = False
     if directory / CONFIG in written:
-        _first_look(directory, typed)
+        are_to_come = _first_look(directory, typed)
     elif typed or options:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
         _say_kept(directory / CONFIG, wanted)
-    typer.echo(f"next: tomopipe check {shlex.quote(near(directory))}")
+    shown = shlex.quote(near(directory))
+    typer.echo(f"next: tomopipe {'run --watch' if are_to_come else 'check'} {shown}")
     asks = sys.stdin.isatty()
     if slurm is None:
         slurm = bool(partition or account) or (
@@ -156,13 +158,13 @@ def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     return {block: keys for block, keys in lacking.items() if keys}
 
 
-def _first_look(directory: Path, typed: list[str]) -> None:
-    """Print the scans, what their files lack, and the disk needed."""
+def _first_look(directory: Path, typed: list[str]) -> bool:
+    """Print the scans, what their files lack, and the disk needed; tell if files are to come."""
     try:
         look = first_look(load_campaign(directory))
     except TomopipeError as error:
         typer.echo(f"{error}")
-        return
+        return False
     missing = [
         name
         for name in typed
@@ -186,6 +188,7 @@ def _first_look(directory: Path, typed: list[str]) -> None:
             typer.echo(f"  {link}")
         typer.echo(f"Put the names of its datasets into {CONFIG}, as far as there are such:")
         typer.echo(_PATHS)
+    return bool(missing) or not look.n_scans
 
 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:

@@ -40,7 +40,7 @@ def test_campaign_folder_is_complete_and_kept(site):
     folder = site / "campaign"
     done = init(folder, "--scans", "/data/größe/*.h5", "--no-slurm")
     assert done.exit_code == 0
-    assert f"next: tomopipe check {near(folder)}" in done.output.replace("\n", "")
+    assert f"next: tomopipe run --watch {near(folder)}" in done.output.replace("\n", "")
     assert read_config(folder / "config.yaml").campaign.scans == ["/data/größe/*.h5"]
     (folder / "scans.tsv").write_text("mine")
     assert init(folder, "--no-slurm").exit_code == 0
@@ -204,6 +204,7 @@ def test_files_that_are_not_there_are_named(site):
     done = CliRunner().invoke(cli, ["init", str(site / "c"), str(site / "nothere.h5")])
     assert done.exit_code == 0  # a beamtime may begin later
     assert f"no file is there yet: {site / 'nothere.h5'}" in done.output
+    assert "next: tomopipe run --watch" in done.output
     assert "no file" not in CliRunner().invoke(cli, ["init", str(site / "d")]).output
 
 
