@@ -76,6 +76,21 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
     assert text.count("no volume") <= 1
 
 
+def test_an_error_before_it_begins_stands_alone(campaign, monkeypatch):
+    code = "import sys; print('Using profile'); sys.exit('tomopipe: scans.tsv: x\\nline 3: y')"
+    monkeypatch.setattr(launch, "run_command", lambda *_: [sys.executable, "-c", code])
+    status, text = call("run", campaign)
+    lines = text.splitlines()
+    assert (status, lines[0].partition(";")[0]) == (1, "Running campaign")
+    assert lines[1:3] == ["tomopipe: scans.tsv: x", "line 3: y"]
+    (campaign / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\nnone: 1\n")
+    status, text = call("run", campaign)
+    assert status == 1
+    assert text.startswith(f"{campaign / 'config.yaml'}: ")
+    text = call("run", campaign, "--", "--configfile", "other.yaml")[1]
+    assert text.startswith("Running campaign")  # which Snakemake reads
+
+
 def test_a_failed_job_is_named_with_its_log(campaign, does):
     does(
         "tell(totals={'full_recon': 2}); t = dict(step='full_recon', reason='x', local=True);"
