@@ -327,14 +327,14 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    """Warn of skipped scans that have a volume, made from an earlier raw file."""
+    """Warn of skipped scans that have a volume, which a run keeps."""
     for scan, row in rows.items():
         if row["keep"] == "true" or scan not in campaign.scans or campaign.is_selected(scan, row):
             continue
         if os.path.lexists(campaign.directory / campaign.volume(scan)):
             findings.warnings.append(
-                f"{scan} is skipped ({row['reason']}), but {campaign.volume(scan)} is there, of "
-                "the file before. Remove volume, stack and sidecar, or mend the file"
+                f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, stays. "
+                "Mend the file; if it cannot be, remove volume, stack and sidecar"
             )
 
 

@@ -360,6 +360,20 @@ def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
     assert "error: campaign.scans: no file matches raw/*.h5: there is no folder" in shown
 
 
+def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a_1_rec.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (said,) = (one for one in start.examine(load_campaign(tmp_path)).warnings if "_rec" in one)
+    assert said.startswith("a_1 is skipped (not an HDF5 file")
+    assert said.endswith(
+        "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
+        "stack and sidecar"
+    )
+
+
 def test_check_misses_files_that_the_config_names(tmp_path):
     write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
     (tmp_path / "config.yaml").write_text(
