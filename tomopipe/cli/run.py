@@ -120,8 +120,8 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         return 1
     if not progress.facts.get("executes"):
         # it did not begin, or did not run jobs: only Snakemake's text is shown, or our error
-        ours = next((n for n, line in enumerate(lines) if line.startswith("tomopipe: ")), 0)
-        say("\n".join(lines if status == 0 else lines[ours:][-_TAIL_LINES:]))
+        first = next((n for n, line in enumerate(lines) if line.startswith("tomopipe: ")), 0)
+        say("\n".join(lines if status == 0 else lines[first:][-_TAIL_LINES:]))
         if status and launch.is_locked(directory):
             raise TomopipeError(launch.LOCKED)
         return int(status != 0)

@@ -333,8 +333,8 @@ def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findin
             continue
         if os.path.lexists(campaign.directory / campaign.volume(scan)):
             findings.warnings.append(
-                f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, stays. "
-                "Mend the file; if it cannot be, remove volume, stack and sidecar"
+                f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, "
+                "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
             )
 
 
