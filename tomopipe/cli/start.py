@@ -107,20 +107,25 @@ def init(
         _say_kept(directory / CONFIG, wanted)
     shown = shlex.quote(near(directory))
     typer.echo(f"next: tomopipe {'run --watch' if are_to_come else 'check'} {shown}")
+    if slurm or (slurm is None and (partition or account or _asks_for_slurm())):
+        _write_profiles(directory, partition, account, gpu_partition, force)
+
+
+def _asks_for_slurm() -> bool:
+    return sys.stdin.isatty() and typer.confirm("Will this run on SLURM?", default=False)
+
+
+def _write_profiles(
+    directory: Path, partition: str | None, account: str | None, gpu: str | None, force: bool
+) -> None:
     asks = sys.stdin.isatty()
-    if slurm is None:
-        slurm = bool(partition or account) or (
-            asks and typer.confirm("Will this run on SLURM?", default=False)
-        )
-    if slurm:
-        partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
-        account = _told(account, "Account (empty: none)", asks=asks)
-        site = {"partition": partition, "account": account}
-        for path, is_new in write_slurm_profile(
-            directory, **site, gpu_partition=gpu_partition, force=force
-        ):
-            shown = near(path)
-            typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
+    partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
+    account = _told(account, "Account (empty: none)", asks=asks)
+    for path, is_new in write_slurm_profile(
+        directory, partition=partition, account=account, gpu_partition=gpu, force=force
+    ):
+        shown = near(path)
+        typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
 def _say_kept(config: Path, wanted: dict[str, Any]) -> None:
