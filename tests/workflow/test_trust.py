@@ -349,7 +349,10 @@ def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_p
     table(other, "b_1\tauto\t46.00\t")
     run = snakemake(other)
     assert run.status == 0, run.text
-    assert "is of another campaign" in run.text
+    said = (
+        f"{campaign}/raw/b_1.cor.json and 1 more are of another campaign: ours in results/sidecars"
+    )
+    assert run.text.count("of another campaign") == run.text.count(said) == 1
     assert (campaign / "raw" / "b_1.cor.json").read_bytes() == before
     record = json.loads((other / "results" / "sidecars" / "b_1.cor.json").read_text())
     assert record["cor_px"] == 46.0
@@ -573,6 +576,14 @@ def test_a_run_that_can_use_no_scan_says_so_and_ends_with_an_error(campaign):
     assert run.status != 0
     assert "none of 5 scans can be used" in run.text
     assert "input.columns: [0, 500] are not columns of this scan (0 to 95)" in run.text
+
+
+def test_a_run_that_finds_no_file_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    run = snakemake(tmp_path)
+    assert (run.status, run.jobs) == (1, frozenset())
+    assert f"no file matches raw/*.h5: there is no folder {tmp_path / 'raw'}" in run.text
+    assert not (tmp_path / "results" / "report").exists()
 
 
 def test_nothing_is_called_damaged_after_a_move_and_a_report_by_hand(campaign, tmp_path):

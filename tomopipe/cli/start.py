@@ -101,26 +101,33 @@ def init(
     written = write_campaign(directory, entries, options)
     for path in written:
         typer.echo(f"wrote {near(path)}")
+    are_to_come = False
     if directory / CONFIG in written:
-        _first_look(directory, typed)
+        are_to_come = _first_look(directory, typed)
     elif typed or options:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
         _say_kept(directory / CONFIG, wanted)
-    typer.echo(f"next: tomopipe check {shlex.quote(near(directory))}")
+    shown = shlex.quote(near(directory))
+    typer.echo(f"next: tomopipe {'run --watch' if are_to_come else 'check'} {shown}")
+    if slurm or (slurm is None and (partition or account or _asks_for_slurm())):
+        _write_profiles(directory, partition, account, gpu_partition, force)
+
+
+def _asks_for_slurm() -> bool:
+    return sys.stdin.isatty() and typer.confirm("Will this run on SLURM?", default=False)
+
+
+def _write_profiles(
+    directory: Path, partition: str | None, account: str | None, gpu: str | None, force: bool
+) -> None:
     asks = sys.stdin.isatty()
-    if slurm is None:
-        slurm = bool(partition or account) or (
-            asks and typer.confirm("Will this run on SLURM?", default=False)
-        )
-    if slurm:
-        partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
-        account = _told(account, "Account (empty: none)", asks=asks)
-        site = {"partition": partition, "account": account}
-        for path, is_new in write_slurm_profile(
-            directory, **site, gpu_partition=gpu_partition, force=force
-        ):
-            shown = near(path)
-            typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
+    partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
+    account = _told(account, "Account (empty: none)", asks=asks)
+    for path, is_new in write_slurm_profile(
+        directory, partition=partition, account=account, gpu_partition=gpu, force=force
+    ):
+        shown = near(path)
+        typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
 def _say_kept(config: Path, wanted: dict[str, Any]) -> None:
@@ -158,13 +165,13 @@ def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     return {block: keys for block, keys in lacking.items() if keys}
 
 
-def _first_look(directory: Path, typed: list[str]) -> None:
-    """Print the scans, what their files lack, and the disk needed."""
+def _first_look(directory: Path, typed: list[str]) -> bool:
+    """Print the scans, what their files lack, and the disk needed; tell if files are to come."""
     try:
         look = first_look(load_campaign(directory))
     except TomopipeError as error:
         typer.echo(f"{error}")
-        return
+        return False
     missing = [
         name
         for name in typed
@@ -183,6 +190,7 @@ def _first_look(directory: Path, typed: list[str]) -> None:
             typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {_SMALLER[kind]}")
     if look.unknown:
         _show_unknown(look)
+    return bool(missing) or not look.n_scans
 
 
 def _show_unknown(look: FirstLook) -> None:

@@ -20,12 +20,11 @@ from tomopipe.campaign.campaign import (
     InventoryRows,
     as_json,
     read_inventory,
-    refuse_vanished,
 )
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import foreign, refuse_foreign
-from tomopipe.run.misfits import refuse_misfits, refuse_missing_files
+from tomopipe.run.misfits import refuse_misfits, refuse_missing_files, refuse_no_file
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import (
@@ -98,7 +97,7 @@ class Expected:
         self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[PlannedJob]()
         self.decisions = Decisions(campaign, tell=lambda text: None)
         self.decisions.take_said()
-        refuse_vanished(campaign)
+        refuse_no_file(campaign)
         refuse_missing_files(campaign)
         refuse_foreign(foreign(campaign, self.decisions.record))
         self.predicting: set[str] = set()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import TABLE
+from tomopipe.campaign.raw_files import path_problems
 from tomopipe.config.spans import (
     check_place,
     first_and_last,
@@ -139,6 +140,13 @@ def refuse_misfits(campaign: Campaign, rows: InventoryRows) -> None:
             raise TomopipeError(
                 f"{some_of(scans, _N_NAMED)}: {reason}. No scan fits, so nothing is run."
             )
+
+
+def refuse_no_file(campaign: Campaign) -> None:
+    """Raise if campaign.scans matches nothing."""
+    if not (campaign.scans or campaign.refused):
+        problems = "; ".join(path_problems(campaign.config, campaign.directory))
+        raise TomopipeError(f"{problems}. `tomopipe run --watch` takes scans as they come.")
 
 
 def missing_files(campaign: Campaign) -> list[str]:

@@ -299,9 +299,7 @@ def _check_disk(
         if not (stack.problem or made.exists()):
             each[KINDS["stitch"]] += stack_bytes(campaign, stack.scans, rows)
     needed = each.total()
-    existing = campaign.results
-    while not existing.exists():
-        existing = existing.parent
+    existing = _existing(campaign.results)
     free = shutil.disk_usage(existing).free
     findings.notes.append(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
@@ -319,15 +317,24 @@ def _check_disk(
         )
 
 
+def _existing(path: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    """Warn of skipped scans that have a volume, made from an earlier raw file."""
+    """Warn of skipped scans that have a volume, which a run keeps."""
     for scan, row in rows.items():
         if row["keep"] == "true" or scan not in campaign.scans or campaign.is_selected(scan, row):
             continue
         if os.path.lexists(campaign.directory / campaign.volume(scan)):
             findings.warnings.append(
-                f"{scan} is skipped ({row['reason']}), but {campaign.volume(scan)} is there, of "
-                "the file before. Remove volume, stack and sidecar, or mend the file"
+                f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, "
+                "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
             )
 
 
@@ -340,6 +347,14 @@ def _check_foreign(campaign: Campaign, findings: Findings) -> None:
 
 
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
+    snakemake = campaign.directory / ".snakemake"
+    written = (snakemake, campaign.results, campaign.logs.folder)
+    closed = [str(place) for place in map(_existing, written) if not _is_writable(place)]
+    if closed:
+        findings.errors.append(
+            f"{', '.join(dict.fromkeys(closed))}: cannot be written, and a run does. Give yourself "
+            "the right to, or copy the campaign to a folder of your own"
+        )
     if campaign.config.storage.sidecars != "beside":
         return
     places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}

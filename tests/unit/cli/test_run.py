@@ -1,5 +1,6 @@
 """`tomopipe run` and `stop` with a stand-in for Snakemake; tests/workflow has the real one."""
 
+import errno
 import json
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
-from tomopipe.cli import cli
+from tomopipe.cli import app, cli
 from tomopipe.cli.terminal import Screen, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
@@ -77,6 +78,21 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
     found, text = call("run", campaign / "raw" / "day1")
     assert (found, says in text) == (status, True), text
     assert text.count("no volume") <= 1
+
+
+def test_an_error_before_it_begins_stands_alone(campaign, monkeypatch):
+    code = "import sys; print('Using profile'); sys.exit('tomopipe: scans.tsv: x\\nline 3: y')"
+    monkeypatch.setattr(launch, "run_command", lambda *_: [sys.executable, "-c", code])
+    status, text = call("run", campaign)
+    lines = text.splitlines()
+    assert (status, lines[0].partition(";")[0]) == (1, "Running campaign")
+    assert lines[1:3] == ["tomopipe: scans.tsv: x", "line 3: y"]
+    (campaign / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\nnone: 1\n")
+    status, text = call("run", campaign)
+    assert status == 1
+    assert text.startswith(f"{campaign / 'config.yaml'}: ")
+    text = call("run", campaign, "--", "--configfile", "other.yaml")[1]
+    assert text.startswith("Running campaign")  # which Snakemake reads
 
 
 def test_a_failed_job_is_named_with_its_log(campaign, does):
@@ -330,3 +346,22 @@ def test_a_run_begins_before_what_its_end_needs_is_loaded():
     look = f"import sys, tomopipe.cli.run; print([m for m in {late} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["run", "run --watch", "report"])
+def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command, monkeypatch, capsys):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.chdir(campaign)
+    monkeypatch.setattr(sys, "argv", ["tomopipe", *command.split()])
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        app()
+    said = capsys.readouterr().err
+    assert said.startswith(f"tomopipe: {campaign}/")
+    assert said.endswith(
+        "cannot be read or written (Permission denied). Give yourself the right to, or work in a "
+        "folder of your own.\n"
+    )
+    assert said.count("\n") == 1

@@ -6,7 +6,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import TomopipeError
 from tomopipe.run.expected import expected_inventory
-from tomopipe.run.misfits import misfits, refuse_misfits, refuse_missing_files
+from tomopipe.run.misfits import misfits, refuse_misfits, refuse_missing_files, refuse_no_file
 from tomopipe.run.start import examine
 
 
@@ -82,3 +82,15 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
         refuse_missing_files(found)
     some = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
     refuse_missing_files(loaded(campaign, some)[0])
+
+
+def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5, more/*.h5]}\n")
+    with pytest.raises(TomopipeError) as found:
+        refuse_no_file(load_campaign(tmp_path))
+    missing = [
+        f"campaign.scans: no file matches {name}/*.h5: there is no folder {tmp_path / name}"
+        for name in ("raw", "more")
+    ]
+    said = f"{'; '.join(missing)}. `tomopipe run --watch` takes scans as they come."
+    assert str(found.value) == said

@@ -41,7 +41,7 @@ def test_campaign_folder_is_complete_and_kept(site):
     folder = site / "campaign"
     done = init(folder, "--scans", "/data/größe/*.h5", "--no-slurm")
     assert done.exit_code == 0
-    assert f"next: tomopipe check {near(folder)}" in done.output.replace("\n", "")
+    assert f"next: tomopipe run --watch {near(folder)}" in done.output.replace("\n", "")
     assert read_config(folder / "config.yaml").campaign.scans == ["/data/größe/*.h5"]
     (folder / "scans.tsv").write_text("mine")
     assert init(folder, "--no-slurm").exit_code == 0
@@ -232,6 +232,7 @@ def test_files_that_are_not_there_are_named(site):
     done = CliRunner().invoke(cli, ["init", str(site / "c"), str(site / "nothere.h5")])
     assert done.exit_code == 0  # a beamtime may begin later
     assert f"no file is there yet: {site / 'nothere.h5'}" in done.output
+    assert "next: tomopipe run --watch" in done.output
     assert "no file" not in CliRunner().invoke(cli, ["init", str(site / "d")]).output
 
 
@@ -369,11 +370,36 @@ def test_check_names_patterns_without_files_folders_that_are_closed_and_files_na
     assert "raw/a_1.h5 more than once (raw/*.h5 and ./raw/a_1.h5): taken once" in texts
 
 
+def test_check_refuses_a_campaign_that_cannot_be_written(tmp_path, monkeypatch):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK | os.X_OK)
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert [line.partition(". Give")[0] for line in errors] == [
+        f"{tmp_path}, {tmp_path / 'results'}: cannot be written, and a run does"
+    ]
+
+
 def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     status, shown = run_check(tmp_path)
     assert status == 1
     assert "error: campaign.scans: no file matches raw/*.h5: there is no folder" in shown
+
+
+def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a_1_rec.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (said,) = (one for one in start.examine(load_campaign(tmp_path)).warnings if "_rec" in one)
+    assert said.startswith("a_1 is skipped (not an HDF5 file")
+    assert said.endswith(
+        "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
+        "stack and sidecar"
+    )
 
 
 def test_check_misses_files_that_the_config_names(tmp_path):
