@@ -248,6 +248,29 @@ def test_export_star_option_that_leaves_the_stacks(campaign):
     expect(campaign, {"export_star"})
 
 
+def test_mrc_volume_beside_the_set(campaign):
+    """The set names it while it is of the COR, and the report says where it is not."""
+    star, report = "results/relion/tomograms.star", "results/report/index.html"
+    named = "results/a_2_rec.mrc"
+
+    def shown():
+        return named in (campaign / star).read_text(), f"{named} is not" in (
+            campaign / report
+        ).read_text()
+
+    for cor_px, jobs in ((50.25, changed("a_2")), (50.5, changed("a_2"))):
+        table(campaign, f"a_2\tauto\t{cor_px}\t")
+        expect(campaign, {"fix_cor:a", "resolve_cor", *jobs, *TAIL})
+        assert shown() == (False, cor_px == 50.5)
+        done = CliRunner().invoke(cli, ["convert", "mrc", "a_2", "-C", str(campaign)])
+        assert done.exit_code == 0, done.output
+        expect(campaign, TAIL)
+        assert shown() == (True, False)
+    (campaign / named).unlink()
+    expect(campaign, TAIL)
+    assert shown() == (False, False)
+
+
 def test_revision_bumped(campaign, tmp_path):
     """The package of a new version, in which one step has a new revision."""
     new = package_with(tmp_path, "steps/revisions.py", '"export_star": ', '"export_star": 10 + ')

@@ -142,28 +142,33 @@ def refuse_misfits(campaign: Campaign, rows: InventoryRows) -> None:
 
 
 def missing_files(campaign: Campaign) -> list[str]:
-    """Name missing files of flats, darks or angles, and the scans that need them."""
-    return [_line(*one) for one in _missing(campaign).items()]
+    """Name missing files of flats, darks, angles or networks, and the scans that need them."""
+    return [_line(campaign, *one) for one in _missing(campaign).items()]
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
-    """Raise if a file of flats, darks or angles that all scans need is missing."""
+    """Raise if a network, or a file of flats, darks or angles that all scans need, is missing."""
+    networks = campaign.config.predict_cor.own_networks
     for path, scans in _missing(campaign).items():
-        if len(scans) == len(campaign.scans):
-            raise TomopipeError(_line(path, scans))
+        if path in networks or len(scans) == len(campaign.scans):
+            raise TomopipeError(_line(campaign, path, scans))
 
 
 def _missing(campaign: Campaign) -> dict[str, list[str]]:
     """Return the scans that need a missing file, by its path."""
-    needed: dict[str, list[str]] = {path: [] for path in campaign.shared_files()}
+    networks = campaign.config.predict_cor.own_networks
+    needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files(), *networks)}
     for scan in campaign.scans:
         for path in campaign.for_scan(scan).shared_files():
             needed.setdefault(path, []).append(scan)
     return {p: scans for p, scans in needed.items() if not (campaign.directory / p).exists()}
 
 
-def _line(path: str, scans: list[str]) -> str:
-    named = "no such file; preprocess.flats, preprocess.darks or input.angles names it"
+def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
+    keys = "preprocess.flats, preprocess.darks or input.angles"
+    if path in campaign.config.predict_cor.own_networks:
+        keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
+    named = f"no such file; {keys} names it"
     return f"{path}: {named}" + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
 
 

@@ -14,6 +14,7 @@ from tomopipe.run import made_from
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.made_from import Statement
 from tomopipe.run.products import digest
+from tomopipe.run.relion_notes import assumed_numbers, source_of
 from tomopipe.run.relion_set import star_options
 from tomopipe.run.words import CHANGED, MISSING, of_scans, of_series
 from tomopipe.steps import sidecar
@@ -274,7 +275,22 @@ class Wanted:
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
         metas = {scan: self._decisions.content(self.out.stack_meta(scan)) for scan in cors}
-        return made_from.of_export_star(star_options(self.campaign, cors), cors, metas)
+        return made_from.of_export_star(self.star_options(cors), cors, metas)
+
+    def star_options(self, cors: Cors) -> dict[str, Any]:
+        """Return the options of the set, and the MRC volumes: it names those with a digest."""
+        volumes = self._mrc_volumes(cors)
+        return star_options(self.campaign, cors) | ({"volumes": volumes} if volumes else {})
+
+    def _mrc_volumes(self, cors: Cors) -> dict[str, str]:
+        """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
+        found = {}
+        for scan, entry in cors.items():
+            path = self._decisions.record.at(self.out.mrc_volume(scan))
+            if os.path.exists(path):
+                wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
+                found[scan] = wanted if source_of(path) == wanted else ""
+        return found
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
@@ -309,7 +325,11 @@ class Wanted:
             for scan, entry in cors.items()
             if scan not in unknown
         }
-        return made_from.of_report(campaign, {path: content(path) for path in files} | volumes)
+        shown = {path: content(path) for path in files} | volumes
+        if campaign.config.export_star.enabled:
+            notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
+            shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
+        return made_from.of_report(campaign, shown)
 
     def why_report(self, cors: Cors, content: Callable[[str], str], **more: Any) -> str:
         """Say why the report is made; "" if not."""

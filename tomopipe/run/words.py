@@ -18,7 +18,7 @@ CHANGED = {
     "inventory": "files or options of the campaign changed",
     "resolve_cor": "options of resolve_cor changed",
     "fix_cor": "a prediction, or an option, of the series changed",
-    "export_star": "follows CORs, stacks and options",
+    "export_star": "follows CORs, stacks, MRC volumes and options",
     "report": "follows what it shows",
 }
 _SOURCES = {
@@ -33,6 +33,7 @@ _SOURCES = {
 #: Keys of statements that hold digests, or other unreadable values.
 _PLAIN = {
     "rows": "follows try_recon",
+    "networks": "another file of a network",
     "volumes": "follows full_recon",
     "inputs": "what it is made from changed",
     "angles": "other angles are proven from its projections",

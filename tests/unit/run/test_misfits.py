@@ -82,3 +82,16 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
         refuse_missing_files(found)
     some = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
     refuse_missing_files(loaded(campaign, some)[0])
+
+
+@pytest.mark.parametrize(
+    "options", ["model: nets/own", "methods: [dinov2], dinov2_checkpoint: nets/own"]
+)
+def test_a_missing_network_is_refused(campaign, options):
+    """Each COR would be found by another method, without a word."""
+    found, _ = loaded(campaign, f"predict_cor: {{{options}}}")
+    with pytest.raises(TomopipeError, match=r"nets/own: no such file; predict_cor.model or "):
+        refuse_missing_files(found)
+    (campaign / "nets").mkdir()
+    (campaign / "nets/own").touch()
+    refuse_missing_files(found)
