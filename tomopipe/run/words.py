@@ -13,6 +13,7 @@ UNREADABLE = "cannot be read"
 FOLLOWS = "what it is made from is made again"
 IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
+IF_OTHER_CONTENT = "if the comparison finds another content"
 #: For results that contain no statement.
 CHANGED = {
     "inventory": "files or options of the campaign changed",
