@@ -25,6 +25,7 @@ from tests.workflow.conftest import (
     table,
 )
 from tomopipe.cli import cli
+from tomopipe.run.words import OPTIONS_OF_FIX
 
 TAIL = {"export_star", "report"}
 
@@ -220,6 +221,12 @@ def test_correction(campaign):
 
 def test_fix_cor_option_without_effect(campaign):
     configure(campaign, "fix_cor", max_delta_px=40)
+    told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+    assert [job["reason"] for job in told[:2]] == [OPTIONS_OF_FIX] * 2
+    for path in (campaign / "results/try_center/a_2").iterdir():
+        os.utime(path)
+    told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+    assert told[0]["reason"] == "prediction of a_2 changed"
     expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
 
 

@@ -1,6 +1,7 @@
 """Options that do not fit a scan, known from the inventory before any job runs."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import TABLE
@@ -142,16 +143,33 @@ def refuse_misfits(campaign: Campaign, rows: InventoryRows) -> None:
 
 
 def missing_files(campaign: Campaign) -> list[str]:
-    """Name missing files of flats, darks, angles or networks, and the scans that need them."""
-    return [_line(campaign, *one) for one in _missing(campaign).items()]
+    """Name missing files of flats, darks, angles or networks, and missing packages."""
+    lines = [_line(campaign, *one) for one in _missing(campaign).items()]
+    return lines + _missing_packages(campaign)
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
-    """Raise if a network, or a file of flats, darks or angles that all scans need, is missing."""
+    """Raise if a network, a package, or a file that all scans need, is missing."""
     networks = campaign.config.predict_cor.own_networks
     for path, scans in _missing(campaign).items():
         if path in networks or len(scans) == len(campaign.scans):
             raise TomopipeError(_line(campaign, path, scans))
+    for line in _missing_packages(campaign):
+        raise TomopipeError(line)
+
+
+def _missing_packages(campaign: Campaign) -> list[str]:
+    config = campaign.config
+    needed = {
+        ("zarr", "full_recon.output: zarr"): config.full_recon.output == "zarr",
+        ("torch", "predict_cor.methods: dinov2"): "dinov2" in config.predict_cor.methods,
+    }
+    return [
+        f"{key} needs the package {package}, which is not installed. "
+        f"pip install 'tomopipe[{package}]', or set another"
+        for (package, key), is_needed in needed.items()
+        if is_needed and find_spec(package) is None
+    ]
 
 
 def _missing(campaign: Campaign) -> dict[str, list[str]]:

@@ -61,7 +61,7 @@ class Plan:
 
 def up_to(likely: str, most: str) -> str:
     """Return a number, and the largest that it may become."""
-    if likely == most or most == "unknown":
+    if most in (likely, "unknown"):
         return most
     return f"{likely} (up to {most})" if float(likely) else f"up to {most}"
 
