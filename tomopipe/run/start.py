@@ -27,6 +27,7 @@ from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
+from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.exchange import Metadata
 from tomopipe.storage.atomic import write_text
@@ -183,6 +184,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += misfits(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
+    findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")

@@ -70,7 +70,7 @@ def call(*arguments):
         ("tell(unfinished=['no volume: a_1'])", 3, "tomopipe: no volume: a_1"),
         ("print('Error in DAG'); sys.exit(1)", 1, "Error in DAG"),
         ("tell(unfinished=['no COR: a_1']); sys.exit(3)", 3, "no COR: a_1"),
-        ("print('tomopipe: a_1: damaged: it is made again')", 0, "a_1: damaged"),
+        ("print('tomopipe: a_1: damaged: made again')", 0, "a_1: damaged"),
     ],
 )
 def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):

@@ -423,8 +423,14 @@ def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path)
         "a_2: full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
         "set input.pixel_size_um"
     ]
-    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2}\n")
-    assert not start.examine(load_campaign(tmp_path)).errors
+    energy = "energy_kev is unknown: 20 assumed for RELION. Set export_star.energy_kev"
+    warnings = start.examine(load_campaign(tmp_path)).warnings
+    assert f"a_1, a_2: {energy}" in warnings
+    assert any(line.startswith("a_2: pixel_size_um is unknown: 1 assumed") for line in warnings)
+    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2, energy_kev: 25}\n")
+    findings = start.examine(load_campaign(tmp_path))
+    assert not findings.errors
+    assert not any("assumed for RELION" in line for line in findings.warnings)
 
 
 def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
