@@ -154,9 +154,13 @@ def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_bac
     accept = page.locator("#accept-line")
     expect(accept).to_have_text("Accept the line for these 3 scans")
     expect(page.locator("#series-line g.point")).to_have_count(8)
+    expect(page.locator("#series-line")).to_contain_text("spread 0.")
+    expect(page.locator("#series-plot g.point.s-manual")).to_have_count(1)
     page.get_by_label("accept for bone_005").uncheck()
     expect(accept).to_have_text("Accept the line for these 2 scans")
     accept.click()
+    expect(page.locator("#toast")).to_contain_text("2 scans: the COR of the line")
+    expect(page.locator("#series-plot g.point.s-manual")).to_have_count(3)
     # those who are on the line: 511.25 + 0.4 index
     expect(row(page, "bone_008")).to_contain_text("514.45 ✎")
     cells = read_cells(folder / "scans.tsv")

@@ -41,13 +41,25 @@ def exact(page, cor):
 def test_the_picture_is_of_the_cor_that_enter_writes(page, folder):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.keyboard.type("512.3456")
+    page.keyboard.type("512,3456")  # a comma is a point
     exact(page, "512.35")
     assert any("api/slice" in url and "cor=512.35&" in url for url in asked)
     expect(page.locator("#label-a")).to_have_text("COR 512.35")
     page.keyboard.press("Enter")
     expect(row(page, "bone_001")).to_contain_text("512.35 ✎")
     assert read_cells(folder / "scans.tsv")["bone_001"]["cor_px"] == "512.35"
+
+
+def test_enter_shows_a_cor_that_was_typed_before_it_is_written(page, folder):
+    page.keyboard.type("51")  # it might become 512
+    expect(page.locator("#label-a")).to_have_text("COR 511.65")
+    page.keyboard.press("Enter")
+    exact(page, "51.00")
+    expect(page.locator("#label-a")).to_have_text("COR 51.00")
+    assert "bone_001" not in read_cells(folder / "scans.tsv")
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_001")).to_contain_text("51.00 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_001"]["cor_px"] == "51.00"
 
 
 def test_a_click_on_the_strip_chooses_and_its_steps_double(page):

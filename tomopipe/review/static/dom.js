@@ -26,6 +26,8 @@ export const px = (value, digits = 2) => (value === null || value === undefined 
 
 export const time = (s) => (s === null ? "" : s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);
 
+export const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
 export function counted(names, between = ", ") {
   const counts = new Map();
   for (const name of names) counts.set(name, (counts.get(name) || 0) + 1);

@@ -255,16 +255,30 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
-  now.typed = text;
-  $("cor").value = text;
+  now.typed = text.replace(",", ".");
+  $("cor").value = now.typed;
   value();
-  const cor = Number(text);
-  const grid = now.data && now.data.grid;
-  if (!text || !Number.isFinite(cor) || !grid || cor < columns(grid)[0] || cor > columns(grid)[1]) return;
-  const list = grid.cor_px;
+  const cor = typedCor();
+  if (cor === null) return;
+  const list = now.data.grid.cor_px;
   // "5" on the way to "512" is no COR yet
   if ((cor < list[0] || cor > list[list.length - 1]) && text.length < String(Math.round(list[0])).length) return;
   go(cor);
+}
+
+// The COR that was typed, if there can be a slice at it.
+function typedCor() {
+  const grid = now.data && now.data.grid;
+  const cor = Number(now.typed || NaN);
+  return grid && cor >= columns(grid)[0] && cor <= columns(grid)[1] ? cor : null;
+}
+
+// Show a COR that was typed but is not shown; true if there was one.
+export function follow() {
+  const cor = typedCor();
+  if (cor === null || hundredths(cor) === now.cor) return false;
+  go(cor, { settle: true });
+  return true;
 }
 
 export const typed = () => now.typed;
