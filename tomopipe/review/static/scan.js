@@ -193,6 +193,8 @@ function together(mine, other) {
 }
 
 const kindOf = (layer) => layer.kind || (now.mode === "rows" ? "slice" : now.mode);
+// Crops are of slices, also beside a difference of slices.
+const stripWindow = (found) => level.windowOf(now.data.scan, "slice", found);
 const windowOf = (layer) => level.windowOf(now.data.scan, kindOf(layer), layer.picture);
 
 // Put pictures on the stage; `exact`: they are of the COR that Enter writes.
@@ -210,14 +212,14 @@ function repaint() {
   const slice = now.mode === "slice";
   stage.show(now.layers.map((layer) => ({ ...layer, box: slice && now.layers.length === 1 ? strip.box() : null,
     image: layer.picture ? paint(layer.picture, windowOf(layer)) : layer.image })));
-  if (slice && now.layers.length && now.layers[0].picture) strip.draw(windowOf(now.layers[0]));
+  if (slice && now.layers.length && now.layers[0].picture) strip.draw(stripWindow);
 }
 
 function showStrip() {
   $("strip").classList.toggle("off", now.mode !== "slice");
   const { scan, grid } = now.data;
   const after = () => now.data.scan === scan && (repaint(), rested());
-  if (now.mode === "slice") strip.show(query({ cor: now.cor.toFixed(2), row: row() }), (found) => level.windowOf(scan, "slice", found), { done: after });
+  if (now.mode === "slice") strip.show(query({ cor: now.cor.toFixed(2), row: row() }), stripWindow, { done: after });
   else if (grid) rested();
 }
 
