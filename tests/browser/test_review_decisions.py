@@ -56,6 +56,7 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
 
     page.get_by_role("button", name="Next run").click()
     expect(page.locator("#plan-state")).to_contain_text("1 full_recon")
+    expect(page.locator("#plan-body th")).to_have_text(["scan", "what runs", "why"])
     page.get_by_role("button", name="Start the next run").click()
     expect(page.locator("#run-state")).to_contain_text("under way")
     expect(page.locator("#run-state")).to_contain_text("all is done", timeout=5 * TIMEOUT_MS)

@@ -246,7 +246,8 @@ view("scan");
 try {
   await load();
   performance.mark("queue-shown");
-  await open(queue.step(1));
+  const asked = decodeURIComponent(location.hash.slice(1)); // a volume leads back to its scan
+  await open(queue.find(asked) ? asked : queue.step(1));
 } catch (error) {
   toast(error.message, true);
 }
