@@ -66,7 +66,7 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     ]
     # the plan is worked out again by itself
     expect(page.locator("#plan-state")).to_have_text("Nothing to do.", timeout=5 * TIMEOUT_MS)
-    # the page looks by itself, without being loaded anew
+    # the page looks by itself, without being loaded again
     expect(row(page, "a_2")).not_to_contain_text("✎", timeout=TIMEOUT_MS)
     expect(row(page, "a_2").locator(".dot")).to_have_attribute("data-state", "manual")
     page.get_by_role("button", name="Series").click()

@@ -1,4 +1,4 @@
-// The line through the trusted scans of a series, and its CORs for those that need eyes.
+// The line through the trusted scans of a series, and its CORs for those that need review.
 import { get } from "./api.js";
 import { writeAll } from "./decide.js";
 import { $, el, many, px, toast } from "./dom.js";
@@ -31,7 +31,7 @@ export async function show(key, { selected, onOpen, width, again }) {
 }
 
 function offers(rows, line, again) {
-  if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs eyes.")];
+  if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs review.")];
   const on = (row) => line.start_px + line.slope_px * row.index;
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
     const taken = rows.filter((row) => !left.has(row.scan)).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));

@@ -6,11 +6,11 @@ const STEPS_PX = [0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 const WAIT_MS = 200;
 const now = { scan: "", step: 0.5, at: null, grey: null, ticket: 0, timer: 0, key: "" };
 let choose = () => {};
-let told = () => {};
+let stepped = () => {};
 
 export function setUp(onChoose, onStep) {
   choose = onChoose;
-  told = onStep;
+  stepped = onStep;
   $("strip").addEventListener("wheel", (event) => {
     event.preventDefault();
     finer(event.deltaY < 0 ? 1 : -1);
@@ -32,7 +32,7 @@ export function begin(scan, stepPx) {
 export function finer(by) {
   const at = STEPS_PX.indexOf(now.step) - by;
   now.step = STEPS_PX[Math.min(STEPS_PX.length - 1, Math.max(0, at))];
-  told();
+  stepped();
 }
 
 // Look at another region: around a position in the slice, row and column.

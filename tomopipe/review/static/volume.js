@@ -38,7 +38,7 @@ class Pane {
     this.canvas.addEventListener("pointerdown", (event) => (held = [event.offsetX, event.offsetY, false], this.canvas.setPointerCapture(event.pointerId)));
     this.canvas.addEventListener("pointerleave", () => (this.under.textContent = ""));
     this.canvas.addEventListener("pointermove", (event) => {
-      this.under.textContent = this.told(this.voxel(event).map(Math.round));
+      this.under.textContent = this.words(this.voxel(event).map(Math.round));
       if (!held) return;
       const [dx, dy] = [event.offsetX - held[0], event.offsetY - held[1]];
       if (!held[2] && Math.hypot(dx, dy) < 4) return;
@@ -68,7 +68,7 @@ class Pane {
   }
 
   // Place and value of a voxel, of the finest picture that has it.
-  told([row, column]) {
+  words([row, column]) {
     const { picture, factor } = [...this.shown].reverse().find((one) => row < one.done * one.factor) ?? {};
     if (!picture || row < 0 || column < 0 || row >= this.rows || column >= this.columns) return "";
     const place = [...at];
