@@ -53,7 +53,7 @@ def show(campaign: Campaign) -> None:
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
         command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()
-        console.print(f"{len(eyes)} {verb} eyes first: {command}", style="yellow", soft_wrap=True)
+        console.print(f"{len(eyes)} {verb} review: {command}", style="yellow", soft_wrap=True)
     console.print(_places(campaign), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -6,7 +6,13 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import TomopipeError
 from tomopipe.run.expected import expected_inventory
-from tomopipe.run.misfits import misfits, missing_files, refuse_misfits, refuse_missing_files
+from tomopipe.run.misfits import (
+    misfits,
+    missing_files,
+    refuse_misfits,
+    refuse_missing_files,
+    refuse_no_file,
+)
 from tomopipe.run.start import examine
 
 

@@ -42,6 +42,8 @@ function planned(found) {
 
 // A row for each scan.
 function table(rows) {
-  return el("table", {}, el("tr", {}, ...["scan", "what runs", "perhaps", "why"].map((text) => el("th", {}, text))),
-    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")), el("td", { class: "quiet" }, row.perhaps.join(", ")), el("td", { class: "quiet" }, row.why))));
+  const unsure = rows.some((row) => row.perhaps.length);
+  return el("table", {}, el("tr", {}, ...["scan", "what runs", unsure && "perhaps", "why"].filter(Boolean).map((text) => el("th", {}, text))),
+    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")),
+      unsure ? el("td", { class: "quiet" }, row.perhaps.join(", ")) : null, el("td", { class: "quiet" }, row.why))));
 }
