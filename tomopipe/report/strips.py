@@ -135,7 +135,7 @@ def _made(
 
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Crop the slices around a COR, as uint8, to where most edges are; None where there are none."""
+    """Crop the slices around a COR, as uint8, to where most edges are; None if there are none."""
     found = slices_around(try_tif, cor_px, _OFFSETS_PX)
     if found is None:
         return None
