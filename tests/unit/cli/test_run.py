@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -356,6 +357,7 @@ def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command, monkey
     monkeypatch.chdir(campaign)
     monkeypatch.setattr(sys, "argv", ["tomopipe", *command.split()])
     monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(logging.getLogger("tomopipe"), "level", logging.INFO)  # put back after it
     with pytest.raises(SystemExit, match=r"^1$"):
         app()
     said = capsys.readouterr().err
