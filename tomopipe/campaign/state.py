@@ -14,7 +14,7 @@ from tomopipe.campaign.results import Fix, Prediction
 from tomopipe.cor.outliers import NOT_ASKED, format_cor, is_valid, off_detector, parse_cor, shown
 
 STILL_WRITTEN = "still written"
-#: End of the reason of a scan that could not be read for a system error: it is tried again.
+#: End of the reason of a scan that could not be read for a system error: it will be retried.
 LOOK_AGAIN = "; the next run looks again"
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
@@ -303,6 +303,8 @@ def not_accepted(prediction: Prediction) -> str:
     if verdict == "failed":
         return ": ".join(filter(None, ("prediction failed", prediction.reason)))
     best = "no estimate" if prediction.best_cor_px is None else f"best {prediction.best_cor_px:.2f}"
-    told = "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
+    confidence = (
+        "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
+    )
     why = f": {prediction.reason}" if prediction.reason else ""
-    return f"prediction not accepted ({verdict}, {best}{told}){why}"
+    return f"prediction not accepted ({verdict}, {best}{confidence}){why}"

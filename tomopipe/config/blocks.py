@@ -510,7 +510,7 @@ class ReportBlock(Block):
 
 
 class WatchBlock(Block):
-    """`tomopipe run --watch`: when a file is taken, and how often all that hangs on all scans."""
+    """`tomopipe run --watch`: when a file is taken, and how often what depends on all scans is made."""
 
     every: float = Field(
         5.0,

@@ -88,7 +88,7 @@ _KINDS = (
     _Kind(
         "Outdated volumes",
         "bad",
-        "File or COR have changed: mend them, or remove the volume, its stack and sidecar.",
+        "File or COR have changed: fix them, or remove the volume, its stack and sidecar.",
         _of_before,
         once=False,
     ),

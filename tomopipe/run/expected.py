@@ -66,7 +66,7 @@ class PlannedJob:
 
     @property
     def is_likely(self) -> bool:
-        """Whether it is certain, or only hangs on a COR that a scan has not had yet."""
+        """Whether it is certain, or only depends on a COR that a scan has not had yet."""
         return self.certain or self.reason == IF_COR
 
 

@@ -21,7 +21,7 @@ _LOG_BYTES = 10e6
 class Hooks:
     """Runs commands one after the other, a few at once, each for a limited time.
 
-    What they print goes to `log`, which is begun anew when it is large.
+    What they print goes to `log`, which is begun again when it is large.
     """
 
     def __init__(self, directory: Path, log: Path, limit_s: float = LIMIT_S) -> None:

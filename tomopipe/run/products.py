@@ -31,7 +31,7 @@ SMALL_BYTES = 1_000_000
 SUMMED_BYTES = 16_000_000
 """Up to this size all of a raw file is summed when it has been read, above a part."""
 RAW = "raw "
-"""What the statement of a raw file begins with; its content follows, told by size and time."""
+"""What the statement of a raw file begins with; its content follows, known by size and time."""
 
 State = tuple[int, int, int, int]
 

@@ -18,7 +18,7 @@ from typing import Any
 from tomopipe.campaign.files import Logs
 
 VARIABLE = "TOMOPIPE_EVENTS"
-"""Environment variable with the file for the events; without it they are told to nobody."""
+"""Environment variable with the file for the events; without it they are written nowhere."""
 _LOOK_S = 5.0
 _MOST_ERROR = 700  # characters
 _CLOCKS_S = 5.0  # difference between clocks of nodes and file servers

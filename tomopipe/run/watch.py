@@ -264,15 +264,15 @@ class Watcher:
             config = read_config(self._config_path)
             make_campaign(config, self.directory, taken=self._taken)
         except (TomopipeError, OSError) as error:
-            self._once("config", f"{str(error).rstrip('.')}. Nothing runs until it is mended.")
+            self._once("config", f"{str(error).rstrip('.')}. Nothing runs until it is fixed.")
             return
         self._config, self._is_broken = config, False
-        mended = "Config and table can be read again: runs go on."
-        self._once("config", mended if self._said.get("config") else "")
+        readable = "Config and table can be read again: runs go on."
+        self._once("config", readable if self._said.get("config") else "")
         self._attempts.clear()
         self._arrivals.settle_s = self._config.watch.settle_s
         self._dirty = True
-        self._next_s[TAIL] = self._tail_took_s = 0.0  # the edit may mend what failed
+        self._next_s[TAIL] = self._tail_took_s = 0.0  # the edit may fix what failed
 
     def _is_there(self, paths: list[str], gone: list[str]) -> bool:
         """Tell whether the folders of the raw files exist, with their files."""
@@ -477,7 +477,7 @@ class Watcher:
         for path, verdict in found.items():
             entry = self._taken[path]
             if not entry["for_tail"] or entry["at"] > part.began:
-                continue  # written anew since
+                continue  # written again since
             is_other = entry["scan_state"] not in ("", verdict.scan_state)
             is_moved = not same_cor(entry["cor_px"], verdict.cor_px)
             is_news = is_other and verdict.doubtful and (is_moved or not entry["doubtful"])

@@ -74,7 +74,7 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
         elif key == "revision":
             lines.append("this version of tomopipe makes it otherwise")
         elif key.endswith(" since"):
-            lines.append(f"{key.removesuffix(' since')} is mended in this version of tomopipe")
+            lines.append(f"{key.removesuffix(' since')} is fixed in this version of tomopipe")
         elif isinstance(before, Mapping) or isinstance(after, Mapping):
             inner = "" if key in ("options", "metadata") else f"{key}."
             lines += of_difference(before or {}, after or {}, prefix + inner)

@@ -303,7 +303,7 @@ def test_a_broken_table_stops_the_runs_too(watcher, runs, said, campaign):
     (campaign / "scans.tsv").write_text("scan\tcor\na_1\t48\n")
     watcher.step()
     assert runs.started == []
-    assert len([line for line in said if "Nothing runs until it is mended" in line]) == 1
+    assert len([line for line in said if "Nothing runs until it is fixed" in line]) == 1
 
 
 def test_a_scan_whose_arrivals_failed_gets_its_verdict_after_the_tail(watcher, runs, said):

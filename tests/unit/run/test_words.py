@@ -39,7 +39,7 @@ def test_a_long_list_is_not_cut():
         (
             {"options": {}},
             {"options": {"full_recon": {"filter since": 2}}},
-            "filter is mended in this version of tomopipe",
+            "filter is fixed in this version of tomopipe",
         ),
     ],
 )
