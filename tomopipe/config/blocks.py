@@ -510,7 +510,7 @@ class ReportBlock(Block):
 
 
 class WatchBlock(Block):
-    """`tomopipe run --watch`: when a file is taken, and how often what depends on all scans is made."""
+    """`tomopipe run --watch`: when a file is taken, and how often tables, star and report follow."""
 
     every: float = Field(
         5.0,
