@@ -38,7 +38,7 @@ def init(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The campaign folder, and files or folders of scans: patterns need no quotes.",
+            help="The campaign folder, and files or folders of scans (patterns need no quotes).",
             metavar="CAMPAIGN SCANS",
             show_default="this folder",
         ),
@@ -64,10 +64,10 @@ def init(
     ] = True,
     binning: Annotated[int, typer.Option(min=1, help="Of volumes.")] = 1,
     partition: Annotated[
-        str | None, typer.Option(help="SLURM partition; asked for if not given.")
+        str | None, typer.Option(help="SLURM partition (prompted for in a terminal).")
     ] = None,
     account: Annotated[
-        str | None, typer.Option(help="SLURM account; asked for if not given.")
+        str | None, typer.Option(help="SLURM account (prompted for in a terminal).")
     ] = None,
     gpu_partition: Annotated[
         str | None,
@@ -77,7 +77,8 @@ def init(
         ),
     ] = None,
     slurm: Annotated[
-        bool | None, typer.Option("--slurm/--no-slurm", help="Write a SLURM profile; asked for.")
+        bool | None,
+        typer.Option("--slurm/--no-slurm", help="Write a SLURM profile (prompted for)."),
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace profiles that exist.")] = False,
 ) -> None:

@@ -506,7 +506,7 @@ class ReportBlock(Block):
 
 
 class WatchBlock(Block):
-    """`tomopipe run --watch`: when a file is taken, and how often all that hangs on all scans."""
+    """`tomopipe run --watch`: when a file is taken, and how often the steps of all scans run."""
 
     every: float = Field(
         5.0,
