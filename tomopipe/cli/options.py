@@ -55,7 +55,8 @@ class CommandWithRest(CampaignCommand):
 
 def campaign_after(args: Sequence[str]) -> list[str]:
     """Move a `-C CAMPAIGN` that stands before the command, as in git, behind its arguments."""
-    first, rest = [], list(args)
+    first: list[str] = []
+    rest = list(args)
     while rest and rest[0].partition("=")[0] in _CAMPAIGN:
         n_words = 1 if "=" in rest[0] else 2
         first, rest = [*first, *rest[:n_words]], rest[n_words:]

@@ -300,7 +300,7 @@ class Watcher:
             write_page(self._files, title, shown if self._paths else self._taken.values())
             self._once("save", "")
         except OSError as error:
-            self._once("save", f"{error}: what was taken is kept in memory")
+            self._once("save", f"{error} What was taken is kept in memory.")
 
     # ---- lanes -------------------------------------------------------------------------------
 
