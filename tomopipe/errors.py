@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,10 +49,14 @@ def room_for(
     try:
         yield
     except OSError as error:
-        if isinstance(error, NoRoomError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        number = errno.ENOSPC if _OF_NUMPY.fullmatch(str(error)) else error.errno
+        if isinstance(error, NoRoomError) or number not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        text = f"{os.fspath(path)}: cannot be written: {_used_up(error.errno, path)}. {advice}"
-        raise NoRoomError(error.errno, text) from error
+        text = f"{os.fspath(path)}: cannot be written: {_used_up(number, path)}. {advice}"
+        raise NoRoomError(number, text) from error
+
+
+_OF_NUMPY = re.compile(r"\d+ requested and \d+ written")  # of tofile, which loses the number
 
 
 def _used_up(number: int, path: str | os.PathLike[str]) -> str:

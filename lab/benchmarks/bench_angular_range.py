@@ -85,15 +85,15 @@ def ask(number, moves_px, split):
     taken_s = time.process_time() - start_s
     true = (abs(s.span_deg), s.end_point)
     if not proof.range_deg:
-        said = "unproven"
+        verdict = "unproven"
     else:
-        said = "proven" if (proof.range_deg, proof.endpoint) == true else "WRONG"
+        verdict = "proven" if (proof.range_deg, proof.endpoint) == true else "WRONG"
     end = "in" if s.end_point else "out"
     line = (
-        f"{number} {said}: {true[0]:g} degrees, end {end}, {rows.shape} rows, angles, columns; "
+        f"{number} {verdict}: {true[0]:g} degrees, end {end}, {rows.shape} rows, angles, columns; "
         f"{proof.beyond:.2f} +- {proof.beyond_error:.2f} {proof.reason} ({taken_s:.2f} s)"
     )
-    return said, f"{true[0]:g} {end}", taken_s, line
+    return verdict, f"{true[0]:g} {end}", taken_s, line
 
 
 def main():
@@ -113,9 +113,9 @@ def main():
             answers = list(pool.imap(work, numbers, chunksize=2))
         if arguments.each:
             print(*(line for *_, line in answers), sep="\n")
-        counts = Counter(said for said, *_ in answers)
-        seconds = [one for _, _, one, _ in answers]
-        proven = Counter(kind for said, kind, *_ in answers if said == "proven")
+        counts = Counter(verdict for verdict, *_ in answers)
+        seconds = [taken_s for _, _, taken_s, _ in answers]
+        proven = Counter(kind for verdict, kind, *_ in answers if verdict == "proven")
         print(
             f"| moves {moves_px:g} px | {len(answers)} | {counts['proven']} | {counts['WRONG']} | "
             f"{counts['unproven']} | {np.median(seconds):.2f}, {max(seconds):.2f} |",

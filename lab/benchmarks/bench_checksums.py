@@ -153,7 +153,7 @@ def main():
     )
     for name, found in times.items():
         wall_s, cpu_s = np.median(found[1:], axis=0)
-        each = ", ".join(f"{one:.2f}" for _, one in found[1:])
+        each = ", ".join(f"{spent_s:.2f}" for _, spent_s in found[1:])
         print(f"{name} checksums: {wall_s:.2f} s, {cpu_s:.2f} s of CPU ({each})")
     more = np.array(times["with"][1:])[:, 1] / np.array(times["without"][1:])[:, 1] - 1
     print(f"more CPU time with them: {100 * np.median(more):.2f} % (median of pairs)")

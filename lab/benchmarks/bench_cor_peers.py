@@ -1,4 +1,4 @@
-"""COR finders of other packages beside ours, on the same scans, with nothing told but the angles.
+"""COR finders of other packages beside ours, on the same scans, given nothing but the angles.
 
     pip install nabu algotom scikit-image   (where tomopipe is installed)
     python lab/benchmarks/bench_cor_peers.py [--suite conditions|mixed|photographs] [--scans 180]
@@ -6,7 +6,7 @@
 The suites are those of `tomopipe lab evaluate` (test split) and of bench_find.py. Finders of two
 images are given the halves of a sinogram over 360 degrees, else the projections nearest to 180
 degrees apart, all rows of them: those suites have few, where whole projections have hundreds.
-"told" are given what nabu's users tell: on which side the axis is. Printed are the shares within 1
+"side" are given what nabu's users say: on which side the axis is. Printed are the shares within 1
 and 0.5 px with the 95 % Wilson interval, no answer being a miss, and the seconds of the median scan
 on one core.
 """
@@ -61,7 +61,7 @@ def nabu(finder, rows, side):
 
 
 def side_of(rows, cor_px):
-    """Return where the axis is, as one would tell nabu."""
+    """Return where the axis is, as one would set it in nabu."""
     where = cor_px / (rows.sinograms.shape[2] - 1)
     return "left" if where < 0.3 else "right" if where > 0.7 else "center"
 
@@ -87,17 +87,17 @@ PEERS = {
     "nabu growing window, all sides": lambda rows, cor_px: nabu(
         CenterOfRotationGrowingWindow, rows, "all"
     ),
-    "nabu growing window, told": lambda rows, cor_px: nabu(
+    "nabu growing window, side": lambda rows, cor_px: nabu(
         CenterOfRotationGrowingWindow, rows, side_of(rows, cor_px)
     ),
-    "nabu sliding window, told": lambda rows, cor_px: nabu(
+    "nabu sliding window, side": lambda rows, cor_px: nabu(
         CenterOfRotationSlidingWindow, rows, side_of(rows, cor_px)
     ),
     "nabu centered": lambda rows, cor_px: CenterOfRotation().find_shift(
         *opposing(rows), return_relative_to_middle=False
     ),
     "algotom vo": lambda rows, cor_px: vo(rows, None),
-    "algotom vo, told": vo,
+    "algotom vo, side": vo,
     "algotom phase correlation": lambda rows, cor_px: find_center_based_phase_correlation(
         *opposing(rows), flip=False
     ),
@@ -126,7 +126,7 @@ def ask(number, suite):
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     rows, cor_px, kind = scan_of(suite, number)
-    said = {}
+    answers = {}
     for name, peer in PEERS.items():
         started = time.perf_counter()
         try:
@@ -135,8 +135,8 @@ def ask(number, suite):
         except Exception:  # of another package: a miss
             found_px = None
         away_px = np.inf if found_px is None else abs(float(found_px) - cor_px)
-        said[name] = away_px, time.perf_counter() - started
-    return kind, said
+        answers[name] = away_px, time.perf_counter() - started
+    return kind, answers
 
 
 def main():
@@ -149,8 +149,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as pool:
-        said = pool.map(partial(ask, suite=options.suite), range(options.scans))
-        answers = list(track(said, "scans", options.scans))
+        pending = pool.map(partial(ask, suite=options.suite), range(options.scans))
+        answers = list(track(pending, "scans", options.scans))
     print("| finder | within 1 px | within 0.5 px | s |")
     print("|---|---|---|---|")
     by_kind = defaultdict(list)
@@ -165,7 +165,7 @@ def main():
     if options.kinds:
         print(f"\n| kind | n | {' | '.join(PEERS)} |\n|---|---|{'---|' * len(PEERS)}")
         for kind, found in by_kind.items():
-            shares = [np.mean([one[name][0] <= 1 for one in found]) for name in PEERS]
+            shares = [np.mean([answer[name][0] <= 1 for answer in found]) for name in PEERS]
             print(f"| {kind} | {len(found)} | {' | '.join(f'{s:.2f}' for s in shares)} |")
 
 

@@ -30,8 +30,8 @@ def ask(item, split):
     n_cols = int(np.random.default_rng(seed + 7919).integers(96, 161))
     case = make_case(split, seed, condition=condition, n_cols=n_cols)
     curves = Curves(Prepared(case.rows), partial(reconstruct, threads=1))
-    said = [methods.ask(name, curves, case.candidates_px) for name in ("ai", "sum")]
-    return case.cor_px, said, curves.reach_px
+    found = [methods.ask(name, curves, case.candidates_px) for name in ("ai", "sum")]
+    return case.cor_px, found, curves.reach_px
 
 
 def outcome(truth_px, decision):
@@ -51,17 +51,18 @@ def main():
     items = [(seed, None) for seed in range(arguments.mixed)]
     items += [(FIRST_NULL + i, NULLS[i % len(NULLS)]) for i in range(arguments.nulls)]
     answers = ask_all(partial(ask, split=arguments.split), items, arguments.jobs, "scans")
-    alone = [outcome(truth, methods.choose(said[:1], 0.5, 1.0)) for truth, said, _ in answers]
+    alone = [outcome(truth, methods.choose(given[:1], 0.5, 1.0)) for truth, given, _ in answers]
     print("| rule | right | wrong | ambiguous | right ones lost |\n|---|---|---|---|---|")
     print_line("`ai` alone", alone, alone)
     for confirms_px in (methods.CONFIRMS_PX, np.inf):
         methods.CONFIRMS_PX = confirms_px
         for apart_px in (None, 1.0, 2.0, 3.0, np.inf):
             found = [
-                outcome(truth, methods.choose(said, 0.5, apart_px or reach_px))
-                for truth, said, reach_px in answers
+                outcome(truth, methods.choose(given, 0.5, apart_px or reach_px))
+                for truth, given, reach_px in answers
             ]
-            rule = f"apart {apart_px or 'by the reach'}, unsure `ai` within {confirms_px:g} px"
+            apart = f"apart {apart_px or 'by the reach'}"
+            rule = f"{apart}, `ai` without confidence within {confirms_px:g} px"
             print_line(rule, found, alone)
 
 

@@ -98,12 +98,12 @@ def projected(image, theta_deg, cor_px, n_cols):
     """Project a slice whose middle is on the axis, at one COR or one for each angle."""
     whole = radon(image, theta_deg, circle=False)
     column = np.arange(len(whole))
-    place = np.arange(n_cols) - np.reshape(cor_px, (-1, 1)) + len(whole) // 2
-    place = np.broadcast_to(place, (len(theta_deg), n_cols))
+    offset = np.arange(n_cols) - np.reshape(cor_px, (-1, 1)) + len(whole) // 2
+    offset = np.broadcast_to(offset, (len(theta_deg), n_cols))
     return np.array(
         [
-            np.interp(at, column, values, left=0, right=0)
-            for at, values in zip(place, whole.T, strict=True)
+            np.interp(offset_px, column, values, left=0, right=0)
+            for offset_px, values in zip(offset, whole.T, strict=True)
         ]
     )
 
@@ -224,7 +224,7 @@ def ask(seed, methods, one_damage=False, kind=None):
     grid_px = (drawn.n_cols - 1) / 2 + np.arange(-50, 50.25, 0.5)
     curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
     found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
-    return drawn, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
+    return drawn, {name: (answer.best_cor_px, answer.confidence) for name, answer in found.items()}
 
 
 def ask_all(ask, cases, jobs, what):
@@ -244,11 +244,11 @@ def print_table(what, methods, groups):
 
 def line(name, method, answers):
     error_px = [
-        np.inf if said[method][0] is None else abs(said[method][0] - one.cor_px)
-        for one, said in answers
+        np.inf if answer[method][0] is None else abs(answer[method][0] - truth.cor_px)
+        for truth, answer in answers
     ]
     right, close = np.array(error_px) <= 1, np.array(error_px) <= 0.5
-    accepted = np.array([said[method][1] >= 0.5 for _, said in answers])
+    accepted = np.array([answer[method][1] >= 0.5 for _, answer in answers])
     share = wilson(int(right.sum()), len(right))
     cells = [
         name,

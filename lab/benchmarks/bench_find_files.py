@@ -185,11 +185,11 @@ def ask(number, name, methods):
         write(scan, exposed(drawn, kind, lines, rng), theta_deg)
         grid, files = TryReconBlock(step_px=1, max_size_px=128), TryFiles(*paths[:3])
         try_recon(RawScan(scan), files, grid, resources=Resources(threads=1))
-        said = predict_cor(
+        found = predict_cor(
             paths[2], paths[1], paths[3], Path(folder) / "c.txt",
             PredictCorBlock(methods=list(methods)),
         )["methods"]  # fmt: skip
-    answers = {m: (said[m]["best_cor_px"], said[m]["confidence"] or 0.0) for m in methods}
+    answers = {m: (found[m]["best_cor_px"], found[m]["confidence"] or 0.0) for m in methods}
     return name, (drawn, answers)
 
 
@@ -204,10 +204,10 @@ def main():
     methods = arguments.method or ["ai", "sum"]
     numbers = range(arguments.first, arguments.first + arguments.scans)
     asked = partial(ask, name=arguments.kind, methods=methods)
-    said = ask_all(asked, numbers, arguments.jobs, "scans")
-    groups = {"all": [answers for _, answers in said]}
-    for name in dict.fromkeys(name for name, _ in said):
-        groups[name] = [answers for kind, answers in said if kind == name]
+    answered = ask_all(asked, numbers, arguments.jobs, "scans")
+    groups = {"all": [answers for _, answers in answered]}
+    for name in dict.fromkeys(name for name, _ in answered):
+        groups[name] = [answers for kind, answers in answered if kind == name]
     print_table("scans", methods, groups)
 
 

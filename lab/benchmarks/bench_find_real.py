@@ -5,10 +5,10 @@
 
 FILE is a scan as tomopipe reads it, or one sinogram as a TIFF, an angle per line: line integrals,
 or with `--air` what was counted, of which the open beam has so many. Its COR is to be known from
-all of it. The pieces: all; 180 degrees, from four places of 360; of each a third of the
+all of it. The subsets: all; 180 degrees, from four starts in 360; of each a third of the
 angles, three quarters and half of the columns about the axis; 170, 155 and 140 degrees, and these
 columns of 155. Printed is what bench_find.py prints. Noise, dust, scattered light and the sample
-are real; which pieces there are is not.
+are real; which subsets there are is not.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from tomopipe.scans.exchange import open_scan
 FULL_DEG = 350
 SHORT_DEG = (170, 155, 140)
 SHARES = (0.75, 0.5)  # of the columns
-STARTS = 4  # pieces of a full rotation
+STARTS = 4  # subsets of a full rotation
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class Subset:
     """Part of a sinogram (n_angles, n_cols), and where its axis is."""
 
     name: str
@@ -60,10 +60,10 @@ def read(options) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
+def subsets(sinogram, theta_deg, cor_px, rng) -> Iterator[Subset]:
     theta_deg = np.abs(theta_deg - theta_deg[0])
     n_cols = sinogram.shape[1]
-    yield Piece("all", sinogram, theta_deg, cor_px)
+    yield Subset("all", sinogram, theta_deg, cor_px)
     full = theta_deg[-1] > FULL_DEG
     starts = np.linspace(0, 180, STARTS, endpoint=False) if full else [0.0]
     for first in np.searchsorted(theta_deg, starts):
@@ -72,31 +72,31 @@ def pieces(sinogram, theta_deg, cor_px, rng) -> Iterator[Piece]:
             last = np.searchsorted(theta_deg, theta_deg[first] + deg + 1e-4)
             return slice(first, int(last))
 
-        def piece(name, angles, columns=slice(None)):
+        def subset(name, angles, columns=slice(None)):
             part, theta = sinogram[angles, columns], theta_deg[angles]
-            return Piece(name, part, theta - theta[0], cor_px - (columns.start or 0))
+            return Subset(name, part, theta - theta[0], cor_px - (columns.start or 0))
 
         half = angles_over(180)
         if full:
-            yield piece("180 degrees", half)
-        yield piece("a third of the angles", slice(half.start, half.stop, 3))
+            yield subset("180 degrees", half)
+        yield subset("a third of the angles", slice(half.start, half.stop, 3))
         for deg in SHORT_DEG:
-            yield piece(f"{deg} degrees", angles_over(deg))
+            yield subset(f"{deg} degrees", angles_over(deg))
         for share in SHARES:
             width = int(share * n_cols)
             left = cor_px - width / 2 + rng.uniform(-0.05, 0.05) * width
             left = int(np.clip(left, 0, n_cols - width))
             columns = slice(left, left + width)
-            yield piece(f"{share:.0%} of the columns", half, columns)
-            yield piece(f"{share:.0%} of the columns, 155 degrees", angles_over(155), columns)
+            yield subset(f"{share:.0%} of the columns", half, columns)
+            yield subset(f"{share:.0%} of the columns, 155 degrees", angles_over(155), columns)
 
 
-def ask(piece, methods):
-    grid_px = (piece.sinogram.shape[1] - 1) / 2 + np.arange(-20, 20.5, 0.5)
-    rows = rows_of(np.ascontiguousarray(piece.sinogram, np.float32), piece.theta_deg)
+def ask(subset, methods):
+    grid_px = (subset.sinogram.shape[1] - 1) / 2 + np.arange(-20, 20.5, 0.5)
+    rows = rows_of(np.ascontiguousarray(subset.sinogram, np.float32), subset.theta_deg)
     curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
     found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
-    return piece, {name: (said.best_cor_px, said.confidence) for name, said in found.items()}
+    return subset, {name: (answer.best_cor_px, answer.confidence) for name, answer in found.items()}
 
 
 def main():
@@ -111,11 +111,11 @@ def main():
     options = parser.parse_args()
     methods = options.method or ["ai", "sum"]
     rng = np.random.default_rng(0)
-    every = [piece for one in read(options) for piece in pieces(*one, options.cor, rng)]
-    answers = ask_all(partial(ask, methods=methods), every, options.jobs, "pieces")
-    names = dict.fromkeys(piece.name for piece in every)
+    every = [subset for scan in read(options) for subset in subsets(*scan, options.cor, rng)]
+    answers = ask_all(partial(ask, methods=methods), every, options.jobs, "subsets")
+    names = dict.fromkeys(subset.name for subset in every)
     groups = {name: [a for a in answers if a[0].name == name] for name in names}
-    print_table("pieces", methods, groups)
+    print_table("subsets", methods, groups)
 
 
 if __name__ == "__main__":

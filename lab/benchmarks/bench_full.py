@@ -37,7 +37,7 @@ def make_scan(path, n_cols, n_rows):
 def seconds(raw, volume, workers, threads, n_cols):
     """Wall-clock and CPU time of one volume."""
     choose = _fit.choose_blocks
-    _fit.choose_blocks = lambda *some, **more: replace(choose(*some, **more), workers=workers)
+    _fit.choose_blocks = lambda *args, **options: replace(choose(*args, **options), workers=workers)
     started = time.perf_counter(), time.process_time()
     try:
         full_recon(

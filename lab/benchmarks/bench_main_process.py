@@ -53,7 +53,7 @@ def _simulate(path: Path) -> None:
             Path(folder),
             Simulation(n_series=1, n_scans=3, n_cols=64, n_rows=4, n_angles=90, seed=1),
         )
-        whole = max(Path(folder).rglob("*.h5"), key=lambda one: one.stat().st_size)
+        whole = max(Path(folder).rglob("*.h5"), key=lambda file: file.stat().st_size)
         shutil.copy(whole, path)
 
 

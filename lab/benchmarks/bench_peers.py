@@ -85,11 +85,11 @@ def flats():
         through[~is_flat] = true
         raw = (random.poisson(beam * through) + DARK).astype(np.float32)
         dark = np.full(shape, DARK, np.float32)
-        means = np.stack([raw[some].mean(0) for some in taken])
+        means = np.stack([raw[flats].mean(0) for flats in taken])
         plain = normalise(raw[~is_flat], raw[is_flat].mean(0), dark, minus_log=False)
         theirs = FlatFieldArrays(
             (n, *shape),
-            {int(some.mean()): mean for some, mean in zip(taken, means, strict=True)},
+            {int(flats.mean()): mean for flats, mean in zip(taken, means, strict=True)},
             {0: dark},
             radios_indices=frames[~is_flat],
         ).normalize_radios(raw[~is_flat].copy())
@@ -125,7 +125,7 @@ def dynamic(raw, is_flat, dark):
 
 
 def dynamic_nabu(raw, is_flat, air):
-    """Its fit is told which pixels of each projection are air."""
+    """Its fit is given which pixels of each projection are air."""
     dark = np.full(raw.shape[1:], DARK, np.float32)
     parts = PCAFlatsDecomposer(raw[is_flat] - dark, dark * 0)
     projections = raw[~is_flat].copy()

@@ -93,7 +93,7 @@ def main():
                 all_errors = [errors(*make(kind, size, number)) for number in numbers]
                 parts = []
                 for rule in all_errors[0]:
-                    profiles = np.array([one[rule] for one in all_errors])
+                    profiles = np.array([scan_errors[rule] for scan_errors in all_errors])
                     rms.setdefault(rule, []).extend(np.sqrt(profiles**2 @ weights))
                     profile = profiles.mean(axis=0)
                     parts.append(f"{rule} {profile @ weights:.0f} ({profile[0] - profile[-1]:.0f})")

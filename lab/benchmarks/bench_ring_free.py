@@ -304,7 +304,7 @@ ONLY_MENDED = ("distortion, roll_deg", "hardening", "phase: paganin", "phase: ge
 
 
 def rods(n_cols, centre_px):
-    """Return a cylinder, off the axis, with rods at the same places."""
+    """Return a cylinder, off the axis, with rods at the same positions."""
     mu = PEAK / (0.8 * n_cols)
 
     def rod(x_px, y_px, radius_px, value):
@@ -372,13 +372,13 @@ def slice_by(path, recipe, cor_px):
         return reconstruct(lines, make_plan(scan.theta_rad, scan.n_cols), cor_px)[0]
 
 
-def rods_seen(image, phantom):
+def measured_rods(image, phantom):
     """Return the mean of the cylinder's matrix and the contrast of each rod over the truth."""
     y, x = np.indices(image.shape) - np.array([len(image) // 2 - 1, len(image) // 2])[:, None, None]
     body, *parts = phantom.ellipsoids
     far = [np.hypot(x - part.x_px, y - part.y_px) - part.semi_x_px for part in phantom.ellipsoids]
-    matrix = image[(far[0] < -3) & np.all([one > 3 for one in far[1:]], axis=0)].mean()
-    inside = [image[one < -2].mean() for one in far[1:]]
+    matrix = image[(far[0] < -3) & (np.array(far[1:]) > 3).all(axis=0)].mean()
+    inside = [image[distance_px < -2].mean() for distance_px in far[1:]]
     return matrix / body.mu_per_px, [
         (value - matrix) / part.mu_per_px for value, part in zip(inside, parts, strict=True)
     ]
@@ -395,7 +395,7 @@ def off(options, recipe, fault):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rods.h5"
             write_rods(path, lines, theta_rad, fault)
-            mean, contrast = rods_seen(slice_by(path, recipe, cor_px), phantom)
+            mean, contrast = measured_rods(slice_by(path, recipe, cor_px), phantom)
         means.append(mean)
         contrasts += contrast
     return [f"{100 * max(abs(np.array(v) - 1)):.2f}" for v in (means, contrasts)]

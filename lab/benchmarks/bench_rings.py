@@ -241,7 +241,7 @@ def real(options, filters):
         cells = []
         for kind in kinds:
             shares = []
-            for striped in (one[kind] for one in injected):
+            for striped in (by_kind[kind] for by_kind in injected):
                 before = slices.ring_energy(slices.of(striped) - plain)
                 left = slices.ring_energy(slices.of(remove(striped)) - filtered)
                 shares.append(100 * (1 - left / before))

@@ -78,11 +78,11 @@ def run(checkout: Path, folder: Path, options: argparse.Namespace) -> tuple[dict
         sys.exit(f"{folder}/snakemake.out: exit {done.returncode}\n{done.stderr[-3000:]}")
     processes = [json.loads(line) for line in log.read_text().splitlines()]
     calls = Counter(Path(f"{log}.calls").read_text().split())
-    starts = [one for one in processes if one["argv"][:2] == ["-m", "snakemake"]]
+    starts = [process for process in processes if process["argv"][:2] == ["-m", "snakemake"]]
     per_scan = {
         "starts of Snakemake on nodes": len(starts),
-        "CPU s of all processes on nodes": sum(one["cpu_s"] for one in processes),
-        "CPU s of Snakemake there": sum(one["cpu_s"] for one in starts),
+        "CPU s of all processes on nodes": sum(process["cpu_s"] for process in processes),
+        "CPU s of Snakemake there": sum(process["cpu_s"] for process in starts),
         "submissions": calls["sbatch"],
         "scontrol and sacctmgr calls": calls["scontrol"] + calls["sacctmgr"],
     }
@@ -92,8 +92,8 @@ def run(checkout: Path, folder: Path, options: argparse.Namespace) -> tuple[dict
 def shares_used(processes: list[dict]) -> dict[str, float]:
     """Return the CPU time used over that held, of each kind of submission, by the accounting."""
     used = Counter()
-    for one in processes:
-        used[one["job"]] += one["cpu_s"]
+    for process in processes:
+        used[process["job"]] += process["cpu_s"]
     if not shutil.which("sacct"):
         return {}
     asked = ["sacct", "-X", "-n", "-P", "-j", ",".join(used)]
@@ -101,7 +101,7 @@ def shares_used(processes: list[dict]) -> dict[str, float]:
     lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
     held_s, used_s = Counter(), Counter()
     for job, n_cpus, seconds, comment in (line.split("|") for line in lines):
-        kind = next((one for one in KINDS if one in comment), comment)
+        kind = next((kind_name for kind_name in KINDS if kind_name in comment), comment)
         held_s[kind] += int(n_cpus) * int(seconds)
         used_s[kind] += used[job]
     return {f"CPU used / held, {kind}": used_s[kind] / held_s[kind] for kind in held_s}

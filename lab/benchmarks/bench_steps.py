@@ -74,9 +74,10 @@ def main() -> None:
                 spent[name].append(found)
     print("| step | " + " | ".join(f"{name}, CPU s" for name in homes) + " |")
     print("|---" * (len(homes) + 1) + "|")
-    for step in [*dict.fromkeys(s for rounds in spent.values() for one in rounds for s in one), ""]:
+    steps = dict.fromkeys(s for rounds in spent.values() for count in rounds for s in count)
+    for step in [*steps, ""]:
         row = [
-            sum(one[step] if step else one.total() for one in rounds) / len(rounds)
+            sum(count[step] if step else count.total() for count in rounds) / len(rounds)
             for rounds in spent.values()
         ]
         print(f"| {step or 'all'} | " + " | ".join(f"{value:.2f}" for value in row) + " |")

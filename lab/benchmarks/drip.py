@@ -4,7 +4,7 @@
         --renamed 3 --kills 10
     python lab/benchmarks/drip.py FOLDER --scans 12 --every 1 --settle 0.5 --small --no-batch
 
-Scans are written frame by frame in pieces, copied in place in pieces, copied under a hidden name
+Scans are written frame by frame in parts, copied in place in parts, copied under a hidden name
 as rsync does, or renamed at the end; some are aborted, some written anew later. The end: none lost,
 none taken early, none done twice, and the results byte for byte those of one batch run.
 """
@@ -31,7 +31,7 @@ from tomopipe.simulate.dxchange_writer import simulate_scan
 from tomopipe.simulate.objects import KINDS
 
 HOME = Path(__file__).parents[2]
-PIECES = 6
+PARTS = 6
 RESULTS = ("cor.json", "*_rec.h5", "relion/stacks/*.mrcs", "relion/tomograms.star")
 
 
@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
 
 
 class Dripped:
-    """A campaign, what was written into it and when, and what was seen to come out."""
+    """A campaign, what was written into it and when, and what was found to come out."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.random = options, random.Random(options.seed)
@@ -83,11 +83,11 @@ class Dripped:
 
     def make(self) -> None:
         """Write all scans complete, aside, and the campaign."""
-        names = [f"s{at % 2}_{at:03d}" for at in range(self.options.scans)]
+        names = [f"s{number % 2}_{number:03d}" for number in range(self.options.scans)]
         kinds = ["aborted"] * self.options.aborted + ["rewritten"] * self.options.rewritten
         kinds += ["renamed"] * self.options.renamed
         kinds += [
-            self.random.choice(("pieces", "rsync", "in place"))
+            self.random.choice(("parts", "rsync", "in place"))
             for _ in range(len(names) - len(kinds))
         ]
         self.random.shuffle(kinds)
@@ -131,9 +131,9 @@ class Dripped:
         """Write one scan as its kind is written."""
         kind, source = self.kinds[name], self.made / f"{name}.h5"
         final = self.campaign / "raw" / f"{name}.h5"
-        pause_s = 0.5 * self.options.every / PIECES
-        if kind in ("pieces", "aborted"):
-            _append(source, final, pause_s, n_pieces=PIECES // 2 if kind == "aborted" else PIECES)
+        pause_s = 0.5 * self.options.every / PARTS
+        if kind in ("parts", "aborted"):
+            _append(source, final, pause_s, n_parts=PARTS // 2 if kind == "aborted" else PARTS)
         elif kind in ("rsync", "renamed"):
             aside = f".{name}.h5.Xy12Zq" if kind == "rsync" else f"{name}.h5.part"
             _copy(source, final.with_name(aside), pause_s)
@@ -203,10 +203,10 @@ class Dripped:
                 try:
                     with open(path, "rb") as file:
                         # the inode of a deleted file may be given to the next one
-                        seen = os.fstat(file.fileno()).st_ino, file.read()
+                        content = os.fstat(file.fileno()).st_ino, file.read()
                 except OSError:
                     continue
-                self.predictions.setdefault(path.parent.name, set()).add(seen)
+                self.predictions.setdefault(path.parent.name, set()).add(content)
             try:
                 taken = json.loads((results / "live/taken.json").read_text())
             except (OSError, ValueError):
@@ -215,14 +215,14 @@ class Dripped:
                 self._see(Path(entry["path"]).stem, entry)
 
     def _see(self, name: str, entry: dict) -> None:
-        if self.kinds[name] == "aborted" or entry["doubt"].startswith("unchanged"):
+        if self.kinds[name] == "aborted" or entry["scan_state"] == "skipped":
             return
         states = [state for state, _ in self.whole.get(name, [])]
         if entry["state"] not in states:
             if (text := f"{name}: taken as {entry['state']}, complete is {states}") in self.early:
                 return
             self.early.append(text)
-        elif entry["judged"]:
+        elif entry["has_verdict"]:
             self.verdicts.setdefault((name, states.index(entry["state"])), time.time())
 
     def _is_done(self) -> bool:
@@ -234,9 +234,9 @@ class Dripped:
             return False
         if not all(f"{name}\t" in listed for name in self.kinds):  # aborted ones, too
             return False
-        judged = all((name, len(self.whole[name]) - 1) in self.verdicts for name in wanted)
+        decided = all((name, len(self.whole[name]) - 1) in self.verdicts for name in wanted)
         made = all((results / f"{name}_rec.h5").exists() for name in wanted)
-        return judged and made and wanted <= set(known) and not _at_work(results)
+        return decided and made and wanted <= set(known) and not _at_work(results)
 
     def _wait(self, is_so) -> None:
         end_s = time.monotonic() + self.options.limit
@@ -283,7 +283,9 @@ class Dripped:
 
     def table(self) -> str:
         """Return the latencies as a row of a table: from the last byte to the page, in seconds."""
-        found_s = [seen - self.whole[name][at][1] for (name, at), seen in self.verdicts.items()]
+        found_s = [
+            end_s - self.whole[name][version][1] for (name, version), end_s in self.verdicts.items()
+        ]
         cells = (len(found_s), *np.percentile(found_s, (50, 95, 100)).round(1))
         load = os.getloadavg()[1]
         return (
@@ -310,8 +312,8 @@ def _run(campaign: Path, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def _append(source: Path, final: Path, pause_s: float, *, n_pieces: int) -> None:
-    """Write a scan as a camera does: all angles first, then frames in pieces, flushed."""
+def _append(source: Path, final: Path, pause_s: float, *, n_parts: int) -> None:
+    """Write a scan as a camera does: all angles first, then frames in parts, flushed."""
     with h5py.File(source) as whole, h5py.File(final, "w") as file:
         frames = whole["exchange/data"][()]
         for name in whole["exchange"]:
@@ -321,17 +323,17 @@ def _append(source: Path, final: Path, pause_s: float, *, n_pieces: int) -> None
         data = file.create_dataset(
             "exchange/data", (0, *shape), frames.dtype, maxshape=(None, *shape), chunks=(1, *shape)
         )
-        for piece in np.array_split(np.arange(len(frames)), PIECES)[:n_pieces]:
-            data.resize(piece[-1] + 1, axis=0)
-            data[piece[0] :] = frames[piece]
+        for part in np.array_split(np.arange(len(frames)), PARTS)[:n_parts]:
+            data.resize(part[-1] + 1, axis=0)
+            data[part[0] :] = frames[part]
             file.flush()
             time.sleep(pause_s)
 
 
 def _copy(source: Path, final: Path, pause_s: float) -> None:
-    """Copy a file in pieces."""
+    """Copy a file in parts."""
     content = source.read_bytes()
-    size = -(-len(content) // PIECES)
+    size = -(-len(content) // PARTS)
     with open(final, "wb") as stream:
         for first in range(0, len(content), size):
             stream.write(content[first : first + size])

@@ -120,7 +120,7 @@ def test_algotom_has_one_thread_and_leaves_the_others_as_they_were(monkeypatch, 
 
 
 @pytest.mark.parametrize("name", ["gridrec", "gridrec padded"])
-def test_gridrec_is_called_with_its_centre_and_judged_without_its_mean(monkeypatch, name):
+def test_gridrec_is_called_with_its_centre_and_compared_without_its_mean(monkeypatch, name):
     widths = []
 
     def recon(rows, theta_rad, *, center, sinogram_order, algorithm, filter_name, ncore):
@@ -143,7 +143,7 @@ def test_what_cannot_be_imported_is_said(monkeypatch):
     assert "not" in Engine("x", "broken_library", OURS.make).missing()
 
 
-def test_a_rival_that_fails_is_a_line_and_not_the_end():
+def test_a_peer_that_fails_is_a_line_and_not_the_end():
     def make(theta_rad, n_cols):
         raise RuntimeError("no luck")
 
@@ -158,14 +158,14 @@ def test_a_rival_that_fails_is_a_line_and_not_the_end():
 
 
 def test_a_comparison_has_quality_time_and_memory():
-    ours, rival = cpu.compare(128, 2, [BY_NAME["finufft"]])
-    assert ours.sharp_db == pytest.approx(rival.sharp_db, abs=0.2)
+    ours, peer = cpu.compare(128, 2, [BY_NAME["finufft"]])
+    assert ours.sharp_db == pytest.approx(peer.sharp_db, abs=0.2)
     assert ours.smooth_db > 85
-    for result in (ours, rival):
+    for result in (ours, peer):
         assert result.slice_s > 0
         # sixteen slices, at least, and no more than a process could have grown by
         assert 16 * 128 * 128 * 4 <= result.peak_bytes + 2**20 < 2**28
-    assert rival.ratio.low <= rival.ratio.median <= rival.ratio.high
+    assert peer.ratio.low <= peer.ratio.median <= peer.ratio.high
 
 
 def test_rows_are_moved_by_interpolation():
@@ -174,23 +174,23 @@ def test_rows_are_moved_by_interpolation():
 
 
 def test_sweeps_are_compared_and_checked():
-    full, staged, *rivals = sweeps.compare(64, 2, with_memory=False)
+    full, staged, *peers = sweeps.compare(64, 2, with_memory=False)
     assert (full.name, staged.name) == ("all at full size", "staged")
-    assert [rival.name for rival in rivals] == ["finufft", "gridrec", "gridrec padded"]
+    assert [peer.name for peer in peers] == ["finufft", "gridrec", "gridrec padded"]
     assert full.seconds > 0
     assert full.speed["finufft"].median > 0
     assert "of range" in full.quality
 
 
 @pytest.mark.parametrize(("n_cors", "n_calls"), [(1, 16), (16, 1)])
-def test_a_rival_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
+def test_a_peer_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
     shapes = []
 
     def make(_theta_rad, _n_cols):
         return lambda sinograms, _cor_px: shapes.append(sinograms.shape)
 
     engine = engines.Engine("one", "numpy", make, n_cors=n_cors)
-    sweeps._rival(engine, cpu.angles_180(64), np.zeros((96, 64), np.float32), 31.5)()
+    sweeps._peer(engine, cpu.angles_180(64), np.zeros((96, 64), np.float32), 31.5)()
     assert shapes == n_calls * [(n_cors, 96, 64)]
 
 

@@ -58,14 +58,14 @@ def test_blocks_come_back_as_slices_of_the_raw_counts(device):
     scan = gpu_ways.simulated(90, 48)
     plan = make_plan(scan.theta_rad, 48)
     there = make_plan(scan.theta_rad, 48, xp=device.xp)
-    seen = []
+    shapes = []
 
     def compute(rows):
-        seen.append(rows.shape)
+        shapes.append(rows.shape)
         return reconstruct(rows, there, scan.cor_px)
 
     slices = gpu.stream_blocks(device, scan, gpu_ways.Way(compute, gpu_ways.normalised(3)), 7, 3)
-    assert seen == 3 * [(3, 90, 48)]
+    assert shapes == 3 * [(3, 90, 48)]
     attenuation = -np.log(scan.raw / 40000.0).astype(np.float32)
     expected = reconstruct(attenuation[None], plan, scan.cor_px)[0]
     np.testing.assert_allclose(slices, np.stack(3 * [expected]), atol=1e-4 * np.ptp(expected))
@@ -74,10 +74,10 @@ def test_blocks_come_back_as_slices_of_the_raw_counts(device):
 def test_the_comparison_of_a_gpu_on_numpy(device, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomocupy", None)
     results = gpu.compare(device, gpu_ways.simulated(192, 128), 4, 2, 2)
-    ours, encoded, corrected, rival, anew, *staged = results
-    assert anew.sharp_db == pytest.approx(ours.sharp_db, abs=1.5)
-    assert [one.name for one in staged][:1] == ["tomopipe, staged by 1 thread"]
-    assert all(one.seconds.low > 0 for one in staged)
+    ours, encoded, corrected, peer, rewritten, *staged = results
+    assert rewritten.sharp_db == pytest.approx(ours.sharp_db, abs=1.5)
+    assert [result.name for result in staged][:1] == ["tomopipe, staged by 1 thread"]
+    assert all(result.seconds.low > 0 for result in staged)
     assert ours.sharp_db > 35
     assert encoded.sharp_db == pytest.approx(ours.sharp_db, abs=0.1)
     assert encoded.stored_itemsize == 2
@@ -85,7 +85,7 @@ def test_the_comparison_of_a_gpu_on_numpy(device, monkeypatch):
     assert "zingers, air_px, phase, stripes" in corrected.name
     assert all(result.seconds.low > 0 for result in (ours, encoded, corrected))
     assert encoded.device_bytes < 0.6 * ours.device_bytes  # here: bytes that came back
-    assert (rival.name, rival.missing) == ("TomoCuPy fourierrec", "not installed")
+    assert (peer.name, peer.missing) == ("TomoCuPy fourierrec", "not installed")
     copies = gpu.Copies(to_device=50e9, to_host=25e9)
     work_s = {"memory": 1e9, "FFT": 0.1}
     text = _text(tables.gpu_table((192, 4, 128), copies, work_s, results))
@@ -115,20 +115,20 @@ def test_fourierrec_written_anew_gives_our_slices(device, monkeypatch, backwards
 def test_every_pass_is_timed(device):
     scan = gpu_ways.simulated(90, 48)
     passes = gpu_passes.measure_passes(device, scan, 3)
-    assert {one.name for one in passes} > set(cuda_on_cpu.kernels_of(cuda.SOURCE))
-    assert all(one.seconds > 0 for one in passes)
+    assert {step.name for step in passes} > set(cuda_on_cpu.kernels_of(cuda.SOURCE))
+    assert all(step.seconds > 0 for step in passes)
     text = _text(tables.passes_table(3, passes, 4e12, "n = 48"))
     assert "centre" in text
     bounds_s = gpu_passes.bounds_s(passes, 1e9, 2)
-    assert bounds_s["memory"] == 2 * sum(one.n_bytes for one in passes) / 1e9
-    fft_s = [one.seconds for one in passes if one.name in ("rfft", "irfft2")]
+    assert bounds_s["memory"] == 2 * sum(step.n_bytes for step in passes) / 1e9
+    fft_s = [step.seconds for step in passes if step.name in ("rfft", "irfft2")]
     assert bounds_s["FFT"] == pytest.approx(2 * sum(fft_s))
 
 
 def test_traffic_of_16_slices_of_2048():
     """By hand: 9 GB for the engine, of which transforms 3."""
     plan = make_plan(np.linspace(0, np.pi, 3072, endpoint=False), 2048)
-    by_name = {one.name: one for one in gpu_passes.passes_of(plan, 16)}
+    by_name = {step.name: step for step in gpu_passes.passes_of(plan, 16)}
     assert by_name["rfft"].n_bytes == pytest.approx(2 * 16 * 3072 * 4096 * 4, rel=1e-3)
     engine = set(by_name) - {"transmission", "range"}
     assert sum(by_name[name].n_bytes for name in engine) == pytest.approx(9.2e9, rel=0.05)
@@ -140,7 +140,7 @@ def test_launches_are_as_many_as_stated(device, monkeypatch):
     scan = gpu_ways.simulated(300, 32)
     plan = make_plan(scan.theta_rad, 32, xp=device.xp)
     reconstruct(device.xp.zeros((2, 300, 32), np.float32), plan, 15.0)
-    stated = {one.name: one.launches for one in gpu_passes.passes_of(plan, 2)}
+    stated = {step.name: step.launches for step in gpu_passes.passes_of(plan, 2)}
     assert dict(launched) == {name: stated[name] for name in launched}
     assert set(launched) == set(cuda_on_cpu.kernels_of(cuda.SOURCE))
 
@@ -150,12 +150,12 @@ def test_a_gpu_is_compared_with_the_cpu(device):
     assert gpu_passes.memory_rate(device, 2**16) > 0
 
 
-def test_chunks_and_pieces_are_tried(device, monkeypatch):
+def test_chunks_and_runs_are_tried(device, monkeypatch):
     monkeypatch.setattr(gpu_passes, "CHUNKS", (32,))
-    monkeypatch.setattr(gpu_passes, "PIECES", (32, 64))
+    monkeypatch.setattr(gpu_passes, "RUNS", (32, 64))
     found = gpu_passes.tune(device, gpu_ways.simulated(90, 48), 3, print)
-    assert set(found) == {(tile, 32, piece) for tile in (4, 8) for piece in (32, 64)}
-    assert "pieces of 64 samples" in _text(tables.tune_table(3, found))
+    assert set(found) == {(tile, 32, run) for tile in (4, 8) for run in (32, 64)}
+    assert "runs of 64 samples" in _text(tables.tune_table(3, found))
 
 
 def test_a_volume_is_made_from_a_file(monkeypatch, tmp_path):
@@ -197,8 +197,8 @@ def test_tables_show_numbers_and_what_is_missing():
         cpu.Result(gridrec, "not installed"),
     ]
     text = _text(tables.cpu_table(512, 15, results))
-    for piece in ("2.30", "0.121 (0.119 to 0.124)", "44.4", "99", "not installed", "768 angles"):
-        assert piece in text
+    for part in ("2.30", "0.121 (0.119 to 0.124)", "44.4", "99", "not installed", "768 angles"):
+        assert part in text
     speed = {"finufft": Interval(40, 38, 41), "gridrec": Interval(*3 * [float("nan")])}
     found = [
         sweeps.Result("staged", 0.5, speed, "off by 0 px"),
@@ -206,8 +206,8 @@ def test_tables_show_numbers_and_what_is_missing():
         sweeps.Result("gridrec", missing="not installed"),
     ]
     text = _text(tables.try_table(512, 3, found))
-    for piece in ("40.0 (38.0 to 41.0)", "off by 0 px", "not installed", "nan"):
-        assert (piece in text) == (piece != "nan")
+    for part in ("40.0 (38.0 to 41.0)", "off by 0 px", "not installed", "nan"):
+        assert (part in text) == (part != "nan")
 
 
 def test_numbers_come_with_the_machine():

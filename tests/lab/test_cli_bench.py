@@ -63,7 +63,7 @@ def test_gpu_prints_all_that_there_is_to_know(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "device", device)
     for module, name, value in [
         (gpu, "_COPY_BYTES", 2**16), (gpu_passes, "_COPY_BYTES", 2**16),
-        (gpu_passes, "CHUNKS", (64,)), (gpu_passes, "PIECES", (512,)),
+        (gpu_passes, "CHUNKS", (64,)), (gpu_passes, "RUNS", (512,)),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, value)
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(delay_s=0)):

@@ -92,7 +92,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     assert both[0] == first[0]
     assert progress_calls == [(1, 2, ""), (2, 2, "two")]
     more = evaluate(items, ["registration", "sum"], OPTIONS, folder=tmp_path)
-    assert [(one.scan, one.method) for one in more] == [
+    assert [(answer.scan, answer.method) for answer in more] == [
         ("one", "registration"), ("one", "sum"), ("two", "registration"), ("two", "sum"),
     ]  # fmt: skip
     assert len(read_answers(tmp_path / ANSWERS)) == 4

@@ -69,8 +69,8 @@ def test_reliability_of_known_bins():
     confidence = [0.0, 0.1, 0.15, 0.95, 1.0, 0.91]
     right = [False, False, True, True, True, False]
     bins = reliability(confidence, right)
-    assert [(one.n, one.right) for one in bins] == [(2, 0.0), (1, 1.0), (3, pytest.approx(2 / 3))]
-    assert [one.confidence for one in bins] == pytest.approx([0.05, 0.15, 2.86 / 3])
+    assert [(b.n, b.right) for b in bins] == [(2, 0.0), (1, 1.0), (3, pytest.approx(2 / 3))]
+    assert [b.confidence for b in bins] == pytest.approx([0.05, 0.15, 2.86 / 3])
     expected = (2 * 0.05 + 1 * 0.85 + 3 * abs(2.86 / 3 - 2 / 3)) / 6
     assert calibration_error(bins) == pytest.approx(expected)
 

@@ -136,10 +136,10 @@ def test_the_noise_of_line_integrals_is_that_of_the_photons(counts):
 def test_fringes_move_nothing():
     u = np.arange(200) - 99.3
     line = np.exp(-(u**2) / 4).astype(np.float32)[None, None]
-    seen = fringes(line, 3.0)[0, 0].astype(float)
-    assert np.ptp(seen - line[0, 0]) > 0.05
-    assert seen.sum() == pytest.approx(line.sum(), rel=1e-3)
-    assert (seen * u).sum() / seen.sum() == pytest.approx(0, abs=0.01)
+    fringed = fringes(line, 3.0)[0, 0].astype(float)
+    assert np.ptp(fringed - line[0, 0]) > 0.05
+    assert fringed.sum() == pytest.approx(line.sum(), rel=1e-3)
+    assert (fringed * u).sum() / fringed.sum() == pytest.approx(0, abs=0.01)
 
 
 def test_signal_under_the_noise_is_refused():

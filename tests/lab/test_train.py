@@ -27,7 +27,7 @@ def work(tmp_path_factory):
         folder,
         SMALL,
         run.Options(cores=1),
-        lambda *one: progress_calls.append(one),
+        lambda *call: progress_calls.append(call),
         ("simulate", "features", "train"),
     )
     return folder, card, progress_calls
@@ -75,7 +75,7 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(work, monkeypatc
     progress_calls = []
     for stage in ("simulate", "features"):
         run.everything(
-            folder, SMALL, run.Options(cores=1), lambda *one: progress_calls.append(one), (stage,)
+            folder, SMALL, run.Options(cores=1), lambda *call: progress_calls.append(call), (stage,)
         )
     assert progress_calls == [("simulate", 24, 24), ("features", 23, 24), ("features", 24, 24)]
     after = stages.read_features(gone)
@@ -94,7 +94,7 @@ def test_a_folder_of_another_plan_is_refused(tmp_path):
 def test_too_few_scans_are_refused(tmp_path):
     start(tmp_path, SMALL)
     with pytest.raises(TomopipeError, match="0 scans in train"):
-        run.train(tmp_path, SMALL, run.Options(), lambda *one: None)
+        run.train(tmp_path, SMALL, run.Options(), lambda *call: None)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"cor_px": "x"}', '{"cor_px": NaN}', "{"])
@@ -112,14 +112,14 @@ def test_files_being_written_are_no_scans(tmp_path):
 
 def test_the_command_shows_a_card_without_its_calibration(work):
     folder, card, _ = work
-    said = CliRunner().invoke(cli, ["train", "--card", str(folder / "nets" / "A.safetensors")])
-    assert said.exit_code == 0
-    assert json.loads(said.stdout) == {k: v for k, v in card.items() if k != "confidence"}
+    result = CliRunner().invoke(cli, ["train", "--card", str(folder / "nets" / "A.safetensors")])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {k: v for k, v in card.items() if k != "confidence"}
 
 
 def test_the_command_needs_a_folder():
-    said = CliRunner().invoke(cli, ["train"])
-    assert isinstance(said.exception, TomopipeError)
+    result = CliRunner().invoke(cli, ["train"])
+    assert isinstance(result.exception, TomopipeError)
 
 
 def test_the_command_trains_on_from_what_is_there(work):
@@ -131,7 +131,7 @@ def test_the_command_trains_on_from_what_is_there(work):
         folder,
         SMALL,
         run.Options(cores=1, start=str(nets / "A.safetensors")),
-        lambda *one: None,
+        lambda *call: None,
         ("train",),
     )
     assert more["data"]["start"].endswith("A.safetensors")

@@ -28,8 +28,8 @@ def test_a_scan_deaf_to_a_kind_is_as_if_that_kind_had_seen_nothing(example):
 
 def test_the_target_of_a_scan_shown_in_a_mirror_stays_at_its_axis(example):
     shown = [augmented(example, np.random.default_rng(seed)) for seed in range(20)]
-    places = {round(example.target, 3) for example in shown}
-    assert places == {round(t, 3) for t in (example.target, 254 - example.target)}
+    targets = {round(example.target, 3) for example in shown}
+    assert targets == {round(t, 3) for t in (example.target, 254 - example.target)}
     for mirrored in shown:
         assert abs(np.argmax(mirrored.inputs.grid[-5]) - mirrored.target) <= 2
 

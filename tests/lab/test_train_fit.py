@@ -53,7 +53,7 @@ def test_a_network_in_torch_has_the_weights_that_a_file_holds(inputs):
 
 
 def scores(inputs, index, *, none=0.0):
-    """What a network says that is sure of one place."""
+    """What a network says that is confident of one place."""
     grid = torch.zeros(1, inputs.grid.shape[1])
     if index is not None:
         grid[0, index] = 12.0
@@ -74,9 +74,9 @@ def test_the_right_place_costs_least(inputs):
 
 def test_without_an_answer_none_costs_least(inputs):
     batch, target = collate([inputs]), torch.tensor([torch.nan])
-    sure = loss_of(scores(inputs, round(target_of(inputs))), batch, target)
+    confident = loss_of(scores(inputs, round(target_of(inputs))), batch, target)
     none = loss_of(scores(inputs, None, none=20.0), batch, target)
-    assert float(none) < 0.01 < float(sure)
+    assert float(none) < 0.01 < float(confident)
 
 
 def test_a_network_learns_where_one_axis_is_and_goes_on_where_it_stopped(inputs, tmp_path):

@@ -36,9 +36,9 @@ def campaign(tmp_path):
 
 def test_a_set_has_the_cors_of_hands_and_methods_with_their_rows(campaign):
     command = ["cor", "export", str(campaign / "set"), "--format", "training"]
-    said = CliRunner().invoke(cli, [*command, "-d", str(campaign)])
-    assert said.exit_code == 0, said.output
-    assert "wrote 2 scans" in said.output
+    result = CliRunner().invoke(cli, [*command, "-d", str(campaign)])
+    assert result.exit_code == 0, result.output
+    assert "wrote 2 scans" in result.output
     assert sorted(path.name for path in (campaign / "set").iterdir()) == [
         "a_1.h5", "a_1.json", "a_2.h5", "a_2.json",
     ]  # fmt: skip
@@ -56,8 +56,8 @@ def a_set(folder, n):
 
 def test_a_quarter_of_a_set_validates_the_same_each_time(tmp_path):
     folder = a_set(tmp_path / "set", LEAST)
-    said = take_set(folder, tmp_path / "work", Plan())
-    assert said == "18 scans to train on, 6 to validate"
+    result = take_set(folder, tmp_path / "work", Plan())
+    assert result == "18 scans to train on, 6 to validate"
     train, checks = (names(tmp_path / "work", split) for split in ("train", "validation"))
     assert (len(train), len(checks)) == (18, 6)
     assert not set(train) & set(checks)

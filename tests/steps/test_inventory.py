@@ -78,7 +78,8 @@ def test_rows_and_table(tmp_path):
     }  # fmt: skip
     assert rows["b_9"]["keep"]
     assert rows["b_9"]["warnings"] == (
-        "no theta: to be proven from the projections, or told (input.angles)"
+        "no theta in the file: try_recon derives the angles from the projections, or set "
+        "input.angles"
     )
     assert rows["b_1,5"]["keep"] is False
     assert rows["b_1,5"]["reason"] == "the name has a ,"

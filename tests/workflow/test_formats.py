@@ -138,7 +138,7 @@ def test_inventory_says_what_was_found(mixed):
         assert row["found"].startswith(f"{format_}; ")
         assert "pixel size 0.65 um, the configuration" in row["found"]
     assert "frames dropped by the camera" in found["dropped_1"]["warnings"]
-    assert "frames marked as invalid, and left out: 1" in found["dls_1"]["warnings"]
+    assert "frames marked as invalid, and skipped: 1" in found["dls_1"]["warnings"]
 
 
 @pytest.mark.parametrize("scan", SCANS)

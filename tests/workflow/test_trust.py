@@ -23,6 +23,7 @@ from tests.workflow.conftest import (
     new_campaign,
     package_with,
     plan,
+    plan_all,
     snakemake,
     table,
 )
@@ -152,18 +153,27 @@ def where_files_are_large(folder: Path) -> tuple[tuple[str, str], dict[str, str]
     return ("--snakefile", str(copy / "Snakefile")), site
 
 
-def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path):
+def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path, monkeypatch):
     snakefile, site = where_files_are_large(tmp_path)
+    monkeypatch.setattr("tomopipe.run.products.SMALL_BYTES", 20_000)  # for `plan`
     assert snakemake(campaign, *snakefile, environment=site).jobs <= {"compare"}  # a copy
     for path in campaign.glob("results/*_rec.h5"):
         os.utime(path)
     os.utime(campaign / "raw" / "a_1.h5")
+    status, planned = plan_all(campaign)
+    assert status == 2
+    assert {job for job, certain in planned.items() if certain} == {"compare"}
+    chain = {f"{rule}:a_1" for rule in ("try_recon", "predict_cor", "sidecar", "export_stack")}
+    perhaps = {"inventory", "fix_cor:a", "resolve_cor", *chain, *jobs_of("full_recon"), *TAIL}
+    assert planned.keys() == {"compare", *perhaps}
     run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare"}), run.text
+    assert plan(campaign) == (0, frozenset())
     assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
     # the same size, another content
     with h5py.File(campaign / "results" / "a_2_rec.h5", "r+") as file:
         file["exchange/data"][0, 0, 0] += 1
+    assert plan_all(campaign) == (2, {"compare": True, "full_recon:a_2": False, "report": False})
     run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare", "full_recon:a_2", "report"}), run.text
 
@@ -349,7 +359,10 @@ def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_p
     table(other, "b_1\tauto\t46.00\t")
     run = snakemake(other)
     assert run.status == 0, run.text
-    assert "is of another campaign" in run.text
+    said = (
+        f"{campaign}/raw/b_1.cor.json and 1 more are of another campaign: ours in results/sidecars"
+    )
+    assert run.text.count("of another campaign") == run.text.count(said) == 1
     assert (campaign / "raw" / "b_1.cor.json").read_bytes() == before
     record = json.loads((other / "results" / "sidecars" / "b_1.cor.json").read_text())
     assert record["cor_px"] == 46.0
@@ -573,6 +586,14 @@ def test_a_run_that_can_use_no_scan_says_so_and_ends_with_an_error(campaign):
     assert run.status != 0
     assert "none of 5 scans can be used" in run.text
     assert "input.columns: [0, 500] are not columns of this scan (0 to 95)" in run.text
+
+
+def test_a_run_that_finds_no_file_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    run = snakemake(tmp_path)
+    assert (run.status, run.jobs) == (1, frozenset())
+    assert f"no file matches raw/*.h5: there is no folder {tmp_path / 'raw'}" in run.text
+    assert not (tmp_path / "results" / "report").exists()
 
 
 def test_nothing_is_called_damaged_after_a_move_and_a_report_by_hand(campaign, tmp_path):

@@ -171,6 +171,30 @@ def test_a_module_ends_its_run_as_the_snakefile_does(clone, campaign):
     assert not (campaign / "results" / ".runs").exists()
 
 
+MINE = """
+rule mine:
+    input: "results/cor.json"
+    output: "mine.txt"
+{more}
+    shell: "cp {{input}} {{output}}"
+"""
+
+
+@pytest.mark.parametrize(("more", "makes_mine"), [("", False), ("    default_target: True", True)])
+@pytest.mark.parametrize("way", [of_init, as_a_module], ids=lambda way: way.__name__)
+def test_a_rule_of_ones_own_does_not_replace_the_default_target(
+    way, more, makes_mine, clone, campaign
+):
+    way(clone, campaign)
+    with (campaign / "Snakefile").open("a") as file:
+        file.write(MINE.format(more=more))
+    volume = campaign / "results" / "a_1_rec.h5"
+    volume.unlink()
+    run = snakemake(clone, campaign, "--cores", "1")
+    assert run.status == (3 if makes_mine else 0), run.text  # no volume: a_1
+    assert (volume.exists(), (campaign / "mine.txt").exists()) == (not makes_mine, makes_mine)
+
+
 @pytest.mark.parametrize("arguments", [["--cores", "all"], ["-n"]])
 def test_a_fresh_clone_says_what_to_type(clone, arguments):
     run = snakemake(clone, clone, *arguments)

@@ -262,7 +262,9 @@ class Campaign:
         }
 
 
-def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
+def load_campaign(
+    directory: Path, config: Path | None = None, *, needs_raw: bool = True
+) -> Campaign:
     """Read the campaign in `directory`.
 
     Parameters
@@ -271,10 +273,20 @@ def load_campaign(directory: Path, config: Path | None = None) -> Campaign:
         The campaign folder.
     config : Path, optional
         The configuration file; by default config.yaml in that folder.
+    needs_raw : bool
+        False if raw files may be out of reach: only those found are scans then.
+
+    Raises
+    ------
+    TomopipeError
+        If a folder has lost all its raw files.
     """
     folder = Path(os.path.abspath(directory))
     path = config or folder / CONFIG
-    return make_campaign(read_config(path), folder, source=str(path))
+    campaign = make_campaign(read_config(path), folder, source=str(path))
+    if needs_raw:
+        refuse_vanished(campaign)
+    return campaign
 
 
 def campaign_from_data(

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tomopipe.campaign.files import CENTER, PREDICTION, SIDECAR, SIDECARS, TRY_CENTER
-from tomopipe.campaign.results import read_json, read_prediction
+from tomopipe.campaign.files import CENTER, PREDICTION, SIDECAR, SIDECARS, TRY_CENTER, Files
+from tomopipe.campaign.results import read_cor_json, read_json, read_prediction
 from tomopipe.campaign.tomogui import read_entries
 from tomopipe.cor.outliers import format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError
@@ -32,7 +32,7 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
     path : path-like
         rot_cen.json, batch_cor_values.csv, a sidecar `<scan>.cor.json`; or a folder: with sidecars
         in it or in its folder `sidecars`, or with `try_center/<scan>/center_of_rotation.txt`, or
-        with `<scan>/center_of_rotation.txt`.
+        with `<scan>/center_of_rotation.txt`; where these have no COR of a scan, cor.json counts.
     predicted : bool
         Also take predictions of tomopipe, which a run finds again by itself. Otherwise a sidecar is
         taken if its source is manual, and center_of_rotation.txt if there is no prediction.json
@@ -55,10 +55,11 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
         return Found(*read_entries(place), {})
     files = sorted([*place.glob(f"*{SIDECAR}"), *place.glob(f"{SIDECARS}/*{SIDECAR}")])
     texts = sorted([*place.glob(f"{TRY_CENTER}/*/{CENTER}"), *place.glob(f"*/{CENTER}")])
-    return _collected(
-        place,
-        [*(_of_sidecar(f, predicted) for f in files), *(_of_text(f, predicted) for f in texts)],
-    )
+    entries = [_of_sidecar(f, predicted) for f in files] + [_of_text(f, predicted) for f in texts]
+    taken = {Path(entry.name).name for entry in entries if not entry.why_not}
+    table = Files(place).cor_table
+    of_table = _of_table(table, predicted) if table.is_file() else []
+    return _collected(place, entries + [e for e in of_table if Path(e.name).name not in taken])
 
 
 class _Entry(NamedTuple):
@@ -92,11 +93,28 @@ def _of_sidecar(path: Path, predicted: bool) -> _Entry:
     scan, source = data.get("scan"), data.get("source")
     if not isinstance(scan, str) or not isinstance(source, str):
         return _Entry(str(path), "", f"no sidecar of tomopipe: {path}")
-    takes = ("manual", "ai", "auto") if predicted else ("manual",)
     why_not = ""
-    if source not in takes:
+    if source not in _taken_sources(predicted):
         why_not = _PREDICTED if source in ("ai", "auto") else _FILLED
     return _Entry(f"{path.parent}/{scan}", _as_text(data.get("cor_px")), why_not)
+
+
+def _taken_sources(predicted: bool) -> tuple[str, ...]:
+    return ("manual", "ai", "auto") if predicted else ("manual",)
+
+
+def _of_table(path: Path, predicted: bool) -> list[_Entry]:
+    """Return the entries of cor.json that are taken; a damaged one holds none."""
+    try:
+        found = read_cor_json(path)
+    except TomopipeError as error:
+        return [_Entry(str(path), "", f"damaged: {error}")]
+    sources = _taken_sources(predicted)
+    return [
+        _Entry(f"{path.parent}/{scan}", _as_text(entry["cor_px"]))
+        for scan, entry in found.items()
+        if entry["source"] in sources
+    ]
 
 
 def _as_text(value: Any) -> str:

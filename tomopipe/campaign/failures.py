@@ -130,7 +130,7 @@ def failed_on_data(log: Path, *, since: float) -> bool:
 def is_made(files: Files[Path], step: str, scan: str) -> bool:
     """Tell whether the result of a step of a scan exists; a volume counts in any format."""
     made = {
-        "try_recon": [files.rows(scan)],
+        "try_recon": [files.sweep(scan)],  # the last that it writes
         "predict_cor": [files.prediction(scan)],
         "full_recon": [files.volume(scan, output) for output in VOLUMES],
         "export_stack": [files.stack(scan)],

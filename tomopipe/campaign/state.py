@@ -255,6 +255,8 @@ class ScanFacts:
         parts: list[str] = []
         if fix is not None and self.source == "default" and fix.after_px is not None:
             fix = None  # default_px takes precedence over the series
+        if fix is not None and state is State.MANUAL and fix.source != "manual":
+            fix = None  # it was fixed before the COR was set by hand
         if fix is not None and fix.reason:
             parts.append(fix.reason)
         if fix is not None and fix.neighbours:

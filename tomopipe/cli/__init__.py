@@ -1,8 +1,11 @@
 """The command line: one module per group of commands, loaded when one of them is called."""
 
+import errno
 import logging
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -10,7 +13,7 @@ from typer.core import TyperGroup
 
 from tomopipe import __version__
 from tomopipe.cli.options import CampaignCommand, CommandWithRest, campaign_after
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, is_of_the_system
 
 _DAILY = "Every day, such as: tomopipe run mycampaign"
 _LOOKING = "Looking, such as: tomopipe cor set rock_003 85.01"
@@ -108,5 +111,20 @@ def app() -> None:
     try:
         cli()
     except TomopipeError as error:
-        print(f"tomopipe: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(str(error))
+    except OSError as error:
+        if error.filename is None or not is_of_the_system(error):
+            raise
+        path = Path(os.fsdecode(error.filename)).absolute()
+        place = path.parent if path.name.startswith(".") else path  # not a temporary name
+        _end(
+            f"{place}: cannot be read or written ({error.strerror}). Give yourself the right to, "
+            "or work in a folder of your own."
+            if isinstance(error, PermissionError) or error.errno == errno.EROFS
+            else f"{place}: {error.strerror}."
+        )
+
+
+def _end(text: str) -> None:
+    print(f"tomopipe: {text}", file=sys.stderr)
+    sys.exit(1)

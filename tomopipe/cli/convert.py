@@ -77,6 +77,4 @@ def convert(
             typer.echo(f"{near(conversion.target)}, {size}: {what}")
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
-        typer.echo(
-            f"The set for RELION names them when it is written again: delete {near(star)}, run."
-        )
+        typer.echo("The set for RELION names them after the next `tomopipe run`.")

@@ -53,7 +53,7 @@ def show(campaign: Campaign) -> None:
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
         command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()
-        console.print(f"{len(eyes)} {verb} eyes first: {command}", style="yellow", soft_wrap=True)
+        console.print(f"{len(eyes)} {verb} review: {command}", style="yellow", soft_wrap=True)
     with_cor = [scan.name for scan in records if scan.cor_px is not None]
     console.print(_places(campaign, with_cor), markup=False, highlight=False, soft_wrap=True)
 

@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,9 +51,10 @@ def run(
         from tomopipe.run.watch import watch as watch_campaign
 
         return watch_campaign(directory, config_path, rest_of(context), say)
-    profile = launch.chosen_profile(directory)
-    command = launch.run_command(directory, config_path, profile, rest_of(context))
-    if launch.is_locked(directory) and launch.unlock_killed(directory, _results(directory, config)):
+    profile, rest = launch.chosen_profile(directory), rest_of(context)
+    command = launch.run_command(directory, config_path, profile, rest)
+    results = _results(directory, config, rest)
+    if launch.is_locked(directory) and launch.unlock_killed(directory, results):
         say("The last run was killed: this one goes on from there.")
     process, started = launch.start(directory, command)
     say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
@@ -62,13 +63,17 @@ def run(
     raise typer.Exit(_tell_end(directory, process.wait(), started, progress))
 
 
-def _results(directory: Path, config: Path | None) -> Path:
+def _results(directory: Path, config: Path | None, rest: Sequence[str]) -> Path:
+    """Return the results folder; raise if the configuration is wrong, unless `rest` changes it."""
     from tomopipe.config import read_config
 
     path = config or directory / CONFIG
-    with suppress(TomopipeError):  # Snakemake will tell
+    try:
         return directory / read_config(path).campaign.results
-    return directory
+    except TomopipeError:
+        if path.is_file() and not any(option.startswith("--config") for option in rest):
+            raise
+        return directory  # Snakemake will tell
 
 
 @contextmanager
@@ -114,8 +119,9 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         say("stopped before it began.")
         return 1
     if not progress.facts.get("executes"):
-        # it did not begin, or did not run jobs: only Snakemake's text is shown
-        say("\n".join(lines if status == 0 else lines[-_TAIL_LINES:]))
+        # it did not begin, or did not run jobs: only Snakemake's text is shown, or our error
+        first = next((n for n, line in enumerate(lines) if line.startswith("tomopipe: ")), 0)
+        say("\n".join(lines if status == 0 else lines[first:][-_TAIL_LINES:]))
         if status and launch.is_locked(directory):
             raise TomopipeError(launch.LOCKED)
         return int(status != 0)
@@ -135,7 +141,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         return 3 if unfinished else status
     if not (stopped or any(step.failed for step in progress.steps.values())):
         say("\n".join(lines[-_TAIL_LINES:]))
-    how = "stopped" if stopped else "not all is well"
+    how = "stopped" if stopped else "some jobs failed"
     say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
     return 1
 
@@ -154,18 +160,20 @@ def stop(
     Example: `tomopipe stop`, `tomopipe stop mycampaign --finish`
     """
     found = launch.under_way(directory)
-    if found is None:
+    runs = [found] if found else launch.left_running(directory)
+    if not runs:
         locked = launch.is_locked(directory)
         raise TomopipeError(
             f"{directory}: "
             + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
         )
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
-    typer.echo(f"Stopping the run {found}.")
-    launch.interrupt(directory, found, sending=sending)
+    for one in runs:
+        typer.echo(f"Stopping the run {one}{'' if found else ', whose watcher was killed'}.")
+        launch.interrupt(directory, one, sending=sending)
     if finish:
         typer.echo("The jobs that run finish; no other begins. `tomopipe status` shows them.")
-    elif not launch.has_ended(found, within_s=_STOP_S):
+    elif not all(launch.has_ended(one, within_s=_STOP_S) for one in runs):
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")

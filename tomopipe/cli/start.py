@@ -1,5 +1,6 @@
 """`tomopipe init` and `tomopipe check`: before the first run."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -110,26 +111,31 @@ def init(
         _say_kept(directory / CONFIG, wanted, asked)
     command = "run --watch" if are_to_come else "check"
     typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
+    if slurm or (slurm is None and (partition or account or _asks_for_slurm())):
+        _write_profiles(directory, partition, account, gpu_partition, force)
+
+
+def _asks_for_slurm() -> bool:
+    return sys.stdin.isatty() and typer.confirm("Will this run on SLURM?", default=False)
+
+
+def _write_profiles(
+    directory: Path, partition: str | None, account: str | None, gpu: str | None, force: bool
+) -> None:
     asks = sys.stdin.isatty()
-    if slurm is None:
-        slurm = bool(partition or account) or (
-            asks and typer.confirm("Will this run on SLURM?", default=False)
-        )
-    if slurm:
-        partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
-        account = _told(account, "Account (empty: none)", asks=asks)
-        site = {"partition": partition, "account": account}
-        for path, is_new in write_slurm_profile(
-            directory, **site, gpu_partition=gpu_partition, force=force
-        ):
-            shown = near(path)
-            typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
+    partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
+    account = _told(account, "Account (empty: none)", asks=asks)
+    for path, is_new in write_slurm_profile(
+        directory, partition=partition, account=account, gpu_partition=gpu, force=force
+    ):
+        shown = near(path)
+        typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
 def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:
     lacking = _not_in(config, wanted)
-    is_above = config.parent != asked.absolute()
-    more = f": {near(asked.absolute())} lies in this campaign" if is_above else ""
+    is_above = config.parent != Path(os.path.abspath(asked))
+    more = f": {near(asked)} lies in this campaign" if is_above else ""
     more += "; what you typed is not in it:" if lacking else ""
     typer.echo(f"kept {near(config)}{more}")
     if lacking:

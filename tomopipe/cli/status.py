@@ -38,7 +38,7 @@ def status(
 
     Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
-    campaign = load_campaign(directory, config)
+    campaign = load_campaign(directory, config, needs_raw=False)
     found = read_status(campaign)
     if as_json:
         typer.echo(json.dumps(as_record(found), indent=1, ensure_ascii=False))
@@ -49,7 +49,7 @@ def status(
     elif is_killed(campaign.directory, campaign.results):
         console.print(Text("The last run was killed; `tomopipe run` goes on from there."))
     _show(found, console)
-    if not found.with_state("running"):
+    if not (run or found.with_state("running")):  # else what lacks may be to come
         for line in unfinished_scans(campaign):
             console.print(Text(line, style=_STYLE["failed"]))
 

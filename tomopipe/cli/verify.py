@@ -31,7 +31,7 @@ def verify(
 
     Example: `tomopipe verify mycampaign --deep`
     """
-    campaign = load_campaign(directory, config)
+    campaign = load_campaign(directory, config, needs_raw=False)
     products = recorded(campaign)
     if not products:
         typer.echo(f"No result is on record in {campaign.results}.")

@@ -34,7 +34,7 @@ def _has(wanted: type, annotation: Any) -> bool:
 def _as_numbers(value: Any) -> Any:
     """Return a value with texts such as 1e-4 replaced by numbers, also in lists."""
     if isinstance(value, list):
-        return [_as_numbers(one) for one in value]
+        return [_as_numbers(item) for item in value]
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 

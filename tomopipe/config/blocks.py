@@ -474,6 +474,10 @@ class FullReconBlock(Block):
         return ascending(value)
 
 
+ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
+"""What RELION's set has of numbers that neither file nor configuration has."""
+
+
 class ExportStarBlock(Block):
     """The export for RELION."""
 

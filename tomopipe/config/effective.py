@@ -92,7 +92,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Block):
         return {key: plain(inner) for key, inner in value.model_dump().items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -55,7 +55,7 @@ class OverrideBlock(Block):
     def applies(self, scan: str, series: str) -> bool:
         """Tell whether the override applies to a scan."""
         named = ((scan, self.scans), (series, self.series))
-        return any(fnmatchcase(name, pattern) for name, some in named for pattern in some)
+        return any(fnmatchcase(name, pattern) for name, patterns in named for pattern in patterns)
 
 
 class StepOptions(Block):
@@ -140,7 +140,7 @@ class Config(StepOptions):
 
         def named(source: Any) -> Any:
             if isinstance(source, list):
-                return [named(one) for one in source]
+                return [named(item) for item in source]
             both = {"{scan}": scan, "{series}": series}
             if not isinstance(source, str):
                 return source

@@ -12,7 +12,7 @@ from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, changed_va
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 
-Place = tuple[int | str, ...]  # path of a value in the configuration: keys, and numbers of items
+KeyPath = tuple[int | str, ...]  # of a value in the configuration: keys, and numbers of items
 
 
 def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
@@ -67,10 +67,10 @@ def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str
     blocks = _values_for_texts(blocks)
     if isinstance(overrides, list):
         overrides = [
-            {**one, **_values_for_texts({k: v for k, v in one.items() if k in OVERRIDABLE})}
-            if isinstance(one, Mapping)
-            else one
-            for one in overrides
+            {**item, **_values_for_texts({k: v for k, v in item.items() if k in OVERRIDABLE})}
+            if isinstance(item, Mapping)
+            else item
+            for item in overrides
         ]
     return blocks if overrides is None else {**blocks, "overrides": overrides}
 
@@ -89,11 +89,11 @@ def _blocks(data: Mapping[str, Any], source: str) -> dict[str, Any]:
         kind = list if key == "overrides" else dict
         found = value
         if isinstance(value, str) and key in Config.model_fields:
-            place = f"{source}: {key}"
-            found = load_yaml(value, place)
+            named = f"{source}: {key}"
+            found = load_yaml(value, named)
             if not isinstance(found, kind | None):
                 example = "[{scans: [a_1], input: {every: 2}}]" if kind is list else "{key: value}"
-                raise TomopipeError(f"{place}: expected {example}, got {_shown(value)}")
+                raise TomopipeError(f"{named}: expected {example}, got {_shown(value)}")
         blocks[key] = kind() if found is None else found
     return blocks
 
@@ -104,26 +104,26 @@ def _values_for_texts(blocks: dict[str, Any]) -> dict[str, Any]:
     try:
         Config.model_validate({"campaign": {"scans": ["*"]}, **blocks})
     except ValidationError as error:
-        places = {_known(problem["loc"]) for problem in error.errors()}
+        key_paths = {_known(problem["loc"]) for problem in error.errors()}
     else:
         return blocks
-    for place in sorted(places, key=str):
+    for key_path in sorted(key_paths, key=str):
         holder: Any = blocks
-        for part in place[:-1]:
+        for part in key_path[:-1]:
             try:
                 holder = holder[part]
             except (KeyError, IndexError, TypeError):
                 break
         else:
-            if isinstance(holder, dict) and place and place[-1] in holder:
-                holder[place[-1]] = _value_for_text(holder[place[-1]])
+            if isinstance(holder, dict) and key_path and key_path[-1] in holder:
+                holder[key_path[-1]] = _value_for_text(holder[key_path[-1]])
     return blocks
 
 
 def _without_null(value: Any) -> Any:
     """Return a copy in which the text null is None; some keys would read it as a name."""
     if isinstance(value, list):
-        return [_without_null(one) for one in value]
+        return [_without_null(item) for item in value]
     if isinstance(value, Mapping):
         return {k: None if v == "null" else _without_null(v) for k, v in value.items()}
     return value
@@ -131,7 +131,7 @@ def _without_null(value: Any) -> Any:
 
 def _value_for_text(value: Any) -> Any:
     if isinstance(value, list):
-        return [_value_for_text(one) for one in value]
+        return [_value_for_text(item) for item in value]
     if not isinstance(value, str):
         return value
     try:
@@ -206,12 +206,12 @@ def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problems(error: ValidationError) -> Iterator[str]:
     """One line per key: the branches of a union that all refused a value are one problem."""
-    refused: dict[str, tuple[Place, Any, list[str]]] = {}
+    refused: dict[str, tuple[KeyPath, Any, list[str]]] = {}
     for problem in error.errors():
-        place = _known(problem["loc"])
-        key = _label(place)
+        key_path = _known(problem["loc"])
+        key = _label(key_path)
         if problem["type"] == "extra_forbidden":
-            names = list(_fields_at(place[:-1]))
+            names = list(_fields_at(key_path[:-1]))
             hint = nearest(str(problem["loc"][-1]), names)
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
         elif problem["type"] == "missing":
@@ -221,19 +221,19 @@ def _problems(error: ValidationError) -> Iterator[str]:
                 f"{key}: {_shown(problem['input'])} is no key; if it is part of a number, write a "
                 "decimal point: 85.5, not 85,5"
             )
-        elif not place:  # problems of several blocks together
+        elif not key_path:  # problems of several blocks together
             yield problem["msg"].removeprefix("Value error, ")
         else:
-            said = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
             if problem["type"] == "list_type":
-                said = "should be a list: [one] or [one, another]"
-            refused.setdefault(key, (place, problem["input"], []))[2].append(said)
-    for key, (place, value, messages) in refused.items():
+                message = "should be a list: [one] or [one, another]"
+            refused.setdefault(key, (key_path, problem["input"], []))[2].append(message)
+    for key, (key_path, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
         hint = nearest(str(value), re.findall(r"'([^']+)'", message))
         # of keys that do not fit
         got = "" if isinstance(value, Mapping) else f"got {_shown(value)}; "
-        yield f"{key}: {got}{message}; {hint}{_meaning(place)}".rstrip("; ")
+        yield f"{key}: {got}{message}; {hint}{_meaning(key_path)}".rstrip("; ")
 
 
 def _shown(value: Any) -> str:
@@ -247,29 +247,29 @@ def nearest(word: str, choices: list[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
-def _known(location: Place) -> Place:
+def _known(key_path: KeyPath) -> KeyPath:
     """Return the part of a path that has known keys and items."""
-    return tuple(part for part, _ in _steps(location))
+    return tuple(part for part, _ in _steps(key_path))
 
 
-def _label(place: Place) -> str:
+def _label(key_path: KeyPath) -> str:
     """Return a path for people; items of lists count from 1."""
-    return "".join(f" {p + 1}" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
+    return "".join(f" {p + 1}" if isinstance(p, int) else f".{p}" for p in key_path).lstrip(".")
 
 
-def _fields_at(location: Place) -> dict[str, Any]:
+def _fields_at(key_path: KeyPath) -> dict[str, Any]:
     """Return the fields of the block at a path."""
     model: type[BaseModel] = Config
-    for _, inner in _steps(location):
+    for _, inner in _steps(key_path):
         model = inner or model
     return model.model_fields
 
 
-def _steps(location: Place) -> Iterator[tuple[int | str, type[BaseModel] | None]]:
+def _steps(key_path: KeyPath) -> Iterator[tuple[int | str, type[BaseModel] | None]]:
     """Follow a path: yield each part and the block behind it, None at its end."""
     model: type[BaseModel] = Config
     item: type[BaseModel] | None = None  # item of the list named before
-    for part in location:
+    for part in key_path:
         if isinstance(part, int):
             if item is None:
                 return
@@ -292,6 +292,6 @@ def _block(annotation: Any) -> tuple[type[BaseModel] | None, type[BaseModel] | N
     return None, items[0] if get_origin(annotation) is list and items else None
 
 
-def _meaning(place: Place) -> str:
-    field = _fields_at(place[:-1]).get(str(place[-1]))
+def _meaning(key_path: KeyPath) -> str:
+    field = _fields_at(key_path[:-1]).get(str(key_path[-1]))
     return f"it means: {field.description}" if field is not None and field.description else ""

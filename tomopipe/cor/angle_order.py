@@ -10,21 +10,11 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class SortedAngles:
-    """Angles of a scan in ascending order.
+    """Angles of a scan in ascending order."""
 
-    Attributes
-    ----------
-    order : ndarray of int, shape (n_angles,)
-        sinogram[order] has ascending angles.
-    theta_rad : ndarray of float, shape (n_angles,)
-        Ascending, first 0; modulo 360 degrees if the scan covers more.
-    step_rad : float
-        Median step, 0 with one angle.
-    """
-
-    order: NDArray[np.intp]
-    theta_rad: NDArray[np.float64]
-    step_rad: float
+    order: NDArray[np.intp]  # (n_angles,): sinogram[order] has ascending angles
+    theta_rad: NDArray[np.float64]  # ascending, first 0; modulo 360 degrees if the scan covers more
+    step_rad: float  # the median; 0 with one angle
 
     @property
     def span_rad(self) -> float:

@@ -58,27 +58,13 @@ Lines = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Proof:
-    """Result about the angles of the frames.
+    """Result about the angles of the frames."""
 
-    Attributes
-    ----------
-    range_deg : float
-        180, 360, 540 or 720; 0: not proven.
-    endpoint : bool
-        Whether the last frame is at the end of the range, or else one step before it.
-    reason : str
-        Why nothing is proven, for people; "" if something is.
-    beyond : float
-        Steps from the last frame to the end of the range, as measured.
-    beyond_error : float
-        Its standard error.
-    """
-
-    range_deg: float
-    endpoint: bool
-    reason: str
-    beyond: float = np.nan
-    beyond_error: float = np.nan
+    range_deg: float  # 180, 360, 540 or 720; 0: not proven
+    endpoint: bool  # the last frame is at the end of the range, or else one step before it
+    reason: str  # why nothing is proven, for people; "" if something is
+    beyond: float = np.nan  # steps from the last frame to the end of the range, as measured
+    beyond_error: float = np.nan  # its standard error
 
     def step_deg(self, n_frames: int) -> float:
         """Return the angle between two frames; 0 if nothing is proven."""
@@ -410,12 +396,8 @@ def _coefficients(
 ) -> tuple[Floats, NDArray[np.intp]]:
     """Project on a constant and every second harmonic, made orthonormal in this order.
 
-    Returns
-    -------
-    coefficients : ndarray, shape (n_basis, n_values)
-        The sum of the squares of the first ones is what they explain.
-    n_columns : ndarray of int, shape (n_channels,)
-        How many of them each channel may have.
+    Returns coefficients (n_basis, n_values), of which the sum of the squares of the first ones is
+    what they explain, and how many of them each channel may have (n_channels,).
     """
     orders = np.arange(first, int(harmonics.max()) + 1, 2)
     phase = np.outer(theta_rad, orders)

@@ -45,22 +45,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Peak:
-    """The best local maximum of a curve over the whole detector, and the second peak.
+    """The best local maximum of a curve over the whole detector, and the second peak."""
 
-    Attributes
-    ----------
-    index : int
-        Where in the curve.
-    height, second_height : float
-        The curve at the peak, and at the second peak, the best position elsewhere.
-    at_border : bool
-        The best position is an end of the curve, not a local maximum.
-    """
-
-    index: int
+    index: int  # in the curve
     height: float
-    second_height: float
-    at_border: bool
+    second_height: float  # the best position elsewhere
+    at_border: bool  # the best position is an end of the curve, not a local maximum
 
     @property
     def second_ratio(self) -> float:

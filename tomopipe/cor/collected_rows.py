@@ -118,23 +118,9 @@ def _bad_frames(
 def collect_sinograms(
     scan: Scan, rows: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Read rows of a scan, and correct them.
+    """Read detector rows of a scan, and correct them: (n_rows, n_angles, n_cols).
 
-    Parameters
-    ----------
-    scan, recipe, threads
-        As for `collect_rows`.
-    rows : sequence of int
-        Detector rows.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_rows, n_angles, n_cols)
-
-    Raises
-    ------
-    ScanError
-        If the data were never written.
+    The rest is as for `collect_rows`.
     """
     raw_rows, _ = _read_once(scan, rows, [])
     _check_written(raw_rows)
@@ -150,9 +136,7 @@ def _correct_rows(
 ) -> NDArray[np.float32]:
     """Correct the rows that are kept, reading those around them where they are needed.
 
-    Returns
-    -------
-    ndarray of float32, shape (n_kept, n_angles, n_cols)
+    Returns (n_kept, n_angles, n_cols).
     """
     sinograms = np.empty((len(kept), scan.n_angles, scan.n_cols), np.float32)
     spans = [corrections.rows_needed((row, row + 1)) for row in kept]

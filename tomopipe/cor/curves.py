@@ -37,35 +37,19 @@ _TREND = 8  # the running median spans this part of the detector
 
 @dataclass(frozen=True, eq=False)
 class CurveSet:
-    """Evidence of several kinds about the COR, on one grid.
+    """Evidence of several kinds about the COR, on one grid."""
 
-    Attributes
-    ----------
-    cor_px : ndarray of float64, shape (n_grid,)
-        The whole detector, ascending in even steps of half a binned column; unbinned px.
-    binning : int
-        Columns averaged into one.
-    raw : ndarray of float32, shape (n_kinds, n_grid)
-        Higher is better; 0 where a kind can say nothing.
-    prominence : ndarray of float32, shape (n_kinds, n_grid)
-        Height above the running median in units of the mean absolute residual, z, compressed to
-        sign(z) log(1 + z**2 / 4).
-    valid : ndarray of bool, shape (n_kinds,)
-        Whether a kind has a signal.
-    overlap, texture : ndarray of float32, shape (n_grid,)
-        Share of the columns, and of the texture in opposing rows, that overlap about a COR.
-    scan : dict
-        Numbers that describe the scan (`describe`).
-    """
-
+    # (n_grid,): the whole detector, ascending in steps of half a binned column; unbinned
     cor_px: NDArray[np.float64]
-    binning: int
-    raw: NDArray[np.float32]
+    binning: int  # columns averaged into one
+    raw: NDArray[np.float32]  # (n_kinds, n_grid): higher is better; 0 where a kind has no answer
+    # (n_kinds, n_grid): height above the running median in units of the mean absolute residual, z,
+    # compressed to sign(z) log(1 + z**2 / 4)
     prominence: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-    overlap: NDArray[np.float32]
-    texture: NDArray[np.float32]
-    scan: dict[str, float]
+    valid: NDArray[np.bool_]  # (n_kinds,): whether a kind has a signal
+    overlap: NDArray[np.float32]  # (n_grid,): share of the columns that overlap about a COR
+    texture: NDArray[np.float32]  # likewise, of the texture in opposing rows
+    scan: dict[str, float]  # numbers that describe the scan (`describe`)
 
 
 @dataclass(frozen=True, eq=False)

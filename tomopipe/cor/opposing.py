@@ -13,22 +13,13 @@ from tomopipe.cor.rows_file import Rows
 
 @dataclass(frozen=True, eq=False)
 class OpposingLines:
-    """Lines and their counterparts 180 degrees later, flipped left to right.
+    """Lines and their counterparts 180 degrees later, flipped left to right."""
 
-    Attributes
-    ----------
-    direct, flipped : ndarray of float32, shape (n_lines, n_cols)
-        Line i of both shows the same part of the sample, mirrored about the axis.
-    group : ndarray of int, shape (n_lines,)
-        Lines of one group vote together.
-    motion_px : float
-        How far the rim of the sample may lie from where it is after exactly 180 degrees.
-    """
-
+    # (n_lines, n_cols): line i of both shows the same part of the sample, mirrored about the axis
     direct: NDArray[np.float32]
     flipped: NDArray[np.float32]
-    group: NDArray[np.intp]
-    motion_px: float
+    group: NDArray[np.intp]  # (n_lines,): lines of one group vote together
+    motion_px: float  # how far the rim may lie from where it is after exactly 180 degrees
 
     def binned(self, binning: int) -> "OpposingLines":
         """Average blocks of columns, from the left edge of the detector on both sides."""

@@ -94,26 +94,10 @@ def format_cor(cor_px: float | None) -> str:
 
 
 def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[float, float]:
-    """Return the median of a series and the largest distance from it that is not outlying.
+    """Return the median of a series and the largest distance from it that is not outlying, px [1]_.
 
     The limit is min(max_delta_px, max(10, 5 * MAD)), with the unscaled MAD, median |v - median|.
-
-    Parameters
-    ----------
-    cor_px : sequence of float
-        COR of each scan of one series, in unbinned pixels; NaN and inf count as unknown.
-    max_delta_px : float
-        Largest distance from the median ever kept, in pixels; > 0.
-
-    Returns
-    -------
-    median_px, limit_px : float
-        NaN both if no COR is known.
-
-    Raises
-    ------
-    ValueError
-        If `max_delta_px` is not above 0.
+    CORs are in unbinned pixels; NaN and inf count as unknown. Both are NaN if no COR is known.
 
     References
     ----------
@@ -130,24 +114,9 @@ def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[floa
 
 
 def flag_outliers(cor_px: Sequence[float], *, max_delta_px: float) -> list[bool]:
-    """Flag CORs further than min(max_delta_px, max(10, 5 * MAD)) from their median.
+    """Flag CORs further from the median of their series than `outlier_limit` says.
 
-    Parameters
-    ----------
-    cor_px : sequence of float
-        COR of each scan of one series, in unbinned pixels; NaN and inf count as unknown.
-    max_delta_px : float
-        Largest distance from the median ever kept, in pixels; > 0.
-
-    Returns
-    -------
-    list of bool
-        True at outliers. Unknown means missing, not outlying, and is never flagged.
-
-    Raises
-    ------
-    ValueError
-        If `max_delta_px` is not above 0.
+    NaN and inf are unknown: missing, not outlying, and never flagged.
     """
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
     return [

@@ -1,4 +1,4 @@
-"""Angles that are in no file: proven from the projections, for the steps that follow."""
+"""Angles that are in no file: derived from the projections, for the steps that follow."""
 
 import logging
 from dataclasses import replace

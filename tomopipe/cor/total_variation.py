@@ -36,43 +36,23 @@ _CLEAN = 0.01  # of the height of the sample: dust that counts as much as all ot
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a sinogram is used.
+    """How much of a sinogram is used."""
 
-    Attributes
-    ----------
-    columns, angles : int
-        They are averaged until about so many are left.
-    steps : int
-        Iterations for one slice.
-    side : float
-        Of the slice, over the columns: the sample may leave the field of view.
-    """
-
-    columns: int
+    columns: int  # averaged until about so many are left, as are angles
     angles: int
-    steps: int
-    side: float
+    steps: int  # iterations for one slice
+    side: float  # of the slice, over the columns: the sample may leave the field of view
 
 
 @dataclass(frozen=True)
 class Search:
-    """Where and how the minimum is searched for.
+    """Where and how the minimum is searched for."""
 
-    Attributes
-    ----------
-    coarse, fine : Size
-        Of the first two grids, and of the last one.
-    first, last : float
-        Ends of the first grid, as shares of the columns.
-    n_axes : int
-        Axes in it.
-    """
-
-    coarse: Size
-    fine: Size
-    first: float = 0.2
+    coarse: Size  # of the first two grids
+    fine: Size  # of the last one
+    first: float = 0.2  # ends of the first grid, as shares of the columns
     last: float = 0.8
-    n_axes: int = 20
+    n_axes: int = 20  # in the first grid
 
 
 _SHORT_RAD = np.deg2rad(2.0)  # less than 180 degrees by more
@@ -85,20 +65,12 @@ FULL = Search(Size(48, 60, 20, 2.2), Size(72, 90, 40, 2.2), 0.03, 0.97, 32)
 
 @dataclass(frozen=True, eq=False)
 class MinimumTotalVariation:
-    """The axis of minimum total variation, and how much larger the cost of other axes is.
+    """The axis of minimum total variation, and how much larger the cost of other axes is."""
 
-    Attributes
-    ----------
-    best_px : float
-        COR of the minimum, px.
-    cor_px : ndarray of float64, shape (n_cor,)
-        Axes that were tried, ascending, denser near the minimum.
-    excess : ndarray of float64, shape (n_cor,)
-        `total_variation_cost` of each over that of the minimum, less 1.
-    """
-
-    best_px: float
+    best_px: float  # COR of the minimum
+    # (n_cor,): axes that were tried, ascending, denser near the minimum
     cor_px: NDArray[np.float64]
+    # (n_cor,): `total_variation_cost` of each over that of the minimum, less 1
     excess: NDArray[np.float64]
 
 

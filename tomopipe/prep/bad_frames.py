@@ -21,7 +21,7 @@ _SATURATED_SHARE = 0.05
 _BEYOND_SHARE = 0.01  # pixels above what is taken for the limit of a camera of fewer bits
 # Less of the beam than this, on the average of all rows looked at, is none.
 _DARK_SHARE = 0.005
-# The flat where pixels are cut off: it differs so much from place to place, or is so far below.
+# The flat where pixels are cut off: it differs so much from pixel to pixel, or is so far below.
 _SPREAD, _FAR_BELOW = 0.01, 0.8
 _SAMPLED = 500  # pixels of a projection
 _BITS = (8, 10, 12, 14, 16)
@@ -45,7 +45,7 @@ def find_bad_frames(
     flat, dark : ndarray of float32, shape (n_rows, n_cols)
         Of the same rows.
     has_flats : bool
-        Whether `flat` is measured: what is dark can be told then. Values of a scan without flats
+        Whether `flat` is measured: what is dark is known then. Values of a scan without flats
         may have been scaled so that air is the largest number: if more than half of its
         projections were saturated, none is.
 
@@ -58,7 +58,7 @@ def find_bad_frames(
     values = raw.reshape(n, -1)
     low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
     constant = ~(low < high) if values.shape[1] > 1 else np.zeros(n, bool)  # all of them NaN too
-    # what a part of the pixels tells need not be looked for in all of them
+    # what a part of the pixels shows need not be looked for in all of them
     part = values[:, :: max(1, values.shape[1] // _SAMPLED)]
     saturated = np.zeros(n, bool)
     for limit in _limits(raw.dtype, high):

@@ -46,21 +46,15 @@ def find_bad_pixels(
 class Repair:
     """How to interpolate bad pixels between the valid columns left and right in their row.
 
-    Attributes
-    ----------
-    rows, cols : ndarray of int, shape (n_bad,)
-        Where they are, ascending by row; none in rows without a valid pixel.
-    before, after : ndarray of int, shape (n_bad,)
-        Valid columns on either side; at the edge of the detector twice the same.
-    part : ndarray of float32, shape (n_bad,)
-        Share of the column after.
+    All are (n_bad,), ascending by row; none lies in a row without a valid pixel.
     """
 
     rows: NDArray[np.intp]
     cols: NDArray[np.intp]
+    # valid columns on either side; at the edge of the detector twice the same
     before: NDArray[np.intp]
     after: NDArray[np.intp]
-    part: NDArray[np.float32]
+    part: NDArray[np.float32]  # share of the column after
 
     def apply(self, images: Any, rows: tuple[int, int]) -> None:
         """Fill the bad pixels of frames (n, rows[1] - rows[0], n_cols), in place."""

@@ -3,7 +3,7 @@
 The components are those of the flats' relative differences from their mean that stand out of the
 others. A projection's weights must follow the beam and never the sample, whose smooth parts look
 like a smooth beam's changes: they are fitted by least squares where no sample is at any angle
-(`look_for_air`), as in [2]_. Where there is no such place they are those that leave the least total
+(`look_for_air`), as in [2]_. Where there is none they are those that leave the least total
 variation, here of slopes, in the logarithm of the transmission [1]_, less what the sample may have
 put into them: a component that the sample hides keeps a weight near 0, which is the mean flat. All
 this is done on whole frames averaged to at most `MOST_PX` pixels; weights are the same whichever
@@ -43,7 +43,7 @@ _LEAST_AIR = 0.01  # of the pixels
 _MOST_CHI2 = 2.0  # of air, over what is expected
 _MOST_SPREADS = 8.0  # of a weight, over the spread of those of flats: more is a sample
 _OUTLIER = 4.7  # errors, beyond which a pixel of one frame does not count
-_TILE_PX = 8  # within which the sample is taken for one piece of evidence
+_TILE_PX = 8  # within which the sample is taken for one independent value
 _CAUTION = 300.0  # times the variance between tiles: the sample's own are alike
 
 RowBlocks = list[tuple[int, int]]
@@ -175,31 +175,22 @@ def fit_weights(
 
 @dataclass(frozen=True, eq=False)
 class BeamFit:
-    """What weights of a scan's frames are fitted with; see `look_for_air`.
+    """What weights of a scan's frames are fitted with; see `look_for_air`."""
 
-    Attributes
-    ----------
-    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
-    lit, air : ndarray of bool, shape (n_rows, n_cols)
-        Pixels that count, and those that no sample covers in any frame; no air: all False.
-    noise : ndarray, shape (n_rows, n_cols)
-        Expected error of a transmission of 1.
-    spread : ndarray, shape (n_shapes,)
-        Of the flats' own weights.
-    """
-
-    shapes: NDArray[np.float32]
-    lit: NDArray[np.bool_]
-    air: NDArray[np.bool_]
-    noise: NDArray[np.float32]
-    spread: NDArray[np.float64]
+    shapes: NDArray[np.float32]  # (n_shapes, n_rows, n_cols)
+    lit: NDArray[np.bool_]  # (n_rows, n_cols): pixels that count
+    air: NDArray[np.bool_]  # those that no sample covers in any frame; no air: all False
+    noise: NDArray[np.float32]  # (n_rows, n_cols): expected error of a transmission of 1
+    spread: NDArray[np.float64]  # (n_shapes,): of the flats' own weights
 
     def weights(self, transmissions: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the weights of frames (n, n_rows, n_cols), shape (n, n_shapes)."""
         if not self.air.any():
-            return np.array(
-                [least_variation(one, self.shapes, self.lit, self.spread) for one in transmissions]
+            fits = (
+                least_variation(frame, self.shapes, self.lit, self.spread)
+                for frame in transmissions
             )
+            return np.array(list(fits))
         shapes, values = self.shapes[:, self.air], transmissions[:, self.air]
         precise = 1 / self.noise[self.air] ** 2
         found = np.empty((len(values), len(shapes)))
@@ -280,13 +271,8 @@ def _converge(
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
     """Return weights fitted to the pixels that follow them; None if there are none in the end.
 
-    It begins with the pixels chosen, of which the better half counts at first.
-
-    Returns
-    -------
-    weights : ndarray, shape (n_frames, n_shapes)
-    kept : ndarray of int
-        Frames that count: not the worst tenth, as a beam may fail.
+    It begins with the pixels chosen, of which the better half counts at first. The weights are
+    (n_frames, n_shapes); frames that count are all but the worst tenth, as a beam may fail.
     """
     for n in range(20):
         if not chosen.any():
@@ -326,14 +312,9 @@ def _fit(
 ) -> NDArray[np.float64]:
     """Return the weights w that leave least of values - 1 - w shapes, squared and weighed.
 
-    Parameters
-    ----------
-    values : ndarray, shape (n, n_pixels)
-    shapes : ndarray, shape (n_shapes, n_pixels)
-    trust : ndarray, shape (n_pixels,)
-        One over the variance of each pixel.
-    spread : ndarray, shape (n_shapes,), optional
-        Of weights: what the pixels leave open stays near 0.
+    Values are (n, n_pixels), shapes (n_shapes, n_pixels); `trust` (n_pixels,) is one over the
+    variance of each pixel, `spread` (n_shapes,) that of the weights: what the pixels leave open
+    stays near 0.
     """
     weighed = shapes * trust
     normal = weighed @ shapes.T
@@ -352,7 +333,7 @@ def least_variation(
     """Return the weights w that leave the slopes of log(transmission / beam) least variation.
 
     The beam is 1 + sum w shapes. Slopes, as most of a sample's smooth parts have a constant one.
-    The weights are then lessened by what the sample may have put into them, which is told from how
+    The weights are then lessened by what the sample may have put into them, which is known from how
     much parts of the frame contradict each other.
 
     Parameters

@@ -58,10 +58,7 @@ class Beam:
 def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
     """Read the flats of a scan and combine them as the recipe says.
 
-    Raises
-    ------
-    ScanError
-        If there are fewer flats than sets of them.
+    A ScanError says that there are fewer flats than sets of them.
     """
     none = np.zeros((0, scan.n_rows, scan.n_cols), np.float32)
     weights = np.zeros((scan.n_angles, 0), np.float32)
@@ -132,11 +129,11 @@ def _median(scan: Scan) -> NDArray[np.float32]:
 
 def _sets(scan: Scan, n_sets: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return when each set of flats was taken, ascending, and its mean."""
-    known = [one for one in scan.flat_sets if one.position is not None]
+    known = [flat_set for flat_set in scan.flat_sets if flat_set.position is not None]
     if known:
-        known.sort(key=lambda one: one.position or 0.0)
-        positions = np.array([one.position for one in known], dtype=float)
-        return positions, np.stack([one.mean for one in known])
+        known.sort(key=lambda flat_set: flat_set.position or 0.0)
+        positions = np.array([flat_set.position for flat_set in known], dtype=float)
+        return positions, np.stack([flat_set.mean for flat_set in known])
     if scan.n_flats < n_sets:
         raise ScanError(
             f"preprocess.flat_sets: {n_sets} sets of flats were asked for; the scan has "

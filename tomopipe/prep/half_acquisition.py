@@ -4,7 +4,7 @@ Each ray between the far edge and the mirror image of the near edge is measured 
 the overlap about the axis twice. Sinograms are laid into a detector of twice the width with
 the axis in its middle; the two views of the overlap are blended smoothly to a sum of 2 and single
 ones count twice [1]_. A 360-degree rotation of the doubled detector then gives the slice, without a
-seam, pairs of angles or interpolation. Projections are weighted by their gaps in the 360 degrees
+step, pairs of angles or interpolation. Projections are weighted by their gaps in the 360 degrees
 (`one_sided` of the engine's plan). Where angles are missing, the opposing projections replace them:
 they count twice, and beyond the near edge their last value fades out.
 

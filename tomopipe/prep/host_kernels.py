@@ -15,18 +15,9 @@ LINES = 64  # columns sorted at a time: what sorting needs stays small
 
 
 def running_median(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return the running median along the last axis, mirrored at the ends.
+    """Return the running median of each row (n, n_cols), mirrored at the ends.
 
-    Parameters
-    ----------
-    values : ndarray of float32, shape (n, n_cols)
-        Each row is filtered by itself.
-    size : int
-        Columns in the window; an even size is made odd.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_cols)
+    An even size of the window, in columns, is made odd.
     """
     half = size // 2
     padded = np.pad(values, ((0, 0), (half, half)), mode="symmetric")
@@ -38,16 +29,7 @@ def running_median(values: NDArray[np.float32], size: int) -> NDArray[np.float32
 def median_of_square(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Return the median of the size x size pixels around each pixel, edges repeated.
 
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n, n_rows, n_cols)
-        Each is filtered by itself.
-    size : int
-        3, 5 or 7.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_rows, n_cols)
+    Images (n, n_rows, n_cols) are filtered each by itself; the size is 3, 5 or 7.
     """
     half = size // 2
     out = np.empty(images.shape, np.float32)
@@ -57,23 +39,11 @@ def median_of_square(images: NDArray[np.float32], size: int) -> NDArray[np.float
 
 
 def replace_peaks(images: NDArray[np.float32], threshold: float, size: int) -> NDArray[np.float32]:
-    """Replace pixels that exceed the median around them by more than a share of it.
+    """Replace pixels that exceed the median around them by more than a share of it, below 1.
 
     A pixel does so if it exceeds more than half of the values around it by that share: counting is
-    faster than sorting, and the median is looked for where it is needed.
-
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n, n_rows, n_cols)
-        Each is filtered by itself, edges repeated.
-    threshold : float
-        The share, below 1.
-    size : int
-        3, 5 or 7.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_rows, n_cols)
+    faster than sorting, and the median is looked for where it is needed. Images (n, n_rows, n_cols)
+    are filtered each by itself, edges repeated; the size is 3, 5 or 7.
     """
     half = size // 2
     out = images.copy()

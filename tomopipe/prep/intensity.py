@@ -13,17 +13,9 @@ from tomopipe.errors import ScanError
 def normalise_to_air(transmission: Any, n_air_px: int) -> Any:
     """Divide each row of each projection by the line through the air on its left and right.
 
-    Parameters
-    ----------
-    transmission : ndarray of float32, shape (n, n_rows, n_cols)
-        Projections, of NumPy or CuPy.
-    n_air_px : int
-        Columns at each side that never see the sample.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_rows, n_cols)
-        Transmission 1 in the air; rows whose air is not above 0 are left as they are.
+    Projections are (n, n_rows, n_cols), of NumPy or CuPy; `n_air_px` columns at each side never
+    show the sample. Gives transmission 1 in the air; rows whose air is not above 0 are left as they
+    are.
     """
     xp = module_of(transmission)
     n_cols = transmission.shape[2]
@@ -42,19 +34,10 @@ def normalise_to_air(transmission: Any, n_air_px: int) -> Any:
 def current_factors(
     current: NDArray[np.float64], flats_mean: float | None = None
 ) -> NDArray[np.float32]:
-    """Return the factor of each projection's transmission.
+    """Return the factor of each projection's transmission from a monitor of the beam, (n_angles,).
 
-    Parameters
-    ----------
-    current : ndarray of float, shape (n_angles,)
-        Ring current, or any monitor of the beam, at each projection.
-    flats_mean : float, optional
-        The same while the flats were taken; None: the mean of `current`.
-
-    Raises
-    ------
-    ScanError
-        If a value is not above 0.
+    That is the ring current, for instance; `flats_mean` is the same while the flats were taken
+    (None: the mean of `current`). A ScanError says that a value is not above 0.
     """
     if not (np.isfinite(current) & (current > 0)).all():
         raise ScanError("preprocess.ring_current: expected numbers above 0 for all projections")

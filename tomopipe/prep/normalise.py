@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of, on_host
 from tomopipe.prep.dispatch import kernels_of
 
-# The least transmission told from none: half a count of 16 bits is 8e-6 of full scale. Anything
+# The least transmission that is not none: half a count of 16 bits is 8e-6 of full scale. Anything
 # below, noise under the dark included, is as dark as that (11.5 in the logarithm).
 MIN_TRANSMISSION = 1e-5
 
@@ -136,12 +136,8 @@ _Repair = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np
 def _nearest(bad: NDArray[np.bool_]) -> _Repair:
     """Find the nearest good column in the row of each bad pixel.
 
-    Returns
-    -------
-    rows, cols, sources : ndarray of int, shape (n_bad,)
-        Where the bad pixels are, and the columns to copy from.
-    lost : ndarray of bool, shape (n_rows,)
-        Rows without any good pixel.
+    Gives rows, columns and the columns to copy from (n_bad,); and (n_rows,) rows without a good
+    pixel.
     """
     n_cols = bad.shape[1]
     columns = np.arange(n_cols)

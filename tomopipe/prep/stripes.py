@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
 from tomopipe.prep.dispatch import kernels_of
 
-_TINY = 1e-5  # the least spread of columns told from none, as a ratio
+_TINY = 1e-5  # the least spread of columns distinguished from none, as a ratio
 # Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %
 # of the mean (lab/benchmarks/bench_ring_free.py --defaults).
 _SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51
@@ -93,14 +93,9 @@ def _safe_size(sinogram: Any, most_px: int) -> int:
 
 
 def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
-    """Sort each column.
+    """Sort each column of (n_angles, n_cols): ascending along the angles.
 
-    Returns
-    -------
-    ranked : ndarray of float32, shape (n_angles, n_cols)
-        Ascending along the angles.
-    order : ndarray of uint32, shape (n_angles, n_cols)
-        The angle that each value comes from.
+    Gives the values, and the angle that each comes from.
     """
     xp = module_of(sinogram)
     n_angles, n_cols = sinogram.shape

@@ -10,8 +10,8 @@ half a median's window are taken off; the same again for half of the angles at a
 all of them must agree. A sinogram without such steps comes back bit by bit.
 
 What is claimed of a ridge is that it has two sides. An edge of the object may be the same at all
-angles, and is then beyond doubt; with a step that chance made beside it, it would be a ridge. So
-each side is tested by itself, the second one at the level of the many places where it is looked
+angles, and is then certain; with a step that chance made beside it, it would be a ridge. So
+each side is tested by itself, the second one at the level of the many positions where it is looked
 for. Errors come from few numbers: quantiles are Student's, or few angles would prove too much.
 
 What is round about the axis to a fraction of a pixel, and no wider than a stripe, looks like one: a
@@ -54,7 +54,7 @@ _SPREAD = 1.4826  # standard deviation over median absolute deviation
 _WINSORISED = 0.64  # standard deviation with outer fifths pulled in, over that with them (normal)
 _MEDIAN_ERROR = 1.2533  # standard error of a median over that of a mean
 _MEDIAN_FREEDOM = 0.37  # degrees of freedom of that deviation, over those of a standard deviation
-_PIECES = 1.25  # more tests are made of pieces of the scan: the threshold is so much higher
+_PARTS = 1.25  # more tests are made of parts of the scan: the threshold is so much higher
 _AGREE = 0.92  # share of blocks that step the same way
 _RUN = 0.2  # correlation of neighbouring steps, from which on they are a slope
 _DEAD = 0.1  # how much a column varies, over what is usual around it
@@ -144,7 +144,7 @@ def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Pro
     held = (last - first)[:, None]
     error = np.maximum(_error_in_a_row(steps - shared, held), _TINY)
     freedom = _MEDIAN_FREEDOM * (n_blocks - 1)
-    least = _quantile(_share_below(-_PIECES * threshold), freedom)
+    least = _quantile(_share_below(-_PARTS * threshold), freedom)
     # Structure that reverses stays in a column for a while, a stripe for all of the window.
     up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
     risen = (up[last] - up[first]) / held
@@ -206,7 +206,7 @@ def _side_limits(threshold: float, steps: Profiles, freedom: float) -> NDArray[n
     """Return what the second side of a ridge must exceed, by the columns between the sides.
 
     That chance makes a side next to an edge is as unlikely as that it makes one step that counts
-    in all of a row: the risk is shared out among the places, on both sides of the edge.
+    in all of a row: the risk is shared out among the positions, on both sides of the edge.
     """
     risk = 2 * _share_below(-threshold) * steps.shape[1]
     return np.asarray(_quantile(risk / (2 * np.arange(1, steps.shape[1] + 2)), freedom))
@@ -333,7 +333,7 @@ def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
         apart = _ALONE * (np.maximum(apart, np.median(apart)) + least)
         parts = [(i, i / (width + 1)) for i in range(1, width + 1)]
         off = [profiles[:, i : n + i] - before * (1 - t) - after * t for i, t in parts]
-        found = np.flatnonzero(np.min([_usual_spread(one) for one in off], axis=0) > apart)
+        found = np.flatnonzero(np.min([_usual_spread(rest) for rest in off], axis=0) > apart)
         for i, _ in parts:
             alone[found + i] = True
     return alone

@@ -14,7 +14,7 @@ from tomopipe.arrays import fft_of, module_of
 from tomopipe.prep.dispatch import kernels_of
 
 _MIN_SIZE = 16  # of the coarsest level
-# Columns per pixel of the coarsest level, and the most levels, unless told: with half as many
+# Columns per pixel of the coarsest level, and the most levels, unless given: with half as many
 # columns up to 4 % of the contrast goes.
 _SAFE_SIZE, _MOST_LEVELS = 64, 5
 

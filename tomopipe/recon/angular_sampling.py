@@ -38,22 +38,12 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return quadrature weights of angles modulo 2 pi; they sum to pi over 360 degrees.
+    """Return quadrature weights, radians, of angles modulo 2 pi; they sum to pi over 360 degrees.
 
-    Where a ray is seen from one side only, as in half acquisition, the weight of its angle is half
-    the gaps to its neighbours modulo 2 pi; `angle_weights` would share it with the opposing angle.
-    The two differ where opposing angles are not evenly paired, as where both 0 and 360 degrees
-    were measured. Opposing angles replace those missing in a gap (`unpaired`).
-
-    Parameters
-    ----------
-    theta_rad : ndarray, shape (n_angles,)
-        Angles over 360 degrees, in any order.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_angles,)
-        Radians.
+    Where a ray is measured from one side only, as in half acquisition, the weight of its angle is
+    half the gaps to its neighbours modulo 2 pi; `angle_weights` would share it with the opposing
+    angle. The two differ where opposing angles are not evenly paired, as where both 0 and 360
+    degrees were measured. Opposing angles replace those missing in a gap (`unpaired`).
     """
     alone = unpaired(theta_rad)
     if not alone.any():
@@ -83,7 +73,7 @@ def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (n_angles,)
-        True where rays are seen from this side only.
+        True where rays are measured from this side only.
     """
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))
     opposing = np.mod(theta_rad + np.pi, 2 * np.pi)
@@ -127,17 +117,8 @@ def upper_directions(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return each projection's direction in the image's spectrum, in the upper half plane.
 
-    Parameters
-    ----------
-    theta_rad : ndarray, shape (n_angles,)
-        Projection angles.
-
-    Returns
-    -------
-    direction : ndarray of float64, shape (n_angles, 2)
-        Unit vectors (x, y), y >= 0.
-    flipped : ndarray of bool, shape (n_angles,)
-        True where the vector was negated: the samples there are complex conjugates.
+    Unit vectors (n_angles, 2) of x and y >= 0; and (n_angles,), true where the vector was negated:
+    the samples there are complex conjugates.
     """
     direction = np.stack([np.cos(theta_rad), -np.sin(theta_rad)], axis=1)
     flipped = (direction[:, 1] < 0) | ((direction[:, 1] == 0) & (direction[:, 0] < 0))
@@ -150,25 +131,11 @@ def overlap_weights(
 ) -> Any:
     """Return column weights that blend the two views of each ray of an off-centre 360-degree scan.
 
-    A column and its mirror image about the axis weigh 2 together. Columns whose mirror image is
-    off the detector weigh 2; the step is smoothed inwards, by no more than the overlap. Where the
-    opposing projection is missing, the angle alone decides (`angle_weights`): 1 everywhere.
-
-    Parameters
-    ----------
-    n_cols : int
-        Detector columns.
-    cor_px : array of float64, shape (n_slices,)
-        COR of each slice, pixels.
-    unpaired : ndarray of bool, shape (n_angles,)
-        Of the projections in question, those without an opposing one.
-    xp : module
-        Array module of `cor_px`.
-
-    Returns
-    -------
-    array of float32, shape (n_slices, n_angles or 1, n_cols)
-        1 everywhere when the axis is in the middle.
+    A column and its mirror image about the axis weigh 2 together. Columns whose mirror image is off
+    the detector weigh 2; the step is smoothed inwards, by no more than the overlap. Where the
+    opposing projection is missing (`unpaired`, of the projections in question), the angle alone
+    decides (`angle_weights`): 1 everywhere, as it is when the axis is in the middle. `cor_px` is
+    (n_slices,); the weights are float32, (n_slices, n_angles or 1, n_cols).
     """
     offset = xp.asarray(cor_px)[:, None] - (n_cols - 1) / 2
     long_side = xp.where(offset > 0, -1.0, 1.0)

@@ -25,7 +25,7 @@ from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_
 
 MIN_LANES = 4
 
-_Place = tuple[NDArray[np.float32], NDArray[np.intp], int, int, int]  # of `rows_to_samples`
+_Rows = tuple[NDArray[np.float32], NDArray[np.intp], int, int, int]  # of `rows_to_samples`
 
 
 def reconstruct_batch(
@@ -35,20 +35,10 @@ def reconstruct_batch(
     images: NDArray[np.float32],
     threads: int | None = None,
 ) -> None:
-    """Reconstruct a few slices at once.
+    """Reconstruct a few slices at once, into contiguous `images` (n_slices, n_cols, n_cols).
 
-    Parameters
-    ----------
-    sinograms : ndarray of float32 or Rows, shape (n_slices or 1, n_angles, n_cols)
-        One for each slice, or one for all.
-    plan : Plan
-        The plan.
-    cor_px : ndarray of float64, shape (n_slices,)
-        COR of each slice; n_slices <= plan.batch_size.
-    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
-        Output, contiguous.
-    threads : int or None
-        CPU threads; None means the cores this process may use.
+    Sinograms are (n_slices or 1, n_angles, n_cols): one for each slice, or one for all. `cor_px` is
+    (n_slices,), n_slices <= plan.batch_size; threads None: the cores this process may use.
     """
     weights = overlap_weights(plan.n_cols, cor_px, plan.unpaired) if plan.full_rotation else None
     if isinstance(sinograms, Rows):
@@ -62,8 +52,8 @@ def reconstruct_batch(
     _reconstruct(partial(_fill_from_rows, take), plan, cor_px, images, threads)
 
 
-def _find(sinograms: NDArray[np.float32], angles: NDArray[np.intp]) -> _Place:
-    """Tell where the rows of some angles lie."""
+def _find(sinograms: NDArray[np.float32], angles: NDArray[np.intp]) -> _Rows:
+    """Return where the rows of some angles lie."""
     n_slices, n_angles, n_cols = sinograms.shape
     return sinograms.reshape(-1), angles * n_cols, n_angles * n_cols, n_slices, n_cols
 
@@ -72,8 +62,8 @@ def _make(
     of: Callable[[NDArray[np.intp]], NDArray[np.float32]],
     weights: NDArray[np.float32] | None,
     angles: NDArray[np.intp],
-) -> _Place:
-    """Make the rows of some angles, and tell where they lie."""
+) -> _Rows:
+    """Make the rows of some angles, and return where they lie."""
     made = of(angles)
     if weights is not None:
         made = made * (weights if weights.shape[1] == 1 else weights[:, angles]).transpose(1, 0, 2)
@@ -90,12 +80,8 @@ def sweep_batch(
 ) -> None:
     """Reconstruct one slice with a few CORs; not over 360 degrees, where rows depend on the COR.
 
-    Parameters
-    ----------
-    spectra : ndarray of complex64, shape (n_angles, P/2 + 1)
-        Transforms of the padded rows, in the plan's order (`portable.padded_spectra`).
-    plan, cor_px, images, threads
-        As for `reconstruct_batch`.
+    `spectra` (n_angles, P/2 + 1) are the transforms of the padded rows, in the plan's order
+    (`portable.padded_spectra`); the rest is as for `reconstruct_batch`.
     """
     _reconstruct(partial(_fill_from_spectra, spectra), plan, cor_px, images, threads)
 
@@ -149,16 +135,16 @@ def _spread_all(
 ) -> None:
     """Spread a chunk: bands of one parity side by side, or all in one call, in the same order."""
     n_samples = len(chunk.order)
-    for pieces in (chunk.even, chunk.odd) if team.threads > 1 else ([(0, n_samples)],):
-        joined = _joined(pieces, n_samples // (8 * team.threads))
-        calls = [(*before, chunk.direction, chunk.order, *piece, *after) for piece in joined]
+    for ranges in (chunk.even, chunk.odd) if team.threads > 1 else ([(0, n_samples)],):
+        joined = _joined(ranges, n_samples // (8 * team.threads))
+        calls = [(*before, chunk.direction, chunk.order, *bounds, *after) for bounds in joined]
         team.run(function, calls)
 
 
-def _joined(pieces: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]]:
+def _joined(ranges: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]]:
     """Join neighbours until each has so many samples: a call costs as much as hundreds of them."""
     joined: list[tuple[int, int]] = []
-    for first, last in pieces:
+    for first, last in ranges:
         if joined and joined[-1][1] - joined[-1][0] < n_least:
             joined[-1] = joined[-1][0], last
         else:
@@ -167,7 +153,7 @@ def _joined(pieces: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]
 
 
 def _fill_from_rows(
-    take: Callable[[NDArray[np.intp]], _Place],
+    take: Callable[[NDArray[np.intp]], _Rows],
     grid: NDArray[np.float32],
     plan: Plan,
     factor: NDArray[np.float32],
@@ -213,7 +199,7 @@ def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDA
 
 
 def _from_rows(
-    take: Callable[[NDArray[np.intp]], _Place],
+    take: Callable[[NDArray[np.intp]], _Rows],
     plan: Plan,
     factor: NDArray[np.float32],
     lanes: tuple[int, ...],
@@ -229,8 +215,8 @@ def _from_rows(
     size = 2 * plan.n_padded * len(lanes)
 
     def fill(first: int, last: int) -> None:
-        place = take(angles[first:last])
-        rows.rows_to_samples(*place, *common, first, aligned_empty(size), lanes)
+        located = take(angles[first:last])
+        rows.rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
 
     team.run(fill, parts(len(angles), team.threads))
 

@@ -22,7 +22,7 @@ from tomopipe.recon.engine_memory import GPU_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
-PIECE = 512  # samples of a tile per block, at most
+MAX_RUN = 512  # samples of a tile per block, at most
 STRIPE = 32  # bins, rows or pixels transposed at a time
 _THREADS = 256  # per block
 
@@ -37,21 +37,11 @@ SOURCE = "".join(
 def reconstruct_batch(
     sinograms: Any, plan: Plan, cor_px: Any, images: Any, *, transformed: bool = False
 ) -> None:
-    """Reconstruct a few slices at once.
+    """Reconstruct a few slices at once, into contiguous `images` (n_slices, n_cols, n_cols).
 
-    Parameters
-    ----------
-    sinograms : array of float32, shape (n_slices or 1, n_angles, n_cols)
-        On the device of the plan. One sinogram with many CORs is transformed once.
-    plan : Plan
-        The plan.
-    cor_px : ndarray of float64, shape (n_slices,)
-        COR of each slice.
-    images : array of float32, shape (n_slices, n_cols, n_cols)
-        Output, contiguous.
-    transformed : bool
-        Spectra are given instead of sinograms: `portable.padded_spectra`, angles in the plan's
-        order.
+    Sinograms (n_slices or 1, n_angles, n_cols) are on the device of the plan; one with many CORs is
+    transformed once. If `transformed`, spectra are given instead: `portable.padded_spectra`, angles
+    in the plan's order. `cor_px` is (n_slices,), on the host.
     """
     xp, n_slices, n_grid = plan.xp, len(cor_px), plan.n_grid
     tables, factor = _tables(plan), _centring_factor(plan, cor_px)
@@ -90,7 +80,7 @@ def _tables(plan: Plan) -> dict[str, Any]:
                 xp.complex64
             ),
             "taper": xp.asarray(plan.taper),
-            "correction": [xp.asarray(one.astype(np.float32)) for one in plan.correction],
+            "correction": [xp.asarray(axis.astype(np.float32)) for axis in plan.correction],
         }
     tables: dict[str, Any] = plan.cache["tables"]
     return tables
@@ -126,19 +116,19 @@ def _spread_spectra(spectra: Any, plan: Plan, factor: Any, angles: slice, grid: 
     xp, (n_slices, n_bins) = plan.xp, factor.shape
     if ("ordered", angles.start) not in plan.cache:
         plan.cache["ordered", angles.start] = ordered_samples(plan, angles)
-    place, cells, weights, pieces = plan.cache["ordered", angles.start]
+    rank, cells, weights, runs = plan.cache["ordered", angles.start]
     n_chunk = spectra.shape[1]
     samples = xp.empty((len(cells), n_slices), dtype=xp.complex64)
     pitch = n_chunk * n_bins if len(spectra) > 1 else 0
     launch(
         xp, "centre", (-(-n_bins // STRIPE), n_chunk), (_THREADS,),
-        (spectra, factor, _tables(plan)["weights"][angles], place, samples,
+        (spectra, factor, _tables(plan)["weights"][angles], rank, samples,
          np.int64(pitch), np.int32(n_bins), np.int32(n_slices)), 8 * n_slices * (STRIPE + 1),
     )  # fmt: skip
     n_cols = plan.half_grid_shape[1]
     launch(
-        xp, "spread", (len(pieces) - 1,), (2 * n_slices,),
-        (samples, cells, weights, pieces, grid, np.int32(-(-n_cols // TILE)), np.int32(n_cols)),
+        xp, "spread", (len(runs) - 1,), (2 * n_slices,),
+        (samples, cells, weights, runs, grid, np.int32(-(-n_cols // TILE)), np.int32(n_cols)),
         8 * n_slices * (TILE + gridding_kernel.WIDTH - 1) ** 2,
     )  # fmt: skip
 
@@ -146,25 +136,14 @@ def _spread_spectra(spectra: Any, plan: Plan, factor: Any, angles: slice, grid: 
 def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     """Sort the samples of some angles by the tile and the first cell they touch, and weigh them.
 
-    Parameters
-    ----------
-    plan : Plan
-        The plan; its array module does the work.
-    angles : slice
-        Which angles of the plan's order.
+    These are returned:
 
-    Returns
-    -------
-    place : array of uint32, shape (n_samples,)
-        Where each sample in (angle, bin) comes in that order.
-    cells : array of int32, shape (n_samples,)
-        In order: number of the tile times TILE^2, plus the first cell in it; the others are the
-        5 x 5 cells from there on, which may lie in the next tile.
-    weights : array of float32, shape (n_samples, 10)
-        In order: five weights along x, then five along y.
-    pieces : array of int32, shape (n_pieces + 1,)
-        First sample of each piece of at most `PIECE` samples of one tile; the last one is
-        n_samples.
+    - rank, uint32 (n_samples,): where each sample in (angle, bin) comes in that order;
+    - cells, int32 (n_samples,), in order: number of the tile times TILE^2, plus the first cell in
+      it; the others are the 5 x 5 cells from there on, which may lie in the next tile;
+    - weights, float32 (n_samples, 10), in order: five weights along x, then five along y;
+    - runs, int32 (n_runs + 1,): first sample of each run of at most `MAX_RUN` samples of one tile;
+      the last one is n_samples.
     """
     xp = plan.xp
     radius = xp.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)
@@ -177,10 +156,10 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     order = xp.argsort(cells)
     cells, n = cells[order], len(cells)
     tile, number = cells // TILE**2, xp.arange(n, dtype=np.int32)
-    begins = number % PIECE == 0
+    begins = number % MAX_RUN == 0
     begins[1:] |= tile[1:] != tile[:-1]
-    place = xp.empty(n, dtype=xp.uint32)
-    place[order] = number.astype(xp.uint32)
+    rank = xp.empty(n, dtype=xp.uint32)
+    rank[order] = number.astype(xp.uint32)
     t = (2 * (first - position) + gridding_kernel.WIDTH - 1)[order].astype(xp.float32)
     taps = xp.asarray(
         gridding_kernel.tap_polynomials(gridding_kernel.WIDTH, plan.beta), dtype=xp.float32
@@ -189,8 +168,8 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     for coefficients in taps[::-1]:
         weights *= t[:, :, None]
         weights += coefficients
-    pieces = xp.concatenate([xp.flatnonzero(begins), xp.asarray([n])]).astype(xp.int32)
-    return place, cells, weights.reshape(n, 2 * gridding_kernel.WIDTH), pieces
+    runs = xp.concatenate([xp.flatnonzero(begins), xp.asarray([n])]).astype(xp.int32)
+    return rank, cells, weights.reshape(n, 2 * gridding_kernel.WIDTH), runs
 
 
 def launch(

@@ -84,8 +84,8 @@ def claimed_gpu(
 ) -> Iterator[CudaDevice]:
     """Hold a GPU this process may use, and make it this thread's device.
 
-    Jobs on one machine take different GPUs: each is locked by a file named after its place on the
-    bus. The system drops the lock when the process ends, however it ends. What the scheduler has
+    Jobs on one machine take different GPUs: each is locked by a file named after its bus address.
+    The system drops the lock when the process ends, however it ends. What the scheduler has
     allotted (CUDA_VISIBLE_DEVICES) is all that is looked at.
 
     Parameters
@@ -102,8 +102,8 @@ def claimed_gpu(
     """
     runtime = xp.cuda.runtime
     names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]
-    place = Path(folder or tempfile.gettempdir())
-    paths = [place / f"tomopipe-gpu-{name.replace(':', '-')}.lock" for name in names]
+    locks = Path(folder or tempfile.gettempdir())
+    paths = [locks / f"tomopipe-gpu-{name.replace(':', '-')}.lock" for name in names]
     device, descriptor = _first_free(paths)
     try:
         logger.info("GPU %d (%s) of %d", device, names[device], len(names))

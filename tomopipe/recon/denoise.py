@@ -15,25 +15,11 @@ Array = NDArray[np.float32]
 def least_variation_near(
     images: Array, weight: ArrayLike, dual: Array | None = None, n_steps: int = 20
 ) -> tuple[Array, Array]:
-    """Minimise half the squared distance to an image plus `weight` times the total variation.
+    """Minimise half the squared distance to an image plus `weight` times the total variation [1]_.
 
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n_y, n_x) or (n_images, n_y, n_x)
-        Where to stay near.
-    weight : float, or array_like of shape (n_images,)
-        Of the variation.
-    dual : ndarray of float32, shape (n_images, 2, n_y, n_x), optional
-        Where to begin: what an earlier call returned. Overwritten.
-    n_steps : int
-        Steps.
-
-    Returns
-    -------
-    images : ndarray of float32, shape of `images`
-        The minimum, nearly.
-    dual : ndarray of float32, shape (n_images, 2, n_y, n_x)
-        For the next call.
+    Images are (n_y, n_x) or (n_images, n_y, n_x), `weight` a number or (n_images,). `dual`
+    (n_images, 2, n_y, n_x) is where to begin: what an earlier call returned; it is overwritten.
+    Returns the minimum, nearly, and the dual for the next call.
 
     References
     ----------

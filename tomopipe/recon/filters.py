@@ -28,20 +28,11 @@ FILTERS: tuple[str, ...] = tuple(_WINDOWS)
 
 
 def ramp_response(n_padded: int) -> NDArray[np.float64]:
-    """Return the transform of the band-limited ramp kernel on a padded row.
+    """Return the transform of the band-limited ramp kernel on a padded row [1]_.
 
     Sampling ``abs(k)`` instead would put the mean of the image to zero: the kernel cut off at the
-    ends of the row has a small value at k = 0 that restores it.
-
-    Parameters
-    ----------
-    n_padded : int
-        Padded row length in pixels, even.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_padded // 2 + 1,)
-        Response at each bin, cycles per pixel.
+    ends of the row has a small value at k = 0 that restores it. In cycles
+    per pixel, (n_padded // 2 + 1,); `n_padded` is even.
 
     References
     ----------

@@ -26,7 +26,7 @@ extern "C" __global__ void pad(
 // A block for each angle and STRIPE bins. With a pitch of 0 one slice serves all.
 extern "C" __global__ void centre(
     const float2* __restrict__ spectra, const float2* __restrict__ factor,
-    const float2* __restrict__ weights, const unsigned int* __restrict__ place,
+    const float2* __restrict__ weights, const unsigned int* __restrict__ rank,
     float2* __restrict__ samples, const long long pitch, const int n_bins, const int n_slices)
 {
     extern __shared__ float2 stripe[];
@@ -45,24 +45,24 @@ extern "C" __global__ void centre(
     for (int i = threadIdx.x; i < STRIPE * n_slices; i += blockDim.x) {
         const int slice = i % n_slices, bin = first + i / n_slices;
         if (bin < n_bins) {
-            const long long to = place[angle * n_bins + bin];
+            const long long to = rank[angle * n_bins + bin];
             samples[to * n_slices + slice] = stripe[slice * (STRIPE + 1) + i / n_slices];
         }
     }
 }
 
-// Samples added to the half grids. A block for each piece of samples of one tile, a thread for each
+// Samples added to the half grids. A block for each run of samples of one tile, a thread for each
 // float of a record: runs of samples that share their 5 x 5 cells are summed in registers, the
 // tile's cells in shared memory, of which no two threads use the same, then added to the grid:
 // atomically, as tiles overlap.
 extern "C" __global__ void spread(
     const float* __restrict__ samples, const int* __restrict__ cells,
-    const float* __restrict__ weights, const int* __restrict__ pieces,
+    const float* __restrict__ weights, const int* __restrict__ runs,
     float* grid, const int n_tile_cols, const int pitch)
 {
     extern __shared__ float tile[];
     const int lane = threadIdx.x, record = blockDim.x;
-    const int first = pieces[blockIdx.x], last = pieces[blockIdx.x + 1];
+    const int first = runs[blockIdx.x], last = runs[blockIdx.x + 1];
     for (int i = 0; i < SIDE * SIDE; ++i) tile[i * record + lane] = 0.0f;
     float sum[WIDTH * WIDTH], next = samples[(long long)first * record + lane];
     int at = -1;

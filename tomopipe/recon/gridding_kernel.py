@@ -39,19 +39,8 @@ def tap_polynomials(width: int, beta: float) -> NDArray[np.float64]:
 
     A sample at grid position p touches the cells i, ..., i + width - 1 with
     i = ceil(p - width / 2); tap j weighs cell i + j. All depend only on
-    t = 2 (i - p + width / 2) - 1 in [-1, 1).
-
-    Parameters
-    ----------
-    width : int
-        Taps of the kernel.
-    beta : float
-        Its shape parameter.
-
-    Returns
-    -------
-    ndarray of float64, shape (DEGREE + 1, width)
-        Coefficients of t**0, t**1, ... for each tap.
+    t = 2 (i - p + width / 2) - 1 in [-1, 1). Returns the
+    coefficients of t**0, t**1, ..., (DEGREE + 1, width); `beta` is the kernel's shape parameter.
     """
     nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
     taps = np.arange(width)

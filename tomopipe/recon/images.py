@@ -57,22 +57,10 @@ def transform_rows(
 ) -> None:
     """Transform rows of the folded grid along x; keep the image's columns, in place.
 
-    Parameters
-    ----------
-    grid : ndarray of float32
-        Folded half grids; rows first ... last - 1 (0 is the spectrum's row 0) are overwritten.
-    n_grid : int
-        M.
-    correction : ndarray of float32, shape (n_cols,)
-        One over the kernel's transform, with sign, of each column.
-    factors, table
-        The transform of length M.
-    first, last : int
-        Rows.
-    work : ndarray of float32, shape (4 * M * L,)
-        Scratch.
-    lanes : tuple of length L
-        The width.
+    Rows first ... last - 1 of `grid` (0 is the spectrum's row 0) are overwritten. `correction`
+    (n_cols,): one over the kernel's transform, with sign, of each column; `factors`, `table`: the
+    transform of length M = n_grid; `work`: scratch (4 * M * L,); `lanes`: the width, a tuple of
+    length L.
     """
     n_lanes = len(lanes)
     record = 2 * n_lanes
@@ -130,22 +118,9 @@ def transform_columns(
 ) -> None:
     """Transform columns to image values, in place: row r then holds the image's rows 2r, 2r + 1.
 
-    Parameters
-    ----------
-    grid : ndarray of float32
-        From `transform_rows`.
-    n_grid : int
-        M.
-    correction : ndarray of float32, shape (n_cols,)
-        One over the kernel's transform of each row.
-    factors, table, phases
-        The transform of length M / 2; exp(2 pi i k / M).
-    first, last : int
-        Which columns.
-    work : ndarray of float32, shape ((TOGETHER + 2) * M * L,)
-        Scratch.
-    lanes : tuple of length L
-        The width.
+    `grid` is from `transform_rows`. `correction` (n_cols,): one over the kernel's transform of each
+    row; `factors`, `table`, `phases`: the transform of length M / 2, and exp(2 pi i k / M); `work`:
+    scratch ((TOGETHER + 2) * M * L,).
     """
     n_lanes = len(lanes)
     record = 2 * n_lanes

@@ -77,35 +77,18 @@ def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: 
 def sirt(
     sinogram: Array, projector: Projector, *, n_iterations: int = 200, least: float = -np.inf
 ) -> Array:
-    """Reconstruct by the simultaneous iterative reconstruction technique.
+    """Reconstruct by the simultaneous iterative reconstruction technique [1]_.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Corrected sinogram of an object that the detector sees as a whole.
-    projector : Projector
-        From `tomopipe.recon.projector.make_projector`.
-    n_iterations : int
-        More is sharper, and noisier.
-    least : float
-        Smallest value of a voxel; 0 where nothing attenuates less than air.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_cols, n_cols)
-        Linear attenuation per pixel.
-
-    Raises
-    ------
-    ValueError
-        If the sinogram does not fit the projector.
+    `sinogram` (n_angles, n_cols) is corrected, of an object that the detector sees as a whole;
+    `least` is the smallest value of a voxel: 0 where nothing attenuates less than air. More
+    iterations are sharper, and noisier. Returns linear attenuation per pixel, (n_cols, n_cols).
 
     References
     ----------
     .. [1] A. H. Andersen, A. C. Kak, Ultrasonic Imaging 6, 81 (1984).
     """
     _check(sinogram.shape, projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     rows = _inverse(projector.project(disk))
     columns = disk * _inverse(projector.back_project(np.ones_like(sinogram)))
     image = np.zeros(projector.slice_shape, dtype=np.float32)
@@ -117,31 +100,16 @@ def sirt(
 
 
 def cgls(sinogram: Array, projector: Projector, *, n_iterations: int = 15) -> Array:
-    """Reconstruct by conjugate gradients for least squares; to stop early is what regularises.
+    """Reconstruct by conjugate gradients for least squares [1]_; to stop early is what regularises.
 
-    Parameters
-    ----------
-    sinogram, projector
-        As for `sirt`.
-    n_iterations : int
-        10 to 30.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_cols, n_cols)
-        Linear attenuation per pixel.
-
-    Raises
-    ------
-    ValueError
-        If the sinogram does not fit the projector.
+    10 to 30 iterations; the rest is as for `sirt`.
 
     References
     ----------
     .. [1] M. R. Hestenes, E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952).
     """
     _check(sinogram.shape, projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     image = np.zeros(projector.slice_shape, dtype=np.float32)
     residual = sinogram.astype(np.float32)
     gradient = disk * projector.back_project(residual)
@@ -208,7 +176,7 @@ def total_variation(
     .. [1] A. Beck, M. Teboulle, IEEE Trans. Image Process. 18, 2419 (2009).
     """
     _check(sinogram.shape[-2:], projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     weight = variation_weight(sinogram, projector, strength)
     step = np.float32(1 / (gain or largest_gain(projector)))
     image = np.zeros((*sinogram.shape[:-2], *projector.slice_shape), dtype=np.float32)
@@ -232,7 +200,7 @@ def variation_weight(sinogram: Array, projector: Projector, strength: float) -> 
     return np.asarray(strength * largest, np.float32)
 
 
-def seen(projector: Projector) -> Array:
+def field_of_view(projector: Projector) -> Array:
     """Return 1 in the circle that the slice holds at every angle, 0 outside it."""
     n_cols = projector.plan.n_cols
     x, y = np.arange(n_cols) - n_cols // 2, np.arange(n_cols) - (n_cols // 2 - 1)
@@ -241,7 +209,7 @@ def seen(projector: Projector) -> Array:
 
 def largest_gain(projector: Projector, n_iterations: int = 20) -> float:
     """Return the largest eigenvalue of projection followed by its adjoint, 5 % above."""
-    disk = seen(projector)
+    disk = field_of_view(projector)
     images, gain = np.broadcast_to(disk, (*projector.phase.shape[:-2], *disk.shape)), np.ones(())
     for _ in range(n_iterations):
         images = disk * projector.back_project(projector.project(images))

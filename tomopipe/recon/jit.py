@@ -97,11 +97,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 def _cache_folder() -> str:
     """Return the first folder that can be written; "" if none can."""
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    places = [_config.CACHE_DIR or os.path.join(user, "tomopipe")]
+    parents = [_config.CACHE_DIR or os.path.join(user, "tomopipe")]
     if os.environ.get(run_folder.VARIABLE):
-        places.append(os.path.abspath(".snakemake/tomopipe"))
-    for place in places:
-        folder = os.path.join(place, f"numba-{_config.CPU_NAME or get_host_cpu_name()}")
+        parents.append(os.path.abspath(".snakemake/tomopipe"))
+    for parent in parents:
+        folder = os.path.join(parent, f"numba-{_config.CPU_NAME or get_host_cpu_name()}")
         try:
             os.makedirs(folder, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
@@ -174,6 +174,6 @@ def aligned(block: Any) -> Any:
 
 
 def parts(n: int, n_parts: int) -> list[tuple[int, int]]:
-    """Cut range(n) into at most `n_parts` (first, last) pieces of nearly equal length."""
+    """Cut range(n) into at most `n_parts` (first, last) ranges of nearly equal length."""
     edges = [n * i // n_parts for i in range(n_parts + 1)]
     return [(a, b) for a, b in itertools.pairwise(edges) if b > a]

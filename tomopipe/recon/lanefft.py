@@ -19,13 +19,7 @@ from tomopipe.recon.simd import load, splat, store
 
 
 def factors_of(n: int) -> NDArray[np.int64]:
-    """Return the radices of a transform of length n.
-
-    Raises
-    ------
-    ValueError
-        If n has a factor other than 2, 3 and 5.
-    """
+    """Return the radices of a transform of length n, which has no factors but 2, 3 and 5."""
     found = []
     rest = n
     for radix in (5, 3, 8, 4, 2):

@@ -95,7 +95,7 @@ def make_plan(
     filter_order : int
         Order of the Butterworth filter.
     one_sided : bool
-        Angles are those of a full 360-degree rotation, and most rays are seen from one side only.
+        Angles are those of a full 360-degree rotation, and most rays are measured from one side.
     edge_slopes_per_px : (float, float) or None
         Share of its edge value that a row loses per column at its left and its right edge: it
         is extrapolated by the ellipse of these slopes. 0, unknown: by a cosine [1]_. None: edge

@@ -15,17 +15,8 @@ from tomopipe.recon.plan import MARGIN, Plan, image_positions
 def padded_spectra(rows: Any, plan: Plan) -> Any:
     """Pad rows with their edge values, which fade as the plan says, and transform them.
 
-    Parameters
-    ----------
-    rows : array of float32, shape (..., n_cols)
-        Sinograms; what is not finite counts as 0.
-    plan : Plan
-        The plan.
-
-    Returns
-    -------
-    array of complex64, shape (..., P/2 + 1)
-        Neither filtered nor centred.
+    Rows are (..., n_cols); what is not finite counts as 0. Returns complex64 (..., P/2 + 1),
+    neither filtered nor centred.
     """
     xp, n_cols = plan.xp, plan.n_cols
     rows = xp.where(xp.isfinite(rows), rows, xp.float32(0))
@@ -40,15 +31,9 @@ def padded_spectra(rows: Any, plan: Plan) -> Any:
 def fold(grid: Any) -> Any:
     """Fold the margins of half grids in and complete the rows that are their own mirror image.
 
-    Parameters
-    ----------
-    grid : array of complex64, shape (n_slices, *Plan.half_grid_shape)
-        What the rays of the upper half plane have left; overwritten.
-
-    Returns
-    -------
-    array of complex64, shape (n_slices, M // 2 + 1, M)
-        A view: the upper half of a spectrum whose image is real.
+    The grid (n_slices, *Plan.half_grid_shape), what the rays of the upper half plane have left, is
+    overwritten. Returns a view (n_slices, M // 2 + 1, M): the upper half of a spectrum whose image
+    is real.
     """
     n_grid = grid.shape[2] - 2 * MARGIN
     grid[..., MARGIN : 2 * MARGIN] += grid[..., n_grid + MARGIN :]
@@ -65,20 +50,7 @@ def fold(grid: Any) -> Any:
 
 
 def to_images(half_spectrum: Any, plan: Plan) -> Any:
-    """Transform folded half grids to images.
-
-    Parameters
-    ----------
-    half_spectrum : array of complex64, shape (n_slices, M // 2 + 1, M)
-        From `fold`.
-    plan : Plan
-        The plan.
-
-    Returns
-    -------
-    array of float32, shape (n_slices, n_cols, n_cols)
-        Slices [y, x].
-    """
+    """Transform folded half grids to slices [y, x], (n_slices, n_cols, n_cols)."""
     xp, fft = plan.xp, fft_of(plan.xp)
     columns, rows = xp.asarray(image_positions(plan.n_cols) % plan.n_grid)
     correction = xp.asarray(plan.correction, dtype=xp.float32)

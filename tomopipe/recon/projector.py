@@ -24,20 +24,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Projector:
-    """A scan's geometry as a linear map and its adjoint.
+    """A scan's geometry as a linear map and its adjoint."""
 
-    Attributes
-    ----------
-    plan : Plan
-        Angles, columns and grid; its filter is not used.
-    spreading : sparse array, shape (cells of the half grid, n_angles * n_bins)
-        Kernel weights; its transpose interpolates.
-    phase : ndarray of complex64, shape (n_bins,) or (n_slices, 1, n_bins)
-        Moves the axis to 0; of each slice, where they have axes of their own.
-    """
-
-    plan: Plan
+    plan: Plan  # angles, columns and grid; its filter is not used
+    # kernel weights, sparse (cells of the half grid, n_angles * n_bins); its transpose interpolates
     spreading: Any
+    # (n_bins,) or (n_slices, 1, n_bins): moves the axis, or that of each slice, to 0
     phase: NDArray[np.complex64]
 
     @property
@@ -78,15 +70,7 @@ class Projector:
     def back_project(self, sinograms: Array) -> Array:
         """Return the sum over angles of unfiltered rows: the adjoint of `project`.
 
-        Parameters
-        ----------
-        sinograms : ndarray of float32, shape (..., n_angles, n_cols)
-            Rows; zero beyond the detector.
-
-        Returns
-        -------
-        ndarray of float32, shape (..., n_cols, n_cols)
-            Slices.
+        Rows (..., n_angles, n_cols), zero beyond the detector, give slices (..., n_cols, n_cols).
         """
         plan, before = self.plan, sinograms.shape[:-2]
         rows = np.zeros((*before, plan.n_angles, plan.n_padded), dtype=np.float32)

@@ -66,31 +66,15 @@ def rows_to_samples(
     work: Any,
     lanes: Any,
 ) -> None:
-    """Fill the samples of some angles.
+    """Fill the samples of some angles, neighbours in a chunk, from `first` in it on.
 
-    Parameters
-    ----------
-    values : ndarray of float32, shape (...,)
-        Flat; row s of the angle i lies from `starts[i] + s * pitch` on.
-    starts : ndarray of int, shape (n,)
-        Of these angles, neighbours in the chunk.
-    pitch, n_slices, n_cols : int
-        From row to row; rows of an angle, at most L; columns of a row.
-    weights, signs : ndarray, shape (n_chunk,)
-        Weight and sign (-1 to conjugate) of each projection of the chunk.
-    factor : ndarray of float32, shape ((P/2 + 1) * 2 * L,)
-        Half the filter times exp(-2 pi i k cor / P), for each bin and slice.
-    taper, factors, table, phases
-        Share of the edge values in the P - n_cols columns of padding; the transform of length
-        P/2; exp(2 pi i k / P).
-    samples : ndarray of float32, shape (n_chunk * (P/2 + 1) * 2 * L,)
-        Output.
-    first : int
-        Where in the chunk these angles begin.
-    work : ndarray of float32, shape (2 * P * L,)
-        Scratch.
-    lanes : tuple of length L
-        The width.
+    Row s of the angle i lies in the flat `values` from `starts[i] + s * pitch` on: n_slices rows,
+    at most L, of n_cols columns. `weights`, `signs` (n_chunk,): weight and sign (-1 to conjugate)
+    of each projection; `factor` ((P/2 + 1) * 2 * L,): half the filter times exp(-2 pi i k cor / P),
+    for each bin and slice; `taper`: share of the edge values in the P - n_cols columns of padding;
+    `factors`, `table`, `phases`: the transform of length P/2, and exp(2 pi i k / P); `samples`
+    (n_chunk * (P/2 + 1) * 2 * L,): output; `work`: scratch (2 * P * L,); `lanes`: a tuple of length
+    L.
     """
     n_lanes = len(lanes)
     half = (n_cols + len(taper)) // 2

@@ -12,20 +12,7 @@ from tomopipe.recon.plan import MARGIN, Plan
 
 
 def spreading_matrix(plan: Plan, angles: slice) -> Any:
-    """Return the weights of samples in grid cells.
-
-    Parameters
-    ----------
-    plan : Plan
-        The plan.
-    angles : slice
-        Which angles of the plan's order.
-
-    Returns
-    -------
-    scipy.sparse.csr_array of float32, shape (cells of the half grid, n_chunk * n_bins)
-        Cells by samples.
-    """
+    """Return the weights of samples in grid cells: (cells of the half grid, n_chunk * n_bins)."""
     from scipy.sparse import csr_array
 
     radius = np.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)

@@ -29,7 +29,7 @@ class Chunk:
     angles: slice  # of the plan's order
     direction: NDArray[np.float64]  # (n_chunk, 2) grid cells per bin
     order: NDArray[np.uint32]  # (n_chunk * n_bins,) angle in the chunk << 16 | bin, tile by tile
-    even: list[tuple[int, int]]  # pieces of `order` that touch disjoint parts of the grid
+    even: list[tuple[int, int]]  # ranges of `order` that touch disjoint parts of the grid
     odd: list[tuple[int, int]]
 
 
@@ -53,26 +53,26 @@ def _chunk(plan: Plan, angles: slice) -> Chunk:
     n_bins = plan.n_padded // 2 + 1
     order, starts = _sort(direction, n_bins, along, plan.n_grid)
     half = (len(starts) - 1) // 2  # bands of even number come first
-    pieces = [(int(a), int(b)) for a, b in itertools.pairwise(starts)]
+    ranges = [(int(a), int(b)) for a, b in itertools.pairwise(starts)]
     return Chunk(
         angles=angles,
         direction=direction,
         order=order,
-        even=[piece for piece in pieces[:half] if piece[1] > piece[0]],
-        odd=[piece for piece in pieces[half:] if piece[1] > piece[0]],
+        even=[(a, b) for a, b in ranges[:half] if b > a],
+        odd=[(a, b) for a, b in ranges[half:] if b > a],
     )
 
 
 @kernel
 def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
-    """Sort samples by band, tile and first cell: by place in the tile, then by tile, counting."""
+    """Sort samples by band, tile and first cell: by cell in the tile, then by tile, counting."""
     n_bands = n_grid // BAND // 2 + 2
     n_tiles = n_grid // TILE + 3
     in_band = n_tiles * (BAND // TILE)
     n_samples = len(direction) * n_bins
     code = np.empty(n_samples, dtype=np.uint32)
     tile = np.empty(n_samples, dtype=np.int32)
-    place = np.empty(n_samples, dtype=np.int32)
+    in_tile = np.empty(n_samples, dtype=np.int32)
     for a in range(len(direction)):
         for k in range(n_bins):
             x = np.int64(np.ceil(direction[a, 0] * k - 2.5)) + n_grid // 2 + MARGIN
@@ -83,9 +83,9 @@ def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
             i = a * n_bins + k
             code[i] = (a << 16) | k
             tile[i] = (rank * n_tiles + v // TILE) * (BAND // TILE) + u % BAND // TILE
-            place[i] = y % TILE * TILE + x % TILE
-    by_place, _ = _counted(place, np.arange(n_samples, dtype=np.int32), TILE * TILE)
-    by_tile, starts = _counted(tile, by_place, 2 * n_bands * in_band)
+            in_tile[i] = y % TILE * TILE + x % TILE
+    by_cell, _ = _counted(in_tile, np.arange(n_samples, dtype=np.int32), TILE * TILE)
+    by_tile, starts = _counted(tile, by_cell, 2 * n_bands * in_band)
     return code[by_tile], starts[::in_band].copy()
 
 
@@ -97,11 +97,11 @@ def _counted(key: Any, before: Any, n_keys: int) -> Any:
         starts[value + 1] += 1
     for k in range(n_keys):
         starts[k + 1] += starts[k]
-    place = starts.copy()
+    following = starts.copy()
     order = np.empty_like(before)
     for i in before:
-        order[place[key[i]]] = i
-        place[key[i]] += 1
+        order[following[key[i]]] = i
+        following[key[i]] += 1
     return order, starts
 
 
@@ -123,7 +123,7 @@ def _weigh(
     last: int,
     taps: Any,
     weights: Any,
-    places: Any,
+    offsets: Any,
     n_floats: int,
 ) -> None:
     """Evaluate taps and addresses of some samples; apart, so that their latency is hidden."""
@@ -139,24 +139,24 @@ def _weigh(
             w = w * t + load(taps, 16 * d, WIDE)
         store(weights, 16 * (i - first), w)
         cell = (np.int64(cy) + MARGIN) * pitch + np.int64(cx) + n_grid // 2 + MARGIN
-        places[2 * (i - first)] = cell * n_floats
-        places[2 * (i - first) + 1] = (a * n_bins + k) * n_floats
+        offsets[2 * (i - first)] = cell * n_floats
+        offsets[2 * (i - first) + 1] = (a * n_bins + k) * n_floats
 
 
 @kernel
 def _add_run(
-    grid: Any, pitch: int, samples: Any, weights: Any, places: Any, i: int, end: int, record: Any
+    grid: Any, pitch: int, samples: Any, weights: Any, offsets: Any, i: int, end: int, record: Any
 ) -> None:
     """Add samples of the same cells: five cells at a time stay in registers."""
     n_floats = len(record)
-    cell = places[2 * i]
+    cell = offsets[2 * i]
     for row in range(5):
         g0, g1 = load(grid, cell, record), load(grid, cell + n_floats, record)
         g2, g3 = load(grid, cell + 2 * n_floats, record), load(grid, cell + 3 * n_floats, record)
         g4 = load(grid, cell + 4 * n_floats, record)
         for j in range(i, end):
             w = 16 * j
-            value = load(samples, places[2 * j + 1], record) * splat(weights[w + 8 + row], record)
+            value = load(samples, offsets[2 * j + 1], record) * splat(weights[w + 8 + row], record)
             g0 = g0 + splat(weights[w], record) * value
             g1 = g1 + splat(weights[w + 1], record) * value
             g2 = g2 + splat(weights[w + 2], record) * value
@@ -172,15 +172,15 @@ def _add_run(
 
 @kernel
 def _add_batch(
-    grid: Any, pitch: int, samples: Any, weights: Any, places: Any, n: int, record: Any
+    grid: Any, pitch: int, samples: Any, weights: Any, offsets: Any, n: int, record: Any
 ) -> None:
     """Add n samples, run by run of the same cells."""
     i = np.int64(0)
     while i < n:
         end = i + 1
-        while end < n and places[2 * end] == places[2 * i]:
+        while end < n and offsets[2 * end] == offsets[2 * i]:
             end += 1
-        _add_run(grid, pitch, samples, weights, places, i, end, record)
+        _add_run(grid, pitch, samples, weights, offsets, i, end, record)
         i = end
 
 
@@ -197,7 +197,7 @@ def spread(
     taps: Any,
     record: Any,
 ) -> None:
-    """Add a piece of the ordered samples to the half grids.
+    """Add a range of the ordered samples to the half grids.
 
     Parameters
     ----------
@@ -219,14 +219,14 @@ def spread(
     n_floats = len(record)
     pitch = (n_grid + 2 * MARGIN) * n_floats
     weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
-    places = np.empty(2 * BATCH + 2, dtype=np.int64)
+    offsets = np.empty(2 * BATCH + 2, dtype=np.int64)
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
-        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, n_floats)
+        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)
         for j in range(n):
-            prefetch(samples, places[2 * j + 1])
-            prefetch(samples, places[2 * j + 1] + n_floats // 2)
-        _add_batch(grid, pitch, samples, weights, places, n, record)
+            prefetch(samples, offsets[2 * j + 1])
+            prefetch(samples, offsets[2 * j + 1] + n_floats // 2)
+        _add_batch(grid, pitch, samples, weights, offsets, n, record)
 
 
 @kernel
@@ -245,30 +245,21 @@ def spread_spectra(
     lanes: Any,
     record: Any,
 ) -> None:
-    """Add a piece of the ordered samples of one slice to half grids with one COR per lane.
+    """Add a range of the ordered samples of one slice to half grids with one COR per lane.
 
-    Samples are made where they are spread, a batch at a time: they never leave the cache.
-
-    Parameters
-    ----------
-    grid, n_grid, direction, order, first, last, taps, record
-        As for `spread`.
-    spectra : ndarray of complex64, shape (n_chunk, n_bins)
-        Transforms of the padded rows of a chunk.
-    projection_weights, signs, factor : ndarray
-        As for `tomopipe.recon.rows.rows_to_samples`.
-    lanes : tuple of length L
-        The width.
+    Samples are made where they are spread, a batch at a time: they never leave the cache. `spectra`
+    (n_chunk, n_bins) are the transforms of the padded rows of a chunk; `projection_weights`,
+    `signs` and `factor` are as for `tomopipe.recon.rows.rows_to_samples`, the rest as for `spread`.
     """
     n_floats = len(record)
     n_bins = spectra.shape[1]
     pitch = (n_grid + 2 * MARGIN) * n_floats
     weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
     samples = aligned(np.empty(n_floats * BATCH + 16, dtype=np.float32))
-    places = np.empty(2 * BATCH + 2, dtype=np.int64)
+    offsets = np.empty(2 * BATCH + 2, dtype=np.int64)
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
-        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, places, n_floats)
+        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)
         for j in range(n):
             a, k = np.int64(order[start + j]) >> 16, np.int64(order[start + j]) & 0xFFFF
             value = np.float32(2) * spectra[a, k]
@@ -276,5 +267,5 @@ def spread_spectra(
             wr = splat(projection_weights[a], lanes)
             wi = splat(projection_weights[a] * signs[a], lanes)
             put_centred(re, im, factor, k, wr, wi, samples, j * n_floats, lanes)
-            places[2 * j + 1] = j * n_floats
-        _add_batch(grid, pitch, samples, weights, places, n, record)
+            offsets[2 * j + 1] = j * n_floats
+        _add_batch(grid, pitch, samples, weights, offsets, n, record)

@@ -18,21 +18,12 @@ UNKNOWN: EdgeSlopes = (0.0, 0.0)
 
 
 def taper(n_cols: int, n_padded: int, edge_slopes_per_px: EdgeSlopes | None) -> NDArray[np.float32]:
-    """Return the share of the edge values in each padding column.
+    """Return the share of the edge values in each padding column, (n_padded - n_cols,).
 
-    Parameters
-    ----------
-    n_cols, n_padded : int
-        Length of a row before and after padding.
-    edge_slopes_per_px : (float, float) or None
-        Share of its edge value that a row loses per column at its left and its right edge; 0,
-        unknown: a cosine, which reaches zero at the end of the padding. None: edge values are
-        repeated.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_padded - n_cols,)
-        Of the right edge value in the first half, going outwards, of the left one in the second.
+    Its first half is of the right edge value, going outwards, the second of the left one.
+    `edge_slopes_per_px` is the share of its edge value that a row loses per column at its left and
+    its right edge; 0, unknown: a cosine, which reaches zero at the end of the padding. None: edge
+    values are repeated.
     """
     n_right = (n_padded - n_cols) // 2
     n_left = n_padded - n_cols - n_right

@@ -1,4 +1,4 @@
-"""MRC image stacks and volumes of float32: written in pieces, checked by their headers."""
+"""MRC image stacks and volumes of float32: written in parts, checked by their headers."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
 
 class StackFile:
-    """An MRC stack written piece by piece, with the statistics of its header.
+    """An MRC stack written part by part, with the statistics of its header.
 
     Parameters
     ----------
@@ -54,11 +54,11 @@ class StackFile:
     def write(self, images: NDArray[np.float32], image: int, row: int) -> None:
         """Write rows of consecutive images, the first of them at `image` and `row`."""
         _, n_rows, n_cols = self.shape
-        pieces = [images] if images.shape[1] == n_rows else list(images)
+        parts = [images] if images.shape[1] == n_rows else list(images)
         with direct_writer(self.path) as write:
-            for i, piece in enumerate(pieces):
+            for i, part in enumerate(parts):
                 offset = HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row)
-                data = np.ascontiguousarray(piece, "<f4")
+                data = np.ascontiguousarray(part, "<f4")
                 write(data, offset)
                 checksums.written(self.path, offset, data.nbytes, data)
         self.low, self.high = min(self.low, images.min()), max(self.high, images.max())

@@ -20,12 +20,11 @@ from tomopipe.campaign.campaign import (
     InventoryRows,
     as_json,
     read_inventory,
-    refuse_vanished,
 )
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import foreign, refuse_foreign
-from tomopipe.run.misfits import refuse_misfits, refuse_missing_files
+from tomopipe.run.misfits import refuse_misfits, refuse_missing_files, refuse_no_file
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import (
@@ -54,7 +53,8 @@ class PlannedJob:
     reason : str
         Why it runs, in words.
     certain : bool
-        False: only if the COR of the scan changes, which a pending prediction decides.
+        False: only if the COR of the scan changes, which a pending prediction decides, or if a
+        comparison finds another content.
     """
 
     rule: str
@@ -63,6 +63,11 @@ class PlannedJob:
     reason: str
     certain: bool = True
     stack: str = ""
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether it is certain, or only hangs on a COR that a scan has not had yet."""
+        return self.certain or self.reason == IF_COR
 
 
 class Expected:
@@ -98,7 +103,7 @@ class Expected:
         self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[PlannedJob]()
         self.decisions = Decisions(campaign, tell=lambda text: None)
         self.decisions.take_said()
-        refuse_vanished(campaign)
+        refuse_no_file(campaign)
         refuse_missing_files(campaign)
         refuse_foreign(foreign(campaign, self.decisions.record))
         self.predicting: set[str] = set()

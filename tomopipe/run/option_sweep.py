@@ -130,7 +130,7 @@ def _known(campaign: Campaign, scan: str) -> float | None:
 
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
-    """Return the first scan with a COR, and the COR: rows of the campaign table first.
+    """Return the first scan with a COR, and the COR.
 
     Scans with `select: no` are skipped.
 
@@ -139,8 +139,7 @@ def first_known(campaign: Campaign) -> tuple[str, float]:
     TomopipeError
         If none has, or a result is damaged.
     """
-    listed = [row.scan for row in campaign.table_rows if row.scan in campaign.scans]
-    for scan in dict.fromkeys([*listed, *campaign.scans]):
+    for scan in campaign.scans:
         if campaign.scans[scan].select != "no":
             cor_px = _known(campaign, scan)
             if cor_px is not None:

@@ -25,7 +25,7 @@ _CLOCKS_S = 5.0  # difference between clocks of nodes and file servers
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 #: Every step, in the order of the work.
 ORDER = (
-    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
+    *("compare", "inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
     *("stitch", "sidecar", "export_stack", "export_star", "report"),
 )
 

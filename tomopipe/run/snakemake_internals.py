@@ -100,17 +100,24 @@ def is_lint() -> bool:
 def default_target(workflow: Any, rule: str) -> None:
     """Make a rule the default target, also if its Snakefile is only included.
 
-    Snakemake forgets the default targets of included files; one of the including file takes
-    precedence.
+    Snakemake forgets the default targets of included files, and takes the first rule that follows.
+    A rule before the include takes precedence, and one with `default_target: True`.
     """
-    name, prepare = workflow.modifier.modify_rulename(rule), workflow._prepare_dag
+    name, state = workflow.modifier.modify_rulename(rule), vars(workflow)
+    names = (*getattr(workflow, "_our_targets", ()), name)  # a module is included again
 
-    @functools.wraps(prepare)
-    def prepare_with_target(*arguments: Any, **options: Any) -> None:
-        workflow.default_target = workflow.default_target or name
-        prepare(*arguments, **options)
+    class WithTarget(type(workflow)):  # type: ignore[misc]
+        _our_targets = names
 
-    workflow._prepare_dag = prepare_with_target
+        @property
+        def default_target(self) -> str | None:
+            return state["default_target"] or next(filter(self.is_rule, names), None)
+
+        @default_target.setter
+        def default_target(self, rule: str | None) -> None:
+            state["default_target"] = rule
+
+    workflow.__class__ = WithTarget
 
 
 def call_hooks_of_module(workflow: Any, names: dict[str, Any]) -> None:

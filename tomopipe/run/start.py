@@ -27,6 +27,7 @@ from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
+from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.exchange import Metadata
 from tomopipe.storage.atomic import write_text
@@ -190,6 +191,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += misfits(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
+    findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")
@@ -306,9 +308,7 @@ def _check_disk(
         if not (stack.problem or made.exists()):
             each[KINDS["stitch"]] += stack_bytes(campaign, stack.scans, rows)
     needed = each.total()
-    existing = campaign.results
-    while not existing.exists():
-        existing = existing.parent
+    existing = _existing(campaign.results)
     free = shutil.disk_usage(existing).free
     findings.notes.append(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
@@ -326,15 +326,24 @@ def _check_disk(
         )
 
 
+def _existing(path: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    """Warn of skipped scans that have a volume, made from an earlier raw file."""
+    """Warn of skipped scans that have a volume, which a run keeps."""
     for scan, row in rows.items():
         if row["keep"] == "true" or scan not in campaign.scans or campaign.is_selected(scan, row):
             continue
         if os.path.lexists(campaign.directory / campaign.volume(scan)):
             findings.warnings.append(
-                f"{scan} is skipped ({row['reason']}), but {campaign.volume(scan)} is there, of "
-                "the file before. Remove volume, stack and sidecar, or mend the file"
+                f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, "
+                "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
             )
 
 
@@ -347,6 +356,14 @@ def _check_foreign(campaign: Campaign, findings: Findings) -> None:
 
 
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
+    snakemake = campaign.directory / ".snakemake"
+    written = (snakemake, campaign.results, campaign.logs.folder)
+    closed = [str(place) for place in map(_existing, written) if not _is_writable(place)]
+    if closed:
+        findings.errors.append(
+            f"{', '.join(dict.fromkeys(closed))}: cannot be written, and a run does. Give yourself "
+            "the right to, or copy the campaign to a folder of your own"
+        )
     if campaign.config.storage.sidecars != "beside":
         return
     places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}

@@ -1,4 +1,4 @@
-"""What an aborted or otherwise incomplete scan is told to lack."""
+"""What an aborted or otherwise incomplete scan lacks."""
 
 import numpy as np
 

@@ -31,23 +31,10 @@ _STEADY = 0.25  # of a frame period: a time stamp further off does not tell whic
 def to_degrees(
     values: ArrayLike, unit: str, known_unit: str = "auto"
 ) -> tuple[NDArray[np.float64], str]:
-    """Convert angles to degrees.
+    """Convert angles to degrees; returns what was assumed of their unit, or "", too.
 
-    Parameters
-    ----------
-    values : array_like of float
-        Angles.
-    unit : str
-        As in the file, lower case; "" counts as degrees.
-    known_unit : str
-        What the configuration says: deg, rad, mrad or mdeg, whatever the file says, or auto.
-
-    Returns
-    -------
-    theta_deg : ndarray of float64
-        Degrees.
-    warning : str
-        What was assumed, or "".
+    `unit` is that of the file, lower case ("" counts as degrees); `known_unit`, unless auto, counts
+    whatever the file says: deg, rad, mrad or mdeg.
     """
     angles = np.asarray(values, dtype=float).ravel()
     if known_unit != "auto":
@@ -71,20 +58,9 @@ def span_deg(theta_deg: NDArray[np.float64]) -> float:
 def other_unit(theta_deg: NDArray[np.float64]) -> tuple[str, str]:
     """Check whether angles assumed to be degrees look as if they were in another unit.
 
-    Scans of a few degrees exist, and scans of many rotations: only a span within 2 % of pi or 2 pi,
-    or of 1000 times 180 or 360, is distinguished.
-
-    Parameters
-    ----------
-    theta_deg : ndarray of float64, shape (n_angles,)
-        Angles, finite or not.
-
-    Returns
-    -------
-    fault : str
-        Why they cannot be taken for degrees without a word of the owner, or "".
-    warning : str
-        What is odd about them, or "".
+    Scans of a few degrees exist, and scans of many rotations: only a range within 2 % of pi or 2
+    pi, or of 1000 times 180 or 360, is distinguished. Returns why they cannot be taken for degrees
+    unless the configuration says so, and what is odd about them, each or "".
     """
     finite = theta_deg[np.isfinite(theta_deg)]
     span = float(np.ptp(finite)) if len(finite) else 0.0
@@ -121,26 +97,11 @@ def is_angle(name: str) -> bool:
 
 
 def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArray[np.float64]:
-    """Read a list of angles: one line per projection.
+    """Read a list of angles, one line per projection, from text or CSV, in degrees.
 
-    Parameters
-    ----------
-    path : path-like
-        Text or CSV (comma, semicolon, tab or blanks). Of several columns a header must name the
-        one: it contains angle, theta, rotation or omega; `rad` in its name means radians. Lines
-        that begin with # are remarks.
-    known_unit : str
-        As for `to_degrees`.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_angles,)
-        Degrees.
-
-    Raises
-    ------
-    ScanError
-        If the file cannot be read, or it is not clear which numbers are the angles.
+    Columns are separated by comma, semicolon, tab or blanks; of several a header must name the one:
+    it contains angle, theta, rotation or omega, and `rad` in its name means radians. Lines that
+    begin with # are remarks. A ScanError says why it is not clear which numbers are the angles.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
@@ -176,7 +137,7 @@ def _are_numbers(cells: list[str]) -> bool:
 
 
 def _column(header: list[str], rows: list[list[str]], path: str | os.PathLike[str]) -> int:
-    named = [at for at, cell in enumerate(header) if is_angle(cell)]
+    named = [index for index, cell in enumerate(header) if is_angle(cell)]
     if len(named) == 1:
         return named[0]
     if rows and len(rows[0]) == 1:
@@ -188,21 +149,12 @@ def _column(header: list[str], rows: list[list[str]], path: str | os.PathLike[st
 
 
 def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
-    """Tell which of the planned frames the frames that arrived are.
+    """Tell which of the planned frames those that arrived are, by the numbers the camera gave them.
 
-    Parameters
-    ----------
-    ids : array_like, shape (n_frames,)
-        Numbers that the camera gave to the frames it took, dropped ones included.
-    n_planned : int
-        Frames that were to be taken: the number of angles.
-
-    Returns
-    -------
-    ndarray of int, shape (n_frames,), or None
-        0-based, ascending; the first frame is taken for the first one planned, as a scan that is
-        rotated as a whole by a step has the same COR. None if the numbers do not tell: they do not
-        ascend, reach too far, or so many are missing at the ends that the scan was aborted.
+    `ids` (n_frames,) count dropped frames, too. Returns 0-based numbers, ascending; the first frame
+    is taken for the first one planned, as a scan that is rotated as a whole by a step has the same
+    COR. None if the numbers do not show it: they do not ascend, reach too far, or so many are
+    missing at the ends that the scan was aborted.
     """
     numbers = np.asarray(ids)
     if numbers.ndim != 1 or not len(numbers) or numbers.dtype.kind not in "uif":
@@ -219,10 +171,7 @@ def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
 def count_periods(times_s: ArrayLike) -> NDArray[np.int64] | None:
     """Turn time stamps of frames taken at a steady rate into numbers as for `planned_frames`.
 
-    Returns
-    -------
-    ndarray of int or None
-        None if the rate was not steady: a gap does not say then how many frames are missing.
+    None if the rate was not steady: a gap does not say then how many frames are missing.
     """
     times = np.asarray(times_s, dtype=float)
     if times.ndim != 1 or len(times) < 3 or not np.isfinite(times).all():

@@ -27,18 +27,10 @@ IndexRange = tuple[int, int]
 
 
 class Chunks(NamedTuple):
-    """How the frames of a dataset lie.
+    """How the frames of a dataset lie."""
 
-    Attributes
-    ----------
-    shape : tuple of int or None
-        Of the chunks: frames, rows, columns; None if nothing is chunked, or it is not known.
-    in_parts : bool
-        Whether rows of a chunk can be read alone: it is as wide as a frame, and has no filter.
-    """
-
-    shape: tuple[int, ...] | None = None
-    in_parts: bool = False
+    shape: tuple[int, ...] | None = None  # frames, rows, columns; None: not chunked, or not known
+    in_parts: bool = False  # rows of a chunk can be read alone: as wide as a frame, no filter
 
 
 def chunks_of(dataset: "h5py.Dataset") -> Chunks:

@@ -11,15 +11,7 @@ _BATCH_BYTES = 64 * 2**20  # of frames of full width on the way
 
 
 def cut_columns(frames: Frames, columns: IndexRange) -> Frames:
-    """Return frames of neighbouring columns.
-
-    Parameters
-    ----------
-    frames : Frames
-        Of full width.
-    columns : (int, int)
-        First and last column, the last excluded.
-    """
+    """Return frames of neighbouring columns, the last one excluded."""
     if columns == (0, frames.pixels.shape[2]):
         return frames
     return replace(frames, pixels=_CutPixels(frames.pixels, columns))

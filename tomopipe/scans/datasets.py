@@ -24,26 +24,9 @@ Path = str | os.PathLike[str]
 
 
 def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
-    """Return a dataset of numbers that can be decoded.
+    """Return a dataset of numbers that can be decoded; None if the file has nothing there.
 
-    Parameters
-    ----------
-    file : h5py.File
-        An open file.
-    name : str
-        Absolute path of the dataset.
-    path : path-like
-        The file, as it is named in errors.
-
-    Returns
-    -------
-    h5py.Dataset or None
-        None if the file has nothing there.
-
-    Raises
-    ------
-    ScanError
-        If what is there cannot be used.
+    A ScanError says why what is there cannot be used; `path` is how it names the file.
     """
     import h5py
 
@@ -71,19 +54,9 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
 
 
 def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray[np.float64], str]:
-    """Read a dataset of angles that the configuration names; the unit is as in `to_degrees`.
+    """Read a one-dimensional dataset of angles that the configuration names.
 
-    Returns
-    -------
-    theta_deg : ndarray of float64
-        Degrees.
-    warning : str
-        What was assumed of its unit, or "".
-
-    Raises
-    ------
-    ScanError
-        If there is none, or it has more than one dimension.
+    The unit is as in `to_degrees`. Returns degrees, and what was assumed of the unit, or "".
     """
     with open_hdf5(path) as file:
         dataset = find_dataset(file, name, path)
@@ -97,23 +70,10 @@ def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray
 def find_angles(
     group: "h5py.Group", lengths: Collection[int], path: Path
 ) -> tuple["h5py.Dataset | None", str]:
-    """Find angles anywhere in a file by their name, their unit and their number.
+    """Find angles anywhere in a file by their name, their unit and their number, one of `lengths`.
 
-    Parameters
-    ----------
-    group : h5py.Group
-        A file, or an entry of one.
-    lengths : collection of int
-        How many there may be.
-    path : path-like
-        The file, as it is named in errors.
-
-    Returns
-    -------
-    dataset : h5py.Dataset or None
-        Numbers that go over more than 30 degrees; of several equal ones the first.
-    warning : str
-        Which was taken, or which differ and were not; "" if there is none.
+    Returns numbers that cover more than 30 degrees, of several equal ones the first, or None; and
+    which was taken, or which differ and were not, or "".
     """
     import h5py
 
@@ -127,7 +87,7 @@ def find_angles(
         group.visititems(look)
     except Exception:  # a damaged group elsewhere must not cost the scan
         return None, ""
-    values = {name: to_degrees(one[()], unit_of(one))[0] for name, one in found.items()}
+    values = {name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in found.items()}
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
         return None, ""
@@ -196,7 +156,7 @@ def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
 
     plist = dataset.id.get_create_plist()
     filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
-    if all(h5py.h5z.filter_avail(one[0]) for one in filters):
+    if all(h5py.h5z.filter_avail(code) for code, *_ in filters):
         return
     import hdf5plugin  # noqa: F401 - registers its filters
 

@@ -31,17 +31,7 @@ _LOCATIONS, _IDS, _TIMES = (
 
 
 class DxchangeReader:
-    """An open DXchange file.
-
-    Parameters
-    ----------
-    file : h5py.File
-        An open file.
-    path : path-like
-        The file, as it is named in errors.
-    angle_unit : str
-        As for `tomopipe.scans.angle_lists.to_degrees`.
-    """
+    """An open DXchange file; `angle_unit` is as for `tomopipe.scans.angle_lists.to_degrees`."""
 
     def __init__(self, file: "h5py.File", path: Path, angle_unit: str = "auto") -> None:
         self._file, self._path, self._angle_unit = file, path, angle_unit
@@ -113,7 +103,7 @@ def _theta_deg(
     if planned is None:
         return angles, warnings
     n_dropped = len(angles) - n_frames
-    dropped = f"frames dropped by the camera, left out with their angles: {n_dropped}"
+    dropped = f"frames dropped by the camera, skipped with their angles: {n_dropped}"
     return angles[planned], (*warnings, dropped)
 
 

@@ -178,12 +178,16 @@ def _look(
             raise ScanError(f"{path}: {fault} ({layout.theta_location})")
         warnings += [warning] if warning else []
     others: dict[str, Any] = {"known": known, "stack": stack}
-    flat, flat_place = find_references(path, reader, "flats", flats, layout, **others)
-    dark, dark_place = find_references(path, reader, "darks", darks, layout, **others)
+    flat, flat_location = find_references(path, reader, "flats", flats, layout, **others)
+    dark, dark_location = find_references(path, reader, "darks", darks, layout, **others)
     if dark is not None and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
     chosen = _chosen(path, layout, known)
+    if beyond := [span for span in known.skip_projections if np.min(span) >= n_angles]:
+        listed = ", ".join(map(str, beyond))
+        last = n_angles - 1
+        warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
     first, last = first_and_last(f"{path}: input.columns", known.columns, n_cols, "columns of")
     columns = first, last + 1
     if gone := layout.missing_sources:
@@ -210,7 +214,7 @@ def _look(
         distance_mm=_value(layout.distance_mm),
         chunks=pixels.chunks,
         aborted=layout.aborted,
-        found=_describe(layout, chosen, columns, (flat, flat_place), (dark, dark_place)),
+        found=_describe(layout, chosen, columns, (flat, flat_location), (dark, dark_location)),
         warnings=tuple(warnings),
     )
     return _Parts(
@@ -234,7 +238,7 @@ def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
     if n_angles and not len(chosen):
         raise ScanError(
             f"{path}: none of {n_angles} projections is in use: input.every, input.skip_angles and "
-            "input.skip_projections leave out all of them"
+            "input.skip_projections skip all of them"
         )
     return chosen
 
@@ -247,7 +251,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         if (value := getattr(known, name)) is not None
     }
     if known.angles is not None:
-        changes |= _told_angles(path, layout, known.angles, known.angle_unit)
+        changes |= _configured_angles(path, layout, known.angles, known.angle_unit)
         changes["warnings"] = tuple(
             text for text in layout.warnings if not text.startswith((NO_THETA, UNKNOWN_UNIT))
         )
@@ -257,14 +261,16 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
     return replace(layout, **changes)
 
 
-def _are_others(of_file: NDArray | None, told: NDArray | None) -> bool:
+def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
     """Tell whether the angles that the configuration gives are not those of the file."""
-    if of_file is None or told is None or len(of_file) != len(told):
+    if of_file is None or configured is None or len(of_file) != len(configured):
         return False
-    return bool(np.nanmax(np.abs(of_file - told), initial=0.0) > _SAME_ANGLE_DEG)
+    return bool(np.nanmax(np.abs(of_file - configured), initial=0.0) > _SAME_ANGLE_DEG)
 
 
-def _told_angles(path: Path, layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
+def _configured_angles(
+    path: Path, layout: Layout, angles: str | AngleRange, unit: str
+) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
         theta_deg = equal_steps(len(layout.projections.index), **angles.model_dump())

@@ -5,7 +5,7 @@ of up to 1 MiB, such as angles. Of larger datasets it covers where the frames or
 kB of each at a different position (of 4096 of them, evenly spread, if there are more). Deflated
 chunks end with a checksum of their values, which is read. Files that an HDF5 file takes data from
 belong to it, as do lists of angles and folders of flats and darks beside a TIFF file. Of TIFF files
-4096 such pieces are read, and both ends of each.
+4096 such samples are read, and both ends of each.
 
 So other flats, darks or angles, another scan of the same name, a replaced frame, and whatever moves
 or repacks data change it. It can miss a change of a few pixels within frames that keeps their size
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION = "v2"
 FULL_BYTES = {"v1": 64 * 2**20, VERSION: 2**20}  # of a dataset that is summed in full
 PIECE_BYTES = 4096
-_MOST_PIECES = 4096  # of a dataset
+_MOST_SAMPLES = 4096  # of a dataset
 _LEAST_PIECES = 256  # of a dataset, however few its frames
 _STEP = (5**0.5 - 1) / 2  # of the positions within frames: they never line up
 _DEFLATE = 1
@@ -76,11 +76,11 @@ def fingerprint(path: AnyPath, version: str = VERSION) -> str:
             n_bytes = os.fstat(descriptor).st_size
             total.update(_text(name, n_bytes))
             if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
-                pieces = _of_hdf5(file, descriptor, FULL_BYTES[version])
+                samples = _of_hdf5(file, descriptor, FULL_BYTES[version])
             else:
-                pieces = _plain(descriptor, n_bytes, -(-_MOST_PIECES // len(files)), number)
-            for piece in pieces:
-                total.update(piece)
+                samples = _plain(descriptor, n_bytes, -(-_MOST_SAMPLES // len(files)), number)
+            for sample in samples:
+                total.update(sample)
         n_all += n_bytes
     return f"sample:{n_all}:{version}:{total.hexdigest()}"
 
@@ -102,12 +102,12 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
             yield f"folder {number}/{name}", os.path.join(folder, name)
 
 
-def _plain(descriptor: int, n_bytes: int, n_pieces: int, number: int = 0) -> Iterator[bytes]:
-    """Yield both ends of a file and pieces between them, spread evenly."""
-    edges = np.linspace(0, n_bytes, n_pieces + 1).astype(int).tolist()
+def _plain(descriptor: int, n_bytes: int, n_samples: int, number: int = 0) -> Iterator[bytes]:
+    """Yield both ends of a file and samples between them, spread evenly."""
+    edges = np.linspace(0, n_bytes, n_samples + 1).astype(int).tolist()
     extents = [(low, high - low) for low, high in pairwise(edges)]
     yield os.pread(descriptor, PIECE_BYTES, 0)
-    yield from _pieces(descriptor, extents, number)
+    yield from _samples(descriptor, extents, number)
     yield os.pread(descriptor, PIECE_BYTES, max(0, n_bytes - PIECE_BYTES))
 
 
@@ -119,11 +119,11 @@ def _of_hdf5(path: str, descriptor: int, full_bytes: int) -> Iterator[bytes]:
     except StillWrittenError:
         raise
     except (ScanError, OSError, RuntimeError, KeyError, ValueError):
-        yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_PIECES)
+        yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_SAMPLES)
 
 
 def _of_group(
-    group: "h5py.Group", descriptor: int, full_bytes: int, seen: set[Any]
+    group: "h5py.Group", descriptor: int, full_bytes: int, visited: set[Any]
 ) -> Iterator[bytes]:
     import h5py
 
@@ -135,12 +135,12 @@ def _of_group(
             continue
         child = group[name]
         address = h5py.h5o.get_info(child.id).addr
-        yield _text(child.name, address in seen)
-        if address in seen:
+        yield _text(child.name, address in visited)
+        if address in visited:
             continue
-        seen.add(address)
+        visited.add(address)
         if isinstance(child, h5py.Group):
-            yield from _of_group(child, descriptor, full_bytes, seen)
+            yield from _of_group(child, descriptor, full_bytes, visited)
         elif isinstance(child, h5py.Dataset):
             yield from _of_attributes(child)
             yield from _of_dataset(child, descriptor, full_bytes)
@@ -159,7 +159,7 @@ def _value(value: Any) -> bytes:
 
 
 def _of_dataset(data: "h5py.Dataset", descriptor: int, full_bytes: int) -> Iterator[bytes]:
-    """Yield what a dataset is, where it lies, and its values or pieces of them."""
+    """Yield what a dataset is, where it lies, and its values or samples of them."""
     import h5py
 
     plist = data.id.get_create_plist()
@@ -180,7 +180,7 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int, full_bytes: int) -> Itera
     if not in_full:
         yield np.array(extents, np.int64).tobytes()
         ends = filters[-1:] == [h5py.h5z.FILTER_DEFLATE]
-        yield from _pieces(descriptor, extents, at_end=ends)
+        yield from _samples(descriptor, extents, at_end=ends)
     elif data.dtype.hasobject or not extents:
         yield _value(data[()])
     else:
@@ -188,11 +188,11 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int, full_bytes: int) -> Itera
 
 
 def _of_file(path: str) -> Iterator[bytes]:
-    """Yield pieces of a file of nothing but values, if it is there."""
+    """Yield samples of a file of nothing but values, if it is there."""
     if os.path.exists(path):
         with open(path, "rb", buffering=0) as stream:
             descriptor = stream.fileno()
-            yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_PIECES)
+            yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_SAMPLES)
 
 
 def _bounds(space: "h5py.h5s.SpaceID") -> tuple[Any, int, int]:
@@ -209,17 +209,17 @@ def _extents(data: "h5py.Dataset", in_full: bool) -> list[Extent]:
         n_bytes = data.nbytes // n_frames
         return [(offset + frame * n_bytes, n_bytes) for frame in range(n_frames)]
     found: list[tuple[Any, int, int]] = []
-    data.id.chunk_iter(lambda one: found.append((one.chunk_offset, one.byte_offset, one.size)))
+    data.id.chunk_iter(lambda info: found.append((info.chunk_offset, info.byte_offset, info.size)))
     return [(offset, n_bytes) for _, offset, n_bytes in sorted(found)]
 
 
-def _pieces(
+def _samples(
     descriptor: int, extents: Sequence[Extent], number: int = 0, *, at_end: bool = False
 ) -> Iterator[bytes]:
-    """Yield pieces of extents, or of some of them: at the end, or at another position in each."""
+    """Yield samples of extents, or of some of them: at the end, or at another position in each."""
     if not extents:
         return
-    chosen = np.linspace(0, len(extents) - 1, min(len(extents), _MOST_PIECES)).astype(int)
+    chosen = np.linspace(0, len(extents) - 1, min(len(extents), _MOST_SAMPLES)).astype(int)
     for which in np.repeat(chosen, -(-_LEAST_PIECES // len(chosen))).tolist():
         (offset, n_bytes), number = extents[which], number + 1
         room = max(0, n_bytes - PIECE_BYTES)

@@ -21,40 +21,21 @@ _DEEPEST = 8  # virtual datasets of virtual datasets; beyond that it is a circle
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """Which frames (first axis) of a dataset are on disk.
+    """Which frames (first axis) of a dataset are on disk."""
 
-    Attributes
-    ----------
-    frames : ndarray of bool, shape (n_frames,)
-        True where the whole frame is on disk.
-    missing_sources : tuple of str
-        Files that a virtual dataset is made of and that are missing or cannot be read.
-    """
-
-    frames: NDArray[np.bool_]
+    frames: NDArray[np.bool_]  # (n_frames,): the whole frame is on disk
+    # files of a virtual dataset that are missing or unreadable
     missing_sources: tuple[str, ...] = ()
 
 
 def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
     """Return which frames of a dataset were really written; HDF5 fills the others silently.
 
-    Chunked: the frames all of whose chunks are there (part of a chunk written counts as all of
-    it). Virtual: the frames that written frames of the source files cover. Contiguous: all, or none
-    when the space was never allocated; zeros allocated early and never overwritten cannot be seen.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset, shape (n_frames, ...)
-        An open dataset of one or more dimensions.
-    depth : int
-        How many virtual datasets lie above this one.
-
-    Raises
-    ------
-    StillWrittenError
-        If another process is writing a source file.
-    ScanError
-        If virtual datasets refer to each other in a circle.
+    Chunked: the frames all of whose chunks are there (part of a chunk written counts as all of it).
+    Virtual: the frames that written frames of the source files cover; `depth` counts the virtual
+    datasets above this one, as they may refer to each other in a circle. Contiguous: all, or none
+    when the space was never allocated; zeros allocated early and never overwritten cannot be
+    detected.
     """
     import h5py
 
@@ -98,7 +79,7 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
     with ExitStack() as stack:
         sources = _Sources(dataset, depth, stack)
         for mapping in dataset.virtual_sources():
-            for name, frames, source_frames, pixels in _pieces(mapping, dataset.shape):
+            for name, frames, source_frames, pixels in _parts_of_mapping(mapping, dataset.shape):
                 source = sources.written(name, mapping.dset_name)
                 if source is None:
                     missing.append(name)
@@ -109,7 +90,7 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
 
 
 class _Sources:
-    """Open each source file once, as a scan may be made of thousands of pieces of it."""
+    """Open each source file once, as a scan may be made of thousands of parts of it."""
 
     def __init__(self, dataset: "h5py.Dataset", depth: int, stack: ExitStack) -> None:
         self._dataset, self._depth, self._stack = dataset, depth, stack
@@ -158,7 +139,7 @@ def source_paths(name: str, virtual_path: str) -> Iterator[str]:
             yield os.path.join(folder, relative)
 
 
-def _pieces(
+def _parts_of_mapping(
     mapping: Any, shape: tuple[int, ...]
 ) -> Iterator[tuple[str, NDArray[np.intp], NDArray[np.intp] | None, int]]:
     """Yield file name, frames, frames of the source and pixels per frame of one mapping."""

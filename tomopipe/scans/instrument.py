@@ -53,18 +53,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a kind of number is read.
+    """How a kind of number is read."""
 
-    Attributes
-    ----------
-    factors : mapping
-        Unit in lower case to its factor.
-    guess : callable
-        Factor of a number without a unit.
-    """
-
-    factors: Mapping[str, float]
-    guess: Callable[[float], float]
+    factors: Mapping[str, float]  # of units, in lower case
+    guess: Callable[[float], float]  # the factor of a number without a unit
 
 
 # Without a unit: the DXchange and NeXus standards have metres, beamlines write micrometres.
@@ -90,12 +82,8 @@ def read_pixel_size_um(file: "h5py.File") -> Found | None:
       (the size on the sensor; without a magnification it is taken as the size in the sample).
 
     The attribute `units` is honoured (m, mm, um, nm); without one a value below 1e-3 is in metres,
-    as the DXchange standard has it, any other in micrometres, as beamlines write it.
-
-    Returns
-    -------
-    Found or None
-        None if there is no such number, it is not positive, or its unit is not a length.
+    as the DXchange standard has it, any other in micrometres, as beamlines write it. None if there
+    is no such number, it is not positive, or its unit is not a length.
     """
     size = first_found(file, [_RESOLUTION], PIXEL_SIZE_UM)
     if size is not None:
@@ -109,11 +97,7 @@ def read_energy_kev(file: "h5py.File") -> Found | None:
     """Read the photon energy, in keV, from `/measurement/instrument/monochromator/energy`.
 
     The attribute `units` is honoured (eV, keV, MeV, J); without one a value above 1000 is in eV.
-
-    Returns
-    -------
-    Found or None
-        None if there is no such number, it is not positive, or its unit is not an energy.
+    None if there is no such number, it is not positive, or its unit is not an energy.
     """
     return first_found(file, [_ENERGY], ENERGY_KEV)
 
@@ -123,12 +107,8 @@ def read_distance_mm(file: "h5py.File") -> Found | None:
 
     The first found of `detector_motor_stack/setup/z`, `detector_motor_stack/setup/camera_distance`,
     `camera_motor_stack/setup/camera_distance` and `detector/distance` of `/measurement/instrument`.
-    The attribute `units` is honoured; without one it is in millimetres.
-
-    Returns
-    -------
-    Found or None
-        None if there is no such number, it is not positive, or its unit is not a length.
+    The attribute `units` is honoured; without one it is in millimetres. None if there is no such
+    number, it is not positive, or its unit is not a length.
     """
     return first_found(file, _DISTANCES, DXCHANGE_DISTANCE_MM)
 

@@ -12,70 +12,37 @@ from tomopipe.scans.pixels import Frames
 
 Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
-NO_THETA = "no theta: to be proven from the projections, or told (input.angles)"
+NO_THETA = (
+    "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the parts of a scan are.
+    """Where the parts of a scan are."""
 
-    Attributes
-    ----------
-    format : str
-        DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF.
-    projections : Frames
-        The projections, those marked as invalid left out.
-    location : str
-        Where they stand, the same for scans recorded in the same way.
-    theta_deg : ndarray of float64 or None
-        Angles as found, in degrees: any number of them, finite or not. None: there are none.
-    theta_location : str
-        Where the angles stand.
-    theta_listed : bool
-        Whether that is a list apart from the frames, which may not fit to them.
-    pixel_size_um, energy_kev, distance_mm : Found or None
-        Numbers of the instrument.
-    missing_sources : tuple of str
-        Files that belong to the scan and cannot be opened.
-    warnings : tuple of str
-        What was assumed.
-    notes : tuple of str
-        What else was found, the same for scans recorded in the same way.
-    aborted : str
-        Why frames are missing, and it is not known which, or "".
-    """
-
-    format: str
-    projections: Frames
-    location: str
-    theta_deg: NDArray[np.float64] | None
+    format: str  # DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF
+    projections: Frames  # without those marked as invalid
+    location: str  # where they are, the same for scans recorded in the same way
+    theta_deg: NDArray[np.float64] | None  # as found: any number of them, finite or not; None: none
     theta_location: str
-    theta_listed: bool = False
+    theta_listed: bool = False  # in a list apart from the frames, which may not fit to them
     pixel_size_um: Found | None = None
     energy_kev: Found | None = None
     distance_mm: Found | None = None
-    missing_sources: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    aborted: str = ""
+    missing_sources: tuple[str, ...] = ()  # files that belong to the scan and cannot be opened
+    warnings: tuple[str, ...] = ()  # what was assumed
+    notes: tuple[str, ...] = ()  # what else was found, the same for scans recorded alike
+    aborted: str = ""  # why frames are missing, where it is not known which, or ""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Flats or darks in one file.
-
-    Attributes
-    ----------
-    frames : Frames
-        All of them, written or not.
-    location : str
-        Where they are.
-    positions : ndarray of float64, shape (n_frames,)
-        How many projections of the same file were taken before each; NaN where not known.
-    """
+    """Flats or darks in one file, written or not."""
 
     frames: Frames
     location: str
+    # (n_frames,): projections of the same file before each; NaN: unknown
     positions: NDArray[np.float64]
 
 
@@ -102,10 +69,4 @@ class Reader(Protocol):
         """
 
     def reference(self, kind: Kind) -> Reference:
-        """Find the flats or darks.
-
-        Raises
-        ------
-        ScanError
-            If there are none, or they cannot be used.
-        """
+        """Find the flats or darks; a ScanError says why they cannot be used."""

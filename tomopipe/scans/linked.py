@@ -63,13 +63,13 @@ def _source_path(name: str, path: str) -> str:
 
 
 def _names(file: "h5py.File") -> Iterator[str]:
-    """Yield the files that the links and virtual datasets of a file name, each object seen once.
+    """Yield the files that the links and virtual datasets of a file name, each object visited once.
 
     Groups may be linked several times, also from groups below them, and be nested endlessly.
     """
     import h5py
 
-    waiting, seen = [file["/"]], set()
+    waiting, visited = [file["/"]], set()
     while waiting:
         group = waiting.pop()
         for name in group:
@@ -80,9 +80,9 @@ def _names(file: "h5py.File") -> Iterator[str]:
                 continue
             found = group[name]
             address = h5py.h5o.get_info(found.id).addr
-            if address in seen:
+            if address in visited:
                 continue
-            seen.add(address)
+            visited.add(address)
             if isinstance(found, h5py.Group):
                 waiting.append(found)
             elif isinstance(found, h5py.Dataset) and found.is_virtual:

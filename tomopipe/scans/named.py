@@ -23,17 +23,7 @@ if TYPE_CHECKING:
 
 
 class NamedReader:
-    """An open HDF5 file whose datasets the configuration names.
-
-    Parameters
-    ----------
-    file : h5py.File
-        An open file.
-    path : path-like
-        The file, as it is named in errors.
-    known : InputBlock
-        With `paths.data`.
-    """
+    """An open HDF5 file whose datasets the configuration names (`known.paths.data`)."""
 
     def __init__(self, file: "h5py.File", path: Path, known: InputBlock) -> None:
         self._file, self._path, self._known = file, path, known
@@ -48,7 +38,7 @@ class NamedReader:
             )
         theta_deg, location, warnings = self._theta_deg(len(index))
         if n_invalid := int(np.count_nonzero(self._keys == INVALID)):
-            warnings = (*warnings, f"frames marked as invalid, and left out: {n_invalid}")
+            warnings = (*warnings, f"frames marked as invalid, and skipped: {n_invalid}")
         n_frames, n_planned = len(self._keys), len(self._planned)
         return Layout(
             format="HDF5",

@@ -13,21 +13,21 @@ _MOST_GROUPS = 2000  # of one file: beyond that something is wrong
 
 
 def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
-    """List the groups below a group, each once, what cannot be opened left out."""
+    """List the groups below a group, each once, without those that cannot be opened."""
     import h5py
 
     found: list[h5py.Group] = []
-    seen = {_address(root)}
+    addresses = {_address(root)}
     layer = [root]
     for _ in range(deepest):
         below = []
         for group in layer:
             for name in group:
                 child = open_child(group, name)
-                if isinstance(child, h5py.Group) and _address(child) not in seen:
-                    seen.add(_address(child))
+                if isinstance(child, h5py.Group) and _address(child) not in addresses:
+                    addresses.add(_address(child))
                     below.append(child)
-                if len(seen) > _MOST_GROUPS:
+                if len(addresses) > _MOST_GROUPS:
                     return found + below
         found += below
         layer = below

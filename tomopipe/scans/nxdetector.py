@@ -31,19 +31,11 @@ _RADIANS = ("rad", "radian", "radians")
 
 @dataclass(frozen=True)
 class Mirror:
-    """How a detector recorded its frames.
+    """How a detector recorded its frames."""
 
-    Attributes
-    ----------
-    rows, columns : bool
-        Whether they are upside down, and whether left is right.
-    location : str
-        Where the file says so, "" if it says nothing.
-    """
-
-    rows: bool = False
-    columns: bool = False
-    location: str = ""
+    rows: bool = False  # upside down
+    columns: bool = False  # left is right
+    location: str = ""  # where the file says so, or ""
 
 
 def signal_of(group: "h5py.Group") -> str:
@@ -79,18 +71,10 @@ def angles_of(group: "h5py.Group") -> list[str]:
 
 
 def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
-    """Read how a detector mirrored its frames.
-
-    Parameters
-    ----------
-    detector : h5py.Group
-        The NXdetector.
-    entry : h5py.Group
-        Its NXentry, which may name the coordinate system.
-    """
+    """Read how a detector mirrored its frames; its NXentry may name the coordinate system."""
     mirrored = {"rows": False, "columns": False}
     locations = []
-    for group in (one for one in _members(detector) if class_of(one) in _CLASSES):
+    for group in (member for member in _members(detector) if class_of(member) in _CLASSES):
         for axis, location in _rotations_180(group):
             what = _about(entry, group)[axis]
             for kind in mirrored:

@@ -46,17 +46,8 @@ def find_entries(file: "h5py.File") -> list[str]:
 def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, str]:
     """Return the entry to read, and the detector in it if one is named.
 
-    Parameters
-    ----------
-    names : list of str
-        From `find_entries`.
-    entry : str or None
-        One of them, or the path of a detector in it.
-
-    Raises
-    ------
-    ScanError
-        If there are several and none, or another, was asked for.
+    `names` is from `find_entries`, `entry` one of them or the path of a detector in it; a ScanError
+    lists them if there are several and none, or another, was asked for.
     """
     wanted = "/" + (entry or "").strip("/")
     for name in names:
@@ -70,27 +61,11 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, 
 
 
 class NxtomoReader:
-    """The NXtomo entry of an open file.
+    """The NXtomo entry of an open file: `entry` is one of `find_entries`.
 
-    Parameters
-    ----------
-    file : h5py.File
-        An open file.
-    path : path-like
-        The file, as it is named in errors.
-    entry : str
-        One of `find_entries`.
-    detector : str
-        Which group of it to read, where several have frames and keys; "": the only one.
-    angles, mirrors : bool
-        Whether the angles of the file, and what it says of mirrored frames, are to be read.
-    angle_unit : str
-        As for `tomopipe.scans.angle_lists.to_degrees`.
-
-    Raises
-    ------
-    ScanError
-        If frames or their keys cannot be used.
+    `detector` is the group of it to read, where several have frames and keys; "": the only one.
+    `angles` and `mirrors` say whether the angles of the file, and what it says of mirrored frames,
+    are to be read; `angle_unit` is as for `tomopipe.scans.angle_lists.to_degrees`.
     """
 
     def __init__(
@@ -119,7 +94,7 @@ class NxtomoReader:
             stack.theta_deg(self._angle_unit) if self._angles else (None, "", ())
         )
         if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
-            warnings = (*warnings, f"frames marked as invalid, and left out: {n_invalid}")
+            warnings = (*warnings, f"frames marked as invalid, and skipped: {n_invalid}")
         sample, detector = stack.of("NXsample"), [stack.detector]
         beam, monochromator = stack.around("NXbeam"), stack.around("NXmonochromator")
         return Layout(
@@ -164,24 +139,11 @@ class NxtomoReader:
 
 
 class _Stack:
-    """The frames of an entry and the kind of each.
+    """The frames of an entry, and the kind of each.
 
-    Attributes
-    ----------
-    name, key_name : str
-        Paths of the frames and of their keys.
-    pixels : Pixels
-        The frames, mirrored back where the detector mirrored them.
-    missing_sources : tuple of str
-        Files that they are made of and that cannot be opened.
-    notes : tuple of str
-        What else the detector says, for people.
-    detector : h5py.Group
-        Where they are.
-    aborted : str
-        Why frames are missing, and it is not known which, or "".
-    keys : ndarray of int, shape (n_frames,)
-        The kind of each frame that arrived; -1 (alignment) for instance is none of the four.
+    `pixels` are the frames, mirrored back where the detector mirrored them. `keys` (n_frames,) has
+    the kind of each frame that arrived; -1 (alignment) for instance is none of the four. `aborted`
+    says why frames are missing, where it is not known which, or "".
     """
 
     def __init__(
@@ -259,7 +221,7 @@ class _Stack:
             every[is_projection] = angles  # of the projections alone
             angles = every
         if self._planned_index is not None and len(angles) == self._n_planned:
-            dropped = f"frames dropped by the camera, left out with their angles: {n_dropped}"
+            dropped = f"frames dropped by the camera, skipped with their angles: {n_dropped}"
             warnings.append(dropped)
             angles = angles[self._planned_index]
             is_projection = self.keys == PROJECTION
@@ -280,7 +242,7 @@ class _Stack:
             if wanted in keys:
                 return keys[wanted]
             if len(keys) > 1:  # of instruments besides the camera
-                keys = {name: one for name, one in keys.items() if has_images(one[0])} or keys
+                keys = {name: found for name, found in keys.items() if has_images(found[0])} or keys
             if len(keys) > 1:
                 raise ScanError(
                     f"{self._path}: {len(keys)} {nx_class} groups with image_key in {entry}: "
@@ -356,9 +318,9 @@ def _is_tomo(group: "h5py.Group") -> bool:
     if class_of(group) not in _ENTRIES:
         return False
     below = groups_below(group, 2)
-    if any(class_of(one) in _ENTRIES for one in below):
+    if any(class_of(inner) in _ENTRIES for inner in below):
         return False  # it is one of those
-    return any(class_of(one) == "NXdetector" and "image_key" in one for one in below)
+    return any(class_of(inner) == "NXdetector" and "image_key" in inner for inner in below)
 
 
 def _list(names: list[str]) -> str:

@@ -24,21 +24,11 @@ _FRAMES = 16  # that a thread reads at a time, so that all threads read near eac
 
 
 class Pixels(Protocol):
-    """A stack of frames of one shape.
+    """A stack of frames of one shape."""
 
-    Attributes
-    ----------
-    name : str
-        Where it stands: a path in the file, or the files.
-    shape : tuple of int
-        (n_frames, n_rows, n_cols).
-    dtype : numpy.dtype
-        In the byte order of this machine.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    dtype: np.dtype
+    name: str  # a path in the file, or the files
+    shape: tuple[int, int, int]  # n_frames, n_rows, n_cols
+    dtype: np.dtype  # in the byte order of this machine
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -61,13 +51,7 @@ class Pixels(Protocol):
         """Tell which frames are really there, shape (n_frames,)."""
 
     def monitor(self, name: str) -> NDArray:
-        """Read numbers that lie in the same file.
-
-        Raises
-        ------
-        ScanError
-            If there are none of that name.
-        """
+        """Read numbers that lie in the same file; a ScanError if there are none of that name."""
 
 
 class Boxes(Pixels, Protocol):
@@ -79,18 +63,10 @@ class Boxes(Pixels, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Some frames of a stack: the projections, the flats or the darks of a scan.
-
-    Attributes
-    ----------
-    pixels : Pixels
-        The stack.
-    index : ndarray of int, shape (n_frames,)
-        Which of its frames, ascending.
-    """
+    """Some frames of a stack: the projections, the flats or the darks of a scan."""
 
     pixels: Pixels
-    index: NDArray[np.intp]
+    index: NDArray[np.intp]  # (n_frames,): which of its frames, ascending
 
     @property
     def written(self) -> NDArray[np.bool_]:
@@ -243,15 +219,7 @@ class Hdf5Pixels:
 
 
 class PixelsView:
-    """Frames as they lie in a file, for those who read them another way.
-
-    Parameters
-    ----------
-    pixels : Pixels
-        As they are.
-    shape : (int, int, int)
-        Of the frames as they are seen.
-    """
+    """Frames as they lie in a file, for those who read them another way, in another `shape`."""
 
     def __init__(self, pixels: Pixels, shape: tuple[int, int, int]) -> None:
         self._pixels = pixels
@@ -277,15 +245,7 @@ class PixelsView:
 
 
 class MirroredPixels(PixelsView):
-    """Frames upside down, or with left and right exchanged, as they should have been recorded.
-
-    Parameters
-    ----------
-    pixels : Pixels
-        As they were.
-    rows, columns : bool
-        What is to be reversed.
-    """
+    """Frames upside down, or with left and right exchanged, as they should have been recorded."""
 
     def __init__(self, pixels: Pixels, *, rows: bool, columns: bool) -> None:
         super().__init__(pixels, pixels.shape)

@@ -68,7 +68,7 @@ def companions(path: str, directory: Path = ".") -> list[str]:
     if ending.lower() not in IMAGES:
         return []
     beside = [*(stem + ending for ending in LISTS), *(f"{stem}_{kind}" for kind in REFERENCES)]
-    return [one for one in beside if os.path.exists(os.path.join(directory, one))]
+    return [name for name in beside if os.path.exists(os.path.join(directory, name))]
 
 
 def files_in(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.stat_result]]:

@@ -17,22 +17,7 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
-    """Open a scan with the reader of its format.
-
-    Parameters
-    ----------
-    path : path-like
-        A file or folder.
-    known : InputBlock
-        What the configuration says.
-    stack : ExitStack
-        Closes the file.
-
-    Raises
-    ------
-    ScanError
-        If it cannot be opened, or its frames cannot be found.
-    """
+    """Open a scan, a file or a folder, with the reader of its format; `stack` closes the file."""
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.scans.tiff_scan import TiffReader
 

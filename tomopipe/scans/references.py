@@ -29,17 +29,10 @@ Sources = Path | Sequence[Path] | None
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """Flats or darks of a scan that were really written.
+    """Flats or darks of a scan that were really written."""
 
-    Attributes
-    ----------
-    frames : tuple of Frames
-        In one or several files, in the order in which they were taken.
-    positions : ndarray of float64, shape (n_frames in all,)
-        How many projections were taken before each; NaN where that is not known.
-    """
-
-    frames: tuple[Frames, ...]
+    frames: tuple[Frames, ...]  # in one or several files, in the order in which they were taken
+    # (n_frames in all,): projections taken before each; NaN: unknown
     positions: NDArray[np.float64]
 
     def cut(self, columns: IndexRange) -> "References":
@@ -57,31 +50,11 @@ def find_references(
     known: InputBlock,
     stack: ExitStack,
 ) -> tuple[References | None, str]:
-    """Find the flats or darks, here or elsewhere, and say where they are.
+    """Find the flats or darks, in the scan or elsewhere; return them and where they are.
 
-    Parameters
-    ----------
-    path, reader, layout
-        The scan.
-    kind : {"flats", "darks"}
-    source : path-like, sequence of them, or None
-        As in `tomopipe.scans.exchange.read_metadata`.
-    known : InputBlock
-        What the configuration says: how other files are read, too.
-    stack : ExitStack
-        Closes other files.
-
-    Returns
-    -------
-    references : References or None
-        None if they are declared absent.
-    location : str
-        For people.
-
-    Raises
-    ------
-    ScanError
-        If there are none, flats were never written, or their shape is not that of projections.
+    `source` is as in `tomopipe.scans.exchange.read_metadata`; None are returned if they are
+    declared absent. `stack` closes other files. A ScanError says that there are none, that flats
+    were never written, or that their shape is not that of the projections.
     """
     if isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
         return None, "declared absent"
@@ -89,7 +62,7 @@ def find_references(
     if several is None:
         found = [(path, reader.reference(kind))]
     else:
-        found = [(one, open_reference(one, kind, known, stack)) for one in several]
+        found = [(other, open_reference(other, kind, known, stack)) for other in several]
     n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
     found = [(where, _as_images(reference, expected)) for where, reference in found]
     for where, reference in found:

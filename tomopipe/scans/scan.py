@@ -16,23 +16,13 @@ from tomopipe.scans.references import References
 
 @dataclass(frozen=True, eq=False)
 class FlatSet:
-    """Flats that were taken together.
+    """Flats `first` to `last` (exclusive) of `Scan.read_flats`, taken together."""
 
-    Attributes
-    ----------
-    position : float or None
-        When: so many of the projections in use were taken before them. 0: before the scan,
-        n_angles: after it. None: not known.
-    first, last : int
-        They are flats `first` to `last` (exclusive) of `Scan.read_flats`.
-    mean : ndarray of float32, shape (n_rows, n_cols)
-        Their mean.
-    """
-
+    # projections in use before them; n_angles: after the scan; None: unknown
     position: float | None
     first: int
     last: int
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float32]  # (n_rows, n_cols)
 
 
 class Scan:

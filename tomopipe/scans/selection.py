@@ -20,26 +20,11 @@ def chosen_projections(
 ) -> NDArray[np.intp]:
     """Choose the projections that are used, as if the others had never been taken.
 
-    Parameters
-    ----------
-    n_angles : int
-        Projections of the scan, in the order in which they were taken.
-    theta_deg : ndarray of float64, shape (n_theta,), or None
-        Angles as found; any number of them, finite or not. None: none is
-        left out for its angle.
-    every : int
-        Every n-th projection, from the first one.
-    skip_angles : sequence of (float, float)
-        First and last angle of what is left out, degrees, both included, modulo 360:
-        (-5, 5) leaves out 358 as well.
-    skip_projections : sequence of int or (int, int)
-        Numbers of projections that are left out, 0-based, or first and last, both included. There
-        need not be such projections.
-
-    Returns
-    -------
-    ndarray of int, shape (n_chosen,)
-        Their numbers, ascending; without an angle a projection is never left out for its angle.
+    Angles `theta_deg` are as found: any number of them, finite or not; a projection without one is
+    never skipped for its angle. `skip_angles` are pairs of first and last angle, degrees, both
+    included, modulo 360: (-5, 5) skips 358 as well. `skip_projections` are 0-based numbers, or
+    pairs of first and last, both included, whether or not there are such projections. Returns the
+    numbers of those chosen, ascending.
     """
     chosen = np.arange(n_angles) % every == 0
     for span in skip_projections:

@@ -41,23 +41,11 @@ _DECODABLE = {1, 8, 32773, 32946}
 
 
 class TiffReader:
-    """A scan in TIFF files.
+    """A scan in TIFF files: a folder, or a file of several pages.
 
-    Parameters
-    ----------
-    path : path-like
-        A folder, or a file of several pages.
-    angles : path-like or None
-        The list of angles; None: the one beside the images.
-    angle_unit : str
-        As for `tomopipe.scans.angle_lists.to_degrees`.
-    axes : sequence of str
-        What number, rows and columns of the images are; flats and darks are frames.
-
-    Raises
-    ------
-    ScanError
-        If there are no images, or they cannot be used.
+    `angles` is the list of angles (None: the one beside the images), `angle_unit` as for
+    `tomopipe.scans.angle_lists.to_degrees`; `axes` says what number, rows and columns of the images
+    are; flats and darks are frames.
     """
 
     def __init__(
@@ -83,7 +71,7 @@ class TiffReader:
             planned = planned_frames(ids, len(theta_deg))
             if planned is not None:
                 n_dropped = len(theta_deg) - n_frames
-                warnings = (f"missing images, left out with their angles: {n_dropped}",)
+                warnings = (f"missing images, skipped with their angles: {n_dropped}",)
                 theta_deg = theta_deg[planned]
         return Layout(
             format="TIFF",
@@ -143,11 +131,6 @@ def all_frames(path: Path, kind: Kind) -> Reference:
     """Return all images of a folder or file: the flats or the darks.
 
     Of a folder with both only those of this kind, by their names.
-
-    Raises
-    ------
-    ScanError
-        If there are no images, or they cannot be used.
     """
     folder = FilePath(path)
     files = tiff_files(folder) if folder.is_dir() else []
@@ -315,7 +298,7 @@ class _Pages(_Images):
             shape = series.shape if len(series.shape) > 2 else (1, *series.shape)
             _check_image(shape[1:], series.dtype, path)
             _check_compression(page, path)
-            # where all lies in one piece rows can be read alone
+            # where all is contiguous rows can be read alone
             self._offset = series.dataoffset
             self._raw_dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
         self.shape = (shape[0], shape[1], shape[2])

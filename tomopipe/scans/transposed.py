@@ -12,15 +12,7 @@ _BATCH_BYTES = 64 * 2**20  # on the way
 
 
 class TransposedPixels(PixelsView):
-    """Frames of a stack of any order of axes.
-
-    Parameters
-    ----------
-    pixels : Boxes
-        As they lie in the file.
-    axes : sequence of str
-        What its axes are: angle, row and col in any order.
-    """
+    """Frames of a stack whose `axes` are angle, row and col in any order."""
 
     def __init__(self, pixels: Boxes, axes: Sequence[str]) -> None:
         self._axes, self._order = tuple(axes), tuple(axes.index(axis) for axis in AXES)

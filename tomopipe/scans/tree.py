@@ -32,8 +32,8 @@ def datasets_in(file: "h5py.File") -> list[Found]:
             if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif":
                 location = f"{group.name.rstrip('/')}/{name}"
                 found.append(Found(location, child.shape or (), str(child.dtype)))
-    several = [one for one in found if max(one.shape, default=0) > 1]
-    return sorted(several, key=lambda one: (-len(one.shape), [-n for n in one.shape], one.name))
+    several = [item for item in found if max(item.shape, default=0) > 1]
+    return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
 
 
 def broken_links(file: "h5py.File") -> list[str]:
@@ -48,6 +48,6 @@ def broken_links(file: "h5py.File") -> list[str]:
 
 def brief_tree(file: "h5py.File") -> str:
     """Name the datasets of a file with their shapes, and broken links, as a part of a sentence."""
-    found = [f"{one.name} {one.shape}" for one in datasets_in(file)]
+    found = [f"{dataset.name} {dataset.shape}" for dataset in datasets_in(file)]
     parts = [some_of(found, _N_NAMED) or "no dataset of numbers", *broken_links(file)[:_N_NAMED]]
     return "; ".join(parts)

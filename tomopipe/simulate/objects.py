@@ -113,7 +113,7 @@ def _body(
 def _pack(
     body: Ellipsoid, n_rows: int, radii_px: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[float, float, float, float]]:
-    """Place spheres that do not overlap within the body; those that find no room are left out.
+    """Place spheres that do not overlap within the body; those that find no room are skipped.
 
     Parameters
     ----------

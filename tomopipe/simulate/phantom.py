@@ -1,7 +1,7 @@
 """3-D objects made of ellipsoids, with exact projections and slices in the geometry of tomopipe.
 
 Coordinates are pixels from the rotation axis: a point (x_px, y_px) is the voxel
-(x_px + n // 2, y_px + n // 2 - 1) of an n x n slice and is seen at column
+(x_px + n // 2, y_px + n // 2 - 1) of an n x n slice and is projected to column
 ``cor_px + x_px * cos(theta) - y_px * sin(theta)``. Rows are detector rows, 0-based. Densities add
 where ellipsoids overlap, so that a pore is an ellipsoid of negative density.
 """

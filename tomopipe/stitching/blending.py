@@ -1,7 +1,7 @@
 """Volumes at several heights as one: placed on the grid of the first, blended where they overlap.
 
 In the overlap of two volumes the weight of the one falls in equal steps and that of the other
-rises, so that there is no seam: their sum is 1, and next to an end of a volume, where its data are
+rises, so that there is no step: their sum is 1, and next to an end of a volume, where its data are
 worst, its weight is least. Where three overlap the products of such ramps are scaled to a sum of 1.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 HALO_ROWS = 8  # the cubic spline of a row depends on those further away by less than 3e-5
 BLOCK_ROWS = 8
 _STRIP_BYTES = 64 * 2**20
-_BEYOND_ROWS = 0.05  # that heights are found wrong by: a row so little outside counts as inside
+_BEYOND_ROWS = 0.05  # error of shifts: a row so little outside counts as inside
 
 Array = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ class Placed:
     read_slice : callable
         read_slice(row): one slice, float32.
     z_px, y_px, x_px : float
-        Place of its first voxel.
+        Position of its first voxel.
     gain, offset : float
         Of its values: gain * value + offset.
     """

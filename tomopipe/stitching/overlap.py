@@ -2,14 +2,14 @@
 
 The scans of a stack show the same structure in the rows that they share. Structure that does not
 change with height (the outline of a rod) and what belongs to the detector (rings) say nothing
-about heights: only what changes along z counts. Two stages:
+about shifts: only what changes along z counts. Two stages:
 
 1. Slices are averaged to at most 32 x 32 blocks. The normalised cross-correlation along z of all
-   blocks together [1]_, over the overlap alone, gives a few heights to look at.
+   blocks together [1]_, over the overlap alone, gives a few shifts to look at.
 2. At each of them a box of full resolution is registered in three dimensions: by the peak of its
    cross-correlation [2]_, then by least squares of the difference on the gradient (Gauss-Newton),
    until nothing is left to shift: in a box of a few rows a peak alone is drawn towards 0. The
-   correlation that remains in the box is the quality; the best height wins, if no other is nearly
+   correlation that remains in the box is the quality; the best shift wins, if no other is nearly
    as good.
 
 References
@@ -34,7 +34,7 @@ from tomopipe.errors import TomopipeError
 MIN_ROWS = 8  # of an overlap
 MAX_SHARE = 0.9  # of the lower of both volumes; beyond, rings of the detector match themselves
 MIN_QUALITY = 0.5
-_RIVAL = 0.8  # of the best quality: another height as good as that leaves both in doubt
+_SECOND_PEAK = 0.8  # of the best quality: another shift as good as that is ambiguous
 _BLOCKS = 32  # per side, of averaged slices
 _CANDIDATES = 4
 _BOX_ROWS, _BOX_SIDE = 32, 256  # of what is registered in full resolution
@@ -141,7 +141,7 @@ def find_shift(
             "the order of the stack and stitch.overlap_rows, or take the scans out of stitch."
         )
     best_shift, *others = found
-    if others and others[0].quality > _RIVAL * best_shift.quality:
+    if others and others[0].quality > _SECOND_PEAK * best_shift.quality:
         raise TomopipeError(
             f"{names[0]} and {names[1]}: fit with an overlap of {best_shift.overlap_rows:.1f} "
             f"rows at z {best_shift.z_px:+.1f} (correlation {best_shift.quality:.2f}) and of "
@@ -206,12 +206,12 @@ class _Box:
 
 
 def _refined_all(first: Part, second: Part, lags: list[int]) -> list[Shift]:
-    """Register from each of the whole shifts; those that lead to one place count once."""
+    """Register from each of the whole shifts; those that lead to one shift count once."""
     found: list[Shift] = []
     for lag in lags:
         if all(abs(lag - shift.z_px) > _HALO for shift in found):
             shift = _refined(first, second, lag)
-            if shift is not None and all(abs(shift.z_px - one.z_px) > _HALO for one in found):
+            if shift is not None and all(abs(shift.z_px - other.z_px) > _HALO for other in found):
                 found.append(shift)
     return found
 
@@ -243,7 +243,7 @@ def _refined(first: Part, second: Part, lag: int) -> Shift | None:
 
 
 def _reader(part: Part) -> Callable[[int, range, range], Array]:
-    """Return what reads a piece of a slice, and keeps the pieces of a box for the next look."""
+    """Return what reads a crop of a slice, and keeps the crops of a box for the next look."""
 
     @lru_cache(maxsize=2 * (_BOX_ROWS + 2 * _HALO))
     def read(row: int, y: range, x: range) -> Array:
@@ -267,7 +267,7 @@ def _peak(image: Array, other: Array) -> NDArray[np.float64]:
 def _least_squares(image: Array, other: Array) -> NDArray[np.float64]:
     """Return the step (z, y, x) that explains most of the difference; gain and offset may differ.
 
-    Noise is as likely to rise as to fall along any axis, so that the place where the step is 0 is
+    Noise is as likely to rise as to fall along any axis, so that the shift where the step is 0 is
     that of the structure.
     """
     slopes = [np.asarray(np.gradient(other, axis=axis)) for axis in range(3)]

@@ -120,7 +120,7 @@ def differs(
     if status.st_size != n_bytes:
         return f"{status.st_size} bytes, {n_bytes} expected"
     found = _of_file(path, int(layout[1:]), threads, progress)
-    return "" if found == checksum else f"its content differs{_place(found, checksum)}"
+    return "" if found == checksum else f"its content differs{_differing_bytes(found, checksum)}"
 
 
 def quick_state(path: AnyPath) -> tuple[int, int, int] | None:
@@ -322,7 +322,7 @@ def _text(n_bytes: int, bits: int, digests: Iterable[bytes]) -> str:
     return f"xxh3:{n_bytes}:p{bits}:{total.hexdigest()}:{marks}"
 
 
-def _place(found: str, checksum: str) -> str:
+def _differing_bytes(found: str, checksum: str) -> str:
     """Say in which bytes files of equal size differ; "" if the marks do not show it."""
     (n_bytes, layout), *marks = parse(checksum), found[-_N_MARKS:], checksum[-_N_MARKS:]
     parts = [part for part, (a, b) in enumerate(zip(*marks, strict=True)) if a != b]

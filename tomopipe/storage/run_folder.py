@@ -178,8 +178,8 @@ def said_path(folder: Path, step: str, key: str) -> Path:
 def all_said(results: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of the jobs of all existing runs."""
     for folder in earlier(results):
-        for said in (folder / _SAID, *sorted(folder.glob(f"{TAIL}-*/{_SAID}"))):
-            for path in sorted(said.glob("*@*")):
+        for records in (folder / _SAID, *sorted(folder.glob(f"{TAIL}-*/{_SAID}"))):
+            for path in sorted(records.glob("*@*")):
                 with suppress(OSError, ValueError):
                     yield json.loads(path.read_text(encoding="utf-8"))
 

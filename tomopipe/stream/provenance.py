@@ -64,7 +64,7 @@ def geometry(task: ReconTask) -> dict[str, Any]:
 
 
 def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
-    """Return where a volume begins, from its provenance; the origin of all, where it is not told.
+    """Return where a volume begins, from its provenance; the origin of all, where it is not given.
 
     The first voxel's centre is counted from that of the volume of all rows, neither cropped nor
     binned: what turns into what by binning is the axis, and blocks of detector rows.

@@ -92,7 +92,7 @@ class ReconTask:
     def shape(self) -> tuple[int, int, int]:
         """Shape of the volume, (n_slices, n_y, n_x)."""
         n_slices = (self.last_row - self.first_row) // self.binning_rows
-        n_y, n_x = (some.stop - some.start for some in self.crop)
+        n_y, n_x = (part.stop - part.start for part in self.crop)
         return n_slices, n_y, n_x
 
     def rows_needed(self, rows: RowRange) -> RowRange:

@@ -119,11 +119,11 @@ def free_bytes(folder: str | None) -> int:
 
     A folder that was named by the user is taken even if it is memory.
     """
-    place = scratch_folder(folder)
+    path = scratch_folder(folder)
     try:
-        if folder is None and _is_ram(place):
+        if folder is None and _is_ram(path):
             return 0
-        stat = os.statvfs(place)
+        stat = os.statvfs(path)
     except OSError:
         return 0
     return stat.f_bavail * stat.f_frsize
@@ -131,12 +131,12 @@ def free_bytes(folder: str | None) -> int:
 
 def _is_ram(folder: str) -> bool:
     """Tell whether a folder's file system is kept in memory."""
-    place, found = os.path.realpath(folder), ("", "")
+    path, found = os.path.realpath(folder), ("", "")
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
             for line in mounts:
                 _, point, kind, *_ = line.split(" ")
-                inside = os.path.join(place, "").startswith(os.path.join(point, ""))
+                inside = os.path.join(path, "").startswith(os.path.join(point, ""))
                 if inside and len(point) >= len(found[0]):
                     found = (point, kind)
     except OSError:

@@ -77,17 +77,17 @@ def open_source(
         return
     shape = (scan.n_angles, n_rows, scan.n_cols)
     with ExitStack() as stack:
-        place = scratch_folder(scratch)
+        path = scratch_folder(scratch)
         try:
-            with room_for(place, _NO_SCRATCH):
+            with room_for(path, _NO_SCRATCH):
                 made = new_scratch(scratch, shape, rows[0], low_blocks.height, scan.dtype)
                 file = stack.enter_context(made)
                 _transpose(scan, rows, blocks, file)
         except NoRoomError:
             raise
         except OSError as error:
-            place = f"{place} (storage.scratch)"
-            raise OSError(error.errno, error.strerror or str(error), place) from error
+            path = f"{path} (storage.scratch)"
+            raise OSError(error.errno, error.strerror or str(error), path) from error
         yield file, low_blocks
 
 
@@ -162,7 +162,7 @@ def _scratch_pays(
     scan: Scan, n_rows: int, n_decodes: int, n_bytes: int, scratch: str | None
 ) -> bool:
     """Estimate both ways, say so, and choose: never more than MAX_DECODES where scratch fits."""
-    place, free = scratch_folder(scratch), free_bytes(scratch)
+    path, free = scratch_folder(scratch), free_bytes(scratch)
     decode_s = _decode_seconds(scan, n_rows)
     direct_s, scratch_s = n_decodes * decode_s, decode_s + 2 * n_bytes / SCRATCH_BYTES_PER_S
     room = free > 1.02 * n_bytes
@@ -170,14 +170,14 @@ def _scratch_pays(
     logger.info(
         "chunks of %d rows: reading %d times takes about %.0f s, once and by way of %.3g GB in %s "
         "(%.3g GB free) %.0f s: %s",
-        scan.chunks[1] if scan.chunks else 0, n_decodes, direct_s, n_bytes / 1e9, place,
+        scan.chunks[1] if scan.chunks else 0, n_decodes, direct_s, n_bytes / 1e9, path,
         free / 1e9, scratch_s, "the latter" if chosen else "the former",
     )  # fmt: skip
     if n_decodes > MAX_DECODES and not room:
         logger.warning(
             "every chunk is decoded %d times: %s has no room for %.3g GB. Set storage.scratch to "
             "a folder that has, or give the job more memory",
-            n_decodes, place, n_bytes / 1e9,
+            n_decodes, path, n_bytes / 1e9,
         )  # fmt: skip
     return chosen
 

@@ -93,7 +93,7 @@ def _open(path: Path, stack: ExitStack) -> tuple[dict[int, Any], Mapping[str, An
         import zarr
 
         attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        names = [one["path"] for one in attributes["ome"]["multiscales"][0]["datasets"]]
+        names = [level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
         arrays = [zarr.open_array(path / name, mode="r") for name in names]
         return {2**i: array for i, array in enumerate(arrays)}, attributes["tomopipe"]["attributes"]
     if path.is_dir():

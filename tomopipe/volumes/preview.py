@@ -35,13 +35,13 @@ def level_shapes(shape: Shape, itemsize: int) -> dict[int, Shape]:
     for factor in FACTORS:
         n_z, n_y, n_x = (-(-n // factor) for n in shape)
         shapes[factor] = n_z, n_y, n_x
-    total = sum(itemsize * _padded(one) for one in shapes.values())
+    total = sum(itemsize * _padded(level) for level in shapes.values())
     return shapes if n_bytes >= _SMALLEST_BYTES and total <= _SHARE * n_bytes else {}
 
 
 def preview_bytes(shape: Shape, itemsize: int) -> int:
     """Return the bytes of all averages."""
-    return sum(itemsize * _padded(one) for one in level_shapes(shape, itemsize).values())
+    return sum(itemsize * _padded(level) for level in level_shapes(shape, itemsize).values())
 
 
 def _chunks(shape: Shape) -> Shape:
@@ -102,21 +102,21 @@ class _Level:
 
     def add(self, row: int, sums: Slices) -> None:
         preview_row = row // self.factor
-        there = self._sums.setdefault(preview_row, {})
-        there[row] = sums
+        sums_by_row = self._sums.setdefault(preview_row, {})
+        sums_by_row[row] = sums
         n_slices = min(self.factor, self._n_rows - preview_row * self.factor)
-        if len(there) < n_slices:
+        if len(sums_by_row) < n_slices:
             return
         del self._sums[preview_row]
         # in one order, whatever that in which they came: equal volumes are equal files
-        total = functools.reduce(np.add, (there[one] for one in sorted(there)))
+        total = functools.reduce(np.add, (sums_by_row[key] for key in sorted(sums_by_row)))
         depth = self._data.chunks[0]
         layer = self._layers.setdefault(preview_row // depth, {})
         layer[preview_row] = self._encoding.encode(total / (n_slices * self._n_pixels))
         first = preview_row - preview_row % depth
         rows = range(first, min(first + depth, len(self._data)))
         if len(layer) == len(rows):
-            self._data[rows.start : rows.stop] = np.stack([layer[one] for one in rows])
+            self._data[rows.start : rows.stop] = np.stack([layer[layer_row] for layer_row in rows])
             del self._layers[preview_row // depth]
 
 

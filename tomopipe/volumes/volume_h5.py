@@ -89,7 +89,7 @@ def _check_limit(name: str, n_bytes: int) -> None:
 
 
 def _all_at_once() -> dict[str, Any]:
-    """Give the chunks of a dataset their places in the file when it is created, in their order."""
+    """Give the chunks of a dataset their addresses when it is created, in their order."""
     import h5py
 
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

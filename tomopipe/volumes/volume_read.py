@@ -55,7 +55,7 @@ class Volume:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What is told of values and voxels, whatever the encoding: `attributes` of a new one."""
+        """What is stated of values and voxels, whatever the encoding: `attributes` of a new one."""
         found = {key: self.attributes[key] for key in _KEPT if key in self.attributes}
         # numbers of HDF5 are those of NumPy
         return {

@@ -49,8 +49,8 @@ def check_zarr() -> None:
         import zarr  # noqa: F401
     except ImportError as error:
         raise TomopipeError(
-            f"full_recon.output: zarr needs a package that is not installed ({error}). "
-            "Install tomopipe[zarr], or set output: h5."
+            f"OME-Zarr needs the package zarr, which cannot be imported: {error}. "
+            "pip install 'tomopipe[zarr]', or take another format."
         ) from error
 
 
@@ -288,7 +288,7 @@ def _compressors(compression: str) -> Any:
 def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
     """Describe the levels: voxel size, and where the first voxel's centre lies.
 
-    Places are those of the whole volume, unbinned, whose first voxel's centre is 0.
+    Positions are those of the whole volume, unbinned, whose first voxel's centre is 0.
     """
     size_um = layout.attributes.get("voxel_size_um")
     unit = {"unit": "micrometer"} if size_um else {}

@@ -29,7 +29,7 @@ from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import MISSING
-from tomopipe.run.misfits import misfit, refuse_misfits, refuse_missing_files
+from tomopipe.run.misfits import misfit, refuse_misfits, refuse_missing_files, refuse_no_file
 from tomopipe.errors import TomopipeError
 from tomopipe.run.snakemake_internals import if_known
 from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
@@ -85,6 +85,8 @@ try:
         DECISIONS.take_said()
         if run_folder.part() != run_folder.ARRIVALS:  # which see few files
             refuse_vanished(CAMPAIGN)
+        if not (WATCHED or snakemake_internals.is_lint()):
+            refuse_no_file(CAMPAIGN)
         refuse_missing_files(CAMPAIGN)
         refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
         if not WATCHED:  # rows may be written before their scans come

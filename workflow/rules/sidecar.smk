@@ -4,15 +4,22 @@ from tomopipe.steps import sidecar as sidecar_step
 
 @lru_cache(maxsize=None)
 def sidecar_file(scan):
-    path = WANTED.sidecar(scan)
-    if DECIDES and path != CAMPAIGN.sidecar(scan):
-        other = CAMPAIGN.sidecar(scan)
-        print(f"tomopipe: {other} is of another campaign, and stays: see {path}", file=sys.stderr)
-    return path
+    return WANTED.sidecar(scan)
 
 
 def sidecars(wildcards):
-    return [sidecar_file(scan) for scan in resolved()]
+    files = {CAMPAIGN.sidecar(scan): sidecar_file(scan) for scan in resolved()}
+    say_of_others(tuple(path for path in files if path != files[path]))
+    return list(files.values())
+
+
+@lru_cache(maxsize=None)
+def say_of_others(paths):
+    """Say once which sidecars are of another campaign."""
+    if DECIDES and paths:
+        which = f"{paths[0]} is" if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more are"
+        text = f"{which} of another campaign: ours in {os.path.dirname(OUTPUTS.sidecar(''))}"
+        print(f"tomopipe: {text}", file=sys.stderr)
 
 
 def sidecar_content(wildcards):

@@ -109,7 +109,8 @@ def compare(
         missing = engine.missing()
         try:
             run = None if missing else _warmed(engine)(theta_rad, n_cols)
-            results[engine.name] = _judged(engine, run, n_cols) if run else Result(engine, missing)
+            found = _measured(engine, run, n_cols) if run else Result(engine, missing)
+            results[engine.name] = found
         except Exception as error:  # of another package: a line of the table, not the end of it
             if engine is OURS:
                 raise
@@ -129,7 +130,7 @@ def compare(
     return list(results.values())
 
 
-def _judged(engine: Engine, run: Run, n_cols: int) -> Result:
+def _measured(engine: Engine, run: Run, n_cols: int) -> Result:
     """Return the quality of an engine; the first call makes its plan."""
     theta_rad, cor_px, axis = angles_180(n_cols), cor_of(n_cols), engine.axis(n_cols)
     decibels, seconds = [], []

@@ -173,9 +173,9 @@ def _gridrec(padded: bool) -> Make:
 
 def shifted(sinogram: NDArray[np.float32], by_px: float) -> NDArray[np.float32]:
     """Move the rows of a sinogram to the left by linear interpolation, edge values continued."""
-    places = np.arange(sinogram.shape[1]) + by_px
+    positions = np.arange(sinogram.shape[1]) + by_px
     columns = np.arange(sinogram.shape[1])
-    return np.stack([np.interp(places, columns, row) for row in sinogram]).astype(np.float32)
+    return np.stack([np.interp(positions, columns, row) for row in sinogram]).astype(np.float32)
 
 
 def _middle(n_cols: int) -> Axis:

@@ -187,7 +187,7 @@ def compare(
         device.release()
         try:
             ways[name] = make(device.xp, scan, block_rows)
-            results[name] = _judged(name, device, scan, ways[name], block_rows)
+            results[name] = _measured(name, device, scan, ways[name], block_rows)
         except Exception as error:  # of another package: a line of the table, not the end of it
             if name.startswith("tomopipe"):
                 raise
@@ -215,8 +215,8 @@ def from_file(scan: Scan, n_rows: int, folder: Path, n_rounds: int = 2) -> Inter
     n_angles, n_cols = scan.raw.shape
     threads = len(os.sched_getaffinity(0))
     seconds = []
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        raw, volume = Path(place, "scan.h5"), Path(place, "volume.h5")
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        raw, volume = Path(temporary, "scan.h5"), Path(temporary, "volume.h5")
         with h5py.File(raw, "w") as file:
             data = file.create_dataset("exchange/data", (n_angles, n_rows, n_cols), np.uint16)
             for angle, row in enumerate(scan.raw):
@@ -235,7 +235,7 @@ def from_file(scan: Scan, n_rows: int, folder: Path, n_rounds: int = 2) -> Inter
     return median_interval(seconds)
 
 
-def _judged(name: str, device: Device, scan: Scan, way: Way, block_rows: int) -> Result:
+def _measured(name: str, device: Device, scan: Scan, way: Way, block_rows: int) -> Result:
     """Compare a slice with the truth, and see how much of the GPU some blocks took at most."""
     before = device.taken_bytes()
     slices = stream_blocks(device, scan, way, 4 * block_rows, block_rows)

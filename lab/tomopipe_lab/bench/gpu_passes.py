@@ -32,7 +32,7 @@ _COPY_BYTES = 2**30
 _ROUNDS = 5
 TILES = (4, 8)  # cells
 CHUNKS = (128, 512, 1024)  # angles
-PIECES = (128, 512, 2048)  # samples
+RUNS = (128, 512, 2048)  # samples
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def passes_of(plan: Plan, n_slices: int) -> list[Pass]:
 
 def bounds_s(passes: Sequence[Pass], rate: float, n_blocks: int) -> dict[str, float]:
     """Return the seconds that memory, at a rate, and the transforms take for so many blocks."""
-    n_bytes = sum(one.n_bytes for one in passes)
-    transforms_s = sum(one.seconds for one in passes if "fft" in one.name)
+    n_bytes = sum(step.n_bytes for step in passes)
+    transforms_s = sum(step.seconds for step in passes if "fft" in step.name)
     return {"memory": n_blocks * n_bytes / rate, "FFT": n_blocks * transforms_s}
 
 
@@ -137,8 +137,8 @@ def measure_passes(device: Device, scan: Scan, n_slices: int) -> list[Pass]:
             runs.append(spent)
         seconds |= {name: min(run[name] for run in runs) for name in runs[0]}
     return [
-        Pass(one.name, one.launches, one.n_bytes, one.operations, seconds[one.name])
-        for one in passes_of(plan, n_slices)
+        Pass(step.name, step.launches, step.n_bytes, step.operations, seconds[step.name])
+        for step in passes_of(plan, n_slices)
     ]
 
 
@@ -187,24 +187,24 @@ def largest_difference(device: Device, scan: Scan, n_slices: int) -> float:
 def tune(
     device: Device, scan: Scan, n_slices: int, progress: Callable[[str], None]
 ) -> dict[tuple[int, int, int], float]:
-    """Return the seconds of a block by cells of a tile, angles of a chunk, samples of a piece."""
+    """Return the seconds of a block by cells of a tile, angles of a chunk, samples of a run."""
     device.use()
     stream, found = device.stream(), {}
     with stream:
         sinograms = normalised(n_slices)(
             device.xp.asarray(np.repeat(scan.raw[:, None], n_slices, axis=1))
         )
-        for tile, n_chunk, n_piece in itertools.product(TILES, CHUNKS, PIECES):
-            progress(f"tiles of {tile} cells, {n_chunk} angles, {n_piece} samples")
+        for tile, n_chunk, n_run in itertools.product(TILES, CHUNKS, RUNS):
+            progress(f"tiles of {tile} cells, {n_chunk} angles, {n_run} samples")
             plan = make_plan(scan.theta_rad, scan.raw.shape[1], xp=device.xp)
             changed: dict[str, Any] = {
                 "TILE": tile,
                 "GPU_ANGLES": n_chunk,
-                "PIECE": n_piece,
+                "MAX_RUN": n_run,
                 "SOURCE": cuda.SOURCE.replace(f"TILE {cuda.TILE}\n", f"TILE {tile}\n"),
             }
             with mock.patch.multiple(cuda, **changed):
                 run = partial(reconstruct, sinograms, plan, scan.cor_px)
                 run()
-                found[tile, n_chunk, n_piece] = _seconds(stream, run)
+                found[tile, n_chunk, n_run] = _seconds(stream, run)
     return found

@@ -135,21 +135,9 @@ def coarse(sinogram: Any, plan: Plan, binning: int) -> tuple[Any, Plan]:
 
 
 def spread_over_peaks(score: NDArray[np.float64], n_peaks: int, n_fine: int) -> NDArray[np.int64]:
-    """Choose candidates around the highest peaks of a score.
+    """Choose `n_fine` candidates around the `n_peaks` highest peaks of a score (n_cor,).
 
-    Parameters
-    ----------
-    score : ndarray of float64, shape (n_cor,)
-        Higher is better.
-    n_peaks : int
-        Peaks wanted.
-    n_fine : int
-        Candidates wanted.
-
-    Returns
-    -------
-    ndarray of int, shape (min(n_fine, n_cor),)
-        Ascending indices: each peak's nearest neighbours in turn, the highest peak first.
+    Returns ascending indices: each peak's nearest neighbours in turn, the highest peak first.
     """
     padded = np.pad(score, 1, constant_values=-np.inf)
     is_peak = (score >= padded[:-2]) & (score > padded[2:])

@@ -30,7 +30,7 @@ from tomopipe_lab.bench.staged_sweep import least_variation, staged_sweep
 N_CORS = 100
 STEP_PX = 0.5
 RIVALS = tuple(engine for engine in ENGINES if engine.package in ("finufft", "tomopy"))
-_N_SLICES = 16  # that a rival computes; N_CORS are charged
+_N_SLICES = 16  # that a peer computes; N_CORS are charged
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Result:
     seconds : float
         Median CPU seconds, one thread.
     speed : dict of str to Interval
-        Times faster than each rival.
+        Times faster than each peer.
     quality : str
         What was checked, and found.
     missing : str
-        Why a rival has no numbers, or an empty string.
+        Why a peer has no numbers, or an empty string.
     peak_bytes : int or None
         Memory of a call, what it hands out included; None: not measured.
     """
@@ -84,7 +84,7 @@ def compare(
     Returns
     -------
     list of Result
-        All at full size, staged, and each rival.
+        All at full size, staged, and each peer.
     """
     tell = progress or (lambda _: None)
     theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
@@ -94,11 +94,11 @@ def compare(
     runs: dict[str, Callable[[], object]] = {
         name: partial(way, sinogram, plan, candidates) for name, way in WAYS.items()
     }
-    ours, rivals = list(runs), []
+    ours, peers = list(runs), []
     for engine in RIVALS:
-        rivals.append(Result(engine.name, missing=engine.missing()))
-        if not rivals[-1].missing:
-            runs[engine.name] = _rival(engine, theta_rad, sinogram, cor_px)
+        peers.append(Result(engine.name, missing=engine.missing()))
+        if not peers[-1].missing:
+            runs[engine.name] = _peer(engine, theta_rad, sinogram, cor_px)
     for name, run in runs.items():
         tell(f"{name}: first call, n = {n_cols}")
         run()
@@ -111,7 +111,7 @@ def compare(
         + ", ".join(f"{staged_error_px(n_cols, radius):g} px ({name})" for name, radius in OBJECTS),
     }
     peaks = {name: in_new_process(memory_of, name, n_cols) for name in ours if with_memory}
-    return _results(ours, rivals, seconds, quality, peaks)
+    return _results(ours, peers, seconds, quality, peaks)
 
 
 OBJECTS = (("whole", 0.36), ("truncated", 0.8))
@@ -150,11 +150,11 @@ def staged_error_px(n_cols: int, radius: float) -> float:
     """
     rng = np.random.default_rng(5)
     theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
-    places = np.concatenate([[[0.0, 0.0]], rng.uniform(-0.2, 0.2, (12, 2))])
+    centres = np.concatenate([[[0.0, 0.0]], rng.uniform(-0.2, 0.2, (12, 2))])
     radii = np.concatenate([[radius], rng.uniform(0.01, 0.05, 12)])
     sinogram = np.zeros((len(theta_rad), n_cols))
     for (x, y), size, value in zip(
-        places * n_cols, radii * n_cols, [0.3] + 12 * [0.7], strict=True
+        centres * n_cols, radii * n_cols, [0.3] + 12 * [0.7], strict=True
     ):
         centre = cor_px + x * np.cos(theta_rad) - y * np.sin(theta_rad)
         distance2 = (np.arange(n_cols) - centre[:, None]) ** 2
@@ -187,7 +187,7 @@ def one_cor_seconds(n_cols: int, n_rounds: int) -> tuple[Interval, Interval]:
 
 def _results(
     ours: list[str],
-    rivals: list[Result],
+    peers: list[Result],
     seconds: dict[str, NDArray[np.float64]],
     quality: dict[str, str],
     peaks: dict[str, int],
@@ -195,8 +195,8 @@ def _results(
     results = []
     for name in ours:
         speed = {
-            rival.name: NO_INTERVAL if rival.missing else _speed(seconds, rival.name, name)
-            for rival in rivals
+            peer.name: NO_INTERVAL if peer.missing else _speed(seconds, peer.name, name)
+            for peer in peers
         }
         results.append(
             Result(
@@ -208,8 +208,8 @@ def _results(
             )
         )
     return results + [
-        rival if rival.missing else Result(rival.name, float(np.median(seconds[rival.name])))
-        for rival in rivals
+        peer if peer.missing else Result(peer.name, float(np.median(seconds[peer.name])))
+        for peer in peers
     ]
 
 
@@ -234,7 +234,7 @@ def memory_of(name: str, n_cols: int) -> int:
     return peak
 
 
-def _rival(
+def _peer(
     engine: Engine, theta_rad: NDArray[np.float64], sinogram: NDArray[np.float32], cor_px: float
 ) -> Callable[[], object]:
     """Return a call that makes `_N_SLICES` slices, as many at once as may differ in their COR."""
@@ -249,5 +249,5 @@ def _rival(
     return call
 
 
-def _speed(seconds: dict[str, NDArray[np.float64]], rival: str, ours: str) -> Interval:
-    return median_interval(seconds[rival] / seconds[ours])
+def _speed(seconds: dict[str, NDArray[np.float64]], peer: str, ours: str) -> Interval:
+    return median_interval(seconds[peer] / seconds[ours])

@@ -14,13 +14,13 @@ from rich.table import Table
 from tomopipe_lab.bench import cpu, gpu, gpu_passes, sweeps, volumes
 
 _PACKAGES = ("tomopipe", "numpy", "numba", "scipy")
-_RIVALS = ("finufft", "algotom", "scikit-image", "astra-toolbox", "tomopy", "tomocupy")
+_PEERS = ("finufft", "algotom", "scikit-image", "astra-toolbox", "tomopy", "tomocupy")
 
 
 def machine() -> str:
     """Return a line about date, processor and versions, to go with any numbers."""
     versions = []
-    for package in (*_PACKAGES, *_RIVALS):
+    for package in (*_PACKAGES, *_PEERS):
         try:
             versions.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
@@ -67,7 +67,7 @@ def cpu_table(n_cols: int, n_rounds: int, results: Sequence[cpu.Result]) -> Tabl
 
 def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> Table:
     """Return the table of sweeps at one size."""
-    rivals = [result.name for result in results if result.speed is None]
+    peers = [result.name for result in results if result.speed is None]
     table = Table(
         title=f"{sweeps.N_CORS} CORs of one sinogram, n = {n_cols}, {3 * n_cols // 2} angles, "
         f"one thread, {n_rounds} rounds",
@@ -78,8 +78,8 @@ def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> T
     )
     table.add_column("")
     table.add_column("CPU s", justify="right")
-    for rival in rivals:
-        table.add_column(f"times {rival}", justify="right")
+    for peer in peers:
+        table.add_column(f"times {peer}", justify="right")
     table.add_column("peak MB", justify="right")
     table.add_column("quality", overflow="fold")
     for result in results:
@@ -88,8 +88,8 @@ def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> T
             result.name,
             "-" if result.missing else f"{result.seconds:.3f}",
             *(
-                f"{speed[rival]:.1f}" if rival in speed and speed[rival].median > 0 else "-"
-                for rival in rivals
+                f"{speed[peer]:.1f}" if peer in speed and speed[peer].median > 0 else "-"
+                for peer in peers
             ),
             _mega(result.peak_bytes),
             result.missing or result.quality,
@@ -205,14 +205,14 @@ def passes_table(
 
 def tune_table(n_slices: int, seconds: Mapping[tuple[int, int, int], float]) -> Table:
     """Return the milliseconds of a block as `gpu_passes.tune` found them."""
-    pieces = sorted({piece for *_, piece in seconds})
+    runs = sorted({run for *_, run in seconds})
     table = Table(title=f"ms for {n_slices} slices", title_justify="left")
     table.add_column("cells of a tile", justify="right")
     table.add_column("angles of a chunk", justify="right")
-    for piece in pieces:
-        table.add_column(f"pieces of {piece} samples", justify="right")
+    for run in runs:
+        table.add_column(f"runs of {run} samples", justify="right")
     for tile, chunk in sorted({(tile, chunk) for tile, chunk, _ in seconds}):
-        times = (f"{1e3 * seconds[tile, chunk, piece]:.2f}" for piece in pieces)
+        times = (f"{1e3 * seconds[tile, chunk, run]:.2f}" for run in runs)
         table.add_row(str(tile), str(chunk), *times)
     return table
 

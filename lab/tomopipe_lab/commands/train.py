@@ -49,7 +49,8 @@ def train(
     cores: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the last stage.")] = "cpu",
     card: Annotated[
-        str | None, typer.Option(help="Show the card of a network, shipped or a path, and stop.")
+        str | None,
+        typer.Option(help="Show the model card of a network (shipped, or a path), stop."),
     ] = None,
 ) -> None:
     """Train the network of method `ai`, in stages that go on where they stopped.
@@ -72,13 +73,13 @@ def train(
     from tomopipe_lab.train.work import start as begin
 
     plan = _plan(quick, seed, scans, epochs, simulated=from_set is None)
-    wanted = [one.value for one in stage or Stage]
+    wanted = [stage_name.value for stage_name in stage or Stage]
     if Stage.train in wanted:
         run.need_torch()  # before the hours that the other stages take
     begin(work, plan)
     if from_set is not None:
         typer.echo(take_set(from_set, work, plan))
-        wanted = [one for one in wanted if one != "simulate"]
+        wanted = [stage_name for stage_name in wanted if stage_name != "simulate"]
     options = run.Options(device, cores or n_cores(), start)
     with _progress() as tell:
         done = run.everything(work, plan, options, tell, tuple(wanted))
@@ -108,7 +109,7 @@ def _plan(
 
 
 def show_card(name: str) -> None:
-    """Print the card of a network, its calibration aside."""
+    """Print the model card of a network, its calibration aside."""
     from tomopipe.cor.ai.model_card import read_card, weights_path
 
     shown = read_card(weights_path(name))

@@ -55,13 +55,13 @@ def ask(case: Case, methods: Sequence[str], options: Mapping[str, Any]) -> list[
         for method in methods:
             asked = dict(options) if method == DECISION else {**options, "methods": [method]}
             start = time.perf_counter()
-            said = predict_cor(rows, sweep, prediction, center, PredictCorBlock(**asked))
+            found = predict_cor(rows, sweep, prediction, center, PredictCorBlock(**asked))
             seconds = time.perf_counter() - start
-            answers.append(_answer(case, method, said, seconds))
+            answers.append(_answer(case, method, found, seconds))
     return answers
 
 
-def _answer(case: Case, method: str, said: Mapping[str, Any], seconds: float) -> Answer:
+def _answer(case: Case, method: str, found: Mapping[str, Any], seconds: float) -> Answer:
     return Answer(
         scan=case.name,
         family=case.family,
@@ -69,11 +69,11 @@ def _answer(case: Case, method: str, said: Mapping[str, Any], seconds: float) ->
         truth_px=case.cor_px,
         grid_px=(float(case.candidates_px[0]), float(case.candidates_px[-1])),
         method=method,
-        best_cor_px=said["best_cor_px"],
-        cor_px=said["cor_px"],
-        confidence=float(said["confidence"]),
-        verdict=said["verdict"],
-        reason=said["reason"],
+        best_cor_px=found["best_cor_px"],
+        cor_px=found["cor_px"],
+        confidence=float(found["confidence"]),
+        verdict=found["verdict"],
+        reason=found["reason"],
         seconds=round(seconds, 4),
     )
 

@@ -124,10 +124,10 @@ def reliability(confidence: ArrayLike, right: ArrayLike, n_bins: int = 10) -> li
 
 def calibration_error(bins: list[Bin]) -> float:
     """Return the mean distance between confidence and share right (ECE), weighted by n."""
-    n = sum(one.n for one in bins)
+    n = sum(bin_.n for bin_ in bins)
     if not n:
         return math.nan
-    return sum(one.n * abs(one.confidence - one.right) for one in bins) / n
+    return sum(bin_.n * abs(bin_.confidence - bin_.right) for bin_ in bins) / n
 
 
 def brier(confidence: ArrayLike, right: ArrayLike) -> tuple[float, float]:

@@ -43,7 +43,7 @@ class Accuracy:
     wrong : Share
         Accepted values that are off by more than 1 px, of the accepted ones.
     accepted_in_grid : int
-        Accepted values inside the try grid (none should be where it misses the answer).
+        Accepted values inside the try grid (none should be where the answer is outside).
     seconds : float
         Median wall-clock time.
     """
@@ -177,7 +177,7 @@ def summarise(
     return {
         "accuracy": _each(having, accuracy),
         "nulls": _each(lacking, nulls),
-        "trust": {method: trust(some) for method, some in having.get(ALL, {}).items()},
+        "trust": {method: trust(data) for method, data in having.get(ALL, {}).items()},
         "failed": failed,
     }
 
@@ -187,7 +187,7 @@ def _each(
 ) -> dict[str, dict[str, Any]]:
     """Return the figures of each kind, "all" first."""
     kinds = sorted(table, key=lambda kind: (kind != ALL, kind))
-    return {kind: {method: figure(some) for method, some in table[kind].items()} for kind in kinds}
+    return {kind: {method: figure(data) for method, data in table[kind].items()} for kind in kinds}
 
 
 def to_plain(value: Any) -> Any:

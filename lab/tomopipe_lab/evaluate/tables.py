@@ -30,17 +30,17 @@ def _accuracy(table: Mapping[str, Mapping[str, Accuracy]]) -> str:
         [
             kind,
             method,
-            str(one.n),
-            *(_share(share) for share in one.within),
-            _number(one.median_px),
-            _number(one.p95_px),
-            _share(one.accepted),
-            _of(one.wrong),
-            str(one.accepted_in_grid),
-            f"{one.seconds:.2f}",
+            str(figures.n),
+            *(_share(share) for share in figures.within),
+            _number(figures.median_px),
+            _number(figures.p95_px),
+            _share(figures.accepted),
+            _of(figures.wrong),
+            str(figures.accepted_in_grid),
+            f"{figures.seconds:.2f}",
         ]
         for kind, methods in table.items()
-        for method, one in methods.items()
+        for method, figures in methods.items()
     ]
     return _table(head, rows)
 
@@ -48,9 +48,9 @@ def _accuracy(table: Mapping[str, Mapping[str, Accuracy]]) -> str:
 def _nulls(table: Mapping[str, Mapping[str, Nulls]]) -> str:
     head = ["scans without an answer", "method", "accepted", "share", "s"]
     rows = [
-        [kind, method, _of(one.accepted), _share(one.accepted), f"{one.seconds:.2f}"]
+        [kind, method, _of(figures.accepted), _share(figures.accepted), f"{figures.seconds:.2f}"]
         for kind, methods in table.items()
-        for method, one in methods.items()
+        for method, figures in methods.items()
     ]
     return _table(head, rows)
 
@@ -59,8 +59,8 @@ def _trust(table: Mapping[str, Trust]) -> str:
     head = ["confidence of", "n", "AUROC (constant 0.5)", "ECE", "Brier", "constant's Brier"]
     head += [f"wrong in top {coverage:.0%}" for coverage in COVERAGES]
     rows = [
-        [method, str(one.n), *(_number(value, 3) for value in _trusted(one))]
-        for method, one in table.items()
+        [method, str(figures.n), *(_number(value, 3) for value in _trusted(figures))]
+        for method, figures in table.items()
     ]
     return _table(head, rows)
 
@@ -72,10 +72,10 @@ def _trusted(trust: Trust) -> tuple[float, ...]:
 def _reliability(table: Mapping[str, Trust]) -> str:
     head = ["confidence of", "between", "n", "mean", "within 1 px"]
     rows = [
-        [method, f"{one.low:.1f} and {one.high:.1f}", str(one.n)]
-        + [f"{value:.2f}" for value in (one.confidence, one.right)]
+        [method, f"{bin_.low:.1f} and {bin_.high:.1f}", str(bin_.n)]
+        + [f"{value:.2f}" for value in (bin_.confidence, bin_.right)]
         for method, trust in table.items()
-        for one in trust.bins
+        for bin_ in trust.bins
     ]
     return _table(head, rows)
 

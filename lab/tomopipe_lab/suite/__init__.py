@@ -1,4 +1,4 @@
-"""Simulated scans of known COR for training and judging the finders: every kind of damage.
+"""Simulated scans of known COR for training and testing the finders: every kind of damage.
 
 `make_case` gives one scan as the finders get it. The splits train, validation and test draw their
 objects from different families and their random numbers from different streams.

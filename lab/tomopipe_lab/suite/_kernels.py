@@ -58,7 +58,7 @@ def add_shapes(
     """Add to `lines` (n_angles, n_cols) the shadows of the shapes of one slice.
 
     `shapes` (n, 7): kind, x, y, half widths a and b, the angle of a, attenuation per pixel.
-    `cor_px` and `swell` (n_angles,): where the axis is seen and how large the sample is.
+    `cor_px` and `swell` (n_angles,): where the axis is projected and how large the sample is.
     """
     for index in range(shapes.shape[0]):
         kind, x, y, a, b, phi, mu = shapes[index]
@@ -100,9 +100,9 @@ def splat(
             y = y_px + (row - 0.5 * (n - 1)) * h_px
             start = ((x_px - 0.5 * (n - 1) * h_px) * cos[angle] - y * sin[angle]) / h_px + middle
             for col in range(first[row], last[row] + 1):
-                place = start + col * cos[angle]
-                bin_ = int(place)
-                share = np.float32(place - bin_)
+                position = start + col * cos[angle]
+                bin_ = int(position)
+                share = np.float32(position - bin_)
                 for k in range(n_rows):
                     value = image[row, col, k]
                     out[bin_, k] += (np.float32(1.0) - share) * value
@@ -125,10 +125,10 @@ def gather(bins: Floats, h_px: float, cor_px: Floats, swell: Floats, lines: Floa
                 total[index + 1] = total[index] + bins[angle, index, row]
             before = 0.0
             for edge in range(lines.shape[2] + 1):
-                place = (edge - 0.5 - cor_px[angle, row]) / width + 0.5 * n_bins
-                place = min(max(place, 0.0), float(n_bins))
-                index = min(int(place), n_bins - 1)
-                reached = total[index] + (place - index) * (total[index + 1] - total[index])
+                position = (edge - 0.5 - cor_px[angle, row]) / width + 0.5 * n_bins
+                position = min(max(position, 0.0), float(n_bins))
+                index = min(int(position), n_bins - 1)
+                reached = total[index] + (position - index) * (total[index + 1] - total[index])
                 if edge > 0:
                     lines[angle, row, edge - 1] = (reached - before) * width * swell[angle] * h_px
                 before = reached

@@ -30,7 +30,7 @@ FAMILIES = {
 _FEATURELESS = ("smooth", "plain", "tooth", "blank", "clouds")
 _LEAST_COLS, _MOST_COLS = 192, 384
 _MOST_DRAWS = 30
-# What the answer needs: its bound from the edges seen (px) and the signal over the noise.
+# What the answer needs: its bound from the visible edges (px) and the signal over the noise.
 _LARGEST_BOUND_PX, _LEAST_SIGNAL = 0.15, 40.0
 
 
@@ -126,7 +126,7 @@ def _settings(
         # As many angles as go with the columns, within reason.
         more = min(size / 288, 3.0)
         settings = replace(settings, n_angles=round(more * settings.n_angles))
-    if not settings.misses:
+    if not settings.outside_grid:
         # Wide enough for the answer, as of somebody who knows about it.
         away_px = abs(settings.off) * settings.n_cols
         needed_px = away_px * rng.uniform(1.15, 2.0) + 5
@@ -200,7 +200,7 @@ def _view(s: Settings, theta_rad: NDArray[np.float64], rng: Rng) -> View:
 
 
 def _roll(s: Settings, row: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far the axis is from its place in the middle row."""
+    """Return how far the axis is from its position in the middle row."""
     return np.asarray(np.tan(np.deg2rad(s.roll_deg)) * (row - (s.n_rows - 1) / 2))
 
 

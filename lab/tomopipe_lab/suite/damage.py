@@ -43,8 +43,8 @@ def fringes(lines: Image, strength: float) -> Image:
     f = fft.rfftfreq(padded.shape[-1]).astype(np.float32)
     phase = np.float32(4.0) * f**2  # up to 1 at the finest structure
     transfer = np.cos(phase) + np.float32(strength) * np.sin(phase)
-    seen = fft.irfft(fft.rfft(padded) * transfer, n=padded.shape[-1])
-    return np.asarray(seen[..., n // 4 : n // 4 + n], dtype=np.float32)
+    fringed = fft.irfft(fft.rfft(padded) * transfer, n=padded.shape[-1])
+    return np.asarray(fringed[..., n // 4 : n // 4 + n], dtype=np.float32)
 
 
 class Instrument:
@@ -55,8 +55,8 @@ class Instrument:
         s, shape = settings, (settings.n_rows, settings.n_cols)
         self.open = _open_beam(shape, rng, texture=0.15 if s.flat_shift_px else 0.03)
         self.gain = np.exp(s.thin_rings * _thin(shape, rng) + s.wide_rings * _wide(shape, rng))
-        if s.dirt:
-            self.gain *= np.exp(-s.dirt * spots_of(shape, rng, int(rng.integers(4, 25))))
+        if s.dust:
+            self.gain *= np.exp(-s.dust * spots_of(shape, rng, int(rng.integers(4, 25))))
         self.flux = _drift(s.drift, n_angles, s.n_cols, rng)
         self.shift_px = s.flat_shift_px * random_walk(n_angles, rng) if s.flat_shift_px else None
         self.partial = _partial(s, n_angles, rng)
@@ -160,9 +160,9 @@ def spots_of(shape: tuple[int, int], rng: Rng, n: int) -> NDArray[np.float64]:
     spots = np.zeros(shape)
     for _ in range(n):
         size = np.exp(rng.uniform(-0.3, 2, 2)) * [8 if rng.random() < 0.2 else 1, 1]
-        place = (rows - rng.uniform(0, shape[0])) / size[0], cols - rng.uniform(0, shape[1])
+        offset = (rows - rng.uniform(0, shape[0])) / size[0], cols - rng.uniform(0, shape[1])
         depth = rng.uniform(0.1, 1) * rng.choice([1, 1, 1, -0.5])
-        spots += depth * np.exp(-(place[0] ** 2 + (place[1] / size[1]) ** 2) / 2)
+        spots += depth * np.exp(-(offset[0] ** 2 + (offset[1] / size[1]) ** 2) / 2)
     return spots
 
 
@@ -178,8 +178,8 @@ def _wide(shape: tuple[int, int], rng: Rng) -> NDArray[np.float64]:
     """Return bands of changed gain, 4 to 30 columns wide, with sharp or soft edges."""
     column, gain = np.arange(shape[1]), np.zeros(shape[1])
     for _ in range(int(rng.integers(1, 7))):
-        width, place = np.exp(rng.uniform(1.4, 3.4)), rng.uniform(0, shape[1])
-        beyond = np.abs(column - place) - width / 2
+        width, centre = np.exp(rng.uniform(1.4, 3.4)), rng.uniform(0, shape[1])
+        beyond = np.abs(column - centre) - width / 2
         gain += rng.normal() * expit(-beyond / rng.uniform(0.2, 2))
     return np.broadcast_to(gain, shape)
 

@@ -26,7 +26,7 @@ NULLS_BY_NAME: dict[str, Callable[[Rng], dict[str, Any]]] = {
         "span_deg": _range_deg(r),
     },
     "only dust": lambda r: {
-        "dirt": log_uniform(r, 0.05, 1.0),
+        "dust": log_uniform(r, 0.05, 1.0),
         "flat_shift_px": r.choice([0.0, log_uniform(r, 0.3, 4)]),
         "span_deg": _range_deg(r),
     },

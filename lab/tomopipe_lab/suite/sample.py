@@ -21,7 +21,7 @@ class View:
     theta_rad : ndarray of float, shape (n_angles,)
         True angles.
     cor_px : ndarray of float, shape (n_angles, n_rows)
-        Column where the axis of the moving sample is seen, exact.
+        Column where the axis of the moving sample is projected, exact.
     swell : ndarray of float, shape (n_angles,)
         Size of the sample over its size at rest.
     height_px : ndarray of float, shape (n_rows,)

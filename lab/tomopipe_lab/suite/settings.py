@@ -44,7 +44,7 @@ class Settings:
         Dead columns.
     zingers : float
         Share of the pixels that are hit.
-    drift, flat_shift_px, dirt, fringes : float
+    drift, flat_shift_px, dust, fringes : float
         Walk of the beam's intensity; shift of the beam's pattern since the flats; depth of what
         stays in place and the flats lack; strength of propagation fringes.
     motion_px, jitter_px, swell, roll_deg : float
@@ -53,8 +53,8 @@ class Settings:
         The file has no angles.
     grid_width_px : float
         The try grid reaches so far to both sides of the middle.
-    misses : bool
-        The try grid misses the answer.
+    outside_grid : bool
+        The answer is outside the try grid.
     smooth : bool
         Only nearly featureless families.
     """
@@ -80,7 +80,7 @@ class Settings:
     zingers: float = 0.0
     drift: float = 0.0
     flat_shift_px: float = 0.0
-    dirt: float = 0.0
+    dust: float = 0.0
     fringes: float = 0.0
     motion_px: float = 0.0
     jitter_px: float = 0.0
@@ -88,7 +88,7 @@ class Settings:
     roll_deg: float = 0.0
     theta_missing: bool = False
     grid_width_px: float = 50.0
-    misses: bool = False
+    outside_grid: bool = False
     smooth: bool = False
 
     @property
@@ -98,7 +98,7 @@ class Settings:
 
     @property
     def reach_px(self) -> float:
-        """Radius of the largest sample about the axis that is seen whole (half acquisition too)."""
+        """Radius of the largest sample about the axis within the field (half acquisition too)."""
         side = 1 if abs(self.span_deg) >= 350 and abs(self.off) > 0.15 else -1
         return self.n_cols * (0.5 + side * abs(self.off))
 
@@ -149,9 +149,9 @@ def _missing_theta(s: Settings, _: Rng) -> Settings:
     return replace(s, span_deg=180.0, start_deg=0.0, end_point=True, theta_missing=True)
 
 
-def _misses(s: Settings, rng: Rng) -> Settings:
+def _outside_grid(s: Settings, rng: Rng) -> Settings:
     off = rng.uniform(0.08, 0.3)
-    moved = replace(s, off=_either(rng) * off, misses=True)
+    moved = replace(s, off=_either(rng) * off, outside_grid=True)
     moved = _half_acquisition(moved, rng) if rng.random() < 0.25 else moved
     away_px = abs(moved.off) * s.n_cols
     # A peak within 4 px of the grid still counts as inside.
@@ -169,7 +169,7 @@ CONDITIONS_BY_NAME: dict[str, Callable[[Settings, Rng], Settings]] = {
     "zingers": lambda s, r: replace(s, zingers=log_uniform(r, 1e-4, 1e-2)),
     "beam drift": lambda s, r: replace(s, drift=log_uniform(r, 0.02, 0.3)),
     "drifting flats": lambda s, r: replace(s, flat_shift_px=log_uniform(r, 0.3, 4)),
-    "static dirt": lambda s, r: replace(s, dirt=log_uniform(r, 0.02, 0.5)),
+    "static dirt": lambda s, r: replace(s, dust=log_uniform(r, 0.02, 0.5)),
     "phase fringes": lambda s, r: replace(s, fringes=log_uniform(r, 0.3, 5)),
     "truncated": lambda s, r: replace(s, fill=r.uniform(1.05, 2.0), off=r.uniform(-0.06, 0.06)),
     "region of interest": lambda s, r: replace(s, fill=r.uniform(2, 4), off=r.uniform(-0.06, 0.06)),
@@ -189,7 +189,7 @@ CONDITIONS_BY_NAME: dict[str, Callable[[Settings, Rng], Settings]] = {
     "binned": lambda s, r: replace(s, n_cols=max(64, s.n_cols // int(r.integers(2, 4)))),
     "missing theta": _missing_theta,
     "featureless": lambda s, r: replace(s, smooth=True),
-    "grid misses": _misses,
+    "grid misses": _outside_grid,
 }
 """What each single condition changes in a clean scan."""
 

@@ -75,7 +75,7 @@ def _spread(
     reach = np.maximum(flat * body.radius_px - radii_px, 0) * np.sqrt(rng.uniform(0, 1, n))
     phi = rng.uniform(0, 2 * math.pi, n)
     tall_px = 0.7 * float(radii_px.max()) + body.half_height_px
-    place = np.stack(
+    centres = np.stack(
         [
             body.x_px + reach * np.cos(phi),
             body.y_px + reach * np.sin(phi),
@@ -85,10 +85,10 @@ def _spread(
     )
     kept: list[int] = []
     for index in range(n):
-        distance = np.linalg.norm(place[kept] - place[index], axis=1)
+        distance = np.linalg.norm(centres[kept] - centres[index], axis=1)
         if not apart or (distance > apart * (radii_px[kept] + radii_px[index])).all():
             kept.append(index)
-    return np.column_stack([place, radii_px])[kept]
+    return np.column_stack([centres, radii_px])[kept]
 
 
 def _ellipsoids(balls: Table, rng: Rng, mu: NDArray[np.float64], *, squash: float = 0.5) -> Table:

@@ -56,7 +56,7 @@ def batches(
         chunks += [group_indices[i : i + size] for i in range(0, len(group_indices), size)]
     for i in rng.permutation(len(chunks)):
         shown = [augmented(examples[j], rng) for j in chunks[i]]
-        yield [one.inputs for one in shown], [one.target for one in shown]
+        yield [example.inputs for example in shown], [example.target for example in shown]
 
 
 def augmented(example: Example, rng: np.random.Generator) -> Example:
@@ -71,7 +71,7 @@ def augmented(example: Example, rng: np.random.Generator) -> Example:
 
 
 def deaf(inputs: Inputs, kind: int) -> Inputs:
-    """Return the input as if one kind of evidence had seen nothing."""
+    """Return the input as if one kind of evidence had no signal."""
     n_kinds = len(RECIPE.kinds)
     grid, scan = inputs.grid.copy(), inputs.scan.copy()
     grid[5 * kind : 5 * kind + 5] = 0.0

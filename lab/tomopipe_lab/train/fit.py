@@ -19,7 +19,7 @@ Batches = Callable[[np.random.Generator], Iterable[tuple[list[Inputs], list[floa
 """Makes the batches of one pass: scans and their CORs in samples of the grid, NaN for none."""
 
 _SIGMA = 1.2  # samples; how soft the target is along the grid
-_RIGHT = 4.0  # samples within which a place is told its way to the COR: what refinement bridges
+_RIGHT = 4.0  # samples within which an offset from the COR is learnt: what refinement bridges
 _EVERY = 5  # epochs between two states on disk
 
 
@@ -74,17 +74,17 @@ def loss_of(scores: Scores, batch: Batch, target: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        A scalar: cross-entropy of the places and of "none"; and the likelihood of offset and
+        A scalar: cross-entropy of the positions and of "none"; and the likelihood of offset and
         spread.
     """
     answer = torch.isfinite(target)
-    place = torch.where(answer, target, 0.0)
-    main = _grid_loss(scores, batch, place, answer)
-    return main + 0.2 * _offset_loss(scores, batch, place, answer)
+    position = torch.where(answer, target, 0.0)
+    main = _grid_loss(scores, batch, position, answer)
+    return main + 0.2 * _offset_loss(scores, batch, position, answer)
 
 
-def _grid_loss(scores: Scores, batch: Batch, place: Tensor, answer: Tensor) -> Tensor:
-    away = torch.arange(scores.grid.shape[1], device=place.device) - place[:, None]
+def _grid_loss(scores: Scores, batch: Batch, position: Tensor, answer: Tensor) -> Tensor:
+    away = torch.arange(scores.grid.shape[1], device=position.device) - position[:, None]
     soft = torch.exp(-0.5 * (away / _SIGMA) ** 2) * batch.mask * answer[:, None]
     soft = soft / soft.sum(dim=1, keepdim=True).clamp(min=1e-9)
     none = (~answer).to(soft.dtype)
@@ -93,10 +93,10 @@ def _grid_loss(scores: Scores, batch: Batch, place: Tensor, answer: Tensor) -> T
     return -(wanted * logits).sum(dim=1).mean()
 
 
-def _offset_loss(scores: Scores, batch: Batch, place: Tensor, answer: Tensor) -> Tensor:
-    """Laplace likelihood of the COR, at the places next to it."""
-    index = torch.arange(scores.grid.shape[1], device=place.device)
-    way = place[:, None] - index
+def _offset_loss(scores: Scores, batch: Batch, position: Tensor, answer: Tensor) -> Tensor:
+    """Laplace likelihood of the COR, at the positions next to it."""
+    index = torch.arange(scores.grid.shape[1], device=position.device)
+    way = position[:, None] - index
     near = (way.abs() <= _RIGHT) & batch.mask & answer[:, None]
     off = (way - scores.offset).abs()
     each = off * torch.exp(-scores.log_spread) + scores.log_spread

@@ -1,6 +1,6 @@
 """The network of `tomopipe.cor.ai.network` in torch, to be trained: scans in padded batches.
 
-Scores are logits; those of the places of a scan and its "none of these" compete in one softmax.
+Scores are logits; those of the CORs of a scan and its "none of these" compete in one softmax.
 """
 
 from collections import OrderedDict
@@ -45,11 +45,11 @@ class Scores:
     Attributes
     ----------
     grid : Tensor, shape (n_scans, n_grid)
-        Logit of each place.
+        Logit of each COR.
     none : Tensor, shape (n_scans,)
         Logit of "none of these".
     offset, log_spread : Tensor, shape (n_scans, n_grid)
-        From each place to the COR, in samples of the grid, and the log of how far off that is.
+        From each position to the COR, in samples of the grid, and the log of how far off that is.
     """
 
     grid: Tensor
@@ -76,12 +76,12 @@ class Along(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Scores:
-        """Score every place of a batch."""
+        """Score every COR of a batch."""
         inside = batch.mask[:, None].to(batch.grid.dtype)
         of_scan = self.tell(batch.scan)
         hidden = (self.enter(batch.grid) + of_scan[..., None]) * inside
         for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            # over the channels of each place: padding must not change what is said of a scan
+            # over the channels of each position: padding must not change the scores of a scan
             level = norm(layer(hidden).transpose(1, 2)).transpose(1, 2)
             hidden = hidden + functional.gelu(level) * inside
             if i == len(self.layers) // 2:

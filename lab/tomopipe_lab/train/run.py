@@ -98,12 +98,12 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
         choices(
             work,
             split,
-            some,
-            [predict(weights, one.inputs) for one in some],
+            scans,
+            [predict(weights, example.inputs) for example in scans],
             options.cores,
             progress,
         )
-        for split, some in (("validation", checks), ("wide", wide))
+        for split, scans in (("validation", checks), ("wide", wide))
     )
     if before is not None and len(checks) < _CALIBRATES:
         calibration = before.card["confidence"]
@@ -154,10 +154,10 @@ def data_of(
         "seed": plan.seed,
         "train": len(examples),
         "validation": len(checks),
-        "without_answer": sum(one.truth.cor_px is None for one in examples),
+        "without_answer": sum(example.truth.cor_px is None for example in examples),
         "families": {
-            split: sorted({one.truth.family for one in some if one.truth.family})
-            for split, some in (("train", examples), ("validation", checks))
+            split: sorted({example.truth.family for example in scans if example.truth.family})
+            for split, scans in (("train", examples), ("validation", checks))
         },
         "epochs": plan.epochs,
     }
@@ -169,10 +169,10 @@ def metrics(
     """Say how well a network does on a split, at the limit of 0.5."""
     answer = np.array([example.truth.cor_px is not None for example in examples])
     error_px = np.array([choice.error_px for choice in chosen])
-    sure = np.array(
+    confidence = np.array(
         [calibrated_confidence(calibration, choice.confidence_features) for choice in chosen]
     )
-    accepted = sure >= 0.5
+    accepted = confidence >= 0.5
     right = error_px <= RIGHT_PX
     return {
         "n": int(answer.sum()),
@@ -180,7 +180,7 @@ def metrics(
         "within_1px": _share(right[answer]),
         "within_half_px": _share(error_px[answer] <= 0.5),
         "median_px": float(np.median(error_px[answer])) if answer.any() else None,
-        "auroc": auroc(sure, right),
+        "auroc": auroc(confidence, right),
         "accepted": _share(accepted[answer]),
         "accepted_wrong": int((accepted & answer & ~right).sum()),
         "accepted_without_answer": int((accepted & ~answer).sum()),

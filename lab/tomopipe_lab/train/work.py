@@ -3,7 +3,7 @@
 plan.json                         what was asked for
 rows/<split>/<name>.h5, .json     rows of a scan as try_recon keeps them, and its truth
 features/<split>/<name>.npz       input of the network
-refined/<split>/<name>.json       classical refinement around the places asked for so far
+refined/<split>/<name>.json       classical refinement around the CORs asked for so far
 nets/A.safetensors, .json         the trained network with its card
 """
 

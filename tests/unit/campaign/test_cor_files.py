@@ -65,6 +65,20 @@ def test_sidecars_in_a_folder_of_results_are_found(tmp_path):
     assert named(find_cors(tmp_path).cors) == {"a_1": 5.0}
 
 
+def test_of_results_whose_sidecars_are_beside_the_data_the_table_counts(tmp_path):
+    cors = {"a_1": "manual", "a_2": "manual", "a_3": "ai", "a_4": "neighbours"}
+    entries = {scan: {"cor_px": 1024.5, "source": source} for scan, source in cors.items()}
+    (tmp_path / "cor.json").write_text(json.dumps(entries))
+    write_center(tmp_path, "a_1", "1024.00\n", 1024.0, ours=True)
+    write_center(tmp_path, "a_2", "1030\n", 1024.0, ours=True)  # edited since
+    assert named(find_cors(tmp_path).cors) == {"a_1": 1024.5, "a_2": 1030.0}
+    assert named(find_cors(tmp_path, predicted=True).cors)["a_3"] == 1024.5
+    (tmp_path / "cor.json").write_text("{")
+    found = find_cors(tmp_path)
+    assert named(found.cors) == {"a_2": 1030.0}
+    assert "damaged" in named(found.passed_over)["cor.json"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"scan": 5, "source": "manual"}', "[" * 20000])
 def test_a_damaged_sidecar_costs_itself_alone(tmp_path, text):
     write_sidecar(tmp_path, "a_1", 5.0, "manual")

@@ -29,6 +29,14 @@ def test_job_that_started_and_left_nothing_is_blamed(tmp_path):
     assert "killed" in failures["a"].reason
 
 
+def test_a_sweep_that_left_a_part_is_blamed(tmp_path):
+    status(tmp_path, "try_recon", "a", "running")
+    rows = tmp_path / "results/try_center/a/rows.h5"
+    rows.parent.mkdir(parents=True)
+    rows.touch()
+    assert [(f.step, f.scan) for f in record(tmp_path)] == [("try_recon", "a")]
+
+
 def test_a_job_that_slurm_ended_has_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr("tomopipe.campaign.slurm.job_states", lambda _: {"37": "OUT_OF_MEMORY"})
     lost = {"state": "running", "start": 50, "host": "node1", "slurm_job": "37"}

@@ -5,6 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from tomopipe.campaign.results import INVENTORY_COLUMNS
+from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
@@ -34,7 +36,8 @@ def results(campaign):
         {"scan": "b [red] 1", "n_cols": 600, "keep": "true"},
         {"scan": "b [red] 2", "n_cols": 600, "keep": "false"},
     ]
-    write_tsv(inventory, ("scan", "n_cols", "keep"), folder / "inventory.tsv")
+    rows = [row | {"path": f"raw/{row['scan']}.h5", "reason": ""} for row in inventory]
+    write_tsv(rows, INVENTORY_COLUMNS, folder / "inventory.tsv")
     fixed = [
         {"scan": "a_1", "before_px": "1300.00", "after_px": "1010.00", "source": "outlier"},
         {"scan": "a_2", "before_px": "1010.00", "after_px": "1010.00", "source": "manual"},
@@ -68,6 +71,44 @@ def rows(output):
     """Return the cells of each line of the table printed by `list`."""
     lines = [line for line in output.splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cor list",
+        "cor set a_1 1000.5",
+        "cor import results",
+        "cor export cors.json",
+        "report",
+        "plan",
+        "check",
+        "convert mrc",
+        "sweep full_recon.filter ramp hann",
+        "clean",
+        "retry a_1",
+        "review",
+    ],
+)
+def test_without_its_raw_files_a_campaign_is_refused_and_nothing_written(
+    campaign, results, command, monkeypatch
+):
+    monkeypatch.chdir(campaign)
+    (campaign / "raw").rename(campaign / "raw_")
+    before = {path: path.read_bytes() for path in campaign.rglob("*") if path.is_file()}
+    result = CliRunner().invoke(cli, command.split())
+    assert str(result.exception) == (
+        "raw: this folder has no raw files now, and the campaign has 4 scans of it. Mount it or "
+        "move it back, and run again; if they are gone for good, remove it from campaign.scans."
+    )
+    assert {path: path.read_bytes() for path in campaign.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_results_alone_can_be_looked_at_elsewhere(campaign, results, command, monkeypatch):
+    monkeypatch.chdir(campaign)
+    (campaign / "raw").rename(campaign / "raw_")
+    assert CliRunner().invoke(cli, [command]).exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["list", "set", "import", "export"])

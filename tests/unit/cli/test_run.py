@@ -1,22 +1,28 @@
 """`tomopipe run` and `stop` with a stand-in for Snakemake; tests/workflow has the real one."""
 
+import errno
 import json
+import logging
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
-from tomopipe.cli import cli
+from tomopipe.cli import app, cli
 from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.processes import born
 
 TOLD = """
 import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
@@ -65,7 +71,7 @@ def call(*arguments):
         ("tell(unfinished=['no volume: a_1'])", 3, "tomopipe: no volume: a_1"),
         ("print('Error in DAG'); sys.exit(1)", 1, "Error in DAG"),
         ("tell(unfinished=['no COR: a_1']); sys.exit(3)", 3, "no COR: a_1"),
-        ("print('tomopipe: a_1: damaged: it is made again')", 0, "a_1: damaged"),
+        ("print('tomopipe: a_1: damaged: made again')", 0, "a_1: damaged"),
     ],
 )
 def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
@@ -73,6 +79,21 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
     found, text = call("run", campaign / "raw" / "day1")
     assert (found, says in text) == (status, True), text
     assert text.count("no volume") <= 1
+
+
+def test_an_error_before_it_begins_stands_alone(campaign, monkeypatch):
+    code = "import sys; print('Using profile'); sys.exit('tomopipe: scans.tsv: x\\nline 3: y')"
+    monkeypatch.setattr(launch, "run_command", lambda *_: [sys.executable, "-c", code])
+    status, text = call("run", campaign)
+    lines = text.splitlines()
+    assert (status, lines[0].partition(";")[0]) == (1, "Running campaign")
+    assert lines[1:3] == ["tomopipe: scans.tsv: x", "line 3: y"]
+    (campaign / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\nnone: 1\n")
+    status, text = call("run", campaign)
+    assert status == 1
+    assert text.startswith(f"{campaign / 'config.yaml'}: ")
+    text = call("run", campaign, "--", "--configfile", "other.yaml")[1]
+    assert text.startswith("Running campaign")  # which Snakemake reads
 
 
 def test_a_failed_job_is_named_with_its_log(campaign, does):
@@ -164,6 +185,24 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     assert (status, says in text) == (0, True), text
     assert process.wait(60) in (-ended_by, 1)  # 1: Python itself had just begun
     assert launch.read_record(campaign).stopped
+    status, text = call("stop", campaign)
+    assert (status, "no run is under way" in text) == (1, True)
+
+
+def test_what_a_killed_watcher_left_running_is_stopped(campaign):
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    about = {"host": socket.gethostname(), "parts": {"tail": (orphan.pid, born(orphan.pid))}}
+    write_json(about, campaign / "logs" / "watch.lock")
+    run = launch.Run(dead.pid, socket.gethostname(), "ann", time.time(), "", "", "")
+    write_json(asdict(run), campaign / "logs" / "under_way.json")
+    reaper = threading.Thread(target=orphan.wait)
+    reaper.start()
+    status, text = call("stop", campaign)
+    reaper.join(60)
+    assert (status, orphan.returncode) == (0, -signal.SIGINT)
+    assert f"process {orphan.pid}, whose watcher was killed" in text
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
 
@@ -325,3 +364,23 @@ def test_a_run_begins_before_what_its_end_needs_is_loaded():
     look = f"import sys, tomopipe.cli.run; print([m for m in {late} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["run", "run --watch", "report"])
+def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command, monkeypatch, capsys):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.chdir(campaign)
+    monkeypatch.setattr(sys, "argv", ["tomopipe", *command.split()])
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(logging.getLogger("tomopipe"), "level", logging.INFO)  # put back after it
+    with pytest.raises(SystemExit, match=r"^1$"):
+        app()
+    said = capsys.readouterr().err
+    assert said.startswith(f"tomopipe: {campaign}/")
+    assert said.endswith(
+        "cannot be read or written (Permission denied). Give yourself the right to, or work in a "
+        "folder of your own.\n"
+    )
+    assert said.count("\n") == 1

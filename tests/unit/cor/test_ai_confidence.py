@@ -76,7 +76,7 @@ def test_the_confidence_is_the_probability_of_being_right_where_it_is_not_moved(
     values, right = simulated()
     fitted = calibrate(values, right)
     fresh, truth = simulated(seed=1)
-    confidence = np.array([calibrated_confidence(fitted, one) for one in fresh])
+    confidence = np.array([calibrated_confidence(fitted, features) for features in fresh])
     for low, high in [(0.0, 0.1), (0.1, 0.3), (0.9, 1.0)]:
         chosen = (confidence >= low) & (confidence < high)
         assert truth[chosen].mean() == pytest.approx(confidence[chosen].mean(), abs=0.06)
@@ -88,7 +88,7 @@ def test_half_is_where_the_wrong_ones_end():
     values, right = simulated(400)
     values[:, 1] = np.where(right, values[:, 1] + 6, values[:, 1] - 6)
     fitted = calibrate(values, right)
-    confidence = np.array([calibrated_confidence(fitted, one) for one in values])
+    confidence = np.array([calibrated_confidence(fitted, features) for features in values])
     assert not (confidence[~right] >= 0.5).any()
     assert (confidence[right] >= 0.5).mean() > 0.95
 
@@ -96,5 +96,5 @@ def test_half_is_where_the_wrong_ones_end():
 def test_half_costs_at_most_a_twentieth_of_the_right_ones():
     values, right = simulated(1000)
     fitted = calibrate(values, right)
-    confidence = np.array([calibrated_confidence(fitted, one) for one in values])
+    confidence = np.array([calibrated_confidence(fitted, features) for features in values])
     assert (confidence[right] < 0.5).mean() <= 0.06

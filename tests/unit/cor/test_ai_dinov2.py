@@ -99,10 +99,10 @@ def test_nothing_is_scored_without_a_sample_or_in_slices_that_are_too_small(shar
         assert said in found.reason
 
 
-def _decide(score, seen=None):
+def _decide(score, scored=None):
     score = np.asarray(score, float)
-    seen = range(len(score)) if seen is None else seen
-    return decide({i: score[i] for i in seen}, 100 + 0.5 * np.arange(len(score)))
+    scored = range(len(score)) if scored is None else scored
+    return decide({i: score[i] for i in scored}, 100 + 0.5 * np.arange(len(score)))
 
 
 def test_one_high_score_is_resolved_at_its_candidate():

@@ -17,7 +17,7 @@ from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
 )
 def test_corners_are_those_that_tomo_center_draws(size_px, window_px, corners):
     """The truth is what `tomo-center find` drew for these sizes, with its seed 10."""
-    assert window_corners(size_px, window_px).tolist() == [list(one) for one in corners]
+    assert window_corners(size_px, window_px).tolist() == [list(corner) for corner in corners]
 
 
 def test_another_seed_draws_others_and_the_global_generator_is_left_alone():

@@ -29,7 +29,7 @@ def short_inputs():
 
 
 def short():
-    """A whole sample over 149 degrees, behind dust: nothing is seen 180 degrees later."""
+    """A whole sample over 149 degrees, behind dust: no projection is 180 degrees later."""
     theta_deg = THETA_180_DEG[:150]
     small = make_phantom("rock", 88, 8, 0)
     clear = scan(COR_PX, n_cols=N_COLS, theta_deg=theta_deg, phantom=small, counts=5000)
@@ -61,8 +61,8 @@ def test_the_input_of_fixed_scans_is_that_of_its_version(inputs, short_inputs):
     golden = json.loads(GOLDEN.read_text("utf-8"))
     assert (golden["version"], golden["recipe"]) == (RECIPE.version, recipe_hash())
     partly = inputs_of(half_acquisition())
-    for which, seen in (("input", inputs), ("short", short_inputs), ("half", partly)):
-        found = summary(seen)
+    for which, measured in (("input", inputs), ("short", short_inputs), ("half", partly)):
+        found = summary(measured)
         for name, values in golden[which].items():
             np.testing.assert_allclose(found[name], values, atol=5e-3, err_msg=f"{which} {name}")
 
@@ -80,12 +80,12 @@ def test_the_sum_of_the_evidence_is_highest_at_the_axis(inputs):
 def test_a_mirrored_scan_gives_the_mirrored_input(inputs):
     rows = rows_with()
     back = replace(rows, sinograms=rows.sinograms[:, :, ::-1], pairs=rows.pairs[..., ::-1])
-    seen, expected = inputs_of(back), mirrored(inputs, len(RECIPE.kinds))
-    np.testing.assert_allclose(seen.cor_px, expected.cor_px)
+    measured, expected = inputs_of(back), mirrored(inputs, len(RECIPE.kinds))
+    np.testing.assert_allclose(measured.cor_px, expected.cor_px)
     # the axis of a slice is half a voxel off its middle: slices are alike, not equal
     agree = [
         np.corrcoef(a, b)[0, 1]
-        for a, b in zip(seen.grid, expected.grid, strict=True)
+        for a, b in zip(measured.grid, expected.grid, strict=True)
         if a.std() > 0
     ]
     assert np.median(agree) > 0.98

@@ -1,4 +1,4 @@
-"""The network and its files: as torch judges, checked at loading, even-handed in a mirror."""
+"""The network and its files: as torch scores, checked at loading, even-handed in a mirror."""
 
 import hashlib
 import json

@@ -18,10 +18,10 @@ NONE = math.nan
 def series(*values_px, **common):
     """Return one member per predicted COR; text is a manual cell."""
     return [
-        Member(f"s_{at:03d}", at, N_COLS, manual=value, **common)
+        Member(f"s_{number:03d}", number, N_COLS, manual=value, **common)
         if isinstance(value, str)
-        else Member(f"s_{at:03d}", at, N_COLS, predicted_px=value, **common)
-        for at, value in enumerate(values_px, start=1)
+        else Member(f"s_{number:03d}", number, N_COLS, predicted_px=value, **common)
+        for number, value in enumerate(values_px, start=1)
     ]
 
 
@@ -240,7 +240,7 @@ def test_agreement_within_10_px_stays_under_a_smaller_max_delta():
 
 def test_gap_looks_past_flagged_and_missing_scans():
     rows = fix(series(1000, NONE, 1300, NONE, 1004, 1002))
-    assert [rows[at].after_px for at in (1, 2, 3)] == [1002, 1002, 1002]
+    assert [rows[number].after_px for number in (1, 2, 3)] == [1002, 1002, 1002]
     assert rows[1].neighbours == rows[3].neighbours == ("s_001", "s_005")
 
 

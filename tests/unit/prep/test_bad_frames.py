@@ -1,4 +1,4 @@
-"""Projections without a picture are told from those of a bright beam, a thin sample, no noise."""
+"""Projections without a picture are not those of a bright beam, a thin sample, no noise."""
 
 import numpy as np
 import pytest

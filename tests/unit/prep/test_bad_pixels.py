@@ -71,9 +71,9 @@ def test_a_row_without_sound_pixels_is_left():
 def test_zingers_go_and_nothing_else_changes(size_px):
     truth = smooth_frames()
     frames = truth.copy()
-    places = [(0, 3, 3), (1, 0, 39), (2, 23, 12), (0, 10, 20)]
-    for place in places:
-        frames[place] += 1.0
+    positions = [(0, 3, 3), (1, 0, 39), (2, 23, 12), (0, 10, 20)]
+    for position in positions:
+        frames[position] += 1.0
     if size_px == 5:
         frames[1, 12:14, 30:33] += 2.0  # six of twenty-five
     cleaned = remove_zingers(frames, threshold=0.3, size_px=size_px)

@@ -37,7 +37,7 @@ EACH = [{key: value} for key, value in EVERYTHING.items()]
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
-    """Noise, so that stripes can be told from it, and zingers, also in the first row of a block."""
+    """Noise, so that stripes stand out of it, and zingers, also in the first row of a block."""
     path = tmp_path_factory.mktemp("scan") / "a.h5"
     write_scan(path, n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES)
     with h5py.File(path, "r+") as file:

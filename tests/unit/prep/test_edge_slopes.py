@@ -21,7 +21,7 @@ WIDE = Ellipsoid(0.0, 0.0, 20.0, 96.0, 96.0, 4000.0, 0.0, MU)  # 1.5 times the d
 GRAIN = Ellipsoid(-20.0, 9.0, 20.0, 8.0, 8.0, 4000.0, 0.0, 2 * MU)
 
 
-def _true_fall(radius_px, edge_px):
+def _true_slope(radius_px, edge_px):
     return edge_px / (radius_px**2 - edge_px**2)
 
 
@@ -34,21 +34,21 @@ def _disk(n_cols, radius_px, cor_px):
 def test_a_disk_falls_as_its_radius_says(n_cols, share):
     # near the disk's rim the ellipse is steeper at the edge than over a twentieth of the columns
     slopes = edge_slopes_of(_disk(n_cols, share * n_cols, (n_cols - 1) / 2))
-    expected = [_true_fall(share * n_cols, n_cols / 2)] * 2
+    expected = [_true_slope(share * n_cols, n_cols / 2)] * 2
     assert slopes == pytest.approx(expected, rel=0.25 if share == 0.6 else 0.1)
 
 
 def test_each_side_has_its_own():
     left, right = edge_slopes_of(_disk(200, 130, 90))
-    assert left == pytest.approx(_true_fall(130, 90.5), rel=0.15)
-    assert right == pytest.approx(_true_fall(130, 109.5), rel=0.15)
+    assert left == pytest.approx(_true_slope(130, 90.5), rel=0.15)
+    assert right == pytest.approx(_true_slope(130, 109.5), rel=0.15)
 
 
 @pytest.mark.parametrize("value", [0.0, 1000.0, np.nan])
 def test_dead_and_hot_columns_change_little(value):
     line = _disk(400, 300, 199.5)
     line[[0, 7, 391]] = value
-    assert edge_slopes_of(line) == pytest.approx([_true_fall(300, 200)] * 2, rel=0.15)
+    assert edge_slopes_of(line) == pytest.approx([_true_slope(300, 200)] * 2, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_of_a_scan(tmp_path, chunks, recipe):
         tmp_path / "scan_001.h5", n_cols=N_COLS, n_rows=N_ROWS, n_angles=181, cor_px=COR_PX,
         phantom=[WIDE], chunks=chunks, dtype=np.uint16, counts=20000,
     )  # fmt: skip
-    assert _measured(truth, **recipe) == pytest.approx([_true_fall(96, 64)] * 2, rel=0.15)
+    assert _measured(truth, **recipe) == pytest.approx([_true_slope(96, 64)] * 2, rel=0.15)
 
 
 def test_a_scan_of_one_row_and_few_angles(tmp_path):
     truth = write_scan(
         tmp_path / "scan_001.h5", n_cols=N_COLS, n_rows=1, n_angles=5, cor_px=COR_PX, phantom=[WIDE]
     )
-    assert _measured(truth) == pytest.approx([_true_fall(96, 64)] * 2, rel=0.1)
+    assert _measured(truth) == pytest.approx([_true_slope(96, 64)] * 2, rel=0.1)
 
 
 @pytest.mark.parametrize("binning", [1, 2])

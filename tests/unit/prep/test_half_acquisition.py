@@ -63,11 +63,11 @@ def test_twice_the_width_with_the_right_values_and_places(cor_px):
     image = slice_of(project(cor_px), cor_px)
     assert image.shape == (2 * N_COLS, 2 * N_COLS)
     away = np.logical_and.reduce([distance_px(image, x, y) > 1.8 * r for x, y, r, _ in BEADS])
-    seen_px = min(BODY_PX, max(cor_px, N_COLS - 1 - cor_px))
-    flat = away & (distance_px(image) < seen_px - 4)
+    visible_px = min(BODY_PX, max(cor_px, N_COLS - 1 - cor_px))
+    flat = away & (distance_px(image) < visible_px - 4)
     assert image[flat].mean() == pytest.approx(BODY, rel=0.01)
-    # A seam would be a ring: no ring is off by more than 1 % either.
-    for radius in range(4, int(seen_px) - 6, 3):
+    # A step would be a ring: no ring is off by more than 1 % either.
+    for radius in range(4, int(visible_px) - 6, 3):
         ring = flat & (np.abs(distance_px(image) - radius) < 1.5)
         if ring.any():
             assert image[ring].mean() == pytest.approx(BODY, rel=0.01)
@@ -81,7 +81,7 @@ def test_twice_the_width_with_the_right_values_and_places(cor_px):
 @pytest.mark.parametrize("times", [1.1, 1.3, 1.6])
 @pytest.mark.parametrize("cor_px", [20.3, 12.0, 44.6, 107.4, 112.5])
 def test_a_body_that_reaches_beyond_the_far_edge(cor_px, times):
-    """Up to 1.6 times what the scan sees: 2 % where it was seen; told nothing, 20 to 30 % less."""
+    """Up to 1.6 times the field: 2 % within it; without edge slopes 20 to 30 % less."""
     edge_px = max(cor_px, N_COLS - 1 - cor_px) + 0.5
     columns = np.arange(N_COLS)[:, None] + np.linspace(-0.4, 0.4, 5)
     chords = np.sqrt((times * edge_px) ** 2 - (columns - cor_px) ** 2).mean(axis=1)
@@ -189,7 +189,7 @@ def test_opposing_projections_replace_those_in_a_gap(first_deg):
 @pytest.mark.parametrize("cor_px", [20.3, 112.5])
 @pytest.mark.parametrize(("gap_deg", "tolerance"), [(10.0, 0.015), (40.0, 0.045)])
 def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
-    """Beads to 0.3 px; values low by a few percent, without a seam where the overlap ends."""
+    """Beads to 0.3 px; values low by a few percent, without a step where the overlap ends."""
     theta_rad = without(200.0, 200.0 + gap_deg)
     whole = slice_of(project(cor_px), cor_px)
     image = slice_of(project(cor_px, theta_rad), cor_px, theta_rad)

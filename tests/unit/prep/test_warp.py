@@ -59,10 +59,10 @@ def test_a_distorted_pattern_becomes_straight():
     warp = Warp(N_ROWS, N_COLS, distortion=factors)
     middle_x, middle_y = (N_COLS - 1) / 2, (N_ROWS - 1) / 2
     radius = np.linspace(0, 60, 4000)
-    seen_at = radius * np.polynomial.polynomial.polyval(radius, factors)
+    distorted_at = radius * np.polynomial.polynomial.polyval(radius, factors)
     y, x = np.mgrid[:N_ROWS, :N_COLS].astype(float)
-    seen = np.hypot(x - middle_x, y - middle_y)
-    true = np.interp(seen, seen_at, radius) / np.maximum(seen, 1e-9)
+    distorted = np.hypot(x - middle_x, y - middle_y)
+    true = np.interp(distorted, distorted_at, radius) / np.maximum(distorted, 1e-9)
     taken = pattern(middle_x + true * (x - middle_x), middle_y + true * (y - middle_y))
     straight = apply_warp(taken.astype(np.float32)[None], warp, (0, N_ROWS), (0, N_ROWS))[0]
     inner = np.s_[4:-4, 4:-4]

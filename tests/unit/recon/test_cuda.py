@@ -51,7 +51,7 @@ CASES = {
 @pytest.mark.usefixtures("order")
 def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case):
     monkeypatch.setattr(cuda, "GPU_ANGLES", 32)  # chunks, the last one smaller
-    monkeypatch.setattr(cuda, "PIECE", 20)
+    monkeypatch.setattr(cuda, "MAX_RUN", 20)
     assert _difference(**case) < 3e-5
 
 
@@ -111,18 +111,18 @@ def test_a_wrong_index_is_seen(monkeypatch, kernel):
 
 def test_ordered_samples_state_the_spreading_matrix():
     plan, angles = make_plan(even_angles(9), 20), slice(2, 7)
-    place, cells, weights, pieces = cuda.ordered_samples(plan, angles)
+    rank, cells, weights, runs = cuda.ordered_samples(plan, angles)
     assert (np.diff(cells) >= 0).all()
-    assert sorted(place) == list(range(len(cells)))
+    assert sorted(rank) == list(range(len(cells)))
     tile, within = np.divmod(cells, cuda.TILE**2)
-    for first, last in itertools.pairwise(pieces):
+    for first, last in itertools.pairwise(runs):
         assert len(np.unique(tile[first:last])) == 1
     n_cols = plan.half_grid_shape[1]
     matrix = spreading_matrix(plan, angles).toarray()
     tile_row, tile_col = np.divmod(tile, -(-n_cols // cuda.TILE))
     row, col = np.divmod(within, cuda.TILE)
     corner = (tile_row * cuda.TILE + row) * n_cols + tile_col * cuda.TILE + col
-    for sample, k in enumerate(place):
+    for sample, k in enumerate(rank):
         row, col = np.divmod(np.arange(25), 5)
         found = matrix[corner[k] + row * n_cols + col, sample]
         np.testing.assert_allclose(found, weights[k, 5 + row] * weights[k, col], atol=1e-5)

@@ -288,8 +288,8 @@ def test_rows_that_are_made_as_needed_give_the_same_bytes(theta_rad, monkeypatch
     sinograms = np.random.default_rng(3).normal(size=(6, len(theta_rad), 48)).astype(np.float32)
     made = Rows(sinograms.shape, lambda angles: sinograms[:, angles].transpose(1, 0, 2).copy())
     at_once, as_needed = (
-        reconstruct(some, make_plan(theta_rad, 48, batch_size=4), 20.6, threads=2)
-        for some in (sinograms, made)
+        reconstruct(given, make_plan(theta_rad, 48, batch_size=4), 20.6, threads=2)
+        for given in (sinograms, made)
     )
     np.testing.assert_array_equal(as_needed, at_once)
 
@@ -301,8 +301,8 @@ def test_opposing_projections_replace_those_in_a_gap():
     """An axis 28 px off the middle: the disk reaches beyond the near edge."""
     image = slice_of(project(128, GAP, 92.3), GAP, 92.3)
     whole = slice_of(project(128, THETA_360, 92.3), THETA_360, 92.3)
-    seen = distance_px(128, 0, 0) < 0.8 * 0.36 * 128
-    assert image[seen].mean() == pytest.approx(whole[seen].mean(), rel=0.03)
+    covered = distance_px(128, 0, 0) < 0.8 * 0.36 * 128
+    assert image[covered].mean() == pytest.approx(whole[covered].mean(), rel=0.03)
     # an object that no edge cuts loses nothing: each of its lines is seen
     small = [(0.0, 0.0, 0.2, 1.0), (0.1, -0.12, 0.03, 0.5)]
     image, whole = (slice_of(project(128, t, 92.3, small), t, 92.3) for t in (GAP, THETA_360))

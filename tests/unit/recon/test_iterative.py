@@ -15,8 +15,8 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.iterative import (
     cgls,
+    field_of_view,
     largest_gain,
-    seen,
     sirt,
     total_variation,
 )
@@ -137,8 +137,8 @@ def test_values_are_attenuation_per_pixel():
         cgls(sinogram, projector),
         total_variation(sinogram, projector, strength=1e-5),
     ):
-        assert abs(image - truth)[seen(projector) > 0].max() < 0.03 * truth.max()
-        assert (image[seen(projector) == 0] == 0).all()
+        assert abs(image - truth)[field_of_view(projector) > 0].max() < 0.03 * truth.max()
+        assert (image[field_of_view(projector) == 0] == 0).all()
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_what_is_given_no_weight_need_not_be_explained():
 
     def off(weigh):
         image = total_variation(dirty, projector, strength=1e-4, weigh=weigh)
-        return abs(image - truth)[seen(projector) > 0].mean() / truth.max()
+        return abs(image - truth)[field_of_view(projector) > 0].mean() / truth.max()
 
     assert off(without) < 0.005
     assert off(None) > 0.02
@@ -189,7 +189,7 @@ def test_nothing_projected_is_nothing():
 def test_the_largest_gain_bounds_all_gains():
     projector = make_projector(np.linspace(0, np.pi, 20, endpoint=False), 40, 19.1)
     bound = largest_gain(projector)
-    disk = seen(projector)
+    disk = field_of_view(projector)
     for seed in range(3):
         image = disk * _random(40, 40, seed=seed) + disk
         gain = np.linalg.norm(projector.project(image)) ** 2 / np.linalg.norm(image) ** 2

@@ -59,7 +59,7 @@ def start(tmp_path, monkeypatch):
 
 def test_two_processes_at_once_keep_both_and_a_third_compiles_nothing(tmp_path, start):
     both = [start("slowly", value) for value in ("3", "2.5")]
-    assert [one.communicate()[0] for one in both] == ["[6] 0\n", "[5.0] 0\n"]
+    assert [process.communicate()[0] for process in both] == ["[6] 0\n", "[5.0] 0\n"]
     assert start("", "3", "2.5").communicate() == ("[6, 5.0] 2\n", "")
     folder = tmp_path / "user" / "tomopipe" / f"numba-{get_host_cpu_name()}"
     assert len(list(folder.rglob("module.double-*.nbc"))) == 2
@@ -67,7 +67,7 @@ def test_two_processes_at_once_keep_both_and_a_third_compiles_nothing(tmp_path, 
 
 def test_of_several_that_need_the_same_code_one_compiles(start):
     started = [start("slowly", "3") for _ in range(4)]
-    assert sorted(one.communicate()[0] for one in started) == ["[6] 0\n"] + 3 * ["[6] 1\n"]
+    assert sorted(process.communicate()[0] for process in started) == ["[6] 0\n"] + 3 * ["[6] 1\n"]
 
 
 def is_free(path):

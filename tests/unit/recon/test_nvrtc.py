@@ -22,13 +22,13 @@ PACKAGE = Path(tomopipe.__file__).parent
 @pytest.mark.parametrize("source", SOURCES)
 def test_kernels_compile_without_a_warning(source, arch):
     """No register is spilled, and 64 kB of registers hold at least 16 warps."""
-    program, said = compiled(SOURCES[source], arch, ["--ptxas-options=-v"])
-    lines = [line for line in said.splitlines() if "warning" in line.lower()]
+    program, log = compiled(SOURCES[source], arch, ["--ptxas-options=-v"])
+    lines = [line for line in log.splitlines() if "warning" in line.lower()]
     assert not lines
     used = {}
     for name, stack, stores, loads, registers in re.findall(
         r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads.*?Used (\d+) registers", said, re.DOTALL,
+        r"(\d+) bytes spill loads.*?Used (\d+) registers", log, re.DOTALL,
     ):  # fmt: skip
         used[name] = int(registers)
         assert (stack, stores, loads) == ("0", "0", "0"), f"{name} spills"
@@ -40,8 +40,8 @@ def test_kernels_compile_without_a_warning(source, arch):
 def test_a_wrong_line_is_told():
     with pytest.raises(AssertionError, match="nonsense"):
         compiled(cuda.SOURCE.replace("__syncthreads", "nonsense"), "sm_90")
-    _, said = compiled(cuda.SOURCE.replace("const int lane", "int unused; const int lane"), "sm_90")
-    assert "warning" in said
+    _, log = compiled(cuda.SOURCE.replace("const int lane", "int unused; const int lane"), "sm_90")
+    assert "warning" in log
 
 
 def test_no_kernel_is_left_out():

@@ -43,8 +43,8 @@ def test_batches_reuse_their_buffer():
 @pytest.mark.parametrize("radius", [0.36, 0.8], ids=["whole", "truncated"])
 def test_staged_sweep_finds_what_the_full_search_finds(radius):
     rng = np.random.default_rng(5)
-    place, size = rng.uniform(-0.2, 0.2, (12, 2)), rng.uniform(0.01, 0.05, 12)
-    grains = [(*xy, r, 0.7) for xy, r in zip(place, size, strict=True)]
+    centres, size = rng.uniform(-0.2, 0.2, (12, 2)), rng.uniform(0.01, 0.05, 12)
+    grains = [(*xy, r, 0.7) for xy, r in zip(centres, size, strict=True)]
     theta_rad, cor_px = even_angles(600), 267.3
     sinogram = project(512, theta_rad, cor_px, [(0, 0, radius, 0.3), *grains])
     sinogram += rng.normal(0, 0.005 * sinogram.max(), sinogram.shape).astype(np.float32)

@@ -12,30 +12,30 @@ from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
 
 
-def _pieces(n=6):
+def _blocks(n=6):
     return [np.full((3, 2 if k < n - 1 else 1, 4), k, np.uint16) for k in range(n)]
 
 
-@pytest.mark.parametrize("place", ["host", "gpu", "parts"])
-def test_every_piece_comes_back_computed(monkeypatch, place):
+@pytest.mark.parametrize("location", ["host", "gpu", "parts"])
+def test_every_block_comes_back_computed(monkeypatch, location):
     """Copies are late: reading a buffer too early, or filling it too early, would be seen."""
     gpu = PretendDevice()
-    if place == "parts":  # each frame by itself, by two threads
+    if location == "parts":  # each frame by itself, by two threads
         monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
-    transfer = HostTransfer() if place == "host" else DeviceTransfer(gpu, threads=2)
-    downloads, pieces = [], _pieces()
-    uploaded = [transfer.upload(pieces[0])]
-    for k in range(len(pieces)):
-        if k + 1 < len(pieces):
-            uploaded.append(transfer.upload(pieces[k + 1]))
+    transfer = HostTransfer() if location == "host" else DeviceTransfer(gpu, threads=2)
+    downloads, blocks = [], _blocks()
+    uploaded = [transfer.upload(blocks[0])]
+    for k in range(len(blocks)):
+        if k + 1 < len(blocks):
+            uploaded.append(transfer.upload(blocks[k + 1]))
         with transfer.computing(uploaded.pop(0)) as there:
             result = there * np.float32(2)
         downloads.append(transfer.download([result]))
         del result
-    for download, piece in zip(downloads, pieces, strict=True):
-        np.testing.assert_array_equal(download()[0], 2 * piece)
-    n_uploaded = {"host": 0, "gpu": len(pieces), "parts": 3 * len(pieces)}
-    assert gpu.log.count("uploaded") == n_uploaded[place]
+    for download, block in zip(downloads, blocks, strict=True):
+        np.testing.assert_array_equal(download()[0], 2 * block)
+    n_uploaded = {"host": 0, "gpu": len(blocks), "parts": 3 * len(blocks)}
+    assert gpu.log.count("uploaded") == n_uploaded[location]
 
 
 def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch):
@@ -80,8 +80,8 @@ class _Logged:
 
 
 @pytest.mark.parametrize("staged", [True, False])
-def test_buffers_are_filled_again_only_when_their_piece_has_been_read(staged):
-    """Of two buffers the third piece takes the first, on the GPU and, if staged, on the host."""
+def test_buffers_are_filled_again_only_when_their_block_has_been_read(staged):
+    """Of two buffers the third block takes the first, on the GPU and, if staged, on the host."""
     log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
     gpu.stream = lambda: _Logged(next(names), log)
@@ -116,12 +116,12 @@ def test_a_buffer_of_another_size_is_given_back_only_when_it_has_been_read():
 def test_synchronizing_forgets_buffers_and_frees_memory():
     gpu = PretendDevice()
     transfer = DeviceTransfer(gpu)
-    for piece in _pieces(3):
-        transfer.upload(piece)
+    for block in _blocks(3):
+        transfer.upload(block)
     transfer.synchronize()
     assert gpu.log.count("uploaded") == 3
     assert gpu.log[-1] == "released"
-    with transfer.computing(transfer.upload(_pieces()[1])) as there:
+    with transfer.computing(transfer.upload(_blocks()[1])) as there:
         assert (there == 1).all()
 
 

@@ -190,5 +190,5 @@ def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
     assert said[-1].endswith("index.html")
     (campaign / "scans.tsv").write_text("scan\tselect\na [x]_1\tno\n")
     assert run("--cor", "40").output.startswith("scan b_2, the first with a COR, at 40 px;")
-    (campaign / "scans.tsv").write_text("scan\tcor_px\nb_3\t41.5\n")
-    assert run().output.startswith("scan b_3, the first with a COR, at 41.5 px;")
+    (campaign / "scans.tsv").write_text("scan\tcor_px\nb_3\t40.5\n0\t41.5\n")
+    assert run().output.startswith("scan 0, the first with a COR, at 41.5 px;")

@@ -233,6 +233,7 @@ def test_files_that_are_not_there_are_named(site):
     done = CliRunner().invoke(cli, ["init", str(site / "c"), str(site / "nothere.h5")])
     assert done.exit_code == 0  # a beamtime may begin later
     assert f"no file is there yet: {site / 'nothere.h5'}" in done.output
+    assert "next: tomopipe run --watch" in done.output
     assert (
         f"no file matches raw/*.h5: there is no folder {site / 'd' / 'raw'}"
         in init(site / "d").output
@@ -255,6 +256,7 @@ def test_a_folder_that_holds_scans_is_no_campaign(site, monkeypatch, name):
     assert not list((site / "data").glob("*/config.yaml"))
     assert set(load_campaign(site / "c").scans) == {"a_1", "day2_a_1"}
     assert "kept config.yaml: inner lies in this campaign\n" in init("inner").output
+    assert "kept config.yaml\n" in init("../c").output
 
 
 def test_a_campaign_folder_that_cannot_be_made_is_named(site):
@@ -411,11 +413,36 @@ def test_check_names_patterns_without_files_folders_that_are_closed_and_files_na
     assert "raw/a_1.h5 more than once (raw/*.h5 and ./raw/a_1.h5): taken once" in texts
 
 
+def test_check_refuses_a_campaign_that_cannot_be_written(tmp_path, monkeypatch):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK | os.X_OK)
+    errors = start.examine(load_campaign(tmp_path)).errors
+    assert [line.partition(". Give")[0] for line in errors] == [
+        f"{tmp_path}, {tmp_path / 'results'}: cannot be written, and a run does"
+    ]
+
+
 def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     status, shown = run_check(tmp_path)
     assert status == 1
     assert "error: campaign.scans: no file matches raw/*.h5: there is no folder" in shown
+
+
+def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a_1_rec.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (said,) = (one for one in start.examine(load_campaign(tmp_path)).warnings if "_rec" in one)
+    assert said.startswith("a_1 is skipped (not an HDF5 file")
+    assert said.endswith(
+        "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
+        "stack and sidecar"
+    )
 
 
 def test_check_misses_files_that_the_config_names(tmp_path):
@@ -439,8 +466,14 @@ def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path)
         "a_2: full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
         "set input.pixel_size_um"
     ]
-    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2}\n")
-    assert not start.examine(load_campaign(tmp_path)).errors
+    energy = "energy_kev is unknown: 20 assumed for RELION. Set export_star.energy_kev"
+    warnings = start.examine(load_campaign(tmp_path)).warnings
+    assert f"a_1, a_2: {energy}" in warnings
+    assert any(line.startswith("a_2: pixel_size_um is unknown: 1 assumed") for line in warnings)
+    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2, energy_kev: 25}\n")
+    findings = start.examine(load_campaign(tmp_path))
+    assert not findings.errors
+    assert not any("assumed for RELION" in line for line in findings.warnings)
 
 
 def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):

@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
         if number != 5:
             made = tmp_path / "results" / "try_center" / f"bone_{number}"
             made.mkdir(parents=True)
-            (made / "rows.h5").touch()
+            (made / "try.json").touch()
             (made / "prediction.json").write_text("{}")
         if number <= 2:
             (tmp_path / "results" / f"bone_{number}_rec.h5").touch()
@@ -109,6 +109,20 @@ def test_a_status_file_that_cannot_be_read_is_left_out(folder):
         (path / f"broken_{number}.json").write_text(text)
     step, _ = full_recon(folder)
     assert (step.done, step.running, step.failed, step.lost) == (2, 0, 0, 0)
+
+
+def test_what_lacks_is_named_only_when_no_run_is_under_way(folder, monkeypatch):
+    kept = {"warnings": "", "reason": "", "keep": "true"}
+    row = {"scan": "bone_5", "path": "raw/bone_5.h5", "n_cols": 8}
+    write_tsv([row | kept], [*row, *kept], folder / "results" / "inventory.tsv")
+    (folder / "results" / "cor.json").write_text('{"bone_5": {"cor_px": 4.0, "source": "ai"}}')
+    lacks = "no volume: bone_5"
+    assert lacks in CliRunner().invoke(cli, ["status", str(folder)]).output
+    run = launch.Run(os.getpid(), socket.gethostname(), "me", NOW, born(os.getpid()), "", "")
+    (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
+    shown = CliRunner().invoke(cli, ["status", str(folder)]).output
+    assert "A run is under way" in shown
+    assert lacks not in shown
 
 
 def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):

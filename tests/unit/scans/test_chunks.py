@@ -130,15 +130,15 @@ def test_frames_without_an_angle_are_left_out_of_blocks(tmp_path):
     ("chunk", "filters", "in_parts"),
     [((1, 6, 8), {}, True), ((1, 6, 8), {"shuffle": True}, False), ((2, 3, 4), {}, False)],
 )
-@pytest.mark.parametrize("place", ["beside", "elsewhere", "inside"])
+@pytest.mark.parametrize("location", ["beside", "elsewhere", "inside"])
 def test_chunks_of_a_virtual_dataset_are_those_of_its_source(
-    tmp_path, place, chunk, filters, in_parts
+    tmp_path, location, chunk, filters, in_parts
 ):
-    home = tmp_path / ("sub" if place == "elsewhere" else ".")
+    home = tmp_path / ("sub" if location == "elsewhere" else ".")
     home.mkdir(exist_ok=True)
     virtual = tmp_path / "v.h5"
-    source = virtual if place == "inside" else home / "source.h5"
-    name = {"beside": "source.h5", "elsewhere": str(source), "inside": "."}[place]
+    source = virtual if location == "inside" else home / "source.h5"
+    name = {"beside": "source.h5", "elsewhere": str(source), "inside": "."}[location]
     with h5py.File(source, "w") as file:
         file.create_dataset("d", data=np.zeros((4, 6, 8), "u2"), chunks=chunk, **filters)
     layout = h5py.VirtualLayout((8, 6, 8), "u2")
@@ -147,7 +147,7 @@ def test_chunks_of_a_virtual_dataset_are_those_of_its_source(
         file.create_virtual_dataset("data", layout)
     with h5py.File(virtual) as file:
         assert chunks.chunks_of(file["data"]) == (chunk, in_parts)
-    if place != "inside":
+    if location != "inside":
         source.unlink()
         with h5py.File(virtual) as file:
             assert chunks.chunks_of(file["data"]) == (None, False)

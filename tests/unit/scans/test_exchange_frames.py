@@ -69,11 +69,11 @@ def test_flats_not_written_stay_out_of_the_mean(tmp_path):
         assert (scan.flat == 500).all()
 
 
-def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, reset=True):
+def dropped(gone, *, n_planned=N_ANGLES, locations=True, ids=True, times=False, reset=True):
     """Return a change that takes frames away and leaves what areaDetector writes beside them.
 
     Two darks, one flat, the projections planned, two flats; the camera counts them all, or begins
-    anew (`reset`) with the projections.
+    again (`reset`) with the projections.
     """
     where = [DARKS] * 2 + [FLATS] + [DATA] * n_planned + [FLATS] * 2
     taken = np.delete(np.arange(len(where)), np.add(gone, 3))
@@ -83,7 +83,7 @@ def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, res
         file[DATA] = np.delete(raw_values(n_planned), gone, axis=0)
         file[THETA] = np.linspace(0, 180, n_planned)
         numbers = taken - 3 * reset * (taken >= 3)
-        if places:
+        if locations:
             file["defaults/HDF5FrameLocation"] = np.array(["/" + where[i] for i in taken], "S")
         else:
             is_data = [where[i] == DATA for i in taken]
@@ -101,7 +101,7 @@ def dropped(gone, *, n_planned=N_ANGLES, places=True, ids=True, times=False, res
     ("gone", "options"),
     [
         ([2, 4], {}),
-        ([2, 4], {"places": False}),
+        ([2, 4], {"locations": False}),
         ([2, 4], {"reset": False}),
         ([4], {"ids": False, "times": True}),
     ],
@@ -111,7 +111,7 @@ def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
     path = write(tmp_path / "a.h5", dropped(gone, **options))
     found = read_metadata(path)
     assert incomplete(found) == ""
-    text = f"frames dropped by the camera, left out with their angles: {len(gone)}"
+    text = f"frames dropped by the camera, skipped with their angles: {len(gone)}"
     assert found.warnings == (text,)
     with open_scan(path) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), np.delete(30 * np.arange(7), gone))
@@ -129,11 +129,11 @@ def test_frames_missing_who_knows_where_are_never_shifted(tmp_path, change):
 def test_sets_of_flats_from_where_each_frame_went(tmp_path):
     with open_scan(write(tmp_path / "a.h5", dropped([2]))) as scan:
         assert scan.flat_positions.tolist() == [0, 6, 6]
-        assert [one.position for one in scan.flat_sets] == [0, 6]
-        assert [one.mean[0, 0] for one in scan.flat_sets] == [1000, 1004.5]
+        assert [flat_set.position for flat_set in scan.flat_sets] == [0, 6]
+        assert [flat_set.mean[0, 0] for flat_set in scan.flat_sets] == [1000, 1004.5]
         assert (scan.flat == 1003).all()
     with open_scan(write(tmp_path / "b.h5")) as scan:
-        assert [(one.position, one.last) for one in scan.flat_sets] == [(None, 3)]
+        assert [(flat_set.position, flat_set.last) for flat_set in scan.flat_sets] == [(None, 3)]
     with open_scan(tmp_path / "b.h5", flats="none") as scan:
         assert scan.flat_sets == ()
         assert scan.n_flats == 0

@@ -32,10 +32,10 @@ except Exception as error:
 """
 
 
-@pytest.fixture(params=["in full", "in pieces"])
+@pytest.fixture(params=["in full", "in samples"])
 def _taken(request, monkeypatch):
     """As small datasets are taken, and as larger ones are."""
-    if request.param == "in pieces":
+    if request.param == "in samples":
         monkeypatch.setitem(module.FULL_BYTES, module.VERSION, 1000)
         monkeypatch.setattr(module, "PIECE_BYTES", 64)
 

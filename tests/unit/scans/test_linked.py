@@ -28,8 +28,8 @@ def folder(tmp_path, monkeypatch):
         with h5py.File(path, "r+") as file, h5py.File(tmp_path / f"camera/{name}.h5", "w") as to:
             to["frames"] = file["exchange/data"][()]
             del file["exchange/data"]
-            place = f"../camera/{name}.h5"
-            file["exchange/data"] = h5py.ExternalLink(place, "/frames")
+            target = f"../camera/{name}.h5"
+            file["exchange/data"] = h5py.ExternalLink(target, "/frames")
     with h5py.File(tmp_path / "camera" / "virtual_1.h5", "r+") as file:
         frames = file["frames"][()]
         del file["frames"]
@@ -103,7 +103,7 @@ def test_a_target_that_was_replaced_is_another_raw_file(folder):
     assert signature["link_1"][0] != signature["link_1"][1]
     for name in ("virtual_1", "own_1"):
         assert signature[name][0] == signature[name][1]
-    # a scan of one file is told by that file, whatever the inventory knows
+    # a scan of one file is known by that file, whatever the inventory knows
     assert Decisions(campaign()).raw("own_1") == signature["own_1"][0]
     assert target.stat().st_size == len(content)
     assert np.array_equal(sorted(before), ["link_1", "own_1", "virtual_1"])

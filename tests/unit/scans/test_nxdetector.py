@@ -72,7 +72,7 @@ NONE, COLUMNS, ROWS, BOTH = (False, False), (False, True), (True, False), (True,
     ],
 )
 def test_frames_are_mirrored_back(tmp_path, change, mirrored):
-    rows, columns = (slice(None, None, -1 if one else 1) for one in mirrored)
+    rows, columns = (slice(None, None, -1 if flipped else 1) for flipped in mirrored)
     recorded = frames_of()
     path = write_nxtomo(tmp_path / "a.nx", change=change)
     with open_scan(path) as scan:
@@ -184,10 +184,10 @@ def test_a_detector_and_a_sample_in_other_files(tmp_path):
     """Groups that are links have another name in their own file."""
     path = write_nxtomo(tmp_path / "a.nx")
     with h5py.File(path, "r+") as file, h5py.File(tmp_path / "raw.h5", "w") as raw:
-        for name, place in (("instrument/detector", "camera"), ("sample", "stage")):
-            file.copy(f"{ESRF}/{name}", raw, place)
+        for name, source in (("instrument/detector", "camera"), ("sample", "stage")):
+            file.copy(f"{ESRF}/{name}", raw, source)
             del file[f"{ESRF}/{name}"]
-            file[f"{ESRF}/{name}"] = h5py.ExternalLink("raw.h5", f"/{place}")
+            file[f"{ESRF}/{name}"] = h5py.ExternalLink("raw.h5", f"/{source}")
     found = read_metadata(path)
     assert found.theta_deg.tolist() == THETA_DEG
     assert found.pixel_size_um == pytest.approx(0.65)

@@ -32,13 +32,13 @@ def put(name, value, units=None):
     """Return a change that replaces a dataset of the entry."""
 
     def change(entry):
-        place = entry if name.startswith(("sample", "instrument")) else detector_of(entry)
-        if name in place:
-            del place[name]
+        group = entry if name.startswith(("sample", "instrument")) else detector_of(entry)
+        if name in group:
+            del group[name]
         if value is not None:
-            place[name] = value
+            group[name] = value
             if units:
-                place[name].attrs["units"] = units
+                group[name].attrs["units"] = units
 
     return change
 
@@ -62,7 +62,7 @@ def test_what_a_sound_file_says(tmp_path, entry):
     assert found.pixel_size_um == pytest.approx(0.65)
     assert found.energy_kev == pytest.approx(25)
     assert found.distance_mm == pytest.approx(120)
-    assert found.warnings == ("frames marked as invalid, and left out: 1",)
+    assert found.warnings == ("frames marked as invalid, and skipped: 1",)
     assert incomplete(found) == ""
     assert f"{entry}/instrument" in found.found
     assert "5 frames in 3 sets" in found.found
@@ -89,8 +89,8 @@ def test_sets_of_flats_know_when_they_were_taken(tmp_path, entry):
     with open_scan(write_nxtomo(tmp_path / "a.nxs", entry=entry)) as scan:
         assert scan.flat_positions.tolist() == [0, 0, 3, 6, 6]
         sets = scan.flat_sets
-        assert [one.position for one in sets] == [0, 3, 6]
-        assert [(one.first, one.last) for one in sets] == [(0, 2), (2, 3), (3, 5)]
+        assert [flat_set.position for flat_set in sets] == [0, 3, 6]
+        assert [(flat_set.first, flat_set.last) for flat_set in sets] == [(0, 2), (2, 3), (3, 5)]
         for flats, numbers in zip(sets, ([2, 3], [7], [12, 13]), strict=True):
             assert np.array_equal(flats.mean, frames[numbers].mean(axis=0))
 
@@ -261,7 +261,7 @@ def test_dropped_frames_take_their_angles_and_keys_with_them(tmp_path):
     path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=without_frames([3, 5, 10]))
     found = read_metadata(path)
     assert incomplete(found) == ""
-    assert "frames dropped by the camera, left out with their angles: 3" in found.warnings
+    assert "frames dropped by the camera, skipped with their angles: 3" in found.warnings
     assert found.theta_deg.tolist() == [0, 60, 90, 150]
     with open_scan(path) as scan:
         # the values tell which of the frames planned they are
@@ -358,9 +358,9 @@ def test_flats_of_another_file_and_of_several(tmp_path):
         assert (scan.flat == 1).all()
         assert (scan.dark == 0).all()
         assert np.isnan(scan.flat_positions).all()
-        assert [one.position for one in scan.flat_sets] == [None]
+        assert [flat_set.position for flat_set in scan.flat_sets] == [None]
     with open_scan(path, flats=[str(other) for other in others]) as scan:
-        assert [(one.position, one.mean[0, 0]) for one in scan.flat_sets] == [
+        assert [(flat_set.position, flat_set.mean[0, 0]) for flat_set in scan.flat_sets] == [
             (0, 0),
             (3, 1),
             (6, 2),

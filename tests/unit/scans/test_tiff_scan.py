@@ -141,7 +141,7 @@ def test_missing_images_take_their_angles_with_them(tmp_path):
         (path / f"img_{number:04d}.tif").unlink()
     found = read_metadata(path)
     assert incomplete(found) == ""
-    assert found.warnings == ("missing images, left out with their angles: 3",)
+    assert found.warnings == ("missing images, skipped with their angles: 3",)
     kept = np.delete(np.arange(N), [3, 4, 8])
     with open_scan(path) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), ANGLES_DEG[kept])
@@ -187,7 +187,7 @@ def test_flats_and_darks_of_other_scans(tmp_path):
     with open_scan(folder, flats=str(other / "flats"), darks="none") as scan:
         assert (scan.n_flats, scan.n_darks) == (3, 0)
     with open_scan(folder, flats=[str(other / "flats"), str(tmp_path / "after")]) as scan:
-        assert [(one.position, one.mean[0, 0]) for one in scan.flat_sets] == [
+        assert [(flat_set.position, flat_set.mean[0, 0]) for flat_set in scan.flat_sets] == [
             (0, FLAT), (12, FLAT + 8),
         ]  # fmt: skip
         assert scan.flat[0, 0] == pytest.approx((3 * FLAT + 4 * (FLAT + 8)) / 7)

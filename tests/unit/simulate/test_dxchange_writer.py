@@ -57,11 +57,11 @@ def test_dust_lies_mirrored_and_does_not_rotate(tmp_path):
     vacuum = [sphere(0, 0, -50, 1)]
     beam = {"fixed_dust_px": 41.5, "fixed_dust_depth": 0.2}
     truth = write_scan(tmp_path / "a.h5", n_angles=5, n_cols=96, phantom=vacuum, beam=beam)
-    seen = attenuation(truth.path)
-    assert seen.max() > 0.05
-    np.testing.assert_allclose(seen, seen[:1].repeat(5, axis=0), atol=1e-5)
-    np.testing.assert_allclose(seen[..., :84], seen[..., 83::-1], atol=1e-5)
-    assert np.abs(seen - seen[..., ::-1]).max() > 0.05
+    recorded = attenuation(truth.path)
+    assert recorded.max() > 0.05
+    np.testing.assert_allclose(recorded, recorded[:1].repeat(5, axis=0), atol=1e-5)
+    np.testing.assert_allclose(recorded[..., :84], recorded[..., 83::-1], atol=1e-5)
+    assert np.abs(recorded - recorded[..., ::-1]).max() > 0.05
 
 
 def test_stripes_are_columns_of_wrong_gain(tmp_path):

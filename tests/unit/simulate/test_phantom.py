@@ -38,9 +38,9 @@ def ellipsoid(*numbers: float) -> Phantom:
 )
 def test_central_chord_is_the_diameter_along_the_beam(angle_deg, theta_deg, chord_px):
     phantom = ellipsoid(0, 0, 0, 60, 20, TALL, math.radians(angle_deg), 1.0)
-    seen = project(phantom, [math.radians(theta_deg)], 80.0, 1, 161)[0, 0, 80]
+    projected = project(phantom, [math.radians(theta_deg)], 80.0, 1, 161)[0, 0, 80]
     # The pixel's mean lies under its middle by the curvature: 1/24 * 120/400 at most.
-    assert seen == pytest.approx(chord_px, abs=0.0126)
+    assert projected == pytest.approx(chord_px, abs=0.0126)
 
 
 @pytest.mark.parametrize(("row", "col"), [(10, 20), (3, 14), (10, 29), (16, 26), (10, 31)])
@@ -50,10 +50,10 @@ def test_pixels_of_a_sphere_are_means_of_its_chords(row, col):
     fine = (np.arange(400) + 0.5) / 400 - 0.5
     squared = (col + fine[None] - cor_px) ** 2 + (row + fine[:, None] - centre_row) ** 2
     expected = 2 * np.sqrt(np.clip(radius_px**2 - squared, 0, None)).mean()
-    seen = project(phantom, [0.3], cor_px, 20, 41)[0, row, col]
+    projected = project(phantom, [0.3], cor_px, 20, 41)[0, row, col]
     # Along the columns the mean is exact; where the edge crosses a row its rule has 4 nodes.
-    assert seen == pytest.approx(expected, abs=0.01 * 2 * radius_px)
-    assert (seen == 0) == (expected == 0)
+    assert projected == pytest.approx(expected, abs=0.01 * 2 * radius_px)
+    assert (projected == 0) == (expected == 0)
 
 
 def test_mass_is_the_volume_at_every_angle():
@@ -163,8 +163,8 @@ def test_objects_are_seeded_positive_and_on_the_detector(kind, n_cols, n_rows):
     assert len(np.unique(image.round(5))) > 20
     for side in (-0.06, 0.06):
         cor_px = (n_cols - 1) / 2 + side * n_cols
-        seen = project(phantom, np.linspace(0, math.pi, 20), cor_px, n_rows, n_cols)
-        assert 0.5 < seen.max() < 3.5
-        assert not seen[..., [0, -1]].any()
+        projected = project(phantom, np.linspace(0, math.pi, 20), cor_px, n_rows, n_cols)
+        assert 0.5 < projected.max() < 3.5
+        assert not projected[..., [0, -1]].any()
     truncated = project(KINDS[kind](n_cols, n_rows, 5, size=1.6), [0.0, 1.0], cor_px, 1, n_cols)
     assert truncated[..., [0, -1]].min() > 0.3

@@ -250,9 +250,9 @@ def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):
     simulate_campaign(tmp_path, Simulation(**sizes, n_heights=3, counts=None))
     truth = load_truth(tmp_path)
     assert truth["heights"] == {"tall_001": 0.0, "tall_002": 10.4, "tall_003": 20.8}
-    seen = [attenuation(tmp_path, truth["scans"][name])[0] for name in truth["heights"]]
+    recorded = [attenuation(tmp_path, truth["scans"][name])[0] for name in truth["heights"]]
     # 0.4 rows apart, and at another COR: nearly the same in each row
-    shared = np.stack([seen[0][11:].sum(axis=1), seen[1][1:10].sum(axis=1)])
+    shared = np.stack([recorded[0][11:].sum(axis=1), recorded[1][1:10].sum(axis=1)])
     assert shared[0] == pytest.approx(shared[1], rel=0.03)
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert config["stitch"] == {"stacks": {"tall": ["tall_*"]}}

@@ -78,7 +78,7 @@ WRITERS = {
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize(
     ("output_format", "compression"),
-    [(name, one) for name, several in COMPRESSIONS.items() for one in several],
+    [(name, each) for name, several in COMPRESSIONS.items() for each in several],
 )
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_the_checksum_of_a_volume_is_taken_while_it_is_written(
@@ -115,7 +115,7 @@ def test_slices_of_a_volume_are_not_read_again(tmp_path, monkeypatch):
 def test_a_drive_may_read_less_than_it_was_asked(tmp_path, monkeypatch):
     _write_volume(tmp_path / "x.h5")
     pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda file, n, at: pread(file, min(n, 1000), at))
+    monkeypatch.setattr(os, "pread", lambda file, n, offset: pread(file, min(n, 1000), offset))
     assert checksum_of(tmp_path / "x.h5") == made()[tmp_path / "x.h5"]
 
 
@@ -171,10 +171,10 @@ def test_threads_change_nothing_and_progress_counts_every_byte(tmp_path, threads
     for number in range(5):
         (folder / str(number)).write_bytes(np.random.default_rng(number).bytes(70_000 * number))
     for path, n_bytes in [(folder, 700_000), (folder / "4", 280_000), (folder / "0", 0)]:
-        seen = []
-        found = checksum_of(path, threads=threads, progress=seen.append)
+        reported = []
+        found = checksum_of(path, threads=threads, progress=reported.append)
         assert found == checksum_of(path)
-        assert sum(seen) == n_bytes
+        assert sum(reported) == n_bytes
 
 
 def test_a_checksum_is_one_short_line_that_equal_content_shares(tmp_path):

@@ -1,4 +1,4 @@
-"""The manifest of a folder: any damage of it is told, whatever the names of the files."""
+"""The manifest of a folder: any damage of it is reported, whatever the names of the files."""
 
 import os
 

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tomopipe.errors import NoRoomError, TomopipeError, is_of_the_system, room_for
@@ -37,6 +38,12 @@ def test_a_full_disk(tmp_path):
     assert isinstance(found.value, TomopipeError)
     assert is_of_the_system(found.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_whose_error_numpy_hides(tmp_path):
+    said = pytest.raises(NoRoomError, match=rf"x: cannot be written: no space left in {tmp_path}")
+    with said, whole(tmp_path / "x"), open(FULL, "wb", buffering=0) as full:
+        np.ones(10**5).tofile(full)
 
 
 def test_a_quota_of_bytes(tmp_path, monkeypatch):

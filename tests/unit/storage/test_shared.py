@@ -63,13 +63,13 @@ def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
     path.write_text("# mine\nscan\tsample\na_0\tleft\n")
     start = f"{time.time() + 3:.3f}"  # all have been imported by then
     writers = [
-        subprocess.Popen([sys.executable, "-c", ADD, str(path), f"w{at}", "3", start])
-        for at in range(8)
+        subprocess.Popen([sys.executable, "-c", ADD, str(path), f"w{number}", "3", start])
+        for number in range(8)
     ]
     assert [writer.wait() for writer in writers] == [0] * 8
     lines = path.read_text().splitlines()
     assert lines[:3] == ["# mine", "scan\tsample\tcor_px", "a_0\tleft"]
-    expected = {f"w{w}_{at}" for w in range(8) for at in range(3)}
+    expected = {f"w{w}_{number}" for w in range(8) for number in range(3)}
     assert {line.split("\t")[0] for line in lines[3:]} == expected
     assert len(lines) == 3 + len(expected)
     assert os.listdir(tmp_path) == ["scans.tsv"]

@@ -100,7 +100,7 @@ def test_few_rows_are_read_at_once():
 
 
 def test_large_slices_fit_in_four_gigabytes():
-    """4096 x 4096 from 6144 angles, the worst case of angles all the way round."""
+    """4096 x 4096 from 6144 angles, the worst case of a full rotation."""
     asked = 4e9
     assert job_bytes(LARGE, choose_blocks(LARGE, int(0.8 * asked))) < 0.8 * asked
 

@@ -129,9 +129,9 @@ def test_batches_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, large
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
         found = _volume(truth, "gpu", "cuda")
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    said = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: batches")]
-    assert said == batches
-    assert gpu.log.count("released") == len(said)
+    lines = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: batches")]
+    assert lines == batches
+    assert gpu.log.count("released") == len(lines)
 
 
 def _without_limit(gpu):

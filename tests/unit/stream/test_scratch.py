@@ -13,12 +13,12 @@ RAW = np.random.default_rng(0).integers(0, 60000, (13, 23, 10)).astype(np.uint16
 
 
 @pytest.mark.parametrize("height", [1, 4, 23, 50])
-@pytest.mark.parametrize("pieces", [[(0, 23)], [(0, 8), (8, 23)], [(0, 5), (5, 7), (7, 23)]])
-def test_rows_come_back_as_they_were(tmp_path, height, pieces):
+@pytest.mark.parametrize("ranges", [[(0, 23)], [(0, 8), (8, 23)], [(0, 5), (5, 7), (7, 23)]])
+def test_rows_come_back_as_they_were(tmp_path, height, ranges):
     """Written by frames and spans of rows that are no blocks, read by blocks and by others."""
     with new_scratch(str(tmp_path), RAW.shape, 100, height, RAW.dtype) as file:
         for first in range(0, 13, 5):
-            for low, high in pieces:
+            for low, high in ranges:
                 file.write_block(first, 100 + low, RAW[first : first + 5, low:high])
         for low in range(0, 23, height):
             high = min(low + height, 23)

@@ -34,25 +34,25 @@ def averaged(factor):
     return data
 
 
-def write(path, output_format, pieces=((0, 20), (20, 67)), **options):
+def write(path, output_format, ranges=((0, 20), (20, 67)), **options):
     with new_volume(path, DATA.shape, output_format=output_format, **options) as put:
-        for first, last in pieces:
+        for first, last in ranges:
             put(first, DATA[first:last])
     return path / NOTES[output_format] if NOTES[output_format] else path
 
 
 @pytest.mark.parametrize("output_format", ["h5", "tiff"])
-@pytest.mark.parametrize("pieces", [((0, 20), (20, 67)), ((33, 67), (0, 33)), ((0, 40), (30, 67))])
-def test_it_is_the_average_of_the_voxels_in_any_order(tmp_path, small, output_format, pieces):
-    with h5py.File(write(tmp_path / "x", output_format, pieces)) as file:
+@pytest.mark.parametrize("ranges", [((0, 20), (20, 67)), ((33, 67), (0, 33)), ((0, 40), (30, 67))])
+def test_it_is_the_average_of_the_voxels_in_any_order(tmp_path, small, output_format, ranges):
+    with h5py.File(write(tmp_path / "x", output_format, ranges)) as file:
         for factor in (4, 8):
             np.testing.assert_allclose(file[f"preview/{factor}"], averaged(factor), rtol=1e-5)
 
 
 def test_it_is_the_same_bytes_in_any_order(tmp_path, small):
     found = []
-    for name, pieces in (("a", [(0, 67)]), ("b", [(i, i + 1) for i in reversed(range(67))])):
-        with h5py.File(write(tmp_path / name, "h5", pieces)) as file:
+    for name, ranges in (("a", [(0, 67)]), ("b", [(i, i + 1) for i in reversed(range(67))])):
+        with h5py.File(write(tmp_path / name, "h5", ranges)) as file:
             found.append([file[f"preview/{factor}"][:].tobytes() for factor in (4, 8)])
     assert found[0] == found[1]
 

@@ -145,9 +145,9 @@ def test_slices_that_do_not_fit_are_refused(tmp_path, slices):
 
 @pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
 def test_what_does_not_read_back_is_refused(tmp_path, monkeypatch, output_format):
-    place = {"h5": h5py.Dataset, "tiff": tifffile, "zarr": zarr.Array}[output_format]
+    owner = {"h5": h5py.Dataset, "tiff": tifffile, "zarr": zarr.Array}[output_format]
     name = "imwrite" if output_format == "tiff" else "__setitem__"
-    write = getattr(place, name)
+    write = getattr(owner, name)
 
     def broken(target, *args, **options):
         if output_format == "tiff":
@@ -155,7 +155,7 @@ def test_what_does_not_read_back_is_refused(tmp_path, monkeypatch, output_format
         values = args[1] + 1 if len(target.shape) == 3 else args[1]
         return write(target, args[0], values)
 
-    monkeypatch.setattr(place, name, broken)
+    monkeypatch.setattr(owner, name, broken)
     with pytest.raises(TomopipeError, match="reads back as it was written"):
         _write(tmp_path / "x", output_format=output_format)
     assert os.listdir(tmp_path) == []
@@ -345,9 +345,9 @@ def test_large_slices_written_past_the_file_cache_are_those_that_were_put(tmp_pa
             put(first, slices[first:last])
     with h5py.File(path) as file:
         stored = file["exchange/data"]
-        np.testing.assert_array_equal(stored[()], [encoding.encode(one) for one in slices])
-        places = [stored.id.get_chunk_info(i).byte_offset for i in range(len(slices))]
+        np.testing.assert_array_equal(stored[()], [encoding.encode(plane) for plane in slices])
+        offsets = [stored.id.get_chunk_info(i).byte_offset for i in range(len(slices))]
     size = side**2 * np.dtype(dtype).itemsize
-    assert places == [places[0] + i * size for i in range(len(slices))]
-    assert places[0] % PAGE_BYTES == 0 or size % PAGE_BYTES
+    assert offsets == [offsets[0] + i * size for i in range(len(slices))]
+    assert offsets[0] % PAGE_BYTES == 0 or size % PAGE_BYTES
     assert checksums.made()[path] == checksums.checksum_of(path)

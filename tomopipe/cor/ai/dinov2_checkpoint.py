@@ -28,45 +28,19 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A classifier that is complete and of known shape.
+    """A classifier that is complete and of known shape."""
 
-    Attributes
-    ----------
-    state : dict of tensor
-        In Meta's names, without the prefix of parallel training.
-    width, depth : int
-        Of the backbone.
-    window_px : int
-        Rows and columns of the windows it was trained on.
-    n_windows : int
-        Windows of a slice: 3, or 1 for a classifier without pooling.
-    """
-
-    state: State
-    width: int
+    state: State  # in Meta's names, without the prefix of parallel training
+    width: int  # of the backbone, as is depth
     depth: int
-    window_px: int
-    n_windows: int
+    window_px: int  # rows and columns of the windows it was trained on
+    n_windows: int  # of a slice: 3, or 1 for a classifier without pooling
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a classifier and check each of its keys.
+    """Read a classifier on the CPU, as float32, and check each of its keys.
 
-    Parameters
-    ----------
-    path : path-like
-        ``.pt`` file of ``tomo-center train`` or of TomoCuPy's ``--infer-model-path``.
-
-    Returns
-    -------
-    Checkpoint
-        On the CPU, float32.
-
-    Raises
-    ------
-    TomopipeError
-        If there is no such file, it is no checkpoint, it is a range classifier, or a key is
-        missing, unknown or of another shape.
+    It is a ``.pt`` file of ``tomo-center train`` or of TomoCuPy's ``--infer-model-path``.
     """
     content = _load(path)
     state = content.get("state_dict")
@@ -93,21 +67,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def expected_shapes(
     width: int, depth: int, n_patches: int, *, pooled: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Return the key and shape of all weights of a classifier.
+    """Return the shapes of all weights of a classifier, by key.
 
-    Parameters
-    ----------
-    width, depth : int
-        Of the backbone.
-    n_patches : int
-        Places of the position embedding, without that of the class token.
-    pooled : bool
-        With the attention pooling of several windows.
-
-    Returns
-    -------
-    dict
-        Shapes by key.
+    `n_patches` counts the positions of the position embedding, without that of the class token;
+    `pooled`: with the attention pooling of several windows.
     """
     shapes: dict[str, tuple[int, ...]] = {
         "model.cls_token": (1, 1, width),
@@ -173,7 +136,7 @@ class _Unread:
 def _refuse_range_classifier(state: State, path: str | os.PathLike[str]) -> None:
     if any(key.startswith("aggregator.") for key in state):
         raise TomopipeError(
-            f"{path}: expected a parameter classifier, which judges one slice; got a range "
+            f"{path}: expected a parameter classifier, which scores one slice; got a range "
             "classifier (keys aggregator.*, --bin-infer-model-path), which tomopipe does not run. "
             "Give the checkpoint of --model-path or --infer-model-path."
         )

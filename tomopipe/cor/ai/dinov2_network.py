@@ -42,12 +42,7 @@ _GRID_OFFSET = 0.1
 class Classifier(nn.Module):
     """Classifies whether a slice was reconstructed with the right COR.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        Its weights.
-    window_px : int
-        Rows and columns of the windows it will see, a multiple of 14.
+    `window_px` is the rows and columns of the windows it will get, a multiple of 14.
     """
 
     def __init__(self, checkpoint: Checkpoint, window_px: int) -> None:
@@ -68,15 +63,7 @@ class Classifier(nn.Module):
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         """Return the logits (wrong, right) of one slice.
 
-        Parameters
-        ----------
-        windows : tensor of float32, shape (n_windows, window_px, window_px)
-            Grey values 0..1.
-
-        Returns
-        -------
-        tensor of float32, shape (2,)
-            Logits.
+        Its windows (n_windows, window_px, window_px) have grey values from 0 to 1.
         """
         grey = windows[:, None].expand(-1, 3, -1, -1)
         features = self.backbone(pixel_values=grey).last_hidden_state[:, 0]
@@ -105,24 +92,9 @@ class Classifier(nn.Module):
 
 
 def make_backbone(checkpoint: Checkpoint, window_px: int) -> nn.Module:
-    """Return the ViT of a checkpoint for windows of one size.
+    """Return the ViT of a checkpoint for windows of one size, a multiple of 14 px.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        Its weights.
-    window_px : int
-        Rows and columns of the windows, a multiple of 14.
-
-    Returns
-    -------
-    Module
-        `transformers.Dinov2Model`; the class token of its last layer is the feature.
-
-    Raises
-    ------
-    TomopipeError
-        If transformers is not installed.
+    It is a `transformers.Dinov2Model`; the class token of its last layer is the feature.
     """
     try:
         from transformers import Dinov2Config, Dinov2Model
@@ -151,19 +123,9 @@ def make_backbone(checkpoint: Checkpoint, window_px: int) -> nn.Module:
 
 
 def scale_positions(positions: torch.Tensor, n_patches: int) -> torch.Tensor:
-    """Interpolate a position embedding to another grid, as Meta's models do.
+    """Interpolate a position embedding (1, 1 + n * n, width) to another grid, as Meta's models do.
 
-    Parameters
-    ----------
-    positions : tensor, shape (1, 1 + n * n, width)
-        The class token's, then those of the grid.
-    n_patches : int
-        Rows and columns of the new grid.
-
-    Returns
-    -------
-    tensor, shape (1, 1 + n_patches * n_patches, width)
-        The same tensor if the grid is.
+    The class token's position comes first. Returns the same tensor if the grid is.
     """
     n = round((positions.shape[1] - 1) ** 0.5)
     if n == n_patches:

@@ -18,28 +18,11 @@ TOTAL_VARIATION = "variation"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Constants of the input; lengths in samples of the grid or in binned pixels.
+    """Constants of the input; lengths in samples of the grid or in binned pixels."""
 
-    Attributes
-    ----------
-    version : int
-        Bumped with every change of the input.
-    kinds : tuple of str
-        Kinds of evidence, one set of curves each.
-    scalars : tuple of (str, str, float, float)
-        Numbers of the scan as a whole: name in `Curves.scan`, "linear" or "log", and the
-        values that become 0 and 1; beyond them it is clipped.
-    seam, slices, single : tuple of str
-        Kinds in the sum: registration (`seam`: the hash holds the name) and the single ones are
-        added; of the slices the highest counts.
-    clip_sigmas : float
-        Standardised raw curves end here.
-    apart : int
-        Least distance of two peaks, samples.
-    """
-
-    version: int = 9
-    kinds: tuple[str, ...] = (*KINDS, TOTAL_VARIATION)
+    version: int = 9  # bumped with every change of the input
+    kinds: tuple[str, ...] = (*KINDS, TOTAL_VARIATION)  # of evidence, one set of curves each
+    # name in `Curves.scan`, "linear" or "log", and the values that become 0 and 1 (clipped)
     scalars: tuple[tuple[str, str, float, float], ...] = (
         ("half_turn", "linear", 0.0, 1.0),
         ("full_turn", "linear", 0.0, 1.0),
@@ -56,11 +39,12 @@ class Recipe:
         ("theta_missing", "linear", 0.0, 1.0),
         ("minus_log", "linear", 0.0, 1.0),
     )
+    # registration: these and the single ones are added (the hash holds the name)
     seam: tuple[str, ...] = ("pairs", "rows", "difference", "moving")
-    slices: tuple[str, ...] = ("entropy", "edges")
+    slices: tuple[str, ...] = ("entropy", "edges")  # of these the highest counts
     single: tuple[str, ...] = ("wedge", "mass", TOTAL_VARIATION)
-    clip_sigmas: float = 6.0
-    apart: int = 5
+    clip_sigmas: float = 6.0  # standardised raw curves end there
+    apart: int = 5  # least distance of two peaks, samples
 
 
 RECIPE = Recipe()

@@ -21,12 +21,12 @@ def weights_path(name: str | os.PathLike[str]) -> Path:
 
 
 def card_path(weights: Path) -> Path:
-    """Return the path of the card beside weights."""
+    """Return the path of the model card beside weights."""
     return weights.with_suffix(".json")
 
 
 def read_card(weights: Path) -> dict[str, Any]:
-    """Read the card of weights and check that it is theirs.
+    """Read the model card of weights and check that it is theirs.
 
     Parameters
     ----------

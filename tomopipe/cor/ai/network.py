@@ -18,19 +18,10 @@ LOG_SPREAD = -3.0, 4.0
 
 
 def weight_shapes(n_channels: int, n_scalars: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of weights.
+    """Return the shape of each array of weights by its name in the file.
 
-    Parameters
-    ----------
-    n_channels, n_scalars : int
-        Curves along the COR axis, and numbers of the scan as a whole.
-    width : int
-        Channels within the network.
-
-    Returns
-    -------
-    dict
-        By the names in the file.
+    `n_channels` are the curves along the COR axis, `n_scalars` the numbers of the scan as a whole,
+    `width` the channels within the network.
     """
     layers: dict[str, tuple[int, ...]] = {
         "enter": (width, n_channels, 1),
@@ -51,23 +42,10 @@ def forward(
 ) -> tuple[NDArray[np.float32], float, NDArray[np.float32], NDArray[np.float32]]:
     """Score every position on the grid of one scan.
 
-    Parameters
-    ----------
-    weights : dict of ndarray of float32
-        With the shapes of `weight_shapes`.
-    grid : ndarray of float32, shape (n_channels, n_grid)
-        Curves along the COR axis.
-    scan : ndarray of float32, shape (n_scalars,)
-        What is known of the scan as a whole.
-
-    Returns
-    -------
-    score : ndarray of float32, shape (n_grid,)
-        Logit of each position.
-    none : float
-        Logit of "none of these".
-    offset, log_spread : ndarray of float32, shape (n_grid,)
-        From each position to the COR, in samples of the grid, and the log of the error of that.
+    `grid` (n_channels, n_grid) has the curves along the COR axis, `scan` (n_scalars,) what is known
+    of the scan as a whole. Returns the logits of the positions (n_grid,) and that of "none of
+    these"; and (n_grid,) from each position to the COR, in samples of the grid, and the log of the
+    error of that.
     """
     features = _linear(weights, "tell", scan)
     hidden = _linear(weights, "enter", grid) + features[:, None]

@@ -100,7 +100,7 @@ def save_model(weights: Weights, card: dict[str, Any], path: Path) -> dict[str, 
     card : dict
         With `shape` and `confidence`; kind, recipe and hash of the weights are added.
     path : path
-        Of the weights, ending in .safetensors; the card is named alike.
+        Of the weights, ending in .safetensors; the model card is named alike.
 
     Returns
     -------
@@ -138,8 +138,8 @@ def load_model(name: str | os.PathLike[str] = "shipped") -> Model:
     Raises
     ------
     TomopipeError
-        If a file is missing or damaged, or the card is of other weights, another kind of network
-        or another recipe.
+        If a file is missing or damaged, or the model card is of other weights, another kind of
+        network or another recipe.
     """
     path = weights_path(name)
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
