@@ -4,7 +4,7 @@ A state follows from the present campaign table and the results of the last run,
 decision counts before the next run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -252,7 +252,7 @@ class ScanFacts:
         state, fix, prediction = self.state, self.fix, self.prediction
         if state is State.SKIPPED:
             return (self.row or {}).get("reason", "")
-        parts = [f"{f.step}: {f.reason}" for f in self.failures]
+        parts: list[str] = []
         if fix is not None and self.source == "default" and fix.after_px is not None:
             fix = None  # default_px takes precedence over the series
         if fix is not None and state is State.MANUAL and fix.source != "manual":
@@ -264,12 +264,22 @@ class ScanFacts:
         if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
             # the table of fix_cor has the reason of a prediction that could not be replaced
             said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
-            parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
+            if fix is None or prediction.reason != NOT_ASKED or NOT_ASKED not in fix.reason:
+                parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
         if state is State.FIXED:
             parts.append(self._of_another_series)
         parts.append(self._far_by_hand)
-        why = "; ".join(dict.fromkeys(filter(None, parts)))
+        why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))
+
+    def _errors(self, told: Iterable[str]) -> list[str]:
+        """Name the failed steps, each error once: not where it is told already."""
+        text, lines = "; ".join(told), []
+        for failure in self.failures:
+            is_told = failure.reason and failure.reason in text
+            lines.append(f"{failure.step}{' failed' if is_told else f': {failure.reason}'}")
+            text += failure.reason
+        return lines
 
     @property
     def _replaced(self) -> str:

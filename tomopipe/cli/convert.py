@@ -33,7 +33,9 @@ def convert(
     ] = None,
     value_range: Annotated[
         tuple[float, float] | None,
-        typer.Option("--range", metavar="LOW HIGH", help="Values of 0 and 65535 (255)."),
+        typer.Option(
+            "--range", metavar="LOW HIGH", help="Values stored as 0 and as the largest integer."
+        ),
     ] = None,
     one_range: Annotated[
         bool, typer.Option("--one-range", help="One range for the volumes of each series.")

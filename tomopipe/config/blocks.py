@@ -510,7 +510,7 @@ class ReportBlock(Block):
 
 
 class WatchBlock(Block):
-    """`tomopipe run --watch`: when a file is taken, and how often tables, star and report follow."""
+    """`tomopipe run --watch`: when a file is taken, and how often the steps of all scans run."""
 
     every: float = Field(
         5.0,

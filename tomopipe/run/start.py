@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,18 +75,25 @@ class Findings:
 
 
 def write_campaign(
-    directory: Path, scans: list[str], options: Mapping[str, Any] | None = None
+    directory: Path, scans: Sequence[Any], options: Mapping[str, Any] | None = None
 ) -> list[Path]:
     """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
 
-    `options` are further blocks of the configuration.
+    `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TomopipeError(
+            f"{directory}: the campaign folder cannot be made ({error.strerror}). Name another."
+        ) from error
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n"
         + yaml.safe_dump(
-            {"campaign": {"scans": scans}, **(options or {})}, allow_unicode=True, sort_keys=False
+            {"campaign": {"scans": list(scans)}, **(options or {})},
+            allow_unicode=True,
+            sort_keys=False,
         ),
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,

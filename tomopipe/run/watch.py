@@ -335,7 +335,7 @@ class Watcher:
             write_page(self._files, title, shown, has_ended=has_ended)
             self._once("save", "")
         except OSError as error:
-            self._once("save", f"{error}: what was taken is kept in memory")
+            self._once("save", f"{error} What was taken is kept in memory.")
 
     # ---- parts of the run ----------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
 from tomopipe.cli import app, cli
-from tomopipe.cli.terminal import Screen, step_line
+from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
@@ -102,14 +102,15 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
         "tell(began=1, name='a_1', **t); tell(ended=1); tell(began=2, name='a_2', **t);"
         "tell(failed=2); sys.exit(1)"
     )
+    log = campaign / "logs" / "full_recon" / "a_2.log"
     status, text = call("run", campaign)
     assert status == 1
-    assert "failed: full_recon a_2, see logs/full_recon/a_2.log" in text
+    assert f"failed: full_recon a_2, see {near(log)}" in text
     assert "1 of 2  1 failed" in text
     error = {"state": "failed", "end": time.time() + 1, "error": "ScanError: no rows"}
     write_json(error, campaign / "logs" / "status" / "full_recon" / "a_2.json")
     text = call("run", campaign)[1]
-    assert "failed: full_recon a_2: no rows, see logs/full_recon/a_2.log" in text
+    assert f"failed: full_recon a_2: no rows, see {near(log)}" in text
     assert "1 of 2 jobs are done" in text
 
 
@@ -254,6 +255,22 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     step = progress.steps["try_recon"]
     assert (step.done, len(step.running), len(step.failed), step.total) == (1, 1, 0, 3)
     assert progress.counts == (1, 7)
+
+
+def test_a_reason_of_several_scans_is_shown_once_and_counted_at_the_end(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
+    for number in (1, 2, 3):
+        reason = "filter ramp -> hann" if number < 3 else "dtype float32 -> uint16"
+        tell(began=number, step="full_recon", name=f"a_{number}", reason=reason, local=True)
+        progress.read()
+        screen.show(progress, at_end=number == 3)
+    shown = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
+    assert shown[0] == "a_1: filter ramp -> hann"
+    assert shown[-2:] == ["a_3: dtype float32 -> uint16", "2 in all: filter ramp -> hann"]
+    assert len(shown) == 3
 
 
 def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
