@@ -224,7 +224,7 @@ def test_sacct_is_asked_for_the_jobs_and_believed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     report(made.page, **made.arguments())
     blank = made.page.read_text(encoding="utf-8").split('id="efficiency"')[1].split("</section>")[0]
-    assert "No job has told yet" in blank
+    assert "No job has reported yet" in blank
     assert "<table>" not in blank
 
 
