@@ -19,7 +19,7 @@ from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.misfits import misfits
 from tomopipe.run.progress import ORDER
-from tomopipe.run.words import IF_OTHER_COR, MISSING, is_cause, is_news, is_of_cor
+from tomopipe.run.words import IF_OTHER_COR, METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
 _AFTER_COR = ("full_recon", "sidecar")
 _TAIL = ("export_star", "report")
@@ -74,11 +74,12 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         planned = [*planned, *_perhaps(campaign, found, planned)]
     planned = sorted(set(planned), key=_order)
     work = [(job.rule, job.scan or job.stack) for job in planned]
+    metadata = {key for key, job in zip(work, planned, strict=True) if METADATA_ALONE in job.reason}
     return Plan(
         jobs=tuple(planned),
         failures=tuple(standing_failures(campaign, rows, record)),
         blocked=found.blocked,
-        costs=costs(campaign, work, rows),
+        costs=costs(campaign, work, rows, metadata),
         disk=disk_needed(campaign, work, rows),
         notes=(
             *campaign.table_faults,
