@@ -28,8 +28,8 @@ _NEARLY_CONSTANT = ("predict_cor",)  # it takes a few rows, of limited width
 _APART = 1.5  # of two sizes that tell a + b work
 _WITHIN = 0.25  # of the sum: else it is unknown
 # of a job that writes only metadata, and copies the rest
-_START_S = 1.0
-_COPIED_BYTES_PER_S = 130e6
+_START_S = 0.3
+_COPIED_BYTES_PER_S = 200e6
 
 
 @dataclass(frozen=True)
